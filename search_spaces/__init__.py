@@ -1,0 +1,22 @@
+"""What to sweep, as plain data: typed specs, named spaces, operating points and their keys.
+
+Imports neither torch nor ray, so a space can be read, checked and planned anywhere.
+"""
+
+from search_spaces.load import SpaceError, load_space, named_spaces
+from search_spaces.points import OperatingPoint, operating_points, select
+from search_spaces.spec import CodecSpec, Space
+from search_spaces.stages import Stage, Stages
+
+__all__ = [
+    "CodecSpec",
+    "OperatingPoint",
+    "Space",
+    "SpaceError",
+    "Stage",
+    "Stages",
+    "load_space",
+    "named_spaces",
+    "operating_points",
+    "select",
+]

@@ -1,0 +1,289 @@
+"""The typed specs a space is made of; every mistake in one is found at construction.
+
+Defaults are the paper's values (*Bridging Compressed Image Latents and Multimodal Large
+Language Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A spec never looks at the
+hardware, imports nothing heavy and is immutable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Scenario = Literal["d1", "d2", "d3"]
+Baseline = Literal["uncompressed", "reconstruction", "post_processing"]
+TaskName = Literal["captioning", "vqa", "rec", "fewshot"]
+Arch = Literal[
+    "bmshj2018-factorized",
+    "bmshj2018-hyperprior",
+    "mbt2018-mean",
+    "mbt2018",
+    "cheng2020-anchor",
+    "cheng2020-attn",
+    "elic2022-chandelier",
+]
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Spec(BaseModel):
+    """Base of all specs: unknown settings are errors, values are final, types are strict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Optimiser(Spec):
+    """How long and how fast something is trained (Adam)."""
+
+    steps: Positive
+    """Optimiser steps."""
+    batch_size: Positive = 32
+    """Images per step over all workers together."""
+    lr: Rate = 1e-4
+    """Learning rate of Adam at the start."""
+    lr_drop_at: Fraction = 0.8
+    """Share of the steps after which the learning rate is multiplied by `lr_drop`."""
+    lr_drop: Rate = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises linearly from zero."""
+    grad_clip: Rate | None = 1.0
+    """Largest L2 norm of the gradient; null for none."""
+    validate_every: Positive = 500
+    """Steps between two passes over the validation images."""
+    checkpoint_every: Positive = 500
+    """Steps between two checkpoints."""
+
+
+class BaseCodecTraining(Optimiser):
+    """Training of a base codec with the rate-distortion loss `bpp + lambda * 255^2 * MSE`."""
+
+    steps: Positive = 1_000_000
+    batch_size: Positive = 16
+    aux_lr: Rate = 1e-3
+    """Learning rate of the entropy bottleneck's quantiles (CompressAI's auxiliary loss)."""
+
+
+class CodecSpec(Spec):
+    """One codec architecture and the rates it is trained for."""
+
+    arch: Arch
+    """CompressAI's name of the architecture."""
+    name: str = ""
+    """How the codec is called in points and plots; empty for the architecture's name."""
+    N: Positive = 192
+    """Channels of the transforms."""
+    M: Positive = 320
+    """Channels of the latents."""
+    groups: tuple[Positive, ...] | None = None
+    """Channel groups of ELIC's latents, adding up to M; null for 16, 16, 32, 64, M - 128."""
+    context_width: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Width of ELIC's context and parameter networks relative to the published one."""
+    lambdas: tuple[Rate, ...] = (0.004, 0.008, 0.016, 0.032)
+    """One base codec each; CompressAI's convention, loss = bpp + lambda * 255^2 * MSE."""
+    weights: str | None = None
+    """What base codecs start from: `shipped:NAME`, a path to safetensors, or null for scratch."""
+    train: BaseCodecTraining = BaseCodecTraining()
+
+    @property
+    def label(self) -> str:
+        """The name in points and plots."""
+        return self.name or self.arch
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.lambdas)) != len(self.lambdas) or not self.lambdas:
+            raise ValueError("lambdas must be one or more different values")
+        if self.groups is not None:
+            if self.arch != "elic2022-chandelier":
+                raise ValueError(f"groups is a setting of elic2022-chandelier, not of {self.arch}")
+            if sum(self.groups) != self.M:
+                raise ValueError(f"groups add up to {sum(self.groups)}, but M is {self.M}")
+        if self.arch == "elic2022-chandelier" and self.groups is None and self.M <= 128:
+            raise ValueError(f"groups is needed where M ({self.M}) is 128 or less")
+        return self
+
+
+class DataSpec(Spec):
+    """The images and the tasks over them."""
+
+    kind: Literal["scenes"] = "scenes"
+    """`scenes`: digits on photographs, made from bundled data."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    size: Positive = 128
+    """Height and width in pixels of the image given to the codec; a multiple of 64."""
+    train: Positive = 4096
+    """Training images."""
+    val: Positive = 128
+    """Validation images: checkpoints are chosen on them."""
+    test: Positive = 256
+    """Test images: every number that is reported comes from them."""
+    episodes: Positive = 256
+    """Test episodes of few-shot classification."""
+    shard_size: Positive = 512
+    """Images per shard of pre-computed features and latents."""
+    max_unreadable: Fraction = 0.01
+    """Share of unreadable images above which a sweep stops."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.size % 64:
+            raise ValueError(f"size {self.size} is not a multiple of 64")
+        return self
+
+
+class TeacherSpec(Spec):
+    """The complete visual encoder whose features are the target."""
+
+    model: str = "openai/clip-vit-large-patch14"
+    """`shipped:NAME`, a local directory or a hub id of a transformers CLIP."""
+    block: Annotated[int, Field(ge=0)] = 2
+    """k: the encoder block at which the neck's tokens enter."""
+
+
+class NeckSpec(Spec):
+    """The transform-neck's size; its width is the encoder's."""
+
+    layers: Positive = 1
+    """Residual attention blocks."""
+    heads: Positive | None = None
+    """Attention heads; null for the encoder's number."""
+    mlp_ratio: Rate = 4.0
+
+
+class Phase(Spec):
+    """A stretch of the surrogate loss's schedule."""
+
+    until: Fraction
+    """Share of the steps at which the phase ends."""
+    ce: Weight
+    """alpha: weight of the cross-entropy against the class names' text embeddings."""
+    distill: Weight
+    """beta: weight of the distillation against the teacher."""
+
+
+class SurrogateSpec(Spec):
+    """The loss that stands in for the MLLM: cross-entropy and distillation (paper, section 3.3)."""
+
+    phases: tuple[Phase, ...] = (
+        Phase(until=1 / 3, ce=100, distill=0),
+        Phase(until=2 / 3, ce=1, distill=100),
+        Phase(until=1, ce=0, distill=100),
+    )
+    pooled: Weight = 1.0
+    """Weight, within the distillation, of the MSE on the pooled projected embedding."""
+    tokens: Weight = 0.0
+    """Weight, within the distillation, of the MSE on the tokens of the layer an MLLM reads."""
+    token_layer: int = -2
+    """That layer, as an index into the encoder's hidden states."""
+    double_norm: bool = False
+    """Apply the final LayerNorm twice, as the authors' modified CLIP does."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ends = [phase.until for phase in self.phases]
+        if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
+            raise ValueError("phases must end at rising shares of the steps, the last at 1")
+        if self.pooled + self.tokens == 0:
+            raise ValueError("one of pooled and tokens must be above 0")
+        return self
+
+
+class NeckTraining(Optimiser):
+    """d1: the neck alone, on frozen latents and the teacher's stored features."""
+
+    steps: Positive = 200_000
+    lr_drop_at: Fraction = 1 / 3
+
+
+class JointTraining(Optimiser):
+    """d2, d3: codec and neck, on `R + lambda * (gamma * MSE + delta * L_dist)`.
+
+    R in bits per pixel, MSE of the image on the [0, 1] scale (so gamma = 255^2, delta = 0 is the
+    base codec's own loss); d3 is the same without the image term.
+    """
+
+    steps: Positive = 200_000
+    gamma: Weight = 60.0
+    """Weight of the image's MSE; ignored by d3."""
+    delta: Weight = 1.0
+    """Weight of the distillation loss."""
+    codec_lr: Rate = 1e-4
+    """Learning rate of the codec; `lr` is the neck's."""
+
+
+class UNetTraining(Optimiser):
+    """post_processing: a U-Net on the decoded image, with the same surrogate loss."""
+
+    steps: Positive = 200_000
+    channels: Positive = 64
+    """Channels at full resolution, doubled at each of the `levels`."""
+    levels: Positive = 4
+    """Down-samplings by two."""
+
+
+class EvaluationSpec(Spec):
+    """How rate-accuracy points are measured."""
+
+    batch_size: Positive = 64
+    """Prompts per generation batch."""
+    examples: Annotated[int, Field(ge=0)] = 3
+    """Example pictures kept per operating point."""
+
+
+class Resources(Spec):
+    """What one operating point asks of the cluster."""
+
+    workers_per_point: Annotated[int, Field(ge=0)] = 1
+    """Ray Train workers; 0 trains in the trial's own process."""
+    cpus_per_worker: Positive = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    max_failures: Annotated[int, Field(ge=0)] = 1
+    """Times a failed operating point is tried again."""
+
+
+class Space(Spec):
+    """What to sweep."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Letters, digits, `.`, `_` and `-`."""
+    description: str = ""
+    codecs: tuple[CodecSpec, ...]
+    scenarios: tuple[Scenario, ...] = ("d1", "d2", "d3")
+    baselines: tuple[Baseline, ...] = ("uncompressed", "reconstruction", "post_processing")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    data: DataSpec = DataSpec()
+    teacher: TeacherSpec = TeacherSpec()
+    mllms: tuple[str, ...]
+    """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM."""
+    tasks: tuple[TaskName, ...] = ("captioning", "vqa", "rec", "fewshot")
+    neck: NeckSpec = NeckSpec()
+    surrogate: SurrogateSpec = SurrogateSpec()
+    d1: NeckTraining = NeckTraining()
+    d2: JointTraining = JointTraining()
+    d3: JointTraining = JointTraining()
+    post_processing: UNetTraining = UNetTraining()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = []
+        for setting in ("codecs", "mllms", "tasks", "seeds"):
+            if not getattr(self, setting):
+                problems.append(f"{setting} is empty")
+        for setting in ("scenarios", "baselines", "mllms", "tasks", "seeds"):
+            values = getattr(self, setting)
+            if len(set(values)) != len(values):
+                problems.append(f"{setting} names something twice: {', '.join(map(str, values))}")
+        labels = [codec.label for codec in self.codecs]
+        if len(set(labels)) != len(labels):
+            problems.append(f"two codecs share a name ({', '.join(labels)}): give each a `name`")
+        if not self.scenarios and not self.baselines:
+            problems.append("scenarios and baselines are both empty: nothing to sweep")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

@@ -1,0 +1,142 @@
+"""The stages of a sweep, their inputs and their content-addressed keys.
+
+    world --+--> features (teacher, per split) ----------------------+
+            |                                                        |
+            +--> codec (per codec x lambda) --> latents (d1's) ------+--> point d1 --> point d2, d3
+                    |                                                +--> point post_processing
+                    +------------------------------------------------------> point reconstruction
+    point + mllm + tasks --> evaluation
+
+A stage's key is a hash of its own spec, the keys of its inputs and the version of its code, so a
+finished stage is found again and a changed setting re-runs exactly what depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search_spaces.points import OperatingPoint
+from search_spaces.spec import CodecSpec, Space
+
+# Raise a stage's version whenever its code changes what it writes.
+VERSIONS = {
+    "world": 1,
+    "features": 1,
+    "codec": 1,
+    "latents": 1,
+    "point": 1,
+    "evaluation": 1,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One content-addressed piece of work; `spec` is JSON data, `inputs` are stages it reads."""
+
+    kind: str
+    key: str
+    spec: Mapping[str, Any] = field(compare=False, hash=False)
+    inputs: tuple[Stage, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Where its output stands under the storage: `stages/<kind>/<key>`."""
+        return f"stages/{self.kind}/{self.key}"
+
+
+def _stage(kind: str, spec: Mapping[str, Any], *inputs: Stage) -> Stage:
+    text = json.dumps(
+        {
+            "kind": kind,
+            "version": VERSIONS[kind],
+            "spec": spec,
+            "inputs": [stage.key for stage in inputs],
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+    return Stage(kind, hashlib.sha256(text.encode()).hexdigest()[:16], dict(spec), inputs)
+
+
+class Stages:
+    """The stages of one space.
+
+    Args:
+        space: what is swept.
+        fingerprints: for each model or weights name in the space a checksum of what it resolves
+            to; a name that is absent stands for itself.
+    """
+
+    def __init__(self, space: Space, fingerprints: Mapping[str, str] | None = None) -> None:
+        self.space = space
+        self._fingerprints = dict(fingerprints or {})
+
+    def _weights(self, name: str | None) -> str | None:
+        return None if name is None else self._fingerprints.get(name, name)
+
+    def world(self) -> Stage:
+        """Images of all splits and the tasks over them."""
+        data = self.space.data.model_dump(mode="json", exclude={"shard_size", "max_unreadable"})
+        return _stage("world", data)
+
+    def features(self) -> Stage:
+        """The teacher's pooled and token features of the training and validation images."""
+        space = self.space
+        spec = {
+            "teacher": self._weights(space.teacher.model),
+            "token_layer": space.surrogate.token_layer,
+            "double_norm": space.surrogate.double_norm,
+            "shard_size": space.data.shard_size,
+        }
+        return _stage("features", spec, self.world())
+
+    def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
+        """A base codec, trained with the rate-distortion loss."""
+        spec = codec.model_dump(mode="json", exclude={"lambdas", "name"})
+        spec["weights"] = self._weights(codec.weights)
+        spec["lmbda"] = lmbda
+        return _stage("codec", spec, self.world())
+
+    def latents(self, codec: CodecSpec, lmbda: float) -> Stage:
+        """A frozen base codec's latents of the training and validation images."""
+        spec = {"shard_size": self.space.data.shard_size}
+        return _stage("latents", spec, self.codec(codec, lmbda))
+
+    def point(self, point: OperatingPoint) -> Stage:
+        """An operating point; its key is the `point_key` of the points file."""
+        space = self.space
+        own: dict[str, Any] = {"scenario": point.scenario, "seed": point.seed}
+        if point.codec is None or point.lmbda is None:
+            return _stage("point", own, self.world())
+        codec = self.codec(point.codec, point.lmbda)
+        if point.scenario == "reconstruction":
+            return _stage("point", {"scenario": "reconstruction"}, codec)
+        own["teacher"] = space.teacher.model_dump(mode="json")
+        own["teacher"]["model"] = self._weights(space.teacher.model)
+        own["surrogate"] = space.surrogate.model_dump(mode="json")
+        if point.scenario == "post_processing":
+            own["train"] = space.post_processing.model_dump(mode="json")
+            return _stage("point", own, codec, self.features())
+        own["neck"] = space.neck.model_dump(mode="json")
+        own["train"] = getattr(space, point.scenario).model_dump(mode="json")
+        if point.scenario == "d1":
+            latents = self.latents(point.codec, point.lmbda)
+            return _stage("point", own, codec, latents, self.features())
+        d1 = self.point(OperatingPoint(point.codec, point.lmbda, "d1", point.seed))
+        own["lmbda"] = point.lmbda
+        return _stage("point", own, codec, self.features(), d1)
+
+    def evaluation(self, point: OperatingPoint, mllm: str) -> Stage:
+        """An operating point measured with one MLLM on all tasks of the space."""
+        spec = {
+            "mllm": self._weights(mllm),
+            "tasks": list(self.space.tasks),
+            "evaluation": self.space.evaluation.model_dump(mode="json"),
+            "teacher": self._weights(self.space.teacher.model),
+        }
+        return _stage("evaluation", spec, self.point(point), self.world())

@@ -1,0 +1,67 @@
+"""Spaces are read from names and files; every mistake is said at once, with the valid choices."""
+
+from pathlib import Path
+
+import pytest
+
+from search_spaces import SpaceError, load_space, named_spaces
+
+
+def test_every_named_space_loads_and_says_what_it_is() -> None:
+    spaces = named_spaces()
+    assert {"demo", "smoke"} <= set(spaces)
+    for name, description in spaces.items():
+        assert load_space(name).name == name
+        assert description
+
+
+def test_a_few_lines_are_a_space(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("codecs: [{arch: mbt2018-mean, lambdas: [0.01]}]\nmllms: [some/model]\n")
+    space = load_space(str(file))
+    assert space.name == "mine"
+    assert space.scenarios == ("d1", "d2", "d3")
+
+
+def test_overrides_are_typed() -> None:
+    space = load_space("smoke", ["d1.steps=3", "codecs.0.lambdas=[0.5]", "scenarios=[d1]"])
+    assert space.d1.steps == 3
+    assert space.codecs[0].lambdas == (0.5,)
+    assert space.scenarios == ("d1",)
+
+
+def test_all_mistakes_are_said_at_once_with_the_choices() -> None:
+    wrong = ["codecs.0.arch=jpeg", "data.trian=3", "scenarios=[d9]", "d1.steps=0"]
+    with pytest.raises(SpaceError) as error:
+        load_space("smoke", wrong)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    text = str(error.value)
+    assert "codecs.0.arch = 'jpeg'" in text
+    assert "'mbt2018-mean'" in text
+    assert "did you mean 'train'?" in text
+    assert "'d1', 'd2' or 'd3'" in text
+    assert "d1.steps = 0" in text
+
+
+@pytest.mark.parametrize(
+    ("space", "overrides", "message"),
+    [
+        ("dmeo", [], "did you mean 'demo'"),
+        ("missing.yaml", [], "no such file"),
+        ("smoke", ["d1.steps"], "key.path=value"),
+        ("smoke", ["codecs.7.N=3"], "items 0 to 0"),
+        ("smoke", ["name.first=3"], "no settings of its own"),
+        ("smoke", ["d1.steps=[1"], "not valid YAML"),
+    ],
+)
+def test_what_cannot_be_read_is_explained(space: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        load_space(space, overrides)
+
+
+def test_broken_yaml_is_explained(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("codecs: [")
+    with pytest.raises(SpaceError, match="not valid YAML"):
+        load_space(str(file))

@@ -1,0 +1,47 @@
+"""Specs fail at construction, and their defaults are the paper's."""
+
+import pytest
+from pydantic import ValidationError
+
+from search_spaces.spec import CodecSpec, NeckSpec, Space, SurrogateSpec
+
+
+def test_defaults_are_the_papers() -> None:
+    codec = CodecSpec(arch="elic2022-chandelier")
+    assert (codec.N, codec.M, codec.lambdas) == (192, 320, (0.004, 0.008, 0.016, 0.032))
+    assert NeckSpec().layers == 1
+    phases = SurrogateSpec().phases
+    assert [(p.ce, p.distill) for p in phases] == [(100, 0), (1, 100), (0, 100)]
+    space = Space(name="paper", codecs=(codec,), mllms=("llava-hf/llava-1.5-7b-hf",))
+    assert space.teacher.block == 2
+    assert space.d2.gamma / space.d2.delta == 60
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"arch": "mbt2018-mean", "groups": (16, 16)}, "setting of elic2022-chandelier"),
+        ({"arch": "elic2022-chandelier", "M": 96}, "groups is needed"),
+        ({"arch": "elic2022-chandelier", "M": 96, "groups": (16, 16)}, "add up to 32"),
+        ({"arch": "mbt2018-mean", "lambdas": (0.01, 0.01)}, "different values"),
+        ({"arch": "mbt2018-mean", "lambdas": ()}, "different values"),
+        ({"arch": "mbt2018-mean", "lambdas": (-1.0,)}, "greater than 0"),
+        ({"arch": "jpeg"}, "elic2022-chandelier"),
+    ],
+)
+def test_a_wrong_codec_is_refused_with_the_reason(settings: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        CodecSpec(**settings)
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        (),
+        ({"until": 0.5, "ce": 1, "distill": 1},),
+        ({"until": 1, "ce": 1, "distill": 1}, {"until": 0.5, "ce": 1, "distill": 1}),
+    ],
+)
+def test_phases_must_cover_the_training(phases: tuple) -> None:
+    with pytest.raises(ValidationError, match="phases must end"):
+        SurrogateSpec(phases=phases)

@@ -1,0 +1,92 @@
+"""Keys are stable, and a changed setting re-keys exactly what depends on it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from search_spaces import OperatingPoint, Stages, load_space, operating_points
+
+KINDS = (
+    "world",
+    "features",
+    "codec",
+    "latents",
+    "reconstruction",
+    "d1",
+    "d2",
+    "d3",
+    "post_processing",
+)
+
+
+def keys(*overrides: str, fingerprints: dict[str, str] | None = None) -> dict[str, str]:
+    space = load_space("smoke", overrides)
+    stages = Stages(space, fingerprints)
+    codec = space.codecs[0]
+    found = {
+        "world": stages.world().key,
+        "features": stages.features().key,
+        "codec": stages.codec(codec, 0.02).key,
+        "latents": stages.latents(codec, 0.02).key,
+    }
+    for scenario in KINDS[4:]:
+        found[scenario] = stages.point(OperatingPoint(codec, 0.02, scenario, 0)).key
+    return found
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("data.seed=7", set(KINDS)),
+        ("d1.steps=9", {"d1", "d2", "d3"}),
+        ("d2.steps=9", {"d2"}),
+        ("d3.delta=9", {"d3"}),
+        ("post_processing.channels=16", {"post_processing"}),
+        ("codecs.0.N=24", set(KINDS) - {"world", "features"}),
+        ("neck.layers=2", {"d1", "d2", "d3"}),
+        ("codecs.0.lambdas=[0.02, 0.5]", set()),
+        ("codecs.0.name=other", set()),
+        ("evaluation.examples=2", set()),
+        ("resources.max_failures=5", set()),
+        ("description=other", set()),
+    ],
+)
+def test_a_setting_changes_only_what_depends_on_it(override: str, changed: set[str]) -> None:
+    before, after = keys(), keys(override)
+    assert {kind for kind in KINDS if before[kind] != after[kind]} == changed
+
+
+def test_other_weights_change_the_keys() -> None:
+    after = keys(fingerprints={"shipped:clip-scenes": "sha256:1"})
+    before = keys(fingerprints={"shipped:clip-scenes": "sha256:2"})
+    changed = {kind for kind in KINDS if before[kind] != after[kind]}
+    assert changed == {"features", "d1", "d2", "d3", "post_processing"}
+
+
+def test_points_have_different_keys() -> None:
+    space = load_space("smoke", ["seeds=[0, 1]"])
+    stages = Stages(space)
+    points = operating_points(space)
+    assert len({stages.point(point).key for point in points}) == len(points)
+
+
+def test_evaluation_depends_on_tasks_and_mllm_but_the_point_does_not() -> None:
+    space = load_space("smoke")
+    fewer = load_space("smoke", ["tasks=[vqa]"])
+    point = operating_points(space)[1]
+    assert Stages(space).point(point).key == Stages(fewer).point(point).key
+    one = Stages(space).evaluation(point, "a").key
+    assert one != Stages(fewer).evaluation(point, "a").key
+    assert one != Stages(space).evaluation(point, "b").key
+
+
+def test_keys_are_the_same_in_another_process() -> None:
+    code = (
+        "from search_spaces import *; s = load_space('smoke');"
+        "print(' '.join(Stages(s).point(p).key for p in operating_points(s)))"
+    )
+    run = [sys.executable, "-c", code]
+    other = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    space = load_space("smoke")
+    assert other == [Stages(space).point(point).key for point in operating_points(space)]
