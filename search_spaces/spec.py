@@ -104,6 +104,10 @@ class CodecSpec(Spec):
                 raise ValueError(f"groups add up to {sum(self.groups)}, but M is {self.M}")
         if self.arch == "elic2022-chandelier" and self.groups is None and self.M <= 128:
             raise ValueError(f"groups is needed where M ({self.M}) is 128 or less")
+        if self.arch.startswith("cheng2020") and self.M != self.N:
+            raise ValueError(f"{self.arch} has M = N; M is {self.M} and N is {self.N}")
+        if self.context_width != 1 and self.arch != "elic2022-chandelier":
+            raise ValueError(f"context_width is a setting of elic2022-chandelier, not {self.arch}")
         return self
 
 

@@ -1,0 +1,217 @@
+"""Bytes: the container one image is written to, and the entropy coding of its symbols.
+
+    byte 0      0xB0 + version
+    byte 1      codec id: one byte of a hash of the codec's architecture and weights
+    1-3 bytes   height - 1, varint  } of the image given to the codec, before padding
+    1-3 bytes   width - 1, varint   }
+    ...         one rANS stream with all symbols of the image, in the decoder's order
+    2 bytes     CRC-16 (CCITT) of everything before it
+
+All symbols of an image (hyper-latents, latents, every slice) share one rANS stream, so there are
+no lengths to write and the coder's state is flushed once. At 128x128 pixels the container is
+6 bytes. The stream is a file's content: its length is the file's.
+
+A stream is decoded completely or refused: the CRC finds damage before anything is decoded, and
+afterwards the decoded symbols are encoded again and must give the same bytes. The latter finds a
+decoder whose probabilities differ from the encoder's (other weights, another machine's floats) at
+odds of about 1 : 2^31 of missing it, and costs no bytes.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from compressai.ans import RansDecoder, RansEncoder
+from torch import Tensor
+
+VERSION = 1
+MAX_SIDE = 1 << 16
+_MAGIC = 0xB0
+_CRC_BYTES = 2
+_SHORTEST_RANS = 8  # the flushed 64-bit state
+_WORD = 4
+
+
+class BitstreamError(ValueError):
+    """Bytes that are not a complete, undamaged stream of this codec."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """What stands in a stream: the codec's id, the image's size in pixels, the symbols."""
+
+    codec_id: int
+    height: int
+    width: int
+    payload: bytes
+
+
+def pack(container: Container) -> bytes:
+    """The stream of one image.
+
+    Raises:
+        ValueError: the image has a side of 0 or of more than 65536 pixels.
+    """
+    for side in (container.height, container.width):
+        if not 0 < side <= MAX_SIDE:
+            raise ValueError(f"image sides are 1 to {MAX_SIDE} pixels, not {side}")
+    head = bytes([_MAGIC | VERSION, container.codec_id])
+    body = head + _varint(container.height - 1) + _varint(container.width - 1) + container.payload
+    return body + binascii.crc_hqx(body, 0xFFFF).to_bytes(_CRC_BYTES, "big")
+
+
+def unpack(stream: bytes, codec_id: int | None = None) -> Container:
+    """Read a stream's container.
+
+    Args:
+        stream: the bytes of one image.
+        codec_id: the id it must carry; None for any.
+
+    Raises:
+        BitstreamError: too short, no stream of this software or of its version, damaged, or
+            written by another codec.
+    """
+    if len(stream) < 4 + _SHORTEST_RANS + _CRC_BYTES:
+        raise BitstreamError(f"{len(stream)} bytes are too few for a stream: truncated?")
+    if stream[0] & 0xF0 != _MAGIC:
+        raise BitstreamError(f"not a stream of this software: it starts with 0x{stream[0]:02X}")
+    if stream[0] & 0x0F != VERSION:
+        raise BitstreamError(f"stream of version {stream[0] & 0x0F}; this is version {VERSION}")
+    body, crc = stream[:-_CRC_BYTES], int.from_bytes(stream[-_CRC_BYTES:], "big")
+    if binascii.crc_hqx(body, 0xFFFF) != crc:
+        raise BitstreamError("the checksum does not match: truncated or damaged")
+    if codec_id is not None and stream[1] != codec_id:
+        raise BitstreamError(
+            f"written by another codec or by other weights (id {stream[1]}, this is {codec_id})"
+        )
+    height, at = _read_varint(body, 2)
+    width, at = _read_varint(body, at)
+    payload = body[at:]
+    if max(height, width) >= MAX_SIDE or len(payload) < _SHORTEST_RANS or len(payload) % _WORD:
+        raise BitstreamError("the header does not fit what follows it")
+    return Container(stream[1], height + 1, width + 1, payload)
+
+
+def overhead_bytes(stream: bytes) -> int:
+    """Bytes of a stream that are container, not entropy-coded symbols."""
+    return len(stream) - len(unpack(stream).payload)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in (0, 7, 14):
+        if at >= len(data):
+            break
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if not data[at - 1] & 0x80:
+            return value, at
+    raise BitstreamError("the header does not fit what follows it")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Cumulative distributions, 16 bits: one row per scale (Gaussian) or channel (bottleneck)."""
+
+    cdfs: tuple[list[int], ...]
+    lengths: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, cdfs: Tensor, lengths: Tensor, offsets: Tensor) -> Tables:
+        """From CompressAI's padded tables; the padding goes, as handing it over costs time."""
+        sizes = [int(size) for size in lengths]
+        rows = tuple(row[:size] for row, size in zip(cdfs.tolist(), sizes, strict=True))
+        return cls(rows, tuple(sizes), tuple(int(offset) for offset in offsets))
+
+
+class SymbolWriter:
+    """Collects an image's symbols and writes them as one rANS stream."""
+
+    def __init__(self) -> None:
+        self._symbols: list[int] = []
+        self._rows: list[int] = []
+        self._known: dict[tuple[int, int], int] = {}
+        self._cdfs: list[list[int]] = []
+        self._lengths: list[int] = []
+        self._offsets: list[int] = []
+
+    def write(self, tables: Tables, rows: Tensor, symbols: Tensor) -> None:
+        """Append symbols (int, any shape), each with its row of the tables (int, same shape)."""
+        used, place = torch.unique(rows.reshape(-1).cpu(), return_inverse=True)
+        # Only the rows in use are handed to the coder: converting all of them is most of its time.
+        numbers = torch.tensor([self._row(tables, row) for row in used.tolist()])
+        self._rows += numbers[place].tolist()
+        self._symbols += symbols.reshape(-1).tolist()
+
+    def _row(self, tables: Tables, row: int) -> int:
+        key = (id(tables), row)
+        if key not in self._known:
+            self._known[key] = len(self._cdfs)
+            self._cdfs.append(tables.cdfs[row])
+            self._lengths.append(tables.lengths[row])
+            self._offsets.append(tables.offsets[row])
+        return self._known[key]
+
+    def finish(self) -> bytes:
+        """All symbols so far, in order, as rANS bytes (a multiple of 4)."""
+        encoded = RansEncoder().encode_with_indexes(
+            self._symbols, self._rows, self._cdfs, self._lengths, self._offsets
+        )
+        return bytes(encoded)
+
+
+class SymbolReader:
+    """Reads the symbols of one image back, in the order they were written.
+
+    Args:
+        payload: rANS bytes.
+        count: symbols in them.
+    """
+
+    def __init__(self, payload: bytes, count: int) -> None:
+        self._payload = payload
+        self._echo = SymbolWriter()
+        self._decoder = RansDecoder()
+        # The decoder reads on without looking where its buffer ends. From zeros a symbol takes at
+        # most a word, and what the payload says of escaped values at most 15 times its own
+        # length: with so many zeros behind it, no payload is read past the buffer's end.
+        self._decoder.set_stream(payload + bytes(_WORD * (count + 2) + 16 * len(payload)))
+
+    def read(self, tables: Tables, rows: Tensor) -> Tensor:
+        """The next symbols (int32, in the shape of rows), given the row of each."""
+        used, place = torch.unique(rows.reshape(-1).cpu(), return_inverse=True)
+        numbers: Sequence[int] = used.tolist()
+        symbols = self._decoder.decode_stream(
+            place.tolist(),
+            [tables.cdfs[row] for row in numbers],
+            [tables.lengths[row] for row in numbers],
+            [tables.offsets[row] for row in numbers],
+        )
+        read = torch.tensor(symbols, dtype=torch.int32).reshape(rows.shape)
+        self._echo.write(tables, rows, read)
+        return read
+
+    def finish(self) -> None:
+        """Check that the symbols read are the ones that were written.
+
+        Raises:
+            BitstreamError: they would not give these bytes.
+        """
+        if self._echo.finish() != self._payload:
+            raise BitstreamError(
+                "the decoded symbols do not give these bytes again: the stream is damaged, or this "
+                "decoder's probabilities are not the encoder's (other weights or arithmetic)"
+            )
