@@ -1,0 +1,222 @@
+"""Pre-computing what d1 trains on: teacher features and codec latents, a shard at a time.
+
+    world/images_{split}.parquet, rows [a, b) --+-- teacher --> image_id, pooled, tokens   (fp16)
+                                                +-- codec ----> image_id, y_hat            (fp16)
+    class names x templates --> text tower --> text weights (P, C)
+
+A shard is one Parquet file, written atomically, so what is there is complete. An unreadable image
+has no row in it; the file itself lists it.
+
+Shapes: `B` images, `M` latent channels, `L` patches, `D` width, `P` joint width, `C` classes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPModel
+
+from search_spaces.spec import CodecSpec, Space
+from trainables.data import (
+    UnreadableImageError,
+    decode_image,
+    images_file,
+    read_rows,
+    tensor_column,
+    to_tensor,
+)
+from trainables.encoder import Teacher
+from trainables.mllm import load_clip, load_tokenizer
+
+BATCH_SIZE = 32
+_REPORT = b"report"
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of a shard's images."""
+
+    images: int
+    """Images that were read and have a row."""
+    unreadable: list[tuple[str, str]]
+    """(image_id, reason) of those that were not."""
+
+
+def shard_ranges(world: Path, split: str, shard_size: int) -> list[tuple[int, int]]:
+    """The ranges [start, stop) of a split's rows that make up its shards."""
+    rows = pq.read_metadata(images_file(world, split)).num_rows
+    return [(start, min(start + shard_size, rows)) for start in range(0, rows, shard_size)]
+
+
+def read_report(file: Path) -> ShardReport:
+    """What the shard in a file says about itself."""
+    said = json.loads(pq.read_schema(file).metadata[_REPORT])
+    return ShardReport(said["images"], [(i, reason) for i, reason in said["unreadable"]])
+
+
+class TeacherFeatures:
+    """Writes shards of the teacher's pooled and token features."""
+
+    def __init__(self, space: Space, device: torch.device | str = "cpu") -> None:
+        surrogate = space.surrogate
+        self._device = torch.device(device)
+        self._teacher = Teacher(
+            load_clip(space.teacher.model), surrogate.token_layer, surrogate.double_norm
+        ).to(self._device)
+
+    def __call__(self, world: Path, split: str, rows: tuple[int, int], out: Path) -> ShardReport:
+        """Write the features of rows [start, stop) of a split to the file `out`.
+
+        Returns:
+            How many images were read, and which were not.
+        """
+        return _write_shard(world, split, rows, out, self._compute)
+
+    @torch.no_grad()
+    def _compute(self, images: Tensor) -> dict[str, Tensor]:
+        features = self._teacher(images.to(self._device))
+        return {"pooled": features.pooled, "tokens": features.tokens}
+
+
+class CodecLatents:
+    """Writes shards of a base codec's latents, exactly those that its decoder would get."""
+
+    def __init__(
+        self, codec: CodecSpec, codec_dir: Path, device: torch.device | str = "cpu"
+    ) -> None:
+        from trainables.codecs import load_codec
+
+        self._device = torch.device(device)
+        self._codec = load_codec(codec, codec_dir).to(self._device)
+
+    def __call__(self, world: Path, split: str, rows: tuple[int, int], out: Path) -> ShardReport:
+        """Write the latents of rows [start, stop) of a split to the file `out`."""
+        return _write_shard(world, split, rows, out, self._compute)
+
+    def _compute(self, images: Tensor) -> dict[str, Tensor]:
+        return {"y_hat": self._codec.latents(images.to(self._device))}
+
+
+def write_text_weights(space: Space, world: Path, out: Path) -> None:
+    """Write the class names' text weights to the file `out`: `weights`, (P, C) float32.
+
+    Raises:
+        ValueError: the world names no classes.
+    """
+    classes = json.loads((world / "classes.json").read_text(encoding="utf-8"))
+    if not classes["names"]:
+        raise ValueError(f"{world / 'classes.json'} names no classes")
+    weights = text_weights(
+        load_clip(space.teacher.model),
+        load_tokenizer(space.teacher.model),
+        classes["names"],
+        classes["templates"],
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    save_file({"weights": weights.contiguous()}, temporary)
+    temporary.replace(out)
+
+
+def read_text_weights(features: Path) -> Tensor:
+    """The text weights, (P, C), that stand with the features."""
+    return load_file(features / "text.safetensors")["weights"]
+
+
+@torch.no_grad()
+def text_weights(clip: CLIPModel, tokenizer: Any, names: list[str], templates: list[str]) -> Tensor:
+    """A unit vector per class: the mean over templates of its normalised text embeddings.
+
+    Args:
+        names: C class names.
+        templates: texts with one `{}` where the name goes.
+
+    Returns:
+        (P, C).
+    """
+    weights = []
+    for name in names:
+        embedded = _embed_texts(clip, tokenizer, [t.replace("{}", name) for t in templates])
+        mean = torch.nn.functional.normalize(embedded, dim=-1).mean(0)
+        weights.append(mean / mean.norm())
+    return torch.stack(weights, 1)
+
+
+def _embed_texts(clip: CLIPModel, tokenizer: Any, texts: list[str]) -> Tensor:
+    """(B, P): the text tower's projected embedding at the end token of each text."""
+    end = tokenizer.eos_token_id
+    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
+    # CLIP reads a text off at its end token; not every tokenizer puts it there by itself.
+    rows = [row if row[-1] == end else [*row, end] for row in rows]
+    length = max(map(len, rows))
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
+    ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+    pooled = clip.text_model(input_ids=ids, attention_mask=mask).pooler_output
+    projected: Tensor = clip.text_projection(pooled)
+    return projected
+
+
+def _write_shard(
+    world: Path,
+    split: str,
+    rows: tuple[int, int],
+    out: Path,
+    compute: Callable[[Tensor], Mapping[str, Tensor]],
+) -> ShardReport:
+    table = read_rows(images_file(world, split), rows, ["image_id", "png"])
+    ids: list[str] = []
+    images: list[NDArray[np.uint8]] = []
+    unreadable: list[tuple[str, str]] = []
+    columns: dict[str, list[NDArray[np.float16]]] = {}
+
+    def flush() -> None:
+        for name, value in compute(to_tensor(images)).items():
+            columns.setdefault(name, []).append(_half(name, value))
+        images.clear()
+
+    for record in table.to_pylist():
+        try:
+            image = decode_image(record["png"])
+        except UnreadableImageError as error:
+            unreadable.append((record["image_id"], str(error)))
+            continue
+        ids.append(record["image_id"])
+        images.append(image)
+        if len(images) == BATCH_SIZE:
+            flush()
+    if images:
+        flush()
+    report = ShardReport(len(ids), unreadable)
+    made = [tensor_column(name, np.concatenate(parts)) for name, parts in columns.items()]
+    schema = pa.schema(
+        [pa.field("image_id", pa.string(), nullable=False), *(field for field, _ in made)],
+        metadata={_REPORT: json.dumps({"images": len(ids), "unreadable": unreadable})},
+    )
+    arrays = [pa.array(ids, pa.string()), *(array for _, array in made)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Two writers of one shard may meet after a restart; each has its own temporary file.
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, compression="none")
+    temporary.replace(out)
+    return report
+
+
+def _half(name: str, value: Tensor) -> NDArray[np.float16]:
+    half = value.half()
+    if not bool(torch.isfinite(half).all()):
+        raise ValueError(f"{name} does not fit into half precision")
+    array: NDArray[np.float16] = half.cpu().numpy()
+    return array

@@ -1,0 +1,317 @@
+"""Training: one loop for base codecs and for every scenario that trains something.
+
+    spec + inputs -> learner (scenarios.py) + batches (data.py) -> loop -> best weights, info.json
+
+The loop reports to a `Context` and resumes from the checkpoint that the context kept. A checkpoint
+holds the trained weights, the optimiser, the step and the best weights so far. The schedule, the
+order of the data and the random numbers of a step are functions of (seed, step), so a run that
+was interrupted equals one that was not, bit for bit on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor
+
+from search_spaces.points import OperatingPoint
+from search_spaces.spec import CodecSpec, Optimiser, Space
+from trainables.codecs import build_codec, load_codec, load_weights, save_codec
+from trainables.context import Context
+from trainables.data import Batches, Rows, in_order
+from trainables.features import read_text_weights
+from trainables.mllm import load_clip, resolve_pretrained
+from trainables.scenarios import (
+    CodecLearner,
+    Group,
+    JointLearner,
+    Learner,
+    NeckLearner,
+    UNetLearner,
+    build_neck,
+    build_unet,
+    load_neck,
+    save_trained,
+)
+
+REPORT_EVERY = 10
+"""Steps between two rows of the training curve."""
+DEFAULT_SHARD_SIZE = 512
+_CHECKPOINT_FILE = "checkpoint.pt"
+
+
+class Diverged(RuntimeError):  # noqa: N818 - what happened, in one word
+    """The loss or its gradient is not a finite number."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Directories of the stages that a training reads; those it does not need may be None."""
+
+    world: Path
+    codec: Path | None = None
+    features: Path | None = None
+    latents: Path | None = None
+    d1: Path | None = None
+
+
+def train_codec(
+    codec: CodecSpec, lmbda: float, inputs: Inputs, out: Path, context: Context, seed: int = 0
+) -> None:
+    """Train a base codec with `bpp + lambda * 255^2 * MSE`; write it to the directory `out`.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+        ValueError: the weights to start from do not fit the codec.
+    """
+    torch.manual_seed(seed)
+    net = build_codec(codec)
+    if codec.weights is not None:
+        start = Path(resolve_pretrained(codec.weights))
+        load_weights(net, start / "model.safetensors" if start.is_dir() else start)
+    learner = CodecLearner(net, lmbda)
+    best = _train(learner, codec.train, inputs, DEFAULT_SHARD_SIZE, out, context, seed)
+    if context.rank == 0:
+        learner.load_trained(best)
+        save_codec(learner.codec, out)
+
+
+def train_point(
+    space: Space, point: OperatingPoint, inputs: Inputs, out: Path, context: Context
+) -> None:
+    """Train an operating point; write what was trained and `info.json` to the directory `out`.
+
+    `uncompressed` and `reconstruction` train nothing and get their `info.json` alone.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+        ValueError: the inputs do not fit together.
+    """
+    if point.scenario in ("uncompressed", "reconstruction"):
+        if context.rank == 0:
+            _write_info(out, {"steps": 0, "seconds": 0.0, "parameters": {"trained": 0}})
+        return
+    torch.manual_seed(point.seed)
+    learner, optimiser = _learner(space, point, inputs)
+    shard_size = space.data.shard_size
+    best = _train(learner, optimiser, inputs, shard_size, out, context, point.seed)
+    if context.rank == 0:
+        save_trained(best, out)
+
+
+def _learner(space: Space, point: OperatingPoint, inputs: Inputs) -> tuple[Learner, Optimiser]:
+    """What a scenario trains, at its start, and how long and fast."""
+    assert point.codec is not None
+    assert point.lmbda is not None
+    assert inputs.features is not None
+    clip = load_clip(space.teacher.model)
+    if point.scenario == "d1":
+        neck = build_neck(space, point.codec, clip)
+        return NeckLearner(space, neck, clip, read_text_weights(inputs.features)), space.d1
+    assert inputs.codec is not None
+    codec = load_codec(point.codec, inputs.codec)
+    if point.scenario == "post_processing":
+        text = read_text_weights(inputs.features)
+        unet = build_unet(space)
+        from_latents = inputs.latents is not None
+        return UNetLearner(space, unet, codec, clip, text, from_latents), space.post_processing
+    assert inputs.d1 is not None
+    neck = load_neck(space, point.codec, clip, inputs.d1)
+    joint = JointLearner(space, point.scenario, codec, neck, clip, point.lmbda)
+    return joint, space.d2 if point.scenario == "d2" else space.d3
+
+
+def _train(
+    learner: Learner,
+    spec: Optimiser,
+    inputs: Inputs,
+    shard_size: int,
+    out: Path,
+    context: Context,
+    seed: int,
+) -> Mapping[str, Tensor]:
+    """The loop. Writes `out/info.json` and returns the best weights, by `Learner.validate`."""
+    sources = (inputs.world, inputs.latents, inputs.features, shard_size)
+    rows = Rows("train", learner.columns, *sources)
+    validation = Rows("val", learner.columns, *sources)
+    batches = Batches(rows, spec.batch_size, seed, context.rank, context.world_size)
+    learner = learner.to(context.device)
+    model = context.prepare(learner)
+    groups = learner.groups()
+    main = [parameter for group in groups if group.main for parameter in group.parameters]
+    optimiser = torch.optim.Adam(
+        [{"params": group.parameters, "lr": group.lr} for group in groups], fused=True
+    )
+    state = _State()
+    if (checkpoint := context.latest_checkpoint()) is not None:
+        state = _load(checkpoint, learner, optimiser, context.device)
+    learner.train()
+    resumed, clock = state.seconds, time.monotonic()
+    reported = state.step, clock
+    while state.step < spec.steps:
+        _seed_step(seed, state.step, context.rank)
+        _set_rates(optimiser, groups, spec, state.step)
+        batch = batches.read(state.step).to(context.device)
+
+        terms: dict[str, Tensor] = model(batch, state.step)
+        # Workers' slices may differ by an image; weighed, their mean is the global batch's.
+        share = len(batch) * context.world_size / spec.batch_size
+        optimiser.zero_grad(set_to_none=True)
+        objective = terms["loss"] + terms.get("aux", 0.0)
+        (objective * share).backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(main, spec.grad_clip or math.inf)
+        if not (math.isfinite(norm.item()) and math.isfinite(objective.item())):
+            raise Diverged(f"at step {state.step + 1} the loss is {terms['loss'].item()}")
+        optimiser.step()
+        state.step += 1
+
+        metrics: dict[str, float] = {}
+        last = state.step == spec.steps
+        if state.step % spec.validate_every == 0 or last:
+            found = _validate(learner, validation, spec.batch_size, context)
+            if not all(math.isfinite(value) for value in found.values()):
+                raise Diverged(f"after step {state.step} the validation gives {found}")
+            if not state.best or found["loss"] < state.best_metrics["loss"]:
+                state.best = {n: v.to("cpu", copy=True) for n, v in learner.trained().items()}
+                state.best_metrics = found
+            metrics |= {f"val_{name}": value for name, value in found.items()}
+        save = state.step % spec.checkpoint_every == 0 or last
+        if state.step % REPORT_EVERY == 0 or metrics or save:
+            metrics |= _means(terms, share, context)
+            now = time.monotonic()
+            images = (state.step - reported[0]) * spec.batch_size
+            metrics["images_per_s"] = images / max(now - reported[1], 1e-9)
+            metrics["lr"] = optimiser.param_groups[0]["lr"]
+            metrics |= {"step": state.step, "steps": spec.steps}
+            state.seconds = resumed + now - clock
+            _report(context, metrics, state if save else None, learner, optimiser)
+            reported = state.step, time.monotonic()
+
+    if context.rank == 0:
+        parts: dict[str, int] = {}
+        for name, value in state.best.items():
+            part = name.split(".")[0]
+            parts[part] = parts.get(part, 0) + value.numel()
+        info = {f"val_{name}": value for name, value in state.best_metrics.items()}
+        counts = {"trained": sum(parts.values()), **parts}
+        info |= {"steps": state.step, "seconds": state.seconds}
+        _write_info(out, {**info, "parameters": counts})
+    return state.best
+
+
+@dataclass
+class _State:
+    """Where a training stands, beside its weights and optimiser."""
+
+    step: int = 0
+    """Steps done."""
+    seconds: float = 0.0
+    """Spent training, over all resumptions."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The trained weights with the lowest validation loss so far, on the CPU."""
+    best_metrics: dict[str, float] = field(default_factory=dict)
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Random numbers of a step (a codec's noise) depend on nothing before it."""
+    words = np.random.SeedSequence((seed, step, rank)).generate_state(2)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+
+
+def learning_rate_factor(spec: Optimiser, step: int) -> float:
+    """What the learning rate of step `step` (0 ..) is multiplied by."""
+    factor = min(1.0, (step + 1) / (spec.warmup_steps + 1))
+    return factor * spec.lr_drop if step >= spec.lr_drop_at * spec.steps else factor
+
+
+def _set_rates(
+    optimiser: torch.optim.Optimizer, groups: list[Group], spec: Optimiser, step: int
+) -> None:
+    factor = learning_rate_factor(spec, step)
+    for group, options in zip(groups, optimiser.param_groups, strict=True):
+        options["lr"] = group.lr * (factor if group.main else 1.0)
+
+
+@torch.no_grad()
+def _validate(learner: Learner, rows: Rows, batch_size: int, context: Context) -> dict[str, float]:
+    """Means over all validation rows, the same on every worker."""
+    learner.eval()
+    sums: dict[str, Tensor] = {}
+    for batch in in_order(rows, batch_size, context.rank, context.world_size):
+        terms = learner.validate(batch.to(context.device))
+        for name, value in terms.items():
+            value = value.double() * len(batch)
+            sums[name] = sums[name] + value if name in sums else value
+    learner.train()
+    if context.world_size > 1:
+        sums = _summed(sums, context)
+    return {name: value.item() / len(rows) for name, value in sums.items()}
+
+
+def _means(terms: Mapping[str, Tensor], share: float, context: Context) -> dict[str, float]:
+    """A step's loss terms, means over the global batch."""
+    values = {name: value.detach().double() for name, value in terms.items()}
+    if context.world_size > 1:
+        values = {name: value * share for name, value in values.items()}
+        values = {n: v / context.world_size for n, v in _summed(values, context).items()}
+    return {name: value.item() for name, value in values.items()}
+
+
+def _summed(values: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+    names: list[Any] = [None] * context.world_size
+    # A worker without a validation batch knows no names.
+    torch.distributed.all_gather_object(names, sorted(values))
+    everything = sorted(set().union(*names))
+    zero = torch.zeros((), dtype=torch.float64, device=context.device)
+    stacked = torch.stack([values.get(name, zero) for name in everything])
+    torch.distributed.all_reduce(stacked)
+    return dict(zip(everything, stacked, strict=True))
+
+
+def _report(
+    context: Context,
+    metrics: Mapping[str, float],
+    state: _State | None,
+    learner: Learner,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Report, on rank 0 with a checkpoint of the state where there is one."""
+    if state is None or context.rank != 0:
+        context.report(metrics)
+        return
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", ignore_cleanup_errors=True) as made:
+        content = {
+            "trained": learner.trained(),
+            "optimiser": optimiser.state_dict(),
+            "step": state.step,
+            "seconds": state.seconds,
+            "best": state.best,
+            "best_metrics": state.best_metrics,
+        }
+        torch.save(content, Path(made) / _CHECKPOINT_FILE)
+        context.report(metrics, Path(made))
+
+
+def _load(
+    checkpoint: Path, learner: Learner, optimiser: torch.optim.Optimizer, device: torch.device
+) -> _State:
+    content = torch.load(checkpoint / _CHECKPOINT_FILE, map_location=device, weights_only=True)
+    learner.load_trained(content["trained"])
+    optimiser.load_state_dict(content["optimiser"])
+    return _State(content["step"], content["seconds"], content["best"], content["best_metrics"])
+
+
+def _write_info(out: Path, info: Mapping[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(dict(info), indent=2, allow_nan=False) + "\n"
+    (out / "info.json").write_text(text, encoding="utf-8")
