@@ -1,0 +1,300 @@
+"""Figures for files: rate-accuracy per task, the mean over tasks, and PSNR over bits per pixel."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from analysis.curves import (
+    BOUND,
+    MEAN,
+    Assembled,
+    Curve,
+    assemble,
+    scenario_rank,
+)
+from analysis.points import Sweep
+
+INK: Final = "#1f2328"
+"""Text and axes; the report makes it follow the page's colours."""
+MUTED: Final = "#6e7781"
+GRID: Final = "#e3e6ea"
+WARN: Final = "#a34700"
+
+# Okabe and Ito's palette (colour-blind safe); markers and line styles say the same again.
+SCENARIO: Final[dict[str, tuple[str, str, str]]] = {
+    "reconstruction": ("#5b6470", "s", "--"),
+    "post_processing": ("#cc79a7", "v", "-."),
+    "feature_coding": ("#b08d00", "P", ":"),
+    "d1": ("#e69f00", "o", "-"),
+    "d2": ("#0072b2", "D", "-"),
+    "d3": ("#009e73", "^", "-"),
+}
+"""Colour (of a sweep with one codec), marker and line of a scenario."""
+OTHERS: Final = ("#56b4e9", "#d55e00", "#8a63d2", "#444444")
+CODEC: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+
+STYLE: Final[dict[str, Any]] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.hashsalt": "bridgesweep",  # the same figure gives the same file
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawn figure.
+
+    Attributes:
+        name: file name without extension, e.g. `vqa`.
+        title: what it shows.
+        alt: the figure in words, for those who do not see it.
+        png: bytes of the PNG (200 dpi).
+        svg: text of the SVG.
+    """
+
+    name: str
+    title: str
+    alt: str
+    png: bytes
+    svg: str
+
+
+def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
+    """Draw every figure of a sweep: the mean over tasks, each task and metric, PSNR.
+
+    With several MLLMs there is a figure for each, its name ending in the MLLM's. A missing point is
+    named under its figure and breaks the line.
+
+    Args:
+        sweep: the sweep.
+        assembled: the sweep assembled, where the caller has it already.
+    """
+    if assembled is None:
+        assembled = assemble(sweep)
+    known, limits = assembled.tasks, assembled.bounds
+    shown = [*assembled.means, *assembled.curves]
+    kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
+    mllms = {mllm for mllm, _, _ in kinds}
+    out = []
+    with matplotlib.rc_context(STYLE):
+        for mllm, task, metric in kinds:
+            own = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
+            limit = limits[
+                (limits["mllm"] == mllm) & (limits["task"] == task) & (limits["metric"] == metric)
+            ]
+            main = task == MEAN or metric == known[task].primary
+            if task == MEAN:
+                chances = [t.chance for t in known.values()]
+                chance = None if None in chances else float(np.mean([c or 0 for c in chances]))
+                label, unit = "mean accuracy over tasks", "fraction"
+            else:
+                chance = known[task].chance if main else None
+                label, unit = metric.replace("_", " "), known[task].units[metric]
+            name = "mean" if task == MEAN else task if main else f"{task}-{metric}"
+            title = task if task == MEAN or main else f"{task}, {metric}"
+            if len(mllms) > 1:
+                name, title = f"{name}-{mllm}", f"{title} ({mllm})"
+            if unit not in ("fraction", metric, ""):
+                label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
+            figure, axes = _figure(title)
+            _rate_accuracy(axes, own, limit, chance, label)
+            _finish(
+                figure, axes, [m.text for m in dict.fromkeys(x for c in own for x in c.missing)]
+            )
+            out.append(_render(figure, _slug(name), title, _words(title, own)))
+        psnr = _psnr(assembled)
+        if psnr is not None:
+            out.append(psnr)
+    return out
+
+
+def _figure(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.6, 4.0))
+    axes = figure.add_subplot()
+    axes.set_title(title[:1].upper() + title[1:])
+    axes.grid(True, axis="y")
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _rate_accuracy(
+    axes: Axes, own: list[Curve], limit: pd.DataFrame, chance: float | None, label: str
+) -> None:
+    several = len({c.codec for c in own}) > 1
+    codecs = sorted({c.codec for c in own})
+    for curve in own:
+        if not curve.frame.empty:
+            _line(axes, curve, *_look(curve.codec, curve.scenario, codecs, several))
+    values = pd.concat([c.frame["value"] for c in own])
+    span = [float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]
+    for row in limit.itertuples():
+        axes.axhline(row.value, color=INK, lw=1.1, label=BOUND, zorder=1.5)
+        if np.isfinite(row.low):
+            axes.axhspan(row.low, row.high, color=INK, alpha=0.07, lw=0, zorder=1)
+        span.append(float(row.value))
+    if chance is not None and min(span) - chance < 1.5 * (max(span) - min(span)) + 1e-9:
+        axes.axhline(chance, color=MUTED, lw=1.1, ls=(0, (1, 2)), label="chance", zorder=1.5)
+        span.append(chance)
+    room = 0.06 * (max(span) - min(span) or 1.0)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(
+        min(min(span) - room, bottom), max(max(span) + room, min(top, max(span) + 4 * room))
+    )
+    axes.set_ylabel(label)
+    _rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=np.float64) for c in own]))
+
+
+def _line(axes: Axes, curve: Curve, label: str, colour: str, marker: str, line: str) -> None:
+    for i, part in enumerate(curve.segments):
+        rate, value = part["bpp"].to_numpy(), part["value"].to_numpy()
+        low, high = part["low"].to_numpy(dtype=float), part["high"].to_numpy(dtype=float)
+        axes.plot(
+            rate,
+            value,
+            color=colour,
+            marker=marker,
+            ls=line,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            label=label if i == 0 else None,
+            zorder=3,
+        )
+        if np.isfinite(low).all():
+            if len(part) > 1:
+                axes.fill_between(rate, low, high, color=colour, alpha=0.13, lw=0, zorder=2)
+            else:
+                axes.vlines(rate, low, high, color=colour, lw=1.2, zorder=2)
+
+
+def _look(codec: str, scenario: str, codecs: list[str], several: bool) -> tuple[str, str, str, str]:
+    """Label, colour, marker, line: one marker per scenario; colour by scenario, or by codec."""
+    spare = OTHERS[sum(map(ord, scenario)) % len(OTHERS)]
+    colour, marker, line = SCENARIO.get(scenario, (spare, "X", "-"))
+    if not several:
+        return scenario, colour, marker, line
+    return f"{codec} {scenario}", CODEC[codecs.index(codec) % len(CODEC)], marker, line
+
+
+def _rate_axis(axes: Axes, rates: Iterable[float]) -> None:
+    """Logarithmic where the rates span a factor of 4 or more, with plain numbers at 1, 2, 5."""
+    found = np.asarray(list(rates), dtype=np.float64)
+    axes.set_xlabel("bits per pixel (real bytes written)")
+    if len(found) == 0:
+        axes.set_xticks([])
+        return
+    if found.max() / found.min() >= 4:
+        axes.set_xscale("log")
+        ticks = np.array([m * 10.0**e for e in range(-5, 4) for m in (1, 2, 5)])
+        low, high = found.min() / 1.15, found.max() * 1.15
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)].tolist()))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def _finish(figure: Figure, axes: Axes, missing: list[str]) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        columns = 4 if max(map(len, labels)) <= 16 else 3
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
+    if missing:
+        text = "missing: " + "\nmissing: ".join(missing[:6])
+        if len(missing) > 6:
+            text += f"\nand {len(missing) - 6} more"
+        axes.annotate(
+            text,
+            (0, 0),
+            (0, -32),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+            color=WARN,
+        )
+
+
+def _psnr(assembled: Assembled) -> Plot | None:
+    """PSNR over bpp: a point per operating point that gives an image."""
+    points = assembled.sweep.points
+    rows = points[points["psnr"].notna() & (points["scenario"] != BOUND)]
+    if rows.empty:
+        return None
+    identity = ["codec", "scenario", "lmbda"]
+    mean = rows.groupby(identity, dropna=False, as_index=False)[["bpp", "psnr"]].mean()
+    figure, axes = _figure("Image quality")
+    codecs = sorted(mean["codec"].astype(str).unique())
+    groups = {(str(k[0]), str(k[1])): g for k, g in mean.groupby(["codec", "scenario"])}
+    holes = {(c.codec, c.scenario): c for c in assembled.curves}
+    for codec, scenario in sorted(groups, key=lambda k: (k[0], scenario_rank(k[1]))):
+        own = groups[codec, scenario].sort_values("bpp")
+        label, colour, marker, line = _look(codec, scenario, codecs, len(codecs) > 1)
+        empty = pd.Series(np.nan, index=own.index)
+        frame = own.assign(value=own["psnr"], low=empty, high=empty)
+        of = holes[codec, scenario]
+        curve = Curve(codec, scenario, "", "", "psnr", (), frame, of.missing, of.expected)
+        _line(axes, curve, label, colour, marker, line)
+    axes.set_ylabel("PSNR (dB)")
+    _rate_axis(axes, mean["bpp"])
+    shown = set(groups)
+    gone = [m.text for m in assembled.missing if (str(m.codec), m.scenario) in shown]
+    _finish(figure, axes, list(dict.fromkeys(gone)))
+    words = "PSNR of the decoded image over bits per pixel, for the scenarios that give one."
+    return _render(figure, "psnr", "image quality", words)
+
+
+def _words(title: str, own: list[Curve]) -> str:
+    said = [
+        f"{c.scenario} {c.frame['value'].iloc[0]:.2f} at {c.frame['bpp'].iloc[0]:.2g} bpp to "
+        f"{c.frame['value'].iloc[-1]:.2f} at {c.frame['bpp'].iloc[-1]:.2g}"
+        for c in own
+        if len(c.frame)
+    ]
+    return f"{title} over bits per pixel: " + "; ".join(said) + "."
+
+
+def _render(figure: Figure, name: str, title: str, alt: str) -> Plot:
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both files
+    figure.savefig(png, format="png", facecolor="white")
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
+    return Plot(name, title, alt, png.getvalue(), svg.getvalue().decode())
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
