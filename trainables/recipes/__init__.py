@@ -1,0 +1,2 @@
+"""Scripts that rebuild the shipped weights from nothing: `python -m trainables.recipes.teacher`,
+then `...mllm`."""

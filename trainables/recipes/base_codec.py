@@ -1,0 +1,175 @@
+"""Train what the demo's base codecs start from, on scenes made on the fly.
+
+    scene --render--> codec --> bpp + lambda * 255^2 * MSE
+
+A base codec per lambda is then a short fine-tuning of it, as part of the sweep. Lambda is a middle
+to high one here: bits are given up in fewer steps than details are learned.
+
+Run `python -m trainables.recipes.base_codec NAME --work DIR`; it continues from DIR/NAME.pt when
+that exists, and writes DIR/NAME: the weights in half precision and what they reach in
+`accuracy.json`. Times on one core of two: mbt2018-mean-scenes about 15, elic-scenes 15 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from search_spaces import CodecSpec
+from trainables.codecs import (
+    WEIGHTS_FILE,
+    Codec,
+    bits_estimated,
+    build_codec,
+    load_codec,
+    save_codec,
+)
+from trainables.recipes.common import load_checkpoint, save_checkpoint, warmup_cosine
+from trainables.world.scenes import Split, render, sample_scene, scene_rng
+
+log = logging.getLogger("base_codec")
+SIZE = 128
+VALIDATION_SCENES = 128
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A shipped codec: what it is and how it is trained."""
+
+    spec: CodecSpec
+    lmbda: float
+    steps: int
+    batch: int
+    lr: float = 1e-3
+
+
+RECIPES = {
+    "mbt2018-mean-scenes": Recipe(
+        CodecSpec(arch="mbt2018-mean", N=32, M=64), lmbda=0.006, steps=2000, batch=16
+    ),
+    "elic-scenes": Recipe(
+        CodecSpec(
+            arch="elic2022-chandelier",
+            N=24,
+            M=48,
+            groups=(4, 4, 8, 16, 16),
+            context_width=0.2,
+        ),
+        lmbda=0.006,
+        steps=1800,
+        batch=8,
+    ),
+}
+
+
+def scenes(split: Split, start: int, n: int) -> Tensor:
+    """Scenes number start .. start + n - 1 of a split, (n, 3, SIZE, SIZE) in [0, 1]."""
+    drawn = [
+        sample_scene(scene_rng(0, split, i), split, augment=split == "train")
+        for i in range(start, start + n)
+    ]
+    return render(drawn, SIZE)[0]
+
+
+@torch.no_grad()
+def measure(codec: Codec, lmbda: float) -> dict[str, float]:
+    """On validation scenes: `bpp` of written streams, `bpp_estimated`, `psnr` in dB, `loss`."""
+    images = scenes("val", 0, VALIDATION_SCENES)
+    real = estimated = psnr = mse = 0.0
+    for batch in torch.split(images, 16):
+        streams = codec.encode(batch)
+        decoded = codec.synthesis(codec.decode(streams))
+        errors = (decoded - batch).square().flatten(1).mean(1)
+        real += 8.0 * sum(map(len, streams))
+        estimated += bits_estimated(codec(batch, synthesis=False).likelihoods).sum().item()
+        psnr += (-10 * errors.log10()).sum().item()
+        mse += errors.sum().item()
+    pixels, n = len(images) * SIZE**2, len(images)
+    return {
+        "bpp": real / pixels,
+        "bpp_estimated": estimated / pixels,
+        "psnr": psnr / n,
+        "loss": estimated / pixels + lmbda * 255**2 * mse / n,
+    }
+
+
+def train(recipe: Recipe, checkpoint: Path, seed: int = 0) -> Codec:
+    """Train to the end, continuing from the checkpoint when it exists."""
+    torch.manual_seed(seed)
+    codec = build_codec(recipe.spec)
+    main = torch.optim.Adam(codec.main_parameters(), lr=recipe.lr)
+    aux = torch.optim.Adam(codec.aux_parameters(), lr=1e-3)
+    step, spent = 0, 0.0
+    if (state := load_checkpoint(checkpoint)) is not None:
+        codec.load_state_dict(state["codec"])
+        main.load_state_dict(state["main"])
+        aux.load_state_dict(state["aux"])
+        step, spent = state["step"], state["seconds"]
+        log.info("continuing at step %d", step)
+    started = time.monotonic() - spent
+    while step < recipe.steps:
+        torch.manual_seed(seed * 1_000_003 + step)
+        for group in main.param_groups:
+            group["lr"] = recipe.lr * warmup_cosine(step, recipe.steps, 50)
+        images = scenes("train", step * recipe.batch, recipe.batch)
+        out = codec(images)
+        bpp = bits_estimated(out.likelihoods).mean() / SIZE**2
+        mse = (out.x_hat - images).square().mean()
+        main.zero_grad()
+        aux.zero_grad()
+        (bpp + recipe.lmbda * 255**2 * mse + codec.aux_loss()).backward()
+        torch.nn.utils.clip_grad_norm_(codec.main_parameters(), 1.0)
+        main.step()
+        aux.step()
+        step += 1
+        if step % 50 == 0 or step == recipe.steps:
+            log.info(
+                "step %d: %.3f bpp, %.2f dB, %.0f s",
+                *(step, bpp.item(), -10 * mse.log10().item(), time.monotonic() - started),
+            )
+            state = {"codec": codec.state_dict(), "main": main.state_dict()}
+            state |= {"aux": aux.state_dict(), "step": step}
+            save_checkpoint(checkpoint, state | {"seconds": time.monotonic() - started})
+    return codec
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train one shipped codec; see the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=sorted(RECIPES))
+    parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    recipe = RECIPES[options.name]
+    codec = train(recipe, options.work / f"{options.name}.pt")
+    out = options.work / options.name
+    save_codec(codec, out)
+    weights = {name: value.half() for name, value in load_file(out / WEIGHTS_FILE).items()}
+    save_file(weights, out / WEIGHTS_FILE)
+    # Measured as it ships: after rounding to half precision.
+    found = measure(load_codec(recipe.spec, out), recipe.lmbda)
+    report = {
+        "arch": recipe.spec.arch,
+        "lmbda": recipe.lmbda,
+        "steps": recipe.steps,
+        "validation": {name: round(value, 4) for name, value in found.items()},
+    }
+    (out / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    log.info("%s: %s", options.name, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Accuracy of an MLLM on uncompressed scenes, by its own `generate`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainables.mllm import Mllm, preprocess
+from trainables.tasks import TASKS
+
+
+def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[str, float]:
+    """Mean of every metric over a written world.
+
+    Args:
+        world: directory that `write_world` wrote.
+        split: "val" or "test".
+
+    Returns:
+        "TASK/METRIC" -> value, and "TASK/samples" -> number of samples.
+    """
+    images = pq.read_table(world / f"images_{split}.parquet", columns=["image_id", "png"])
+    features: dict[str, Tensor] = {}
+    for batch in images.to_batches(max_chunksize=64):
+        pixels = torch.stack([_decode(png) for png in batch["png"].to_pylist()])
+        pixels = preprocess(pixels, mllm.image_size, mllm.image_mean, mllm.image_std)
+        features.update(
+            zip(batch["image_id"].to_pylist(), mllm.image_features(pixels), strict=True)
+        )
+    rows = pq.read_table(world / f"tasks_{split}.parquet").to_pylist()
+    result: dict[str, float] = {}
+    for name, task in TASKS.items():
+        mine = [row for row in rows if row["task"] == name]
+        answers = mllm.answer(
+            [row["prompt"] for row in mine],
+            [torch.stack([features[i] for i in row["image_ids"]]) for row in mine],
+            task.max_new_tokens,
+            batch_size=32,
+        )
+        scores = task.score(answers, [row["reference"] for row in mine])
+        result |= {f"{name}/{metric}": float(values.mean()) for metric, values in scores.items()}
+        result[f"{name}/samples"] = float(len(mine))
+    return result
+
+
+def _decode(png: bytes) -> Tensor:
+    """(3, H, W) in [0, 1]."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.asarray(image.convert("RGB"), np.float32) / 255.0
+    return torch.from_numpy(pixels).permute(2, 0, 1)
