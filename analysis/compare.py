@@ -20,10 +20,13 @@ from analysis.curves import (
     missing_points,
     scenario_rank,
 )
+from analysis.frames import rows_of
 from analysis.intervals import RESAMPLES, Floats, percentile_interval
 from analysis.points import Sweep
 from analysis.resampling import Key, Resampled
 
+ANCHOR: Final = "reconstruction"
+"""What curves are compared with: the decoded image into the MLLM."""
 DEFINED: Final = 0.9
 """Share of resamples that must have a number before an interval is given."""
 PARTIAL: Final = 0.75
@@ -74,7 +77,7 @@ class Row:
 
 def compare(
     sweep: Sweep,
-    anchor: str = "reconstruction",
+    anchor: str = ANCHOR,
     n_resamples: int = RESAMPLES,
     assembled: Assembled | None = None,
 ) -> pd.DataFrame:
@@ -104,7 +107,7 @@ def compare(
     single = [c for c in assembled.curves if c.metric == known[c.task].primary]
     shown = [*assembled.means, *single]
     by_key = {(c.mllm, c.codec, c.scenario, c.task): c for c in shown}
-    bound = {(b.mllm, b.task, b.metric): b for b in assembled.bounds.itertuples()}
+    bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
     members = {MEAN: [(t.name, t.primary) for t in known.values()]}
     rows: list[Row] = []
     for curve in shown:
@@ -158,7 +161,7 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.Da
     frame = compare(sweep) if comparison is None else comparison
     several = {name: frame.loc[frame[name] != "", name].nunique() > 1 for name in ("mllm", "codec")}
     out = []
-    for row in frame.itertuples(index=False):
+    for row in rows_of(frame):
         names = [row.mllm if several["mllm"] else "", row.codec if several["codec"] else ""]
         out.append(
             {
@@ -185,7 +188,7 @@ def summary_sentence(
     heads = frame[(frame["task"] == MEAN) & frame["bd_rate"].notna()]
     several = heads["codec"].nunique() > 1 or heads["mllm"].nunique() > 1
     said = []
-    for row in heads.sort_values("bd_rate").itertuples(index=False):
+    for row in rows_of(heads.sort_values("bd_rate")):
         name = f"{row.scenario} ({row.codec}, {row.mllm})" if several else str(row.scenario)
         more = "fewer" if row.bd_rate < 0 else "more"
         low, high = sorted((abs(row.bd_rate_low), abs(row.bd_rate_high)))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.frames import rows_of
 from analysis.intervals import RESAMPLES
 from analysis.points import Sweep
 from analysis.resampling import Resampled
@@ -336,7 +337,7 @@ def _by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
 
 
 def _tuples(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, ...]]:
-    return [tuple(map(str, row)) for row in frame[columns].itertuples(index=False)]
+    return [tuple(map(str, row)) for row in rows_of(frame[columns])]
 
 
 def _mean_frame(group: Iterable[Curve], n_tasks: int, resampled: Resampled | None) -> pd.DataFrame:
@@ -348,7 +349,7 @@ def _mean_frame(group: Iterable[Curve], n_tasks: int, resampled: Resampled | Non
             continue
         low = high = float("nan")
         if resampled is not None:
-            parts = [(group[0].mllm, r.task, r.metric, r.point_keys) for r in same.itertuples()]
+            parts = [(group[0].mllm, r.task, r.metric, r.point_keys) for r in rows_of(same)]
             means = resampled.mean(parts)
             if means is not None:
                 low, high = resampled.interval(means[1])

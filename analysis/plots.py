@@ -23,6 +23,7 @@ from analysis.curves import (
     assemble,
     scenario_rank,
 )
+from analysis.frames import rows_of
 from analysis.points import Sweep
 
 INK: Final = "#1f2328"
@@ -43,6 +44,15 @@ SCENARIO: Final[dict[str, tuple[str, str, str]]] = {
 """Colour (of a sweep with one codec), marker and line of a scenario."""
 OTHERS: Final = ("#56b4e9", "#d55e00", "#8a63d2", "#444444")
 CODEC: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+
+TITLES: Final = {
+    MEAN: "Mean over tasks",
+    "captioning": "Captioning",
+    "vqa": "Visual question answering",
+    "rec": "Referring expressions",
+    "fewshot": "Few-shot classification",
+}
+"""Tasks in figures' titles; others stand under their own name."""
 
 STYLE: Final[dict[str, Any]] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib
@@ -110,7 +120,7 @@ def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
     kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
     mllms = {mllm for mllm, _, _ in kinds}
     out = []
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want literal keys
         for mllm, task, metric in kinds:
             own = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
             limit = limits[
@@ -125,7 +135,9 @@ def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
                 chance = known[task].chance if main else None
                 label, unit = metric.replace("_", " "), known[task].units[metric]
             name = "mean" if task == MEAN else task if main else f"{task}-{metric}"
-            title = task if task == MEAN or main else f"{task}, {metric}"
+            title = TITLES.get(task, task)
+            if not main:
+                title = f"{title}: {metric if unit == 'fraction' else unit}"
             if len(mllms) > 1:
                 name, title = f"{name}-{mllm}", f"{title} ({mllm})"
             if unit not in ("fraction", metric, ""):
@@ -145,7 +157,7 @@ def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
 def _figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, 4.0))
     axes = figure.add_subplot()
-    axes.set_title(title[:1].upper() + title[1:])
+    axes.set_title(title)
     axes.grid(True, axis="y")
     axes.set_axisbelow(True)
     return figure, axes
@@ -161,7 +173,7 @@ def _rate_accuracy(
             _line(axes, curve, *_look(curve.codec, curve.scenario, codecs, several))
     values = pd.concat([c.frame["value"] for c in own])
     span = [float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]
-    for row in limit.itertuples():
+    for row in rows_of(limit):
         axes.axhline(row.value, color=INK, lw=1.1, label=BOUND, zorder=1.5)
         if np.isfinite(row.low):
             axes.axhspan(row.low, row.high, color=INK, alpha=0.07, lw=0, zorder=1)
@@ -273,7 +285,7 @@ def _psnr(assembled: Assembled) -> Plot | None:
     gone = [m.text for m in assembled.missing if (str(m.codec), m.scenario) in shown]
     _finish(figure, axes, list(dict.fromkeys(gone)))
     words = "PSNR of the decoded image over bits per pixel, for the scenarios that give one."
-    return _render(figure, "psnr", "image quality", words)
+    return _render(figure, "psnr", "Image quality", words)
 
 
 def _words(title: str, own: list[Curve]) -> str:

@@ -228,9 +228,10 @@ def check_points(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if frame.empty:
         raise AnalysisError(f"{source}: holds no points")
     try:
-        return to_table(frame).to_pandas()
+        typed: pd.DataFrame = to_table(frame).to_pandas()
     except AnalysisError as error:
         raise AnalysisError(f"{source}: {error}") from None
+    return typed
 
 
 def _read_points(path: str) -> pd.DataFrame:
@@ -268,7 +269,8 @@ def read_samples(data: bytes, source: str) -> pd.DataFrame:
     missing = [name for name in needed if name not in table.schema.names]
     if missing:
         raise AnalysisError(f"{source}: not samples: missing columns {', '.join(missing)}")
-    return table.to_pandas()
+    samples: pd.DataFrame = table.to_pandas()
+    return samples
 
 
 def read_manifest(data: bytes, source: str) -> dict[str, Any]:

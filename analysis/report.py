@@ -24,8 +24,9 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from analysis.compare import compare, span, summary_sentence, summary_table, with_interval
+from analysis.compare import ANCHOR, compare, span, summary_sentence, summary_table, with_interval
 from analysis.curves import BOUND, MEAN, Assembled, assemble, scenario_rank
+from analysis.frames import rows_of
 from analysis.plots import CODEC, GRID, INK, MUTED, OTHERS, SCENARIO, WARN, Plot, draw_all
 from analysis.points import (
     AnalysisError,
@@ -50,8 +51,10 @@ PAPER: Final = {
     "title": "Bridging Compressed Image Latents and Multimodal Large Language Models",
     "venue": "International Conference on Learning Representations (ICLR), 2025",
     "arxiv": "2407.19651",
-    "bibtex": """@inproceedings{bridging2025,
+    "bibtex": """@inproceedings{kao2025bridging,
   title     = {Bridging Compressed Image Latents and Multimodal Large Language Models},
+  author    = {Kao, Chia-Hao and Chien, Cheng and Tseng, Yu-Jen and Chen, Yi-Hsin and
+               Gnutti, Alessandro and Lo, Shao-Yuan and Peng, Wen-Hsiao and Leonardi, Riccardo},
   booktitle = {International Conference on Learning Representations},
   year      = {2025},
   note      = {arXiv:2407.19651}
@@ -112,7 +115,6 @@ def page(
     environment = jinja2.Environment(
         loader=here, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["span"] = lambda pair, digits: span(*pair, digits)
     expected = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
     manifest = sweep.manifest
     return environment.get_template("report.html.j2").render(
@@ -148,7 +150,7 @@ def _headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     for (mllm, codec, scenario), own in comparison.groupby(
         ["mllm", "codec", "scenario"], sort=False
     ):
-        by_task = {row.task: row for row in own.itertuples(index=False)}
+        by_task = {row.task: row for row in rows_of(own)}
         first = next(iter(by_task.values()))
         names = [codec if several["codec"] else "", mllm if several["mllm"] else ""]
         cells = []
@@ -170,7 +172,7 @@ def _headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
         rows.append(
             {
                 "scenario": scenario,
-                "of": " ".join(filter(None, names)),
+                "of": " ".join(str(name) for name in names if name),
                 "bpp": span(first.bpp_low, first.bpp_high, 2),
                 "cells": cells,
             }
@@ -180,7 +182,9 @@ def _headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
 
 def _comparison_rows(comparison: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for row in comparison.itertuples(index=False):
+    for row in rows_of(comparison):
+        if row.scenario in (ANCHOR, BOUND):  # what is compared with; in the table above
+            continue
         at_anchor = ", ".join(f"{a:.2f}: {s:.0f} %" for a, s in row.saved_at_anchor)
         rows.append(
             {
@@ -216,7 +220,7 @@ def _points(sweep: Sweep) -> Iterator[dict[str, Any]]:
     for key, own in rows.groupby("point_key", sort=False):
         made = said.get(str(key), {})
         first = own.iloc[0]
-        values = [f"{r.task} {r.metric} {r.value:.3f}" for r in own.itertuples()]
+        values = [f"{r.task} {r.metric} {r.value:.3f}" for r in rows_of(own)]
         yield {
             "key": key,
             "scenario": first["scenario"],
@@ -256,12 +260,12 @@ def _gallery(sweep: Sweep) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for key, images in chosen.items():
         row = about.loc[key]
-        rate = "" if pd.isna(row["lmbda"]) else f"lambda {row['lmbda']:g}"
-        codec = "" if pd.isna(row["codec"]) else str(row["codec"])
+        rate: str = "" if pd.isna(row["lmbda"]) else f"lambda {row['lmbda']:g}"
+        codec: str = "" if pd.isna(row["codec"]) else str(row["codec"])
         picture = {"scenario": row["scenario"], "bpp": f"{row['bpp']:.3f}", "images": images}
         groups.setdefault((codec, rate), []).append(picture)
-    for (codec, rate), pictures in sorted(groups.items(), key=lambda g: _rate_order(g[0])):
-        yield {"title": " ".join(filter(None, (codec, rate))), "pictures": pictures}
+    for group, pictures in sorted(groups.items(), key=lambda g: _rate_order(g[0])):
+        yield {"title": " ".join(filter(None, group)), "pictures": pictures}
 
 
 def _rate_order(group: tuple[str, str]) -> tuple[str, float]:
