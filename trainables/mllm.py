@@ -43,12 +43,12 @@ def resolve_pretrained(name: str) -> str:
     """
     if not name.startswith(_PREFIX):
         return name
-    directory = SHIPPED / name.removeprefix(_PREFIX)
+    wanted = name.removeprefix(_PREFIX)
     shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
-    if directory.name not in shipped:
+    if wanted not in shipped:
         choices = ", ".join(f"{_PREFIX}{s}" for s in shipped)
         raise ValueError(f"pretrained model {name!r} is not shipped; shipped are: {choices}")
-    return str(directory)
+    return str(SHIPPED / wanted)
 
 
 def load_clip(name: str) -> CLIPModel:

@@ -314,7 +314,7 @@ def save(
     accuracy: dict[str, Any],
 ) -> None:
     """Write the MLLM in half precision, its tokenizer, preprocessing and recorded accuracy."""
-    half = LlavaForConditionalGeneration(model.config)
+    half: Any = LlavaForConditionalGeneration(model.config)  # transformers leaves `to` untyped
     half.load_state_dict(model.state_dict())
     half.generation_config = model.generation_config
     half.to(dtype=torch.float16)

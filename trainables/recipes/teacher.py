@@ -21,6 +21,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -289,7 +290,7 @@ def save(
     accuracy: dict[str, float],
 ) -> None:
     """Write the teacher in half precision, its tokenizer and its recorded accuracy."""
-    half = CLIPModel(model.config)
+    half: Any = CLIPModel(model.config)  # transformers leaves `to` untyped
     half.load_state_dict(model.state_dict())
     half.to(dtype=torch.float16)
     half.save_pretrained(directory)
@@ -307,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, help="where the finished teacher goes (default: WORK/clip-scenes)"
     )
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -91,6 +92,18 @@ def write_world(
     if min(*counts.values(), n_episodes) < 0:
         raise ValueError(f"numbers of scenes {counts} and episodes {n_episodes} cannot be negative")
     directory.mkdir(parents=True, exist_ok=True)
+    threads = torch.get_num_threads()
+    # The tensors are small: threads that wait for each other cost more than they give.
+    torch.set_num_threads(1)
+    try:
+        _write(directory, size, seed, counts, n_episodes)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write(
+    directory: Path, size: int, seed: int, counts: dict[Split, int], n_episodes: int
+) -> None:
     (directory / "classes.json").write_text(
         json.dumps({"names": class_names(), "templates": list(TEMPLATES)}, indent=1) + "\n"
     )
@@ -132,7 +145,7 @@ def _image_row(
 ) -> dict[str, Any]:
     pixels = (image * 255.0).round().byte().permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
     objects = [
         {
             "digit": DIGITS[o.digit],
