@@ -5,7 +5,8 @@
 The loop reports to a `Context` and resumes from the checkpoint that the context kept. A checkpoint
 holds the trained weights, the optimiser, the step and the best weights so far. The schedule, the
 order of the data and the random numbers of a step are functions of (seed, step), so a run that
-was interrupted equals one that was not, bit for bit on one machine.
+was interrupted equals one that was not, bit for bit on one machine. Several workers equal one but
+for rounding, and but for the quantisation noise of a codec in training: each worker draws its own.
 """
 
 from __future__ import annotations

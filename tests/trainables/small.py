@@ -115,7 +115,12 @@ def write_world(world: Path, train: int = 20, val: int = 6) -> Path:
 def codec_spec(**settings: Any) -> CodecSpec:
     train = {"steps": 6, "batch_size": 4, "lr": 1e-3, "validate_every": 4, "checkpoint_every": 3}
     return CodecSpec(
-        arch="mbt2018-mean", N=8, M=12, lambdas=(0.01,), train=train, **settings  # type: ignore[arg-type]
+        arch="mbt2018-mean",
+        N=8,
+        M=12,
+        lambdas=(0.01,),
+        train=train,
+        **settings,  # type: ignore[arg-type]
     )
 
 

@@ -1,0 +1,74 @@
+"""The stages that training reads, made once from the tiny world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from search_spaces import Space
+from tests.trainables import small
+
+
+@dataclass(frozen=True)
+class Small:
+    """A tiny space with all its inputs; `d1` is a trained point."""
+
+    space: Space
+    root: Path
+
+    @property
+    def world(self) -> Path:
+        return self.root / "world"
+
+    @property
+    def codec(self) -> Path:
+        return self.root / "codec"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def latents(self) -> Path:
+        return self.root / "latents"
+
+    @property
+    def d1(self) -> Path:
+        return self.root / "d1"
+
+
+@pytest.fixture(scope="session")
+def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    from trainables.context import LocalContext
+    from trainables.data import part_file
+    from trainables.features import (
+        CodecLatents,
+        TeacherFeatures,
+        shard_ranges,
+        write_text_weights,
+    )
+    from trainables.train import Inputs, train_codec, train_point
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("small")
+    space = small.make_space(small.save_teacher(root / "teacher"))
+    made = Small(space, root)
+    small.write_world(made.world)
+    inputs = Inputs(made.world, made.codec, made.features, made.latents)
+    codec = space.codecs[0]
+    train_codec(codec, 0.01, inputs, made.codec, LocalContext(root / "codec-context"))
+    writers = (
+        (TeacherFeatures(space), made.features),
+        (CodecLatents(codec, made.codec), made.latents),
+    )
+    for write, directory in writers:
+        for split in ("train", "val"):
+            for shard, rows in enumerate(shard_ranges(made.world, split, small.SHARD)):
+                write(made.world, split, rows, part_file(directory, split, shard))
+    write_text_weights(space, made.world, made.features / "text.safetensors")
+    context = LocalContext(root / "d1-context")
+    train_point(space, small.point(space, "d1"), inputs, made.d1, context)
+    return made

@@ -1,0 +1,79 @@
+"""The neck against a transformers CLIP layer with the same weights, and the paper's figures."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPVisionConfig
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+
+from trainables.neck import ResidualAttentionBlock, TransformNeck
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_block_is_a_clip_encoder_layer(activation: str) -> None:
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=24, intermediate_size=96, num_attention_heads=3, hidden_act=activation
+    )
+    config._attn_implementation = "eager"
+    layer = CLIPEncoderLayer(config)
+    block = ResidualAttentionBlock(24, 3, activation=activation)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    attention, mlp = layer.self_attn, layer.mlp
+    stacked = [attention.q_proj, attention.k_proj, attention.v_proj]
+    with torch.no_grad():
+        block.qkv.weight.copy_(torch.cat([linear.weight for linear in stacked]))
+        block.qkv.bias.copy_(torch.cat([linear.bias for linear in stacked]))
+    block.projection.load_state_dict(attention.out_proj.state_dict())
+    block.norm1.load_state_dict(layer.layer_norm1.state_dict())
+    block.norm2.load_state_dict(layer.layer_norm2.state_dict())
+    block.expand.load_state_dict(mlp.fc1.state_dict())
+    block.contract.load_state_dict(mlp.fc2.state_dict())
+    x = torch.randn(2, 7, 24)
+    torch.testing.assert_close(block(x), layer(x, None), atol=1e-5, rtol=1e-5)
+
+
+def test_neck_puts_each_latent_position_behind_the_class_token() -> None:
+    torch.manual_seed(0)
+    neck = TransformNeck(3, 8, 6, heads=2)
+    neck.blocks = torch.nn.Sequential()
+    y_hat = torch.randn(2, 3, 2, 3)
+    out = neck(y_hat)
+    for row in range(2):
+        for column in range(3):
+            place = 3 * row + column
+            token = neck.linear(y_hat[:, :, row, column]) + neck.position[1 + place]
+            torch.testing.assert_close(out[:, 1 + place], neck.norm(token))
+    assert neck.class_token is not None
+    front = neck.norm(neck.class_token + neck.position[0])
+    torch.testing.assert_close(out[:, 0], front.expand(2, -1))
+
+
+def test_neck_without_a_class_token_has_as_many_tokens_as_latents() -> None:
+    neck = TransformNeck(3, 8, 6, heads=2, layers=2, class_token=False)
+    assert neck(torch.randn(2, 3, 2, 3)).shape == (2, 6, 8)
+
+
+def test_neck_says_which_sizes_do_not_match() -> None:
+    neck = TransformNeck(3, 8, 6, heads=2)
+    with pytest.raises(ValueError, match=r"4 x 4 positions .* 6 patches"):
+        neck(torch.randn(1, 3, 4, 4))
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValueError, match=r"neck\.heads 3"):
+        TransformNeck(3, 8, 6, heads=3)
+
+
+def test_size_and_cost_are_the_papers() -> None:
+    with torch.device("meta"):
+        neck = TransformNeck(latent_channels=320, width=1024, positions=256, heads=16)
+        y_hat = torch.empty(1, 320, 16, 16)
+    assert sum(p.numel() for p in neck.parameters()) / 1e6 == pytest.approx(13, abs=0.5)
+    with FlopCounterMode(display=False) as counter:
+        neck(y_hat)
+    # The paper's 52.795 counts a few element-wise operations, too: 0.2 % more than the products.
+    assert counter.get_total_flops() / 2 / 256**2 / 1e3 == pytest.approx(52.795, rel=3e-3)
+    products = 256 * 320 * 1024 + 257 * 12 * 1024**2 + 2 * 257**2 * 1024
+    assert counter.get_total_flops() == 2 * products

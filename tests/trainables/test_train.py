@@ -1,0 +1,234 @@
+"""The loop: resuming, determinism, divergence, choosing weights, several workers."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import trainables.train
+from search_spaces import Space
+from search_spaces.spec import Optimiser
+from tests.trainables.conftest import Small
+from tests.trainables.small import point
+from trainables.context import LocalContext
+from trainables.train import Diverged, Inputs, learning_rate_factor, train_codec, train_point
+
+SCENARIOS = ("codec", "d1", "d2", "d3", "post_processing")
+
+
+def train(
+    small: Small,
+    scenario: str,
+    out: Path,
+    context: LocalContext | None = None,
+    space: Space | None = None,
+    seed: int = 0,
+) -> dict[str, torch.Tensor]:
+    """Train into `out`; returns the stored weights."""
+    space = small.space if space is None else space
+    inputs = Inputs(small.world, small.codec, small.features, small.latents, small.d1)
+    context = LocalContext(out.with_name(out.name + "-run")) if context is None else context
+    if scenario == "codec":
+        train_codec(space.codecs[0], 0.01, inputs, out, context, seed)
+    else:
+        train_point(space, point(space, scenario, seed), inputs, out, context)
+    return load_file(out / "model.safetensors")
+
+
+def curve(directory: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (directory / "curve.jsonl").read_text().splitlines()]
+    return [{n: v for n, v in row.items() if n != "images_per_s"} for row in rows]
+
+
+def assert_equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+class InterruptedHere(Exception):  # noqa: N818 - no error
+    pass
+
+
+class Interrupting(LocalContext):
+    """Stops the training as soon as a step has been reported."""
+
+    def __init__(self, directory: Path, at: int) -> None:
+        super().__init__(directory)
+        self._at = at
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+        super().report(metrics, checkpoint)
+        if metrics["step"] >= self._at:
+            raise InterruptedHere
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    small_stages: Small, tmp_path: Path, scenario: str
+) -> None:
+    straight = train(small_stages, scenario, tmp_path / "straight")
+    run = tmp_path / "run"
+    # Checkpoints stand at steps 3 and 6: the second stop, at 4, loses a step.
+    for at in (3, 4):
+        with pytest.raises(InterruptedHere):
+            train(small_stages, scenario, tmp_path / "never", Interrupting(run, at))
+        torch.manual_seed(at)
+    resumed = train(small_stages, scenario, tmp_path / "resumed", LocalContext(run))
+    assert_equal(straight, resumed)
+    assert curve(tmp_path / "straight-run") == curve(run)
+    infos = [json.loads((tmp_path / n / "info.json").read_text()) for n in ("straight", "resumed")]
+    for info in infos:
+        assert info.pop("seconds") > 0
+    assert infos[0] == infos[1]
+
+
+def test_a_finished_training_finishes_again_without_a_step(
+    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = LocalContext(tmp_path / "run")
+    first = train(small_stages, "d2", tmp_path / "first", context)
+    monkeypatch.setattr("trainables.data.Batches.read", None)
+    again = train(small_stages, "d2", tmp_path / "again", LocalContext(tmp_path / "run"))
+    assert_equal(first, again)
+    assert (tmp_path / "first" / "info.json").read_text() == (
+        tmp_path / "again" / "info.json"
+    ).read_text()
+
+
+@pytest.mark.parametrize("scenario", ["codec", "d1", "d3"])
+def test_the_seed_decides(small_stages: Small, tmp_path: Path, scenario: str) -> None:
+    first = train(small_stages, scenario, tmp_path / "first")
+    torch.manual_seed(99)
+    assert_equal(first, train(small_stages, scenario, tmp_path / "same"))
+    other = train(small_stages, scenario, tmp_path / "other", seed=1)
+    assert [name for name in first if not torch.equal(first[name], other[name])]
+
+
+@pytest.mark.parametrize("scenario", ["d1", "post_processing"])
+def test_training_gets_better(small_stages: Small, tmp_path: Path, scenario: str) -> None:
+    settings = {"steps": 60, "lr": 3e-3, "validate_every": 10}
+    name = scenario
+    changed = getattr(small_stages.space, name).model_copy(update=settings)
+    space = small_stages.space.model_copy(update={name: changed})
+    train(small_stages, scenario, tmp_path / "out", space=space)
+    losses = [row["val_loss"] for row in curve(tmp_path / "out-run") if "val_loss" in row]
+    assert min(losses) < (0.8 if scenario == "d1" else 0.99) * losses[0]
+    info = json.loads((tmp_path / "out" / "info.json").read_text())
+    assert info["val_loss"] == min(losses)
+
+
+def test_the_best_weights_are_kept(
+    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"validate_every": 1, "checkpoint_every": 1}
+    d1 = small_stages.space.d1.model_copy(update=settings)
+    space = small_stages.space.model_copy(update={"d1": d1})
+    values = iter([5.0, 3.0, 4.0, 2.0, 2.0, 9.0])
+    monkeypatch.setattr(trainables.train, "_validate", lambda *_: {"loss": next(values)})
+    seen: dict[int, torch.Tensor] = {}
+
+    class Watching(LocalContext):
+        def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+            assert checkpoint is not None
+            content = torch.load(checkpoint / "checkpoint.pt", weights_only=True)
+            seen[int(metrics["step"])] = content["trained"]["neck.position"].clone()
+            super().report(metrics, checkpoint)
+
+    found = train(small_stages, "d1", tmp_path / "out", Watching(tmp_path / "run"), space)
+    assert torch.equal(found["neck.position"], seen[4])
+    assert not torch.equal(seen[4], seen[6])
+    assert json.loads((tmp_path / "out" / "info.json").read_text())["val_loss"] == 2.0
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_divergence_is_raised_before_anything_bad_is_kept(
+    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    d1 = small_stages.space.d1.model_copy(update={"validate_every": 2, "checkpoint_every": 2})
+    space = small_stages.space.model_copy(update={"d1": d1})
+    if where == "training":
+        plain = trainables.train.Batches.read
+
+        def read(self: Any, step: int) -> Any:
+            batch = plain(self, step)
+            if step == 3:
+                batch.y_hat[0, 0, 0, 0] = float("nan")
+            return batch
+
+        monkeypatch.setattr(trainables.train.Batches, "read", read)
+    else:
+        results = iter([{"loss": 1.0}, {"loss": float("nan")}])
+        monkeypatch.setattr(trainables.train, "_validate", lambda *_: next(results))
+    with pytest.raises(Diverged, match="step 4"):
+        train(small_stages, "d1", tmp_path / "out", LocalContext(tmp_path / "run"), space)
+    assert not (tmp_path / "out").exists()
+    kept = torch.load(tmp_path / "run" / "checkpoint" / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 2
+    assert all(bool(value.isfinite().all()) for value in kept["trained"].values())
+
+
+def test_the_learning_rate_follows_the_spec() -> None:
+    spec = Optimiser(steps=10, warmup_steps=3, lr_drop_at=0.8, lr_drop=0.1)
+    factors = [learning_rate_factor(spec, step) for step in range(10)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.1, 0.1])
+    assert learning_rate_factor(Optimiser(steps=10), 0) == 1
+
+
+def test_rows_of_the_curve_say_what_people_look_for(small_stages: Small) -> None:
+    text = (small_stages.root / "d1-context" / "curve.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["step"] for row in rows] == [3, 4, 6]
+    assert all({"steps", "loss", "lr", "images_per_s"} <= row.keys() for row in rows)
+    assert "val_loss" in rows[-1]
+    info = json.loads((small_stages.codec / "info.json").read_text())
+    assert {"val_bpp_estimated", "val_psnr", "val_loss", "steps", "seconds"} <= info.keys()
+    weights = load_file(small_stages.d1 / "model.safetensors")
+    info = json.loads((small_stages.d1 / "info.json").read_text())
+    size = sum(value.numel() for value in weights.values())
+    assert info["parameters"] == {"trained": size, "neck": size}
+
+
+def workers(small: Small, root: Path, scenario: str, count: int) -> dict[str, torch.Tensor]:
+    """Train with several processes; returns the stored weights."""
+    root.mkdir()
+    names = ("world", "codec", "features", "latents", "d1")
+    inputs = {name: str(getattr(small, name)) for name in names}
+    given = {"space": small.space.model_dump(mode="json"), "inputs": inputs}
+    (root / "given.json").write_text(json.dumps(given))
+    command = [sys.executable, "-m", "tests.trainables.ddp_worker", str(root), scenario]
+    repository = Path(__file__).parents[2]
+    running = [
+        subprocess.Popen([*command, str(rank), str(count)], cwd=repository) for rank in range(count)
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0] * count
+    return load_file(root / "out" / "model.safetensors")
+
+
+@pytest.mark.parametrize("scenario", ["d1", "d2"])
+def test_two_workers_equal_one(small_stages: Small, tmp_path: Path, scenario: str) -> None:
+    # Batches of 5 do not divide evenly; 6 validation rows make a batch for each worker.
+    update = {"batch_size": 5}
+    changed = {n: getattr(small_stages.space, n).model_copy(update=update) for n in ("d1", "d2")}
+    small = Small(small_stages.space.model_copy(update=changed), small_stages.root)
+    two = workers(small, tmp_path / "two", scenario, 2)
+    assert curve(tmp_path / "two" / "run" / "rank0") == curve(tmp_path / "two" / "run" / "rank1")
+    if scenario == "d2":
+        # Each worker draws its own quantisation noise, so there is nothing to compare with.
+        assert all(bool(value.isfinite().all()) for value in two.values())
+        return
+    one = train(small, scenario, tmp_path / "one")
+    for name, value in one.items():
+        if name.endswith("qkv.bias"):
+            # Keys' biases change nothing; their gradient is rounding noise, which Adam scales up.
+            keys = slice(len(value) // 3, 2 * len(value) // 3)
+            value[keys] = two[name][keys]
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4)
+    rows = zip(curve(tmp_path / "one-run"), curve(tmp_path / "two" / "run" / "rank0"), strict=True)
+    for expected, found in rows:
+        assert found == pytest.approx(expected, rel=1e-4)
