@@ -1,0 +1,237 @@
+"""From finished evaluations in the storage to the points file and what stands beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.checks import safe_uri
+from orchestrator.plan import Plan
+from orchestrator.store import Store
+from search_spaces import OperatingPoint, Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An operating point with all that was measured on it.
+
+    Attributes:
+        rows: rate-accuracy points, columns of the points file without sweep and run_id.
+        samples: (mllm, task, metric, sample_id, value, ...) with the point's key.
+        examples: file name -> PNG.
+        curve: rows of the training curve.
+        manifests: of the point's stage and its evaluations; whence provenance.
+    """
+
+    key: str
+    point: OperatingPoint
+    spec: dict[str, Any]
+    rows: list[dict[str, Any]]
+    samples: pd.DataFrame
+    examples: dict[str, bytes]
+    curve: list[dict[str, float]]
+    info: dict[str, Any]
+    manifests: list[dict[str, Any]]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Code, packages, hardware and checksums of everything the point was made from."""
+        trained = self.manifests[0]
+        return {
+            "code": trained["code"],
+            "hardware": trained["hardware"],
+            "created": trained["created"],
+            "stages": {m["stage"]: _digest(m) for m in self.manifests},
+            "inputs": trained["inputs"],
+        }
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of work: training and evaluation."""
+        return {
+            "train": self.manifests[0]["seconds"],
+            "evaluate": sum(m["seconds"] for m in self.manifests[1:]),
+        }
+
+
+def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
+    """Read a complete operating point from the storage."""
+    import pandas as pd
+
+    from analysis.intervals import bootstrap_mean
+
+    stage = plan.stages.point(point)
+    directory = store.fetch(stage.path)
+    manifests = [store.manifest(stage.path)]
+    rows: list[dict[str, Any]] = []
+    samples: list[pd.DataFrame] = []
+    examples: dict[str, bytes] = {}
+    for number, (mllm, evaluation) in enumerate(plan.evaluations(point)):
+        made = store.fetch(evaluation.path)
+        manifests.append(store.manifest(evaluation.path))
+        frame = pd.read_parquet(made / "samples.parquet")
+        summary = json.loads((made / "summary.json").read_text(encoding="utf-8"))
+        for (task, metric), group in frame.groupby(["task", "metric"], sort=False):
+            said = summary[task]
+            low, high = bootstrap_mean(group["value"].to_numpy())
+            rows.append(
+                {
+                    "point_key": stage.key,
+                    **point.fields,
+                    "mllm": mllm,
+                    "task": task,
+                    "dataset": plan.space.data.kind,
+                    "split": SPLIT,
+                    "metric": metric,
+                    "value": said["metrics"][metric],
+                    "value_low": low,
+                    "value_high": high,
+                    "n_samples": int(said["n_samples"]),
+                    "bpp": said["bpp"],
+                    "bpp_estimated": said["bpp_estimated"],
+                    "psnr": said["psnr"],
+                }
+            )
+        frame.insert(0, "point_key", stage.key)
+        samples.append(frame)
+        for file in sorted((made / "examples").glob("*.png")):
+            prefix = f"{number}-" if len(plan.space.mllms) > 1 else ""
+            examples[prefix + file.name] = file.read_bytes()
+    curve_file = directory / "curve.jsonl"
+    lines = curve_file.read_text(encoding="utf-8").splitlines() if curve_file.exists() else []
+    return Measured(
+        stage.key,
+        point,
+        point_spec(plan.space, point),
+        rows,
+        pd.concat(samples, ignore_index=True),
+        examples,
+        [json.loads(line) for line in lines],
+        json.loads((directory / "info.json").read_text(encoding="utf-8")),
+        manifests,
+    )
+
+
+def point_spec(space: Space, point: OperatingPoint) -> dict[str, Any]:
+    """Everything that was set for a point, as JSON data."""
+    spec: dict[str, Any] = dict(point.fields)
+    spec["data"] = space.data.model_dump(mode="json")
+    spec["mllms"] = list(space.mllms)
+    spec["tasks"] = list(space.tasks)
+    spec["evaluation"] = space.evaluation.model_dump(mode="json")
+    spec["teacher"] = space.teacher.model_dump(mode="json")
+    if point.codec is not None:
+        spec["base_codec"] = point.codec.model_dump(mode="json", exclude={"lambdas"})
+    training = getattr(space, point.scenario, None)
+    if training is not None:
+        spec["train"] = training.model_dump(mode="json")
+        spec["surrogate"] = space.surrogate.model_dump(mode="json")
+        if point.scenario != "post_processing":
+            spec["neck"] = space.neck.model_dump(mode="json")
+    return spec
+
+
+def write_sweep(
+    plan: Plan,
+    store: Store,
+    name: str,
+    found: Mapping[str, Measured],
+    missing: Mapping[str, tuple[str, str]],
+    run_ids: Mapping[str, str],
+    tracking_uri: str,
+    parent_run_id: str | None,
+    timing: Mapping[str, Any],
+) -> str:
+    """Write the points file, the samples, the examples and `sweep.json`.
+
+    Args:
+        found: complete points by key.
+        missing: key -> (reason, path of the log).
+
+    Returns:
+        The sweep's directory or URI.
+    """
+    import pandas as pd
+
+    from analysis.points import write_points
+
+    directory = f"{store.uri}/{name}"
+    rows = [
+        {"sweep": name, **row, "run_id": run_ids.get(key)}
+        for key, one in found.items()
+        for row in one.rows
+    ]
+    if rows:
+        write_points(pd.DataFrame(rows), directory)
+        buffer = io.BytesIO()
+        frames = [one.samples for one in found.values()]
+        pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
+        store.write(f"{name}/samples.parquet", buffer.getvalue())
+    points: dict[str, Any] = {}
+    for key, one in found.items():
+        for file, png in one.examples.items():
+            store.write(f"{name}/examples/{key}/{file}", png)
+        points[key] = {
+            "spec": one.spec,
+            "provenance": one.provenance,
+            "seconds": one.seconds,
+            "info": one.info,
+            "run_id": run_ids.get(key),
+            "examples": [f"examples/{key}/{file}" for file in one.examples],
+        }
+    wanted = {plan.key(p): p for p in (*plan.points, *(one.point for one in found.values()))}
+    expected = {key: {"point_key": key, **point.fields} for key, point in wanted.items()}
+    content = {
+        "schema": 1,
+        "sweep": name,
+        "space": plan.space.model_dump(mode="json"),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "expected": list(expected.values()),
+        "missing": [
+            {**expected[key], "reason": reason, "log": log}
+            for key, (reason, log) in missing.items()
+        ],
+        "points": points,
+        "tracking_uri": safe_uri(tracking_uri),
+        "parent_run_id": parent_run_id,
+        "tasks": task_descriptions(plan.space),
+        "timing": dict(timing),
+    }
+    text = json.dumps(content, indent=1, allow_nan=False)
+    store.write(f"{name}/sweep.json", text.encode())
+    return directory
+
+
+def task_descriptions(space: Space) -> dict[str, Any]:
+    """Per task its primary metric, chance level, and the metrics' units and ranges."""
+    from trainables.tasks import TASKS
+
+    return {
+        name: {
+            "primary": TASKS[name].primary,
+            "chance": getattr(TASKS[name], "chance", None),
+            "metrics": {
+                metric.name: {
+                    "unit": metric.unit,
+                    "low": metric.low,
+                    "high": metric.high,
+                    "higher_is_better": metric.higher_is_better,
+                }
+                for metric in TASKS[name].metrics
+            },
+        }
+        for name in space.tasks
+    }
+
+
+def _digest(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {name: file["sha256"] for name, file in manifest["files"].items()}

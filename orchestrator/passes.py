@@ -1,0 +1,273 @@
+"""Ray Data: images -> teacher features and frozen latents -> Parquet, shard by shard.
+
+    shards of all stages of a pass --> actors, each holding teacher and codec --> work/<key>/
+        {train,val}/part-00000.parquet + reports/train-00000.json      (each written atomically)
+    all of a stage's shards there --> text weights, unreadable.json --> commit stage
+
+A shard that has its report is never computed again, so a killed pass goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan import Job
+from orchestrator.resources import DATA_CPUS
+from orchestrator.store import Store
+from orchestrator.trial import Settings, about, inputs_of, write_log
+
+SPLITS = ("train", "val")
+Done = Callable[[str, str | None], None]
+"""Called with a job's key and the reason why it failed, or None."""
+
+
+def shards(settings: Settings, job: Job) -> list[dict[str, Any]]:
+    """Descriptors of a stage's shards; text weights count as one."""
+    data = settings.space.data
+    found = []
+    for split in SPLITS:
+        rows = getattr(data, split)
+        for number, start in enumerate(range(0, rows, data.shard_size)):
+            stop = min(start + data.shard_size, rows)
+            found.append(
+                {"key": job.key, "split": split, "number": number, "start": start, "stop": stop}
+            )
+    if job.kind == "features":
+        found.append({"key": job.key, "split": "text", "number": 0, "start": 0, "stop": 0})
+    return found
+
+
+def run_pass(
+    settings: Settings,
+    jobs: Sequence[Job],
+    pool: int,
+    done: Done,
+    progress: Callable[[str, int, int], None],
+) -> None:
+    """Make the stages of `jobs`; blocks until each is committed or has failed.
+
+    Args:
+        pool: actors.
+        done: told about every job once.
+        progress: told (key, shards done, shards in all).
+    """
+    store, attempts = settings.store, settings.space.resources.max_failures + 1
+    with contextlib.ExitStack() as locks:
+        # Two sweeps may share stages; taking the locks in one order keeps them from a deadlock.
+        work = {job.key: locks.enter_context(store.work(job.key)) for job in sorted_by_key(jobs)}
+        left = list(jobs)
+        for attempt in range(attempts):
+            failed: dict[str, str] = {}
+            for job in list(left):
+                if store.has(job.stage.path):
+                    left.remove(job)
+                    done(job.key, None)
+            try:
+                for job, reason in _compute(settings, store, left, work, pool, progress):
+                    if reason is None:
+                        left.remove(job)
+                        done(job.key, None)
+                    else:
+                        failed[job.key] = reason
+            except Exception as error:
+                text = traceback.format_exc()
+                for job in left:
+                    write_log(store, job, text)
+                    failed.setdefault(job.key, f"{type(error).__name__}: {error}")
+            if not left or attempt == attempts - 1:
+                break
+        for job in left:
+            done(job.key, failed.get(job.key, "Ray Data ended without its shards"))
+
+
+def sorted_by_key(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs in the order of their keys."""
+    return sorted(jobs, key=lambda job: job.key)
+
+
+def _compute(
+    settings: Settings,
+    store: Store,
+    jobs: Sequence[Job],
+    work: Mapping[str, Path],
+    pool: int,
+    progress: Callable[[str, int, int], None],
+) -> Iterable[tuple[Job, str | None]]:
+    """Run the missing shards; yields each job as soon as it is complete or has failed."""
+    open_: dict[str, tuple[Job, float, int]] = {}
+    missing: dict[str, int] = {}
+    todo: list[dict[str, Any]] = []
+    for job in jobs:
+        wanted = shards(settings, job)
+        gone = [shard for shard in wanted if _read_report(store, work, shard) is None]
+        todo += gone
+        missing[job.key] = len(gone)
+        open_[job.key] = (job, time.monotonic(), len(wanted))
+        if not gone:
+            yield _finish(settings, store, work, job, 0.0)
+    if not todo:
+        return
+    began = time.monotonic()
+    for row in _stream(settings, todo, pool):
+        key = row["key"]
+        if key not in open_:
+            continue
+        job, _, total = open_[key]
+        if row["error"]:
+            log = write_log(store, job, row["error"])
+            del open_[key]
+            yield job, f"{row['error'].strip().splitlines()[-1]} (log: {log})"
+            continue
+        missing[key] -= 1
+        progress(key, total - missing[key], total)
+        if missing[key] == 0:
+            del open_[key]
+            yield _finish(settings, store, work, job, time.monotonic() - began)
+
+
+def _stream(settings: Settings, todo: list[dict[str, Any]], pool: int) -> Iterable[dict[str, Any]]:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    gpus = settings.space.resources.gpus_per_worker
+    dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+        Extractor,
+        fn_constructor_args=(settings,),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(pool, len(todo))),
+        num_cpus=DATA_CPUS,
+        num_gpus=gpus or None,
+    )
+    yield from dataset.iter_rows()
+
+
+class Extractor:
+    """One actor of the pool: computes shards, holding the models it has needed so far."""
+
+    def __init__(self, settings: Settings) -> None:
+        import torch
+
+        torch.set_num_threads(settings.space.resources.cpus_per_worker)
+        self._settings = settings
+        self._models: dict[str, Any] = {}
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Compute the shard that a batch of one row describes."""
+        shard = {name: values[0] for name, values in batch.items()}
+        key, split = str(shard["key"]), str(shard["split"])
+        error = ""
+        try:
+            self._run(
+                self._settings.jobs[key],
+                split,
+                int(shard["number"]),
+                (int(shard["start"]), int(shard["stop"])),
+            )
+        except Exception:
+            # One stage's failure must not end the pass for the others.
+            error = traceback.format_exc()
+        return {"key": [key], "error": [error]}
+
+    def _run(self, job: Job, split: str, number: int, rows: tuple[int, int]) -> None:
+        from trainables.features import write_text_weights
+
+        store, space = self._settings.store, self._settings.space
+        inputs = inputs_of(store, job)
+        name = _part(split, number)
+        report: dict[str, Any] = {"images": 0, "unreadable": []}
+        with tempfile.TemporaryDirectory() as scratch:
+            # A local storage gets the file where it belongs, by the writer's own atomic rename.
+            base = Path(scratch) if store.remote else Path(store.path("work", job.key))
+            out = base / name
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if split == "text":
+                write_text_weights(space, inputs.world, out)
+            else:
+                found = self._model(job, inputs)(inputs.world, split, rows, out)
+                report = {"images": found.images, "unreadable": found.unreadable}
+            if store.remote:
+                store.put_file(out, f"work/{job.key}/{name}")
+        store.write(f"work/{job.key}/{_report(split, number)}", json.dumps(report).encode())
+
+    def _model(self, job: Job, inputs: Any) -> Any:
+        from trainables.features import CodecLatents, TeacherFeatures
+
+        if job.key not in self._models:
+            self._models.clear()
+            device = "cuda" if self._settings.space.resources.gpus_per_worker else "cpu"
+            if job.codec is None:
+                self._models[job.key] = TeacherFeatures(self._settings.space, device)
+            else:
+                self._models[job.key] = CodecLatents(job.codec, inputs.codec, device)
+        return self._models[job.key]
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy(source, target)
+
+
+def _part(split: str, number: int) -> str:
+    return "text.safetensors" if split == "text" else f"{split}/part-{number:05d}.parquet"
+
+
+def _report(split: str, number: int) -> str:
+    return f"reports/{split}-{number:05d}.json"
+
+
+def _read_report(
+    store: Store, work: Mapping[str, Path], shard: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    text = store.read(f"work/{shard['key']}/{_report(shard['split'], shard['number'])}")
+    return None if text is None else json.loads(text)
+
+
+def _finish(
+    settings: Settings, store: Store, work: Mapping[str, Path], job: Job, seconds: float
+) -> tuple[Job, str | None]:
+    """Commit a stage whose shards are all there, unless too many images were unreadable."""
+    images, unreadable = 0, []
+    for shard in shards(settings, job):
+        report = _read_report(store, work, shard)
+        assert report is not None
+        images += report["images"]
+        unreadable += [[shard["split"], *entry] for entry in report["unreadable"]]
+    share = len(unreadable) / max(1, images + len(unreadable))
+    allowed = settings.space.data.max_unreadable
+    if share > allowed:
+        listed = "\n".join(f"{split} {image}: {why}" for split, image, why in unreadable)
+        log = write_log(store, job, f"unreadable images:\n{listed}")
+        return job, (
+            f"{len(unreadable)} of {images + len(unreadable)} images are unreadable "
+            f"({share:.1%}), data.max_unreadable is {allowed:.1%} (log: {log})"
+        )
+    out = store.new(job.stage.path)
+    for shard in shards(settings, job):
+        name = _part(shard["split"], shard["number"])
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if store.remote:
+            store.fs.get_file(store.path("work", job.key, name), str(target))
+        else:
+            _link(work[job.key] / name, target)
+    (out / "unreadable.json").write_text(json.dumps(unreadable, indent=1), encoding="utf-8")
+    told = {**about(settings, job.stage, seconds), "images": images, "unreadable": len(unreadable)}
+    store.commit(job.stage.path, out, told)
+    if store.remote:
+        store.done_with(job.key)
+    else:
+        shutil.rmtree(work[job.key], ignore_errors=True)
+    return job, None

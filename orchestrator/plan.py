@@ -1,0 +1,227 @@
+"""What has to be done for a space, and in which order it may be.
+
+    Stages (search_spaces) + what the storage already holds  -->  jobs with their needs and costs
+
+A job makes one stage; an operating point's job also makes its evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.store import Store
+from search_spaces import OperatingPoint, Space, Stage, Stages, operating_points
+from search_spaces.spec import CodecSpec
+
+WAVES = ("base codecs, features, latents", "d1 and baselines", "d2 and d3")
+DATA = ("features", "latents")
+"""The kinds of jobs that run as passes of Ray Data; all others are trials of Ray Tune."""
+
+# Rough seconds on one core per image at 128 x 128: they decide what starts first and how time left
+# is guessed, nothing else.
+_TRAIN_COST = {
+    "codec": 0.02,
+    "d1": 0.003,
+    "d2": 0.03,
+    "d3": 0.025,
+    "post_processing": 0.02,
+    "uncompressed": 0.0,
+    "reconstruction": 0.0,
+}
+_EVALUATION_COST = 0.02
+_WORLD_COST = 0.003
+_FEATURE_COST = 0.005
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to run.
+
+    Attributes:
+        key: of the stage it makes; also names its log and its work in progress.
+        needs: keys of the jobs that must be done first.
+        inputs: the stages it reads, by the name that the training functions give them.
+        evaluations: (MLLM, stage) of an operating point that are still to be made.
+        cost: rough seconds on one core.
+        wave: 0, 1, 2 as in `WAVES`.
+    """
+
+    key: str
+    kind: str
+    label: str
+    stage: Stage
+    wave: int
+    cost: float
+    needs: tuple[str, ...] = ()
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+    codec: CodecSpec | None = None
+    lmbda: float | None = None
+    point: OperatingPoint | None = None
+    evaluations: tuple[tuple[str, Stage], ...] = ()
+
+
+class Plan:
+    """The jobs of a space that are not done yet.
+
+    Args:
+        space: what is swept.
+        points: the operating points that are wanted.
+        fingerprints: see `Stages`.
+        store: the storage; None plans as if nothing were there.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        points: Iterable[OperatingPoint],
+        fingerprints: Mapping[str, str],
+        store: Store | None,
+    ) -> None:
+        self.space = space
+        self.points = tuple(points)
+        self.stages = Stages(space, fingerprints)
+        self.jobs: dict[str, Job] = {}
+        self.done: dict[str, Stage] = {}
+        self._store = store
+        for point in self.points:
+            self._point(point, evaluate=True)
+
+    def key(self, point: OperatingPoint) -> str:
+        """The `point_key` of an operating point."""
+        return self.stages.point(point).key
+
+    def evaluations(self, point: OperatingPoint) -> tuple[tuple[str, Stage], ...]:
+        """(MLLM, stage) of all evaluations of a point."""
+        return tuple((mllm, self.stages.evaluation(point, mllm)) for mllm in self.space.mllms)
+
+    def is_complete(self, point: OperatingPoint) -> bool:
+        """Whether everything that a point's row needs is in the storage."""
+        stages = [self.stages.point(point), *(s for _, s in self.evaluations(point))]
+        return all(self._has(stage) for stage in stages)
+
+    def complete_points(self) -> tuple[OperatingPoint, ...]:
+        """Those of the whole space that the storage holds, wanted this time or not."""
+        return tuple(p for p in operating_points(self.space) if self.is_complete(p))
+
+    def _has(self, stage: Stage) -> bool:
+        if self._store is None or not self._store.has(stage.path):
+            return False
+        self.done[stage.key] = stage
+        return True
+
+    def _add(self, job: Job) -> None:
+        self.jobs[job.key] = job
+
+    def _needs(self, *stages: Stage) -> tuple[str, ...]:
+        return tuple(stage.key for stage in stages if stage.key in self.jobs)
+
+    def _world(self) -> Stage:
+        stage, data = self.stages.world(), self.space.data
+        if stage.key not in self.jobs and not self._has(stage):
+            images = data.train + data.val + data.test + 6 * data.episodes
+            self._add(Job(stage.key, "world", "world", stage, 0, _WORLD_COST * images))
+        return stage
+
+    def _features(self) -> Stage:
+        stage = self.stages.features()
+        if stage.key not in self.jobs and not self._has(stage):
+            world = self._world()
+            cost = _FEATURE_COST * (self.space.data.train + self.space.data.val)
+            self._add(
+                Job(
+                    stage.key,
+                    "features",
+                    "teacher features",
+                    stage,
+                    0,
+                    cost,
+                    self._needs(world),
+                    {"world": world},
+                )
+            )
+        return stage
+
+    def _codec(self, codec: CodecSpec, lmbda: float) -> Stage:
+        stage = self.stages.codec(codec, lmbda)
+        if stage.key not in self.jobs and not self._has(stage):
+            world = self._world()
+            self._add(
+                Job(
+                    stage.key,
+                    "codec",
+                    f"{codec.label} codec lambda={lmbda:g}",
+                    stage,
+                    0,
+                    _TRAIN_COST["codec"] * codec.train.steps * codec.train.batch_size,
+                    self._needs(world),
+                    {"world": world},
+                    codec,
+                    lmbda,
+                )
+            )
+        return stage
+
+    def _latents(self, codec: CodecSpec, lmbda: float) -> Stage:
+        stage = self.stages.latents(codec, lmbda)
+        if stage.key not in self.jobs and not self._has(stage):
+            inputs = {"world": self._world(), "codec": self._codec(codec, lmbda)}
+            self._add(
+                Job(
+                    stage.key,
+                    "latents",
+                    f"{codec.label} latents lambda={lmbda:g}",
+                    stage,
+                    0,
+                    _FEATURE_COST * (self.space.data.train + self.space.data.val),
+                    self._needs(*inputs.values()),
+                    inputs,
+                    codec,
+                    lmbda,
+                )
+            )
+        return stage
+
+    def _point(self, point: OperatingPoint, evaluate: bool) -> Stage:
+        stage = self.stages.point(point)
+        known = self.jobs.get(stage.key)
+        trained = known is None and self._has(stage)
+        left = tuple(e for e in self.evaluations(point) if evaluate and not self._has(e[1]))
+        if trained and not left:
+            return stage
+        if known is not None and (known.evaluations or not left):
+            return stage
+        inputs: dict[str, Stage] = {"world": self._world()}
+        if point.codec is not None and point.lmbda is not None:
+            inputs["codec"] = self._codec(point.codec, point.lmbda)
+        if not trained and point.scenario not in ("uncompressed", "reconstruction"):
+            assert point.codec is not None
+            assert point.lmbda is not None
+            inputs["features"] = self._features()
+            if point.scenario == "d1":
+                inputs["latents"] = self._latents(point.codec, point.lmbda)
+            elif point.scenario in ("d2", "d3"):
+                d1 = OperatingPoint(point.codec, point.lmbda, "d1", point.seed)
+                inputs["d1"] = self._point(d1, evaluate=False)
+        data = self.space.data
+        cost = _EVALUATION_COST * (data.test + data.episodes) * len(left) + 1.0
+        training = getattr(self.space, point.scenario, None)
+        if training is not None and not trained:
+            cost += _TRAIN_COST[point.scenario] * training.steps * training.batch_size
+        self._add(
+            Job(
+                stage.key,
+                "point",
+                point.label,
+                stage,
+                2 if point.scenario in ("d2", "d3") else 1,
+                cost,
+                self._needs(*inputs.values()),
+                inputs,
+                point.codec,
+                point.lmbda,
+                point,
+                left,
+            )
+        )
+        return stage

@@ -1,0 +1,142 @@
+"""Where a point comes from: code, packages, weights. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from search_spaces import Space
+
+PACKAGES = (
+    "bridgesweep",
+    "torch",
+    "torchvision",
+    "compressai",
+    "transformers",
+    "safetensors",
+    "ray",
+    "mlflow",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+    "pillow",
+    "pycocoevalcap",
+    "bjontegaard",
+)
+_ROOT = Path(__file__).resolve().parents[1]
+# Above this a file's checksum is of evenly spread blocks: a plan must not read hundreds of GB.
+_WHOLE = 256 * 2**20
+_BLOCKS, _BLOCK = 64, 2**16
+
+
+def code() -> dict[str, Any]:
+    """The git commit of the project and whether its tree was dirty; package versions."""
+    found: dict[str, Any] = {"commit": None, "dirty": None, "packages": versions()}
+    if (_ROOT / ".git").exists():
+        found["commit"] = _git("rev-parse", "HEAD")
+        status = _git("status", "--porcelain")
+        found["dirty"] = None if status is None else bool(status)
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that can change a number."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def model_names(space: Space) -> list[tuple[str, str]]:
+    """(setting, name) of every model and weights name in a space."""
+    names = [("teacher.model", space.teacher.model)]
+    names += [(f"mllms.{number}", name) for number, name in enumerate(space.mllms)]
+    names += [
+        (f"codecs.{number}.weights", codec.weights)
+        for number, codec in enumerate(space.codecs)
+        if codec.weights is not None
+    ]
+    return names
+
+
+def shipped_dir() -> Path:
+    """Where shipped weights stand; found without importing `trainables`."""
+    spec = importlib.util.find_spec("trainables")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations))) / "shipped"
+
+
+def shipped_names() -> list[str]:
+    """The `shipped:NAME` that there are."""
+    return sorted(
+        f"shipped:{path.name.removesuffix('.safetensors')}"
+        for path in shipped_dir().glob("*")
+        if path.is_dir() or path.suffix == ".safetensors"
+    )
+
+
+def local_path(name: str) -> Path | None:
+    """The file or directory that a model's name means; None for a hub id."""
+    if name.startswith("shipped:"):
+        path = shipped_dir() / name.removeprefix("shipped:")
+        return path if path.exists() else path.with_name(path.name + ".safetensors")
+    path = Path(name).expanduser()
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    return path if looks_local or path.exists() else None
+
+
+@cache
+def fingerprint(name: str) -> str:
+    """A checksum of what a model's name means; a hub id stands for itself."""
+    path = local_path(name)
+    if path is None:
+        return name
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        part = "" if path.is_file() else file.relative_to(path).as_posix()
+        digest.update(f"{part}\0{_checksum(file)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprints(space: Space) -> dict[str, str]:
+    """Name -> checksum, for `search_spaces.Stages`."""
+    return {name: fingerprint(name) for _, name in model_names(space)}
+
+
+def _checksum(file: Path) -> str:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= _WHOLE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for number in range(_BLOCKS):
+            stream.seek(number * (size - _BLOCK) // (_BLOCKS - 1))
+            digest.update(stream.read(_BLOCK))
+        return f"sampled-{digest.hexdigest()}"
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def describe(names: Iterable[str]) -> str:
+    """Names and checksums as JSON, for a log or a tag."""
+    return json.dumps({name: fingerprint(name) for name in names}, sort_keys=True)

@@ -1,0 +1,275 @@
+"""A sweep from its plan to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import provenance
+from orchestrator.collect import Measured, measured, point_spec, write_sweep
+from orchestrator.lock import only_driver
+from orchestrator.plan import Job, Plan
+from orchestrator.resources import trial_ask
+from orchestrator.schedule import Schedule
+from orchestrator.store import Store
+from orchestrator.tracking import Background, Tracker, default_uri, open_command
+from orchestrator.trial import Settings
+from orchestrator.view import View, open_view, quiet_libraries
+from search_spaces import OperatingPoint, Space, operating_points
+
+if TYPE_CHECKING:
+    from analysis.report import ReportPaths
+
+
+class ClusterTooSmallError(RuntimeError):
+    """The cluster can never run a point of this space."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for."""
+
+    space: Space
+    points: tuple[OperatingPoint, ...]
+    store: Store
+    name: str
+    tracking_uri: str | None
+    verbose: bool
+    began: float
+    command: str
+
+
+class _Found:
+    """Points read from the storage so far; read once, from whichever thread needs one first."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._plan, self._store = plan, store
+        self._points: dict[str, Measured] = {}
+        self._lock = threading.Lock()
+
+    def get(self, point: OperatingPoint) -> Measured:
+        key = self._plan.key(point)
+        with self._lock:
+            if key not in self._points:
+                self._points[key] = measured(self._plan, self._store, point)
+            return self._points[key]
+
+
+def run(request: Request) -> bool:
+    """Run, log and report a sweep; True if every wanted point is there.
+
+    Raises:
+        SweepHeldError: another driver runs it.
+        ClusterTooSmallError: the cluster is too small for any point.
+    """
+    quiet_libraries()
+    with only_driver(request.store, request.name):
+        store = request.store
+        store.sweep_up()
+        plan = Plan(request.space, request.points, provenance.fingerprints(request.space), store)
+        view = open_view(request.name, request.verbose)
+        with contextlib.ExitStack() as stack:
+            stack.callback(view.close)
+            return _run(request, plan, view, stack)
+
+
+def _run(request: Request, plan: Plan, view: View, stack: contextlib.ExitStack) -> bool:
+    store = request.store
+    found = _Found(plan, store)
+    tracking_uri = request.tracking_uri or default_uri(store)
+    local = tracking_uri.startswith("sqlite:")
+    artifacts = (Path(store.root) / "mlruns").as_uri() if local and not store.remote else None
+    tracking = Background(lambda: Tracker(tracking_uri, artifacts, request.name), view.note)
+
+    def log(point: OperatingPoint) -> None:
+        tracking.do(lambda tracker: _keep(tracker, found.get(point)))
+
+    for point in plan.complete_points():
+        log(point)
+    schedule = Schedule(plan.jobs, trial_ask(plan.space), trial_ask(plan.space))
+    if plan.jobs:
+        schedule = _work(request, plan, view, log)
+    missing = _missing(request, plan, schedule)
+    for key, (point, reason, _) in missing.items():
+        tracking.do(_fail(key, point, reason))
+    view.note("writing the report")
+    tracker = tracking.close()
+    if tracker is not None:
+        tracker.stale({plan.key(point) for point in operating_points(plan.space)})
+    complete = {plan.key(point): found.get(point) for point in plan.complete_points()}
+    timing = _timing(request, plan, schedule)
+    directory = write_sweep(
+        plan,
+        store,
+        request.name,
+        complete,
+        {key: (reason, path) for key, (_, reason, path) in missing.items()},
+        tracker.run_ids() if tracker else {},
+        tracking_uri,
+        tracker.parent if tracker else None,
+        timing,
+    )
+    report = None
+    if complete:
+        from analysis.report import write_report
+
+        report = write_report(directory)
+    timing = _timing(request, plan, schedule)
+    _patch_timing(store, request.name, timing)
+    if tracker is not None:
+        _finish(tracker, request, plan, not missing)
+    stack.close()
+    _tell(request, plan, report, missing, tracking_uri, timing)
+    return not missing
+
+
+def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
+    """Run the plan's jobs on Ray."""
+    from orchestrator import cluster
+
+    with _ray(request.verbose):
+        capacity, problem = cluster.capacity(plan.space)
+        if problem:
+            raise ClusterTooSmallError(problem)
+        schedule = Schedule(plan.jobs, trial_ask(plan.space), capacity)
+        view.plan(plan.jobs, schedule.free_lanes())
+        settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
+
+        def done(key: str) -> None:
+            point = plan.jobs[key].point
+            if point is not None and plan.is_complete(point):
+                log(point)
+
+        cluster.Runner(settings, schedule, view, done, lambda key, why: None).run(request.verbose)
+        return schedule
+
+
+@contextlib.contextmanager
+def _ray(verbose: bool) -> Iterator[None]:
+    from orchestrator import cluster
+
+    cluster.start(verbose)
+    try:
+        yield
+    finally:
+        cluster.stop()
+
+
+def _keep(tracker: Tracker, one: Measured) -> None:
+    tracker.point(one)
+
+
+def _fail(key: str, point: OperatingPoint, reason: str) -> Any:
+    return lambda tracker: tracker.missing(key, point, reason)
+
+
+def _missing(
+    request: Request, plan: Plan, schedule: Schedule
+) -> dict[str, tuple[OperatingPoint, str, str]]:
+    """Wanted points that are not there: (point, reason, path of the log)."""
+    missing = {}
+    for point in plan.points:
+        if plan.is_complete(point):
+            continue
+        key = plan.key(point)
+        reason = schedule.failed.get(key, "was not run")
+        missing[key] = (point, reason, _log_of(request.store, plan.jobs.get(key), schedule))
+    return missing
+
+
+def _log_of(store: Store, job: Job | None, schedule: Schedule) -> str:
+    """The log that explains a failure: the job's own, or that of what it waited for."""
+    while job is not None:
+        path = f"logs/{job.key}.log"
+        if store.read(path) is not None:
+            return store.path(path)
+        job = next((schedule.jobs[n] for n in job.needs if n in schedule.failed), None)
+    return ""
+
+
+def _timing(request: Request, plan: Plan, schedule: Schedule) -> dict[str, Any]:
+    """Wall time of this run and the work in it; what an earlier run did is not counted."""
+    seconds: dict[str, float] = {}
+    for key in schedule.done:
+        job = plan.jobs[key]
+        for stage in (job.stage, *(stage for _, stage in job.evaluations)):
+            spent = request.store.manifest(stage.path)["seconds"]
+            seconds[stage.kind] = seconds.get(stage.kind, 0.0) + spent
+    if not seconds:
+        text = request.store.read(f"{request.name}/sweep.json")
+        if text is not None:
+            earlier: dict[str, Any] = json.loads(text).get("timing", {})
+            return earlier
+    return {
+        "wall_s": time.monotonic() - request.began,
+        "work_s": sum(seconds.values()),
+        "work_by_kind_s": seconds,
+        "lanes": schedule.free_lanes(),
+    }
+
+
+def _patch_timing(store: Store, name: str, timing: dict[str, Any]) -> None:
+    text = store.read(f"{name}/sweep.json")
+    assert text is not None
+    content = {**json.loads(text), "timing": timing}
+    store.write(f"{name}/sweep.json", json.dumps(content, indent=1, allow_nan=False).encode())
+
+
+def _finish(tracker: Tracker, request: Request, plan: Plan, complete: bool) -> None:
+    import tempfile
+
+    params = {"space": plan.space.name, "points": len(operating_points(plan.space))}
+    store, name = request.store, request.name
+    if not store.remote:
+        tracker.finish(Path(store.path(name)), params, complete)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        store.fs.get(store.path(name) + "/", scratch + "/", recursive=True)
+        tracker.finish(Path(scratch), params, complete)
+
+
+def _tell(
+    request: Request,
+    plan: Plan,
+    report: ReportPaths | None,
+    missing: dict[str, tuple[OperatingPoint, str, str]],
+    tracking_uri: str,
+    timing: dict[str, Any],
+) -> None:
+    from orchestrator.checks import safe_uri
+
+    if report is not None:
+        print(_table(report))
+        print(f"\n{report.sentence}\n\nreport  {report.html}")
+        print(f"points  {request.store.uri}/{request.name}/points.parquet")
+        for plot in report.plots:
+            if plot.endswith(".png"):
+                print(f"plot    {plot}")
+    if missing:
+        print(f"\n{len(missing)} of {len(plan.points)} points are missing:", file=sys.stderr)
+        for point, reason, path in missing.values():
+            hint = f"\n    log: {path}" if path and path not in reason else ""
+            print(f"  {point.label}: {reason}{hint}", file=sys.stderr)
+        print(f"Run it again to try them again:\n  {request.command}", file=sys.stderr)
+    if request.verbose and timing.get("work_s"):
+        ideal = timing["work_s"] / max(1, timing["lanes"])
+        print(
+            f"\nwall {timing['wall_s']:.0f} s, work {timing['work_s']:.0f} s; "
+            f"{timing['wall_s'] / ideal:.2f} x the ideal schedule of {timing['lanes']} lanes"
+        )
+    print(f"\nMLflow  {open_command(safe_uri(tracking_uri))}")
+
+
+def _table(report: ReportPaths) -> str:
+    summary = report.summary
+    return str(summary.to_string(index=False)) if len(summary) else "no curves yet"
+
+
+__all__ = ["ClusterTooSmallError", "Request", "point_spec", "run"]

@@ -1,0 +1,279 @@
+"""Content-addressed outputs of stages, on a local directory or any fsspec storage.
+
+    local:   tmp/<key>.<host>.<pid>.<n>/  --fsync, rename-->  stages/<kind>/<key>/manifest.json, ...
+    remote:  stages/<kind>/<key>/<upload>/...  then  stages/<kind>/<key>/manifest.json
+
+What has a manifest is complete and never changes; what has none is not there. Of two writers of
+one stage the first wins and the second's copy is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import fsspec
+import psutil
+
+MANIFEST = "manifest.json"
+_numbers = itertools.count()
+
+
+class StoreError(RuntimeError):
+    """The storage does not hold what it says."""
+
+
+class Store:
+    """The storage of sweeps.
+
+    Args:
+        uri: a directory or fsspec URI.
+        cache: where remote stages are fetched to; by default a directory of this user's cache.
+        remote: treat the storage as remote although it is a local directory (for tests).
+    """
+
+    def __init__(self, uri: str, cache: Path | None = None, remote: bool | None = None) -> None:
+        self.fs, root = fsspec.core.url_to_fs(uri)
+        local = "file" in _protocols(self.fs)
+        self.remote = (not local) if remote is None else remote
+        self.root = str(Path(root).resolve()) if local else root.rstrip("/")
+        self.uri = self.root if local else uri.rstrip("/")
+        if self.remote and cache is None:
+            name = hashlib.sha256(self.uri.encode()).hexdigest()[:12]
+            base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+            cache = base / "bridgesweep" / name
+        self._local = cache if self.remote and cache is not None else Path(self.root)
+
+    def path(self, *names: str) -> str:
+        """A path below the storage, as the file system writes it."""
+        return "/".join([self.root, *names])
+
+    # Stages
+
+    def has(self, stage: str) -> bool:
+        """Whether a stage (`stages/<kind>/<key>`) is complete."""
+        return bool(self.fs.exists(self.path(stage, MANIFEST)))
+
+    def manifest(self, stage: str) -> dict[str, Any]:
+        """What is known of a complete stage: `files`, `created`, `spec`, ...
+
+        Raises:
+            StoreError: the stage is not complete.
+        """
+        try:
+            text = self.fs.cat_file(self.path(stage, MANIFEST))
+        except FileNotFoundError:
+            raise StoreError(f"{stage} is not in {self.uri}") from None
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def new(self, stage: str) -> Path:
+        """An empty local directory to write a stage's output to, for `commit`."""
+        key = PurePosixPath(stage).name
+        name = f"{key}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        directory = self._local / "tmp" / name
+        directory.mkdir(parents=True)
+        return directory
+
+    def commit(self, stage: str, directory: Path, about: Mapping[str, Any]) -> bool:
+        """Make a directory the output of a stage, at once and for good; it is gone afterwards.
+
+        Args:
+            stage: `stages/<kind>/<key>`.
+            directory: complete; on the storage's own file system where that is local.
+            about: JSON data to keep in the manifest.
+
+        Returns:
+            False if another writer was first; then its output stands and this one is dropped.
+        """
+        manifest = {
+            **about,
+            "stage": stage,
+            "created": time.time(),
+            "host": socket.gethostname(),
+            "files": _checksums(directory),
+        }
+        if self.remote:
+            return self._commit_remote(stage, directory, manifest)
+        _write_synced(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+        target = Path(self.path(stage))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.rename(target)
+        except OSError:
+            # Renaming onto a directory that is not empty fails: somebody was first.
+            if not self.has(stage):
+                raise
+            shutil.rmtree(directory)
+            return False
+        return True
+
+    def _commit_remote(self, stage: str, directory: Path, manifest: dict[str, Any]) -> bool:
+        if self.has(stage):
+            shutil.rmtree(directory)
+            return False
+        upload = uuid.uuid4().hex
+        # Each writer has a place of its own, so a manifest always names one writer's files.
+        self._upload(directory, self.path(stage, upload))
+        self.write(f"{stage}/{MANIFEST}", json.dumps({**manifest, "upload": upload}).encode())
+        shutil.rmtree(directory)
+        return True
+
+    def fetch(self, stage: str) -> Path:
+        """A complete stage as a local directory (downloaded once where the storage is remote).
+
+        Raises:
+            StoreError: it is not complete, or files are missing or have the wrong size.
+        """
+        manifest = self.manifest(stage)
+        if not self.remote:
+            directory = Path(self.path(stage))
+        else:
+            directory = self._local / stage
+            with locked(self._local / "locks" / PurePosixPath(stage).name):
+                if not (directory / MANIFEST).exists():
+                    fresh = self.new(stage)
+                    self._download(self.path(stage, manifest["upload"]), fresh)
+                    _write_synced(fresh / MANIFEST, json.dumps(manifest))
+                    directory.parent.mkdir(parents=True, exist_ok=True)
+                    fresh.rename(directory)
+        for name, file in manifest["files"].items():
+            path = directory / name
+            if not path.is_file() or path.stat().st_size != file["bytes"]:
+                raise StoreError(
+                    f"{path} is missing or damaged; delete {directory} to make it again"
+                )
+        return directory
+
+    # Work in progress
+
+    @contextlib.contextmanager
+    def work(self, key: str) -> Iterator[Path]:
+        """A local directory that survives kills, for one process at a time to work on `key`.
+
+        A second process waits until the first is done or dead: an orphan of a killed driver can
+        live on for some seconds, and must not write beside its successor.
+        """
+        directory = self._local / "work" / key
+        with locked(self._local / "locks" / key):
+            directory.mkdir(parents=True, exist_ok=True)
+            yield directory
+
+    def done_with(self, key: str) -> None:
+        """Forget the work in progress on `key`."""
+        shutil.rmtree(self._local / "work" / key, ignore_errors=True)
+        if self.remote and self.fs.exists(self.path("work", key)):
+            self.fs.rm(self.path("work", key), recursive=True)
+
+    def save_work(self, key: str, directory: Path, name: str) -> None:
+        """Keep a copy of part of the work in progress where every node can read it."""
+        assert self.remote
+        upload = uuid.uuid4().hex
+        self._upload(directory, self.path("work", key, name, upload))
+        self.write(f"work/{key}/{name}/LATEST", upload.encode())
+        for old in self.fs.ls(self.path("work", key, name), detail=False):
+            if PurePosixPath(old).name not in ("LATEST", upload):
+                self.fs.rm(old, recursive=True)
+
+    def load_work(self, key: str, name: str, directory: Path) -> bool:
+        """Bring a copy that `save_work` kept to a local directory; False if there is none."""
+        assert self.remote
+        latest = self.path("work", key, name, "LATEST")
+        if not self.fs.exists(latest):
+            return False
+        upload = self.fs.cat_file(latest).decode()
+        fresh = self.new(key)
+        self._download(self.path("work", key, name, upload), fresh)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh.rename(directory)
+        return True
+
+    # Plain files
+
+    def write(self, name: str, data: bytes) -> str:
+        """Write a file whole; returns its path."""
+        path = self.path(name)
+        self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        if "file" in _protocols(self.fs):
+            temporary = f"{path}.{os.getpid()}.{next(_numbers)}.tmp"
+            _write_synced(Path(temporary), data)
+            Path(temporary).replace(path)
+        else:  # object stores show a file only when it is complete
+            self.fs.pipe_file(path, data)
+        return path
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is none."""
+        try:
+            return bytes(self.fs.cat_file(self.path(name)))
+        except FileNotFoundError:
+            return None
+
+    def put_file(self, source: Path, name: str) -> None:
+        """Copy a local file to the storage."""
+        self.write(name, source.read_bytes())
+
+    def sweep_up(self) -> None:
+        """Delete what dead processes of this machine left in `tmp`."""
+        for directory in (self._local / "tmp").glob("*"):
+            host, pid, _ = directory.name.partition(".")[2].rsplit(".", 2)
+            if host == socket.gethostname() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _upload(self, directory: Path, target: str) -> None:
+        for file in sorted(p for p in directory.rglob("*") if p.is_file()):
+            path = f"{target}/{file.relative_to(directory).as_posix()}"
+            self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+            self.fs.put_file(str(file), path)
+
+    def _download(self, source: str, directory: Path) -> None:
+        for path in self.fs.find(source):
+            target = directory / PurePosixPath(path).relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.fs.get_file(path, str(target))
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[IO[str]]:
+    """Hold a lock file; the kernel lets go of it when the holder dies, however it dies.
+
+    Raises:
+        BlockingIOError: somebody else holds it and `wait` is False.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _checksums(directory: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for file in sorted(p for p in directory.rglob("*") if p.is_file()):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        name = file.relative_to(directory).as_posix()
+        found[name] = {"bytes": file.stat().st_size, "sha256": digest}
+    return found
+
+
+def _write_synced(path: Path, content: str | bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,373 @@
+"""MLflow: making the tracking server say what the storage says, however often it is asked.
+
+    parent run (tag bridgesweep.sweep) --mlflow.parentRunId-- child run (tag bridgesweep.point_key)
+
+Only the driver writes. Everything is found again by its tags and written with the time at which
+the storage got it, so doing it twice changes nothing. A server that is away only means later.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from orchestrator.checks import safe_uri
+from orchestrator.collect import Measured
+from orchestrator.store import Store
+from search_spaces import OperatingPoint
+
+EXPERIMENT = "bridgesweep"
+PARENT = "mlflow.parentRunId"
+KIND, SWEEP = "bridgesweep.kind", "bridgesweep.sweep"
+POINT_KEY, STATUS, CONTENT = (
+    "bridgesweep.point_key",
+    "bridgesweep.status",
+    "bridgesweep.content",
+)
+# MLflow takes at most this many in one request.
+_BATCH_METRICS, _BATCH_PARAMS, _BATCH_TAGS = 1000, 100, 100
+_PARAM_LENGTH, _TAG_LENGTH = 6000, 5000
+
+
+_T = TypeVar("_T")
+
+
+class AwayError(RuntimeError):
+    """The tracking server does not answer."""
+
+
+def default_uri(store: Store) -> str:
+    """SQLite under the storage; beside a remote one there is no place for it but here."""
+    return f"sqlite:///{Path(store.root if not store.remote else '.').resolve()}/mlflow.db"
+
+
+def open_command(uri: str) -> str:
+    """What opens the MLflow UI on a tracking URI."""
+    if uri.startswith(("http://", "https://")):
+        return f"open {uri}"
+    return f"mlflow ui --backend-store-uri {uri}"
+
+
+class Tracker:
+    """Writes a sweep to MLflow.
+
+    Args:
+        uri: tracking URI.
+        artifacts: where a new experiment's artifacts go; None lets the server decide.
+        name: the sweep's name.
+    """
+
+    def __init__(self, uri: str, artifacts: str | None, name: str) -> None:
+        # Asked again and again at the defaults, a server that is away would hold us for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        from mlflow import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        self._uri = uri
+        self._client: Any = self._try(MlflowClient, uri)
+        self._name = name
+        self._experiment = self._try(self._find_experiment, artifacts)
+        self.parent = self._try(self._find_parent)
+        self._known = self._try(self._find_children)
+
+    def _try(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Call, and turn what a server that is away or refuses us causes into `AwayError`."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return work(*arguments)
+        except (MlflowException, OSError) as error:
+            code = getattr(error, "error_code", None)
+            if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"):
+                raise  # our own mistake, not the server's absence
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            password = urlsplit(self._uri).password
+            text = text.replace(self._uri, safe_uri(self._uri))
+            raise AwayError(text.replace(password, "***") if password else text) from None
+
+    def _find_experiment(self, artifacts: str | None) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+
+    def _find_parent(self) -> str:
+        runs = self._search(f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP}` = '{self._name}'")
+        if runs:
+            return str(min(runs, key=lambda run: run.info.start_time).info.run_id)
+        tags = {KIND: "sweep", SWEEP: self._name, "mlflow.runName": self._name}
+        created = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
+        return str(created.info.run_id)
+
+    def _find_children(self) -> dict[str, Any]:
+        """Point key -> run. A second run of a key can only come from two drivers at once."""
+        found: dict[str, Any] = {}
+        for run in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
+            key = run.data.tags.get(POINT_KEY)
+            if key is None:
+                continue
+            if key in found:
+                self._client.delete_run(run.info.run_id)
+                continue
+            found[key] = run
+        return found
+
+    def _search(self, text: str) -> list[Any]:
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], text, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def run_ids(self) -> dict[str, str]:
+        """Point key -> run id of all children."""
+        return {key: str(run.info.run_id) for key, run in self._known.items()}
+
+    def point(self, one: Measured) -> str:
+        """Log a complete point unless it is logged already; returns its run id.
+
+        Raises:
+            AwayError: the server does not answer.
+        """
+        return self._try(self._point, one)
+
+    def _point(self, one: Measured) -> str:
+        content = ",".join(Path(m["stage"]).name for m in one.manifests)
+        known = self._known.get(one.key)
+        if known is not None:
+            tags = known.data.tags
+            if tags.get(STATUS) == "complete" and tags.get(CONTENT) == content:
+                return str(known.info.run_id)
+        run_id = self._child(one.key, one.point)
+        created = int(1000 * one.manifests[0]["created"])
+        self._batch(run_id, _metrics(one, created), _params(one), _tags(one))
+        with tempfile.TemporaryDirectory() as scratch:
+            files = Path(scratch)
+            (files / "spec.json").write_text(json.dumps(one.spec, indent=1), encoding="utf-8")
+            text = json.dumps(one.provenance, indent=1)
+            (files / "provenance.json").write_text(text, encoding="utf-8")
+            one.samples.to_parquet(files / "samples.parquet", index=False)
+            (files / "examples").mkdir()
+            for name, png in one.examples.items():
+                (files / "examples" / name).write_bytes(png)
+            self._client.log_artifacts(run_id, scratch)
+        # Last: a run that says it is complete is.
+        self._client.set_tag(run_id, CONTENT, content)
+        self._client.set_tag(run_id, STATUS, "complete")
+        self._client.set_terminated(run_id, "FINISHED", int(1000 * one.manifests[-1]["created"]))
+        self._known[one.key] = self._client.get_run(run_id)
+        return run_id
+
+    def missing(self, key: str, point: OperatingPoint, reason: str) -> None:
+        """Say of a point that it is missing, unless it was complete before."""
+        self._try(self._missing, key, point, reason)
+
+    def _missing(self, key: str, point: OperatingPoint, reason: str) -> None:
+        known = self._known.get(key)
+        if known is not None and known.data.tags.get(STATUS) == "complete":
+            return
+        run_id = self._child(key, point)
+        self._client.set_tag(run_id, STATUS, "failed")
+        self._client.set_tag(run_id, "bridgesweep.reason", reason[:_TAG_LENGTH])
+        self._client.set_terminated(run_id, "FAILED")
+
+    def _child(self, key: str, point: OperatingPoint) -> str:
+        known = self._known.get(key)
+        if known is not None:
+            return str(known.info.run_id)
+        tags = {
+            PARENT: self.parent,
+            KIND: "point",
+            POINT_KEY: key,
+            SWEEP: self._name,
+            STATUS: "running",
+        }
+        run = self._client.create_run(self._experiment, tags=tags, run_name=point.label)
+        self._known[key] = run
+        return str(run.info.run_id)
+
+    def stale(self, keys: set[str]) -> None:
+        """Mark children that the space no longer has (their settings changed)."""
+        for key, run in self._known.items():
+            if key not in keys and run.data.tags.get(STATUS) != "stale":
+                self._try(self._client.set_tag, run.info.run_id, STATUS, "stale")
+
+    def finish(self, directory: Path, params: Mapping[str, Any], complete: bool) -> None:
+        """Give the parent its artifacts: the points, the report, the plots."""
+
+        def work() -> None:
+            self._batch(
+                self.parent, [], dict(params), {STATUS: "complete" if complete else "failed"}
+            )
+            for file in sorted(directory.iterdir()):
+                if file.is_file() and not file.name.startswith("."):
+                    self._client.log_artifact(self.parent, str(file))
+                elif file.name == "plots":
+                    self._client.log_artifacts(self.parent, str(file), "plots")
+            self._client.set_terminated(self.parent, "FINISHED" if complete else "FAILED")
+
+        self._try(work)
+
+    def _batch(
+        self, run_id: str, metrics: list[Any], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        from mlflow.entities import Param, RunTag
+
+        listed = [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in params.items()]
+        marked = [RunTag(name, value[:_TAG_LENGTH]) for name, value in tags.items()]
+        for start in range(0, max(len(metrics), 1), _BATCH_METRICS - 200):
+            first = start == 0
+            self._client.log_batch(
+                run_id,
+                metrics[start : start + _BATCH_METRICS - 200],
+                listed[:_BATCH_PARAMS] if first else [],
+                marked[:_BATCH_TAGS] if first else [],
+            )
+
+
+class Background:
+    """A tracker in a thread: imports and a slow server hold up nothing.
+
+    Args:
+        open_tracker: called in the thread.
+        say: told, once, that the server is away.
+    """
+
+    def __init__(self, open_tracker: Callable[[], Tracker], say: Callable[[str], None]) -> None:
+        self._open = open_tracker
+        self._say = say
+        self._queue: SimpleQueue[Callable[[Tracker], None] | None] = SimpleQueue()
+        self._left: list[Callable[[Tracker], None]] = []
+        self._tracker: Tracker | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def do(self, work: Callable[[Tracker], None]) -> None:
+        """Do something with the tracker, soon; if the server is away, in `close`."""
+        self._queue.put(work)
+
+    def close(self) -> Tracker | None:
+        """Do what is left; None if the server is still away."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        try:
+            if self._tracker is None:
+                self._tracker = self._open()
+            for work in self._left:
+                work(self._tracker)
+        except AwayError as error:
+            self._say(f"MLflow is away ({error}); points are kept and logged by the next run")
+            return None
+        return self._tracker
+
+    def _work(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:
+            self._error = error  # raised again by `close`
+
+    def _loop(self) -> None:
+        away = False
+        try:
+            self._tracker = self._open()
+        except AwayError as error:
+            away = True
+            self._say(f"MLflow is away ({error}); points are kept in the storage meanwhile")
+        while (work := self._queue.get()) is not None:
+            if away or self._tracker is None:
+                self._left.append(work)
+                continue
+            try:
+                work(self._tracker)
+            except AwayError as error:
+                away = True
+                self._left.append(work)
+                self._say(f"MLflow is away ({error}); points are kept in the storage meanwhile")
+
+
+def _metrics(one: Measured, created: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    from analysis.points import metric_to_mlflow
+
+    metrics = []
+    for reported in one.curve:
+        metrics += [
+            Metric(f"train/{name}", float(value), created, int(reported["step"]))
+            for name, value in reported.items()
+            if name not in ("step", "steps")
+        ]
+    several = len({row["mllm"] for row in one.rows}) > 1
+    for name in ("bpp", "bpp_estimated", "psnr"):
+        by_task = {(row["mllm"], row["task"]): row[name] for row in one.rows}
+        values = [value for value in by_task.values() if value is not None]
+        if values:
+            metrics.append(Metric(name, sum(values) / len(values), created, 0))
+    for row in one.rows:
+        prefix = f"{Path(row['mllm']).name}/" if several else ""
+        base = f"{prefix}{row['task']}/{metric_to_mlflow(row['metric'])}"
+        metrics.append(Metric(base, float(row["value"]), created, 0))
+        for end in ("low", "high"):
+            bound = float(row[f"value_{end}"])
+            if bound == bound:
+                metrics.append(Metric(f"{base}/{end}", bound, created, 0))
+        for name in ("n_samples", "bpp"):
+            metrics.append(Metric(f"{prefix}{row['task']}/{name}", float(row[name]), created, 0))
+    for name, value in one.seconds.items():
+        metrics.append(Metric(f"seconds/{name}", float(value), created, 0))
+    unique = {(m.key, m.step): m for m in metrics}
+    return list(unique.values())
+
+
+def _params(one: Measured) -> dict[str, Any]:
+    def flat(prefix: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, Mapping):
+            return {
+                name: inner
+                for key, part in value.items()
+                for name, inner in flat(f"{prefix}.{key}" if prefix else key, part).items()
+            }
+        return {prefix: value}
+
+    # What evaluates a point may change later, and a parameter must not: those are tags.
+    trained = {k: v for k, v in one.spec.items() if k not in ("mllms", "tasks", "evaluation")}
+    return flat("", trained)
+
+
+def _tags(one: Measured) -> dict[str, str]:
+    made = one.manifests[0]
+    packages = made["code"]["packages"]
+    tags = {
+        "bridgesweep.mllm": ",".join(sorted({row["mllm"] for row in one.rows})),
+        "bridgesweep.dataset": ",".join(sorted({row["dataset"] for row in one.rows})),
+        "bridgesweep.split": ",".join(sorted({row["split"] for row in one.rows})),
+        "bridgesweep.commit": str(made["code"]["commit"]),
+        "bridgesweep.dirty": str(made["code"]["dirty"]),
+        "bridgesweep.packages": ", ".join(f"{n} {v}" for n, v in packages.items()),
+        "bridgesweep.hardware": json.dumps(made["hardware"]),
+        "mlflow.runName": one.point.label,
+    }
+    if made["code"]["commit"]:
+        tags["mlflow.source.git.commit"] = made["code"]["commit"]
+    return tags
