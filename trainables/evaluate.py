@@ -33,7 +33,6 @@ from torch import Tensor
 
 from search_spaces import OperatingPoint, Space
 from trainables.bitstream import overhead_bytes
-from trainables.codecs import Codec, bits_estimated
 from trainables.data import UnreadableImageError, decode_image, images_file, to_tensor
 from trainables.examples import Shown, write_examples
 from trainables.mllm import Mllm
@@ -273,9 +272,9 @@ def _see(
         bits = [8.0 * len(stream) for stream in streams]
         overheads = [0] * len(streams)
     else:
-        streams = clock.time("encode", codec.encode, image)
+        streams, estimates = clock.time("encode", codec.encode_and_estimate, image)
         y_hat = clock.time("decode", codec.decode, streams)
-        bits = bits_estimated(_likelihoods(codec, image)).tolist()
+        bits = estimates.tolist()
         overheads = [overhead_bytes(stream) for stream in streams]
     hidden, x_hat = clock.time("see", model.see, image, y_hat, llm.vision_feature_layer)
     features = clock.time("project", llm.project, hidden)
@@ -301,11 +300,6 @@ def _see(
         )
         for i, (image_id, _) in enumerate(batch)
     ]
-
-
-def _likelihoods(codec: Codec, image: Tensor) -> Mapping[str, Tensor]:
-    likelihoods: Mapping[str, Tensor] = codec(image, synthesis=False).likelihoods
-    return likelihoods
 
 
 def _psnr(x_hat: Tensor, x: Tensor) -> Tensor:
