@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import bjontegaard
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,6 +78,8 @@ def bd_rate(
     shared = overlap(anchor_accuracy, test_accuracy)
     if shared.high <= shared.low or min(len(anchor_rate), len(test_rate)) < 2:
         return float("nan")
+    import bjontegaard  # imports pyplot, which whoever only writes points need not wait for
+
     return float(
         bjontegaard.bd_rate(
             anchor_rate,

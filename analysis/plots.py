@@ -45,6 +45,14 @@ SCENARIO: Final[dict[str, tuple[str, str, str]]] = {
 OTHERS: Final = ("#56b4e9", "#d55e00", "#8a63d2", "#444444")
 CODEC: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 
+WIDTH: Final = 5.6
+AXES_HEIGHT: Final = 2.75
+LEFT: Final = 0.62
+TITLE_ROOM: Final = 0.36
+AXIS_ROOM: Final = 0.47
+"""Inches: of the figure, the axes, and left, above and below them."""
+MISSING_LINES: Final = 6
+
 TITLES: Final = {
     MEAN: "Mean over tasks",
     "captioning": "Captioning",
@@ -65,7 +73,6 @@ STYLE: Final[dict[str, Any]] = {
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "figure.constrained_layout.use": True,
     "figure.dpi": 100,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
@@ -155,7 +162,7 @@ def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.6, 4.0))
+    figure = Figure(figsize=(WIDTH, 4.0))
     axes = figure.add_subplot()
     axes.set_title(title)
     axes.grid(True, axis="y")
@@ -239,24 +246,34 @@ def _rate_axis(axes: Axes, rates: Iterable[float]) -> None:
 
 
 def _finish(figure: Figure, axes: Axes, missing: list[str]) -> None:
+    """Missing points and legend below the axes; axes have the same size in every figure.
+
+    Placed in inches here: automatic layout would take most of a report's time.
+    """
     handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, min(4, int((WIDTH - 0.2) / (0.5 + 0.075 * max(map(len, labels), default=1)))))
+    lines = ["missing: " + text for text in missing[:MISSING_LINES]]
+    if len(missing) > MISSING_LINES:
+        lines.append(f"and {len(missing) - MISSING_LINES} more")
+    legend = 0.1 + 0.19 * -(-len(labels) // columns)
+    below = legend + (0.08 + 0.155 * len(lines) if lines else 0.0) + AXIS_ROOM
+    height = below + AXES_HEIGHT + TITLE_ROOM
+    figure.set_size_inches(WIDTH, height)
+    box = (LEFT / WIDTH, below / height, (WIDTH - LEFT - 0.12) / WIDTH, AXES_HEIGHT / height)
+    axes.set_position(box)
     if handles:
-        columns = 4 if max(map(len, labels)) <= 16 else 3
-        figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
-    if missing:
-        text = "missing: " + "\nmissing: ".join(missing[:6])
-        if len(missing) > 6:
-            text += f"\nand {len(missing) - 6} more"
-        axes.annotate(
-            text,
-            (0, 0),
-            (0, -32),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            va="top",
-            fontsize=8,
-            color=WARN,
+        corner = (0.1 / WIDTH, 0.0)
+        figure.legend(
+            handles,
+            labels,
+            loc="lower left",
+            bbox_to_anchor=corner,
+            ncols=columns,
+            handlelength=2.6,
         )
+    if lines:
+        at = (LEFT / WIDTH, (below - AXIS_ROOM) / height)
+        figure.text(*at, "\n".join(lines), va="top", fontsize=8, color=WARN)
 
 
 def _psnr(assembled: Assembled) -> Plot | None:
@@ -300,8 +317,6 @@ def _words(title: str, own: list[Curve]) -> str:
 
 def _render(figure: Figure, name: str, title: str, alt: str) -> Plot:
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for both files
     figure.savefig(png, format="png", facecolor="white")
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(svg, format="svg", transparent=True, metadata=nothing)

@@ -178,7 +178,10 @@ def read_sweep(path_or_uri: str) -> Sweep:
         from analysis.mlflow_source import read_mlflow  # MLflow takes seconds to import
 
         return read_mlflow(path_or_uri)
-    fs, path = fsspec.core.url_to_fs(path_or_uri)
+    try:
+        fs, path = fsspec.core.url_to_fs(path_or_uri)
+    except (ValueError, ImportError) as error:  # unknown protocol, or its package is not installed
+        raise AnalysisError(f"{path_or_uri}: {error}") from None
     if not fs.exists(path):
         raise AnalysisError(f"{path_or_uri}: no such file or directory")
     if not fs.isdir(path):
@@ -237,9 +240,8 @@ def check_points(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 def _read_points(path: str) -> pd.DataFrame:
     data = read_bytes(path)
     if path.endswith(".csv"):
-        strings: dict[str, Any] = {f.name: "str" for f in COLUMNS if f.type == pa.string()}
         try:
-            return check_points(pd.read_csv(io.BytesIO(data), dtype=strings), path)
+            return check_points(_from_csv(data), path)
         except (ValueError, pd.errors.ParserError) as error:
             raise AnalysisError(f"{path}: not a CSV of points ({error})") from None
     try:
@@ -253,6 +255,11 @@ def _read_points(path: str) -> pd.DataFrame:
             "update bridgesweep"
         )
     return check_points(table.to_pandas(), path)
+
+
+def _from_csv(data: bytes) -> pd.DataFrame:
+    strings: dict[str, Any] = {f.name: "str" for f in COLUMNS if f.type == pa.string()}
+    return pd.read_csv(io.BytesIO(data), dtype=strings, float_precision="round_trip")
 
 
 def read_samples(data: bytes, source: str) -> pd.DataFrame:

@@ -1,0 +1,181 @@
+"""Figures and the page: what must be on them, and what must not be loaded by them."""
+
+from __future__ import annotations
+
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis.plots import draw_all
+from analysis.points import read_sweep, write_points
+from analysis.report import main, write_report
+from tests.analysis.sweeps import make_sweep
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Loads(HTMLParser):
+    """Collects whatever a browser would fetch, and checks that tags are closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "srcset", "data", "poster") or (
+                name in ("href", "xlink:href") and tag != "a"
+            ):
+                self.fetched.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(sweep_dir: Path) -> str:
+    return Path(write_report(str(sweep_dir)).html).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def holey_page(holey_dir: Path) -> str:
+    return Path(write_report(str(holey_dir)).html).read_text(encoding="utf-8")
+
+
+def test_files_are_where_they_are_said_to_be(sweep_dir: Path, page: str) -> None:
+    names = ["captioning", "captioning-cider", "fewshot", "mean", "psnr", "rec", "vqa"]
+    assert page
+    found = sorted(p.name for p in (sweep_dir / "plots").iterdir())
+    assert found == sorted(f"{n}.{e}" for n in names for e in ("png", "svg"))
+    assert (sweep_dir / "plots" / "vqa.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_loads_nothing_and_is_well_formed(page: str) -> None:
+    parser = Loads()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.fetched
+    assert all(f.startswith(("#", "data:image/png;base64,")) for f in parser.fetched)
+    assert len(parser.ids) == len(set(parser.ids))
+    assert not re.search(r"@import|url\((?!#)|<script", page)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", page)
+
+
+def test_page_tells_the_result_how_points_were_made_and_how_to_cite(page: str) -> None:
+    for text in (
+        "All 21 operating points are present",
+        "d3 needs 6",
+        "&#34;steps&#34;: 300",
+        "0123abc",
+        "41.5 s",
+        f"{0:032x}",
+        "2407.19651",
+        "prefers-color-scheme: dark",
+        'name="viewport"',
+        "data:image/png;base64,",
+    ):
+        assert text in page, text
+    assert "missing" not in page.split("</style>")[1].split("<h2")[0]
+
+
+def test_missing_points_are_named_on_page_and_plot(holey_page: str, holey_dir: Path) -> None:
+    assert "2 of 21 operating points are missing" in holey_page
+    assert "logs/d2-hyperprior-0.004.txt" in holey_page
+    for name in ("mean", "vqa", "captioning-cider"):
+        svg = (holey_dir / "plots" / f"{name}.svg").read_text(encoding="utf-8")
+        assert "missing: d2 lambda 0.004: diverged" in svg
+        assert "missing: post_processing lambda 0.012: killed" in svg
+    psnr = (holey_dir / "plots" / "psnr.svg").read_text(encoding="utf-8")
+    assert "d2 lambda 0.004" in psnr
+
+
+def test_no_line_is_drawn_through_a_hole(holey_dir: Path) -> None:
+    """d2 has two points, a hole and one point: no path of d2's colour joins three points."""
+    vqa = next(p for p in draw_all(read_sweep(str(holey_dir))) if p.name == "vqa")
+    lines = re.findall(
+        r'<path d="([^"]+)" clip-path[^>]*style="fill: none; stroke: (#\w+)', vqa.svg
+    )
+    steps = {
+        colour: max(len(re.findall("[ML]", d)) for d, c in lines if c == colour)
+        for colour in ("#0072b2", "#009e73")
+    }
+    assert steps == {"#0072b2": 2, "#009e73": 4}
+
+
+def test_uncompressed_and_chance_are_lines_and_every_scenario_is_in_the_legend(
+    sweep_dir: Path,
+) -> None:
+    vqa = next(p for p in draw_all(read_sweep(str(sweep_dir))) if p.name == "vqa")
+    for label in ("uncompressed", "chance", "reconstruction", "post_processing", "d1", "d2", "d3"):
+        assert f">{label}<" in vqa.svg
+    assert "d3 0." in vqa.alt
+
+
+def test_text_from_a_sweep_is_escaped(tmp_path: Path) -> None:
+    make_sweep(tmp_path / "x", {("d1", 0.004): "<script>alert(1)</script>"}, n=20, examples=False)
+    html = Path(write_report(str(tmp_path / "x")).html).read_text(encoding="utf-8")
+    assert "<script" not in html
+
+
+def test_points_alone_are_enough(sweep_dir: Path, tmp_path: Path) -> None:
+    points = read_sweep(str(sweep_dir)).points
+    write_points(points, str(tmp_path))
+    paths = write_report(str(tmp_path / "points.csv"))
+    assert Path(paths.html).parent == tmp_path
+    assert (paths.summary["note"].str.contains("per-sample values are not known")).any()
+
+
+@pytest.mark.parametrize("scenarios", [["uncompressed"], ["d1"], ["reconstruction"]])
+def test_a_sweep_of_almost_nothing_has_a_report(
+    sweep_dir: Path, tmp_path: Path, scenarios: list[str]
+) -> None:
+    points = read_sweep(str(sweep_dir)).points
+    few = points[points["scenario"].isin(scenarios)].drop_duplicates(["scenario", "task", "metric"])
+    write_points(few, str(tmp_path))
+    assert Path(write_report(str(tmp_path)).html).stat().st_size > 5_000
+
+
+def test_gallery_stays_within_its_limits(sweep_dir: Path, page: str) -> None:
+    assert page.count("data:image/png") == 40
+    assert len(page) < 8_000_000
+
+
+def test_command_writes_elsewhere_and_says_where(
+    sweep_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(sweep_dir), "--out", str(tmp_path / "new")]) == 0
+    assert str(tmp_path / "new" / "report.html") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("nowhere", "no such file"),
+        ("http://127.0.0.1:9", "does not answer"),
+        ("sqlite:///nowhere.db", "no such database"),
+        ("nosuch://x/y", "nosuch"),
+    ],
+)
+def test_bad_input_ends_in_exit_2_with_one_line(
+    source: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = time.monotonic()
+    assert main([source]) == 2
+    out = capsys.readouterr()
+    assert words in out.err
+    assert len(out.err.strip().splitlines()) == 1
+    assert time.monotonic() - start < 20
