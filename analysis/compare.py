@@ -186,10 +186,11 @@ def summary_sentence(
     """What came out, in a sentence or two: savings on the mean over tasks, and what is missing."""
     frame = compare(sweep) if comparison is None else comparison
     heads = frame[(frame["task"] == MEAN) & frame["bd_rate"].notna()]
-    several = heads["codec"].nunique() > 1 or heads["mllm"].nunique() > 1
+    varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
     said = []
     for row in rows_of(heads.sort_values("bd_rate")):
-        name = f"{row.scenario} ({row.codec}, {row.mllm})" if several else str(row.scenario)
+        of = ", ".join(str(getattr(row, name)) for name in varies)
+        name = f"{row.scenario} ({of})" if of else str(row.scenario)
         more = "fewer" if row.bd_rate < 0 else "more"
         low, high = sorted((abs(row.bd_rate_low), abs(row.bd_rate_high)))
         known = np.isfinite(low) and row.bd_rate_low * row.bd_rate_high > 0

@@ -251,7 +251,8 @@ def _finish(figure: Figure, axes: Axes, missing: list[str]) -> None:
     Placed in inches here: automatic layout would take most of a report's time.
     """
     handles, labels = axes.get_legend_handles_labels()
-    columns = max(1, min(4, int((WIDTH - 0.2) / (0.5 + 0.075 * max(map(len, labels), default=1)))))
+    longest = max(map(len, labels), default=1)
+    columns = 4 if longest <= 16 else 3 if longest <= 24 else 2
     lines = ["missing: " + text for text in missing[:MISSING_LINES]]
     if len(missing) > MISSING_LINES:
         lines.append(f"and {len(missing) - MISSING_LINES} more")
