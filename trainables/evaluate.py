@@ -176,7 +176,7 @@ def evaluate_point(
         if row["metric"] == TASKS[row["task"]].primary
     }
     pictures = [_shown(group, images, seen, answers, values) for group in shown]
-    write_examples(out / "examples", f"{point.label} · {mllm}", pictures)
+    write_examples(out / "examples", f"{point.label} · {Path(mllm).name}", pictures)
     info = {
         "seconds": time.monotonic() - started,
         "milliseconds_per_image": {k: 1e3 * v / len(images) for k, v in clock.seconds.items()},

@@ -20,6 +20,7 @@ _SIDE = 256  # a single image as drawn; one of several is drawn at half of it
 _MARGIN, _GAP = 24, 16
 _TEXT_WIDTH = 620
 _LINE, _SMALL = 18, 15  # font sizes in pixels
+_LABEL = 72
 _INK, _PALE, _LINE_GREY = (32, 33, 36), (95, 99, 104), (218, 220, 224)
 _RIGHT, _WRONG = (24, 128, 56), (197, 34, 31)
 _BOX_RIGHT, _BOX_ANSWER = (255, 255, 255), (255, 196, 0)
@@ -58,10 +59,10 @@ def draw_example(title: str, shown: Shown) -> Image.Image:
     decoded = [None if image is None else _enlarged(image, side) for image in shown.decoded]
     beside = columns == 1
     across = 2 * side + _GAP if beside else columns * (side + 4) - 4
-    down = side + 26 if beside else 2 * (side + 26) + _GAP
+    down = side + 46 if beside else 2 * (side + 26) + _GAP
     lines = [line for asked in shown.asked for line in _lines(*asked)]
     text_x = _MARGIN + across + 2 * _GAP
-    text_height = sum(_LINE + 7 if line[2] else 14 for line in lines)
+    text_height = sum(line.height for line in lines)
     top = _MARGIN + 44
     size = (text_x + _TEXT_WIDTH + _MARGIN, top + max(down, text_height) + _MARGIN)
     page = Image.new("RGB", size, "white")
@@ -84,35 +85,52 @@ def draw_example(title: str, shown: Shown) -> Image.Image:
             pen.text(middle, "no image is decoded", _PALE, _font(_SMALL), anchor="mm")
     under = top + side + 4
     pen.text((_MARGIN, under), "input" if beside else "inputs, the query last", _PALE, _font(14))
-    if beside:
-        pen.text((_MARGIN + side + _GAP, under), "decoded", _PALE, _font(14))
-    else:
-        pen.text((_MARGIN, under + side + 26 + _GAP), "decoded", _PALE, _font(14))
+    if _has_box(shown):
+        boxes = "boxes: wanted white, answered amber"
+        pen.text((_MARGIN, under + 20), boxes, _PALE, _font(14))
+    at = (_MARGIN + side + _GAP, under) if beside else (_MARGIN, under + side + 26 + _GAP)
+    pen.text(at, "decoded", _PALE, _font(14))
 
     y = top - 2
-    for text, colour, filled in lines:
-        pen.text((text_x, y), text, colour, _font(_LINE if colour != _PALE else _SMALL))
-        y += _LINE + 7 if filled else 14
+    for line in lines:
+        font = _font(_SMALL if line.colour == _PALE else _LINE)
+        pen.text((text_x, y), line.label, line.colour, font)
+        pen.text((text_x + (_LABEL if line.indented else 0), y), line.text, line.colour, font)
+        y += line.height
     return page
 
 
-def _lines(
-    task: str, prompt: str, reference: str, answer: str, right: bool
-) -> Iterator[tuple[str, tuple[int, int, int], bool]]:
-    """(text, colour, whether there is any) of one question."""
-    words = " ".join(prompt.replace("<image>", "▪ ").split())
-    yield task, _PALE, True
-    for line in textwrap.wrap(words, 64):
-        yield line, _INK, True
+@dataclass(frozen=True)
+class _Line:
+    text: str
+    colour: tuple[int, int, int] = _INK
+    label: str = ""
+    indented: bool = False
+    height: int = _LINE + 7
+
+
+def _lines(task: str, prompt: str, reference: str, answer: str, right: bool) -> Iterator[_Line]:
+    """The text of one question."""
+    yield _Line(task, _PALE)
+    parts = prompt.split("<image>")
+    if len(parts) == 2:
+        words = " ".join(parts)
+    else:
+        words = parts[0] + "".join(f" [{i}] {part}" for i, part in enumerate(parts[1:], 1))
+    for line in textwrap.wrap(" ".join(words.split()), 64):
+        yield _Line(line)
     values = [v for k, v in json.loads(reference).items() if k != "size"]
-    wanted = ", ".join(map(str, values))
-    for name, text, colour in (
-        ("wanted", wanted, _INK),
+    for label, text, colour in (
+        ("wanted", ", ".join(map(str, values)), _INK),
         ("answer", answer or "(nothing)", _RIGHT if right else _WRONG),
     ):
-        for i, line in enumerate(textwrap.wrap(text, 54) or [""]):
-            yield f"{name + ':' if i == 0 else '':<9}{line}", colour, True
-    yield "", _INK, False
+        for i, line in enumerate(textwrap.wrap(text, 56) or [""]):
+            yield _Line(line, colour, label if i == 0 else "", indented=True)
+    yield _Line("", height=14)
+
+
+def _has_box(shown: Shown) -> bool:
+    return any("box" in json.loads(reference) for _, _, reference, _, _ in shown.asked)
 
 
 def _draw_boxes(image: Image.Image, reference: str, answer: str, original: int) -> None:
