@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from textwrap import shorten
 from typing import Any, Final
 
 import numpy as np
@@ -44,7 +45,7 @@ class Missing:
     def text(self) -> str:
         """For plots and notes, e.g. `d2 lambda 0.01: diverged`."""
         rate = "" if self.lmbda is None else f" lambda {self.lmbda:g}"
-        return f"{self.scenario}{rate}: {self.reason}"
+        return f"{self.scenario}{rate}: {shorten(self.reason, 70, placeholder=' ...')}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves import MEAN, assemble, curves, missing_points, tasks
+from analysis.curves import MEAN, Missing, assemble, curves, missing_points, tasks
 from analysis.points import read_sweep
 from tests.analysis.sweeps import GAIN, LAMBDAS, TASKS
 
@@ -37,6 +37,13 @@ def test_missing_points_are_named_with_their_reason_and_break_the_line(holey_dir
     assert end.holes == ()
     assert len(end.segments) == 1
     assert len(missing_points(sweep)) == 2
+
+
+def test_a_long_reason_is_one_short_line_in_plots() -> None:
+    gone = Missing("c", 0.01, "d2", 0, "RuntimeError: no\n" + "trace " * 50)
+    assert gone.text.startswith("d2 lambda 0.01: RuntimeError: no trace")
+    assert "\n" not in gone.text
+    assert len(gone.text) < 90
 
 
 def test_a_curve_whose_points_are_all_missing_is_still_there(sweep_dir: Path) -> None:
