@@ -90,6 +90,7 @@ class Stages:
         spec = {
             "teacher": self._weights(space.teacher.model),
             "token_layer": space.surrogate.token_layer,
+            "tokens": space.surrogate.tokens > 0,
             "double_norm": space.surrogate.double_norm,
             "shard_size": space.data.shard_size,
         }

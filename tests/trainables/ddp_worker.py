@@ -40,7 +40,7 @@ class WorkerContext:
 
 
 def main() -> None:
-    root, scenario, rank, world_size = Path(sys.argv[1]), *sys.argv[2:5]
+    root, rank, world_size = Path(sys.argv[1]), *sys.argv[2:4]
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo",
@@ -51,8 +51,9 @@ def main() -> None:
     given = json.loads((root / "given.json").read_text())
     space = Space.model_validate(given["space"])
     inputs = Inputs(**{name: Path(path) for name, path in given["inputs"].items()})
-    context = WorkerContext(root / "run", int(rank), int(world_size))
-    train_point(space, point(space, scenario), inputs, root / "out", context)
+    for scenario in sys.argv[4:]:
+        context = WorkerContext(root / f"{scenario}-run", int(rank), int(world_size))
+        train_point(space, point(space, scenario), inputs, root / scenario, context)
     torch.distributed.destroy_process_group()
 
 

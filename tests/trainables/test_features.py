@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from search_spaces import Stages
 from tests.trainables.conftest import Small
 from tests.trainables.small import NAMES, SHARD, TEMPLATES, make_clip, make_tokenizer, write_images
 from trainables.codecs import load_codec
@@ -46,6 +47,17 @@ def test_features_are_the_teachers(small_stages: Small) -> None:
         stored = read_tensor(table, name)
         assert stored.dtype == np.float16
         np.testing.assert_allclose(stored, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_tokens_are_stored_only_where_the_loss_uses_them(
+    small_stages: Small, tmp_path: Path
+) -> None:
+    space = small_stages.space
+    surrogate = space.surrogate.model_copy(update={"tokens": 0.0})
+    without = space.model_copy(update={"surrogate": surrogate})
+    TeacherFeatures(without)(small_stages.world, "val", (0, 6), tmp_path / "part.parquet")
+    assert pq.read_schema(tmp_path / "part.parquet").names == ["image_id", "pooled"]
+    assert Stages(space).features() != Stages(without).features()
 
 
 def test_latents_are_what_the_decoder_gets(small_stages: Small) -> None:
