@@ -39,6 +39,10 @@ from trainables.world.scenes import Split, render, sample_scene, scene_rng
 log = logging.getLogger("base_codec")
 SIZE = 128
 VALIDATION_SCENES = 128
+LOG_EVERY = 50
+"""Steps between two checkpoints."""
+ARCHITECTURE = {"arch", "N", "M", "groups", "context_width"}
+"""Settings that weights depend on; they stand beside them in `config.json`."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def train(recipe: Recipe, checkpoint: Path, seed: int = 0) -> Codec:
         main.step()
         aux.step()
         step += 1
-        if step % 50 == 0 or step == recipe.steps:
+        if step % LOG_EVERY == 0 or step == recipe.steps:
             log.info(
                 "step %d: %.3f bpp, %.2f dB, %.0f s",
                 *(step, bpp.item(), -10 * mse.log10().item(), time.monotonic() - started),
@@ -168,6 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "validation": {name: round(value, 4) for name, value in found.items()},
     }
     (out / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    config = recipe.spec.model_dump(mode="json", include=ARCHITECTURE)
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     log.info("%s: %s", options.name, report)
 
 
