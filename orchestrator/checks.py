@@ -57,12 +57,13 @@ def read_input(
     if name is not None and not NAME.match(name):
         problems.append(f"--name {name!r}: letters, digits, '.', '_' and '-', not a path")
     store = None
-    try:
-        store = open_storage(storage, touch)
-    except InputError as error:
-        problems.append(str(error))
     if tracking_uri is not None and (problem := check_tracking(tracking_uri)):
         problems.append(problem)
+    try:
+        # Nothing is made on the disk for a command that has other mistakes.
+        store = open_storage(storage, touch and not problems)
+    except InputError as error:
+        problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
     assert space is not None

@@ -27,13 +27,12 @@ from orchestrator.view import View
 from search_spaces import Space
 
 WAIT = "wait"
-_QUIET = {
+_SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # Train's controller looks at its workers this often; at the default of 2 s every report waits.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Ctrl-C must reach us, not a handler that first saves an experiment nobody restores.
@@ -43,19 +42,33 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
 }
+_QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+}
+
+
+def set_environment(verbose: bool = True) -> None:
+    """Set what Ray and the libraries read from the environment, in this process.
+
+    Every process sets it for itself: passed on by Ray's runtime environment, it would make Ray
+    throw away the worker processes that it starts ahead of time.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if not verbose:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
 
 
 def start(verbose: bool) -> None:
     """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    set_environment(verbose)
     import ray
 
     ray.init(
         include_dashboard=False,
-        runtime_env={"env_vars": {name: os.environ[name] for name in _QUIET}},
         log_to_driver=verbose,
         logging_level=logging.INFO if verbose else logging.ERROR,
     )
@@ -283,6 +296,7 @@ class Runner:
 
 def _trainable(settings: Settings) -> Callable[[Mapping[str, Any]], None]:
     def bridgesweep(config: Mapping[str, Any]) -> None:
+        set_environment()
         from ray import tune
 
         if config["job"] == WAIT:

@@ -103,7 +103,7 @@ def _compute(
     progress: Callable[[str, int, int], None],
 ) -> Iterable[tuple[Job, str | None]]:
     """Run the missing shards; yields each job as soon as it is complete or has failed."""
-    open_: dict[str, tuple[Job, float, int]] = {}
+    open_: dict[str, tuple[Job, int]] = {}
     missing: dict[str, int] = {}
     todo: list[dict[str, Any]] = []
     for job in jobs:
@@ -111,17 +111,16 @@ def _compute(
         gone = [shard for shard in wanted if _read_report(store, work, shard) is None]
         todo += gone
         missing[job.key] = len(gone)
-        open_[job.key] = (job, time.monotonic(), len(wanted))
+        open_[job.key] = (job, len(wanted))
         if not gone:
-            yield _finish(settings, store, work, job, 0.0)
+            yield _finish(settings, store, work, job)
     if not todo:
         return
-    began = time.monotonic()
     for row in _stream(settings, todo, pool):
         key = row["key"]
         if key not in open_:
             continue
-        job, _, total = open_[key]
+        job, total = open_[key]
         if row["error"]:
             log = write_log(store, job, row["error"])
             del open_[key]
@@ -131,7 +130,7 @@ def _compute(
         progress(key, total - missing[key], total)
         if missing[key] == 0:
             del open_[key]
-            yield _finish(settings, store, work, job, time.monotonic() - began)
+            yield _finish(settings, store, work, job)
 
 
 def _stream(settings: Settings, todo: list[dict[str, Any]], pool: int) -> Iterable[dict[str, Any]]:
@@ -186,18 +185,21 @@ class Extractor:
         inputs = inputs_of(store, job)
         name = _part(split, number)
         report: dict[str, Any] = {"images": 0, "unreadable": []}
+        model = None if split == "text" else self._model(job, inputs)
+        began = time.monotonic()
         with tempfile.TemporaryDirectory() as scratch:
             # A local storage gets the file where it belongs, by the writer's own atomic rename.
             base = Path(scratch) if store.remote else Path(store.path("work", job.key))
             out = base / name
             out.parent.mkdir(parents=True, exist_ok=True)
-            if split == "text":
+            if model is None:
                 write_text_weights(space, inputs.world, out)
             else:
-                found = self._model(job, inputs)(inputs.world, split, rows, out)
+                found = model(inputs.world, split, rows, out)
                 report = {"images": found.images, "unreadable": found.unreadable}
             if store.remote:
                 store.put_file(out, f"work/{job.key}/{name}")
+        report["seconds"] = time.monotonic() - began
         store.write(f"work/{job.key}/{_report(split, number)}", json.dumps(report).encode())
 
     def _model(self, job: Job, inputs: Any) -> Any:
@@ -236,14 +238,15 @@ def _read_report(
 
 
 def _finish(
-    settings: Settings, store: Store, work: Mapping[str, Path], job: Job, seconds: float
+    settings: Settings, store: Store, work: Mapping[str, Path], job: Job
 ) -> tuple[Job, str | None]:
     """Commit a stage whose shards are all there, unless too many images were unreadable."""
-    images, unreadable = 0, []
+    images, seconds, unreadable = 0, 0.0, []
     for shard in shards(settings, job):
         report = _read_report(store, work, shard)
         assert report is not None
         images += report["images"]
+        seconds += report["seconds"]
         unreadable += [[shard["split"], *entry] for entry in report["unreadable"]]
     share = len(unreadable) / max(1, images + len(unreadable))
     allowed = settings.space.data.max_unreadable

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +23,7 @@ from orchestrator.schedule import Schedule
 from orchestrator.store import Store
 from orchestrator.tracking import Background, Tracker, default_uri, open_command
 from orchestrator.trial import Settings
-from orchestrator.view import View, open_view, quiet_libraries
+from orchestrator.view import View, libraries_to, open_view
 from search_spaces import OperatingPoint, Space, operating_points
 
 if TYPE_CHECKING:
@@ -69,18 +71,19 @@ def run(request: Request) -> bool:
         SweepHeldError: another driver runs it.
         ClusterTooSmallError: the cluster is too small for any point.
     """
-    quiet_libraries()
-    with only_driver(request.store, request.name):
-        store = request.store
+    store = request.store
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only_driver(store, request.name))
         store.sweep_up()
         plan = Plan(request.space, request.points, provenance.fingerprints(request.space), store)
+        if not request.verbose:
+            stack.enter_context(libraries_to(store.local("logs", f"{request.name}-driver.log")))
         view = open_view(request.name, request.verbose)
-        with contextlib.ExitStack() as stack:
-            stack.callback(view.close)
-            return _run(request, plan, view, stack)
+        stack.callback(view.close)
+        return _run(request, plan, view)
 
 
-def _run(request: Request, plan: Plan, view: View, stack: contextlib.ExitStack) -> bool:
+def _run(request: Request, plan: Plan, view: View) -> bool:
     store = request.store
     found = _Found(plan, store)
     tracking_uri = request.tracking_uri or default_uri(store)
@@ -125,7 +128,7 @@ def _run(request: Request, plan: Plan, view: View, stack: contextlib.ExitStack) 
     _patch_timing(store, request.name, timing)
     if tracker is not None:
         _finish(tracker, request, plan, not missing)
-    stack.close()
+    view.close()
     _tell(request, plan, report, missing, tracking_uri, timing)
     return not missing
 
@@ -134,13 +137,13 @@ def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
     """Run the plan's jobs on Ray."""
     from orchestrator import cluster
 
-    with _ray(request.verbose):
+    settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
+    with _early_world(settings, plan), _ray(request.verbose):
         capacity, problem = cluster.capacity(plan.space)
         if problem:
             raise ClusterTooSmallError(problem)
         schedule = Schedule(plan.jobs, trial_ask(plan.space), capacity)
         view.plan(plan.jobs, schedule.free_lanes())
-        settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
 
         def done(key: str) -> None:
             point = plan.jobs[key].point
@@ -149,6 +152,34 @@ def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
 
         cluster.Runner(settings, schedule, view, done, lambda key, why: None).run(request.verbose)
         return schedule
+
+
+@contextlib.contextmanager
+def _early_world(settings: Settings, plan: Plan) -> Iterator[None]:
+    """Make the world while Ray starts, which takes it ten seconds and one core.
+
+    The world's trial waits for the lock that this process holds, and then finds it done; if this
+    process fails, the trial makes the world and says what is wrong.
+    """
+    key = plan.stages.world().key
+    if key not in plan.jobs:
+        yield
+        return
+    code = "import pickle, sys; from orchestrator.trial import run_job; "
+    code += "run_job(*pickle.load(sys.stdin.buffer), print)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(pickle.dumps((settings, key)))
+        process.stdin.close()
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager
@@ -268,8 +299,11 @@ def _tell(
 
 
 def _table(report: ReportPaths) -> str:
+    """The summary; its notes are long and stand in the report."""
     summary = report.summary
-    return str(summary.to_string(index=False)) if len(summary) else "no curves yet"
+    if not len(summary):
+        return "no curves yet"
+    return str(summary.drop(columns="note", errors="ignore").to_string(index=False))
 
 
 __all__ = ["ClusterTooSmallError", "Request", "point_spec", "run"]

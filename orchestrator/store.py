@@ -59,6 +59,10 @@ class Store:
         """A path below the storage, as the file system writes it."""
         return "/".join([self.root, *names])
 
+    def local(self, *names: str) -> Path:
+        """A path on this machine: in the storage where that is local, else in the cache."""
+        return self._local.joinpath(*names)
+
     # Stages
 
     def has(self, stage: str) -> bool:

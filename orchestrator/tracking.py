@@ -73,7 +73,8 @@ class Tracker:
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         from mlflow import MlflowClient
 
-        logging.getLogger("alembic").setLevel(logging.ERROR)
+        for noisy in ("alembic", "mlflow"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         self._uri = uri
         self._client: Any = self._try(MlflowClient, uri)
         self._name = name

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from orchestrator.plan import WAVES, Job
@@ -238,10 +242,25 @@ def open_view(name: str, verbose: bool) -> Lines | Live:
     return Lines()
 
 
-def quiet_libraries() -> None:
-    """Keep the libraries' running commentary out of the view (errors still come)."""
-    for name in ("alembic", "mlflow", "matplotlib", "PIL", "fsspec", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+@contextlib.contextmanager
+def libraries_to(log: Path) -> Iterator[None]:
+    """Send to a file what libraries write to the terminal, past Python too (Ray's C++ does).
+
+    What this program itself writes to `sys.stderr` still reaches the terminal.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    python, terminal = sys.stderr, os.dup(2)
+    python.flush()
+    with log.open("ab") as file, os.fdopen(terminal, "w", buffering=1) as ours:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = ours
+        # Handlers made from here on would find our stream; the libraries' shall not.
+        logging.lastResort = None
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            sys.stderr = python
 
 
 def _progress(state: _State, key: str, phase: str, step: float, steps: float) -> None:
@@ -294,4 +313,4 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-__all__ = ["Lines", "Live", "View", "open_view", "quiet_libraries"]
+__all__ = ["Lines", "Live", "View", "libraries_to", "open_view"]

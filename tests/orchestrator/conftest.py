@@ -1,0 +1,71 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Sweep = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _write_models(directory: Path) -> tuple[Path, Path]:
+    file = Path(__file__).with_name("models.py")
+    spec = importlib.util.spec_from_file_location("bridgesweep_test_models", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written: tuple[Path, Path] = module.write_models(directory)
+    return written
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Directories of a random teacher and a random MLLM."""
+    return _write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def command(models: tuple[Path, Path]) -> Callable[[Path], list[str]]:
+    """The sweep of the smoke space with random models, into a storage."""
+    clip, llava = models
+
+    def build(storage: Path, *more: str) -> list[str]:
+        given = ["--set", f"teacher.model={clip}", "--set", f"mllms=[{llava}]"]
+        base = [sys.executable, "-m", "orchestrator.sweep", "smoke", "--storage", str(storage)]
+        return [*base, *given, *more]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """A child's environment: never somebody else's cluster."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
+    return {**kept, "RAY_ADDRESS": "local"}
+
+
+@pytest.fixture(scope="session")
+def execute(environment: dict[str, str]) -> Sweep:
+    def run(command: Sequence[str], timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def manifest(storage: Path, name: str = "smoke") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((storage / name / "sweep.json").read_text())
+    return found

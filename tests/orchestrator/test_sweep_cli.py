@@ -1,0 +1,147 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.sweep import main
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ["smoke", "--set", "teacher.model=hub/teacher", "--set", "mllms=[hub/mllm]"]
+
+
+def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    code = main(
+        [
+            "smoke",
+            "--set=teacher.model=./no/such/teacher",
+            "--set=mllms=[shipped:nonsense]",
+            "--only=scenario=d9",
+            "--name=../up",
+            f"--storage={tmp_path}/file/below",
+            "--tracking-uri=htp://host",
+        ]
+    )
+    said = capsys.readouterr().err
+    assert code == 2
+    for expected in (
+        "teacher.model = './no/such/teacher': no such directory",
+        "mllms.0 = 'shipped:nonsense': nothing is shipped by that name",
+        "no operating point has scenario d9; there are d1, d2, d3",
+        "--name '../up'",
+        "is a file, not a directory",
+        "--tracking-uri htp://host: unknown scheme 'htp'",
+    ):
+        assert expected in said, said
+    assert len(said.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nonsense"], "named spaces are"),
+        (["smoke", "--set", "d1.stepz=3"], "did you mean 'steps'?"),
+        ([*SMOKE, "--storage", "s4://bucket"], "unknown scheme 's4'"),
+        ([*SMOKE, "--storage", "memory://x"], "not shared between processes"),
+        ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http:///x"], "no host"),
+        ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "sqlite://x.db"], "sqlite:///PATH"),
+        ([*SMOKE, "--storage", "{tmp}", "--only", "colour=red"], "codec, lmbda, scenario, seed"),
+    ],
+)
+def test_bad_input_exits_2_before_any_work(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.replace("{tmp}", str(tmp_path)) for word in arguments]) == 2
+    assert expected in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/"))
+
+
+def test_a_model_directory_without_config_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["smoke", "--set", f"teacher.model={tmp_path}", "--set", "mllms=[hub/mllm]"]
+    assert main([*command, "--storage", str(tmp_path)]) == 2
+    assert "no readable config.json" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_storage_without_permission_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o500)
+    assert main([*SMOKE, "--storage", str(tmp_path / "new")]) == 2
+    assert "no permission" in capsys.readouterr().err
+
+
+def test_a_password_in_a_uri_is_never_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for argument in ("--tracking-uri=ftp://me:hunter2@host", "--storage=s4://me:hunter2@host/x"):
+        assert main([*SMOKE, f"--storage={tmp_path}", argument]) == 2
+        said = capsys.readouterr()
+        assert "hunter2" not in said.err + said.out
+        assert "host" in said.err
+
+
+BLOCKED = """
+import importlib.abc, sys
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "ray", "mlflow", "transformers", "pandas"):
+            raise ModuleNotFoundError("too heavy for this: " + name)
+sys.meta_path.insert(0, Blocker())
+from orchestrator.sweep import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--list"], 0),
+        ([*SMOKE, "--plan", "--storage", "{tmp}/new"], 0),
+        (["nonsense", "--storage", "{tmp}/new"], 2),
+    ],
+)
+def test_list_plan_and_mistakes_are_quick_and_touch_nothing(
+    arguments: list[str], code: int, tmp_path: Path
+) -> None:
+    words = [word.replace("{tmp}", str(tmp_path)) for word in arguments]
+    began = time.process_time(), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert time.monotonic() - began[1] < 10
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_plan_names_waves_points_resources_and_storage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*SMOKE, "--plan", "--storage", str(tmp_path), "--only", "scenario=d2"]
+    assert main([*command, "--only", "lambda=0.02"]) == 0
+    said = capsys.readouterr().out
+    assert "1 operating points, 0 of them complete; 6 of 6 jobs to run" in said
+    # d2 needs d1, and d1 everything before it, but nothing of the other lambda.
+    for line in (
+        "to do  world",
+        "to do  teacher features",
+        "to do  hyperprior codec lambda=0.02",
+        "to do  hyperprior latents lambda=0.02",
+        "to do  hyperprior d1 lambda=0.02 seed=0",
+        "to do  hyperprior d2 lambda=0.02 seed=0",
+        "asks for 1 CPU",
+        "(assuming that hub/teacher is a CLIP ViT-L/14)",
+    ):
+        assert line in said
+    assert "0.002" not in said
