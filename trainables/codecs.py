@@ -603,10 +603,10 @@ def build_codec(spec: CodecSpec) -> Codec:
 
 
 def save_codec(codec: Codec, directory: Path) -> None:
-    """Write the weights under CompressAI's names to `directory/model.safetensors`."""
+    """Write the parameters under CompressAI's names to `directory/model.safetensors`."""
     directory.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in codec.net.state_dict().items()}
-    save_file({k: v for k, v in state.items() if not _is_table(k)}, directory / WEIGHTS_FILE)
+    state = {k: v.detach().cpu().contiguous() for k, v in codec.net.named_parameters()}
+    save_file(state, directory / WEIGHTS_FILE)
 
 
 def load_weights(codec: Codec, file: Path) -> None:
@@ -615,8 +615,11 @@ def load_weights(codec: Codec, file: Path) -> None:
     Raises:
         ValueError: a tensor is missing, unknown or of another shape: not weights of this codec.
     """
-    given = {k: v for k, v in load_file(file).items() if not _is_table(k)}
-    own = {k: v for k, v in codec.net.state_dict().items() if not _is_table(k)}
+    # CompressAI's buffers are constants, some too small for half precision, and tables that are
+    # computed from the parameters: none is taken from a file.
+    buffers = {name for name, _ in codec.net.named_buffers()}
+    given = {k: v for k, v in load_file(file).items() if k not in buffers}
+    own = dict(codec.net.named_parameters())
     problems = [f"{k} is missing" for k in own if k not in given]
     problems += [f"{k} is unknown" for k in given if k not in own]
     problems += [
@@ -630,8 +633,9 @@ def load_weights(codec: Codec, file: Path) -> None:
             f"{file} does not hold weights of {codec.spec.label} (N={codec.spec.N}, "
             f"M={codec.M}): {'; '.join(problems[:3])}{more}"
         )
-    # The entropy models' tables are buffers that change size; they are computed from the rest.
-    codec.net.load_state_dict({**codec.net.state_dict(), **given})
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(given[name])
 
 
 def load_codec(spec: CodecSpec, directory: Path) -> Codec:
@@ -641,7 +645,3 @@ def load_codec(spec: CodecSpec, directory: Path) -> Codec:
     codec.eval().requires_grad_(False)
     codec.update()
     return codec
-
-
-def _is_table(name: str) -> bool:
-    return name.endswith(("._quantized_cdf", "._offset", "._cdf_length", ".scale_table"))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from compressai.entropy_models import GaussianConditional
 from compressai.models import Elic2022Chandelier
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from search_spaces import CodecSpec
@@ -240,6 +241,20 @@ def test_a_saved_codec_is_loaded_frozen_and_gives_the_same_bytes(arch: str, tmp_
     assert loaded.encode(x) == codec.encode(x)
     # The state's shapes are the same with and without tables, so checkpoints load strictly.
     build_codec(small(arch)).load_state_dict(loaded.state_dict())
+
+
+def test_weights_in_half_precision_leave_the_constants_alone(tmp_path: Path) -> None:
+    """1e-9, the bound of likelihoods, is 0 in half precision: training then ends in NaN."""
+    codec = build_codec(small("mbt2018-mean"))
+    state = {k: v.half() for k, v in codec.net.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    loaded = load_codec(small("mbt2018-mean"), tmp_path)
+    assert loaded.net.gaussian_conditional.likelihood_lower_bound.bound.item() == pytest.approx(
+        1e-9
+    )
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    for name, value in codec.net.named_parameters():
+        assert torch.equal(loaded.net.get_parameter(name), value.half().float()), name
 
 
 def test_weights_of_another_codec_are_refused_by_name(tmp_path: Path) -> None:

@@ -159,11 +159,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     recipe = RECIPES[options.name]
     codec = train(recipe, options.work / f"{options.name}.pt")
-    out = options.work / options.name
+    finish(codec, recipe, options.work / options.name)
+
+
+def finish(codec: Codec, recipe: Recipe, out: Path) -> None:
+    """Write the codec as it ships: weights in half precision, what they are and what they reach."""
     save_codec(codec, out)
     weights = {name: value.half() for name, value in load_file(out / WEIGHTS_FILE).items()}
     save_file(weights, out / WEIGHTS_FILE)
-    # Measured as it ships: after rounding to half precision.
+    # Measured after rounding to half precision.
     found = measure(load_codec(recipe.spec, out), recipe.lmbda)
     report = {
         "arch": recipe.spec.arch,
@@ -171,10 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "steps": recipe.steps,
         "validation": {name: round(value, 4) for name, value in found.items()},
     }
-    (out / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     config = recipe.spec.model_dump(mode="json", include=ARCHITECTURE)
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    log.info("%s: %s", options.name, report)
+    for file, content in (("accuracy.json", report), ("config.json", config)):
+        (out / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    log.info("%s: %s", out.name, report)
 
 
 if __name__ == "__main__":
