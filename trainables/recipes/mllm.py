@@ -34,6 +34,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
 )
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from trainables.mllm import Mllm, load_clip, preprocess
 from trainables.recipes.common import (
@@ -68,7 +69,9 @@ from trainables.world.scenes import (
 log = logging.getLogger("mllm")
 WIDTH, LAYERS, LAYER_READ = 128, 5, -2
 PATCHES = 64
-READ_AT, COPY_AT = 2, 3  # text layers after which the auxiliary heads look at few-shot sequences
+# Few-shot needs three things in turn: see what the image shows, carry that to the label behind it,
+# find the label that carries the same. These text layers are told when to do which.
+READ_AT, COPY_AT = 2, 3
 IGNORE = -100
 
 
@@ -84,7 +87,7 @@ def build_mllm(teacher: CLIPModel, vocab_size: int) -> LlavaForConditionalGenera
             "num_hidden_layers": LAYERS,
             "num_attention_heads": 4,
             "num_key_value_heads": 4,
-            "max_position_embeddings": 1024,
+            "max_position_embeddings": 2048,
             "bos_token_id": BOS_ID,
             "eos_token_id": EOS_ID,
             "pad_token_id": PAD_ID,
@@ -147,6 +150,7 @@ class Batch:
         mask: (B, 1, L, L), True where the row may look at the column.
         labels: (B, L); the token that each position must predict, or IGNORE.
         classes: (B, L); few-shot: class index of the image that the position speaks of, or IGNORE.
+        quadrants: (B, L); scenes: the quadrant that an answer is to be read from, or IGNORE.
     """
 
     ids: Tensor
@@ -155,6 +159,7 @@ class Batch:
     mask: Tensor
     labels: Tensor
     classes: Tensor
+    quadrants: Tensor
 
 
 def scene_batch(
@@ -173,32 +178,36 @@ def scene_batch(
                 (
                     _ids(tokenizer, turn.prompt.removeprefix("<image> ")),
                     [*_ids(tokenizer, turn.answer), EOS_ID],
+                    IGNORE if turn.position is None else turn.position,
                 )
                 for turn in turns
             ]
         )
     prefix = 1 + PATCHES
-    length = prefix + max(sum(len(q) + len(a) for q, a in parts) for parts in sequences)
+    length = prefix + max(sum(len(q) + len(a) for q, a, _ in parts) for parts in sequences)
     ids = torch.full((size, length), PAD_ID)
     labels = torch.full((size, length), IGNORE)
     positions = torch.zeros(size, length, dtype=torch.long)
     group = torch.full((size, length), -1)
+    quadrants = torch.full((size, length), IGNORE)
     ids[:, 0], ids[:, 1:prefix] = BOS_ID, IMAGE_ID
     positions[:, :prefix] = torch.arange(prefix)
     group[:, :prefix] = 0
     for b, parts in enumerate(sequences):
         at = prefix
-        for number, (question, answer) in enumerate(parts, 1):
+        for number, (question, answer, quadrant) in enumerate(parts, 1):
             n = len(question) + len(answer)
             ids[b, at : at + n] = torch.tensor(question + answer)
             labels[b, at + len(question) - 1 : at + n - 1] = torch.tensor(answer)
+            quadrants[b, at + len(question) - 1 : at + n - 2] = quadrant
             positions[b, at : at + n] = torch.arange(prefix, prefix + n)
             group[b, at : at + n] = number
             at += n
     same = group[:, :, None] == group[:, None, :]
     mask = (same | (group[:, None, :] == 0)).tril()
     images = pool.tokens[torch.from_numpy(rows)].flatten(0, 1).float()
-    return Batch(ids, images, positions, mask[:, None], labels, torch.full_like(labels, IGNORE))
+    nothing = torch.full_like(labels, IGNORE)
+    return Batch(ids, images, positions, mask[:, None], labels, nothing, quadrants)
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
@@ -214,16 +223,16 @@ def fewshot_batch(
     size: int,
     kept: int,
 ) -> Batch:
-    """Sequences of labelled images: the supports, then as many queries.
+    """Sequences of labelled images: the supports, then queries.
 
     Args:
         by_class: rows of the pool for each class.
-        kept: image tokens per image, 16 to 64. Fewer keep the digit's quadrant and some others at
-            their usual positions: the same lesson, sooner.
+        kept: image tokens per image, 2 to 64. Fewer keep some of the digit's quadrant, and some
+            others, at their usual positions: the same lesson, with room for more queries.
     """
     (cue,) = _ids(tokenizer, "class")
     letters = [_ids(tokenizer, letter)[0] for letter in LABELS]
-    n_images = 2 * len(LABELS)
+    n_images = 8 if kept == PATCHES else 20
     stride, block = PATCHES + 2, kept + 2
     length = 1 + n_images * block
     ids = torch.full((size, length), IMAGE_ID)
@@ -254,15 +263,17 @@ def fewshot_batch(
             seen.add(way)
         labels[b, length - 1] = EOS_ID
     mask = torch.ones(size, 1, length, length, dtype=torch.bool).tril()
-    return Batch(ids, torch.cat(images).float(), positions, mask, labels, classes)
+    nothing = torch.full_like(labels, IGNORE)
+    return Batch(ids, torch.cat(images).float(), positions, mask, labels, classes, nothing)
 
 
 def _kept_patches(position: int, kept: int, rng: np.random.Generator) -> Tensor:
-    """Sorted indices of `kept` of the 64 patches, the digit's quadrant among them."""
-    patch = np.arange(PATCHES)
+    """Sorted indices of `kept` of the 64 patches, two thirds of them the digit's if possible."""
+    patch = rng.permutation(PATCHES)
     here = (patch // 8 // 4 * 2 + patch % 8 // 4) == position
-    others = rng.permutation(patch[~here])[: kept - int(here.sum())]
-    return torch.from_numpy(np.sort(np.concatenate([patch[here], others])))
+    inside = patch[here][: max(1, kept * 2 // 3)]
+    others = patch[~here][: kept - len(inside)]
+    return torch.from_numpy(np.sort(np.concatenate([inside, others])))
 
 
 class Heads(nn.Module):
@@ -287,6 +298,45 @@ class Heads(nn.Module):
         return total
 
 
+def look_loss(language: Any, hidden: Tensor, batch: Batch, head: int, hit: Tensor) -> Tensor:
+    """How little an attention head behind COPY_AT looks where it should: the mean of
+    -log(share of its attention) over the rows that have somewhere to look.
+
+    Args:
+        language: the Llama model.
+        hidden: (B, L, WIDTH), the hidden state after layer COPY_AT.
+        head: index of the attention head.
+        hit: (B, L, L), True where the row should look at the column.
+    """
+    layer = language.layers[COPY_AT]
+    size: int = layer.self_attn.head_dim
+    part = slice(head * size, (head + 1) * size)
+    x = layer.input_layernorm(hidden)
+    q, k = (f(x)[..., part].unsqueeze(1) for f in (layer.self_attn.q_proj, layer.self_attn.k_proj))
+    q, k = apply_rotary_pos_emb(q, k, *language.rotary_emb(x, position_ids=batch.positions))
+    scores = (q @ k.transpose(2, 3))[:, 0] * size**-0.5
+    mask = batch.mask[:, 0]
+    rows = (hit & mask).any(-1)
+    attention = scores[rows].masked_fill(~mask[rows], -torch.inf).log_softmax(-1)
+    return -attention.masked_fill(~hit[rows], -torch.inf).logsumexp(-1).mean()
+
+
+def same_class(batch: Batch) -> Tensor:
+    """Few-shot: from where a label is asked to the labels of the same class, (B, L, L)."""
+    # A label follows its cue and speaks of the same class.
+    stands = (batch.classes != IGNORE) & (batch.classes == batch.classes.roll(1, 1))
+    asked = (batch.labels != IGNORE) & (batch.classes != IGNORE) & ~stands
+    same = batch.classes[:, :, None] == batch.classes[:, None, :]
+    return same & asked[:, :, None] & stands[:, None, :]
+
+
+def same_quadrant(batch: Batch) -> Tensor:
+    """Scenes: from an answer's positions to the image tokens it is to be read from, (B, L, L)."""
+    patch = (batch.ids == IMAGE_ID).cumsum(1) - 1
+    quadrant = torch.where(batch.ids == IMAGE_ID, patch // 8 // 4 * 2 + patch % 8 // 4, -1)
+    return batch.quadrants[:, :, None] == quadrant[:, None, :]
+
+
 def batch_loss(
     model: LlavaForConditionalGeneration, heads: Heads, batch: Batch
 ) -> tuple[Tensor, Tensor, float]:
@@ -301,13 +351,18 @@ def batch_loss(
         attention_mask=batch.mask,
         position_ids=batch.positions,
         use_cache=False,
-        output_hidden_states=few,
+        output_hidden_states=True,
     )
     asked = batch.labels != IGNORE
     logits = model.lm_head(output.last_hidden_state[asked])
     truth = batch.labels[asked]
     right = (logits.argmax(-1) == truth).float().mean().item()
-    auxiliary = heads.loss(output.hidden_states, batch.classes) if few else torch.zeros(())
+    copied = output.hidden_states[COPY_AT]
+    if few:
+        auxiliary = look_loss(inner.language_model, copied, batch, 0, same_class(batch))
+        auxiliary = auxiliary + heads.loss(output.hidden_states, batch.classes)
+    else:
+        auxiliary = look_loss(inner.language_model, copied, batch, 1, same_quadrant(batch))
     return F.cross_entropy(logits, truth), auxiliary, right
 
 
@@ -336,7 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints")
     parser.add_argument("--teacher", default="shipped:clip-scenes")
     parser.add_argument("--out", type=Path, help="where it goes (default: WORK/llava-scenes)")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--scenes", type=int, default=12, help="scenes per step, 7 turns each")
     parser.add_argument("--episodes", type=int, default=6, help="few-shot sequences per step")
     parser.add_argument("--pool", type=int, default=5000, help="train scenes")
@@ -344,7 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as others leave free")
-    parser.add_argument("--full-images", type=float, default=0.75)
+    parser.add_argument("--full-images", type=float, default=0.8)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cores = SpareCores(options.threads)
@@ -401,7 +456,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         step, spent = state["step"], state["spent"]
         log.info("continuing at step %d", step)
     started = time.monotonic() - spent
-    totals = np.zeros(5)
+    totals = np.zeros(6)
     model.train()
     while step < options.steps:
         if step % 5 == 0:
@@ -409,12 +464,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = options.lr * warmup_cosine(step, options.steps, 100)
         rng = np.random.default_rng((seed, step, 9))
-        kept = PATCHES if step >= options.full_images * options.steps else 20
+        kept = PATCHES if step >= options.full_images * options.steps else 6
         scenes = scene_batch(pool, tokenizer, rng, options.scenes)
-        episodes = fewshot_batch(singles, by_class, tokenizer, rng, options.episodes, kept)
-        answer, _, right = batch_loss(model, heads, scenes)
+        n_episodes = options.episodes // 2 if kept == PATCHES else options.episodes
+        episodes = fewshot_batch(singles, by_class, tokenizer, rng, n_episodes, kept)
+        answer, look, right = batch_loss(model, heads, scenes)
         label, auxiliary, label_right = batch_loss(model, heads, episodes)
-        loss = answer + label + 0.3 * auxiliary
+        loss = answer + label + 0.3 * (look + auxiliary)
         for parameter in trained:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
@@ -422,12 +478,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for optimiser in optimisers:
             optimiser.step()
         step += 1
-        totals += (answer.item(), right, label.item(), label_right, auxiliary.item())
+        totals += [*(x.item() for x in (answer, look, label, auxiliary)), right, label_right]
         if step % 25 == 0:
             seconds = time.monotonic() - started
             log.info(
-                "step %d answers %.3f (%.3f right) labels %.3f (%.3f right) auxiliary %.3f"
-                "  %.2f s/step, %d threads",
+                "step %d answers %.3f, look %.3f, labels %.3f, auxiliary %.3f, right: %.3f, %.3f;"
+                " %.2f s/step, %d threads",
                 step,
                 *(totals / 25),
                 seconds / step,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.world.captions import LABELS, LOCATION_BINS, caption, location
-from trainables.world.scenes import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
+from trainables.world.scenes import COLOUR_NAMES, DIGITS, POSITIONS, ObjectSpec, SceneSpec
 
 CAPTION_PROMPT = "<image> describe the scene :"
 _COUNTS = ("zero", "one", "two", "three")
@@ -22,12 +22,16 @@ _COUNTS = ("zero", "one", "two", "three")
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, the words that answer it perfectly, and the reference it is scored against."""
+    """A prompt, the words that answer it perfectly, and the reference it is scored against.
+
+    `position` indexes POSITIONS: the quadrant to look at, for questions about one object.
+    """
 
     task: str
     prompt: str
     answer: str
     reference: str
+    position: int | None = None
 
 
 def captioning(scene: SceneSpec) -> Question:
@@ -47,7 +51,7 @@ def vqa(scene: SceneSpec, rng: np.random.Generator) -> Question:
     choices = [
         (f"which digit is at the {position} ?", digit),
         (f"what colour is the digit at the {position} ?", colour),
-        _is_there(scene, rng),
+        _is_there(scene, target, rng),
     ]
     if by_colour[target.colour] == 1:
         choices += [(f"which digit is {colour} ?", digit)] * 2
@@ -57,12 +61,12 @@ def vqa(scene: SceneSpec, rng: np.random.Generator) -> Question:
         choices = [("how many digits ?", _COUNTS[len(objects)])]
     question, answer = choices[int(rng.integers(len(choices)))]
     prompt = f"<image> question : {question} answer :"
-    return Question("vqa", prompt, answer, json.dumps({"answer": answer}))
+    looked_at = None if answer == "no" or question.startswith("how many") else target.position
+    return Question("vqa", prompt, answer, json.dumps({"answer": answer}), looked_at)
 
 
-def _is_there(scene: SceneSpec, rng: np.random.Generator) -> tuple[str, str]:
+def _is_there(scene: SceneSpec, target: ObjectSpec, rng: np.random.Generator) -> tuple[str, str]:
     """A yes/no question; a "no" differs from something present in one word only."""
-    target = scene.objects[int(rng.integers(len(scene.objects)))]
     colour, digit = target.colour, target.digit
     if rng.random() < 0.5:
         present = {(o.colour, o.digit) for o in scene.objects}
@@ -85,7 +89,8 @@ def rec(
     box = [int(v) for v in boxes[index]]
     words = " ".join(location(round(v / size * LOCATION_BINS)) for v in box)
     prompt = f"<image> where is the {COLOUR_NAMES[o.colour]} {DIGITS[o.digit]} ?"
-    return Question("rec", prompt, words, json.dumps({"box": box, "size": size}))
+    reference = json.dumps({"box": box, "size": size})
+    return Question("rec", prompt, words, reference, o.position)
 
 
 def fewshot_prompt(labels: Sequence[str]) -> str:
