@@ -161,7 +161,10 @@ class Runner:
                 **storage,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            settings.store.done_with("tune")
         if self._pass is not None:
             self._pass.join()
 
@@ -363,12 +366,18 @@ def _stopper(runner: Runner) -> Any:
     return EndWaiting()
 
 
+def _error_of(trial: Any) -> str:
+    """What Tune wrote down about a trial's last error."""
+    file = Path(trial.error_file) if trial.error_file else None
+    return file.read_text(encoding="utf-8") if file is not None and file.exists() else ""
+
+
 def _callback(runner: Runner) -> Any:
     from ray.tune import Callback
 
     class Listen(Callback):
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            runner.failed_once(trial.trial_id, trial.get_error() or "")
+            runner.failed_once(trial.trial_id, _error_of(trial))
 
     return Listen()
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import provenance
-from orchestrator.collect import Measured, measured, point_spec, write_sweep
+from orchestrator.collect import Measured, measured, write_sweep
 from orchestrator.lock import only_driver
 from orchestrator.plan import Job, Plan
 from orchestrator.resources import trial_ask
 from orchestrator.schedule import Schedule
 from orchestrator.store import Store
-from orchestrator.tracking import Background, Tracker, default_uri, open_command
+from orchestrator.summary import tell
+from orchestrator.tracking import Background, Tracker, default_uri
 from orchestrator.trial import Settings
 from orchestrator.view import View, libraries_to, open_view
 from search_spaces import OperatingPoint, Space, operating_points
@@ -48,6 +49,16 @@ class Request:
     command: str
 
 
+@dataclass(frozen=True)
+class Missing:
+    """A wanted point that is not there."""
+
+    point: OperatingPoint
+    reason: str
+    log: str
+    """Path of the log that says more; empty if there is none."""
+
+
 class _Found:
     """Points read from the storage so far; read once, from whichever thread needs one first."""
 
@@ -64,6 +75,16 @@ class _Found:
             return self._points[key]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep came to."""
+
+    report: ReportPaths | None
+    missing: dict[str, Missing]
+    tracking_uri: str
+    timing: dict[str, Any]
+
+
 def run(request: Request) -> bool:
     """Run, log and report a sweep; True if every wanted point is there.
 
@@ -76,14 +97,21 @@ def run(request: Request) -> bool:
         stack.enter_context(only_driver(store, request.name))
         store.sweep_up()
         plan = Plan(request.space, request.points, provenance.fingerprints(request.space), store)
-        if not request.verbose:
-            stack.enter_context(libraries_to(store.local("logs", f"{request.name}-driver.log")))
         view = open_view(request.name, request.verbose)
         stack.callback(view.close)
-        return _run(request, plan, view)
+        if not request.verbose:
+            stack.enter_context(libraries_to(store.local("logs", f"{request.name}-driver.log")))
+        outcome = _run(request, plan, view)
+        # Orphans of a killed driver may have been alive the first time; and it may have been
+        # killed between making a stage and forgetting the work on it.
+        store.sweep_up()
+        for key in plan.done:
+            store.done_with(key)
+    tell(request, plan, outcome)
+    return not outcome.missing
 
 
-def _run(request: Request, plan: Plan, view: View) -> bool:
+def _run(request: Request, plan: Plan, view: View) -> Outcome:
     store = request.store
     found = _Found(plan, store)
     tracking_uri = request.tracking_uri or default_uri(store)
@@ -98,39 +126,39 @@ def _run(request: Request, plan: Plan, view: View) -> bool:
         log(point)
     schedule = Schedule(plan.jobs, trial_ask(plan.space), trial_ask(plan.space))
     if plan.jobs:
+        # While there is nothing to log, the thread imports what the end will need.
+        tracking.do(lambda tracker: _import_report())
         schedule = _work(request, plan, view, log)
     missing = _missing(request, plan, schedule)
-    for key, (point, reason, _) in missing.items():
-        tracking.do(_fail(key, point, reason))
+    for key, one in missing.items():
+        tracking.do(_fail(key, one))
     view.note("writing the report")
     tracker = tracking.close()
     if tracker is not None:
         tracker.stale({plan.key(point) for point in operating_points(plan.space)})
     complete = {plan.key(point): found.get(point) for point in plan.complete_points()}
-    timing = _timing(request, plan, schedule)
     directory = write_sweep(
         plan,
         store,
         request.name,
         complete,
-        {key: (reason, path) for key, (_, reason, path) in missing.items()},
+        {key: (one.reason, one.log) for key, one in missing.items()},
         tracker.run_ids() if tracker else {},
         tracking_uri,
         tracker.parent if tracker else None,
-        timing,
+        _timing(request, plan, schedule),
     )
     report = None
     if complete:
         from analysis.report import write_report
 
         report = write_report(directory)
+    # The report's own time counts too.
     timing = _timing(request, plan, schedule)
     _patch_timing(store, request.name, timing)
     if tracker is not None:
         _finish(tracker, request, plan, not missing)
-    view.close()
-    _tell(request, plan, report, missing, tracking_uri, timing)
-    return not missing
+    return Outcome(report, missing, tracking_uri, timing)
 
 
 def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
@@ -197,21 +225,26 @@ def _keep(tracker: Tracker, one: Measured) -> None:
     tracker.point(one)
 
 
-def _fail(key: str, point: OperatingPoint, reason: str) -> Any:
-    return lambda tracker: tracker.missing(key, point, reason)
+def _fail(key: str, one: Missing) -> Any:
+    return lambda tracker: tracker.missing(key, one.point, one.reason)
 
 
-def _missing(
-    request: Request, plan: Plan, schedule: Schedule
-) -> dict[str, tuple[OperatingPoint, str, str]]:
-    """Wanted points that are not there: (point, reason, path of the log)."""
+def _import_report() -> None:
+    import analysis.report
+
+    assert analysis.report
+
+
+def _missing(request: Request, plan: Plan, schedule: Schedule) -> dict[str, Missing]:
+    """Wanted points that are not there, by key."""
     missing = {}
     for point in plan.points:
         if plan.is_complete(point):
             continue
         key = plan.key(point)
         reason = schedule.failed.get(key, "was not run")
-        missing[key] = (point, reason, _log_of(request.store, plan.jobs.get(key), schedule))
+        log = _log_of(request.store, plan.jobs.get(key), schedule)
+        missing[key] = Missing(point, reason, log)
     return missing
 
 
@@ -264,46 +297,3 @@ def _finish(tracker: Tracker, request: Request, plan: Plan, complete: bool) -> N
     with tempfile.TemporaryDirectory() as scratch:
         store.fs.get(store.path(name) + "/", scratch + "/", recursive=True)
         tracker.finish(Path(scratch), params, complete)
-
-
-def _tell(
-    request: Request,
-    plan: Plan,
-    report: ReportPaths | None,
-    missing: dict[str, tuple[OperatingPoint, str, str]],
-    tracking_uri: str,
-    timing: dict[str, Any],
-) -> None:
-    from orchestrator.checks import safe_uri
-
-    if report is not None:
-        print(_table(report))
-        print(f"\n{report.sentence}\n\nreport  {report.html}")
-        print(f"points  {request.store.uri}/{request.name}/points.parquet")
-        for plot in report.plots:
-            if plot.endswith(".png"):
-                print(f"plot    {plot}")
-    if missing:
-        print(f"\n{len(missing)} of {len(plan.points)} points are missing:", file=sys.stderr)
-        for point, reason, path in missing.values():
-            hint = f"\n    log: {path}" if path and path not in reason else ""
-            print(f"  {point.label}: {reason}{hint}", file=sys.stderr)
-        print(f"Run it again to try them again:\n  {request.command}", file=sys.stderr)
-    if request.verbose and timing.get("work_s"):
-        ideal = timing["work_s"] / max(1, timing["lanes"])
-        print(
-            f"\nwall {timing['wall_s']:.0f} s, work {timing['work_s']:.0f} s; "
-            f"{timing['wall_s'] / ideal:.2f} x the ideal schedule of {timing['lanes']} lanes"
-        )
-    print(f"\nMLflow  {open_command(safe_uri(tracking_uri))}")
-
-
-def _table(report: ReportPaths) -> str:
-    """The summary; its notes are long and stand in the report."""
-    summary = report.summary
-    if not len(summary):
-        return "no curves yet"
-    return str(summary.drop(columns="note", errors="ignore").to_string(index=False))
-
-
-__all__ = ["ClusterTooSmallError", "Request", "point_spec", "run"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import threading
@@ -147,15 +146,15 @@ class Live:
         self._name = name
         self._state = _State()
         self._lanes = 1
-        self._console = Console(stderr=False)
+        self._console = Console(file=sys.stdout)
         self._notes: list[str] = []
         self._live = RichLive(
             console=self._console,
             get_renderable=self._draw,
             refresh_per_second=2,
             transient=False,
-            redirect_stdout=True,
-            redirect_stderr=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._live.start()
 
@@ -244,23 +243,21 @@ def open_view(name: str, verbose: bool) -> Lines | Live:
 
 @contextlib.contextmanager
 def libraries_to(log: Path) -> Iterator[None]:
-    """Send to a file what libraries write to the terminal, past Python too (Ray's C++ does).
+    """Send to a file what is printed meanwhile, past Python too (Ray's C++ and its processes do).
 
-    What this program itself writes to `sys.stderr` still reaches the terminal.
+    A view that was opened before still writes to the terminal.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    python, terminal = sys.stderr, os.dup(2)
-    python.flush()
-    with log.open("ab") as file, os.fdopen(terminal, "w", buffering=1) as ours:
+    sys.stderr.flush()
+    with log.open("a", buffering=1, encoding="utf-8") as file:
+        terminal = os.dup(2)
         os.dup2(file.fileno(), 2)
-        sys.stderr = ours
-        # Handlers made from here on would find our stream; the libraries' shall not.
-        logging.lastResort = None
         try:
-            yield
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                yield
         finally:
             os.dup2(terminal, 2)
-            sys.stderr = python
+            os.close(terminal)
 
 
 def _progress(state: _State, key: str, phase: str, step: float, steps: float) -> None:

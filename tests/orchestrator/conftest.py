@@ -1,11 +1,9 @@
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -64,8 +62,3 @@ def execute(environment: dict[str, str]) -> Sweep:
         )
 
     return run
-
-
-def manifest(storage: Path, name: str = "smoke") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((storage / name / "sweep.json").read_text())
-    return found

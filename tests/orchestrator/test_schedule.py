@@ -39,7 +39,9 @@ def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
     jobs = plan("seeds=[0, 1, 2]").jobs
     ask = Ask(max(1, workers))
     schedule = Schedule(jobs, ask, Ask(cpus))
-    rng, running, order = random.Random(cpus), [], []
+    rng = random.Random(cpus)
+    running: list[Job] = []
+    order: list[str] = []
     while not schedule.over:
         while (job := schedule.next_trial()) is not None:
             running.append(job)

@@ -1,3 +1,4 @@
+import shutil
 import socket
 import threading
 import time
@@ -69,6 +70,19 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
     )
 
 
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its tables and nothing in them; making them takes seconds."""
+    directory = tmp_path_factory.mktemp("mlflow")
+    MlflowClient(uri(directory)).search_experiments()
+    return directory / "mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def database(empty_database: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_database, tmp_path)
+
+
 def uri(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
@@ -80,6 +94,7 @@ def open_tracker(tmp_path: Path, name: str = "sweep") -> Tracker:
 def children(tmp_path: Path) -> list[Any]:
     client = MlflowClient(uri(tmp_path))
     experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
     found = client.search_runs([experiment.experiment_id], "tags.`bridgesweep.kind` = 'point'")
     return list(found)
 
@@ -205,7 +220,7 @@ def test_a_server_that_is_away_is_said_quickly_and_without_its_password(
 
 
 def test_what_could_not_be_logged_is_logged_when_the_server_is_back(tmp_path: Path) -> None:
-    away, said = threading.Event(), []
+    away, said = threading.Event(), list[str]()
     away.set()
 
     def open_it() -> Tracker:

@@ -1,0 +1,242 @@
+"""The smoke space through Ray: killed, continued, asked again, and with a point that fails."""
+
+import collections
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).parents[2]
+Build = Callable[..., list[str]]
+Sweep = Callable[..., subprocess.CompletedProcess[str]]
+POINTS = 11  # uncompressed; per lambda reconstruction, post_processing, d1, d2, d3
+
+
+def manifest(storage: Path, name: str = "smoke") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((storage / name / "sweep.json").read_text())
+    return found
+
+
+def runs(storage: Path) -> list[Any]:
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    experiment = client.get_experiment_by_name("bridgesweep")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool], timeout: float) -> None:
+    until = time.monotonic() + timeout
+    while not happened():
+        assert process.poll() is None, "the sweep ended before"
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def killed(
+    tmp_path_factory: pytest.TempPathFactory, command: Build, environment: dict[str, str]
+) -> Path:
+    """A storage whose driver was killed -9 when the first base codec was done."""
+    storage = tmp_path_factory.mktemp("storage")
+    process = subprocess.Popen(
+        command(storage),
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(process, lambda: any(storage.glob("stages/codec/*/manifest.json")), 300)
+    finally:
+        process.kill()
+        process.wait()
+    return storage
+
+
+@pytest.fixture(scope="module")
+def swept(killed: Path, command: Build, execute: Sweep) -> tuple[Path, str]:
+    """The same storage after the same command ran again, and what that printed."""
+    assert not (killed / "smoke" / "points.parquet").exists()
+    before = {p: p.stat().st_mtime_ns for p in killed.glob("stages/*/*/manifest.json")}
+    assert before
+    done = execute(command(killed))
+    assert done.returncode == 0, done.stderr + done.stdout
+    for path, modified in before.items():
+        assert path.stat().st_mtime_ns == modified, f"{path} was made again"
+    return killed, done.stdout
+
+
+def test_a_killed_sweep_is_finished_by_the_same_command(swept: tuple[Path, str]) -> None:
+    storage, _ = swept
+    points = pd.read_parquet(storage / "smoke" / "points.parquet")
+    assert points.point_key.nunique() == POINTS
+    assert not points.duplicated(["point_key", "mllm", "task", "metric"]).any()
+    found = manifest(storage)
+    assert len(found["expected"]) == POINTS
+    assert found["missing"] == []
+    assert set(found["points"]) == set(points.point_key)
+    assert not list((storage / "tmp").iterdir())
+    assert not list((storage / "work").iterdir())
+
+
+def test_mlflow_has_one_complete_child_per_point_under_one_parent(swept: tuple[Path, str]) -> None:
+    storage, _ = swept
+    found = runs(storage)
+    (parent,) = [run for run in found if run.data.tags["bridgesweep.kind"] == "sweep"]
+    children = [run for run in found if run is not parent]
+    keys = collections.Counter(run.data.tags["bridgesweep.point_key"] for run in children)
+    assert set(keys.values()) == {1}
+    assert set(keys) == set(manifest(storage)["points"])
+    for run in children:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["bridgesweep.status"] == "complete"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert {"bpp", "vqa/accuracy", "captioning/cider", "rec/accuracy_at_0.5"} <= set(
+            run.data.metrics
+        )
+    client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
+    names = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "points.parquet", "points.csv", "sweep.json", "plots"} <= names
+    points = pd.read_parquet(storage / "smoke" / "points.parquet")
+    assert set(points.run_id) == {run.info.run_id for run in children}
+
+
+def test_the_output_is_calm_and_ends_with_where_things_are(swept: tuple[Path, str]) -> None:
+    _, said = swept
+    lines = [line for line in said.splitlines() if line]
+    events = [line for line in lines if line.startswith("[")]
+    table = lines[len(events) :]
+    assert lines[: len(events)] == events, "somebody else printed something"
+    assert any(line.startswith("report") and "report.html" in line for line in table)
+    assert any(line.startswith("MLflow  mlflow ui --backend-store-uri sqlite:") for line in table)
+    for word in ("ray", "Tune", "Trial", "WARNING", "warnings.warn"):
+        assert word not in "\n".join(events)
+
+
+def test_bpp_of_uncompressed_is_24_and_of_the_others_the_bytes_written(
+    swept: tuple[Path, str],
+) -> None:
+    points = pd.read_parquet(swept[0] / "smoke" / "points.parquet")
+    bound = points[points.scenario == "uncompressed"]
+    assert set(bound.bpp) == {24.0}
+    images = pd.concat(
+        [pd.read_parquet(p) for p in swept[0].glob("stages/evaluation/*/images.parquet")]
+    )
+    others = images[images.bpp != 24]
+    assert (others.bpp == 8 * others.n_bytes / 128**2).all()
+
+
+def test_asking_again_runs_nothing_and_changes_no_point(
+    swept: tuple[Path, str], command: Build, execute: Sweep
+) -> None:
+    storage, _ = swept
+    before = (storage / "smoke" / "points.parquet").read_bytes()
+    count = len(runs(storage))
+    done = execute(command(storage))
+    assert done.returncode == 0, done.stderr
+    assert "jobs to do" not in done.stdout
+    assert (storage / "smoke" / "points.parquet").read_bytes() == before
+    assert len(runs(storage)) == count
+    plan = execute(command(storage, "--plan"))
+    assert f"{POINTS} of them complete; 0 of" in plan.stdout
+
+
+def test_a_point_that_diverges_fails_alone_and_is_named(
+    swept: tuple[Path, str], command: Build, execute: Sweep
+) -> None:
+    storage, _ = swept
+    settings = ["--name", "broken", "--set", "d2.lr=1.0e+30", "--set", "d2.grad_clip=null"]
+    settings += ["--only", "scenario=d2,d3", "--only", "lambda=0.02"]
+    done = execute(command(storage, *settings))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 of 2 points are missing" in done.stderr
+    assert "hyperprior d2 lambda=0.02 seed=0" in done.stderr
+    (missing,) = manifest(storage, "broken")["missing"]
+    assert missing["scenario"] == "d2"
+    assert "Diverged" in missing["reason"]
+    log = Path(missing["log"]).read_text()
+    assert log.count("Traceback") == 2, "tried twice"
+    points = pd.read_parquet(storage / "broken" / "points.parquet")
+    assert "d3" in set(points.scenario)
+    failed = [run for run in runs(storage) if run.info.status == "FAILED"]
+    tags = sorted(run.data.tags["bridgesweep.kind"] for run in failed)
+    assert tags == ["point", "sweep"]
+
+
+def test_a_second_driver_is_refused_and_ctrl_c_says_how_to_continue(
+    tmp_path: Path,
+    command: Build,
+    execute: Sweep,
+    environment: dict[str, str],
+) -> None:
+    process = subprocess.Popen(
+        command(tmp_path),
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        wait_for(process, lambda: (tmp_path / "smoke" / ".driver").exists(), 60)
+        second = execute(command(tmp_path))
+        assert second.returncode == 2
+        assert f"is being run by process {process.pid} on" in second.stderr
+        time.sleep(5)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "stopped; the same command continues:" in said
+    assert "Traceback" not in said
+
+
+def test_a_point_no_cluster_node_can_hold_is_said_before_any_work(
+    tmp_path: Path, command: Build, execute: Sweep
+) -> None:
+    done = execute(command(tmp_path, "--set", "resources.cpus_per_worker=4096"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "cpus_per_worker = 4096" in done.stderr
+    assert "but the cluster has room for 0 of these" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_train_workers_give_the_same_weights_as_one(
+    swept: tuple[Path, str], tmp_path: Path, command: Build, execute: Sweep
+) -> None:
+    from safetensors.numpy import load_file
+
+    weights = {}
+    for workers in (1, 2):
+        storage = tmp_path / str(workers)
+        for kind in ("world", "codec", "features", "latents"):
+            shutil.copytree(swept[0] / "stages" / kind, storage / "stages" / kind)
+        settings = ["--set", f"resources.workers_per_point={workers}"]
+        done = execute(command(storage, *settings, "--only", "scenario=d1", "--only", "lmbda=0.02"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        (point,) = storage.glob("stages/point/*")
+        weights[workers] = load_file(point / "model.safetensors")
+        curve = (point / "curve.jsonl").read_text().splitlines()
+        assert [json.loads(row)["step"] for row in curve] == sorted(
+            {json.loads(row)["step"] for row in curve}
+        )
+        assert not list((storage / "train").iterdir())
+    (local,) = [
+        load_file(swept[0] / "stages" / "point" / point.name / "model.safetensors")
+        for point in (tmp_path / "1").glob("stages/point/*")
+    ]
+    for name, value in weights[1].items():
+        assert value == pytest.approx(weights[2][name], abs=1e-4)
+        assert value == pytest.approx(local[name], abs=1e-5)
