@@ -238,6 +238,7 @@ class Codec(nn.Module):
         return _one_by_one(self.net.g_a, self._pad(x))
 
     def _pad(self, x: Tensor) -> Tensor:
+        x = x.contiguous()  # an image's bytes must not depend on the memory format it comes in
         bottom, right = (-side % self._pad_to for side in x.shape[-2:])
         # Zeros would give every picture an edge to code.
         return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
@@ -281,7 +282,9 @@ class _Estimate:
         y_hat = y_hat if means is None else y_hat + means
         if self._likelihoods_too:
             self._keep("y", prior.likelihood_lower_bound(prior._likelihood(y_hat, scales, means)))
-        return y_hat
+        # In one memory format here and in the decoder: convolutions round differently by format,
+        # and a scale on the other side of a table's step is another distribution.
+        return y_hat.contiguous()
 
     def bottleneck(
         self, prior: EntropyBottleneck, z: Tensor | None, shape: torch.Size, part: str
@@ -291,7 +294,7 @@ class _Estimate:
         z_hat = _symbols(z, medians) + medians
         if self._likelihoods_too:
             self._keep(part, prior(z_hat, training=False)[1])
-        return z_hat
+        return z_hat.contiguous()
 
     def _keep(self, part: str, likelihoods: Tensor) -> None:
         self._parts.setdefault(part, []).append(likelihoods.flatten(1))
@@ -337,7 +340,7 @@ class _Read:
     ) -> Tensor:
         symbols = self.reader.read(self._tables["gaussian"], _scale_rows(scales))
         symbols = symbols.to(self._device, torch.float32)
-        return symbols if means is None else symbols + means
+        return symbols if means is None else (symbols + means).contiguous()
 
     def bottleneck(
         self, prior: EntropyBottleneck, z: Tensor | None, shape: torch.Size, part: str
