@@ -168,6 +168,12 @@ class Phase(Spec):
     distill: Weight
     """beta: weight of the distillation against the teacher."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.ce + self.distill == 0:
+            raise ValueError("one of ce and distill must be above 0")
+        return self
+
 
 class SurrogateSpec(Spec):
     """The loss that stands in for the MLLM: cross-entropy and distillation (paper, section 3.3)."""

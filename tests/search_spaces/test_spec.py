@@ -45,3 +45,8 @@ def test_a_wrong_codec_is_refused_with_the_reason(settings: dict, message: str) 
 def test_phases_must_cover_the_training(phases: tuple) -> None:
     with pytest.raises(ValidationError, match="phases must end"):
         SurrogateSpec(phases=phases)
+
+
+def test_a_phase_without_any_loss_is_refused() -> None:
+    with pytest.raises(ValidationError, match="one of ce and distill"):
+        SurrogateSpec.model_validate({"phases": [{"until": 1, "ce": 0, "distill": 0}]})
