@@ -17,6 +17,7 @@ from orchestrator.store import Store
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_JOB_DIRECTORY = "runtime_resources/working_dir_files"
 TRACKING = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -84,6 +85,11 @@ def open_storage(uri: str, touch: bool) -> Store:
         raise InputError(
             f"--storage {safe_uri(uri)}: unknown scheme {scheme!r}; a directory, or an fsspec URI "
             f"such as {', '.join(f'{x}://' for x in some)}"
+        )
+    if "://" not in uri and not Path(uri).is_absolute() and _JOB_DIRECTORY in str(Path.cwd()):
+        raise InputError(
+            f"--storage {uri}: a job's working directory is deleted with the job; give an absolute "
+            "directory that all nodes see, or a URI"
         )
     if scheme == "memory":
         raise InputError(

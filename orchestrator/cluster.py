@@ -87,14 +87,19 @@ def stop() -> None:
 def capacity(space: Space) -> tuple[Ask, str | None]:
     """What the cluster has, and why a point can never run on it (None if it can)."""
     ray: Any = importlib.import_module("ray")
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     total = ray.cluster_resources()
     there = Ask(total.get("CPU", 0), total.get("GPU", 0))
     ask = trial_ask(space)
     if can_grow():
         # The autoscaler only sees what is asked for and does not fit: ask for one more.
         return Ask(max(there.cpu, 0) + ask.cpu, max(there.gpu, 0) + ask.gpu), None
-    return there, shortage(space, nodes)
+    return there, shortage(space, nodes())
+
+
+def nodes() -> list[dict[str, float]]:
+    """The resources of each node that is alive."""
+    ray: Any = importlib.import_module("ray")
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def can_grow() -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import subprocess
-from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -37,13 +35,26 @@ _BLOCKS, _BLOCK = 64, 2**16
 
 
 def code() -> dict[str, Any]:
-    """The git commit of the project and whether its tree was dirty; package versions."""
-    found: dict[str, Any] = {"commit": None, "dirty": None, "packages": versions()}
+    """The git commit and whether its tree was dirty, a checksum of the source, package versions.
+
+    A working directory that `ray job submit` copied has no git; the checksum is always there.
+    """
+    found: dict[str, Any] = {"commit": None, "dirty": None, "source": source_checksum()}
+    found["packages"] = versions()
     if (_ROOT / ".git").exists():
         found["commit"] = _git("rev-parse", "HEAD")
         status = _git("status", "--porcelain")
         found["dirty"] = None if status is None else bool(status)
     return found
+
+
+def source_checksum() -> str:
+    """SHA-256 over the project's Python files."""
+    digest = hashlib.sha256()
+    for package in ("search_spaces", "trainables", "orchestrator", "analysis"):
+        for file in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(f"{file.relative_to(_ROOT).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -135,8 +146,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def describe(names: Iterable[str]) -> str:
-    """Names and checksums as JSON, for a log or a tag."""
-    return json.dumps({name: fingerprint(name) for name in names}, sort_keys=True)

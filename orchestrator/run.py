@@ -168,6 +168,9 @@ def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
     settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
     with _early_world(settings, plan), _ray(request.verbose):
         capacity, problem = cluster.capacity(plan.space)
+        nodes = cluster.nodes()
+        if len(nodes) > 1 and not request.store.remote:
+            view.note(f"all {len(nodes)} nodes of the cluster must see {request.store.uri}")
         if problem:
             raise ClusterTooSmallError(problem)
         schedule = Schedule(plan.jobs, trial_ask(plan.space), capacity)
