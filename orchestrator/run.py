@@ -164,6 +164,8 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
 def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
     """Run the plan's jobs on Ray."""
     from orchestrator import cluster
+    from orchestrator.runner import Runner
+    from orchestrator.tuning import tune_jobs
 
     settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
     with _early_world(settings, plan), _ray(request.verbose):
@@ -181,7 +183,8 @@ def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
             if point is not None and plan.is_complete(point):
                 log(point)
 
-        cluster.Runner(settings, schedule, view, done, lambda key, why: None).run(request.verbose)
+        runner = Runner(settings, schedule, view, done, lambda: cluster.capacity(plan.space)[0])
+        tune_jobs(runner, request.verbose)
         return schedule
 
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from orchestrator.checks import safe_uri
 from orchestrator.collect import Measured
 from orchestrator.store import Store
+from orchestrator.tracked import metrics_of, params_of, tags_of
 from search_spaces import OperatingPoint
 
 EXPERIMENT = "bridgesweep"
@@ -158,8 +159,7 @@ class Tracker:
             if tags.get(STATUS) == "complete" and tags.get(CONTENT) == content:
                 return str(known.info.run_id)
         run_id = self._child(one.key, one.point)
-        created = int(1000 * one.manifests[0]["created"])
-        self._batch(run_id, _metrics(one, created), _params(one), _tags(one))
+        self._batch(run_id, metrics_of(one), params_of(one), tags_of(one))
         with tempfile.TemporaryDirectory() as scratch:
             files = Path(scratch)
             (files / "spec.json").write_text(json.dumps(one.spec, indent=1), encoding="utf-8")
@@ -305,70 +305,3 @@ class Background:
                 away = True
                 self._left.append(work)
                 self._say(f"MLflow is away ({error}); points are kept in the storage meanwhile")
-
-
-def _metrics(one: Measured, created: int) -> list[Any]:
-    from mlflow.entities import Metric
-
-    from analysis.points import metric_to_mlflow
-
-    metrics = []
-    for reported in one.curve:
-        metrics += [
-            Metric(f"train/{name}", float(value), created, int(reported["step"]))
-            for name, value in reported.items()
-            if name not in ("step", "steps")
-        ]
-    several = len({row["mllm"] for row in one.rows}) > 1
-    for name in ("bpp", "bpp_estimated", "psnr"):
-        by_task = {(row["mllm"], row["task"]): row[name] for row in one.rows}
-        values = [value for value in by_task.values() if value is not None]
-        if values:
-            metrics.append(Metric(name, sum(values) / len(values), created, 0))
-    for row in one.rows:
-        prefix = f"{Path(row['mllm']).name}/" if several else ""
-        base = f"{prefix}{row['task']}/{metric_to_mlflow(row['metric'])}"
-        metrics.append(Metric(base, float(row["value"]), created, 0))
-        for end in ("low", "high"):
-            bound = float(row[f"value_{end}"])
-            if bound == bound:
-                metrics.append(Metric(f"{base}/{end}", bound, created, 0))
-        for name in ("n_samples", "bpp"):
-            metrics.append(Metric(f"{prefix}{row['task']}/{name}", float(row[name]), created, 0))
-    for name, value in one.seconds.items():
-        metrics.append(Metric(f"seconds/{name}", float(value), created, 0))
-    unique = {(m.key, m.step): m for m in metrics}
-    return list(unique.values())
-
-
-def _params(one: Measured) -> dict[str, Any]:
-    def flat(prefix: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, Mapping):
-            return {
-                name: inner
-                for key, part in value.items()
-                for name, inner in flat(f"{prefix}.{key}" if prefix else key, part).items()
-            }
-        return {prefix: value}
-
-    # What evaluates a point may change later, and a parameter must not: those are tags.
-    trained = {k: v for k, v in one.spec.items() if k not in ("mllms", "tasks", "evaluation")}
-    return flat("", trained)
-
-
-def _tags(one: Measured) -> dict[str, str]:
-    made = one.manifests[0]
-    packages = made["code"]["packages"]
-    tags = {
-        "bridgesweep.mllm": ",".join(sorted({row["mllm"] for row in one.rows})),
-        "bridgesweep.dataset": ",".join(sorted({row["dataset"] for row in one.rows})),
-        "bridgesweep.split": ",".join(sorted({row["split"] for row in one.rows})),
-        "bridgesweep.commit": str(made["code"]["commit"]),
-        "bridgesweep.dirty": str(made["code"]["dirty"]),
-        "bridgesweep.packages": ", ".join(f"{n} {v}" for n, v in packages.items()),
-        "bridgesweep.hardware": json.dumps(made["hardware"]),
-        "mlflow.runName": one.point.label,
-    }
-    if made["code"]["commit"]:
-        tags["mlflow.source.git.commit"] = made["code"]["commit"]
-    return tags

@@ -1,0 +1,66 @@
+import io
+import re
+
+import pytest
+
+from orchestrator.plan import Plan
+from orchestrator.view import Lines, Live
+from search_spaces import load_space, operating_points
+
+
+def jobs() -> dict[str, object]:
+    space = load_space("smoke")
+    return dict(Plan(space, operating_points(space), {}, None).jobs)
+
+
+def test_lines_tell_each_event_once_and_no_progress() -> None:
+    stream = io.StringIO()
+    view, plan = Lines(stream), jobs()
+    first, second, third = list(plan)[:3]
+    view.plan(plan, 2)  # type: ignore[arg-type]
+    view.started(first)
+    for step in range(100):
+        view.progress(first, "train", step, 100)
+    view.finished(first)
+    view.started(second)
+    view.retrying(second, "it broke")
+    view.started(second)
+    view.failed(second, "it broke again")
+    view.failed(third, "because the second failed")
+    lines = [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in stream.getvalue().splitlines()]
+    assert lines[0] == "17 jobs to do, 2 at a time"
+    assert lines[1] == "0/17 start world"
+    assert lines[2].startswith("1/17 done  world in 0.0 s")
+    assert lines[-2].startswith("2/17 FAIL ")
+    assert lines[-2].endswith("it broke again")
+    assert lines[-1].startswith("3/17 FAIL ")
+    assert len(lines) == 8
+
+
+def test_the_live_picture_shows_waves_running_points_and_failures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from rich.console import Console
+
+    view, plan = Live("smoke"), jobs()
+    try:
+        first, second, third = list(plan)[:3]
+        view.plan(plan, 2)  # type: ignore[arg-type]
+        view.started(first)
+        view.finished(first)
+        view.started(second)
+        view.progress(second, "train", 0, 100)
+        view._state.running[second].phase_began -= 10
+        view.progress(second, "train", 25, 100)
+        view.started(third)
+        view.failed(third, "out of memory")
+        console = Console(width=120, file=io.StringIO(), record=True)
+        console.print(view._draw())
+        said = console.export_text()
+    finally:
+        view.close()
+    assert "smoke  1/17 jobs" in said
+    assert "1 failed" in said
+    assert "d1 and baselines 0/7" in said
+    assert re.search(r"uncompressed +train +.* 2\.5 steps/s +0:30 left", said)
+    assert "out of memory" in said
