@@ -151,6 +151,8 @@ class Batch:
         labels: (B, L); the token that each position must predict, or IGNORE.
         classes: (B, L); few-shot: class index of the image that the position speaks of, or IGNORE.
         quadrants: (B, L); scenes: the quadrant that an answer is to be read from, or IGNORE.
+        colours, digits: (B, L); what an image token shows, what a question mentions where its
+            answer begins, or IGNORE.
     """
 
     ids: Tensor
@@ -160,6 +162,8 @@ class Batch:
     labels: Tensor
     classes: Tensor
     quadrants: Tensor
+    colours: Tensor
+    digits: Tensor
 
 
 def scene_batch(
@@ -168,6 +172,8 @@ def scene_batch(
     """One caption, four questions and two referring expressions for each of `size` scenes."""
     rows = rng.integers(len(pool.scenes), size=size)
     sequences = []
+    patch = torch.arange(PATCHES)
+    quadrant_of = patch // 8 // 4 * 2 + patch % 8 // 4
     for row in rows:
         scene, boxes = pool.scenes[row], pool.boxes[row]
         turns = [questions.captioning(scene)]
@@ -179,27 +185,32 @@ def scene_batch(
                     _ids(tokenizer, turn.prompt.removeprefix("<image> ")),
                     [*_ids(tokenizer, turn.answer), EOS_ID],
                     IGNORE if turn.position is None else turn.position,
+                    *_mentioned(turn),
                 )
                 for turn in turns
             ]
         )
     prefix = 1 + PATCHES
-    length = prefix + max(sum(len(q) + len(a) for q, a, _ in parts) for parts in sequences)
+    length = prefix + max(sum(len(q) + len(a) for q, a, *_ in parts) for parts in sequences)
     ids = torch.full((size, length), PAD_ID)
     labels = torch.full((size, length), IGNORE)
     positions = torch.zeros(size, length, dtype=torch.long)
     group = torch.full((size, length), -1)
-    quadrants = torch.full((size, length), IGNORE)
+    quadrants, colours, digits = (torch.full((size, length), IGNORE) for _ in range(3))
     ids[:, 0], ids[:, 1:prefix] = BOS_ID, IMAGE_ID
     positions[:, :prefix] = torch.arange(prefix)
     group[:, :prefix] = 0
     for b, parts in enumerate(sequences):
+        for o in pool.scenes[rows[b]].objects:
+            here = 1 + patch[quadrant_of == o.position]
+            colours[b, here], digits[b, here] = o.colour, o.digit
         at = prefix
-        for number, (question, answer, quadrant) in enumerate(parts, 1):
+        for number, (question, answer, quadrant, colour, digit) in enumerate(parts, 1):
             n = len(question) + len(answer)
             ids[b, at : at + n] = torch.tensor(question + answer)
             labels[b, at + len(question) - 1 : at + n - 1] = torch.tensor(answer)
-            quadrants[b, at + len(question) - 1 : at + n - 2] = quadrant
+            asked = slice(at + len(question) - 1, at + n - 2)
+            quadrants[b, asked], colours[b, asked], digits[b, asked] = quadrant, colour, digit
             positions[b, at : at + n] = torch.arange(prefix, prefix + n)
             group[b, at : at + n] = number
             at += n
@@ -207,12 +218,22 @@ def scene_batch(
     mask = (same | (group[:, None, :] == 0)).tril()
     images = pool.tokens[torch.from_numpy(rows)].flatten(0, 1).float()
     nothing = torch.full_like(labels, IGNORE)
-    return Batch(ids, images, positions, mask[:, None], labels, nothing, quadrants)
+    return Batch(ids, images, positions, mask[:, None], labels, nothing, quadrants, colours, digits)
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     # A dictionary is much faster than the tokenizer's call, and as good where words are tokens.
-    return tokenizer.convert_tokens_to_ids(text.split())
+    ids = tokenizer.convert_tokens_to_ids(text.split())
+    assert isinstance(ids, list)
+    return ids
+
+
+def _mentioned(turn: questions.Question) -> tuple[int, int]:
+    """Index of the colour and of the digit in the words of a question, IGNORE where none is."""
+    words = turn.prompt.split()
+    colour = next((i for i, name in enumerate(COLOUR_NAMES) if name in words), IGNORE)
+    digit = next((i for i, name in enumerate(DIGITS) if name in words), IGNORE)
+    return colour, digit
 
 
 def fewshot_batch(
@@ -264,7 +285,10 @@ def fewshot_batch(
         labels[b, length - 1] = EOS_ID
     mask = torch.ones(size, 1, length, length, dtype=torch.bool).tril()
     nothing = torch.full_like(labels, IGNORE)
-    return Batch(ids, torch.cat(images).float(), positions, mask, labels, classes, nothing)
+    colours = torch.where(classes == IGNORE, IGNORE, classes // len(DIGITS))
+    digits = torch.where(classes == IGNORE, IGNORE, classes % len(DIGITS))
+    tokens = torch.cat(images).float()
+    return Batch(ids, tokens, positions, mask, labels, classes, nothing, colours, digits)
 
 
 def _kept_patches(position: int, kept: int, rng: np.random.Generator) -> Tensor:
@@ -277,8 +301,11 @@ def _kept_patches(position: int, kept: int, rng: np.random.Generator) -> Tensor:
 
 
 class Heads(nn.Module):
-    """Which class does the image show? Asked where few-shot labels are predicted and where they
-    stand, so that labels can be matched; dropped afterwards."""
+    """Which colour and which digit does a position speak of? Dropped after training.
+
+    One linear map reads them off image tokens, questions' ends and few-shot labels alike, so they
+    are written alike, and attention can match one with another.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -286,15 +313,18 @@ class Heads(nn.Module):
         self.read = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, self.outputs))
         self.copy = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, self.outputs))
 
-    def loss(self, hidden_states: Sequence[Tensor], classes: Tensor) -> Tensor:
-        """Colour and digit cross-entropy of both heads; `classes`: (B, L) or IGNORE."""
+    def loss(self, hidden_states: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Colour and digit cross-entropy, READ_AT for few-shot only, COPY_AT for all."""
+        layers = [(self.copy, COPY_AT)]
+        if bool((batch.classes != IGNORE).any()):
+            layers.append((self.read, READ_AT))
         total = torch.zeros(())
-        for head, layer in ((self.read, READ_AT), (self.copy, COPY_AT)):
-            known = classes != IGNORE
+        for head, layer in layers:
+            known = (batch.colours != IGNORE) | (batch.digits != IGNORE)
             logits = head(hidden_states[layer][known])
             colours, digits = logits.split((len(COLOUR_NAMES), len(DIGITS)), -1)
-            total = total + F.cross_entropy(colours, classes[known] // len(DIGITS))
-            total = total + F.cross_entropy(digits, classes[known] % len(DIGITS))
+            for values, truth in ((colours, batch.colours), (digits, batch.digits)):
+                total = total + F.cross_entropy(values, truth[known], ignore_index=IGNORE)
         return total
 
 
@@ -318,7 +348,8 @@ def look_loss(language: Any, hidden: Tensor, batch: Batch, head: int, hit: Tenso
     mask = batch.mask[:, 0]
     rows = (hit & mask).any(-1)
     attention = scores[rows].masked_fill(~mask[rows], -torch.inf).log_softmax(-1)
-    return -attention.masked_fill(~hit[rows], -torch.inf).logsumexp(-1).mean()
+    share: Tensor = attention.masked_fill(~hit[rows], -torch.inf).logsumexp(-1)
+    return -share.mean()
 
 
 def same_class(batch: Batch) -> Tensor:
@@ -360,9 +391,9 @@ def batch_loss(
     copied = output.hidden_states[COPY_AT]
     if few:
         auxiliary = look_loss(inner.language_model, copied, batch, 0, same_class(batch))
-        auxiliary = auxiliary + heads.loss(output.hidden_states, batch.classes)
     else:
         auxiliary = look_loss(inner.language_model, copied, batch, 1, same_quadrant(batch))
+    auxiliary = auxiliary + heads.loss(output.hidden_states, batch)
     return F.cross_entropy(logits, truth), auxiliary, right
 
 
@@ -391,15 +422,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints")
     parser.add_argument("--teacher", default="shipped:clip-scenes")
     parser.add_argument("--out", type=Path, help="where it goes (default: WORK/llava-scenes)")
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=1700)
     parser.add_argument("--scenes", type=int, default=12, help="scenes per step, 7 turns each")
-    parser.add_argument("--episodes", type=int, default=6, help="few-shot sequences per step")
+    parser.add_argument("--episodes", type=int, default=4, help="few-shot sequences per step")
     parser.add_argument("--pool", type=int, default=5000, help="train scenes")
     parser.add_argument("--singles", type=int, default=40, help="few-shot images per class")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as others leave free")
-    parser.add_argument("--full-images", type=float, default=0.8)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cores = SpareCores(options.threads)
@@ -464,7 +494,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = options.lr * warmup_cosine(step, options.steps, 100)
         rng = np.random.default_rng((seed, step, 9))
-        kept = PATCHES if step >= options.full_images * options.steps else 6
+        kept = PATCHES if step % 3 == 2 else 6
         scenes = scene_batch(pool, tokenizer, rng, options.scenes)
         n_episodes = options.episodes // 2 if kept == PATCHES else options.episodes
         episodes = fewshot_batch(singles, by_class, tokenizer, rng, n_episodes, kept)
@@ -490,7 +520,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 torch.get_num_threads(),
             )
             totals[:] = 0.0
-        if step % 200 == 0 or step == options.steps:
+        if step % 100 == 0 or step == options.steps:
             state = {
                 "model": model.state_dict(),
                 "heads": heads.state_dict(),
@@ -499,11 +529,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "spent": time.monotonic() - started,
             }
             save_checkpoint(checkpoint, state)
-            frozen = Mllm(model, tokenizer, IMAGE_MEAN, IMAGE_STD)
-            log.info("val %s", uncompressed_accuracy(frozen, world, "val"))
-            model.train()
-            for parameter in trained:
-                parameter.requires_grad_(True)
+            if step % 500 == 0:
+                frozen = Mllm(model, tokenizer, IMAGE_MEAN, IMAGE_STD)
+                log.info("val %s", uncompressed_accuracy(frozen, world, "val"))
+                model.train()
+                for parameter in trained:
+                    parameter.requires_grad_(True)
     out = options.out or options.work / "llava-scenes"
     save(model, tokenizer, out, {})
     accuracy: dict[str, Any] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.world.captions import LABELS, LOCATION_BINS, caption, location
-from trainables.world.scenes import COLOUR_NAMES, DIGITS, POSITIONS, ObjectSpec, SceneSpec
+from trainables.world.scenes import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
 
 CAPTION_PROMPT = "<image> describe the scene :"
 _COUNTS = ("zero", "one", "two", "three")
@@ -51,7 +51,6 @@ def vqa(scene: SceneSpec, rng: np.random.Generator) -> Question:
     choices = [
         (f"which digit is at the {position} ?", digit),
         (f"what colour is the digit at the {position} ?", colour),
-        _is_there(scene, target, rng),
     ]
     if by_colour[target.colour] == 1:
         choices += [(f"which digit is {colour} ?", digit)] * 2
@@ -61,23 +60,8 @@ def vqa(scene: SceneSpec, rng: np.random.Generator) -> Question:
         choices = [("how many digits ?", _COUNTS[len(objects)])]
     question, answer = choices[int(rng.integers(len(choices)))]
     prompt = f"<image> question : {question} answer :"
-    looked_at = None if answer == "no" or question.startswith("how many") else target.position
+    looked_at = None if question.startswith("how many") else target.position
     return Question("vqa", prompt, answer, json.dumps({"answer": answer}), looked_at)
-
-
-def _is_there(scene: SceneSpec, target: ObjectSpec, rng: np.random.Generator) -> tuple[str, str]:
-    """A yes/no question; a "no" differs from something present in one word only."""
-    colour, digit = target.colour, target.digit
-    if rng.random() < 0.5:
-        present = {(o.colour, o.digit) for o in scene.objects}
-        while (colour, digit) in present:
-            colour, digit = target.colour, target.digit
-            if rng.random() < 0.5:
-                colour = int(rng.integers(len(COLOUR_NAMES)))
-            else:
-                digit = int(rng.integers(len(DIGITS)))
-        return f"is there a {COLOUR_NAMES[colour]} {DIGITS[digit]} ?", "no"
-    return f"is there a {COLOUR_NAMES[colour]} {DIGITS[digit]} ?", "yes"
 
 
 def rec(

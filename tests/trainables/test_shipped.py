@@ -1,0 +1,167 @@
+"""The shipped teacher and MLLM: small, loadable like any other, and as good as recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trainables.mllm import SHIPPED, Mllm, load_clip, load_tokenizer, preprocess, resolve_pretrained
+from trainables.recipes.evaluate import uncompressed_accuracy
+from trainables.world import write_world
+from trainables.world.captions import TEMPLATES, caption
+from trainables.world.scenes import class_names, render, sample_scene, scene_rng
+
+TEACHER, MLLM = "shipped:clip-scenes", "shipped:llava-scenes"
+REQUIRED = {
+    "vqa/accuracy": 0.90,
+    "rec/accuracy@0.5": 0.85,
+    "fewshot/accuracy": 0.70,
+    "captioning/exact_match": 0.70,
+}
+
+
+@pytest.fixture(scope="module")
+def mllm() -> Mllm:
+    return Mllm.load(MLLM)
+
+
+def _pixels(mllm: Mllm, n: int) -> torch.Tensor:
+    scenes = [sample_scene(scene_rng(1, "test", i), "test") for i in range(n)]
+    return preprocess(render(scenes)[0], mllm.image_size, mllm.image_mean, mllm.image_std)
+
+
+def test_teacher_and_mllm_take_nine_megabytes_at_most() -> None:
+    files = [p for name in (TEACHER, MLLM) for p in Path(resolve_pretrained(name)).rglob("*")]
+    assert sum(p.stat().st_size for p in files) <= 9_000_000
+
+
+def test_names_that_are_not_shipped_are_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"shipped:nothing.*shipped:clip-scenes"):
+        resolve_pretrained("shipped:nothing")
+    with pytest.raises(ValueError, match="is not shipped"):
+        resolve_pretrained("shipped:../shipped/clip-scenes")
+    assert resolve_pretrained("openai/clip-vit-large-patch14") == "openai/clip-vit-large-patch14"
+
+
+def test_a_directory_loads_as_the_shipped_name_does(tmp_path: Path) -> None:
+    shipped = load_clip(TEACHER)
+    shipped.save_pretrained(tmp_path)
+    copied = load_clip(str(tmp_path)).state_dict()
+    for name, value in shipped.state_dict().items():
+        torch.testing.assert_close(copied[name], value, rtol=0, atol=0)
+
+
+def test_models_are_frozen_single_precision_and_not_training(mllm: Mllm) -> None:
+    for model in (load_clip(TEACHER), mllm.model):
+        assert not model.training
+        for parameter in model.parameters():
+            assert parameter.dtype == torch.float32
+            assert not parameter.requires_grad
+
+
+def test_the_mllm_stands_on_the_teachers_vision_tower(mllm: Mllm) -> None:
+    pixels = _pixels(mllm, 3)
+    with torch.no_grad():
+        theirs = load_clip(TEACHER).vision_model(pixel_values=pixels, output_hidden_states=True)
+        ours = mllm.tower(pixels, output_hidden_states=True)
+    for a, b in zip(ours.hidden_states, theirs.hidden_states, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_features_are_what_transformers_puts_in_place_of_the_image(mllm: Mllm) -> None:
+    pixels = _pixels(mllm, 2)
+    expected = torch.stack(list(mllm.model.get_image_features(pixels).pooler_output))
+    assert expected.shape == (2, mllm.tokens_per_image, 128)
+    torch.testing.assert_close(mllm.image_features(pixels), expected, rtol=0, atol=0)
+
+
+def test_batched_answers_equal_generate_with_pixels_one_by_one(mllm: Mllm) -> None:
+    pixels = _pixels(mllm, 6)
+    features = mllm.image_features(pixels)
+    asked = [
+        ("<image> describe the scene :", [0]),
+        ("<image> where is the red three ?", [1]),
+        ("<image> describe the scene :", [2]),
+        ("<image> question : how many digits ? answer :", [3]),
+        ("<image> class A <image> class D <image> class", [3, 4, 5]),
+        ("<image> class E <image> class B <image> class", [5, 1, 5]),
+        ("<image> describe the scene :", [4]),
+    ]
+    answers = mllm.answer([p for p, _ in asked], [features[i] for _, i in asked], 24, batch_size=2)
+    for (prompt, images), answer in zip(asked, answers, strict=True):
+        text = prompt.replace("<image>", "<image>" * mllm.tokens_per_image)
+        inputs = mllm.tokenizer(text, return_tensors="pt")
+        generated = mllm.model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            pixel_values=pixels[images],
+            max_new_tokens=24,
+            do_sample=False,
+        )
+        new = generated[0, inputs["input_ids"].shape[1] :]
+        assert answer == mllm.tokenizer.decode(new, skip_special_tokens=True).strip()
+
+
+def test_a_prompt_needs_as_many_images_as_placeholders(mllm: Mllm) -> None:
+    features = mllm.image_features(_pixels(mllm, 2))
+    with pytest.raises(ValueError, match=r"1 <image>, 2 images"):
+        mllm.answer(["<image> describe the scene :"], [features], 4, batch_size=1)
+
+
+def test_preprocessing_is_the_image_processors(mllm: Mllm) -> None:
+    from transformers import AutoImageProcessor
+
+    images, _ = render([sample_scene(scene_rng(1, "test", i), "test") for i in range(2)])
+    levels = (images * 255).round()
+    processor = AutoImageProcessor.from_pretrained(resolve_pretrained(MLLM))
+    expected = processor(list(levels.byte()), return_tensors="pt")["pixel_values"]
+    ours = preprocess(levels / 255, mllm.image_size, mllm.image_mean, mllm.image_std)
+    # The processor rounds the resized image to 8 bits; a level is 1 / 255 / 0.26 here.
+    assert (ours - expected).abs().max() < 1.01 / 255 / min(mllm.image_std)
+
+
+def test_the_teachers_text_finds_what_the_scene_shows(mllm: Mllm) -> None:
+    teacher, tokenizer = load_clip(TEACHER), load_tokenizer(TEACHER)
+    scenes = [sample_scene(scene_rng(1, "test", i), "test") for i in range(100)]
+    pixels = preprocess(render(scenes)[0], mllm.image_size, mllm.image_mean, mllm.image_std)
+
+    def embed(texts: list[str]) -> torch.Tensor:
+        inputs = tokenizer(texts, padding=True, return_tensors="pt")
+        pooled = teacher.text_model(**inputs).pooler_output
+        return F.normalize(teacher.text_projection(pooled), dim=-1)
+
+    with torch.no_grad():
+        pooled = teacher.vision_model(pixel_values=pixels).pooler_output
+        images = F.normalize(teacher.visual_projection(pooled), dim=-1)
+        names = torch.stack([embed([t.format(n) for n in class_names()]) for t in TEMPLATES])
+        captions = sorted({caption(s) for s in scenes})
+        texts = embed(captions)
+    best = (images @ F.normalize(names.mean(0), dim=-1).T).argmax(1).tolist()
+    shown = [b in {o.class_index for o in s.objects} for b, s in zip(best, scenes, strict=True)]
+    alone = [ok for ok, s in zip(shown, scenes, strict=True) if len(s.objects) == 1]
+    assert sum(alone) / len(alone) >= 0.95
+    assert sum(shown) / len(scenes) >= 0.70
+    retrieved = (images @ texts.T).argmax(1).tolist()
+    right = [captions[r] == caption(s) for r, s in zip(retrieved, scenes, strict=True)]
+    assert sum(right) / len(scenes) >= 0.85
+
+
+def test_recorded_accuracy_meets_what_is_required() -> None:
+    recorded = json.loads((SHIPPED / "llava-scenes" / "accuracy.json").read_text())
+    assert recorded["world"]["n_test"] >= 200
+    for metric, least in REQUIRED.items():
+        assert recorded["test"][metric] >= least
+
+
+@pytest.mark.slow
+def test_recorded_accuracy_is_that_of_the_shipped_file(mllm: Mllm, tmp_path: Path) -> None:
+    recorded = json.loads((SHIPPED / "llava-scenes" / "accuracy.json").read_text())
+    write_world(tmp_path, n_train=0, n_val=0, **recorded["world"])
+    measured = uncompressed_accuracy(mllm, tmp_path, "test")
+    assert measured.keys() == recorded["test"].keys()
+    for metric, value in recorded["test"].items():
+        # Other machines round differently; an answer or two of 300 may flip.
+        assert measured[metric] == pytest.approx(value, abs=0.01 * max(1.0, value / 10))
+        assert measured[metric] >= REQUIRED.get(metric, 0.0)
