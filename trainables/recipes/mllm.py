@@ -422,7 +422,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints")
     parser.add_argument("--teacher", default="shipped:clip-scenes")
     parser.add_argument("--out", type=Path, help="where it goes (default: WORK/llava-scenes)")
-    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--scenes", type=int, default=12, help="scenes per step, 7 turns each")
     parser.add_argument("--episodes", type=int, default=4, help="few-shot sequences per step")
     parser.add_argument("--pool", type=int, default=5000, help="train scenes")
