@@ -29,7 +29,14 @@ from trainables.world.scenes import (
     scene_rng,
 )
 
-SIZES = {"seed": 3, "n_train": 20, "n_val": 12, "n_test": 30, "n_episodes": 24}
+SIZES = {
+    "seed": 3,
+    "n_train": 20,
+    "n_val": 12,
+    "n_test": 30,
+    "n_episodes": 24,
+    "n_val_episodes": 24,
+}
 
 
 @pytest.fixture(scope="module")

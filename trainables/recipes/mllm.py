@@ -465,7 +465,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log.info("%d scenes and %d single digits", len(pool.scenes), len(singles.scenes))
     world = options.work / "world"
     if not (world / "tasks_test.parquet").exists():
-        write_world(world, seed=seed, n_train=0, n_val=64, n_test=300, n_episodes=300)
+        write_world(
+            world, seed=seed, n_train=0, n_val=64, n_test=300, n_episodes=300, n_val_episodes=300
+        )
 
     language: Any = model.model.language_model
     hidden = [p for p in language.layers.parameters() if p.ndim == 2]

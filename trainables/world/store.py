@@ -66,6 +66,7 @@ def write_world(
     n_val: int,
     n_test: int,
     n_episodes: int,
+    n_val_episodes: int = 0,
 ) -> None:
     """Write scenes and tasks; the same arguments give the same files.
 
@@ -81,7 +82,9 @@ def write_world(
         size: side of the images in pixels, even, at least 64.
         seed: of everything random.
         n_train, n_val, n_test: scenes per split, at least 0.
-        n_episodes: few-shot episodes for each of val and test.
+        n_episodes: few-shot episodes of test.
+        n_val_episodes: few-shot episodes of val; a sweep, which validates on images alone, has
+            none.
 
     Raises:
         ValueError: a size or a number is out of range.
@@ -89,20 +92,21 @@ def write_world(
     if size < 64 or size % 2:
         raise ValueError(f"size: {size}; an even number of pixels, at least 64, is needed")
     counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
-    if min(*counts.values(), n_episodes) < 0:
-        raise ValueError(f"numbers of scenes {counts} and episodes {n_episodes} cannot be negative")
+    episodes: dict[Split, int] = {"train": 0, "val": n_val_episodes, "test": n_episodes}
+    if min(*counts.values(), *episodes.values()) < 0:
+        raise ValueError(f"numbers of scenes {counts} and episodes {episodes} cannot be negative")
     directory.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     # The tensors are small: threads that wait for each other cost more than they give.
     torch.set_num_threads(1)
     try:
-        _write(directory, size, seed, counts, n_episodes)
+        _write(directory, size, seed, counts, episodes)
     finally:
         torch.set_num_threads(threads)
 
 
 def _write(
-    directory: Path, size: int, seed: int, counts: dict[Split, int], n_episodes: int
+    directory: Path, size: int, seed: int, counts: dict[Split, int], episodes: dict[Split, int]
 ) -> None:
     (directory / "classes.json").write_text(
         json.dumps({"names": class_names(), "templates": list(TEMPLATES)}, indent=1) + "\n"
@@ -114,7 +118,7 @@ def _write(
             for i in range(count)
         ]
         ids = [f"{split}-{i:06d}" for i in range(count)]
-        singles, single_ids = _single_scenes(seed, split, 0 if train else n_episodes)
+        singles, single_ids = _single_scenes(seed, split, episodes[split])
         tasks: list[dict[str, Any]] = []
         with pq.ParquetWriter(directory / f"images_{split}.parquet", IMAGES_SCHEMA) as writer:
             for start, batch_ids, batch in _batches([*ids, *single_ids], [*scenes, *singles]):
@@ -128,7 +132,7 @@ def _write(
                         rng = scene_rng(seed, split, i, _QUESTIONS)
                         tasks += _scene_tasks(ids[i], scenes[i], boxes[i - start], size, rng)
         if not train:
-            tasks += _episodes(seed, split, n_episodes, singles, single_ids)
+            tasks += _episodes(seed, split, episodes[split], singles, single_ids)
             table = pa.Table.from_pylist(tasks, TASKS_SCHEMA)
             pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
 
