@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+CONTROLLER_FAILURES = 3
+
+
+class GaveUpError(RuntimeError):
+    """Training failed as often as it may; trying it once more would be against the settings."""
+
+
 class Backend(Protocol):
     """Trains and evaluates a job."""
 
@@ -109,6 +116,11 @@ class Train:
 
             storage["storage_filesystem"] = PyFileSystem(FSSpecHandler(store.fs))
             storage["storage_path"] = store.path("train")
+        # Without the second limit, workers that can never start are asked for again for ever.
+        failure_config: Any = train.FailureConfig
+        failures = failure_config(
+            max_failures=resources.max_failures, controller_failure_limit=CONTROLLER_FAILURES
+        )
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"settings": settings, "key": job.key},
@@ -120,13 +132,19 @@ class Train:
             run_config=train.RunConfig(
                 # From the key alone: a later driver finds the run and continues it.
                 name=job.key,
-                failure_config=train.FailureConfig(max_failures=resources.max_failures),
+                failure_config=failures,
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
                 callbacks=[_tell_tune()],
                 **storage,
             ),
         )
-        trainer.fit()
+        try:
+            trainer.fit()
+        except train.TrainingFailedError as error:
+            # Ray Train has tried it `max_failures` times again already.
+            failures = getattr(error, "worker_failures", {}) or {0: error}
+            text = str(next(iter(failures.values()))).strip().splitlines()
+            raise GaveUpError(text[-1] if text else "a worker died") from error
         if store.fs.exists(store.path("train", job.key)):
             store.fs.rm(store.path("train", job.key), recursive=True)
 

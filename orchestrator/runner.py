@@ -132,7 +132,8 @@ class Runner:
             write_log(store, job, error)
         lines = error.strip().splitlines() or ["the trial's process died"]
         reason = f"{lines[-1]} (log: {store.path('logs', key)}.log)"
-        if self._failures[key] <= self.settings.space.resources.max_failures:
+        again = self._failures[key] <= self.settings.space.resources.max_failures
+        if again and "GaveUpError" not in lines[-1]:
             self.schedule.retry(key)
             self.view.retrying(key, reason)
         else:

@@ -145,7 +145,8 @@ class Store:
             directory = Path(self.path(stage))
         else:
             directory = self._local / stage
-            with locked(self._local / "locks" / PurePosixPath(stage).name):
+            # Not the lock of `work`, which a job may hold on the very stage that it reads next.
+            with locked(self._local / "locks" / f"fetch-{PurePosixPath(stage).name}"):
                 if not (directory / MANIFEST).exists():
                     fresh = self.new(stage)
                     self._download(self.path(stage, manifest["upload"]), fresh)

@@ -89,6 +89,12 @@ def test_work_of_another_node_is_found_again(tmp_path: Path) -> None:
         assert not two.load_work("key", "checkpoint", work / "checkpoint")
 
 
+def test_a_stage_can_be_fetched_by_the_process_that_works_on_it(store: Store) -> None:
+    with store.work("0123456789abcdef"):
+        store.commit(STAGE, make(store, "hello"), {})
+        assert (store.fetch(STAGE) / "train" / "part.txt").exists()
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
