@@ -156,6 +156,9 @@ class NeckSpec(Spec):
     heads: Positive | None = None
     """Attention heads; null for the encoder's number."""
     mlp_ratio: Rate = 4.0
+    init: Literal["random", "encoder"] = "random"
+    """`random`: the paper's. `encoder`: from the part of the encoder that the neck stands in for
+    (class token, positions, first LayerNorm, its last `layers` skipped blocks); needs few steps."""
 
 
 class Phase(Spec):
@@ -292,6 +295,11 @@ class Space(Spec):
         labels = [codec.label for codec in self.codecs]
         if len(set(labels)) != len(labels):
             problems.append(f"two codecs share a name ({', '.join(labels)}): give each a `name`")
+        if self.neck.init == "encoder" and self.neck.layers > self.teacher.block:
+            problems.append(
+                f"neck.layers {self.neck.layers}: neck.init 'encoder' takes them from the "
+                f"{self.teacher.block} blocks before teacher.block"
+            )
         if not self.scenarios and not self.baselines:
             problems.append("scenarios and baselines are both empty: nothing to sweep")
         if problems:

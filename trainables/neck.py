@@ -14,7 +14,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPModel
 from transformers.activations import ACT2FN
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 
 class ResidualAttentionBlock(nn.Module):
@@ -41,6 +43,22 @@ class ResidualAttentionBlock(nn.Module):
         x = x + self._attention(self.norm1(x))
         mlp: Tensor = self.contract(self.activation(self.expand(self.norm2(x))))
         return x + mlp
+
+    @torch.no_grad()
+    def start_from(self, layer: CLIPEncoderLayer) -> None:
+        """Take the weights of a transformers CLIP layer of the same sizes."""
+        attention, mlp = layer.self_attn, layer.mlp
+        three = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.qkv.weight.copy_(torch.cat([linear.weight for linear in three]))
+        self.qkv.bias.copy_(torch.cat([linear.bias for linear in three]))
+        for own, theirs in (
+            (self.norm1, layer.layer_norm1),
+            (self.projection, attention.out_proj),
+            (self.norm2, layer.layer_norm2),
+            (self.expand, mlp.fc1),
+            (self.contract, mlp.fc2),
+        ):
+            own.load_state_dict(theirs.state_dict())
 
     def _attention(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, heads, D / heads)
@@ -95,6 +113,27 @@ class TransformNeck(nn.Module):
             nn.init.normal_(block.contract.weight, std=scale * shrink)
             for linear in (block.qkv, block.projection, block.expand, block.contract):
                 nn.init.zeros_(linear.bias)
+
+    @torch.no_grad()
+    def start_from(self, clip: CLIPModel, block: int) -> None:
+        """Take the weights of what the neck stands in for; only `linear` stays as it is.
+
+        With as many layers as blocks are skipped the neck is then the skipped part of the encoder
+        with its patch embedding replaced by `linear`.
+
+        Args:
+            clip: the encoder, of the neck's width, heads and MLP.
+            block: k, at which the neck's tokens enter; at least the number of layers.
+        """
+        vision = clip.vision_model
+        assert self.class_token is not None
+        self.class_token.copy_(vision.embeddings.class_embedding)
+        self.position.copy_(vision.embeddings.position_embedding.weight)
+        self.norm.load_state_dict(vision.pre_layrnorm.state_dict())
+        skipped = list(vision.encoder.layers)[block - len(self.blocks) : block]
+        for own, theirs in zip(self.blocks, skipped, strict=True):
+            assert isinstance(own, ResidualAttentionBlock)
+            own.start_from(theirs)
 
     def forward(self, y_hat: Tensor) -> Tensor:
         """(B, M, h, w) -> (B, 1 + L, D), or (B, L, D) without a class token.

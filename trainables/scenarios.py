@@ -385,7 +385,7 @@ def save_trained(state: Mapping[str, Tensor], directory: Path) -> None:
 def build_neck(space: Space, codec: CodecSpec, clip: CLIPModel) -> TransformNeck:
     """A fresh neck between a codec and the space's teacher."""
     tower = geometry(clip)
-    return TransformNeck(
+    neck = TransformNeck(
         latent_channels=codec.M,
         width=tower.width,
         positions=tower.patches,
@@ -394,6 +394,9 @@ def build_neck(space: Space, codec: CodecSpec, clip: CLIPModel) -> TransformNeck
         mlp_ratio=space.neck.mlp_ratio,
         activation=tower.activation,
     )
+    if space.neck.init == "encoder":
+        neck.start_from(clip, space.teacher.block)
+    return neck
 
 
 def load_neck(space: Space, codec: CodecSpec, clip: CLIPModel, d1: Path) -> TransformNeck:

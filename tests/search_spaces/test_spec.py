@@ -50,3 +50,15 @@ def test_phases_must_cover_the_training(phases: tuple) -> None:
 def test_a_phase_without_any_loss_is_refused() -> None:
     with pytest.raises(ValidationError, match="one of ce and distill"):
         SurrogateSpec.model_validate({"phases": [{"until": 1, "ce": 0, "distill": 0}]})
+
+
+def test_a_neck_cannot_start_from_blocks_that_are_not_skipped() -> None:
+    with pytest.raises(ValidationError, match=r"neck.layers 3.*2 blocks"):
+        Space.model_validate(
+            {
+                "name": "x",
+                "codecs": [{"arch": "mbt2018-mean"}],
+                "mllms": ["m"],
+                "neck": {"layers": 3, "init": "encoder"},
+            }
+        )

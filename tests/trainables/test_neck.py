@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from trainables.neck import ResidualAttentionBlock, TransformNeck
@@ -20,18 +20,29 @@ def test_block_is_a_clip_encoder_layer(activation: str) -> None:
     block = ResidualAttentionBlock(24, 3, activation=activation)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    attention, mlp = layer.self_attn, layer.mlp
-    stacked = [attention.q_proj, attention.k_proj, attention.v_proj]
-    with torch.no_grad():
-        block.qkv.weight.copy_(torch.cat([linear.weight for linear in stacked]))
-        block.qkv.bias.copy_(torch.cat([linear.bias for linear in stacked]))
-    block.projection.load_state_dict(attention.out_proj.state_dict())
-    block.norm1.load_state_dict(layer.layer_norm1.state_dict())
-    block.norm2.load_state_dict(layer.layer_norm2.state_dict())
-    block.expand.load_state_dict(mlp.fc1.state_dict())
-    block.contract.load_state_dict(mlp.fc2.state_dict())
+    block.start_from(layer)
     x = torch.randn(2, 7, 24)
     torch.testing.assert_close(block(x), layer(x, None), atol=1e-5, rtol=1e-5)
+
+
+def test_neck_from_the_encoder_is_its_skipped_part_behind_the_patch_embedding() -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 96, "num_attention_heads": 3}
+    vision = {**sizes, "image_size": 28, "patch_size": 14, "num_hidden_layers": 3}
+    clip = CLIPModel(
+        CLIPConfig(vision_config=vision, text_config={**sizes, "num_hidden_layers": 1})
+    )
+    clip.eval()
+    for parameter in clip.vision_model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    neck = TransformNeck(24, 24, 4, heads=3, layers=2)
+    neck.start_from(clip, 2)
+    torch.nn.init.eye_(neck.linear.weight)
+    torch.nn.init.zeros_(neck.linear.bias)
+    pixels = torch.randn(2, 3, 28, 28)
+    patches = clip.vision_model.embeddings.patch_embedding(pixels)
+    hidden = clip.vision_model(pixels, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(neck(patches), hidden[2], atol=1e-4, rtol=1e-4)
 
 
 def test_neck_puts_each_latent_position_behind_the_class_token() -> None:
