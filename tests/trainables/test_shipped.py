@@ -1,6 +1,7 @@
 """The shipped teacher and MLLM: small, loadable like any other, and as good as recorded."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ REQUIRED = {
     "fewshot/accuracy": 0.70,
     "captioning/exact_match": 0.70,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small models on a busy machine: threads waiting for each other take minutes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +128,10 @@ def test_preprocessing_is_the_image_processors(mllm: Mllm) -> None:
     processor = AutoImageProcessor.from_pretrained(resolve_pretrained(MLLM))
     expected = processor(list(levels.byte()), return_tensors="pt")["pixel_values"]
     ours = preprocess(levels / 255, mllm.image_size, mllm.image_mean, mllm.image_std)
-    # The processor rounds the resized image to 8 bits; a level is 1 / 255 / 0.26 here.
-    assert (ours - expected).abs().max() < 1.01 / 255 / min(mllm.image_std)
+    # The processor resizes in 8 bits and rounds twice; a level is 1 / 255 / 0.26 here.
+    levels_apart = (ours - expected).abs() * 255 * min(mllm.image_std)
+    assert levels_apart.max() < 1.5
+    assert levels_apart.mean() < 0.4
 
 
 def test_the_teachers_text_finds_what_the_scene_shows(mllm: Mllm) -> None:

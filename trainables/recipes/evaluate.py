@@ -23,7 +23,7 @@ def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[
         split: "val" or "test".
 
     Returns:
-        "TASK/METRIC" -> value, and "TASK/samples" -> number of samples.
+        "TASK/METRIC" -> value, and "TASK/samples" -> number of samples, for the tasks that occur.
     """
     images = pq.read_table(world / f"images_{split}.parquet", columns=["image_id", "png"])
     features: dict[str, Tensor] = {}
@@ -37,6 +37,8 @@ def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[
     result: dict[str, float] = {}
     for name, task in TASKS.items():
         mine = [row for row in rows if row["task"] == name]
+        if not mine:
+            continue
         answers = mllm.answer(
             [row["prompt"] for row in mine],
             [torch.stack([features[i] for i in row["image_ids"]]) for row in mine],
