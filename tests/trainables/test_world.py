@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -265,10 +264,3 @@ def test_bad_sizes_are_refused(tmp_path: Path) -> None:
         write_world(tmp_path, size=33, seed=0, n_train=1, n_val=1, n_test=1, n_episodes=1)
     with pytest.raises(ValueError, match="negative"):
         write_world(tmp_path, seed=0, n_train=-1, n_val=1, n_test=1, n_episodes=1)
-
-
-@pytest.mark.slow
-def test_two_thousand_scenes_take_seconds(tmp_path: Path) -> None:
-    started = time.process_time()
-    write_world(tmp_path, seed=0, n_train=2000, n_val=0, n_test=0, n_episodes=0)
-    assert time.process_time() - started < 40
