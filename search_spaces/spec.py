@@ -210,6 +210,9 @@ class NeckTraining(Optimiser):
 
     steps: Positive = 200_000
     lr_drop_at: Fraction = 1 / 3
+    linear_lr: Rate | None = None
+    """Learning rate of the neck's linear layer, the only fresh one where `neck.init` is `encoder`;
+    null for `lr`."""
 
 
 class JointTraining(Optimiser):

@@ -161,8 +161,11 @@ class NeckLearner(Learner):
         return _distillation_terms(self._space, self.encoder, self.neck(batch.y_hat), batch)
 
     def groups(self) -> list[Group]:
-        """The neck."""
-        return [Group(list(self.neck.parameters()), self._space.d1.lr)]
+        """The neck, its linear layer apart."""
+        spec = self._space.d1
+        linear = list(self.neck.linear.parameters())
+        rest = [p for name, p in self.neck.named_parameters() if not name.startswith("linear.")]
+        return [Group(linear, spec.linear_lr or spec.lr), Group(rest, spec.lr)]
 
 
 class JointLearner(Learner):
