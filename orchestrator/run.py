@@ -128,6 +128,7 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     if plan.jobs:
         # While there is nothing to log, the thread imports what the end will need.
         tracking.do(lambda tracker: _import_report())
+        view.note("starting Ray")
         schedule = _work(request, plan, view, log)
     missing = _missing(request, plan, schedule)
     for key, one in missing.items():

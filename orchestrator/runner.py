@@ -114,7 +114,9 @@ class Runner:
         wanted = [job.stage, *(stage for _, stage in job.evaluations)]
         missing = [stage.path for stage in wanted if not store.has(stage.path)]
         if missing:
-            self._failed_once(key, f"it ended without writing {', '.join(missing)}")
+            error = f"it ended without writing {', '.join(missing)}"
+            write_log(store, job, error)
+            self._failed_once(key, error)
         else:
             self.done(key)
 
@@ -127,10 +129,11 @@ class Runner:
     def _failed_once(self, key: str, error: str) -> None:
         self._failures[key] += 1
         job, store = self.settings.jobs[key], self.settings.store
-        if "Traceback" not in error:
-            # The process was killed and could not write its own log.
+        lines = error.strip().splitlines()
+        if "The actor died" in error or not lines:
+            # It could not write its own log.
             write_log(store, job, error)
-        lines = error.strip().splitlines() or ["the trial's process died"]
+            lines = ["its process died (killed, or out of memory)"]
         reason = f"{lines[-1]} (log: {store.path('logs', key)}.log)"
         again = self._failures[key] <= self.settings.space.resources.max_failures
         if again and "GaveUpError" not in lines[-1]:

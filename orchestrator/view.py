@@ -209,7 +209,8 @@ class Live:
             state = self._state
             now = time.monotonic()
             done, total = len(state.done), len(state.jobs)
-            head = Text(f"{self._name}  {done}/{total} jobs  {_clock(now - state.began)}", "bold")
+            jobs = f"{done}/{total} jobs" if total else "starting"
+            head = Text(f"{self._name}  {jobs}  {_clock(now - state.began)}", "bold")
             head.append(_left_text(state, self._lanes), "default")
             if state.failed:
                 head.append(f"  {len(state.failed)} failed", "red")
