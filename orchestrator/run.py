@@ -24,7 +24,7 @@ from orchestrator.store import Store
 from orchestrator.summary import tell
 from orchestrator.tracking import Background, Tracker, default_uri
 from orchestrator.trial import Settings
-from orchestrator.view import View, libraries_to, open_view
+from orchestrator.view import STARTING, View, libraries_to, open_view
 from search_spaces import OperatingPoint, Space, operating_points
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     if plan.jobs:
         # While there is nothing to log, the thread imports what the end will need.
         tracking.do(lambda tracker: _import_report())
-        view.note("starting Ray")
+        view.note(STARTING)
         schedule = _work(request, plan, view, log)
     missing = _missing(request, plan, schedule)
     for key, one in missing.items():

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
+STARTING = "starting Ray"
+"""A note that is over as soon as there is a plan."""
+
+
 @dataclass
 class _Running:
     began: float
@@ -162,6 +166,7 @@ class Live:
         """See `View`."""
         with self._state.lock:
             self._state.jobs, self._lanes = dict(jobs), lanes
+            self._notes = [note for note in self._notes if note != STARTING]
 
     def note(self, text: str) -> None:
         """See `View`."""
