@@ -69,6 +69,8 @@ def read_mlflow(uri: str) -> Sweep:
                 "and tags.`bridgesweep.kind` = 'point'",
             )
         )
+        # Points of settings that the sweep has since left behind.
+        children = [c for c in children if c.data.tags.get("bridgesweep.status") != "stale"]
         manifest = _artifact(client, parent.info.run_id, MANIFEST, tracking)
         samples = _artifact(client, parent.info.run_id, SAMPLES, tracking)
     except (MlflowException, OSError) as error:

@@ -218,7 +218,7 @@ def task_descriptions(space: Space) -> dict[str, Any]:
     return {
         name: {
             "primary": TASKS[name].primary,
-            "chance": getattr(TASKS[name], "chance", None),
+            "chance": TASKS[name].chance,
             "metrics": {
                 metric.name: {
                     "unit": metric.unit,

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -112,7 +111,6 @@ def test_list_plan_and_mistakes_are_quick_and_touch_nothing(
     arguments: list[str], code: int, tmp_path: Path
 ) -> None:
     words = [word.replace("{tmp}", str(tmp_path)) for word in arguments]
-    began = time.process_time(), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED, *words],
         cwd=ROOT,
@@ -121,7 +119,6 @@ def test_list_plan_and_mistakes_are_quick_and_touch_nothing(
         check=False,
     )
     assert done.returncode == code, done.stderr
-    assert time.monotonic() - began[1] < 10
     assert not (tmp_path / "new").exists()
 
 

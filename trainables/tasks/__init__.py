@@ -37,6 +37,8 @@ class Task(Protocol):
     name: str
     metrics: tuple[Metric, ...]
     primary: str
+    chance: float | None
+    """The primary metric of guessing; None where guessing has no meaning."""
     max_new_tokens: int
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
@@ -66,6 +68,7 @@ class Captioning:
         _fraction("exact_match"),
     )
     primary = "exact_match"
+    chance: float | None = None
     max_new_tokens = 32
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
@@ -96,8 +99,9 @@ class OneWord:
     primary = "accuracy"
     max_new_tokens = 2
 
-    def __init__(self, name: str, field: str) -> None:
+    def __init__(self, name: str, field: str, chance: float | None = None) -> None:
         self.name = name
+        self.chance = chance
         self._field = field
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
@@ -114,6 +118,7 @@ class Rec:
     name = "rec"
     metrics: tuple[Metric, ...] = (_fraction("accuracy@0.5"),)
     primary = "accuracy@0.5"
+    chance: float | None = None
     max_new_tokens = 6
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
@@ -154,6 +159,6 @@ _ALL: tuple[Task, ...] = (
     Captioning(),
     OneWord("vqa", "answer"),
     Rec(),
-    OneWord("fewshot", "label"),
+    OneWord("fewshot", "label", chance=0.2),  # five classes
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
