@@ -612,6 +612,17 @@ def save_codec(codec: Codec, directory: Path) -> None:
     save_file(state, directory / WEIGHTS_FILE)
 
 
+def mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps given weights from fitting: missing, unknown and wrongly shaped names."""
+    problems = [f"{name} is missing" for name in own if name not in given]
+    problems += [f"{name} is unknown" for name in given if name not in own]
+    return problems + [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+
+
 def load_weights(codec: Codec, file: Path) -> None:
     """Load safetensors with CompressAI's names (any float type) into a codec.
 
@@ -623,13 +634,7 @@ def load_weights(codec: Codec, file: Path) -> None:
     buffers = {name for name, _ in codec.net.named_buffers()}
     given = {k: v for k, v in load_file(file).items() if k not in buffers}
     own = dict(codec.net.named_parameters())
-    problems = [f"{k} is missing" for k in own if k not in given]
-    problems += [f"{k} is unknown" for k in given if k not in own]
-    problems += [
-        f"{k} is {tuple(given[k].shape)}, not {tuple(own[k].shape)}"
-        for k in own
-        if k in given and given[k].shape != own[k].shape
-    ]
+    problems = mismatches(own, given)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ValueError(

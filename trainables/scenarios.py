@@ -36,7 +36,7 @@ from transformers import CLIPModel
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Space
-from trainables.codecs import Codec, CodecOutput, bits_estimated, load_codec
+from trainables.codecs import Codec, CodecOutput, bits_estimated, load_codec, mismatches
 from trainables.data import Batch
 from trainables.encoder import Features, PartialEncoder, Teacher, geometry
 from trainables.mllm import load_clip
@@ -436,13 +436,7 @@ def _named(**modules: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def _overlay(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Copy stored values into parameters; names and shapes must agree exactly."""
-    problems = [f"{name} is missing" for name in own if name not in given]
-    problems += [f"{name} is unknown" for name in given if name not in own]
-    problems += [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in given and given[name].shape != own[name].shape
-    ]
+    problems = mismatches(own, given)
     if problems:
         raise ValueError(f"stored weights do not fit: {'; '.join(problems[:5])}")
     for name, value in own.items():
