@@ -46,8 +46,11 @@ class Optimiser(Spec):
     lr: Rate = 1e-4
     """Learning rate of Adam at the start."""
     lr_drop_at: Fraction = 0.8
-    """Share of the steps after which the learning rate is multiplied by `lr_drop`."""
+    """Share of the steps after which the learning rate falls."""
     lr_drop: Rate = 0.1
+    """What it falls to, relative to `lr`."""
+    lr_decay: Literal["step", "linear"] = "step"
+    """`step`: at once. `linear`: evenly until the last step."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps over which the learning rate rises linearly from zero."""
     grad_clip: Rate | None = 1.0
@@ -158,7 +161,8 @@ class NeckSpec(Spec):
     mlp_ratio: Rate = 4.0
     init: Literal["random", "encoder"] = "random"
     """`random`: the paper's. `encoder`: from the part of the encoder that the neck stands in for
-    (class token, positions, first LayerNorm, its last `layers` skipped blocks); needs few steps."""
+    (class token, positions, first LayerNorm, its last `layers` skipped blocks), its linear layer
+    from a least-squares fit of the patch embeddings; needs few steps."""
 
 
 class Phase(Spec):
@@ -211,8 +215,8 @@ class NeckTraining(Optimiser):
     steps: Positive = 200_000
     lr_drop_at: Fraction = 1 / 3
     linear_lr: Rate | None = None
-    """Learning rate of the neck's linear layer, the only fresh one where `neck.init` is `encoder`;
-    null for `lr`."""
+    """Learning rate of the neck's linear layer, the only one that is new where `neck.init` is
+    `encoder`; null for `lr`."""
 
 
 class JointTraining(Optimiser):

@@ -28,7 +28,7 @@ VERSIONS = {
     "features": 1,
     "codec": 1,
     "latents": 1,
-    "point": 1,
+    "point": 2,
     "evaluation": 1,
 }
 

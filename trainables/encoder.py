@@ -176,6 +176,12 @@ class Teacher(nn.Module):
         """Hidden state `layer` of images (B, 3, H, W) in [0, 1]: (B, 1 + L, D)."""
         return self.encoder.hidden(self._stem(images), layer)
 
+    def patches(self, images: Tensor) -> Tensor:
+        """Patch embeddings of images (B, 3, H, W) in [0, 1], without positions: (B, L, D)."""
+        pixels = preprocess(images, self.size, self.mean, self.std)
+        embedded: Tensor = self.embeddings.patch_embedding(pixels)
+        return embedded.flatten(2).transpose(1, 2)
+
     def _stem(self, images: Tensor) -> Tensor:
         pixels = preprocess(images, self.size, self.mean, self.std)
         hidden: Tensor = self.pre_norm(self.embeddings(pixels))

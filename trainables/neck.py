@@ -11,6 +11,8 @@ Shapes: `B` images, `M` latent channels, `L` latent positions, `T` tokens, `D` w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -119,7 +121,7 @@ class TransformNeck(nn.Module):
         """Take the weights of what the neck stands in for; only `linear` stays as it is.
 
         With as many layers as blocks are skipped the neck is then the skipped part of the encoder
-        with its patch embedding replaced by `linear`.
+        with its patch embedding replaced by `linear`, for which `fit_linear` finds a start.
 
         Args:
             clip: the encoder, of the neck's width, heads and MLP.
@@ -134,6 +136,31 @@ class TransformNeck(nn.Module):
         for own, theirs in zip(self.blocks, skipped, strict=True):
             assert isinstance(own, ResidualAttentionBlock)
             own.start_from(theirs)
+
+    @torch.no_grad()
+    def fit_linear(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set `linear` to the least-squares map from latents to patch embeddings.
+
+        A ridge of a thousandth of the latents' mean power keeps channels that are always zero at
+        weight zero.
+
+        Args:
+            pairs: latents (B, M, h, w) and the encoder's patch embeddings (B, L, D) of the same
+                images, batch by batch.
+        """
+        channels, width = self.linear.in_features, self.linear.out_features
+        gram = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)
+        product = torch.zeros(channels + 1, width, dtype=torch.float64)
+        for y_hat, patches in pairs:
+            positions = y_hat.flatten(2).transpose(1, 2).flatten(0, 1).double()
+            positions = torch.cat((positions, torch.ones(len(positions), 1)), 1)
+            gram += positions.T @ positions
+            product += positions.T @ patches.flatten(0, 1).double()
+        ridge = 1e-3 * gram.diagonal()[:-1].mean() * torch.eye(channels + 1, dtype=torch.float64)
+        ridge[-1, -1] = 0.0  # the bias is free
+        solution = torch.linalg.solve(gram + ridge, product)
+        self.linear.weight.copy_(solution[:-1].T)
+        self.linear.bias.copy_(solution[-1])
 
     def forward(self, y_hat: Tensor) -> Tensor:
         """(B, M, h, w) -> (B, 1 + L, D), or (B, L, D) without a class token.

@@ -15,7 +15,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
+from transformers import CLIPModel
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Optimiser, Space
@@ -32,6 +33,7 @@ from trainables.context import Context
 from trainables.data import Batches, Rows, in_order
 from trainables.features import read_text_weights
 from trainables.mllm import load_clip, resolve_pretrained
+from trainables.neck import TransformNeck
 from trainables.scenarios import (
     CodecLearner,
     Group,
@@ -41,6 +43,7 @@ from trainables.scenarios import (
     UNetLearner,
     build_neck,
     build_unet,
+    complete_encoder,
     load_neck,
     save_trained,
 )
@@ -48,6 +51,8 @@ from trainables.scenarios import (
 REPORT_EVERY = 10
 """Steps between two rows of the training curve."""
 DEFAULT_SHARD_SIZE = 512
+FIT_IMAGES, FIT_BATCH = 512, 64
+"""Images, and images at a time, that the start of a neck's linear layer is fitted to."""
 _CHECKPOINT_FILE = "checkpoint.pt"
 
 
@@ -118,6 +123,8 @@ def _learner(space: Space, point: OperatingPoint, inputs: Inputs) -> tuple[Learn
     clip = load_clip(space.teacher.model)
     if point.scenario == "d1":
         neck = build_neck(space, point.codec, clip)
+        if space.neck.init == "encoder":
+            _fit_linear(space, neck, clip, inputs, point.seed)
         return NeckLearner(space, neck, clip, read_text_weights(inputs.features)), space.d1
     assert inputs.codec is not None
     codec = load_codec(point.codec, inputs.codec)
@@ -130,6 +137,26 @@ def _learner(space: Space, point: OperatingPoint, inputs: Inputs) -> tuple[Learn
     neck = load_neck(space, point.codec, clip, inputs.d1)
     joint = JointLearner(space, point.scenario, codec, neck, clip, point.lmbda)
     return joint, space.d2 if point.scenario == "d2" else space.d3
+
+
+def _fit_linear(
+    space: Space, neck: TransformNeck, clip: CLIPModel, inputs: Inputs, seed: int
+) -> None:
+    """Start the neck's linear layer from `FIT_IMAGES` training images (fewer where there are)."""
+    sources = (inputs.world, inputs.latents, None, space.data.shard_size)
+    rows = Rows("train", ("image", "y_hat"), *sources)
+    batch_size = min(FIT_BATCH, len(rows))
+    batches = Batches(rows, batch_size, seed)
+    teacher = complete_encoder(space, clip)
+
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+        for number in range(min(FIT_IMAGES, len(rows)) // batch_size):
+            batch = batches.read(number)
+            assert batch.image is not None
+            assert batch.y_hat is not None
+            yield batch.y_hat, teacher.patches(batch.image)
+
+    neck.fit_linear(pairs())
 
 
 def _train(
@@ -231,8 +258,14 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
 
 def learning_rate_factor(spec: Optimiser, step: int) -> float:
     """What the learning rate of step `step` (0 ..) is multiplied by."""
-    factor = min(1.0, (step + 1) / (spec.warmup_steps + 1))
-    return factor * spec.lr_drop if step >= spec.lr_drop_at * spec.steps else factor
+    warm = min(1.0, (step + 1) / (spec.warmup_steps + 1))
+    first = spec.lr_drop_at * spec.steps
+    if step < first:
+        return warm
+    if spec.lr_decay == "step":
+        return warm * spec.lr_drop
+    gone = (step - first) / max(spec.steps - first, 1.0)
+    return warm * (1.0 - gone * (1.0 - spec.lr_drop))
 
 
 def _set_rates(

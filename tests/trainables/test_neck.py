@@ -1,7 +1,9 @@
 """The neck against a transformers CLIP layer with the same weights, and the paper's figures."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
@@ -43,6 +45,21 @@ def test_neck_from_the_encoder_is_its_skipped_part_behind_the_patch_embedding() 
     patches = clip.vision_model.embeddings.patch_embedding(pixels)
     hidden = clip.vision_model(pixels, output_hidden_states=True).hidden_states
     torch.testing.assert_close(neck(patches), hidden[2], atol=1e-4, rtol=1e-4)
+
+
+def test_linear_layer_starts_from_the_ridge_regression_of_patch_embeddings() -> None:
+    rng = np.random.default_rng(0)
+    y_hat = rng.normal(size=(12, 5, 3, 3)).astype(np.float32)
+    y_hat[:, 4] = 0  # a channel that says nothing
+    patches = rng.normal(3, 1, size=(12, 9, 8)).astype(np.float32)
+    neck = TransformNeck(5, 8, 9, heads=2)
+    pairs = zip(torch.from_numpy(y_hat).split(4), torch.from_numpy(patches).split(4), strict=True)
+    neck.fit_linear(pairs)
+    x, y = y_hat.transpose(0, 2, 3, 1).reshape(-1, 5), patches.reshape(-1, 8)
+    expected = Ridge(alpha=1e-3 * np.square(x).sum(0).mean()).fit(x, y)
+    np.testing.assert_allclose(neck.linear.weight.detach(), expected.coef_, atol=1e-5)
+    np.testing.assert_allclose(neck.linear.bias.detach(), expected.intercept_, atol=1e-5)
+    assert not neck.linear.weight[:, 4].any()
 
 
 def test_neck_puts_each_latent_position_behind_the_class_token() -> None:

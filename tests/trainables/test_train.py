@@ -15,7 +15,7 @@ import trainables.train
 from search_spaces import Space
 from search_spaces.spec import Optimiser
 from tests.trainables.conftest import Small
-from tests.trainables.small import point
+from tests.trainables.small import make_space, point
 from trainables.context import LocalContext
 from trainables.train import Diverged, Inputs, learning_rate_factor, train_codec, train_point
 
@@ -178,6 +178,22 @@ def test_the_learning_rate_follows_the_spec() -> None:
     factors = [learning_rate_factor(spec, step) for step in range(10)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.1, 0.1])
     assert learning_rate_factor(Optimiser(steps=10), 0) == 1
+    linear = Optimiser(steps=10, lr_drop_at=0.5, lr_drop=0.2, lr_decay="linear")
+    factors = [learning_rate_factor(linear, step) for step in range(10)]
+    assert factors == pytest.approx([1, 1, 1, 1, 1, 1, 0.84, 0.68, 0.52, 0.36])
+
+
+def test_a_neck_from_the_encoder_starts_nearer_to_it(small_stages: Small, tmp_path: Path) -> None:
+    losses = {}
+    for init in ("random", "encoder"):
+        space = make_space(
+            Path(small_stages.space.teacher.model),
+            neck={"layers": 2, "init": init, "mlp_ratio": 2},
+            d1={"steps": 1, "batch_size": 4, "lr": 1e-12},
+        )
+        train(small_stages, "d1", tmp_path / init, space=space)
+        losses[init] = json.loads((tmp_path / init / "info.json").read_text())["val_loss"]
+    assert losses["encoder"] < 0.8 * losses["random"]
 
 
 def test_rows_of_the_curve_say_what_people_look_for(small_stages: Small) -> None:
