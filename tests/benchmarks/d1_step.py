@@ -3,7 +3,7 @@
     stored:      Parquet -> y_hat, features -> neck -> partial encoder -> loss -> step
     recomputed:  Parquet -> image -> codec -> y_hat, teacher -> features -> neck -> ... -> step
 
-Weights are random where that changes no timing. `python benchmarks/d1_step.py [SPACE]`.
+Weights are random where that changes no timing. `python tests/benchmarks/d1_step.py [SPACE]`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Does a sweep survive `kill -9`? Kills its driver, trials and workers at random moments.
 
-    python benchmarks/kill_resume.py [--kills 10] [--seed 0] [sweep options, e.g. --set ...]
+    python tests/benchmarks/kill_resume.py [--kills 10] [--seed 0] [sweep options, e.g. --set ...]
 
 Sweeps the smoke space with two seeds twice, once undisturbed and once with kills, starting it
 again whenever it ended early, and compares: the points, their values, and the runs in MLflow.
