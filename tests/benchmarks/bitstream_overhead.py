@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bitstream_overhead.py                    scenes of the demo, 128x128
     python tests/benchmarks/bitstream_overhead.py --images kodak/     a folder of images (PNG, JPEG)
-    python tests/benchmarks/bitstream_overhead.py --codec CODEC_DIR --space demo      a trained codec
+    python tests/benchmarks/bitstream_overhead.py --codec CODEC_DIR --space demo     a trained codec
 
 Columns, all means per image:
     bpp, estimated   of the written stream, and -log2 of its symbols' likelihoods, per pixel

@@ -1,0 +1,144 @@
+"""Complexity: counts against closed forms and an independent count by hooks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from compressai.layers import GDN
+from torch import nn
+
+from search_spaces import CodecSpec
+from tests.trainables import small
+from trainables.codecs import build_codec
+from trainables.complexity import (
+    PAPER,
+    PAPER_FIGURES,
+    PAPER_TOTAL,
+    codec_parts,
+    complexity,
+    count_macs,
+    main,
+)
+
+
+def convolution_macs(run: Any, *modules: nn.Module) -> int:
+    """By hooks on the layers of a real pass: what one output (or input) position takes, times."""
+    total = 0
+
+    def add(layer: Any, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        per_position = (layer.gamma if isinstance(layer, GDN) else layer.weight)[0].numel()
+        places = arguments[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        total += places.numel() * per_position
+
+    layers = [m for module in modules for m in module.modules()]
+    handles = [
+        layer.register_forward_hook(add)
+        for layer in layers
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | GDN)
+    ]
+    with torch.no_grad():
+        run()
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+def test_convolutions_have_their_closed_form() -> None:
+    x = torch.empty(2, 6, 16, 16, device="meta")
+    with torch.device("meta"):
+        down = nn.Conv2d(6, 10, 5, stride=2, padding=2, groups=2)
+        up = nn.ConvTranspose2d(10, 4, 2, stride=2)
+    counted = count_macs(lambda: up(down(x)), down, up)
+    expected = [2 * 8 * 8 * 10 * (6 // 2) * 25, 2 * 8 * 8 * 10 * 4 * 4]
+    assert counted == [sum(expected), *expected]
+
+
+def test_at_the_paper_s_sizes_the_counts_are_closed_forms_and_agree_with_its_table() -> None:
+    parts, totals = complexity(PAPER)
+    found = {part.part: part for part in parts}
+    L, T, M, D = 256, 257, 320, 1024
+    block = 12 * D * D * T + 2 * T * T * D
+    assert found["neck"].macs == L * M * D + block
+    assert found["encoder_skipped"].macs == L * 3 * 14 * 14 * D + 2 * block
+    # The MLLM reads the input of the last block.
+    assert found["encoder_run"].macs == 21 * block
+    assert found["teacher"].macs == L * 3 * 14 * 14 * D + 24 * block + D * 768
+    convolutions = 9 * (3 * 64 + 64 * 64) + 4 * 9 * (2 + 4) * 64 * 64 / 4
+    convolutions += 4 * (2 * 64 * 64 + 9 * (2 * 64 * 64 + 64 * 64)) + 64 * 3
+    assert found["unet"].macs == 256 * 256 * convolutions
+
+    for name in ("neck", "unet"):
+        assert PAPER_FIGURES[name][1] == pytest.approx(found[name].parameters / 1e6, rel=0.02)
+    # As the explanation says: the transposed convolutions three times more, and the encoder's
+    # patch embedding with one block at the pixels of its own image.
+    unet = found["unet"].kmac_per_pixel + 3 * 4 * 2 * 64 * 64 / 1000
+    assert unet == pytest.approx(PAPER_FIGURES["unet"][0], rel=0.003)
+    one_block = (L * 3 * 14 * 14 * D + block) / 224**2 / 1000
+    assert one_block == pytest.approx(PAPER_FIGURES["encoder_skipped"][0], rel=0.001)
+    assert found["neck"].kmac_per_pixel == pytest.approx(PAPER_FIGURES["neck"][0], rel=0.003)
+    replaced = [found[name] for name in ("synthesis", "unet", "encoder_skipped")]
+    assert sum(p.parameters for p in replaced) / 1e6 == pytest.approx(PAPER_TOTAL[1], rel=0.01)
+    assert sum(p.kmac_per_pixel for p in replaced) == pytest.approx(PAPER_TOTAL[0], rel=0.08)
+
+    by_scenario = {total.scenario: total for total in totals}
+    assert by_scenario["d1"].saving == pytest.approx(0.95, abs=0.005)
+    for total in totals:
+        common = found["encoder_run"].kmac_per_pixel
+        if total.scenario != "uncompressed":
+            common += found["entropy"].kmac_per_pixel
+        assert total.receiver == pytest.approx(common + total.own)
+
+
+@pytest.mark.parametrize("arch", ["elic2022-chandelier", "cheng2020-attn"])
+def test_a_codec_s_parts_are_what_its_layers_do_in_a_real_pass(arch: str) -> None:
+    if arch == "cheng2020-attn":
+        spec = CodecSpec.model_validate({"arch": arch, "N": 12, "M": 12})
+    else:
+        sizes = {"N": 16, "M": 24, "groups": (4, 8, 12), "context_width": 0.1}
+        spec = CodecSpec.model_validate({"arch": arch, **sizes})
+    parts = {part.part: part for part in codec_parts(spec, 64)}
+    codec = build_codec(spec).eval()
+    image = torch.rand(1, 3, 64, 64)
+    net = codec.net
+    hyper = net.h_a if hasattr(net, "h_a") else net.latent_codec.hyper.h_a
+    y_hat = codec.latents(image)
+    assert parts["analysis"].macs == convolution_macs(lambda: net.g_a(image), net.g_a)
+    assert parts["synthesis"].macs == convolution_macs(lambda: net.g_s(y_hat), net.g_s)
+    assert parts["hyper_analysis"].macs == convolution_macs(lambda: codec.latents(image), hyper)
+    whole = convolution_macs(lambda: codec.latents(image), codec)
+    if arch == "cheng2020-attn":
+        # The masked context is not run as a layer but position by position.
+        whole += 4 * 4 * 25 * 12 * 24
+    encoding = ("analysis", "hyper_analysis", "entropy")
+    assert sum(parts[name].macs for name in encoding) == whole
+    assert sum(part.parameters for part in parts.values()) == sum(
+        p.numel() for p in codec.parameters()
+    )
+
+
+def test_the_command_prints_the_table_and_writes_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = small.make_space(small.save_teacher(tmp_path / "teacher"))
+    file, out = tmp_path / "space.yaml", tmp_path / "made" / "complexity.json"
+    file.write_text(space.model_dump_json())  # JSON is YAML
+    assert main([str(file), "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    data = json.loads(out.read_text())
+    assert {row["part"] for row in data["parts"]} >= {"neck", "unet", "encoder_run", "synthesis"}
+    assert {row["scenario"] for row in data["totals"]} == {*space.scenarios, *space.baselines}
+    for row in data["parts"]:
+        assert f"{row['parameters']:,}" in printed
+        assert row["kmac_per_pixel"] == pytest.approx(row["macs"] / space.data.size**2 / 1000)
+
+
+def test_mistakes_are_told_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--codec", "elic"]) == 2
+    assert "elic2022-chandelier" in capsys.readouterr().err
+    assert main(["demoo"]) == 2
+    assert "did you mean 'demo'" in capsys.readouterr().err
+    assert main(["demo", "--set", "teacher.model=shipped:none"]) == 2
+    assert "shipped:clip-scenes" in capsys.readouterr().err

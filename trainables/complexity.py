@@ -1,0 +1,444 @@
+"""What each part costs: parameters, and kMAC per pixel of the image given to the codec.
+
+    sender     x -> analysis g_a -> hyper analysis h_a -> entropy networks -> bytes
+    receiver   bytes -> entropy networks -> y_hat --+-> neck ------------------------+-> encoder_run
+                                                    +-> synthesis g_s --+-> encoder_skipped --+
+                                                                        +-> U-Net --+
+
+Counted, not quoted: the project's own modules, built from a space, are run once on the meta device
+(no memory, no weights) under PyTorch's FlopCounterMode; a MAC is two of its operations. It counts
+matrix products and convolutions; attention runs on its plain mathematical path, so that both of
+its products are counted as such (fused kernels are not known to the counter on every device).
+Normalisations, activations, softmax, resizing and table look-ups are not counted.
+
+    python -m trainables.complexity [SPACE] [--set KEY.PATH=VALUE] [--codec NAME] [--json FILE]
+    python -m trainables.complexity --explain      against the figures of the paper
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig, CLIPModel
+
+from search_spaces import CodecSpec, Space, SpaceError, load_space
+from search_spaces.spec import DataSpec
+from trainables.codecs import build_codec
+from trainables.mllm import resolve_pretrained
+from trainables.scenarios import build_neck, build_unet, complete_encoder, partial_encoder
+
+PAPER = Space(
+    name="paper",
+    codecs=(CodecSpec(arch="elic2022-chandelier"),),
+    data=DataSpec(size=256),
+    mllms=("none",),
+)
+"""The sizes of the paper: ELIC 192/320 at 256 x 256, CLIP ViT-L/14 at 224, k = 2."""
+
+SENDER = ("analysis", "hyper_analysis", "entropy")
+_ENCODER = ("encoder_skipped", "encoder_run")
+RECEIVER = {
+    "d1": ("entropy", "neck", "encoder_run"),
+    "d2": ("entropy", "neck", "encoder_run"),
+    "d3": ("entropy", "neck", "encoder_run"),
+    "post_processing": ("entropy", "synthesis", "unet", *_ENCODER),
+    "reconstruction": ("entropy", "synthesis", *_ENCODER),
+    "uncompressed": _ENCODER,
+}
+"""The parts that the receiver of each scenario runs, up to the layer that the MLLM reads."""
+COMMON = ("entropy", "encoder_run")
+"""What every receiver of compressed images runs; the paper compares the rest."""
+
+MEANING = {
+    "analysis": "g_a: image to latents",
+    "hyper_analysis": "h_a: latents to hyper-latents",
+    "entropy": "h_s, context and parameter networks",
+    "synthesis": "g_s: latents to image",
+    "neck": "latents to tokens of block k",
+    "unet": "U-Net on the decoded image",
+    "encoder_skipped": "patch embedding and blocks before k",
+    "encoder_run": "blocks k up to the layer that is read",
+    "teacher": "the complete encoder, as in training",
+}
+_SIDE = {"analysis": "sender", "hyper_analysis": "sender", "entropy": "both", "teacher": "training"}
+
+# (kMAC/pixel, million parameters) as the paper gives them, and what explains the difference.
+PAPER_FIGURES: dict[str, tuple[float, float | None, str]] = {
+    "neck": (
+        52.795,
+        13.0,
+        "theirs is 0.2 % more: a counter that adds normalisations, softmax, activations and biases",
+    ),
+    "unet": (
+        835.72,
+        31.0,
+        "the same layers (31.0 M). Their figure is reached within 0.3 % if the four transposed "
+        "convolutions, 32.8 kMAC/pixel, are counted at their output's resolution instead of their "
+        "input's, four times too many; its normalisations and activations are the rest",
+    ),
+    "encoder_skipped": (
+        70.24,
+        None,
+        "theirs equals the patch embedding and ONE block (k = 2 skips two) per pixel of the 224 x "
+        "224 image, 70.22; here two blocks per pixel of the 256 x 256 image. Their 64 M parameters "
+        "hold both blocks",
+    ),
+    "synthesis": (
+        112.0,
+        None,
+        "their total without the two above. g_s of the same ELIC, 7.3 M parameters, which their "
+        "64 M agree with, needs 2.3 times as much by any way of counting tried: not explained",
+    ),
+}
+PAPER_TOTAL = (1017.96, 64.0)
+"""synthesis + U-Net + skipped part of the encoder: kMAC/pixel and million parameters."""
+
+# Sizes of encoders whose configuration is not asked of a hub: width, MLP, blocks, heads, patch,
+# side, width of the joint space, activation.
+_KNOWN_CLIPS = {
+    "openai/clip-vit-base-patch32": (768, 3072, 12, 12, 32, 224, 512, "quick_gelu"),
+    "openai/clip-vit-base-patch16": (768, 3072, 12, 12, 16, 224, 512, "quick_gelu"),
+    "openai/clip-vit-large-patch14": (1024, 4096, 24, 16, 14, 224, 768, "quick_gelu"),
+    "openai/clip-vit-large-patch14-336": (1024, 4096, 24, 16, 14, 336, 768, "quick_gelu"),
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": (1280, 5120, 32, 16, 14, 224, 1024, "gelu"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of one codec's operating points; a row of the table.
+
+    codec: its label, empty where the part does not depend on one; side: `sender`, `receiver`,
+    `both` or `training`; macs: of one image; kmac_per_pixel: of the image given to the codec.
+    """
+
+    codec: str
+    part: str
+    side: str
+    parameters: int
+    macs: int
+    kmac_per_pixel: float
+
+
+@dataclass(frozen=True)
+class Total:
+    """What one scenario costs with one codec, in kMAC/pixel.
+
+    sender: encoding; receiver: from bytes (pixels for `uncompressed`) to the layer that the MLLM
+    reads; own: the receiver without what every receiver of compressed images runs, the number that
+    the paper compares; own_parameters: of those parts; saving: share of `own` that is saved
+    against post_processing.
+    """
+
+    codec: str
+    scenario: str
+    sender: float
+    receiver: float
+    own: float
+    own_parameters: int
+    saving: float
+
+
+def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
+    """MACs of matrix products and convolutions.
+
+    Args:
+        run: what is counted.
+        inside: modules that it calls.
+
+    Returns:
+        Of all of it, then of what ran inside each module.
+    """
+    mode = FlopCounterMode(display=False)
+    sums = [0] * len(inside)
+    handles = []
+    for place, module in enumerate(inside):
+
+        def enter(_module: nn.Module, _arguments: Any, place: int = place) -> None:
+            sums[place] -= mode.get_total_flops()
+
+        def leave(_module: nn.Module, _arguments: Any, _output: Any, place: int = place) -> None:
+            sums[place] += mode.get_total_flops()
+
+        handles += [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave),
+        ]
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [flops // 2 for flops in (mode.get_total_flops(), *sums)]
+
+
+def meta_clip(name: str) -> CLIPModel:
+    """A CLIP without weights, on the meta device, frozen.
+
+    Args:
+        name: as `teacher.model`; the usual sizes need no hub.
+
+    Raises:
+        OSError: no configuration by that name can be read.
+    """
+    if name in _KNOWN_CLIPS:
+        width, mlp, blocks, heads, patch, side, joint, activation = _KNOWN_CLIPS[name]
+        config = CLIPConfig(
+            vision_config={
+                "hidden_size": width,
+                "intermediate_size": mlp,
+                "num_hidden_layers": blocks,
+                "num_attention_heads": heads,
+                "patch_size": patch,
+                "image_size": side,
+                "hidden_act": activation,
+            },
+            projection_dim=joint,
+        )
+    else:
+        config = CLIPConfig.from_pretrained(resolve_pretrained(name))
+    with torch.device("meta"):
+        clip = CLIPModel(config)
+    clip.train(False)
+    clip.requires_grad_(False)
+    return clip
+
+
+def codec_parts(spec: CodecSpec, size: int) -> list[Part]:
+    """The parts of a codec on an image of size x size pixels."""
+    # CompressAI's layers compute their first weights, so they are built with memory.
+    codec = build_codec(spec).eval().to("meta")
+    image, y_hat = _meta(3, size, size), _meta(spec.M, size // 16, size // 16)
+    hyper = [m for name, m in codec.net.named_modules() if name.rpartition(".")[2] == "h_a"]
+    g_a, g_s = codec.net.g_a, codec.net.g_s
+    encoding, analysis, *hyper_analysis = count_macs(lambda: codec.latents(image), g_a, *hyper)
+    macs = {"analysis": analysis, "hyper_analysis": sum(hyper_analysis)}
+    macs["entropy"] = encoding - sum(macs.values())
+    (macs["synthesis"],) = count_macs(lambda: codec.synthesis(y_hat))
+    parameters = {
+        "analysis": _parameters([g_a]),
+        "hyper_analysis": _parameters(hyper),
+        "synthesis": _parameters([g_s]),
+    }
+    parameters["entropy"] = _parameters([codec]) - sum(parameters.values())
+    return [_part(spec.label, name, size, parameters[name], macs[name]) for name in macs]
+
+
+def other_parts(space: Space) -> list[Part]:
+    """The neck of each codec, the U-Net and the encoder."""
+    size, block = space.data.size, space.teacher.block
+    clip = meta_clip(space.teacher.model)
+    whole, partial = complete_encoder(space, clip), partial_encoder(space, clip)
+    image = _meta(3, size, size)
+    found = []
+    for spec in space.codecs:
+        with torch.device("meta"):
+            neck = build_neck(space, spec, clip)
+        y_hat = _meta(spec.M, size // 16, size // 16)
+        (macs,) = count_macs(functools.partial(neck, y_hat))
+        found.append(_part(spec.label, "neck", size, _parameters([neck]), macs))
+    with torch.device("meta"):
+        unet = build_unet(space)
+    (macs,) = count_macs(lambda: unet(image))
+    found.append(_part("", "unet", size, _parameters([unet]), macs))
+
+    hidden = torch.empty_like(whole.hidden(image, block))
+    blocks = list(clip.vision_model.encoder.layers)
+    stem = (clip.vision_model.embeddings, clip.vision_model.pre_layrnorm)
+    (macs,) = count_macs(lambda: whole.hidden(image, block))
+    skipped = _parameters([*stem, *blocks[:block]])
+    found.append(_part("", "encoder_skipped", size, skipped, macs))
+    (macs,) = count_macs(lambda: partial.hidden(hidden, space.surrogate.token_layer))
+    run = _parameters(blocks[block : partial.token_index])
+    found.append(_part("", "encoder_run", size, run, macs))
+    tokens = space.surrogate.tokens > 0
+    (macs,) = count_macs(lambda: whole(image, tokens=tokens))
+    found.append(_part("", "teacher", size, _parameters([whole]), macs))
+    return found
+
+
+def complexity(space: Space) -> tuple[list[Part], list[Total]]:
+    """All parts of a space's operating points, and what its scenarios cost.
+
+    Raises:
+        OSError: the teacher's configuration cannot be read.
+        ValueError: the space's sizes do not fit together.
+    """
+    parts = [p for spec in space.codecs for p in codec_parts(spec, space.data.size)]
+    parts += other_parts(space)
+    return parts, totals(space, parts)
+
+
+def totals(space: Space, parts: Iterable[Part]) -> list[Total]:
+    """What each scenario and baseline costs with each codec."""
+    parts = list(parts)
+    found = []
+    for label in [spec.label for spec in space.codecs]:
+        own = {p.part: p for p in parts if p.codec in (label, "")}
+
+        def kmac(names: Iterable[str], own: dict[str, Part] = own) -> float:
+            return sum(own[name].kmac_per_pixel for name in names)
+
+        def without_common(scenario: str) -> tuple[str, ...]:
+            return tuple(name for name in RECEIVER[scenario] if name not in COMMON)
+
+        worst = kmac(without_common("post_processing"))
+        for scenario in (*space.scenarios, *space.baselines):
+            names = without_common(scenario)
+            found.append(
+                Total(
+                    codec=label,
+                    scenario=scenario,
+                    sender=0.0 if scenario == "uncompressed" else kmac(SENDER),
+                    receiver=kmac(RECEIVER[scenario]),
+                    own=kmac(names),
+                    own_parameters=sum(own[name].parameters for name in names),
+                    saving=1 - kmac(names) / worst,
+                )
+            )
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.complexity",
+        description="Parameters and kMAC/pixel of everything that an operating point is made of.",
+    )
+    parser.add_argument(
+        "space", nargs="?", help="named space or YAML file (default: the paper's sizes)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE")
+    parser.add_argument("--codec", help="only the codec of this name")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    parser.add_argument(
+        "--explain", action="store_true", help="compare with the figures of the paper"
+    )
+    options = parser.parse_args(argv)
+    try:
+        space = _space(options.space, options.set, options.codec)
+        parts, sums = complexity(space)
+    except (SpaceError, OSError, ValueError) as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    print(_table(space, parts, sums))
+    if options.explain:
+        print(
+            _explanation(parts) if space == PAPER else "the paper gives figures for its own sizes"
+        )
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(as_data(space, parts, sums), indent=1) + "\n", "utf-8")
+    return 0
+
+
+def as_data(space: Space, parts: Iterable[Part], sums: Iterable[Total]) -> dict[str, Any]:
+    """The numbers as JSON data: `parts` and `totals` have a row per table row."""
+    return {
+        "space": space.name,
+        "size": space.data.size,
+        "teacher": space.teacher.model,
+        "block": space.teacher.block,
+        "parts": [asdict(part) for part in parts],
+        "totals": [asdict(total) for total in sums],
+    }
+
+
+def _space(name: str | None, overrides: Sequence[str], codec: str | None) -> Space:
+    if name is None:
+        if overrides:
+            raise ValueError("--set changes a space: name one, e.g. demo")
+        space = PAPER
+    else:
+        space = load_space(name, overrides)
+    if codec is None:
+        return space
+    chosen = tuple(spec for spec in space.codecs if spec.label == codec)
+    if not chosen:
+        names = ", ".join(spec.label for spec in space.codecs)
+        raise ValueError(f"--codec {codec}: {space.name} has {names}")
+    return space.model_copy(update={"codecs": chosen})
+
+
+def _table(space: Space, parts: Sequence[Part], sums: Sequence[Total]) -> str:
+    side, block = space.data.size, space.teacher.block
+    lines = [
+        f"{space.name}: images of {side} x {side}, {space.teacher.model}, k = {block}",
+        "",
+        f"{'codec':<22}{'part':<17}{'side':<10}{'parameters':>13}{'kMAC/pixel':>12}  meaning",
+    ]
+    lines += [
+        f"{p.codec:<22}{p.part:<17}{p.side:<10}{p.parameters:>13,}{p.kmac_per_pixel:>12.3f}"
+        f"  {MEANING[p.part]}"
+        for p in parts
+    ]
+    lines += [
+        "",
+        "kMAC/pixel in all; own: without what every receiver of compressed images runs, "
+        f"{' and '.join(COMMON)}",
+        f"{'codec':<22}{'scenario':<17}{'sender':>10}{'receiver':>10}{'own':>10}"
+        f"{'own parameters':>16}{'saved against post_processing':>31}",
+    ]
+    lines += [
+        f"{t.codec:<22}{t.scenario:<17}{t.sender:>10.2f}{t.receiver:>10.2f}{t.own:>10.2f}"
+        f"{t.own_parameters:>16,}{t.saving:>30.1%}"
+        for t in sums
+    ]
+    return "\n".join(lines)
+
+
+def _explanation(parts: Sequence[Part]) -> str:
+    counted = {p.part: p for p in parts}
+    lines = ["", f"{'against the paper':<18}{'theirs':>10}{'here':>10}{'theirs':>10}{'here':>10}"]
+    for name, (kmac, millions, reason) in PAPER_FIGURES.items():
+        part = counted[name]
+        given = "" if millions is None else f"{millions:.0f} M"
+        lines.append(
+            f"{name:<18}{kmac:>10.2f}{part.kmac_per_pixel:>10.2f}"
+            f"{given:>10}{part.parameters / 1e6:>8.1f} M"
+        )
+        lines += textwrap.wrap(reason, 92, initial_indent="    ", subsequent_indent="    ")
+    replaced = [counted[name] for name in ("synthesis", "unet", "encoder_skipped")]
+    kmac, parameters = (
+        sum(p.kmac_per_pixel for p in replaced),
+        sum(p.parameters for p in replaced) / 1e6,
+    )
+    lines.append(
+        f"{'all but the neck':<18}{PAPER_TOTAL[0]:>10.2f}{kmac:>10.2f}"
+        f"{PAPER_TOTAL[1]:>8.0f} M{parameters:>8.1f} M"
+    )
+    neck = counted["neck"].kmac_per_pixel
+    theirs = 1 - PAPER_FIGURES["neck"][0] / PAPER_TOTAL[0]
+    lines.append(f"{'saving':<18}{theirs:>10.1%}{1 - neck / kmac:>10.1%}")
+    return "\n".join(lines)
+
+
+def _part(codec: str, name: str, size: int, parameters: int, macs: int) -> Part:
+    side = _SIDE.get(name, "receiver")
+    return Part(codec, name, side, parameters, macs, macs / size**2 / 1000)
+
+
+def _parameters(modules: Iterable[nn.Module]) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def _meta(*shape: int) -> Tensor:
+    return torch.empty(1, *shape, device="meta")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
