@@ -18,12 +18,15 @@ from analysis.curves import (
     Missing,
     assemble,
     missing_points,
+    named,
+    of_variant,
     scenario_rank,
 )
 from analysis.frames import rows_of
 from analysis.intervals import RESAMPLES, Floats, percentile_interval
 from analysis.points import Sweep
 from analysis.resampling import Key, Resampled
+from search_spaces.spec import JOINED
 
 ANCHOR: Final = "reconstruction"
 """What curves are compared with: the decoded image into the MLLM."""
@@ -44,6 +47,7 @@ class Row:
 
     mllm: str
     codec: str
+    variant: str
     scenario: str
     task: str
     metric: str
@@ -81,12 +85,12 @@ def compare(
     n_resamples: int = RESAMPLES,
     assembled: Assembled | None = None,
 ) -> pd.DataFrame:
-    """Compare every curve with the anchor's curve of the same codec, MLLM and task.
+    """Compare every curve with the anchor's curve of the same codec, variant, MLLM and task.
 
-    The task's primary metric is compared. For each (MLLM, codec, scenario) a first row, task
-    `mean over tasks`, compares the curves of the *mean accuracy* over tasks: one curve, less noise,
-    defined even where a single task saturates. `bd_rate_of_tasks` in that row is the other mean,
-    that of the tasks' BD-rates. The anchor itself and the uncompressed bound have rows as well.
+    The task's primary metric is compared. For each (MLLM, codec, variant, scenario) a first row,
+    task `mean over tasks`, compares the curves of the *mean accuracy* over tasks: one curve, less
+    noise, defined even where a single task saturates. `bd_rate_of_tasks` in that row is the other
+    mean, that of the tasks' BD-rates. The anchor itself and the uncompressed bound have rows too.
 
     Intervals: 95 % percentile bootstrap over test samples, paired (all curves see the same
     resampled samples, and the front is taken anew in each); none where under 90 % of the resamples
@@ -106,7 +110,7 @@ def compare(
     known, resampled = assembled.tasks, assembled.resampled
     single = [c for c in assembled.curves if c.metric == known[c.task].primary]
     shown = [*assembled.means, *single]
-    by_key = {(c.mllm, c.codec, c.scenario, c.task): c for c in shown}
+    anchors = [c for c in shown if c.scenario == anchor]
     bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
     members = {MEAN: [(t.name, t.primary) for t in known.values()]}
     rows: list[Row] = []
@@ -116,7 +120,7 @@ def compare(
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         saturated = None if limit is None else _saturated(curve, limit.low, limit.value)
         notes = [_missing_note(curve), saturated]
-        of = by_key.get((curve.mllm, curve.codec, anchor, curve.task))
+        of = _anchor_of(curve, anchors)
         parts = members.get(curve.task, [(curve.task, curve.metric)])
         if curve.scenario == anchor:
             notes.insert(0, "the anchor")
@@ -127,13 +131,13 @@ def compare(
             notes += _compare_pair(row, curve, of, parts, resampled)
         row.note = "; ".join(note for note in notes if note)
     _mean_of_bd_rates(rows, len(known))
-    rows.sort(key=lambda r: (r.mllm, r.codec, scenario_rank(r.scenario)))
+    rows.sort(key=lambda r: (r.mllm, r.codec, scenario_rank(r.scenario)))  # stable
     uncompressed = sweep.points.loc[sweep.points["scenario"] == BOUND, "bpp"]
     for limit in bound.values():
         if limit.task == MEAN or limit.metric == known[limit.task].primary:
             rows.append(
                 Row(
-                    *(limit.mllm, "", BOUND, limit.task, limit.metric, 1, 0),
+                    *(limit.mllm, "", "", BOUND, limit.task, limit.metric, 1, 0),
                     *(uncompressed.min(), uncompressed.max(), limit.value, limit.value),
                     note="the bound",
                 )
@@ -141,7 +145,8 @@ def compare(
     frame = pd.DataFrame([asdict(r) for r in rows], columns=list(Row.__dataclass_fields__))
     order = {name: i for i, name in enumerate([MEAN, *known])}
     frame["_order"] = frame["task"].map(order)
-    frame["_curve"] = frame.groupby(["mllm", "codec", "scenario"], sort=False).ngroup()
+    of_curve = frame.groupby(["mllm", "codec", "variant", "scenario"], sort=False)
+    frame["_curve"] = of_curve.ngroup()
     return frame.sort_values(["_curve", "_order"], ignore_index=True).drop(
         columns=["_order", "_curve"]
     )
@@ -165,7 +170,7 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.Da
         names = [row.mllm if several["mllm"] else "", row.codec if several["codec"] else ""]
         out.append(
             {
-                "curve": " ".join([*filter(None, names), str(row.scenario)]),
+                "curve": " ".join([*filter(None, names), named(row.scenario, row.variant)]),
                 "task": row.task,
                 "bpp": span(row.bpp_low, row.bpp_high, 3),
                 "accuracy": span(row.value_low, row.value_high, 2),
@@ -190,7 +195,7 @@ def summary_sentence(
     said = []
     for row in rows_of(heads.sort_values("bd_rate")):
         of = ", ".join(str(getattr(row, name)) for name in varies)
-        name = f"{row.scenario} ({of})" if of else str(row.scenario)
+        name = named(row.scenario, row.variant) + (f" ({of})" if of else "")
         more = "fewer" if row.bd_rate < 0 else "more"
         low, high = sorted((abs(row.bd_rate_low), abs(row.bd_rate_high)))
         known = np.isfinite(low) and row.bd_rate_low * row.bd_rate_high > 0
@@ -233,12 +238,26 @@ def with_interval(value: float, low: float, high: float, sign: bool = False) -> 
 
 
 def _describe(curve: Curve) -> Row:
-    row = Row(curve.mllm, curve.codec, curve.scenario, curve.task, curve.metric)
+    row = Row(curve.mllm, curve.codec, curve.variant, curve.scenario, curve.task, curve.metric)
     row.n_points, row.n_missing = len(curve.frame), len(curve.missing)
     if row.n_points:
         row.bpp_low, row.bpp_high = _ends(curve.frame["bpp"])
         row.value_low, row.value_high = _ends(curve.frame["value"])
     return row
+
+
+def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
+    """The anchor of a curve: its own variant's, which several variants may share."""
+    first = curve.variant.partition(JOINED)[0]
+    return next(
+        (
+            one
+            for one in anchors
+            if (one.mllm, one.codec, one.task) == (curve.mllm, curve.codec, curve.task)
+            and of_variant(first, one.variant)
+        ),
+        None,
+    )
 
 
 def _ends(values: pd.Series[float]) -> tuple[float, float]:
@@ -399,8 +418,9 @@ def _mean_of_bd_rates(rows: list[Row], n_tasks: int) -> None:
             of = [
                 row.bd_rate
                 for row in rows
-                if (row.mllm, row.codec, row.scenario) == (head.mllm, head.codec, head.scenario)
-                and row.task != MEAN
+                if row.task != MEAN
+                and (row.mllm, row.codec, row.variant, row.scenario)
+                == (head.mllm, head.codec, head.variant, head.scenario)
             ]
             if len(of) == n_tasks and np.isfinite(of).all():
                 head.bd_rate_of_tasks = float(np.mean(of))

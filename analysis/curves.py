@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from textwrap import shorten
@@ -15,6 +15,7 @@ from analysis.frames import rows_of
 from analysis.intervals import RESAMPLES
 from analysis.points import Sweep
 from analysis.resampling import Resampled
+from search_spaces.spec import JOINED
 
 BOUND: Final = "uncompressed"
 """The scenario that is a bound (a horizontal line), not a curve."""
@@ -23,6 +24,8 @@ MEAN: Final = "mean over tasks"
 """Task of the curves that average the tasks' primary metrics."""
 MEAN_METRIC: Final = "mean of primary metrics"
 
+_OWNER: Final = ["codec", "variant", "scenario"]
+"""Columns that, with the MLLM, task and metric, tell curves apart."""
 _COLUMNS: Final = ["lmbda", "bpp", "value", "low", "high", "point_keys", "seeds"]
 _NO_POINTS: Final = pd.DataFrame(
     {name: pd.Series(dtype="object" if name in _COLUMNS[-2:] else "float64") for name in _COLUMNS}
@@ -40,12 +43,14 @@ class Missing:
     seed: int | None
     reason: str
     log: str | None = None
+    variant: str = ""
 
     @property
     def text(self) -> str:
         """For plots and notes, e.g. `d2 lambda 0.01: diverged`."""
         rate = "" if self.lmbda is None else f" lambda {self.lmbda:g}"
-        return f"{self.scenario}{rate}: {shorten(self.reason, 70, placeholder=' ...')}"
+        reason = shorten(self.reason, 70, placeholder=" ...")
+        return f"{named(self.scenario, self.variant)}{rate}: {reason}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Curve:
     """Rate-accuracy points that differ only in rate.
 
     Attributes:
-        codec, scenario, mllm, task, metric: what the points have in common.
+        codec, variant, scenario, mllm, task, metric: what the points have in common; `variant` is
+            empty where the space has none or all share the points.
         seeds: seeds found; with several, `frame` holds their means.
         frame: a row per rate, by rising bpp: `lmbda` (nan where there is none), `bpp`, `value`,
             `low`, `high` (95 % interval, nan where unknown), `point_keys` and `seeds` (tuples).
@@ -62,6 +68,7 @@ class Curve:
     """
 
     codec: str
+    variant: str
     scenario: str
     mllm: str
     task: str
@@ -142,16 +149,15 @@ def curves(sweep: Sweep) -> list[Curve]:
     expected = _expected(sweep)
     reasons = {m["point_key"]: m for m in sweep.manifest.get("missing", [])}
     kinds = list(dict.fromkeys(_tuples(sweep.points, ["mllm", "task", "metric"])))
-    pairs = dict.fromkeys(
-        _tuples(points.assign(codec=points["codec"].fillna("")), ["codec", "scenario"])
-    )
-    pairs |= dict.fromkeys((str(e["codec"] or ""), str(e["scenario"])) for e in expected)
+    there: list[Any] = points[_OWNER].drop_duplicates().fillna("").to_dict("records")
+    owners = dict.fromkeys(_owner(one) for one in [*there, *expected])
+    order = list(sweep.variants)
     frames = _by_rate(points)
     out = []
-    for codec, scenario in sorted(pairs, key=lambda p: (p[0], scenario_rank(p[1]))):
-        wanted = [e for e in expected if (e["codec"] or "") == codec and e["scenario"] == scenario]
+    for owner in sorted(owners, key=lambda o: _curve_rank(*o, order)):
+        wanted = [e for e in expected if _owner(e) == owner]
         lambdas = tuple(sorted({float(e["lmbda"]) for e in wanted if e["lmbda"] is not None}))
-        own = {kind: frames.get((codec, scenario, *kind), _NO_POINTS) for kind in kinds}
+        own = {kind: frames.get((*owner, *kind), _NO_POINTS) for kind in kinds}
         seen = {kind: {k for keys in f["point_keys"] for k in keys} for kind, f in own.items()}
         anywhere = set().union(*seen.values())
         for (mllm, task, metric), frame in own.items():
@@ -162,8 +168,7 @@ def curves(sweep: Sweep) -> list[Curve]:
                 if e["point_key"] not in found
             ]
             seeds = tuple(sorted({s for seeds in frame["seeds"] for s in seeds}))
-            curve = Curve(codec, scenario, mllm, task, metric, seeds, frame, tuple(gone), lambdas)
-            out.append(curve)
+            out.append(Curve(*owner, mllm, task, metric, seeds, frame, tuple(gone), lambdas))
     return out
 
 
@@ -182,18 +187,17 @@ def mean_curves(
     known = tasks(sweep)
     if len({task.units[task.primary] for task in known.values()}) != 1:
         return []
-    groups: dict[tuple[str, str, str], list[Curve]] = {}
+    groups: dict[tuple[str, str, str, str], list[Curve]] = {}
     for curve in curves(sweep) if single is None else single:
         if curve.metric == known[curve.task].primary:
-            groups.setdefault((curve.codec, curve.scenario, curve.mllm), []).append(curve)
+            owner = (curve.codec, curve.variant, curve.scenario, curve.mllm)
+            groups.setdefault(owner, []).append(curve)
     out = []
-    for (codec, scenario, mllm), group in groups.items():
+    for owner, group in groups.items():
         missing = tuple(dict.fromkeys(m for curve in group for m in curve.missing))
         out.append(
             Curve(
-                codec,
-                scenario,
-                mllm,
+                *owner,
                 MEAN,
                 MEAN_METRIC,
                 tuple(sorted({s for curve in group for s in curve.seeds})),
@@ -243,8 +247,8 @@ class Assembled:
         sweep: the sweep.
         tasks: its tasks by name.
         resampled: its test samples, resampled.
-        curves: a curve per (codec, scenario, MLLM, task, metric).
-        means: a curve per (codec, scenario, MLLM) of the mean over tasks.
+        curves: a curve per (codec, variant, scenario, MLLM, task, metric).
+        means: a curve per (codec, variant, scenario, MLLM) of the mean over tasks.
         bounds: the uncompressed bounds, as `bounds` gives them.
         missing: the points that were expected and are not there.
     """
@@ -272,24 +276,47 @@ def scenario_rank(scenario: str) -> tuple[int, str]:
     return (ORDER.index(scenario) if scenario in ORDER else len(ORDER), scenario)
 
 
+def named(scenario: str, variant: str) -> str:
+    """A scenario in one of the space's variants, for people."""
+    return f"{scenario} {variant}".strip()
+
+
+def of_variant(variant: str, shared: str) -> bool:
+    """Whether a variant has a curve whose own `variant` is empty, a name or several joined."""
+    return not shared or variant in shared.split(JOINED)
+
+
+def _owner(point: Mapping[Any, Any]) -> tuple[str, str, str]:
+    """Codec, variant and scenario of a manifest's point."""
+    return point["codec"] or "", point.get("variant") or "", point["scenario"]
+
+
+def _curve_rank(codec: str, variant: str, scenario: str, order: list[str]) -> tuple[Any, ...]:
+    """Sort key: codec by codec, in the scenarios' usual order, in the space's order of variants."""
+    first = variant.partition(JOINED)[0]
+    at = order.index(first) if first in order else -1
+    return codec, scenario_rank(scenario), at, variant
+
+
 def _expected(sweep: Sweep) -> list[dict[str, Any]]:
     """The manifest's expected points; without one, a codec's every lambda in each of its curves."""
     if sweep.manifest.get("expected"):
         return [e for e in sweep.manifest["expected"] if e["scenario"] != BOUND]
     points = sweep.points[sweep.points["scenario"] != BOUND]
-    rates = points[["point_key", "codec", "lmbda", "scenario", "seed"]].drop_duplicates()
+    rates = points[["point_key", *_OWNER, "lmbda", "seed"]].drop_duplicates()
     rates = rates.astype(object).where(rates.notna(), None)
     found: list[dict[str, Any]] = [
         {str(k): v for k, v in row.items()} for row in rates.to_dict("records")
     ]
-    there = {(p["codec"], p["scenario"], p["seed"], p["lmbda"]) for p in found}
-    owners = {(codec, scenario, seed) for codec, scenario, seed, _ in there}
-    lambdas = {(codec, lmbda) for codec, _, _, lmbda in there if lmbda is not None}
+    by = [*_OWNER, "seed"]
+    there = {(*(p[name] for name in by), p["lmbda"]) for p in found}
+    owners = {owner[:-1] for owner in there}
+    lambdas = {(codec, lmbda) for codec, *_, lmbda in there if lmbda is not None}
     return found + [
-        {"point_key": "", "codec": codec, "lmbda": lmbda, "scenario": scenario, "seed": seed}
-        for codec, scenario, seed in sorted(owners, key=str)
+        {"point_key": "", **dict(zip(by, owner, strict=True)), "lmbda": lmbda}
+        for owner in sorted(owners, key=str)
         for of, lmbda in sorted(lambdas, key=str)
-        if of == codec and (codec, scenario, seed, lmbda) not in there
+        if of == owner[0] and (*owner, lmbda) not in there
     ]
 
 
@@ -309,17 +336,18 @@ def _missing(wanted: dict[str, Any], said: dict[str, Any] | None, elsewhere: boo
         wanted["seed"],
         reason,
         (said or {}).get("log"),
+        wanted.get("variant") or "",
     )
 
 
 def _by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
-    """Frames of all curves by (codec, scenario, mllm, task, metric), seeds averaged.
+    """Frames of all curves by (codec, variant, scenario, mllm, task, metric), seeds averaged.
 
     The seeds' intervals are averaged too, which is on the safe side: it ignores that the mean of
     several seeds varies less.
     """
     rate = points["lmbda"].astype(object).where(points["lmbda"].notna(), points["point_key"])
-    by = ["codec", "scenario", "mllm", "task", "metric"]
+    by = [*_OWNER, "mllm", "task", "metric"]
     rows = points.assign(codec=points["codec"].fillna(""), rate=rate)
     grouped = rows.groupby([*by, "rate"], sort=False).agg(
         lmbda=("lmbda", "first"),

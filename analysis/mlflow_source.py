@@ -1,7 +1,7 @@
 """A sweep read back from MLflow: the parent run is the sweep, its children the operating points.
 
 What a child holds, besides what is only for people: tags `bridgesweep.kind` (`point`),
-`bridgesweep.point_key`, `bridgesweep.status`, `bridgesweep.mllm`, `.dataset`, `.split`; parameters
+`bridgesweep.point_key`, `.status`, `.mllm`, `.dataset`, `.split`, `.variant`; parameters
 `codec, lmbda, scenario, seed`; metrics `bpp`, `bpp_estimated`, `psnr` and, per task,
 `<task>/<metric>`, `<task>/<metric>/low`, `<task>/<metric>/high`, `<task>/n_samples`, `<task>/bpp`.
 With several MLLMs (comma-separated in the tag) the last part of the MLLM's name and a slash stand
@@ -168,6 +168,7 @@ def _points(run: Any, sweep: str) -> Iterator[dict[str, Any]]:
         "lmbda": _param(params, "lmbda"),
         "scenario": params.get("scenario"),
         "seed": int(params.get("seed", 0)),
+        "variant": tags.get("bridgesweep.variant", ""),
         "dataset": tags.get("bridgesweep.dataset"),
         "split": tags.get("bridgesweep.split"),
         "bpp_estimated": metrics.get("bpp_estimated"),
@@ -206,6 +207,7 @@ def _described(children: list[Any], complete: list[Any]) -> dict[str, Any]:
             "lmbda": None if rate is None else float(rate),
             "scenario": params.get("scenario", "?"),
             "seed": int(params.get("seed", 0)),
+            "variant": run.data.tags.get("bridgesweep.variant", ""),
         }
 
     return {

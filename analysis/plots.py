@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import matplotlib
@@ -21,10 +21,11 @@ from analysis.curves import (
     Assembled,
     Curve,
     assemble,
-    scenario_rank,
+    named,
 )
 from analysis.frames import rows_of
 from analysis.points import Sweep
+from search_spaces.spec import JOINED
 
 INK: Final = "#1f2328"
 """Text and axes; the report makes it follow the page's colours."""
@@ -44,6 +45,13 @@ SCENARIO: Final[dict[str, tuple[str, str, str]]] = {
 """Colour (of a sweep with one codec), marker and line of a scenario."""
 OTHERS: Final = ("#56b4e9", "#d55e00", "#8a63d2", "#444444")
 CODEC: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+CODEC_LINES: Final = ("-", "--", "-.", ":")
+# Viridis without its lightest end (colour-blind safe, and in order like most ablations).
+VARIANT: Final = (
+    *("#440154", "#472c7a", "#3b518b", "#2c718e", "#21908d"),
+    *("#27ad81", "#4ac16d", "#7ad151", "#aadc32"),
+)
+"""Colours of a space's variants, spread over them."""
 
 WIDTH: Final = 5.6
 AXES_HEIGHT: Final = 2.75
@@ -124,6 +132,7 @@ def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
         assembled = assemble(sweep)
     known, limits = assembled.tasks, assembled.bounds
     shown = [*assembled.means, *assembled.curves]
+    variants = list(sweep.variants)
     kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
     mllms = {mllm for mllm, _, _ in kinds}
     out = []
@@ -150,7 +159,7 @@ def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
             if unit not in ("fraction", metric, ""):
                 label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
             figure, axes = _figure(title)
-            _rate_accuracy(axes, own, limit, chance, label)
+            _rate_accuracy(axes, own, limit, chance, label, variants)
             _finish(
                 figure, axes, [m.text for m in dict.fromkeys(x for c in own for x in c.missing)]
             )
@@ -171,13 +180,17 @@ def _figure(title: str) -> tuple[Figure, Axes]:
 
 
 def _rate_accuracy(
-    axes: Axes, own: list[Curve], limit: pd.DataFrame, chance: float | None, label: str
+    axes: Axes,
+    own: list[Curve],
+    limit: pd.DataFrame,
+    chance: float | None,
+    label: str,
+    variants: list[str],
 ) -> None:
-    several = len({c.codec for c in own}) > 1
     codecs = sorted({c.codec for c in own})
     for curve in own:
         if not curve.frame.empty:
-            _line(axes, curve, *_look(curve.codec, curve.scenario, codecs, several))
+            _line(axes, curve, *_look(curve, codecs, variants))
     values = pd.concat([c.frame["value"] for c in own])
     span = [float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]
     for row in rows_of(limit):
@@ -219,13 +232,24 @@ def _line(axes: Axes, curve: Curve, label: str, colour: str, marker: str, line: 
                 axes.vlines(rate, low, high, color=colour, lw=1.2, zorder=2)
 
 
-def _look(codec: str, scenario: str, codecs: list[str], several: bool) -> tuple[str, str, str, str]:
-    """Label, colour, marker, line: one marker per scenario; colour by scenario, or by codec."""
+def look_of(scenario: str) -> tuple[str, str, str]:
+    """Colour, marker and line of a scenario."""
     spare = OTHERS[sum(map(ord, scenario)) % len(OTHERS)]
-    colour, marker, line = SCENARIO.get(scenario, (spare, "X", "-"))
-    if not several:
-        return scenario, colour, marker, line
-    return f"{codec} {scenario}", CODEC[codecs.index(codec) % len(CODEC)], marker, line
+    return SCENARIO.get(scenario, (spare, "X", "-"))
+
+
+def _look(curve: Curve, codecs: list[str], variants: list[str]) -> tuple[str, str, str, str]:
+    """Label, colour, marker, line: a marker per scenario; colour by variant, codec or scenario."""
+    label = named(curve.scenario, curve.variant)
+    colour, marker, line = look_of(curve.scenario)
+    at = codecs.index(curve.codec)
+    if len(codecs) > 1:
+        label, colour = f"{curve.codec} {label}", CODEC[at % len(CODEC)]
+    if curve.variant:
+        number = variants.index(curve.variant.partition(JOINED)[0])
+        colour = VARIANT[round(number * (len(VARIANT) - 1) / max(1, len(variants) - 1))]
+        line = CODEC_LINES[at % len(CODEC_LINES)] if len(codecs) > 1 else line
+    return label, colour, marker, line
 
 
 def _rate_axis(axes: Axes, rates: Iterable[float]) -> None:
@@ -283,24 +307,25 @@ def _psnr(assembled: Assembled) -> Plot | None:
     rows = points[points["psnr"].notna() & (points["scenario"] != BOUND)]
     if rows.empty:
         return None
-    identity = ["codec", "scenario", "lmbda"]
+    identity = ["codec", "variant", "scenario", "lmbda"]
     mean = rows.groupby(identity, dropna=False, as_index=False)[["bpp", "psnr"]].mean()
     figure, axes = _figure("Image quality")
     codecs = sorted(mean["codec"].astype(str).unique())
-    groups = {(str(k[0]), str(k[1])): g for k, g in mean.groupby(["codec", "scenario"])}
-    holes = {(c.codec, c.scenario): c for c in assembled.curves}
-    for codec, scenario in sorted(groups, key=lambda k: (k[0], scenario_rank(k[1]))):
-        own = groups[codec, scenario].sort_values("bpp")
-        label, colour, marker, line = _look(codec, scenario, codecs, len(codecs) > 1)
+    groups = {tuple(map(str, key)): own for key, own in mean.groupby(identity[:3])}
+    # One of each owner, in the curves' order.
+    for of in {(c.codec, c.variant, c.scenario): c for c in assembled.curves}.values():
+        own = groups.get((of.codec, of.variant, of.scenario))
+        if own is None:
+            continue
+        own = own.sort_values("bpp")
         empty = pd.Series(np.nan, index=own.index)
         frame = own.assign(value=own["psnr"], low=empty, high=empty)
-        of = holes[codec, scenario]
-        curve = Curve(codec, scenario, "", "", "psnr", (), frame, of.missing, of.expected)
-        _line(axes, curve, label, colour, marker, line)
+        curve = replace(of, frame=frame, metric="psnr")
+        _line(axes, curve, *_look(curve, codecs, list(assembled.sweep.variants)))
     axes.set_ylabel("PSNR (dB)")
     _rate_axis(axes, mean["bpp"])
     shown = set(groups)
-    gone = [m.text for m in assembled.missing if (str(m.codec), m.scenario) in shown]
+    gone = [m.text for m in assembled.missing if (str(m.codec), m.variant, m.scenario) in shown]
     _finish(figure, axes, list(dict.fromkeys(gone)))
     words = "PSNR of the decoded image over bits per pixel, for the scenarios that give one."
     return _render(figure, "psnr", "Image quality", words)
@@ -308,8 +333,9 @@ def _psnr(assembled: Assembled) -> Plot | None:
 
 def _words(title: str, own: list[Curve]) -> str:
     said = [
-        f"{c.scenario} {c.frame['value'].iloc[0]:.2f} at {c.frame['bpp'].iloc[0]:.2g} bpp to "
-        f"{c.frame['value'].iloc[-1]:.2f} at {c.frame['bpp'].iloc[-1]:.2g}"
+        f"{named(c.scenario, c.variant)} {c.frame['value'].iloc[0]:.2f} at "
+        f"{c.frame['bpp'].iloc[0]:.2g} bpp to {c.frame['value'].iloc[-1]:.2f} at "
+        f"{c.frame['bpp'].iloc[-1]:.2g}"
         for c in own
         if len(c.frame)
     ]

@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from search_spaces.spec import JOINED
+
 SCHEMA_VERSION: Final = 1
 """Version of the points file, in the Parquet metadata under `bridgesweep.schema`."""
 VERSION_KEY: Final = b"bridgesweep.schema"
@@ -60,6 +62,10 @@ COLUMNS: Final[pa.Schema] = pa.schema(
     metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
 )
 """Columns of the points file, one row per rate-accuracy point; units in the fields' metadata."""
+VARIANT: Final[pa.Field] = _column(
+    "variant", pa.string(), "", "variant of the space, or several joined by +; null for all", True
+)
+"""One more column where the space has variants; in a `Sweep` always there, empty for null."""
 
 _KEY: Final = ["point_key", "mllm", "task", "dataset", "split", "metric"]
 
@@ -69,7 +75,7 @@ class Sweep:
     """What a sweep left behind.
 
     Attributes:
-        points: the points file, columns as in `COLUMNS`.
+        points: the points file, columns as in `COLUMNS` and `variant`.
         samples: per test sample `point_key, mllm, task, metric, sample_id, value, bpp, ...`, or
             None where only points are known (then comparisons have no intervals).
         manifest: `sweep.json`, or {} where there is none.
@@ -82,10 +88,23 @@ class Sweep:
     manifest: dict[str, Any] = field(default_factory=dict)
     directory: str | None = None
 
+    def __post_init__(self) -> None:
+        """Points of a space without variants have no such column."""
+        variant = self.points[VARIANT.name].fillna("") if VARIANT.name in self.points else ""
+        object.__setattr__(self, "points", self.points.assign(**{VARIANT.name: variant}))
+
     @property
     def name(self) -> str:
         """The sweep's name."""
         return str(self.manifest.get("sweep") or self.points["sweep"].iloc[0])
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The space's variants in its order: name -> what each sets, as far as that is known."""
+        said: dict[str, Any] = self.manifest.get("space", {}).get("variants") or {}
+        seen = [name for name in self.points["variant"].unique() if name]
+        found = dict.fromkeys(name for joined in seen for name in joined.split(JOINED))
+        return said or {name: {} for name in found}
 
 
 def metric_to_mlflow(name: str) -> str:
@@ -156,8 +175,9 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
     extra = [name for name in frame.columns if name not in COLUMNS.names]
     fields = [*COLUMNS]
     for name in extra:
-        arrays.append(pa.Array.from_pandas(frame[name]))
-        fields.append(pa.field(name, arrays[-1].type))
+        known = VARIANT if name == VARIANT.name else None
+        arrays.append(pa.Array.from_pandas(frame[name], type=known and known.type))
+        fields.append(known or pa.field(name, arrays[-1].type))
     return pa.table(arrays, schema=pa.schema(fields, metadata=COLUMNS.metadata))
 
 
@@ -258,7 +278,7 @@ def _read_points(path: str) -> pd.DataFrame:
 
 
 def _from_csv(data: bytes) -> pd.DataFrame:
-    strings: dict[str, Any] = {f.name: "str" for f in COLUMNS if f.type == pa.string()}
+    strings: dict[str, Any] = {f.name: "str" for f in (*COLUMNS, VARIANT) if f.type == pa.string()}
     return pd.read_csv(io.BytesIO(data), dtype=strings, float_precision="round_trip")
 
 

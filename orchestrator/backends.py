@@ -247,7 +247,7 @@ def _report_every(settings: Settings, job: Job) -> int:
         assert job.codec is not None
         every = job.codec.train.checkpoint_every
     else:
-        training = getattr(settings.space, job.point.scenario, None)
+        training = getattr(settings.space_of(job), job.point.scenario, None)
         every = 1 if training is None else training.checkpoint_every
     return next(n for n in range(min(every, max(10, every // 10)), every + 1) if every % n == 0)
 

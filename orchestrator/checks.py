@@ -145,7 +145,7 @@ def check_models(space: Space) -> list[str]:
                 f"{setting} = {name!r}: no such directory; give shipped:NAME "
                 f"({', '.join(shipped_names()) or 'none'}), a local directory or a hub id"
             )
-        elif setting.startswith("codecs."):
+        elif "codecs." in setting:
             weights = path / "model.safetensors" if path.is_dir() else path
             if not weights.is_file() or not os.access(weights, os.R_OK):
                 problems.append(f"{setting} = {name!r}: {weights} cannot be read")

@@ -123,6 +123,7 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
 
 def point_spec(space: Space, point: OperatingPoint) -> dict[str, Any]:
     """Everything that was set for a point, as JSON data."""
+    space = space.of(point.variant)
     spec: dict[str, Any] = dict(point.fields)
     spec["data"] = space.data.model_dump(mode="json")
     spec["mllms"] = list(space.mllms)

@@ -25,6 +25,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         f"sweep {name} in {store.uri}",
         f"{len(points)} operating points, {sum(done.values())} of them complete; "
         f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run",
+        *_variants(space, points),
     ]
     for number, wave in enumerate(WAVES):
         jobs = [job for job in whole.jobs.values() if job.wave == number]
@@ -49,6 +50,18 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
     return "\n".join(lines)
 
 
+def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
+    if not space.variants:
+        return []
+    shared = sum(not point.variant for point in points)
+    width = max(map(len, space.variants))
+    lines = [f"\n{len(space.variants)} variants; {shared} of the points are shared by all of them"]
+    for name, settings in space.variants.items():
+        said = ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
+        lines.append(f"  {name:<{width}}  {said or 'the settings as they stand'}")
+    return lines
+
+
 def _storage(space: Space, plan: Plan) -> list[str]:
     data = space.data
     images = data.train + data.val
@@ -62,12 +75,12 @@ def _storage(space: Space, plan: Plan) -> list[str]:
         codec = job.codec
         if codec is None:
             continue
-        side = data.size // 16
+        side, own = data.size // 16, plan.stages.of(job.variant).space
         if job.kind == "latents":
             latents += 2.0 * images * codec.M * side**2
         scenario = job.point.scenario if job.point else "codec"
-        neck = codec.M * width + tokens * width + 12 * space.neck.layers * width**2
-        unet = 30 * space.post_processing.channels**2 * 4**space.post_processing.levels
+        neck = codec.M * width + tokens * width + 12 * own.neck.layers * width**2
+        unet = 30 * own.post_processing.channels**2 * 4**own.post_processing.levels
         parameters = {
             "codec": _codec_parameters(codec),
             "d1": neck,

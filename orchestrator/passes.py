@@ -181,7 +181,7 @@ class Extractor:
     def _run(self, job: Job, split: str, number: int, rows: tuple[int, int]) -> None:
         from trainables.features import write_text_weights
 
-        store, space = self._settings.store, self._settings.space
+        store = self._settings.store
         inputs = inputs_of(store, job)
         name = _part(split, number)
         report: dict[str, Any] = {"images": 0, "unreadable": []}
@@ -193,7 +193,7 @@ class Extractor:
             out = base / name
             out.parent.mkdir(parents=True, exist_ok=True)
             if model is None:
-                write_text_weights(space, inputs.world, out)
+                write_text_weights(self._settings.space_of(job), inputs.world, out)
             else:
                 found = model(inputs.world, split, rows, out)
                 report = {"images": found.images, "unreadable": found.unreadable}
@@ -209,7 +209,7 @@ class Extractor:
             self._models.clear()
             device = "cuda" if self._settings.space.resources.gpus_per_worker else "cpu"
             if job.codec is None:
-                self._models[job.key] = TeacherFeatures(self._settings.space, device)
+                self._models[job.key] = TeacherFeatures(self._settings.space_of(job), device)
             else:
                 self._models[job.key] = CodecLatents(job.codec, inputs.codec, device)
         return self._models[job.key]

@@ -8,10 +8,10 @@ A job makes one stage; an operating point's job also makes its evaluations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.store import Store
-from search_spaces import OperatingPoint, Space, Stage, Stages, operating_points
+from search_spaces import OperatingPoint, Space, Stage, Stages, operating_points, variants_of
 from search_spaces.spec import CodecSpec
 
 WAVES = ("base codecs, features, latents", "d1 and baselines", "d2 and d3")
@@ -45,6 +45,7 @@ class Job:
         evaluations: (MLLM, stage) of an operating point that are still to be made.
         cost: rough seconds on one core.
         wave: 0, 1, 2 as in `WAVES`.
+        variant: whose settings it runs under, as in `OperatingPoint`.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Job:
     lmbda: float | None = None
     point: OperatingPoint | None = None
     evaluations: tuple[tuple[str, Stage], ...] = ()
+    variant: str = ""
 
 
 class Plan:
@@ -81,6 +83,7 @@ class Plan:
         self.space = space
         self.points = tuple(points)
         self.stages = Stages(space, fingerprints)
+        self._variants = variants_of(self.stages)
         self.jobs: dict[str, Job] = {}
         self.done: dict[str, Stage] = {}
         self._store = store
@@ -123,8 +126,8 @@ class Plan:
             self._add(Job(stage.key, "world", "world", stage, 0, _WORLD_COST * images))
         return stage
 
-    def _features(self) -> Stage:
-        stage = self.stages.features()
+    def _features(self, variant: str) -> Stage:
+        stage = self.stages.of(variant).features()
         if stage.key not in self.jobs and not self._has(stage):
             world = self._world()
             cost = _FEATURE_COST * (self.space.data.train + self.space.data.val)
@@ -132,25 +135,26 @@ class Plan:
                 Job(
                     stage.key,
                     "features",
-                    "teacher features",
+                    self._label("teacher features", stage),
                     stage,
                     0,
                     cost,
                     self._needs(world),
                     {"world": world},
+                    variant=variant,
                 )
             )
         return stage
 
-    def _codec(self, codec: CodecSpec, lmbda: float) -> Stage:
-        stage = self.stages.codec(codec, lmbda)
+    def _codec(self, codec: CodecSpec, lmbda: float, variant: str) -> Stage:
+        stage = self.stages.of(variant).codec(codec, lmbda)
         if stage.key not in self.jobs and not self._has(stage):
             world = self._world()
             self._add(
                 Job(
                     stage.key,
                     "codec",
-                    f"{codec.label} codec lambda={lmbda:g}",
+                    self._label(f"{codec.label} codec lambda={lmbda:g}", stage),
                     stage,
                     0,
                     _TRAIN_COST["codec"] * codec.train.steps * codec.train.batch_size,
@@ -158,19 +162,20 @@ class Plan:
                     {"world": world},
                     codec,
                     lmbda,
+                    variant=variant,
                 )
             )
         return stage
 
-    def _latents(self, codec: CodecSpec, lmbda: float) -> Stage:
-        stage = self.stages.latents(codec, lmbda)
+    def _latents(self, codec: CodecSpec, lmbda: float, variant: str) -> Stage:
+        stage = self.stages.of(variant).latents(codec, lmbda)
         if stage.key not in self.jobs and not self._has(stage):
-            inputs = {"world": self._world(), "codec": self._codec(codec, lmbda)}
+            inputs = {"world": self._world(), "codec": self._codec(codec, lmbda, variant)}
             self._add(
                 Job(
                     stage.key,
                     "latents",
-                    f"{codec.label} latents lambda={lmbda:g}",
+                    self._label(f"{codec.label} latents lambda={lmbda:g}", stage),
                     stage,
                     0,
                     _FEATURE_COST * (self.space.data.train + self.space.data.val),
@@ -178,9 +183,15 @@ class Plan:
                     inputs,
                     codec,
                     lmbda,
+                    variant=variant,
                 )
             )
         return stage
+
+    def _label(self, text: str, stage: Stage) -> str:
+        """A job's label, with the variants it is for where not all share it."""
+        variant = self._variants.get(stage.key, "")
+        return f"{text} ({variant})" if variant else text
 
     def _point(self, point: OperatingPoint, evaluate: bool) -> Stage:
         stage = self.stages.point(point)
@@ -193,19 +204,18 @@ class Plan:
             return stage
         inputs: dict[str, Stage] = {"world": self._world()}
         if point.codec is not None and point.lmbda is not None:
-            inputs["codec"] = self._codec(point.codec, point.lmbda)
+            inputs["codec"] = self._codec(point.codec, point.lmbda, point.variant)
         if not trained and point.scenario not in ("uncompressed", "reconstruction"):
             assert point.codec is not None
             assert point.lmbda is not None
-            inputs["features"] = self._features()
+            inputs["features"] = self._features(point.variant)
             if point.scenario == "d1":
-                inputs["latents"] = self._latents(point.codec, point.lmbda)
+                inputs["latents"] = self._latents(point.codec, point.lmbda, point.variant)
             elif point.scenario in ("d2", "d3"):
-                d1 = OperatingPoint(point.codec, point.lmbda, "d1", point.seed)
-                inputs["d1"] = self._point(d1, evaluate=False)
+                inputs["d1"] = self._point(self._start(point), evaluate=False)
         data = self.space.data
         cost = _EVALUATION_COST * (data.test + data.episodes) * len(left) + 1.0
-        training = getattr(self.space, point.scenario, None)
+        training = getattr(self.stages.of(point.variant).space, point.scenario, None)
         if training is not None and not trained:
             cost += _TRAIN_COST[point.scenario] * training.steps * training.batch_size
         self._add(
@@ -222,6 +232,12 @@ class Plan:
                 point.lmbda,
                 point,
                 left,
+                point.variant,
             )
         )
         return stage
+
+    def _start(self, point: OperatingPoint) -> OperatingPoint:
+        """The d1 that a d2 or d3 starts from, which more variants may share."""
+        d1 = replace(point, scenario="d1")
+        return replace(d1, variant=self._variants.get(self.key(d1), point.variant))

@@ -69,7 +69,15 @@ def versions() -> dict[str, str]:
 
 
 def model_names(space: Space) -> list[tuple[str, str]]:
-    """(setting, name) of every model and weights name in a space."""
+    """(setting, name) of every model and weights name in a space and in its variants."""
+    names = _model_names(space)
+    for variant in space.variants:
+        own = [one for one in _model_names(space.of(variant)) if one not in names]
+        names += [(f"variants.{variant}: {setting}", name) for setting, name in own]
+    return names
+
+
+def _model_names(space: Space) -> list[tuple[str, str]]:
     names = [("teacher.model", space.teacher.model)]
     names += [(f"mllms.{number}", name) for number, name in enumerate(space.mllms)]
     names += [

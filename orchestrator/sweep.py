@@ -99,7 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FIELD=VALUE[,VALUE]",
-        help="only these operating points (repeatable); fields: codec, lmbda, scenario, seed",
+        help="only these operating points (repeatable); fields: codec, lmbda, scenario, seed, "
+        "variant",
     )
     parser.add_argument(
         "--plan", action="store_true", help="say what would be done, start and touch nothing"

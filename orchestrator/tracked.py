@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.collect import Measured
+from search_spaces import OperatingPoint
+
+VARIANT = "bridgesweep.variant"
 
 
 def metrics_of(one: Measured) -> list[Any]:
@@ -58,9 +61,14 @@ def params_of(one: Measured) -> dict[str, Any]:
             }
         return {prefix: value}
 
-    # What evaluates a point may change later, and a parameter must not: those are tags.
-    trained = {k: v for k, v in one.spec.items() if k not in ("mllms", "tasks", "evaluation")}
-    return flat("", trained)
+    # What evaluates a point or names it may change later, and a parameter must not: those are tags.
+    changing = ("mllms", "tasks", "evaluation", "variant")
+    return flat("", {k: v for k, v in one.spec.items() if k not in changing})
+
+
+def name_tags(point: OperatingPoint) -> dict[str, str]:
+    """How a point is called; the variant's name is no part of its key and so may change."""
+    return {"mlflow.runName": point.label} | ({VARIANT: point.variant} if point.variant else {})
 
 
 def tags_of(one: Measured) -> dict[str, str]:
@@ -75,7 +83,7 @@ def tags_of(one: Measured) -> dict[str, str]:
         "bridgesweep.dirty": str(made["code"]["dirty"]),
         "bridgesweep.packages": ", ".join(f"{n} {v}" for n, v in packages.items()),
         "bridgesweep.hardware": json.dumps(made["hardware"]),
-        "mlflow.runName": one.point.label,
+        **name_tags(one.point),
     }
     if made["code"]["commit"]:
         tags["mlflow.source.git.commit"] = made["code"]["commit"]

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from orchestrator.checks import safe_uri
 from orchestrator.collect import Measured
 from orchestrator.store import Store
-from orchestrator.tracked import metrics_of, params_of, tags_of
+from orchestrator.tracked import VARIANT, metrics_of, name_tags, params_of, tags_of
 from search_spaces import OperatingPoint
 
 EXPERIMENT = "bridgesweep"
@@ -157,6 +157,8 @@ class Tracker:
         if known is not None:
             tags = known.data.tags
             if tags.get(STATUS) == "complete" and tags.get(CONTENT) == content:
+                if tags.get(VARIANT, "") != one.point.variant:
+                    self._rename(str(known.info.run_id), one.point)
                 return str(known.info.run_id)
         run_id = self._child(one.key, one.point)
         self._batch(run_id, metrics_of(one), params_of(one), tags_of(one))
@@ -176,6 +178,11 @@ class Tracker:
         self._client.set_terminated(run_id, "FINISHED", int(1000 * one.manifests[-1]["created"]))
         self._known[one.key] = self._client.get_run(run_id)
         return run_id
+
+    def _rename(self, run_id: str, point: OperatingPoint) -> None:
+        """The space calls the point's variant something else now."""
+        for name, value in {VARIANT: "", **name_tags(point)}.items():
+            self._client.set_tag(run_id, name, value)
 
     def missing(self, key: str, point: OperatingPoint, reason: str) -> None:
         """Say of a point that it is missing, unless it was complete before."""
@@ -200,6 +207,7 @@ class Tracker:
             POINT_KEY: key,
             SWEEP: self._name,
             STATUS: "running",
+            **name_tags(point),
         }
         run = self._client.create_run(self._experiment, tags=tags, run_name=point.label)
         self._known[key] = run

@@ -48,6 +48,10 @@ class Settings:
         """The storage, opened in this process."""
         return Store(self.storage)
 
+    def space_of(self, job: Job) -> Space:
+        """The settings of a job: those of its variant."""
+        return self.space.of(job.variant)
+
 
 def run_job(settings: Settings, key: str, progress: Progress) -> None:
     """Run a job; a failure is written to `logs/<key>.log` and raised."""
@@ -155,7 +159,7 @@ def train(settings: Settings, store: Store, job: Job, out: Path, context: Any) -
 
     inputs = inputs_of(store, job)
     if job.point is not None:
-        train_point(settings.space, job.point, inputs, out, context)
+        train_point(settings.space_of(job), job.point, inputs, out, context)
     else:
         assert job.codec is not None
         assert job.lmbda is not None
@@ -182,5 +186,5 @@ def evaluate(settings: Settings, job: Job, mllm: str, stage: Stage, progress: Pr
     def tell(share: float) -> None:
         progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
 
-    evaluate_point(settings.space, job.point, mllm, inputs, point_dir, out, tell)
+    evaluate_point(settings.space_of(job), job.point, mllm, inputs, point_dir, out, tell)
     store.commit(stage.path, out, about(settings, stage, time.monotonic() - began))

@@ -3,8 +3,9 @@
 Imports neither torch nor ray, so a space can be read, checked and planned anywhere.
 """
 
+from search_spaces.expand import operating_points, variants_of
 from search_spaces.load import SpaceError, load_space, named_spaces
-from search_spaces.points import OperatingPoint, operating_points, select
+from search_spaces.points import OperatingPoint, select
 from search_spaces.spec import CodecSpec, Space
 from search_spaces.stages import Stage, Stages
 
@@ -19,4 +20,5 @@ __all__ = [
     "named_spaces",
     "operating_points",
     "select",
+    "variants_of",
 ]

@@ -1,70 +1,54 @@
-"""From a space to its operating points."""
+"""Operating points, and filters on them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search_spaces.spec import CodecSpec, Space
+from search_spaces.spec import JOINED, CodecSpec
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One trained thing: (codec, lambda, scenario or baseline, seed).
+    """One trained thing: (codec, lambda, scenario or baseline, seed), in a variant of the space.
 
-    `codec` and `lmbda` are None for `uncompressed`.
+    `codec` and `lmbda` are None for `uncompressed`. `variant` names the variant of the space it
+    belongs to, or those that share it, joined by `+`; empty where all do or there are none.
     """
 
     codec: CodecSpec | None
     lmbda: float | None
     scenario: str
     seed: int
+    variant: str = ""
 
     @property
     def label(self) -> str:
         """Short name for people, e.g. `mbt2018-mean d2 lambda=0.004 seed=0`."""
+        scenario = f"{self.scenario} {self.variant}".strip()
         if self.codec is None:
-            return self.scenario
-        return f"{self.codec.label} {self.scenario} lambda={self.lmbda:g} seed={self.seed}"
+            return scenario
+        return f"{self.codec.label} {scenario} lambda={self.lmbda:g} seed={self.seed}"
 
     @property
     def fields(self) -> dict[str, str | float | int | None]:
-        """The identifying columns of the points file."""
-        return {
+        """The identifying columns of the points file; `variant` only where there is one."""
+        fields: dict[str, str | float | int | None] = {
             "codec": self.codec.label if self.codec else None,
             "lmbda": self.lmbda,
             "scenario": self.scenario,
             "seed": self.seed,
         }
+        return fields | ({"variant": self.variant} if self.variant else {})
 
 
-def operating_points(space: Space) -> tuple[OperatingPoint, ...]:
-    """All operating points of a space, in the order they are best started.
-
-    Base codecs do not depend on the seed, so `uncompressed` and `reconstruction` stand once, under
-    the first seed.
-    """
-    points: list[OperatingPoint] = []
-    if "uncompressed" in space.baselines:
-        points.append(OperatingPoint(None, None, "uncompressed", space.seeds[0]))
-    for codec in space.codecs:
-        for lmbda in codec.lambdas:
-            if "reconstruction" in space.baselines:
-                points.append(OperatingPoint(codec, lmbda, "reconstruction", space.seeds[0]))
-            trained = [*space.scenarios, *(b for b in space.baselines if b == "post_processing")]
-            points += [
-                OperatingPoint(codec, lmbda, scenario, seed)
-                for seed in space.seeds
-                for scenario in trained
-            ]
-    return tuple(points)
-
-
-FILTER_FIELDS = ("codec", "lmbda", "scenario", "seed")
+FILTER_FIELDS = ("codec", "lmbda", "scenario", "seed", "variant")
 
 
 def select(points: Iterable[OperatingPoint], filters: Iterable[str]) -> tuple[OperatingPoint, ...]:
     """The points that meet every filter `field=value[,value...]`.
+
+    A point that all variants share belongs to each of them.
 
     Raises:
         ValueError: a filter names an unknown field or a value that no point has; the message says
@@ -82,19 +66,27 @@ def select(points: Iterable[OperatingPoint], filters: Iterable[str]) -> tuple[Op
                 f"{', '.join(FILTER_FIELDS)}"
             )
             continue
-        there = {_text(p.fields[field]) for p in everything}
+        there = set().union(*(_values(p, field) for p in everything))
         values = {_normal(field, value) for value in wanted.split(",")}
         for value in sorted(values - there):
             problems.append(
                 f"--only {text!r}: no operating point has {field} {value}; "
-                f"there are {', '.join(sorted(there))}"
+                f"there are {', '.join(sorted(there)) or 'none in this space'}"
             )
-        kept = tuple(p for p in kept if _text(p.fields[field]) in values)
+        shared = field == "variant" and bool(there)
+        kept = tuple(p for p in kept if (own := _values(p, field)) & values or (shared and not own))
     if problems:
         raise ValueError("\n".join(problems))
     if not kept:
         raise ValueError("--only: no operating point meets all the filters together")
     return kept
+
+
+def _values(point: OperatingPoint, field: str) -> set[str]:
+    """What a filter may say of a point: for variants each that it belongs to."""
+    if field == "variant":
+        return set(filter(None, point.variant.split(JOINED)))
+    return {_text(point.fields[field])}
 
 
 def _text(value: str | float | int | None) -> str:

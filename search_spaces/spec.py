@@ -7,9 +7,11 @@ hardware, imports nothing heavy and is immutable.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from search_spaces.overrides import PathError, explain, merge, unknown
 
 Scenario = Literal["d1", "d2", "d3"]
 Baseline = Literal["uncompressed", "reconstruction", "post_processing"]
@@ -28,6 +30,13 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+
+
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
+VARIED: Final = ("codecs", "teacher", "neck", "surrogate", "d1", "d2", "d3", "post_processing")
+"""What a variant may change: how points are trained, never what they are measured on."""
+JOINED: Final = "+"
+"""Between the names of several variants that share a point."""
 
 
 class Spec(BaseModel):
@@ -288,6 +297,47 @@ class Space(Spec):
     post_processing: UNetTraining = UNetTraining()
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: Resources = Resources()
+    variants: dict[VariantName, dict[str, Any]] = {}
+    """What an ablation compares: name (letters, digits, `_`, `:`, `-`) -> settings, e.g.
+    `{k0: {teacher.block: 0}, k2: {teacher.block: 2}}`. Each is swept over everything else; what it
+    does not touch is trained once for all."""
+
+    def of(self, variant: str) -> Space:
+        """The space that a variant means, which has no variants itself.
+
+        Args:
+            variant: as an operating point carries it: a name, several joined by `+` that share
+                the point, or empty for what all variants share. Without variants: this space.
+
+        Raises:
+            ValueError: no such variant, or its settings make no space; a line per mistake.
+        """
+        if not self.variants:
+            return self
+        name = variant.partition(JOINED)[0] or next(iter(self.variants))
+        if name not in self.variants:
+            raise ValueError(f"no variant {name!r}; there are {', '.join(self.variants)}")
+        data = self.model_dump(mode="json", exclude={"variants"})
+        problems = []
+        for path, value in self.variants[name].items():
+            root = path.partition(".")[0]
+            if root not in VARIED:
+                known = root in type(self).model_fields
+                why = "the same for all variants" if known else unknown(root, VARIED)
+                choices = f"; a variant changes {', '.join(VARIED)}" if known else ""
+                problems.append(f"variants.{name}: {path} = {value!r}: {why}{choices}")
+                continue
+            try:
+                merge(data, {path: value})
+            except PathError as error:
+                problems.append(f"variants.{name}: {path} = {value!r}: {error}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        try:
+            return type(self).model_validate(data)
+        except ValidationError as error:
+            lines = [f"variants.{name}: {line}" for line in explain(error, type(self))]
+            raise ValueError("\n".join(lines)) from None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -309,6 +359,23 @@ class Space(Spec):
             )
         if not self.scenarios and not self.baselines:
             problems.append("scenarios and baselines are both empty: nothing to sweep")
+        problems = problems or self._variant_problems()
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
+
+    def _variant_problems(self) -> list[str]:
+        problems = []
+        if len(self.variants) == 1:
+            problems.append(f"variants: {next(iter(self.variants))} is alone; give two or more")
+        meant: dict[str, Space] = {}
+        for name in self.variants:
+            try:
+                meant[name] = self.of(name)
+            except ValueError as error:
+                problems += str(error).splitlines()
+        for name, space in meant.items():
+            same = next(other for other, its in meant.items() if its == space)
+            if same != name:
+                problems.append(f"variants: {same} and {name} are the same settings")
+        return problems

@@ -7,6 +7,9 @@
                     +------------------------------------------------------> point reconstruction
     point + mllm + tasks --> evaluation
 
+A variant of a space is an ordinary space (`Space.of`): stages that it does not touch have the same
+keys in all variants, and so are made once.
+
 A stage's key is a hash of its own spec, the keys of its inputs and the version of its code, so a
 finished stage is found again and a changed setting re-runs exactly what depends on it.
 """
@@ -64,7 +67,7 @@ def _stage(kind: str, spec: Mapping[str, Any], *inputs: Stage) -> Stage:
 
 
 class Stages:
-    """The stages of one space.
+    """The stages of one space. Where it has variants, a point's are those of its variant.
 
     Args:
         space: what is swept.
@@ -75,6 +78,15 @@ class Stages:
     def __init__(self, space: Space, fingerprints: Mapping[str, str] | None = None) -> None:
         self.space = space
         self._fingerprints = dict(fingerprints or {})
+        self._of: dict[str, Stages] = {}
+
+    def of(self, variant: str) -> Stages:
+        """The stages of one variant of the space; see `Space.of`."""
+        if not self.space.variants:
+            return self
+        if variant not in self._of:
+            self._of[variant] = Stages(self.space.of(variant), self._fingerprints)
+        return self._of[variant]
 
     def _weights(self, name: str | None) -> str | None:
         return None if name is None else self._fingerprints.get(name, name)
@@ -110,6 +122,8 @@ class Stages:
 
     def point(self, point: OperatingPoint) -> Stage:
         """An operating point; its key is the `point_key` of the points file."""
+        if self.space.variants:
+            return self.of(point.variant).point(point)
         space = self.space
         own: dict[str, Any] = {"scenario": point.scenario, "seed": point.seed}
         if point.codec is None or point.lmbda is None:
@@ -134,6 +148,8 @@ class Stages:
 
     def evaluation(self, point: OperatingPoint, mllm: str) -> Stage:
         """An operating point measured with one MLLM on all tasks of the space."""
+        if self.space.variants:
+            return self.of(point.variant).evaluation(point, mllm)
         spec = {
             "mllm": self._weights(mllm),
             "tasks": list(self.space.tasks),

@@ -37,6 +37,7 @@ def frame(sweep_dir: Path) -> pd.DataFrame:
 def test_both_files_hold_what_was_written(frame: pd.DataFrame, tmp_path: Path, name: str) -> None:
     write_points(frame, str(tmp_path / "there"))
     again = read_sweep(str(tmp_path / "there" / name)).points
+    assert set(again.pop("variant")) == {""}
     pd.testing.assert_frame_equal(again, frame)
     assert {p.name for p in (tmp_path / "there").iterdir()} == {"points.parquet", "points.csv"}
 
@@ -60,7 +61,7 @@ def test_uncompressed_has_no_codec_and_24_bits(sweep_dir: Path) -> None:
 
 def test_further_columns_are_kept_after_the_fixed_ones(frame: pd.DataFrame, tmp_path: Path) -> None:
     write_points(frame.assign(k=2)[["k", *frame.columns]], str(tmp_path))
-    assert list(read_sweep(str(tmp_path)).points.columns) == [*COLUMNS.names, "k"]
+    assert list(read_sweep(str(tmp_path)).points.columns) == [*COLUMNS.names, "k", "variant"]
 
 
 def test_an_fsspec_uri_is_written_and_read(frame: pd.DataFrame) -> None:

@@ -148,3 +148,41 @@ def test_gpus_of_a_pass_are_kept_from_trials() -> None:
     assert not schedule.reserve_gpus(2)
     schedule.release_gpus(1)
     assert schedule.free_lanes() == 2
+
+
+def test_variants_share_the_jobs_they_do_not_touch() -> None:
+    fewer = ["scenarios=[d1, d2]", "baselines=[reconstruction]", "codecs.0.lambdas=[0.02]"]
+    varied = plan(
+        *fewer, "variants={k1: {teacher.block: 1}, k2: {}, slow: {d2.gamma: 7}}", "d2.steps=5"
+    )
+    assert sorted(job.label for job in varied.jobs.values()) == [
+        "hyperprior codec lambda=0.02",
+        "hyperprior d1 k1 lambda=0.02 seed=0",
+        "hyperprior d1 k2+slow lambda=0.02 seed=0",
+        "hyperprior d2 k1 lambda=0.02 seed=0",
+        "hyperprior d2 k2 lambda=0.02 seed=0",
+        "hyperprior d2 slow lambda=0.02 seed=0",
+        "hyperprior latents lambda=0.02",
+        "hyperprior reconstruction lambda=0.02 seed=0",
+        "teacher features",
+        "world",
+    ]
+    plain = plan(*fewer, "d2.steps=5", "d2.gamma=7")
+    assert set(plain.jobs) < set(varied.jobs)
+    for job in varied.jobs.values():
+        if job.point is not None:
+            block = varied.space.of(job.variant).teacher.block
+            assert block == (1 if "k1" in job.label else 2)
+
+
+def test_a_d1_that_is_only_a_start_is_labelled_with_the_variants_it_serves() -> None:
+    settings = ["scenarios=[d2]", "baselines=[]", "codecs.0.lambdas=[0.02]"]
+    varied = plan(*settings, "variants={k1: {teacher.block: 1}, k2: {}, slow: {d2.gamma: 7}}")
+    starts = sorted(job.label for job in varied.jobs.values() if " d1 " in job.label)
+    assert starts == [
+        "hyperprior d1 k1 lambda=0.02 seed=0",
+        "hyperprior d1 k2+slow lambda=0.02 seed=0",
+    ]
+    features = plan(*settings, "variants={a: {surrogate.token_layer: -1}, b: {}, c: {d2.steps: 1}}")
+    names = sorted(job.label for job in features.jobs.values() if job.kind == "features")
+    assert names == ["teacher features (a)", "teacher features (b+c)"]

@@ -99,6 +99,25 @@ def children(tmp_path: Path) -> list[Any]:
     return list(found)
 
 
+def test_a_child_says_its_variant_and_follows_its_name(tmp_path: Path) -> None:
+    def called(variant: str) -> Measured:
+        one = point()
+        spec = {**one.spec, "variant": variant}
+        return replace(one, point=replace(one.point, variant=variant), spec=spec)
+
+    tracker = open_tracker(tmp_path)
+    run_id = tracker.point(called("k1"))
+    (run,) = children(tmp_path)
+    assert run.data.tags["bridgesweep.variant"] == "k1"
+    assert run.data.tags["mlflow.runName"] == "d1 k1"
+    for variant in ("k1+k2", ""):
+        assert open_tracker(tmp_path).point(called(variant)) == run_id
+        (run,) = children(tmp_path)
+        assert run.data.tags["bridgesweep.variant"] == variant
+        assert run.data.tags["mlflow.runName"] == f"d1 {variant}".strip()
+        assert "variant" not in run.data.params
+
+
 def test_a_child_holds_what_was_measured_and_logging_twice_changes_nothing(tmp_path: Path) -> None:
     first = open_tracker(tmp_path)
     run_id = first.point(point())

@@ -23,8 +23,9 @@ def test_filters_combine() -> None:
     ("filters", "message"),
     [
         (["scenario=d7"], "there are d1, d2, d3"),
-        (["colour=red"], "codec, lmbda, scenario, seed"),
+        (["colour=red"], "codec, lmbda, scenario, seed, variant"),
         (["scenario"], "field=value"),
+        (["variant=k0"], "no operating point has variant k0; there are none in this space"),
         (["scenario=uncompressed", "lmbda=0.02"], "all the filters together"),
     ],
 )

@@ -1,0 +1,100 @@
+"""Curves by variant: the same numbers as if each variant had been a scenario of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.compare import compare, summary_sentence, summary_table
+from analysis.curves import assemble, curves
+from analysis.points import Sweep, read_sweep, write_points
+
+AS = {"d1": "k0", "d2": "k2", "d3": "k4+k8"}
+"""What of the simulated sweep is taken for d1 under which variants."""
+
+
+@pytest.fixture(scope="module")
+def plain(sweep_dir: Path) -> Sweep:
+    return read_sweep(str(sweep_dir))
+
+
+@pytest.fixture(scope="module")
+def varied(plain: Sweep) -> Sweep:
+    variant = plain.points["scenario"].map(AS)
+    points = plain.points.assign(
+        variant=variant, scenario=plain.points["scenario"].where(variant.isna(), "d1")
+    )
+    space = {"variants": {"k8": {}, "k4": {}, "k2": {}, "k0": {"teacher.block": 0}}}
+    expected = [
+        {**e, "scenario": "d1", "variant": AS[e["scenario"]]} if e["scenario"] in AS else e
+        for e in plain.manifest["expected"]
+    ]
+    manifest = {**plain.manifest, "space": space, "expected": expected}
+    return dataclasses.replace(plain, points=points, manifest=manifest)
+
+
+def test_curves_are_told_apart_by_variant_in_the_spaces_order(varied: Sweep) -> None:
+    found = dict.fromkeys((c.scenario, c.variant) for c in curves(varied))
+    assert list(found) == [
+        ("reconstruction", ""),
+        ("post_processing", ""),
+        ("d1", "k4+k8"),
+        ("d1", "k2"),
+        ("d1", "k0"),
+    ]
+    assert all(c.complete and len(c.frame) == 4 for c in curves(varied))
+
+
+def test_a_missing_point_is_missing_in_its_variant_alone(varied: Sweep) -> None:
+    gone = (varied.points["variant"] == "k2") & (varied.points["lmbda"] == 0.004)
+    assembled = assemble(dataclasses.replace(varied, points=varied.points[~gone]))
+    (missing,) = assembled.missing
+    assert missing.text == "d1 k2 lambda 0.004: not in the points"
+    holes = {(c.variant, c.holes) for c in assembled.means if c.scenario == "d1"}
+    assert holes == {("k0", ()), ("k2", (0.004,)), ("k4+k8", ())}
+
+
+def test_comparison_equals_that_of_scenarios(plain: Sweep, varied: Sweep) -> None:
+    numbers = ["bd_rate", "bd_rate_low", "bd_rate_high", "saved", "saved_low", "overlap"]
+    one, other = compare(plain, n_resamples=200), compare(varied, n_resamples=200)
+    for scenario, variant in AS.items():
+        expected = one[one["scenario"] == scenario][numbers]
+        own = other[(other["scenario"] == "d1") & (other["variant"] == variant)]
+        np.testing.assert_array_equal(own[numbers], expected)
+        assert own["bd_rate"].notna().all()
+    sentence = summary_sentence(varied, other)
+    assert "d1 k4+k8 needs" in sentence
+    assert "d1 k2" in set(summary_table(varied, other)["curve"])
+
+
+def test_a_variant_is_compared_with_its_own_anchor(varied: Sweep) -> None:
+    of_two = varied.points["scenario"] == "reconstruction"
+    worse = varied.points[of_two].assign(variant="k0", bpp=lambda p: 2 * p["bpp"])
+    worse["point_key"] += "-k0"
+    shared = varied.points[of_two].assign(variant="k2+k4+k8")
+    points = pd.concat([varied.points[~of_two], worse, shared])
+    sweep = dataclasses.replace(varied, points=points, samples=None, manifest={})
+    found, before = compare(sweep), compare(dataclasses.replace(varied, samples=None))
+    for variant, factor in (("k0", 0.5), ("k2", 1.0), ("k4+k8", 1.0)):
+        rates = [
+            frame.loc[(frame["scenario"] == "d1") & (frame["variant"] == variant), "bd_rate"]
+            for frame in (found, before)
+        ]
+        assert 1 + rates[0].to_numpy() / 100 == pytest.approx(
+            factor * (1 + rates[1].to_numpy() / 100)
+        )
+
+
+@pytest.mark.parametrize("name", ["points.parquet", "points.csv"])
+def test_the_points_file_keeps_variants_whatever_they_look_like(
+    varied: Sweep, tmp_path: Path, name: str
+) -> None:
+    points = varied.points.assign(variant=varied.points["variant"].replace({"k0": "007", "": None}))
+    write_points(points, str(tmp_path))
+    again = read_sweep(str(tmp_path / name))
+    assert set(again.points["variant"]) == {"", "007", "k2", "k4+k8"}
+    assert list(again.variants) == ["007", "k2", "k4", "k8"]

@@ -1,0 +1,163 @@
+"""Variants: ordinary spaces that share what they do not touch; and spaces that extend others."""
+
+from pathlib import Path
+
+import pytest
+
+from search_spaces import (
+    OperatingPoint,
+    Space,
+    SpaceError,
+    Stages,
+    load_space,
+    operating_points,
+    select,
+    variants_of,
+)
+
+DEPTH = "variants={k1: {teacher.block: 1}, k2: {}, slow: {d2: {gamma: 7}, teacher.block: 1}}"
+
+
+@pytest.fixture
+def space() -> Space:
+    return load_space("smoke", [DEPTH, "baselines=[uncompressed, reconstruction]"])
+
+
+def label(space: Space, scenario: str) -> set[str]:
+    return {p.variant for p in operating_points(space) if p.scenario == scenario}
+
+
+def test_a_variant_is_the_space_that_its_settings_make(space: Space) -> None:
+    base = ["baselines=[uncompressed, reconstruction]"]
+    assert space.of("k2") == load_space("smoke", base)
+    assert space.of("k1") == load_space("smoke", [*base, "teacher.block=1"])
+    assert space.of("slow") == load_space("smoke", [*base, "teacher.block=1", "d2.gamma=7"])
+    assert space.of("slow+k1") == space.of("slow")
+    assert space.of("k1").of("k1") == space.of("k1")
+    with pytest.raises(ValueError, match="no variant 'k3'; there are k1, k2, slow"):
+        space.of("k3")
+
+
+def test_a_point_stands_once_under_the_variants_that_share_it(space: Space) -> None:
+    assert label(space, "uncompressed") == label(space, "reconstruction") == {""}
+    assert label(space, "d1") == {"k1+slow", "k2"}
+    assert label(space, "d2") == {"k1", "k2", "slow"}
+    assert label(space, "d3") == {"k1+slow", "k2"}
+    points, stages = operating_points(space), Stages(space)
+    assert len({stages.point(point).key for point in points}) == len(points)
+    # uncompressed; per lambda reconstruction, 2 d1, 3 d2, 2 d3
+    assert len(points) == 1 + 2 * 8
+
+
+def test_keys_are_those_of_the_same_settings_without_variants(space: Space) -> None:
+    stages = Stages(space, {"shipped:clip-scenes": "sha256:1"})
+    for override, variant in (("teacher.block=1", "k1"), ("teacher.block=2", "k2")):
+        plain = Stages(load_space("smoke", [override]), {"shipped:clip-scenes": "sha256:1"})
+        for scenario in ("reconstruction", "d1", "d2", "d3"):
+            point = OperatingPoint(space.codecs[0], 0.02, scenario, 0, variant)
+            assert stages.point(point).key == plain.point(point).key
+            assert stages.evaluation(point, "m").key == plain.evaluation(point, "m").key
+
+
+def test_stages_below_are_shared_too(space: Space) -> None:
+    stages = Stages(space)
+    owners = variants_of(stages)
+    codec = space.codecs[0]
+    assert owners[stages.world().key] == ""
+    assert owners[stages.features().key] == ""
+    assert owners[stages.codec(codec, 0.02).key] == ""
+    assert owners[stages.latents(codec, 0.02).key] == ""
+    wide = load_space("smoke", ["variants={narrow: {}, wide: {codecs.0.N: 24}}"])
+    own = Stages(wide)
+    assert (
+        variants_of(own)[own.of("wide").codec(own.of("wide").space.codecs[0], 0.02).key] == "wide"
+    )
+    assert label(wide, "reconstruction") == {"narrow", "wide"}
+
+
+def test_a_point_says_its_variant_only_where_there_is_one(space: Space) -> None:
+    by_scenario = {(p.scenario, p.variant): p for p in operating_points(space)}
+    d2 = by_scenario["d2", "slow"]
+    assert d2.fields["variant"] == "slow"
+    assert d2.label == "hyperprior d2 slow lambda=0.02 seed=0"
+    assert "variant" not in by_scenario["reconstruction", ""].fields
+
+
+def test_only_a_variant_keeps_what_it_shares(space: Space) -> None:
+    kept = select(operating_points(space), ["variant=k1", "lmbda=0.02"])
+    assert {(p.scenario, p.variant) for p in kept} == {
+        ("reconstruction", ""),
+        ("d1", "k1+slow"),
+        ("d2", "k1"),
+        ("d3", "k1+slow"),
+    }
+    with pytest.raises(
+        ValueError, match="no operating point has variant k7; there are k1, k2, slow"
+    ):
+        select(operating_points(space), ["variant=k7"])
+
+
+@pytest.mark.parametrize(
+    ("variants", "lines"),
+    [
+        (
+            "{a: {teacher.blok: 1}, b: {teacher.block: -1, d1.lr: fast}}",
+            [
+                "variants.a: teacher.blok: no such setting (did you mean 'block'?)"
+                "; valid: model, block",
+                "variants.b: teacher.block = -1: input should be greater than or equal to 0",
+                "variants.b: d1.lr = 'fast': input should be a valid number, unable to parse string"
+                " as a number",
+            ],
+        ),
+        ("{a: {data.train: 3}, b: {}}", ["variants.a: data.train = 3: the same for all variants;"]),
+        ("{a: {tacher.block: 3}, b: {}}", ["did you mean 'teacher'"]),
+        ("{a: {codecs.4.N: 3}, b: {}}", ["variants.a: codecs.4.N = 3: codecs has items 0 to 0"]),
+        ("{a: {}, b: {teacher.block: 2}}", ["variants: a and b are the same settings"]),
+        ("{a: {}}", ["variants: a is alone; give two or more"]),
+        ("{'a+b': {}, c: {}}", ["string should match pattern"]),
+        ("{a: {neck: {layers: 3, init: encoder}}, b: {}}", ["variants.a: neck.layers 3:"]),
+    ],
+)
+def test_a_bad_variant_is_named_with_its_setting_value_and_choices(
+    variants: str, lines: list[str]
+) -> None:
+    with pytest.raises(SpaceError) as error:
+        load_space("smoke", [f"variants={variants}"])
+    said = str(error.value).splitlines()
+    assert len(said) == len(lines)
+    for line, expected in zip(said, lines, strict=True):
+        assert expected in line
+
+
+def test_a_space_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: smoke\ncodecs.0.lambdas: [0.5]\nd1: {steps: 3}\nscenarios: [d1]\n"
+    )
+    (tmp_path / "yours.yaml").write_text("extends: mine.yaml\ndescription: x\nd1.lr: 0.5\n")
+    found = load_space(str(tmp_path / "yours.yaml"), ["seeds=[3]"])
+    expected = load_space(
+        "smoke",
+        [
+            *("name=yours", "description=x", "codecs.0.lambdas=[0.5]", "d1.steps=3"),
+            *("scenarios=[d1]", "d1.lr=0.5", "seeds=[3]"),
+        ],
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: dmeo", "space 'dmeo': no such space .did you mean 'demo'"),
+        ("extends: other.yaml", "space 'other.yaml': there is no such file"),
+        ("extends: [demo]", "extends = .'demo'.: a named space or a YAML file"),
+        ("extends: mine.yaml", "mine.yaml': extends itself: "),
+        ("extends: smoke\ncodecs.3.N: 1", "codecs has items 0 to 0"),
+        ("extends: smoke\ndata.trian: 1", "did you mean 'train'"),
+    ],
+)
+def test_what_cannot_be_extended_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SpaceError, match=message):
+        load_space(str(tmp_path / "mine.yaml"))
