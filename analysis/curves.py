@@ -154,7 +154,7 @@ def curves(sweep: Sweep) -> list[Curve]:
     order = list(sweep.variants)
     frames = _by_rate(points)
     out = []
-    for owner in sorted(owners, key=lambda o: _curve_rank(*o, order)):
+    for owner in sorted(owners, key=lambda o: _curve_rank(o, order)):
         wanted = [e for e in expected if _owner(e) == owner]
         lambdas = tuple(sorted({float(e["lmbda"]) for e in wanted if e["lmbda"] is not None}))
         own = {kind: frames.get((*owner, *kind), _NO_POINTS) for kind in kinds}
@@ -291,8 +291,9 @@ def _owner(point: Mapping[Any, Any]) -> tuple[str, str, str]:
     return point["codec"] or "", point.get("variant") or "", point["scenario"]
 
 
-def _curve_rank(codec: str, variant: str, scenario: str, order: list[str]) -> tuple[Any, ...]:
+def _curve_rank(owner: tuple[str, str, str], order: list[str]) -> tuple[Any, ...]:
     """Sort key: codec by codec, in the scenarios' usual order, in the space's order of variants."""
+    codec, variant, scenario = owner
     first = variant.partition(JOINED)[0]
     at = order.index(first) if first in order else -1
     return codec, scenario_rank(scenario), at, variant

@@ -163,7 +163,7 @@ def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
             _finish(
                 figure, axes, [m.text for m in dict.fromkeys(x for c in own for x in c.missing)]
             )
-            out.append(_render(figure, _slug(name), title, _words(title, own)))
+            out.append(render(figure, file_name(name), title, _words(title, own)))
         psnr = _psnr(assembled)
         if psnr is not None:
             out.append(psnr)
@@ -328,7 +328,7 @@ def _psnr(assembled: Assembled) -> Plot | None:
     gone = [m.text for m in assembled.missing if (str(m.codec), m.variant, m.scenario) in shown]
     _finish(figure, axes, list(dict.fromkeys(gone)))
     words = "PSNR of the decoded image over bits per pixel, for the scenarios that give one."
-    return _render(figure, "psnr", "Image quality", words)
+    return render(figure, "psnr", "Image quality", words)
 
 
 def _words(title: str, own: list[Curve]) -> str:
@@ -342,7 +342,8 @@ def _words(title: str, own: list[Curve]) -> str:
     return f"{title} over bits per pixel: " + "; ".join(said) + "."
 
 
-def _render(figure: Figure, name: str, title: str, alt: str) -> Plot:
+def render(figure: Figure, name: str, title: str, alt: str) -> Plot:
+    """The figure as files, and in words."""
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", facecolor="white")
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -350,5 +351,6 @@ def _render(figure: Figure, name: str, title: str, alt: str) -> Plot:
     return Plot(name, title, alt, png.getvalue(), svg.getvalue().decode())
 
 
-def _slug(name: str) -> str:
+def file_name(name: str) -> str:
+    """A name as it can stand in a file's."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")

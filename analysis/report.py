@@ -24,10 +24,11 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
+from analysis.ablation import ablation, draw_ablation
 from analysis.compare import ANCHOR, compare, span, summary_sentence, summary_table, with_interval
 from analysis.curves import BOUND, MEAN, Assembled, assemble, scenario_rank
 from analysis.frames import rows_of
-from analysis.plots import CODEC, GRID, INK, MUTED, OTHERS, SCENARIO, WARN, Plot, draw_all
+from analysis.plots import CODEC, GRID, INK, MUTED, OTHERS, SCENARIO, VARIANT, WARN, Plot, draw_all
 from analysis.points import (
     AnalysisError,
     Sweep,
@@ -94,7 +95,7 @@ def write_report(source: str | Sweep, out: str | None = None) -> ReportPaths:
     out = out or sweep.directory or f"report-{sweep.name}"
     assembled = assemble(sweep)
     comparison = compare(sweep, assembled=assembled)
-    plots = draw_all(sweep, assembled)
+    plots = [*draw_ablation(assembled, comparison), *draw_all(sweep, assembled)]
     written = []
     for plot in plots:
         for ending, data in (("png", plot.png), ("svg", plot.svg.encode())):
@@ -128,6 +129,7 @@ def page(
         n_samples=int(sweep.points["n_samples"].min()),
         headline=_headline(assembled, comparison),
         figures=[(plot, Markup(_inline(plot.svg, i))) for i, plot in enumerate(plots)],
+        variants=list(_variant_rows(assembled, comparison)),
         table=_comparison_rows(comparison),
         missing=assembled.missing,
         points=list(_points(sweep)),
@@ -147,12 +149,12 @@ def _headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
     several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
     rows = []
-    for (mllm, codec, scenario), own in comparison.groupby(
-        ["mllm", "codec", "scenario"], sort=False
+    for (mllm, codec, variant, scenario), own in comparison.groupby(
+        ["mllm", "codec", "variant", "scenario"], sort=False
     ):
         by_task = {row.task: row for row in rows_of(own)}
         first = next(iter(by_task.values()))
-        names = [codec if several["codec"] else "", mllm if several["mllm"] else ""]
+        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
         cells = []
         for task in tasks:
             row = by_task.get(task)
@@ -180,6 +182,28 @@ def _headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     return {"tasks": tasks, "rows": rows}
 
 
+def _variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Variant by variant what it sets and what came of it; nothing without variants."""
+    frame = ablation(assembled, comparison)
+    several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
+    for row in rows_of(frame[frame["variant"] != ""]):
+        names = [row.codec if several["codec"] else "", row.mllm if several["mllm"] else ""]
+        digits = f"{row.accuracy:.3f}"
+        if pd.notna(row.accuracy_low):
+            digits += f" [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
+        yield {
+            "variant": row.variant,
+            "settings": row.settings,
+            "scenario": row.scenario,
+            "of": " ".join(filter(None, names)),
+            "bpp": f"{row.bpp:.3f}",
+            "accuracy": digits,
+            "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+            "psnr": _number(row.psnr, ".2f"),
+            "note": row.note,
+        }
+
+
 def _comparison_rows(comparison: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for row in rows_of(comparison):
@@ -189,7 +213,7 @@ def _comparison_rows(comparison: pd.DataFrame) -> list[dict[str, Any]]:
         rows.append(
             {
                 "scenario": row.scenario,
-                "codec": row.codec,
+                "codec": f"{row.variant} {row.codec}".strip(),
                 "mllm": row.mllm,
                 "task": row.task,
                 "metric": row.metric,
@@ -224,6 +248,7 @@ def _points(sweep: Sweep) -> Iterator[dict[str, Any]]:
         yield {
             "key": key,
             "scenario": first["scenario"],
+            "variant": first["variant"],
             "codec": "" if pd.isna(first["codec"]) else first["codec"],
             "lmbda": "" if pd.isna(first["lmbda"]) else f"{first['lmbda']:g}",
             "seed": first["seed"],
@@ -262,7 +287,12 @@ def _gallery(sweep: Sweep) -> Iterator[dict[str, Any]]:
         row = about.loc[key]
         rate: str = "" if pd.isna(row["lmbda"]) else f"lambda {row['lmbda']:g}"
         codec: str = "" if pd.isna(row["codec"]) else str(row["codec"])
-        picture = {"scenario": row["scenario"], "bpp": f"{row['bpp']:.3f}", "images": images}
+        picture = {
+            "scenario": row["scenario"],
+            "variant": row["variant"],
+            "bpp": f"{row['bpp']:.3f}",
+            "images": images,
+        }
         groups.setdefault((codec, rate), []).append(picture)
     for group, pictures in sorted(groups.items(), key=lambda g: _rate_order(g[0])):
         yield {"title": " ".join(filter(None, group)), "pictures": pictures}
@@ -304,12 +334,14 @@ def _inline(svg: str, number: int) -> str:
 
 def _colours() -> dict[str, str]:
     """The figures' colours and the names of the page's variables that take their place."""
-    named = {INK: "ink", MUTED: "muted", GRID: "grid", WARN: "warn"}
+    variables = {INK: "ink", MUTED: "muted", GRID: "grid", WARN: "warn"}
     for scenario, (colour, _, _) in SCENARIO.items():
-        named.setdefault(colour, f"s-{scenario}")
+        variables.setdefault(colour, f"s-{scenario}")
     for i, colour in enumerate((*CODEC, *OTHERS)):
-        named.setdefault(colour, f"c-{i}")
-    return named
+        variables.setdefault(colour, f"c-{i}")
+    for i, colour in enumerate(VARIANT):
+        variables.setdefault(colour, f"v-{i}")
+    return variables
 
 
 def _versions(sweep: Sweep) -> list[tuple[str, str]]:

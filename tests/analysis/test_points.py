@@ -66,7 +66,8 @@ def test_further_columns_are_kept_after_the_fixed_ones(frame: pd.DataFrame, tmp_
 
 def test_an_fsspec_uri_is_written_and_read(frame: pd.DataFrame) -> None:
     write_points(frame, "memory://store/demo")
-    pd.testing.assert_frame_equal(read_sweep("memory://store").points, frame)
+    found = read_sweep("memory://store").points.drop(columns="variant")
+    pd.testing.assert_frame_equal(found, frame)
 
 
 def test_all_mistakes_of_a_frame_come_in_one_message(frame: pd.DataFrame, tmp_path: Path) -> None:

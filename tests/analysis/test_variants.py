@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.ablation import ablation, draw_ablation
 from analysis.compare import compare, summary_sentence, summary_table
 from analysis.curves import assemble, curves
 from analysis.points import Sweep, read_sweep, write_points
@@ -87,6 +88,48 @@ def test_a_variant_is_compared_with_its_own_anchor(varied: Sweep) -> None:
         assert 1 + rates[0].to_numpy() / 100 == pytest.approx(
             factor * (1 + rates[1].to_numpy() / 100)
         )
+
+
+def test_the_ablation_has_a_row_per_variant_with_its_means(plain: Sweep, varied: Sweep) -> None:
+    assembled = assemble(varied, 200)
+    frame = ablation(assembled, compare(varied, n_resamples=200, assembled=assembled))
+    own = frame[frame["scenario"] == "d1"].set_index("variant")
+    assert list(own.index) == ["k8", "k4", "k2", "k0"]
+    assert own.loc["k8", "accuracy"] == own.loc["k4", "accuracy"]
+    primary = {(t.name, t.primary) for t in assembled.tasks.values()}
+    for scenario, variant in (("d1", "k0"), ("d2", "k2"), ("d3", "k4")):
+        points = plain.points[plain.points["scenario"] == scenario]
+        of = [pair in primary for pair in zip(points["task"], points["metric"], strict=True)]
+        assert own.loc[variant, "accuracy"] == pytest.approx(points.loc[of, "value"].mean())
+        assert own.loc[variant, "psnr"] == pytest.approx(points["psnr"].mean())
+    assert (own["accuracy_low"] < own["accuracy"]).all()
+    assert (own["accuracy"] < own["accuracy_high"]).all()
+    assert own.loc["k0", "settings"] == "teacher.block = 0"
+    shared = frame[frame["variant"] == ""]
+    assert list(shared["scenario"]) == ["reconstruction", "post_processing"]
+
+
+def test_a_rate_that_a_variant_lacks_counts_for_none(varied: Sweep) -> None:
+    gone = (varied.points["variant"] == "k2") & (varied.points["lmbda"] == 0.012)
+    less = assemble(dataclasses.replace(varied, points=varied.points[~gone]), 200)
+    frame = ablation(less, compare(less.sweep, n_resamples=200, assembled=less))
+    own = frame[frame["scenario"] == "d1"].set_index("variant")
+    assert set(own["n_rates"]) == {3}
+    k0 = next(c for c in less.means if c.variant == "k0").frame
+    assert own.loc["k0", "accuracy"] == pytest.approx(k0["value"][k0["lmbda"] < 0.012].mean())
+
+
+def test_only_a_space_with_variants_has_an_ablation_figure(plain: Sweep, varied: Sweep) -> None:
+    drawn = []
+    for sweep in (plain, varied):
+        assembled = assemble(sweep, 200)
+        drawn.append(draw_ablation(assembled, compare(sweep, n_resamples=200, assembled=assembled)))
+    assert drawn[0] == []
+    (plot,) = drawn[1]
+    assert plot.name == "ablation"
+    assert "d1 k2 0." in plot.alt
+    for text in (">k8<", ">k0<", "mean accuracy", "BD-rate (%)", "PSNR (dB)", ">reconstruction<"):
+        assert text in plot.svg
 
 
 @pytest.mark.parametrize("name", ["points.parquet", "points.csv"])
