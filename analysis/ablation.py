@@ -21,7 +21,6 @@ from analysis.compare import ANCHOR
 from analysis.curves import MEAN, Assembled, Curve, named, of_variant
 from analysis.frames import rows_of
 from analysis.plots import (
-    AXIS_ROOM,
     INK,
     LEFT,
     MUTED,
@@ -165,7 +164,7 @@ def _figure(own: pd.DataFrame, variants: list[str], title: str) -> Figure:
     crowded = sum(map(len, variants)) > 56
     scenarios = list(dict.fromkeys(varied["scenario"]))
     labels = 1 + len(scenarios) + int((own["scenario"] == ANCHOR).any())
-    below = 0.1 + 0.19 * -(-labels // 4) + AXIS_ROOM + (0.45 if crowded else 0.0)
+    below = 0.1 + 0.19 * -(-labels // 4) + 0.34 + (0.45 if crowded else 0.0)
     height = below + len(panels) * PANEL + (len(panels) - 1) * GAP + TITLE_ROOM
     figure = Figure(figsize=(WIDTH, height))
     handles: dict[str, Any] = {}
@@ -181,6 +180,7 @@ def _figure(own: pd.DataFrame, variants: list[str], title: str) -> Figure:
             handles.setdefault(label, handle)
         if number == 0:
             axes.set_title(title)
+    figure.align_ylabels()
     corner = (0.1 / WIDTH, 0.0)
     figure.legend(
         handles.values(), handles.keys(), loc="lower left", bbox_to_anchor=corner, ncols=4

@@ -26,8 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     arguments = _parser().parse_args(argv)
     if arguments.list:
+        width = max(map(len, named_spaces()))
         for name, description in named_spaces().items():
-            print(f"{name:<12} {description}")
+            print(f"{name:<{width}} {description}")
         return OK
     try:
         space, points, store = read_input(
