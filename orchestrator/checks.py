@@ -15,6 +15,7 @@ import fsspec
 from orchestrator.provenance import local_path, model_names, shipped_names
 from orchestrator.store import Store
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
+from search_spaces.zoo import ZOO
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 _JOB_DIRECTORY = "runtime_resources/working_dir_files"
@@ -135,9 +136,16 @@ def check_models(space: Space) -> list[str]:
     problems = []
     for setting, name in model_names(space):
         path = local_path(name)
+        of_codec = "codecs." in setting
+        if path is None and of_codec and not name.startswith(ZOO):
+            path = Path(name)
         if path is None:
             continue
-        if name.startswith("shipped:") and not path.exists():
+        if of_codec and not name.startswith("shipped:") and not path.exists():
+            problems.append(
+                f"{setting} = {name!r}: no such file; give a weights file, {ZOO}mse or shipped:NAME"
+            )
+        elif name.startswith("shipped:") and not path.exists():
             choices = ", ".join(shipped_names()) or "none in this installation"
             problems.append(f"{setting} = {name!r}: nothing is shipped by that name; {choices}")
         elif not path.exists():
@@ -145,7 +153,7 @@ def check_models(space: Space) -> list[str]:
                 f"{setting} = {name!r}: no such directory; give shipped:NAME "
                 f"({', '.join(shipped_names()) or 'none'}), a local directory or a hub id"
             )
-        elif "codecs." in setting:
+        elif of_codec:
             weights = path / "model.safetensors" if path.is_dir() else path
             if not weights.is_file() or not os.access(weights, os.R_OK):
                 problems.append(f"{setting} = {name!r}: {weights} cannot be read")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.store import Store
 from search_spaces import OperatingPoint, Space, Stage, Stages, operating_points, variants_of
 from search_spaces.spec import CodecSpec
+from search_spaces.zoo import is_vbr
 
 WAVES = ("base codecs, features, latents", "d1 and baselines", "d2 and d3")
 DATA = ("features", "latents")
@@ -154,7 +155,7 @@ class Plan:
                 Job(
                     stage.key,
                     "codec",
-                    self._label(f"{codec.label} codec lambda={lmbda:g}", stage),
+                    self._label(_codec_label(codec, lmbda), stage),
                     stage,
                     0,
                     _TRAIN_COST["codec"] * codec.train.steps * codec.train.batch_size,
@@ -205,7 +206,8 @@ class Plan:
         inputs: dict[str, Stage] = {"world": self._world()}
         if point.codec is not None and point.lmbda is not None:
             inputs["codec"] = self._codec(point.codec, point.lmbda, point.variant)
-        if not trained and point.scenario not in ("uncompressed", "reconstruction"):
+        as_it_is = point.released or point.scenario in ("uncompressed", "reconstruction")
+        if not trained and not as_it_is:
             assert point.codec is not None
             assert point.lmbda is not None
             inputs["features"] = self._features(point.variant)
@@ -216,7 +218,7 @@ class Plan:
         data = self.space.data
         cost = _EVALUATION_COST * (data.test + data.episodes) * len(left) + 1.0
         training = getattr(self.stages.of(point.variant).space, point.scenario, None)
-        if training is not None and not trained:
+        if training is not None and not trained and not as_it_is:
             cost += _TRAIN_COST[point.scenario] * training.steps * training.batch_size
         self._add(
             Job(
@@ -241,3 +243,7 @@ class Plan:
         """The d1 that a d2 or d3 starts from, which more variants may share."""
         d1 = replace(point, scenario="d1")
         return replace(d1, variant=self._variants.get(self.key(d1), point.variant))
+
+
+def _codec_label(codec: CodecSpec, lmbda: float) -> str:
+    return f"{codec.label} codec" + ("" if is_vbr(codec.arch) else f" lambda={lmbda:g}")

@@ -80,11 +80,17 @@ def model_names(space: Space) -> list[tuple[str, str]]:
 def _model_names(space: Space) -> list[tuple[str, str]]:
     names = [("teacher.model", space.teacher.model)]
     names += [(f"mllms.{number}", name) for number, name in enumerate(space.mllms)]
-    names += [
-        (f"codecs.{number}.weights", codec.weights)
-        for number, codec in enumerate(space.codecs)
-        if codec.weights is not None
-    ]
+    for number, codec in enumerate(space.codecs):
+        given = codec.weights
+        if isinstance(given, str):
+            names.append((f"codecs.{number}.weights", given))
+        files = {"weights": given if isinstance(given, tuple) else ()}
+        files |= {f"released.{name}": found for name, found in codec.released.named().items()}
+        names += [
+            (f"codecs.{number}.{setting}.{place}", name)
+            for setting, found in files.items()
+            for place, name in enumerate(found)
+        ]
     return names
 
 

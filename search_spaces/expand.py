@@ -13,8 +13,9 @@ from search_spaces.stages import Stage, Stages
 def operating_points(space: Space) -> tuple[OperatingPoint, ...]:
     """All operating points of a space, in the order they are best started.
 
-    Base codecs do not depend on the seed, so `uncompressed` and `reconstruction` stand once, under
-    the first seed. A point that is the same in several variants stands once, under all of these.
+    Base codecs do not depend on the seed, nor do released points, so `uncompressed`,
+    `reconstruction` and released scenarios stand once, under the first seed. A point that is the
+    same in several variants stands once, under all of these.
     """
     if not space.variants:
         return tuple(_points(space))
@@ -48,14 +49,17 @@ def _points(space: Space) -> Iterator[OperatingPoint]:
     """The operating points of a space without variants."""
     if "uncompressed" in space.baselines:
         yield OperatingPoint(None, None, "uncompressed", space.seeds[0])
-    for codec in space.codecs:
-        for lmbda in codec.lambdas:
+    for codecs in space.codecs:
+        for lmbda in codecs.lambdas:
+            codec = codecs.at(lmbda)
+            released = codec.released.named()
             if "reconstruction" in space.baselines:
                 yield OperatingPoint(codec, lmbda, "reconstruction", space.seeds[0])
             trained = [*space.scenarios, *(b for b in space.baselines if b == "post_processing")]
             for seed in space.seeds:
                 for scenario in trained:
-                    yield OperatingPoint(codec, lmbda, scenario, seed)
+                    if scenario not in released or seed == space.seeds[0]:
+                        yield OperatingPoint(codec, lmbda, scenario, seed)
 
 
 def _walk(stage: Stage) -> Iterator[Stage]:

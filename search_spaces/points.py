@@ -12,8 +12,9 @@ from search_spaces.spec import JOINED, CodecSpec
 class OperatingPoint:
     """One trained thing: (codec, lambda, scenario or baseline, seed), in a variant of the space.
 
-    `codec` and `lmbda` are None for `uncompressed`. `variant` names the variant of the space it
-    belongs to, or those that share it, joined by `+`; empty where all do or there are none.
+    `codec` is the codec at `lmbda` alone (`CodecSpec.at`); both are None for `uncompressed`.
+    `variant` names the variant of the space it belongs to, or those that share it, joined by `+`;
+    empty where all do or there are none.
     """
 
     codec: CodecSpec | None
@@ -21,6 +22,12 @@ class OperatingPoint:
     scenario: str
     seed: int
     variant: str = ""
+
+    @property
+    def released(self) -> str | None:
+        """The file that this point is taken from, if it is not trained."""
+        files = self.codec.released.named() if self.codec else {}
+        return next((found for name, (found,) in files.items() if name == self.scenario), None)
 
     @property
     def label(self) -> str:

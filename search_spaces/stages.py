@@ -24,6 +24,7 @@ from typing import Any
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Space
+from search_spaces.zoo import is_vbr
 
 # Raise a stage's version whenever its code changes what it writes.
 VERSIONS = {
@@ -109,15 +110,26 @@ class Stages:
         return _stage("features", spec, self.world())
 
     def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
-        """A base codec, trained with the rate-distortion loss."""
-        spec = codec.model_dump(mode="json", exclude={"lambdas", "name"})
+        """A base codec, trained with the rate-distortion loss or taken as it is.
+
+        A variable-rate codec has one for all its lambdas.
+        """
+        codec = codec.at(lmbda)
+        unused = {"lambdas", "name", "qualities", "released"}
+        unused |= set() if codec.arch == "tic" else {"depths"}
+        spec = codec.model_dump(mode="json", exclude=unused)
+        assert codec.weights is None or isinstance(codec.weights, str)
         spec["weights"] = self._weights(codec.weights)
-        spec["lmbda"] = lmbda
-        return _stage("codec", spec, self.world())
+        if not is_vbr(codec.arch):
+            spec["lmbda"] = lmbda
+        if codec.train.steps:
+            return _stage("codec", spec, self.world())
+        spec["train"] = {"steps": 0}
+        return _stage("codec", spec)
 
     def latents(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A frozen base codec's latents of the training and validation images."""
-        spec = {"shard_size": self.space.data.shard_size}
+        spec = {"shard_size": self.space.data.shard_size, **_rate(codec.at(lmbda))}
         return _stage("latents", spec, self.codec(codec, lmbda))
 
     def point(self, point: OperatingPoint) -> Stage:
@@ -128,9 +140,10 @@ class Stages:
         own: dict[str, Any] = {"scenario": point.scenario, "seed": point.seed}
         if point.codec is None or point.lmbda is None:
             return _stage("point", own, self.world())
-        codec = self.codec(point.codec, point.lmbda)
+        codec, rate = self.codec(point.codec, point.lmbda), _rate(point.codec)
         if point.scenario == "reconstruction":
-            return _stage("point", {"scenario": "reconstruction"}, codec)
+            return _stage("point", {"scenario": "reconstruction", **rate}, codec)
+        own |= rate
         own["teacher"] = space.teacher.model_dump(mode="json")
         own["teacher"]["model"] = self._weights(space.teacher.model)
         own["surrogate"] = space.surrogate.model_dump(mode="json")
@@ -138,6 +151,9 @@ class Stages:
             own["train"] = space.post_processing.model_dump(mode="json")
             return _stage("point", own, codec, self.features())
         own["neck"] = space.neck.model_dump(mode="json")
+        if (file := point.released) is not None:
+            used = {name: own[name] for name in ("scenario", "teacher", "surrogate", "neck")}
+            return _stage("point", {**used, **rate, "released": self._weights(file)}, codec)
         own["train"] = getattr(space, point.scenario).model_dump(mode="json")
         if point.scenario == "d1":
             latents = self.latents(point.codec, point.lmbda)
@@ -157,3 +173,8 @@ class Stages:
             "teacher": self._weights(self.space.teacher.model),
         }
         return _stage("evaluation", spec, self.point(point), self.world())
+
+
+def _rate(codec: CodecSpec) -> dict[str, int]:
+    """What tells the points of a variable-rate codec apart, which share its base codec."""
+    return {"rate": codec.rate} if is_vbr(codec.arch) else {}

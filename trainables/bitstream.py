@@ -1,15 +1,17 @@
 """Bytes: the container one image is written to, and the entropy coding of its symbols.
 
-    byte 0      0xB0 + version
+    byte 0      0xB0 + version, + 8 where a rate follows
     byte 1      codec id: one byte of a hash of the codec's architecture and weights
+    0-1 bytes   rate index of a variable-rate codec
     1-3 bytes   height - 1, varint  } of the image given to the codec, before padding
     1-3 bytes   width - 1, varint   }
     ...         one rANS stream with all symbols of the image, in the decoder's order
     2 bytes     CRC-16 (CCITT) of everything before it
 
 All symbols of an image (hyper-latents, latents, every slice) share one rANS stream, so there are
-no lengths to write and the coder's state is flushed once. At 128x128 pixels the container is
-6 bytes. The stream is a file's content: its length is the file's.
+no lengths to write and the coder's state is flushed once. The container is 6 to 11 bytes: 6 at
+128x128 pixels, 8 at most sizes of photographs. The stream is a file's content: its length is the
+file's.
 
 A stream is decoded completely or refused: the CRC finds damage before anything is decoded, and
 afterwards the decoded symbols are encoded again and must give the same bytes. The latter finds a
@@ -30,6 +32,7 @@ from torch import Tensor
 VERSION = 1
 MAX_SIDE = 1 << 16
 _MAGIC = 0xB0
+_HAS_RATE = 0x08
 _CRC_BYTES = 2
 _SHORTEST_RANS = 8  # the flushed 64-bit state
 _WORD = 4
@@ -41,12 +44,16 @@ class BitstreamError(ValueError):
 
 @dataclass(frozen=True)
 class Container:
-    """What stands in a stream: the codec's id, the image's size in pixels, the symbols."""
+    """What stands in a stream: the codec's id, the image's size in pixels, the symbols.
+
+    rate: index of the rate, 0 to 255, of a codec that has several; None for one that has not.
+    """
 
     codec_id: int
     height: int
     width: int
     payload: bytes
+    rate: int | None = None
 
 
 def pack(container: Container) -> bytes:
@@ -59,6 +66,8 @@ def pack(container: Container) -> bytes:
         if not 0 < side <= MAX_SIDE:
             raise ValueError(f"image sides are 1 to {MAX_SIDE} pixels, not {side}")
     head = bytes([_MAGIC | VERSION, container.codec_id])
+    if container.rate is not None:
+        head = bytes([head[0] | _HAS_RATE, head[1], container.rate])
     body = head + _varint(container.height - 1) + _varint(container.width - 1) + container.payload
     return body + binascii.crc_hqx(body, 0xFFFF).to_bytes(_CRC_BYTES, "big")
 
@@ -78,8 +87,8 @@ def unpack(stream: bytes, codec_id: int | None = None) -> Container:
         raise BitstreamError(f"{len(stream)} bytes are too few for a stream: truncated?")
     if stream[0] & 0xF0 != _MAGIC:
         raise BitstreamError(f"not a stream of this software: it starts with 0x{stream[0]:02X}")
-    if stream[0] & 0x0F != VERSION:
-        raise BitstreamError(f"stream of version {stream[0] & 0x0F}; this is version {VERSION}")
+    if stream[0] & 0x07 != VERSION:
+        raise BitstreamError(f"stream of version {stream[0] & 0x07}; this is version {VERSION}")
     body, crc = stream[:-_CRC_BYTES], int.from_bytes(stream[-_CRC_BYTES:], "big")
     if binascii.crc_hqx(body, 0xFFFF) != crc:
         raise BitstreamError("the checksum does not match: truncated or damaged")
@@ -87,12 +96,13 @@ def unpack(stream: bytes, codec_id: int | None = None) -> Container:
         raise BitstreamError(
             f"written by another codec or by other weights (id {stream[1]}, this is {codec_id})"
         )
-    height, at = _read_varint(body, 2)
+    rate = stream[2] if stream[0] & _HAS_RATE else None
+    height, at = _read_varint(body, 2 if rate is None else 3)
     width, at = _read_varint(body, at)
     payload = body[at:]
     if max(height, width) >= MAX_SIDE or len(payload) < _SHORTEST_RANS or len(payload) % _WORD:
         raise BitstreamError("the header does not fit what follows it")
-    return Container(stream[1], height + 1, width + 1, payload)
+    return Container(stream[1], height + 1, width + 1, payload, rate)
 
 
 def overhead_bytes(stream: bytes) -> int:

@@ -36,11 +36,21 @@ from transformers import CLIPModel
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Space
-from trainables.codecs import Codec, CodecOutput, bits_estimated, load_codec, mismatches
+from search_spaces.zoo import LAMBDAS
+from trainables.codecs import (
+    Codec,
+    CodecOutput,
+    bits_estimated,
+    build_codec,
+    fill,
+    load_codec,
+    mismatches,
+)
 from trainables.data import Batch
 from trainables.encoder import Features, PartialEncoder, Teacher, geometry
 from trainables.mllm import load_clip
 from trainables.neck import TransformNeck
+from trainables.released import read_weights
 from trainables.surrogate import cross_entropy, distillation, phase_at
 from trainables.unet import UNet
 
@@ -100,22 +110,32 @@ class Learner(nn.Module):
 
 
 class CodecLearner(Learner):
-    """A base codec: R + lambda * 255^2 * MSE."""
+    """A base codec: R + lambda * 255^2 * MSE.
+
+    A variable-rate codec sees one of its rates, drawn at random, per step, with the lambda of that
+    rate; its validation is the mean over all.
+    """
 
     columns = ("image",)
 
     def __init__(self, codec: Codec, lmbda: float) -> None:
         super().__init__()
         self.codec = codec.requires_grad_(True)
-        self._weight = lmbda * 255**2
+        self._lambdas = (lmbda,) if codec.rates == 1 else LAMBDAS["mse"][: codec.rates]
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """`loss`, `bpp_estimated`, `mse` and `aux`."""
+        if self.codec.rates > 1:
+            self.codec.rate = int(torch.randint(self.codec.rates, ()))
         return {**self._terms(batch), "aux": self.codec.aux_loss()}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, `bpp_estimated`, `mse`, `psnr`."""
-        return self._terms(batch)
+        found: list[dict[str, Tensor]] = []
+        for rate in range(self.codec.rates):
+            self.codec.rate = rate
+            found.append(self._terms(batch))
+        return {name: torch.stack([terms[name] for terms in found]).mean(0) for name in found[0]}
 
     def groups(self) -> list[Group]:
         """The codec's parameters and its quantiles."""
@@ -127,7 +147,8 @@ class CodecLearner(Learner):
         output = self.codec(batch.image)
         bpp = _bpp(output, batch.image)
         terms = {"bpp_estimated": bpp, **_image_terms(output, batch.image, self.training)}
-        return {"loss": bpp + self._weight * terms["mse"], **terms}
+        weight = self._lambdas[self.codec.rate] * 255**2
+        return {"loss": bpp + weight * terms["mse"], **terms}
 
 
 class NeckLearner(Learner):
@@ -371,9 +392,7 @@ def load_point(
     trained = _named(neck=neck)
     if point.scenario in ("d2", "d3"):
         trained |= _named(codec=codec)
-    if point.scenario == "d3":
-        trained = {n: v for n, v in trained.items() if not n.startswith("codec.net.g_s.")}
-    _overlay(trained, state)
+    _overlay(_without_unused(point.scenario, trained), state)
     if point.scenario in ("d2", "d3"):
         codec.update()
     return PointModel(point.scenario, layer, partial_encoder(space, clip), codec, neck)
@@ -407,6 +426,38 @@ def load_neck(space: Space, codec: CodecSpec, clip: CLIPModel, d1: Path) -> Tran
     neck = build_neck(space, codec, clip)
     _overlay(_named(neck=neck), load_file(d1 / POINT_FILE))
     return neck
+
+
+def released_point(
+    space: Space, point: OperatingPoint, file: Path
+) -> tuple[dict[str, Tensor], str]:
+    """What a scenario would have trained, from a released file; and where that comes from.
+
+    The codec that a file of d1 holds must be the base codec; only its neck is taken.
+
+    Raises:
+        ValueError: the file does not hold exactly what the scenario trains.
+    """
+    assert point.codec is not None
+    found = read_weights(file)
+    neck = build_neck(space, point.codec, load_clip(space.teacher.model))
+    codec = build_codec(point.codec)
+    fill(codec, found.codec, str(file))
+    trained = _named(neck=neck)
+    problems = mismatches(trained, {f"neck.{name}": value for name, value in found.neck.items()})
+    if problems:
+        lines = "\n  ".join(problems)
+        raise ValueError(f"{file} does not hold the neck of {point.label}:\n  {lines}")
+    state = {name: found.neck[name.removeprefix("neck.")].float() for name in trained}
+    if point.scenario != "d1":
+        state |= _named(codec=codec)
+    return _without_unused(point.scenario, state), found.origin
+
+
+def _without_unused(scenario: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what a scenario does not train: d3 leaves the synthesis transform alone."""
+    unused = "codec.net.g_s." if scenario == "d3" else None
+    return {n: v for n, v in state.items() if unused is None or not n.startswith(unused)}
 
 
 def build_unet(space: Space) -> UNet:

@@ -28,7 +28,7 @@ from transformers import CLIPModel
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Optimiser, Space
-from trainables.codecs import build_codec, load_codec, load_weights, save_codec
+from trainables.codecs import build_codec, load_codec, save_codec, start_codec
 from trainables.context import Context
 from trainables.data import Batches, Rows, in_order
 from trainables.features import read_text_weights
@@ -45,6 +45,7 @@ from trainables.scenarios import (
     build_unet,
     complete_encoder,
     load_neck,
+    released_point,
     save_trained,
 )
 
@@ -54,6 +55,8 @@ DEFAULT_SHARD_SIZE = 512
 FIT_IMAGES, FIT_BATCH = 512, 64
 """Images, and images at a time, that the start of a neck's linear layer is fitted to."""
 _CHECKPOINT_FILE = "checkpoint.pt"
+NOTHING_TRAINED = {"steps": 0, "seconds": 0.0, "parameters": {"trained": 0}}
+"""The `info.json` of what is used as it is."""
 
 
 class Diverged(RuntimeError):  # noqa: N818 - what happened, in one word
@@ -76,17 +79,27 @@ def train_codec(
 ) -> None:
     """Train a base codec with `bpp + lambda * 255^2 * MSE`; write it to the directory `out`.
 
+    With `codec.train.steps` 0 its weights are written as they are given. A variable-rate codec is
+    trained at all its rates, whatever `lmbda`.
+
     Raises:
         Diverged: the loss is no longer finite.
         ValueError: the weights to start from do not fit the codec.
     """
     torch.manual_seed(seed)
+    codec = codec.at(lmbda)
     net = build_codec(codec)
+    told: dict[str, Any] = {}
     if codec.weights is not None:
-        start = Path(resolve_pretrained(codec.weights))
-        load_weights(net, start / "model.safetensors" if start.is_dir() else start)
+        assert isinstance(codec.weights, str)
+        told = {"weights": start_codec(net, resolve_pretrained(codec.weights))}
+    if codec.train.steps == 0:
+        if context.rank == 0:
+            save_codec(net, out)
+            _write_info(out, {**NOTHING_TRAINED, **told})
+        return
     learner = CodecLearner(net, lmbda)
-    best = _train(learner, codec.train, inputs, DEFAULT_SHARD_SIZE, out, context, seed)
+    best = _train(learner, codec.train, inputs, DEFAULT_SHARD_SIZE, out, context, seed, told)
     if context.rank == 0:
         learner.load_trained(best)
         save_codec(learner.codec, out)
@@ -97,7 +110,8 @@ def train_point(
 ) -> None:
     """Train an operating point; write what was trained and `info.json` to the directory `out`.
 
-    `uncompressed` and `reconstruction` train nothing and get their `info.json` alone.
+    `uncompressed` and `reconstruction` train nothing and get their `info.json` alone; a released
+    point's weights are taken from its file.
 
     Raises:
         Diverged: the loss is no longer finite.
@@ -105,7 +119,13 @@ def train_point(
     """
     if point.scenario in ("uncompressed", "reconstruction"):
         if context.rank == 0:
-            _write_info(out, {"steps": 0, "seconds": 0.0, "parameters": {"trained": 0}})
+            _write_info(out, NOTHING_TRAINED)
+        return
+    if point.released is not None:
+        if context.rank == 0:
+            state, origin = released_point(space, point, Path(point.released))
+            _write_info(out, {**NOTHING_TRAINED, "weights": origin})
+            save_trained(state, out)
         return
     torch.manual_seed(point.seed)
     learner, optimiser = _learner(space, point, inputs)
@@ -167,8 +187,12 @@ def _train(
     out: Path,
     context: Context,
     seed: int,
+    told: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Tensor]:
-    """The loop. Writes `out/info.json` and returns the best weights, by `Learner.validate`."""
+    """The loop. Writes `out/info.json` and returns the best weights, by `Learner.validate`.
+
+    told: what `info.json` says besides.
+    """
     sources = (inputs.world, inputs.latents, inputs.features, shard_size)
     rows = Rows("train", learner.columns, *sources)
     validation = Rows("val", learner.columns, *sources)
@@ -233,7 +257,7 @@ def _train(
         info = {f"val_{name}": value for name, value in state.best_metrics.items()}
         counts = {"trained": sum(parts.values()), **parts}
         info |= {"steps": state.step, "seconds": state.seconds}
-        _write_info(out, {**info, "parameters": counts})
+        _write_info(out, {**info, "parameters": counts, **(told or {})})
     return state.best
 
 

@@ -1,5 +1,6 @@
 """Codecs: one contract for all architectures, values against CompressAI's own methods."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,34 @@ from compressai.entropy_models import GaussianConditional
 from compressai.models import Elic2022Chandelier
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from search_spaces import CodecSpec
-from trainables.bitstream import BitstreamError, overhead_bytes
+from trainables.bitstream import BitstreamError, overhead_bytes, pack, unpack
 from trainables.codecs import (
     Codec,
-    _gaussian_tables,
-    _scale_rows,
-    _scale_table,
     bits_estimated,
     build_codec,
     load_codec,
     load_weights,
     save_codec,
 )
+from trainables.codecs.coding import _scale_rows, _scale_table, gaussian_tables
 
-AUTOREGRESSIVE = ("mbt2018", "cheng2020-anchor", "cheng2020-attn")
-ARCHS = (
+OWN = ("tic",)
+"""Not CompressAI's."""
+VBR = ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr")
+COMPRESSAI = (
     "bmshj2018-factorized",
+    "bmshj2018-factorized-relu",
     "bmshj2018-hyperprior",
     "mbt2018-mean",
-    *AUTOREGRESSIVE,
+    "mbt2018",
+    "cheng2020-anchor",
+    "cheng2020-attn",
     "elic2022-chandelier",
 )
+ARCHS = (*COMPRESSAI, *VBR, *OWN)
 
 
 def small(arch: str) -> CodecSpec:
@@ -40,6 +46,10 @@ def small(arch: str) -> CodecSpec:
         return CodecSpec.model_validate(
             {"arch": arch, "N": 16, "M": 24, "groups": (4, 8, 12), "context_width": 0.1}
         )
+    if arch == "tic":
+        return CodecSpec.model_validate({"arch": arch, "N": 16, "M": 16, "depths": (1, 2, 1, 1, 2)})
+    if arch in VBR:
+        return CodecSpec.model_validate({"arch": arch, "N": 12, "M": 12, "qualities": (3,)})
     return CodecSpec.model_validate({"arch": arch, "N": 12, "M": 12})
 
 
@@ -75,7 +85,7 @@ def forbid_synthesis(codec: Codec) -> None:
     codec.net.g_s.register_forward_pre_hook(fail)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", [*COMPRESSAI, *VBR])
 def test_the_latents_are_those_of_compressai_s_own_bitstream(arch: str) -> None:
     """Tolerance 1e-4: the same symbols (steps are 1) around means of another order of sums."""
     codec, x = lively(arch), images(1)
@@ -84,10 +94,12 @@ def test_the_latents_are_those_of_compressai_s_own_bitstream(arch: str) -> None:
 
     theirs: list[Tensor] = []
     codec.net.g_s.register_forward_pre_hook(lambda module, args: theirs.append(args[0].clone()))
-    codec.net.update(force=True)
+    rate = {"s": codec.rate} if arch in VBR else {}
+    gain = {"scale": codec.net.Gain[codec.rate]} if arch in VBR else {}
     with torch.no_grad():
-        out = codec.net.compress(x)
-        codec.net.decompress(out["strings"], out["shape"])
+        codec.net.update(force=True, **gain)
+        out = codec.net.compress(x, **rate)
+        codec.net.decompress(out["strings"], out["shape"], **rate)
     torch.testing.assert_close(y_hat, theirs[0], atol=1e-4, rtol=0)
     # And no more bytes than theirs: the same symbols, with one coder state instead of several.
     their_bytes = sum(len(strings[0]) for strings in out["strings"])
@@ -148,6 +160,9 @@ def test_without_synthesis_g_s_is_never_run(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_training_gives_rounded_latents_and_gradients_to_every_parameter(arch: str) -> None:
     codec, x = lively(arch).train(), images(2)
+    for module in codec.modules():
+        if isinstance(module, StochasticDepth):
+            module.p = 0.0  # leaves blocks of TIC out by chance
     out = codec(x)
     assert out.y_hat.shape == (2, codec.M, 4, 8)
     assert out.x_hat.shape == x.shape
@@ -171,7 +186,24 @@ def test_the_training_pass_rounds_around_the_means() -> None:
         torch.testing.assert_close(codec.train()(x).y_hat, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("arch", ["bmshj2018-factorized", "mbt2018-mean"])
+def test_a_variable_rate_stream_says_its_rate_and_the_decoder_obeys() -> None:
+    codec, x = lively("mbt2018-mean-vbr"), images(1)
+    streams, latents = [], []
+    for rate in (7, 0, 4):
+        codec.rate = rate
+        streams += codec.encode(x)
+        latents.append(codec.latents(x))
+        assert unpack(streams[-1]).rate == rate
+        assert overhead_bytes(streams[-1]) == 7
+    assert len(streams[0]) > len(streams[2]) > len(streams[1])
+    assert torch.equal(codec.decode(streams), torch.cat(latents))
+    fixed = unpack(streams[0])
+    for other, message in ((None, "carries no rate"), (8, "0 to 7")):
+        with pytest.raises(BitstreamError, match=message):
+            codec.decode([pack(dataclasses.replace(fixed, rate=other))])
+
+
+@pytest.mark.parametrize("arch", ["bmshj2018-factorized", "mbt2018-mean", "tic"])
 def test_any_image_size_is_padded_and_cut_again(arch: str) -> None:
     codec, x = lively(arch), images(2, (37, 70))
     streams = codec.encode(x)
@@ -235,7 +267,7 @@ def test_scales_get_compressai_s_table_rows() -> None:
     prior.update_scale_table(_scale_table().tolist())
     scales = torch.cat((torch.linspace(-1, 300, 5000), _scale_table(), torch.tensor([0.0, 1e9])))
     assert torch.equal(_scale_rows(scales), prior.build_indexes(scales).long())
-    assert _gaussian_tables().lengths == tuple(prior.cdf_length.tolist())
+    assert gaussian_tables().lengths == tuple(prior.cdf_length.tolist())
 
 
 @pytest.mark.parametrize("arch", ["mbt2018-mean", "elic2022-chandelier"])

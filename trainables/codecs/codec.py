@@ -1,0 +1,255 @@
+"""The contract of all learned codecs: image, bytes, latents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
+from compressai.models import CompressionModel
+from torch import Tensor, nn
+
+from search_spaces import CodecSpec
+from trainables.bitstream import BitstreamError, Container, SymbolReader, Tables, pack, unpack
+from trainables.codecs.coding import (
+    Bottleneck,
+    Estimate,
+    Likelihoods,
+    Read,
+    Write,
+    bottleneck_tables,
+    gaussian_tables,
+)
+from trainables.codecs.entropy import Entropy
+
+
+@dataclass(frozen=True)
+class CodecOutput:
+    """What a codec gives for a batch of images.
+
+    y_hat: quantised latents, (B, M, h, w); x_hat: decoded images, (B, 3, H, W), or None where no
+    synthesis was asked for; likelihoods: per symbol, each (B, ...).
+    """
+
+    y_hat: Tensor
+    x_hat: Tensor | None
+    likelihoods: Likelihoods
+
+
+def bits_estimated(likelihoods: Mapping[str, Tensor]) -> Tensor:
+    """The entropy model's estimate of the bits per image, (B,)."""
+    return torch.stack([-p.flatten(1).log2().sum(1) for p in likelihoods.values()]).sum(0)
+
+
+class Codec(nn.Module):
+    """One learned codec.
+
+    The lambda of its training follows CompressAI's convention: bpp + lambda * 255^2 * MSE, the MSE
+    of images in [0, 1].
+
+    Args:
+        spec: architecture and widths.
+        net: the model of that architecture, with `g_a` and `g_s`.
+        entropy: its entropy model's family.
+
+    Attributes:
+        rates: rates that these weights serve; more than one in a variable-rate model.
+        rate: the index, 0 .. rates - 1, at which images are analysed and written. Streams carry
+            it, so `decode` reads streams of any rate.
+    """
+
+    stride = 16
+
+    def __init__(self, spec: CodecSpec, net: CompressionModel, entropy: Entropy) -> None:
+        super().__init__()
+        self.spec = spec
+        self.M = spec.M
+        self.net = net
+        self.rates = entropy.rates
+        self.rate = spec.rate
+        self._entropy = entropy
+        self._pad_to = 16 if spec.arch.startswith("bmshj2018-factorized") else 64
+        self._tables: list[dict[str, Tables]] | None = None
+        self._id = 0
+
+    def forward(self, x: Tensor, synthesis: bool = True) -> CodecOutput:
+        """Latents, likelihoods and, with synthesis, the image; with gradients.
+
+        Args:
+            x: images in [0, 1], (B, 3, H, W).
+            synthesis: False never runs the synthesis transform.
+
+        In training mode the quantisation is a proxy (see the module); in eval mode y_hat is the
+        decoder's and the likelihoods are those of the symbols that would be written.
+        """
+        if self.training:
+            y_hat, likelihoods = self._entropy.train_pass(
+                self.net, self.net.g_a(self._pad(x)), self.rate
+            )
+        else:
+            y = self._analysis(x)
+            estimate = Estimate()
+            y_hat = self._entropy.walk(self.net, y, y.shape, estimate, self.rate)
+            likelihoods = estimate.likelihoods
+        x_hat = self.net.g_s(y_hat) if synthesis else None
+        if x_hat is not None:
+            x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]]
+        return CodecOutput(y_hat, x_hat, likelihoods)
+
+    @torch.no_grad()
+    def latents(self, x: Tensor) -> Tensor:
+        """The y_hat that a decoder would get for images in [0, 1], (B, M, h, w); no g_s.
+
+        Equal to `decode(encode(x))` for one image. In a batch the float arithmetic of the entropy
+        model may differ in the last place, so on a rare tie a symbol differs by one step.
+        """
+        self._demand_eval()
+        y = self._analysis(x)
+        coding = Estimate(likelihoods_too=False)
+        return self._entropy.walk(self.net, y, y.shape, coding, self.rate)
+
+    def encode(self, x: Tensor) -> list[bytes]:
+        """Write images in [0, 1], (B, 3, H, W): one self-contained stream each.
+
+        Raises:
+            RuntimeError: the entropy coder's tables are missing; call `update()` first.
+        """
+        return self.encode_and_estimate(x)[0]
+
+    @torch.no_grad()
+    def encode_and_estimate(self, x: Tensor) -> tuple[list[bytes], Tensor]:
+        """Streams as `encode` writes them, and the estimated bits of the same symbols, (B,)."""
+        tables = self._demand_tables()[self.rate]
+        rate = self.rate if self.rates > 1 else None
+        streams, bits = [], []
+        # Image by image, here and in decode: then an image's bytes do not depend on its batch.
+        for image in torch.split(x, 1):
+            y = self.net.g_a(self._pad(image))
+            writing = Write(tables)
+            self._entropy.walk(self.net, y, y.shape, writing, self.rate)
+            payload = writing.writer.finish()
+            streams.append(pack(Container(self._id, x.shape[-2], x.shape[-1], payload, rate)))
+            bits.append(bits_estimated(writing.likelihoods))
+        return streams, torch.cat(bits)
+
+    @torch.no_grad()
+    def decode(self, streams: Sequence[bytes]) -> Tensor:
+        """Read streams of images of one size, whatever their rates: y_hat (B, M, h, w); no g_s.
+
+        Raises:
+            BitstreamError: a stream is truncated, damaged, foreign or written by other weights.
+            ValueError: no streams, or streams of images of different sizes.
+            RuntimeError: the entropy coder's tables are missing; call `update()` first.
+        """
+        tables = self._demand_tables()
+        containers = [unpack(stream, self._id) for stream in streams]
+        if len({self._latent_size(c.height, c.width) for c in containers}) != 1:
+            raise ValueError("decode needs streams of images of one size; decode others apart")
+        device = next(self.net.parameters()).device
+        latents = []
+        for container in containers:
+            h, w = self._latent_size(container.height, container.width)
+            count = self._entropy.count(self.net, self.M, h, w)
+            rate = self._rate_of(container)
+            reading = Read(tables[rate], SymbolReader(container.payload, count), device)
+            shape = torch.Size((1, self.M, h, w))
+            try:
+                latents.append(self._entropy.walk(self.net, None, shape, reading, rate))
+            except (ValueError, RuntimeError) as error:
+                raise BitstreamError(f"the stream cannot be decoded: {error}") from error
+            reading.reader.finish()
+        return torch.cat(latents)
+
+    def _rate_of(self, container: Container) -> int:
+        if (container.rate is None) != (self.rates == 1):
+            has = "carries no rate" if container.rate is None else "carries a rate"
+            raise BitstreamError(f"the stream {has}: not written by {self.spec.arch}")
+        rate = container.rate or 0
+        if rate >= self.rates:
+            raise BitstreamError(f"the stream's rate is {rate}; there are 0 to {self.rates - 1}")
+        return rate
+
+    @torch.no_grad()
+    def synthesis(self, y_hat: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Decoded images in [0, 1], (B, 3, H, W); size (H, W) cuts the padding off again."""
+        x_hat = _one_by_one(self.net.g_s, y_hat).clamp(0, 1)
+        return x_hat if size is None else x_hat[..., : size[0], : size[1]]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Compute the entropy coder's tables from the current weights; before encode, decode."""
+        self._tables = []
+        for rate in range(self.rates):
+            tables = {"gaussian": gaussian_tables()}
+            for bottleneck in self._bottlenecks():
+                step = self._entropy.step(self.net, rate)
+                tables["bottleneck"] = bottleneck_tables(bottleneck, step)
+            self._tables.append(tables)
+        self._id = self._fingerprint()
+
+    def train(self, mode: bool = True) -> Codec:
+        """As in PyTorch; training makes the entropy coder's tables stale, so they go."""
+        if mode:
+            self._tables = None
+        super().train(mode)
+        return self
+
+    def aux_loss(self) -> Tensor:
+        """Loss of the entropy bottleneck's quantiles; for `aux_parameters()` alone."""
+        losses = [cast(Tensor, bottleneck.loss()) for bottleneck in self._bottlenecks()]
+        return torch.stack(losses).sum()
+
+    def aux_parameters(self) -> list[nn.Parameter]:
+        """The quantiles, which only the auxiliary loss trains."""
+        return [p for n, p in self.named_parameters() if n.endswith(".quantiles")]
+
+    def main_parameters(self) -> list[nn.Parameter]:
+        """All parameters that the rate-distortion loss trains."""
+        return [p for n, p in self.named_parameters() if not n.endswith(".quantiles")]
+
+    def _bottlenecks(self) -> Iterator[Bottleneck]:
+        for module in self.net.modules():
+            if isinstance(module, (EntropyBottleneck, EntropyBottleneckVbr)):
+                yield module
+
+    def _fingerprint(self) -> int:
+        digest = hashlib.sha256(self.spec.arch.encode())
+        for name, parameter in sorted(self.net.named_parameters()):
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+        return digest.digest()[0]
+
+    def _analysis(self, x: Tensor) -> Tensor:
+        return _one_by_one(self.net.g_a, self._pad(x))
+
+    def _pad(self, x: Tensor) -> Tensor:
+        x = x.contiguous()  # an image's bytes must not depend on the memory format it comes in
+        bottom, right = (-side % self._pad_to for side in x.shape[-2:])
+        # Zeros would give every picture an edge to code.
+        return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+    def _latent_size(self, height: int, width: int) -> tuple[int, int]:
+        padded = (side + -side % self._pad_to for side in (height, width))
+        h, w = (side // self.stride for side in padded)
+        return h, w
+
+    def _demand_eval(self) -> None:
+        if self.training:
+            raise RuntimeError("the codec is in training mode: call eval() first")
+
+    def _demand_tables(self) -> list[dict[str, Tables]]:
+        self._demand_eval()
+        if self._tables is None:
+            raise RuntimeError("the entropy coder has no tables: call update() first")
+        return self._tables
+
+
+def _one_by_one(transform: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    """A transform of each image; on a CPU apart, which halves the time as it stays in the cache."""
+    if batch.device.type != "cpu":
+        return transform(batch)
+    return torch.cat([transform(image) for image in torch.split(batch, 1)])

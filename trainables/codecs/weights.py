@@ -1,0 +1,118 @@
+"""Saving a codec, and loading it from its own directory or from weights of any origin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from compressai.zoo import image, image_vbr
+from compressai.zoo import load_state_dict as current_names
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.hub import load_state_dict_from_url
+
+from search_spaces import CodecSpec
+from search_spaces.zoo import ZOO
+from trainables.codecs.architectures import build_codec
+from trainables.codecs.codec import Codec
+from trainables.released import Weights, read_weights
+
+log = logging.getLogger(__name__)
+WEIGHTS_FILE = "model.safetensors"
+
+
+def save_codec(codec: Codec, directory: Path) -> None:
+    """Write the parameters under CompressAI's names to `directory/model.safetensors`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in codec.net.named_parameters()}
+    save_file(state, directory / WEIGHTS_FILE)
+
+
+def load_codec(spec: CodecSpec, directory: Path) -> Codec:
+    """The codec saved in a directory, frozen, in eval mode, ready to encode and decode."""
+    codec = build_codec(spec)
+    load_weights(codec, directory / WEIGHTS_FILE)
+    codec.eval().requires_grad_(False)
+    codec.update()
+    return codec
+
+
+def start_codec(codec: Codec, weights: str) -> str:
+    """Load weights by their name in a space; returns where they come from, in words.
+
+    Args:
+        codec: is given all its parameters.
+        weights: a file, a directory with `model.safetensors`, or `compressai:METRIC:QUALITY`
+            (`compressai:METRIC` for a variable-rate model): CompressAI's pretrained model,
+            downloaded unless it is in `$TORCH_HOME/hub/checkpoints`.
+
+    Raises:
+        ValueError: these are not exactly the weights of this codec, or there are none of that name.
+    """
+    if weights.startswith(ZOO):
+        found = _from_zoo(codec.spec.arch, weights)
+        fill(codec, found.codec, weights)
+    else:
+        path = Path(weights).expanduser()
+        file = path / WEIGHTS_FILE if path.is_dir() else path
+        found = load_weights(codec, file)
+    log.info("%s starts from %s: %s", codec.spec.label, weights, found.origin)
+    return found.origin
+
+
+def load_weights(codec: Codec, file: Path) -> Weights:
+    """Load a weights file of any origin (see `released`) and float type into a codec.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape: not weights of this codec.
+    """
+    found = read_weights(file)
+    fill(codec, found.codec, str(file))
+    return found
+
+
+@torch.no_grad()
+def fill(codec: Codec, given: Mapping[str, Tensor], name: str) -> None:
+    """Set all parameters of a codec, or none.
+
+    Raises:
+        ValueError: `given` is not exactly a codec of this kind; the message lists every name that
+            is missing, unknown or of another shape.
+    """
+    # CompressAI's buffers are constants, some too small for half precision, and tables that are
+    # computed from the parameters: none is taken from a file.
+    buffers = {name for name, _ in codec.net.named_buffers()}
+    own = dict(codec.net.named_parameters())
+    problems = mismatches(own, {k: v for k, v in given.items() if k not in buffers})
+    if problems:
+        raise ValueError(
+            f"{name} does not hold weights of {codec.spec.label} ({codec.spec.arch}, "
+            f"N={codec.spec.N}, M={codec.M}):\n  " + "\n  ".join(problems)
+        )
+    for key, parameter in own.items():
+        parameter.copy_(given[key])
+
+
+def mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps given weights from fitting: missing, unknown and wrongly shaped names."""
+    problems = [f"{name} is missing" for name in own if name not in given]
+    problems += [f"{name} is unknown" for name in given if name not in own]
+    return problems + [
+        f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+
+
+def _from_zoo(arch: str, name: str) -> Weights:
+    metric, _, quality = name.removeprefix(ZOO).partition(":")
+    there = image_vbr.model_urls if arch.endswith("-vbr") else image.model_urls
+    url = there.get(arch, {}).get(metric)
+    if quality and url is not None:
+        url = url.get(int(quality))
+    if not isinstance(url, str):
+        raise ValueError(f"CompressAI has no pretrained {arch} by the name {name!r}")
+    state = load_state_dict_from_url(url, map_location="cpu", progress=False, weights_only=True)
+    return Weights(f"CompressAI's pretrained {arch}, {name}", current_names(state))
