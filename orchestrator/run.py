@@ -120,7 +120,7 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     tracking = Background(lambda: Tracker(tracking_uri, artifacts, request.name), view.note)
 
     def log(point: OperatingPoint) -> None:
-        tracking.do(lambda tracker: _keep(tracker, found.get(point)))
+        tracking.do(lambda tracker: tracker.point(found.get(point)))
 
     for point in plan.complete_points():
         log(point)
@@ -226,10 +226,6 @@ def _ray(verbose: bool) -> Iterator[None]:
         yield
     finally:
         cluster.stop()
-
-
-def _keep(tracker: Tracker, one: Measured) -> None:
-    tracker.point(one)
 
 
 def _fail(key: str, one: Missing) -> Any:

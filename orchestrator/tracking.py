@@ -263,14 +263,14 @@ class Background:
     def __init__(self, open_tracker: Callable[[], Tracker], say: Callable[[str], None]) -> None:
         self._open = open_tracker
         self._say = say
-        self._queue: SimpleQueue[Callable[[Tracker], None] | None] = SimpleQueue()
-        self._left: list[Callable[[Tracker], None]] = []
+        self._queue: SimpleQueue[Callable[[Tracker], object] | None] = SimpleQueue()
+        self._left: list[Callable[[Tracker], object]] = []
         self._tracker: Tracker | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[[Tracker], None]) -> None:
+    def do(self, work: Callable[[Tracker], object]) -> None:
         """Do something with the tracker, soon; if the server is away, in `close`."""
         self._queue.put(work)
 

@@ -41,10 +41,8 @@ class _State:
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[str, _Running] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
-    spent: float = 0.0
-    """Seconds that finished jobs took."""
-    spent_cost: float = 0.0
-    """What the plan had guessed for them."""
+    work_began: float | None = None
+    """When the first job started."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -90,11 +88,10 @@ class Lines:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._state = _State()
         self._stream = stream or sys.stdout
-        self._lanes = 1
 
     def plan(self, jobs: dict[str, Job], lanes: int) -> None:
         """See `View`."""
-        self._state.jobs, self._lanes = dict(jobs), lanes
+        self._state.jobs = dict(jobs)
         self.note(f"{len(jobs)} jobs to do, {lanes} at a time")
 
     def note(self, text: str) -> None:
@@ -106,7 +103,7 @@ class Lines:
     def started(self, key: str) -> None:
         """See `View`."""
         with self._state.lock:
-            self._state.running[key] = _Running(time.monotonic())
+            _started(self._state, key)
         self._event("start", key)
 
     def progress(self, key: str, phase: str, step: float, steps: float) -> None:
@@ -122,7 +119,7 @@ class Lines:
         """See `View`."""
         with self._state.lock:
             seconds = _finished(self._state, key)
-        self._event("done ", key, f" in {seconds:.1f} s{_left_text(self._state, self._lanes)}")
+        self._event("done ", key, f" in {seconds:.1f} s{_left_text(self._state)}")
 
     def failed(self, key: str, reason: str) -> None:
         """See `View`."""
@@ -149,7 +146,6 @@ class Live:
 
         self._name = name
         self._state = _State()
-        self._lanes = 1
         self._console = Console(file=sys.stdout)
         self._notes: list[str] = []
         self._live = RichLive(
@@ -165,7 +161,7 @@ class Live:
     def plan(self, jobs: dict[str, Job], lanes: int) -> None:
         """See `View`."""
         with self._state.lock:
-            self._state.jobs, self._lanes = dict(jobs), lanes
+            self._state.jobs = dict(jobs)
             self._notes = [note for note in self._notes if note != STARTING]
 
     def note(self, text: str) -> None:
@@ -176,7 +172,7 @@ class Live:
     def started(self, key: str) -> None:
         """See `View`."""
         with self._state.lock:
-            self._state.running[key] = _Running(time.monotonic())
+            _started(self._state, key)
 
     def progress(self, key: str, phase: str, step: float, steps: float) -> None:
         """See `View`."""
@@ -216,7 +212,7 @@ class Live:
             done, total = len(state.done), len(state.jobs)
             jobs = f"{done}/{total} jobs" if total else "starting"
             head = Text(f"{self._name}  {jobs}  {_clock(now - state.began)}", "bold")
-            head.append(_left_text(state, self._lanes), "default")
+            head.append(_left_text(state), "default")
             if state.failed:
                 head.append(f"  {len(state.failed)} failed", "red")
             waves = Text()
@@ -275,13 +271,16 @@ def _progress(state: _State, key: str, phase: str, step: float, steps: float) ->
     run.step, run.steps = step, steps
 
 
+def _started(state: _State, key: str) -> None:
+    now = time.monotonic()
+    state.running[key] = _Running(now)
+    state.work_began = state.work_began or now
+
+
 def _finished(state: _State, key: str) -> float:
     run = state.running.pop(key, None)
     state.done.add(key)
-    seconds = 0.0 if run is None else time.monotonic() - run.began
-    state.spent += seconds
-    state.spent_cost += state.jobs[key].cost
-    return seconds
+    return 0.0 if run is None else time.monotonic() - run.began
 
 
 def _failed(state: _State, key: str, reason: str) -> None:
@@ -299,15 +298,25 @@ def _speed(run: _Running, now: float) -> tuple[str, str]:
     return unit, f"{_clock(left)} left"
 
 
-def _left_text(state: _State, lanes: int) -> str:
-    """Time left, once something measured says how good the guesses are."""
-    if not state.spent_cost or state.spent < 5:
+def _left_text(state: _State) -> str:
+    """Time left at the pace so far, as soon as a job is done.
+
+    The pace is planned cost per second of the clock, whatever ran beside each other meanwhile.
+    """
+    if not state.done or state.work_began is None:
         return ""
     over = state.done | set(state.failed)
-    cost = sum(job.cost for job in state.jobs.values() if job.key not in over)
-    # Running jobs are, on average, half done.
-    cost -= sum(state.jobs[key].cost for key in state.running) / 2
-    return f"  about {_clock(cost * state.spent / state.spent_cost / max(1, lanes))} left"
+    left = sum(job.cost for job in state.jobs.values() if job.key not in over)
+    partly = sum(
+        state.jobs[key].cost * min(1.0, run.step / run.steps)
+        for key, run in state.running.items()
+        if run.steps
+    )
+    gone = sum(state.jobs[key].cost for key in state.done) + partly
+    elapsed = time.monotonic() - state.work_began
+    if not gone or elapsed < 5:
+        return ""
+    return f"  about {_clock((left - partly) * elapsed / gone)} left"
 
 
 def _clock(seconds: float) -> str:

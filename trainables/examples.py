@@ -46,7 +46,7 @@ def write_examples(directory: Path, title: str, pictures: Sequence[Shown]) -> No
     """Draw each picture to `directory/<name>.png`."""
     directory.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        draw_example(title, picture).save(directory / f"{picture.name}.png", optimize=True)
+        draw_example(title, picture).save(directory / f"{picture.name}.png")
 
 
 def draw_example(title: str, shown: Shown) -> Image.Image:

@@ -1,11 +1,14 @@
 """What the recipes of the teacher and of the MLLM share: tokenizer, preprocessing constants,
-checkpoints, schedule."""
+checkpoints, saving, schedule."""
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split as SplitPattern
 from tokenizers.processors import TemplateProcessing
-from transformers import CLIPImageProcessor, PreTrainedTokenizerFast
+from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerFast
 
 from trainables.world.captions import vocabulary
 
@@ -68,6 +71,21 @@ def warmup_cosine(step: int, total: int, warmup: int) -> float:
         return (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def save_half(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    directory: Path,
+    accuracy: Mapping[str, Any],
+) -> None:
+    """Write a model in half precision, its tokenizer, preprocessing and recorded accuracy."""
+    half: Any = copy.deepcopy(model)  # transformers leaves `to` untyped
+    half.to(dtype=torch.float16)
+    half.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    image_processor().save_pretrained(directory)
+    (directory / "accuracy.json").write_text(json.dumps(dict(accuracy), indent=2) + "\n")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

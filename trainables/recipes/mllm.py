@@ -18,7 +18,6 @@ with effect within 200 steps.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -50,9 +49,9 @@ from trainables.recipes.common import (
     PAD_ID,
     SpareCores,
     build_tokenizer,
-    image_processor,
     load_checkpoint,
     save_checkpoint,
+    save_half,
     warmup_cosine,
 )
 from trainables.recipes.evaluate import uncompressed_accuracy
@@ -400,23 +399,6 @@ def batch_loss(
     return F.cross_entropy(logits, truth), auxiliary, right
 
 
-def save(
-    model: LlavaForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    directory: Path,
-    accuracy: dict[str, Any],
-) -> None:
-    """Write the MLLM in half precision, its tokenizer, preprocessing and recorded accuracy."""
-    half: Any = LlavaForConditionalGeneration(model.config)  # transformers leaves `to` untyped
-    half.load_state_dict(model.state_dict())
-    half.generation_config = model.generation_config
-    half.to(dtype=torch.float16)
-    half.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    image_processor().save_pretrained(directory)
-    (directory / "accuracy.json").write_text(json.dumps(accuracy, indent=2) + "\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -541,13 +523,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for parameter in trained:
                     parameter.requires_grad_(True)
     out = options.out or options.work / "llava-scenes"
-    save(model, tokenizer, out, {})
+    save_half(model, tokenizer, out, {})
     accuracy: dict[str, Any] = {
         "world": {"seed": seed, "size": 128, "n_test": 300, "n_episodes": 300},
         "test": uncompressed_accuracy(Mllm.load(str(out)), world, "test"),
     }
     log.info("test %s", accuracy["test"])
-    save(model, tokenizer, out, accuracy)
+    save_half(model, tokenizer, out, accuracy)
 
 
 if __name__ == "__main__":

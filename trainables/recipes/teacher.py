@@ -17,12 +17,10 @@ teacher took 1,800 steps, 40 minutes on two busy cores: its schedule was cut twi
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,9 +37,9 @@ from trainables.recipes.common import (
     PAD_ID,
     SpareCores,
     build_tokenizer,
-    image_processor,
     load_checkpoint,
     save_checkpoint,
+    save_half,
     warmup_cosine,
 )
 from trainables.recipes.muon import Muon
@@ -284,22 +282,6 @@ def evaluate(
     return result
 
 
-def save(
-    model: CLIPModel,
-    tokenizer: PreTrainedTokenizerFast,
-    directory: Path,
-    accuracy: dict[str, float],
-) -> None:
-    """Write the teacher in half precision, its tokenizer and its recorded accuracy."""
-    half: Any = CLIPModel(model.config)  # transformers leaves `to` untyped
-    half.load_state_dict(model.state_dict())
-    half.to(dtype=torch.float16)
-    half.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    image_processor().save_pretrained(directory)
-    (directory / "accuracy.json").write_text(json.dumps(accuracy, indent=2) + "\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -405,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.info("val %s", {k: round(v, 3) for k, v in accuracy.items()})
     accuracy = {"test_scenes": 400.0, **evaluate(model, heads, texts, "test", 400)}
     log.info("test %s", accuracy)
-    save(model, tokenizer, options.out or options.work / "clip-scenes", accuracy)
+    save_half(model, tokenizer, options.out or options.work / "clip-scenes", accuracy)
 
 
 if __name__ == "__main__":
