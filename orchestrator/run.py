@@ -158,7 +158,8 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     timing = _timing(request, plan, schedule)
     _patch_timing(store, request.name, timing)
     if tracker is not None:
-        _finish(tracker, request, plan, not missing)
+        sentence = report.sentence if report is not None else "No point is complete yet."
+        _finish(tracker, request, plan, not missing, sentence)
     return Outcome(report, missing, tracking_uri, timing)
 
 
@@ -289,14 +290,14 @@ def _patch_timing(store: Store, name: str, timing: dict[str, Any]) -> None:
     store.write(f"{name}/sweep.json", json.dumps(content, indent=1, allow_nan=False).encode())
 
 
-def _finish(tracker: Tracker, request: Request, plan: Plan, complete: bool) -> None:
+def _finish(tracker: Tracker, request: Request, plan: Plan, complete: bool, sentence: str) -> None:
     import tempfile
 
     params = {"space": plan.space.name, "points": len(operating_points(plan.space))}
     store, name = request.store, request.name
     if not store.remote:
-        tracker.finish(Path(store.path(name)), params, complete)
+        tracker.finish(Path(store.path(name)), params, complete, sentence)
         return
     with tempfile.TemporaryDirectory() as scratch:
         store.fs.get(store.path(name) + "/", scratch + "/", recursive=True)
-        tracker.finish(Path(scratch), params, complete)
+        tracker.finish(Path(scratch), params, complete, sentence)

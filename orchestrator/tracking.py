@@ -104,7 +104,11 @@ class Tracker:
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+        # The UI then opens on runs and their metrics, not on traces of a chat.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(
+            self._client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=kind)
+        )
 
     def _find_parent(self) -> str:
         runs = self._search(f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP}` = '{self._name}'")
@@ -160,7 +164,8 @@ class Tracker:
                 if tags.get(VARIANT, "") != one.point.variant:
                     self._rename(str(known.info.run_id), one.point)
                 return str(known.info.run_id)
-        run_id = self._child(one.key, one.point)
+        first = one.manifests[0]
+        run_id = self._child(one.key, one.point, first["created"] - first["seconds"])
         self._batch(run_id, metrics_of(one), params_of(one), tags_of(one))
         with tempfile.TemporaryDirectory() as scratch:
             files = Path(scratch)
@@ -197,7 +202,7 @@ class Tracker:
         self._client.set_tag(run_id, "bridgesweep.reason", reason[:_TAG_LENGTH])
         self._client.set_terminated(run_id, "FAILED")
 
-    def _child(self, key: str, point: OperatingPoint) -> str:
+    def _child(self, key: str, point: OperatingPoint, began: float | None = None) -> str:
         known = self._known.get(key)
         if known is not None:
             return str(known.info.run_id)
@@ -209,7 +214,12 @@ class Tracker:
             STATUS: "running",
             **name_tags(point),
         }
-        run = self._client.create_run(self._experiment, tags=tags, run_name=point.label)
+        run = self._client.create_run(
+            self._experiment,
+            start_time=None if began is None else int(1000 * began),
+            tags=tags,
+            run_name=point.label,
+        )
         self._known[key] = run
         return str(run.info.run_id)
 
@@ -219,13 +229,18 @@ class Tracker:
             if key not in keys and run.data.tags.get(STATUS) != "stale":
                 self._try(self._client.set_tag, run.info.run_id, STATUS, "stale")
 
-    def finish(self, directory: Path, params: Mapping[str, Any], complete: bool) -> None:
-        """Give the parent its artifacts: the points, the report, the plots."""
+    def finish(
+        self, directory: Path, params: Mapping[str, Any], complete: bool, sentence: str
+    ) -> None:
+        """Give the parent its artifacts: the points, the report, the plots; and its description.
+
+        Args:
+            sentence: what the sweep found, in words.
+        """
 
         def work() -> None:
-            self._batch(
-                self.parent, [], dict(params), {STATUS: "complete" if complete else "failed"}
-            )
+            tags = {STATUS: "complete" if complete else "failed", "mlflow.note.content": sentence}
+            self._batch(self.parent, [], dict(params), tags)
             for file in sorted(directory.iterdir()):
                 if file.is_file() and not file.name.startswith("."):
                     self._client.log_artifact(self.parent, str(file))

@@ -194,6 +194,18 @@ def test_a_second_run_of_a_key_is_removed(tmp_path: Path) -> None:
     assert len(children(tmp_path)) == 1
 
 
+def test_a_child_lasts_from_the_start_of_its_training_to_the_end_of_its_evaluation(
+    tmp_path: Path,
+) -> None:
+    one = point()
+    trained, evaluated = ({**manifest} for manifest in one.manifests)
+    trained |= {"created": 1000.0, "seconds": 400.0}
+    evaluated |= {"created": 1030.5, "seconds": 20.0}
+    open_tracker(tmp_path).point(replace(one, manifests=[trained, evaluated]))
+    (run,) = children(tmp_path)
+    assert (run.info.start_time, run.info.end_time) == (600_000, 1_030_500)
+
+
 def test_children_of_other_settings_are_marked_stale(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
     tracker.point(point("old"))
@@ -213,11 +225,13 @@ def test_the_parent_gets_points_report_and_plots(tmp_path: Path) -> None:
     (sweep / ".driver").write_text("")
     (sweep / "plots" / "vqa.png").write_bytes(PNG)
     tracker = open_tracker(tmp_path)
-    tracker.finish(sweep, {"points": 3}, complete=True)
-    tracker.finish(sweep, {"points": 3}, complete=True)
+    for sentence in ("d1 needs 1 % fewer bits.", "d1 needs 20 % fewer bits."):
+        tracker.finish(sweep, {"points": 3}, complete=True, sentence=sentence)
     client = MlflowClient(uri(tmp_path))
     assert {a.path for a in client.list_artifacts(tracker.parent)} == {"report.html", "plots"}
-    assert client.get_run(tracker.parent).info.status == "FINISHED"
+    parent = client.get_run(tracker.parent)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.note.content"] == sentence
 
 
 def dead_server() -> str:
