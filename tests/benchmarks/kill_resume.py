@@ -4,8 +4,9 @@
 
 Sweeps the smoke space with two seeds twice, once undisturbed and once with kills, starting it
 again whenever it ended early, and compares: the points, their values, and the runs in MLflow.
-`worker` kills an actor of Ray Data or a worker of Ray Train (every third start trains with
-Ray Train, which shares the points of local mode). Exit code 0 if nothing differs.
+`worker` kills an actor of Ray Data; every third start trains with Ray Train, which shares the
+points of local mode, and there `train` kills one of its workers first. Exit code 0 if nothing
+differs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import psutil
 KEYS = ["point_key", "mllm", "task", "metric"]
 PATTERNS = {
     "trial": ("ray::ImplicitFunc", "ray::bridgesweep"),
-    "worker": ("ray::MapWorker", "ray::RayTrainWorker", "ray::_RayTrainWorker"),
+    "worker": ("ray::MapWorker",),
+    "train": ("ray::RayTrainWorker", "ray::_RayTrainWorker"),
 }
 
 
@@ -109,6 +111,7 @@ def main() -> int:
         more = ["--set", "resources.workers_per_point=1"] if train else []
         child, at = start(storage, more), time.monotonic()
         driver = psutil.Process(child.pid)
+        targets = ["train"] if train else []
         while kills < arguments.kills and child.poll() is None:
             pause = rng.uniform(5, max(10.0, calm_s / 3))
             try:
@@ -116,8 +119,8 @@ def main() -> int:
                 break
             except subprocess.TimeoutExpired:
                 pass
-            target = rng.choice(["driver", "trial", "worker"])
-            hit = kill_one(driver, target, rng, wait_s=20)
+            target = targets.pop() if targets else rng.choice(["driver", "trial", "worker"])
+            hit = kill_one(driver, target, rng, wait_s=90 if target == "train" else 20)
             if hit is None:
                 break
             kills += 1
