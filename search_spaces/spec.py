@@ -303,9 +303,9 @@ class TeacherSpec(Spec):
     """The complete visual encoder whose features are the target."""
 
     model: str = "openai/clip-vit-large-patch14"
-    """`shipped:NAME`, a local directory or a hub id of a transformers CLIP."""
+    """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP."""
     block: Annotated[int, Field(ge=0)] = 2
-    """k: the encoder block at which the neck's tokens enter."""
+    """k: the encoder block at which the neck's tokens enter, 0 to the number of blocks."""
 
 
 class NeckSpec(Spec):
@@ -315,11 +315,13 @@ class NeckSpec(Spec):
     """Residual attention blocks."""
     heads: Positive | None = None
     """Attention heads; null for the encoder's number."""
-    mlp_ratio: Rate = 4.0
+    mlp_ratio: Rate | None = None
+    """Hidden width of its MLP relative to its width; null for the encoder's (4 in the paper)."""
     init: Literal["random", "encoder"] = "random"
     """`random`: the paper's. `encoder`: from the part of the encoder that the neck stands in for
     (class token, positions, first LayerNorm, its last `layers` skipped blocks), its linear layer
-    from a least-squares fit of the patch embeddings; needs few steps."""
+    from a least-squares fit of the patch embeddings; needs few steps. A SigLIP has no first
+    LayerNorm, and so the neck has none."""
 
 
 class Phase(Spec):
@@ -348,13 +350,14 @@ class SurrogateSpec(Spec):
         Phase(until=1, ce=0, distill=100),
     )
     pooled: Weight = 1.0
-    """Weight, within the distillation, of the MSE on the pooled projected embedding."""
+    """Weight, within the distillation, of the MSE on the pooled feature: CLIP's projected class
+    token, the output of SigLIP's attention pooling head; neither normalised."""
     tokens: Weight = 0.0
     """Weight, within the distillation, of the MSE on the tokens of the layer an MLLM reads."""
     token_layer: int = -2
     """That layer, as an index into the encoder's hidden states."""
     double_norm: bool = False
-    """Apply the final LayerNorm twice, as the authors' modified CLIP does."""
+    """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -418,6 +421,8 @@ class Resources(Spec):
     """Ray Train workers; 0 trains in the trial's own process."""
     cpus_per_worker: Positive = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    checkpoint_blocks: bool = False
+    """Run each encoder block again in the backward pass: less memory, the same gradients."""
     max_failures: Annotated[int, Field(ge=0)] = 1
     """Times a failed operating point is tried again."""
 

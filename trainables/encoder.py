@@ -1,25 +1,27 @@
 """The visual encoder: complete (the teacher) and entered at block k (the partial encoder).
 
     image -> resize, normalise -> patches, class token, positions, LayerNorm -> hidden 0
-    hidden i -> block i -> hidden i + 1;  hidden n -> class token, LayerNorm, projection -> pooled
+    hidden i -> block i -> hidden i + 1;  hidden n -> pool -> pooled
 
 Hidden states are numbered as transformers numbers them: hidden i is the input of block i, so
-`token_layer` -2 is the input of the last block. A partial encoder runs only the blocks that what
-it is asked for needs.
+`token_layer` -2 is the input of the last block. Only what is asked for is computed: blocks that
+nothing wanted depends on are not run, and where CLIP's pooled feature alone is wanted of the last
+block, its patch tokens are keys and values there, but not queries.
 
-Shapes: `B` images, `L` patches, `D` width, `P` width of the joint image-text space.
+Shapes: `B` images, `T` tokens (L patches, in front of them the class token where there is one), `D`
+width, `P` width of the pooled feature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPModel
-from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from torch.utils.checkpoint import checkpoint
 
-from trainables.mllm import preprocess
+from trainables.tower import Tower
 
 
 @dataclass(frozen=True)
@@ -27,72 +29,47 @@ class Features:
     """What an encoder says about images; None where it was not asked for."""
 
     pooled: Tensor | None
-    """(B, P): projected class embedding, not normalised."""
+    """(B, P), not normalised."""
     tokens: Tensor | None
-    """(B, 1 + L, D): hidden state at `token_layer`, class token in front."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The sizes of a CLIP's visual encoder."""
-
-    image_size: int
-    """Side of its input in pixels."""
-    patches: int
-    """L."""
-    width: int
-    """D."""
-    heads: int
-    activation: str
-    """Of the MLPs, as transformers names it."""
-
-
-def geometry(clip: CLIPModel) -> Geometry:
-    """The sizes of a CLIP's visual encoder."""
-    config = clip.vision_model.config
-    size, patch = config.image_size, config.patch_size
-    assert isinstance(size, int)
-    assert isinstance(patch, int)
-    return Geometry(
-        size,
-        (size // patch) ** 2,
-        config.hidden_size,
-        config.num_attention_heads,
-        config.hidden_act,
-    )
+    """(B, T, D): hidden state at `token_layer`."""
 
 
 class PartialEncoder(nn.Module):
-    """Encoder blocks k .. end, frozen; shares the blocks of the CLIP it is made from.
+    """Encoder blocks k .. end, frozen; shares the blocks of the tower it is made from.
 
     Args:
-        clip: any transformers CLIP.
+        tower: the visual encoder.
         block: k, 0 .. number of blocks.
         token_layer: index into the hidden states, at k or after it.
         double_norm: apply the final LayerNorm twice, as the authors' modified CLIP does.
+        checkpoint_blocks: keep only the blocks' inputs for the backward pass and run each block
+            again there: less memory, the same gradients.
 
     Raises:
         ValueError: there is no such block, or the token layer comes before it.
     """
 
     def __init__(
-        self, clip: CLIPModel, block: int, token_layer: int = -2, double_norm: bool = False
+        self,
+        tower: Tower,
+        block: int,
+        token_layer: int = -2,
+        double_norm: bool = False,
+        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
-        layers = clip.vision_model.encoder.layers
-        self.n_blocks = len(layers)
+        self.sizes = tower.sizes
         self.first = block
-        self.token_index = self._index(token_layer)
-        if not 0 <= block <= self.n_blocks:
-            raise ValueError(f"teacher.block {block}: the encoder has {self.n_blocks} blocks")
+        self.token_index = self.sizes.hidden_index(token_layer)
+        if not 0 <= block <= self.sizes.blocks:
+            raise ValueError(f"teacher.block {block}: the encoder has {self.sizes.blocks} blocks")
         if self.token_index < block:
             raise ValueError(
                 f"surrogate.token_layer {token_layer} comes before teacher.block {block}"
             )
-        self.double_norm = double_norm
-        self.blocks = nn.ModuleList(layers[block:])
-        self.norm = clip.vision_model.post_layernorm
-        self.projection = clip.visual_projection
+        self.checkpoint_blocks = checkpoint_blocks
+        self.blocks = nn.ModuleList(list(tower.blocks)[block:])
+        self.pool = tower.pool(double_norm)
         self.requires_grad_(False)
         self.eval()
 
@@ -101,65 +78,93 @@ class PartialEncoder(nn.Module):
         return super().train(False)
 
     def forward(self, hidden: Tensor, pooled: bool = True, tokens: bool = True) -> Features:
-        """Hidden state k, (B, 1 + L, D), to features.
+        """Hidden state k, (B, T, D), to features.
 
         Args:
-            pooled, tokens: what is wanted; blocks that nothing wanted depends on are not run.
+            pooled, tokens: what is wanted.
         """
-        last = self.n_blocks if pooled else self.token_index
-        wanted = self._run(hidden, self.first, self.token_index) if tokens or pooled else hidden
+        wanted: Tensor | None = None
+        if tokens:
+            hidden = wanted = self._run(hidden, self.first, self.token_index)
         if not pooled:
-            return Features(None, wanted if tokens else None)
-        output: Tensor = self.norm(self._run(wanted, self.token_index, last)[:, 0])
-        if self.double_norm:
-            output = self.norm(output)
-        return Features(self.projection(output), wanted if tokens else None)
+            return Features(None, wanted)
+        assert self.pool is not None, "the model has no pooled feature"
+        start = self.token_index if tokens else self.first
+        last = self.sizes.blocks
+        if self.sizes.class_token and start < last:
+            hidden = self._run(hidden, start, last - 1)
+            hidden = self._block(_class_token_block, self.blocks[-1], hidden)
+        else:
+            hidden = self._run(hidden, start, last)
+        return Features(self.pool(hidden), wanted)
 
     def hidden(self, hidden: Tensor, layer: int) -> Tensor:
         """From hidden state k to hidden state `layer` (an index, may be negative)."""
-        index = self._index(layer)
+        index = self.sizes.hidden_index(layer)
         if index < self.first:
             raise ValueError(f"hidden state {layer} comes before block {self.first}")
         return self._run(hidden, self.first, index)
 
-    def _index(self, layer: int) -> int:
-        index = layer if layer >= 0 else self.n_blocks + 1 + layer
-        if not 0 <= index <= self.n_blocks:
-            raise ValueError(
-                f"layer {layer}: the encoder has hidden states {-self.n_blocks - 1} "
-                f"to {self.n_blocks}"
-            )
-        return index
-
     def _run(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         for block in self.blocks[start - self.first : stop - self.first]:
-            hidden = block(hidden, None)
+            hidden = self._block(_whole_block, block, hidden)
         return hidden
+
+    def _block(self, run: Any, block: Any, hidden: Tensor) -> Tensor:
+        if self.checkpoint_blocks and hidden.requires_grad:
+            # Nothing in a frozen block is random: there is no state of a generator to keep.
+            result: Tensor = checkpoint(
+                run, block, hidden, use_reentrant=False, preserve_rng_state=False
+            )
+            return result
+        result = run(block, hidden)
+        return result
+
+
+def _whole_block(block: Any, hidden: Tensor) -> Tensor:
+    result: Tensor = block(hidden, None)
+    return result
+
+
+def _class_token_block(block: Any, hidden: Tensor) -> Tensor:
+    """What a CLIP block makes of the class token: (B, T, D) -> (B, 1, D)."""
+    attention = block.self_attn
+    normed = block.layer_norm1(hidden)
+    query, key, value = (
+        # (B, heads, tokens, D / heads)
+        linear(x).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for linear, x in (
+            (attention.q_proj, normed[:, :1]),
+            (attention.k_proj, normed),
+            (attention.v_proj, normed),
+        )
+    )
+    attended = F.scaled_dot_product_attention(query, key, value, scale=attention.scale)
+    token = hidden[:, :1] + attention.out_proj(attended.transpose(1, 2).flatten(2))
+    result: Tensor = token + block.mlp(block.layer_norm2(token))
+    return result
 
 
 class Teacher(nn.Module):
     """The complete encoder on images, frozen; gradients pass through it to the image.
 
     Args:
-        clip: any transformers CLIP.
-        token_layer, double_norm: as in `PartialEncoder`.
-        mean, std: per channel, of the encoder's normalisation.
+        tower: the visual encoder.
+        token_layer, double_norm, checkpoint_blocks: as in `PartialEncoder`.
     """
 
     def __init__(
         self,
-        clip: CLIPModel,
+        tower: Tower,
         token_layer: int = -2,
         double_norm: bool = False,
-        mean: Sequence[float] = OPENAI_CLIP_MEAN,
-        std: Sequence[float] = OPENAI_CLIP_STD,
+        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
-        self.size = geometry(clip).image_size
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.embeddings = clip.vision_model.embeddings
-        self.pre_norm = clip.vision_model.pre_layrnorm
-        self.encoder = PartialEncoder(clip, 0, token_layer, double_norm)
+        self.preprocess = tower.preprocess
+        self.embeddings = tower.embeddings
+        self.pre_norm = tower.pre_norm
+        self.encoder = PartialEncoder(tower, 0, token_layer, double_norm, checkpoint_blocks)
         self.requires_grad_(False)
         self.eval()
 
@@ -173,16 +178,16 @@ class Teacher(nn.Module):
         return features
 
     def hidden(self, images: Tensor, layer: int) -> Tensor:
-        """Hidden state `layer` of images (B, 3, H, W) in [0, 1]: (B, 1 + L, D)."""
+        """Hidden state `layer` of images (B, 3, H, W) in [0, 1]: (B, T, D)."""
         return self.encoder.hidden(self._stem(images), layer)
 
     def patches(self, images: Tensor) -> Tensor:
         """Patch embeddings of images (B, 3, H, W) in [0, 1], without positions: (B, L, D)."""
-        pixels = preprocess(images, self.size, self.mean, self.std)
-        embedded: Tensor = self.embeddings.patch_embedding(pixels)
+        embedded: Tensor = self.embeddings.patch_embedding(self.preprocess(images))
         return embedded.flatten(2).transpose(1, 2)
 
     def _stem(self, images: Tensor) -> Tensor:
-        pixels = preprocess(images, self.size, self.mean, self.std)
-        hidden: Tensor = self.pre_norm(self.embeddings(pixels))
+        hidden: Tensor = self.embeddings(self.preprocess(images))
+        if self.pre_norm is not None:
+            hidden = self.pre_norm(hidden)
         return hidden

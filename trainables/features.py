@@ -38,7 +38,8 @@ from trainables.data import (
     to_tensor,
 )
 from trainables.encoder import Teacher
-from trainables.mllm import load_clip, load_tokenizer
+from trainables.mllm import load_tokenizer
+from trainables.tower import load_tower
 
 BATCH_SIZE = 32
 _REPORT = b"report"
@@ -77,7 +78,7 @@ class TeacherFeatures:
         self._device = torch.device(device)
         self._tokens = surrogate.tokens > 0
         self._teacher = Teacher(
-            load_clip(space.teacher.model), surrogate.token_layer, surrogate.double_norm
+            load_tower(space.teacher.model), surrogate.token_layer, surrogate.double_norm
         ).to(self._device)
 
     def __call__(self, world: Path, split: str, rows: tuple[int, int], out: Path) -> ShardReport:
@@ -124,7 +125,7 @@ def write_text_weights(space: Space, world: Path, out: Path) -> None:
     if not classes["names"]:
         raise ValueError(f"{world / 'classes.json'} names no classes")
     weights = text_weights(
-        load_clip(space.teacher.model),
+        load_tower(space.teacher.model).model,
         load_tokenizer(space.teacher.model),
         classes["names"],
         classes["templates"],

@@ -1,4 +1,4 @@
-"""The teacher and the MLLM: loading them, and answering prompts in batches.
+"""The MLLM: loading it, and answering prompts in batches.
 
     pixels --tower--> hidden state at `vision_feature_layer` --project--> features --answer--> text
              ^ the bridge enters the tower at block k instead of by pixels
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
-    CLIPModel,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
 )
@@ -51,14 +50,6 @@ def resolve_pretrained(name: str) -> str:
     return str(SHIPPED / wanted)
 
 
-def load_clip(name: str) -> CLIPModel:
-    """A CLIP teacher in single precision: frozen, in evaluation mode."""
-    model: CLIPModel = CLIPModel.from_pretrained(resolve_pretrained(name), dtype=torch.float32)
-    model.train(False)
-    model.requires_grad_(False)
-    return model
-
-
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The tokenizer beside a model's weights."""
     tokenizer = AutoTokenizer.from_pretrained(resolve_pretrained(name))
@@ -66,19 +57,26 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def preprocess(images: Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Resize and normalise images as CLIP does.
+def preprocess(
+    images: Tensor,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    resampling: str = "bicubic",
+) -> Tensor:
+    """Resize and normalise images as CLIP and SigLIP do.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
         size: S, side of the encoder's input in pixels.
         mean, std: per channel, as in the model's preprocessor configuration.
+        resampling: `bicubic` or `bilinear`, as there.
 
     Returns:
         (B, 3, S, S).
     """
     resized = F.interpolate(
-        images, size=(size, size), mode="bicubic", align_corners=False, antialias=True
+        images, size=(size, size), mode=resampling, align_corners=False, antialias=True
     )
     return (resized.clamp(0.0, 1.0) - _channels(mean, images)) / _channels(std, images)
 

@@ -19,7 +19,7 @@ R is in bits per pixel, MSE on the [0, 1] scale; d2 and d3 start from d1's neck 
 *Bridging Compressed Image Latents and Multimodal Large Language Models* (ICLR 2025, arXiv
 2407.19651), sections 3.3 and 3.4.
 
-Shapes: `B` images, `M` latent channels, `L` patches, `D` width.
+Shapes: `B` images, `M` latent channels, `T` tokens of the encoder, `D` width.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPModel
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Space
@@ -47,11 +46,11 @@ from trainables.codecs import (
     mismatches,
 )
 from trainables.data import Batch
-from trainables.encoder import Features, PartialEncoder, Teacher, geometry
-from trainables.mllm import load_clip
+from trainables.encoder import Features, PartialEncoder, Teacher
 from trainables.neck import TransformNeck
 from trainables.released import read_weights
 from trainables.surrogate import cross_entropy, distillation, phase_at
+from trainables.tower import Tower, load_tower
 from trainables.unet import UNet
 
 POINT_FILE = "model.safetensors"
@@ -154,10 +153,10 @@ class CodecLearner(Learner):
 class NeckLearner(Learner):
     """d1: the neck alone, on stored latents and the teacher's stored features."""
 
-    def __init__(self, space: Space, neck: TransformNeck, clip: CLIPModel, text: Tensor) -> None:
+    def __init__(self, space: Space, neck: TransformNeck, tower: Tower, text: Tensor) -> None:
         super().__init__()
         self.neck = neck
-        self.encoder = partial_encoder(space, clip)
+        self.encoder = partial_encoder(space, tower)
         self._space = space
         self.register_buffer("text_weights", text, persistent=False)
         self.columns = ("y_hat", *_feature_columns(space), *_class_column(space))
@@ -198,14 +197,14 @@ class JointLearner(Learner):
         scenario: str,
         codec: Codec,
         neck: TransformNeck,
-        clip: CLIPModel,
+        tower: Tower,
         lmbda: float,
     ) -> None:
         super().__init__()
         assert scenario in ("d2", "d3")
         self.codec = codec.requires_grad_(True)
         self.neck = neck
-        self.encoder = partial_encoder(space, clip)
+        self.encoder = partial_encoder(space, tower)
         self._space = space
         self._spec = space.d2 if scenario == "d2" else space.d3
         self._synthesis = scenario == "d2"
@@ -250,14 +249,14 @@ class UNetLearner(Learner):
         space: Space,
         unet: UNet,
         codec: Codec,
-        clip: CLIPModel,
+        tower: Tower,
         text: Tensor,
         from_latents: bool,
     ) -> None:
         super().__init__()
         self.unet = unet
         self.codec = codec.requires_grad_(False)
-        self.encoder = complete_encoder(space, clip)
+        self.encoder = complete_encoder(space, tower)
         self._space = space
         self.register_buffer("text_weights", text, persistent=False)
         source = "y_hat" if from_latents else "image"
@@ -330,7 +329,7 @@ class PointModel:
             layer: index into the encoder's hidden states that the MLLM reads.
 
         Returns:
-            The hidden state (B, 1 + L, D), and the decoded image where seeing needed it.
+            The hidden state (B, T, D), and the decoded image where seeing needed it.
         """
         layer = self.token_layer if layer is None else layer
         if self.scenario == "uncompressed":
@@ -375,27 +374,27 @@ def load_point(
     Raises:
         ValueError: the stored weights are not exactly those that the scenario trains.
     """
-    clip = load_clip(space.teacher.model)
+    tower = load_tower(space.teacher.model)
     layer = space.surrogate.token_layer
     if point.codec is None:
-        return PointModel(point.scenario, layer, complete_encoder(space, clip))
+        return PointModel(point.scenario, layer, complete_encoder(space, tower))
     assert codec_dir is not None
     codec = load_codec(point.codec, codec_dir)
     if point.scenario == "reconstruction":
-        return PointModel(point.scenario, layer, complete_encoder(space, clip), codec)
+        return PointModel(point.scenario, layer, complete_encoder(space, tower), codec)
     state = load_file(point_dir / POINT_FILE)
     if point.scenario == "post_processing":
         unet = build_unet(space)
         _overlay(_named(unet=unet), state)
-        return PointModel(point.scenario, layer, complete_encoder(space, clip), codec, unet=unet)
-    neck = build_neck(space, point.codec, clip)
+        return PointModel(point.scenario, layer, complete_encoder(space, tower), codec, unet=unet)
+    neck = build_neck(space, point.codec, tower)
     trained = _named(neck=neck)
     if point.scenario in ("d2", "d3"):
         trained |= _named(codec=codec)
     _overlay(_without_unused(point.scenario, trained), state)
     if point.scenario in ("d2", "d3"):
         codec.update()
-    return PointModel(point.scenario, layer, partial_encoder(space, clip), codec, neck)
+    return PointModel(point.scenario, layer, partial_encoder(space, tower), codec, neck)
 
 
 def save_trained(state: Mapping[str, Tensor], directory: Path) -> None:
@@ -404,26 +403,25 @@ def save_trained(state: Mapping[str, Tensor], directory: Path) -> None:
     save_file(tensors, directory / POINT_FILE)
 
 
-def build_neck(space: Space, codec: CodecSpec, clip: CLIPModel) -> TransformNeck:
+def build_neck(space: Space, codec: CodecSpec, tower: Tower) -> TransformNeck:
     """A fresh neck between a codec and the space's teacher."""
-    tower = geometry(clip)
+    from_encoder = space.neck.init == "encoder"
     neck = TransformNeck(
         latent_channels=codec.M,
-        width=tower.width,
-        positions=tower.patches,
-        heads=space.neck.heads or tower.heads,
+        encoder=tower.sizes,
+        heads=space.neck.heads,
         layers=space.neck.layers,
         mlp_ratio=space.neck.mlp_ratio,
-        activation=tower.activation,
+        norm=tower.pre_norm is not None or not from_encoder,
     )
-    if space.neck.init == "encoder":
-        neck.start_from(clip, space.teacher.block)
+    if from_encoder:
+        neck.start_from(tower, space.teacher.block)
     return neck
 
 
-def load_neck(space: Space, codec: CodecSpec, clip: CLIPModel, d1: Path) -> TransformNeck:
+def load_neck(space: Space, codec: CodecSpec, tower: Tower, d1: Path) -> TransformNeck:
     """The neck of a trained d1 point."""
-    neck = build_neck(space, codec, clip)
+    neck = build_neck(space, codec, tower)
     _overlay(_named(neck=neck), load_file(d1 / POINT_FILE))
     return neck
 
@@ -465,15 +463,23 @@ def build_unet(space: Space) -> UNet:
     return UNet(space.post_processing.channels, space.post_processing.levels)
 
 
-def partial_encoder(space: Space, clip: CLIPModel) -> PartialEncoder:
+def partial_encoder(space: Space, tower: Tower) -> PartialEncoder:
     """The space's teacher from block k on."""
-    surrogate = space.surrogate
-    return PartialEncoder(clip, space.teacher.block, surrogate.token_layer, surrogate.double_norm)
+    return PartialEncoder(
+        tower,
+        space.teacher.block,
+        space.surrogate.token_layer,
+        space.surrogate.double_norm,
+        space.resources.checkpoint_blocks,
+    )
 
 
-def complete_encoder(space: Space, clip: CLIPModel) -> Teacher:
+def complete_encoder(space: Space, tower: Tower) -> Teacher:
     """The space's teacher."""
-    return Teacher(clip, space.surrogate.token_layer, space.surrogate.double_norm)
+    surrogate = space.surrogate
+    return Teacher(
+        tower, surrogate.token_layer, surrogate.double_norm, space.resources.checkpoint_blocks
+    )
 
 
 def _named(**modules: nn.Module) -> dict[str, Tensor]:

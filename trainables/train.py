@@ -24,7 +24,6 @@ import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
-from transformers import CLIPModel
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Optimiser, Space
@@ -32,7 +31,7 @@ from trainables.codecs import build_codec, load_codec, save_codec, start_codec
 from trainables.context import Context
 from trainables.data import Batches, Rows, in_order
 from trainables.features import read_text_weights
-from trainables.mllm import load_clip, resolve_pretrained
+from trainables.mllm import resolve_pretrained
 from trainables.neck import TransformNeck
 from trainables.scenarios import (
     CodecLearner,
@@ -48,6 +47,7 @@ from trainables.scenarios import (
     released_point,
     save_trained,
 )
+from trainables.tower import Tower, load_tower
 
 REPORT_EVERY = 10
 """Steps between two rows of the training curve."""
@@ -140,34 +140,34 @@ def _learner(space: Space, point: OperatingPoint, inputs: Inputs) -> tuple[Learn
     assert point.codec is not None
     assert point.lmbda is not None
     assert inputs.features is not None
-    clip = load_clip(space.teacher.model)
+    tower = load_tower(space.teacher.model)
     if point.scenario == "d1":
-        neck = build_neck(space, point.codec, clip)
+        neck = build_neck(space, point.codec, tower)
         if space.neck.init == "encoder":
-            _fit_linear(space, neck, clip, inputs, point.seed)
-        return NeckLearner(space, neck, clip, read_text_weights(inputs.features)), space.d1
+            _fit_linear(space, neck, tower, inputs, point.seed)
+        return NeckLearner(space, neck, tower, read_text_weights(inputs.features)), space.d1
     assert inputs.codec is not None
     codec = load_codec(point.codec, inputs.codec)
     if point.scenario == "post_processing":
         text = read_text_weights(inputs.features)
         unet = build_unet(space)
         from_latents = inputs.latents is not None
-        return UNetLearner(space, unet, codec, clip, text, from_latents), space.post_processing
+        return UNetLearner(space, unet, codec, tower, text, from_latents), space.post_processing
     assert inputs.d1 is not None
-    neck = load_neck(space, point.codec, clip, inputs.d1)
-    joint = JointLearner(space, point.scenario, codec, neck, clip, point.lmbda)
+    neck = load_neck(space, point.codec, tower, inputs.d1)
+    joint = JointLearner(space, point.scenario, codec, neck, tower, point.lmbda)
     return joint, space.d2 if point.scenario == "d2" else space.d3
 
 
 def _fit_linear(
-    space: Space, neck: TransformNeck, clip: CLIPModel, inputs: Inputs, seed: int
+    space: Space, neck: TransformNeck, tower: Tower, inputs: Inputs, seed: int
 ) -> None:
     """Start the neck's linear layer from `FIT_IMAGES` training images (fewer where there are)."""
     sources = (inputs.world, inputs.latents, None, space.data.shard_size)
     rows = Rows("train", ("image", "y_hat"), *sources)
     batch_size = min(FIT_BATCH, len(rows))
     batches = Batches(rows, batch_size, seed)
-    teacher = complete_encoder(space, clip)
+    teacher = complete_encoder(space, tower)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for number in range(min(FIT_IMAGES, len(rows)) // batch_size):

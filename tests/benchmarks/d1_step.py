@@ -28,8 +28,8 @@ from trainables.features import (
     shard_ranges,
     write_text_weights,
 )
-from trainables.mllm import load_clip
 from trainables.scenarios import NeckLearner, build_neck, complete_encoder
+from trainables.tower import load_tower
 from trainables.world import write_world
 
 
@@ -77,11 +77,11 @@ def main() -> None:
                 write(world, "train", rows, part_file(directory, "train", shard))
         write_text_weights(space, world, features / "text.safetensors")
 
-        clip = load_clip(space.teacher.model)
+        tower = load_tower(space.teacher.model)
         text = read_text_weights(features)
-        neck = build_neck(space, spec, clip)
-        learner = NeckLearner(space, neck, clip, text).train()
-        teacher, codec = complete_encoder(space, clip), load_codec(spec, root / "codec")
+        neck = build_neck(space, spec, tower)
+        learner = NeckLearner(space, neck, tower, text).train()
+        teacher, codec = complete_encoder(space, tower), load_codec(spec, root / "codec")
         optimiser = torch.optim.Adam(neck.parameters(), lr=space.d1.lr, fused=True)
         # The middle of the schedule, where every term of the loss is there.
         middle = space.d1.steps // 2

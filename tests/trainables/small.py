@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+)
 
 from search_spaces import CodecSpec, OperatingPoint, Space
 
@@ -24,41 +31,53 @@ SIDE = 64
 NAMES = ["red", "green", "blue"]
 TEMPLATES = ["{}", "a photo of {}"]
 SHARD = 8
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+VISION = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": BLOCKS,
+    "num_attention_heads": 2,
+    "image_size": 56,
+    "patch_size": 14,
+}
+TEXT = {
+    "vocab_size": 10,
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 16,
+    "bos_token_id": 1,
+    "eos_token_id": 3,
+    "pad_token_id": 0,
+}
 
 
 def make_clip(seed: int = 0, **vision: Any) -> CLIPModel:
     torch.manual_seed(seed)
-    clip = CLIPModel(
-        CLIPConfig(
-            projection_dim=JOINT,
-            vision_config={
-                "hidden_size": WIDTH,
-                "intermediate_size": 2 * WIDTH,
-                "num_hidden_layers": BLOCKS,
-                "num_attention_heads": 2,
-                "image_size": 56,
-                "patch_size": 14,
-                "initializer_factor": 3.0,
-                **vision,
-            },
-            text_config={
-                "vocab_size": 10,
-                "hidden_size": WIDTH,
-                "intermediate_size": 2 * WIDTH,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "max_position_embeddings": 16,
-                "bos_token_id": 1,
-                "eos_token_id": 3,
-                "pad_token_id": 0,
-            },
-        )
+    config = CLIPConfig(
+        projection_dim=JOINT,
+        vision_config={**VISION, "initializer_factor": 3.0, **vision},
+        text_config=TEXT,
     )
+    return _shaken(CLIPModel(config))
+
+
+def make_siglip(seed: int = 0, **vision: Any) -> SiglipModel:
+    torch.manual_seed(seed)
+    config = SiglipConfig(vision_config={**VISION, **vision}, text_config=TEXT)
+    return _shaken(SiglipModel(config))
+
+
+def _shaken(model: Model) -> Model:
+    """No LayerNorm and no bias as it is at the start, so that leaving one out shows."""
     with torch.no_grad():
-        for name, parameter in clip.named_parameters():
+        for name, parameter in model.named_parameters():
             if "norm" in name or "bias" in name:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    return clip.eval()
+    return model.eval()
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

@@ -16,6 +16,7 @@ from trainables.context import LocalContext
 from trainables.data import Batch, Rows, in_order
 from trainables.encoder import Teacher
 from trainables.scenarios import JointLearner, Learner, load_point
+from trainables.tower import Tower
 from trainables.train import Inputs, _learner, train_codec, train_point
 
 TRAINED = ("d1", "d2", "d3", "post_processing")
@@ -218,7 +219,7 @@ def test_baselines_see_images_through_the_complete_encoder(
             assert not torch.equal(looked_at, model.codec.synthesis(y_hat))
     seen, _ = model.see(image, y_hat)
     with torch.no_grad():
-        assert torch.equal(seen, Teacher(make_clip()).hidden(looked_at, -2))
+        assert torch.equal(seen, Teacher(Tower(make_clip())).hidden(looked_at, -2))
 
 
 def test_joint_points_have_codecs_of_their_own(

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.mllm import SHIPPED, Mllm, load_clip, load_tokenizer, preprocess, resolve_pretrained
+from trainables.mllm import SHIPPED, Mllm, load_tokenizer, preprocess, resolve_pretrained
 from trainables.recipes.evaluate import uncompressed_accuracy
+from trainables.tower import load_tower
 from trainables.world import write_world
 from trainables.world.captions import TEMPLATES, caption
 from trainables.world.scenes import class_names, render, sample_scene, scene_rng
@@ -56,15 +57,15 @@ def test_names_that_are_not_shipped_are_refused_with_the_choices() -> None:
 
 
 def test_a_directory_loads_as_the_shipped_name_does(tmp_path: Path) -> None:
-    shipped = load_clip(TEACHER)
+    shipped = load_tower(TEACHER).model
     shipped.save_pretrained(tmp_path)
-    copied = load_clip(str(tmp_path)).state_dict()
+    copied = load_tower(str(tmp_path)).model.state_dict()
     for name, value in shipped.state_dict().items():
         torch.testing.assert_close(copied[name], value, rtol=0, atol=0)
 
 
 def test_models_are_frozen_single_precision_and_not_training(mllm: Mllm) -> None:
-    for model in (load_clip(TEACHER), mllm.model):
+    for model in (load_tower(TEACHER).model, mllm.model):
         assert not model.training
         for parameter in model.parameters():
             assert parameter.dtype == torch.float32
@@ -74,7 +75,9 @@ def test_models_are_frozen_single_precision_and_not_training(mllm: Mllm) -> None
 def test_the_mllm_stands_on_the_teachers_vision_tower(mllm: Mllm) -> None:
     pixels = _pixels(mllm, 3)
     with torch.no_grad():
-        theirs = load_clip(TEACHER).vision_model(pixel_values=pixels, output_hidden_states=True)
+        theirs = load_tower(TEACHER).model.vision_model(
+            pixel_values=pixels, output_hidden_states=True
+        )
         ours = mllm.tower(pixels, output_hidden_states=True)
     for a, b in zip(ours.hidden_states, theirs.hidden_states, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -135,7 +138,7 @@ def test_preprocessing_is_the_image_processors(mllm: Mllm) -> None:
 
 
 def test_the_teachers_text_finds_what_the_scene_shows(mllm: Mllm) -> None:
-    teacher, tokenizer = load_clip(TEACHER), load_tokenizer(TEACHER)
+    teacher, tokenizer = load_tower(TEACHER).model, load_tokenizer(TEACHER)
     scenes = [sample_scene(scene_rng(1, "test", i), "test") for i in range(100)]
     pixels = preprocess(render(scenes)[0], mllm.image_size, mllm.image_mean, mllm.image_std)
 

@@ -38,7 +38,7 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from trainables.mllm import Mllm, load_clip, preprocess
+from trainables.mllm import Mllm, preprocess
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
@@ -56,6 +56,7 @@ from trainables.recipes.common import (
 )
 from trainables.recipes.evaluate import uncompressed_accuracy
 from trainables.recipes.muon import Muon
+from trainables.tower import load_tower
 from trainables.world import questions, write_world
 from trainables.world.captions import LABELS
 from trainables.world.scenes import (
@@ -420,7 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cores = SpareCores(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer(end=False)
-    teacher = load_clip(options.teacher)
+    teacher: CLIPModel = load_tower(options.teacher).model
     model, heads = build_mllm(teacher, len(tokenizer)), Heads()
     seed = options.seed
     pool = make_pool(

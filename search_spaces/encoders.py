@@ -1,0 +1,139 @@
+"""The sizes of visual encoders, read from transformers configurations without transformers.
+
+Families: CLIP (a class token, a LayerNorm in front, pooled = the class token projected) and SigLIP
+(no class token, pooled = the output of an attention pooling head). The fixed-resolution models of
+SigLIP 2 are of the family SigLIP in transformers, too.
+
+Shapes: `L` patches, `D` width, `P` width of the pooled feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_VISION_DEFAULTS: dict[str, dict[str, Any]] = {
+    # What transformers assumes where a configuration does not say.
+    "clip": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 32,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+        "projection_dim": 512,
+    },
+    "siglip": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 16,
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+        "vision_use_head": True,
+    },
+}
+MODEL_TYPES = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """What has to be known of a visual encoder to plan with it."""
+
+    family: str
+    """`clip` or `siglip`."""
+    image_size: int
+    """Side of its input in pixels."""
+    patch_size: int
+    """Side of a patch in pixels."""
+    width: int
+    """D."""
+    blocks: int
+    heads: int
+    mlp_width: int
+    """Of the hidden layer in a block's MLP."""
+    activation: str
+    """Of the MLPs, as transformers names it."""
+    norm_eps: float
+    """Of the LayerNorms."""
+    pooled: int
+    """P; 0 where the model pools nothing."""
+    text: bool
+    """Whether there is a text tower."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        side = self.image_size // self.patch_size
+        return side, side
+
+    @property
+    def class_token(self) -> bool:
+        """Whether a class token stands in front of the patches."""
+        return self.family == "clip"
+
+    @property
+    def tokens(self) -> int:
+        """L, and the class token where there is one."""
+        return self.grid[0] * self.grid[1] + self.class_token
+
+    def hidden_index(self, layer: int) -> int:
+        """A hidden state's index counted from the front, 0 .. blocks.
+
+        Raises:
+            ValueError: there is no such hidden state.
+        """
+        index = layer if layer >= 0 else self.blocks + 1 + layer
+        if not 0 <= index <= self.blocks:
+            raise ValueError(
+                f"layer {layer}: the encoder has hidden states {-self.blocks - 1} to {self.blocks}"
+            )
+        return index
+
+
+def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
+    """The sizes that a transformers configuration (`config.json`) stands for.
+
+    Raises:
+        ValueError: a model of another kind, or with sizes that are not square.
+    """
+    kind = config.get("model_type")
+    if kind in ("siglip2", "siglip2_vision_model"):
+        raise ValueError(
+            "a SigLIP 2 of variable resolution (NaFlex) takes patches, a mask and their grid in "
+            "place of an image, and a grid per image in the neck; take a fixed-resolution SigLIP 2 "
+            "(model_type siglip, such as google/siglip2-base-patch16-256)"
+        )
+    if kind not in MODEL_TYPES:
+        raise ValueError(f"model_type {kind!r} is no visual encoder; {', '.join(MODEL_TYPES)} are")
+    family = str(kind).removesuffix("_vision_model")
+    both = kind == family
+    vision = {**_VISION_DEFAULTS[family], **(config.get("vision_config", {}) if both else config)}
+    for name in ("image_size", "patch_size"):
+        if not isinstance(vision[name], int):
+            raise ValueError(f"{name} {vision[name]}: only square images and patches are supported")
+    if family == "siglip":
+        pooled = vision["hidden_size"] if vision["vision_use_head"] else 0
+    elif both:
+        pooled = config.get("projection_dim", vision["projection_dim"])
+    else:
+        projects = "CLIPVisionModelWithProjection" in (config.get("architectures") or ())
+        pooled = vision["projection_dim"] if projects else vision["hidden_size"]
+    return EncoderSizes(
+        family=family,
+        image_size=vision["image_size"],
+        patch_size=vision["patch_size"],
+        width=vision["hidden_size"],
+        blocks=vision["num_hidden_layers"],
+        heads=vision["num_attention_heads"],
+        mlp_width=vision["intermediate_size"],
+        activation=vision["hidden_act"],
+        norm_eps=vision["layer_norm_eps"],
+        pooled=pooled,
+        text=both,
+    )
