@@ -151,6 +151,7 @@ def make_space(teacher: Path, **settings: Any) -> Space:
         "data": {"size": SIDE, "train": 20, "val": 6, "shard_size": SHARD},
         "teacher": {"model": str(teacher), "block": 2},
         "mllms": ["none"],
+        "neck": {"mlp_ratio": 4.0},
         "surrogate": {"pooled": 1.0, "tokens": 0.5},
         "d1": short,
         "d2": short,
