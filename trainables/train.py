@@ -159,9 +159,7 @@ def _learner(space: Space, point: OperatingPoint, inputs: Inputs) -> tuple[Learn
     return joint, space.d2 if point.scenario == "d2" else space.d3
 
 
-def _fit_linear(
-    space: Space, neck: TransformNeck, tower: Tower, inputs: Inputs, seed: int
-) -> None:
+def _fit_linear(space: Space, neck: TransformNeck, tower: Tower, inputs: Inputs, seed: int) -> None:
     """Start the neck's linear layer from `FIT_IMAGES` training images (fewer where there are)."""
     sources = (inputs.world, inputs.latents, None, space.data.shard_size)
     rows = Rows("train", ("image", "y_hat"), *sources)
