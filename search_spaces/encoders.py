@@ -9,6 +9,7 @@ Shapes: `L` patches, `D` width, `P` width of the pooled feature.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -137,3 +138,67 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
         pooled=pooled,
         text=both,
     )
+
+
+_LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
+_SIGLIP_SIZES: dict[str, dict[str, Any]] = {
+    "base": {},
+    "large": _LARGE,
+    "so400m": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+    },
+    "giant-opt": {
+        "hidden_size": 1536,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 16,
+    },
+}
+_CLIP_L14 = {
+    "model_type": "clip",
+    "projection_dim": 768,
+    "vision_config": {**_LARGE, "patch_size": 14},
+}
+_CLIP_RELEASED: dict[str, dict[str, Any]] = {
+    "openai/clip-vit-base-patch32": {"model_type": "clip"},
+    "openai/clip-vit-base-patch16": {"model_type": "clip", "vision_config": {"patch_size": 16}},
+    "openai/clip-vit-large-patch14": _CLIP_L14,
+    "openai/clip-vit-large-patch14-336": {
+        **_CLIP_L14,
+        "vision_config": {**_LARGE, "patch_size": 14, "image_size": 336},
+    },
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": {
+        "model_type": "clip",
+        "projection_dim": 1024,
+        "vision_config": {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+            "hidden_act": "gelu",
+        },
+    },
+}
+_SIGLIP_NAME = re.compile(r"google/siglip2?-(base|large|so400m|giant-opt)-patch(\d+)-(\d+|naflex)")
+
+
+def released_config(name: str) -> dict[str, Any] | None:
+    """The configuration, as far as `encoder_sizes` reads it, of a released model's hub id."""
+    if name in _CLIP_RELEASED:
+        return _CLIP_RELEASED[name]
+    if (found := _SIGLIP_NAME.match(name)) is None:
+        return None
+    size, patch, side = found.groups()
+    if side == "naflex":
+        return {"model_type": "siglip2"}
+    sides = {"patch_size": int(patch), "image_size": int(side)}
+    return {"model_type": "siglip", "vision_config": {**_SIGLIP_SIZES[size], **sides}}

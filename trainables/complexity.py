@@ -31,13 +31,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPConfig, CLIPModel
 
 from search_spaces import CodecSpec, Space, SpaceError, load_space
 from search_spaces.spec import DataSpec
 from trainables.codecs import build_codec
-from trainables.mllm import resolve_pretrained
 from trainables.scenarios import build_neck, build_unet, complete_encoder, partial_encoder
+from trainables.tower import meta_tower
 
 PAPER = Space(
     name="paper",
@@ -104,16 +103,6 @@ PAPER_FIGURES: dict[str, tuple[float, float | None, str]] = {
 }
 PAPER_TOTAL = (1017.96, 64.0)
 """synthesis + U-Net + skipped part of the encoder: kMAC/pixel and million parameters."""
-
-# Sizes of encoders whose configuration is not asked of a hub: width, MLP, blocks, heads, patch,
-# side, width of the joint space, activation.
-_KNOWN_CLIPS = {
-    "openai/clip-vit-base-patch32": (768, 3072, 12, 12, 32, 224, 512, "quick_gelu"),
-    "openai/clip-vit-base-patch16": (768, 3072, 12, 12, 16, 224, 512, "quick_gelu"),
-    "openai/clip-vit-large-patch14": (1024, 4096, 24, 16, 14, 224, 768, "quick_gelu"),
-    "openai/clip-vit-large-patch14-336": (1024, 4096, 24, 16, 14, 336, 768, "quick_gelu"),
-    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": (1280, 5120, 32, 16, 14, 224, 1024, "gelu"),
-}
 
 
 @dataclass(frozen=True)
@@ -185,38 +174,6 @@ def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
     return [flops // 2 for flops in (mode.get_total_flops(), *sums)]
 
 
-def meta_clip(name: str) -> CLIPModel:
-    """A CLIP without weights, on the meta device, frozen.
-
-    Args:
-        name: as `teacher.model`; the usual sizes need no hub.
-
-    Raises:
-        OSError: no configuration by that name can be read.
-    """
-    if name in _KNOWN_CLIPS:
-        width, mlp, blocks, heads, patch, side, joint, activation = _KNOWN_CLIPS[name]
-        config = CLIPConfig(
-            vision_config={
-                "hidden_size": width,
-                "intermediate_size": mlp,
-                "num_hidden_layers": blocks,
-                "num_attention_heads": heads,
-                "patch_size": patch,
-                "image_size": side,
-                "hidden_act": activation,
-            },
-            projection_dim=joint,
-        )
-    else:
-        config = CLIPConfig.from_pretrained(resolve_pretrained(name))
-    with torch.device("meta"):
-        clip = CLIPModel(config)
-    clip.train(False)
-    clip.requires_grad_(False)
-    return clip
-
-
 def codec_parts(spec: CodecSpec, size: int) -> list[Part]:
     """The parts of a codec on an image of size x size pixels."""
     # CompressAI's layers compute their first weights, so they are built with memory.
@@ -240,13 +197,13 @@ def codec_parts(spec: CodecSpec, size: int) -> list[Part]:
 def other_parts(space: Space) -> list[Part]:
     """The neck of each codec, the U-Net and the encoder."""
     size, block = space.data.size, space.teacher.block
-    clip = meta_clip(space.teacher.model)
-    whole, partial = complete_encoder(space, clip), partial_encoder(space, clip)
+    tower = meta_tower(space.teacher.model)
+    whole, partial = complete_encoder(space, tower), partial_encoder(space, tower)
     image = _meta(3, size, size)
     found = []
     for spec in space.codecs:
         with torch.device("meta"):
-            neck = build_neck(space, spec, clip)
+            neck = build_neck(space, spec, tower)
         y_hat = _meta(spec.M, size // 16, size // 16)
         (macs,) = count_macs(functools.partial(neck, y_hat))
         found.append(_part(spec.label, "neck", size, _parameters([neck]), macs))
@@ -256,16 +213,16 @@ def other_parts(space: Space) -> list[Part]:
     found.append(_part("", "unet", size, _parameters([unet]), macs))
 
     hidden = torch.empty_like(whole.hidden(image, block))
-    blocks = list(clip.vision_model.encoder.layers)
-    stem = (clip.vision_model.embeddings, clip.vision_model.pre_layrnorm)
+    blocks = list(tower.blocks)
+    stem = (tower.embeddings, tower.pre_norm or nn.Identity())
     (macs,) = count_macs(lambda: whole.hidden(image, block))
     skipped = _parameters([*stem, *blocks[:block]])
     found.append(_part("", "encoder_skipped", size, skipped, macs))
     (macs,) = count_macs(lambda: partial.hidden(hidden, space.surrogate.token_layer))
     run = _parameters(blocks[block : partial.token_index])
     found.append(_part("", "encoder_run", size, run, macs))
-    tokens = space.surrogate.tokens > 0
-    (macs,) = count_macs(lambda: whole(image, tokens=tokens))
+    pooled, tokens = space.surrogate.pooled > 0, space.surrogate.tokens > 0
+    (macs,) = count_macs(lambda: whole(image, pooled, tokens))
     found.append(_part("", "teacher", size, _parameters([whole]), macs))
     return found
 

@@ -36,7 +36,7 @@ from transformers.utils.constants import (
     OPENAI_CLIP_STD,
 )
 
-from search_spaces.encoders import EncoderSizes, encoder_sizes
+from search_spaces.encoders import EncoderSizes, encoder_sizes, released_config
 from trainables.mllm import preprocess, resolve_pretrained
 
 _NORMALISATION = {
@@ -182,6 +182,29 @@ def load_tower(name: str) -> Tower:
             f"{_RESAMPLING}"
         )
     return Tower(model, images.image_mean, images.image_std, _RESAMPLING[images.resample])
+
+
+def meta_tower(name: str) -> Tower:
+    """A teacher without weights, on the meta device: for counting. Released models need no hub.
+
+    Args:
+        name: as in `load_tower`.
+
+    Raises:
+        OSError: no configuration by that name can be read.
+        ValueError: a model of another kind.
+    """
+    known = released_config(name)
+    if known is None:
+        config = AutoConfig.from_pretrained(resolve_pretrained(name))
+    else:
+        config = AutoConfig.for_model(**known)
+    encoder_sizes(config.to_dict())
+    with torch.device("meta"):
+        model = _class_of(config)(config)
+    model.train(False)
+    model.requires_grad_(False)
+    return Tower(model)
 
 
 def _class_of(config: Any) -> Any:

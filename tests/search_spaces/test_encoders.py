@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces.encoders import encoder_sizes
+from search_spaces.encoders import encoder_sizes, released_config
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,37 @@ def test_hidden_states_are_numbered_as_by_transformers() -> None:
     for layer in (-14, 13):
         with pytest.raises(ValueError, match="hidden states -13 to 12"):
             sizes.hidden_index(layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "width", "blocks", "pooled"),
+    [
+        ("openai/clip-vit-base-patch32", 7, 768, 12, 512),
+        ("openai/clip-vit-base-patch16", 14, 768, 12, 512),
+        ("openai/clip-vit-large-patch14", 16, 1024, 24, 768),
+        ("openai/clip-vit-large-patch14-336", 24, 1024, 24, 768),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 16, 1280, 32, 1024),
+        ("google/siglip-base-patch16-224", 14, 768, 12, 768),
+        ("google/siglip-so400m-patch14-384", 27, 1152, 27, 1152),
+        ("google/siglip2-large-patch16-256", 16, 1024, 24, 1024),
+        ("google/siglip2-giant-opt-patch16-384", 24, 1536, 40, 1536),
+    ],
+)
+def test_released_models_are_known_by_name(
+    name: str, grid: int, width: int, blocks: int, pooled: int
+) -> None:
+    config = released_config(name)
+    assert config is not None
+    sizes = encoder_sizes(config)
+    assert (sizes.grid, sizes.width, sizes.blocks) == ((grid, grid), width, blocks)
+    assert sizes.pooled == pooled
+    assert sizes.text
+    assert sizes.tokens == grid**2 + ("clip" in name.lower() and "siglip" not in name)
+
+
+def test_other_names_are_not_guessed() -> None:
+    assert released_config("somebody/clip-vit-large-patch14") is None
+    config = released_config("google/siglip2-base-patch16-naflex")
+    assert config is not None
+    with pytest.raises(ValueError, match="NaFlex"):
+        encoder_sizes(config)

@@ -20,6 +20,7 @@ from trainables.complexity import (
     complexity,
     count_macs,
     main,
+    other_parts,
 )
 
 
@@ -65,7 +66,9 @@ def test_at_the_paper_s_sizes_the_counts_are_closed_forms_and_agree_with_its_tab
     assert found["encoder_skipped"].macs == L * 3 * 14 * 14 * D + 2 * block
     # The MLLM reads the input of the last block.
     assert found["encoder_run"].macs == 21 * block
-    assert found["teacher"].macs == L * 3 * 14 * 14 * D + 24 * block + D * 768
+    # The pooled feature needs the class token alone of the last block, its patches as keys, values.
+    last = 2 * T * D * D + 10 * D * D + 2 * T * D
+    assert found["teacher"].macs == L * 3 * 14 * 14 * D + 23 * block + last + D * 768
     convolutions = 9 * (3 * 64 + 64 * 64) + 4 * 9 * (2 + 4) * 64 * 64 / 4
     convolutions += 4 * (2 * 64 * 64 + 9 * (2 * 64 * 64 + 64 * 64)) + 64 * 3
     assert found["unet"].macs == 256 * 256 * convolutions
@@ -117,6 +120,26 @@ def test_a_codec_s_parts_are_what_its_layers_do_in_a_real_pass(arch: str) -> Non
     assert sum(part.parameters for part in parts.values()) == sum(
         p.numel() for p in codec.parameters()
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("google/siglip2-base-patch16-256", 12), ("openai/clip-vit-large-patch14-336", 24)],
+)
+def test_other_encoders_have_their_closed_forms(name: str, blocks: int) -> None:
+    teacher = PAPER.teacher.model_copy(update={"model": name})
+    parts = {p.part: p for p in other_parts(PAPER.model_copy(update={"teacher": teacher}))}
+    siglip = "siglip" in name
+    D, M, L, patch = (768, 320, 256, 16) if siglip else (1024, 320, 576, 14)
+    T = L + (not siglip)
+    block = 12 * D * D * T + 2 * T * T * D
+    # Where the latents' 16 x 16 are resampled to 24 x 24, the neck works on these.
+    assert parts["neck"].macs == L * M * D + block
+    assert parts["encoder_skipped"].macs == L * 3 * patch**2 * D + 2 * block
+    assert parts["encoder_run"].macs == (blocks - 3) * block
+    if siglip:
+        head = 2 * L * D * D + 10 * D * D + 2 * L * D
+        assert parts["teacher"].macs == L * 3 * patch**2 * D + blocks * block + head
 
 
 def test_the_command_prints_the_table_and_writes_its_numbers(
