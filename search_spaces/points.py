@@ -26,7 +26,9 @@ class OperatingPoint:
     @property
     def released(self) -> str | None:
         """The file that this point is taken from, if it is not trained."""
-        files = self.codec.released.named() if self.codec else {}
+        if self.codec is None or self.lmbda is None:
+            return None
+        files = self.codec.at(self.lmbda).released.named() if self.codec.released.named() else {}
         return next((found for name, (found,) in files.items() if name == self.scenario), None)
 
     @property

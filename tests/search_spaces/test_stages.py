@@ -1,5 +1,6 @@
 """Keys are stable, and a changed setting re-keys exactly what depends on it."""
 
+import json
 import subprocess
 import sys
 
@@ -90,3 +91,39 @@ def test_keys_are_the_same_in_another_process() -> None:
     other = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     space = load_space("smoke")
     assert other == [Stages(space).point(point).key for point in operating_points(space)]
+
+
+def test_the_rates_of_a_variable_rate_codec_share_its_base_codec_alone() -> None:
+    codec = {"arch": "mbt2018-mean-vbr", "qualities": [1, 8], "N": 12, "M": 12}
+    space = load_space("smoke", [f"codecs=[{json.dumps(codec)}]"])
+    stages = Stages(space)
+    points = operating_points(space)
+    low, high = ([p for p in points if p.lmbda == lmbda] for lmbda in space.codecs[0].lambdas)
+    for one, other in zip(low, high, strict=True):
+        assert one.scenario == other.scenario
+        assert stages.point(one).key != stages.point(other).key
+        assert one.codec is not None
+        assert other.codec is not None
+        assert stages.codec(one.codec, 0.0018) == stages.codec(other.codec, 0.18)
+        assert stages.latents(one.codec, 0.0018) != stages.latents(other.codec, 0.18)
+
+
+def test_a_codec_used_as_it_is_depends_on_its_weights_alone() -> None:
+    settings = ["codecs.0.weights=some.pth", "codecs.0.train.steps=0"]
+    one = keys(*settings)
+    assert keys(*settings, "codecs.0.train.lr=0.5")["codec"] == one["codec"]
+    assert keys(*settings, "data.train=32")["codec"] == one["codec"]
+    assert keys(*settings, fingerprints={"some.pth": "another"})["codec"] != one["codec"]
+
+
+def test_released_points_are_not_trained_and_stand_under_one_seed() -> None:
+    released = ["codecs.0.released.d1=[a, b]", "codecs.0.released.d3=[c, d]", "seeds=[0, 1]"]
+    space = load_space("smoke", released)
+    found = [(p.scenario, p.seed) for p in operating_points(space) if p.lmbda == 0.002]
+    assert found.count(("d1", 0)) == found.count(("d3", 0)) == 1
+    assert ("d1", 1) not in found
+    assert ("d2", 1) in found
+    one, longer = keys(*released), keys(*released, "d1.steps=99", "d3.steps=99", "d2.steps=99")
+    assert {name for name in one if one[name] != longer[name]} == {"d2"}
+    other = keys(*released, fingerprints={"d": "other"})
+    assert {name for name in one if one[name] != other[name]} == {"d3"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,15 @@ class Small:
     @property
     def d1(self) -> Path:
         return self.root / "d1"
+
+
+@pytest.fixture(scope="session")
+def kodak() -> list[Path]:
+    """The Kodak images, kodim01.png .., in the folder that the variable BRIDGESWEEP_KODAK names."""
+    folder = os.environ.get("BRIDGESWEEP_KODAK")
+    if not folder:
+        pytest.skip("BRIDGESWEEP_KODAK names no folder of the Kodak images")
+    return [Path(folder) / f"kodim{number:02d}.png" for number in range(1, 25)]
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from compressai.entropy_models import GaussianConditional
 from compressai.models import Elic2022Chandelier
+from compressai.zoo import image as zoo
+from compressai.zoo import image_vbr as vbr_zoo
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from search_spaces import CodecSpec
+from search_spaces.zoo import LAMBDAS, WIDTHS, metrics
 from trainables.bitstream import BitstreamError, overhead_bytes, pack, unpack
 from trainables.codecs import (
     Codec,
@@ -24,6 +29,8 @@ from trainables.codecs import (
     save_codec,
 )
 from trainables.codecs.coding import _scale_rows, _scale_table, gaussian_tables
+from trainables.data import Batch
+from trainables.scenarios import CodecLearner
 
 OWN = ("tic",)
 """Not CompressAI's."""
@@ -233,6 +240,50 @@ def test_streams_of_other_weights_are_refused_even_with_the_same_id() -> None:
         other.decode(streams)
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_on_photographs_the_bytes_give_the_encoder_s_latents(arch: str, kodak: list[Path]) -> None:
+    """Whole Kodak images, landscape and portrait; see `conftest.py` for where they are."""
+    codec = lively(arch)
+    for file in (kodak[0], kodak[3]):
+        with Image.open(file) as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGB")))
+        x = pixels.permute(2, 0, 1)[None].float() / 255
+        streams = codec.encode(x)
+        assert torch.equal(codec.decode(streams), codec.latents(x))
+        container = unpack(streams[0])
+        assert (container.height, container.width) == x.shape[-2:]
+        assert overhead_bytes(streams[0]) <= 9
+
+
+def test_one_base_codec_of_a_variable_rate_model_learns_all_rates(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    spec = small("mbt2018-mean-vbr")
+    learner = CodecLearner(build_codec(spec), 0.0067)
+    assert learner.codec.rate == 2
+    before = learner.codec.net.Gain.detach().clone()
+    image = Batch(ids=["a", "b"], image=images(2))
+    optimiser = torch.optim.SGD(learner.codec.main_parameters(), lr=1e-4)
+    rates = set()
+    for step in range(40):
+        optimiser.zero_grad()
+        terms = learner(image, step)
+        weight = LAMBDAS["mse"][learner.codec.rate] * 255**2
+        expected = terms["bpp_estimated"] + weight * terms["mse"]
+        torch.testing.assert_close(terms["loss"], expected)
+        terms["loss"].backward()
+        optimiser.step()
+        rates.add(learner.codec.rate)
+    assert rates == set(range(8))
+    assert (learner.codec.net.Gain.detach() != before).all()
+    learner.eval()
+    with torch.no_grad():
+        found, losses = learner.validate(image), []
+        for rate in range(8):
+            learner.codec.rate = rate
+            losses.append(learner._terms(image)["loss"])
+    torch.testing.assert_close(found["loss"], torch.stack(losses).mean())
+
+
 def test_coding_needs_tables_and_eval_mode() -> None:
     codec = build_codec(small("mbt2018-mean"))
     with pytest.raises(RuntimeError, match="eval"):
@@ -310,3 +361,18 @@ def test_weights_of_another_codec_are_refused_by_name(tmp_path: Path) -> None:
 def test_bits_are_summed_per_image_over_all_parts() -> None:
     likelihoods = {"y": torch.tensor([[[0.5, 0.25]], [[1.0, 1.0]]]), "z": torch.full((2, 3), 0.5)}
     assert bits_estimated(likelihoods).tolist() == [6.0, 3.0]
+
+
+def test_qualities_are_compressai_s() -> None:
+    for arch, widths in WIDTHS.items():
+        if arch in VBR:
+            assert set(widths) == {vbr_zoo.cfgs[arch]}
+            assert build_codec(small(arch)).net.lmbda == list(LAMBDAS["mse"])
+            there = set(vbr_zoo.model_urls[arch])
+        else:
+            theirs = [zoo.cfgs[arch][quality + 1] for quality in range(len(widths))]
+            assert [(N, *rest) for N, *rest in theirs] == [
+                pair[: len(given)] for pair, given in zip(widths, theirs, strict=True)
+            ]
+            there = set(zoo.model_urls.get(arch, ()))
+        assert set(metrics(arch)) == there
