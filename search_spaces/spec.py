@@ -70,6 +70,11 @@ class Optimiser(Spec):
     """Steps over which the learning rate rises linearly from zero."""
     grad_clip: Rate | None = 1.0
     """Largest L2 norm of the gradient; null for none."""
+    accumulate: Positive = 1
+    """Slices in which a worker's batch is computed, one after the other, to save memory."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: transforms, neck and encoder under bfloat16 autocast; what makes the rate, the
+    weights and their updates stay in fp32."""
     validate_every: Positive = 500
     """Steps between two passes over the validation images."""
     checkpoint_every: Positive = 500

@@ -20,6 +20,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def split(self, parts: int) -> list[Batch]:
+        """At most `parts` slices of nearly equal size, none empty."""
+        ends = [len(self) * part // parts for part in range(parts + 1)]
+        slices = [slice(start, stop) for start, stop in pairwise(ends) if stop > start]
+        names = [f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)]
+        return [
+            Batch(self.ids[rows], **{name: getattr(self, name)[rows] for name in names})
+            for rows in slices
+        ]
 
     def to(self, device: torch.device) -> Batch:
         """The same rows on another device."""

@@ -438,7 +438,7 @@ def released_point(
     """
     assert point.codec is not None
     found = read_weights(file)
-    neck = build_neck(space, point.codec, load_clip(space.teacher.model))
+    neck = build_neck(space, point.codec, load_tower(space.teacher.model))
     codec = build_codec(point.codec)
     fill(codec, found.codec, str(file))
     trained = _named(neck=neck)

@@ -11,6 +11,7 @@ for rounding, and but for the quantisation noise of a codec in training: each wo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import tempfile
@@ -23,13 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import CodecSpec, Optimiser, Space
 from trainables.codecs import build_codec, load_codec, save_codec, start_codec
 from trainables.context import Context
-from trainables.data import Batches, Rows, in_order
+from trainables.data import Batch, Batches, Rows, in_order
 from trainables.features import read_text_weights
 from trainables.mllm import resolve_pretrained
 from trainables.neck import TransformNeck
@@ -213,14 +214,11 @@ def _train(
         _set_rates(optimiser, groups, spec, state.step)
         batch = batches.read(state.step).to(context.device)
 
-        terms: dict[str, Tensor] = model(batch, state.step)
-        # Workers' slices may differ by an image; weighed, their mean is the global batch's.
-        share = len(batch) * context.world_size / spec.batch_size
         optimiser.zero_grad(set_to_none=True)
-        objective = terms["loss"] + terms.get("aux", 0.0)
-        (objective * share).backward()  # type: ignore[no-untyped-call]
+        terms = _backward(model, batch, state.step, spec, context)
         norm = torch.nn.utils.clip_grad_norm_(main, spec.grad_clip or math.inf)
-        if not (math.isfinite(norm.item()) and math.isfinite(objective.item())):
+        finite = [norm, terms["loss"], terms.get("aux", norm)]
+        if not all(math.isfinite(value.item()) for value in finite):
             raise Diverged(f"at step {state.step + 1} the loss is {terms['loss'].item()}")
         optimiser.step()
         state.step += 1
@@ -237,7 +235,7 @@ def _train(
             metrics |= {f"val_{name}": value for name, value in found.items()}
         save = state.step % spec.checkpoint_every == 0 or last
         if state.step % REPORT_EVERY == 0 or metrics or save:
-            metrics |= _means(terms, share, context)
+            metrics |= _means(terms, context)
             now = time.monotonic()
             images = (state.step - reported[0]) * spec.batch_size
             metrics["images_per_s"] = images / max(now - reported[1], 1e-9)
@@ -257,6 +255,32 @@ def _train(
         info |= {"steps": state.step, "seconds": state.seconds}
         _write_info(out, {**info, "parameters": counts, **(told or {})})
     return state.best
+
+
+def _backward(
+    model: nn.Module, batch: Batch, step: int, spec: Optimiser, context: Context
+) -> dict[str, Tensor]:
+    """Add up the gradients of a worker's batch, slice by slice; returns its share of each term.
+
+    Shares are weighted so that their mean over the workers is the mean over the global batch:
+    slices, and workers' batches, may differ by an image.
+    """
+    shares: dict[str, Tensor] = {}
+    slices = batch.split(spec.accumulate)
+    for number, part in enumerate(slices):
+        share = len(part) * context.world_size / spec.batch_size
+        bf16 = torch.autocast(context.device.type, torch.bfloat16, spec.precision == "bf16")
+        last = number == len(slices) - 1
+        parallel: Any = model  # where there are several workers it averages their gradients
+        alone = context.world_size == 1
+        with contextlib.nullcontext() if last or alone else parallel.no_sync():
+            with bf16:
+                terms: dict[str, Tensor] = model(part, step)
+            objective = share * (terms["loss"] + terms.get("aux", 0.0))
+            objective.backward()  # type: ignore[no-untyped-call]
+        for name, value in terms.items():
+            shares[name] = shares.get(name, 0.0) + share * value.detach().double()
+    return shares
 
 
 @dataclass
@@ -314,13 +338,11 @@ def _validate(learner: Learner, rows: Rows, batch_size: int, context: Context) -
     return {name: value.item() / len(rows) for name, value in sums.items()}
 
 
-def _means(terms: Mapping[str, Tensor], share: float, context: Context) -> dict[str, float]:
+def _means(shares: Mapping[str, Tensor], context: Context) -> dict[str, float]:
     """A step's loss terms, means over the global batch."""
-    values = {name: value.detach().double() for name, value in terms.items()}
     if context.world_size > 1:
-        values = {name: value * share for name, value in values.items()}
-        values = {n: v / context.world_size for n, v in _summed(values, context).items()}
-    return {name: value.item() for name, value in values.items()}
+        shares = {n: v / context.world_size for n, v in _summed(shares, context).items()}
+    return {name: value.item() for name, value in shares.items()}
 
 
 def _summed(values: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 import trainables.train
 from search_spaces import Space
-from search_spaces.spec import Optimiser
+from search_spaces.spec import NeckTraining, Optimiser
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
 from trainables.context import LocalContext
@@ -177,6 +177,32 @@ def test_divergence_is_raised_before_anything_bad_is_kept(
     kept = torch.load(tmp_path / "run" / "checkpoint" / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 2
     assert all(bool(value.isfinite().all()) for value in kept["trained"].values())
+
+
+def test_a_batch_in_slices_trains_like_a_whole_one(small_stages: Small, tmp_path: Path) -> None:
+    whole = train(small_stages, "d1", tmp_path / "whole")
+    short = {**small_stages.space.d1.model_dump(), "accumulate": 3}
+    space = small_stages.space.model_copy(update={"d1": NeckTraining.model_validate(short)})
+    sliced = train(small_stages, "d1", tmp_path / "sliced", space=space)
+    # A bias of the keys changes no attention: its gradient is rounding, which Adam makes large.
+    for name in whole.keys() - {"neck.blocks.0.qkv.bias"}:
+        torch.testing.assert_close(sliced[name], whole[name], atol=1e-6, rtol=1e-5)
+    rows = curve(tmp_path / "whole-run"), curve(tmp_path / "sliced-run")
+    for one, other in zip(*rows, strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+@pytest.mark.parametrize("scenario", ["d1", "d2"])
+def test_bf16_trains_near_fp32(small_stages: Small, tmp_path: Path, scenario: str) -> None:
+    space = small_stages.space
+    spec = getattr(space, scenario)
+    low = space.model_copy(update={scenario: spec.model_copy(update={"precision": "bf16"})})
+    weights = train(small_stages, scenario, tmp_path / "low", space=low)
+    train(small_stages, scenario, tmp_path / "full", space=space)
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    first, other = (curve(tmp_path / f"{name}-run")[0] for name in ("low", "full"))
+    assert first["loss"] != other["loss"]
+    assert first["loss"] == pytest.approx(other["loss"], rel=0.05)
 
 
 def test_the_learning_rate_follows_the_spec() -> None:

@@ -84,18 +84,19 @@ class Codec(nn.Module):
             synthesis: False never runs the synthesis transform.
 
         In training mode the quantisation is a proxy (see the module); in eval mode y_hat is the
-        decoder's and the likelihoods are those of the symbols that would be written.
+        decoder's and the likelihoods are those of the symbols that would be written. Under
+        autocast the transforms run in lower precision, whatever makes the rate in fp32.
         """
         if self.training:
-            y_hat, likelihoods = self._entropy.train_pass(
-                self.net, self.net.g_a(self._pad(x)), self.rate
-            )
+            y = self.net.g_a(self._pad(x)).float()
+            with torch.autocast(x.device.type, enabled=False):
+                y_hat, likelihoods = self._entropy.train_pass(self.net, y, self.rate)
         else:
             y = self._analysis(x)
             estimate = Estimate()
             y_hat = self._entropy.walk(self.net, y, y.shape, estimate, self.rate)
             likelihoods = estimate.likelihoods
-        x_hat = self.net.g_s(y_hat) if synthesis else None
+        x_hat = self.net.g_s(y_hat).float() if synthesis else None
         if x_hat is not None:
             x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]]
         return CodecOutput(y_hat, x_hat, likelihoods)
