@@ -278,8 +278,10 @@ def test_two_workers_equal_one(small_stages: Small, tmp_path: Path) -> None:
     update = {"batch_size": 5}
     changed = {n: getattr(small_stages.space, n).model_copy(update=update) for n in ("d1", "d2")}
     small = Small(small_stages.space.model_copy(update=changed), small_stages.root)
+    sliced = changed["d1"].model_copy(update={"accumulate": 2})
+    in_slices = Small(small.space.model_copy(update={"d1": sliced}), small.root)
     two = tmp_path / "two"
-    train_with_workers(small, two, ["d1", "d2"], 2)
+    train_with_workers(in_slices, two, ["d1", "d2"], 2)
     for scenario in ("d1", "d2"):
         assert curve(two / f"{scenario}-run" / "rank0") == curve(two / f"{scenario}-run" / "rank1")
     # Each worker draws its own quantisation noise in d2, so there is nothing to compare with.
