@@ -52,6 +52,7 @@ def read_input(
         problems += str(error).splitlines()
     if space is not None:
         problems += check_models(space)
+        problems += check_data(space)
         try:
             points = select(operating_points(space), only)
         except ValueError as error:
@@ -162,6 +163,26 @@ def check_models(space: Space) -> list[str]:
                 f"{setting} = {name!r}: not a transformers model (no readable config.json)"
             )
     return problems
+
+
+def check_data(space: Space) -> list[str]:
+    """What is wrong with the data set; nothing where scenes are made."""
+    if space.data.kind == "scenes":
+        return []
+    # Imported late: the demo has no data set to list.
+    from trainables.images.files import SourceError
+    from trainables.images.source import read_source
+
+    try:
+        source = read_source(space.data)
+    except SourceError as error:
+        return str(error).splitlines()
+    if not source.classes and any(phase.ce for phase in space.surrogate.phases):
+        return [
+            f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} has none "
+            "(folders per class, or data.label_column); set ce to 0 in all phases"
+        ]
+    return []
 
 
 def check_tracking(uri: str) -> str | None:

@@ -89,7 +89,7 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
                     **point.fields,
                     "mllm": mllm,
                     "task": task,
-                    "dataset": plan.space.data.kind,
+                    "dataset": plan.space.data.label,
                     "split": SPLIT,
                     "metric": metric,
                     "value": said["metrics"][metric],

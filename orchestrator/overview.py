@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.plan import WAVES, Plan
-from orchestrator.provenance import fingerprints, local_path
+from orchestrator.provenance import fingerprints, image_counts, local_path
 from orchestrator.resources import trial_ask
 from orchestrator.store import Store
 from search_spaces import CodecSpec, OperatingPoint, Space
@@ -63,11 +63,13 @@ def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
 
 
 def _storage(space: Space, plan: Plan) -> list[str]:
-    data = space.data
-    images = data.train + data.val
+    data, counts = space.data, image_counts(space.data)
+    images = counts["train"] + counts["val"]
     tokens, width, pooled, assumed = _encoder(space.teacher.model)
     kinds = Counter(job.kind for job in plan.jobs.values())
-    sizes = {"world": 2.0 * data.size**2 * (images + data.test + 3 * data.episodes)}
+    episodes = data.episodes if data.kind == "scenes" else 0
+    # Images are kept without loss: a photograph takes two bytes a pixel.
+    sizes = {"world": 2.0 * data.size**2 * (images + counts["test"] + 3 * episodes)}
     if kinds["features"]:
         sizes["features"] = 2.0 * images * (tokens * width + pooled)
     latents = checkpoints = 0.0

@@ -1,8 +1,8 @@
-"""Ray Data: images -> teacher features and frozen latents -> Parquet, shard by shard.
+"""Ray Data: a data set -> images -> teacher features and frozen latents -> Parquet, by shards.
 
     shards of all stages of a pass --> actors, each holding teacher and codec --> work/<key>/
         {train,val}/part-00000.parquet + reports/train-00000.json      (each written atomically)
-    all of a stage's shards there --> text weights, unreadable.json --> commit stage
+    all of a stage's shards there --> unreadable.json (and a world's classes) --> commit stage
 
 A shard that has its report is never computed again, so a killed pass goes on where it was.
 """
@@ -16,34 +16,63 @@ import shutil
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan import Job
+from orchestrator.provenance import image_counts
 from orchestrator.resources import DATA_CPUS
 from orchestrator.store import Store
 from orchestrator.trial import Settings, about, inputs_of, write_log
+from trainables.images.parts import ShardReport
 
 SPLITS = ("train", "val")
+INDEX = "index"
 Done = Callable[[str, str | None], None]
 """Called with a job's key and the reason why it failed, or None."""
 
 
 def shards(settings: Settings, job: Job) -> list[dict[str, Any]]:
     """Descriptors of a stage's shards; text weights count as one."""
-    data = settings.space.data
+    size = settings.space.data.shard_size
+    if job.kind == "images":
+        from trainables.images.convert import PART_ROWS as size  # noqa: N811
     found = []
-    for split in SPLITS:
-        rows = getattr(data, split)
-        for number, start in enumerate(range(0, rows, data.shard_size)):
-            stop = min(start + data.shard_size, rows)
+    for split, rows in _rows(settings, job).items():
+        for number, start in enumerate(range(0, rows, size)):
+            stop = min(start + size, rows)
             found.append(
                 {"key": job.key, "split": split, "number": number, "start": start, "stop": stop}
             )
     if job.kind == "features":
         found.append({"key": job.key, "split": "text", "number": 0, "start": 0, "stop": 0})
     return found
+
+
+def _rows(settings: Settings, job: Job) -> dict[str, int]:
+    """Rows of each split that a stage is made from."""
+    data = settings.space.data
+    if data.kind == "scenes" or job.kind == "images":
+        counts = image_counts(data)
+    else:
+        # Unreadable images have no rows in it.
+        counts = settings.store.manifest(job.inputs["world"].path)["rows"]
+    return counts if job.kind == "images" else {split: counts[split] for split in SPLITS}
+
+
+def needs_gpu(jobs: Iterable[Job]) -> bool:
+    """Whether a pass computes with models."""
+    return any(job.kind != "images" for job in jobs)
+
+
+def pool_size(jobs: Iterable[Job], cpus: float, gpu: bool) -> int:
+    """Actors of a pass: a model on each GPU or pair of cores, images on every core."""
+    if not needs_gpu(jobs):
+        return max(1, int(cpus))
+    return 1 if gpu else max(1, int(cpus) // 2)
 
 
 def run_pass(
@@ -116,6 +145,9 @@ def _compute(
             yield _finish(settings, store, work, job)
     if not todo:
         return
+    for job in jobs:
+        if job.kind == "images":
+            _write_index(settings, work[job.key], job.key)
     for row in _stream(settings, todo, pool):
         key = row["key"]
         if key not in open_:
@@ -139,7 +171,9 @@ def _stream(settings: Settings, todo: list[dict[str, Any]], pool: int) -> Iterab
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    gpus = settings.space.resources.gpus_per_worker
+    gpus = 0.0
+    if needs_gpu(settings.jobs[shard["key"]] for shard in todo):
+        gpus = settings.space.resources.gpus_per_worker
     dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         Extractor,
         fn_constructor_args=(settings,),
@@ -155,9 +189,6 @@ class Extractor:
     """One actor of the pool: computes shards, holding the models it has needed so far."""
 
     def __init__(self, settings: Settings) -> None:
-        import torch
-
-        torch.set_num_threads(settings.space.resources.cpus_per_worker)
         self._settings = settings
         self._models: dict[str, Any] = {}
 
@@ -179,40 +210,84 @@ class Extractor:
         return {"key": [key], "error": [error]}
 
     def _run(self, job: Job, split: str, number: int, rows: tuple[int, int]) -> None:
-        from trainables.features import write_text_weights
-
         store = self._settings.store
-        inputs = inputs_of(store, job)
-        name = _part(split, number)
-        report: dict[str, Any] = {"images": 0, "unreadable": []}
-        model = None if split == "text" else self._model(job, inputs)
+        name = _part(job, split, number)
+        write = self._writer(job, split)
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as scratch:
             # A local storage gets the file where it belongs, by the writer's own atomic rename.
             base = Path(scratch) if store.remote else Path(store.path("work", job.key))
             out = base / name
             out.parent.mkdir(parents=True, exist_ok=True)
-            if model is None:
-                write_text_weights(self._settings.space_of(job), inputs.world, out)
-            else:
-                found = model(inputs.world, split, rows, out)
-                report = {"images": found.images, "unreadable": found.unreadable}
+            report = write(rows, out)
             if store.remote:
                 store.put_file(out, f"work/{job.key}/{name}")
         report["seconds"] = time.monotonic() - began
         store.write(f"work/{job.key}/{_report(split, number)}", json.dumps(report).encode())
 
+    def _writer(self, job: Job, split: str) -> Callable[[tuple[int, int], Path], dict[str, Any]]:
+        """What writes rows [start, stop) of a split to a file and tells what became of them."""
+        if job.key not in self._models:
+            self._models.clear()
+        if job.kind == "images":
+            images = self._models.get(job.key) or self._images(job)
+            self._models[job.key] = images
+            return lambda rows, out: asdict(images(split, rows, out))
+        import torch
+
+        from trainables.features import write_text_weights
+
+        space, inputs = self._settings.space_of(job), inputs_of(self._settings.store, job)
+        torch.set_num_threads(space.resources.cpus_per_worker)
+        if split == "text":
+
+            def write_text(rows: tuple[int, int], out: Path) -> dict[str, Any]:
+                write_text_weights(space, inputs.world, out)
+                return asdict(ShardReport(0, []))
+
+            return write_text
+        model = self._models.get(job.key) or self._model(job, inputs)
+        self._models[job.key] = model
+        return lambda rows, out: asdict(model(inputs.world, split, rows, out))
+
+    def _images(self, job: Job) -> Any:
+        from trainables.images.convert import ImageShards
+
+        store = self._settings.store
+        index = Path(store.path("work", job.key)) / INDEX
+        if store.remote:
+            index = store.local("work", job.key, f"{INDEX}-{os.getpid()}")
+            if not index.exists():
+                store.load_work(job.key, INDEX, index)
+        return ImageShards(self._settings.space.data, index)
+
     def _model(self, job: Job, inputs: Any) -> Any:
         from trainables.features import CodecLatents, TeacherFeatures
 
-        if job.key not in self._models:
-            self._models.clear()
-            device = "cuda" if self._settings.space.resources.gpus_per_worker else "cpu"
-            if job.codec is None:
-                self._models[job.key] = TeacherFeatures(self._settings.space_of(job), device)
-            else:
-                self._models[job.key] = CodecLatents(job.codec, inputs.codec, device)
-        return self._models[job.key]
+        device = "cuda" if self._settings.space.resources.gpus_per_worker else "cpu"
+        if job.codec is None:
+            return TeacherFeatures(self._settings.space_of(job), device)
+        return CodecLatents(job.codec, inputs.codec, device)
+
+
+def _write_index(settings: Settings, work: Path, key: str) -> None:
+    """Say to the actors which images there are."""
+    from trainables.images.convert import write_index
+    from trainables.images.source import read_source
+
+    write_index(read_source(settings.space.data), work / INDEX)
+    if settings.store.remote:
+        settings.store.save_work(key, work / INDEX, INDEX)
+
+
+def _finish_images(settings: Settings, out: Path) -> dict[str, Any]:
+    """Complete a world whose parts are there; what its manifest says of the data set."""
+    from trainables.images.convert import finish_world
+    from trainables.images.source import read_source
+
+    source = read_source(settings.space.data)
+    finish_world(out, dict(source.classes))
+    return {"origins": dict(source.origins), "ignored": list(source.ignored)}
 
 
 def _link(source: Path, target: Path) -> None:
@@ -222,8 +297,11 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _part(split: str, number: int) -> str:
-    return "text.safetensors" if split == "text" else f"{split}/part-{number:05d}.parquet"
+def _part(job: Job, split: str, number: int) -> str:
+    if split == "text":
+        return "text.safetensors"
+    folder = f"images_{split}" if job.kind == "images" else split
+    return f"{folder}/part-{number:05d}.parquet"
 
 
 def _report(split: str, number: int) -> str:
@@ -241,25 +319,32 @@ def _finish(
     settings: Settings, store: Store, work: Mapping[str, Path], job: Job
 ) -> tuple[Job, str | None]:
     """Commit a stage whose shards are all there, unless too many images were unreadable."""
-    images, seconds, unreadable = 0, 0.0, []
+    seconds, unreadable = 0.0, []
+    rows: Counter[str] = Counter()
+    treated: Counter[str] = Counter()
     for shard in shards(settings, job):
         report = _read_report(store, work, shard)
         assert report is not None
-        images += report["images"]
+        rows[shard["split"]] += report["images"]
+        treated.update(report["treated"])
         seconds += report["seconds"]
         unreadable += [[shard["split"], *entry] for entry in report["unreadable"]]
+    images = rows.total()
     share = len(unreadable) / max(1, images + len(unreadable))
     allowed = settings.space.data.max_unreadable
-    if share > allowed:
+    lost = [split for split, count in rows.items() if not count and split != "text"]
+    if share > allowed or lost:
         listed = "\n".join(f"{split} {image}: {why}" for split, image, why in unreadable)
         log = write_log(store, job, f"unreadable images:\n{listed}")
         return job, (
             f"{len(unreadable)} of {images + len(unreadable)} images are unreadable "
-            f"({share:.1%}), data.max_unreadable is {allowed:.1%} (log: {log})"
+            f"({share:.1%}), data.max_unreadable is {allowed:.1%}"
+            + (f"; none of {' and '.join(lost)} is left" if lost else "")
+            + f" (log: {log})"
         )
     out = store.new(job.stage.path)
     for shard in shards(settings, job):
-        name = _part(shard["split"], shard["number"])
+        name = _part(job, shard["split"], shard["number"])
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if store.remote:
@@ -268,6 +353,8 @@ def _finish(
             _link(work[job.key] / name, target)
     (out / "unreadable.json").write_text(json.dumps(unreadable, indent=1), encoding="utf-8")
     told = {**about(settings, job.stage, seconds), "images": images, "unreadable": len(unreadable)}
+    if job.kind == "images":
+        told |= {"rows": dict(rows), "treated": dict(treated), **_finish_images(settings, out)}
     store.commit(job.stage.path, out, told)
     if store.remote:
         store.done_with(job.key)

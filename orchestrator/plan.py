@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from orchestrator.provenance import image_counts
 from orchestrator.store import Store
 from search_spaces import OperatingPoint, Space, Stage, Stages, operating_points, variants_of
 from search_spaces.spec import CodecSpec
 from search_spaces.zoo import is_vbr
 
 WAVES = ("base codecs, features, latents", "d1 and baselines", "d2 and d3")
-DATA = ("features", "latents")
+DATA = ("images", "features", "latents")
 """The kinds of jobs that run as passes of Ray Data; all others are trials of Ray Tune."""
 
 # Rough seconds on one core per image at 128 x 128: they decide what starts first and how time left
@@ -32,6 +33,7 @@ _TRAIN_COST = {
 }
 _EVALUATION_COST = 0.02
 _WORLD_COST = 0.003
+_IMAGE_COST = 0.02
 _FEATURE_COST = 0.005
 
 
@@ -88,6 +90,7 @@ class Plan:
         self.jobs: dict[str, Job] = {}
         self.done: dict[str, Stage] = {}
         self._store = store
+        self._images = image_counts(space.data)
         for point in self.points:
             self._point(point, evaluate=True)
 
@@ -123,15 +126,23 @@ class Plan:
     def _world(self) -> Stage:
         stage, data = self.stages.world(), self.space.data
         if stage.key not in self.jobs and not self._has(stage):
-            images = data.train + data.val + data.test + 6 * data.episodes
-            self._add(Job(stage.key, "world", "world", stage, 0, _WORLD_COST * images))
+            images = sum(self._images.values())
+            if data.kind == "scenes":
+                cost = _WORLD_COST * (images + 6 * data.episodes)
+                self._add(Job(stage.key, "world", "world", stage, 0, cost))
+            else:
+                cost, label = _IMAGE_COST * images, f"images of {data.label}"
+                self._add(Job(stage.key, "images", label, stage, 0, cost))
         return stage
+
+    def _trained_on(self) -> int:
+        return self._images["train"] + self._images["val"]
 
     def _features(self, variant: str) -> Stage:
         stage = self.stages.of(variant).features()
         if stage.key not in self.jobs and not self._has(stage):
             world = self._world()
-            cost = _FEATURE_COST * (self.space.data.train + self.space.data.val)
+            cost = _FEATURE_COST * self._trained_on()
             self._add(
                 Job(
                     stage.key,
@@ -179,7 +190,7 @@ class Plan:
                     self._label(f"{codec.label} latents lambda={lmbda:g}", stage),
                     stage,
                     0,
-                    _FEATURE_COST * (self.space.data.train + self.space.data.val),
+                    _FEATURE_COST * self._trained_on(),
                     self._needs(*inputs.values()),
                     inputs,
                     codec,
@@ -215,8 +226,8 @@ class Plan:
                 inputs["latents"] = self._latents(point.codec, point.lmbda, point.variant)
             elif point.scenario in ("d2", "d3"):
                 inputs["d1"] = self._point(self._start(point), evaluate=False)
-        data = self.space.data
-        cost = _EVALUATION_COST * (data.test + data.episodes) * len(left) + 1.0
+        images = self._images["test"] + self.space.data.episodes
+        cost = _EVALUATION_COST * images * len(left) + 1.0
         training = getattr(self.stages.of(point.variant).space, point.scenario, None)
         if training is not None and not trained and not as_it_is:
             cost += _TRAIN_COST[point.scenario] * training.steps * training.batch_size

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import Space
+from search_spaces.spec import DataSpec
 
 PACKAGES = (
     "bridgesweep",
@@ -137,7 +138,25 @@ def fingerprint(name: str) -> str:
 
 def fingerprints(space: Space) -> dict[str, str]:
     """Name -> checksum, for `search_spaces.Stages`."""
-    return {name: fingerprint(name) for _, name in model_names(space)}
+    found = {name: fingerprint(name) for _, name in model_names(space)}
+    if space.data.uri is not None:
+        from trainables.images.source import read_source
+
+        found[space.data.uri] = read_source(space.data).fingerprint
+    return found
+
+
+def image_counts(data: DataSpec) -> dict[str, int]:
+    """Images of train, val and test, before any is found to be unreadable."""
+    if data.kind == "scenes":
+        assert data.train is not None
+        assert data.val is not None
+        assert data.test is not None
+        return {"train": data.train, "val": data.val, "test": data.test}
+    from trainables.images.source import read_source
+
+    source = read_source(data)
+    return {split: source.count(split) for split in source.index}
 
 
 def _checksum(file: Path) -> str:

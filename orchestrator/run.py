@@ -198,7 +198,7 @@ def _early_world(settings: Settings, plan: Plan) -> Iterator[None]:
     process fails, the trial makes the world and says what is wrong.
     """
     key = plan.stages.world().key
-    if key not in plan.jobs:
+    if key not in plan.jobs or plan.jobs[key].kind != "world":
         yield
         return
     code = "import pickle, sys; from orchestrator.trial import run_job; "

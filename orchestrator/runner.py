@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.passes import run_pass
+from orchestrator.passes import needs_gpu, pool_size, run_pass
 from orchestrator.schedule import Ask, Schedule
 from orchestrator.trial import Settings, write_log
 from orchestrator.view import View
@@ -164,15 +164,14 @@ class Runner:
         if gpu and not self.schedule.reserve_gpus(gpu):
             return
         jobs = self.schedule.next_pass()
+        if gpu and not needs_gpu(jobs):
+            self.schedule.release_gpus(gpu)
+            gpu = 0
         if not jobs:
-            if gpu:
-                self.schedule.release_gpus(gpu)
             return
         for job in jobs:
             self.view.started(job.key)
-        pool = max(1, int(self.schedule.capacity.cpu) // 2)
-        if gpu:
-            pool = 1
+        pool = pool_size(jobs, self.schedule.capacity.cpu, bool(gpu))
 
         def work() -> None:
             try:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan import Job
+from orchestrator.provenance import image_counts
 from orchestrator.store import Store
 from search_spaces import Space, Stage
 
@@ -126,13 +127,14 @@ def _make_world(settings: Settings, store: Store, job: Job) -> None:
         if store.has(job.stage.path):
             return
         out, began, data = store.new(job.stage.path), time.monotonic(), settings.space.data
+        counts = image_counts(data)
         write_world(
             out,
             size=data.size,
             seed=data.seed,
-            n_train=data.train,
-            n_val=data.val,
-            n_test=data.test,
+            n_train=counts["train"],
+            n_val=counts["val"],
+            n_test=counts["test"],
             n_episodes=data.episodes,
         )
         store.commit(job.stage.path, out, about(settings, job.stage, time.monotonic() - began))

@@ -72,8 +72,8 @@ class Stages:
 
     Args:
         space: what is swept.
-        fingerprints: for each model or weights name in the space a checksum of what it resolves
-            to; a name that is absent stands for itself.
+        fingerprints: for each model or weights name in the space, and for the data set's `uri`, a
+            checksum of what it resolves to; a name that is absent stands for itself.
     """
 
     def __init__(self, space: Space, fingerprints: Mapping[str, str] | None = None) -> None:
@@ -94,8 +94,11 @@ class Stages:
 
     def world(self) -> Stage:
         """Images of all splits and the tasks over them."""
-        data = self.space.data.model_dump(mode="json", exclude={"shard_size", "max_unreadable"})
-        return _stage("world", data)
+        data = self.space.data
+        spec = data.identity
+        if data.uri is not None:
+            spec |= {"uri": None, "names": None, "listing": self._weights(data.uri)}
+        return _stage("world", spec)
 
     def features(self) -> Stage:
         """The teacher's pooled and token features of the training and validation images."""

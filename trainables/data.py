@@ -1,6 +1,6 @@
 """Reading training data: images, latents and teacher features of the same rows, from Parquet.
 
-    world/images_train.parquet   rows [0, S) | rows [S, 2S) | ...        image_id, png, classes
+    world/images_train           rows [0, S) | rows [S, 2S) | ...        image_id, png, classes
     latents/train/part-*.parquet   part 0    |   part 1     | ...        image_id, y_hat
     features/train/part-*.parquet  part 0    |   part 1     | ...        image_id, pooled, tokens
                                        joined on image_id: a row that a part left out is left out
@@ -31,6 +31,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from trainables.images.decode import DAMAGED, UnreadableImageError
+from trainables.images.parts import image_column, read_images
 
 log = logging.getLogger(__name__)
 
@@ -80,15 +83,6 @@ class Batch:
         return Batch(self.ids, **moved)
 
 
-class UnreadableImageError(ValueError):
-    """Bytes that are no image."""
-
-
-def images_file(world: Path, split: str) -> Path:
-    """The Parquet file of a split's images."""
-    return world / f"images_{split}.parquet"
-
-
 def part_file(directory: Path, split: str, shard: int) -> Path:
     """The Parquet file of one shard's features or latents."""
     return directory / split / f"part-{shard:05d}.parquet"
@@ -109,8 +103,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow reports damaged files by any of these.
+    except DAMAGED as error:
         raise UnreadableImageError(str(error)) from error
 
 
@@ -118,22 +111,6 @@ def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """(H, W, 3) bytes each, all of one size -> (B, 3, H, W) in [0, 1]."""
     stacked = torch.from_numpy(np.stack(images))
     return stacked.permute(0, 3, 1, 2).float().div_(255.0)
-
-
-def read_rows(file: Path, rows: tuple[int, int], columns: Sequence[str]) -> pa.Table:
-    """Rows [start, stop) of a Parquet file; only the row groups that hold them are read."""
-    start, stop = rows
-    with pq.ParquetFile(file) as parquet:
-        groups: list[int] = []
-        first = seen = 0
-        for group in range(parquet.num_row_groups):
-            size = parquet.metadata.row_group(group).num_rows
-            if seen < stop and seen + size > start:
-                first = seen if not groups else first
-                groups.append(group)
-            seen += size
-        table = parquet.read_row_groups(groups, columns=list(columns), use_threads=False)
-    return table.slice(start - first, stop - start)
 
 
 def tensor_column(name: str, values: NDArray[np.float16]) -> tuple[pa.Field, pa.Array]:
@@ -186,8 +163,7 @@ class Rows:
                 assert directory is not None, f"{names} need a directory to come from"
                 self._parts[directory] = names
         self._n_classes = len(class_names(world)) if "classes" in wanted else 0
-        ids = pq.read_table(images_file(world, split), columns=["image_id"])
-        world_ids: list[str] = ids.column("image_id").to_pylist()
+        world_ids: list[str] = image_column(world, split, "image_id").to_pylist()
         self._ids: list[list[str]] = []
         for shard, start in enumerate(range(0, len(world_ids), shard_size)):
             own_ids = kept = world_ids[start : start + shard_size]
@@ -242,8 +218,9 @@ class Rows:
         if names:
             start = shard * self._shard_size
             stop = start + self._shard_size
-            file = images_file(self._world, self.split)
-            table = self._kept(read_rows(file, (start, stop), ["image_id", *names]), shard)
+            wanted = ["image_id", *names]
+            table = read_images(self._world, self.split, (start, stop), wanted)
+            table = self._kept(table, shard)
             if "png" in names:
                 data["image"] = table.column("png").combine_chunks()
             if "classes" in names:

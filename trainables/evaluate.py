@@ -33,8 +33,10 @@ from torch import Tensor
 
 from search_spaces import OperatingPoint, Space
 from trainables.bitstream import overhead_bytes
-from trainables.data import UnreadableImageError, decode_image, images_file, to_tensor
+from trainables.data import decode_image, to_tensor
 from trainables.examples import Shown, write_examples
+from trainables.images.decode import UnreadableImageError
+from trainables.images.parts import image_files
 from trainables.mllm import Mllm
 from trainables.scenarios import PointModel, load_point
 from trainables.tasks import TASKS
@@ -213,13 +215,14 @@ def read_images(
     """
     images: dict[str, Pixels] = {}
     unreadable: dict[str, str] = {}
-    table = pq.read_table(images_file(world, "test"), columns=["image_id", "png"])
-    for image_id, data in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        if image_id in wanted:
-            try:
-                images[image_id] = decode_image(data)
-            except UnreadableImageError as error:
-                unreadable[image_id] = str(error)
+    for file in image_files(world, "test"):
+        table = pq.read_table(file, columns=["image_id", "png"])
+        for image_id, data in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            if image_id in wanted:
+                try:
+                    images[image_id] = decode_image(data)
+                except UnreadableImageError as error:
+                    unreadable[image_id] = str(error)
     missing = sorted(wanted - images.keys() - unreadable.keys())
     if missing:
         raise ValueError(f"test samples refer to images that are not there: {missing[:3]}")

@@ -1,6 +1,6 @@
 """Pre-computing what d1 trains on: teacher features and codec latents, a shard at a time.
 
-    world/images_{split}.parquet, rows [a, b) --+-- teacher --> image_id, pooled, tokens   (fp16)
+    world/images_{split}, rows [a, b)         --+-- teacher --> image_id, pooled, tokens   (fp16)
                                                 +-- codec ----> image_id, y_hat            (fp16)
     class names x templates --> text tower --> text weights (P, C)
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,10 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from search_spaces.spec import CodecSpec, Space
-from trainables.data import (
-    UnreadableImageError,
-    decode_image,
-    images_file,
-    read_rows,
-    tensor_column,
-    to_tensor,
-)
+from trainables.data import decode_image, tensor_column, to_tensor
 from trainables.encoder import Teacher
+from trainables.images.decode import UnreadableImageError
+from trainables.images.parts import ShardReport, count_images, read_images
 from trainables.mllm import load_tokenizer
 from trainables.tower import load_tower
 
@@ -45,19 +39,9 @@ BATCH_SIZE = 32
 _REPORT = b"report"
 
 
-@dataclass(frozen=True)
-class ShardReport:
-    """What became of a shard's images."""
-
-    images: int
-    """Images that were read and have a row."""
-    unreadable: list[tuple[str, str]]
-    """(image_id, reason) of those that were not."""
-
-
 def shard_ranges(world: Path, split: str, shard_size: int) -> list[tuple[int, int]]:
     """The ranges [start, stop) of a split's rows that make up its shards."""
-    rows = pq.read_metadata(images_file(world, split)).num_rows
+    rows = count_images(world, split)
     return [(start, min(start + shard_size, rows)) for start in range(0, rows, shard_size)]
 
 
@@ -182,7 +166,7 @@ def _write_shard(
     out: Path,
     compute: Callable[[Tensor], Mapping[str, Tensor]],
 ) -> ShardReport:
-    table = read_rows(images_file(world, split), rows, ["image_id", "png"])
+    table = read_images(world, split, rows, ["image_id", "png"])
     ids: list[str] = []
     images: list[NDArray[np.uint8]] = []
     unreadable: list[tuple[str, str]] = []

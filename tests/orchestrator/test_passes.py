@@ -13,9 +13,12 @@ import pytest
 from orchestrator import passes
 from orchestrator.passes import Extractor, run_pass, shards
 from orchestrator.plan import Job, Plan
+from orchestrator.provenance import fingerprints
 from orchestrator.store import Store
 from orchestrator.trial import Settings, run_job
 from search_spaces import load_space, operating_points
+from tests.trainables.image_folders import write_folder
+from trainables.images.source import read_source
 
 SETTINGS = ("data.train=20", "data.val=4", "data.test=2", "data.episodes=1", "data.shard_size=8")
 
@@ -150,3 +153,70 @@ def test_an_error_in_a_shard_fails_its_stage_with_its_reason_and_log(
     assert "missing or damaged" in reason
     assert len([s for s in asked if s["split"] == "val"]) <= 2, "tried at most twice"
     assert "Traceback" in (tmp_path / "logs" / f"{job.key}.log").read_text()
+
+
+def image_sweep(
+    models: tuple[Path, Path], storage: Store, folder: Path, *more: str
+) -> tuple[Settings, Job]:
+    clip, llava = models
+    read_source.cache_clear()
+    data = (
+        f"data={{kind: folder, uri: {folder}, size: 64, train: 12, val: 4, test: 4, shard_size: 8}}"
+    )
+    names = (f"teacher.model={clip}", f"mllms=[{llava}]")
+    space = load_space("smoke", (*names, data, *more))
+    plan = Plan(space, operating_points(space), fingerprints(space), storage)
+    settings = Settings(space, storage.uri, plan.jobs, {})
+    return settings, plan.jobs[plan.stages.world().key]
+
+
+def test_a_folder_of_images_is_made_a_world_by_shards(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.images.convert.PART_ROWS", 5)
+    folder = write_folder(tmp_path / "set", {"jay": 10, "fox": 10})
+    (folder / "fox" / "003.JPEG").write_bytes(b"damaged")
+    settings, job = image_sweep(models, Store(str(tmp_path / "storage")), folder)
+    assert (job.kind, job.label) == ("images", "images of set")
+    asked = in_process(monkeypatch)
+    reason = run(settings, job)[job.key]
+    assert reason is not None
+    assert "1 of 20 images are unreadable (5.0%), data.max_unreadable is 1.0%" in reason
+    settings, job = image_sweep(
+        models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.05"
+    )
+    count = len(asked)
+    assert run(settings, job) == {job.key: None}
+    assert len(asked) == count, "what was read is not read again"
+    assert [(s["split"], s["start"], s["stop"]) for s in asked[:5]] == [
+        ("train", 0, 5),
+        ("train", 5, 10),
+        ("train", 10, 12),
+        ("val", 0, 4),
+        ("test", 0, 4),
+    ]
+    told = settings.store.manifest(job.stage.path)
+    assert told["images"] == sum(told["rows"].values()) == 19
+    stage = settings.store.fetch(job.stage.path)
+    assert [why for *_, why in json.loads((stage / "unreadable.json").read_text())] == [
+        "no image that is known"
+    ]
+    # What is computed from the images follows the rows that there are.
+    features = settings.jobs[next(k for k, j in settings.jobs.items() if j.kind == "features")]
+    rows = {s["split"]: s["stop"] for s in shards(settings, features)}
+    assert (rows["train"], rows["val"]) == (told["rows"]["train"], told["rows"]["val"])
+
+
+def test_a_split_of_which_nothing_is_left_is_fatal(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "set", {"train/jay": 12, "val/jay": 4, "test/jay": 4})
+    for file in (folder / "test" / "jay").iterdir():
+        file.write_bytes(b"")
+    settings, job = image_sweep(
+        models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.5"
+    )
+    in_process(monkeypatch)
+    reason = run(settings, job)[job.key]
+    assert reason is not None
+    assert "none of test is left" in reason

@@ -16,14 +16,14 @@ from tests.trainables.small import NAMES, SHARD, png, write_images
 from trainables.data import (
     Batches,
     Rows,
-    UnreadableImageError,
     decode_image,
     in_order,
     part_file,
-    read_rows,
     read_tensor,
     tensor_column,
 )
+from trainables.images.decode import UnreadableImageError
+from trainables.images.parts import read_rows
 
 COLUMNS = ("image", "classes", "y_hat", "pooled", "tokens")
 

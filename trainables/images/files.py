@@ -1,0 +1,172 @@
+"""The files of a data set: listing them, telling images from others, finding its own splits.
+
+Local directories are walked by the operating system (a million files take seconds); any other
+URI goes through fsspec.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+SPLITS = ("train", "val", "test")
+_ALIASES = {
+    "train": ("train", "training"),
+    "val": ("val", "validation", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+# Where a file system says when an object was last written, or what is in it.
+_STAMPS = (
+    *("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime"),
+    *("updated", "modified", "created"),
+)
+
+
+class SourceError(ValueError):
+    """A data set that cannot be used; the message has a line per mistake."""
+
+
+@dataclass(frozen=True, order=True)
+class File:
+    """A file below a data set's root, by its path there; `stamp` changes when it is rewritten."""
+
+    path: str
+    size: int
+    stamp: str
+
+
+def open_root(uri: str) -> tuple[Any, str]:
+    """The fsspec file system and the path in it of a data set; local paths become absolute.
+
+    Raises:
+        SourceError: the scheme is unknown, or its package is not installed.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise SourceError(f"cannot be opened ({type(error).__name__}: {error})") from error
+    return fs, str(root).rstrip("/") or "/"
+
+
+def is_local(fs: Any) -> bool:
+    """Whether a file system is this machine's."""
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    return "file" in protocols
+
+
+def walk(fs: Any, root: str) -> list[File]:
+    """All files below a root, hidden ones left out, sorted by path; a single file is itself.
+
+    Raises:
+        SourceError: there is nothing, or it cannot be read.
+    """
+    try:
+        if fs.isfile(root):
+            info = fs.info(root)
+            return [File(PurePosixPath(root).name, info["size"], _stamp(info))]
+        if not fs.isdir(root):
+            raise SourceError("no such directory or file")
+        found = _walk_local(root) if is_local(fs) else _walk_remote(fs, root)
+        return sorted(file for file in found if not _hidden(file.path))
+    except SourceError:
+        raise
+    except Exception as error:
+        # Each storage has its own errors: whatever it says, the data cannot be read.
+        text = str(error).strip().splitlines()
+        why = f"{type(error).__name__}: {text[0] if text else ''}"
+        raise SourceError(f"cannot be read ({why})") from error
+
+
+def _walk_local(root: str) -> Iterator[File]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for directory, _, names in os.walk(root, onerror=fail, followlinks=True):
+        for name in names:
+            path = os.path.join(directory, name)  # noqa: PTH118 - a million of them
+            told = os.stat(path)  # noqa: PTH116
+            yield File(path[len(root) :].lstrip("/"), told.st_size, str(told.st_mtime_ns))
+
+
+def _walk_remote(fs: Any, root: str) -> Iterator[File]:
+    prefix = fs._strip_protocol(root).rstrip("/")
+    for path, info in fs.find(root, detail=True).items():
+        if info.get("type", "file") == "file":
+            yield File(path[len(prefix) :].lstrip("/"), info["size"] or 0, _stamp(info))
+
+
+def _stamp(info: dict[str, Any]) -> str:
+    return next((str(info[key]) for key in _STAMPS if info.get(key)), "")
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
+
+
+def own_splits(names: Iterable[str]) -> dict[str, str]:
+    """`train`, `val`, `test` -> the name by which a data set has it; what it lacks is absent."""
+    by_lower = {name.lower(): name for name in sorted(names, reverse=True)}
+    found = {}
+    for split, aliases in _ALIASES.items():
+        own = next((by_lower[alias] for alias in aliases if alias in by_lower), None)
+        if own is not None:
+            found[split] = own
+    return found
+
+
+def split_of_file(path: str) -> str | None:
+    """The split that a file of a table belongs to, by a folder or the start of its name.
+
+    `train/x.parquet`, `data/train-00000-of-00010.parquet`, `validation.parquet`.
+    """
+    parts = path.split("/")
+    known = {alias for aliases in _ALIASES.values() for alias in aliases}
+    for part in (*parts[:-1], re.split(r"[-_.]", parts[-1])[0]):
+        if part.lower() in known:
+            return part
+    return None
+
+
+def local_path(fs: Any, path: str) -> str:
+    """The path of a file on this machine; one from elsewhere is fetched once per process."""
+    if is_local(fs):
+        return path
+    with _cache_of(fs).open(path) as file:
+        fetched: str = file.name
+    return fetched
+
+
+@lru_cache
+def _cache_of(fs: Any) -> Any:
+    """Copies of remote files, in a temporary directory that ends with the process."""
+    return fsspec.filesystem("simplecache", fs=fs)
+
+
+def read_text(uri: str) -> str:
+    """A small text file, from a path or URI.
+
+    Raises:
+        SourceError: it is not there or not text.
+    """
+    fs, path = open_root(uri)
+    try:
+        text: str = fs.cat_file(path).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"cannot be read ({type(error).__name__})") from error
+    return text
+
+
+def absolute(uri: str) -> str:
+    """The same place for processes with another working directory."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())

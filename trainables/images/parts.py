@@ -1,0 +1,89 @@
+"""Rows in Parquet: the images of a world, in one file per split or in parts, and their reports.
+
+world/images_train.parquet                     scenes
+world/images_train/part-00000.parquet, ...     data sets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of a shard's images."""
+
+    images: int
+    """Images that were read and have a row."""
+    unreadable: list[tuple[str, str]]
+    """(image_id, reason) of those that were not."""
+    treated: dict[str, int] = field(default_factory=dict)
+    """How many of the images needed what (images/decode.py)."""
+
+
+def image_files(world: Path, split: str) -> list[Path]:
+    """The Parquet files of a split's images, in order."""
+    single = world / f"images_{split}.parquet"
+    return [single] if single.exists() else sorted((world / f"images_{split}").glob("*.parquet"))
+
+
+def count_images(world: Path, split: str) -> int:
+    """Images of a split."""
+    return sum(_rows(file) for file in image_files(world, split))
+
+
+def image_column(world: Path, split: str, name: str) -> pa.ChunkedArray:
+    """A column of all images of a split."""
+    files = image_files(world, split)
+    return pa.concat_tables([pq.read_table(file, columns=[name]) for file in files]).column(name)
+
+
+def read_images(world: Path, split: str, rows: tuple[int, int], columns: Sequence[str]) -> pa.Table:
+    """Rows [start, stop) of a split's images."""
+    start, stop = rows
+    found: list[pa.Table] = []
+    first = 0
+    for file in image_files(world, split):
+        size = _rows(file)
+        own = max(start - first, 0), min(stop - first, size)
+        if own[0] < own[1]:
+            found.append(read_rows(file, own, columns))
+        first += size
+    return pa.concat_tables(found)
+
+
+def read_rows(file: Path, rows: tuple[int, int], columns: Sequence[str]) -> pa.Table:
+    """Rows [start, stop) of a Parquet file; only the row groups that hold them are read."""
+    start, stop = rows
+    with pq.ParquetFile(file) as parquet:
+        groups: list[int] = []
+        first = seen = 0
+        for group in range(parquet.num_row_groups):
+            size = parquet.metadata.row_group(group).num_rows
+            if seen < stop and seen + size > start:
+                first = seen if not groups else first
+                groups.append(group)
+            seen += size
+        table = parquet.read_row_groups(groups, columns=list(columns), use_threads=False)
+    return table.slice(start - first, stop - start)
+
+
+def _rows(file: Path) -> int:
+    # Footers of thousands of parts, asked for with every shard: a part never changes.
+    return _part_rows(file) if file.parent.name.startswith("images_") else _footer(file)
+
+
+def _footer(file: Path) -> int:
+    rows: int = pq.read_metadata(file).num_rows
+    return rows
+
+
+@lru_cache(maxsize=100_000)
+def _part_rows(file: Path) -> int:
+    return _footer(file)
