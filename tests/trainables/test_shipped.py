@@ -137,9 +137,11 @@ def test_preprocessing_is_the_image_processors(mllm: Mllm) -> None:
     assert levels_apart.mean() < 0.4
 
 
-def test_the_teachers_text_finds_what_the_scene_shows(mllm: Mllm) -> None:
+def test_the_teachers_text_finds_what_the_scene_shows_as_recorded(mllm: Mllm) -> None:
+    recorded = json.loads((SHIPPED / "clip-scenes" / "accuracy.json").read_text())
     teacher, tokenizer = load_tower(TEACHER).model, load_tokenizer(TEACHER)
-    scenes = [sample_scene(scene_rng(1, "test", i), "test") for i in range(100)]
+    count = int(recorded["test_scenes"])
+    scenes = [sample_scene(scene_rng(0, "test", i, stream=2), "test") for i in range(count)]
     pixels = preprocess(render(scenes)[0], mllm.image_size, mllm.image_mean, mllm.image_std)
 
     def embed(texts: list[str]) -> torch.Tensor:
@@ -148,19 +150,20 @@ def test_the_teachers_text_finds_what_the_scene_shows(mllm: Mllm) -> None:
         return F.normalize(teacher.text_projection(pooled), dim=-1)
 
     with torch.no_grad():
-        pooled = teacher.vision_model(pixel_values=pixels).pooler_output
-        images = F.normalize(teacher.visual_projection(pooled), dim=-1)
+        seen = [teacher.vision_model(pixel_values=p).pooler_output for p in pixels.split(50)]
+        images = F.normalize(teacher.visual_projection(torch.cat(seen)), dim=-1)
         names = torch.stack([embed([t.format(n) for n in class_names()]) for t in TEMPLATES])
         captions = sorted({caption(s) for s in scenes})
         texts = embed(captions)
     best = (images @ F.normalize(names.mean(0), dim=-1).T).argmax(1).tolist()
     shown = [b in {o.class_index for o in s.objects} for b, s in zip(best, scenes, strict=True)]
-    alone = [ok for ok, s in zip(shown, scenes, strict=True) if len(s.objects) == 1]
-    assert sum(alone) / len(alone) >= 0.95
-    assert sum(shown) / len(scenes) >= 0.70
     retrieved = (images @ texts.T).argmax(1).tolist()
     right = [captions[r] == caption(s) for r, s in zip(retrieved, scenes, strict=True)]
-    assert sum(right) / len(scenes) >= 0.85
+    # Recorded in single precision, shipped in half: a few scenes of the 400 may turn.
+    assert sum(shown) / count == pytest.approx(recorded["class_top1"], abs=0.01)
+    assert sum(right) / count == pytest.approx(recorded["caption_retrieval"], abs=0.01)
+    assert recorded["class_top1"] >= 0.75
+    assert recorded["caption_retrieval"] >= 0.90
 
 
 def test_recorded_accuracy_meets_what_is_required() -> None:
