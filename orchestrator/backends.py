@@ -76,7 +76,10 @@ class Local:
             store.load_work(job.key, "checkpoint", work / "checkpoint")
 
         def tell(metrics: Mapping[str, float]) -> None:
-            progress({"phase": "train", "step": metrics["step"], "steps": metrics["steps"]})
+            told = {"phase": "train", "step": metrics["step"], "steps": metrics["steps"]}
+            if "val_loss" in metrics:
+                told["val_loss"] = metrics["val_loss"]
+            progress(told)
 
         class Mirrored(LocalContext):
             """Also keeps checkpoints where another node can continue from them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import tempfile
@@ -51,8 +52,7 @@ def read_input(
     except SpaceError as error:
         problems += str(error).splitlines()
     if space is not None:
-        problems += check_models(space)
-        problems += check_data(space)
+        problems += [*check_models(space), *check_data(space), *check_search(space)]
         try:
             points = select(operating_points(space), only)
         except ValueError as error:
@@ -183,6 +183,18 @@ def check_data(space: Space) -> list[str]:
             "(folders per class, or data.label_column); set ce to 0 in all phases"
         ]
     return []
+
+
+def check_search(space: Space) -> list[str]:
+    """What a search needs and is not installed."""
+    if space.search is None or space.search.algorithm != "optuna":
+        return []
+    if importlib.util.find_spec("optuna") is not None:
+        return []
+    return [
+        "search.algorithm = 'optuna': the package optuna is not installed (pip install "
+        "'bridgesweep[search]'); random and asha need none"
+    ]
 
 
 def check_tracking(uri: str) -> str | None:

@@ -34,6 +34,9 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
             lines += [
                 f"  {'to do' if job.key in plan.jobs else 'done '}  {job.label}" for job in jobs
             ]
+    if space.search is not None:
+        said = ", ".join(f"{p} in {list(r.ends)}" for p, r in space.search.over.items())
+        lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {said}")
     resources, ask = space.resources, trial_ask(space)
     if resources.workers_per_point:
         how = f"{resources.workers_per_point} Ray Train workers"

@@ -115,9 +115,7 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     store = request.store
     found = _Found(plan, store)
     tracking_uri = request.tracking_uri or default_uri(store)
-    local = tracking_uri.startswith("sqlite:")
-    artifacts = (Path(store.root) / "mlruns").as_uri() if local and not store.remote else None
-    tracking = Background(lambda: Tracker(tracking_uri, artifacts, request.name), view.note)
+    tracking = Background(lambda: open_tracker(request), view.note)
 
     def log(point: OperatingPoint) -> None:
         tracking.do(lambda tracker: tracker.point(found.get(point)))
@@ -163,6 +161,19 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     return Outcome(report, missing, tracking_uri, timing)
 
 
+def open_tracker(request: Request) -> Tracker:
+    """What logs a request's sweep.
+
+    Raises:
+        AwayError: the server does not answer.
+    """
+    store = request.store
+    uri = request.tracking_uri or default_uri(store)
+    local = uri.startswith("sqlite:")
+    artifacts = (Path(store.root) / "mlruns").as_uri() if local and not store.remote else None
+    return Tracker(uri, artifacts, request.name)
+
+
 def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
     """Run the plan's jobs on Ray."""
     from orchestrator import cluster
@@ -170,7 +181,7 @@ def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
     from orchestrator.tuning import tune_jobs
 
     settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
-    with _early_world(settings, plan), _ray(request.verbose):
+    with _early_world(settings, plan), ray_running(request.verbose):
         capacity, problem = cluster.capacity(plan.space)
         nodes = cluster.nodes()
         if len(nodes) > 1 and not request.store.remote:
@@ -219,7 +230,8 @@ def _early_world(settings: Settings, plan: Plan) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ray(verbose: bool) -> Iterator[None]:
+def ray_running(verbose: bool) -> Iterator[None]:
+    """Ray, started or joined, and left again."""
     from orchestrator import cluster
 
     cluster.start(verbose)

@@ -57,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         space, points, store, name, arguments.tracking_uri, arguments.verbose, began, _command(argv)
     )
     try:
-        return OK if run(request) else MISSING
+        complete = run(request)
+        if complete and space.search is not None:
+            from orchestrator.search import search
+
+            complete = search(request)
+        return OK if complete else MISSING
     except (SweepHeldError, ClusterTooSmallError) as error:
         return _bad(str(error))
     except KeyboardInterrupt:

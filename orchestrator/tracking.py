@@ -223,6 +223,32 @@ class Tracker:
         self._known[key] = run
         return str(run.info.run_id)
 
+    def trial(self, one: Mapping[str, Any]) -> None:
+        """Log a search's trial, a `search.Trial` as data, unless it is logged already.
+
+        Raises:
+            AwayError: the server does not answer.
+        """
+        self._try(self._trial, one)
+
+    def _trial(self, one: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        content = f"{one['key']},{one['status']}"
+        of = f"tags.`{PARENT}` = '{self.parent}' and tags.`{CONTENT}` = '{content}'"
+        if self._search(of):
+            return
+        tags = {PARENT: self.parent, KIND: "trial", SWEEP: self._name, STATUS: one["status"]}
+        name = ", ".join(f"{path}={value}" for path, value in one["settings"].items())
+        run = self._client.create_run(self._experiment, tags=tags, run_name=f"trial {name}"[:250])
+        now = int(run.info.start_time)
+        metrics = [Metric("val_loss", loss, now, step) for step, loss in one["curve"]]
+        if one["val_loss"] is not None:
+            metrics.append(Metric("best_val_loss", one["val_loss"], now, 0))
+        self._batch(run.info.run_id, metrics, one["settings"], {CONTENT: content})
+        failed = one["status"] == "failed"
+        self._client.set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED")
+
     def stale(self, keys: set[str]) -> None:
         """Mark children that the space no longer has (their settings changed)."""
         for key, run in self._known.items():

@@ -117,7 +117,7 @@ def _stopper(runner: Runner) -> Any:
     return EndWaiting()
 
 
-def _error_of(trial: Any) -> str:
+def error_of(trial: Any) -> str:
     """What Tune wrote down about a trial's last error."""
     file = Path(trial.error_file) if trial.error_file else None
     return file.read_text(encoding="utf-8") if file is not None and file.exists() else ""
@@ -128,6 +128,6 @@ def _callback(runner: Runner) -> Any:
 
     class Listen(Callback):
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            runner.failed_once(trial.trial_id, _error_of(trial))
+            runner.failed_once(trial.trial_id, error_of(trial))
 
     return Listen()

@@ -55,9 +55,8 @@ def _points(space: Space) -> Iterator[OperatingPoint]:
             released = codec.released.named()
             if "reconstruction" in space.baselines:
                 yield OperatingPoint(codec, lmbda, "reconstruction", space.seeds[0])
-            trained = [*space.scenarios, *(b for b in space.baselines if b == "post_processing")]
             for seed in space.seeds:
-                for scenario in trained:
+                for scenario in space.trained:
                     if scenario not in released or seed == space.seeds[0]:
                         yield OperatingPoint(codec, lmbda, scenario, seed)
 

@@ -7,6 +7,7 @@ hardware, imports nothing heavy and is immutable.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -514,6 +515,59 @@ class Resources(Spec):
     """Times a failed operating point is tried again."""
 
 
+class Range(Spec):
+    """Where a searched setting lies: exactly one of these."""
+
+    uniform: tuple[float, float] | None = None
+    """Lowest and highest value."""
+    log_uniform: tuple[Rate, Rate] | None = None
+    """Lowest and highest value, evenly spread on a logarithmic scale."""
+    integers: tuple[int, int] | None = None
+    """Lowest and highest whole number, both included."""
+    choice: tuple[Any, ...] | None = None
+    """The values."""
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The lowest and highest value, or all choices."""
+        given = (self.uniform, self.log_uniform, self.integers, self.choice)
+        return next(one for one in given if one is not None)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = list(type(self).model_fields)
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(names)}, not {' and '.join(given) or 'none'}")
+        if given != ["choice"] and not self.ends[0] < self.ends[1]:
+            raise ValueError(f"{given[0]}: {self.ends[0]} is not below {self.ends[1]}")
+        if len(self.ends) < 2:
+            raise ValueError("choice: give two values or more")
+        return self
+
+
+class SearchSpec(Spec):
+    """A search for an operating point's settings, by the lowest validation loss.
+
+    The validation loss is the scenario's own and fixed (`Learner.validate`), so only settings that
+    change neither it nor what must be trained before can be searched.
+    """
+
+    algorithm: Literal["random", "optuna", "asha"] = "random"
+    """`asha`: random, and trials that fall behind are stopped early. `optuna`: its TPE sampler."""
+    trials: Annotated[int, Field(gt=1)] = 12
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the algorithm; the trainings have the space's."""
+    over: dict[str, Range]
+    """Dotted path of a setting -> where it lies, e.g. `{d1.lr: {log_uniform: [1e-4, 1e-2]}}`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.over:
+            raise ValueError("over is empty: nothing to search")
+        return self
+
+
 class Space(Spec):
     """What to sweep."""
 
@@ -541,6 +595,8 @@ class Space(Spec):
     """What an ablation compares: name (letters, digits, `_`, `:`, `-`) -> settings, e.g.
     `{k0: {teacher.block: 0}, k2: {teacher.block: 2}}`. Each is swept over everything else; what it
     does not touch is trained once for all."""
+    search: SearchSpec | None = None
+    """After the sweep of a single trained point: search for better settings of it."""
 
     def of(self, variant: str) -> Space:
         """The space that a variant means, which has no variants itself.
@@ -557,27 +613,41 @@ class Space(Spec):
         name = variant.partition(JOINED)[0] or next(iter(self.variants))
         if name not in self.variants:
             raise ValueError(f"no variant {name!r}; there are {', '.join(self.variants)}")
-        data = self.model_dump(mode="json", exclude={"variants"})
+        try:
+            return self.changed(self.variants[name])
+        except ValueError as error:
+            lines = [f"variants.{name}: {line}" for line in str(error).splitlines()]
+            raise ValueError("\n".join(lines)) from None
+
+    def changed(self, settings: Mapping[str, Any]) -> Space:
+        """This space with other settings of how points are trained, without variants or search.
+
+        Args:
+            settings: dotted path -> value, as in a variant.
+
+        Raises:
+            ValueError: they make no space; a line per mistake.
+        """
+        data = self.model_dump(mode="json", exclude={"variants", "search"})
         problems = []
-        for path, value in self.variants[name].items():
+        for path, value in settings.items():
             root = path.partition(".")[0]
             if root not in VARIED:
                 known = root in type(self).model_fields
-                why = "the same for all variants" if known else unknown(root, VARIED)
-                choices = f"; a variant changes {', '.join(VARIED)}" if known else ""
-                problems.append(f"variants.{name}: {path} = {value!r}: {why}{choices}")
+                why = "the same for all points" if known else unknown(root, VARIED)
+                choices = f"; what may change is {', '.join(VARIED)}" if known else ""
+                problems.append(f"{path} = {value!r}: {why}{choices}")
                 continue
             try:
                 merge(data, {path: value})
             except PathError as error:
-                problems.append(f"variants.{name}: {path} = {value!r}: {error}")
+                problems.append(f"{path} = {value!r}: {error}")
         if problems:
             raise ValueError("\n".join(problems))
         try:
             return type(self).model_validate(data)
         except ValidationError as error:
-            lines = [f"variants.{name}: {line}" for line in explain(error, type(self))]
-            raise ValueError("\n".join(lines)) from None
+            raise ValueError("\n".join(explain(error, type(self)))) from None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -606,10 +676,46 @@ class Space(Spec):
                 )
         if not self.scenarios and not self.baselines:
             problems.append("scenarios and baselines are both empty: nothing to sweep")
-        problems = problems or self._variant_problems()
+        problems = problems or [*self._variant_problems(), *self._search_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The scenarios and baselines that train something at every rate."""
+        return (*self.scenarios, *(name for name in self.baselines if name == "post_processing"))
+
+    def _search_problems(self) -> list[str]:
+        if self.search is None:
+            return []
+        problems = []
+        rates = sum(len(codec.lambdas) for codec in self.codecs)
+        if (len(self.trained), rates, len(self.seeds)) != (1, 1, 1) or self.variants:
+            problems.append(
+                "search: trains one operating point; give one codec, lambda, scenario and seed, "
+                f"and no variants (there are {rates} x {len(self.trained)} x {len(self.seeds)})"
+            )
+        if self.resources.workers_per_point:
+            problems.append(
+                "search: trains in the trial's own process; resources.workers_per_point = "
+                f"{self.resources.workers_per_point} must be 0"
+            )
+        for path, where in {} if problems else self.search.over.items():
+            said = f"search.over.{path}"
+            scenario = self.trained[0]
+            if not _searchable(path, scenario):
+                valid = f"{scenario}.* except {', '.join(_MEASURE)}"
+                if scenario == "d1":
+                    valid += "; neck.*, surrogate.phases, teacher.block"
+                problems.append(f"{said}: cannot be searched for {scenario}; valid: {valid}")
+                continue
+            for end in where.ends:
+                try:
+                    self.changed({path: end})
+                except ValueError as error:
+                    problems += [f"{said}: {line}" for line in str(error).splitlines()]
+        return list(dict.fromkeys(problems))
 
     def _variant_problems(self) -> list[str]:
         problems = []
@@ -626,3 +732,15 @@ class Space(Spec):
             if same != name:
                 problems.append(f"variants: {same} and {name} are the same settings")
         return problems
+
+
+_MEASURE: Final = ("steps", "gamma", "delta", "validate_every", "checkpoint_every")
+
+
+def _searchable(path: str, scenario: str) -> bool:
+    """Whether a setting changes neither the validation loss nor what is trained before."""
+    root, _, leaf = path.partition(".")
+    if root == scenario:
+        return leaf not in _MEASURE
+    before = root == "neck" or path == "teacher.block" or path.startswith("surrogate.phases")
+    return scenario == "d1" and before

@@ -110,7 +110,7 @@ def test_only_a_variant_keeps_what_it_shares(space: Space) -> None:
                 " as a number",
             ],
         ),
-        ("{a: {data.train: 3}, b: {}}", ["variants.a: data.train = 3: the same for all variants;"]),
+        ("{a: {data.train: 3}, b: {}}", ["variants.a: data.train = 3: the same for all points;"]),
         ("{a: {tacher.block: 3}, b: {}}", ["did you mean 'teacher'"]),
         ("{a: {codecs.4.N: 3}, b: {}}", ["variants.a: codecs.4.N = 3: codecs has items 0 to 0"]),
         ("{a: {}, b: {teacher.block: 2}}", ["variants: a and b are the same settings"]),
