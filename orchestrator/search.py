@@ -186,6 +186,7 @@ def _tune(request: Request, prints: dict[str, str], view: Lines) -> list[Trial]:
         shutil.rmtree(directory, ignore_errors=True)
     for trial in trials:
         store.done_with(trial.key)
+    store.sweep_up()
     return trials
 
 

@@ -240,3 +240,32 @@ def test_two_train_workers_give_the_same_weights_as_one(
         # Adam turns a gradient's rounding error near zero into a part of its step (lr = 1e-3).
         assert value == pytest.approx(weights[2][name], abs=5e-4)
         assert value == pytest.approx(local[name], abs=1e-6)
+
+
+def test_a_search_trains_the_point_under_other_settings_and_says_the_best(
+    swept: tuple[Path, str], command: Build, execute: Sweep
+) -> None:
+    storage, _ = swept
+    settings = [
+        *("codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[]", "d1.validate_every=2"),
+        "search={algorithm: asha, trials: 4, over: {d1.lr: {log_uniform: [1.0e-5, 1.0e-1]}}}",
+    ]
+    again = command(storage, "--name", "searched", *(x for s in settings for x in ("--set", s)))
+    done = execute(again)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((storage / "searched" / "search.json").read_text())
+    assert len(found["trials"]) == 4
+    finished = [trial for trial in found["trials"] if trial["status"] == "finished"]
+    assert found["best"] in finished
+    assert found["best"]["val_loss"] == min(trial["val_loss"] for trial in finished)
+    for trial in finished:
+        info = json.loads((storage / "stages" / "point" / trial["key"] / "info.json").read_text())
+        assert info["val_loss"] == trial["val_loss"]
+        assert [step for step, _ in trial["curve"]] == [2, 4, 6, 8]
+    for trial in found["trials"]:
+        assert trial["status"] == "finished" or trial["curve"][-1][0] < 8
+        assert not (storage / "work" / trial["key"]).exists()
+    assert f"--set d1.lr={json.dumps(found['best']['settings']['d1.lr'])}" in done.stdout
+    of = [run for run in runs(storage) if run.data.tags["bridgesweep.kind"] == "trial"]
+    assert len(of) == 4
+    assert "[0:" not in execute(again).stdout, "nothing is searched twice"

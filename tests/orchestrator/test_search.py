@@ -1,0 +1,117 @@
+"""A search's trials are the point's own training; its algorithms draw from the given ranges."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from orchestrator.checks import check_search
+from orchestrator.plan import Plan
+from orchestrator.search import Trial, _algorithm, _best, _domains, job_of, plain, searched
+from orchestrator.tracking import Tracker
+from search_spaces import Space, load_space, operating_points
+
+ONE = ["codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[reconstruction]"]
+OVER = (
+    "search.over={d1.lr: {log_uniform: [0.0001, 0.01]}, d1.lr_drop: {uniform: [0.1, 1]}, "
+    "d1.batch_size: {integers: [2, 4]}, neck.layers: {choice: [1, 3]}}"
+)
+
+
+def space(*more: str) -> Space:
+    return load_space("smoke", [*ONE, "search={}", OVER, *more])
+
+
+def test_a_trial_makes_the_stage_that_a_sweep_with_its_settings_would_make() -> None:
+    job = job_of(space(), {}, {"d1.lr": 0.005, "neck.layers": 3})
+    same = load_space("smoke", [*ONE, "d1.lr=0.005", "neck.layers=3"])
+    plan = Plan(same, operating_points(same), {}, None)
+    assert job.key == plan.key(searched(same))
+    assert job.key != Plan(space(), [searched(space())], {}, None).key(searched(space()))
+    assert job.evaluations == ()
+    assert {name: stage.key for name, stage in job.inputs.items()} == {
+        name: stage.key for name, stage in plan.jobs[job.key].inputs.items()
+    }
+
+
+def draws(algorithm: str, n: int) -> list[dict[str, Any]]:
+    one = space(f"search.algorithm={algorithm}")
+    assert one.search is not None
+    drawer = _algorithm(one, 1)
+    if algorithm == "optuna":
+        found = []
+        for number in range(n):
+            found.append(plain(drawer.suggest(str(number))))
+            drawer.on_trial_complete(str(number), {"val_loss": found[-1]["d1.lr"]})
+        return found
+    drawer.add_configurations(
+        {"": {"run": "x", "config": _domains(one.search.over), "num_samples": n}}
+    )
+    found = []
+    for _ in range(n):
+        trial = drawer.next_trial()
+        found.append(plain(trial.config))
+        drawer.on_trial_complete(trial.trial_id)
+    return found
+
+
+@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+def test_what_is_drawn_lies_in_the_ranges_and_is_the_same_again(algorithm: str) -> None:
+    if algorithm == "optuna":
+        pytest.importorskip("optuna")
+    else:
+        from ray.tune.registry import register_trainable
+
+        register_trainable("x", lambda config: None)
+    found = draws(algorithm, 40)
+    assert found == draws(algorithm, 40)
+    rates = [one["d1.lr"] for one in found]
+    assert 0.0001 <= min(rates) <= max(rates) <= 0.01
+    assert all(rate == float(f"{rate:.4g}") for rate in rates)
+    assert {one["d1.batch_size"] for one in found} == {2, 3, 4}
+    assert {one["neck.layers"] for one in found} == {1, 3}
+    if algorithm == "random":
+        middle = sum(math.log10(rate) for rate in rates) / len(rates)
+        assert middle == pytest.approx(-3, abs=0.3), "evenly spread over the logarithm"
+
+
+def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
+    trials = [
+        Trial({"d1.lr": 0.1}, "a", "finished", 0.5),
+        Trial({"d1.lr": 0.2, "neck.init": "encoder"}, "b", "finished", 0.4),
+        Trial({"d1.lr": 0.3}, "c", "stopped", 0.3),
+        Trial({"d1.lr": 0.4}, "d", "failed"),
+    ]
+    found = _best(trials)
+    assert found["best"]["key"] == "b"
+    assert found["set"] == ["--set d1.lr=0.2", "--set 'neck.init=\"encoder\"'"]
+    lines = [line.removeprefix("--set ").strip("'") for line in found["set"]]
+    assert load_space("smoke", lines).neck.init == "encoder"
+    assert _best(trials[2:]) == {}
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (problem,) = check_search(space("search.algorithm=optuna"))
+    assert "search.algorithm = 'optuna': the package optuna is not installed" in problem
+    assert check_search(space("search.algorithm=asha")) == []
+
+
+def test_trials_are_logged_once_and_are_no_points(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    trial = vars(Trial({"d1.lr": 0.1}, "a", "stopped", 0.5, [(4, 0.7), (8, 0.5)]))
+    for _ in range(2):
+        tracker = Tracker(uri, (tmp_path / "mlruns").as_uri(), "sweep")
+        assert tracker.run_ids() == {}
+        tracker.stale(set())
+        tracker.trial(trial)
+    client = MlflowClient(uri)
+    (run,) = client.search_runs(["1"], "tags.`bridgesweep.kind` = 'trial'")
+    assert run.data.tags["mlflow.parentRunId"] == tracker.parent
+    assert run.data.tags["bridgesweep.status"] == "stopped"
+    assert run.data.params == {"d1.lr": "0.1"}
+    assert run.data.metrics == {"val_loss": 0.5, "best_val_loss": 0.5}
+    history = client.get_metric_history(run.info.run_id, "val_loss")
+    assert [(m.step, m.value) for m in history] == [(4, 0.7), (8, 0.5)]
