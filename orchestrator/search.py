@@ -79,6 +79,7 @@ def search(request: Request) -> bool:
             stack.enter_context(ray_running(request.verbose))
             view.note(f"search: {space.search.trials} trials by {space.search.algorithm}")
             trials = _tune(request, prints, view)
+        store.sweep_up()  # what stopped trials had begun to write
         base = json.loads((store.fetch(plan.stages.point(point).path) / "info.json").read_text())
         kept = {
             "search": identity,
@@ -186,7 +187,6 @@ def _tune(request: Request, prints: dict[str, str], view: Lines) -> list[Trial]:
         shutil.rmtree(directory, ignore_errors=True)
     for trial in trials:
         store.done_with(trial.key)
-    store.sweep_up()
     return trials
 
 
