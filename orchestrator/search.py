@@ -228,7 +228,8 @@ def _algorithm(space: Space, lanes: int) -> Any:
             return of.IntDistribution(*where.integers)
         if where.choice is not None:
             return of.CategoricalDistribution(where.choice)
-        return of.FloatDistribution(*where.ends, log=where.log_uniform is not None)
+        low, high = where.ends
+        return of.FloatDistribution(low, high, log=where.log_uniform is not None)
 
     found = {path: distribution(where) for path, where in space.search.over.items()}
     searcher = OptunaSearch(found, metric="val_loss", mode="min", seed=space.search.seed)
