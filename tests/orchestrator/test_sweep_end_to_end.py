@@ -268,4 +268,4 @@ def test_a_search_trains_the_point_under_other_settings_and_says_the_best(
     assert f"--set d1.lr={json.dumps(found['best']['settings']['d1.lr'])}" in done.stdout
     of = [run for run in runs(storage) if run.data.tags["bridgesweep.kind"] == "trial"]
     assert len(of) == 4
-    assert "[0:" not in execute(again).stdout, "nothing is searched twice"
+    assert "trials by asha\n" not in execute(again).stdout, "nothing is searched twice"
