@@ -177,7 +177,8 @@ def check_data(space: Space) -> list[str]:
         source = read_source(space.data)
     except SourceError as error:
         return str(error).splitlines()
-    if not source.classes and any(phase.ce for phase in space.surrogate.phases):
+    meant = [space.of(name) for name in space.variants] or [space]
+    if not source.classes and any(phase.ce for one in meant for phase in one.surrogate.phases):
         return [
             f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} has none "
             "(folders per class, or data.label_column); set ce to 0 in all phases"
