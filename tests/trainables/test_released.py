@@ -21,6 +21,7 @@ from trainables.encoder import PartialEncoder
 from trainables.neck import TransformNeck
 from trainables.released import main, read_weights
 from trainables.scenarios import load_point
+from trainables.tower import Tower
 from trainables.train import Inputs, train_codec, train_point
 
 ELIC = CodecSpec.model_validate(
@@ -285,17 +286,17 @@ def test_a_released_file_at_full_size(tmp_path: Path) -> None:
     codec = build_codec(spec)
     found = load_weights(codec, tmp_path / "d1_1.pth.tar")
     assert all(torch.equal(p, state[n]) for n, p in codec.net.named_parameters())
-    neck = TransformNeck(320, 1024, 256, 16)
-    neck.load_state_dict(found.neck)
     vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
     vision |= {"num_hidden_layers": 24, "image_size": 224, "patch_size": 14}
     text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=768)
     clip = CLIPModel(config).eval()
+    neck = TransformNeck(320, Tower(clip).sizes)
+    neck.load_state_dict(found.neck)
     y_hat = 4 * torch.randn(1, 320, 16, 16).round()
     with torch.no_grad():
         pooled, last = partial_encoder_by_hand(clip, adapter(y_hat), 2)
-        features = PartialEncoder(clip, 2)(neck(y_hat))
+        features = PartialEncoder(Tower(clip), 2)(neck(y_hat))
     torch.testing.assert_close(features.pooled, pooled, atol=1e-4, rtol=0)
     torch.testing.assert_close(features.tokens, last, atol=1e-4, rtol=0)
 
