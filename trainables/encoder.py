@@ -162,7 +162,7 @@ class Teacher(nn.Module):
     ) -> None:
         super().__init__()
         self.preprocess = tower.preprocess
-        self.embeddings = tower.embeddings
+        self.embeddings: Any = tower.embeddings
         self.pre_norm = tower.pre_norm
         self.encoder = PartialEncoder(tower, 0, token_layer, double_norm, checkpoint_blocks)
         self.requires_grad_(False)
