@@ -183,7 +183,7 @@ class Teacher(nn.Module):
 
     def patches(self, images: Tensor) -> Tensor:
         """Patch embeddings of images (B, 3, H, W) in [0, 1], without positions: (B, L, D)."""
-        embed: nn.Module = self.embeddings.patch_embedding  # type: ignore[assignment]
+        embed: nn.Module = self.embeddings.patch_embedding
         embedded: Tensor = embed(self.preprocess(images))
         return embedded.flatten(2).transpose(1, 2)
 

@@ -23,6 +23,7 @@ from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_to
 from trainables.recipes.common import image_processor as demo_processor
 from trainables.scenarios import build_neck, save_trained
 from trainables.tasks import TASKS
+from trainables.tower import Tower
 from trainables.train import Inputs
 from trainables.world import write_world
 
@@ -47,9 +48,9 @@ class Setting:
             # Fresh weights code nothing but zeros.
             codec.net.g_a[-1].weight.mul_(40)
         save_codec(codec, root / "codec")
-        clip = make_clip()
+        tower = Tower(make_clip())
         torch.manual_seed(1)
-        neck = build_neck(self.space, self.spec, clip)
+        neck = build_neck(self.space, self.spec, tower)
         state = {f"neck.{name}": value for name, value in neck.state_dict().items()}
         (root / "d1").mkdir()
         save_trained(state, root / "d1")
