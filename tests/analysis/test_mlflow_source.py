@@ -105,6 +105,21 @@ def test_points_samples_and_comparison_are_those_of_the_files(
     pd.testing.assert_frame_equal(compare(mlflow), compare(files))
 
 
+def test_a_variant_is_read_from_its_tag(tracking: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    points = read_sweep(tracking).points
+    key, run_id = points.loc[points["scenario"] == "d1", ["point_key", "run_id"]].iloc[0]
+    client = MlflowClient(tracking_uri=tracking)
+    client.set_tag(run_id, "bridgesweep.variant", "k1")
+    try:
+        again = read_sweep(tracking).points
+    finally:
+        client.delete_tag(run_id, "bridgesweep.variant")
+    assert set(again.loc[again["point_key"] == key, "variant"]) == {"k1"}
+    assert set(again.loc[again["point_key"] != key, "variant"]) == {""}
+
+
 def test_experiment_and_sweep_can_be_named(tracking: str) -> None:
     assert read_sweep(f"mlflow:{tracking}#bridgesweep/demo").name == "demo"
 
