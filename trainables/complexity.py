@@ -174,7 +174,17 @@ def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
     return [flops // 2 for flops in (mode.get_total_flops(), *sums)]
 
 
-def codec_parts(spec: CodecSpec, size: int) -> list[Part]:
+def codecs_of(space: Space) -> dict[str, CodecSpec]:
+    """The codecs by label; one whose widths depend on the quality, by label and widths."""
+    found: dict[str, CodecSpec] = {}
+    for spec in space.codecs:
+        sizes = {(own.N, own.M): own for own in map(spec.at, spec.lambdas)}
+        for (N, M), own in sizes.items():
+            found[spec.label if len(sizes) == 1 else f"{spec.label} {N}/{M}"] = own
+    return found
+
+
+def codec_parts(label: str, spec: CodecSpec, size: int) -> list[Part]:
     """The parts of a codec on an image of size x size pixels."""
     # CompressAI's layers compute their first weights, so they are built with memory.
     codec = build_codec(spec).eval().to("meta")
@@ -191,7 +201,7 @@ def codec_parts(spec: CodecSpec, size: int) -> list[Part]:
         "synthesis": _parameters([g_s]),
     }
     parameters["entropy"] = _parameters([codec]) - sum(parameters.values())
-    return [_part(spec.label, name, size, parameters[name], macs[name]) for name in macs]
+    return [_part(label, name, size, parameters[name], macs[name]) for name in macs]
 
 
 def other_parts(space: Space) -> list[Part]:
@@ -201,12 +211,12 @@ def other_parts(space: Space) -> list[Part]:
     whole, partial = complete_encoder(space, tower), partial_encoder(space, tower)
     image = _meta(3, size, size)
     found = []
-    for spec in space.codecs:
+    for label, spec in codecs_of(space).items():
         with torch.device("meta"):
             neck = build_neck(space, spec, tower)
         y_hat = _meta(spec.M, size // 16, size // 16)
         (macs,) = count_macs(functools.partial(neck, y_hat))
-        found.append(_part(spec.label, "neck", size, _parameters([neck]), macs))
+        found.append(_part(label, "neck", size, _parameters([neck]), macs))
     with torch.device("meta"):
         unet = build_unet(space)
     (macs,) = count_macs(lambda: unet(image))
@@ -234,7 +244,8 @@ def complexity(space: Space) -> tuple[list[Part], list[Total]]:
         OSError: the teacher's configuration cannot be read.
         ValueError: the space's sizes do not fit together.
     """
-    parts = [p for spec in space.codecs for p in codec_parts(spec, space.data.size)]
+    codecs = codecs_of(space).items()
+    parts = [part for codec in codecs for part in codec_parts(*codec, space.data.size)]
     parts += other_parts(space)
     return parts, totals(space, parts)
 
@@ -243,7 +254,7 @@ def totals(space: Space, parts: Iterable[Part]) -> list[Total]:
     """What each scenario and baseline costs with each codec."""
     parts = list(parts)
     found = []
-    for label in [spec.label for spec in space.codecs]:
+    for label in codecs_of(space):
         own = {p.part: p for p in parts if p.codec in (label, "")}
 
         def kmac(names: Iterable[str], own: dict[str, Part] = own) -> float:

@@ -379,7 +379,7 @@ def load_point(
     if point.codec is None:
         return PointModel(point.scenario, layer, complete_encoder(space, tower))
     assert codec_dir is not None
-    codec = load_codec(point.codec, codec_dir)
+    codec = load_point_codec(point, codec_dir, point_dir)
     if point.scenario == "reconstruction":
         return PointModel(point.scenario, layer, complete_encoder(space, tower), codec)
     state = load_file(point_dir / POINT_FILE)
@@ -388,13 +388,30 @@ def load_point(
         _overlay(_named(unet=unet), state)
         return PointModel(point.scenario, layer, complete_encoder(space, tower), codec, unet=unet)
     neck = build_neck(space, point.codec, tower)
-    trained = _named(neck=neck)
     if point.scenario in ("d2", "d3"):
-        trained |= _named(codec=codec)
-    _overlay(_without_unused(point.scenario, trained), state)
-    if point.scenario in ("d2", "d3"):
-        codec.update()
+        state = {n: v for n, v in state.items() if not n.startswith("codec.")}
+    _overlay(_named(neck=neck), state)
     return PointModel(point.scenario, layer, partial_encoder(space, tower), codec, neck)
+
+
+def load_point_codec(point: OperatingPoint, codec_dir: Path, point_dir: Path) -> Codec:
+    """An operating point's codec, frozen, ready to encode and decode: d2's and d3's own.
+
+    Args:
+        codec_dir, point_dir: as in `load_point`.
+
+    Raises:
+        ValueError: the stored weights are not exactly those that the scenario trains.
+    """
+    assert point.codec is not None
+    codec = load_codec(point.codec, codec_dir)
+    if point.scenario not in ("d2", "d3"):
+        return codec
+    state = load_file(point_dir / POINT_FILE)
+    trained = _without_unused(point.scenario, _named(codec=codec))
+    _overlay(trained, {n: v for n, v in state.items() if n.startswith("codec.")})
+    codec.update()
+    return codec
 
 
 def save_trained(state: Mapping[str, Tensor], directory: Path) -> None:

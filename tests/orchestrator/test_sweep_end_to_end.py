@@ -136,6 +136,32 @@ def test_bpp_of_uncompressed_is_24_and_of_the_others_the_bytes_written(
     assert (others.bpp == 8 * others.n_bytes / 128**2).all()
 
 
+def test_rate_distortion_on_a_folder_finds_the_sweep_s_codecs(
+    swept: tuple[Path, str], tmp_path: Path
+) -> None:
+    """On a test image, written as a file, each codec writes as many bytes as in the evaluation."""
+    from trainables.rd_eval import find_sources, measure
+
+    storage, folder = swept[0], tmp_path / "folder"
+    (world,) = storage.glob("stages/world/*/images_test.parquet")
+    image = pd.read_parquet(world).iloc[0]
+    folder.mkdir()
+    (folder / "image.png").write_bytes(image["png"])
+    rows = measure(find_sources(str(storage / "smoke")), folder, tmp_path / "out")
+    assert [row.scenario for row in rows] == ["base"] * 2 + ["d2"] * 2 + ["d3"] * 2
+    known = {}
+    for made in manifest(storage)["points"].values():
+        (stage,) = [s for s in made["provenance"]["stages"] if s.startswith("stages/evaluation")]
+        images = pd.read_parquet(storage / stage / "images.parquet").set_index("image_id")
+        known[made["spec"]["scenario"], made["spec"]["lmbda"]] = images.loc[image["image_id"]]
+    for row in rows:
+        scenario = "reconstruction" if row.scenario == "base" else row.scenario
+        expected = known[scenario, row.lmbda]
+        assert row.n_bytes == expected["n_bytes"]
+        if row.scenario != "d3":  # there the PSNR is of values that are not rounded to 8 bits
+            assert row.psnr == pytest.approx(expected["psnr"], abs=0.05)
+
+
 def test_asking_again_runs_nothing_and_changes_no_point(
     swept: tuple[Path, str], command: Build, execute: Sweep
 ) -> None:

@@ -17,6 +17,7 @@ from trainables.complexity import (
     PAPER_FIGURES,
     PAPER_TOTAL,
     codec_parts,
+    codecs_of,
     complexity,
     count_macs,
     main,
@@ -102,7 +103,7 @@ def test_a_codec_s_parts_are_what_its_layers_do_in_a_real_pass(arch: str) -> Non
     else:
         sizes = {"N": 16, "M": 24, "groups": (4, 8, 12), "context_width": 0.1}
         spec = CodecSpec.model_validate({"arch": arch, **sizes})
-    parts = {part.part: part for part in codec_parts(spec, 64)}
+    parts = {part.part: part for part in codec_parts(arch, spec, 64)}
     codec = build_codec(spec).eval()
     image = torch.rand(1, 3, 64, 64)
     net = codec.net
@@ -140,6 +141,15 @@ def test_other_encoders_have_their_closed_forms(name: str, blocks: int) -> None:
     if siglip:
         head = 2 * L * D * D + 10 * D * D + 2 * L * D
         assert parts["teacher"].macs == L * 3 * patch**2 * D + blocks * block + head
+
+
+def test_a_codec_whose_widths_depend_on_the_quality_is_counted_at_each() -> None:
+    spec = CodecSpec.model_validate({"arch": "mbt2018-mean", "qualities": [1, 4, 5]})
+    found = codecs_of(PAPER.model_copy(update={"codecs": (spec,)}))
+    assert {(label, own.N, own.M) for label, own in found.items()} == {
+        ("mbt2018-mean 128/192", 128, 192),
+        ("mbt2018-mean 192/320", 192, 320),
+    }
 
 
 def test_the_command_prints_the_table_and_writes_its_numbers(

@@ -1,0 +1,45 @@
+"""Drawing CompressAI's results files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.rate_distortion import decibels, draw, main, read_results
+
+
+def write(file: Path, **results: list[float]) -> Path:
+    file.write_text(json.dumps({"name": file.stem, "description": "", "results": results}))
+    return file
+
+
+def test_curves_are_read_in_the_order_of_their_rates_and_drawn(tmp_path: Path) -> None:
+    write(tmp_path / "base.json", **{"bpp": [0.4, 0.1], "psnr-rgb": [32.0, 28.0]})
+    similar = {"bpp": [0.2], "psnr-rgb": [30.0], "ms-ssim-rgb": [0.99], "lmbda": [0.01]}
+    write(tmp_path / "d2.json", **similar)
+    base, d2 = read_results([tmp_path])
+    assert (base.name, base.bpp.tolist()) == ("base", [0.1, 0.4])
+    assert base.metrics["psnr-rgb"].tolist() == [28.0, 32.0]
+    assert set(d2.metrics) == {"psnr-rgb", "ms-ssim-rgb"}
+    assert decibels("ms-ssim-rgb", np.array([0.9, 0.99])) == pytest.approx([10.0, 20.0])
+
+    written = draw([base, d2], tmp_path / "plots")
+    assert [f.name for f in written] == ["psnr.png", "psnr.svg", "ms-ssim.png", "ms-ssim.svg"]
+    assert "base" in written[1].read_text()
+    assert "base" not in written[3].read_text()
+    with Image.open(written[0]) as image:
+        assert len(image.convert("RGB").getcolors(1_000_000) or ()) > 10
+
+
+def test_every_file_of_another_format_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.json").write_text("no")
+    write(tmp_path / "norate.json", **{"psnr-rgb": [1.0]})
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path), str(tmp_path / "empty")]) == 2
+    said = capsys.readouterr().err
+    for name in ("text.json", "norate.json", "empty holds no results"):
+        assert name in said
