@@ -15,6 +15,7 @@ import fsspec
 
 from orchestrator.provenance import local_path, model_names, shipped_names
 from orchestrator.store import Store
+from orchestrator.teacher import check_teacher
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
 from search_spaces.zoo import ZOO
 
@@ -52,7 +53,8 @@ def read_input(
     except SpaceError as error:
         problems += str(error).splitlines()
     if space is not None:
-        problems += [*check_models(space), *check_data(space), *check_search(space)]
+        problems += [*check_models(space), *check_teacher(space), *check_data(space)]
+        problems += check_search(space)
         try:
             points = select(operating_points(space), only)
         except ValueError as error:

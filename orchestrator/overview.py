@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.plan import WAVES, Plan
-from orchestrator.provenance import fingerprints, image_counts, local_path
+from orchestrator.provenance import fingerprints, image_counts
 from orchestrator.resources import trial_ask
 from orchestrator.store import Store
+from orchestrator.teacher import grids, teacher_sizes
 from search_spaces import CodecSpec, OperatingPoint, Space
+from search_spaces.encoders import EncoderSizes, encoder_sizes, released_config
 
 _ADAM_COPIES = 3
 """A checkpoint holds the weights and Adam's two moments."""
@@ -44,6 +45,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         how = "trained in the trial's own process"
     lines += [
         "",
+        *_necks(space),
         f"each point asks for {ask.cpu:g} CPU"
         + (f" and {ask.gpu:g} GPU" if ask.gpu else "")
         + f" ({how}), tried {resources.max_failures + 1} times at the most",
@@ -68,23 +70,33 @@ def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
 def _storage(space: Space, plan: Plan) -> list[str]:
     data, counts = space.data, image_counts(space.data)
     images = counts["train"] + counts["val"]
-    tokens, width, pooled, assumed = _encoder(space.teacher.model)
-    kinds = Counter(job.kind for job in plan.jobs.values())
     episodes = data.episodes if data.kind == "scenes" else 0
     # Images are kept without loss: a photograph takes two bytes a pixel.
     sizes = {"world": 2.0 * data.size**2 * (images + counts["test"] + 3 * episodes)}
-    if kinds["features"]:
-        sizes["features"] = 2.0 * images * (tokens * width + pooled)
+    sizes |= {"pooled features": 0.0, "token features": 0.0}
+    for job in plan.jobs.values():
+        if job.kind == "features":
+            own = plan.stages.of(job.variant).space
+            encoder, surrogate = _encoder(own), own.surrogate
+            # In half precision.
+            sizes["pooled features"] += 2.0 * images * encoder.pooled * bool(surrogate.pooled)
+            tokens = 2.0 * images * encoder.tokens * encoder.width
+            sizes["token features"] += tokens * bool(surrogate.tokens)
     latents = checkpoints = 0.0
     for job in plan.jobs.values():
         codec = job.codec
         if codec is None:
             continue
         side, own = data.size // 16, plan.stages.of(job.variant).space
+        encoder = _encoder(own)
+        width, ratio = encoder.width, own.neck.mlp_ratio
         if job.kind == "latents":
             latents += 2.0 * images * codec.M * side**2
         scenario = job.point.scenario if job.point else "codec"
-        neck = codec.M * width + tokens * width + 12 * own.neck.layers * width**2
+        hidden = encoder.mlp_width if ratio is None else width * ratio
+        neck = (codec.M + encoder.tokens) * width + own.neck.layers * width * (
+            4 * width + 2 * hidden
+        )
         unet = 30 * own.post_processing.channels**2 * 4**own.post_processing.levels
         parameters = {
             "codec": _codec_parameters(codec),
@@ -100,20 +112,29 @@ def _storage(space: Space, plan: Plan) -> list[str]:
     sizes["checkpoints while training"] = checkpoints * _ADAM_COPIES
     lines = [f"  {name:<27}{_size(value):>9}" for name, value in sizes.items() if value]
     lines.append(f"  {'in all':<27}{_size(sum(sizes.values())):>9}")
-    if assumed:
-        lines.append(f"  (assuming that {space.teacher.model} is a CLIP ViT-L/14)")
     return lines
 
 
-def _encoder(name: str) -> tuple[int, int, int, bool]:
-    """Tokens with CLS, width and projection of the teacher, and whether that is a guess."""
-    path = local_path(name)
-    if path is None:
-        return 257, 1024, 768, True
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    vision = config.get("vision_config", {})
-    side = vision.get("image_size", 224) // vision.get("patch_size", 32)
-    return side**2 + 1, vision.get("hidden_size", 768), config.get("projection_dim", 512), False
+def _necks(space: Space) -> list[str]:
+    """How latents meet the encoder, and what of the encoder is a guess."""
+    meant = [space.of(name) for name in space.variants] or [space]
+    lines = [f"neck: {grids(one, _encoder(one))}" for one in meant]
+    lines += [
+        f"(assuming that {one.teacher.model} is a CLIP ViT-L/14)"
+        for one in meant
+        if teacher_sizes(one.teacher.model) is None
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _encoder(space: Space) -> EncoderSizes:
+    """The teacher's sizes; those of the paper's where nothing is known of it."""
+    known = teacher_sizes(space.teacher.model)
+    if known is not None:
+        return known
+    papers = released_config("openai/clip-vit-large-patch14")
+    assert papers is not None
+    return encoder_sizes(papers)
 
 
 def _codec_parameters(codec: CodecSpec) -> float:

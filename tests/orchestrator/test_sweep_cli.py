@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +144,75 @@ def test_the_plan_names_waves_points_resources_and_storage(
     ):
         assert line in said
     assert "0.002" not in said
+
+
+def plan_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], *settings: str) -> str:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    assert main([*SMOKE, *sets, "--plan", "--storage", str(tmp_path)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_plan_estimates_what_features_take_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imagenet = ("data.train=1281067", "data.val=100", "teacher.model=openai/clip-vit-large-patch14")
+    said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=1", "surrogate.pooled=0")
+    # 1,281,167 images x 257 tokens x 1024 x 2 bytes
+    assert re.search(r"token features +674 GB\n", said)
+    assert "pooled features" not in said
+    said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=0", "surrogate.pooled=1")
+    assert re.search(r"pooled features +2 GB\n", said)
+    assert "token features" not in said
+
+
+def test_the_plan_says_how_latents_meet_the_encoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, said in (
+        ("openai/clip-vit-large-patch14", "latents 16x16 -> tokens 16x16, entering block 2 of 24"),
+        (
+            "openai/clip-vit-large-patch14-336",
+            "latents 16x16 -> tokens 24x24: resampled, entering block 2 of 24",
+        ),
+        (
+            "google/siglip2-base-patch16-256",
+            "latents 16x16 -> tokens 16x16, entering block 2 of 12",
+        ),
+    ):
+        assert said in plan_of(tmp_path, capsys, "data.size=256", f"teacher.model={name}")
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "expected"),
+    [
+        ({"model_type": "siglip2"}, [], "NaFlex"),
+        ({"model_type": "bert"}, [], "'bert' is no visual encoder; clip, "),
+        ({"model_type": "clip"}, ["teacher.block=13"], "teacher.block = 13: "),
+        ({"model_type": "clip"}, ["surrogate.token_layer=1"], "valid are 2 to 12"),
+        ({"model_type": "clip"}, ["surrogate.token_layer=-14"], "hidden states -13 to 12"),
+        ({"model_type": "clip"}, ["neck.heads=5"], "neck.heads = 5: does not divide"),
+        (
+            {"model_type": "clip"},
+            ["neck.init=encoder", "neck.heads=6"],
+            "the encoder's, 12 or null",
+        ),
+        ({"model_type": "clip"}, ["neck.init=encoder", "neck.mlp_ratio=3"], "the encoder's, 4 or"),
+        ({"model_type": "clip_vision_model"}, [], "has no text tower; set ce to 0"),
+        ({"model_type": "siglip", "vision_config": {"vision_use_head": False}}, [], "no pooling"),
+        ({"model_type": "siglip"}, ["surrogate.double_norm=true"], "a setting of CLIP"),
+    ],
+)
+def test_what_does_not_fit_the_teacher_is_a_mistake(
+    config: dict[str, object],
+    settings: list[str],
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
+    sets = [f"--set={setting}" for setting in (f"teacher.model={tmp_path / 'teacher'}", *settings)]
+    assert main([*SMOKE, *sets, "--plan", "--storage", str(tmp_path / "new")]) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert len(said.splitlines()) == 1
