@@ -30,7 +30,7 @@ from search_spaces.zoo import is_vbr
 VERSIONS = {
     "world": 1,
     "features": 1,
-    "codec": 1,
+    "codec": 2,
     "latents": 1,
     "point": 2,
     "evaluation": 1,

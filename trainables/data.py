@@ -266,7 +266,7 @@ class Batches:
         rows: what is read.
         batch_size: images per step over all workers.
         seed: of the order.
-        rank, world_size: which slice of each batch is read.
+        rank, world_size: which slice of each batch is read, from its row `first` on.
         buffer_rows: about how many rows are shuffled among each other.
 
     Raises:
@@ -288,6 +288,7 @@ class Batches:
         self.batch_size = batch_size
         self._seed = seed
         self._slice = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        self.first = self._slice.start
         largest = max(rows.sizes)
         self._group_shards = max(1, buffer_rows // largest)
         self._order: tuple[tuple[int, int], list[tuple[int, int]]] | None = None

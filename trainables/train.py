@@ -5,8 +5,8 @@
 The loop reports to a `Context` and resumes from the checkpoint that the context kept. A checkpoint
 holds the trained weights, the optimiser, the step and the best weights so far. The schedule, the
 order of the data and the random numbers of a step are functions of (seed, step), so a run that
-was interrupted equals one that was not, bit for bit on one machine. Several workers equal one but
-for rounding, and but for the quantisation noise of a codec in training: each worker draws its own.
+was interrupted equals one that was not, bit for bit on one machine. Several workers, and batches in
+slices, equal one worker with whole batches but for rounding.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from trainables.data import Batch, Batches, Rows, in_order
 from trainables.features import read_text_weights
 from trainables.mllm import resolve_pretrained
 from trainables.neck import TransformNeck
+from trainables.noise import RowsOfBatch
 from trainables.scenarios import (
     CodecLearner,
     Group,
@@ -210,12 +211,11 @@ def _train(
     resumed, clock = state.seconds, time.monotonic()
     reported = state.step, clock
     while state.step < spec.steps:
-        _seed_step(seed, state.step, context.rank)
         _set_rates(optimiser, groups, spec, state.step)
         batch = batches.read(state.step).to(context.device)
 
         optimiser.zero_grad(set_to_none=True)
-        terms = _backward(model, batch, state.step, spec, context)
+        terms = _backward(model, batch, batches.first, state.step, spec, context, seed)
         norm = torch.nn.utils.clip_grad_norm_(main, spec.grad_clip or math.inf)
         finite = [norm, terms["loss"], terms.get("aux", norm)]
         if not all(math.isfinite(value.item()) for value in finite):
@@ -258,28 +258,40 @@ def _train(
 
 
 def _backward(
-    model: nn.Module, batch: Batch, step: int, spec: Optimiser, context: Context
+    model: nn.Module,
+    batch: Batch,
+    first: int,
+    step: int,
+    spec: Optimiser,
+    context: Context,
+    seed: int,
 ) -> dict[str, Tensor]:
     """Add up the gradients of a worker's batch, slice by slice; returns its share of each term.
 
     Shares are weighted so that their mean over the workers is the mean over the global batch:
     slices, and workers' batches, may differ by an image.
+
+    Args:
+        first: row of the global batch that the worker's begins with.
     """
     shares: dict[str, Tensor] = {}
     slices = batch.split(spec.accumulate)
     for number, part in enumerate(slices):
         share = len(part) * context.world_size / spec.batch_size
         bf16 = torch.autocast(context.device.type, torch.bfloat16, spec.precision == "bf16")
-        last = number == len(slices) - 1
+        whole = len(part) == spec.batch_size
+        noise = RowsOfBatch(first, len(part), spec.batch_size)
         parallel: Any = model  # where there are several workers it averages their gradients
-        alone = context.world_size == 1
-        with contextlib.nullcontext() if last or alone else parallel.no_sync():
-            with bf16:
+        apart = context.world_size > 1 and number < len(slices) - 1
+        _seed_step(seed, step)
+        with parallel.no_sync() if apart else contextlib.nullcontext():
+            with bf16, contextlib.nullcontext() if whole else noise:
                 terms: dict[str, Tensor] = model(part, step)
             objective = share * (terms["loss"] + terms.get("aux", 0.0))
             objective.backward()  # type: ignore[no-untyped-call]
         for name, value in terms.items():
             shares[name] = shares.get(name, 0.0) + share * value.detach().double()
+        first += len(part)
     return shares
 
 
@@ -296,9 +308,9 @@ class _State:
     best_metrics: dict[str, float] = field(default_factory=dict)
 
 
-def _seed_step(seed: int, step: int, rank: int) -> None:
+def _seed_step(seed: int, step: int) -> None:
     """Random numbers of a step (a codec's noise) depend on nothing before it."""
-    words = np.random.SeedSequence((seed, step, rank)).generate_state(2)
+    words = np.random.SeedSequence((seed, step)).generate_state(2)
     torch.manual_seed(int(words[0]) << 32 | int(words[1]))
 
 

@@ -273,27 +273,27 @@ def train_with_workers(small: Small, root: Path, scenarios: list[str], count: in
 
 
 @pytest.mark.slow
-def test_two_workers_equal_one(small_stages: Small, tmp_path: Path) -> None:
+def test_two_workers_with_sliced_batches_equal_one(small_stages: Small, tmp_path: Path) -> None:
     # Batches of 5 do not divide evenly; 6 validation rows make a batch for each worker.
-    update = {"batch_size": 5}
-    changed = {n: getattr(small_stages.space, n).model_copy(update=update) for n in ("d1", "d2")}
-    small = Small(small_stages.space.model_copy(update=changed), small_stages.root)
-    sliced = changed["d1"].model_copy(update={"accumulate": 2})
-    in_slices = Small(small.space.model_copy(update={"d1": sliced}), small.root)
+    scenarios = ["d1", "d2", "post_processing"]
+    settings = {
+        n: getattr(small_stages.space, n).model_copy(update={"batch_size": 5}) for n in scenarios
+    }
+    sliced = {n: spec.model_copy(update={"accumulate": 2}) for n, spec in settings.items()}
+    one = Small(small_stages.space.model_copy(update=settings), small_stages.root)
+    several = Small(small_stages.space.model_copy(update=sliced), small_stages.root)
     two = tmp_path / "two"
-    train_with_workers(in_slices, two, ["d1", "d2"], 2)
-    for scenario in ("d1", "d2"):
-        assert curve(two / f"{scenario}-run" / "rank0") == curve(two / f"{scenario}-run" / "rank1")
-    # Each worker draws its own quantisation noise in d2, so there is nothing to compare with.
-    joint = load_file(two / "d2" / "model.safetensors")
-    assert all(bool(value.isfinite().all()) for value in joint.values())
-    parallel = load_file(two / "d1" / "model.safetensors")
-    for name, value in train(small, "d1", tmp_path / "one").items():
-        if name.endswith("qkv.bias"):
-            # Keys' biases change nothing; their gradient is rounding noise, which Adam scales up.
-            keys = slice(len(value) // 3, 2 * len(value) // 3)
-            value[keys] = parallel[name][keys]
-        torch.testing.assert_close(parallel[name], value, atol=1e-5, rtol=1e-4)
-    rows = zip(curve(tmp_path / "one-run"), curve(two / "d1-run" / "rank0"), strict=True)
-    for expected, found in rows:
-        assert found == pytest.approx(expected, rel=1e-4)
+    train_with_workers(several, two, scenarios, 2)
+    for scenario in scenarios:
+        runs = [two / f"{scenario}-run" / f"rank{rank}" for rank in (0, 1)]
+        assert curve(runs[0]) == curve(runs[1])
+        parallel = load_file(two / scenario / "model.safetensors")
+        for name, value in train(one, scenario, tmp_path / scenario).items():
+            if name.endswith("qkv.bias"):
+                # Keys' biases change nothing; Adam scales their gradient's rounding noise up.
+                keys = slice(len(value) // 3, 2 * len(value) // 3)
+                value[keys] = parallel[name][keys]
+            torch.testing.assert_close(parallel[name], value, atol=1e-5, rtol=1e-4)
+        rows = zip(curve(tmp_path / f"{scenario}-run"), curve(runs[0]), strict=True)
+        for expected, found in rows:
+            assert found == pytest.approx(expected, rel=1e-4)

@@ -1,0 +1,66 @@
+"""Quantisation noise of a batch that is trained in parts, on several workers or slice by slice.
+
+    whole batch's noise, drawn by every part from the same seed: | part 0 | part 1 | part 2 |
+                                                                      each keeps its rows
+
+What is trained then does not depend on how a batch was divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class RowsOfBatch(TorchFunctionMode):
+    """While it is entered, uniform noise is drawn for the whole batch and cut to a part's rows.
+
+    Covers what codecs in training draw: `Tensor.uniform_` and `torch.rand_like`, of (B, C, h, w)
+    or, in CompressAI's entropy bottlenecks, of (C, 1, B * h * w).
+
+    Args:
+        first: row of the whole batch that the part begins with.
+        rows: the part's.
+        total: the whole batch's.
+    """
+
+    def __init__(self, first: int, rows: int, total: int) -> None:
+        super().__init__()
+        self._first, self._rows, self._total = first, rows, total
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """See `torch.overrides`."""
+        kwargs = kwargs or {}
+        if func is torch.Tensor.uniform_:
+            part: Tensor = args[0]
+            return part.copy_(self._cut(self._whole(part).uniform_(*args[1:], **kwargs), part))
+        if func is torch.rand_like:
+            return self._cut(torch.rand_like(self._whole(args[0]), **kwargs), args[0])
+        return func(*args, **kwargs)
+
+    def _whole(self, part: Tensor) -> Tensor:
+        """Room for the whole batch's noise."""
+        axis, per_row = self._layout(part)
+        shape = list(part.shape)
+        shape[axis] = self._total * per_row
+        return part.new_empty(shape)
+
+    def _cut(self, whole: Tensor, part: Tensor) -> Tensor:
+        axis, per_row = self._layout(part)
+        return whole.narrow(axis, self._first * per_row, self._rows * per_row)
+
+    def _layout(self, part: Tensor) -> tuple[int, int]:
+        """The axis that holds the rows, and how many of its places each takes."""
+        axis = {3: 2, 4: 0}[part.ndim]
+        assert part.shape[axis] % self._rows == 0, part.shape
+        return axis, part.shape[axis] // self._rows
