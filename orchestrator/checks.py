@@ -180,12 +180,20 @@ def check_data(space: Space) -> list[str]:
     except SourceError as error:
         return str(error).splitlines()
     meant = [space.of(name) for name in space.variants] or [space]
-    if not source.classes and any(phase.ce for one in meant for phase in one.surrogate.phases):
-        return [
-            f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} has none "
-            "(folders per class, or data.label_column); set ce to 0 in all phases"
-        ]
-    return []
+    problems = []
+    without = "has none (folders per class, or data.label_column)"
+    if not source.classes and any(one.trains_on_classes for one in meant):
+        problems.append(
+            f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} {without}; "
+            "set ce to 0 in all phases"
+        )
+    if any("zeroshot" in one.tasks for one in meant) and not source.is_labelled("test"):
+        split = source.origins["test"]
+        where = f"its split {split!r}" if split else f"the data set {space.data.uri!r}"
+        problems.append(
+            f"tasks: zeroshot needs the classes of the test images, and {where} {without}"
+        )
+    return problems
 
 
 def check_search(space: Space) -> list[str]:

@@ -104,7 +104,7 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         frame.insert(0, "point_key", stage.key)
         samples.append(frame)
         for file in sorted((made / "examples").glob("*.png")):
-            prefix = f"{number}-" if len(plan.space.mllms) > 1 else ""
+            prefix = f"{number}-" if len(plan.evaluations(point)) > 1 else ""
             examples[prefix + file.name] = file.read_bytes()
     curve_file = directory / "curve.jsonl"
     lines = curve_file.read_text(encoding="utf-8").splitlines() if curve_file.exists() else []

@@ -28,6 +28,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run",
         *_variants(space, points),
     ]
+    lines += _data_set(space)
     for number, wave in enumerate(WAVES):
         jobs = [job for job in whole.jobs.values() if job.wave == number]
         if jobs:
@@ -65,6 +66,32 @@ def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
         said = ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
         lines.append(f"  {name:<{width}}  {said or 'the settings as they stand'}")
     return lines
+
+
+def _data_set(space: Space) -> list[str]:
+    """Which images of a data set are used and how; nothing where scenes are made."""
+    if space.data.kind == "scenes":
+        return []
+    from trainables.images.source import read_source
+
+    source, size = read_source(space.data), space.data.size
+    counts = [
+        f"{source.count(split)} {split}{' images' if split == 'train' else ''}"
+        f" (of {source.origins[split]!r})"
+        if source.origins[split]
+        else f"{source.count(split)} {split}"
+        for split in source.index
+    ]
+    names, others = list(source.classes.values()), source.ignored
+    lines = [f"data set: {', '.join(counts)}, each kept as {size} x {size} PNG"]
+    classes = f"{len(names)} class{'' if len(names) == 1 else 'es'}"
+    if names:
+        classes += f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    if others:
+        what = "other file is" if len(others) == 1 else "other files are"
+        some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        classes += f"; {len(others)} {what} ignored ({some})"
+    return [*lines, f"  {classes}"]
 
 
 def _storage(space: Space, plan: Plan) -> list[str]:

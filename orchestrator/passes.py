@@ -36,7 +36,9 @@ Done = Callable[[str, str | None], None]
 
 
 def shards(settings: Settings, job: Job) -> list[dict[str, Any]]:
-    """Descriptors of a stage's shards; text weights count as one."""
+    """Descriptors of a stage's shards; text weights are one."""
+    if job.kind == "text":
+        return [{"key": job.key, "split": "text", "number": 0, "start": 0, "stop": 0}]
     size = settings.space.data.shard_size
     if job.kind == "images":
         from trainables.images.convert import PART_ROWS as size  # noqa: N811
@@ -47,8 +49,6 @@ def shards(settings: Settings, job: Job) -> list[dict[str, Any]]:
             found.append(
                 {"key": job.key, "split": split, "number": number, "start": start, "stop": stop}
             )
-    if job.kind == "features":
-        found.append({"key": job.key, "split": "text", "number": 0, "start": 0, "stop": 0})
     return found
 
 

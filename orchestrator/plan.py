@@ -17,7 +17,7 @@ from search_spaces.spec import CodecSpec
 from search_spaces.zoo import is_vbr
 
 WAVES = ("base codecs, features, latents", "d1 and baselines", "d2 and d3")
-DATA = ("images", "features", "latents")
+DATA = ("images", "features", "text", "latents")
 """The kinds of jobs that run as passes of Ray Data; all others are trials of Ray Tune."""
 
 # Rough seconds on one core per image at 128 x 128: they decide what starts first and how time left
@@ -45,7 +45,7 @@ class Job:
         key: of the stage it makes; also names its log and its work in progress.
         needs: keys of the jobs that must be done first.
         inputs: the stages it reads, by the name that the training functions give them.
-        evaluations: (MLLM, stage) of an operating point that are still to be made.
+        evaluations: (who answers, stage) of an operating point that are still to be made.
         cost: rough seconds on one core.
         wave: 0, 1, 2 as in `WAVES`.
         variant: whose settings it runs under, as in `OperatingPoint`.
@@ -99,8 +99,9 @@ class Plan:
         return self.stages.point(point).key
 
     def evaluations(self, point: OperatingPoint) -> tuple[tuple[str, Stage], ...]:
-        """(MLLM, stage) of all evaluations of a point."""
-        return tuple((mllm, self.stages.evaluation(point, mllm)) for mllm in self.space.mllms)
+        """(who answers, stage) of all evaluations of a point: MLLMs, the teacher's encoder."""
+        answerers = self.stages.of(point.variant).space.answerers
+        return tuple((name, self.stages.evaluation(point, name)) for name, _ in answerers)
 
     def is_complete(self, point: OperatingPoint) -> bool:
         """Whether everything that a point's row needs is in the storage."""
@@ -151,6 +152,25 @@ class Plan:
                     stage,
                     0,
                     cost,
+                    self._needs(world),
+                    {"world": world},
+                    variant=variant,
+                )
+            )
+        return stage
+
+    def _text(self, variant: str) -> Stage:
+        stage = self.stages.of(variant).text()
+        if stage.key not in self.jobs and not self._has(stage):
+            world = self._world()
+            self._add(
+                Job(
+                    stage.key,
+                    "text",
+                    self._label("text embeddings of the classes", stage),
+                    stage,
+                    0,
+                    1.0,
                     self._needs(world),
                     {"world": world},
                     variant=variant,
@@ -215,6 +235,9 @@ class Plan:
         if known is not None and (known.evaluations or not left):
             return stage
         inputs: dict[str, Stage] = {"world": self._world()}
+        space = self.stages.of(point.variant).space
+        if any(name == space.teacher.model for name, _ in left):
+            inputs["text"] = self._text(point.variant)
         if point.codec is not None and point.lmbda is not None:
             inputs["codec"] = self._codec(point.codec, point.lmbda, point.variant)
         as_it_is = point.released or point.scenario in ("uncompressed", "reconstruction")
@@ -222,6 +245,8 @@ class Plan:
             assert point.codec is not None
             assert point.lmbda is not None
             inputs["features"] = self._features(point.variant)
+            if space.trains_on_classes and point.scenario in ("d1", "post_processing"):
+                inputs["text"] = self._text(point.variant)
             if point.scenario == "d1":
                 inputs["latents"] = self._latents(point.codec, point.lmbda, point.variant)
             elif point.scenario in ("d2", "d3"):

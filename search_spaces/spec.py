@@ -17,7 +17,9 @@ from search_spaces.zoo import LAMBDAS, WIDTHS, ZOO, is_vbr, metrics
 
 Scenario = Literal["d1", "d2", "d3"]
 Baseline = Literal["uncompressed", "reconstruction", "post_processing"]
-TaskName = Literal["captioning", "vqa", "rec", "fewshot"]
+TaskName = Literal["captioning", "vqa", "rec", "fewshot", "zeroshot"]
+ENCODER_TASKS: tuple[TaskName, ...] = ("zeroshot",)
+"""Tasks that the visual encoder does alone, without an MLLM."""
 Arch = Literal[
     "bmshj2018-factorized",
     "bmshj2018-hyperprior",
@@ -580,7 +582,7 @@ class Space(Spec):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
-    mllms: tuple[str, ...]
+    mllms: tuple[str, ...] = ()
     """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM."""
     tasks: tuple[TaskName, ...] = ("captioning", "vqa", "rec", "fewshot")
     neck: NeckSpec = NeckSpec()
@@ -649,12 +651,42 @@ class Space(Spec):
         except ValidationError as error:
             raise ValueError("\n".join(explain(error, type(self)))) from None
 
+    @property
+    def answerers(self) -> tuple[tuple[str, tuple[TaskName, ...]], ...]:
+        """Who does which tasks: each MLLM, and the teacher those of the encoder alone."""
+        asked = tuple(task for task in self.tasks if task not in ENCODER_TASKS)
+        own = tuple(task for task in self.tasks if task in ENCODER_TASKS)
+        found = tuple((mllm, asked) for mllm in self.mllms if asked)
+        return (*found, (self.teacher.model, own)) if own else found
+
+    @property
+    def trains_on_classes(self) -> bool:
+        """Whether the surrogate loss needs classes and their text embeddings."""
+        return any(phase.ce for phase in self.surrogate.phases)
+
+    def _task_problems(self) -> list[str]:
+        problems = []
+        there = ENCODER_TASKS
+        if self.data.kind == "scenes":
+            there = ("captioning", "vqa", "rec", "fewshot")
+        problems += [
+            f"tasks: {task} is not there for data of kind {self.data.kind!r}; there are "
+            f"{', '.join(there)}"
+            for task in self.tasks
+            if task not in there
+        ]
+        if not self.mllms and any(task not in ENCODER_TASKS for task in self.tasks):
+            alone = ", ".join(ENCODER_TASKS)
+            problems.append(f"mllms is empty: of the tasks only {alone} needs none")
+        return problems
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = []
-        for setting in ("codecs", "mllms", "tasks", "seeds"):
+        for setting in ("codecs", "tasks", "seeds"):
             if not getattr(self, setting):
                 problems.append(f"{setting} is empty")
+        problems += self._task_problems()
         for setting in ("scenarios", "baselines", "mllms", "tasks", "seeds"):
             values = getattr(self, setting)
             if len(set(values)) != len(values):

@@ -1,6 +1,7 @@
 """The stages of a sweep, their inputs and their content-addressed keys.
 
     world --+--> features (teacher, per split) ----------------------+
+            +--> text (class names, where the loss or a task needs) -+
             |                                                        |
             +--> codec (per codec x lambda) --> latents (d1's) ------+--> point d1 --> point d2, d3
                     |                                                +--> point post_processing
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import CodecSpec, Space
+from search_spaces.spec import ENCODER_TASKS, CodecSpec, Space
 from search_spaces.zoo import is_vbr
 
 # Raise a stage's version whenever its code changes what it writes.
@@ -34,6 +35,7 @@ VERSIONS = {
     "latents": 1,
     "point": 2,
     "evaluation": 1,
+    "text": 1,
 }
 
 
@@ -112,6 +114,10 @@ class Stages:
         }
         return _stage("features", spec, self.world())
 
+    def text(self) -> Stage:
+        """The text embeddings of the classes' names, from the teacher's text tower."""
+        return _stage("text", {"teacher": self._weights(self.space.teacher.model)}, self.world())
+
     def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A base codec, trained with the rate-distortion loss or taken as it is.
 
@@ -152,7 +158,7 @@ class Stages:
         own["surrogate"] = space.surrogate.model_dump(mode="json")
         if point.scenario == "post_processing":
             own["train"] = space.post_processing.model_dump(mode="json")
-            return _stage("point", own, codec, self.features())
+            return _stage("point", own, codec, self.features(), *self._class_texts())
         own["neck"] = space.neck.model_dump(mode="json")
         if (file := point.released) is not None:
             used = {name: own[name] for name in ("scenario", "teacher", "surrogate", "neck")}
@@ -160,22 +166,29 @@ class Stages:
         own["train"] = getattr(space, point.scenario).model_dump(mode="json")
         if point.scenario == "d1":
             latents = self.latents(point.codec, point.lmbda)
-            return _stage("point", own, codec, latents, self.features())
+            return _stage("point", own, codec, latents, self.features(), *self._class_texts())
         d1 = self.point(OperatingPoint(point.codec, point.lmbda, "d1", point.seed))
         own["lmbda"] = point.lmbda
         return _stage("point", own, codec, self.features(), d1)
 
+    def _class_texts(self) -> tuple[Stage, ...]:
+        return (self.text(),) if self.space.trains_on_classes else ()
+
     def evaluation(self, point: OperatingPoint, mllm: str) -> Stage:
-        """An operating point measured with one MLLM on all tasks of the space."""
+        """An operating point measured with one of the space's answerers, on its tasks."""
         if self.space.variants:
             return self.of(point.variant).evaluation(point, mllm)
+        tasks = dict(self.space.answerers).get(mllm, self.space.tasks)
         spec = {
             "mllm": self._weights(mllm),
-            "tasks": list(self.space.tasks),
+            "tasks": list(tasks),
             "evaluation": self.space.evaluation.model_dump(mode="json"),
             "teacher": self._weights(self.space.teacher.model),
         }
-        return _stage("evaluation", spec, self.point(point), self.world())
+        inputs = [self.point(point), self.world()]
+        if set(tasks) & set(ENCODER_TASKS):
+            inputs.append(self.text())
+        return _stage("evaluation", spec, *inputs)
 
 
 def _rate(codec: CodecSpec) -> dict[str, int]:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -32,15 +32,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces import OperatingPoint, Space
+from search_spaces.spec import ENCODER_TASKS
 from trainables.bitstream import overhead_bytes
-from trainables.data import decode_image, to_tensor
+from trainables.data import class_names, decode_image, to_tensor
 from trainables.examples import Shown, write_examples
+from trainables.features import read_text_weights
 from trainables.images.decode import UnreadableImageError
 from trainables.images.parts import image_files
 from trainables.mllm import Mllm
 from trainables.scenarios import PointModel, load_point
 from trainables.tasks import TASKS
 from trainables.train import Inputs
+from trainables.zeroshot import ZeroShot
 
 BATCH = 32
 """Images seen together. Their streams are written and read one by one."""
@@ -109,6 +112,26 @@ class Seen:
     decoded: Pixels | None
 
 
+class Answerer(Protocol):
+    """What looks at an encoder's hidden state and answers: an MLLM, or the encoder itself."""
+
+    vision_feature_layer: int
+
+    def project(self, hidden: Tensor, /) -> Tensor:
+        """The hidden state of B images -> what is kept of each."""
+        ...
+
+    def answer(
+        self,
+        prompts: list[str],
+        image_features: list[Tensor],
+        max_new_tokens: int,
+        batch_size: int,
+    ) -> list[str]:
+        """Answers to prompts, each with the features of its images."""
+        ...
+
+
 def evaluate_point(
     space: Space,
     point: OperatingPoint,
@@ -121,8 +144,8 @@ def evaluate_point(
     """Evaluate an operating point on the test split and write what the module says to `out`.
 
     Args:
-        mllm: one of the space's.
-        inputs: `world`, and `codec` unless the point is `uncompressed`.
+        mllm: one of the space's answerers: an MLLM, or its teacher for the encoder's own tasks.
+        inputs: `world`, `codec` unless the point is `uncompressed`, `text` for the teacher.
         point_dir: the operating point's directory.
         progress: told the share that is done, 0 to 1.
 
@@ -131,8 +154,15 @@ def evaluate_point(
     """
     started = time.monotonic()
     model = load_point(space, point, inputs.codec, point_dir)
-    llm = Mllm.load(mllm)
-    samples = read_samples(inputs.world, space.tasks)
+    tasks = dict(space.answerers)[mllm]
+    llm: Answerer
+    if set(tasks) <= set(ENCODER_TASKS):
+        assert inputs.text is not None
+        text = read_text_weights(inputs.text)
+        llm = ZeroShot(model.encoder, text, class_names(inputs.world))
+    else:
+        llm = Mllm.load(mllm)
+    samples = read_samples(inputs.world, tasks)
     wanted = {image_id for sample in samples for image_id in sample.image_ids}
     images, unreadable = read_images(inputs.world, wanted, space.data.max_unreadable)
     samples = [s for s in samples if not unreadable.keys() & set(s.image_ids)]
@@ -149,7 +179,7 @@ def evaluate_point(
     answers: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     summary: dict[str, Any] = {}
-    for number, name in enumerate(space.tasks):
+    for number, name in enumerate(tasks):
         task, own = TASKS[name], [s for s in samples if s.task == name]
         if not own:
             raise ValueError(f"the world has no test samples of task {name}")
@@ -165,7 +195,7 @@ def evaluate_point(
         scores = task.score(said, [s.reference for s in own])
         rows += _rows(mllm, own, answers, scores, seen)
         summary[name] = _summary(own, scores, seen)
-        progress(0.6 + 0.4 * (number + 1) / len(space.tasks))
+        progress(0.6 + 0.4 * (number + 1) / len(tasks))
 
     out.mkdir(parents=True, exist_ok=True)
     rates = [asdict(found.rate) for found in seen.values()]
@@ -257,7 +287,7 @@ def _batches(images: Mapping[str, Pixels]) -> Iterator[list[tuple[str, Pixels]]]
 @torch.no_grad()
 def _see(
     model: PointModel,
-    llm: Mllm,
+    llm: Answerer,
     batch: Sequence[tuple[str, Pixels]],
     keep_decoded: set[str],
     clock: _Clock,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,10 +44,11 @@ class Shown:
 
 
 def write_examples(directory: Path, title: str, pictures: Sequence[Shown]) -> None:
-    """Draw each picture to `directory/<name>.png`."""
+    """Draw each picture to `directory/<name>.png`; what is no letter or digit there becomes `_`."""
     directory.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        draw_example(title, picture).save(directory / f"{picture.name}.png")
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", picture.name)
+        draw_example(title, picture).save(directory / f"{name}.png")
 
 
 def draw_example(title: str, shown: Shown) -> Image.Image:

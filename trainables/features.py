@@ -120,9 +120,9 @@ def write_text_weights(space: Space, world: Path, out: Path) -> None:
     temporary.replace(out)
 
 
-def read_text_weights(features: Path) -> Tensor:
-    """The text weights, (P, C), that stand with the features."""
-    return load_file(features / "text.safetensors")["weights"]
+def read_text_weights(directory: Path) -> Tensor:
+    """The text weights, (P, C), that `write_text_weights` wrote to `text.safetensors` there."""
+    return load_file(directory / "text.safetensors")["weights"]
 
 
 @torch.no_grad()

@@ -153,11 +153,14 @@ class CodecLearner(Learner):
 class NeckLearner(Learner):
     """d1: the neck alone, on stored latents and the teacher's stored features."""
 
-    def __init__(self, space: Space, neck: TransformNeck, tower: Tower, text: Tensor) -> None:
+    def __init__(
+        self, space: Space, neck: TransformNeck, tower: Tower, text: Tensor | None
+    ) -> None:
         super().__init__()
         self.neck = neck
         self.encoder = partial_encoder(space, tower)
         self._space = space
+        self.text_weights: Tensor | None
         self.register_buffer("text_weights", text, persistent=False)
         self.columns = ("y_hat", *_feature_columns(space), *_class_column(space))
 
@@ -172,7 +175,7 @@ class NeckLearner(Learner):
             tokens=bool(phase.distill and spec.tokens),
         )
         return _surrogate_terms(
-            self._space, student, batch, self.get_buffer("text_weights"), phase.ce, phase.distill
+            self._space, student, batch, self.text_weights, phase.ce, phase.distill
         )
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -250,7 +253,7 @@ class UNetLearner(Learner):
         unet: UNet,
         codec: Codec,
         tower: Tower,
-        text: Tensor,
+        text: Tensor | None,
         from_latents: bool,
     ) -> None:
         super().__init__()
@@ -258,6 +261,7 @@ class UNetLearner(Learner):
         self.codec = codec.requires_grad_(False)
         self.encoder = complete_encoder(space, tower)
         self._space = space
+        self.text_weights: Tensor | None
         self.register_buffer("text_weights", text, persistent=False)
         source = "y_hat" if from_latents else "image"
         self.columns = (source, *_feature_columns(space), *_class_column(space))
@@ -272,7 +276,7 @@ class UNetLearner(Learner):
             tokens=bool(phase.distill and spec.tokens),
         )
         return _surrogate_terms(
-            self._space, student, batch, self.get_buffer("text_weights"), phase.ce, phase.distill
+            self._space, student, batch, self.text_weights, phase.ce, phase.distill
         )
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -547,13 +551,19 @@ def _image_terms(output: CodecOutput, image: Tensor, training: bool) -> dict[str
 
 
 def _surrogate_terms(
-    space: Space, student: Features, batch: Batch, text: Tensor, ce: float, distill: float
+    space: Space,
+    student: Features,
+    batch: Batch,
+    text: Tensor | None,
+    ce: float,
+    distill: float,
 ) -> dict[str, Tensor]:
     parts: list[Tensor] = []
     terms: dict[str, Tensor] = {}
     if ce:
         assert student.pooled is not None
         assert batch.classes is not None
+        assert text is not None, "the cross-entropy needs the classes' text weights"
         terms["ce"] = cross_entropy(student.pooled, text, batch.classes)
         parts.append(ce * terms["ce"])
     if distill:

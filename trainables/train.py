@@ -74,6 +74,7 @@ class Inputs:
     features: Path | None = None
     latents: Path | None = None
     d1: Path | None = None
+    text: Path | None = None
 
 
 def train_codec(
@@ -143,15 +144,15 @@ def _learner(space: Space, point: OperatingPoint, inputs: Inputs) -> tuple[Learn
     assert point.lmbda is not None
     assert inputs.features is not None
     tower = load_tower(space.teacher.model)
+    text = None if inputs.text is None else read_text_weights(inputs.text)
     if point.scenario == "d1":
         neck = build_neck(space, point.codec, tower)
         if space.neck.init == "encoder":
             _fit_linear(space, neck, tower, inputs, point.seed)
-        return NeckLearner(space, neck, tower, read_text_weights(inputs.features)), space.d1
+        return NeckLearner(space, neck, tower, text), space.d1
     assert inputs.codec is not None
     codec = load_codec(point.codec, inputs.codec)
     if point.scenario == "post_processing":
-        text = read_text_weights(inputs.features)
         unet = build_unet(space)
         from_latents = inputs.latents is not None
         return UNetLearner(space, unet, codec, tower, text, from_latents), space.post_processing

@@ -11,6 +11,7 @@ from search_spaces import OperatingPoint, Stages, load_space, operating_points
 KINDS = (
     "world",
     "features",
+    "text",
     "codec",
     "latents",
     "reconstruction",
@@ -28,10 +29,11 @@ def keys(*overrides: str, fingerprints: dict[str, str] | None = None) -> dict[st
     found = {
         "world": stages.world().key,
         "features": stages.features().key,
+        "text": stages.text().key,
         "codec": stages.codec(codec, 0.02).key,
         "latents": stages.latents(codec, 0.02).key,
     }
-    for scenario in KINDS[4:]:
+    for scenario in KINDS[5:]:
         found[scenario] = stages.point(OperatingPoint(codec, 0.02, scenario, 0)).key
     return found
 
@@ -44,7 +46,7 @@ def keys(*overrides: str, fingerprints: dict[str, str] | None = None) -> dict[st
         ("d2.steps=9", {"d2"}),
         ("d3.delta=9", {"d3"}),
         ("post_processing.channels=16", {"post_processing"}),
-        ("codecs.0.N=24", set(KINDS) - {"world", "features"}),
+        ("codecs.0.N=24", set(KINDS) - {"world", "features", "text"}),
         ("neck.layers=2", {"d1", "d2", "d3"}),
         ("codecs.0.lambdas=[0.02, 0.5]", set()),
         ("codecs.0.name=other", set()),
@@ -62,7 +64,7 @@ def test_other_weights_change_the_keys() -> None:
     after = keys(fingerprints={"shipped:clip-scenes": "sha256:1"})
     before = keys(fingerprints={"shipped:clip-scenes": "sha256:2"})
     changed = {kind for kind in KINDS if before[kind] != after[kind]}
-    assert changed == {"features", "d1", "d2", "d3", "post_processing"}
+    assert changed == {"features", "text", "d1", "d2", "d3", "post_processing"}
 
 
 def test_points_have_different_keys() -> None:

@@ -37,6 +37,10 @@ class Small:
         return self.root / "latents"
 
     @property
+    def text(self) -> Path:
+        return self.root / "text"
+
+    @property
     def d1(self) -> Path:
         return self.root / "d1"
 
@@ -67,7 +71,7 @@ def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
     space = small.make_space(small.save_teacher(root / "teacher"))
     made = Small(space, root)
     small.write_world(made.world)
-    inputs = Inputs(made.world, made.codec, made.features, made.latents)
+    inputs = Inputs(made.world, made.codec, made.features, made.latents, text=made.text)
     codec = space.codecs[0]
     train_codec(codec, 0.01, inputs, made.codec, LocalContext(root / "codec-context"))
     writers = (
@@ -78,7 +82,7 @@ def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
         for split in ("train", "val"):
             for shard, rows in enumerate(shard_ranges(made.world, split, small.SHARD)):
                 write(made.world, split, rows, part_file(directory, split, shard))
-    write_text_weights(space, made.world, made.features / "text.safetensors")
+    write_text_weights(space, made.world, made.text / "text.safetensors")
     context = LocalContext(root / "d1-context")
     train_point(space, small.point(space, "d1"), inputs, made.d1, context)
     return made

@@ -82,7 +82,7 @@ def test_text_weights_follow_their_definition(small_stages: Small) -> None:
             embedded.append((features / features.norm())[0])
         mean = torch.stack(embedded).mean(0)
         columns.append(mean / mean.norm())
-    stored = load_file(small_stages.features / "text.safetensors")["weights"]
+    stored = load_file(small_stages.text / "text.safetensors")["weights"]
     torch.testing.assert_close(stored.double(), torch.stack(columns, 1), atol=1e-6, rtol=1e-5)
 
 

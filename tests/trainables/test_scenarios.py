@@ -23,7 +23,7 @@ TRAINED = ("d1", "d2", "d3", "post_processing")
 
 
 def inputs_of(small: Small) -> Inputs:
-    return Inputs(small.world, small.codec, small.features, small.latents, small.d1)
+    return Inputs(small.world, small.codec, small.features, small.latents, small.d1, small.text)
 
 
 def learner_of(small: Small, scenario: str) -> Learner:
@@ -91,7 +91,13 @@ def test_d1_trains_without_codec_teacher_or_images(
     for name in ("forward", "hidden", "__init__"):
         monkeypatch.setattr(Teacher, name, raising)
     monkeypatch.setattr("trainables.data.decode_image", raising)
-    inputs = Inputs(small_stages.world, None, small_stages.features, small_stages.latents)
+    inputs = Inputs(
+        small_stages.world,
+        None,
+        small_stages.features,
+        small_stages.latents,
+        text=small_stages.text,
+    )
     d1 = point(small_stages.space, "d1")
     train_point(small_stages.space, d1, inputs, tmp_path / "out", LocalContext(tmp_path / "run"))
     assert (tmp_path / "out" / "model.safetensors").exists()
@@ -276,7 +282,13 @@ def test_post_processing_learns_the_same_from_stored_latents(
     chosen = point(small_stages.space, "post_processing")
     latents = {}
     for name, stored in (("images", None), ("latents", small_stages.latents)):
-        inputs = Inputs(small_stages.world, small_stages.codec, small_stages.features, stored)
+        inputs = Inputs(
+            small_stages.world,
+            small_stages.codec,
+            small_stages.features,
+            stored,
+            text=small_stages.text,
+        )
         context = LocalContext(tmp_path / f"{name}-run")
         train_point(small_stages.space, chosen, inputs, tmp_path / name, context)
         latents[name] = load_file(tmp_path / name / "model.safetensors")

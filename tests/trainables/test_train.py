@@ -38,7 +38,7 @@ def train(
 ) -> dict[str, torch.Tensor]:
     """Train into `out`; returns the stored weights."""
     space = small.space if space is None else space
-    inputs = Inputs(small.world, small.codec, small.features, small.latents, small.d1)
+    inputs = Inputs(small.world, small.codec, small.features, small.latents, small.d1, small.text)
     context = LocalContext(out.with_name(out.name + "-run")) if context is None else context
     if scenario == "codec":
         train_codec(space.codecs[0], 0.01, inputs, out, context, seed)
@@ -258,7 +258,7 @@ def test_rows_of_the_curve_say_what_people_look_for(small_stages: Small) -> None
 def train_with_workers(small: Small, root: Path, scenarios: list[str], count: int) -> None:
     """Train scenarios with several processes, into directories of their names."""
     root.mkdir()
-    names = ("world", "codec", "features", "latents", "d1")
+    names = ("world", "codec", "features", "latents", "d1", "text")
     inputs = {name: str(getattr(small, name)) for name in names}
     given = {"space": small.space.model_dump(mode="json"), "inputs": inputs}
     (root / "given.json").write_text(json.dumps(given))

@@ -65,6 +65,13 @@ class Source:
     fingerprint: str
     """Of the names, sizes and times of the files and of the classes' names."""
 
+    def is_labelled(self, split: str) -> bool:
+        """Whether images of train, val or test may have a class: of folders, whether one has."""
+        files = self.index[split].column("file").unique().to_pylist()
+        if not self.classes or not files[0].lower().endswith(IMAGE_SUFFIXES):
+            return bool(self.classes)
+        return any(class_of(file, self.origins[split]) is not None for file in files)
+
     def count(self, split: str) -> int:
         """Images of train, val or test."""
         return len(self.index[split])

@@ -1,4 +1,4 @@
-"""The four tasks: what counts as a right answer, and in which unit.
+"""The tasks: what counts as a right answer, and in which unit.
 
     answers (what the MLLM wrote) --score--> one value per sample and metric
     references (JSON, from the world) --^
@@ -139,6 +139,26 @@ class Rec:
         return {"accuracy@0.5": np.array(right, np.float64)}
 
 
+class ZeroShot:
+    """Zero-shot classification by the encoder: is the class the best, is it among the best five?"""
+
+    name = "zeroshot"
+    metrics: tuple[Metric, ...] = (_fraction("accuracy"), _fraction("accuracy_top5"))
+    primary = "accuracy"
+    chance: float | None = None
+    max_new_tokens = 1
+
+    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
+        """Answers: JSON lists of classes, best first. References: {"class": str}."""
+        meant = _field(references, "class")
+        ranked: list[list[str]] = [json.loads(answer) for answer in answers]
+        pairs = list(zip(ranked, meant, strict=True))
+        return {
+            "accuracy": np.array([m in r[:1] for r, m in pairs], np.float64),
+            "accuracy_top5": np.array([m in r[:5] for r, m in pairs], np.float64),
+        }
+
+
 def parse_box(answer: str, size: float) -> tuple[float, float, float, float] | None:
     """The box, in pixels of an image of side `size`, that four location words describe.
 
@@ -160,5 +180,6 @@ _ALL: tuple[Task, ...] = (
     OneWord("vqa", "answer"),
     Rec(),
     OneWord("fewshot", "label", chance=0.2),  # five classes
+    ZeroShot(),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
