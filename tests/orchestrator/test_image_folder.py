@@ -1,0 +1,144 @@
+"""A sweep over a folder of images, from its files to the report: zero-shot, without an MLLM."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from orchestrator.sweep import main
+from tests.trainables.image_folders import write_folder
+from trainables.images.source import read_source
+
+Sweep = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def space_of(clip: Path | str, folder: Path, **data: object) -> dict[str, object]:
+    return {
+        "codecs": [
+            {
+                "arch": "mbt2018-mean",
+                "name": "hyperprior",
+                "N": 8,
+                "M": 16,
+                "lambdas": [0.02],
+                "train": {"steps": 2, "batch_size": 4, "validate_every": 2, "checkpoint_every": 2},
+            }
+        ],
+        "scenarios": ["d1"],
+        "baselines": ["uncompressed", "reconstruction"],
+        "data": {"kind": "folder", "uri": str(folder), "size": 128, "shard_size": 8, **data},
+        "teacher": {"model": str(clip)},
+        "mllms": [],
+        "tasks": ["zeroshot"],
+        "d1": {"steps": 3, "batch_size": 4, "validate_every": 3, "checkpoint_every": 3},
+        "resources": {"workers_per_point": 0},
+    }
+
+
+def write_space(path: Path, content: dict[str, object]) -> str:
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_a_folder_of_images_is_swept(
+    tmp_path: Path, models: tuple[Path, Path], execute: Sweep
+) -> None:
+    counts = {"train/n02119789": 9, "train/n01580077": 9, "val/n02119789": 5, "val/n01580077": 5}
+    folder = write_folder(tmp_path / "birds", counts, side=150)
+    (folder / "train" / "n02119789" / "000.JPEG").write_bytes(b"")
+    (folder / "names.txt").write_text("n02119789 kit fox, Vulpes macrotis\nn01580077 jay\n")
+    space = space_of(models[0], folder, names=str(folder / "names.txt"), val=4, max_unreadable=0.05)
+    file = write_space(tmp_path / "birds.yaml", space)
+    command = [sys.executable, "-m", "orchestrator.sweep", file, "--storage", f"{tmp_path}/storage"]
+    done = execute(command, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = pd.read_parquet(tmp_path / "storage" / "birds" / "points.parquet")
+    assert set(points.scenario) == {"uncompressed", "reconstruction", "d1"}
+    assert set(points.task) == {"zeroshot"}
+    assert set(points.dataset) == {"birds"}
+    assert set(points.mllm) == {str(models[0])}
+    assert set(points.metric) == {"accuracy", "accuracy_top5"}
+    assert (points.n_samples == 10).all()
+    assert points.value.between(0, 1).all()
+    assert set(points[points.scenario == "uncompressed"].bpp) == {24.0}
+    (world,) = (tmp_path / "storage").glob("stages/world/*")
+    manifest = json.loads((world / "manifest.json").read_text())
+    assert manifest["unreadable"] == 1
+    assert manifest["images"] == 27
+    assert manifest["treated"] == {}
+    assert manifest["ignored"] == ["names.txt"]
+    assert json.loads((world / "classes.json").read_text())["names"] == ["jay", "kit fox"]
+    # Asked again, nothing is read; a new image makes another world.
+    plan = execute([*command, "--plan"]).stdout
+    assert "0 of" in plan
+    assert "images of birds" in plan
+    write_folder(folder, {"val/n01580077": 6}, side=150)
+    assert "to do  images of birds" in execute([*command, "--plan"]).stdout
+
+
+def test_mistakes_about_the_data_are_said_with_all_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_folder(tmp_path / "set", {"n02119789": 3})
+    space = space_of("hub/teacher", folder, test=9)
+    file = write_space(tmp_path / "space.yaml", space)
+    read_source.cache_clear()
+    assert main([file, "--storage", f"{tmp_path}/new", "--only=scenario=d9", "--plan"]) == 2
+    said = capsys.readouterr().err
+    assert "data.test = 9: the data set has 3 images" in said
+    assert "the 1 classes are synsets" in said
+    assert "no operating point has scenario d9" in said
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tasks": ["vqa"], "mllms": ["a"]}, "tasks: vqa is not there for data of kind 'folder'"),
+        ({"data": {"kind": "scenes"}}, "tasks: zeroshot is not there for data of kind 'scenes'"),
+        ({"data": {"kind": "folder"}}, "data: uri must be given where kind is 'folder'"),
+        ({"data": {"kind": "tar"}}, "'scenes', 'folder', 'parquet' or 'datasets'"),
+    ],
+)
+def test_spaces_that_do_not_fit_their_data_are_refused(
+    settings: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {**space_of("hub/teacher", tmp_path), **settings}
+    file = write_space(tmp_path / "space.yaml", space)
+    assert main([file, "--storage", f"{tmp_path}/new"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_images_without_classes_cannot_be_classified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_folder(tmp_path / "set", {"train/jay": 4, "test": 4})
+    file = write_space(tmp_path / "space.yaml", space_of("hub/teacher", folder))
+    read_source.cache_clear()
+    assert main([file, "--storage", f"{tmp_path}/new"]) == 2
+    said = capsys.readouterr().err
+    assert "tasks: zeroshot needs the classes of the test images, and its split 'test' has" in said
+    for picture in (folder / "train" / "jay").iterdir():
+        picture.rename(folder / "train" / picture.name)
+    read_source.cache_clear()
+    assert main([file, "--storage", f"{tmp_path}/new"]) == 2
+    assert "surrogate.phases: ce needs classes" in capsys.readouterr().err
+
+
+def test_the_plan_says_what_the_data_set_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_folder(tmp_path / "set", {"train/jay": 20, "val/jay": 4, "extra": 1})
+    (folder / "readme.md").write_text("about")
+    file = write_space(tmp_path / "space.yaml", space_of("hub/teacher", folder))
+    read_source.cache_clear()
+    assert main([file, "--storage", f"{tmp_path}/new", "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert "data set: 19 train images (of 'train'), 1 val (of 'train'), 4 test (of 'val')" in said
+    assert "1 class (jay); 1 other file is ignored (readme.md)" in said
+    assert "128 x 128" in said
