@@ -161,3 +161,29 @@ def test_what_cannot_be_extended_is_explained(tmp_path: Path, text: str, message
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(SpaceError, match=message):
         load_space(str(tmp_path / "mine.yaml"))
+
+
+def test_the_papers_ablations_vary_what_their_names_say() -> None:
+    paper = load_space("paper")
+    depth = load_space("ablation-depth")
+    assert [depth.of(name).teacher.block for name in depth.variants] == list(range(9))
+
+    tradeoff = load_space("ablation-tradeoff")
+    for name in tradeoff.variants:
+        gamma, delta = map(float, name.split(":"))
+        own = tradeoff.of(name).d2
+        assert (own.gamma, own.delta) == (gamma, delta)
+        assert own == paper.d2.model_copy(update={"gamma": gamma})
+
+    loss = load_space("ablation-loss")
+    phases = {name: loss.of(name).surrogate.phases for name in loss.variants}
+    assert phases["progressive"] == paper.surrogate.phases
+    for name, own in phases.items():
+        if ":" in name:
+            alpha, beta = map(float, name.split(":"))
+            assert own[1].distill / own[1].ce == pytest.approx(beta / alpha)
+        if name.startswith("E1"):
+            ends = tuple(float(part.partition("-")[2]) for part in name.split("_"))
+            assert tuple(60 * phase.until for phase in own[:2]) == pytest.approx(ends)
+    rest = {name: loss.of(name).model_dump(exclude={"surrogate"}) for name in loss.variants}
+    assert all(one == rest["progressive"] for one in rest.values())
