@@ -13,10 +13,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 
-from orchestrator.provenance import local_path, model_names, shipped_names
+from orchestrator.provenance import local_path, model_names, shipped_names, text_files
 from orchestrator.store import Store
 from orchestrator.teacher import check_teacher
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
+from search_spaces.texts import read_class_names, read_templates
 from search_spaces.zoo import ZOO
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -54,7 +55,7 @@ def read_input(
         problems += str(error).splitlines()
     if space is not None:
         problems += [*check_models(space), *check_teacher(space), *check_data(space)]
-        problems += check_search(space)
+        problems += [*check_texts(space), *check_search(space)]
         try:
             points = select(operating_points(space), only)
         except ValueError as error:
@@ -193,6 +194,18 @@ def check_data(space: Space) -> list[str]:
         problems.append(
             f"tasks: zeroshot needs the classes of the test images, and {where} {without}"
         )
+    return problems
+
+
+def check_texts(space: Space) -> list[str]:
+    """What is wrong with the files of templates and class names."""
+    problems = []
+    for setting, file in text_files(space):
+        read = read_templates if setting.endswith("templates") else read_class_names
+        try:
+            read(file)
+        except ValueError as error:
+            problems.append(f"{setting} = {error}")
     return problems
 
 

@@ -27,6 +27,7 @@ from orchestrator.provenance import image_counts
 from orchestrator.resources import DATA_CPUS
 from orchestrator.store import Store
 from orchestrator.trial import Settings, about, inputs_of, write_log
+from search_spaces import Space
 from trainables.images.parts import ShardReport
 
 SPLITS = ("train", "val")
@@ -235,14 +236,14 @@ class Extractor:
             return lambda rows, out: asdict(images(split, rows, out))
         import torch
 
-        from trainables.features import write_text_weights
+        from trainables.text import write_text_weights
 
         space, inputs = self._settings.space_of(job), inputs_of(self._settings.store, job)
         torch.set_num_threads(space.resources.cpus_per_worker)
         if split == "text":
 
             def write_text(rows: tuple[int, int], out: Path) -> dict[str, Any]:
-                write_text_weights(space, inputs.world, out)
+                write_text_weights(space, inputs.world, out, _device(space))
                 return asdict(ShardReport(0, []))
 
             return write_text
@@ -264,7 +265,7 @@ class Extractor:
     def _model(self, job: Job, inputs: Any) -> Any:
         from trainables.features import CodecLatents, TeacherFeatures
 
-        device = "cuda" if self._settings.space.resources.gpus_per_worker else "cpu"
+        device = _device(self._settings.space)
         if job.codec is None:
             return TeacherFeatures(self._settings.space_of(job), device)
         return CodecLatents(job.codec, inputs.codec, device)
@@ -288,6 +289,10 @@ def _finish_images(settings: Settings, out: Path) -> dict[str, Any]:
     source = read_source(settings.space.data)
     finish_world(out, dict(source.classes))
     return {"origins": dict(source.origins), "ignored": list(source.ignored)}
+
+
+def _device(space: Space) -> str:
+    return "cuda" if space.resources.gpus_per_worker else "cpu"
 
 
 def _link(source: Path, target: Path) -> None:

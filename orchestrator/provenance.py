@@ -12,6 +12,7 @@ from typing import Any
 
 from search_spaces import Space
 from search_spaces.spec import DataSpec
+from search_spaces.texts import template_sets
 
 PACKAGES = (
     "bridgesweep",
@@ -78,6 +79,18 @@ def model_names(space: Space) -> list[tuple[str, str]]:
     return names
 
 
+def text_files(space: Space) -> list[tuple[str, str]]:
+    """(setting, file) of every file of templates or class names in a space and its variants."""
+    found = []
+    for one in [space.of(name) for name in space.variants] or [space]:
+        surrogate = one.surrogate
+        if surrogate.templates not in template_sets():
+            found.append(("surrogate.templates", surrogate.templates))
+        if surrogate.classes is not None:
+            found.append(("surrogate.classes", surrogate.classes))
+    return list(dict.fromkeys(found))
+
+
 def _model_names(space: Space) -> list[tuple[str, str]]:
     names = [("teacher.model", space.teacher.model)]
     names += [(f"mllms.{number}", name) for number, name in enumerate(space.mllms)]
@@ -138,7 +151,8 @@ def fingerprint(name: str) -> str:
 
 def fingerprints(space: Space) -> dict[str, str]:
     """Name -> checksum, for `search_spaces.Stages`."""
-    found = {name: fingerprint(name) for _, name in model_names(space)}
+    named = [*model_names(space), *text_files(space)]
+    found = {name: fingerprint(name) for _, name in named}
     if space.data.uri is not None:
         from trainables.images.source import read_source
 

@@ -448,6 +448,11 @@ class SurrogateSpec(Spec):
     """That layer, as an index into the encoder's hidden states."""
     double_norm: bool = False
     """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does."""
+    templates: str = "imagenet-80"
+    """Prompts around the class names: `imagenet-80` (CLIP's eighty, the paper's), `plain` (the
+    name alone), `data` (the data set's own), or a file: a template a line, `{}` for the name."""
+    classes: str | None = None
+    """A file with a class name a line, in the data set's order; null for the data set's names."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -103,20 +103,27 @@ class Stages:
         return _stage("world", spec)
 
     def features(self) -> Stage:
-        """The teacher's pooled and token features of the training and validation images."""
-        space = self.space
-        spec = {
+        """What the loss uses of the teacher: features of the training and validation images."""
+        space, surrogate = self.space, self.space.surrogate
+        spec: dict[str, Any] = {
             "teacher": self._weights(space.teacher.model),
-            "token_layer": space.surrogate.token_layer,
-            "tokens": space.surrogate.tokens > 0,
-            "double_norm": space.surrogate.double_norm,
             "shard_size": space.data.shard_size,
         }
+        if surrogate.pooled:
+            spec["pooled"] = {"double_norm": surrogate.double_norm}
+        if surrogate.tokens:
+            spec["tokens"] = {"layer": surrogate.token_layer}
         return _stage("features", spec, self.world())
 
     def text(self) -> Stage:
         """The text embeddings of the classes' names, from the teacher's text tower."""
-        return _stage("text", {"teacher": self._weights(self.space.teacher.model)}, self.world())
+        surrogate = self.space.surrogate
+        spec = {
+            "teacher": self._weights(self.space.teacher.model),
+            "templates": self._weights(surrogate.templates),
+            "classes": self._weights(surrogate.classes),
+        }
+        return _stage("text", spec, self.world())
 
     def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A base codec, trained with the rate-distortion loss or taken as it is.
@@ -155,7 +162,9 @@ class Stages:
         own |= rate
         own["teacher"] = space.teacher.model_dump(mode="json")
         own["teacher"]["model"] = self._weights(space.teacher.model)
-        own["surrogate"] = space.surrogate.model_dump(mode="json")
+        # The texts are the stage `text`, which a loss without them does not read.
+        texts = {"templates", "classes"}
+        own["surrogate"] = space.surrogate.model_dump(mode="json", exclude=texts)
         if point.scenario == "post_processing":
             own["train"] = space.post_processing.model_dump(mode="json")
             return _stage("point", own, codec, self.features(), *self._class_texts())

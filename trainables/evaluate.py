@@ -36,12 +36,12 @@ from search_spaces.spec import ENCODER_TASKS
 from trainables.bitstream import overhead_bytes
 from trainables.data import class_names, decode_image, to_tensor
 from trainables.examples import Shown, write_examples
-from trainables.features import read_text_weights
 from trainables.images.decode import UnreadableImageError
 from trainables.images.parts import image_files
 from trainables.mllm import Mllm
 from trainables.scenarios import PointModel, load_point
 from trainables.tasks import TASKS
+from trainables.text import read_text_weights
 from trainables.train import Inputs
 from trainables.zeroshot import ZeroShot
 

@@ -2,7 +2,6 @@
 
     world/images_{split}, rows [a, b)         --+-- teacher --> image_id, pooled, tokens   (fp16)
                                                 +-- codec ----> image_id, y_hat            (fp16)
-    class names x templates --> text tower --> text weights (P, C)
 
 A shard is one Parquet file, written atomically, so what is there is complete. An unreadable image
 has no row in it; the file itself lists it.
@@ -16,23 +15,19 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPModel
 
 from search_spaces.spec import CodecSpec, Space
 from trainables.data import decode_image, tensor_column, to_tensor
 from trainables.encoder import Teacher
 from trainables.images.decode import UnreadableImageError
 from trainables.images.parts import ShardReport, count_images, read_images
-from trainables.mllm import load_tokenizer
 from trainables.tower import load_tower
 
 BATCH_SIZE = 32
@@ -52,7 +47,7 @@ def read_report(file: Path) -> ShardReport:
 
 
 class TeacherFeatures:
-    """Writes shards of the teacher's pooled and, where the loss uses them, token features.
+    """Writes shards of those of the teacher's features, pooled and tokens, that the loss uses.
 
     Tokens are the bulk: half a megabyte an image for CLIP ViT-L/14.
     """
@@ -60,7 +55,7 @@ class TeacherFeatures:
     def __init__(self, space: Space, device: torch.device | str = "cpu") -> None:
         surrogate = space.surrogate
         self._device = torch.device(device)
-        self._tokens = surrogate.tokens > 0
+        self._wanted = {"pooled": surrogate.pooled > 0, "tokens": surrogate.tokens > 0}
         self._teacher = Teacher(
             load_tower(space.teacher.model), surrogate.token_layer, surrogate.double_norm
         ).to(self._device)
@@ -75,7 +70,7 @@ class TeacherFeatures:
 
     @torch.no_grad()
     def _compute(self, images: Tensor) -> dict[str, Tensor]:
-        features = self._teacher(images.to(self._device), tokens=self._tokens)
+        features = self._teacher(images.to(self._device), **self._wanted)
         values = {"pooled": features.pooled, "tokens": features.tokens}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -97,66 +92,6 @@ class CodecLatents:
 
     def _compute(self, images: Tensor) -> dict[str, Tensor]:
         return {"y_hat": self._codec.latents(images.to(self._device))}
-
-
-def write_text_weights(space: Space, world: Path, out: Path) -> None:
-    """Write the class names' text weights to the file `out`: `weights`, (P, C) float32.
-
-    Raises:
-        ValueError: the world names no classes.
-    """
-    classes = json.loads((world / "classes.json").read_text(encoding="utf-8"))
-    if not classes["names"]:
-        raise ValueError(f"{world / 'classes.json'} names no classes")
-    weights = text_weights(
-        load_tower(space.teacher.model).model,
-        load_tokenizer(space.teacher.model),
-        classes["names"],
-        classes["templates"],
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    save_file({"weights": weights.contiguous()}, temporary)
-    temporary.replace(out)
-
-
-def read_text_weights(directory: Path) -> Tensor:
-    """The text weights, (P, C), that `write_text_weights` wrote to `text.safetensors` there."""
-    return load_file(directory / "text.safetensors")["weights"]
-
-
-@torch.no_grad()
-def text_weights(clip: CLIPModel, tokenizer: Any, names: list[str], templates: list[str]) -> Tensor:
-    """A unit vector per class: the mean over templates of its normalised text embeddings.
-
-    Args:
-        names: C class names.
-        templates: texts with one `{}` where the name goes.
-
-    Returns:
-        (P, C).
-    """
-    weights = []
-    for name in names:
-        embedded = _embed_texts(clip, tokenizer, [t.replace("{}", name) for t in templates])
-        mean = torch.nn.functional.normalize(embedded, dim=-1).mean(0)
-        weights.append(mean / mean.norm())
-    return torch.stack(weights, 1)
-
-
-def _embed_texts(clip: CLIPModel, tokenizer: Any, texts: list[str]) -> Tensor:
-    """(B, P): the text tower's projected embedding at the end token of each text."""
-    end = tokenizer.eos_token_id
-    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
-    # CLIP reads a text off at its end token; not every tokenizer puts it there by itself.
-    rows = [row if row[-1] == end else [*row, end] for row in rows]
-    length = max(map(len, rows))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
-    ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
-    pooled = clip.text_model(input_ids=ids, attention_mask=mask).pooler_output
-    projected: Tensor = clip.text_projection(pooled)
-    return projected
 
 
 def _write_shard(

@@ -31,7 +31,6 @@ from search_spaces.spec import CodecSpec, Optimiser, Space
 from trainables.codecs import build_codec, load_codec, save_codec, start_codec
 from trainables.context import Context
 from trainables.data import Batch, Batches, Rows, in_order
-from trainables.features import read_text_weights
 from trainables.mllm import resolve_pretrained
 from trainables.neck import TransformNeck
 from trainables.noise import RowsOfBatch
@@ -49,6 +48,7 @@ from trainables.scenarios import (
     released_point,
     save_trained,
 )
+from trainables.text import read_text_weights
 from trainables.tower import Tower, load_tower
 
 REPORT_EVERY = 10

@@ -24,11 +24,10 @@ from trainables.data import Batch, Batches, Rows, part_file
 from trainables.features import (
     CodecLatents,
     TeacherFeatures,
-    read_text_weights,
     shard_ranges,
-    write_text_weights,
 )
 from trainables.scenarios import NeckLearner, build_neck, complete_encoder
+from trainables.text import read_text_weights, write_text_weights
 from trainables.tower import load_tower
 from trainables.world import write_world
 

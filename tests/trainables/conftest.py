@@ -62,8 +62,8 @@ def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
         CodecLatents,
         TeacherFeatures,
         shard_ranges,
-        write_text_weights,
     )
+    from trainables.text import write_text_weights
     from trainables.train import Inputs, train_codec, train_point
 
     torch.set_num_threads(1)

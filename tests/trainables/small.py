@@ -152,7 +152,7 @@ def make_space(teacher: Path, **settings: Any) -> Space:
         "teacher": {"model": str(teacher), "block": 2},
         "mllms": ["none"],
         "neck": {"mlp_ratio": 4.0},
-        "surrogate": {"pooled": 1.0, "tokens": 0.5},
+        "surrogate": {"pooled": 1.0, "tokens": 0.5, "templates": "data"},
         "d1": short,
         "d2": short,
         "d3": short,

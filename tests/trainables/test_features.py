@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from search_spaces import Stages
 from tests.trainables.conftest import Small
-from tests.trainables.small import NAMES, SHARD, TEMPLATES, make_clip, make_tokenizer, write_images
+from tests.trainables.small import SHARD, make_clip, write_images
 from trainables.codecs import load_codec
 from trainables.data import Rows, decode_image, part_file, read_tensor, to_tensor
 from trainables.features import (
@@ -19,7 +18,6 @@ from trainables.features import (
     TeacherFeatures,
     read_report,
     shard_ranges,
-    text_weights,
 )
 from trainables.mllm import preprocess
 
@@ -65,39 +63,6 @@ def test_latents_are_what_the_decoder_gets(small_stages: Small) -> None:
     decoded = codec.decode(codec.encode(images(small_stages.world, "val")))
     stored = read_tensor(pq.read_table(part_file(small_stages.latents, "val", 0)), "y_hat")
     np.testing.assert_allclose(stored, decoded, rtol=1e-3, atol=1e-3)
-
-
-def test_text_weights_follow_their_definition(small_stages: Small) -> None:
-    clip, tokenizer = make_clip(), make_tokenizer()
-    columns = []
-    for name in NAMES:
-        embedded = []
-        for template in TEMPLATES:
-            # One text at a time: no padding that could leak.
-            batch = tokenizer(template.format(name) + " <eos>", return_tensors="pt")
-            with torch.no_grad():
-                features = clip.get_text_features(
-                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-                ).pooler_output.double()
-            embedded.append((features / features.norm())[0])
-        mean = torch.stack(embedded).mean(0)
-        columns.append(mean / mean.norm())
-    stored = load_file(small_stages.text / "text.safetensors")["weights"]
-    torch.testing.assert_close(stored.double(), torch.stack(columns, 1), atol=1e-6, rtol=1e-5)
-
-
-def test_a_tokenizer_that_ends_texts_itself_is_left_alone() -> None:
-    class Ending:
-        eos_token_id, pad_token_id = 3, 0
-
-        def __call__(self, text: str) -> dict[str, list[int]]:
-            ids = plain(text)["input_ids"]
-            assert isinstance(ids, list)
-            return {"input_ids": [*ids, 3]}
-
-    clip, plain = make_clip(), make_tokenizer()
-    expected = text_weights(clip, plain, NAMES, TEMPLATES)
-    assert torch.equal(text_weights(clip, Ending(), NAMES, TEMPLATES), expected)
 
 
 def test_unreadable_images_are_listed_and_left_out(small_stages: Small, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from trainables.context import LocalContext
 from trainables.data import decode_image
 from trainables.encoder import Teacher
 from trainables.evaluate import evaluate_point
-from trainables.features import read_text_weights, write_text_weights
 from trainables.images.convert import ImageShards, finish_world, write_index
 from trainables.images.source import read_source
 from trainables.tasks import TASKS
+from trainables.text import read_text_weights, write_text_weights
 from trainables.tower import load_tower
 from trainables.train import Inputs, train_codec
 from trainables.zeroshot import ZeroShot
