@@ -47,6 +47,8 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
     [
         (["nonsense"], "named spaces are"),
         (["smoke", "--set", "d1.stepz=3"], "did you mean 'steps'?"),
+        ([*SMOKE, "--set", "surrogate.templates=imagnet"], "data, plain, imagenet-80, or a file"),
+        ([*SMOKE, "--set", "surrogate.classes=no.txt"], "surrogate.classes = 'no.txt' cannot be"),
         ([*SMOKE, "--storage", "s4://bucket"], "unknown scheme 's4'"),
         ([*SMOKE, "--storage", "memory://x"], "not shared between processes"),
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http:///x"], "no host"),
