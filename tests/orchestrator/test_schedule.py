@@ -165,6 +165,7 @@ def test_variants_share_the_jobs_they_do_not_touch() -> None:
         "hyperprior latents lambda=0.02",
         "hyperprior reconstruction lambda=0.02 seed=0",
         "teacher features",
+        "text embeddings of the classes",
         "world",
     ]
     plain = plan(*fewer, "d2.steps=5", "d2.gamma=7")
