@@ -59,6 +59,9 @@ _BLOCK = (
     (r"mlp\.c_fc\.", "expand."),
     (r"mlp\.c_proj\.", "contract."),
 )
+# CompressAI has called a bottleneck's parameters _matrices.0, then _matrix0, now matrices.0.
+_BOTTLENECK = re.compile(r"(.*entropy_bottleneck)\._?(matri|bias|factor)(?:x|ces|es|s)?\.?(\d+)$")
+_NOW = {"matri": "matrices", "bias": "biases", "factor": "factors"}
 # Tables and constants that models make for themselves, in files as buffers.
 _COMPUTED = re.compile(r"(.*\.)?gaussian_conditional\.|.*\.(attn_mask|relative_position_index)$")
 
@@ -84,7 +87,7 @@ def read_weights(file: Path) -> Weights:
     """
     content = _read(file)
     adapter = content.get("adapter")
-    codec, origin = _codec(_tensors(file, content.get("state_dict", content)))
+    codec, origin = own_names(_tensors(file, content.get("state_dict", content)))
     if adapter is None:
         return Weights(origin, codec)
     return Weights(f"the paper's released file ({origin})", codec, _neck(_tensors(file, adapter)))
@@ -140,9 +143,16 @@ def _bare(name: str) -> str:
     return name
 
 
-def _codec(given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def own_name(name: str) -> str:
+    """What a parameter of an entropy bottleneck is called now; others keep their names."""
+    found = _BOTTLENECK.match(name)
+    return f"{found[1]}.{_NOW[found[2]]}.{found[3]}" if found else name
+
+
+def own_names(given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """A codec's tensors under this project's names, and the origin that theirs tell."""
     given = {name: value for name, value in given.items() if not _COMPUTED.match(name)}
-    given = current_names(given)
+    given = {own_name(name): value for name, value in current_names(given).items()}
     if any(name.startswith(("cc_transforms.", "ParamAggregation.")) for name in given):
         return _renamed(given, _ELIC), "ELIC re-implementation"
     if any(name.startswith("g_a0.") for name in given):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from compressai.entropy_models import GaussianConditional
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, GaussianConditional
 from compressai.models import Elic2022Chandelier
 from compressai.zoo import image as zoo
 from compressai.zoo import image_vbr as vbr_zoo
@@ -28,7 +28,12 @@ from trainables.codecs import (
     load_weights,
     save_codec,
 )
-from trainables.codecs.coding import _scale_rows, _scale_table, gaussian_tables
+from trainables.codecs.coding import (
+    _scale_rows,
+    _scale_table,
+    bottleneck_tables,
+    gaussian_tables,
+)
 from trainables.data import Batch
 from trainables.scenarios import CodecLearner
 
@@ -321,7 +326,7 @@ def test_scales_get_compressai_s_table_rows() -> None:
     assert gaussian_tables().lengths == tuple(prior.cdf_length.tolist())
 
 
-@pytest.mark.parametrize("arch", ["mbt2018-mean", "elic2022-chandelier"])
+@pytest.mark.parametrize("arch", ["mbt2018-mean", "elic2022-chandelier", *VBR, *OWN])
 def test_a_saved_codec_is_loaded_frozen_and_gives_the_same_bytes(arch: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     codec, x = build_codec(small(arch)), images(1)
@@ -376,3 +381,21 @@ def test_qualities_are_compressai_s() -> None:
             ]
             there = set(zoo.model_urls.get(arch, ()))
         assert set(metrics(arch)) == there
+
+
+def test_the_tables_of_a_variable_rate_bottleneck_reach_to_its_true_tails() -> None:
+    """Of the same density and step 1: the tables of a plain bottleneck."""
+    torch.manual_seed(0)
+    plain, variable = EntropyBottleneck(5, init_scale=30), EntropyBottleneckVbr(5, init_scale=30)
+    with torch.no_grad():
+        theirs = dict(variable.named_parameters())
+        for name, parameter in plain.named_parameters():
+            kind, _, place = name.partition(".")
+            short = {"matrices": "_matrix", "biases": "_bias", "factors": "_factor"}.get(kind, kind)
+            parameter.add_(0.1 * torch.randn_like(parameter) if place else 0)
+            theirs[short + place].copy_(parameter)
+        variable.quantiles[:, :, 0], variable.quantiles[:, :, 2] = -1, 1  # as if never trained
+    expected = bottleneck_tables(plain)
+    assert bottleneck_tables(variable, torch.tensor(1.0)) == expected
+    coarse = bottleneck_tables(variable, torch.tensor(4.0))
+    assert all(a < b for a, b in zip(coarse.lengths, expected.lengths, strict=True))

@@ -18,6 +18,7 @@ from compressai.models.base import get_scale_table
 from torch import Tensor
 
 from trainables.bitstream import SymbolReader, SymbolWriter, Tables
+from trainables.released import own_name
 
 Bottleneck: TypeAlias = EntropyBottleneck | EntropyBottleneckVbr
 Likelihoods = dict[str, Tensor]
@@ -194,7 +195,11 @@ def bottleneck_tables(bottleneck: Bottleneck, step: Tensor | None = None) -> Tab
     # The tails exactly, however far the auxiliary loss has come; the medians stay, as training
     # rounds around them. A variable-rate bottleneck has the parameters, not the search.
     search = EntropyBottleneck(prior.channels)
-    search.load_state_dict(dict(prior.named_parameters()), strict=False)
+    place = "entropy_bottleneck."
+    given = {own_name(place + name): value for name, value in prior.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in search.named_parameters():
+            parameter.copy_(given[place + name])
     search._update_quantiles()
     with torch.no_grad():
         prior.quantiles[:, :, 0] = search.quantiles[:, :, 0]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from compressai.zoo import image, image_vbr
-from compressai.zoo import load_state_dict as current_names
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.hub import load_state_dict_from_url
@@ -17,7 +16,7 @@ from search_spaces import CodecSpec
 from search_spaces.zoo import ZOO
 from trainables.codecs.architectures import build_codec
 from trainables.codecs.codec import Codec
-from trainables.released import Weights, read_weights
+from trainables.released import Weights, own_name, own_names, read_weights
 
 log = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"
@@ -84,7 +83,7 @@ def fill(codec: Codec, given: Mapping[str, Tensor], name: str) -> None:
     # CompressAI's buffers are constants, some too small for half precision, and tables that are
     # computed from the parameters: none is taken from a file.
     buffers = {name for name, _ in codec.net.named_buffers()}
-    own = dict(codec.net.named_parameters())
+    own = {own_name(name): parameter for name, parameter in codec.net.named_parameters()}
     problems = mismatches(own, {k: v for k, v in given.items() if k not in buffers})
     if problems:
         raise ValueError(
@@ -115,4 +114,4 @@ def _from_zoo(arch: str, name: str) -> Weights:
     if not isinstance(url, str):
         raise ValueError(f"CompressAI has no pretrained {arch} by the name {name!r}")
     state = load_state_dict_from_url(url, map_location="cpu", progress=False, weights_only=True)
-    return Weights(f"CompressAI's pretrained {arch}, {name}", current_names(state))
+    return Weights(f"CompressAI's pretrained {arch}, {name}", own_names(state)[0])
