@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.provenance import image_counts
 from orchestrator.store import Store
 from search_spaces import OperatingPoint, Space, Stage, Stages, operating_points, variants_of
-from search_spaces.spec import CodecSpec
+from search_spaces.codec_spec import CodecSpec
 from search_spaces.zoo import is_vbr
 
 WAVES = ("base codecs, features, latents", "d1 and baselines", "d2 and d3")

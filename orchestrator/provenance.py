@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import Space
-from search_spaces.spec import DataSpec
+from search_spaces.data_spec import DataSpec
 from search_spaces.texts import template_sets
 
 PACKAGES = (

@@ -28,7 +28,7 @@ from orchestrator.tracking import AwayError
 from orchestrator.trial import Settings
 from orchestrator.view import Lines, libraries_to
 from search_spaces import OperatingPoint, Space, operating_points
-from search_spaces.spec import Range
+from search_spaces.search_spec import Range
 
 if TYPE_CHECKING:
     from orchestrator.run import Request

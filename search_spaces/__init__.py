@@ -3,10 +3,11 @@
 Imports neither torch nor ray, so a space can be read, checked and planned anywhere.
 """
 
+from search_spaces.codec_spec import CodecSpec
 from search_spaces.expand import operating_points, variants_of
 from search_spaces.load import SpaceError, load_space, named_spaces
 from search_spaces.points import OperatingPoint, select
-from search_spaces.spec import CodecSpec, Space
+from search_spaces.spec import Space
 from search_spaces.stages import Stage, Stages
 
 __all__ = [

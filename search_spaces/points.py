@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search_spaces.spec import JOINED, CodecSpec
+from search_spaces.codec_spec import CodecSpec
+from search_spaces.spec import JOINED
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import ENCODER_TASKS, CodecSpec, Space
+from search_spaces.spec import ENCODER_TASKS, Space
 from search_spaces.zoo import is_vbr
 
 # Raise a stage's version whenever its code changes what it writes.

@@ -33,7 +33,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodecSpec, Space, SpaceError, load_space
-from search_spaces.spec import DataSpec
+from search_spaces.data_spec import DataSpec
 from trainables.codecs import build_codec
 from trainables.scenarios import build_neck, build_unet, complete_encoder, partial_encoder
 from trainables.tower import meta_tower

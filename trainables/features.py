@@ -23,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search_spaces.spec import CodecSpec, Space
+from search_spaces.codec_spec import CodecSpec
+from search_spaces.spec import Space
 from trainables.data import decode_image, tensor_column, to_tensor
 from trainables.encoder import Teacher
 from trainables.images.decode import UnreadableImageError

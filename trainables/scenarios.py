@@ -33,8 +33,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import CodecSpec, Space
+from search_spaces.spec import Space
 from search_spaces.zoo import LAMBDAS
 from trainables.codecs import (
     Codec,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.spec import Phase, SurrogateSpec
+from search_spaces.training_spec import Phase, SurrogateSpec
 from trainables.encoder import Features
 
 

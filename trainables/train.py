@@ -26,8 +26,10 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import CodecSpec, Optimiser, Space
+from search_spaces.spec import Space
+from search_spaces.training_spec import Optimiser
 from trainables.codecs import build_codec, load_codec, save_codec, start_codec
 from trainables.context import Context
 from trainables.data import Batch, Batches, Rows, in_order

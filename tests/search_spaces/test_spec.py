@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from search_spaces.spec import CodecSpec, NeckSpec, Space, SurrogateSpec
+from search_spaces.codec_spec import CodecSpec
+from search_spaces.spec import Space
+from search_spaces.training_spec import NeckSpec, SurrogateSpec
 
 
 def test_defaults_are_the_papers() -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from search_spaces.spec import DataSpec
+from search_spaces.data_spec import DataSpec
 from tests.trainables.image_folders import write_folder
 from tests.trainables.test_source import HUGGINGFACE
 from trainables.data import Rows, decode_image, in_order

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from search_spaces.spec import DataSpec
+from search_spaces.data_spec import DataSpec
 from tests.trainables.image_folders import write_folder
 from trainables.images.files import SourceError
 from trainables.images.source import Source, read_source

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from search_spaces.spec import SurrogateSpec
+from search_spaces.training_spec import SurrogateSpec
 from trainables.encoder import Features
 from trainables.surrogate import cross_entropy, distillation, phase_at
 

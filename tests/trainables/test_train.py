@@ -17,7 +17,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 import trainables.train
 from search_spaces import Space
-from search_spaces.spec import NeckTraining, Optimiser
+from search_spaces.training_spec import NeckTraining, Optimiser
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
 from trainables.context import LocalContext

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import top_k_accuracy_score
 
 from search_spaces import OperatingPoint
-from search_spaces.spec import DataSpec
+from search_spaces.data_spec import DataSpec
 from tests.trainables.image_folders import write_folder
 from tests.trainables.small import make_space, save_teacher
 from trainables.context import LocalContext

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search_spaces.spec import DataSpec
+from search_spaces.data_spec import DataSpec
 from trainables.images import tables
 from trainables.images.decode import UnreadableImageError, decode_rgb, fit
 from trainables.images.files import open_root

@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from search_spaces.spec import DataSpec
+from search_spaces.data_spec import DataSpec
 from trainables.images import tables
 from trainables.images.classes import name_classes
 from trainables.images.files import (
