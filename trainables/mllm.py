@@ -3,8 +3,8 @@
     pixels --tower--> hidden state at `vision_feature_layer` --project--> features --answer--> text
              ^ the bridge enters the tower at block k instead of by pixels
 
-Shapes: `B` images, `S` side of the encoder's input in pixels, `P` patches, `W` tower width, `D`
-text width.
+Shapes: `B` images, `S` side of the encoder's input in pixels, `L` tokens of the tower (patches, and
+the class token where it has one), `P` text positions of an image, `W` tower width, `D` text width.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from search_spaces.encoders import encoder_sizes
 
 SHIPPED = Path(__file__).parent / "shipped"
 _PREFIX = "shipped:"
@@ -113,12 +115,13 @@ class Mllm:
         if not isinstance(layer, int):
             raise ValueError(f"vision_feature_layer {layer}: only one layer is supported")
         self.vision_feature_layer = layer
-        self._drop_cls = model.config.vision_feature_select_strategy == "default"
+        # Of a tower without a class token transformers drops the first patch: what it trained with.
+        self._dropped = int(model.config.vision_feature_select_strategy == "default")
         vision: Any = model.config.vision_config
-        self.image_size: int = vision.image_size
+        sizes = encoder_sizes(vision.to_dict())
+        self.image_size = sizes.image_size
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
-        patches: int = (vision.image_size // vision.patch_size) ** 2
-        self.tokens_per_image = patches if self._drop_cls else patches + 1
+        self.tokens_per_image = sizes.tokens - self._dropped
 
     @classmethod
     def load(cls, name: str) -> Mllm:
@@ -137,13 +140,13 @@ class Mllm:
         """What the text model gets to see of an image.
 
         Args:
-            tower_hidden: (B, P + 1, W), the tower's hidden state at `vision_feature_layer`, CLS
-                first.
+            tower_hidden: (B, L, W), the tower's hidden state at `vision_feature_layer`, the class
+                token first where there is one.
 
         Returns:
-            (B, P, D); P + 1 where the model keeps CLS.
+            (B, P, D): P is L, or L - 1 where the model's strategy is `default`.
         """
-        tokens = tower_hidden[:, 1:] if self._drop_cls else tower_hidden
+        tokens = tower_hidden[:, self._dropped :]
         projected: Tensor = self.model.model.multi_modal_projector(tokens)
         return projected
 
