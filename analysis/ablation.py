@@ -229,7 +229,17 @@ def _panel(
         )
         for x in at[np.isnan(value)]:
             where = axes.get_xaxis_transform()
-            axes.text(x, 0.04, "no number", color=WARN, fontsize=7.5, ha="center", transform=where)
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+            axes.text(
+                x,
+                0.14,
+                "no number",
+                color=WARN,
+                fontsize=7.5,
+                ha="center",
+                transform=where,
+                bbox=box,
+            )
     axes.tick_params("x", length=0, labelcolor=INK, color=MUTED)
 
 
