@@ -55,7 +55,7 @@ def read_input(
         problems += str(error).splitlines()
     if space is not None:
         problems += [*check_models(space), *check_teacher(space), *check_data(space)]
-        problems += [*check_texts(space), *check_search(space)]
+        problems += [*check_benchmarks(space), *check_texts(space), *check_search(space)]
         try:
             points = select(operating_points(space), only)
         except ValueError as error:
@@ -194,6 +194,22 @@ def check_data(space: Space) -> list[str]:
         problems.append(
             f"tasks: zeroshot needs the classes of the test images, and {where} {without}"
         )
+    return problems
+
+
+def check_benchmarks(space: Space) -> list[str]:
+    """What is wrong with the files of the benchmarks."""
+    if not space.benchmarks:
+        return []
+    from trainables.benchmarks import read_benchmark
+    from trainables.images.files import SourceError
+
+    problems = []
+    for number, benchmark in enumerate(space.benchmarks):
+        try:
+            read_benchmark(benchmark)
+        except SourceError as error:
+            problems += [f"benchmarks.{number}.{line}" for line in str(error).splitlines()]
     return problems
 
 

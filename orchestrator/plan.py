@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from orchestrator.provenance import image_counts
+from orchestrator.provenance import benchmark_images, image_counts
 from orchestrator.store import Store
-from search_spaces import OperatingPoint, Space, Stage, Stages, operating_points, variants_of
+from search_spaces import (
+    BenchmarkSpec,
+    OperatingPoint,
+    Space,
+    Stage,
+    Stages,
+    operating_points,
+    variants_of,
+)
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.zoo import is_vbr
 
@@ -64,6 +72,7 @@ class Job:
     point: OperatingPoint | None = None
     evaluations: tuple[tuple[str, Stage], ...] = ()
     variant: str = ""
+    benchmark: BenchmarkSpec | None = None
 
 
 class Plan:
@@ -91,6 +100,8 @@ class Plan:
         self.done: dict[str, Stage] = {}
         self._store = store
         self._images = image_counts(space.data)
+        for benchmark in space.benchmarks:
+            self._benchmark(benchmark)
         for point in self.points:
             self._point(point, evaluate=True)
 
@@ -134,6 +145,14 @@ class Plan:
             else:
                 cost, label = _IMAGE_COST * images, f"images of {data.label}"
                 self._add(Job(stage.key, "images", label, stage, 0, cost))
+        return stage
+
+    def _benchmark(self, benchmark: BenchmarkSpec) -> Stage:
+        stage = self.stages.benchmark(benchmark)
+        if stage.key not in self.jobs and not self._has(stage):
+            cost = _IMAGE_COST * benchmark_images(benchmark)
+            label = f"benchmark {benchmark.label}"
+            self._add(Job(stage.key, "benchmark", label, stage, 0, cost, benchmark=benchmark))
         return stage
 
     def _trained_on(self) -> int:

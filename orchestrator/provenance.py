@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from search_spaces import Space
+from search_spaces import BenchmarkSpec, Space
 from search_spaces.data_spec import DataSpec
 from search_spaces.texts import template_sets
 
@@ -157,7 +157,20 @@ def fingerprints(space: Space) -> dict[str, str]:
         from trainables.images.source import read_source
 
         found[space.data.uri] = read_source(space.data).fingerprint
+    if space.benchmarks:
+        from trainables.benchmarks import read_benchmark
+
+        found |= {
+            f"benchmark {one.label}": read_benchmark(one).fingerprint for one in space.benchmarks
+        }
     return found
+
+
+def benchmark_images(benchmark: BenchmarkSpec) -> int:
+    """Images of a benchmark, before any is found to be unreadable."""
+    from trainables.benchmarks import read_benchmark
+
+    return len({name for item in read_benchmark(benchmark).items for name in item.images})
 
 
 def image_counts(data: DataSpec) -> dict[str, int]:

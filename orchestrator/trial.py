@@ -59,7 +59,9 @@ def run_job(settings: Settings, key: str, progress: Progress) -> None:
     job, store = settings.jobs[key], settings.store
     try:
         if job.kind == "world":
-            _make_world(settings, store, job)
+            _make(settings, store, job, _world)
+        elif job.kind == "benchmark":
+            _make(settings, store, job, _benchmark)
         else:
             _train_and_evaluate(settings, store, job, throttled(progress))
     except Exception:
@@ -120,25 +122,41 @@ def hardware() -> dict[str, Any]:
     return found
 
 
-def _make_world(settings: Settings, store: Store, job: Job) -> None:
-    from trainables.world import write_world
-
+def _make(
+    settings: Settings, store: Store, job: Job, write: Callable[[Settings, Job, Path], None]
+) -> None:
+    """Make a stage that needs no other, unless it is there."""
     with store.work(job.key):
         if store.has(job.stage.path):
             return
-        out, began, data = store.new(job.stage.path), time.monotonic(), settings.space.data
-        counts = image_counts(data)
-        write_world(
-            out,
-            size=data.size,
-            seed=data.seed,
-            n_train=counts["train"],
-            n_val=counts["val"],
-            n_test=counts["test"],
-            n_episodes=data.episodes,
-        )
+        out, began = store.new(job.stage.path), time.monotonic()
+        write(settings, job, out)
         store.commit(job.stage.path, out, about(settings, job.stage, time.monotonic() - began))
     store.done_with(job.key)
+
+
+def _world(settings: Settings, job: Job, out: Path) -> None:
+    from trainables.world import write_world
+
+    data = settings.space.data
+    counts = image_counts(data)
+    write_world(
+        out,
+        size=data.size,
+        seed=data.seed,
+        n_train=counts["train"],
+        n_val=counts["val"],
+        n_test=counts["test"],
+        n_episodes=data.episodes,
+    )
+
+
+def _benchmark(settings: Settings, job: Job, out: Path) -> None:
+    from trainables.benchmarks import write_benchmark
+
+    assert job.benchmark is not None
+    data = settings.space.data
+    write_benchmark(job.benchmark, data.size, data.max_unreadable, out)
 
 
 def _train_and_evaluate(settings: Settings, store: Store, job: Job, progress: Progress) -> None:

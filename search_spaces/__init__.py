@@ -3,6 +3,7 @@
 Imports neither torch nor ray, so a space can be read, checked and planned anywhere.
 """
 
+from search_spaces.benchmark_spec import BenchmarkSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.expand import operating_points, variants_of
 from search_spaces.load import SpaceError, load_space, named_spaces
@@ -11,6 +12,7 @@ from search_spaces.spec import Space
 from search_spaces.stages import Stage, Stages
 
 __all__ = [
+    "BenchmarkSpec",
     "CodecSpec",
     "OperatingPoint",
     "Space",

@@ -3,7 +3,8 @@
 Defaults are the paper's values (*Bridging Compressed Image Latents and Multimodal Large
 Language Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A spec never looks at the
 hardware, imports nothing heavy and is immutable. The parts of a space stand in `codec_spec.py`,
-`data_spec.py`, `training_spec.py` and `search_spec.py`; the space itself and what is left, here.
+`data_spec.py`, `benchmark_spec.py`, `training_spec.py` and `search_spec.py`; the space itself and
+what is left, here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from search_spaces.base_spec import Positive, Scenario, Spec
+from search_spaces.benchmark_spec import BenchmarkSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.data_spec import DataSpec
 from search_spaces.overrides import PathError, explain, merge, unknown
@@ -76,6 +78,9 @@ class Space(Spec):
     mllms: tuple[str, ...] = ()
     """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM."""
     tasks: tuple[TaskName, ...] = ("captioning", "vqa", "rec", "fewshot")
+    """On the space's own data; may be empty where there are benchmarks."""
+    benchmarks: tuple[BenchmarkSpec, ...] = ()
+    """Published benchmarks to measure on as well."""
     neck: NeckSpec = NeckSpec()
     surrogate: SurrogateSpec = SurrogateSpec()
     d1: NeckTraining = NeckTraining()
@@ -169,13 +174,25 @@ class Space(Spec):
         if not self.mllms and any(task not in ENCODER_TASKS for task in self.tasks):
             alone = ", ".join(ENCODER_TASKS)
             problems.append(f"mllms is empty: of the tasks only {alone} needs none")
+        return problems + self._benchmark_problems()
+
+    def _benchmark_problems(self) -> list[str]:
+        problems = []
+        labels = [benchmark.label for benchmark in self.benchmarks]
+        if len(set(labels)) != len(labels):
+            problems.append(
+                f"two benchmarks share a name ({', '.join(labels)}): give each a `name`"
+            )
+        asked = [one.label for one in self.benchmarks if one.task not in ENCODER_TASKS]
+        if asked and not self.mllms:
+            problems.append(f"mllms is empty: benchmarks {', '.join(asked)} ask one")
         return problems
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = []
         for setting in ("codecs", "tasks", "seeds"):
-            if not getattr(self, setting):
+            if not getattr(self, setting) and not (setting == "tasks" and self.benchmarks):
                 problems.append(f"{setting} is empty")
         problems += self._task_problems()
         for setting in ("scenarios", "baselines", "mllms", "tasks", "seeds"):

@@ -7,6 +7,7 @@
                     |                                                +--> point post_processing
                     +------------------------------------------------------> point reconstruction
     point + mllm + tasks --> evaluation
+    benchmark (a published one's test images and samples, as a world has them)
 
 A variant of a space is an ordinary space (`Space.of`): stages that it does not touch have the same
 keys in all variants, and so are made once.
@@ -23,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from search_spaces.benchmark_spec import BenchmarkSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import ENCODER_TASKS, Space
@@ -37,6 +39,7 @@ VERSIONS = {
     "point": 2,
     "evaluation": 1,
     "text": 1,
+    "benchmark": 1,
 }
 
 
@@ -75,8 +78,9 @@ class Stages:
 
     Args:
         space: what is swept.
-        fingerprints: for each model or weights name in the space, and for the data set's `uri`, a
-            checksum of what it resolves to; a name that is absent stands for itself.
+        fingerprints: for each model or weights name in the space, for the data set's `uri` and for
+            each benchmark's name, a checksum of what it resolves to; a name that is absent stands
+            for itself.
     """
 
     def __init__(self, space: Space, fingerprints: Mapping[str, str] | None = None) -> None:
@@ -102,6 +106,12 @@ class Stages:
         if data.uri is not None:
             spec |= {"uri": None, "names": None, "listing": self._weights(data.uri)}
         return _stage("world", spec)
+
+    def benchmark(self, benchmark: BenchmarkSpec) -> Stage:
+        """A published benchmark's images, at the size of the space's own, and its samples."""
+        files = self._weights(f"benchmark {benchmark.label}")
+        spec = {**benchmark.identity, "size": self.space.data.size, "files": files}
+        return _stage("benchmark", spec)
 
     def features(self) -> Stage:
         """What the loss uses of the teacher: features of the training and validation images."""

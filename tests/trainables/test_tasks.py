@@ -17,6 +17,9 @@ def test_the_tasks_and_their_metrics() -> None:
         "rec": ["accuracy@0.5"],
         "fewshot": ["accuracy"],
         "zeroshot": ["accuracy", "accuracy_top5"],
+        "yes_no": ["accuracy", "yes_ratio", "precision", "recall", "f1"],
+        "grounding": ["accuracy@0.5"],
+        "fewshot_names": ["accuracy"],
     }
     for task in TASKS.values():
         primary = next(m for m in task.metrics if m.name == task.primary)
@@ -94,7 +97,7 @@ def test_a_box_without_area_is_none() -> None:
 def test_no_samples_give_no_scores() -> None:
     for task in TASKS.values():
         assert {k: v.shape for k, v in task.score([], []).items()} == {
-            m.name: (0,) for m in task.metrics
+            m.name: (0,) for m in task.metrics if not m.of_set
         }
 
 

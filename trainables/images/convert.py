@@ -35,7 +35,7 @@ PNG_BYTES_PER_PIXEL = 2.0
 """Of photographs, about."""
 _GROUP_ROWS = 64
 _READ_TOGETHER = 64
-_SCHEMA = pa.schema(
+IMAGES_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
         ("png", pa.binary()),
@@ -44,7 +44,7 @@ _SCHEMA = pa.schema(
         ("classes", pa.list_(pa.int32())),
     ]
 )
-_TASKS = pa.schema(
+TASKS_SCHEMA = pa.schema(
     [
         ("sample_id", pa.string()),
         ("task", pa.string()),
@@ -122,11 +122,11 @@ class ImageShards:
             number = None if original.key is None else self._numbers.get(original.key)
             classes = [] if number is None else [number]
             row = (original.image_id, buffer.getvalue(), size, size, classes)
-            kept.append(dict(zip(_SCHEMA.names, row, strict=True)))
+            kept.append(dict(zip(IMAGES_SCHEMA.names, row, strict=True)))
         out.parent.mkdir(parents=True, exist_ok=True)
         # Two writers of one shard may meet after a restart; each has its own temporary file.
         temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-        table = pa.Table.from_pylist(kept, _SCHEMA)
+        table = pa.Table.from_pylist(kept, IMAGES_SCHEMA)
         pq.write_table(table, temporary, row_group_size=_GROUP_ROWS, compression="none")
         temporary.replace(out)
         return ShardReport(len(kept), unreadable, dict(sorted(treated.items())))
@@ -179,7 +179,7 @@ def finish_world(world: Path, classes: dict[str, str]) -> None:
         for row in pq.read_table(file, columns=["image_id", "classes"]).to_pylist():
             if len(row["classes"]) == 1:
                 samples.append(_zeroshot(row["image_id"], row["classes"][0], names))
-    pq.write_table(pa.Table.from_pylist(samples, _TASKS), world / "tasks_test.parquet")
+    pq.write_table(pa.Table.from_pylist(samples, TASKS_SCHEMA), world / "tasks_test.parquet")
 
 
 def _zeroshot(image_id: str, number: int, names: list[str]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ import zlib
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin
 
+from trainables.images.place import Placement, cropped, padded
+
 # Pillow looks for these only after it has failed without them.
 assert TiffImagePlugin
 assert WebPImagePlugin
@@ -46,6 +48,8 @@ DAMAGED = (
     zlib.error,
     Image.DecompressionBombError,
 )
+GREY = (122, 116, 104)
+"""What is added to an image: the mean colour that CLIP's preprocessing takes away."""
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -78,15 +82,26 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     Raises:
         UnreadableImageError: the image is so narrow that it would become larger than MAX_PIXELS.
     """
-    width, height = image.size
-    if min(width, height) != size:
-        longer = int(size * max(width, height) / min(width, height))
-        if size * longer > MAX_PIXELS:
-            raise UnreadableImageError(f"{width} x {height} pixels are too narrow to be resized")
-        resized = (size, longer) if width <= height else (longer, size)
-        image = image.resize(resized, Image.Resampling.BICUBIC)
-    left, top = (round((side - size) / 2.0) for side in image.size)
-    return image.crop((left, top, left + size, top + size))
+    place = cropped(image.size, size)
+    box = (place.left, place.top, place.left + size, place.top + size)
+    return _resize(image, place).crop(box)
+
+
+def pad(image: Image.Image, size: int) -> Image.Image:
+    """Resize the longer side to `size` (bicubic, antialiased) and add grey on both sides."""
+    place = padded(image.size, size)
+    canvas = Image.new("RGB", (size, size), GREY)
+    canvas.paste(_resize(image, place), (-place.left, -place.top))
+    return canvas
+
+
+def _resize(image: Image.Image, place: Placement) -> Image.Image:
+    if place.width * place.height > MAX_PIXELS:
+        width, height = image.size
+        raise UnreadableImageError(f"{width} x {height} pixels are too narrow to be resized")
+    if image.size == (place.width, place.height):
+        return image
+    return image.resize((place.width, place.height), Image.Resampling.BICUBIC)
 
 
 def _decode(data: bytes) -> tuple[Image.Image, frozenset[str]]:

@@ -153,18 +153,30 @@ def _cache_of(fs: Any) -> Any:
     return fsspec.filesystem("simplecache", fs=fs)
 
 
+def read_bytes(uri: str) -> bytes:
+    """A file, from a path or URI.
+
+    Raises:
+        SourceError: it is not there, or cannot be read.
+    """
+    fs, path = open_root(uri)
+    try:
+        data: bytes = fs.cat_file(path)
+    except OSError as error:
+        raise SourceError(f"cannot be read ({type(error).__name__})") from error
+    return data
+
+
 def read_text(uri: str) -> str:
     """A small text file, from a path or URI.
 
     Raises:
         SourceError: it is not there or not text.
     """
-    fs, path = open_root(uri)
     try:
-        text: str = fs.cat_file(path).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(uri).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise SourceError(f"cannot be read ({type(error).__name__})") from error
-    return text
 
 
 def absolute(uri: str) -> str:

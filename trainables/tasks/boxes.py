@@ -1,0 +1,133 @@
+"""Referring expressions: boxes as MLLMs write them, and whether they are right.
+
+| format    | written as                             | in an image of side 1            |
+|-----------|----------------------------------------|----------------------------------|
+| shikra    | `[x0,y0,x1,y1]`                        | as it stands                     |
+| kosmos2   | `<patch_index_0044><patch_index_0863>` | cells of a grid of 32, by rows   |
+| paligemma | `<loc0100><loc0200><loc0300><loc0400>` | y0, x0, y1, x1 / 1024            |
+| qwen      | `(x0,y0),(x1,y1)`                      | / 1000                           |
+| qwen2.5   | `{"bbox_2d": [x0, y0, x1, y1]}`        | / side of its input in pixels    |
+| loc       | `loc4 loc8 loc12 loc16`, nothing else  | / 32                             |
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trainables.images.place import Box, area
+from trainables.tasks.task import MeansOnly, Metric, Scores, fraction
+
+_NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
+_FOUR = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
+_CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\)")
+_PATCHES = re.compile(r"<patch_index_(\d{4})>\s*<patch_index_(\d{4})>")
+_LOCATIONS = re.compile(r"\s*".join([r"<loc(\d{4})>"] * 4))
+_GRID = 32
+_QWEN_CELL = 28
+"""Qwen2.5-VL resizes its input to multiples of this."""
+
+
+class Grounding(MeansOnly):
+    """Referring expression comprehension: is the answered box right, IoU with the reference at
+    least 0.5?"""
+
+    metrics: tuple[Metric, ...] = (fraction("accuracy@0.5"),)
+    primary = "accuracy@0.5"
+    chance: float | None = None
+
+    def __init__(self, name: str, max_new_tokens: int) -> None:
+        self.name = name
+        self.max_new_tokens = max_new_tokens
+
+    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
+        """References: {"box": [x0, y0, x1, y1] pixels, "size": side of the image in pixels,
+        "format": how the answer writes boxes, `loc` if absent}."""
+        # Imported late, so that reading metric names does not cost importing torch.
+        import torch
+        from torchvision.ops import box_iou
+
+        right = []
+        for answer, reference in zip(answers, references, strict=True):
+            truth = json.loads(reference)
+            guess = parse_box(answer, float(truth["size"]), truth.get("format", "loc"))
+            if guess is None:
+                right.append(0.0)
+                continue
+            iou = box_iou(torch.tensor([guess]), torch.tensor([truth["box"]], dtype=torch.float32))
+            right.append(float(iou.item() >= 0.5))
+        return {"accuracy@0.5": np.array(right, np.float64)}
+
+
+def parse_box(answer: str, size: float, form: str = "loc") -> Box | None:
+    """The box, in pixels of an image of side `size`, that an answer gives first.
+
+    Returns None for an answer without a box or with an empty one: a wrong answer, not an error.
+    """
+    unit = _PARSERS[form](answer, size)
+    if unit is None:
+        return None
+    x0, y0, x1, y1 = (value * size for value in unit)
+    return (x0, y0, x1, y1) if area((x0, y0, x1, y1)) > 0 else None
+
+
+def _numbers(pattern: re.Pattern[str], answer: str, per: float) -> Box | None:
+    found = pattern.search(answer)
+    if found is None:
+        return None
+    a, b, c, d = (float(value) / per for value in found.groups())
+    return (a, b, c, d)
+
+
+def _shikra(answer: str, size: float) -> Box | None:
+    return _numbers(_FOUR, answer, 1.0)
+
+
+def _qwen(answer: str, size: float) -> Box | None:
+    return _numbers(_CORNERS, answer, 1000.0)
+
+
+def _qwen25(answer: str, size: float) -> Box | None:
+    return _numbers(_FOUR, answer, max(1, round(size / _QWEN_CELL)) * _QWEN_CELL)
+
+
+def _paligemma(answer: str, size: float) -> Box | None:
+    found = _numbers(_LOCATIONS, answer, 1024.0)
+    return None if found is None else (found[1], found[0], found[3], found[2])
+
+
+def _kosmos2(answer: str, size: float) -> Box | None:
+    """From the middle of the first cell to that of the last; whole cells along a side where the
+    box is one cell high or wide."""
+    found = _PATCHES.search(answer)
+    if found is None:
+        return None
+    (y0, x0), (y1, x1) = (divmod(int(index), _GRID) for index in found.groups())
+    if max(y0, y1) >= _GRID:
+        return None
+    inside = 0.0 if x0 == x1 or y0 == y1 else 0.5
+    a, b = (x0 + inside) / _GRID, (y0 + inside) / _GRID
+    return (a, b, (x1 + 1 - inside) / _GRID, (y1 + 1 - inside) / _GRID)
+
+
+def _loc(answer: str, size: float) -> Box | None:
+    from trainables.world.captions import LOCATION_BINS
+
+    bins = [re.fullmatch(r"loc(\d+)", word) for word in answer.split()]
+    if len(bins) != 4 or not all(bins):
+        return None
+    a, b, c, d = (int(found.group(1)) / LOCATION_BINS for found in bins if found)
+    return (a, b, c, d)
+
+
+_PARSERS: dict[str, Callable[[str, float], Box | None]] = {
+    "shikra": _shikra,
+    "kosmos2": _kosmos2,
+    "paligemma": _paligemma,
+    "qwen": _qwen,
+    "qwen2.5": _qwen25,
+    "loc": _loc,
+}

@@ -1,0 +1,53 @@
+"""The metrics of a whole set that are no means over its samples, with their intervals.
+
+statistics (N,) --sum--> value
+statistics (N,) --resample N samples, sum, R times--> percentiles: the interval
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.tasks.task import Task, Values
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class SetValue:
+    """A set metric and its percentile bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def set_values(
+    task: Task, answers: Sequence[str], references: Sequence[str], seed: int = 0
+) -> dict[str, SetValue]:
+    """The set metrics of a task on these samples.
+
+    Args:
+        answers, references: of all samples, at least one.
+        seed: of the resampling, which is that of the intervals of means.
+    """
+    statistics = task.statistics(answers, references)
+    if not statistics:
+        return {}
+    names, n = list(statistics), len(answers)
+    table = np.stack([statistics[name] for name in names], axis=1)
+    whole = task.of_set({name: table[:, i].sum(keepdims=True) for i, name in enumerate(names)})
+    rng = np.random.default_rng(seed)
+    sums = np.stack([table[rng.integers(n, size=n)].sum(0) for _ in range(RESAMPLES)])
+    drawn = task.of_set({name: sums[:, i] for i, name in enumerate(names)})
+    return {name: _with_interval(whole[name][0], drawn[name]) for name in whole}
+
+
+def _with_interval(value: float, drawn: Values) -> SetValue:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return SetValue(float(value), float(low), float(high))
