@@ -16,6 +16,7 @@ import fsspec
 from orchestrator.provenance import local_path, model_names, shipped_names, text_files
 from orchestrator.store import Store
 from orchestrator.teacher import check_teacher
+from orchestrator.towers import check_towers
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
 from search_spaces.texts import read_class_names, read_templates
 from search_spaces.zoo import ZOO
@@ -54,8 +55,9 @@ def read_input(
     except SpaceError as error:
         problems += str(error).splitlines()
     if space is not None:
-        problems += [*check_models(space), *check_teacher(space), *check_data(space)]
-        problems += [*check_benchmarks(space), *check_texts(space), *check_search(space)]
+        problems += [*check_models(space), *check_teacher(space), *check_towers(space)]
+        problems += [*check_data(space), *check_benchmarks(space)]
+        problems += [*check_texts(space), *check_search(space)]
         try:
             points = select(operating_points(space), only)
         except ValueError as error:

@@ -1,0 +1,130 @@
+"""An MLLM whose tower is not the teacher, or that reads before block k, is refused before a run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel, LlavaConfig, LlavaForConditionalGeneration
+
+from orchestrator.towers import check_towers
+from search_spaces import Space, load_space
+
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher, and MLLMs made by transformers: with its tower, or with another one."""
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    clip = CLIPModel(CLIPConfig(vision_config=SIZES, text_config=TEXT, projection_dim=8))
+    clip.save_pretrained(root / "clip")
+    config = LlavaConfig(
+        vision_config={"model_type": "clip_vision_model", **SIZES},
+        text_config={"model_type": "llama", **TEXT},
+        vision_feature_layer=-2,
+    )
+    llava = LlavaForConditionalGeneration(config)
+    llava.save_pretrained(root / "other")
+    own = dict(llava.model.vision_tower.named_parameters())
+    given = dict(clip.vision_model.named_parameters())
+    with torch.no_grad():
+        for name, value in given.items():
+            own[name.removeprefix("vision_model.")].copy_(value)
+    llava.save_pretrained(root / "same", max_shard_size="20KB")
+    for dtype in (torch.float16, torch.bfloat16):
+        llava.to(dtype).save_pretrained(root / str(dtype).removeprefix("torch."))
+        llava.float()
+    return root
+
+
+def space(models: Path, mllm: str, *settings: str) -> Space:
+    given = [f"teacher.model={models / 'clip'}", f"mllms=[{models / mllm}]"]
+    return load_space("smoke", [*given, "neck.init=random", *settings])
+
+
+@pytest.mark.parametrize("mllm", ["same", "float16", "bfloat16"])
+def test_a_tower_with_the_teachers_weights_fits_in_any_precision(models: Path, mllm: str) -> None:
+    assert len(list((models / "same").glob("*.safetensors"))) > 1, "sharded"
+    assert check_towers(space(models, mllm)) == []
+
+
+def test_another_tower_is_refused(models: Path) -> None:
+    (problem,) = check_towers(space(models, "other"))
+    assert problem.startswith(f"mllms.0 = '{models / 'other'}': the weights of its tower are not")
+    assert "encoder.layers.2." in problem, "of the blocks that the bridge uses"
+
+
+def changed(models: Path, directory: Path, block: int) -> Path:
+    """The fitting MLLM with one weight matrix of one block fine-tuned."""
+    shutil.copytree(models / "float16", directory)
+    state = load_file(directory / "model.safetensors")
+    (name,) = (n for n in state if n.endswith(f"encoder.layers.{block}.mlp.fc1.weight"))
+    state[name] = state[name] * 1.1
+    save_file(state, directory / "model.safetensors", {"format": "pt"})
+    return directory
+
+
+@pytest.mark.parametrize(("block", "refused"), [(1, False), (2, True), (3, False)])
+def test_only_the_blocks_between_k_and_the_layer_that_is_read_count(
+    models: Path, tmp_path: Path, block: int, refused: bool
+) -> None:
+    """k = 2 and hidden state -2 = 3: block 2 alone is shared."""
+    mllm = changed(models, tmp_path / "mllm", block)
+    problems = check_towers(space(models, str(mllm)))
+    assert len(problems) == refused
+    assert all("encoder.layers.2.mlp.fc1.weight differs" in problem for problem in problems)
+
+
+def test_a_layer_before_block_k_is_refused_in_the_variant_that_has_it(models: Path) -> None:
+    found = check_towers(
+        space(
+            models,
+            "same",
+            "variants.a={}",
+            "variants.b={teacher.block: 4, surrogate.token_layer: -1}",
+        )
+    )
+    assert len(found) == 1
+    assert "reads hidden state 3 of its tower, before teacher.block = 4; valid" in found[0]
+
+
+def test_a_tower_of_another_size_or_kind_is_refused(models: Path, tmp_path: Path) -> None:
+    for number, (change, expected) in enumerate(
+        [
+            ({"num_hidden_layers": 5}, "blocks 5 against 4"),
+            ({"model_type": "pixtral"}, "not of the teacher's kind"),
+        ]
+    ):
+        mllm = tmp_path / str(number)
+        shutil.copytree(models / "float16", mllm)
+        config = json.loads((mllm / "config.json").read_text())
+        config["vision_config"].update(change)
+        (mllm / "config.json").write_text(json.dumps(config))
+        (problem,) = check_towers(space(models, str(mllm)))
+        assert expected in problem
+
+
+def test_what_is_not_at_hand_is_not_judged_and_baselines_need_no_bridge(models: Path) -> None:
+    assert check_towers(space(models, "other", "scenarios=[]")) == []
+    assert (
+        check_towers(load_space("smoke", [f"teacher.model={models / 'clip'}", "mllms=[no/hub]"]))
+        == []
+    )
