@@ -201,22 +201,23 @@ class ChannelGroups(Entropy):
             board = groups.latent_codec[f"y{k}"]
             cells = board.unembed(groups._get_ctx_params(k, side, done))
             values = (None, None) if part is None else board.unembed(part)
-            anchors, others = torch.zeros(
-                2, shape[0], groups.groups[k], shape[2], shape[3] // 2, device=side.device
-            )
-            for step in range(2):
-                context = board.unembed(
-                    board.context_prediction(board.embed(torch.stack((anchors, others))))
-                )[step]
-                # Nothing is known at the anchors: not even the context layer's bias is used.
-                context = torch.zeros_like(context) if step == 0 else context
-                parameters = board.entropy_parameters(board.merge(context, cells[step]))
-                scales, means = board.latent_codec["y"]._chunk(parameters)
-                prior = board.latent_codec["y"].gaussian_conditional
-                y_hat = coding.gaussian(prior, values[step], scales, means)
-                anchors, others = (y_hat, others) if step == 0 else (anchors, y_hat)
+            look, half = board.context_prediction, (shape[2], shape[3] // 2)
+            # Nothing is known at the anchors: not even the context layer's bias is used.
+            nothing = torch.zeros(shape[0], look.out_channels, *half, device=side.device)
+            anchors = _half_board(board, nothing, cells[0], values[0], coding)
+            known = board.embed(torch.stack((anchors, torch.zeros_like(anchors))))
+            others = _half_board(board, board.unembed(look(known))[1], cells[1], values[1], coding)
             done.append(board.embed(torch.stack((anchors, others))))
         return torch.cat(done, 1)
+
+
+def _half_board(
+    board: Any, context: Tensor, cells: Tensor, values: Tensor | None, coding: Coding
+) -> Tensor:
+    """Code one half of a checkerboard, (B, channels, h, w / 2); returns its y_hat."""
+    prior = board.latent_codec["y"]
+    scales, means = prior._chunk(board.entropy_parameters(board.merge(context, cells)))
+    return coding.gaussian(prior.gaussian_conditional, values, scales, means)
 
 
 def hyper_shape(net: Any, shape: torch.Size) -> torch.Size:
