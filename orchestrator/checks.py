@@ -182,15 +182,14 @@ def check_data(space: Space) -> list[str]:
         source = read_source(space.data)
     except SourceError as error:
         return str(error).splitlines()
-    meant = [space.of(name) for name in space.variants] or [space]
     problems = []
     without = "has none (folders per class, or data.label_column)"
-    if not source.classes and any(one.trains_on_classes for one in meant):
+    if not source.classes and any(one.trains_on_classes for one in space.meant):
         problems.append(
             f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} {without}; "
             "set ce to 0 in all phases"
         )
-    if any("zeroshot" in one.tasks for one in meant) and not source.is_labelled("test"):
+    if any("zeroshot" in one.tasks for one in space.meant) and not source.is_labelled("test"):
         split = source.origins["test"]
         where = f"its split {split!r}" if split else f"the data set {space.data.uri!r}"
         problems.append(

@@ -8,6 +8,7 @@ Exit codes: 0 every point is there, 1 some are missing, 2 bad input, 130 stopped
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -141,4 +142,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == STOPPED:
+        # Ray's library, interrupted while it starts, may crash in its destructors: a Ctrl-C would
+        # then look like a fault. Its processes end with this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

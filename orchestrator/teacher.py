@@ -11,6 +11,7 @@ from huggingface_hub import try_to_load_from_cache
 from orchestrator.provenance import local_path
 from search_spaces import Space
 from search_spaces.encoders import EncoderSizes, encoder_sizes, released_config
+from search_spaces.spec import ENCODER_TASKS
 
 
 def teacher_sizes(name: str) -> EncoderSizes | None:
@@ -35,8 +36,7 @@ def grids(space: Space, sizes: EncoderSizes) -> str:
 
 def check_teacher(space: Space) -> list[str]:
     """What of the space does not fit its teacher, a line per mistake."""
-    meant = [space.of(name) for name in space.variants] or [space]
-    return list(dict.fromkeys(problem for one in meant for problem in _problems(one)))
+    return list(dict.fromkeys(problem for one in space.meant for problem in _problems(one)))
 
 
 def _problems(space: Space) -> list[str]:
@@ -65,6 +65,11 @@ def _problems(space: Space) -> list[str]:
             f"surrogate.phases: ce needs class names' text embeddings, and {name} has no text "
             "tower; set ce to 0 in every phase (distillation alone) or give the whole model"
         )
+    if not sizes.text and (alone := _encoder_tasks(space)):
+        problems.append(
+            f"{', '.join(alone)}: the encoder alone classifies by class names' text embeddings, "
+            f"and {name} has no text tower; give the whole model"
+        )
     if not sizes.pooled and (surrogate.pooled or cross_entropy):
         problems.append(
             f"surrogate.pooled = {surrogate.pooled:g}: {name} has no pooling head; set pooled and "
@@ -87,6 +92,13 @@ def _problems(space: Space) -> list[str]:
                 f"encoder's, {sizes.mlp_width / sizes.width:g} or null"
             )
     return problems
+
+
+def _encoder_tasks(space: Space) -> list[str]:
+    """What is measured without an MLLM: the setting and its value."""
+    tasks = [f"tasks: {task}" for task in space.tasks if task in ENCODER_TASKS]
+    benchmarks = [one.label for one in space.benchmarks if one.task in ENCODER_TASKS]
+    return tasks + [f"benchmarks: {label}" for label in benchmarks]
 
 
 def _config(name: str) -> dict[str, Any] | None:

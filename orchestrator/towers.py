@@ -36,8 +36,7 @@ def check_towers(space: Space) -> list[str]:
 
     What is neither local nor cached is not known yet, and not judged.
     """
-    meant = [space.of(name) for name in space.variants] or [space]
-    problems = [line for one in meant for line in _problems(one)]
+    problems = [line for one in space.meant for line in _problems(one)]
     return list(dict.fromkeys(problems))
 
 

@@ -222,6 +222,15 @@ class Space(Spec):
         return self
 
     @property
+    def meant(self) -> tuple[Space, ...]:
+        """The spaces without variants or search that this one asks for: of each variant, and with
+        a search those at the ends of its ranges."""
+        spaces = [self.of(name) for name in self.variants] or [self]
+        over = self.search.over if self.search is not None else {}
+        ends = (self.changed({path: end}) for path, where in over.items() for end in where.ends)
+        return (*spaces, *ends)
+
+    @property
     def trained(self) -> tuple[str, ...]:
         """The scenarios and baselines that train something at every rate."""
         return (*self.scenarios, *(name for name in self.baselines if name == "post_processing"))

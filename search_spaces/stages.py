@@ -171,14 +171,14 @@ class Stages:
         if point.scenario == "reconstruction":
             return _stage("point", {"scenario": "reconstruction", **rate}, codec)
         own |= rate
-        own["teacher"] = space.teacher.model_dump(mode="json")
-        own["teacher"]["model"] = self._weights(space.teacher.model)
+        own["teacher"] = {"model": self._weights(space.teacher.model)}
         # The texts are the stage `text`, which a loss without them does not read.
         texts = {"templates", "classes"}
         own["surrogate"] = space.surrogate.model_dump(mode="json", exclude=texts)
         if point.scenario == "post_processing":
             own["train"] = space.post_processing.model_dump(mode="json")
             return _stage("point", own, codec, self.features(), *self._class_texts())
+        own["teacher"]["block"] = space.teacher.block
         own["neck"] = space.neck.model_dump(mode="json")
         if (file := point.released) is not None:
             used = {name: own[name] for name in ("scenario", "teacher", "surrogate", "neck")}

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.sweep import main
+from orchestrator.teacher import check_teacher
 from search_spaces import load_space
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,7 @@ class Blocker(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError("too heavy for this: " + name)
 sys.meta_path.insert(0, Blocker())
 from orchestrator.sweep import main
+from orchestrator.teacher import check_teacher
 from search_spaces import load_space
 sys.exit(main(sys.argv[1:]))
 """
@@ -222,6 +224,28 @@ def test_what_does_not_fit_the_teacher_is_a_mistake(
     said = capsys.readouterr().err
     assert expected in said
     assert len(said.splitlines()) == 1
+
+
+def test_zero_shot_tasks_need_a_teacher_with_a_text_tower(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "clip_vision_model"}')
+    settings = [
+        f"teacher.model={tmp_path}",
+        "surrogate.phases=[{until: 1, ce: 0, distill: 1}]",
+        f"data={{kind: folder, uri: {tmp_path}}}",
+        "tasks=[zeroshot]",
+    ]
+    (problem,) = check_teacher(load_space("smoke", settings))
+    assert problem.startswith("tasks: zeroshot: the encoder alone classifies by class names'")
+    assert check_teacher(load_space("smoke", ["tasks=[vqa]"])) == []
+
+
+def test_a_search_over_blocks_that_the_teacher_has_not_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = "search.over={teacher.block: {integers: [2, 40]}}"
+    assert main(["demo-search", "--plan", "--storage", str(tmp_path), f"--set={over}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: teacher.block = 40: shipped:clip-scenes has blocks 0 to ")
 
 
 PAPER_SPACES = ["paper", "paper-tic", "zoo"]

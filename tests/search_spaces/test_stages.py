@@ -48,6 +48,7 @@ def keys(*overrides: str, fingerprints: dict[str, str] | None = None) -> dict[st
         ("post_processing.channels=16", {"post_processing"}),
         ("codecs.0.N=24", set(KINDS) - {"world", "features", "text"}),
         ("neck.layers=2", {"d1", "d2", "d3"}),
+        ("teacher.block=3", {"d1", "d2", "d3"}),
         ("codecs.0.lambdas=[0.02, 0.5]", set()),
         ("codecs.0.name=other", set()),
         ("evaluation.examples=2", set()),
