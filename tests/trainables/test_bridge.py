@@ -1,0 +1,178 @@
+"""Towers entered at block k against the same models on pixels."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
+
+from tests.trainables.tiny_mllms import BLOCKS, TINY, inputs, make
+from trainables.bridge import TowerError, entered, hidden_at, parts_of, unread
+
+
+def logits(model: PreTrainedModel, given: dict[str, Any]) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = model(**given).logits
+    return found
+
+
+def generated(model: Any, given: dict[str, Any], beams: int) -> Tensor:
+    ids: Tensor = model.generate(**given, max_new_tokens=6, num_beams=beams, do_sample=False)
+    return ids
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_logits_of_a_bridged_mllm_are_those_of_pixels(name: str) -> None:
+    """Difference 0: the same blocks run on the same numbers. Entered with other pixels at hand."""
+    model, given, other = make(name), inputs(name, 2), inputs(name, 2, seed=1)
+    tower = TINY[name].tower_of(model)
+    bridged = {**given, "pixel_values": other["pixel_values"]}
+    expected = logits(model, given)
+    assert not torch.equal(logits(model, bridged), expected)
+    for block in (0, 2, BLOCKS - 1):
+        tokens = hidden_at(tower, block, lambda: model(**given))
+        with entered(tower, block, tokens):
+            assert torch.equal(logits(model, bridged), expected)
+        with entered(tower, block - 1 if block else 1, tokens):
+            assert not torch.allclose(logits(model, bridged), expected, atol=1e-3)
+    assert torch.equal(logits(model, given), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", TINY)
+def test_a_bridged_mllm_generates_what_it_generates_from_pixels(
+    name: str, dtype: torch.dtype
+) -> None:
+    model, given = make(name, dtype), inputs(name, 2, dtype)
+    tower = TINY[name].tower_of(model)
+    bridged = {**given, "pixel_values": inputs(name, 2, dtype, seed=1)["pixel_values"]}
+    tokens, expected = hidden_at(tower, 2, lambda: model(**given)), logits(model, given)
+    with entered(tower, 2, tokens.float()):
+        assert torch.equal(logits(model, bridged), expected)
+    for beams in (1, 3):
+        expected = generated(model, given, beams)
+        with entered(tower, 2, tokens.float()):
+            assert torch.equal(generated(model, bridged, beams), expected)
+
+
+def openai_clip() -> nn.Module:
+    """The package's `model.py` alone: its `__init__` wants a module that is no longer installed."""
+    spec = importlib.util.find_spec("clip")
+    if spec is None or spec.origin is None:
+        pytest.skip("OpenAI's clip is not installed")
+    module = types.ModuleType("openai_clip_model")
+    sys.modules[module.__name__] = module
+    source = Path(spec.origin).with_name("model.py").read_text(encoding="utf-8")
+    exec(compile(source, "model.py", "exec"), vars(module))
+    tower: nn.Module = module.VisionTransformer(32, 8, 32, BLOCKS, 2, 16)  # type: ignore[attr-defined]
+    return tower
+
+
+def open_clip_vit() -> nn.Module:
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed")
+    from open_clip.transformer import VisionTransformer
+
+    assert open_clip
+    tower: nn.Module = VisionTransformer(32, 8, 32, BLOCKS, 2, 2.0, output_tokens=False)
+    return tower
+
+
+def open_clip_convnext() -> nn.Module:
+    pytest.importorskip("open_clip", reason="open_clip is not installed")
+    from open_clip.timm_model import TimmModel
+
+    tower: nn.Module = TimmModel("convnext_atto", 16, image_size=64, pretrained=False)
+    return tower
+
+
+def transformers_convnext() -> nn.Module:
+    config = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], image_size=64)
+    model: nn.Module = ConvNextModel(config)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "side"),
+    [(openai_clip, 32), (open_clip_vit, 32), (open_clip_convnext, 64), (transformers_convnext, 64)],
+)
+def test_towers_of_other_packages_are_entered_exactly(
+    build: Callable[[], nn.Module], side: int
+) -> None:
+    torch.manual_seed(0)
+    tower = build().eval().requires_grad_(False)
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3 / parameter.shape[-1] ** 0.5)
+    pixels, other = torch.randn(2, 2, 3, side, side)
+
+    def run(x: Tensor) -> Tensor:
+        found: Any = tower(x)
+        result: Tensor = found if isinstance(found, Tensor) else found.last_hidden_state
+        return result
+
+    expected = run(pixels)
+    for block in (0, 2, 3):
+        tokens = hidden_at(tower, block, lambda: run(pixels))
+        tokens = tokens.transpose(0, 1) if build is openai_clip else tokens
+        with entered(tower, block, tokens):
+            assert torch.equal(run(other), expected)
+        wrong = block + 1 if tokens.dim() == 3 else block
+        spoilt = tokens if tokens.dim() == 3 else tokens.flip(0)
+        with entered(tower, wrong, spoilt):
+            assert not torch.allclose(run(other), expected, atol=1e-4)
+
+
+def test_gradients_reach_the_tokens_that_enter() -> None:
+    """They are those that autograd has at block 2 of the path from pixels."""
+    name = "LLaVA, CLIP"
+    model, given = make(name), inputs(name, 2)
+    tower = TINY[name].tower_of(model)
+    found: list[Tensor] = []
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append(given[0])
+        given[0].retain_grad()
+
+    given["pixel_values"].requires_grad_()
+    with parts_of(tower).blocks[2].register_forward_pre_hook(keep):
+        model(**given).logits.square().sum().backward()
+    tokens = found[0].detach().requires_grad_()
+    with entered(tower, 2, tokens):
+        model(**given).logits.square().sum().backward()
+    assert found[0].grad is not None
+    assert found[0].grad.abs().max() > 0
+    assert tokens.grad is not None
+    torch.testing.assert_close(tokens.grad, found[0].grad, rtol=0, atol=0)
+
+
+def test_blocks_that_nobody_reads_need_not_run() -> None:
+    name = "LLaVA, CLIP"
+    model, given = make(name), inputs(name, 2)
+    tower = TINY[name].tower_of(model)
+    expected = logits(model, given)
+    with unread(tower, BLOCKS - 1):
+        assert torch.equal(logits(model, given), expected)
+    with unread(tower, BLOCKS - 2):
+        assert not torch.allclose(logits(model, given), expected, atol=1e-3)
+
+
+def test_what_cannot_be_entered_is_said() -> None:
+    name = "LLaVA, CLIP"
+    model = make(name)
+    tower = TINY[name].tower_of(model)
+    tokens = torch.zeros(1, 17, 32)
+    with pytest.raises(TowerError, match="block 5: the tower has blocks 0 to 3"):
+        entered(tower, 5, tokens).__enter__()
+    with entered(tower, 2, tokens), pytest.raises(TowerError, match="entered twice"):
+        entered(tower, 2, tokens).__enter__()
+    with pytest.raises(TowerError, match="Linear is no tower that can be entered"):
+        entered(nn.Linear(2, 2), 0, tokens).__enter__()
+    assert torch.equal(logits(model, inputs(name, 1)), logits(make(name), inputs(name, 1)))
