@@ -19,6 +19,7 @@ from orchestrator.checks import InputError, read_input
 from search_spaces import named_spaces
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
+STOP_AGAIN_S = 10.0
 DEFAULT_STORAGE = "./bridgesweep-results"
 
 
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.lock import SweepHeldError
     from orchestrator.run import ClusterTooSmallError, Request, run
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _interrupt)
     request = Request(
         space, points, store, name, arguments.tracking_uri, arguments.verbose, began, _command(argv)
     )
@@ -67,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SweepHeldError, ClusterTooSmallError) as error:
         return _bad(str(error))
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         print(f"\nstopped; the same command continues:\n  {_command(argv)}", flush=True)
         return STOPPED
 
@@ -138,6 +141,8 @@ def _bad(message: str) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop; again after a while, as a callback that happens to run may swallow the exception."""
+    signal.setitimer(signal.ITIMER_REAL, STOP_AGAIN_S)
     raise KeyboardInterrupt
 
 

@@ -6,6 +6,7 @@ something only where the two towers share these blocks, up to the layer that the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from orchestrator.provenance import local_path
 from search_spaces import Space
 from search_spaces.encoders import EncoderSizes, encoder_sizes
+from search_spaces.families import Family, UnknownMllmError, family_of
 
 _BLOCK = re.compile(r"(?:^|\.)encoder\.layers\.(\d+)\.(.+)$")
 _VISION = re.compile(r"(^|\.)vision_(model|tower)\.")
@@ -44,29 +46,37 @@ def _problems(space: Space) -> list[str]:
     bridged = any(scenario in space.trained for scenario in ("d1", "d2", "d3"))
     name = space.teacher.model
     given = _config(name)
-    if not bridged or given is None:
-        return []
-    try:
-        sizes = encoder_sizes(given)
-    except ValueError:
-        return []  # said by `check_teacher`
+    sizes: EncoderSizes | None = None
+    if bridged and given is not None:
+        with contextlib.suppress(ValueError):  # said by `check_teacher`
+            sizes = encoder_sizes(given)
     problems = []
     for number, mllm in enumerate(space.mllms):
         config = _config(mllm)
-        if config is not None:
-            said = f"mllms.{number} = {mllm!r}: "
-            problems += [said + line for line in _misfits(space, name, sizes, mllm, config)]
+        if config is None:
+            continue
+        said = f"mllms.{number} = {mllm!r}: "
+        try:
+            family = family_of(str(config.get("model_type")))
+        except UnknownMllmError as error:
+            problems.append(said + str(error))
+            continue
+        if sizes is not None:
+            found = _misfits(space, name, sizes, mllm, config, family)
+            problems += [said + line for line in found]
     return problems
 
 
 def _misfits(
-    space: Space, name: str, sizes: EncoderSizes, mllm: str, config: Mapping[str, Any]
+    space: Space,
+    name: str,
+    sizes: EncoderSizes,
+    mllm: str,
+    config: Mapping[str, Any],
+    family: Family,
 ) -> Iterator[str]:
     block = space.teacher.block
-    vision = config.get("vision_config")
-    if not isinstance(vision, dict):
-        yield "not an MLLM (its config.json has no vision_config)"
-        return
+    vision = config.get("vision_config", {})
     try:
         own = encoder_sizes(vision)
     except ValueError as error:
@@ -81,7 +91,7 @@ def _misfits(
     if apart:
         yield f"its tower is not the teacher {name!r}: {', '.join(apart)}"
         return
-    layers = config.get("vision_feature_layer", -1)
+    layers = config.get(family.layers, -1) if family.layers else -1
     layers = layers if isinstance(layers, list) else [layers]
     read = [sizes.hidden_index(layer) for layer in layers]
     if min(read) < block:

@@ -1,10 +1,10 @@
 """Measure an operating point with an MLLM: real bytes in, task accuracy out.
 
-    test image --encode--> bytes --decode--> y_hat --see--> hidden state --project--+
-                             |                  |                                |
-                             +--> bpp           +--> reconstruct --> PSNR     features
-                                                                             |
-    task sample (prompt, its images) --------------------> Mllm.answer --> Task.score
+    test image --encode--> bytes --decode--> y_hat --enter--> tokens or image --look--+
+                             |                  |                                    |
+                             +--> bpp           +--> reconstruct --> PSNR         features
+                                                                                     |
+    task sample (prompt, its images) ----------------------------> Mllm.answer --> Task.score
 
 Every image is written and seen once, however many samples look at it. `uncompressed` takes the
 same path: its stream is the raw image, 8 bits per component, so 24 bits per pixel.
@@ -34,11 +34,12 @@ from torch import Tensor
 from search_spaces import OperatingPoint, Space
 from search_spaces.spec import ENCODER_TASKS
 from trainables.bitstream import overhead_bytes
+from trainables.bridge import Entry
 from trainables.data import class_names, decode_image, to_tensor
 from trainables.examples import Shown, write_examples
 from trainables.images.decode import UnreadableImageError
 from trainables.images.parts import image_files
-from trainables.mllm import Mllm
+from trainables.mllms import Mllm
 from trainables.scenarios import PointModel, load_point
 from trainables.tasks import TASKS
 from trainables.text import read_text_weights
@@ -113,18 +114,16 @@ class Seen:
 
 
 class Answerer(Protocol):
-    """What looks at an encoder's hidden state and answers: an MLLM, or the encoder itself."""
+    """What looks at images, or at what enters its encoder, and answers: an MLLM or the encoder."""
 
-    vision_feature_layer: int
-
-    def project(self, hidden: Tensor, /) -> Tensor:
-        """The hidden state of B images -> what is kept of each."""
+    def look(self, entry: Entry, /) -> Sequence[Tensor]:
+        """What is kept of each of B images."""
         ...
 
     def answer(
         self,
-        prompts: list[str],
-        image_features: list[Tensor],
+        prompts: Sequence[str],
+        features: Sequence[Sequence[Tensor]],
         max_new_tokens: int,
         batch_size: int,
     ) -> list[str]:
@@ -187,7 +186,7 @@ def evaluate_point(
             "answer",
             llm.answer,
             [s.prompt for s in own],
-            [torch.stack([seen[i].features for i in s.image_ids]) for s in own],
+            [[seen[i].features for i in s.image_ids] for s in own],
             task.max_new_tokens,
             space.evaluation.batch_size,
         )
@@ -309,8 +308,8 @@ def _see(
         y_hat = clock.time("decode", codec.decode, streams)
         bits = estimates.tolist()
         overheads = [overhead_bytes(stream) for stream in streams]
-    hidden, x_hat = clock.time("see", model.see, image, y_hat, llm.vision_feature_layer)
-    features = clock.time("project", llm.project, hidden)
+    entry, x_hat = clock.time("enter", model.enter, image, y_hat)
+    features = clock.time("look", llm.look, entry)
     # What people would see: for post_processing the codec's image, before the U-Net.
     if y_hat is not None and x_hat is None:
         x_hat = model.reconstruct(y_hat)

@@ -39,7 +39,7 @@ from search_spaces import CodecSpec, OperatingPoint, Space, load_space, operatin
 from trainables.codecs import Codec, build_codec, load_codec, start_codec
 from trainables.data import to_tensor
 from trainables.images.decode import UnreadableImageError, decode_rgb
-from trainables.mllm import resolve_pretrained
+from trainables.pretrained import resolve_pretrained
 from trainables.scenarios import load_point_codec
 
 BASE = "base"

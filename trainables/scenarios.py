@@ -9,7 +9,7 @@
     reconstruction   nothing       -                                             -
     uncompressed     nothing       -                                             -
 
-    scenario         sees
+    scenario         enters an encoder with
     d1, d2, d3       y_hat -> neck -> encoder blocks k ..
     post_processing  y_hat -> g_s -> U-Net -> complete encoder
     reconstruction   y_hat -> g_s -> complete encoder
@@ -37,6 +37,7 @@ from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
 from search_spaces.spec import Space
 from search_spaces.zoo import LAMBDAS
+from trainables.bridge import Entry
 from trainables.codecs import (
     Codec,
     CodecOutput,
@@ -299,53 +300,53 @@ class UNetLearner(Learner):
 
 
 class PointModel:
-    """An operating point in use: how it sees an image. Evaluation mode, no gradients.
+    """An operating point in use: how an image enters an encoder. Evaluation mode, no gradients.
 
     Attributes:
         codec: whose streams it reads, ready to encode and decode; None for `uncompressed`.
-        token_layer: the hidden state that `see` gives unless another is asked for.
+        encoder: the teacher from where this point enters it: complete, or from block k on.
     """
 
     def __init__(
         self,
         scenario: str,
-        token_layer: int,
         encoder: PartialEncoder | Teacher,
         codec: Codec | None = None,
         neck: TransformNeck | None = None,
         unet: UNet | None = None,
     ) -> None:
         self.scenario = scenario
-        self.token_layer = token_layer
         self.encoder = encoder.eval()
         self.codec = codec.eval() if codec is not None else None
         self.neck = neck.eval() if neck is not None else None
         self.unet = unet.eval() if unet is not None else None
 
+    def to(self, device: torch.device) -> PointModel:
+        """Move all its parts."""
+        for part in self._parts().values():
+            part.to(device)
+        return self
+
     @torch.no_grad()
-    def see(
-        self, image: Tensor, y_hat: Tensor | None, layer: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """What an MLLM's visual encoder makes of an image.
+    def enter(self, image: Tensor, y_hat: Tensor | None) -> tuple[Entry, Tensor | None]:
+        """What of an image enters a visual encoder, and where.
 
         Args:
             image: (B, 3, H, W) in [0, 1]; looked at by `uncompressed` alone.
             y_hat: decoded latents (B, M, h, w); None for `uncompressed`.
-            layer: index into the encoder's hidden states that the MLLM reads.
 
         Returns:
-            The hidden state (B, T, D), and the decoded image where seeing needed it.
+            The entry, and the decoded image where it needed one.
         """
-        layer = self.token_layer if layer is None else layer
         if self.scenario == "uncompressed":
-            return self.encoder.hidden(image, layer), None
+            return Entry(image, None), None
         assert y_hat is not None
         assert self.codec is not None
         if self.neck is not None:
-            return self.encoder.hidden(self.neck(y_hat), layer), None
+            assert isinstance(self.encoder, PartialEncoder)
+            return Entry(self.neck(y_hat), self.encoder.first), None
         x_hat = self.codec.synthesis(y_hat)[..., : image.shape[-2], : image.shape[-1]]
-        seen = x_hat if self.unet is None else self.unet(x_hat)
-        return self.encoder.hidden(seen, layer), x_hat
+        return Entry(x_hat if self.unet is None else self.unet(x_hat), None), x_hat
 
     @torch.no_grad()
     def reconstruct(self, y_hat: Tensor) -> Tensor | None:
@@ -359,12 +360,13 @@ class PointModel:
 
     def parameters(self) -> dict[str, int]:
         """Number of parameters of each part."""
-        parts = {"encoder": self.encoder, "codec": self.codec, "neck": self.neck, "unet": self.unet}
         return {
-            name: sum(p.numel() for p in part.parameters())
-            for name, part in parts.items()
-            if part is not None
+            name: sum(p.numel() for p in part.parameters()) for name, part in self._parts().items()
         }
+
+    def _parts(self) -> dict[str, nn.Module]:
+        parts = {"encoder": self.encoder, "codec": self.codec, "neck": self.neck, "unet": self.unet}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 def load_point(
@@ -380,23 +382,22 @@ def load_point(
         ValueError: the stored weights are not exactly those that the scenario trains.
     """
     tower = load_tower(space.teacher.model)
-    layer = space.surrogate.token_layer
     if point.codec is None:
-        return PointModel(point.scenario, layer, complete_encoder(space, tower))
+        return PointModel(point.scenario, complete_encoder(space, tower))
     assert codec_dir is not None
     codec = load_point_codec(point, codec_dir, point_dir)
     if point.scenario == "reconstruction":
-        return PointModel(point.scenario, layer, complete_encoder(space, tower), codec)
+        return PointModel(point.scenario, complete_encoder(space, tower), codec)
     state = load_file(point_dir / POINT_FILE)
     if point.scenario == "post_processing":
         unet = build_unet(space)
         _overlay(_named(unet=unet), state)
-        return PointModel(point.scenario, layer, complete_encoder(space, tower), codec, unet=unet)
+        return PointModel(point.scenario, complete_encoder(space, tower), codec, unet=unet)
     neck = build_neck(space, point.codec, tower)
     if point.scenario in ("d2", "d3"):
         state = {n: v for n, v in state.items() if not n.startswith("codec.")}
     _overlay(_named(neck=neck), state)
-    return PointModel(point.scenario, layer, partial_encoder(space, tower), codec, neck)
+    return PointModel(point.scenario, partial_encoder(space, tower), codec, neck)
 
 
 def load_point_codec(point: OperatingPoint, codec_dir: Path, point_dir: Path) -> Codec:

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 
 from search_spaces.spec import Space
 from search_spaces.texts import read_class_names, read_templates
-from trainables.mllm import resolve_pretrained
+from trainables.pretrained import resolve_pretrained
 from trainables.tower import Tower, load_tower
 
 

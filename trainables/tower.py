@@ -13,7 +13,6 @@ feature.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     CLIPModel,
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
@@ -37,31 +35,12 @@ from transformers.utils.constants import (
 )
 
 from search_spaces.encoders import EncoderSizes, encoder_sizes, released_config
-from trainables.mllm import preprocess, resolve_pretrained
+from trainables.pretrained import Preprocessing, load_preprocessing, resolve_pretrained
 
 _NORMALISATION = {
     "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
     "siglip": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
 }
-_RESAMPLING = {2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers, as they stand in a preprocessor's configuration."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From images to what the embeddings take."""
-
-    size: int
-    """S in pixels."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """Per channel."""
-    resampling: str
-    """`bicubic` or `bilinear`."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1], of any size -> (B, 3, S, S), resized and normalised."""
-        return preprocess(images, self.size, self.mean, self.std, self.resampling)
 
 
 class ClassPool(nn.Module):
@@ -99,8 +78,7 @@ class Tower:
 
     Args:
         model: a transformers CLIP or SigLIP, whole or its visual part.
-        mean, std: per channel, of its normalisation; None for the family's own.
-        resampling: `bicubic` or `bilinear`.
+        preprocessing: how it wants images; None for the family's own way.
 
     Attributes:
         sizes: of the visual encoder.
@@ -116,16 +94,14 @@ class Tower:
     def __init__(
         self,
         model: PreTrainedModel,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        resampling: str = "bicubic",
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
         self.model: Any = model
         self.sizes: EncoderSizes = encoder_sizes(config)
         usual = _NORMALISATION[self.sizes.family]
-        self.preprocess = Preprocessing(
-            self.sizes.image_size, tuple(mean or usual[0]), tuple(std or usual[1]), resampling
+        self.preprocess = preprocessing or Preprocessing(
+            self.sizes.image_size, tuple(usual[0]), tuple(usual[1])
         )
         self._vision: Any = getattr(model, "vision_model", model)
         self.embeddings: nn.Module = self._vision.embeddings
@@ -173,15 +149,10 @@ def load_tower(name: str) -> Tower:
     if Path(path).is_dir() and not any(file.is_file() for file in files):
         # No preprocessor stands beside the weights: the family's own normalisation.
         return Tower(model)
-    images: Any = AutoImageProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
-    side = _side(images)
-    if side != sizes.image_size or images.resample not in _RESAMPLING:
-        raise ValueError(
-            f"teacher.model {name!r}: its preprocessor makes images of side {side} with resampling "
-            f"{images.resample}, the encoder wants {sizes.image_size}; known resamplings are "
-            f"{_RESAMPLING}"
-        )
-    return Tower(model, images.image_mean, images.image_std, _RESAMPLING[images.resample])
+    try:
+        return Tower(model, load_preprocessing(path, sizes.image_size))
+    except ValueError as error:
+        raise ValueError(f"teacher.model {name!r}: {error}") from error
 
 
 def meta_tower(name: str) -> Tower:
@@ -217,13 +188,3 @@ def _class_of(config: Any) -> Any:
     if CLIPVisionModelWithProjection.__name__ in (config.architectures or ()):
         return CLIPVisionModelWithProjection
     return classes[config.model_type]
-
-
-def _side(images: Any) -> int | None:
-    """The side of the square that a preprocessor makes of a square image."""
-    size = images.crop_size if getattr(images, "do_center_crop", None) else images.size
-    for name in ("shortest_edge", "height"):
-        side = size.get(name) if isinstance(size, dict) else getattr(size, name, None)
-        if side:
-            return int(side)
-    return None

@@ -33,9 +33,9 @@ from search_spaces.training_spec import Optimiser
 from trainables.codecs import build_codec, load_codec, save_codec, start_codec
 from trainables.context import Context
 from trainables.data import Batch, Batches, Rows, in_order
-from trainables.mllm import resolve_pretrained
 from trainables.neck import TransformNeck
 from trainables.noise import RowsOfBatch
+from trainables.pretrained import resolve_pretrained
 from trainables.scenarios import (
     CodecLearner,
     Group,

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trainables.bridge import Entry
 from trainables.encoder import PartialEncoder, Teacher
 
 TOP = 5
@@ -32,9 +33,6 @@ class ZeroShot:
         ValueError: there are not as many names as text weights.
     """
 
-    vision_feature_layer = -1
-    """Hidden state that it looks at: the last."""
-
     def __init__(
         self, encoder: PartialEncoder | Teacher, text_weights: Tensor, names: Sequence[str]
     ) -> None:
@@ -42,21 +40,21 @@ class ZeroShot:
         assert partial.pool is not None, "the model has no pooled feature"
         if text_weights.shape[1] != len(names):
             raise ValueError(f"{text_weights.shape[1]} text weights for {len(names)} classes")
+        self._encoder = encoder
         self._pool: nn.Module = partial.pool
         self._text = text_weights
         self._names = list(names)
 
     @torch.no_grad()
-    def project(self, hidden: Tensor) -> Tensor:
-        """The last hidden state (B, T, D) -> pooled features (B, P)."""
-        pooled: Tensor = self._pool(hidden)
-        return pooled
+    def look(self, entry: Entry) -> list[Tensor]:
+        """Pooled features of images, (P,) each, from where the operating point enters."""
+        return list(self._pool(self._encoder.hidden(entry.given, -1)))
 
     @torch.no_grad()
     def answer(
         self,
         prompts: Sequence[str],
-        image_features: Sequence[Tensor],
+        features: Sequence[Sequence[Tensor]],
         max_new_tokens: int,
         batch_size: int,
     ) -> list[str]:
@@ -64,13 +62,13 @@ class ZeroShot:
 
         Args:
             prompts: of no meaning here.
-            image_features: (1, P) each.
+            features: of each the (P,) of its one image.
             max_new_tokens: of no meaning here.
             batch_size: images at once.
         """
         answers: list[str] = []
-        for start in range(0, len(image_features), batch_size):
-            pooled = torch.cat(list(image_features[start : start + batch_size]))
+        for start in range(0, len(features), batch_size):
+            pooled = torch.stack([one for (one,) in features[start : start + batch_size]])
             logits = pooled @ self._text.to(pooled.device)
             best = logits.topk(min(TOP, len(self._names)), dim=1).indices.tolist()
             answers += [json.dumps([f"{c} {self._names[c]}" for c in row]) for row in best]

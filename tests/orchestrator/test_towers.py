@@ -122,6 +122,24 @@ def test_a_tower_of_another_size_or_kind_is_refused(models: Path, tmp_path: Path
         assert expected in problem
 
 
+def test_a_class_that_cannot_be_swept_is_refused_for_baselines_too(
+    models: Path, tmp_path: Path
+) -> None:
+    for number, (kind, expected) in enumerate(
+        [
+            ("llava_next", "llava_next reads crops"),
+            ("bert", "'bert' is no MLLM that is known; llava"),
+        ]
+    ):
+        mllm = tmp_path / str(number)
+        shutil.copytree(models / "float16", mllm)
+        config = json.loads((mllm / "config.json").read_text())
+        (mllm / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+        for scenarios in ("scenarios=[]", "scenarios=[d1]"):
+            (problem,) = check_towers(space(models, str(mllm), scenarios))
+            assert problem.startswith(f"mllms.0 = '{mllm}': {expected}")
+
+
 def test_what_is_not_at_hand_is_not_judged_and_baselines_need_no_bridge(models: Path) -> None:
     assert check_towers(space(models, "other", "scenarios=[]")) == []
     assert (

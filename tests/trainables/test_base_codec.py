@@ -9,7 +9,7 @@ import torch
 
 from search_spaces import CodecSpec
 from trainables.codecs import load_codec
-from trainables.mllm import SHIPPED, resolve_pretrained
+from trainables.pretrained import SHIPPED, resolve_pretrained
 from trainables.recipes import base_codec
 from trainables.recipes.base_codec import ARCHITECTURE, RECIPES, Recipe, measure, train
 

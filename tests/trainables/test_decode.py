@@ -15,7 +15,7 @@ from torchvision import transforms
 
 from trainables.images import decode
 from trainables.images.decode import UnreadableImageError, decode_rgb, fit
-from trainables.mllm import preprocess
+from trainables.pretrained import preprocess
 
 Array = np.ndarray[Any, Any]
 

@@ -10,17 +10,23 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 from search_spaces import OperatingPoint, Space
 from tests.trainables.small import make_clip, make_space, save_teacher
 from trainables import evaluate
+from trainables.bridge import Entry
 from trainables.codecs import Codec, bits_estimated, build_codec, load_codec, save_codec
 from trainables.data import decode_image
 from trainables.evaluate import evaluate_point
-from trainables.mllm import Mllm, preprocess
+from trainables.mllms import Mllm
 from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_tokenizer
-from trainables.recipes.common import image_processor as demo_processor
 from trainables.scenarios import build_neck, save_trained
 from trainables.tasks import TASKS
 from trainables.tower import Tower
@@ -124,7 +130,9 @@ def save_llava(directory: Path) -> None:
             parameter.mul_(20)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    demo_processor().save_pretrained(directory)
+    side = vision["image_size"]
+    square = {"height": side, "width": side}
+    CLIPImageProcessor(size=square, crop_size=square).save_pretrained(directory)
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +153,13 @@ def found(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def answers_for(setting: Setting, images: dict[str, Tensor], result: dict[str, Any]) -> None:
     """The answers are those of the MLLM with its own tower on these images, one by one."""
     llm = Mllm.load(setting.space.mllms[0])
-    mean, std = llm.image_mean, llm.image_std
     rows = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
     assert {row["task"] for row in rows} == set(TASK_NAMES)
     said = {row["sample_id"]: row["answer"] for row in result["samples"]}
     assert said.keys() == {row["sample_id"] for row in rows}
     for row in rows:
         pixels = torch.cat([images[i] for i in row["image_ids"]])
-        features = llm.image_features(preprocess(pixels, llm.image_size, mean, std))
+        features = llm.look(Entry(pixels, None))
         tokens = TASKS[row["task"]].max_new_tokens
         assert said[row["sample_id"]] == llm.answer([row["prompt"]], [features], tokens, 1)[0]
     assert len(set(said.values())) > 5, "the test's MLLM says the same about everything"
@@ -199,13 +206,13 @@ def test_a_neck_gets_the_decoded_latents(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Tensor] = []
-    seen = evaluate.PointModel.see
+    enter = evaluate.PointModel.enter
 
-    def spy(self: Any, image: Tensor, y_hat: Tensor, layer: int) -> Any:
+    def spy(self: Any, image: Tensor, y_hat: Tensor) -> Any:
         given.append(y_hat)
-        return seen(self, image, y_hat, layer)
+        return enter(self, image, y_hat)
 
-    monkeypatch.setattr(evaluate.PointModel, "see", spy)
+    monkeypatch.setattr(evaluate.PointModel, "enter", spy)
     result = setting.run("d1", tmp_path)
     codec, images = setting.codec(), setting.images()
     order = [row["image_id"] for row in result["images"]]

@@ -19,7 +19,7 @@ from trainables.features import (
     read_report,
     shard_ranges,
 )
-from trainables.mllm import preprocess
+from trainables.pretrained import preprocess
 
 
 def test_shards_cover_a_split(small_stages: Small) -> None:

@@ -194,10 +194,11 @@ def test_necks_see_latents_through_the_partial_encoder(
     assert model.neck is not None
     y_hat = model.codec.decode(model.codec.encode(image))
     expected = clip_from_block(model.neck(y_hat).detach())
-    seen, x_hat = model.see(image, y_hat)
+    entry, x_hat = model.enter(image, y_hat)
     assert x_hat is None
-    torch.testing.assert_close(seen, expected["tokens"])
-    torch.testing.assert_close(model.see(image, y_hat, layer=-1)[0], expected["last"])
+    assert entry.block == 2
+    torch.testing.assert_close(model.encoder.hidden(entry.given, -2), expected["tokens"])
+    torch.testing.assert_close(model.encoder.hidden(entry.given, -1), expected["last"])
     decoded = model.reconstruct(y_hat)
     if scenario == "d3":
         assert decoded is None
@@ -223,8 +224,11 @@ def test_baselines_see_images_through_the_complete_encoder(
         if model.unet is not None:
             looked_at = model.unet(looked_at).detach()
             assert not torch.equal(looked_at, model.codec.synthesis(y_hat))
-    seen, _ = model.see(image, y_hat)
+    entry, _ = model.enter(image, y_hat)
+    assert entry.block is None
+    assert torch.equal(entry.given, looked_at)
     with torch.no_grad():
+        seen = model.encoder.hidden(entry.given, -2)
         assert torch.equal(seen, Teacher(Tower(make_clip())).hidden(looked_at, -2))
 
 

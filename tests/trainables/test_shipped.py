@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.mllm import SHIPPED, Mllm, load_tokenizer, preprocess, resolve_pretrained
+from trainables.bridge import Entry
+from trainables.mllms import Mllm
+from trainables.pretrained import SHIPPED, load_tokenizer, resolve_pretrained
 from trainables.recipes.evaluate import uncompressed_accuracy
 from trainables.tower import load_tower
 from trainables.world import write_world
@@ -38,9 +40,8 @@ def mllm() -> Mllm:
     return Mllm.load(MLLM)
 
 
-def _pixels(mllm: Mllm, n: int) -> torch.Tensor:
-    scenes = [sample_scene(scene_rng(1, "test", i), "test") for i in range(n)]
-    return preprocess(render(scenes)[0], mllm.image_size, mllm.image_mean, mllm.image_std)
+def _images(n: int) -> torch.Tensor:
+    return render([sample_scene(scene_rng(1, "test", i), "test") for i in range(n)])[0]
 
 
 def test_teacher_and_mllm_take_nine_megabytes_at_most() -> None:
@@ -73,7 +74,7 @@ def test_models_are_frozen_single_precision_and_not_training(mllm: Mllm) -> None
 
 
 def test_the_mllm_stands_on_the_teachers_vision_tower(mllm: Mllm) -> None:
-    pixels = _pixels(mllm, 3)
+    pixels = mllm.preprocess(_images(3))
     with torch.no_grad():
         theirs = load_tower(TEACHER).model.vision_model(
             pixel_values=pixels, output_hidden_states=True
@@ -84,15 +85,16 @@ def test_the_mllm_stands_on_the_teachers_vision_tower(mllm: Mllm) -> None:
 
 
 def test_features_are_what_transformers_puts_in_place_of_the_image(mllm: Mllm) -> None:
-    pixels = _pixels(mllm, 2)
-    expected = torch.stack(list(mllm.model.get_image_features(pixels).pooler_output))
-    assert expected.shape == (2, mllm.tokens_per_image, 128)
-    torch.testing.assert_close(mllm.image_features(pixels), expected, rtol=0, atol=0)
+    images = _images(2)
+    expected = mllm.model.get_image_features(mllm.preprocess(images)).pooler_output
+    found = mllm.look(Entry(images, None))
+    assert found[0].shape == (mllm.tokens_per_image, 128)
+    torch.testing.assert_close(found, list(expected), rtol=0, atol=0)
 
 
 def test_batched_answers_equal_generate_with_pixels_one_by_one(mllm: Mllm) -> None:
-    pixels = _pixels(mllm, 6)
-    features = mllm.image_features(pixels)
+    images = _images(6)
+    pixels, features = mllm.preprocess(images), mllm.look(Entry(images, None))
     asked = [
         ("<image> describe the scene :", [0]),
         ("<image> where is the red three ?", [1]),
@@ -102,7 +104,8 @@ def test_batched_answers_equal_generate_with_pixels_one_by_one(mllm: Mllm) -> No
         ("<image> class E <image> class B <image> class", [5, 1, 5]),
         ("<image> describe the scene :", [4]),
     ]
-    answers = mllm.answer([p for p, _ in asked], [features[i] for _, i in asked], 24, batch_size=2)
+    seen = [[features[i] for i in own] for _, own in asked]
+    answers = mllm.answer([p for p, _ in asked], seen, 24, batch_size=2)
     for (prompt, images), answer in zip(asked, answers, strict=True):
         text = prompt.replace("<image>", "<image>" * mllm.tokens_per_image)
         inputs = mllm.tokenizer(text, return_tensors="pt")
@@ -118,7 +121,7 @@ def test_batched_answers_equal_generate_with_pixels_one_by_one(mllm: Mllm) -> No
 
 
 def test_a_prompt_needs_as_many_images_as_placeholders(mllm: Mllm) -> None:
-    features = mllm.image_features(_pixels(mllm, 2))
+    features = mllm.look(Entry(_images(2), None))
     with pytest.raises(ValueError, match=r"1 <image>, 2 images"):
         mllm.answer(["<image> describe the scene :"], [features], 4, batch_size=1)
 
@@ -130,9 +133,9 @@ def test_preprocessing_is_the_image_processors(mllm: Mllm) -> None:
     levels = (images * 255).round()
     processor = AutoImageProcessor.from_pretrained(resolve_pretrained(MLLM))
     expected = processor(list(levels.byte()), return_tensors="pt")["pixel_values"]
-    ours = preprocess(levels / 255, mllm.image_size, mllm.image_mean, mllm.image_std)
+    ours = mllm.preprocess(levels / 255)
     # The processor resizes in 8 bits and rounds twice; a level is 1 / 255 / 0.26 here.
-    levels_apart = (ours - expected).abs() * 255 * min(mllm.image_std)
+    levels_apart = (ours - expected).abs() * 255 * min(mllm.preprocess.std)
     assert levels_apart.max() < 1.5
     assert levels_apart.mean() < 0.4
 
@@ -142,7 +145,7 @@ def test_the_teachers_text_finds_what_the_scene_shows_as_recorded(mllm: Mllm) ->
     teacher, tokenizer = load_tower(TEACHER).model, load_tokenizer(TEACHER)
     count = int(recorded["test_scenes"])
     scenes = [sample_scene(scene_rng(0, "test", i, stream=2), "test") for i in range(count)]
-    pixels = preprocess(render(scenes)[0], mllm.image_size, mllm.image_mean, mllm.image_std)
+    pixels = mllm.preprocess(render(scenes)[0])
 
     def embed(texts: list[str]) -> torch.Tensor:
         inputs = tokenizer(texts, padding=True, return_tensors="pt")

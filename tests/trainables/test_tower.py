@@ -21,6 +21,7 @@ from transformers import (
 
 from tests.trainables.small import JOINT, VISION, WIDTH, make_clip, make_siglip
 from trainables.encoder import Teacher
+from trainables.pretrained import Preprocessing, preprocess
 from trainables.tower import Tower, load_tower
 
 SIDE = 56
@@ -80,6 +81,20 @@ def test_every_kind_loads_and_pools_as_transformers_does(
             assert features.pooled.shape == (2, pooled)
 
 
+OTHER = {2: "bicubic", 3: "bilinear"}
+
+
+def test_lanczos_is_pillows() -> None:
+    """Pillow resizes one channel of floats at a time."""
+    images = torch.rand(2, 3, 60, 44, generator=torch.Generator().manual_seed(0))
+    ours = preprocess(images, 24, (0, 0, 0), (1, 1, 1), "lanczos")
+    for image, found in zip(images, ours, strict=True):
+        for channel, resized in zip(image, found, strict=True):
+            whole = Image.fromarray(channel.numpy())
+            expected = np.array(whole.resize((24, 24), Image.Resampling.LANCZOS)).clip(0, 1)
+            np.testing.assert_allclose(resized, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 @pytest.mark.parametrize("resample", [2, 3])
 def test_images_are_prepared_as_the_preprocessor_says(
@@ -108,7 +123,8 @@ def test_images_are_prepared_as_the_preprocessor_says(
     tower = load_tower(str(tmp_path))
     # The preprocessor resizes in 8 bits.
     torch.testing.assert_close(tower.preprocess(given), expected, atol=0.02, rtol=0)
-    other = Tower(tower.model, mean, std, {2: "bicubic", 3: "bilinear"}[resample])
+    way = Preprocessing(SIDE, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), OTHER[resample])
+    other = Tower(tower.model, way)
     assert (other.preprocess(given) - expected).abs().max() > 0.1
 
 

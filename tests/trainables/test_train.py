@@ -24,7 +24,7 @@ from tests.trainables.small import SHARD, make_space, point
 from trainables.context import LocalContext
 from trainables.data import Rows, in_order, part_file
 from trainables.features import CodecLatents, shard_ranges
-from trainables.mllm import preprocess
+from trainables.pretrained import preprocess
 from trainables.scenarios import load_point
 from trainables.train import Diverged, Inputs, learning_rate_factor, train_codec, train_point
 
@@ -130,8 +130,9 @@ def test_points_of_every_kind_of_codec_train_and_are_used_from_their_streams(
         assert used.codec.rate == (2 if "vbr" in spec.arch else 0)
         y_hat = used.codec.decode(used.codec.encode(image))
         torch.testing.assert_close(y_hat, used.codec.latents(image), atol=1e-4, rtol=0)
-        tokens, _ = used.see(image, y_hat)
-        assert tokens.shape == (2, 17, 16)
+        entry, _ = used.enter(image, y_hat)
+        assert entry.block == 2
+        assert entry.given.shape == (2, 17, 16)
         own = {n: v for n, v in used.codec.net.named_parameters() if n in base_weights}
         moved = [n for n, v in own.items() if not torch.equal(v, base_weights[n])]
         assert bool(moved) == (scenario != "d1")

@@ -40,7 +40,7 @@ def test_accuracies_are_those_of_scikit_learn() -> None:
     labels = rng.integers(0, classes, count)
     text = torch.eye(classes)
     answers = ZeroShot(_Pooled(), text, names).answer(  # type: ignore[arg-type]
-        ["<image>"] * count, list(torch.from_numpy(scores)[:, None]), 1, 33
+        ["<image>"] * count, [[row] for row in torch.from_numpy(scores)], 1, 33
     )
     references = [json.dumps({"class": f"{c} {names[c]}"}) for c in labels]
     found = TASKS["zeroshot"].score(answers, references)

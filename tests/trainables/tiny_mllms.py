@@ -64,6 +64,7 @@ _TEXT = {
     "eos_token_id": 2,
     "pad_token_id": 0,
     "initializer_range": 0.4,
+    "tie_word_embeddings": False,
 }
 _CLIP = {"model_type": "clip_vision_model", **_VISION}
 _SIGLIP = {"model_type": "siglip_vision_model", **_VISION}
@@ -164,6 +165,7 @@ TINY: dict[str, Tiny] = {
                 text_config={"model_type": "gemma3_text", **_GEMMA, "sliding_window": 64},
                 image_token_index=IMAGE,
                 mm_tokens_per_image=4,
+                tie_word_embeddings=False,
             )
         ),
         "model.vision_tower",
@@ -212,8 +214,10 @@ TINY: dict[str, Tiny] = {
                     "eos_token_id": 2,
                     "pad_token_id": 0,
                     "init_std": 0.4,
+                    "tie_word_embeddings": False,
                 },
                 latent_query_num=4,
+                tie_word_embeddings=False,
             )
         ),
         "vision_model.model",

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainables.mllm import Mllm, preprocess
+from trainables.bridge import Entry
+from trainables.mllms import Mllm
 from trainables.tasks import TASKS
 
 
@@ -29,10 +30,8 @@ def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[
     features: dict[str, Tensor] = {}
     for batch in images.to_batches(max_chunksize=64):
         pixels = torch.stack([_decode(png) for png in batch["png"].to_pylist()])
-        pixels = preprocess(pixels, mllm.image_size, mllm.image_mean, mllm.image_std)
-        features.update(
-            zip(batch["image_id"].to_pylist(), mllm.image_features(pixels), strict=True)
-        )
+        looked = mllm.look(Entry(pixels, None))
+        features.update(zip(batch["image_id"].to_pylist(), looked, strict=True))
     rows = pq.read_table(world / f"tasks_{split}.parquet").to_pylist()
     result: dict[str, float] = {}
     for name, task in TASKS.items():
@@ -41,7 +40,7 @@ def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[
             continue
         answers = mllm.answer(
             [row["prompt"] for row in mine],
-            [torch.stack([features[i] for i in row["image_ids"]]) for row in mine],
+            [[features[i] for i in row["image_ids"]] for row in mine],
             task.max_new_tokens,
             batch_size=32,
         )

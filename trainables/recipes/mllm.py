@@ -37,7 +37,8 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from trainables.mllm import Mllm, preprocess
+from trainables.mllms import Mllm
+from trainables.pretrained import Preprocessing, preprocess
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
@@ -517,7 +518,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             }
             save_checkpoint(checkpoint, state)
             if step % 500 == 0:
-                frozen = Mllm(model, tokenizer, IMAGE_MEAN, IMAGE_STD)
+                frozen = Mllm(model, tokenizer, Preprocessing(IMAGE_SIZE, IMAGE_MEAN, IMAGE_STD))
                 log.info("val %s", uncompressed_accuracy(frozen, world, "val"))
                 model.train()
                 for parameter in trained:

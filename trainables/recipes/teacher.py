@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
-from trainables.mllm import preprocess
+from trainables.pretrained import preprocess
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
