@@ -41,7 +41,7 @@ IMAGE: Final = "<image>"
 _TASKS: dict[Format, str] = {
     "coco_karpathy": "captions",
     "seed_bench": "choice",
-    "mmbench": "choice",
+    "mmbench": "choice_circular",
     "pope": "yes_no",
     "vqav2": "open_vqa",
     "refcoco": "grounding",
@@ -63,6 +63,9 @@ _FIELDS: dict[Format, tuple[str, ...]] = {
 _PROMPTS: dict[str, str] = {
     "coco_karpathy": "<image>\nDescribe this image in one short sentence.",
     "choice": "<image>\n{question}\n{options}\nAnswer with the letter of the right option alone.",
+    "choice_circular": (
+        "<image>\n{hint}\n{question}\n{options}\nAnswer with the letter of the right option alone."
+    ),
     "choice_likelihood": "<image>\n{question}\nAnswer:",
     "pope": "<image>\n{question}\nAnswer with yes or no.",
     "vqav2": "<image>\n{question}\nAnswer in a single word or a short phrase.",
@@ -115,7 +118,8 @@ class BenchmarkSpec(Spec):
     limit: Positive | None = None
     """How many samples are used; null for all. Of `mini_imagenet`: episodes, null for 600."""
     seed: Annotated[int, Field(ge=0)] | None = None
-    """Draws the samples that `limit` leaves, and the episodes (null: 0); null takes the first."""
+    """Draws the samples that `limit` leaves; null takes the first, but of `imagenet` and for the
+    episodes of `mini_imagenet` means 0."""
     prompt: str | None = None
     """Template with an `<image>` per image and what the format fills in: `{question}`, `{options}`,
     `{hint}`, `{expression}`; `{label}` of `mini_imagenet`, whose template is repeated per image and
@@ -145,8 +149,7 @@ class BenchmarkSpec(Spec):
     @property
     def task(self) -> str:
         """The task in `trainables.tasks` that scores it."""
-        task = _TASKS[self.format]
-        return f"{task}_likelihood" if self.scoring == "likelihood" else task
+        return "choice_likelihood" if self.scoring == "likelihood" else _TASKS[self.format]
 
     @property
     def template(self) -> str:
@@ -156,6 +159,11 @@ class BenchmarkSpec(Spec):
         if self.format == "refcoco":
             return _PROMPTS[self.box_format]
         return _PROMPTS.get(self.task) or _PROMPTS[self.format]
+
+    @property
+    def drawn_from(self) -> int | None:
+        """The seed of a part; None takes the first samples."""
+        return 0 if self.seed is None and self.format == "imagenet" else self.seed
 
     @property
     def fitted(self) -> Literal["crop", "pad"]:

@@ -23,7 +23,7 @@ class Item:
     """A sample before its images are found.
 
     images: as the annotations name them; reference: JSON data; box: of the original image, which
-    becomes `box` and `size` of the reference.
+    becomes `box` and `size` of the reference; group: of samples that `limit` keeps together.
     """
 
     sample_id: str
@@ -31,6 +31,7 @@ class Item:
     prompt: str
     reference: Mapping[str, Any]
     box: Box | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Items:
     """The samples of a file.
 
     embedded: images that stand in the annotations, base64 by name; left_out: why and how many
-    samples of the file are none of the benchmark's.
+    samples of the file are none of the benchmark's; classes: the names of all, where an encoder
+    classifies.
     """
 
     items: Sequence[Item]
     embedded: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
 
 class Mistakes:

@@ -15,12 +15,26 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from search_spaces import BenchmarkSpec
+from trainables.benchmarks.choices import read_mmbench, read_seed_bench
+from trainables.benchmarks.classes import read_imagenet, read_mini_imagenet
 from trainables.benchmarks.items import Item, Items, Mistakes, read_file
+from trainables.benchmarks.karpathy import read_karpathy
+from trainables.benchmarks.ocr import read_ocr
 from trainables.benchmarks.pope import read_pope
-from trainables.images.files import File, SourceError, absolute, open_root, walk
+from trainables.benchmarks.refcoco import read_refcoco
+from trainables.benchmarks.vqav2 import read_vqav2
+from trainables.images.files import File, SourceError, absolute, list_files
 
 READERS: dict[str, Callable[[BenchmarkSpec], Items]] = {
+    "coco_karpathy": read_karpathy,
+    "seed_bench": read_seed_bench,
+    "mmbench": read_mmbench,
     "pope": read_pope,
+    "vqav2": read_vqav2,
+    "refcoco": read_refcoco,
+    "mini_imagenet": read_mini_imagenet,
+    "imagenet": read_imagenet,
+    "ocr": read_ocr,
 }
 _COCO_PREFIX = re.compile(r"^COCO_[A-Za-z]+\d{4}_(?=\d{12})")
 
@@ -29,15 +43,15 @@ _COCO_PREFIX = re.compile(r"^COCO_[A-Za-z]+\d{4}_(?=\d{12})")
 class Benchmark:
     """The samples that are used.
 
-    items: whose images are paths below `root`, or names in `embedded`; left_out: why and how many
-    samples of the file are none of the benchmark's; fingerprint: of the annotations, and of the
-    names, sizes and times of the images.
+    items: whose images are paths below `root`, or names in `embedded`; left_out, classes: as in
+    `Items`; fingerprint: of the annotations, and of the names, sizes and times of the images.
     """
 
     items: tuple[Item, ...]
     root: str | None
     embedded: Mapping[str, str]
     left_out: Mapping[str, int]
+    classes: tuple[str, ...]
     fingerprint: str
 
 
@@ -63,24 +77,31 @@ def read_benchmark(spec: BenchmarkSpec) -> Benchmark:
         for file in files:
             digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode())
     return Benchmark(
-        tuple(items), root, found.embedded, found.left_out, f"sha256:{digest.hexdigest()}"
+        items=tuple(items),
+        root=root,
+        embedded=found.embedded,
+        left_out=found.left_out,
+        classes=found.classes,
+        fingerprint=f"sha256:{digest.hexdigest()}",
     )
 
 
 def _limited(spec: BenchmarkSpec, items: Sequence[Item]) -> Sequence[Item]:
-    """The samples that are used, in the order of the file."""
-    if spec.limit is None or spec.format == "mini_imagenet" or len(items) <= spec.limit:
+    """The samples that are used, in the order of the file; groups of samples are kept whole."""
+    groups = list(dict.fromkeys(item.group or item.sample_id for item in items))
+    if spec.limit is None or spec.format == "mini_imagenet" or len(groups) <= spec.limit:
         return items
-    if spec.seed is None:
-        return items[: spec.limit]
-    drawn = np.random.default_rng(spec.seed).choice(len(items), spec.limit, replace=False)
-    return [items[i] for i in sorted(drawn.tolist())]
+    kept = set(groups[: spec.limit])
+    if spec.drawn_from is not None:
+        rng = np.random.default_rng(spec.drawn_from)
+        kept = {groups[i] for i in rng.choice(len(groups), spec.limit, replace=False)}
+    return [item for item in items if (item.group or item.sample_id) in kept]
 
 
 def _found(spec: BenchmarkSpec, root: str, items: Sequence[Item]) -> tuple[list[Item], list[File]]:
     """The samples with the paths of their images, and the files of these."""
     try:
-        files = list_images(root)
+        files = list_files(root)
     except SourceError as error:
         raise SourceError(f"images = {spec.images!r}: {error}") from error
     by_path = {file.path: file for file in files}
@@ -101,14 +122,3 @@ def _found(spec: BenchmarkSpec, root: str, items: Sequence[Item]) -> tuple[list[
     mistakes.raise_any("images", spec.images)
     placed = [replace(item, images=tuple(places[n] for n in item.images)) for item in items]
     return placed, [by_path[path] for path in sorted(set(places.values()))]
-
-
-@lru_cache(maxsize=4)
-def list_images(root: str) -> tuple[File, ...]:
-    """The files below a directory, listed once for all benchmarks on them.
-
-    Raises:
-        SourceError: there is no such directory, or it cannot be read.
-    """
-    fs, path = open_root(root)
-    return tuple(walk(fs, path))

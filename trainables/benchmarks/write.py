@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from search_spaces import BenchmarkSpec
 from trainables.benchmarks.read import Benchmark, read_benchmark
-from trainables.images.convert import IMAGES_SCHEMA, TASKS_SCHEMA
+from trainables.images.convert import IMAGES_SCHEMA, TASKS_SCHEMA, TEMPLATES
 from trainables.images.decode import UnreadableImageError, decode_rgb, fit, pad
 from trainables.images.files import open_root
 from trainables.images.place import Placement, area, clipped, cropped, padded
@@ -77,6 +77,10 @@ def write_benchmark(
     if not rows:
         raise ValueError(f"no sample of {spec.label} is left")
     pq.write_table(pa.Table.from_pylist(rows, TASKS_SCHEMA), out / "tasks_test.parquet")
+    if found.classes:
+        classes = {"names": list(found.classes), "templates": list(TEMPLATES)}
+        text = json.dumps(classes, indent=1)
+        (out / "classes.json").write_text(text + "\n", encoding="utf-8")
     about = {
         "samples": len(rows),
         "images": len(sizes),

@@ -88,6 +88,17 @@ def walk(fs: Any, root: str) -> list[File]:
         raise SourceError(f"cannot be read ({why})") from error
 
 
+@lru_cache(maxsize=4)
+def list_files(root: str) -> tuple[File, ...]:
+    """The files below a directory, listed once per process.
+
+    Raises:
+        SourceError: there is no such directory, or it cannot be read.
+    """
+    fs, path = open_root(root)
+    return tuple(walk(fs, path))
+
+
 def _walk_local(root: str) -> Iterator[File]:
     def fail(error: OSError) -> None:
         raise error
