@@ -64,9 +64,10 @@ _PROMPTS: dict[str, str] = {
     "coco_karpathy": "<image>\nDescribe this image in one short sentence.",
     "choice": "<image>\n{question}\n{options}\nAnswer with the letter of the right option alone.",
     "choice_circular": (
-        "<image>\n{hint}\n{question}\n{options}\nAnswer with the letter of the right option alone."
+        "<image>\n{hint}{question}\n{options}\nAnswer with the letter of the right option alone."
     ),
-    "choice_likelihood": "<image>\n{question}\nAnswer:",
+    "seed_bench_likelihood": "<image>\n{question}\nAnswer:",
+    "mmbench_likelihood": "<image>\n{hint}{question}\nAnswer:",
     "pope": "<image>\n{question}\nAnswer with yes or no.",
     "vqav2": "<image>\n{question}\nAnswer in a single word or a short phrase.",
     "mini_imagenet": "<image> This is a {label}.\n",
@@ -122,8 +123,9 @@ class BenchmarkSpec(Spec):
     episodes of `mini_imagenet` means 0."""
     prompt: str | None = None
     """Template with an `<image>` per image and what the format fills in: `{question}`, `{options}`,
-    `{hint}`, `{expression}`; `{label}` of `mini_imagenet`, whose template is repeated per image and
-    ends before the label for the one that is asked. null: one written for the task."""
+    `{hint}` (a line, where there is one), `{expression}`; `{label}` of `mini_imagenet`, whose
+    template is repeated per image and ends before the label for the one that is asked. null: one
+    written for the task."""
     scoring: Literal["letter", "likelihood"] = "letter"
     """Of multiple choice: the letter that is answered, or the likeliest of the options' texts."""
     box_format: BoxFormat = "shikra"
@@ -158,6 +160,8 @@ class BenchmarkSpec(Spec):
             return self.prompt
         if self.format == "refcoco":
             return _PROMPTS[self.box_format]
+        if self.scoring == "likelihood":
+            return _PROMPTS[f"{self.format}_likelihood"]
         return _PROMPTS.get(self.task) or _PROMPTS[self.format]
 
     @property

@@ -17,14 +17,23 @@ def test_the_tasks_and_their_metrics() -> None:
         "rec": ["accuracy@0.5"],
         "fewshot": ["accuracy"],
         "zeroshot": ["accuracy", "accuracy_top5"],
+        "captions": [m.name for m in TASKS["captions"].metrics],  # by what the machine has
+        "choice": ["accuracy", "answered"],
+        "choice_circular": ["accuracy", "answered", "accuracy_circular"],
+        "choice_likelihood": ["accuracy", "accuracy_norm"],
         "yes_no": ["accuracy", "yes_ratio", "precision", "recall", "f1"],
         "grounding": ["accuracy@0.5"],
         "fewshot_names": ["accuracy"],
+        "open_vqa": ["accuracy"],
+        "text_reading": ["exact_match", "edit_similarity"],
     }
     for task in TASKS.values():
         primary = next(m for m in task.metrics if m.name == task.primary)
-        assert (primary.unit, primary.low, primary.high) == ("fraction", 0.0, 1.0)
+        cider = ("CIDEr", 0.0, 10.0)
+        expected = cider if task.primary == "cider" else ("fraction", 0.0, 1.0)
+        assert (primary.unit, primary.low, primary.high) == expected
         assert primary.higher_is_better
+        assert not primary.of_set
 
 
 def test_captioning_is_cider_and_exact_match() -> None:

@@ -87,7 +87,7 @@ def read_mmbench(spec: BenchmarkSpec) -> Items:
         choices = {x: row[x].strip() for x in LETTERS if _is_there(row.get(x))}
         answer = row["answer"].strip().upper()
         _check(choices, answer, index, mistakes)
-        hint = row["hint"].strip() if _is_there(row.get("hint")) else ""
+        hint = f"{row['hint'].strip()}\n" if _is_there(row.get("hint")) else ""
         prompt = fill(spec, question=row["question"], options=_listed(choices), hint=hint)
         # A question's rotations show one image, which is coded once.
         name = hashlib.sha256(image.encode()).hexdigest()[:16]

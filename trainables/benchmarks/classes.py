@@ -90,9 +90,7 @@ def read_imagenet(spec: BenchmarkSpec) -> Items:
     keys = sorted({path.split("/")[0] for path in paths})
     names = _names(keys, spec.annotations, "annotations")
     said = {key: f"{number} {name}" for number, (key, name) in enumerate(names.items())}
-    items = [
-        Item(path, (path,), fill(spec), {"class": said[path.split("/")[0]]}) for path in paths
-    ]
+    items = [Item(path, (path,), fill(spec), {"class": said[path.split("/")[0]]}) for path in paths]
     return Items(items, classes=tuple(names.values()))
 
 

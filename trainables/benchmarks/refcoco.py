@@ -65,7 +65,9 @@ def _refs(spec: BenchmarkSpec, refs: list[dict[str, Any]]) -> Items:
     boxes = entries("instances", spec.instances, content, "annotations")
     images = entries("instances", spec.instances, content, "images")
     wrong = Mistakes()
-    boxes = keep_complete(boxes, {"id": is_id, "bbox": lambda b: _box(b, "xywh") is not None}, wrong)
+    boxes = keep_complete(
+        boxes, {"id": is_id, "bbox": lambda b: _box(b, "xywh") is not None}, wrong
+    )
     images = keep_complete(images, {"id": is_id, "file_name": is_text}, wrong)
     wrong.unique((row["id"] for row in boxes), "id of an annotation")
     wrong.raise_any("instances", spec.instances)

@@ -38,13 +38,18 @@ class Task(Protocol):
     """One task. `primary` names the metric of the curves, a mean over samples."""
 
     name: str
-    metrics: tuple[Metric, ...]
     primary: str
     chance: float | None
     """The primary metric of guessing; None where guessing has no meaning."""
     max_new_tokens: int
     by_likelihood: bool
-    """Whether an answer is the log-likelihoods of the reference's `choices`, as a JSON list."""
+    """Whether an answer is no text that is generated, but the log-likelihood of each of the
+    reference's `choices` (letter -> text) after the prompt, in their order, as a JSON list."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those that can be computed on this machine."""
+        ...
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
         """Per-sample values of every metric that is not of a set, each (number of samples,)."""
