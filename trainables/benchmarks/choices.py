@@ -49,7 +49,8 @@ def read_seed_bench(spec: BenchmarkSpec) -> Items:
     rows = keep_complete(rows, fields, mistakes)
     mistakes.unique((row["question_id"] for row in rows), "question_id")
     kept = [row for row in rows if row.get("data_type", "image") == "image"]
-    types = {number: name for name, number in content.get("question_type", {}).items()}
+    named = content.get("question_type")
+    types = {number: name for name, number in named.items()} if isinstance(named, dict) else {}
     splits = [str(types.get(row.get("question_type_id"), "")) for row in kept]
     items = []
     for row in of_split(spec, kept, spec.split, splits):
@@ -102,7 +103,7 @@ def _check(choices: dict[str, str], answer: str, where: object, mistakes: Mistak
     if len(choices) < 2:
         mistakes.add("fewer than two choices", where)
     elif answer not in choices:
-        mistakes.add("answer is none of the choices", f"{where}: {answer} of {''.join(choices)}")
+        mistakes.add("answer is none of the choices", f"{where}: {answer} of {', '.join(choices)}")
 
 
 def _listed(choices: dict[str, str]) -> str:

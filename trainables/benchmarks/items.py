@@ -16,6 +16,10 @@ from trainables.images.place import Box
 
 SHOWN = 3
 """Examples in a message."""
+FIELDS = 10
+"""Names of fields in a message."""
+CHARACTERS = 40
+"""Of a value in a message."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +69,34 @@ class Mistakes:
             if count > 1:
                 self.add(f"{what} more than once", name)
 
+    def said(self, setting: str, value: object) -> list[str]:
+        """A line per kind of mistake."""
+        return [
+            f"{setting} = {value!r}: {kind}: {len(found)} time{'s' * (len(found) > 1)} "
+            f"({_some(found)})"
+            for kind, found in self._found.items()
+        ]
+
     def raise_any(self, setting: str, value: object) -> None:
         """Say all of them.
 
         Raises:
             SourceError: there are some.
         """
-        if self._found:
-            lines = [
-                f"{setting} = {value!r}: {kind}: {len(found)} times ({_some(found)})"
-                for kind, found in self._found.items()
-            ]
-            raise SourceError("\n".join(lines))
+        raise_all((self, setting, value))
+
+
+def raise_all(*found: tuple[Mistakes, str, object]) -> None:
+    """Say the mistakes of several settings.
+
+    Args:
+        found: mistakes, the setting, its value.
+
+    Raises:
+        SourceError: there are some.
+    """
+    if lines := [line for one, setting, value in found for line in one.said(setting, value)]:
+        raise SourceError("\n".join(lines))
 
 
 def _some(found: Sequence[str]) -> str:
@@ -139,13 +159,16 @@ def read_table(setting: str, uri: str, delimiter: str, columns: Sequence[str]) -
         raise SourceError(f"{setting} = {uri!r}: not UTF-8") from error
     csv.field_size_limit(2**30)  # images stand in cells
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    there = list(table.fieldnames or ())
+    try:
+        rows, there = list(table), list(table.fieldnames or ())
+    except csv.Error as error:
+        raise SourceError(f"{setting} = {uri!r}: not a table ({error})") from error
     if lacking := [column for column in columns if column not in there]:
         raise SourceError(
             f"{setting} = {uri!r}: no column {', '.join(lacking)}; there are: "
             f"{', '.join(there) or 'none'}"
         )
-    return list(table)
+    return rows
 
 
 def keep_complete(
@@ -154,14 +177,21 @@ def keep_complete(
     """The rows that have all fields as they must be; what others lack is noted."""
     kept = []
     for number, row in enumerate(rows):
-        wrong = [
-            name for name, is_right in fields.items() if name not in row or not is_right(row[name])
-        ]
+        lacking = [name for name in fields if name not in row]
+        wrong = [name for name in fields if name in row and not fields[name](row[name])]
+        for name in lacking:
+            there = ", ".join(map(str, list(row)[:FIELDS])) or "nothing"
+            mistakes.add(f"no {name!r} beside {there}", f"entry {number}")
         for name in wrong:
-            mistakes.add(f"no usable {name!r}", f"entry {number}")
-        if not wrong:
+            mistakes.add(f"no usable {name!r}", f"entry {number}: {_short(row[name])}")
+        if not lacking and not wrong:
             kept.append(row)
     return kept
+
+
+def _short(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) <= CHARACTERS else f"{said[:CHARACTERS]}..."
 
 
 def entries(setting: str, uri: str, content: Any, key: str) -> list[Any]:
@@ -172,7 +202,7 @@ def entries(setting: str, uri: str, content: Any, key: str) -> list[Any]:
     """
     found = content.get(key) if isinstance(content, dict) else None
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        keys = ", ".join(list(content)[:8]) if isinstance(content, dict) else "no object"
+        keys = ", ".join(content) or "nothing" if isinstance(content, dict) else "no object"
         raise SourceError(
             f"{setting} = {uri!r}: no list of objects under {key!r}; there is: {keys}"
         )

@@ -111,6 +111,9 @@ def _found(spec: BenchmarkSpec, root: str, items: Sequence[Item]) -> tuple[list[
             by_name.setdefault(name, []).append(path)
     mistakes = Mistakes()
     places: dict[str, str] = {}
+    absent = f"images are not among its {len(files)} files"
+    if files:
+        absent += f" (such as {files[0].path})"
     for name in dict.fromkeys(name for item in items for name in item.images):
         base = PurePosixPath(name).name
         tried = (base, _COCO_PREFIX.sub("", base))
@@ -118,7 +121,7 @@ def _found(spec: BenchmarkSpec, root: str, items: Sequence[Item]) -> tuple[list[
         if len(paths) == 1:
             places[name] = paths[0]
         else:
-            mistakes.add("an image is in several places" if paths else "images are absent", name)
+            mistakes.add("an image is in several places" if paths else absent, name)
     mistakes.raise_any("images", spec.images)
     placed = [replace(item, images=tuple(places[n] for n in item.images)) for item in items]
     return placed, [by_path[path] for path in sorted(set(places.values()))]

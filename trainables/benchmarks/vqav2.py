@@ -18,9 +18,9 @@ from trainables.benchmarks.items import (
     is_id,
     is_text,
     keep_complete,
+    raise_all,
     read_json,
 )
-from trainables.images.files import SourceError
 
 
 def read_vqav2(spec: BenchmarkSpec) -> Items:
@@ -39,10 +39,11 @@ def read_vqav2(spec: BenchmarkSpec) -> Items:
     )
     answered.unique((row["question_id"] for row in annotations), "question_id")
     answers = {row["question_id"]: [a["answer"] for a in row["answers"]] for row in annotations}
+    raise_all((asked, "questions", spec.questions), (answered, "annotations", uri))
     for row in questions:
         if row["question_id"] not in answers:
             answered.add("no answers to a question", row["question_id"])
-    _raise_both((asked, "questions", spec.questions), (answered, "annotations", uri))
+    answered.raise_any("annotations", uri)
     subtype = content.get("data_subtype", "")
     return Items(
         [
@@ -68,14 +69,3 @@ def _are_answers(found: Any) -> bool:
         and bool(found)
         and all(isinstance(one, dict) and isinstance(one.get("answer"), str) for one in found)
     )
-
-
-def _raise_both(*collected: tuple[Mistakes, str, str]) -> None:
-    problems = []
-    for mistakes, setting, uri in collected:
-        try:
-            mistakes.raise_any(setting, uri)
-        except SourceError as error:
-            problems.append(str(error))
-    if problems:
-        raise SourceError("\n".join(problems))
