@@ -173,11 +173,14 @@ def _points(run: Any, sweep: str) -> Iterator[dict[str, Any]]:
         "split": tags.get("bridgesweep.split"),
         "bpp_estimated": metrics.get("bpp_estimated"),
         "psnr": metrics.get("psnr"),
+        "distill_pooled": metrics.get("distill_pooled"),
+        "distill_tokens": metrics.get("distill_tokens"),
         "run_id": run.info.run_id,
     }
     tasks = [k.removesuffix("/n_samples") for k in metrics if k.endswith("/n_samples")]
     for task in tasks:
         mllm, _, name = task.rpartition("/")
+        benchmark, _, name = name.rpartition(".")
         for key, value in metrics.items():
             metric = key.removeprefix(f"{task}/")
             if key == metric or "/" in metric or metric in ("n_samples", "bpp"):
@@ -185,6 +188,7 @@ def _points(run: Any, sweep: str) -> Iterator[dict[str, Any]]:
             yield common | {
                 "mllm": short.get(mllm, mllm) if mllm else tags.get("bridgesweep.mllm"),
                 "task": name,
+                "dataset": benchmark or common["dataset"],
                 "metric": metric_from_mlflow(metric),
                 "value": value,
                 "value_low": metrics.get(f"{key}/low"),

@@ -66,6 +66,15 @@ VARIANT: Final[pa.Field] = _column(
     "variant", pa.string(), "", "variant of the space, or several joined by +; null for all", True
 )
 """One more column where the space has variants; in a `Sweep` always there, empty for null."""
+_DISTILL = "mean squared error of the encoder's {} against the teacher's, on the test images"
+OPTIONAL: Final[dict[str, pa.Field]] = {
+    VARIANT.name: VARIANT,
+    "distill_pooled": _column(
+        "distill_pooled", pa.float64(), "", _DISTILL.format("pooled feature"), True
+    ),
+    "distill_tokens": _column("distill_tokens", pa.float64(), "", _DISTILL.format("tokens"), True),
+}
+"""Columns that only some sweeps have."""
 
 _KEY: Final = ["point_key", "mllm", "task", "dataset", "split", "metric"]
 
@@ -89,9 +98,31 @@ class Sweep:
     directory: str | None = None
 
     def __post_init__(self) -> None:
-        """Points of a space without variants have no such column."""
+        """Points of a space without variants have no such column; a task that is measured on
+        several data sets becomes one task for each, named after both."""
         variant = self.points[VARIANT.name].fillna("") if VARIANT.name in self.points else ""
         object.__setattr__(self, "points", self.points.assign(**{VARIANT.name: variant}))
+        sets = self.points.groupby("task", sort=False)["dataset"].nunique()
+        several = set(sets.index[sets > 1])
+        if several:
+            self._split_tasks(several)
+
+    def _split_tasks(self, several: set[str]) -> None:
+        said = self.manifest.get("tasks", {})
+        pairs = self.points[["task", "dataset"]].drop_duplicates().itertuples(index=False)
+        tasks = {
+            f"{task} {dataset}" if task in several else task: said[task]
+            for task, dataset in pairs
+            if task in said
+        }
+        object.__setattr__(self, "manifest", {**self.manifest, "tasks": tasks})
+        for name in ("points", "samples"):
+            frame = getattr(self, name)
+            if frame is not None:
+                named = frame["task"].where(
+                    ~frame["task"].isin(several), frame["task"] + " " + frame["dataset"]
+                )
+                object.__setattr__(self, name, frame.assign(task=named))
 
     @property
     def name(self) -> str:
@@ -175,7 +206,7 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
     extra = [name for name in frame.columns if name not in COLUMNS.names]
     fields = [*COLUMNS]
     for name in extra:
-        known = VARIANT if name == VARIANT.name else None
+        known = OPTIONAL.get(name)
         arrays.append(pa.Array.from_pandas(frame[name], type=known and known.type))
         fields.append(known or pa.field(name, arrays[-1].type))
     return pa.table(arrays, schema=pa.schema(fields, metadata=COLUMNS.metadata))

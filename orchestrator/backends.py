@@ -19,7 +19,7 @@ from orchestrator.plan import Job
 from orchestrator.resources import worker_resources
 from orchestrator.store import Store
 from orchestrator.trial import CURVE, Progress, Settings
-from search_spaces import Stage
+from search_spaces import Measurement, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,9 @@ class Backend(Protocol):
         """Train and commit the job's stage, continuing from the last checkpoint."""
         ...
 
-    def evaluate(self, job: Job, mllm: str, stage: Stage, progress: Progress) -> None:
+    def evaluate(
+        self, job: Job, measurement: Measurement, stage: Stage, progress: Progress
+    ) -> None:
         """Evaluate and commit the evaluation's stage."""
         ...
 
@@ -52,10 +54,10 @@ def choose(settings: Settings) -> Backend:
 
 def warm_up(settings: Settings) -> None:
     """Import what any job will need (ten seconds and more of a core)."""
-    import trainables.evaluate
+    import trainables.evaluation
     import trainables.train
 
-    assert trainables.evaluate
+    assert trainables.evaluation
     assert trainables.train
     _use_threads(settings)
 
@@ -95,9 +97,12 @@ class Local:
         trial.train(self._settings, store, job, out, context)
         trial.commit_trained(self._settings, store, job, out, work / CURVE)
 
-    def evaluate(self, job: Job, mllm: str, stage: Stage, progress: Progress) -> None:
+    def evaluate(
+        self, job: Job, measurement: Measurement, stage: Stage, progress: Progress
+    ) -> None:
         """See `Backend`."""
-        trial.evaluate(self._settings, job, mllm, stage, progress)
+        device = _device(self._settings)
+        trial.evaluate(self._settings, job, measurement, stage, device, progress)
 
 
 class Train:
@@ -151,7 +156,9 @@ class Train:
         if store.fs.exists(store.path("train", job.key)):
             store.fs.rm(store.path("train", job.key), recursive=True)
 
-    def evaluate(self, job: Job, mllm: str, stage: Stage, progress: Progress) -> None:
+    def evaluate(
+        self, job: Job, measurement: Measurement, stage: Stage, progress: Progress
+    ) -> None:
         """See `Backend`; on one worker's share of the cluster, since the trial holds nothing."""
         import ray
 
@@ -160,7 +167,7 @@ class Train:
         remote = ray.remote(_evaluate_task).options(
             num_cpus=ask["CPU"], num_gpus=ask.get("GPU", 0), scheduling_strategy="SPREAD"
         )
-        ray.get(remote.remote(self._settings, job.key, mllm, stage))
+        ray.get(remote.remote(self._settings, job.key, measurement, stage))
 
 
 def _tell_tune() -> Any:
@@ -183,9 +190,10 @@ def _worker(config: Mapping[str, Any]) -> None:
             trial.commit_trained(settings, store, job, out, context.curve)
 
 
-def _evaluate_task(settings: Settings, key: str, mllm: str, stage: Stage) -> None:
+def _evaluate_task(settings: Settings, key: str, measurement: Measurement, stage: Stage) -> None:
     _use_threads(settings)
-    trial.evaluate(settings, settings.jobs[key], mllm, stage, lambda metrics: None)
+    job, device = settings.jobs[key], _device(settings)
+    trial.evaluate(settings, job, measurement, stage, device, lambda metrics: None)
 
 
 class TrainContext:

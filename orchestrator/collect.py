@@ -75,32 +75,45 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     rows: list[dict[str, Any]] = []
     samples: list[pd.DataFrame] = []
     examples: dict[str, bytes] = {}
-    for number, (mllm, evaluation) in enumerate(plan.evaluations(point)):
+    for number, (measurement, evaluation) in enumerate(plan.evaluations(point)):
         made = store.fetch(evaluation.path)
         manifests.append(store.manifest(evaluation.path))
         frame = pd.read_parquet(made / "samples.parquet")
         summary = json.loads((made / "summary.json").read_text(encoding="utf-8"))
-        for (task, metric), group in frame.groupby(["task", "metric"], sort=False):
-            said = summary[task]
-            low, high = bootstrap_mean(group["value"].to_numpy())
-            rows.append(
-                {
-                    "point_key": stage.key,
-                    **point.fields,
-                    "mllm": mllm,
-                    "task": task,
-                    "dataset": plan.space.data.label,
-                    "split": SPLIT,
-                    "metric": metric,
-                    "value": said["metrics"][metric],
-                    "value_low": low,
-                    "value_high": high,
-                    "n_samples": int(said["n_samples"]),
-                    "bpp": said["bpp"],
-                    "bpp_estimated": said["bpp_estimated"],
-                    "psnr": said["psnr"],
-                }
-            )
+        benchmark = measurement.benchmark
+        about = {
+            "point_key": stage.key,
+            **point.fields,
+            "mllm": measurement.answerer,
+            "dataset": plan.space.data.label if benchmark is None else benchmark.label,
+            "split": SPLIT if benchmark is None else benchmark.shown_split,
+        }
+        for task, said in summary.items():
+            means = frame[frame["task"] == task].groupby("metric", sort=False)["value"]
+            found = {
+                metric: (said["metrics"][metric], *bootstrap_mean(values.to_numpy()))
+                for metric, values in means
+            }
+            for metric, its in said["set_metrics"].items():
+                found[metric] = its["value"], its["low"], its["high"]
+            for metric, (value, low, high) in found.items():
+                rows.append(
+                    {
+                        **about,
+                        "task": task,
+                        "metric": metric,
+                        "value": value,
+                        "value_low": low,
+                        "value_high": high,
+                        "n_samples": int(said["n_samples"]),
+                        "bpp": said["bpp"],
+                        "bpp_estimated": said["bpp_estimated"],
+                        "psnr": said["psnr"],
+                        "distill_pooled": said["pooled"],
+                        "distill_tokens": said["tokens"],
+                    }
+                )
+        frame.insert(1, "dataset", about["dataset"])
         frame.insert(0, "point_key", stage.key)
         samples.append(frame)
         for file in sorted((made / "examples").glob("*.png")):
@@ -125,7 +138,9 @@ def point_spec(space: Space, point: OperatingPoint) -> dict[str, Any]:
     """Everything that was set for a point, as JSON data."""
     space = space.of(point.variant)
     spec: dict[str, Any] = dict(point.fields)
+    spec["dataset"] = space.data.label
     spec["data"] = space.data.model_dump(mode="json")
+    spec["benchmarks"] = [one.model_dump(mode="json") for one in space.benchmarks]
     spec["mllms"] = list(space.mllms)
     spec["tasks"] = list(space.tasks)
     spec["evaluation"] = space.evaluation.model_dump(mode="json")
@@ -230,7 +245,7 @@ def task_descriptions(space: Space) -> dict[str, Any]:
                 for metric in TASKS[name].metrics
             },
         }
-        for name in space.tasks
+        for name in dict.fromkeys(task for one in space.measurements for task in one.tasks)
     }
 
 

@@ -14,6 +14,7 @@ from orchestrator.provenance import benchmark_images, image_counts
 from orchestrator.store import Store
 from search_spaces import (
     BenchmarkSpec,
+    Measurement,
     OperatingPoint,
     Space,
     Stage,
@@ -53,7 +54,7 @@ class Job:
         key: of the stage it makes; also names its log and its work in progress.
         needs: keys of the jobs that must be done first.
         inputs: the stages it reads, by the name that the training functions give them.
-        evaluations: (who answers, stage) of an operating point that are still to be made.
+        evaluations: of an operating point, those that are still to be made, with their stages.
         cost: rough seconds on one core.
         wave: 0, 1, 2 as in `WAVES`.
         variant: whose settings it runs under, as in `OperatingPoint`.
@@ -70,7 +71,7 @@ class Job:
     codec: CodecSpec | None = None
     lmbda: float | None = None
     point: OperatingPoint | None = None
-    evaluations: tuple[tuple[str, Stage], ...] = ()
+    evaluations: tuple[tuple[Measurement, Stage], ...] = ()
     variant: str = ""
     benchmark: BenchmarkSpec | None = None
 
@@ -109,10 +110,10 @@ class Plan:
         """The `point_key` of an operating point."""
         return self.stages.point(point).key
 
-    def evaluations(self, point: OperatingPoint) -> tuple[tuple[str, Stage], ...]:
-        """(who answers, stage) of all evaluations of a point: MLLMs, the teacher's encoder."""
-        answerers = self.stages.of(point.variant).space.answerers
-        return tuple((name, self.stages.evaluation(point, name)) for name, _ in answerers)
+    def evaluations(self, point: OperatingPoint) -> tuple[tuple[Measurement, Stage], ...]:
+        """What a point is measured on and with whom, and the stages of that."""
+        all_ = self.stages.of(point.variant).space.measurements
+        return tuple((one, self.stages.evaluation(point, one)) for one in all_)
 
     def is_complete(self, point: OperatingPoint) -> bool:
         """Whether everything that a point's row needs is in the storage."""
@@ -155,6 +156,9 @@ class Plan:
             self._add(Job(stage.key, "benchmark", label, stage, 0, cost, benchmark=benchmark))
         return stage
 
+    def _dataset(self, benchmark: BenchmarkSpec | None) -> Stage:
+        return self._world() if benchmark is None else self._benchmark(benchmark)
+
     def _trained_on(self) -> int:
         return self._images["train"] + self._images["val"]
 
@@ -178,20 +182,21 @@ class Plan:
             )
         return stage
 
-    def _text(self, variant: str) -> Stage:
-        stage = self.stages.of(variant).text()
+    def _text(self, variant: str, benchmark: BenchmarkSpec | None = None) -> Stage:
+        stage = self.stages.of(variant).text(benchmark)
         if stage.key not in self.jobs and not self._has(stage):
-            world = self._world()
+            data = self._dataset(benchmark)
+            of = "the classes" if benchmark is None else f"the classes of {benchmark.label}"
             self._add(
                 Job(
                     stage.key,
                     "text",
-                    self._label("text embeddings of the classes", stage),
+                    self._label(f"text embeddings of {of}", stage),
                     stage,
                     0,
                     1.0,
-                    self._needs(world),
-                    {"world": world},
+                    self._needs(data),
+                    {"world": data},
                     variant=variant,
                 )
             )
@@ -255,8 +260,11 @@ class Plan:
             return stage
         inputs: dict[str, Stage] = {"world": self._world()}
         space = self.stages.of(point.variant).space
-        if any(name == space.teacher.model for name, _ in left):
-            inputs["text"] = self._text(point.variant)
+        read: list[Stage] = []
+        for measurement, _ in left:
+            read.append(self._dataset(measurement.benchmark))
+            if measurement.by_encoder:
+                read.append(self._text(point.variant, measurement.benchmark))
         if point.codec is not None and point.lmbda is not None:
             inputs["codec"] = self._codec(point.codec, point.lmbda, point.variant)
         as_it_is = point.released or point.scenario in ("uncompressed", "reconstruction")
@@ -270,8 +278,7 @@ class Plan:
                 inputs["latents"] = self._latents(point.codec, point.lmbda, point.variant)
             elif point.scenario in ("d2", "d3"):
                 inputs["d1"] = self._point(self._start(point), evaluate=False)
-        images = self._images["test"] + self.space.data.episodes
-        cost = _EVALUATION_COST * images * len(left) + 1.0
+        cost = sum((self._evaluation_cost(one.benchmark) for one, _ in left), 1.0)
         training = getattr(self.stages.of(point.variant).space, point.scenario, None)
         if training is not None and not trained and not as_it_is:
             cost += _TRAIN_COST[point.scenario] * training.steps * training.batch_size
@@ -283,7 +290,7 @@ class Plan:
                 stage,
                 2 if point.scenario in ("d2", "d3") else 1,
                 cost,
-                self._needs(*inputs.values()),
+                tuple(dict.fromkeys(self._needs(*inputs.values(), *read))),
                 inputs,
                 point.codec,
                 point.lmbda,
@@ -293,6 +300,10 @@ class Plan:
             )
         )
         return stage
+
+    def _evaluation_cost(self, benchmark: BenchmarkSpec | None) -> float:
+        own = self._images["test"] + self.space.data.episodes
+        return _EVALUATION_COST * (own if benchmark is None else benchmark_images(benchmark))
 
     def _start(self, point: OperatingPoint) -> OperatingPoint:
         """The d1 that a d2 or d3 starts from, which more variants may share."""

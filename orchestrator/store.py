@@ -175,6 +175,10 @@ class Store:
             directory.mkdir(parents=True, exist_ok=True)
             yield directory
 
+    def evaluation_work(self, key: str, evaluation: str) -> Path:
+        """Where an evaluation of the point `key` keeps what is done so far, until `done_with`."""
+        return self._local / "work" / key / f"evaluation-{evaluation}"
+
     def done_with(self, key: str) -> None:
         """Forget the work in progress on `key`."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)

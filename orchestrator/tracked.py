@@ -28,21 +28,28 @@ def metrics_of(one: Measured) -> list[Any]:
             if name not in ("step", "steps")
         ]
     several = len({row["mllm"] for row in one.rows}) > 1
-    for name in ("bpp", "bpp_estimated", "psnr"):
-        by_task = {(row["mllm"], row["task"]): row[name] for row in one.rows}
+    own = one.spec["dataset"]
+
+    def task_of(row: Mapping[str, Any]) -> str:
+        """The task, with its data set where that is a benchmark."""
+        task: str = row["task"]
+        return task if row["dataset"] == own else f"{row['dataset']}.{task}"
+
+    for name in ("bpp", "bpp_estimated", "psnr", "distill_pooled", "distill_tokens"):
+        by_task = {(row["mllm"], task_of(row)): row[name] for row in one.rows}
         values = [value for value in by_task.values() if value is not None]
         if values:
             metrics.append(Metric(name, sum(values) / len(values), evaluated, 0))
     for row in one.rows:
         prefix = f"{Path(row['mllm']).name}/" if several else ""
-        base = f"{prefix}{row['task']}/{metric_to_mlflow(row['metric'])}"
+        base = f"{prefix}{task_of(row)}/{metric_to_mlflow(row['metric'])}"
         metrics.append(Metric(base, float(row["value"]), evaluated, 0))
         for end in ("low", "high"):
             bound = float(row[f"value_{end}"])
             if bound == bound:
                 metrics.append(Metric(f"{base}/{end}", bound, evaluated, 0))
         for name in ("n_samples", "bpp"):
-            metrics.append(Metric(f"{prefix}{row['task']}/{name}", float(row[name]), evaluated, 0))
+            metrics.append(Metric(f"{prefix}{task_of(row)}/{name}", float(row[name]), evaluated, 0))
     for name, value in one.seconds.items():
         metrics.append(Metric(f"seconds/{name}", float(value), evaluated, 0))
     unique = {(m.key, m.step): m for m in metrics}
@@ -62,7 +69,7 @@ def params_of(one: Measured) -> dict[str, Any]:
         return {prefix: value}
 
     # What evaluates a point or names it may change later, and a parameter must not: those are tags.
-    changing = ("mllms", "tasks", "evaluation", "variant")
+    changing = ("mllms", "tasks", "benchmarks", "evaluation", "variant")
     return flat("", {k: v for k, v in one.spec.items() if k not in changing})
 
 
@@ -77,7 +84,7 @@ def tags_of(one: Measured) -> dict[str, str]:
     packages = made["code"]["packages"]
     tags = {
         "bridgesweep.mllm": ",".join(sorted({row["mllm"] for row in one.rows})),
-        "bridgesweep.dataset": ",".join(sorted({row["dataset"] for row in one.rows})),
+        "bridgesweep.dataset": one.spec["dataset"],
         "bridgesweep.split": ",".join(sorted({row["split"] for row in one.rows})),
         "bridgesweep.commit": str(made["code"]["commit"]),
         "bridgesweep.dirty": str(made["code"]["dirty"]),

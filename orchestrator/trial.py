@@ -1,6 +1,7 @@
 """What runs inside a trial's process: one job, from its inputs in the storage to its outputs there.
 
-    lock work/<key> --> train (backends.py) --> commit stage --> per MLLM: evaluate --> commit stage
+    lock work/<key> --> train (backends.py) --> commit stage
+                    --> per answerer and data set: evaluate --> commit stage
 
 Every step that is already there is skipped, so a job can be killed anywhere and started again.
 """
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.plan import Job
 from orchestrator.provenance import image_counts
 from orchestrator.store import Store
-from search_spaces import Space, Stage
+from search_spaces import Measurement, Space, Stage
 
 if TYPE_CHECKING:
     from trainables.train import Inputs
@@ -167,9 +168,9 @@ def _train_and_evaluate(settings: Settings, store: Store, job: Job, progress: Pr
         if not store.has(job.stage.path):
             backend.train(job, work, progress)
         progress({"made": job.key, "phase": "trained", "step": 1, "steps": 1})
-        for mllm, stage in job.evaluations:
+        for measurement, stage in job.evaluations:
             if not store.has(stage.path):
-                backend.evaluate(job, mllm, stage, progress)
+                backend.evaluate(job, measurement, stage, progress)
     store.done_with(job.key)
 
 
@@ -194,17 +195,31 @@ def commit_trained(settings: Settings, store: Store, job: Job, out: Path, curve:
     store.commit(job.stage.path, out, about(settings, job.stage, seconds))
 
 
-def evaluate(settings: Settings, job: Job, mllm: str, stage: Stage, progress: Progress) -> None:
-    """Measure an operating point with one MLLM in this process and commit the evaluation."""
-    from trainables.evaluate import evaluate_point
+def evaluate(
+    settings: Settings,
+    job: Job,
+    measurement: Measurement,
+    stage: Stage,
+    device: str,
+    progress: Progress,
+) -> None:
+    """Measure an operating point in this process and commit the evaluation."""
+    from trainables.evaluation import evaluate_point
+    from trainables.train import Inputs
 
     assert job.point is not None
     store, began = settings.store, time.monotonic()
     out, point_dir = store.new(stage.path), store.fetch(job.stage.path)
-    inputs = inputs_of(store, job)
+    codec, text = job.inputs.get("codec"), stage.inputs[2:]
+    inputs = Inputs(
+        world=store.fetch(stage.inputs[1].path),
+        codec=None if codec is None else store.fetch(codec.path),
+        text=store.fetch(text[0].path) if text else None,
+    )
 
     def tell(share: float) -> None:
         progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
 
-    evaluate_point(settings.space_of(job), job.point, mllm, inputs, point_dir, out, tell)
+    space, work = settings.space_of(job), store.evaluation_work(job.key, stage.key)
+    evaluate_point(space, job.point, measurement, inputs, point_dir, out, work, device, tell)
     store.commit(stage.path, out, about(settings, stage, time.monotonic() - began))

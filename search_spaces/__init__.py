@@ -8,12 +8,13 @@ from search_spaces.codec_spec import CodecSpec
 from search_spaces.expand import operating_points, variants_of
 from search_spaces.load import SpaceError, load_space, named_spaces
 from search_spaces.points import OperatingPoint, select
-from search_spaces.spec import Space
+from search_spaces.spec import Measurement, Space
 from search_spaces.stages import Stage, Stages
 
 __all__ = [
     "BenchmarkSpec",
     "CodecSpec",
+    "Measurement",
     "OperatingPoint",
     "Space",
     "SpaceError",

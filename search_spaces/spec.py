@@ -10,6 +10,7 @@ what is left, here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -41,11 +42,35 @@ JOINED: Final = "+"
 """Between the names of several variants that share a point."""
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What an operating point is measured on: who answers, which tasks, of which data.
+
+    `benchmark` is None for the space's own data.
+    """
+
+    answerer: str
+    tasks: tuple[str, ...]
+    benchmark: BenchmarkSpec | None = None
+
+    @property
+    def by_encoder(self) -> bool:
+        """Whether the visual encoder answers alone."""
+        return set(self.tasks) <= set(ENCODER_TASKS)
+
+
 class EvaluationSpec(Spec):
     """How rate-accuracy points are measured."""
 
     batch_size: Positive = 64
     """Prompts per generation batch."""
+    beams: Positive = 1
+    """Of the search for an answer; 1 is greedy."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """In which MLLMs run; codecs and necks run in fp32."""
+    shard_size: Positive = 512
+    """Samples after which what was answered is kept: a killed evaluation continues from there. What
+    an MLLM sees of a shard's images is held in memory."""
     examples: Annotated[int, Field(ge=0)] = 3
     """Example pictures kept per operating point."""
 
@@ -148,12 +173,20 @@ class Space(Spec):
             raise ValueError("\n".join(explain(error, type(self)))) from None
 
     @property
-    def answerers(self) -> tuple[tuple[str, tuple[TaskName, ...]], ...]:
-        """Who does which tasks: each MLLM, and the teacher those of the encoder alone."""
-        asked = tuple(task for task in self.tasks if task not in ENCODER_TASKS)
-        own = tuple(task for task in self.tasks if task in ENCODER_TASKS)
-        found = tuple((mllm, asked) for mllm in self.mllms if asked)
-        return (*found, (self.teacher.model, own)) if own else found
+    def measurements(self) -> tuple[Measurement, ...]:
+        """What every operating point is measured on, and with whom.
+
+        The space's own data and each benchmark, with each MLLM, or with the teacher alone where
+        the task is the encoder's.
+        """
+        found = []
+        for benchmark in (None, *self.benchmarks):
+            tasks = self.tasks if benchmark is None else (benchmark.task,)
+            asked = tuple(task for task in tasks if task not in ENCODER_TASKS)
+            alone = tuple(task for task in tasks if task in ENCODER_TASKS)
+            found += [Measurement(mllm, asked, benchmark) for mllm in self.mllms if asked]
+            found += [Measurement(self.teacher.model, alone, benchmark)] if alone else []
+        return tuple(found)
 
     @property
     def trains_on_classes(self) -> bool:

@@ -6,8 +6,8 @@
             +--> codec (per codec x lambda) --> latents (d1's) ------+--> point d1 --> point d2, d3
                     |                                                +--> point post_processing
                     +------------------------------------------------------> point reconstruction
-    point + mllm + tasks --> evaluation
-    benchmark (a published one's test images and samples, as a world has them)
+    point + MLLM + (world or benchmark) --> evaluation
+    benchmark: a published one's test images and samples, as a world has them
 
 A variant of a space is an ordinary space (`Space.of`): stages that it does not touch have the same
 keys in all variants, and so are made once.
@@ -27,7 +27,7 @@ from typing import Any
 from search_spaces.benchmark_spec import BenchmarkSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import ENCODER_TASKS, Space
+from search_spaces.spec import Measurement, Space
 from search_spaces.zoo import is_vbr
 
 # Raise a stage's version whenever its code changes what it writes.
@@ -37,7 +37,7 @@ VERSIONS = {
     "codec": 2,
     "latents": 1,
     "point": 2,
-    "evaluation": 1,
+    "evaluation": 2,
     "text": 1,
     "benchmark": 1,
 }
@@ -126,15 +126,19 @@ class Stages:
             spec["tokens"] = {"layer": surrogate.token_layer}
         return _stage("features", spec, self.world())
 
-    def text(self) -> Stage:
-        """The text embeddings of the classes' names, from the teacher's text tower."""
+    def text(self, benchmark: BenchmarkSpec | None = None) -> Stage:
+        """The text embeddings of the classes' names, from the teacher's text tower.
+
+        Args:
+            benchmark: whose classes; None for those of the space's own data.
+        """
         surrogate = self.space.surrogate
         spec = {
             "teacher": self._weights(self.space.teacher.model),
             "templates": self._weights(surrogate.templates),
             "classes": self._weights(surrogate.classes),
         }
-        return _stage("text", spec, self.world())
+        return _stage("text", spec, self.dataset(benchmark))
 
     def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A base codec, trained with the rate-distortion loss or taken as it is.
@@ -194,20 +198,25 @@ class Stages:
     def _class_texts(self) -> tuple[Stage, ...]:
         return (self.text(),) if self.space.trains_on_classes else ()
 
-    def evaluation(self, point: OperatingPoint, mllm: str) -> Stage:
-        """An operating point measured with one of the space's answerers, on its tasks."""
+    def dataset(self, benchmark: BenchmarkSpec | None) -> Stage:
+        """What is measured on: a benchmark, or the space's own data (None)."""
+        return self.world() if benchmark is None else self.benchmark(benchmark)
+
+    def evaluation(self, point: OperatingPoint, measurement: Measurement) -> Stage:
+        """An operating point measured with one answerer on one data set: the point, the data set,
+        and the text embeddings of its classes where the encoder answers."""
         if self.space.variants:
-            return self.of(point.variant).evaluation(point, mllm)
-        tasks = dict(self.space.answerers).get(mllm, self.space.tasks)
+            return self.of(point.variant).evaluation(point, measurement)
+        how = self.space.evaluation.model_dump(mode="json", exclude={"shard_size"})
         spec = {
-            "mllm": self._weights(mllm),
-            "tasks": list(tasks),
-            "evaluation": self.space.evaluation.model_dump(mode="json"),
+            "mllm": self._weights(measurement.answerer),
+            "tasks": list(measurement.tasks),
+            "evaluation": how,
             "teacher": self._weights(self.space.teacher.model),
         }
-        inputs = [self.point(point), self.world()]
-        if set(tasks) & set(ENCODER_TASKS):
-            inputs.append(self.text())
+        inputs = [self.point(point), self.dataset(measurement.benchmark)]
+        if measurement.by_encoder:
+            inputs.append(self.text(measurement.benchmark))
         return _stage("evaluation", spec, *inputs)
 
 

@@ -80,9 +80,13 @@ def test_evaluation_depends_on_tasks_and_mllm_but_the_point_does_not() -> None:
     fewer = load_space("smoke", ["tasks=[vqa]"])
     point = operating_points(space)[1]
     assert Stages(space).point(point).key == Stages(fewer).point(point).key
-    one = Stages(space).evaluation(point, "a").key
-    assert one != Stages(fewer).evaluation(point, "a").key
-    assert one != Stages(space).evaluation(point, "b").key
+    one, other = (load_space("smoke", [f"mllms=[{name}]"]).measurements[0] for name in "ab")
+    found = Stages(space).evaluation(point, one).key
+    (part,) = load_space("smoke", ["mllms=[a]", "tasks=[vqa]"]).measurements
+    assert found != Stages(space).evaluation(point, part).key
+    assert found != Stages(space).evaluation(point, other).key
+    kept = load_space("smoke", ["evaluation.shard_size=7"])
+    assert found == Stages(kept).evaluation(point, one).key
 
 
 def test_keys_are_the_same_in_another_process() -> None:

@@ -1,10 +1,12 @@
 """Evaluation: what is measured is what a decoder gets from the bytes, for every kind of point."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,17 +20,19 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from search_spaces import OperatingPoint, Space
+from search_spaces import BenchmarkSpec, OperatingPoint, Space
+from tests.trainables.benchmark_files import write_pope
 from tests.trainables.small import make_clip, make_space, save_teacher
-from trainables import evaluate
+from trainables.benchmarks import write_benchmark
 from trainables.bridge import Entry
 from trainables.codecs import Codec, bits_estimated, build_codec, load_codec, save_codec
 from trainables.data import decode_image
-from trainables.evaluate import evaluate_point
+from trainables.evaluation import evaluate, evaluate_point
 from trainables.mllms import Mllm
 from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_tokenizer
 from trainables.scenarios import build_neck, save_trained
 from trainables.tasks import TASKS
+from trainables.tasks.classes import OneName
 from trainables.tower import Tower
 from trainables.train import Inputs
 from trainables.world import write_world
@@ -47,6 +51,7 @@ class Setting:
         self.space: Space = make_space(
             root / "teacher", mllms=[str(root / "llava")], evaluation={"examples": 2}
         )
+        (self.measurement,) = self.space.measurements
         self.spec = self.space.codecs[0]
         torch.manual_seed(0)
         codec = build_codec(self.spec)
@@ -82,12 +87,22 @@ class Setting:
             i: torch.from_numpy(p.copy()).permute(2, 0, 1)[None] / 255 for i, p in pixels.items()
         }
 
-    def run(self, scenario: str, out: Path, world: Path | None = None) -> dict[str, Any]:
+    def run(
+        self, scenario: str, out: Path, world: Path | None = None, **evaluation: int
+    ) -> dict[str, Any]:
         inputs = Inputs(world=world or self.root / "world", codec=self.root / "codec")
         shares: list[float] = []
-        point, mllm = self.point(scenario), self.space.mllms[0]
+        how = self.space.evaluation.model_copy(update=evaluation)
+        space = self.space.model_copy(update={"evaluation": how})
         evaluate_point(
-            self.space, point, mllm, inputs, self.root / scenario, out, progress=shares.append
+            space,
+            self.point(scenario),
+            self.measurement,
+            inputs,
+            self.root / scenario,
+            out,
+            out.with_name(out.name + "-work"),
+            progress=shares.append,
         )
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
@@ -223,7 +238,12 @@ def test_a_neck_gets_the_decoded_latents(
 def test_d1_has_the_base_codec_s_rate_and_psnr_and_d3_has_no_image(
     found: dict[str, dict[str, Any]],
 ) -> None:
-    assert found["d1"]["images"] == found["reconstruction"]["images"]
+    rates = ("image_id", "n_bytes", "bpp", "bpp_estimated", "psnr", "overhead_bytes")
+    one, other = (
+        [{name: row[name] for name in rates} for row in found[scenario]["images"]]
+        for scenario in ("d1", "reconstruction")
+    )
+    assert one == other
     assert found["d1"]["samples"] != found["reconstruction"]["samples"]
     assert all(row["psnr"] is None for row in found["d3"]["images"])
     assert all(task["psnr"] is None for task in found["d3"]["summary"].values())
@@ -300,6 +320,170 @@ def test_examples_are_pictures_with_room_for_their_text(
             with Image.open(picture) as image:
                 assert image.width > 900
                 assert np.asarray(image).std() > 10
+
+
+def same_but_for_time(one: Path, other: Path) -> None:
+    for file in ("samples.parquet", "images.parquet"):
+        a, b = (pq.read_table(out / file).to_pylist() for out in (one, other))
+        key = "sample_id" if "sample_id" in a[0] else "image_id"
+        for found, expected in zip(*(sorted(x, key=lambda r: r[key]) for x in (a, b)), strict=True):
+            text = {name: value for name, value in expected.items() if isinstance(value, str)}
+            assert {name: found[name] for name in text} == text
+            numbers = {n: v for n, v in expected.items() if n not in text and v is not None}
+            assert {name: found[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
+
+
+def test_shards_and_a_kill_between_them_change_nothing(
+    setting: Setting,
+    found: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[int] = []
+    keep = evaluate._keep
+
+    def killed(answered: Any, directory: Path) -> None:
+        if len(done) == 3:
+            raise InterruptedError
+        done.append(len(answered.answers))
+        keep(answered, directory)
+
+    monkeypatch.setattr(evaluate, "_keep", killed)
+    with pytest.raises(InterruptedError):
+        setting.run("d1", tmp_path / "out", shard_size=4)
+    assert done == [4, 4, 4]
+    done.clear()
+    asked: list[int] = []
+    answer = Mllm.answer
+
+    def counted(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+        asked.append(len(prompts))
+        return answer(self, prompts, *others)
+
+    monkeypatch.setattr(evaluate, "_keep", keep)
+    monkeypatch.setattr(Mllm, "answer", counted)
+    setting.run("d1", tmp_path / "out", shard_size=4)
+    samples = pq.read_table(setting.root / "world/tasks_test.parquet").num_rows
+    assert sum(asked) == samples - 12, "the first three shards are not answered again"
+    same_but_for_time(tmp_path / "out", found["d1"]["out"])
+
+
+def test_a_sample_that_fails_is_tried_alone_and_listed(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Mllm.answer
+
+    def fails(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+        if any(prompt.count("<image>") > 1 for prompt in prompts):
+            raise RuntimeError("out of memory, say")
+        return answer(self, prompts, *others)
+
+    monkeypatch.setattr(Mllm, "answer", fails)
+    with pytest.raises(ValueError, match=r"samples could not be answered.*out of memory, say"):
+        setting.run("d1", tmp_path / "strict")
+    data = setting.space.data.model_copy(update={"max_unreadable": 0.5})
+    whole, setting.space = setting.space, setting.space.model_copy(update={"data": data})
+    measured = setting.measurement
+    setting.measurement = replace(measured, tasks=("captioning", "vqa", "rec"))
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    world = tmp_path / "world"
+    world.mkdir()
+    images = pq.read_table(setting.root / "world/images_test.parquet")
+    pq.write_table(images, world / "images_test.parquet")
+    # One of the questions of a single image is made one of two images, which fails.
+    tasks[0] |= {"prompt": "<image> <image> w", "image_ids": tasks[0]["image_ids"] * 2}
+    pq.write_table(pa.Table.from_pylist(tasks), world / "tasks_test.parquet")
+    try:
+        result = setting.run("d1", tmp_path / "out", world)
+    finally:
+        setting.space, setting.measurement = whole, measured
+    (failed,) = result["info"]["failed"]
+    assert failed == {
+        "sample_id": tasks[0]["sample_id"],
+        "reason": "RuntimeError: out of memory, say",
+    }
+    there = {row["sample_id"] for row in result["samples"]}
+    asked = {row["sample_id"] for row in tasks if row["task"] != "fewshot"}
+    assert there == asked - {tasks[0]["sample_id"]}
+    assert sum(task["n_samples"] for task in result["summary"].values()) == len(there)
+
+
+def test_surrogate_terms_are_the_errors_against_transformers_own_encoder(
+    setting: Setting, found: dict[str, dict[str, Any]]
+) -> None:
+    clip, images, codec = make_clip(), setting.images(), setting.codec()
+
+    def features(image: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = Tower(clip).preprocess(image)
+        with torch.no_grad():
+            seen = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
+            return clip.visual_projection(seen.pooler_output), seen.hidden_states[-2]
+
+    for row in found["reconstruction"]["images"]:
+        image = images[row["image_id"]]
+        decoded = codec.synthesis(codec.decode(codec.encode(image)))
+        for name, one, other in zip(
+            ("pooled", "tokens"), features(decoded), features(image), strict=True
+        ):
+            expected = np.mean((one - other).double().numpy() ** 2)
+            assert row[name] == pytest.approx(expected, rel=1e-3)
+    assert {row["tokens"] for row in found["uncompressed"]["images"]} == {0.0}
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    shown = [i for row in tasks if row["task"] == "captioning" for i in row["image_ids"]]
+    errors = {row["image_id"]: row["tokens"] for row in found["d1"]["images"]}
+    summary = found["d1"]["summary"]["captioning"]
+    assert summary["tokens"] == pytest.approx(np.mean([errors[i] for i in shown]))
+
+
+def test_a_benchmark_is_evaluated_as_the_space_s_own_data_is(
+    setting: Setting, tmp_path: Path
+) -> None:
+    spec = BenchmarkSpec.model_validate(
+        {**write_pope(tmp_path), "prompt": "<image> question : {question} answer :"}
+    )
+    write_benchmark(spec, 64, 0.0, tmp_path / "pope")
+    own = setting.space.model_copy(update={"benchmarks": (spec,)})
+    world, benchmark = own.measurements
+    assert (world.benchmark, benchmark.tasks) == (None, ("yes_no",))
+    whole, setting.measurement = setting.measurement, benchmark
+    try:
+        result = setting.run("reconstruction", tmp_path / "out", tmp_path / "pope")
+    finally:
+        setting.measurement = whole
+    assert [row["sample_id"] for row in result["samples"][:5]] == ["1", "2", "3", "4", "5"]
+    summary = result["summary"]["yes_no"]
+    assert summary["n_samples"] == 5
+    assert set(summary["set_metrics"]) == {"precision", "recall", "f1"}
+
+
+def test_choices_by_likelihood_are_asked_so(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Likeliest(OneName):
+        by_likelihood = True
+
+        def score(self, answers: Any, references: Any) -> Any:
+            values = [json.loads(answer) for answer in answers]
+            assert all(len(own) == 2 for own in values)
+            assert all(value < 0 for own in values for value in own)
+            return {"accuracy": np.array([own[0] > own[1] for own in values], np.float64)}
+
+    monkeypatch.setitem(TASKS, "vqa", Likeliest("vqa", "answer"))
+    world = tmp_path / "world"
+    world.mkdir()
+    images = pq.read_table(setting.root / "world/images_test.parquet")
+    pq.write_table(images, world / "images_test.parquet")
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    for row in tasks:
+        row["reference"] = json.dumps({"choices": ["red", "two digits"], "answer": "red"})
+    pq.write_table(pa.Table.from_pylist(tasks), world / "tasks_test.parquet")
+    whole = setting.measurement
+    setting.measurement = replace(whole, tasks=("vqa",))
+    try:
+        result = setting.run("d1", tmp_path / "out", world)
+    finally:
+        setting.measurement = whole
+    assert all(len(json.loads(row["answer"])) == 2 for row in result["samples"])
 
 
 def test_samples_of_an_unreadable_image_are_left_out_and_named(

@@ -16,7 +16,7 @@ from tests.trainables.small import make_space, save_teacher
 from trainables.context import LocalContext
 from trainables.data import decode_image
 from trainables.encoder import Teacher
-from trainables.evaluate import evaluate_point
+from trainables.evaluation import evaluate_point
 from trainables.images.convert import ImageShards, finish_world, write_index
 from trainables.images.source import read_source
 from trainables.tasks import TASKS
@@ -82,7 +82,8 @@ def test_a_folder_is_classified_by_the_encoder_alone(folder_world: tuple[Path, P
     data = {"kind": "folder", "uri": str(folder), "size": 64, "train": 12, "val": 3, "test": 9}
     space = make_space(root / "teacher", data=data, mllms=[], tasks=["zeroshot"])
     teacher = space.teacher.model
-    assert space.answerers == ((teacher, ("zeroshot",)),)
+    (measurement,) = space.measurements
+    assert (measurement.answerer, measurement.tasks) == (teacher, ("zeroshot",))
     write_text_weights(space, root / "world", root / "text" / "text.safetensors")
     codec = space.codecs[0]
     inputs = Inputs(root / "world", root / "codec", text=root / "text")
@@ -93,7 +94,8 @@ def test_a_folder_is_classified_by_the_encoder_alone(folder_world: tuple[Path, P
         "reconstruction": OperatingPoint(codec, 0.01, "reconstruction", 0),
     }
     for name, point in points.items():
-        evaluate_point(space, point, teacher, inputs, root / "none", root / name)
+        work = root / f"{name}-work"
+        evaluate_point(space, point, measurement, inputs, root / "none", root / name, work)
         rows = pq.read_table(root / name / "samples.parquet").to_pylist()
         assert {row["metric"] for row in rows} == {"accuracy", "accuracy_top5"}
         assert {row["mllm"] for row in rows} == {teacher}
