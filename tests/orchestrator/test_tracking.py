@@ -60,7 +60,13 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
     return Measured(
         key,
         OperatingPoint(None, None, "d1", 0),
-        {"codec": "elic", "train": {"lr": 0.1}, "mllms": ["m"], "tasks": ["rec"]},
+        {
+            "codec": "elic",
+            "dataset": "scenes",
+            "train": {"lr": 0.1},
+            "mllms": ["m"],
+            "tasks": ["rec"],
+        },
         [row, other],
         pd.DataFrame({"point_key": [key], "value": [value]}),
         {"x.png": PNG},
