@@ -55,6 +55,8 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
         "bpp": 0.25,
         "bpp_estimated": 0.24,
         "psnr": None,
+        "distill_pooled": None,
+        "distill_tokens": 0.5,
     }
     other = {**row, "task": "vqa", "metric": "accuracy", "bpp": 0.35}
     return Measured(
