@@ -87,6 +87,8 @@ def compare(
 ) -> pd.DataFrame:
     """Compare every curve with the anchor's curve of the same codec, variant, MLLM and task.
 
+    A codec without one (a standard's, or coded features) is compared with the first codec's.
+
     The task's primary metric is compared. For each (MLLM, codec, variant, scenario) a first row,
     task `mean over tasks`, compares the curves of the *mean accuracy* over tasks: one curve, less
     noise, defined even where a single task saturates. `bd_rate_of_tasks` in that row is the other
@@ -121,6 +123,8 @@ def compare(
         saturated = None if limit is None else _saturated(curve, limit.low, limit.value)
         notes = [_missing_note(curve), saturated]
         of = _anchor_of(curve, anchors)
+        if of is None and curve.scenario != anchor and (of := _of_other_codec(curve, anchors)):
+            notes.insert(0, f"against {anchor} of {of.codec}")
         parts = members.get(curve.task, [(curve.task, curve.metric)])
         if curve.scenario == anchor:
             notes.insert(0, "the anchor")
@@ -258,6 +262,11 @@ def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
         ),
         None,
     )
+
+
+def _of_other_codec(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
+    """What a codec without an anchor of its own is compared with: the first codec's."""
+    return next((one for one in anchors if (one.mllm, one.task) == (curve.mllm, curve.task)), None)
 
 
 def _ends(values: pd.Series[float]) -> tuple[float, float]:

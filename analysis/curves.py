@@ -19,7 +19,10 @@ from search_spaces.spec import JOINED
 
 BOUND: Final = "uncompressed"
 """The scenario that is a bound (a horizontal line), not a curve."""
-ORDER: Final = ("reconstruction", "post_processing", "feature_coding", "d1", "d2", "d3")
+ORDER: Final = (
+    *("reconstruction", "classical", "post_processing", "feature_coding"),
+    *("d1", "d2", "d3", "end_to_end"),
+)
 MEAN: Final = "mean over tasks"
 """Task of the curves that average the tasks' primary metrics."""
 MEAN_METRIC: Final = "mean of primary metrics"

@@ -21,6 +21,7 @@ import pandas as pd
 
 from analysis.points import (
     MANIFEST,
+    OPTIONAL,
     SAMPLES,
     AnalysisError,
     Sweep,
@@ -82,8 +83,9 @@ def read_mlflow(uri: str) -> Sweep:
     rows = [row for child in complete for row in _points(child, sweep)]
     if not rows:
         raise AnalysisError(f"{source}: no complete points among its {len(children)} runs")
-    columns = ("bpp_estimated", "psnr", "lmbda", "value_low", "value_high")
+    columns = ("bpp_estimated", "psnr", "lmbda", "quality", "value_low", "value_high")
     points = pd.DataFrame(rows).astype(dict.fromkeys(columns, "float64"))
+    points = points.drop(columns=[n for n in OPTIONAL if n != "variant" and points[n].isna().all()])
     return Sweep(
         check_points(points, source),
         None if samples is None else read_samples(samples, f"{source} {SAMPLES}"),
@@ -166,6 +168,7 @@ def _points(run: Any, sweep: str) -> Iterator[dict[str, Any]]:
         "point_key": tags.get("bridgesweep.point_key"),
         "codec": _param(params, "codec"),
         "lmbda": _param(params, "lmbda"),
+        "quality": _param(params, "quality"),
         "scenario": params.get("scenario"),
         "seed": int(params.get("seed", 0)),
         "variant": tags.get("bridgesweep.variant", ""),

@@ -36,11 +36,13 @@ WARN: Final = "#a34700"
 # Okabe and Ito's palette (colour-blind safe); markers and line styles say the same again.
 SCENARIO: Final[dict[str, tuple[str, str, str]]] = {
     "reconstruction": ("#5b6470", "s", "--"),
+    "classical": ("#444444", "x", ":"),
     "post_processing": ("#cc79a7", "v", "-."),
     "feature_coding": ("#b08d00", "P", ":"),
     "d1": ("#e69f00", "o", "-"),
     "d2": ("#0072b2", "D", "-"),
     "d3": ("#009e73", "^", "-"),
+    "end_to_end": ("#8a63d2", "*", "--"),
 }
 """Colour (of a sweep with one codec), marker and line of a scenario."""
 OTHERS: Final = ("#56b4e9", "#d55e00", "#8a63d2", "#444444")

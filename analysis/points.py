@@ -69,6 +69,7 @@ VARIANT: Final[pa.Field] = _column(
 _DISTILL = "mean squared error of the encoder's {} against the teacher's, on the test images"
 OPTIONAL: Final[dict[str, pa.Field]] = {
     VARIANT.name: VARIANT,
+    "quality": _column("quality", pa.int64(), "the format's own", "of a classical codec", True),
     "distill_pooled": _column(
         "distill_pooled", pa.float64(), "", _DISTILL.format("pooled feature"), True
     ),

@@ -250,7 +250,7 @@ def _points(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "scenario": first["scenario"],
             "variant": first["variant"],
             "codec": "" if pd.isna(first["codec"]) else first["codec"],
-            "lmbda": "" if pd.isna(first["lmbda"]) else f"{first['lmbda']:g}",
+            "lmbda": _rate_of(first),
             "seed": first["seed"],
             "bpp": f"{own['bpp'].mean():.3f}",
             "bpp_estimated": _number(own["bpp_estimated"].mean(), ".3f"),
@@ -285,7 +285,8 @@ def _gallery(sweep: Sweep) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for key, images in chosen.items():
         row = about.loc[key]
-        rate: str = "" if pd.isna(row["lmbda"]) else f"lambda {row['lmbda']:g}"
+        rate = _rate_of(row)
+        rate = f"lambda {rate}" if rate and not rate.startswith("quality") else rate
         codec: str = "" if pd.isna(row["codec"]) else str(row["codec"])
         picture = {
             "scenario": row["scenario"],
@@ -392,3 +393,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def _rate_of(row: Any) -> str:
+    """What sets a point's rate: its lambda, or a classical codec's quality."""
+    if not pd.isna(row["lmbda"]):
+        return f"{row['lmbda']:g}"
+    quality = row.get("quality")
+    return "" if quality is None or pd.isna(quality) else f"quality {quality:g}"

@@ -57,7 +57,7 @@ def read_input(
     if space is not None:
         problems += [*check_models(space), *check_teacher(space), *check_towers(space)]
         problems += [*check_data(space), *check_benchmarks(space)]
-        problems += [*check_texts(space), *check_search(space)]
+        problems += [*check_texts(space), *check_search(space), *check_classical(space)]
         try:
             points = select(operating_points(space), only)
         except ValueError as error:
@@ -224,6 +224,20 @@ def check_texts(space: Space) -> list[str]:
         except ValueError as error:
             problems.append(f"{setting} = {error}")
     return problems
+
+
+def check_classical(space: Space) -> list[str]:
+    """Classical codecs that cannot be written here."""
+    if not space.classical:
+        return []
+    from trainables.images.classical import library
+
+    return [
+        f"classical.{number}.format = {one.format!r}: the installed Pillow cannot write it (its "
+        "wheels from a package registry can)"
+        for number, one in enumerate(space.classical)
+        if library(one.format) is None
+    ]
 
 
 def check_search(space: Space) -> list[str]:

@@ -38,6 +38,7 @@ _TRAIN_COST = {
     "d3": 0.025,
     "post_processing": 0.02,
     "uncompressed": 0.0,
+    "classical": 0.0,
     "reconstruction": 0.0,
 }
 _EVALUATION_COST = 0.02
@@ -267,7 +268,11 @@ class Plan:
                 read.append(self._text(point.variant, measurement.benchmark))
         if point.codec is not None and point.lmbda is not None:
             inputs["codec"] = self._codec(point.codec, point.lmbda, point.variant)
-        as_it_is = point.released or point.scenario in ("uncompressed", "reconstruction")
+        as_it_is = point.released or point.scenario in (
+            "uncompressed",
+            "classical",
+            "reconstruction",
+        )
         if not trained and not as_it_is:
             assert point.codec is not None
             assert point.lmbda is not None

@@ -163,6 +163,10 @@ def fingerprints(space: Space) -> dict[str, str]:
         found |= {
             f"benchmark {one.label}": read_benchmark(one).fingerprint for one in space.benchmarks
         }
+    if space.classical:
+        from trainables.images.classical import library
+
+        found |= {one.format: str(library(one.format)) for one in space.classical}
     return found
 
 

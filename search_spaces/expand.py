@@ -49,6 +49,11 @@ def _points(space: Space) -> Iterator[OperatingPoint]:
     """The operating points of a space without variants."""
     if "uncompressed" in space.baselines:
         yield OperatingPoint(None, None, "uncompressed", space.seeds[0])
+    for classical in space.classical:
+        for quality in classical.rates:
+            yield OperatingPoint(
+                None, None, "classical", space.seeds[0], classical=classical, quality=quality
+            )
     for codecs in space.codecs:
         for lmbda in codecs.lambdas:
             codec = codecs.at(lmbda)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from search_spaces.classical_spec import ClassicalSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.spec import JOINED
 
@@ -13,7 +14,8 @@ from search_spaces.spec import JOINED
 class OperatingPoint:
     """One trained thing: (codec, lambda, scenario or baseline, seed), in a variant of the space.
 
-    `codec` is the codec at `lmbda` alone (`CodecSpec.at`); both are None for `uncompressed`.
+    `codec` is the codec at `lmbda` alone (`CodecSpec.at`); both are None for `uncompressed`, and
+    where `classical` is the standard's codec at `quality`.
     `variant` names the variant of the space it belongs to, or those that share it, joined by `+`;
     empty where all do or there are none.
     """
@@ -23,6 +25,8 @@ class OperatingPoint:
     scenario: str
     seed: int
     variant: str = ""
+    classical: ClassicalSpec | None = None
+    quality: int | None = None
 
     @property
     def released(self) -> str | None:
@@ -36,20 +40,24 @@ class OperatingPoint:
     def label(self) -> str:
         """Short name for people, e.g. `mbt2018-mean d2 lambda=0.004 seed=0`."""
         scenario = f"{self.scenario} {self.variant}".strip()
+        if self.classical is not None:
+            return f"{self.classical.label} quality={self.quality}"
         if self.codec is None:
             return scenario
         return f"{self.codec.label} {scenario} lambda={self.lmbda:g} seed={self.seed}"
 
     @property
     def fields(self) -> dict[str, str | float | int | None]:
-        """The identifying columns of the points file; `variant` only where there is one."""
+        """The identifying columns of the points file; `variant`, `quality` where there is one."""
+        codec = self.codec or self.classical
         fields: dict[str, str | float | int | None] = {
-            "codec": self.codec.label if self.codec else None,
+            "codec": codec.label if codec else None,
             "lmbda": self.lmbda,
             "scenario": self.scenario,
             "seed": self.seed,
         }
-        return fields | ({"variant": self.variant} if self.variant else {})
+        fields |= {"variant": self.variant} if self.variant else {}
+        return fields | ({"quality": self.quality} if self.quality is not None else {})
 
 
 FILTER_FIELDS = ("codec", "lmbda", "scenario", "seed", "variant")

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from search_spaces.base_spec import Positive, Scenario, Spec
 from search_spaces.benchmark_spec import BenchmarkSpec
+from search_spaces.classical_spec import ClassicalSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.data_spec import DataSpec
 from search_spaces.overrides import PathError, explain, merge, unknown
@@ -97,6 +98,8 @@ class Space(Spec):
     codecs: tuple[CodecSpec, ...]
     scenarios: tuple[Scenario, ...] = ("d1", "d2", "d3")
     baselines: tuple[Baseline, ...] = ("uncompressed", "reconstruction", "post_processing")
+    classical: tuple[ClassicalSpec, ...] = ()
+    """Codecs of the standards, to compare with."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
@@ -233,6 +236,7 @@ class Space(Spec):
             if len(set(values)) != len(values):
                 problems.append(f"{setting} names something twice: {', '.join(map(str, values))}")
         labels = [codec.label for codec in self.codecs]
+        labels += [classical.label for classical in self.classical]
         if len(set(labels)) != len(labels):
             problems.append(f"two codecs share a name ({', '.join(labels)}): give each a `name`")
         if self.neck.init == "encoder" and self.neck.layers > self.teacher.block:

@@ -79,8 +79,8 @@ class Stages:
     Args:
         space: what is swept.
         fingerprints: for each model or weights name in the space, for the data set's `uri` and for
-            each benchmark's name, a checksum of what it resolves to; a name that is absent stands
-            for itself.
+            each benchmark's name, a checksum of what it resolves to; for each classical format the
+            version of its library. A name that is absent stands for itself.
     """
 
     def __init__(self, space: Space, fingerprints: Mapping[str, str] | None = None) -> None:
@@ -168,6 +168,10 @@ class Stages:
         if self.space.variants:
             return self.of(point.variant).point(point)
         space = self.space
+        if point.classical is not None:
+            form = point.classical.format
+            how = {"format": form, "quality": point.quality, "library": self._weights(form)}
+            return _stage("point", {"scenario": "classical", **how})
         own: dict[str, Any] = {"scenario": point.scenario, "seed": point.seed}
         if point.codec is None or point.lmbda is None:
             return _stage("point", own, self.world())

@@ -7,12 +7,14 @@
     d3               codec, neck   R + lambda delta L_dist; never runs g_s       images, features
     post_processing  U-Net         surrogate, through the complete encoder       images, features
     reconstruction   nothing       -                                             -
+    classical        nothing       -                                             -
     uncompressed     nothing       -                                             -
 
     scenario         enters an encoder with
     d1, d2, d3       y_hat -> neck -> encoder blocks k ..
     post_processing  y_hat -> g_s -> U-Net -> complete encoder
     reconstruction   y_hat -> g_s -> complete encoder
+    classical        file of a standard's codec -> complete encoder
     uncompressed     image -> complete encoder
 
 R is in bits per pixel, MSE on the [0, 1] scale; d2 and d3 start from d1's neck and the base codec.
@@ -49,6 +51,7 @@ from trainables.codecs import (
 )
 from trainables.data import Batch
 from trainables.encoder import Features, PartialEncoder, Teacher
+from trainables.images.classical import ClassicalCodec
 from trainables.neck import TransformNeck
 from trainables.released import read_weights
 from trainables.surrogate import cross_entropy, distillation, phase_at
@@ -303,7 +306,9 @@ class PointModel:
     """An operating point in use: how an image enters an encoder. Evaluation mode, no gradients.
 
     Attributes:
-        codec: whose streams it reads, ready to encode and decode; None for `uncompressed`.
+        codec: whose streams it reads, ready to encode and decode; None for `uncompressed` and
+            `classical`.
+        classical: whose files it reads, of `classical`.
         encoder: the teacher from where this point enters it: complete, or from block k on.
     """
 
@@ -314,8 +319,10 @@ class PointModel:
         codec: Codec | None = None,
         neck: TransformNeck | None = None,
         unet: UNet | None = None,
+        classical: ClassicalCodec | None = None,
     ) -> None:
         self.scenario = scenario
+        self.classical = classical
         self.encoder = encoder.eval()
         self.codec = codec.eval() if codec is not None else None
         self.neck = neck.eval() if neck is not None else None
@@ -332,16 +339,16 @@ class PointModel:
         """What of an image enters a visual encoder, and where.
 
         Args:
-            image: (B, 3, H, W) in [0, 1]; looked at by `uncompressed` alone.
-            y_hat: decoded latents (B, M, h, w); None for `uncompressed`.
+            image: (B, 3, H, W) in [0, 1], of `classical` as decoded; looked at by `uncompressed`
+                and `classical` alone.
+            y_hat: decoded latents (B, M, h, w); None for these two.
 
         Returns:
             The entry, and the decoded image where it needed one.
         """
-        if self.scenario == "uncompressed":
-            return Entry(image, None), None
+        if self.codec is None:
+            return Entry(image, None), None if self.classical is None else image
         assert y_hat is not None
-        assert self.codec is not None
         if self.neck is not None:
             assert isinstance(self.encoder, PartialEncoder)
             return Entry(self.neck(y_hat), self.encoder.first), None
@@ -382,6 +389,10 @@ def load_point(
         ValueError: the stored weights are not exactly those that the scenario trains.
     """
     tower = load_tower(space.teacher.model)
+    if point.classical is not None:
+        assert point.quality is not None
+        files = ClassicalCodec(point.classical.format, point.quality)
+        return PointModel(point.scenario, complete_encoder(space, tower), classical=files)
     if point.codec is None:
         return PointModel(point.scenario, complete_encoder(space, tower))
     assert codec_dir is not None

@@ -115,14 +115,14 @@ def train_point(
 ) -> None:
     """Train an operating point; write what was trained and `info.json` to the directory `out`.
 
-    `uncompressed` and `reconstruction` train nothing and get their `info.json` alone; a released
-    point's weights are taken from its file.
+    `uncompressed`, `classical` and `reconstruction` train nothing and get their `info.json` alone;
+    a released point's weights are taken from its file.
 
     Raises:
         Diverged: the loss is no longer finite.
         ValueError: the inputs do not fit together.
     """
-    if point.scenario in ("uncompressed", "reconstruction"):
+    if point.scenario in ("uncompressed", "classical", "reconstruction"):
         if context.rank == 0:
             _write_info(out, NOTHING_TRAINED)
         return

@@ -36,16 +36,16 @@ class Rate:
     """What an image costs and keeps; a row of `images.parquet`.
 
     n_bytes: the whole stream; bpp: its bits per pixel of the image given to the codec;
-    bpp_estimated: the entropy model's estimate; psnr: of the decoded image in dB, None where no
-    image is decoded; overhead_bytes: of n_bytes, what is container; pooled, tokens: the surrogate
-    loss's distillation terms, mean squared errors against the teacher on the image itself, None
-    where the space's loss has no such term.
+    bpp_estimated: the entropy model's estimate, None where there is none; psnr: of the decoded
+    image in dB, None where no image is decoded; overhead_bytes: of n_bytes, what is container;
+    pooled, tokens: the surrogate loss's distillation terms, mean squared errors against the teacher
+    on the image itself, None where the space's loss has no such term.
     """
 
     image_id: str
     n_bytes: int
     bpp: float
-    bpp_estimated: float
+    bpp_estimated: float | None
     psnr: float | None
     overhead_bytes: int
     pooled: float | None
@@ -132,8 +132,8 @@ class Eye:
         model, time_ = self._model, self._clock.time
         image = to_tensor([pixels for _, pixels in batch])
         height, width = image.shape[-2:]
-        image, streams, bits, y_hat = self._coded(image, batch)
-        entry, x_hat = time_("enter", model.enter, image, y_hat)
+        image, read, streams, bits, y_hat = self._coded(image, batch)
+        entry, x_hat = time_("enter", model.enter, read, y_hat)
         features = time_("look", self._answerer.look, entry)
         # What people would see: for post_processing the codec's image, before the U-Net.
         if y_hat is not None and x_hat is None:
@@ -148,7 +148,7 @@ class Eye:
                     image_id=image_id,
                     n_bytes=len(streams[i]),
                     bpp=8 * len(streams[i]) / (height * width),
-                    bpp_estimated=bits[i] / (height * width),
+                    bpp_estimated=None if bits is None else bits[i] / (height * width),
                     psnr=psnr[i],
                     overhead_bytes=overhead_bytes(streams[i]) if model.codec is not None else 0,
                     pooled=terms["pooled"][i],
@@ -162,9 +162,11 @@ class Eye:
     @torch.no_grad()
     def decoded(self, pixels: Pixels) -> Pixels | None:
         """An image as people see it after coding, (H, W, 3); None where none is decoded."""
-        batch = [("", pixels)]
-        _, _, _, y_hat = self._coded(to_tensor([pixels]), batch)
-        x_hat = None if y_hat is None else self._model.reconstruct(y_hat)
+        _, read, _, _, y_hat = self._coded(to_tensor([pixels]), [("", pixels)])
+        if self._model.classical is not None:
+            x_hat: Tensor | None = read
+        else:
+            x_hat = None if y_hat is None else self._model.reconstruct(y_hat)
         if x_hat is None:
             return None
         height, width, _ = pixels.shape
@@ -174,26 +176,30 @@ class Eye:
 
     def _coded(
         self, image: Tensor, batch: Sequence[tuple[str, Pixels]]
-    ) -> tuple[Tensor, list[bytes], list[float], Tensor | None]:
-        """The image on the device, streams, estimated bits, and the latents that are read."""
-        codec = self._model.codec
-        if codec is None:
-            streams = [pixels.tobytes() for _, pixels in batch]
-            read = [
-                np.frombuffer(stream, np.uint8).reshape(pixels.shape).copy()
-                for stream, (_, pixels) in zip(streams, batch, strict=True)
-            ]
-            image = to_tensor(read).to(self._device)
-            return image, streams, [8.0 * len(stream) for stream in streams], None
+    ) -> tuple[Tensor, Tensor, list[bytes], list[float] | None, Tensor | None]:
+        """The image, the image that is read back where it is one, both on the device; streams,
+        estimated bits, and the latents that are read."""
+        codec, files, time_ = self._model.codec, self._model.classical, self._clock.time
         image = image.to(self._device)
-        streams, estimates = self._clock.time("encode", codec.encode_and_estimate, image)
-        y_hat = self._clock.time("decode", codec.decode, streams)
-        return image, streams, estimates.tolist(), y_hat
+        if codec is not None:
+            streams, estimates = time_("encode", codec.encode_and_estimate, image)
+            return image, image, streams, estimates.tolist(), time_("decode", codec.decode, streams)
+        if files is not None:
+            streams = [time_("encode", files.encode, pixels) for _, pixels in batch]
+            decoded = [time_("decode", files.decode, stream) for stream in streams]
+            return image, to_tensor(decoded).to(self._device), streams, None, None
+        streams = [pixels.tobytes() for _, pixels in batch]
+        read = [
+            np.frombuffer(stream, np.uint8).reshape(pixels.shape).copy()
+            for stream, (_, pixels) in zip(streams, batch, strict=True)
+        ]
+        bits = [8.0 * len(stream) for stream in streams]
+        return image, to_tensor(read).to(self._device), streams, bits, None
 
     def _surrogate(self, image: Tensor, entry: Entry) -> dict[str, list[float | None]]:
         """The distillation terms of each image."""
         wanted = {"pooled": self._pooled, "tokens": self._tokens}
-        if self._model.codec is None:
+        if self._model.scenario == "uncompressed":
             # The teacher against itself.
             return {name: [0.0 if there else None] * len(image) for name, there in wanted.items()}
         student: Features = self._model.encoder(entry.given, **wanted)
