@@ -28,7 +28,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run",
         *_variants(space, points),
     ]
-    lines += _data_set(space)
+    lines += [*_data_set(space), *_benchmarks(space), *metrics_lacking(space)]
     for number, wave in enumerate(WAVES):
         jobs = [job for job in whole.jobs.values() if job.wave == number]
         if jobs:
@@ -92,6 +92,33 @@ def _data_set(space: Space) -> list[str]:
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         classes += f"; {len(others)} {what} ignored ({some})"
     return [*lines, f"  {classes}"]
+
+
+def _benchmarks(space: Space) -> list[str]:
+    """What of the benchmarks is used."""
+    if not space.benchmarks:
+        return []
+    from trainables.benchmarks import read_benchmark
+
+    lines = []
+    for one in space.benchmarks:
+        found = read_benchmark(one)
+        samples, images = len(found.items), len({i for item in found.items for i in item.images})
+        said = f"benchmark {one.label}: task {one.task}, {samples} samples of {images} images"
+        without = [f"{what} ({count})" for what, count in found.left_out.items()]
+        lines.append(said + (f"; left out: {', '.join(without)}" if without else ""))
+    return lines
+
+
+def metrics_lacking(space: Space) -> list[str]:
+    """The metrics of the benchmarks' tasks that this machine cannot compute, and why."""
+    # Imported late: only captions have such metrics.
+    from trainables.tasks import lacking
+
+    labels = [one.label for one in space.benchmarks if one.task == "captions"]
+    if not labels:
+        return []
+    return [f"{', '.join(labels)}: no {metric}: {why}" for metric, why in lacking().items()]
 
 
 def _storage(space: Space, plan: Plan) -> list[str]:

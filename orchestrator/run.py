@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import provenance
 from orchestrator.collect import Measured, measured, write_sweep
 from orchestrator.lock import only_driver
+from orchestrator.overview import metrics_lacking
 from orchestrator.plan import Job, Plan
 from orchestrator.resources import trial_ask
 from orchestrator.schedule import Schedule
@@ -126,6 +127,8 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     if plan.jobs:
         # While there is nothing to log, the thread imports what the end will need.
         tracking.do(lambda tracker: _import_report())
+        for line in metrics_lacking(request.space):
+            view.note(line)
         view.note(STARTING)
         schedule = _work(request, plan, view, log)
     missing = _missing(request, plan, schedule)

@@ -34,7 +34,7 @@ Format = Literal[
     "imagenet",
     "ocr",
 ]
-BoxFormat = Literal["shikra", "kosmos2", "paligemma", "qwen", "qwen2.5", "loc"]
+BoxFormat = Literal["shikra", "kosmos2", "paligemma", "qwen", "qwen2.5", "internvl", "loc"]
 IMAGE: Final = "<image>"
 """Where an image stands in a prompt."""
 
@@ -78,6 +78,7 @@ _PROMPTS: dict[str, str] = {
     "paligemma": "<image>detect {expression}",
     "qwen": "<image>\n<ref>{expression}</ref><box>",
     "qwen2.5": '<image>\nGive the box of {expression} as JSON: {{"bbox_2d": [x0, y0, x1, y1]}}.',
+    "internvl": "<image>\nGive the box [[x0, y0, x1, y1]] of <ref>{expression}</ref>.",
     "loc": "<image> where is the {expression} ?",
 }
 _OWN: dict[str, tuple[Format, ...]] = {
@@ -131,7 +132,8 @@ class BenchmarkSpec(Spec):
     box_format: BoxFormat = "shikra"
     """How the MLLM writes boxes. `shikra`: [x0,y0,x1,y1] in [0, 1]; `kosmos2`: two patch indices of
     a grid of 32; `paligemma`: four <loc0000> of 1024, y before x; `qwen`: (x0,y0),(x1,y1) of 1000;
-    `qwen2.5`: pixels of its input; `loc`: the words of the demo's MLLM."""
+    `qwen2.5`: pixels of its input; `internvl`: [[x0, y0, x1, y1]] of 1000; `loc`: the
+    words of the demo's MLLM."""
     boxes: Literal["xywh", "xyxy"] = "xywh"
     """How `annotations` of `refcoco` write boxes, in pixels; those of `instances` are xywh."""
     fit: Literal["crop", "pad"] | None = None

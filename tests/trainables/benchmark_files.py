@@ -55,6 +55,7 @@ def write_json(file: Path, content: Any) -> str:
 
 
 def write_table(file: Path, rows: list[dict[str, str]], delimiter: str) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, list(rows[0]) if rows else ["nothing"], delimiter=delimiter)
         table.writeheader()

@@ -7,6 +7,7 @@
 | paligemma | `<loc0100><loc0200><loc0300><loc0400>` | y0, x0, y1, x1 / 1024            |
 | qwen      | `(x0,y0),(x1,y1)`                      | / 1000                           |
 | qwen2.5   | `{"bbox_2d": [x0, y0, x1, y1]}`        | / side of its input in pixels    |
+| internvl  | `[[x0, y0, x1, y1]]`                   | / 1000                           |
 | loc       | `loc4 loc8 loc12 loc16`, nothing else  | / 32                             |
 """
 
@@ -94,6 +95,10 @@ def _qwen25(answer: str, size: float) -> Box | None:
     return _numbers(_FOUR, answer, max(1, round(size / _QWEN_CELL)) * _QWEN_CELL)
 
 
+def _internvl(answer: str, size: float) -> Box | None:
+    return _numbers(_FOUR, answer, 1000.0)
+
+
 def _paligemma(answer: str, size: float) -> Box | None:
     found = _numbers(_LOCATIONS, answer, 1024.0)
     return None if found is None else (found[1], found[0], found[3], found[2])
@@ -129,5 +134,6 @@ _PARSERS: dict[str, Callable[[str, float], Box | None]] = {
     "paligemma": _paligemma,
     "qwen": _qwen,
     "qwen2.5": _qwen25,
+    "internvl": _internvl,
     "loc": _loc,
 }

@@ -1,4 +1,4 @@
-"""Benchmarks that cannot be used: what is said of each, before any work."""
+"""Benchmarks in a space: what is said of each before any work, above all of unusable ones."""
 
 import json
 from collections.abc import Callable
@@ -220,3 +220,28 @@ def test_all_mistakes_of_all_benchmarks_exit_2_before_any_work(
     ):
         assert expected in said, said
     assert not storage.exists()
+
+
+def test_the_plan_says_what_of_a_benchmark_is_used_and_which_metrics_are_lacking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmarks = [
+        {**WRITERS["coco_karpathy"](tmp_path / "a"), "name": "coco"},
+        WRITERS["seed_bench"](tmp_path / "b"),
+        {**WRITERS["mmbench"](tmp_path / "c"), "limit": 1},
+    ]
+    models = ["--set=teacher.model=hub/teacher", "--set=mllms=[hub/mllm]"]
+    arguments = ["smoke", *models, f"--set=benchmarks={json.dumps(benchmarks)}", "--plan"]
+    monkeypatch.setenv("PATH", "")
+    assert main([*arguments, f"--storage={tmp_path / 'results'}"]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "benchmark coco: task captions, 2 samples of 2 images",
+        "benchmark seed_bench: task choice, 2 samples of 2 images; left out: "
+        "questions about videos (1)",
+        "benchmark mmbench: task choice_circular, 2 samples of 1 images",
+        "coco: no meteor: java is not installed",
+        "coco: no spice: java is not installed",
+        "to do  benchmark coco",
+    ):
+        assert f"{line}\n" in said, said
