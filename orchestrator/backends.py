@@ -258,7 +258,8 @@ def _report_every(settings: Settings, job: Job) -> int:
         assert job.codec is not None
         every = job.codec.train.checkpoint_every
     else:
-        training = getattr(settings.space_of(job), job.point.scenario, None)
+        space, point = settings.space_of(job), job.point
+        training = space.d1 if job.kind == "neck" else space.training(point.scenario)
         every = 1 if training is None else training.checkpoint_every
     return next(n for n in range(min(every, max(10, every // 10)), every + 1) if every % n == 0)
 

@@ -13,6 +13,7 @@ from orchestrator.checks import safe_uri
 from orchestrator.plan import Plan
 from orchestrator.store import Store
 from search_spaces import OperatingPoint, Space
+from search_spaces.stages import start_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,12 +148,17 @@ def point_spec(space: Space, point: OperatingPoint) -> dict[str, Any]:
     spec["teacher"] = space.teacher.model_dump(mode="json")
     if point.codec is not None:
         spec["base_codec"] = point.codec.model_dump(mode="json", exclude={"lambdas"})
-    training = getattr(space, point.scenario, None)
+    training = space.training(point.scenario)
     if training is not None:
         spec["train"] = training.model_dump(mode="json")
-        spec["surrogate"] = space.surrogate.model_dump(mode="json")
+        if point.scenario not in ("feature_coding", "end_to_end_oracle"):
+            spec["surrogate"] = space.surrogate.model_dump(mode="json")
         if point.scenario != "post_processing":
             spec["neck"] = space.neck.model_dump(mode="json")
+    if point.scenario in ("transfer", "transfer_tuned"):
+        start = start_of(space, point)
+        assert start.codec is not None
+        spec["neck_of"] = {"codec": start.codec.label, "lmbda": start.lmbda}
     return spec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from orchestrator.plan import WAVES, Plan
+from orchestrator.plan import WAVES, Job, Plan
 from orchestrator.provenance import fingerprints, image_counts
 from orchestrator.resources import trial_ask
 from orchestrator.store import Store
@@ -138,35 +138,44 @@ def _storage(space: Space, plan: Plan) -> list[str]:
             sizes["token features"] += tokens * bool(surrogate.tokens)
     latents = checkpoints = 0.0
     for job in plan.jobs.values():
-        codec = job.codec
-        if codec is None:
-            continue
-        side, own = data.size // 16, plan.stages.of(job.variant).space
-        encoder = _encoder(own)
-        width, ratio = encoder.width, own.neck.mlp_ratio
         if job.kind == "latents":
-            latents += 2.0 * images * codec.M * side**2
-        scenario = job.point.scenario if job.point else "codec"
-        hidden = encoder.mlp_width if ratio is None else width * ratio
-        neck = (codec.M + encoder.tokens) * width + own.neck.layers * width * (
-            4 * width + 2 * hidden
-        )
-        unet = 30 * own.post_processing.channels**2 * 4**own.post_processing.levels
-        parameters = {
-            "codec": _codec_parameters(codec),
-            "d1": neck,
-            "d2": neck + _codec_parameters(codec),
-            "d3": neck + _codec_parameters(codec),
-            "post_processing": unet,
-        }
-        if job.kind in ("codec", "point"):
-            checkpoints += 4.0 * parameters.get(scenario, 0)
+            assert job.codec is not None
+            latents += 2.0 * images * job.codec.M * (data.size // 16) ** 2
+        if job.kind in ("codec", "point", "neck"):
+            checkpoints += 4.0 * _trained_parameters(plan.stages.of(job.variant).space, job)
     sizes["latents"] = latents
     sizes["trained weights"] = checkpoints
     sizes["checkpoints while training"] = checkpoints * _ADAM_COPIES
     lines = [f"  {name:<27}{_size(value):>9}" for name, value in sizes.items() if value]
     lines.append(f"  {'in all':<27}{_size(sum(sizes.values())):>9}")
     return lines
+
+
+def _trained_parameters(space: Space, job: Job) -> float:
+    """Parameters that a job trains or keeps, to within a factor of two."""
+    scenario = job.point.scenario if job.point else "codec"
+    codec = 0.0 if job.codec is None else _codec_parameters(job.codec)
+    encoder, ratio = _encoder(space), space.neck.mlp_ratio
+    width, channels = encoder.width, space.feature_coding.channels
+    if job.point is not None and job.point.codec is not None:
+        channels = job.point.codec.M
+    hidden = encoder.mlp_width if ratio is None else width * ratio
+    layer = width * (4 * width + 2 * hidden)
+    neck = (channels + encoder.tokens) * width + space.neck.layers * layer
+    unet = space.post_processing
+    match scenario:
+        case "uncompressed" | "classical" | "reconstruction":
+            return 0.0
+        case "codec":
+            return codec
+        case "d2" | "d3":
+            return neck + codec
+        case "post_processing":
+            return neck if unet.channels == "neck" else 30 * unet.channels**2 * 4**unet.levels
+        case "feature_coding":
+            return neck + layer
+        case _:
+            return neck
 
 
 def _necks(space: Space) -> list[str]:

@@ -23,9 +23,14 @@ from search_spaces import (
     variants_of,
 )
 from search_spaces.codec_spec import CodecSpec
+from search_spaces.stages import start_of
 from search_spaces.zoo import is_vbr
 
-WAVES = ("base codecs, features, latents", "d1 and baselines", "d2 and d3")
+WAVES = (
+    "base codecs, features, latents",
+    "d1 and what else needs no neck",
+    "d2, d3 and what else starts from a neck",
+)
 DATA = ("images", "features", "text", "latents")
 """The kinds of jobs that run as passes of Ray Data; all others are trials of Ray Tune."""
 
@@ -37,9 +42,9 @@ _TRAIN_COST = {
     "d2": 0.03,
     "d3": 0.025,
     "post_processing": 0.02,
-    "uncompressed": 0.0,
-    "classical": 0.0,
-    "reconstruction": 0.0,
+    "feature_coding": 0.006,
+    "end_to_end_oracle": 0.01,
+    "transfer_tuned": 0.003,
 }
 _EVALUATION_COST = 0.02
 _WORLD_COST = 0.003
@@ -55,6 +60,7 @@ class Job:
         key: of the stage it makes; also names its log and its work in progress.
         needs: keys of the jobs that must be done first.
         inputs: the stages it reads, by the name that the training functions give them.
+        rates: the latents of each rate, which a neck for all rates reads.
         evaluations: of an operating point, those that are still to be made, with their stages.
         cost: rough seconds on one core.
         wave: 0, 1, 2 as in `WAVES`.
@@ -69,6 +75,7 @@ class Job:
     cost: float
     needs: tuple[str, ...] = ()
     inputs: Mapping[str, Stage] = field(default_factory=dict)
+    rates: tuple[Stage, ...] = ()
     codec: CodecSpec | None = None
     lmbda: float | None = None
     point: OperatingPoint | None = None
@@ -217,8 +224,8 @@ class Plan:
                     _TRAIN_COST["codec"] * codec.train.steps * codec.train.batch_size,
                     self._needs(world),
                     {"world": world},
-                    codec,
-                    lmbda,
+                    codec=codec,
+                    lmbda=lmbda,
                     variant=variant,
                 )
             )
@@ -238,8 +245,8 @@ class Plan:
                     _FEATURE_COST * self._trained_on(),
                     self._needs(*inputs.values()),
                     inputs,
-                    codec,
-                    lmbda,
+                    codec=codec,
+                    lmbda=lmbda,
                     variant=variant,
                 )
             )
@@ -268,24 +275,13 @@ class Plan:
                 read.append(self._text(point.variant, measurement.benchmark))
         if point.codec is not None and point.lmbda is not None:
             inputs["codec"] = self._codec(point.codec, point.lmbda, point.variant)
-        as_it_is = point.released or point.scenario in (
-            "uncompressed",
-            "classical",
-            "reconstruction",
-        )
-        if not trained and not as_it_is:
-            assert point.codec is not None
-            assert point.lmbda is not None
-            inputs["features"] = self._features(point.variant)
-            if space.trains_on_classes and point.scenario in ("d1", "post_processing"):
-                inputs["text"] = self._text(point.variant)
-            if point.scenario == "d1":
-                inputs["latents"] = self._latents(point.codec, point.lmbda, point.variant)
-            elif point.scenario in ("d2", "d3"):
-                inputs["d1"] = self._point(self._start(point), evaluate=False)
+        rank = 1
+        if not trained and point.released is None:
+            inputs |= self._read_in_training(point)
+            rank = 2 if "neck" in inputs else 1
         cost = sum((self._evaluation_cost(one.benchmark) for one, _ in left), 1.0)
-        training = getattr(self.stages.of(point.variant).space, point.scenario, None)
-        if training is not None and not trained and not as_it_is:
+        training = space.training(point.scenario)
+        if training is not None and not trained and point.released is None:
             cost += _TRAIN_COST[point.scenario] * training.steps * training.batch_size
         self._add(
             Job(
@@ -293,15 +289,68 @@ class Plan:
                 "point",
                 point.label,
                 stage,
-                2 if point.scenario in ("d2", "d3") else 1,
+                rank,
                 cost,
                 tuple(dict.fromkeys(self._needs(*inputs.values(), *read))),
                 inputs,
-                point.codec,
-                point.lmbda,
-                point,
-                left,
-                point.variant,
+                codec=point.codec,
+                lmbda=point.lmbda,
+                point=point,
+                evaluations=left,
+                variant=point.variant,
+            )
+        )
+        return stage
+
+    def _read_in_training(self, point: OperatingPoint) -> dict[str, Stage]:
+        """What a point reads besides the world and its codec, by the name in `Inputs`."""
+        scenario, variant = point.scenario, point.variant
+        if scenario in ("uncompressed", "classical", "reconstruction", "feature_coding"):
+            return {}
+        assert point.codec is not None
+        assert point.lmbda is not None
+        if scenario == "shared_neck":
+            return {"neck": self._neck(point)}
+        if scenario == "transfer":
+            return {"neck": self._start(point)}
+        inputs: dict[str, Stage] = {}
+        if scenario != "end_to_end_oracle":
+            inputs["features"] = self._features(variant)
+        if scenario in ("d1", "transfer_tuned", "end_to_end_oracle"):
+            inputs["latents"] = self._latents(point.codec, point.lmbda, variant)
+        trains_on_classes = self.stages.of(variant).space.trains_on_classes
+        if trains_on_classes and scenario in ("d1", "post_processing", "transfer_tuned"):
+            inputs["text"] = self._text(variant)
+        if scenario not in ("d1", "post_processing"):
+            inputs["neck"] = self._start(point)
+        return inputs
+
+    def _neck(self, point: OperatingPoint) -> Stage:
+        """One neck for all rates of the point's codec."""
+        variant, own = point.variant, self.stages.of(point.variant)
+        assert point.codec is not None
+        stage, space = own.neck(point), own.space
+        if stage.key in self.jobs or self._has(stage):
+            return stage
+        whole = space.codec(point.codec.label)
+        inputs = {"world": self._world(), "codec": self._codec(whole, whole.lambdas[0], variant)}
+        inputs["features"] = self._features(variant)
+        if space.trains_on_classes:
+            inputs["text"] = self._text(variant)
+        rates = tuple(self._latents(whole, lmbda, variant) for lmbda in whole.lambdas)
+        self._add(
+            Job(
+                stage.key,
+                "neck",
+                self._label(f"{whole.label} neck for all rates seed={point.seed}", stage),
+                stage,
+                1,
+                _TRAIN_COST["d1"] * space.d1.steps * space.d1.batch_size,
+                tuple(dict.fromkeys(self._needs(*inputs.values(), *rates))),
+                inputs,
+                rates=rates,
+                point=point,
+                variant=variant,
             )
         )
         return stage
@@ -310,10 +359,11 @@ class Plan:
         own = self._images["test"] + self.space.data.episodes
         return _EVALUATION_COST * (own if benchmark is None else benchmark_images(benchmark))
 
-    def _start(self, point: OperatingPoint) -> OperatingPoint:
-        """The d1 that a d2 or d3 starts from, which more variants may share."""
-        d1 = replace(point, scenario="d1")
-        return replace(d1, variant=self._variants.get(self.key(d1), point.variant))
+    def _start(self, point: OperatingPoint) -> Stage:
+        """The d1 whose neck a point starts from or takes, which more variants may share."""
+        d1 = start_of(self.stages.of(point.variant).space, point)
+        d1 = replace(d1, variant=self._variants.get(self.key(d1), point.variant))
+        return self._point(d1, evaluate=False)
 
 
 def _codec_label(codec: CodecSpec, lmbda: float) -> str:

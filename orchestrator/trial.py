@@ -94,7 +94,9 @@ def inputs_of(store: Store, job: Job) -> Inputs:
     """The directories of a job's inputs, on this machine."""
     from trainables.train import Inputs
 
-    return Inputs(**{name: store.fetch(stage.path) for name, stage in job.inputs.items()})
+    rates = tuple(store.fetch(stage.path) for stage in job.rates)
+    own = {name: store.fetch(stage.path) for name, stage in job.inputs.items()}
+    return Inputs(**own, rates=rates)
 
 
 def about(settings: Settings, stage: Stage, seconds: float) -> dict[str, Any]:
@@ -176,10 +178,13 @@ def _train_and_evaluate(settings: Settings, store: Store, job: Job, progress: Pr
 
 def train(settings: Settings, store: Store, job: Job, out: Path, context: Any) -> None:
     """Train a codec or an operating point in this process, with whatever context."""
-    from trainables.train import train_codec, train_point
+    from trainables.train import train_codec, train_point, train_shared_neck
 
     inputs = inputs_of(store, job)
-    if job.point is not None:
+    if job.kind == "neck":
+        assert job.point is not None
+        train_shared_neck(settings.space_of(job), job.point, inputs, out, context)
+    elif job.point is not None:
         train_point(settings.space_of(job), job.point, inputs, out, context)
     else:
         assert job.codec is not None

@@ -61,7 +61,10 @@ class CodecSpec(Spec):
     """One base codec each; CompressAI's convention, loss = bpp + lambda * 255^2 * MSE."""
     qualities: tuple[Annotated[int, Field(ge=1, le=8)], ...] | None = None
     """CompressAI's qualities in the place of lambdas, which follow from them as N and M do. Of a
-    `-vbr` architecture they are the rates of one base codec, all eight unless given."""
+    `-vbr` architecture they are the rates of one base codec, all of them unless given."""
+    rate_lambdas: tuple[Rate, ...] | None = None
+    """Of a `-vbr` architecture that is trained here: the lambda of each of its rates, two to eight,
+    rising; null for those of CompressAI's eight."""
     weights: str | tuple[str, ...] | None = None
     """What base codecs start from, one for all or one per rate: `shipped:NAME`, a weights file,
     `compressai:mse` or `compressai:ms-ssim` (CompressAI's pretrained models), null for scratch."""
@@ -79,6 +82,11 @@ class CodecSpec(Spec):
     def rate(self) -> int:
         """Index of a `-vbr` architecture's (first) rate; 0 for all others."""
         return self.qualities[0] - 1 if self.qualities and is_vbr(self.arch) else 0
+
+    @property
+    def rate_table(self) -> tuple[float, ...]:
+        """The lambda of each rate that a `-vbr` architecture is trained for."""
+        return self.rate_lambdas or LAMBDAS["mse"]
 
     def at(self, lmbda: float) -> CodecSpec:
         """This codec at one of its rates alone, with that rate's widths and files.
@@ -115,11 +123,12 @@ class CodecSpec(Spec):
             return data
         data, arch = dict(data), data["arch"]
         weights = data.get("weights")
+        own = data.get("rate_lambdas")
+        table = own or LAMBDAS["ms-ssim" if "ms-ssim" in str(weights) else "mse"]
         if is_vbr(arch) and data.get("qualities") is None and "lambdas" not in data:
-            data["qualities"] = tuple(range(1, 9))
+            data["qualities"] = tuple(range(1, 1 + len(table)))
         qualities = data.get("qualities")
-        if isinstance(qualities, (list, tuple)) and set(qualities) <= set(range(1, 9)):
-            table = LAMBDAS["ms-ssim" if "ms-ssim" in str(weights) else "mse"]
+        if isinstance(qualities, (list, tuple)) and set(qualities) <= set(range(1, 1 + len(table))):
             data.setdefault("lambdas", tuple(table[quality - 1] for quality in qualities))
             if qualities and qualities[0] <= len(WIDTHS[arch]):
                 N, M = WIDTHS[arch][qualities[0] - 1]
@@ -157,15 +166,18 @@ class CodecSpec(Spec):
     def _problems_of_rates(self) -> list[str]:
         if len(set(self.lambdas)) != len(self.lambdas) or not self.lambdas:
             return ["lambdas must be one or more different values"]
+        if self.rate_lambdas is not None and (wrong := self._wrong_rate_lambdas):
+            return [f"rate_lambdas {wrong}"]
         if self.qualities is None:
             return ["a -vbr codec has qualities, not lambdas"] if is_vbr(self.arch) else []
         widths = WIDTHS.get(self.arch)
         if widths is None:
             return [f"qualities: CompressAI has none of {self.arch}; valid: {', '.join(WIDTHS)}"]
-        if not self.qualities or max(self.qualities) > len(widths):
-            return [f"qualities of {self.arch} are 1 to {len(widths)}, not {self.qualities}"]
+        table = self.rate_lambdas or LAMBDAS[self._metric or "mse"]
+        last = min(len(widths), len(table))
+        if not self.qualities or max(self.qualities) > last:
+            return [f"qualities of {self.arch} are 1 to {last}, not {self.qualities}"]
         problems = []
-        table = LAMBDAS[self._metric or "mse"]
         if self.lambdas != tuple(table[quality - 1] for quality in self.qualities):
             problems.append("lambdas follow from the qualities: give one of the two")
         if not is_vbr(self.arch) and widths[self.qualities[0] - 1] != (self.N, self.M):
@@ -197,6 +209,20 @@ class CodecSpec(Spec):
             if len(files) != rates:
                 problems.append(f"released.{scenario} names {len(files)} files for {rates} rates")
         return problems
+
+    @property
+    def _wrong_rate_lambdas(self) -> str:
+        """What is wrong with `rate_lambdas`; empty if nothing is."""
+        assert self.rate_lambdas is not None
+        if not is_vbr(self.arch):
+            return f"is a setting of -vbr architectures, not of {self.arch}"
+        if self._metric is not None:
+            return f"are given by the weights {self.weights!r}"
+        if sorted(set(self.rate_lambdas)) != list(self.rate_lambdas):
+            return f"must rise, not be {self.rate_lambdas}"
+        if not 2 <= len(self.rate_lambdas) <= 8:
+            return f"are two to eight, not {len(self.rate_lambdas)}"
+        return ""
 
     @property
     def _metric(self) -> str | None:

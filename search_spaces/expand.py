@@ -54,15 +54,20 @@ def _points(space: Space) -> Iterator[OperatingPoint]:
             yield OperatingPoint(
                 None, None, "classical", space.seeds[0], classical=classical, quality=quality
             )
+    if "feature_coding" in space.baselines:
+        for lmbda in space.feature_coding.lambdas:
+            for seed in space.seeds:
+                yield OperatingPoint(None, lmbda, "feature_coding", seed)
     for codecs in space.codecs:
+        own = [one for one in (*space.scenarios, *space.baselines) if space.is_for(one, codecs)]
+        own.sort(key=lambda one: one != "reconstruction")
         for lmbda in codecs.lambdas:
             codec = codecs.at(lmbda)
-            released = codec.released.named()
-            if "reconstruction" in space.baselines:
-                yield OperatingPoint(codec, lmbda, "reconstruction", space.seeds[0])
-            for seed in space.seeds:
-                for scenario in space.trained:
-                    if scenario not in released or seed == space.seeds[0]:
+            # What no seed changes stands once.
+            once = {"reconstruction", *codec.released.named()}
+            for number, seed in enumerate(space.seeds):
+                for scenario in own:
+                    if scenario not in once or not number:
                         yield OperatingPoint(codec, lmbda, scenario, seed)
 
 

@@ -9,13 +9,17 @@ from search_spaces.classical_spec import ClassicalSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.spec import JOINED
 
+TOKENS = "tokens"
+"""The `codec` of feature_coding in points and plots: what is coded is no image."""
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
     """One trained thing: (codec, lambda, scenario or baseline, seed), in a variant of the space.
 
     `codec` is the codec at `lmbda` alone (`CodecSpec.at`); both are None for `uncompressed`, and
-    where `classical` is the standard's codec at `quality`.
+    where `classical` is the standard's codec at `quality`. `feature_coding` has no codec and a
+    lambda of its own.
     `variant` names the variant of the space it belongs to, or those that share it, joined by `+`;
     empty where all do or there are none.
     """
@@ -42,16 +46,17 @@ class OperatingPoint:
         scenario = f"{self.scenario} {self.variant}".strip()
         if self.classical is not None:
             return f"{self.classical.label} quality={self.quality}"
-        if self.codec is None:
+        if self.lmbda is None:
             return scenario
-        return f"{self.codec.label} {scenario} lambda={self.lmbda:g} seed={self.seed}"
+        name = f"{scenario} lambda={self.lmbda:g} seed={self.seed}"
+        return name if self.codec is None else f"{self.codec.label} {name}"
 
     @property
     def fields(self) -> dict[str, str | float | int | None]:
         """The identifying columns of the points file; `variant`, `quality` where there is one."""
         codec = self.codec or self.classical
         fields: dict[str, str | float | int | None] = {
-            "codec": codec.label if codec else None,
+            "codec": codec.label if codec else TOKENS if self.lmbda is not None else None,
             "lmbda": self.lmbda,
             "scenario": self.scenario,
             "seed": self.seed,

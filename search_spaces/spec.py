@@ -23,21 +23,42 @@ from search_spaces.data_spec import DataSpec
 from search_spaces.overrides import PathError, explain, merge, unknown
 from search_spaces.search_spec import MEASURE, SearchSpec, searchable
 from search_spaces.training_spec import (
+    FeatureCodingTraining,
     JointTraining,
     NeckSpec,
     NeckTraining,
+    Optimiser,
+    OracleTraining,
     SurrogateSpec,
     TeacherSpec,
+    TransferTraining,
     UNetTraining,
 )
+from search_spaces.zoo import is_vbr
 
-Baseline = Literal["uncompressed", "reconstruction", "post_processing"]
+Baseline = Literal[
+    "uncompressed",
+    "reconstruction",
+    "post_processing",
+    "feature_coding",
+    "shared_neck",
+    "transfer",
+    "transfer_tuned",
+    "end_to_end_oracle",
+]
+UNTRAINED: Final = ("uncompressed", "reconstruction", "transfer", "shared_neck")
+"""Baselines whose points train nothing themselves; the neck of `shared_neck` is trained once."""
+ANSWERED: Final = ("captioning", "vqa", "rec")
+"""Tasks that training images have answers for, which `end_to_end_oracle` learns from."""
 TaskName = Literal["captioning", "vqa", "rec", "fewshot", "zeroshot"]
 ENCODER_TASKS: tuple[TaskName, ...] = ("zeroshot",)
 """Tasks that the visual encoder does alone, without an MLLM."""
 
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
-VARIED: Final = ("codecs", "teacher", "neck", "surrogate", "d1", "d2", "d3", "post_processing")
+VARIED: Final = (
+    *("codecs", "teacher", "neck", "surrogate", "d1", "d2", "d3"),
+    *("post_processing", "feature_coding", "end_to_end_oracle", "transfer"),
+)
 """What a variant may change: how points are trained, never what they are measured on."""
 JOINED: Final = "+"
 """Between the names of several variants that share a point."""
@@ -115,6 +136,9 @@ class Space(Spec):
     d2: JointTraining = JointTraining()
     d3: JointTraining = JointTraining()
     post_processing: UNetTraining = UNetTraining()
+    feature_coding: FeatureCodingTraining = FeatureCodingTraining()
+    end_to_end_oracle: OracleTraining = OracleTraining()
+    transfer: TransferTraining = TransferTraining()
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: Resources = Resources()
     variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
@@ -244,6 +268,7 @@ class Space(Spec):
                 f"neck.layers {self.neck.layers}: neck.init 'encoder' takes them from the "
                 f"{self.teacher.block} blocks before teacher.block"
             )
+        problems += self._competitor_problems()
         for codec in self.codecs:
             joint = {"d2", "d3"} & set(self.scenarios) - set(codec.released.named())
             if joint and not codec.lambda_is_of_mse:
@@ -270,7 +295,73 @@ class Space(Spec):
     @property
     def trained(self) -> tuple[str, ...]:
         """The scenarios and baselines that train something at every rate."""
-        return (*self.scenarios, *(name for name in self.baselines if name == "post_processing"))
+        return (*self.scenarios, *(name for name in self.baselines if name not in UNTRAINED))
+
+    def training(self, scenario: str) -> Optimiser | None:
+        """How a scenario or baseline is trained; None where it trains nothing."""
+        if scenario in (*UNTRAINED, "classical"):
+            return None
+        found: Optimiser = getattr(self, "transfer" if scenario == "transfer_tuned" else scenario)
+        return found
+
+    def codec(self, label: str) -> CodecSpec:
+        """The codec of that name, with all its rates."""
+        return next(codec for codec in self.codecs if codec.label == label)
+
+    @property
+    def source(self) -> CodecSpec:
+        """The codec whose necks `transfer` takes."""
+        return self.codec(self.transfer.source or self.codecs[0].label)
+
+    def is_for(self, scenario: str, codec: CodecSpec) -> bool:
+        """Whether a scenario or baseline has points of a codec."""
+        if scenario == "shared_neck":
+            return is_vbr(codec.arch)
+        if scenario in ("transfer", "transfer_tuned"):
+            return codec.label != self.source.label
+        return scenario not in ("uncompressed", "feature_coding")
+
+    def _competitor_problems(self) -> list[str]:
+        problems = []
+        lambdas = self.feature_coding.lambdas
+        twice = len(set(lambdas)) != len(lambdas) or not lambdas
+        if "feature_coding" in self.baselines and twice:
+            problems.append("feature_coding.lambdas must be one or more different values")
+        if "shared_neck" in self.baselines and not any(is_vbr(one.arch) for one in self.codecs):
+            problems.append(
+                "baselines: shared_neck is one neck for all rates of a -vbr codec, and there is "
+                "none in codecs"
+            )
+        if "end_to_end_oracle" in self.baselines:
+            problems += self._oracle_problems()
+        labels = [codec.label for codec in self.codecs]
+        if {"transfer", "transfer_tuned"} & set(self.baselines) and labels:
+            if self.transfer.source not in ("", *labels):
+                problems.append(
+                    f"transfer.source = {self.transfer.source!r}: no such codec; there are "
+                    f"{', '.join(labels)}"
+                )
+            elif len(labels) == 1:
+                problems.append(f"baselines: transfer needs a codec beside {labels[0]}")
+            else:
+                given = self.source
+                problems += [
+                    f"baselines: transfer from {given.label} to {one.label}: a neck reads "
+                    f"M channels of latents, and they have {given.M} and {one.M}"
+                    for one in self.codecs
+                    if one.M != given.M
+                ]
+        return problems
+
+    def _oracle_problems(self) -> list[str]:
+        said = "baselines: end_to_end_oracle learns from the answers for the training images"
+        if self.data.kind != "scenes":
+            return [f"{said}, which data of kind {self.data.kind!r} has not; scenes have"]
+        if not self.mllms:
+            return [f"{said} through the first of mllms, which is empty"]
+        if not set(ANSWERED) & set(self.tasks):
+            return [f"{said}, which are for {', '.join(ANSWERED)}; tasks has none of these"]
+        return []
 
     def _search_problems(self) -> list[str]:
         if self.search is None:
@@ -282,6 +373,8 @@ class Space(Spec):
                 "search: trains one operating point; give one codec, lambda, scenario and seed, "
                 f"and no variants (there are {rates} x {len(self.trained)} x {len(self.seeds)})"
             )
+        elif self.trained[0] not in ("d1", "d2", "d3", "post_processing"):
+            problems.append(f"search: not of {self.trained[0]}; of d1, d2, d3, post_processing")
         if self.resources.workers_per_point:
             problems.append(
                 "search: trains in the trial's own process; resources.workers_per_point = "

@@ -3,9 +3,13 @@
     world --+--> features (teacher, per split) ----------------------+
             +--> text (class names, where the loss or a task needs) -+
             |                                                        |
-            +--> codec (per codec x lambda) --> latents (d1's) ------+--> point d1 --> point d2, d3
-                    |                                                +--> point post_processing
-                    +------------------------------------------------------> point reconstruction
+            +--> codec (per codec x lambda) --> latents (d1's) ------+--> point d1 --> point d2, d3,
+            |       |                                                |      end_to_end_oracle,
+            |       |                                                |      transfer, transfer_tuned
+            |       |                                                +--> point post_processing
+            |       |                           latents of all rates +--> neck --> point shared_neck
+            |       +------------------------------------------------------> point reconstruction
+            +--------------------------------------------------------------> point feature_coding
     point + MLLM + (world or benchmark) --> evaluation
     benchmark: a published one's test images and samples, as a world has them
 
@@ -20,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,12 +32,12 @@ from typing import Any
 from search_spaces.benchmark_spec import BenchmarkSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import Measurement, Space
+from search_spaces.spec import ANSWERED, Measurement, Space
 from search_spaces.zoo import is_vbr
 
 # Raise a stage's version whenever its code changes what it writes.
 VERSIONS = {
-    "world": 1,
+    "world": 2,
     "features": 1,
     "codec": 2,
     "latents": 1,
@@ -40,6 +45,7 @@ VERSIONS = {
     "evaluation": 2,
     "text": 1,
     "benchmark": 1,
+    "neck": 1,
 }
 
 
@@ -148,6 +154,7 @@ class Stages:
         codec = codec.at(lmbda)
         unused = {"lambdas", "name", "qualities", "released"}
         unused |= set() if codec.arch == "tic" else {"depths"}
+        unused |= set() if codec.rate_lambdas else {"rate_lambdas"}
         spec = codec.model_dump(mode="json", exclude=unused)
         assert codec.weights is None or isinstance(codec.weights, str)
         spec["weights"] = self._weights(codec.weights)
@@ -173,31 +180,76 @@ class Stages:
             how = {"format": form, "quality": point.quality, "library": self._weights(form)}
             return _stage("point", {"scenario": "classical", **how})
         own: dict[str, Any] = {"scenario": point.scenario, "seed": point.seed}
+        if point.scenario == "feature_coding":
+            own |= {"lmbda": point.lmbda, **self._encoder()}
+            own["train"] = space.feature_coding.model_dump(mode="json", exclude={"lambdas"})
+            return _stage("point", own, self.world())
         if point.codec is None or point.lmbda is None:
             return _stage("point", own, self.world())
         codec, rate = self.codec(point.codec, point.lmbda), _rate(point.codec)
         if point.scenario == "reconstruction":
             return _stage("point", {"scenario": "reconstruction", **rate}, codec)
-        own |= rate
-        own["teacher"] = {"model": self._weights(space.teacher.model)}
+        if point.scenario == "shared_neck":
+            return _stage("point", {"scenario": "shared_neck", **rate}, codec, self.neck(point))
+        if point.scenario == "transfer":
+            return _stage("point", {"scenario": "transfer", **rate}, codec, self.start(point))
+        own |= {**rate, **self._encoder()}
         # The texts are the stage `text`, which a loss without them does not read.
         texts = {"templates", "classes"}
         own["surrogate"] = space.surrogate.model_dump(mode="json", exclude=texts)
+        training = space.training(point.scenario)
+        assert training is not None
+        own["train"] = training.model_dump(mode="json", exclude={"source"})
         if point.scenario == "post_processing":
-            own["train"] = space.post_processing.model_dump(mode="json")
+            del own["teacher"]["block"]
+            if space.post_processing.channels != "neck":
+                del own["neck"]
             return _stage("point", own, codec, self.features(), *self._class_texts())
-        own["teacher"]["block"] = space.teacher.block
-        own["neck"] = space.neck.model_dump(mode="json")
         if (file := point.released) is not None:
             used = {name: own[name] for name in ("scenario", "teacher", "surrogate", "neck")}
             return _stage("point", {**used, **rate, "released": self._weights(file)}, codec)
-        own["train"] = getattr(space, point.scenario).model_dump(mode="json")
         if point.scenario == "d1":
             latents = self.latents(point.codec, point.lmbda)
             return _stage("point", own, codec, latents, self.features(), *self._class_texts())
-        d1 = self.point(OperatingPoint(point.codec, point.lmbda, "d1", point.seed))
+        start = self.start(point)
+        if point.scenario == "transfer_tuned":
+            read = (self.latents(point.codec, point.lmbda), self.features(), *self._class_texts())
+            return _stage("point", own, codec, *read, start)
+        if point.scenario == "end_to_end_oracle":
+            own |= {"mllm": self._weights(space.mllms[0]), "tasks": _answered(space)}
+            latents = self.latents(point.codec, point.lmbda)
+            return _stage("point", own, codec, latents, start, self.world())
         own["lmbda"] = point.lmbda
-        return _stage("point", own, codec, self.features(), d1)
+        return _stage("point", own, codec, self.features(), start)
+
+    def _encoder(self) -> dict[str, Any]:
+        """How the encoder is entered, and with what."""
+        teacher = self.space.teacher
+        return {
+            "teacher": {"model": self._weights(teacher.model), "block": teacher.block},
+            "neck": self.space.neck.model_dump(mode="json"),
+        }
+
+    def start(self, point: OperatingPoint) -> Stage:
+        """The d1 whose neck a point starts from or takes."""
+        return self.point(start_of(self.space, point))
+
+    def neck(self, point: OperatingPoint) -> Stage:
+        """The one neck for all rates of a variable-rate codec, trained as d1's."""
+        if self.space.variants:
+            return self.of(point.variant).neck(point)
+        assert point.codec is not None
+        whole = self.space.codec(point.codec.label)
+        texts = {"templates", "classes"}
+        own = {
+            "seed": point.seed,
+            **self._encoder(),
+            "surrogate": self.space.surrogate.model_dump(mode="json", exclude=texts),
+            "train": self.space.d1.model_dump(mode="json"),
+        }
+        rates = [self.latents(whole, lmbda) for lmbda in whole.lambdas]
+        read = (*rates, self.features(), *self._class_texts())
+        return _stage("neck", own, self.codec(whole, whole.lambdas[0]), *read)
 
     def _class_texts(self) -> tuple[Stage, ...]:
         return (self.text(),) if self.space.trains_on_classes else ()
@@ -222,6 +274,23 @@ class Stages:
         if measurement.by_encoder:
             inputs.append(self.text(measurement.benchmark))
         return _stage("evaluation", spec, *inputs)
+
+
+def start_of(space: Space, point: OperatingPoint) -> OperatingPoint:
+    """The d1 whose neck a point starts from or takes: of its own codec and rate, but for transfer
+    of the source codec's rate whose lambda is nearest."""
+    assert point.codec is not None
+    assert point.lmbda is not None
+    codec, lmbda = point.codec, point.lmbda
+    if point.scenario in ("transfer", "transfer_tuned"):
+        wanted = lmbda
+        lmbda = min(space.source.lambdas, key=lambda one: abs(math.log(one / wanted)))
+        codec = space.source.at(lmbda)
+    return OperatingPoint(codec, lmbda, "d1", point.seed, point.variant)
+
+
+def _answered(space: Space) -> list[str]:
+    return [task for task in ANSWERED if task in space.tasks]
 
 
 def _rate(codec: CodecSpec) -> dict[str, int]:

@@ -154,7 +154,47 @@ class UNetTraining(Optimiser):
     """post_processing: a U-Net on the decoded image, with the same surrogate loss."""
 
     steps: Positive = 200_000
-    channels: Positive = 64
-    """Channels at full resolution, doubled at each of the `levels`."""
+    channels: Positive | Literal["neck"] = 64
+    """Channels at full resolution, doubled at each of the `levels`. `neck`: as many as give the
+    U-Net no more parameters than the neck has."""
     levels: Positive = 4
     """Down-samplings by two."""
+
+
+class FeatureCodingTraining(Optimiser):
+    """feature_coding: the encoder's own tokens at block k, through a small learned codec.
+
+    Trained on `R + lambda * MSE` of the tokens, R in bits per pixel of the image.
+    """
+
+    steps: Positive = 200_000
+    lambdas: tuple[Rate, ...] = (0.3, 1.0, 3.0, 10.0)
+    """One codec of tokens each. What they mean depends on the scale of the encoder's tokens."""
+    channels: Positive = 64
+    """Channels of its latents, of which there is a position per patch."""
+    aux_lr: Rate = 1e-3
+    """Learning rate of the entropy bottleneck's quantiles."""
+
+
+class OracleTraining(Optimiser):
+    """end_to_end_oracle: d1's neck, trained on through the first MLLM towards the right answers.
+
+    What it gains over d1 is what the surrogate loss gives up. Only where the data has answers for
+    its training images: the bundled scenes.
+    """
+
+    steps: Positive = 20_000
+
+
+class TransferTraining(Optimiser):
+    """transfer, transfer_tuned: d1's neck of one codec on the latents of the others.
+
+    `transfer` takes the neck as it is, of the rate whose lambda is nearest; `transfer_tuned` trains
+    it with the surrogate loss for these few steps.
+    """
+
+    source: str = ""
+    """Name of the codec whose necks are taken; empty for the first."""
+    steps: Positive = 20_000
+    linear_lr: Rate | None = None
+    """Learning rate of the neck's linear layer; null for `lr`."""

@@ -34,9 +34,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodecSpec, Space, SpaceError, load_space
 from search_spaces.data_spec import DataSpec
+from search_spaces.points import TOKENS
 from trainables.codecs import build_codec
-from trainables.scenarios import build_neck, build_unet, complete_encoder, partial_encoder
-from trainables.tower import meta_tower
+from trainables.codecs.tokens import TokenCodec
+from trainables.parts import (
+    build_neck,
+    build_token_codec,
+    build_unet,
+    complete_encoder,
+    partial_encoder,
+)
+from trainables.tower import Tower, meta_tower
 
 PAPER = Space(
     name="paper",
@@ -48,15 +56,18 @@ PAPER = Space(
 
 SENDER = ("analysis", "hyper_analysis", "entropy")
 _ENCODER = ("encoder_skipped", "encoder_run")
+_BRIDGE = ("entropy", "neck", "encoder_run")
 RECEIVER = {
-    "d1": ("entropy", "neck", "encoder_run"),
-    "d2": ("entropy", "neck", "encoder_run"),
-    "d3": ("entropy", "neck", "encoder_run"),
+    **dict.fromkeys(("d1", "d2", "d3", "shared_neck"), _BRIDGE),
+    **dict.fromkeys(("transfer", "transfer_tuned", "end_to_end_oracle"), _BRIDGE),
     "post_processing": ("entropy", "synthesis", "unet", *_ENCODER),
     "reconstruction": ("entropy", "synthesis", *_ENCODER),
     "uncompressed": _ENCODER,
+    "feature_coding": ("token_neck", "encoder_run"),
 }
 """The parts that the receiver of each scenario runs, up to the layer that the MLLM reads."""
+_SENDS = {"uncompressed": (), "feature_coding": ("encoder_skipped", "token_analysis")}
+"""What senders run, where it is not `SENDER`."""
 COMMON = ("entropy", "encoder_run")
 """What every receiver of compressed images runs; the paper compares the rest."""
 
@@ -67,11 +78,19 @@ MEANING = {
     "synthesis": "g_s: latents to image",
     "neck": "latents to tokens of block k",
     "unet": "U-Net on the decoded image",
+    "token_analysis": "tokens of block k to latents",
+    "token_neck": "latents to tokens of block k",
     "encoder_skipped": "patch embedding and blocks before k",
     "encoder_run": "blocks k up to the layer that is read",
     "teacher": "the complete encoder, as in training",
 }
-_SIDE = {"analysis": "sender", "hyper_analysis": "sender", "entropy": "both", "teacher": "training"}
+_SIDE = {
+    "analysis": "sender",
+    "hyper_analysis": "sender",
+    "token_analysis": "sender",
+    "entropy": "both",
+    "teacher": "training",
+}
 
 # (kMAC/pixel, million parameters) as the paper gives them, and what explains the difference.
 PAPER_FIGURES: dict[str, tuple[float, float | None, str]] = {
@@ -218,11 +237,13 @@ def other_parts(space: Space) -> list[Part]:
         (macs,) = count_macs(functools.partial(neck, y_hat))
         found.append(_part(label, "neck", size, _parameters([neck]), macs))
     with torch.device("meta"):
-        unet = build_unet(space)
+        unet = build_unet(space, space.codecs[0].at(space.codecs[0].lambdas[0]), tower)
     (macs,) = count_macs(lambda: unet(image))
     found.append(_part("", "unet", size, _parameters([unet]), macs))
 
     hidden = torch.empty_like(whole.hidden(image, block))
+    if "feature_coding" in space.baselines:
+        found += token_parts(space, tower, hidden)
     blocks = list(tower.blocks)
     stem = (tower.embeddings, tower.pre_norm or nn.Identity())
     (macs,) = count_macs(lambda: whole.hidden(image, block))
@@ -235,6 +256,21 @@ def other_parts(space: Space) -> list[Part]:
     (macs,) = count_macs(lambda: whole(image, pooled, tokens))
     found.append(_part("", "teacher", size, _parameters([whole]), macs))
     return found
+
+
+def token_parts(space: Space, tower: Tower, hidden: Tensor) -> list[Part]:
+    """Both ends of feature_coding, on hidden state k."""
+    # CompressAI's entropy bottleneck computes its first weights, so it is built with memory.
+    codec, neck = (one.to("meta") for one in build_token_codec(space, tower))
+    assert isinstance(codec, TokenCodec)
+    net, size = codec.net, space.data.size
+    (sent,) = count_macs(lambda: net.analysis(hidden))
+    (read,) = count_macs(functools.partial(neck, net.analysis(hidden)))
+    analysis = [net.attention, net.linear]
+    return [
+        _part(TOKENS, "token_analysis", size, _parameters(analysis) + net.position.numel(), sent),
+        _part(TOKENS, "token_neck", size, _parameters([neck]), read),
+    ]
 
 
 def complexity(space: Space) -> tuple[list[Part], list[Total]]:
@@ -256,28 +292,35 @@ def totals(space: Space, parts: Iterable[Part]) -> list[Total]:
     found = []
     for label in codecs_of(space):
         own = {p.part: p for p in parts if p.codec in (label, "")}
-
-        def kmac(names: Iterable[str], own: dict[str, Part] = own) -> float:
-            return sum(own[name].kmac_per_pixel for name in names)
-
-        def without_common(scenario: str) -> tuple[str, ...]:
-            return tuple(name for name in RECEIVER[scenario] if name not in COMMON)
-
-        worst = kmac(without_common("post_processing"))
+        worst = _kmac(own, _without_common("post_processing"))
         for scenario in (*space.scenarios, *space.baselines):
-            names = without_common(scenario)
-            found.append(
-                Total(
-                    codec=label,
-                    scenario=scenario,
-                    sender=0.0 if scenario == "uncompressed" else kmac(SENDER),
-                    receiver=kmac(RECEIVER[scenario]),
-                    own=kmac(names),
-                    own_parameters=sum(own[name].parameters for name in names),
-                    saving=1 - kmac(names) / worst,
-                )
-            )
+            if scenario != "feature_coding":
+                found.append(_total(label, scenario, own, worst))
+    if "feature_coding" in space.baselines:
+        own = {p.part: p for p in parts if p.codec in (TOKENS, "")}
+        found.append(_total(TOKENS, "feature_coding", own, worst))
     return found
+
+
+def _total(label: str, scenario: str, own: dict[str, Part], worst: float) -> Total:
+    names = _without_common(scenario)
+    return Total(
+        codec=label,
+        scenario=scenario,
+        sender=_kmac(own, _SENDS.get(scenario, SENDER)),
+        receiver=_kmac(own, RECEIVER[scenario]),
+        own=_kmac(own, names),
+        own_parameters=sum(own[name].parameters for name in names),
+        saving=1 - _kmac(own, names) / worst,
+    )
+
+
+def _kmac(own: dict[str, Part], names: Iterable[str]) -> float:
+    return sum(own[name].kmac_per_pixel for name in names)
+
+
+def _without_common(scenario: str) -> tuple[str, ...]:
+    return tuple(name for name in RECEIVER[scenario] if name not in COMMON)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -338,6 +338,23 @@ class Batches:
         return self._order[1]
 
 
+class InTurn:
+    """Batches of one or several sources: step s reads source s mod n.
+
+    Args:
+        sources: alike but for what they read.
+    """
+
+    def __init__(self, sources: Sequence[Batches]) -> None:
+        self._sources = sources
+        self.first = sources[0].first
+
+    def read(self, step: int) -> Batch:
+        """This worker's slice of the batch of a step (0 ..)."""
+        turn, place = divmod(step, len(self._sources))
+        return self._sources[place].read(turn)
+
+
 def in_order(rows: Rows, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
     """Every row once, in order, for validation; the workers take batches in turn."""
     places = [(shard, row) for shard, size in enumerate(rows.sizes) for row in range(size)]

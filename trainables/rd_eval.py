@@ -39,8 +39,8 @@ from search_spaces import CodecSpec, OperatingPoint, Space, load_space, operatin
 from trainables.codecs import Codec, build_codec, load_codec, start_codec
 from trainables.data import to_tensor
 from trainables.images.decode import UnreadableImageError, decode_rgb
+from trainables.points import load_point_codec
 from trainables.pretrained import resolve_pretrained
-from trainables.scenarios import load_point_codec
 
 BASE = "base"
 SCENARIOS = (BASE, "d2", "d3")

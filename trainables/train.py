@@ -12,11 +12,13 @@ slices, equal one worker with whole batches but for rounding.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,18 @@ from torch import Tensor, nn
 
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import Space
+from search_spaces.spec import ANSWERED, Space
 from search_spaces.training_spec import Optimiser
 from trainables.codecs import build_codec, load_codec, save_codec, start_codec
+from trainables.codecs.tokens import TokenCodec, start_as_projection
+from trainables.competitors import FeatureCodingLearner, OracleLearner, read_answers
 from trainables.context import Context
-from trainables.data import Batch, Batches, Rows, in_order
+from trainables.data import Batch, Batches, InTurn, Rows, in_order
+from trainables.mllms import Mllm
 from trainables.neck import TransformNeck
 from trainables.noise import RowsOfBatch
+from trainables.parts import build_neck, build_token_codec, build_unet, complete_encoder
+from trainables.points import POINT_FILE, load_neck, released_point, save_trained
 from trainables.pretrained import resolve_pretrained
 from trainables.scenarios import (
     CodecLearner,
@@ -43,12 +50,6 @@ from trainables.scenarios import (
     Learner,
     NeckLearner,
     UNetLearner,
-    build_neck,
-    build_unet,
-    complete_encoder,
-    load_neck,
-    released_point,
-    save_trained,
 )
 from trainables.text import read_text_weights
 from trainables.tower import Tower, load_tower
@@ -75,8 +76,11 @@ class Inputs:
     codec: Path | None = None
     features: Path | None = None
     latents: Path | None = None
-    d1: Path | None = None
+    neck: Path | None = None
+    """Of the neck that is started from or taken: a d1 point's, or one for all rates."""
     text: Path | None = None
+    rates: tuple[Path, ...] = ()
+    """Latents of each of the codec's rates, for one neck that serves them all."""
 
 
 def train_codec(
@@ -116,7 +120,8 @@ def train_point(
     """Train an operating point; write what was trained and `info.json` to the directory `out`.
 
     `uncompressed`, `classical` and `reconstruction` train nothing and get their `info.json` alone;
-    a released point's weights are taken from its file.
+    a released point's weights are taken from its file, those of `transfer` and `shared_neck` from
+    the neck that they use.
 
     Raises:
         Diverged: the loss is no longer finite.
@@ -132,6 +137,12 @@ def train_point(
             _write_info(out, {**NOTHING_TRAINED, "weights": origin})
             save_trained(state, out)
         return
+    if point.scenario in ("transfer", "shared_neck"):
+        assert inputs.neck is not None
+        if context.rank == 0:
+            _write_info(out, NOTHING_TRAINED)
+            shutil.copy(inputs.neck / POINT_FILE, out / POINT_FILE)
+        return
     torch.manual_seed(point.seed)
     learner, optimiser = _learner(space, point, inputs)
     shard_size = space.data.shard_size
@@ -140,46 +151,112 @@ def train_point(
         save_trained(best, out)
 
 
+def train_shared_neck(
+    space: Space, point: OperatingPoint, inputs: Inputs, out: Path, context: Context
+) -> None:
+    """Train one neck for all rates of a variable-rate codec as d1 is; write it to `out`.
+
+    Args:
+        point: any of the `shared_neck` points that take it.
+        inputs: with `rates`; a step reads one of them, in turn.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+    """
+    torch.manual_seed(point.seed)
+    learner = _neck_learner(space, point, inputs)
+    best = _train(learner, space.d1, inputs, space.data.shard_size, out, context, point.seed)
+    if context.rank == 0:
+        save_trained(best, out)
+
+
 def _learner(space: Space, point: OperatingPoint, inputs: Inputs) -> tuple[Learner, Optimiser]:
     """What a scenario trains, at its start, and how long and fast."""
-    assert point.codec is not None
     assert point.lmbda is not None
-    assert inputs.features is not None
+    optimiser = space.training(point.scenario)
+    assert optimiser is not None
+    if point.scenario in ("d1", "transfer_tuned"):
+        return _neck_learner(space, point, inputs), optimiser
+    tower = load_tower(space.teacher.model)
+    if point.scenario == "feature_coding":
+        codec, neck = build_token_codec(space, tower)
+        _fit_projection(space, codec, neck, inputs, point)
+        return FeatureCodingLearner(space, codec, neck, point.lmbda), optimiser
+    assert point.codec is not None
+    if point.scenario == "end_to_end_oracle":
+        return _oracle(space, point.codec, tower, inputs), optimiser
+    assert inputs.codec is not None
+    base = load_codec(point.codec, inputs.codec)
+    if point.scenario == "post_processing":
+        unet = build_unet(space, point.codec, tower)
+        text = None if inputs.text is None else read_text_weights(inputs.text)
+        from_latents = inputs.latents is not None
+        return UNetLearner(space, unet, base, tower, text, from_latents), optimiser
+    assert inputs.neck is not None
+    neck = load_neck(space, point.codec, tower, inputs.neck)
+    return JointLearner(space, point.scenario, base, neck, tower, point.lmbda), optimiser
+
+
+def _neck_learner(space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLearner:
+    """A neck in training: fresh, or of another codec."""
+    assert point.codec is not None
     tower = load_tower(space.teacher.model)
     text = None if inputs.text is None else read_text_weights(inputs.text)
-    if point.scenario == "d1":
-        neck = build_neck(space, point.codec, tower)
-        if space.neck.init == "encoder":
-            _fit_linear(space, neck, tower, inputs, point.seed)
-        return NeckLearner(space, neck, tower, text), space.d1
-    assert inputs.codec is not None
-    codec = load_codec(point.codec, inputs.codec)
-    if point.scenario == "post_processing":
-        unet = build_unet(space)
-        from_latents = inputs.latents is not None
-        return UNetLearner(space, unet, codec, tower, text, from_latents), space.post_processing
-    assert inputs.d1 is not None
-    neck = load_neck(space, point.codec, tower, inputs.d1)
-    joint = JointLearner(space, point.scenario, codec, neck, tower, point.lmbda)
-    return joint, space.d2 if point.scenario == "d2" else space.d3
+    if point.scenario == "transfer_tuned":
+        assert inputs.neck is not None
+        neck = load_neck(space, point.codec, tower, inputs.neck)
+        return NeckLearner(space, neck, tower, text, tuned=True)
+    neck = build_neck(space, point.codec, tower)
+    if space.neck.init == "encoder":
+        _fit_linear(space, neck, tower, inputs, point.seed)
+    return NeckLearner(space, neck, tower, text)
+
+
+def _oracle(space: Space, codec: CodecSpec, tower: Tower, inputs: Inputs) -> OracleLearner:
+    assert inputs.neck is not None
+    tasks = [task for task in ANSWERED if task in space.tasks]
+    asked = {
+        image_id: own
+        for split in ("train", "val")
+        for image_id, own in read_answers(inputs.world, split, tasks).items()
+    }
+    neck = load_neck(space, codec, tower, inputs.neck)
+    return OracleLearner(space, neck, Mllm.load(space.mllms[0]), asked)
+
+
+def _fit_projection(
+    space: Space, codec: TokenCodec, neck: TransformNeck, inputs: Inputs, point: OperatingPoint
+) -> None:
+    """Start a codec of tokens from `FIT_IMAGES` training images (fewer where there are)."""
+    images = _images_to_fit(space, inputs, None, point.seed)
+    assert point.lmbda is not None
+    tokens = (codec.net.tokens(batch.image) for batch in images)
+    start_as_projection(codec.net, neck, tokens, point.lmbda, space.data.size**2)
 
 
 def _fit_linear(space: Space, neck: TransformNeck, tower: Tower, inputs: Inputs, seed: int) -> None:
     """Start the neck's linear layer from `FIT_IMAGES` training images (fewer where there are)."""
-    sources = (inputs.world, inputs.latents, None, space.data.shard_size)
-    rows = Rows("train", ("image", "y_hat"), *sources)
-    batch_size = min(FIT_BATCH, len(rows))
-    batches = Batches(rows, batch_size, seed)
     teacher = complete_encoder(space, tower)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
-        for number in range(min(FIT_IMAGES, len(rows)) // batch_size):
-            batch = batches.read(number)
-            assert batch.image is not None
-            assert batch.y_hat is not None
-            yield batch.y_hat, teacher.patches(batch.image)
+        for latents in inputs.rates or (inputs.latents,):
+            for batch in _images_to_fit(space, inputs, latents, seed):
+                assert batch.image is not None
+                assert batch.y_hat is not None
+                yield batch.y_hat, teacher.patches(batch.image)
 
     neck.fit_linear(pairs())
+
+
+def _images_to_fit(
+    space: Space, inputs: Inputs, latents: Path | None, seed: int
+) -> Iterator[Batch]:
+    columns = ("image",) if latents is None else ("image", "y_hat")
+    rows = Rows("train", columns, inputs.world, latents, None, space.data.shard_size)
+    batch_size = min(FIT_BATCH, len(rows))
+    batches = Batches(rows, batch_size, seed)
+    for number in range(min(FIT_IMAGES, len(rows)) // batch_size):
+        yield batches.read(number)
 
 
 def _train(
@@ -196,10 +273,17 @@ def _train(
 
     told: what `info.json` says besides.
     """
-    sources = (inputs.world, inputs.latents, inputs.features, shard_size)
-    rows = Rows("train", learner.columns, *sources)
-    validation = Rows("val", learner.columns, *sources)
-    batches = Batches(rows, spec.batch_size, seed, context.rank, context.world_size)
+    columns = learner.columns
+    rows, validation = (
+        [
+            Rows(split, columns, inputs.world, latents, inputs.features, shard_size)
+            for latents in inputs.rates or (inputs.latents,)
+        ]
+        for split in ("train", "val")
+    )
+    batches = InTurn(
+        [Batches(one, spec.batch_size, seed, context.rank, context.world_size) for one in rows]
+    )
     learner = learner.to(context.device)
     model = context.prepare(learner)
     groups = learner.groups()
@@ -338,11 +422,14 @@ def _set_rates(
 
 
 @torch.no_grad()
-def _validate(learner: Learner, rows: Rows, batch_size: int, context: Context) -> dict[str, float]:
+def _validate(
+    learner: Learner, sources: Sequence[Rows], batch_size: int, context: Context
+) -> dict[str, float]:
     """Means over all validation rows, the same on every worker."""
     learner.eval()
     sums: dict[str, Tensor] = {}
-    for batch in in_order(rows, batch_size, context.rank, context.world_size):
+    ordered = (in_order(one, batch_size, context.rank, context.world_size) for one in sources)
+    for batch in itertools.chain.from_iterable(ordered):
         terms = learner.validate(batch.to(context.device))
         for name, value in terms.items():
             value = value.double() * len(batch)
@@ -350,7 +437,8 @@ def _validate(learner: Learner, rows: Rows, batch_size: int, context: Context) -
     learner.train()
     if context.world_size > 1:
         sums = _summed(sums, context)
-    return {name: value.item() / len(rows) for name, value in sums.items()}
+    total = sum(len(one) for one in sources)
+    return {name: value.item() / total for name, value in sums.items()}
 
 
 def _means(shares: Mapping[str, Tensor], context: Context) -> dict[str, float]:

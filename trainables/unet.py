@@ -78,3 +78,12 @@ class UNet(nn.Module):
             x = decoder(torch.cat((skips.pop(), up(x)), 1))
         residual: Tensor = self.last(x)
         return image + residual
+
+
+def channels_within(parameters: int, levels: int) -> int:
+    """The most channels with which a U-Net has no more than so many parameters; at least 1."""
+    channels = 1
+    with torch.device("meta"):
+        while sum(p.numel() for p in UNet(channels + 1, levels).parameters()) <= parameters:
+            channels += 1
+    return channels

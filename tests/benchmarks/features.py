@@ -28,7 +28,7 @@ from orchestrator.store import Store
 from orchestrator.trial import Settings, run_job
 from search_spaces import operating_points
 from trainables.data import Rows, in_order
-from trainables.scenarios import complete_encoder
+from trainables.parts import complete_encoder
 from trainables.tower import load_tower
 
 

@@ -34,7 +34,8 @@ from torch import Tensor, nn
 
 from trainables.codecs import load_codec
 from trainables.data import Batch, Batches, Rows
-from trainables.scenarios import JointLearner, Learner, NeckLearner, build_neck
+from trainables.parts import build_neck
+from trainables.scenarios import JointLearner, Learner, NeckLearner
 from trainables.tower import Tower, load_tower
 
 Step = Callable[[int], float]

@@ -25,7 +25,8 @@ from search_spaces.encoders import released_config
 from trainables.codecs import build_codec
 from trainables.complexity import PAPER
 from trainables.data import Batch
-from trainables.scenarios import JointLearner, build_neck
+from trainables.parts import build_neck
+from trainables.scenarios import JointLearner
 from trainables.tower import Tower
 
 SETTINGS = [

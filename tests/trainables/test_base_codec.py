@@ -22,11 +22,15 @@ def test_a_shipped_codec_reaches_what_it_records(name: str) -> None:
     recipe = RECIPES[name]
     directory = Path(resolve_pretrained(f"shipped:{name}"))
     recorded = json.loads((directory / "accuracy.json").read_text())
-    found = measure(load_codec(recipe.spec, directory), recipe.lmbda)
-    assert found["psnr"] == pytest.approx(recorded["validation"]["psnr"], abs=0.05)
-    assert found["bpp"] == pytest.approx(recorded["validation"]["bpp"], rel=0.01)
-    # The estimate is of the same symbols: what is written takes no more than 20 bytes more.
-    assert 0 < found["bpp"] - found["bpp_estimated"] < 20 * 8 / 128**2
+    codec = load_codec(recipe.spec, directory)
+    assert [said["lmbda"] for said in recorded["validation"]] == list(recipe.lambdas)
+    for rate, said in enumerate(recorded["validation"]):
+        codec.rate = rate
+        found = measure(codec, said["lmbda"])
+        assert found["psnr"] == pytest.approx(said["psnr"], abs=0.05)
+        assert found["bpp"] == pytest.approx(said["bpp"], rel=0.01)
+        # The estimate is of the same symbols: what is written takes no more than 20 bytes more.
+        assert 0 < found["bpp"] - found["bpp_estimated"] < 20 * 8 / 128**2
 
 
 @pytest.mark.parametrize("name", SHIPPED_CODECS)
@@ -41,7 +45,7 @@ def test_an_interrupted_recipe_ends_where_an_uninterrupted_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
-    recipe = Recipe(CodecSpec(arch="mbt2018-mean", N=8, M=12), lmbda=0.01, steps=4, batch=2)
+    recipe = Recipe(CodecSpec(arch="mbt2018-mean", N=8, M=12), lambdas=(0.01,), steps=4, batch=2)
     straight = train(recipe, tmp_path / "straight.pt")
     save = base_codec.save_checkpoint
 

@@ -29,8 +29,9 @@ from trainables.codecs import Codec, bits_estimated, build_codec, load_codec, sa
 from trainables.data import decode_image
 from trainables.evaluation import evaluate, evaluate_point
 from trainables.mllms import Mllm
+from trainables.parts import build_neck
+from trainables.points import save_trained
 from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_tokenizer
-from trainables.scenarios import build_neck, save_trained
 from trainables.tasks import TASKS
 from trainables.tasks.classes import OneName
 from trainables.tower import Tower

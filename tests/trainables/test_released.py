@@ -19,8 +19,8 @@ from trainables.codecs import build_codec, load_codec, load_weights, start_codec
 from trainables.context import LocalContext
 from trainables.encoder import PartialEncoder
 from trainables.neck import TransformNeck
+from trainables.points import load_point
 from trainables.released import main, read_weights
-from trainables.scenarios import load_point
 from trainables.tower import Tower
 from trainables.train import Inputs, train_codec, train_point
 

@@ -15,7 +15,8 @@ from trainables.codecs import Codec, bits_estimated
 from trainables.context import LocalContext
 from trainables.data import Batch, Rows, in_order
 from trainables.encoder import Teacher
-from trainables.scenarios import JointLearner, Learner, load_point
+from trainables.points import load_point
+from trainables.scenarios import JointLearner, Learner
 from trainables.tower import Tower
 from trainables.train import Inputs, _learner, train_codec, train_point
 

@@ -24,8 +24,8 @@ from tests.trainables.small import SHARD, make_space, point
 from trainables.context import LocalContext
 from trainables.data import Rows, in_order, part_file
 from trainables.features import CodecLatents, shard_ranges
+from trainables.points import load_point
 from trainables.pretrained import preprocess
-from trainables.scenarios import load_point
 from trainables.train import Diverged, Inputs, learning_rate_factor, train_codec, train_point
 
 SCENARIOS = ("codec", "d1", "d2", "d3", "post_processing")
@@ -122,7 +122,7 @@ def test_points_of_every_kind_of_codec_train_and_are_used_from_their_streams(
     base_weights = load_file(base / "model.safetensors")
     for scenario in ("d1", "d2", "d3"):
         out = tmp_path / scenario
-        inputs = replace(inputs, codec=base, latents=latents, d1=tmp_path / "d1")
+        inputs = replace(inputs, codec=base, latents=latents, neck=tmp_path / "d1")
         context = LocalContext(tmp_path / f"{scenario}-run")
         train_point(space, point(space, scenario), inputs, out, context)
         used = load_point(space, point(space, scenario), base, out)
@@ -303,8 +303,8 @@ def test_rows_of_the_curve_say_what_people_look_for(small_stages: Small) -> None
 def train_with_workers(small: Small, root: Path, scenarios: list[str], count: int) -> None:
     """Train scenarios with several processes, into directories of their names."""
     root.mkdir()
-    names = ("world", "codec", "features", "latents", "d1", "text")
-    inputs = {name: str(getattr(small, name)) for name in names}
+    names = ("world", "codec", "features", "latents", "text")
+    inputs = {name: str(getattr(small, name)) for name in names} | {"neck": str(small.d1)}
     given = {"space": small.space.model_dump(mode="json"), "inputs": inputs}
     (root / "given.json").write_text(json.dumps(given))
     command = [sys.executable, "-m", "tests.trainables.ddp_worker", str(root)]

@@ -22,7 +22,7 @@ Shapes: B images, M latent channels, h = H/16 and w = W/16 latent positions.
 """
 
 from trainables.codecs.architectures import build_codec
-from trainables.codecs.codec import Codec, CodecOutput, bits_estimated
+from trainables.codecs.codec import Codec, CodecOutput, LatentCodec, bits_estimated
 from trainables.codecs.weights import (
     WEIGHTS_FILE,
     fill,
@@ -37,6 +37,7 @@ __all__ = [
     "WEIGHTS_FILE",
     "Codec",
     "CodecOutput",
+    "LatentCodec",
     "bits_estimated",
     "build_codec",
     "fill",

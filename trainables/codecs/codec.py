@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,16 +45,16 @@ def bits_estimated(likelihoods: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([-p.flatten(1).log2().sum(1) for p in likelihoods.values()]).sum(0)
 
 
-class Codec(nn.Module):
-    """One learned codec.
-
-    The lambda of its training follows CompressAI's convention: bpp + lambda * 255^2 * MSE, the MSE
-    of images in [0, 1].
+class LatentCodec(nn.Module):
+    """Writes what an analysis transform makes of images, and reads it.
 
     Args:
-        spec: architecture and widths.
-        net: the model of that architecture, with `g_a` and `g_s`.
+        arch: its name, which streams are told apart by, together with the weights.
+        M: channels of its latents.
+        net: with `g_a`, and with `g_s` where images are decoded.
         entropy: its entropy model's family.
+        rate: see the attribute.
+        pad_to: sides of images are padded to a multiple of this.
 
     Attributes:
         rates: rates that these weights serve; more than one in a variable-rate model.
@@ -64,15 +64,17 @@ class Codec(nn.Module):
 
     stride = 16
 
-    def __init__(self, spec: CodecSpec, net: CompressionModel, entropy: Entropy) -> None:
+    def __init__(
+        self, arch: str, M: int, net: Any, entropy: Entropy, rate: int = 0, pad_to: int = 64
+    ) -> None:
         super().__init__()
-        self.spec = spec
-        self.M = spec.M
+        self.arch = arch
+        self.M = M
         self.net = net
         self.rates = entropy.rates
-        self.rate = spec.rate
+        self.rate = rate
         self._entropy = entropy
-        self._pad_to = 16 if spec.arch.startswith("bmshj2018-factorized") else 64
+        self._pad_to = pad_to
         self._tables: list[dict[str, Tables]] | None = None
         self._id = 0
 
@@ -87,19 +89,21 @@ class Codec(nn.Module):
         decoder's and the likelihoods are those of the symbols that would be written. Under
         autocast the transforms run in lower precision, whatever makes the rate in fp32.
         """
-        if self.training:
-            y = self.net.g_a(self._pad(x)).float()
-            with torch.autocast(x.device.type, enabled=False):
-                y_hat, likelihoods = self._entropy.train_pass(self.net, y, self.rate)
-        else:
-            y = self._analysis(x)
-            estimate = Estimate()
-            y_hat = self._entropy.walk(self.net, y, y.shape, estimate, self.rate)
-            likelihoods = estimate.likelihoods
+        y = self.net.g_a(self._pad(x)) if self.training else self._analysis(x)
+        y_hat, likelihoods = self.quantise(y)
         x_hat = self.net.g_s(y_hat).float() if synthesis else None
         if x_hat is not None:
             x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]]
         return CodecOutput(y_hat, x_hat, likelihoods)
+
+    def quantise(self, y: Tensor) -> tuple[Tensor, Likelihoods]:
+        """y_hat and likelihoods of latents, (B, M, h, w); a proxy in training mode."""
+        if self.training:
+            with torch.autocast(y.device.type, enabled=False):
+                return self._entropy.train_pass(self.net, y.float(), self.rate)
+        estimate = Estimate()
+        y_hat = self._entropy.walk(self.net, y, y.shape, estimate, self.rate)
+        return y_hat, estimate.likelihoods
 
     @torch.no_grad()
     def latents(self, x: Tensor) -> Tensor:
@@ -168,7 +172,7 @@ class Codec(nn.Module):
     def _rate_of(self, container: Container) -> int:
         if (container.rate is None) != (self.rates == 1):
             has = "carries no rate" if container.rate is None else "carries a rate"
-            raise BitstreamError(f"the stream {has}: not written by {self.spec.arch}")
+            raise BitstreamError(f"the stream {has}: not written by {self.arch}")
         rate = container.rate or 0
         if rate >= self.rates:
             raise BitstreamError(f"the stream's rate is {rate}; there are 0 to {self.rates - 1}")
@@ -192,7 +196,7 @@ class Codec(nn.Module):
             self._tables.append(tables)
         self._id = self._fingerprint()
 
-    def train(self, mode: bool = True) -> Codec:
+    def train(self, mode: bool = True) -> LatentCodec:
         """As in PyTorch; training makes the entropy coder's tables stale, so they go."""
         if mode:
             self._tables = None
@@ -218,7 +222,7 @@ class Codec(nn.Module):
                 yield module
 
     def _fingerprint(self) -> int:
-        digest = hashlib.sha256(self.spec.arch.encode())
+        digest = hashlib.sha256(self.arch.encode())
         for name, parameter in sorted(self.net.named_parameters()):
             digest.update(name.encode())
             digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
@@ -247,6 +251,24 @@ class Codec(nn.Module):
         if self._tables is None:
             raise RuntimeError("the entropy coder has no tables: call update() first")
         return self._tables
+
+
+class Codec(LatentCodec):
+    """One learned codec of images.
+
+    The lambda of its training follows CompressAI's convention: bpp + lambda * 255^2 * MSE, the MSE
+    of images in [0, 1].
+
+    Args:
+        spec: architecture and widths.
+        net: the model of that architecture, with `g_a` and `g_s`.
+        entropy: its entropy model's family.
+    """
+
+    def __init__(self, spec: CodecSpec, net: CompressionModel, entropy: Entropy) -> None:
+        pad_to = 16 if spec.arch.startswith("bmshj2018-factorized") else 64
+        super().__init__(spec.arch, spec.M, net, entropy, spec.rate, pad_to)
+        self.spec = spec
 
 
 def _one_by_one(transform: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:

@@ -39,7 +39,8 @@ from trainables.evaluation.dataset import Pixels, Sample, TestImages, read_sampl
 from trainables.evaluation.examples import Shown, write_examples
 from trainables.evaluation.see import Answerer, Clock, Eye, Rate, batches
 from trainables.mllms import Mllm
-from trainables.scenarios import PointModel, complete_encoder, load_point
+from trainables.parts import complete_encoder
+from trainables.points import PointModel, load_point
 from trainables.tasks import TASKS, Task, set_values
 from trainables.text import read_text_weights
 from trainables.tower import load_tower

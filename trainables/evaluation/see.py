@@ -25,7 +25,7 @@ from trainables.bridge import Entry
 from trainables.data import to_tensor
 from trainables.encoder import Features, Teacher
 from trainables.evaluation.dataset import Pixels
-from trainables.scenarios import PointModel
+from trainables.points import PointModel
 
 BATCH = 32
 """Images seen together. Their streams are written and read one by one."""

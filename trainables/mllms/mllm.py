@@ -135,6 +135,9 @@ class Mllm:
         Raises:
             ValueError: the text model reads hidden states from before that block.
         """
+        return self._look(entry)
+
+    def _look(self, entry: Entry) -> list[Tensor]:
         if entry.block is None:
             pixels = self.preprocess(entry.given.to(self.device))
         else:
@@ -240,18 +243,55 @@ class Mllm:
         empty = [text for (_, text), tail in zip(asked, tails, strict=True) if not tail]
         if empty:
             raise ValueError(f"choice {empty[0]!r} has no tokens")
-        found = [0.0] * len(asked)
-        shapes = [(len(rows[i].ids), len(t)) for (i, _), t in zip(asked, tails, strict=True)]
-        for chosen in _batches(shapes, batch_size):
-            own = [rows[asked[n][0]].longer(tails[n]) for n in chosen]
-            seen = [features[asked[n][0]] for n in chosen]
-            tail = torch.tensor([tails[n] for n in chosen], device=self.device)
-            logits = self._logits(self._inputs(own, seen), tail.shape[1] + 1)[:, :-1]
-            logs = logits.float().log_softmax(-1).gather(-1, tail[..., None]).sum((1, 2))
-            for n, value in zip(chosen, logs.tolist(), strict=True):
-                found[n] = value
-        values = iter(found)
+        own = [rows[i].longer(tail) for (i, _), tail in zip(asked, tails, strict=True)]
+        seen = [features[i] for i, _ in asked]
+        values = iter(self._log_likelihoods(own, tails, seen, batch_size).tolist())
         return [[next(values) for _ in own] for own in choices]
+
+    def answer_losses(
+        self,
+        entry: Entry,
+        places: Sequence[int],
+        prompts: Sequence[str],
+        answers: Sequence[str],
+    ) -> Tensor:
+        """Cross-entropy of right answers, with gradients to what enters the tower.
+
+        Args:
+            entry: as of `look`, of B images.
+            places: of each prompt, the image that it is about, 0 .. B - 1.
+            prompts: each with one `<image>`.
+            answers: texts; the end token is added.
+
+        Returns:
+            (prompts,): in nats, mean over the tokens of each answer.
+        """
+        features = self._look(entry)
+        end = self.tokenizer.eos_token_id
+        tails = [[*self.prompts.of_text(answer), end] for answer in answers]
+        rows = [self.prompts.encode(prompt, 1) for prompt in prompts]
+        whole = [row.longer(tail) for row, tail in zip(rows, tails, strict=True)]
+        seen = [[features[place]] for place in places]
+        lengths = torch.tensor([len(tail) for tail in tails], device=self.device)
+        return -self._log_likelihoods(whole, tails, seen, len(prompts)) / lengths
+
+    def _log_likelihoods(
+        self,
+        rows: Sequence[Encoded],
+        tails: Sequence[list[int]],
+        features: Sequence[Sequence[Tensor]],
+        batch_size: int,
+    ) -> Tensor:
+        """Of the tail that each row ends with: sums over its tokens in nats, (rows,)."""
+        found: dict[int, Tensor] = {}
+        shapes = [(len(row.ids), len(tail)) for row, tail in zip(rows, tails, strict=True)]
+        for chosen in _batches(shapes, batch_size):
+            inputs = self._inputs([rows[n] for n in chosen], [features[n] for n in chosen])
+            tail = torch.tensor([tails[n] for n in chosen], device=self.device)
+            logits = self._logits(inputs, tail.shape[1] + 1)[:, :-1]
+            logs = logits.float().log_softmax(-1).gather(-1, tail[..., None]).sum((1, 2))
+            found |= dict(zip(chosen, logs, strict=True))
+        return torch.stack([found[n] for n in range(len(rows))])
 
     def _encoded(
         self, prompts: Sequence[str], features: Sequence[Sequence[Tensor]]

@@ -3,11 +3,12 @@
     scene --render--> codec --> bpp + lambda * 255^2 * MSE
 
 A base codec per lambda is then a short fine-tuning of it, as part of the sweep. Lambda is a middle
-to high one here: bits are given up in fewer steps than details are learned.
+to high one here: bits are given up in fewer steps than details are learned. The variable-rate codec
+is trained at all its rates, one drawn per step, and is used as it is.
 
 Run `python -m trainables.recipes.base_codec NAME --work DIR`; it continues from DIR/NAME.pt when
 that exists, and writes DIR/NAME: the weights in half precision and what they reach in
-`accuracy.json`. Times on one core of two: about 10 minutes each.
+`accuracy.json`. Times on one core of two: about 10 minutes each, of the variable-rate codec 40.
 """
 
 from __future__ import annotations
@@ -41,16 +42,20 @@ SIZE = 128
 VALIDATION_SCENES = 128
 LOG_EVERY = 50
 """Steps between two checkpoints."""
-ARCHITECTURE = {"arch", "N", "M", "groups", "context_width"}
+ARCHITECTURE = {"arch", "N", "M", "groups", "context_width", "rate_lambdas"}
 """Settings that weights depend on; they stand beside them in `config.json`."""
+
+
+VBR_LAMBDAS = (0.00002, 0.00006, 0.00018, 0.0005, 0.0015, 0.0045)
+"""The demo's four, and two above them which keep details learnable."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A shipped codec: what it is and how it is trained."""
+    """A shipped codec: what it is and how it is trained; `lambdas` of each of its rates."""
 
     spec: CodecSpec
-    lmbda: float
+    lambdas: tuple[float, ...]
     steps: int
     batch: int
     lr: float = 1e-3
@@ -58,7 +63,7 @@ class Recipe:
 
 RECIPES = {
     "mbt2018-mean-scenes": Recipe(
-        CodecSpec(arch="mbt2018-mean", N=32, M=64), lmbda=0.006, steps=1000, batch=16
+        CodecSpec(arch="mbt2018-mean", N=32, M=64), lambdas=(0.006,), steps=1000, batch=16
     ),
     "elic-scenes": Recipe(
         CodecSpec(
@@ -68,9 +73,15 @@ RECIPES = {
             groups=(4, 4, 8, 16, 16),
             context_width=0.2,
         ),
-        lmbda=0.006,
+        lambdas=(0.006,),
         steps=900,
         batch=8,
+    ),
+    "mbt2018-mean-vbr-scenes": Recipe(
+        CodecSpec(arch="mbt2018-mean-vbr", N=32, M=64, rate_lambdas=VBR_LAMBDAS),
+        lambdas=VBR_LAMBDAS,
+        steps=8000,
+        batch=16,
     ),
 }
 
@@ -125,20 +136,23 @@ def train(recipe: Recipe, checkpoint: Path, seed: int = 0) -> Codec:
         for group in main.param_groups:
             group["lr"] = recipe.lr * warmup_cosine(step, recipe.steps, 50)
         images = scenes("train", step * recipe.batch, recipe.batch)
+        codec.rate = int(torch.randint(len(recipe.lambdas), ()))
         out = codec(images)
         bpp = bits_estimated(out.likelihoods).mean() / SIZE**2
         mse = (out.x_hat - images).square().mean()
         main.zero_grad()
         aux.zero_grad()
-        (bpp + recipe.lmbda * 255**2 * mse + codec.aux_loss()).backward()
+        weight = recipe.lambdas[codec.rate] * 255**2
+        (bpp + weight * mse + codec.aux_loss()).backward()
         torch.nn.utils.clip_grad_norm_(codec.main_parameters(), 1.0)
         main.step()
         aux.step()
         step += 1
         if step % LOG_EVERY == 0 or step == recipe.steps:
             log.info(
-                "step %d: %.3f bpp, %.2f dB, %.0f s",
-                *(step, bpp.item(), -10 * mse.log10().item(), time.monotonic() - started),
+                "step %d: rate %d, %.3f bpp, %.2f dB, %.0f s",
+                *(step, codec.rate, bpp.item(), -10 * mse.log10().item()),
+                time.monotonic() - started,
             )
             state = {"codec": codec.state_dict(), "main": main.state_dict()}
             state |= {"aux": aux.state_dict(), "step": step}
@@ -168,13 +182,12 @@ def finish(codec: Codec, recipe: Recipe, out: Path) -> None:
     weights = {name: value.half() for name, value in load_file(out / WEIGHTS_FILE).items()}
     save_file(weights, out / WEIGHTS_FILE)
     # Measured after rounding to half precision.
-    found = measure(load_codec(recipe.spec, out), recipe.lmbda)
-    report = {
-        "arch": recipe.spec.arch,
-        "lmbda": recipe.lmbda,
-        "steps": recipe.steps,
-        "validation": {name: round(value, 4) for name, value in found.items()},
-    }
+    codec, measured = load_codec(recipe.spec, out), []
+    for rate, lmbda in enumerate(recipe.lambdas):
+        codec.rate = rate
+        found = measure(codec, lmbda)
+        measured.append({"lmbda": lmbda} | {name: round(value, 4) for name, value in found.items()})
+    report = {"arch": recipe.spec.arch, "steps": recipe.steps, "validation": measured}
     config = recipe.spec.model_dump(mode="json", include=ARCHITECTURE)
     for file, content in (("accuracy.json", report), ("config.json", config)):
         (out / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

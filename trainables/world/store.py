@@ -53,6 +53,7 @@ TASKS_SCHEMA = pa.schema(
         ("image_ids", pa.list_(pa.string())),
         ("prompt", pa.string()),
         ("reference", pa.string()),
+        ("answer", pa.string()),
     ]
 )
 
@@ -72,10 +73,10 @@ def write_world(
 
     `images_{train,val,test}.parquet`: image_id, png (lossless), width, height, classes (indices
     into `classes.json`), caption, objects (JSON list of {digit, colour, position, box in pixels}).
-    `tasks_{val,test}.parquet`: sample_id, task, image_ids, prompt (one `<image>` per image),
-    reference (JSON). Each evaluated scene has one caption, one or two questions and one referring
-    expression. The few-shot episodes share a pool of single-digit images, which stand behind the
-    scenes in the same images file.
+    `tasks_{train,val,test}.parquet`: sample_id, task, image_ids, prompt (one `<image>` per image),
+    reference (JSON), answer (the words that are right). Each scene has one caption, one or two
+    questions and one referring expression. The few-shot episodes share a pool of single-digit
+    images, which stand behind the scenes in the same images file.
 
     Args:
         directory: where to write; made if absent.
@@ -112,9 +113,8 @@ def _write(
         json.dumps({"names": class_names(), "templates": list(TEMPLATES)}, indent=1) + "\n"
     )
     for split, count in counts.items():
-        train = split == "train"
         scenes = [
-            sample_scene(scene_rng(seed, split, i, _SCENES), split, augment=train)
+            sample_scene(scene_rng(seed, split, i, _SCENES), split, augment=split == "train")
             for i in range(count)
         ]
         ids = [f"{split}-{i:06d}" for i in range(count)]
@@ -127,14 +127,12 @@ def _write(
                     _image_row(*row) for row in zip(batch_ids, batch, images, boxes, strict=True)
                 ]
                 writer.write_table(pa.Table.from_pylist(rows, IMAGES_SCHEMA))
-                if not train:
-                    for i in range(start, min(start + len(batch), count)):
-                        rng = scene_rng(seed, split, i, _QUESTIONS)
-                        tasks += _scene_tasks(ids[i], scenes[i], boxes[i - start], size, rng)
-        if not train:
-            tasks += _episodes(seed, split, episodes[split], singles, single_ids)
-            table = pa.Table.from_pylist(tasks, TASKS_SCHEMA)
-            pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
+                for i in range(start, min(start + len(batch), count)):
+                    rng = scene_rng(seed, split, i, _QUESTIONS)
+                    tasks += _scene_tasks(ids[i], scenes[i], boxes[i - start], size, rng)
+        tasks += _episodes(seed, split, episodes[split], singles, single_ids)
+        table = pa.Table.from_pylist(tasks, TASKS_SCHEMA)
+        pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
 
 
 def _batches(
@@ -189,6 +187,7 @@ def _scene_tasks(
             "image_ids": [image_id],
             "prompt": q.prompt,
             "reference": q.reference,
+            "answer": q.answer,
         }
         for i, q in enumerate(asked)
     ]
@@ -228,6 +227,7 @@ def _episodes(
                 "image_ids": [*chosen, query],
                 "prompt": questions.fewshot_prompt(labels),
                 "reference": json.dumps({"label": labels[asked]}),
+                "answer": labels[asked],
             }
         )
     return rows
