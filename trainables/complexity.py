@@ -265,7 +265,7 @@ def token_parts(space: Space, tower: Tower, hidden: Tensor) -> list[Part]:
     assert isinstance(codec, TokenCodec)
     net, size = codec.net, space.data.size
     (sent,) = count_macs(lambda: net.analysis(hidden))
-    (read,) = count_macs(functools.partial(neck, net.analysis(hidden)))
+    (read,) = count_macs(functools.partial(neck, _meta(net.linear.out_features, *net.grid)))
     analysis = [net.attention, net.linear]
     return [
         _part(TOKENS, "token_analysis", size, _parameters(analysis) + net.position.numel(), sent),
@@ -290,11 +290,11 @@ def totals(space: Space, parts: Iterable[Part]) -> list[Total]:
     """What each scenario and baseline costs with each codec."""
     parts = list(parts)
     found = []
-    for label in codecs_of(space):
+    for label, spec in codecs_of(space).items():
         own = {p.part: p for p in parts if p.codec in (label, "")}
         worst = _kmac(own, _without_common("post_processing"))
         for scenario in (*space.scenarios, *space.baselines):
-            if scenario != "feature_coding":
+            if scenario == "uncompressed" or space.is_for(scenario, spec):
                 found.append(_total(label, scenario, own, worst))
     if "feature_coding" in space.baselines:
         own = {p.part: p for p in parts if p.codec in (TOKENS, "")}

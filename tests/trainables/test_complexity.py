@@ -175,3 +175,21 @@ def test_mistakes_are_told_with_the_choices(capsys: pytest.CaptureFixture[str]) 
     assert "did you mean 'demo'" in capsys.readouterr().err
     assert main(["demo", "--set", "teacher.model=shipped:none"]) == 2
     assert "shipped:clip-scenes" in capsys.readouterr().err
+
+
+def test_both_ends_of_feature_coding_have_their_closed_forms() -> None:
+    space = PAPER.model_copy(update={"baselines": ("post_processing", "feature_coding")})
+    parts, totals = complexity(space)
+    found = {part.part: part for part in parts}
+    L, T, C, D = 256, 257, 64, 1024
+    block = 12 * D * D * T + 2 * T * T * D
+    assert found["token_analysis"].macs == block + L * D * C
+    assert found["token_neck"].macs == L * C * D + block
+    weights = 12 * D * D + 13 * D  # two LayerNorms, biases of 3 D, D, 4 D and D
+    assert found["token_analysis"].parameters == weights + L * D + D * C + C
+    assert found["token_neck"].parameters == weights + C * D + D + D + T * D
+    (total,) = [one for one in totals if one.scenario == "feature_coding"]
+    assert (total.codec, total.own_parameters) == ("tokens", found["token_neck"].parameters)
+    # The sender runs the blocks that the receiver of latents skips.
+    sender = found["encoder_skipped"].kmac_per_pixel + found["token_analysis"].kmac_per_pixel
+    assert total.sender == pytest.approx(sender)

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
@@ -26,6 +27,9 @@ from trainables.codecs.coding import Likelihoods
 from trainables.codecs.entropy import Factorized
 from trainables.encoder import Teacher
 from trainables.neck import ResidualAttentionBlock, TransformNeck
+
+NARROWEST = 0.1
+"""Scale of the narrowest distribution at the start: 0.02 bits for a latent that is always zero."""
 
 
 class TokenNet(nn.Module):
@@ -89,10 +93,11 @@ def start_as_projection(
 ) -> None:
     """Start both ends at the best linear transform code of some tokens.
 
-    Latents are principal components of the patches' tokens around their positions' means, and the
-    attention blocks pass their input on. The latents' scale is where, at high rate, a finer step
-    costs `R + lambda * MSE` as much as it gains: s^2 = lambda * pixels * ln 2 / (6 D T), from dR =
-    L / (pixels s ln 2) ds per component and an error of 1 / (12 s^2) on it.
+    Latents are principal components of the patches' tokens around their positions' means, the
+    bottleneck's distributions are as wide as they, and the attention blocks pass their input on.
+    The latents' scale is where, at high rate, a finer step costs `R + lambda * MSE` as much as it
+    gains: s^2 = lambda * pixels * ln 2 / (6 D T), from dR = L / (pixels s ln 2) ds per component
+    and an error of 1 / (12 s^2) on it.
 
     Args:
         net, neck: the sender's and the receiver's part; the neck without LayerNorm.
@@ -113,13 +118,15 @@ def start_as_projection(
     mean = total / count
     positions, width = len(mean) - front, mean.shape[1]
     covariance = square / (count * positions) - mean[front:].T @ mean[front:] / positions
-    components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :channels]  # (D, C)
-    if components.shape[1] < channels:
-        components = torch.nn.functional.pad(components, (0, channels - components.shape[1]))
+    powers, vectors = torch.linalg.eigh(covariance)
+    missing = (0, max(0, channels - width))
+    components = F.pad(vectors.flip(1)[:, :channels], missing)  # (D, C)
+    spreads = F.pad(powers.flip(0)[:channels].clamp(min=0).sqrt(), missing)
     scale = math.sqrt(lmbda * pixels * math.log(2) / (6 * width * len(mean)))
     net.position.copy_(mean[front:])
     net.linear.weight.copy_(scale * components.T)
     net.linear.bias.zero_()
+    _spread(net.entropy_bottleneck, scale * spreads)
     neck.linear.weight.copy_(components / scale)
     neck.linear.bias.zero_()
     neck.position.copy_(mean)
@@ -130,3 +137,12 @@ def start_as_projection(
         for linear in (block.projection, block.contract):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
+
+
+def _spread(bottleneck: EntropyBottleneck, deviations: Tensor) -> None:
+    """Start each channel's distribution, about a logistic one, at a standard deviation."""
+    # A logistic distribution of scale 1 has the standard deviation pi / sqrt(3).
+    wanted = (deviations * math.sqrt(3) / math.pi).clamp(min=NARROWEST)
+    first = bottleneck.matrices[0]
+    slope = F.softplus(first) * (bottleneck.init_scale / wanted).to(first)[:, None, None]
+    first.copy_(slope + torch.log(-torch.expm1(-slope)))  # the inverse of softplus
