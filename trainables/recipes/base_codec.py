@@ -8,7 +8,7 @@ is trained at all its rates, one drawn per step, and is used as it is.
 
 Run `python -m trainables.recipes.base_codec NAME --work DIR`; it continues from DIR/NAME.pt when
 that exists, and writes DIR/NAME: the weights in half precision and what they reach in
-`accuracy.json`. Times on one core of two: about 10 minutes each, of the variable-rate codec 40.
+`accuracy.json`. Times on one core of two: about 10 minutes each, of the variable-rate codec 60.
 """
 
 from __future__ import annotations
