@@ -12,7 +12,8 @@ its products are counted as such (fused kernels are not known to the counter on 
 Normalisations, activations, softmax, resizing and table look-ups are not counted.
 
     python -m trainables.complexity [SPACE] [--set KEY.PATH=VALUE] [--codec NAME] [--json FILE]
-    python -m trainables.complexity --explain      against the figures of the paper
+
+At the paper's sizes its own figures stand beside them, with what explains each difference.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import argparse
 import functools
 import json
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,10 +33,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodecSpec, Space, SpaceError, load_space
+from search_spaces.base_spec import Spec
 from search_spaces.data_spec import DataSpec
 from search_spaces.points import TOKENS
 from trainables.codecs import build_codec
 from trainables.codecs.tokens import TokenCodec
+from trainables.paper_figures import Comparison, compare, table
 from trainables.parts import (
     build_neck,
     build_token_codec,
@@ -91,37 +93,11 @@ _SIDE = {
     "entropy": "both",
     "teacher": "training",
 }
-
-# (kMAC/pixel, million parameters) as the paper gives them, and what explains the difference.
-PAPER_FIGURES: dict[str, tuple[float, float | None, str]] = {
-    "neck": (
-        52.795,
-        13.0,
-        "theirs is 0.2 % more: a counter that adds normalisations, softmax, activations and biases",
-    ),
-    "unet": (
-        835.72,
-        31.0,
-        "the same layers (31.0 M). Their figure is reached within 0.3 % if the four transposed "
-        "convolutions, 32.8 kMAC/pixel, are counted at their output's resolution instead of their "
-        "input's, four times too many; its normalisations and activations are the rest",
-    ),
-    "encoder_skipped": (
-        70.24,
-        None,
-        "theirs equals the patch embedding and ONE block (k = 2 skips two) per pixel of the 224 x "
-        "224 image, 70.22; here two blocks per pixel of the 256 x 256 image. Their 64 M parameters "
-        "hold both blocks",
-    ),
-    "synthesis": (
-        112.0,
-        None,
-        "their total without the two above. g_s of the same ELIC, 7.3 M parameters, which their "
-        "64 M agree with, needs 2.3 times as much by any way of counting tried: not explained",
-    ),
-}
-PAPER_TOTAL = (1017.96, 64.0)
-"""synthesis + U-Net + skipped part of the encoder: kMAC/pixel and million parameters."""
+_SIZES = (
+    *("model", "block", "layers", "heads", "mlp_ratio", "channels", "levels"),
+    *("arch", "N", "M", "groups", "context_width"),
+)
+"""Settings that decide what parts cost."""
 
 
 @dataclass(frozen=True)
@@ -335,9 +311,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE")
     parser.add_argument("--codec", help="only the codec of this name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
-    parser.add_argument(
-        "--explain", action="store_true", help="compare with the figures of the paper"
-    )
     options = parser.parse_args(argv)
     try:
         space = _space(options.space, options.set, options.codec)
@@ -347,18 +320,36 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {line}", file=sys.stderr)
         return 2
     print(_table(space, parts, sums))
-    if options.explain:
-        print(
-            _explanation(parts) if space == PAPER else "the paper gives figures for its own sizes"
-        )
+    for label, rows in against_paper(space, parts).items():
+        print(f"\n{label} {table(rows)}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(as_data(space, parts, sums), indent=1) + "\n", "utf-8")
     return 0
 
 
-def as_data(space: Space, parts: Iterable[Part], sums: Iterable[Total]) -> dict[str, Any]:
-    """The numbers as JSON data: `parts` and `totals` have a row per table row."""
+def against_paper(space: Space, parts: Sequence[Part]) -> dict[str, list[Comparison]]:
+    """The paper's figures beside those of each codec that has the paper's sizes, by label."""
+    what = ("teacher", "neck", "post_processing")
+    same = all(_sizes(getattr(space, name)) == _sizes(getattr(PAPER, name)) for name in what)
+    if not same or space.data.size != PAPER.data.size:
+        return {}
+    found = {}
+    for label, spec in codecs_of(space).items():
+        if _sizes(spec) == _sizes(PAPER.codecs[0]):
+            own = {part.part: part for part in parts if part.codec in (label, "")}
+            kmac = {name: part.kmac_per_pixel for name, part in own.items()}
+            found[label] = compare(kmac, {name: part.parameters for name, part in own.items()})
+    return found
+
+
+def _sizes(spec: Spec) -> dict[str, Any]:
+    """What of a spec decides on sizes."""
+    return {name: value for name, value in spec.model_dump().items() if name in _SIZES}
+
+
+def as_data(space: Space, parts: Sequence[Part], sums: Iterable[Total]) -> dict[str, Any]:
+    """The numbers as JSON data: `parts`, `totals` and `paper` have a row per table row."""
     return {
         "space": space.name,
         "size": space.data.size,
@@ -366,6 +357,10 @@ def as_data(space: Space, parts: Iterable[Part], sums: Iterable[Total]) -> dict[
         "block": space.teacher.block,
         "parts": [asdict(part) for part in parts],
         "totals": [asdict(total) for total in sums],
+        "paper": {
+            label: [asdict(row) for row in rows]
+            for label, rows in against_paper(space, parts).items()
+        },
     }
 
 
@@ -409,32 +404,6 @@ def _table(space: Space, parts: Sequence[Part], sums: Sequence[Total]) -> str:
         f"{t.own_parameters:>16,}{t.saving:>30.1%}"
         for t in sums
     ]
-    return "\n".join(lines)
-
-
-def _explanation(parts: Sequence[Part]) -> str:
-    counted = {p.part: p for p in parts}
-    lines = ["", f"{'against the paper':<18}{'theirs':>10}{'here':>10}{'theirs':>10}{'here':>10}"]
-    for name, (kmac, millions, reason) in PAPER_FIGURES.items():
-        part = counted[name]
-        given = "" if millions is None else f"{millions:.0f} M"
-        lines.append(
-            f"{name:<18}{kmac:>10.2f}{part.kmac_per_pixel:>10.2f}"
-            f"{given:>10}{part.parameters / 1e6:>8.1f} M"
-        )
-        lines += textwrap.wrap(reason, 92, initial_indent="    ", subsequent_indent="    ")
-    replaced = [counted[name] for name in ("synthesis", "unet", "encoder_skipped")]
-    kmac, parameters = (
-        sum(p.kmac_per_pixel for p in replaced),
-        sum(p.parameters for p in replaced) / 1e6,
-    )
-    lines.append(
-        f"{'all but the neck':<18}{PAPER_TOTAL[0]:>10.2f}{kmac:>10.2f}"
-        f"{PAPER_TOTAL[1]:>8.0f} M{parameters:>8.1f} M"
-    )
-    neck = counted["neck"].kmac_per_pixel
-    theirs = 1 - PAPER_FIGURES["neck"][0] / PAPER_TOTAL[0]
-    lines.append(f"{'saving':<18}{theirs:>10.1%}{1 - neck / kmac:>10.1%}")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """Complexity: counts against closed forms and an independent count by hooks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,12 @@ import torch
 from compressai.layers import GDN
 from torch import nn
 
-from search_spaces import CodecSpec
+from search_spaces import CodecSpec, load_space
 from tests.trainables import small
 from trainables.codecs import build_codec
 from trainables.complexity import (
     PAPER,
-    PAPER_FIGURES,
-    PAPER_TOTAL,
+    against_paper,
     codec_parts,
     codecs_of,
     complexity,
@@ -23,6 +23,7 @@ from trainables.complexity import (
     main,
     other_parts,
 )
+from trainables.paper_figures import REPLACED, SAVING, TOTAL
 
 
 def convolution_macs(run: Any, *modules: nn.Module) -> int:
@@ -74,18 +75,26 @@ def test_at_the_paper_s_sizes_the_counts_are_closed_forms_and_agree_with_its_tab
     convolutions += 4 * (2 * 64 * 64 + 9 * (2 * 64 * 64 + 64 * 64)) + 64 * 3
     assert found["unet"].macs == 256 * 256 * convolutions
 
-    for name in ("neck", "unet"):
-        assert PAPER_FIGURES[name][1] == pytest.approx(found[name].parameters / 1e6, rel=0.02)
-    # As the explanation says: the transposed convolutions three times more, and the encoder's
-    # patch embedding with one block at the pixels of its own image.
-    unet = found["unet"].kmac_per_pixel + 3 * 4 * 2 * 64 * 64 / 1000
-    assert unet == pytest.approx(PAPER_FIGURES["unet"][0], rel=0.003)
+    (rows,) = against_paper(PAPER, parts).values()
+    paper = {row.name: row for row in rows}
+    for name in ("neck", "unet", TOTAL):
+        assert paper[name].here_million == pytest.approx(paper[name].paper_million, rel=0.02)
+    # What the reasons say: the transposed convolutions three times more, and the encoder's patch
+    # embedding with one block at the pixels of its own image.
+    assert paper["neck"].here == found["neck"].kmac_per_pixel == pytest.approx(52.795, rel=0.003)
+    transposed = 4 * 2 * 64 * 64 / 1000
+    assert transposed == pytest.approx(32.8, abs=0.05)
+    assert paper["unet"].paper == pytest.approx(paper["unet"].here + 3 * transposed, rel=0.003)
     one_block = (L * 3 * 14 * 14 * D + block) / 224**2 / 1000
-    assert one_block == pytest.approx(PAPER_FIGURES["encoder_skipped"][0], rel=0.001)
-    assert found["neck"].kmac_per_pixel == pytest.approx(PAPER_FIGURES["neck"][0], rel=0.003)
-    replaced = [found[name] for name in ("synthesis", "unet", "encoder_skipped")]
-    assert sum(p.parameters for p in replaced) / 1e6 == pytest.approx(PAPER_TOTAL[1], rel=0.01)
-    assert sum(p.kmac_per_pixel for p in replaced) == pytest.approx(PAPER_TOTAL[0], rel=0.08)
+    assert one_block == pytest.approx(paper["encoder_skipped"].paper, rel=0.001)
+    assert sum(paper[name].paper for name in REPLACED) == pytest.approx(1017.96)
+    assert paper["synthesis"].here / paper["synthesis"].paper == pytest.approx(2.3, abs=0.05)
+    replaced = [found[name] for name in REPLACED]
+    assert paper[TOTAL].here == pytest.approx(sum(part.kmac_per_pixel for part in replaced))
+    differences = [paper[name].here - paper[name].paper for name in REPLACED]
+    assert differences == pytest.approx([143.0, -100.6, 34.9], abs=0.05)
+    assert paper[SAVING].paper == pytest.approx(0.948, abs=5e-4)
+    assert paper[SAVING].here == pytest.approx(0.952, abs=5e-4)
 
     by_scenario = {total.scenario: total for total in totals}
     assert by_scenario["d1"].saving == pytest.approx(0.95, abs=0.005)
@@ -166,6 +175,32 @@ def test_the_command_prints_the_table_and_writes_its_numbers(
     for row in data["parts"]:
         assert f"{row['parameters']:,}" in printed
         assert row["kmac_per_pixel"] == pytest.approx(row["macs"] / space.data.size**2 / 1000)
+
+
+def test_only_the_paper_s_sizes_are_compared_with_the_paper() -> None:
+    spec = PAPER.codecs[0]
+    narrow = spec.model_copy(update={"N": 128, "name": "narrow"})
+    both = PAPER.model_copy(update={"codecs": (spec, narrow)})
+    parts, _ = complexity(both)
+    assert set(against_paper(both, parts)) == {"elic2022-chandelier"}
+    # Longer training and other data of the same size change nothing.
+    other = load_space("paper", ["d1.steps=5", "data.val=7"])
+    named = [replace(part, codec=part.codec and "elic") for part in parts]
+    assert set(against_paper(other, named)) == {"elic"}
+    for setting in ("teacher.block=3", "data.size=320", "neck.layers=2"):
+        assert against_paper(load_space("paper", [setting]), named) == {}
+
+
+def test_the_command_says_where_the_paper_s_own_space_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["paper", "--json", str(tmp_path / "numbers.json")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    rows = json.loads((tmp_path / "numbers.json").read_text())["paper"]["elic"]
+    assert len(rows) == 6
+    for row in rows:
+        assert row["reason"] in printed
+        assert f"{row['paper']:.2f}" in printed or row["name"] == SAVING
 
 
 def test_mistakes_are_told_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
