@@ -128,6 +128,7 @@ class NeckTraining(Optimiser):
     """d1: the neck alone, on frozen latents and the teacher's stored features."""
 
     steps: Positive = 200_000
+    """The paper's 60 epochs; one is 106,667 images there, a twelfth of ImageNet."""
     lr_drop_at: Fraction = 1 / 3
     linear_lr: Rate | None = None
     """Learning rate of the neck's linear layer, the only one that is new where `neck.init` is

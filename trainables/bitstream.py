@@ -16,7 +16,8 @@ file's.
 A stream is decoded completely or refused: the CRC finds damage before anything is decoded, and
 afterwards the decoded symbols are encoded again and must give the same bytes. The latter finds a
 decoder whose probabilities differ from the encoder's (other weights, another machine's floats) at
-odds of about 1 : 2^31 of missing it, and costs no bytes.
+odds of about 1 : 2^31 of missing it, and costs no bytes. Values beyond a table are escaped, in bits
+as they are: of damage to these the checksum alone knows.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ MAX_SIDE = 1 << 16
 _MAGIC = 0xB0
 _HAS_RATE = 0x08
 _CRC_BYTES = 2
+LARGEST_SYMBOL = 1 << 26
+"""In either direction. The coder takes a larger one's bits modulo 32, and may never end."""
 _SHORTEST_RANS = 8  # the flushed 64-bit state
 _WORD = 4
 
@@ -159,12 +162,19 @@ class SymbolWriter:
         self._offsets: list[int] = []
 
     def write(self, tables: Tables, rows: Tensor, symbols: Tensor) -> None:
-        """Append symbols (int, any shape), each with its row of the tables (int, same shape)."""
+        """Append symbols (int, any shape), each with its row of the tables (int, same shape).
+
+        Raises:
+            ValueError: a symbol is beyond `LARGEST_SYMBOL`, as of a value that is not finite.
+        """
+        values = symbols.reshape(-1).tolist()
+        if values and not -LARGEST_SYMBOL <= min(values) <= max(values) <= LARGEST_SYMBOL:
+            raise ValueError(f"symbols of {min(values)} to {max(values)} cannot be coded")
         used, place = torch.unique(rows.reshape(-1).cpu(), return_inverse=True)
         # Only the rows in use are handed to the coder: converting all of them is most of its time.
         numbers = torch.tensor([self._row(tables, row) for row in used.tolist()])
         self._rows += numbers[place].tolist()
-        self._symbols += symbols.reshape(-1).tolist()
+        self._symbols += values
 
     def _row(self, tables: Tables, row: int) -> int:
         key = (id(tables), row)
@@ -201,7 +211,11 @@ class SymbolReader:
         self._decoder.set_stream(payload + bytes(_WORD * (count + 2) + 16 * len(payload)))
 
     def read(self, tables: Tables, rows: Tensor) -> Tensor:
-        """The next symbols (int32, in the shape of rows), given the row of each."""
+        """The next symbols (int32, in the shape of rows), given the row of each.
+
+        Raises:
+            BitstreamError: these are no symbols that were written.
+        """
         used, place = torch.unique(rows.reshape(-1).cpu(), return_inverse=True)
         numbers: Sequence[int] = used.tolist()
         symbols = self._decoder.decode_stream(
@@ -211,7 +225,10 @@ class SymbolReader:
             [tables.offsets[row] for row in numbers],
         )
         read = torch.tensor(symbols, dtype=torch.int32).reshape(rows.shape)
-        self._echo.write(tables, rows, read)
+        try:
+            self._echo.write(tables, rows, read)
+        except ValueError as error:
+            raise BitstreamError(f"the stream is damaged: {error}") from error
         return read
 
     def finish(self) -> None:

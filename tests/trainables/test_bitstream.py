@@ -4,8 +4,10 @@ import binascii
 
 import pytest
 import torch
+from compressai.ans import RansEncoder
 
 from trainables.bitstream import (
+    LARGEST_SYMBOL,
     BitstreamError,
     Container,
     SymbolReader,
@@ -38,8 +40,10 @@ def test_a_container_is_read_as_it_was_written(size: tuple[int, int]) -> None:
     assert overhead_bytes(stream) == len(stream) - 16
 
 
-def test_the_container_of_a_small_image_is_six_bytes() -> None:
+def test_the_container_takes_six_bytes_for_a_small_image_and_never_more_than_eleven() -> None:
     assert overhead_bytes(pack(Container(0, 128, 128, bytes(8)))) == 6
+    assert overhead_bytes(pack(Container(0, 512, 768, bytes(8)))) == 8
+    assert overhead_bytes(pack(Container(255, 65536, 65536, bytes(8), rate=255))) == 11
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 65537)])
@@ -118,6 +122,25 @@ def test_symbols_read_with_other_probabilities_are_refused() -> None:
     reader.read(TABLES, rows + 1)
     with pytest.raises(BitstreamError, match="again"):
         reader.finish()
+
+
+@pytest.mark.parametrize("symbol", [LARGEST_SYMBOL, -LARGEST_SYMBOL])
+def test_symbols_that_the_coder_would_never_end_with_are_refused(symbol: int) -> None:
+    rows = torch.zeros(3, dtype=torch.int64)
+    most = torch.tensor([1, symbol, 2], dtype=torch.int32)
+    reader = SymbolReader(_payload(most, rows), 3)
+    assert torch.equal(reader.read(TABLES, rows), most)
+    reader.finish()
+    beyond = torch.tensor([1, symbol + (1 if symbol > 0 else -1), 2], dtype=torch.int32)
+    with pytest.raises(ValueError, match="cannot be coded"):
+        _payload(beyond, rows)
+    with pytest.raises(ValueError, match="cannot be coded"):
+        _payload(torch.tensor([float("nan")]).int(), rows[:1])
+    # CompressAI's coder itself still writes the first few of them: no stream of ours.
+    tables = (list(TABLES.cdfs), list(TABLES.lengths), list(TABLES.offsets))
+    payload = RansEncoder().encode_with_indexes(beyond.tolist(), [0, 0, 0], *tables)
+    with pytest.raises(BitstreamError, match="damaged: symbols of"):
+        SymbolReader(payload, 3).read(TABLES, rows)
 
 
 def test_random_payloads_are_refused() -> None:

@@ -228,6 +228,60 @@ def test_any_image_size_is_padded_and_cut_again(arch: str) -> None:
     assert image.max() <= 1
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_damaged_stream_is_refused_whatever_its_checksum_says(arch: str) -> None:
+    """Cut, lengthened and flipped payloads under a header and a checksum that are right.
+
+    A bit of an escaped value is written as it is: with another one, and another checksum, it is a
+    stream of another image, one symbol of which differs. Every other flip breaks the coder's state.
+    """
+    codec = lively(arch)
+    container = unpack(codec.encode(images(1))[0])
+    payload, generator = container.payload, torch.Generator().manual_seed(0)
+    stream = pack(container)
+    whole = codec.decode([stream])
+    for other in (payload[:-4], payload[: len(payload) // 8 * 4], payload + bytes(4), bytes(8)):
+        with pytest.raises(BitstreamError):
+            codec.decode([pack(dataclasses.replace(container, payload=other))])
+    refused, flips = 0, torch.randint(8 * len(payload), (16,), generator=generator).tolist()
+    for place in flips:
+        flipped = bytearray(payload)
+        flipped[place // 8] ^= 1 << place % 8
+        with pytest.raises(BitstreamError, match="checksum"):
+            codec.decode([stream[: -len(payload) - 2] + bytes(flipped) + stream[-2:]])
+        try:
+            found = codec.decode([pack(dataclasses.replace(container, payload=bytes(flipped)))])
+        except BitstreamError:
+            refused += 1
+        else:
+            assert ((found - whole).abs() > 0.5).sum() == 1
+    assert refused >= 14
+
+
+@pytest.mark.parametrize("arch", ["mbt2018-mean", "elic2022-chandelier", "tic", "mbt2018-vbr"])
+def test_under_autocast_what_makes_the_rate_stays_in_fp32(arch: str) -> None:
+    codec, x = lively(arch).train(), images(2)
+    seen: dict[str, torch.dtype] = {}
+
+    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            seen[name] = output.dtype
+
+        return hook
+
+    for name, module in codec.net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note(name))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = codec(x)
+    assert {p.dtype for p in out.likelihoods.values()} == {torch.float32}
+    assert out.y_hat.dtype == out.x_hat.dtype == torch.float32
+    transforms = {dtype for name, dtype in seen.items() if name.startswith(("g_a", "g_s"))}
+    rate = {dtype for name, dtype in seen.items() if not name.startswith(("g_a", "g_s"))}
+    assert transforms == {torch.bfloat16}
+    assert rate == {torch.float32}
+
+
 def test_streams_of_different_sizes_are_not_decoded_together() -> None:
     codec = lively("mbt2018-mean")
     streams = codec.encode(images(1, (64, 64))) + codec.encode(images(1, (64, 128)))

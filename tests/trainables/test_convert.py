@@ -105,6 +105,8 @@ def test_awkward_images_are_counted_and_unreadable_ones_listed(tmp_path: Path) -
     grey = Image.fromarray(np.full((70, 90), 77, np.uint8))
     grey.save(root / "a" / "grey.png")
     Image.new("CMYK", (80, 80)).save(root / "a" / "cmyk.jpg")
+    deep = np.full((70, 90), 0x4C7F, np.uint16)
+    Image.fromarray(deep).save(root / "a" / "deep.png")
     Image.new("RGB", (1, 1), "red").save(root / "a" / "one.png")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -114,9 +116,9 @@ def test_awkward_images_are_counted_and_unreadable_ones_listed(tmp_path: Path) -
     (root / "a" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "a" / "text.png").write_text("not an image")
     (root / "a" / "readme.txt").write_text("ignored by its name")
-    reports = convert(str(root), tmp_path / "world", train=7, val=1, test=3)
+    reports = convert(str(root), tmp_path / "world", train=8, val=1, test=3)
     told = [report for found in reports.values() for report in found]
-    assert sum(report.images for report in told) == 8
+    assert sum(report.images for report in told) == 9
     unreadable = {i: why for report in told for i, why in report.unreadable}
     assert set(unreadable) == {"a/empty.jpg", "a/cut.jpg", "a/text.png"}
     assert unreadable["a/empty.jpg"] == "empty file"
@@ -126,9 +128,15 @@ def test_awkward_images_are_counted_and_unreadable_ones_listed(tmp_path: Path) -
     for report in told:
         for what, count in report.treated.items():
             counted[what] = counted.get(what, 0) + count
-    assert counted == {"grey": 1, "CMYK": 1, "enlarged": 1, "rotated": 1}
-    kept = [i for split in reports for i in rows_of(tmp_path / "world", split)]
-    assert len(kept) == 8
+    assert counted == {"16 bits": 1, "grey": 2, "CMYK": 1, "enlarged": 1, "rotated": 1}
+    kept = {n: row for s in reports for n, row in rows_of(tmp_path / "world", s).items()}
+    assert len(kept) == 9
+    for name, colour in (
+        ("grey.png", [77] * 3),
+        ("deep.png", [0x4C] * 3),
+        ("one.png", [255, 0, 0]),
+    ):
+        assert (decode_image(kept[f"a/{name}"]["png"]) == colour).all(), name
 
 
 @pytest.mark.parametrize("layout", ["saved", "hub"])

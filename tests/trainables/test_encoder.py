@@ -28,7 +28,7 @@ def hidden(model: PreTrainedModel) -> Tensor:
     return torch.randn(2, Tower(model).sizes.tokens, WIDTH, generator=generator)
 
 
-@pytest.mark.parametrize("block", [0, 2, BLOCKS])
+@pytest.mark.parametrize("block", [0, 2, BLOCKS - 1, BLOCKS])
 def test_entering_at_a_block_equals_the_pixel_path(
     model: PreTrainedModel, block: int, images: Tensor
 ) -> None:

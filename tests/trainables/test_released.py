@@ -287,6 +287,30 @@ def test_a_released_point_of_another_size_is_refused(tmp_path: Path) -> None:
         train_point(space, point, Inputs(tmp_path), tmp_path / "d1", LocalContext(tmp_path))
 
 
+@pytest.mark.parametrize("scenario", ["d1", "d2"])
+def test_every_misfit_of_a_released_neck_is_listed_and_nothing_is_kept(
+    tmp_path: Path, scenario: str
+) -> None:
+    space, _, adapters = released_space(tmp_path)
+    file = tmp_path / f"{scenario}.pth.tar"
+    content = torch.load(file, weights_only=True)
+    given = adapters[scenario].state_dict()
+    del given["ln_pre.bias"]
+    given["transformer.resblocks.0.ln_3.bias"] = torch.zeros(2)
+    given["class_embedding"] = torch.zeros(5)
+    torch.save({**content, "adapter": given}, file)
+    point = OperatingPoint(space.codecs[0].at(0.01), 0.01, scenario, 0)
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="does not hold the neck of") as error:
+        train_point(space, point, Inputs(tmp_path), out, LocalContext(tmp_path))
+    assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
+        "neck.norm.bias is missing",
+        "neck.blocks.0.ln_3.bias is unknown",
+        "neck.class_token is (5,), not (16,)",
+    ]
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_a_released_file_at_full_size(tmp_path: Path) -> None:
     """ELIC 192/320, the neck and ViT-L/14 from block 2, random weights: below 1e-4 in fp32."""

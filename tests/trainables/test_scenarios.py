@@ -139,6 +139,40 @@ def test_joint_loss_is_the_papers(small_stages: Small, scenario: str) -> None:
     assert terms["bpp_estimated"].item() == pytest.approx(rate.mean(), rel=1e-4)
 
 
+EPOCHS = {0: (100, 0), 19: (100, 0), 20: (1, 100), 39: (1, 100), 40: (0, 100), 59: (0, 100)}
+
+
+@pytest.mark.parametrize("scenario", ["d1", "post_processing"])
+def test_the_surrogate_loss_of_every_phase_is_its_closed_form(
+    small_stages: Small, scenario: str
+) -> None:
+    """In NumPy from the student's features, at the paper's epochs; a step is an epoch here."""
+    space = small_stages.space
+    longer = getattr(space, scenario).model_copy(update={"steps": 60})
+    space = space.model_copy(update={scenario: longer})
+    torch.manual_seed(0)
+    learner = _learner(space, point(space, scenario), inputs_of(small_stages))[0]
+    batch = batch_of(small_stages, learner)
+    assert learner.text_weights is not None
+    text, target = learner.text_weights.double().numpy(), batch.classes.double().numpy()
+    with torch.no_grad():
+        if scenario == "d1":
+            student = clip_from_block(learner.neck(batch.y_hat))
+        else:
+            student = clip_from_pixels(learner.unet(learner._decoded(batch)))
+    pooled, tokens = (student[name].double().numpy() for name in ("pooled", "tokens"))
+    logits = pooled @ text
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    ce = -np.mean(np.sum(target * log_probabilities, 1))
+    distill = np.mean((pooled - batch.pooled.double().numpy()) ** 2)
+    distill += 0.5 * np.mean((tokens - batch.tokens.double().numpy()) ** 2)
+    assert min(ce, distill) > 0.01
+    for epoch, (alpha, beta) in EPOCHS.items():
+        terms = learner(batch, epoch)
+        assert terms["loss"].item() == pytest.approx(alpha * ce + beta * distill, rel=1e-5)
+        assert ("ce" in terms, "distill" in terms) == (alpha > 0, beta > 0)
+
+
 class Tokens(nn.Module):
     """Stands where a tower's embeddings stood."""
 
@@ -168,6 +202,16 @@ def clip_from_block(tokens: Tensor, block: int = 2) -> dict[str, Tensor]:
         out = tower(pixel_values=torch.zeros(1), output_hidden_states=True)
         pooled = clip.visual_projection(out.pooler_output)
     return {"tokens": out.hidden_states[-2], "pooled": pooled, "last": out.hidden_states[-1]}
+
+
+def clip_from_pixels(images: Tensor) -> dict[str, Tensor]:
+    """Images through transformers' own model."""
+    clip = make_clip()
+    pixels = Tower(clip).preprocess(images)
+    with torch.no_grad():
+        out = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
+        pooled = clip.visual_projection(out.pooler_output)
+    return {"tokens": out.hidden_states[-2], "pooled": pooled}
 
 
 @pytest.fixture(scope="module")

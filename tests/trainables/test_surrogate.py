@@ -1,13 +1,17 @@
 """The surrogate loss against closed forms in NumPy."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
+from search_spaces import load_space
 from search_spaces.training_spec import SurrogateSpec
 from trainables.encoder import Features
 from trainables.surrogate import cross_entropy, distillation, phase_at
+from trainables.train import learning_rate_factor
 
 rng = np.random.default_rng(0)
 
@@ -53,6 +57,25 @@ def test_the_schedule_progresses_as_in_the_paper() -> None:
     phases = [phase_at(SurrogateSpec(), epoch, 60) for epoch in range(60)]
     weights = [(phase.ce, phase.distill) for phase in phases]
     assert weights == [(100, 0)] * 20 + [(1, 100)] * 20 + [(0, 100)] * 20
+
+
+@pytest.mark.parametrize(
+    ("epoch", "weights"),
+    [(0, (100, 0)), (19, (100, 0)), (20, (1, 100)), (39, (1, 100)), (40, (0, 100)), (59, (0, 100))],
+)
+def test_the_paper_s_space_changes_its_weights_between_the_paper_s_epochs(
+    epoch: int, weights: tuple[float, float]
+) -> None:
+    """First and last step of epochs 0, 19, 20, 39, 40, 59; an epoch is a twelfth of ImageNet."""
+    space = load_space("paper")
+    images = space.d1.steps * space.d1.batch_size / 60
+    assert images == pytest.approx(1_281_167 / 12, rel=1e-3)
+    first, after = (math.ceil(n * space.d1.steps / 60) for n in (epoch, epoch + 1))
+    for step in (first, after - 1):
+        phase = phase_at(space.surrogate, step, space.d1.steps)
+        assert (phase.ce, phase.distill) == weights
+        rate = learning_rate_factor(space.d1, step)
+        assert rate == pytest.approx(1 if epoch < 20 else 0.1), "Adam 1e-4, a tenth from epoch 20"
 
 
 def test_every_step_has_a_phase() -> None:

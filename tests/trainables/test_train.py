@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,7 @@ from search_spaces.training_spec import NeckTraining, Optimiser
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
 from trainables.context import LocalContext
-from trainables.data import Rows, in_order, part_file
-from trainables.features import CodecLatents, shard_ranges
-from trainables.points import load_point
+from trainables.data import Rows, in_order
 from trainables.pretrained import preprocess
 from trainables.train import Diverged, Inputs, learning_rate_factor, train_codec, train_point
 
@@ -95,48 +92,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     for info in infos:
         assert info.pop("seconds") > 0
     assert infos[0] == infos[1]
-
-
-OTHER_CODECS: list[dict[str, Any]] = [
-    {"arch": "tic", "N": 16, "M": 16, "depths": (1, 1, 1, 1, 1)},
-    {"arch": "mbt2018-mean-vbr", "N": 12, "M": 12, "qualities": (3,)},
-    {"arch": "elic2022-chandelier", "N": 16, "M": 24, "groups": (4, 8, 12), "context_width": 0.1},
-]
-
-
-@pytest.mark.parametrize("codec", OTHER_CODECS, ids=lambda codec: str(codec["arch"]))
-def test_points_of_every_kind_of_codec_train_and_are_used_from_their_streams(
-    small_stages: Small, tmp_path: Path, codec: dict[str, Any]
-) -> None:
-    fast = {"steps": 4, "batch_size": 4, "lr": 1e-3, "validate_every": 2, "checkpoint_every": 2}
-    space = make_space(small_stages.root / "teacher", codecs=[{**codec, "train": fast}])
-    spec, lmbda = space.codecs[0], space.codecs[0].lambdas[0]
-    base, latents = tmp_path / "codec", tmp_path / "latents"
-    inputs = Inputs(small_stages.world, text=small_stages.text, features=small_stages.features)
-    train_codec(spec, lmbda, inputs, base, LocalContext(tmp_path / "run"))
-    write = CodecLatents(spec, base)
-    for split in ("train", "val"):
-        for shard, rows in enumerate(shard_ranges(small_stages.world, split, SHARD)):
-            write(small_stages.world, split, rows, part_file(latents, split, shard))
-    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    base_weights = load_file(base / "model.safetensors")
-    for scenario in ("d1", "d2", "d3"):
-        out = tmp_path / scenario
-        inputs = replace(inputs, codec=base, latents=latents, neck=tmp_path / "d1")
-        context = LocalContext(tmp_path / f"{scenario}-run")
-        train_point(space, point(space, scenario), inputs, out, context)
-        used = load_point(space, point(space, scenario), base, out)
-        assert used.codec is not None
-        assert used.codec.rate == (2 if "vbr" in spec.arch else 0)
-        y_hat = used.codec.decode(used.codec.encode(image))
-        torch.testing.assert_close(y_hat, used.codec.latents(image), atol=1e-4, rtol=0)
-        entry, _ = used.enter(image, y_hat)
-        assert entry.block == 2
-        assert entry.given.shape == (2, 17, 16)
-        own = {n: v for n, v in used.codec.net.named_parameters() if n in base_weights}
-        moved = [n for n, v in own.items() if not torch.equal(v, base_weights[n])]
-        assert bool(moved) == (scenario != "d1")
-        assert bool([n for n in moved if n.startswith("g_s.")]) == (scenario == "d2")
 
 
 def test_a_finished_training_finishes_again_without_a_step(
