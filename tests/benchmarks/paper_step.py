@@ -2,6 +2,7 @@
 
     python tests/benchmarks/paper_step.py [--scenarios d1 d2 d3] [--batch 2] [--rounds 5]
     python tests/benchmarks/paper_step.py --device cuda --precision bf16 --batch 32
+    python tests/benchmarks/paper_step.py --compile
 
 ELIC 192/320 and CLIP ViT-L/14 with random weights, images of 256 x 256, the distillation of the
 pooled feature (d1 in the middle of its schedule: cross-entropy as well). Both read their batches
@@ -10,6 +11,9 @@ from the same Parquet files and take the same optimiser.
     here       the project's learners on stored features, d1 on stored latents as well
     reference  CompressAI's whole forward pass with synthesis, the teacher on every image, every
                token of every encoder block, the encoder's weights collecting gradients
+
+With --compile both are the project's step: here with its transforms, neck and encoder through
+torch.compile, as reference without.
 
 Steps are taken in turn, so that a drift of the machine meets both; images/s are medians, on a CPU
 by CPU time (with OMP_NUM_THREADS=1 those of one core). The limit is the ratio of the MACs that both
@@ -132,8 +136,27 @@ def _step(
     return step
 
 
+def compiled_step(
+    learner: Learner, batches: Batches, device: torch.device, bf16: bool
+) -> tuple[Step, Step]:
+    """The project's step compiled and as it is, of the same weights and optimiser."""
+    parts: list[nn.Module] = [learner.encoder, learner.neck]
+    if isinstance(learner, JointLearner):
+        parts += [learner.codec.net.g_a, learner.codec.net.g_s]
+    for part in parts:
+        part.compile(dynamic=False)
+    step = learner_step(learner, batches, device, bf16)
+
+    def eager(number: int) -> float:
+        with torch.compiler.set_stance("force_eager"):
+            return step(number)
+
+    step(0)  # compiles
+    return step, eager
+
+
 def pair(
-    made: Made, scenario: str, batch_size: int, device: torch.device, bf16: bool
+    made: Made, scenario: str, batch_size: int, device: torch.device, bf16: bool, compiled: bool
 ) -> tuple[Step, Step]:
     """The project's step and the reference's, from the same weights."""
     space, spec = made.space, made.space.codecs[0]
@@ -145,7 +168,6 @@ def pair(
     classes = images.read(0).classes
     assert classes is not None
     text = F.normalize(torch.randn(tower.sizes.pooled, classes.shape[1]), dim=0)
-    naive = Reference(made, scenario, copy_of(tower), copy.deepcopy(neck), text.to(device))
     learner: Learner
     if scenario == "d1":
         learner = NeckLearner(space, neck, tower, text)
@@ -153,6 +175,9 @@ def pair(
         codec = load_codec(spec, made.codec)
         learner = JointLearner(space, scenario, codec, neck, tower, spec.lambdas[0])
     own = Batches(Rows("train", learner.columns, *sources), batch_size, 0)
+    if compiled:
+        return compiled_step(learner.to(device).train(), own, device, bf16)
+    naive = Reference(made, scenario, copy_of(tower), copy.deepcopy(neck), text.to(device))
     return (
         learner_step(learner.to(device).train(), own, device, bf16),
         reference_step(naive.to(device), images, device, bf16),
@@ -183,6 +208,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     device, bf16 = torch.device(options.device), options.precision == "bf16"
     print(
@@ -194,11 +220,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         made = make(Path(directory), 2 * options.batch, options.device)
         for scenario in options.scenarios:
-            here, reference = pair(made, scenario, options.batch, device, bf16)
-            losses: list[float] = []  # counting warms up, too
+            here, reference = pair(made, scenario, options.batch, device, bf16, options.compile)
+            losses: list[float] = []
+            # Counting warms up, too; what is compiled cannot be looked into, but does the same.
+            counted = (reference, reference) if options.compile else (here, reference)
             work = [
-                macs(lambda step=step, losses=losses: losses.append(step(0)))
-                for step in (here, reference)
+                macs(lambda step=step, losses=losses: losses.append(step(0))) for step in counted
             ]
             times: list[tuple[float, float]] = []
             for number in range(options.rounds):
