@@ -23,7 +23,8 @@ from trainables.data import Rows, decode_image, part_file, to_tensor
 from trainables.evaluation import evaluate_point
 from trainables.features import CodecLatents, shard_ranges
 from trainables.images.convert import TASKS_SCHEMA
-from trainables.scenarios import JointLearner, PointModel, load_point
+from trainables.points import PointModel, load_point
+from trainables.scenarios import JointLearner
 from trainables.train import Inputs, _learner, _validate, train_codec, train_point
 
 CODECS: list[dict[str, Any]] = [
@@ -97,7 +98,7 @@ def test_d1_then_d2_and_d3_train_and_are_measured_from_what_was_written(
         for shard, rows in enumerate(shard_ranges(world, split, SHARD)):
             write(world, split, rows, part_file(latents, split, shard))
     base_weights = load_file(base / "model.safetensors")
-    inputs = replace(inputs, codec=base, latents=latents, d1=tmp_path / "d1")
+    inputs = replace(inputs, codec=base, latents=latents, neck=tmp_path / "d1")
     for scenario in ("d1", "d2", "d3"):
         out, chosen = tmp_path / scenario, point(space, scenario)
         context = LocalContext(tmp_path / f"{scenario}-run")
@@ -137,7 +138,7 @@ def validation_loss(space: Space, scenario: str, inputs: Inputs, context: LocalC
     learner, _ = _learner(space, point(space, scenario), inputs)
     assert isinstance(learner, JointLearner)
     rows = Rows("val", learner.columns, inputs.world, inputs.latents, inputs.features, SHARD)
-    return _validate(learner, rows, 4, context)["loss"]
+    return _validate(learner, [rows], 4, context)["loss"]
 
 
 def check_what_moved(used: PointModel, base: dict[str, Tensor]) -> list[str]:
