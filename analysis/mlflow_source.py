@@ -10,31 +10,17 @@ in front of the task.
 
 from __future__ import annotations
 
-import socket
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import pandas as pd
 
-from analysis.points import (
-    MANIFEST,
-    OPTIONAL,
-    SAMPLES,
-    AnalysisError,
-    Sweep,
-    check_points,
-    metric_from_mlflow,
-    read_manifest,
-    read_samples,
-    without_secrets,
-)
+from analysis.mlflow_store import Run, RunStore, open_store
+from analysis.names import metric_from_mlflow, without_secrets
+from analysis.schema import OPTIONAL, AnalysisError, check_points
+from analysis.sweep import MANIFEST, SAMPLES, Sweep, read_manifest, read_samples
 
 EXPERIMENT: Final = "bridgesweep"
-_PAGE: Final = 1000
-_TIMEOUT_S: Final = 5.0
 _NONE: Final = ("", "None")
 
 
@@ -49,37 +35,22 @@ def read_mlflow(uri: str) -> Sweep:
     experiment, _, name = wanted.partition("/")
     experiment = experiment or EXPERIMENT
     safe = without_secrets(tracking)
-    _check_there(tracking, safe)
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
-    try:
-        client = MlflowClient(tracking_uri=tracking)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            names = sorted(e.name for e in client.search_experiments())
-            raise AnalysisError(
-                f"{safe}: no experiment {experiment!r}; there are {', '.join(names)}"
-            )
-        parent = _parent(client, found.experiment_id, name, f"{safe}#{experiment}")
-        children = list(
-            _runs(
-                client,
-                found.experiment_id,
-                f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' "
-                "and tags.`bridgesweep.kind` = 'point'",
-            )
+    store = open_store(tracking)
+    found = store.experiments()
+    if experiment not in found:
+        raise AnalysisError(
+            f"{safe}: no experiment {experiment!r}; there are {', '.join(sorted(found))}"
         )
-        # Points of settings that the sweep has since left behind.
-        children = [c for c in children if c.data.tags.get("bridgesweep.status") != "stale"]
-        manifest = _artifact(client, parent.info.run_id, MANIFEST, tracking)
-        samples = _artifact(client, parent.info.run_id, SAMPLES, tracking)
-    except (MlflowException, OSError) as error:
-        reason = without_secrets(str(error)).splitlines()[0]
-        raise AnalysisError(f"{safe}: MLflow: {reason}") from None
-    sweep = parent.data.tags["bridgesweep.sweep"]
+    number = found[experiment]
+    parent = _parent(store, number, name, f"{safe}#{experiment}")
+    children = store.runs(number, "point", parent.run_id)
+    # Points of settings that the sweep has since left behind.
+    children = [c for c in children if c.tags.get("bridgesweep.status") != "stale"]
+    manifest = store.artifact(parent.run_id, MANIFEST)
+    samples = store.artifact(parent.run_id, SAMPLES)
+    sweep = parent.tags["bridgesweep.sweep"]
     source = f"{safe}#{experiment}/{sweep}"
-    complete = [c for c in children if c.data.tags.get("bridgesweep.status") == "complete"]
+    complete = [c for c in children if c.tags.get("bridgesweep.status") == "complete"]
     rows = [row for child in complete for row in _points(child, sweep)]
     if not rows:
         raise AnalysisError(f"{source}: no complete points among its {len(children)} runs")
@@ -95,30 +66,13 @@ def read_mlflow(uri: str) -> Sweep:
     )
 
 
-def _check_there(tracking: str, safe: str) -> None:
-    """Fail soon where MLflow would retry for minutes, and never make a new database file."""
-    parts = urlsplit(tracking)
-    if parts.scheme in ("http", "https"):
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            socket.create_connection((parts.hostname or "", port), _TIMEOUT_S).close()
-        except OSError as error:
-            raise AnalysisError(f"{safe}: the MLflow server does not answer ({error})") from None
-    elif parts.scheme == "sqlite":
-        path = tracking.removeprefix("sqlite:///").partition("?")[0]
-        if not Path(path).is_file():
-            raise AnalysisError(f"{safe}: no such database file")
-
-
-def _parent(client: Any, experiment_id: str, name: str, source: str) -> Any:
+def _parent(store: RunStore, experiment: str, name: str, source: str) -> Run:
     """The sweep's run; of several with the same name the newest."""
-    query = "tags.`bridgesweep.kind` = 'sweep'"
-    runs = list(_runs(client, experiment_id, query))
-    by_name: dict[str, Any] = {}
-    for run in runs:  # newest first
-        by_name.setdefault(run.data.tags.get("bridgesweep.sweep", ""), run)
+    by_name: dict[str, Run] = {}
+    for run in store.runs(experiment, "sweep"):  # newest first
+        by_name.setdefault(run.tags.get("bridgesweep.sweep", ""), run)
     if not by_name:
-        raise AnalysisError(f"{source}: holds no sweep")
+        raise AnalysisError(f"{source}: an empty experiment, it holds no sweep")
     names = ", ".join(sorted(by_name))
     if name:
         if name not in by_name:
@@ -129,38 +83,9 @@ def _parent(client: Any, experiment_id: str, name: str, source: str) -> Any:
     return next(iter(by_name.values()))
 
 
-def _runs(client: Any, experiment_id: str, query: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            query,
-            max_results=_PAGE,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _artifact(client: Any, run_id: str, name: str, tracking: str) -> bytes | None:
-    """The bytes of a run's artifact; None where it has none of that name."""
-    if name not in {file.path for file in client.list_artifacts(run_id)}:
-        return None
-    from mlflow.artifacts import download_artifacts
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = download_artifacts(
-            run_id=run_id, artifact_path=name, dst_path=folder, tracking_uri=tracking
-        )
-        return Path(path).read_bytes()
-
-
-def _points(run: Any, sweep: str) -> Iterator[dict[str, Any]]:
+def _points(run: Run, sweep: str) -> Iterator[dict[str, Any]]:
     """The rate-accuracy points of a child run."""
-    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    tags, params, metrics = run.tags, run.params, run.metrics
     mllms = [m for m in tags.get("bridgesweep.mllm", "").split(",") if m]
     short = {mllm.rpartition("/")[2]: mllm for mllm in mllms}
     common = {
@@ -178,7 +103,7 @@ def _points(run: Any, sweep: str) -> Iterator[dict[str, Any]]:
         "psnr": metrics.get("psnr"),
         "distill_pooled": metrics.get("distill_pooled"),
         "distill_tokens": metrics.get("distill_tokens"),
-        "run_id": run.info.run_id,
+        "run_id": run.run_id,
     }
     tasks = [k.removesuffix("/n_samples") for k in metrics if k.endswith("/n_samples")]
     for task in tasks:
@@ -201,37 +126,41 @@ def _points(run: Any, sweep: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def _described(children: list[Any], complete: list[Any]) -> dict[str, Any]:
+def _described(children: list[Run], complete: list[Run]) -> dict[str, Any]:
     """A manifest as far as the children tell, where the parent has none (yet)."""
-    done = {run.info.run_id for run in complete}
+    done = {run.run_id for run in complete}
 
-    def point(run: Any) -> dict[str, Any]:
-        params = run.data.params
+    def point(run: Run) -> dict[str, Any]:
+        params = run.params
         rate = _param(params, "lmbda")
         return {
-            "point_key": run.data.tags.get("bridgesweep.point_key", run.info.run_id),
+            "point_key": run.tags.get("bridgesweep.point_key", run.run_id),
             "codec": _param(params, "codec"),
             "lmbda": None if rate is None else float(rate),
             "scenario": params.get("scenario", "?"),
             "seed": int(params.get("seed", 0)),
-            "variant": run.data.tags.get("bridgesweep.variant", ""),
+            "variant": run.tags.get("bridgesweep.variant", ""),
         }
 
     return {
         "expected": [point(run) for run in children],
+        "points": {
+            point(run)["point_key"]: {"spec": dict(run.params), "run_id": run.run_id}
+            for run in complete
+        },
         "missing": [
             point(run)
             | {
-                "reason": run.data.tags.get(
-                    "bridgesweep.reason", run.data.tags.get("bridgesweep.status", "unfinished")
+                "reason": run.tags.get(
+                    "bridgesweep.reason", run.tags.get("bridgesweep.status", "unfinished")
                 )
             }
             for run in children
-            if run.info.run_id not in done
+            if run.run_id not in done
         ],
     }
 
 
-def _param(params: dict[str, str], name: str) -> str | None:
+def _param(params: Mapping[str, str], name: str) -> str | None:
     value = params.get(name)
     return None if value is None or value in _NONE else value

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ import pytest
 
 from analysis.compare import compare
 from analysis.curves import missing_points
-from analysis.points import AnalysisError, metric_to_mlflow, read_sweep
+from analysis.mlflow_store import Run, _Client, open_store
+from analysis.names import metric_to_mlflow
+from analysis.points import read_sweep
+from analysis.schema import AnalysisError
 
 COMMON = ["point_key", "codec", "lmbda", "scenario", "seed", "run_id", "psnr", "bpp_estimated"]
 
@@ -125,26 +131,96 @@ def test_experiment_and_sweep_can_be_named(tracking: str) -> None:
 
 
 def test_without_artifacts_failed_children_say_what_is_missing(tracking: str) -> None:
-    from mlflow.tracking import MlflowClient
-
     from analysis.mlflow_source import _described
 
-    client = MlflowClient(tracking_uri=tracking)
-    experiment = client.get_experiment_by_name("bridgesweep").experiment_id
-    runs = client.search_runs([experiment], "tags.`bridgesweep.kind` = 'point'")
-    complete = [r for r in runs if r.data.tags["bridgesweep.status"] == "complete"]
+    store = open_store(tracking)
+    runs = store.runs(store.experiments()["bridgesweep"], "point")
+    complete = [r for r in runs if r.tags["bridgesweep.status"] == "complete"]
     sweep = read_sweep(tracking)
     bare = dataclasses.replace(sweep, samples=None, manifest=_described(runs, complete))
     assert {m.text for m in missing_points(bare)} == {
         "d2 lambda 0.004: diverged",
         "post_processing lambda 0.012: killed",
     }
+    key = complete[0].tags["bridgesweep.point_key"]
+    assert bare.manifest["points"][key]["spec"]["scenario"] == complete[0].params["scenario"]
+
+
+def test_a_database_read_directly_gives_what_mlflows_client_gives(tracking: str) -> None:
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking)
+    number = client.get_experiment_by_name("bridgesweep").experiment_id
+    parent = client.search_runs([number], "tags.`bridgesweep.kind` = 'sweep'")[0].info.run_id
+    odd = client.create_run(
+        number, tags={"mlflow.parentRunId": parent, "bridgesweep.kind": "point"}
+    ).info.run_id
+    steps = [("loss", 3.0, 0), ("loss", 1.0, 2), ("loss", 2.0, 1), ("broken", float("nan"), 0)]
+    client.log_batch(odd, [Metric(name, value, 0, step) for name, value, step in steps])
+    client.log_param(odd, "odd", "a 'quoted' ; value")
+    gone = client.create_run(number, tags={"bridgesweep.kind": "point"}).info.run_id
+    client.delete_run(gone)
+    try:
+        direct, theirs = open_store(tracking), _Client(tracking, tracking)
+        assert direct.experiments() == theirs.experiments()
+        for kind, of in (("point", None), ("point", parent), ("sweep", None), ("point", "nobody")):
+            ours, said = direct.runs(number, kind, of), theirs.runs(number, kind, of)
+            assert sorted(r.run_id for r in ours) == sorted(r.run_id for r in said)
+            by_id = {run.run_id: run for run in ours}
+            assert len(by_id) == len(said)
+            for run in said:
+                mine = by_id[run.run_id]
+                assert mine.tags == run.tags
+                assert mine.params == run.params
+                assert mine.metrics == pytest.approx(run.metrics, rel=0, abs=0, nan_ok=True)
+        assert gone not in {r.run_id for r in direct.runs(number, "point")}
+        for name in ("sweep.json", "nothing.json"):
+            assert direct.artifact(parent, name) == theirs.artifact(parent, name)
+        assert by_id == {}  # of nobody
+    finally:
+        client.delete_run(odd)
+
+
+def test_what_is_no_store_of_mlflows_is_said(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="no such database file"):
+        read_sweep(f"sqlite:///{tmp_path / 'none.db'}")
+    assert not (tmp_path / "none.db").exists()
+    (tmp_path / "text.db").write_text("this is no database" * 100)
+    with pytest.raises(AnalysisError, match="SQLite: file is not a database"):
+        read_sweep(f"sqlite:///{tmp_path / 'text.db'}")
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE experiments (name TEXT)")
+    with pytest.raises(AnalysisError, match="table experiments lacks experiment_id, lifecycle"):
+        read_sweep(f"sqlite:///{tmp_path / 'other.db'}")
+
+
+def test_a_server_that_is_not_there_is_said_soon() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(
+        AnalysisError, match=r"\*\*\*@127.*the MLflow server does not answer"
+    ) as said:
+        read_sweep(f"http://me:secret@127.0.0.1:{port}")
+    assert "secret" not in str(said.value)
+
+
+def test_a_server_that_accepts_and_stays_silent_is_said_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("analysis.mlflow_store.TIMEOUT_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(AnalysisError, match=r"does not answer \(timed out\)"):
+            read_sweep(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("#empty", "holds no sweep"),
+        ("#empty", "an empty experiment, it holds no sweep"),
         ("#twice", "several sweeps; name one after a slash: one, two"),
         ("#twice/one", "no complete points among its 0 runs"),
         ("#bridgesweep/other", "no sweep 'other'; there are demo"),
@@ -157,21 +233,13 @@ def test_what_is_not_there_is_said(tracking: str, wanted: str, words: str) -> No
 
 
 def test_an_mlflow_child_of_several_mllms_keeps_them_apart() -> None:
-    from types import SimpleNamespace
-
     from analysis.mlflow_source import _points
 
     metrics = {"bpp": 0.5}
     for name, value in (("a", 0.25), ("b", 0.75)):
         metrics |= {f"{name}/vqa/accuracy": value, f"{name}/vqa/n_samples": 8.0}
-    run = SimpleNamespace(
-        info=SimpleNamespace(run_id="r"),
-        data=SimpleNamespace(
-            tags={"bridgesweep.mllm": "org/a,org/b", "bridgesweep.point_key": "k"},
-            params={"scenario": "d1", "seed": "3"},
-            metrics=metrics,
-        ),
-    )
+    tags = {"bridgesweep.mllm": "org/a,org/b", "bridgesweep.point_key": "k"}
+    run = Run("r", tags, {"scenario": "d1", "seed": "3"}, metrics)
     rows = {row["mllm"]: row for row in _points(run, "s")}
     assert {name: row["value"] for name, row in rows.items()} == {"org/a": 0.25, "org/b": 0.75}
     assert rows["org/a"]["task"] == "vqa"

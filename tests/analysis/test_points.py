@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.points import (
-    COLUMNS,
-    SCHEMA_VERSION,
-    VERSION_KEY,
-    AnalysisError,
-    metric_from_mlflow,
-    metric_to_mlflow,
-    read_sweep,
-    without_secrets,
-    write_points,
-)
+from analysis.names import metric_from_mlflow, metric_to_mlflow, without_secrets
+from analysis.points import read_sweep, write_points
+from analysis.schema import COLUMNS, SCHEMA_VERSION, VERSION_KEY, AnalysisError, documented
 from tests.analysis.sweeps import make_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +32,9 @@ def test_both_files_hold_what_was_written(frame: pd.DataFrame, tmp_path: Path, n
     again = read_sweep(str(tmp_path / "there" / name)).points
     assert set(again.pop("variant")) == {""}
     pd.testing.assert_frame_equal(again, frame)
-    assert {p.name for p in (tmp_path / "there").iterdir()} == {"points.parquet", "points.csv"}
+    assert {p.name for p in (tmp_path / "there").iterdir()} == {
+        *("points.parquet", "points.csv", "points.csv-metadata.json")
+    }
 
 
 def test_parquet_says_version_units_and_types(sweep_dir: Path) -> None:
@@ -48,6 +43,31 @@ def test_parquet_says_version_units_and_types(sweep_dir: Path) -> None:
     assert schema.field("bpp").metadata[b"unit"] == b"bit/pixel"
     assert schema.field("psnr").metadata[b"unit"] == b"dB"
     assert [f.type for f in schema] == [f.type for f in COLUMNS]
+
+
+def test_csv_says_version_in_itself_and_units_beside_it(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    write_points(frame.assign(k=2), str(tmp_path))
+    as_anyone_reads_it = pd.read_csv(tmp_path / "points.csv")
+    assert set(as_anyone_reads_it["schema"]) == {SCHEMA_VERSION}
+    said = json.loads((tmp_path / "points.csv-metadata.json").read_text())
+    columns = said["tableSchema"]["columns"]
+    assert said["url"] == "points.csv"
+    assert [c["name"] for c in columns] == list(as_anyone_reads_it.columns)
+    by_name = {c["name"]: c for c in columns}
+    assert by_name["bpp"]["schema:unitText"] == "bit/pixel"
+    assert by_name["bpp"]["datatype"] == "double"
+    assert by_name["bpp"]["required"]
+    assert not by_name["lmbda"]["required"]
+
+
+def test_the_schema_prints_every_column_with_type_and_unit() -> None:
+    lines = documented().splitlines()
+    assert (
+        "| `bpp` | double | bit/pixel | real bits written per pixel given to the codec |" in lines
+    )
+    assert len(lines) == 4 + len(COLUMNS) + 4
 
 
 def test_uncompressed_has_no_codec_and_24_bits(sweep_dir: Path) -> None:
@@ -99,6 +119,20 @@ def test_a_newer_schema_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata(newer), tmp_path / "points.parquet")
     with pytest.raises(AnalysisError, match=r"points schema 2 is newer than the 1 known here"):
         read_sweep(str(tmp_path))
+    frame.assign(schema=SCHEMA_VERSION + 1).to_csv(tmp_path / "newer.csv", index=False)
+    with pytest.raises(AnalysisError, match=r"newer.csv: points schema 2 is newer than the 1"):
+        read_sweep(str(tmp_path / "newer.csv"))
+    frame.assign(schema="two").to_csv(tmp_path / "odd.csv", index=False)
+    with pytest.raises(AnalysisError, match=r"points schema 'two' is not a number"):
+        read_sweep(str(tmp_path / "odd.csv"))
+
+
+def test_percentages_are_refused_where_fractions_are_meant(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    percent = frame.assign(value=frame["value"] * 100)
+    with pytest.raises(AnalysisError, match=r"exact_match is a fraction in 0 to 1; .* percentage"):
+        write_points(percent, str(tmp_path))
 
 
 def test_a_storage_with_one_sweep_is_enough_and_several_must_be_chosen_from(

@@ -1,0 +1,37 @@
+"""Local files and fsspec URIs, read and written whole."""
+
+from __future__ import annotations
+
+import posixpath
+import uuid
+
+import fsspec
+
+
+def join(directory: str, *names: str) -> str:
+    """A path below a local directory or an fsspec URI."""
+    return "/".join([directory.rstrip("/") or "/", *names])
+
+
+def read_bytes(path: str) -> bytes:
+    """All bytes of a local file or fsspec URI."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    return bytes(fs.cat_file(inner))
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a local file or fsspec URI whole: through a temporary name where files are local."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    fs.makedirs(posixpath.dirname(inner), exist_ok=True)
+    if "file" not in fs.protocol:  # object stores show a file only when it is complete
+        fs.pipe_file(inner, data)
+        return
+    temporary = f"{inner}.{uuid.uuid4().hex}.tmp"
+    fs.pipe_file(temporary, data)
+    fs.mv(temporary, inner)
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or directory."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    return bool(fs.exists(inner))

@@ -1,0 +1,28 @@
+"""Names that cross a border: of metrics into MLflow, and of servers into messages."""
+
+from __future__ import annotations
+
+import re
+
+
+def metric_to_mlflow(name: str) -> str:
+    """The name under which MLflow keeps a metric: `accuracy@0.5` -> `accuracy_at_0.5`.
+
+    MLflow allows alphanumerics, `_ - . : /` and spaces in metric names, but no `@`.
+
+    Raises:
+        ValueError: the name holds `_at_` itself, so that it could not be read back.
+    """
+    if "_at_" in name:
+        raise ValueError(f"metric {name!r}: '_at_' stands for '@' in MLflow; use another name")
+    return name.replace("@", "_at_")
+
+
+def metric_from_mlflow(name: str) -> str:
+    """The inverse of `metric_to_mlflow`."""
+    return name.replace("_at_", "@")
+
+
+def without_secrets(text: str) -> str:
+    """The text with user and password taken out of the URIs in it."""
+    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)

@@ -1,0 +1,110 @@
+"""What a sweep left behind, in memory: a frame of points, one of test samples, the manifest."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.schema import VARIANT, AnalysisError, check_version
+from search_spaces.spec import JOINED
+
+SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
+SAMPLE_COLUMNS: Final = ("point_key", "mllm", "task", "metric", "sample_id", "value", "bpp")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep left behind.
+
+    Attributes:
+        points: the points file, columns as in `schema.COLUMNS` and `variant`.
+        samples: per test sample `point_key, mllm, task, metric, sample_id, value, bpp, ...`, or
+            None where only points are known (then comparisons have no intervals).
+        manifest: `sweep.json`, or {} where there is none.
+        directory: where the files lie (a path or fsspec URI), for the example images; None when
+            read from MLflow or from several places.
+    """
+
+    points: pd.DataFrame
+    samples: pd.DataFrame | None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    directory: str | None = None
+
+    def __post_init__(self) -> None:
+        """Points of a space without variants have no such column; a task that is measured on
+        several data sets becomes one task for each, named after both."""
+        variant = self.points[VARIANT.name].fillna("") if VARIANT.name in self.points else ""
+        object.__setattr__(self, "points", self.points.assign(**{VARIANT.name: variant}))
+        sets = self.points.groupby("task", sort=False)["dataset"].nunique()
+        several = set(sets.index[sets > 1])
+        if several:
+            self._split_tasks(several)
+
+    def _split_tasks(self, several: set[str]) -> None:
+        said = self.manifest.get("tasks", {})
+        pairs = self.points[["task", "dataset"]].drop_duplicates().itertuples(index=False)
+        tasks = {
+            f"{task} {dataset}" if task in several else task: said[task]
+            for task, dataset in pairs
+            if task in said
+        }
+        object.__setattr__(self, "manifest", {**self.manifest, "tasks": tasks})
+        for name in ("points", "samples"):
+            frame = getattr(self, name)
+            if frame is not None:
+                named = frame["task"].where(
+                    ~frame["task"].isin(several), frame["task"] + " " + frame["dataset"]
+                )
+                object.__setattr__(self, name, frame.assign(task=named))
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return str(self.manifest.get("sweep") or self.points["sweep"].iloc[0])
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The space's variants in its order: name -> what each sets, as far as that is known."""
+        said: dict[str, Any] = self.manifest.get("space", {}).get("variants") or {}
+        seen = [name for name in self.points["variant"].unique() if name]
+        found = dict.fromkeys(name for joined in seen for name in joined.split(JOINED))
+        return said or {name: {} for name in found}
+
+
+def read_samples(data: bytes, source: str) -> pd.DataFrame:
+    """Per-sample values from the bytes of a `samples.parquet`.
+
+    Raises:
+        AnalysisError: not Parquet, or columns are missing.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except pa.ArrowInvalid:
+        raise AnalysisError(f"{source}: not a Parquet file") from None
+    missing = [name for name in SAMPLE_COLUMNS if name not in table.schema.names]
+    if missing:
+        raise AnalysisError(f"{source}: not samples: missing columns {', '.join(missing)}")
+    samples: pd.DataFrame = table.to_pandas()
+    return samples
+
+
+def read_manifest(data: bytes, source: str) -> dict[str, Any]:
+    """The manifest from the bytes of a `sweep.json`.
+
+    Raises:
+        AnalysisError: not a JSON object, or a newer schema.
+    """
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        raise AnalysisError(f"{source}: not JSON") from None
+    if not isinstance(manifest, dict):
+        raise AnalysisError(f"{source}: not a manifest of a sweep")
+    check_version(manifest.get("schema", 1), source, "manifest")
+    return manifest
