@@ -7,6 +7,8 @@ matches or beats. A user who wants accuracy a would never take a point off the f
 altered and none is invented. Interpolation between front points is monotone (PCHIP of log10 rate
 over accuracy): Akima and cubic can swing below and above the points they join.
 
+The other way round, accuracy at a given rate, every measured point counts as it is.
+
 One pair goes through the `bjontegaard` package; `Batch` computes the same for all bootstrap
 resamples at once (tests hold the two together).
 """
@@ -17,14 +19,19 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.intervals import Floats
-
-Bools = NDArray[np.bool_]
+from analysis.pchip import Bools, Pchip
 
 TIE: Final = 1e-9
 """Accuracies closer than this are equal: means of the same samples differ by rounding."""
+ROUNDING: Final = 1e-12
+PACKAGE: Final = {
+    "method": "pchip",
+    "require_matching_points": False,
+    "min_overlap": 0,  # the share of the overlap is reported with the number instead
+}
+"""How `bjontegaard` is asked."""
 
 
 def front(rate: Floats, accuracy: Floats) -> Bools:
@@ -42,9 +49,15 @@ def front(rate: Floats, accuracy: Floats) -> Bools:
     return np.concatenate([first, accuracy[..., 1:] > best[..., :-1] + TIE], axis=-1)
 
 
+def distinct(rate: Floats) -> Bools:
+    """Which points (..., P), by rising rate and falling accuracy, are the first of their rate."""
+    first = np.ones_like(rate[..., :1], dtype=bool)
+    return np.concatenate([first, np.diff(np.log10(rate), axis=-1) > TIE], axis=-1)
+
+
 @dataclass(frozen=True)
 class Overlap:
-    """Accuracies that two fronts share.
+    """Accuracies (or rates) that two curves share.
 
     Attributes:
         low, high: the shared range; low >= high where there is none.
@@ -57,7 +70,7 @@ class Overlap:
 
 
 def overlap(a: Floats, b: Floats) -> Overlap:
-    """Overlap of the accuracies (P,) and (Q,) of two fronts."""
+    """Overlap of the accuracies (P,) and (Q,) of two fronts, or of two curves' rates."""
     low, high = max(a.min(), b.min()), min(a.max(), b.max())
     union = max(a.max(), b.max()) - min(a.min(), b.min())
     return Overlap(float(low), float(high), float(max(high - low, 0) / union) if union else 0.0)
@@ -81,30 +94,49 @@ def bd_rate(
     import bjontegaard  # imports pyplot, which whoever only writes points need not wait for
 
     return float(
-        bjontegaard.bd_rate(
-            anchor_rate,
-            anchor_accuracy,
-            test_rate,
-            test_accuracy,
-            method="pchip",
-            require_matching_points=False,
-            min_overlap=0,  # the share of the overlap is reported with the number instead
-        )
+        bjontegaard.bd_rate(anchor_rate, anchor_accuracy, test_rate, test_accuracy, **PACKAGE)
+    )
+
+
+def bd_accuracy(
+    anchor_rate: Floats, anchor_accuracy: Floats, test_rate: Floats, test_accuracy: Floats
+) -> float:
+    """Mean accuracy gained over the shared range of log rates; positive where the test is better.
+
+    In the metric's own unit. Accuracy is a function of rate whether it rises or not, so all points
+    count here, not the front alone.
+
+    Args:
+        anchor_rate, anchor_accuracy: (P,) by strictly rising rate.
+        test_rate, test_accuracy: (Q,) likewise.
+
+    Returns:
+        The gain; nan where the curves share no range of rates or one has a single point.
+    """
+    shared = overlap(anchor_rate, test_rate)
+    if shared.high <= shared.low or min(len(anchor_rate), len(test_rate)) < 2:
+        return float("nan")
+    import bjontegaard
+
+    return float(
+        bjontegaard.bd_psnr(anchor_rate, anchor_accuracy, test_rate, test_accuracy, **PACKAGE)
     )
 
 
 def rate_at(rate: Floats, accuracy: Floats, at: Floats) -> Floats:
-    """Bits per pixel (T,) that a front needs for accuracies `at` (T,); nan outside its range."""
-    inside = (at >= accuracy.min()) & (at <= accuracy.max())
-    if len(rate) < 2:
-        return np.where(inside, rate[0], np.nan)
+    """Bits per pixel (T,) that a front (P,) needs for accuracies (T,); nan outside its range."""
     batch = Batch(rate[None], accuracy[None])
-    out = np.array([batch.rate_at(np.array([a]))[0] for a in at], dtype=np.float64)
-    return np.where(inside, out, np.nan)
+    return np.array([batch.rate_at(np.array([a]))[0] for a in at], dtype=np.float64)
+
+
+def accuracy_at(rate: Floats, accuracy: Floats, at: Floats) -> Floats:
+    """Accuracies (T,) of a curve (P,) at rates `at` (T,); nan outside its range."""
+    batch = Batch(rate[None], accuracy[None])
+    return np.array([batch.accuracy_at(np.array([a]))[0] for a in at], dtype=np.float64)
 
 
 class Batch:
-    """R resampled curves as PCHIP interpolants of log10 rate over accuracy, on their fronts.
+    """R resampled curves: log10 rate over accuracy on their fronts, and accuracy over log10 rate.
 
     Args:
         rate, accuracy: (R, P); points need not be sorted and fronts may differ between rows.
@@ -114,89 +146,29 @@ class Batch:
         order = np.lexsort((-accuracy, rate), axis=-1)
         rate = np.take_along_axis(rate, order, axis=-1)
         accuracy = np.take_along_axis(accuracy, order, axis=-1)
-        on = front(rate, accuracy)
-        self.size = on.sum(axis=-1)
-        """(R,) points on the front."""
-        packed = np.argsort(~on, axis=-1, kind="stable")
-        y = np.take_along_axis(np.log10(rate), packed, axis=-1)
-        x = np.take_along_axis(accuracy, packed, axis=-1)
-        self.low = x[:, 0]
-        """(R,) lowest accuracy of the front."""
-        self.high = np.take_along_axis(x, self.size[:, None] - 1, axis=-1)[:, 0]
-        """(R,) highest accuracy of the front."""
-        self._x, self._y = x, y
-        self._slope = np.zeros_like(x)
-        for size in np.unique(self.size[self.size > 1]):
-            rows = self.size == size
-            self._slope[rows, :size] = _slopes(x[rows, :size], y[rows, :size])
+        log_rate = np.log10(rate)
+        self.rates = Pchip(accuracy, log_rate, front(rate, accuracy))
+        """log10 rate over accuracy."""
+        self.accuracies = Pchip(log_rate, accuracy, distinct(rate))
+        """Accuracy over log10 rate."""
 
     def rate_at(self, at: Floats) -> Floats:
         """Bits per pixel (R,) at accuracies (R,) or (1,); nan outside a row's range."""
-        at = np.broadcast_to(at, self.low.shape)
-        out = np.full(self.low.shape, np.nan)
-        for i in range(self._x.shape[1] - 1):
-            a, b = self._x[:, i], self._x[:, i + 1]
-            rows = (self.size > i + 1) & (at >= a) & (at <= b)
-            if rows.any():
-                h = (b - a)[rows]
-                t = (at - a)[rows] / h
-                out[rows] = 10 ** (
-                    self._y[rows, i] * (1 + 2 * t) * (1 - t) ** 2
-                    + self._y[rows, i + 1] * t**2 * (3 - 2 * t)
-                    + self._slope[rows, i] * h * t * (1 - t) ** 2
-                    + self._slope[rows, i + 1] * h * t**2 * (t - 1)
-                )
+        out: Floats = 10 ** self.rates(at)
         return out
 
-    def integral(self, low: Floats, high: Floats) -> Floats:
-        """Integral (R,) of log10 rate over accuracy from low (R,) to high (R,) within the range."""
-        total = np.zeros_like(self.low)
-        for i in range(self._x.shape[1] - 1):
-            rows = self.size > i + 1
-            a, b = self._x[rows, i], self._x[rows, i + 1]
-            h = b - a
-            ends = [(np.clip(end[rows], a, b) - a) / h for end in (low, high)]
-            y0, y1 = self._y[rows, i], self._y[rows, i + 1]
-            d0, d1 = self._slope[rows, i] * h, self._slope[rows, i + 1] * h
-            at_low, at_high = (
-                h
-                * (
-                    y0 * (t - t**3 + t**4 / 2)
-                    + y1 * (t**3 - t**4 / 2)
-                    + d0 * (t**2 / 2 - 2 * t**3 / 3 + t**4 / 4)
-                    + d1 * (t**4 / 4 - t**3 / 3)
-                )
-                for t in ends
-            )
-            total[rows] += at_high - at_low
-        return total
+    def accuracy_at(self, at: Floats) -> Floats:
+        """Accuracies (R,) at rates (R,) or (1,) in bits per pixel; nan outside a row's range."""
+        at = np.log10(at)
+        ends = self.accuracies.low, self.accuracies.high
+        # A rate at the very end of a curve is inside, however log10 rounds.
+        near = [np.isclose(at, end, rtol=0, atol=ROUNDING) for end in ends]
+        return self.accuracies(np.select(near, ends, at))
 
     def bd_rate(self, anchor: Batch) -> Floats:
         """BD-rates (R,) in percent against the anchor, row by row; nan where there is none."""
-        low, high = np.maximum(self.low, anchor.low), np.minimum(self.high, anchor.high)
-        defined = (high > low) & (self.size > 1) & (anchor.size > 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            gap = (self.integral(low, high) - anchor.integral(low, high)) / (high - low)
-        return np.where(defined, 100 * (10**gap - 1), np.nan)
+        return 100 * (10 ** self.rates.mean_difference(anchor.rates) - 1)
 
-
-def _slopes(x: Floats, y: Floats) -> Floats:
-    """PCHIP derivatives (R, k) at the knots, x and y (R, k) both strictly rising along k.
-
-    Fritsch and Butland 1984: weighted harmonic means inside, three-point formula at the ends,
-    kept monotone. As in scipy.interpolate.PchipInterpolator.
-    """
-    h = np.diff(x, axis=-1)
-    m = np.diff(y, axis=-1) / h
-    if x.shape[-1] == 2:
-        return np.repeat(m, 2, axis=-1)
-    w1, w2 = 2 * h[:, 1:] + h[:, :-1], h[:, 1:] + 2 * h[:, :-1]
-    inside = (w1 + w2) / (w1 / m[:, :-1] + w2 / m[:, 1:])
-    first = _end_slope(h[:, 0], h[:, 1], m[:, 0], m[:, 1])
-    last = _end_slope(h[:, -1], h[:, -2], m[:, -1], m[:, -2])
-    return np.concatenate([first[:, None], inside, last[:, None]], axis=-1)
-
-
-def _end_slope(h0: Floats, h1: Floats, m0: Floats, m1: Floats) -> Floats:
-    slope = ((2 * h0 + h1) * m0 - h0 * m1) / (h0 + h1)
-    return np.where(slope <= 0, 0.0, slope)  # m0, m1 > 0: the other rule, 3 m0, cannot apply
+    def bd_accuracy(self, anchor: Batch) -> Floats:
+        """BD-accuracies (R,) against the anchor, row by row; nan where there is none."""
+        return self.accuracies.mean_difference(anchor.accuracies)

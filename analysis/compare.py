@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import bd
+from analysis.anchors import ANCHOR, against_anchors
 from analysis.curves import (
     BOUND,
     MEAN,
@@ -19,30 +20,33 @@ from analysis.curves import (
     assemble,
     missing_points,
     named,
-    of_variant,
     scenario_rank,
 )
 from analysis.frames import rows_of
-from analysis.intervals import RESAMPLES, Floats, percentile_interval
-from analysis.points import Sweep
-from analysis.resampling import Key, Resampled
-from search_spaces.spec import JOINED
+from analysis.intervals import RESAMPLES
+from analysis.pairs import NAN, Estimate, Pair, about_seeds, arrays
+from analysis.sweep import Sweep
 
-ANCHOR: Final = "reconstruction"
-"""What curves are compared with: the decoded image into the MLLM."""
-DEFINED: Final = 0.9
-"""Share of resamples that must have a number before an interval is given."""
+__all__ = [
+    "ANCHOR",
+    "Row",
+    "compare",
+    "span",
+    "summary_sentence",
+    "summary_table",
+    "with_interval",
+]
+
 PARTIAL: Final = 0.75
 """Overlap under which a note says so (the same bar as the `bjontegaard` package's)."""
-
-NAN: Final = float("nan")
 
 
 @dataclass
 class Row:
     """One curve against the anchor; the columns of `compare`'s frame.
 
-    `bd_*` and `saved*` are percent: BD-rate is negative where bits are saved, `saved` positive.
+    `bd_rate*` and `saved*` are percent: BD-rate is negative where bits are saved, `saved` positive.
+    `bd_accuracy*` is in the metric's unit, positive where accuracy is gained.
     """
 
     mllm: str
@@ -53,6 +57,7 @@ class Row:
     metric: str
     n_points: int = 0
     n_missing: int = 0
+    n_seeds: int = 0
     bpp_low: float = NAN
     bpp_high: float = NAN
     value_low: float = NAN
@@ -64,6 +69,10 @@ class Row:
     bd_rate_high: float = NAN
     bd_defined: float = NAN
     """Share of the bootstrap resamples in which the BD-rate exists."""
+    bd_accuracy: float = NAN
+    """Mean gain over the log rates that both curves have."""
+    bd_accuracy_low: float = NAN
+    bd_accuracy_high: float = NAN
     bd_rate_of_tasks: float = NAN
     """On the mean's row: the mean of the tasks' BD-rates, where every task has one."""
     target: float = NAN
@@ -84,6 +93,7 @@ def compare(
     anchor: str = ANCHOR,
     n_resamples: int = RESAMPLES,
     assembled: Assembled | None = None,
+    codec: str | None = None,
 ) -> pd.DataFrame:
     """Compare every curve with the anchor's curve of the same codec, variant, MLLM and task.
 
@@ -94,58 +104,46 @@ def compare(
     noise, defined even where a single task saturates. `bd_rate_of_tasks` in that row is the other
     mean, that of the tasks' BD-rates. The anchor itself and the uncompressed bound have rows too.
 
-    Intervals: 95 % percentile bootstrap over test samples, paired (all curves see the same
-    resampled samples, and the front is taken anew in each); none where under 90 % of the resamples
-    have a number.
+    Intervals: 95 % percentile bootstrap over test samples and, from three seeds on, over seeds;
+    paired (all curves see the same resampled samples and seeds, and the front is taken anew in
+    each); none where 2.5 % of the resamples or more have no number.
 
     Args:
         sweep: the sweep.
         anchor: scenario to compare with.
         n_resamples: bootstrap resamples.
         assembled: the sweep assembled, where the caller has it already.
+        codec: compare all with the anchor of this codec, instead of each with its own codec's.
 
     Returns:
         A row per curve, columns as the fields of `Row`; nan and a `note` where there is no number.
     """
     if assembled is None:
         assembled = assemble(sweep, n_resamples)
-    known, resampled = assembled.tasks, assembled.resampled
-    single = [c for c in assembled.curves if c.metric == known[c.task].primary]
-    shown = [*assembled.means, *single]
-    anchors = [c for c in shown if c.scenario == anchor]
+    known = assembled.tasks
     bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
-    members = {MEAN: [(t.name, t.primary) for t in known.values()]}
     rows: list[Row] = []
-    for curve in shown:
-        row = _describe(curve)
+    for one in against_anchors(assembled, anchor, codec):
+        curve, row = one.curve, _describe(one.curve)
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         saturated = None if limit is None else _saturated(curve, limit.low, limit.value)
-        notes = [_missing_note(curve), saturated]
-        of = _anchor_of(curve, anchors)
-        if of is None and curve.scenario != anchor and (of := _of_other_codec(curve, anchors)):
-            notes.insert(0, f"against {anchor} of {of.codec}")
-        parts = members.get(curve.task, [(curve.task, curve.metric)])
-        if curve.scenario == anchor:
-            notes.insert(0, "the anchor")
+        notes = [one.note, _missing_note(curve), saturated]
+        if one.pair is not None and not curve.frame.empty:
+            notes += _fill_in(row, one.pair)
+        elif one.pair is None and curve.scenario == anchor:
             notes.append(_front_note(curve))
-        elif of is None or of.frame.empty:
-            notes.insert(0, f"no {anchor} of this codec to compare with")
-        else:
-            notes += _compare_pair(row, curve, of, parts, resampled)
         row.note = "; ".join(note for note in notes if note)
     _mean_of_bd_rates(rows, len(known))
     rows.sort(key=lambda r: (r.mllm, r.codec, scenario_rank(r.scenario)))  # stable
     uncompressed = sweep.points.loc[sweep.points["scenario"] == BOUND, "bpp"]
     for limit in bound.values():
         if limit.task == MEAN or limit.metric == known[limit.task].primary:
-            rows.append(
-                Row(
-                    *(limit.mllm, "", "", BOUND, limit.task, limit.metric, 1, 0),
-                    *(uncompressed.min(), uncompressed.max(), limit.value, limit.value),
-                    note="the bound",
-                )
-            )
+            row = Row(limit.mllm, "", "", BOUND, limit.task, limit.metric, n_points=1)
+            row.bpp_low, row.bpp_high = _ends(uncompressed)
+            row.value_low = row.value_high = limit.value
+            row.note = "the bound"
+            rows.append(row)
     frame = pd.DataFrame([asdict(r) for r in rows], columns=list(Row.__dataclass_fields__))
     order = {name: i for i, name in enumerate([MEAN, *known])}
     frame["_order"] = frame["task"].map(order)
@@ -244,40 +242,15 @@ def with_interval(value: float, low: float, high: float, sign: bool = False) -> 
 def _describe(curve: Curve) -> Row:
     row = Row(curve.mllm, curve.codec, curve.variant, curve.scenario, curve.task, curve.metric)
     row.n_points, row.n_missing = len(curve.frame), len(curve.missing)
+    row.n_seeds = len(curve.seeds)
     if row.n_points:
         row.bpp_low, row.bpp_high = _ends(curve.frame["bpp"])
         row.value_low, row.value_high = _ends(curve.frame["value"])
     return row
 
 
-def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
-    """The anchor of a curve: its own variant's, which several variants may share."""
-    first = curve.variant.partition(JOINED)[0]
-    return next(
-        (
-            one
-            for one in anchors
-            if (one.mllm, one.codec, one.task) == (curve.mllm, curve.codec, curve.task)
-            and of_variant(first, one.variant)
-        ),
-        None,
-    )
-
-
-def _of_other_codec(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
-    """What a codec without an anchor of its own is compared with: the first codec's."""
-    return next((one for one in anchors if (one.mllm, one.task) == (curve.mllm, curve.task)), None)
-
-
 def _ends(values: pd.Series[float]) -> tuple[float, float]:
     return float(values.min()), float(values.max())
-
-
-def _arrays(curve: Curve) -> tuple[Floats, Floats]:
-    rate = curve.frame["bpp"].to_numpy(dtype=np.float64)
-    accuracy = curve.frame["value"].to_numpy(dtype=np.float64)
-    order = np.lexsort((-accuracy, rate))
-    return rate[order], accuracy[order]
 
 
 def _missing_note(curve: Curve) -> str:
@@ -298,7 +271,7 @@ def _saturated(curve: Curve, low: float, value: float) -> str:
 
 def _front_note(curve: Curve) -> str:
     """Which points are left out of the comparison because more bits bought no accuracy."""
-    rate, accuracy = _arrays(curve)
+    rate, accuracy = arrays(curve)
     off = ~bd.front(rate, accuracy)
     if not off.any():
         return ""
@@ -308,117 +281,63 @@ def _front_note(curve: Curve) -> str:
     return f"{curve.scenario} {how}: {off.sum()} of {len(off)} points left out ({where} bpp)"
 
 
-def _compare_pair(
-    row: Row, curve: Curve, anchor: Curve, parts: list[tuple[str, str]], resampled: Resampled
-) -> list[str]:
+def _fill_in(row: Row, pair: Pair) -> list[str]:
     """Fill in the row's numbers; returns the notes."""
-    if curve.frame.empty:
-        return []
-    for one in (curve, anchor):
-        if one.holes:
-            gone = ", ".join(f"{x:g}" for x in one.holes)
-            return [f"no number: {one.scenario} has a hole at lambda {gone}"]
+    if pair.why:
+        return [f"no number: {pair.why}"]
+    anchor, curve, shared = pair.anchor, pair.test, pair.accuracies
     notes = [_front_note(curve), _front_note(anchor)]
-    (anchor_rate, anchor_value), (rate, value) = _front_of(anchor), _front_of(curve)
-    shared = bd.overlap(anchor_value, value)
     row.overlap = shared.share
-    alike = np.array_equal(anchor_rate, rate) and np.array_equal(anchor_value, value)
-    if len(anchor_rate) < 2:
-        return [*notes, f"no number: {anchor.scenario} has a single usable point"]
-    if shared.low > shared.high or (shared.low == shared.high and len(rate) > 1):
-        return [*notes, _apart(curve, anchor)]
-    inside = (anchor_value >= shared.low) & (anchor_value <= shared.high)
+    gain = pair.bd_accuracy()
+    row.bd_accuracy, row.bd_accuracy_low, row.bd_accuracy_high = gain.value, gain.low, gain.high
+    rate = pair.bd_rate()
+    row.bd_rate, row.bd_rate_low, row.bd_rate_high = rate.value, rate.low, rate.high
+    row.bd_defined = rate.defined
+    points = [len(values) for values, _ in pair.fronts]
+    if shared.low > shared.high or (shared.low == shared.high and min(points) > 1):
+        why = rate.why if min(points) > 1 else _beside(pair)
+        return [*notes, f"no {'number' if np.isnan(gain.value) else 'BD-rate, no saving'}: {why}"]
     row.target = (shared.low + shared.high) / 2
-    at = np.unique(np.concatenate([anchor_value, value]))
-    at = at[(at >= shared.low) & (at <= shared.high)]
-    savings = _savings((anchor_rate, anchor_value), (rate, value), at)
-    row.saved_max, row.saved_max_at = float(savings.max()), float(at[savings.argmax()])
-    row.saved_at_anchor = [
-        (float(a), float(s)) for a, s in zip(at, savings, strict=True) if a in anchor_value[inside]
-    ]
-    middle = _savings((anchor_rate, anchor_value), (rate, value), np.array([row.target]))
-    row.saved = float(middle[0])
-    if len(rate) < 2:
-        notes.append(f"no BD-rate: {curve.scenario} has a single usable point")
+    saved = pair.saved(row.target)
+    row.saved, row.saved_low, row.saved_high = saved.value, saved.low, saved.high
+    at_anchor, at_test = (
+        [(float(at), pair.saved_value(at)) for at in values if shared.low <= at <= shared.high]
+        for _, values in pair.fronts
+    )
+    row.saved_at_anchor = at_anchor
+    row.saved_max_at, row.saved_max = max([*at_anchor, *at_test], key=lambda one: one[1])
+    if min(points) == 1:
+        notes.append(f"no BD-rate: {rate.why}")
     else:
-        row.bd_rate = bd.bd_rate(anchor_rate, anchor_value, rate, value)
         if shared.share < PARTIAL:
             notes.append(
                 f"over accuracies {shared.low:.2f}–{shared.high:.2f} ({shared.share:.0%} shared)"
             )
-        if min(len(rate), len(anchor_rate)) == 2:
+        if min(points) == 2:
             notes.append("a curve of two points: a straight line in log rate")
-    if alike:
+    if pair.identical:
         notes.append(f"identical to {anchor.scenario}")
-    return [*notes, _intervals(row, curve, anchor, parts, resampled)]
+    return [*notes, _interval_note(rate, saved, gain), about_seeds(curve)]
 
 
-def _intervals(
-    row: Row, curve: Curve, anchor: Curve, parts: list[tuple[str, str]], resampled: Resampled
-) -> str:
-    """Fill in the bootstrap intervals; returns a note where one is not given."""
-    if any((curve.mllm, task, metric) in resampled.disagree for task, metric in parts):
-        return "no interval: the per-sample values do not average to the points"
-    test, base = (_resample(one, parts, resampled) for one in (curve, anchor))
-    if test is None or base is None:
-        return "no interval: per-sample values are not known"
-    short = []
-    if np.isfinite(row.bd_rate):
-        rates = test.bd_rate(base)
-        rates = rates[np.isfinite(rates)]
-        row.bd_defined = len(rates) / len(test.low)
-        if row.bd_defined >= DEFINED:
-            row.bd_rate_low, row.bd_rate_high = percentile_interval(rates)
-        else:
-            short.append(f"BD-rate exists in {row.bd_defined:.0%} of the resamples")
-    target = np.array([row.target])
-    with np.errstate(invalid="ignore"):
-        saved = 100 * (1 - test.rate_at(target) / base.rate_at(target))
-    saved = saved[np.isfinite(saved)]
-    if len(saved) >= DEFINED * len(test.low):
-        row.saved_low, row.saved_high = percentile_interval(saved)
-    elif len(curve.frame) > 1:
-        short.append(f"the saving in {len(saved) / len(test.low):.0%}")
-    return f"no interval: {', '.join(short)}" if short else ""
+def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
+    """Why an interval is not there: once where the reason is the same for all."""
+    reasons: dict[str, list[str]] = {}
+    for name, one in (("BD-rate", rate), ("the saving", saved), ("BD-accuracy", gain)):
+        if np.isfinite(one.value) and one.why:
+            reasons.setdefault(one.why.removeprefix("no interval: "), []).append(name)
+    if not reasons:
+        return ""
+    if not np.isfinite([rate.defined, saved.defined, gain.defined]).any():
+        return f"no interval: {next(iter(reasons))}"
+    return "no interval: " + ", ".join(f"{' and '.join(of)} {why}" for why, of in reasons.items())
 
 
-def _resample(curve: Curve, parts: list[tuple[str, str]], resampled: Resampled) -> bd.Batch | None:
-    """The curve in every resample; None where a point's samples are not known."""
-    found = []
-    for keys in curve.frame["point_keys"]:
-        wanted: list[Key] = [(curve.mllm, task, metric, keys) for task, metric in parts]
-        found.append(resampled.mean(wanted))
-    if any(f is None for f in found):
-        return None
-    both = [f for f in found if f is not None]
-    return bd.Batch(np.stack([f[0] for f in both], 1), np.stack([f[1] for f in both], 1))
-
-
-def _front_of(curve: Curve) -> tuple[Floats, Floats]:
-    rate, accuracy = _arrays(curve)
-    on = bd.front(rate, accuracy)
-    return rate[on], accuracy[on]
-
-
-def _savings(anchor: tuple[Floats, Floats], test: tuple[Floats, Floats], at: Floats) -> Floats:
-    saved: Floats = 100 * (1 - bd.rate_at(*test, at) / bd.rate_at(*anchor, at))
-    return saved
-
-
-def _apart(curve: Curve, anchor: Curve) -> str:
-    """Why there is no number where the accuracies do not meet, and what can be said."""
-    (anchor_rate, anchor_value), (rate, value) = _front_of(anchor), _front_of(curve)
-    if value[0] >= anchor_value[-1]:
-        saved = 100 * (1 - rate[0] / anchor_rate[-1])
-        how = f"{saved:.0f} % fewer" if saved >= 0 else f"{-saved:.0f} % more"
-        return (
-            f"no number: no overlap, every point is at or above {anchor.scenario}'s best "
-            f"({value[0]:.3f}, {anchor_value[-1]:.3f}), the cheapest with {how} bits than that"
-        )
-    return (
-        f"no number: no overlap, its best {value[-1]:.3f} is at or below "
-        f"{anchor.scenario}'s lowest {anchor_value[0]:.3f}"
-    )
+def _beside(pair: Pair) -> str:
+    """A single point beside the other curve's accuracies."""
+    (_, anchor_value), (_, value) = pair.fronts
+    low, high = max(anchor_value[0], value[0]), min(anchor_value[-1], value[-1])
+    return f"no overlap, accuracies end at {high:.3f} and begin at {low:.3f}"
 
 
 def _mean_of_bd_rates(rows: list[Row], n_tasks: int) -> None:

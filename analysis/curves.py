@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from textwrap import shorten
 from typing import Any, Final
@@ -268,10 +268,22 @@ class Assembled:
 def assemble(sweep: Sweep, n_resamples: int = RESAMPLES) -> Assembled:
     """Assemble a sweep's points once, for all that follows."""
     resampled = Resampled(sweep, n_resamples)
-    single = curves(sweep)
+    single = [_over_seeds(curve, resampled) for curve in curves(sweep)]
     means = mean_curves(sweep, resampled, single)
     missing = missing_points(sweep, single)
     return Assembled(sweep, tasks(sweep), resampled, single, means, bounds(sweep), missing)
+
+
+def _over_seeds(curve: Curve, resampled: Resampled) -> Curve:
+    """The curve with the intervals of its means over seeds, where its samples are known."""
+    if len(curve.seeds) < 2:
+        return curve
+    frame = curve.frame.copy()
+    for i, keys in zip(frame.index, frame["point_keys"], strict=True):
+        means = resampled.mean([(curve.mllm, curve.task, curve.metric, keys)])
+        if means is not None and len(keys) > 1:
+            frame.loc[i, ["low", "high"]] = resampled.interval(means[1])
+    return replace(curve, frame=frame)
 
 
 def scenario_rank(scenario: str) -> tuple[int, str]:
@@ -347,8 +359,8 @@ def _missing(wanted: dict[str, Any], said: dict[str, Any] | None, elsewhere: boo
 def _by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
     """Frames of all curves by (codec, variant, scenario, mllm, task, metric), seeds averaged.
 
-    The seeds' intervals are averaged too, which is on the safe side: it ignores that the mean of
-    several seeds varies less.
+    The seeds' intervals are averaged too; `assemble` puts the mean's own in their place where the
+    test samples are known.
     """
     rate = points["lmbda"].astype(object).where(points["lmbda"].notna(), points["point_key"])
     by = [*_OWNER, "mllm", "task", "metric"]

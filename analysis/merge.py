@@ -122,10 +122,10 @@ def _check_bounds(points: pd.DataFrame) -> None:
 def _check_names(points: pd.DataFrame) -> None:
     """One name, one key. Where no rate is known, a curve of that name must be of one sweep."""
     rows = points[points["scenario"] != _BOUND]
-    rate = rows["lmbda"].astype(object).where(rows["lmbda"].notna(), "")
+    rate = rows["lmbda"].map("lambda {:g}".format).where(rows["lmbda"].notna(), "")
     if "quality" in rows:
         quality = rows["quality"].astype(object)
-        rate = rate.where(quality.isna() | (rate != ""), "q" + quality.astype(str))
+        rate = rate.where(quality.isna() | (rate != ""), quality.map("quality {}".format))
     rows = rows.assign(codec=rows["codec"].fillna(""), _rate=rate)
     by = [*_NAMED, "metric", "_rate"]
     found = rows.groupby(by, sort=False).agg(keys=("point_key", set), of=("_of", set))
@@ -133,7 +133,7 @@ def _check_names(points: pd.DataFrame) -> None:
     if len(several):
         codec, variant, scenario, seed, *_, rate_of_first = several.index[0]
         words = " ".join(filter(None, [scenario, variant, codec and f"of {codec}"]))
-        at = f" at lambda {rate_of_first}" if rate_of_first != "" else ""
+        at = f" at {rate_of_first}" if rate_of_first != "" else ""
         raise AnalysisError(
             f"clashing keys: {' and '.join(sorted(several['of'].iloc[0]))} both have {words}{at}, "
             f"seed {seed}, with different settings (keys "

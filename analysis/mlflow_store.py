@@ -117,7 +117,8 @@ class _Sqlite:
     def runs(self, experiment: str, kind: str, parent: str | None = None) -> list[Run]:
         wanted = (
             "SELECT r.run_uuid FROM runs r JOIN tags k ON k.run_uuid = r.run_uuid "
-            "AND k.key = ? AND k.value = ? WHERE r.experiment_id = ? AND r.lifecycle_stage = 'active'"
+            "AND k.key = ? AND k.value = ? "
+            "WHERE r.experiment_id = ? AND r.lifecycle_stage = 'active'"
         )
         values = [KIND, kind, experiment]
         if parent is not None:

@@ -51,7 +51,7 @@ def from_compressai(data: bytes, source: str) -> Sweep:
     if "ms-ssim" in metrics:
         metrics["ms-ssim-db"] = -10 * np.log10(np.maximum(1 - metrics["ms-ssim"], 1e-10))
     wide = pd.DataFrame({"bpp": lists["bpp"], **metrics})
-    about = {
+    about: dict[str, Any] = {
         "codec": str(said.get("name") or _stem(source)),
         "scenario": "reconstruction",
         "task": IMAGES,
@@ -74,7 +74,7 @@ def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
 
     Columns of the points file may stand beside them (`codec, scenario, seed, lmbda, mllm, task,
     dataset, ...`). Without them the scenario is the file's name, and the rest `unknown`. Other
-    numeric columns are metrics; `value` (named by `metric`) or `psnr` is one where there is no other.
+    numeric columns are metrics; where there is no other, `value` (named by `metric`) or `psnr` is.
 
     Raises:
         AnalysisError: no metric, or values that cannot be points.
@@ -82,12 +82,13 @@ def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
     known = {*COLUMNS.names, *OPTIONAL}
     numeric = [str(name) for name in frame.select_dtypes("number").columns]
     metrics = [name for name in numeric if name not in known]
-    metrics = metrics or [name for name in ("value", "psnr") if name in numeric][:1]
+    if not metrics:
+        metrics = [str(name) for name in ("value", "psnr") if name in numeric][:1]
     if not metrics:
         raise AnalysisError(
             f"{source}: no metric beside bpp: its columns are {', '.join(map(str, frame.columns))}"
         )
-    about = {name: frame[name] for name in frame if name not in (*metrics, "bpp")}
+    about = {str(name): frame[name] for name in frame if name not in (*metrics, "bpp")}
     about |= {"psnr": frame["psnr"]} if "psnr" in frame else {}
     defaults = {"scenario": _stem(source), "task": UNKNOWN, "mllm": UNKNOWN}
     return _sweep(frame[["bpp", *metrics]], metrics, {**defaults, **about}, source)

@@ -1,4 +1,12 @@
-"""Paired bootstrap over test samples: all points of a task see the same resampled samples."""
+"""Paired bootstrap: all points of a task see the same resampled samples, and the same seeds.
+
+Test samples are drawn with replacement, in one draw for all points that they were measured on.
+Seeds are few, and drawing 3 of 3 with replacement varies far too little. Their part is a multiplier
+bootstrap: the seeds' deviations from their mean, each times a normal weight of its own, are added,
+scaled so that alone they give Student's interval with (seeds - 1) degrees of freedom. The same
+weights go to all curves with the same seeds, which are so compared in pairs. Two seeds say next to
+nothing about seeds (12.7 standard errors each way): with two, samples alone vary.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +17,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import Floats, percentile_interval, resample_weights
-from analysis.points import Sweep
+from analysis.intervals import Floats, percentile_interval, resampled_means
+from analysis.sweep import Sweep
 
 AGREE: Final = 1e-6
 """Largest difference between a point's value and the mean of its samples."""
+SEEDS: Final = 3
+"""Seeds from which on their variation is a part of the intervals."""
 
 Key = tuple[str, str, str, tuple[str, ...]]
 """(mllm, task, metric, point keys of the seeds of one rate)."""
@@ -28,6 +38,10 @@ class Resampled:
 
     def __init__(self, sweep: Sweep, n_resamples: int, seed: int = 0) -> None:
         self._means: dict[tuple[str, str, str, str], tuple[Floats, Floats]] = {}
+        self._whole: dict[tuple[str, str, str, str], tuple[float, float, int]] = {}
+        """(bpp, value, seed) of the points as they are."""
+        self._n, self._seed = n_resamples, seed
+        self._of_seeds: dict[tuple[int, ...], Floats] = {}
         self.disagree: set[tuple[str, str, str]] = set()
         """(mllm, task, metric) whose samples do not average to their points: not resampled."""
         if sweep.samples is None:
@@ -36,25 +50,24 @@ class Resampled:
         points = sweep.points.drop_duplicates(identity).set_index(identity)
         for kind, rows in sweep.samples.groupby(identity[:3], sort=False):
             name = (str(kind[0]), str(kind[1]), str(kind[2]))
-            values = _wide(rows, "value")
-            rates = rows.pivot_table(index="sample_id", columns="point_key", values="bpp")
-            keys = [key for key in values.columns if (*name, key) in points.index]
-            if len(values) < 2 or not keys:
+            ids, keys, (values, rates) = wide(rows, ["value", "bpp"])
+            there = np.array([(*name, key) in points.index for key in keys], dtype=bool)
+            complete = np.isfinite(values).all(axis=1)
+            if complete.sum() < 2 or not there.any():
                 continue
+            keys, values, rates = keys[there], values[complete][:, there], rates[complete][:, there]
             of = points.loc[[(*name, key) for key in keys]]
-            sampled = values[keys].to_numpy(dtype=np.float64)
-            if np.abs(sampled.mean(axis=0) - of["value"].to_numpy(dtype=np.float64)).max() > AGREE:
+            value, bpp = (of[column].to_numpy(dtype=np.float64) for column in ("value", "bpp"))
+            if np.abs(values.mean(axis=0) - value).max() > AGREE:
                 self.disagree.add(name)
                 continue
-            drawn = zlib.crc32("\n".join(map(str, values.index)).encode()) + seed
-            weights = resample_weights(len(values), n_resamples, drawn)
-            bpp = rates.reindex(index=values.index, columns=keys).to_numpy(dtype=np.float64)
-            bpp = np.where(np.isnan(bpp).any(axis=0), 1.0, bpp)  # unknown per sample: does not vary
-            scale = of["bpp"].to_numpy(dtype=np.float64) / bpp.mean(axis=0)
-            resampled = weights @ sampled
-            rate = weights @ bpp * scale
-            for i, key in enumerate(keys):
-                self._means[(*name, str(key))] = rate[:, i], resampled[:, i]
+            drawn = zlib.crc32("\n".join(map(str, ids[complete])).encode()) + seed
+            rates = np.where(np.isnan(rates).any(axis=0), 1.0, rates)  # unknown: does not vary
+            both = resampled_means(np.hstack([values, rates]), n_resamples, drawn)
+            scaled = both[:, len(keys) :] * (bpp / rates.mean(axis=0))
+            for i, (key, made) in enumerate(zip(keys, of["seed"], strict=True)):
+                self._means[(*name, str(key))] = scaled[:, i], both[:, i]
+                self._whole[(*name, str(key))] = float(bpp[i]), float(value[i]), int(made)
 
     def mean(self, keys: Iterable[Key]) -> tuple[Floats, Floats] | None:
         """Resampled (bpp, value), each (R,), averaged over tasks and seeds.
@@ -63,16 +76,19 @@ class Resampled:
         """
         parts: list[tuple[Floats, Floats]] = []
         for mllm, task, metric, point_keys in keys:
-            seeds = [self._means.get((mllm, task, metric, key)) for key in point_keys]
-            known = [s for s in seeds if s is not None]
-            if len(known) < len(seeds):
+            names = [(mllm, task, metric, key) for key in point_keys]
+            if any(name not in self._means for name in names):
                 return None
-            parts.append(
-                (
-                    np.mean([rate for rate, _ in known], axis=0),
-                    np.mean([value for _, value in known], axis=0),
-                )
-            )
+            names.sort(key=lambda name: self._whole[name][2])
+            known = [self._means[name] for name in names]
+            rate = np.mean([rate for rate, _ in known], axis=0)
+            value = np.mean([value for _, value in known], axis=0)
+            bpp, values, seeds = zip(*(self._whole[name] for name in names), strict=True)
+            if len(set(seeds)) >= SEEDS:
+                weights = self._weights(seeds)
+                rate = rate * np.exp(weights @ _deviations(np.log(bpp)))
+                value = value + weights @ _deviations(np.array(values))
+            parts.append((rate, value))
         if not parts:
             return None
         return (
@@ -80,13 +96,41 @@ class Resampled:
             np.mean([value for _, value in parts], axis=0),
         )
 
+    def _weights(self, seeds: tuple[int, ...]) -> Floats:
+        """(R, S) weights of the deviations of S seeds."""
+        if seeds not in self._of_seeds:
+            rng = np.random.default_rng([zlib.crc32(str(seeds).encode()), self._seed])
+            s = len(seeds)
+            normal = rng.standard_normal((self._n, s))
+            student = np.sqrt((s - 1) / rng.chisquare(s - 1, (self._n, 1)))
+            self._of_seeds[seeds] = student * normal / np.sqrt(s * (s - 1))
+        return self._of_seeds[seeds]
+
     @staticmethod
     def interval(estimates: Floats) -> tuple[float, float]:
         """95 % percentile interval of resampled estimates."""
         return percentile_interval(estimates)
 
 
-def _wide(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """(sample_id x point_key), samples that every point has, ordered by id."""
-    wide = rows.pivot_table(index="sample_id", columns="point_key", values=column, aggfunc="mean")
-    return wide.dropna().sort_index()
+def wide(rows: pd.DataFrame, columns: list[str]) -> tuple[Floats, Floats, list[Floats]]:
+    """Sample ids (n,), point keys (P,), and for each column its values (n, P), nan where none is.
+
+    Both are in order; what stands twice is averaged.
+    """
+    sample, ids = pd.factorize(rows["sample_id"], sort=True)
+    point, keys = pd.factorize(rows["point_key"], sort=True)
+    cell, shape = sample * len(keys) + point, (len(ids), len(keys))
+    out = []
+    for column in columns:
+        values = rows[column].to_numpy(dtype=np.float64)
+        known = np.isfinite(values)
+        counts = np.bincount(cell[known], minlength=shape[0] * shape[1])
+        sums = np.bincount(cell[known], values[known], minlength=shape[0] * shape[1])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out.append((sums / counts).reshape(shape))
+    return np.asarray(ids), np.asarray(keys), out
+
+
+def _deviations(values: Floats) -> Floats:
+    out: Floats = values - values.mean()
+    return out

@@ -99,7 +99,8 @@ def test_no_overlap_gives_no_number_but_what_can_be_said() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d3=(RATES, above)), "d3")
     assert np.isnan(got["bd_rate"])
     assert np.isnan(got["saved"])
-    assert "no number: no overlap" in got["note"]
+    assert "no BD-rate, no saving: no overlap" in got["note"]
+    assert got["bd_accuracy"] > 0  # at equal rates there is something to say
     assert "the cheapest with 88 % fewer bits" in got["note"]
     below = (0.1, 0.2, 0.3, 0.35)
     assert (

@@ -2,10 +2,9 @@
 
     python tests/benchmarks/mlflow_read.py [--runs 1000] [--store FILE]
 
-Logs a sweep through MLflow's own client into a new SQLite file (or takes the one that --store names,
-if it is there): each run with 40 metrics, 60 parameters and the tags that the orchestrator sets. Then
-reads it in fresh processes, so that every import counts, and once more in a process that has read
-before.
+Logs a sweep through MLflow's own client into a new SQLite file (or takes the one that --store
+names, if it is there): each run with 40 metrics, 60 parameters and the tags that the orchestrator
+sets. Then reads it in fresh processes, so that every import counts, and once more in each.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def main() -> None:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             rows, first, again = done.stdout.split()
             print(
-                f"{rows} points: {float(first):.2f} s in a fresh process, {float(again):.2f} s again"
+                f"{rows} points: {float(first):.2f} s in a fresh process, then {float(again):.2f} s"
             )
 
 

@@ -1,0 +1,104 @@
+"""How often do the nominal 95 % intervals hold the truth? And how often does a test cry wolf?
+
+    python tests/benchmarks/coverage.py [--simulations 1000] [--resamples 1000] [--only NAME ...]
+
+Draws sweeps from populations whose curves are known (tests/analysis/simulated.py) and compares them
+as a user does: `assemble`, `compare`, `savings`, `gains`, `significance`. Prints the share of the
+simulations whose interval holds the truth, with its own standard error, and the share that has an
+interval at all. In `equal`, both curves are the same: there p-values under 0.05 are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from analysis.bd import bd_accuracy, bd_rate
+from analysis.compare import compare
+from analysis.curves import assemble
+from analysis.savings import gains, savings
+from analysis.significance import significance
+from tests.analysis.simulated import LINE, RATES, Population, hits, line_gain
+
+CURVED = (0.50, 0.70, 0.80, 0.85)
+CASES = {
+    "straight": (Population(), 500),
+    "curved": (Population(CURVED), 500),
+    "few samples": (Population(), 128),
+    "many samples": (Population(), 2000),
+    "3 seeds": (Population(seeds=3, seed_noise=0.015), 500),
+    "5 seeds": (Population(seeds=5, seed_noise=0.015), 500),
+    "equal": (Population(factor=1.0), 500),
+}
+TARGET, RATE = 0.6, 0.25
+
+
+def truths(population: Population) -> dict[str, float]:
+    """The numbers of the population's own curves."""
+    rate, accuracy = np.array(RATES), np.array(population.accuracy)
+    said = {
+        "mean": accuracy[1],
+        "BD-rate": 100 * (population.factor - 1),
+        "saving": 100 * (1 - population.factor),
+        "BD-accuracy": bd_accuracy(rate, accuracy, population.factor * rate, accuracy),
+    }
+    assert np.isclose(
+        said["BD-rate"], bd_rate(rate, accuracy, population.factor * rate, accuracy), atol=1e-9
+    )
+    if population.accuracy == LINE:
+        said["gain"] = line_gain(population.factor)
+        assert np.isclose(said["BD-accuracy"], said["gain"])
+    return said
+
+
+def one(population: Population, n: int, resamples: int, seed: int) -> dict[str, float]:
+    """Whether each interval of one simulated sweep holds the truth; nan without an interval."""
+    truth = truths(population)
+    sweep = population.draw(np.random.default_rng(seed), n)
+    assembled = assemble(sweep, resamples)
+    row = compare(sweep, assembled=assembled).set_index(["scenario", "task"]).loc[("d1", "vqa")]
+    saved = savings(assembled, [TARGET]).iloc[-1]
+    gained = gains(assembled, [RATE]).iloc[-1]
+    curve = next(c for c in assembled.curves if c.scenario == "d1").frame.iloc[1]
+    ends = {
+        "mean": (curve["low"], curve["high"]),
+        "BD-rate": (row["bd_rate_low"], row["bd_rate_high"]),
+        "saving": (saved["saved_low"], saved["saved_high"]),
+        "BD-accuracy": (row["bd_accuracy_low"], row["bd_accuracy_high"]),
+        "gain": (gained["gained_low"], gained["gained_high"]),
+    }
+    out = {name: float(hits(ends[name][0], truth[name], ends[name][1])) for name in truth}
+    if population.factor == 1:
+        tests = significance(assembled)
+        tests = tests[(tests["scenario"] == "d1") & (tests["task"] == "vqa")]
+        out |= {f"p < 0.05 at rate {i}": float(p < 0.05) for i, p in enumerate(tests["p"])}
+        out["any after Holm"] = float((tests["p_corrected"] < 0.05).any())
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--simulations", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
+    options = parser.parse_args()
+    for name in options.only:
+        population, n = CASES[name]
+        start = time.perf_counter()
+        found = [one(population, n, options.resamples, i) for i in range(options.simulations)]
+        seconds = time.perf_counter() - start
+        print(f"{name}: {n} samples, {options.simulations} simulations in {seconds:.0f} s")
+        for what in found[0]:
+            held = np.array([f[what] for f in found])
+            known = held[~np.isnan(held)]
+            share = known.mean() if len(known) else float("nan")
+            error = np.sqrt(share * (1 - share) / max(1, len(known)))
+            print(
+                f"  {what:20} {share:6.1%} ± {error:.1%}   ({len(known) / len(held):.0%} defined)"
+            )
+
+
+if __name__ == "__main__":
+    main()
