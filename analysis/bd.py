@@ -125,14 +125,12 @@ def bd_accuracy(
 
 def rate_at(rate: Floats, accuracy: Floats, at: Floats) -> Floats:
     """Bits per pixel (T,) that a front (P,) needs for accuracies (T,); nan outside its range."""
-    batch = Batch(rate[None], accuracy[None])
-    return np.array([batch.rate_at(np.array([a]))[0] for a in at], dtype=np.float64)
+    return _repeated(rate, accuracy, len(at)).rate_at(at)
 
 
 def accuracy_at(rate: Floats, accuracy: Floats, at: Floats) -> Floats:
     """Accuracies (T,) of a curve (P,) at rates `at` (T,); nan outside its range."""
-    batch = Batch(rate[None], accuracy[None])
-    return np.array([batch.accuracy_at(np.array([a]))[0] for a in at], dtype=np.float64)
+    return _repeated(rate, accuracy, len(at)).accuracy_at(at)
 
 
 class Batch:
@@ -172,3 +170,8 @@ class Batch:
     def bd_accuracy(self, anchor: Batch) -> Floats:
         """BD-accuracies (R,) against the anchor, row by row; nan where there is none."""
         return self.accuracies.mean_difference(anchor.accuracies)
+
+
+def _repeated(rate: Floats, accuracy: Floats, n: int) -> Batch:
+    """The same curve n times."""
+    return Batch(np.tile(rate, (n, 1)), np.tile(accuracy, (n, 1)))

@@ -84,10 +84,6 @@ def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
     metrics = [name for name in numeric if name not in known]
     if not metrics:
         metrics = [str(name) for name in ("value", "psnr") if name in numeric][:1]
-    if not metrics:
-        raise AnalysisError(
-            f"{source}: no metric beside bpp: its columns are {', '.join(map(str, frame.columns))}"
-        )
     about = {str(name): frame[name] for name in frame if name not in (*metrics, "bpp")}
     about |= {"psnr": frame["psnr"]} if "psnr" in frame else {}
     defaults = {"scenario": _stem(source), "task": UNKNOWN, "mllm": UNKNOWN}
@@ -96,6 +92,9 @@ def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
 
 def _sweep(wide: pd.DataFrame, metrics: list[str], about: dict[str, Any], source: str) -> Sweep:
     """The long form: a row per rate and metric; what is unknown is empty, or says so."""
+    if not metrics:
+        there = ", ".join(["bpp", *(str(one) for one in about)])
+        raise AnalysisError(f"{source}: no metric beside bpp: it holds {there}")
     name = _stem(source)
     empty: dict[str, Any] = {
         "sweep": name,

@@ -6,7 +6,7 @@ import bjontegaard
 import numpy as np
 import pytest
 
-from analysis.bd import Batch, bd_rate, front, overlap, rate_at
+from analysis.bd import Batch, accuracy_at, bd_accuracy, bd_rate, front, overlap, rate_at
 from analysis.intervals import Floats
 
 # kbit/s and dB: the example that public implementations of the BD-rate share.
@@ -102,3 +102,63 @@ def test_no_overlap_and_single_points_have_no_bd_rate() -> None:
 def test_overlap_is_shared_over_union() -> None:
     shared = overlap(np.array([0.2, 0.6]), np.array([0.4, 1.0]))
     assert (shared.low, shared.high, shared.share) == (0.4, 0.6, pytest.approx(0.25))
+
+
+# CompressAI's published results on Kodak (results/image/kodak/, mbt2018-mean and VTM), rounded.
+MEAN_BPP = np.array([0.1239, 0.1980, 0.3072, 0.4606, 0.6617, 0.9144, 1.2342, 1.6191])
+MEAN_PSNR = np.array([27.699, 29.359, 31.129, 32.951, 34.968, 36.911, 38.838, 40.633])
+VTM_BPP = np.array([0.0482, 0.1125, 0.2458, 0.4905, 0.8748, 1.4308, 2.3246, 3.6326])
+VTM_PSNR = np.array([26.145, 28.493, 31.200, 34.262, 37.420, 40.424, 43.506, 46.592])
+
+
+@pytest.mark.parametrize(
+    ("anchor", "test"),
+    [
+        ((RATE_A, PSNR_A), (RATE_B, PSNR_B)),
+        ((VTM_BPP, VTM_PSNR), (MEAN_BPP, MEAN_PSNR)),
+        ((MEAN_BPP, MEAN_PSNR), (VTM_BPP, VTM_PSNR)),
+    ],
+)
+def test_public_curves_give_the_packages_numbers_one_by_one_and_in_batches(
+    anchor: tuple[Floats, Floats], test: tuple[Floats, Floats]
+) -> None:
+    said = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    rate = bjontegaard.bd_rate(*anchor, *test, **said)
+    gain = bjontegaard.bd_psnr(*anchor, *test, **said)
+    assert bd_rate(*anchor, *test) == pytest.approx(rate, rel=1e-12)
+    assert bd_accuracy(*anchor, *test) == pytest.approx(gain, rel=1e-12)
+    base, other = (Batch(rates[None], values[None]) for rates, values in (anchor, test))
+    assert other.bd_rate(base)[0] == pytest.approx(rate, rel=1e-9)
+    assert other.bd_accuracy(base)[0] == pytest.approx(gain, rel=1e-9)
+    assert np.sign(rate) == -np.sign(gain)
+
+
+def test_bd_accuracy_of_the_public_example_agrees_with_the_original_cubic_definition() -> None:
+    """VCEG-M33: cubic fits of PSNR over log rate, integrated over the rates of both."""
+    logs = [np.log10(rate) for rate in (RATE_A, RATE_B)]
+    low, high = max(logs[0][0], logs[1][0]), min(logs[0][-1], logs[1][-1])
+    areas = []
+    for log, psnr in zip(logs, (PSNR_A, PSNR_B), strict=True):
+        primitive = np.polynomial.Polynomial.fit(log, psnr, 3).integ()
+        areas.append(primitive(high) - primitive(low))
+    cubic = (areas[1] - areas[0]) / (high - low)
+    assert bd_accuracy(RATE_A, PSNR_A, RATE_B, PSNR_B) == pytest.approx(cubic, abs=0.01)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.25])
+def test_a_straight_line_gains_its_slope_times_the_log_of_the_factor(factor: float) -> None:
+    rate = np.array([0.1, 0.2, 0.4, 0.8])
+    accuracy = np.array([0.4, 0.55, 0.7, 0.85])  # 0.15 for each doubling
+    expected = -0.15 * np.log2(factor)
+    assert bd_accuracy(rate, accuracy, factor * rate, accuracy) == pytest.approx(expected)
+    at = np.array([0.2, 0.3, 0.4])
+    gain = accuracy_at(factor * rate, accuracy, at) - accuracy_at(rate, accuracy, at)
+    np.testing.assert_allclose(gain, expected)
+
+
+def test_accuracy_at_a_rate_counts_points_off_the_front_too() -> None:
+    rate, dipped = np.array([0.1, 0.2, 0.4]), np.array([0.5, 0.4, 0.6])
+    np.testing.assert_allclose(accuracy_at(rate, dipped, rate), dipped)
+    assert np.isnan(accuracy_at(rate, dipped, np.array([0.09, 0.41]))).all()
+    twice = accuracy_at(np.array([0.1, 0.2, 0.2, 0.4]), np.array([0.5, 0.6, 0.4, 0.7]), rate)
+    np.testing.assert_allclose(twice, [0.5, 0.6, 0.7])

@@ -178,34 +178,6 @@ def test_pairing_narrows_the_interval(sweep_dir: Path) -> None:
     assert widths[0] < 0.8 * widths[1]
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """d1 simulated with d1's gain on few samples, many times over."""
-    from analysis.bd import Batch
-    from analysis.intervals import percentile_interval, resample_weights
-
-    rng = np.random.default_rng(5)
-    rate = np.array([0.1, 0.2, 0.4, 0.8])
-    p = np.array([0.35, 0.5, 0.65, 0.8])  # straight in log rate; the test needs 30 % fewer bits
-    truth = 100 * (0.7 - 1)
-    hits = tried = 0
-    for i in range(200):
-        shared = rng.uniform(size=(300, 1))
-        base, test = (
-            (
-                (0.6 * shared + 0.4 * rng.uniform(size=(300, 4)))
-                < np.quantile(0.6 * rng.uniform(size=20_000) + 0.4 * rng.uniform(size=20_000), p)
-            ).astype(float)
-            for _ in range(2)
-        )
-        weights = resample_weights(300, 300, i)
-        wide = np.broadcast_to(rate, (300, 4))
-        got = Batch(0.7 * wide, weights @ test).bd_rate(Batch(wide, weights @ base))
-        low, high = percentile_interval(got[np.isfinite(got)])
-        tried += 1
-        hits += low <= truth <= high
-    assert 0.90 <= hits / tried <= 0.99
-
-
 def test_samples_that_contradict_the_points_give_no_interval(sweep_dir: Path) -> None:
     sweep = read_sweep(str(sweep_dir))
     assert sweep.samples is not None
