@@ -300,9 +300,11 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     row.target = (shared.low + shared.high) / 2
     saved = pair.saved(row.target)
     row.saved, row.saved_low, row.saved_high = saved.value, saved.low, saved.high
+    measured = [
+        values[(values >= shared.low) & (values <= shared.high)] for _, values in pair.fronts
+    ]
     at_anchor, at_test = (
-        [(float(at), pair.saved_value(at)) for at in values if shared.low <= at <= shared.high]
-        for _, values in pair.fronts
+        list(zip(at.tolist(), pair.saved_at(at).tolist(), strict=True)) for at in measured
     )
     row.saved_at_anchor = at_anchor
     row.saved_max_at, row.saved_max = max([*at_anchor, *at_test], key=lambda one: one[1])

@@ -163,6 +163,7 @@ def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
             names = [whole[pair] for pair in zip(frame["task"], frame["dataset"], strict=True)]
             frame = frame.assign(task=names)
         by = [*_SAMPLE, "dataset"]
+        frame = frame.assign(**{name: frame[name].astype("str") for name in by})
         own = set(frame[by].drop_duplicates().itertuples(index=False, name=None))
         if own & seen:
             again = pd.MultiIndex.from_frame(frame[by]).isin(own & seen)

@@ -105,7 +105,8 @@ class Pair:
         """Percent of the anchor's bits that the test saves at an accuracy; negative: needs more."""
         if why := self.why or self._beyond(accuracy):
             return Estimate(why=why)
-        at, number = np.array([accuracy]), self.saved_value(accuracy)
+        at = np.array([accuracy])
+        number = float(self.saved_at(at)[0])
         for of, (rates, _) in enumerate(self._points):
             if len(rates) == 1:  # its accuracy is its own in each resample
                 return self._with_interval(number, lambda *both, of=of: _at_single(both, of))
@@ -113,12 +114,10 @@ class Pair:
             number, lambda base, test: _saving(base.rate_at(at), test.rate_at(at))
         )
 
-    def saved_value(self, accuracy: float) -> float:
-        """What `saved` says, without the interval; nan outside what both fronts have."""
-        at = np.array([accuracy])
-        (anchor_rate, anchor_value), (rate, value) = self.fronts
-        saved = _saving(bd.rate_at(anchor_rate, anchor_value, at), bd.rate_at(rate, value, at))
-        return float(saved[0])
+    def saved_at(self, accuracies: Floats) -> Floats:
+        """What `saved` says at accuracies (T,), without intervals; nan outside both fronts."""
+        base, test = (bd.rate_at(*front, accuracies) for front in self.fronts)
+        return _saving(base, test)
 
     def gained(self, rate: float) -> Estimate:
         """Accuracy that the test gains at a rate in bits per pixel, in the metric's unit."""
@@ -147,25 +146,40 @@ class Pair:
             n: accuracies, evenly over the shared range; the measured ones inside it come on top.
 
         Returns:
-            Columns `accuracy, difference` (percent, negative where bits are saved), `low, high`
+            Columns `accuracy, change` (percent, negative where bits are saved), `low, high`
             (pointwise 95 %), `measured` (`anchor`, `test`, `both` or empty); without overlap empty.
         """
-        columns = ["accuracy", "difference", "low", "high", "measured"]
+        columns = ["accuracy", "change", "low", "high", "measured"]
         if self.why or self.accuracies.high < self.accuracies.low:
             return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns[:-1]}).assign(
                 measured=pd.Series(dtype="str")
             )
         low, high = self.accuracies.low, self.accuracies.high
         (_, anchor_value), (_, value) = self.fronts
-        measured = {"anchor": anchor_value, "test": value}
         at = np.unique(np.concatenate([np.linspace(low, high, n), anchor_value, value]))
-        rows = []
-        for accuracy in at[(at >= low) & (at <= high)]:
-            saved = self.saved(float(accuracy))
-            of = [name for name, own in measured.items() if accuracy in own]
-            where = "both" if len(of) == 2 else "".join(of)
-            rows.append([accuracy, -saved.value, -saved.high, -saved.low, where])
-        return pd.DataFrame(rows, columns=columns)
+        at = at[(at >= low) & (at <= high)]
+        where = np.char.add(
+            np.where(np.isin(at, anchor_value), "anchor", ""),
+            np.where(np.isin(at, value), "test", ""),
+        )
+        ends = np.array([self._difference_interval(np.array([one])) for one in at])
+        return pd.DataFrame(
+            {
+                "accuracy": at,
+                "change": -self.saved_at(at),
+                "low": ends[:, 0],
+                "high": ends[:, 1],
+                "measured": pd.Series(where, dtype="str").replace("anchortest", "both"),
+            }
+        )
+
+    def _difference_interval(self, at: Floats) -> tuple[float, float]:
+        if isinstance(self._batches, str):
+            return NAN, NAN
+        base, test = self._batches
+        with np.errstate(invalid="ignore"):
+            low, high, _ = interval_of(-_saving(base.rate_at(at), test.rate_at(at)))
+        return low, high
 
     @cached_property
     def _batches(self) -> tuple[bd.Batch, bd.Batch] | str:

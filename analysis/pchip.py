@@ -44,11 +44,12 @@ class Pchip:
             if rows.any():
                 h = (b - a)[rows]
                 t = (at - a)[rows] / h
+                u = 1 - t
                 out[rows] = (
-                    self._y[rows, i] * (1 + 2 * t) * (1 - t) ** 2
-                    + self._y[rows, i + 1] * t**2 * (3 - 2 * t)
-                    + self._slope[rows, i] * h * t * (1 - t) ** 2
-                    + self._slope[rows, i + 1] * h * t**2 * (t - 1)
+                    self._y[rows, i] * (1 + 2 * t) * u * u
+                    + self._y[rows, i + 1] * t * t * (3 - 2 * t)
+                    + self._slope[rows, i] * h * t * u * u
+                    - self._slope[rows, i + 1] * h * t * t * u
                 )
         return out
 
@@ -59,20 +60,13 @@ class Pchip:
             rows = self.size > i + 1
             a, b = self._x[rows, i], self._x[rows, i + 1]
             h = b - a
-            ends = [(np.clip(end[rows], a, b) - a) / h for end in (low, high)]
-            y0, y1 = self._y[rows, i], self._y[rows, i + 1]
+            y0, rise = self._y[rows, i], self._y[rows, i + 1] - self._y[rows, i]
             d0, d1 = self._slope[rows, i] * h, self._slope[rows, i + 1] * h
-            at_low, at_high = (
-                h
-                * (
-                    y0 * (t - t**3 + t**4 / 2)
-                    + y1 * (t**3 - t**4 / 2)
-                    + d0 * (t**2 / 2 - 2 * t**3 / 3 + t**4 / 4)
-                    + d1 * (t**4 / 4 - t**3 / 3)
-                )
-                for t in ends
-            )
-            total[rows] += at_high - at_low
+            # The cubic y0 + d0 t + c2 t^2 + c3 t^3 of this piece, integrated.
+            c2, c3 = 3 * rise - 2 * d0 - d1, d0 + d1 - 2 * rise
+            ends = ((np.clip(end[rows], a, b) - a) / h for end in (low, high))
+            below, above = (t * (y0 + t * (d0 / 2 + t * (c2 / 3 + t * c3 / 4))) for t in ends)
+            total[rows] += h * (above - below)
         return total
 
     def mean_difference(self, other: Pchip) -> Floats:

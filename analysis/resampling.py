@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.intervals import Floats, percentile_interval, resampled_means
 from analysis.sweep import Sweep
@@ -25,6 +26,7 @@ AGREE: Final = 1e-6
 SEEDS: Final = 3
 """Seeds from which on their variation is a part of the intervals."""
 
+Names = NDArray[np.str_]
 Key = tuple[str, str, str, tuple[str, ...]]
 """(mllm, task, metric, point keys of the seeds of one rate)."""
 
@@ -48,7 +50,8 @@ class Resampled:
             return
         identity = ["mllm", "task", "metric", "point_key"]
         points = sweep.points.drop_duplicates(identity).set_index(identity)
-        for kind, rows in sweep.samples.groupby(identity[:3], sort=False):
+        needed = sweep.samples[[*identity, "sample_id", "value", "bpp"]]
+        for kind, rows in needed.groupby(identity[:3], sort=False, observed=True):
             name = (str(kind[0]), str(kind[1]), str(kind[2]))
             ids, keys, (values, rates) = wide(rows, ["value", "bpp"])
             there = np.array([(*name, key) in points.index for key in keys], dtype=bool)
@@ -112,13 +115,13 @@ class Resampled:
         return percentile_interval(estimates)
 
 
-def wide(rows: pd.DataFrame, columns: list[str]) -> tuple[Floats, Floats, list[Floats]]:
+def wide(rows: pd.DataFrame, columns: list[str]) -> tuple[Names, Names, list[Floats]]:
     """Sample ids (n,), point keys (P,), and for each column its values (n, P), nan where none is.
 
     Both are in order; what stands twice is averaged.
     """
-    sample, ids = pd.factorize(rows["sample_id"], sort=True)
-    point, keys = pd.factorize(rows["point_key"], sort=True)
+    sample, ids = _in_order(rows["sample_id"])
+    point, keys = _in_order(rows["point_key"])
     cell, shape = sample * len(keys) + point, (len(ids), len(keys))
     out = []
     for column in columns:
@@ -128,7 +131,17 @@ def wide(rows: pd.DataFrame, columns: list[str]) -> tuple[Floats, Floats, list[F
         sums = np.bincount(cell[known], values[known], minlength=shape[0] * shape[1])
         with np.errstate(invalid="ignore", divide="ignore"):
             out.append((sums / counts).reshape(shape))
-    return np.asarray(ids), np.asarray(keys), out
+    return ids, keys, out
+
+
+def _in_order(column: pd.Series[str]) -> tuple[NDArray[np.int64], Names]:
+    """Codes and names of a text column or of one with categories, the names in order."""
+    codes, found = pd.factorize(column)
+    names = np.asarray(found).astype(str)
+    order = np.argsort(names)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[codes], names[order]
 
 
 def _deviations(values: Floats) -> Floats:

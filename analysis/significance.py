@@ -11,6 +11,7 @@ seeds on, the variance over seeds is one more term. Holm's step-down method corr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -87,23 +88,50 @@ class _Samples:
     """Values per sample of the points, a table per (mllm, task, metric), made when asked for."""
 
     def __init__(self, assembled: Assembled) -> None:
-        self._groups: dict[Any, pd.DataFrame] = {}
-        if assembled.sweep.samples is not None:
-            by = assembled.sweep.samples.groupby(["mllm", "task", "metric"], sort=False)
-            self._groups = {tuple(map(str, key)): own for key, own in by}
+        self._samples = assembled.sweep.samples
+        self._rows: dict[Any, Any] = {}
+        if self._samples is not None:
+            by = self._samples.groupby(["mllm", "task", "metric"], sort=False, observed=True)
+            self._rows = {tuple(map(str, key)): rows for key, rows in by.indices.items()}
         self._disagree = assembled.resampled.disagree
-        self._tables: dict[tuple[str, str, str], pd.DataFrame] = {}
+        self._tables: dict[tuple[str, str, str], tuple[int, dict[str, int], Floats]] = {}
 
-    def of(self, mllm: str, task: str, metric: str, keys: list[str]) -> pd.DataFrame | None:
-        """(n, len(keys)) by sample id, samples that all have; None where they are not known."""
+    def of(self, mllm: str, task: str, metric: str, keys: list[str]) -> _Values | None:
+        """Values of points, of the samples that all have; None where they are not known."""
         kind = (mllm, task, metric)
-        if kind not in self._groups or kind in self._disagree:
+        if self._samples is None or kind not in self._rows or kind in self._disagree:
             return None
         if kind not in self._tables:
-            ids, points, (values,) = wide(self._groups[kind], ["value"])
-            self._tables[kind] = pd.DataFrame(values, ids, points)
-        table = self._tables[kind]
-        return table[keys].dropna() if set(keys) <= set(table.columns) else None
+            own = self._samples[["sample_id", "point_key", "value"]].iloc[self._rows[kind]]
+            ids, points, (values,) = wide(own, ["value"])
+            columns = {str(key): i for i, key in enumerate(points)}
+            # By columns, which are what is taken out.
+            self._tables[kind] = hash(tuple(ids)), columns, np.asfortranarray(values)
+        ids_hash, columns, values = self._tables[kind]
+        if not set(keys) <= set(columns):
+            return None
+        taken = values[:, [columns[key] for key in keys]]
+        there = np.isfinite(taken).all(axis=1)
+        whose = (ids_hash, b"" if there.all() else there.tobytes())
+        return _Values(whose, dict(zip(keys, taken[there].T, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Values (n,) by point key, and what tells their samples from others."""
+
+    whose: tuple[int, bytes]
+    by_key: dict[str, Floats]
+
+    def over_seeds(self, row: Any) -> Floats:
+        """(n,) means over a point's seeds."""
+        mean: Floats = np.mean([self.by_key[key] for key in row.point_keys], axis=0)
+        return mean
+
+    def over_samples(self, row: Any) -> Floats:
+        """(S,) means of a point's seeds, in their order."""
+        ordered = [key for _, key in sorted(zip(row.seeds, row.point_keys, strict=True))]
+        return np.array([self.by_key[key].mean() for key in ordered])
 
 
 def _tested(
@@ -117,19 +145,17 @@ def _tested(
     terms = [(point, 1.0), *((row, -share) for row, share in around)]
     seeds = {tuple(sorted(row.seeds)) for row, _ in terms}
     by_seed = next(iter(seeds)) if len(seeds) == 1 else ()
-    strata: dict[tuple[Any, ...], list[Floats]] = {}
+    strata: dict[tuple[int, bytes], list[Floats]] = {}
     of_seeds: list[Floats] = []
     for task, metric in parts:
         keys = [key for row, _ in terms for key in row.point_keys]
-        table = samples.of(mllm, task, metric, keys)
-        if table is None or len(table) < 2:
+        values = samples.of(mllm, task, metric, keys)
+        if values is None or len(values.by_key[keys[0]]) < 2:
             return {"note": "no test: per-sample values are not known"}
-        total = np.sum(
-            [share * table[list(row.point_keys)].to_numpy().mean(axis=1) for row, share in terms], 0
-        )
-        strata.setdefault(tuple(table.index), []).append(total)
+        total = np.sum([share * values.over_seeds(row) for row, share in terms], axis=0)
+        strata.setdefault(values.whose, []).append(total)
         if len(by_seed) >= SEEDS:
-            of_seeds.append(np.sum([share * _seed_means(table, row) for row, share in terms], 0))
+            of_seeds.append(np.sum([share * values.over_samples(row) for row, share in terms], 0))
     mixed = [(np.mean(own, axis=0), len(own) / len(parts)) for own in strata.values()]
     said = {
         "difference": float(sum(share * own.mean() for own, share in mixed)),
@@ -171,10 +197,3 @@ def _around(anchor: Curve, rate: float) -> list[tuple[Any, float]] | None:
         return None
     share = float((at - logs[after - 1]) / (logs[after] - logs[after - 1]))
     return [(rows[after - 1], 1 - share), (rows[after], share)]
-
-
-def _seed_means(table: pd.DataFrame, row: Any) -> Floats:
-    """(S,) means of a point's seeds, in their order."""
-    ordered = [key for _, key in sorted(zip(row.seeds, row.point_keys, strict=True))]
-    means: Floats = table[ordered].to_numpy().mean(axis=0)
-    return means

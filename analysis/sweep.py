@@ -16,6 +16,8 @@ from search_spaces.spec import JOINED
 
 SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
 SAMPLE_COLUMNS: Final = ("point_key", "mllm", "task", "metric", "sample_id", "value", "bpp")
+CATEGORIES: Final = ("point_key", "sample_id")
+"""Columns of the samples that are read as categories: points times samples are many rows."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,7 @@ class Sweep:
         for name in ("points", "samples"):
             frame = getattr(self, name)
             if frame is not None:
-                named = frame["task"].where(
-                    ~frame["task"].isin(several), frame["task"] + " " + frame["dataset"]
-                )
-                object.__setattr__(self, name, frame.assign(task=named))
+                object.__setattr__(self, name, frame.assign(task=_with_set(frame, several)))
 
     @property
     def name(self) -> str:
@@ -77,6 +76,12 @@ class Sweep:
         return said or {name: {} for name in found}
 
 
+def _with_set(frame: pd.DataFrame, several: set[str]) -> pd.Series[str]:
+    """The tasks, with their data set's name where they have several."""
+    task, dataset = frame["task"].astype("str"), frame["dataset"].astype("str")
+    return task.where(~task.isin(several), task + " " + dataset)
+
+
 def read_samples(data: bytes, source: str) -> pd.DataFrame:
     """Per-sample values from the bytes of a `samples.parquet`.
 
@@ -84,7 +89,7 @@ def read_samples(data: bytes, source: str) -> pd.DataFrame:
         AnalysisError: not Parquet, or columns are missing.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), read_dictionary=list(CATEGORIES))
     except pa.ArrowInvalid:
         raise AnalysisError(f"{source}: not a Parquet file") from None
     missing = [name for name in SAMPLE_COLUMNS if name not in table.schema.names]

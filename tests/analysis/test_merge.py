@@ -79,10 +79,9 @@ def other_keys(sweep: Sweep, scenario: str, add: float) -> Sweep:
     points.loc[own, "point_key"] += "-other"
     points.loc[own, "value"] += add
     assert sweep.samples is not None
-    keys = sweep.samples["point_key"].str.startswith(scenario)
-    samples = sweep.samples.assign(
-        point_key=sweep.samples["point_key"].where(~keys, sweep.samples["point_key"] + "-other")
-    )
+    keys = sweep.samples["point_key"].astype("str")
+    keys = keys.where(~keys.str.startswith(scenario), keys + "-other")
+    samples = sweep.samples.assign(point_key=keys)
     return dataclasses.replace(sweep, points=points, samples=samples, manifest={"sweep": "longer"})
 
 

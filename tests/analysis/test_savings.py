@@ -113,7 +113,7 @@ def test_relative_difference_is_the_factor_everywhere_and_the_bd_rate_on_average
         c.scenario: c for c in assemble(drawn(a=(FOUR, RISING), b=(half(FOUR), RISING))).curves
     }
     flat = Pair(known["a"], known["b"]).relative_difference(11)
-    np.testing.assert_allclose(flat["difference"], -50)
+    np.testing.assert_allclose(flat["change"], -50)
     assert flat.loc[flat["accuracy"] == 0.4, "measured"].tolist() == ["both"]
 
     pair = pair_of((FOUR, RISING), ((0.1, 0.15, 0.3, 0.9), (0.45, 0.6, 0.7, 0.9)))
@@ -121,7 +121,7 @@ def test_relative_difference_is_the_factor_everywhere_and_the_bd_rate_on_average
     assert set(frame["measured"]) == {"anchor", "test", "both", ""}
     assert frame["accuracy"].min() == 0.45
     assert frame["accuracy"].max() == 0.85
-    logs = np.log10(1 + frame["difference"].to_numpy() / 100)
+    logs = np.log10(1 + frame["change"].to_numpy() / 100)
     mean = trapezoid(logs, frame["accuracy"]) / 0.4
     assert 100 * (10**mean - 1) == pytest.approx(pair.bd_rate().value, abs=1e-3)
 
@@ -131,8 +131,8 @@ def test_relative_difference_has_pointwise_intervals_and_nothing_without_overlap
     known = {c.scenario: c for c in curves.curves}
     frame = Pair(known["reconstruction"], known["d1"], curves.resampled).relative_difference(21)
     inside = frame[frame["accuracy"].between(0.55, 0.65)]
-    assert (inside["low"] < inside["difference"]).all()
-    assert (inside["high"] > inside["difference"]).all()
+    assert (inside["low"] < inside["change"]).all()
+    assert (inside["high"] > inside["change"]).all()
     apart = {
         c.scenario: c
         for c in assemble(drawn(a=(FOUR, LINE), b=(RATES, (0.8, 0.85, 0.9, 0.95)))).curves
