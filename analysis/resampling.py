@@ -83,14 +83,15 @@ class Resampled:
             if any(name not in self._means for name in names):
                 return None
             names.sort(key=lambda name: self._whole[name][2])
-            known = [self._means[name] for name in names]
-            rate = np.mean([rate for rate, _ in known], axis=0)
-            value = np.mean([value for _, value in known], axis=0)
-            bpp, values, seeds = zip(*(self._whole[name] for name in names), strict=True)
+            rates, values = (
+                np.array(both) for both in zip(*map(self._means.get, names), strict=True)
+            )
+            rate, value = rates.mean(axis=0), values.mean(axis=0)
+            bpp, whole, seeds = zip(*(self._whole[name] for name in names), strict=True)
             if len(set(seeds)) >= SEEDS:
                 weights = self._weights(seeds)
-                rate = rate * np.exp(weights @ _deviations(np.log(bpp)))
-                value = value + weights @ _deviations(np.array(values))
+                rate = rate * np.exp(weights @ _of_training(np.log(bpp), np.log(rates)))
+                value = value + weights @ _of_training(np.array(whole), values)
             parts.append((rate, value))
         if not parts:
             return None
@@ -144,6 +145,21 @@ def _in_order(column: pd.Series[str]) -> tuple[NDArray[np.int64], Names]:
     return rank[codes], names[order]
 
 
-def _deviations(values: Floats) -> Floats:
-    out: Floats = values - values.mean()
-    return out
+def _of_training(whole: Floats, resampled: Floats) -> Floats:
+    """Deviations (S,) of seeds from their mean, without what the test samples alone would make.
+
+    Models of two seeds answer a sample differently, so their means over few samples differ even
+    where neither is better. The resamples say how much; that part of the variance is taken off, as
+    the samples' own resampling has it already.
+
+    Args:
+        whole: (S,) the seeds' values.
+        resampled: (S, R) the same in each resample.
+    """
+    deviations: Floats = whole - whole.mean()
+    s = len(whole)
+    by_chance = (resampled - resampled.mean(axis=0)).var(axis=1).mean() * s / (s - 1)
+    variance = whole.var(ddof=1)
+    if variance == 0:
+        return deviations
+    return deviations * np.sqrt(max(0.0, 1 - by_chance / variance))

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/analysis_speed.py [--points 1000] [--samples 5000] [--resamples 2000]
 
-Writes points and per-sample values of codecs with eight rates, five scenarios and four tasks each as
-the orchestrator stores them, reads them back, and compares every curve with its reconstruction.
+Writes points and per-sample values of codecs with eight rates, five scenarios and four tasks each,
+as the orchestrator stores them, reads them back, and compares every curve with its reconstruction.
 Says seconds by the clock and seconds of work of all threads: on a busy machine they differ.
 """
 
