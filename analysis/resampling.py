@@ -162,4 +162,5 @@ def _of_training(whole: Floats, resampled: Floats) -> Floats:
     variance = whole.var(ddof=1)
     if variance == 0:
         return deviations
-    return deviations * np.sqrt(max(0.0, 1 - by_chance / variance))
+    deviations *= np.sqrt(max(0.0, 1 - by_chance / variance))
+    return deviations

@@ -92,7 +92,8 @@ class _Samples:
         self._rows: dict[Any, Any] = {}
         if self._samples is not None:
             by = self._samples.groupby(["mllm", "task", "metric"], sort=False, observed=True)
-            self._rows = {tuple(map(str, key)): rows for key, rows in by.indices.items()}
+            groups: dict[Any, Any] = dict(by.indices)
+            self._rows = {tuple(map(str, key)): rows for key, rows in groups.items()}
         self._disagree = assembled.resampled.disagree
         self._tables: dict[tuple[str, str, str], tuple[int, dict[str, int], Floats]] = {}
 

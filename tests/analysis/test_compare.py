@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.bd import bd_rate
 from analysis.compare import compare, summary_sentence, summary_table
 from analysis.curves import MEAN
 from analysis.points import Sweep, read_sweep
@@ -86,8 +87,6 @@ def test_a_dip_is_left_out_and_said_and_the_other_points_decide() -> None:
     assert "d1 dips by 0.050: 1 of 4 points left out (0.2 bpp)" in got["note"]
     # A point off the front is known, a missing one is a hole: only the former gives a number.
     whole = without.points[without.points["scenario"] == "d1"]
-    from analysis.bd import bd_rate
-
     expected = bd_rate(
         np.array(RATES), np.array(RISING), whole["bpp"].to_numpy(), whole["value"].to_numpy()
     )
@@ -119,6 +118,32 @@ def test_a_flat_curve_is_a_single_usable_point() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d1=(RATES, (0.6,) * 4)), "d1")
     assert np.isnan(got["bd_rate"])
     assert "no more accuracy: 3 of 4 points left out" in got["note"]
+
+
+def test_accuracy_saturated_at_the_uncompressed_bound_is_said_and_its_end_not_counted() -> None:
+    """More bits than 0.2 bpp buy nothing: those points are off the front, the bound stays out."""
+    top = (0.4, 0.85, 0.85, 0.85)
+    sweep = drawn(uncompressed=((24.0,), (0.85,)), reconstruction=(RATES, RISING), d1=(RATES, top))
+    points = sweep.points.assign(codec=sweep.points["codec"].where(sweep.points["bpp"] < 24))
+    sweep = dataclasses.replace(sweep, points=points)
+    got = row(sweep, "d1")
+    assert "saturated: 3 of 4 points within the bound's interval" in got["note"]
+    assert "no more accuracy: 2 of 4 points left out (0.4, 0.8 bpp)" in got["note"]
+    expected = bd_rate(np.array(RATES), np.array(RISING), np.array(RATES[:2]), np.array(top[:2]))
+    assert got["bd_rate"] == pytest.approx(expected)
+    assert got["saved_max"] == pytest.approx(100 * (1 - 0.2 / 0.8))
+    assert row(sweep, "uncompressed")["note"] == "the bound"
+
+
+def test_bd_accuracy_is_there_where_rates_meet_and_accuracies_do_not() -> None:
+    got = row(
+        drawn(reconstruction=(RATES, (0.1, 0.2, 0.3, 0.4)), d3=(RATES, (0.5, 0.6, 0.7, 0.8))), "d3"
+    )
+    assert np.isnan(got["bd_rate"])
+    assert got["bd_accuracy"] == pytest.approx(0.4)
+    apart = row(drawn(reconstruction=(RATES, RISING), d1=((1.6, 3.2, 6.4, 12.8), RISING)), "d1")
+    assert np.isnan(apart["bd_accuracy"])
+    assert apart["bd_rate"] == pytest.approx(1500)
 
 
 def test_partial_overlap_is_said_with_its_share() -> None:
