@@ -2,10 +2,10 @@
 
     python tests/benchmarks/coverage.py [--simulations 1000] [--resamples 1000] [--only NAME ...]
 
-Draws sweeps from populations whose curves are known (tests/analysis/simulated.py) and compares them
-as a user does: `assemble`, `compare`, `savings`, `gains`, `significance`. Prints the share of the
-simulations whose interval holds the truth, with its own standard error, and the share that has an
-interval at all. In `equal`, both curves are the same: there p-values under 0.05 are counted.
+Draws sweeps from populations whose curves are known (tests/analysis/simulated.py) and compares
+their curves by what `compare`, `savings` and `gains` take their numbers from. Prints the share of
+the simulations whose interval holds the truth, with its own standard error, and the share that has
+an interval at all. In `equal`, both curves are the same: there p-values under 0.05 are counted.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 from analysis.bd import bd_accuracy, bd_rate
-from analysis.compare import compare
-from analysis.curves import assemble
-from analysis.savings import gains, savings
+from analysis.curves import assemble, curves
+from analysis.pairs import Pair
+from analysis.resampling import Resampled
 from analysis.significance import significance
 from tests.analysis.simulated import LINE, RATES, Population, hits, line_gain
 
@@ -57,22 +57,26 @@ def one(population: Population, n: int, resamples: int, seed: int) -> dict[str, 
     """Whether each interval of one simulated sweep holds the truth; nan without an interval."""
     truth = truths(population)
     sweep = population.draw(np.random.default_rng(seed), n)
-    assembled = assemble(sweep, resamples)
-    row = compare(sweep, assembled=assembled).set_index(["scenario", "task"]).loc[("d1", "vqa")]
-    saved = savings(assembled, [TARGET]).iloc[-1]
-    gained = gains(assembled, [RATE]).iloc[-1]
-    curve = next(c for c in assembled.curves if c.scenario == "d1").frame.iloc[1]
-    ends = {
-        "mean": (curve["low"], curve["high"]),
-        "BD-rate": (row["bd_rate_low"], row["bd_rate_high"]),
-        "saving": (saved["saved_low"], saved["saved_high"]),
-        "BD-accuracy": (row["bd_accuracy_low"], row["bd_accuracy_high"]),
-        "gain": (gained["gained_low"], gained["gained_high"]),
+    resampled = Resampled(sweep, resamples)
+    known = {curve.scenario: curve for curve in curves(sweep)}
+    pair = Pair(known["reconstruction"], known["d1"], resampled)
+    point = known["d1"].frame.iloc[1]
+    mean = point["low"], point["high"]
+    if population.seeds > 1:
+        means = resampled.mean([("m", "vqa", "accuracy", point["point_keys"])])
+        assert means is not None
+        mean = resampled.interval(means[1])
+    said = {
+        "BD-rate": pair.bd_rate(),
+        "saving": pair.saved(TARGET),
+        "BD-accuracy": pair.bd_accuracy(),
+        "gain": pair.gained(RATE),
     }
+    ends = {"mean": mean} | {name: (found.low, found.high) for name, found in said.items()}
     out = {name: float(hits(ends[name][0], truth[name], ends[name][1])) for name in truth}
     if population.factor == 1:
-        tests = significance(assembled)
-        tests = tests[(tests["scenario"] == "d1") & (tests["task"] == "vqa")]
+        tests = significance(assemble(sweep, 50), families=["task"])
+        tests = tests[tests["task"] == "vqa"]
         out |= {f"p < 0.05 at rate {i}": float(p < 0.05) for i, p in enumerate(tests["p"])}
         out["any after Holm"] = float((tests["p_corrected"] < 0.05).any())
     return out
