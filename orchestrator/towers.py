@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 from orchestrator.provenance import local_path
 from search_spaces import Space
 from search_spaces.encoders import EncoderSizes, encoder_sizes
-from search_spaces.families import Family, UnknownMllmError, family_of
+from search_spaces.families import (
+    SEVERAL_IMAGES,
+    Family,
+    UnknownMllmError,
+    family_of,
+    layers_read,
+)
 
 _BLOCK = re.compile(r"(?:^|\.)encoder\.layers\.(\d+)\.(.+)$")
 _VISION = re.compile(r"(^|\.)vision_(model|tower)\.")
@@ -61,10 +67,22 @@ def _problems(space: Space) -> list[str]:
         except UnknownMllmError as error:
             problems.append(said + str(error))
             continue
+        if family.one_image and (several := _of_several_images(space)):
+            problems.append(
+                f"{said}{family.title} looks at one image at a time, and {', '.join(several)} "
+                "shows several"
+            )
         if sizes is not None:
             found = _misfits(space, name, sizes, mllm, config, family)
             problems += [said + line for line in found]
     return problems
+
+
+def _of_several_images(space: Space) -> list[str]:
+    """What shows several images at once: the setting and its value."""
+    tasks = [f"tasks: {task}" for task in space.tasks if task in SEVERAL_IMAGES]
+    benchmarks = [one.label for one in space.benchmarks if one.task in SEVERAL_IMAGES]
+    return tasks + [f"benchmarks: {label}" for label in benchmarks]
 
 
 def _misfits(
@@ -91,9 +109,7 @@ def _misfits(
     if apart:
         yield f"its tower is not the teacher {name!r}: {', '.join(apart)}"
         return
-    layers = config.get(family.layers, -1) if family.layers else -1
-    layers = layers if isinstance(layers, list) else [layers]
-    read = [sizes.hidden_index(layer) for layer in layers]
+    read = [sizes.hidden_index(layer) for layer in layers_read(config, family)]
     if min(read) < block:
         yield (
             f"reads hidden state {min(read)} of its tower, before teacher.block = {block}; "

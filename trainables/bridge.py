@@ -125,33 +125,50 @@ def unread(tower: nn.Module, after: int) -> Iterator[None]:
         yield
 
 
-@torch.no_grad()
 def hidden_at(tower: nn.Module, block: int, run: Callable[[], Any]) -> Tensor:
     """The input of a block while something runs the tower, as `entered` takes it.
 
     Args:
-        tower, block: as in `entered`; `block` below the number of blocks.
+        tower: as in `entered`.
+        block: 0 .. number of blocks, which stands for the last block's output.
         run: runs the tower once, such as `lambda: tower(pixel_values=x)`.
     """
     parts = parts_of(tower)
-    hidden = _input_of(parts.blocks[block], run)
+    hidden = _hidden(parts, block, run)
     if hidden.dim() == 2:
         # Qwen2.5-VL sorts patches by window after the stem: number them to see where they go.
-        numbers = torch.arange(len(hidden), dtype=hidden.dtype, device=hidden.device)
-        with _calls(parts.stem, lambda *_, **__: numbers[:, None].expand_as(hidden)):
-            order = _input_of(parts.blocks[0], run)[:, 0].long()
-        hidden = torch.empty_like(hidden).index_copy_(0, order, hidden)
+        # In two digits, as half precision counts to 256 alone.
+        index = torch.arange(len(hidden), device=hidden.device)
+        digits = torch.zeros_like(hidden)
+        digits[:, 0], digits[:, 1] = index // 256, index % 256
+        with _calls(parts.stem, lambda *_, **__: digits):
+            found = _hidden(parts, 0, run)[:, :2].long()
+        order = 256 * found[:, 0] + found[:, 1]
+        hidden = torch.empty_like(hidden).index_copy(0, order, hidden)
     return hidden
 
 
-def _input_of(module: nn.Module, run: Callable[[], Any]) -> Tensor:
+def _hidden(parts: TowerParts, block: int, run: Callable[[], Any]) -> Tensor:
     found: list[Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    if block < len(parts.blocks):
+        hook = parts.blocks[block].register_forward_pre_hook(
+            lambda _, given: found.append(given[0])
+        )
+    else:
+        hook = parts.blocks[-1].register_forward_hook(
+            lambda _, __, made: found.append(_first(made))
+        )
     try:
         run()
     finally:
         hook.remove()
     return found[0]
+
+
+def _first(made: Any) -> Tensor:
+    """The hidden state of what a block returns, which may be a tuple."""
+    hidden: Tensor = made if isinstance(made, Tensor) else made[0]
+    return hidden
 
 
 def _unchanged(hidden: Tensor, *_: Any, **__: Any) -> Tensor:

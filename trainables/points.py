@@ -92,10 +92,16 @@ class PointModel:
         if self.codec is None:
             return Entry(image, None), None if self.classical is None else image
         assert y_hat is not None
+        height, width = image.shape[-2:]
         if self.neck is not None:
             assert isinstance(self.encoder, PartialEncoder)
+            if isinstance(self.codec, Codec):
+                # Without the latents of what the image was padded with: the neck lays what it is
+                # given over the encoder's whole grid.
+                rows, columns = -(-height // self.codec.stride), -(-width // self.codec.stride)
+                y_hat = y_hat[..., :rows, :columns]
             return Entry(self.neck(y_hat), self.encoder.first), None
-        x_hat = self.codec.synthesis(y_hat)[..., : image.shape[-2], : image.shape[-1]]
+        x_hat = self.codec.synthesis(y_hat)[..., :height, :width]
         return Entry(x_hat if self.unet is None else self.unet(x_hat), None), x_hat
 
     @torch.no_grad()

@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.bridge import Entry
@@ -45,9 +47,18 @@ class ZeroShot:
         self._text = text_weights
         self._names = list(names)
 
+    def views(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """What of an image is coded: the image."""
+        return [pixels]
+
     @torch.no_grad()
-    def look(self, entry: Entry) -> list[Tensor]:
-        """Pooled features of images, (P,) each, from where the operating point enters."""
+    def look(self, entry: Entry, size: tuple[int, int]) -> list[Tensor]:
+        """Pooled features of images, (P,) each, from where the operating point enters.
+
+        Args:
+            entry: of B images.
+            size: of no meaning here.
+        """
         return list(self._pool(self._encoder.hidden(entry.given, -1)))
 
     @torch.no_grad()

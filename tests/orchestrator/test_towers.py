@@ -127,7 +127,7 @@ def test_a_class_that_cannot_be_swept_is_refused_for_baselines_too(
 ) -> None:
     for number, (kind, expected) in enumerate(
         [
-            ("llava_next", "llava_next reads crops"),
+            ("qwen2_5_vl", "qwen2_5_vl has a tower without a fixed grid"),
             ("bert", "'bert' is no MLLM that is known; llava"),
         ]
     ):
@@ -138,6 +138,20 @@ def test_a_class_that_cannot_be_swept_is_refused_for_baselines_too(
         for scenarios in ("scenarios=[]", "scenarios=[d1]"):
             (problem,) = check_towers(space(models, str(mllm), scenarios))
             assert problem.startswith(f"mllms.0 = '{mllm}': {expected}")
+
+
+def test_a_class_of_one_image_is_refused_where_a_task_shows_several(
+    models: Path, tmp_path: Path
+) -> None:
+    for kind, said in (("blip-2", "BLIP-2"), ("llava_onevision", "LLaVA-OneVision")):
+        shutil.copytree(models / "float16", tmp_path / kind)
+        config = json.loads((tmp_path / kind / "config.json").read_text())
+        (tmp_path / kind / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+        found = check_towers(space(models, str(tmp_path / kind), "scenarios=[]"))
+        assert len(found) == 1
+        assert f"{said} looks at one image at a time, and tasks: fewshot shows" in found[0]
+        alone = space(models, str(tmp_path / kind), "scenarios=[]", "tasks=[vqa]")
+        assert check_towers(alone) == []
 
 
 def test_what_is_not_at_hand_is_not_judged_and_baselines_need_no_bridge(models: Path) -> None:

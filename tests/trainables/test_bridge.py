@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
 
-from tests.trainables.tiny_mllms import BLOCKS, TINY, inputs, make
 from trainables.bridge import TowerError, entered, hidden_at, parts_of, unread
+from trainables.mllms.tiny import BLOCKS, TINY, inputs, make
 
 
 def logits(model: PreTrainedModel, given: dict[str, Any]) -> Tensor:
@@ -37,7 +37,7 @@ def test_logits_of_a_bridged_mllm_are_those_of_pixels(name: str) -> None:
     bridged = {**given, "pixel_values": other["pixel_values"]}
     expected = logits(model, given)
     assert not torch.equal(logits(model, bridged), expected)
-    for block in (0, 2, BLOCKS - 1):
+    for block in (0, 2, TINY[name].deepest):
         tokens = hidden_at(tower, block, lambda: model(**given))
         with entered(tower, block, tokens):
             assert torch.equal(logits(model, bridged), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,48 +10,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
-from transformers import (
-    CLIPImageProcessor,
-    Gemma3ImageProcessor,
-    Gemma3Processor,
-    Idefics3ImageProcessor,
-    Idefics3Processor,
-    LlavaProcessor,
-    PaliGemmaProcessor,
-    PreTrainedTokenizerFast,
-    SiglipImageProcessor,
-)
 
-from tests.trainables.tiny_mllms import BLOCKS, IMAGE, SIDE, TINY, VOCAB, make
+from tests.trainables.tiny_processors import HALF, processors, tokenizer
 from trainables.bridge import Entry, hidden_at, parts_of
 from trainables.mllms import FAMILIES, REFUSED, Mllm, UnknownMllmError, family_of
 from trainables.mllms.__main__ import main as table
+from trainables.mllms.tiny import BLOCKS, SIDE, TINY, make
 from trainables.pretrained import Preprocessing
 
-SWEPT = [name for name in TINY if make(name).config.model_type in FAMILIES]
-HALF = (0.5, 0.5, 0.5)
+PROCESSORS = processors()
 
 
-def tokenizer(**marks: str) -> PreTrainedTokenizerFast:
-    """Words w0 .. of the tiny models' vocabulary, with the image token in its place."""
-    special = {IMAGE: "<image>", 1: "<s>", 2: "</s>", 0: "<pad>"}
-    special |= {50 + n: mark for n, mark in enumerate(marks.values())}
-    names = {special.get(i, f"w{i}"): i for i in range(VOCAB)}
-    made = Tokenizer(WordLevel(names, unk_token="w3"))
-    made.pre_tokenizer = WhitespaceSplit()
-    made.add_special_tokens(["<image>", "<s>", "</s>", "<pad>", *marks.values()])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="w3",
-        extra_special_tokens={"image_token": "<image>", **marks},
-    )
+def _alone(name: str) -> bool:
+    """Whether the class can do without its processor."""
+    family = FAMILIES.get(make(name).config.model_type)
+    return family is not None and not family.crops and not family.pixels_only
+
+
+SWEPT = [name for name in TINY if _alone(name)]
 
 
 def mllm_of(name: str, dtype: torch.dtype = torch.float32, beams: int = 1) -> Mllm:
@@ -169,87 +147,138 @@ def test_a_layer_before_the_bridge_cannot_be_read() -> None:
     assert "forward" not in vars(parts_of(mllm.tower).blocks[0])
 
 
-def processors() -> dict[str, Any]:
-    """Real processors, as they stand beside the weights of the real models."""
-    square = {"height": SIDE, "width": SIDE}
-    siglip = SiglipImageProcessor(size=square, image_mean=HALF, image_std=HALF)
-    paligemma = SiglipImageProcessor(size=square, image_mean=HALF, image_std=HALF)
-    paligemma.image_seq_length = TINY["PaliGemma"].tokens
-    smol = Idefics3ImageProcessor(
-        size={"longest_edge": SIDE},
-        max_image_size={"longest_edge": SIDE},
-        image_mean=HALF,
-        image_std=HALF,
-    )
-    marks = {"boi_token": "<boi>", "eoi_token": "<eoi>"}
-    idefics = {
-        "fake_image_token": "<fake_token_around_image>",
-        "global_image_token": "<global-img>",
-        "end_of_utterance_token": "<end_of_utterance>",
-    }
-    template = (
-        "{% for turn in messages %}{% for part in turn.content %}"
-        "{% if part.type == 'image' %}<image>{% else %} w5 {{ part.text }}{% endif %}"
-        "{% endfor %}{% endfor %}{% if add_generation_prompt %} w9{% endif %}"
-    )
-    return {
-        "LLaVA, CLIP": LlavaProcessor(
-            CLIPImageProcessor(size=square, crop_size=square, image_mean=HALF, image_std=HALF),
-            tokenizer(),
-            patch_size=8,
-            vision_feature_select_strategy="default",
-            num_additional_image_tokens=1,
-            chat_template=template,
-        ),
-        "LLaVA, SigLIP": LlavaProcessor(
-            siglip, tokenizer(), patch_size=8, vision_feature_select_strategy="full"
-        ),
-        "PaliGemma": PaliGemmaProcessor(paligemma, tokenizer()),
-        "Gemma 3": Gemma3Processor(
-            Gemma3ImageProcessor(size=square, image_mean=HALF, image_std=HALF),
-            tokenizer(**marks),
-            image_seq_length=TINY["Gemma 3"].tokens,
-        ),
-        "Idefics 3": Idefics3Processor(
-            smol, tokenizer(**idefics), image_seq_len=TINY["Idefics 3"].tokens
-        ),
-    }
+def saved(name: str, directory: Path, dtype: torch.dtype, beams: int) -> tuple[Mllm, Any]:
+    """A tiny model as loaded from a directory beside its processor, and the processor."""
+    make(name).save_pretrained(directory)
+    PROCESSORS[name].save_pretrained(directory)
+    return Mllm.load(str(directory), dtype, beams), PROCESSORS[name]
 
 
-@pytest.mark.parametrize("name", processors())
-def test_a_model_with_its_processor_loads_and_answers_as_they_do_together(
+def asked(processor: Any, words: str) -> str:
+    """A question about one image, as the processor wants it."""
+    if processor.chat_template:
+        content = [{"type": "image"}, {"type": "text", "text": words}]
+        turn = [{"role": "user", "content": content}]
+        text: str = processor.apply_chat_template(turn, add_generation_prompt=True)
+        assert text == f"<image> w5 {words} w9"
+        return text
+    if "Blip" in type(processor).__name__:
+        return words
+    return f"{getattr(processor, 'image_token', '<image>')} {words}"
+
+
+def together(mllm: Mllm, processor: Any, picture: Image.Image, words: str) -> dict[str, Tensor]:
+    """What the processor makes of an image and a question: the path from pixels."""
+    made: dict[str, Tensor] = dict(
+        processor(
+            text=[asked(processor, words)],
+            images=[[picture]],
+            images_kwargs=dict(mllm.family.one_view),
+            return_tensors="pt",
+        )
+    )
+    made.pop("labels", None)
+    made["pixel_values"] = made["pixel_values"].to(mllm.model.dtype)
+    return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_a_model_with_its_processor_answers_as_they_do_together(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """It from pixels, by the processor; we entered with their hidden states; beams 1 and 3."""
+    mllm, processor = saved(name, tmp_path, dtype, beams=1)
+    # Not of the encoder's size where the class cuts an image by itself.
+    height, width = (3 * SIDE, 2 * SIDE + 8) if mllm.family.crops else (SIDE, SIDE)
+    levels = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+    words = ["w7", "w9 w7", "w7"]
+    answers = set()
+    for picture, text in zip(levels, words, strict=True):
+        inputs = together(mllm, processor, Image.fromarray(picture), text)
+        views = mllm.views(picture)
+        pixels = inputs["pixel_values"].reshape(-1, 3, SIDE, SIDE)
+        given = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2) / 255
+        if dtype == torch.float32:
+            torch.testing.assert_close(mllm.preprocess(given), pixels, atol=1e-5, rtol=0)
+        run = partial(mllm.model.generate, **inputs, max_new_tokens=6, do_sample=False)
+        tokens = hidden_at(mllm.tower, 2, run)
+        features = mllm.look(Entry(tokens.float(), 2), (height, width))
+        wrong = mllm.look(Entry(tokens.float(), 1), (height, width))
+        assert not torch.allclose(features[0], wrong[0], atol=1e-2)
+        for beams in (1, 3):
+            mllm._beams = beams
+            generated = run(num_beams=beams)[0]
+            start = 1 if mllm.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+            expected = mllm.tokenizer.decode(generated[start:], skip_special_tokens=True).strip()
+            assert mllm.answer([f"<image> {text}"], [features], 6, 1) == [expected]
+            answers.add(expected)
+    assert len(answers) > 2, "the test's MLLM says the same about everything"
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_likelihoods_behind_a_processor_are_those_of_its_own_pixels(
     name: str, tmp_path: Path
 ) -> None:
-    processor = processors()[name]
-    make(name).save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    mllm = Mllm.load(str(tmp_path))
-    levels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(one) for one in levels]
-    given = torch.from_numpy(levels).permute(0, 3, 1, 2) / 255
-    features = mllm.look(Entry(given, None))
-    found = mllm.answer(["<image> w7"] * 3, [[one] for one in features], 6, batch_size=3)
-    mark = getattr(processor, "image_token", "<image>")
-    text = f"{mark} w7"
-    if processor.chat_template:
-        content = [{"type": "image"}, {"type": "text", "text": "w7"}]
-        turn = [{"role": "user", "content": content}]
-        text = processor.apply_chat_template(turn, add_generation_prompt=True)
-        assert text == "<image> w5 w7 w9"
-    settings = dict(mllm.family.one_view)
-    for picture, answer in zip(pictures, found, strict=True):
-        inputs = processor(
-            text=[text], images=[[picture]], images_kwargs=settings, return_tensors="pt"
-        )
-        generated = mllm.model.generate(**inputs, max_new_tokens=6, do_sample=False)
-        new = generated[0, inputs["input_ids"].shape[1] :]
-        assert answer == mllm.tokenizer.decode(new, skip_special_tokens=True).strip()
-    assert len(set(found)) > 1, "the test's MLLM says the same about everything"
+    mllm, processor = saved(name, tmp_path, torch.float32, beams=1)
+    height, width = (2 * SIDE, 3 * SIDE) if mllm.family.crops else (SIDE, SIDE)
+    levels = np.random.default_rng(1).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    choices = [["w5", "w6 w8", "w11"], ["w20 w21 w22", "w5"]]
+    words, features = ["w7 w9", "w9"], []
+    expected: list[list[float]] = []
+    for picture, text, own in zip(levels, words, choices, strict=True):
+        inputs = together(mllm, processor, Image.fromarray(picture), text)
+        tokens = hidden_at(mllm.tower, 2, partial(mllm.model, **starting(mllm, inputs)))
+        features += [mllm.look(Entry(tokens, 2), (height, width))]
+        expected.append([by_forward(mllm, inputs, choice) for choice in own])
+    found = mllm.likelihoods([f"<image> {text}" for text in words], features, choices, 2)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+    assert len({round(value, 3) for row in found for value in row}) == 5
+
+
+def starting(mllm: Mllm, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a text model with an encoder needs besides for a forward pass."""
+    if not mllm.model.config.is_encoder_decoder:
+        return inputs
+    return {**inputs, "decoder_input_ids": torch.zeros_like(inputs["input_ids"][:, :1])}
+
+
+def by_forward(mllm: Mllm, inputs: dict[str, Tensor], choice: str) -> float:
+    """Log-likelihood of a text behind a prompt, by the class's own forward pass from pixels."""
+    tail = mllm.tokenizer(choice, return_tensors="pt")["input_ids"]
+    if mllm.model.config.is_encoder_decoder:
+        start = torch.zeros_like(tail[:, :1])
+        told = torch.cat((start, tail[:, :-1]), 1)
+        logits = mllm.model(**inputs, decoder_input_ids=told).logits[0]
+    else:
+        longer = dict(inputs)
+        for name in ("input_ids", "attention_mask", "token_type_ids"):
+            if name in inputs:
+                more = {"input_ids": tail, "attention_mask": torch.ones_like(tail)}
+                longer[name] = torch.cat((inputs[name], more.get(name, torch.zeros_like(tail))), 1)
+        logits = mllm.model(**longer).logits[0, inputs["input_ids"].shape[1] - 1 : -1]
+    loss = torch.nn.functional.cross_entropy(logits.float(), tail[0], reduction="sum")
+    return -loss.item()
+
+
+def test_several_images_are_refused_where_a_class_looks_at_one(tmp_path: Path) -> None:
+    for name in ("BLIP-2", "LLaVA-OneVision"):
+        mllm, _ = saved(name, tmp_path / name, torch.float32, beams=1)
+        views = torch.zeros(len(mllm.views(np.zeros((SIDE, SIDE, 3), np.uint8))), 3, SIDE, SIDE)
+        (seen,) = mllm.look(Entry(views, None), (SIDE, SIDE))
+        with pytest.raises(ValueError, match=f"{name} looks at one image at a time, not 2"):
+            mllm.answer(["<image> <image> w5"], [[seen, seen]], 6, 1)
+
+
+def test_classes_that_need_a_processor_say_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="BLIP-2: needs its processor"):
+        mllm_of("BLIP-2")
 
 
 def test_classes_that_cannot_be_swept_say_why(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UnknownMllmError, match="llava_next reads crops"):
-        family_of("llava_next")
+    with pytest.raises(UnknownMllmError, match="qwen2_5_vl has a tower without a fixed grid"):
+        family_of("qwen2_5_vl")
     with pytest.raises(UnknownMllmError, match=r"'bert' is no MLLM that is known; llava, "):
         family_of("bert")
     table()

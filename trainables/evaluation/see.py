@@ -6,6 +6,10 @@
 
 `uncompressed` takes the same path: its stream is the raw image, 8 bits per component, so 24 bits
 per pixel.
+
+An MLLM that reads crops has the image cut into views first, as its own processor does. Each view
+takes this path as an image of its own; the bits are those of all views, per pixel of the image that
+was given, and what is measured of a view is averaged over them.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ BATCH = 32
 class Rate:
     """What an image costs and keeps; a row of `images.parquet`.
 
-    n_bytes: the whole stream; bpp: its bits per pixel of the image given to the codec;
+    n_bytes: the whole stream, or those of all views; bpp: its bits per pixel of the image given;
     bpp_estimated: the entropy model's estimate, None where there is none; psnr: of the decoded
     image in dB, None where no image is decoded; overhead_bytes: of n_bytes, what is container;
     pooled, tokens: the surrogate loss's distillation terms, mean squared errors against the teacher
@@ -63,8 +67,12 @@ class Seen:
 class Answerer(Protocol):
     """What looks at images, or at what enters its encoder, and answers: an MLLM or the encoder."""
 
-    def look(self, entry: Entry, /) -> Sequence[Tensor]:
-        """What is kept of each of B images."""
+    def views(self, pixels: Pixels, /) -> list[Pixels]:
+        """What of an image is coded, each as an image of its own: the image, or its crops."""
+        ...
+
+    def look(self, entry: Entry, size: tuple[int, int], /) -> Sequence[Tensor]:
+        """What is kept of each of B images of a size (H, W); all their views enter."""
         ...
 
     def answer(
@@ -126,72 +134,81 @@ class Eye:
         self._pooled, self._tokens = pooled, tokens
         self._device, self._clock = device, clock
 
-    @torch.no_grad()
     def see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
         """Write, read and look at images of one size."""
+        count = len(self._answerer.views(batch[0][1]))
+        at_once = max(1, BATCH // count)
+        starts = range(0, len(batch), at_once)
+        return [seen for start in starts for seen in self._see(batch[start : start + at_once])]
+
+    @torch.no_grad()
+    def _see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
         model, time_ = self._model, self._clock.time
-        image = to_tensor([pixels for _, pixels in batch])
-        height, width = image.shape[-2:]
-        image, read, streams, bits, y_hat = self._coded(image, batch)
+        height, width = batch[0][1].shape[:2]
+        cut = [self._answerer.views(pixels) for _, pixels in batch]
+        views, count = [view for own in cut for view in own], len(cut[0])
+        image, read, streams, bits, y_hat = self._coded(views)
         entry, x_hat = time_("enter", model.enter, read, y_hat)
-        features = time_("look", self._answerer.look, entry)
+        features = time_("look", self._answerer.look, entry, (height, width))
         # What people would see: for post_processing the codec's image, before the U-Net.
         if y_hat is not None and x_hat is None:
             x_hat = model.reconstruct(y_hat)
-        psnr: list[float | None] = [None] * len(batch)
+        psnr: list[float | None] = [None] * len(views)
         if x_hat is not None:
-            psnr = _psnr(x_hat[..., :height, :width], image).tolist()
+            psnr = _psnr(x_hat[..., : image.shape[-2], : image.shape[-1]], image).tolist()
         terms = time_("surrogate", self._surrogate, image, entry)
-        return [
-            Seen(
-                Rate(
-                    image_id=image_id,
-                    n_bytes=len(streams[i]),
-                    bpp=8 * len(streams[i]) / (height * width),
-                    bpp_estimated=None if bits is None else bits[i] / (height * width),
-                    psnr=psnr[i],
-                    overhead_bytes=overhead_bytes(streams[i]) if model.codec is not None else 0,
-                    pooled=terms["pooled"][i],
-                    tokens=terms["tokens"][i],
-                ),
-                features[i],
+        found = []
+        for number, (image_id, _) in enumerate(batch):
+            own = slice(number * count, (number + 1) * count)
+            n_bytes = sum(map(len, streams[own]))
+            containers = map(overhead_bytes, streams[own] if model.codec is not None else ())
+            rate = Rate(
+                image_id=image_id,
+                n_bytes=n_bytes,
+                bpp=8 * n_bytes / (height * width),
+                bpp_estimated=None if bits is None else sum(bits[own]) / (height * width),
+                psnr=_mean(psnr[own]),
+                overhead_bytes=sum(containers),
+                pooled=_mean(terms["pooled"][own]),
+                tokens=_mean(terms["tokens"][own]),
             )
-            for i, (image_id, _) in enumerate(batch)
-        ]
+            found.append(Seen(rate, features[number]))
+        return found
 
     @torch.no_grad()
     def decoded(self, pixels: Pixels) -> Pixels | None:
-        """An image as people see it after coding, (H, W, 3); None where none is decoded."""
-        _, read, _, _, y_hat = self._coded(to_tensor([pixels]), [("", pixels)])
+        """An image, or its base view, as people see it after coding; None where none is decoded."""
+        shown = self._answerer.views(pixels)[0]
+        _, read, _, _, y_hat = self._coded([shown])
         if self._model.classical is not None:
             x_hat: Tensor | None = read
         else:
             x_hat = None if y_hat is None else self._model.reconstruct(y_hat)
         if x_hat is None:
             return None
-        height, width, _ = pixels.shape
+        height, width, _ = shown.shape
         levels = (x_hat[0, :, :height, :width] * 255).round().byte()
-        shown: Pixels = levels.permute(1, 2, 0).cpu().numpy()
-        return shown
+        decoded: Pixels = levels.permute(1, 2, 0).cpu().numpy()
+        return decoded
 
     def _coded(
-        self, image: Tensor, batch: Sequence[tuple[str, Pixels]]
+        self, batch: Sequence[Pixels]
     ) -> tuple[Tensor, Tensor, list[bytes], list[float] | None, Tensor | None]:
         """The image, the image that is read back where it is one, both on the device; streams,
         estimated bits, and the latents that are read."""
         codec, files, time_ = self._model.codec, self._model.classical, self._clock.time
-        image = image.to(self._device)
+        image = to_tensor(batch).to(self._device)
         if codec is not None:
             streams, estimates = time_("encode", codec.encode_and_estimate, image)
             return image, image, streams, estimates.tolist(), time_("decode", codec.decode, streams)
         if files is not None:
-            streams = [time_("encode", files.encode, pixels) for _, pixels in batch]
+            streams = [time_("encode", files.encode, pixels) for pixels in batch]
             decoded = [time_("decode", files.decode, stream) for stream in streams]
             return image, to_tensor(decoded).to(self._device), streams, None, None
-        streams = [pixels.tobytes() for _, pixels in batch]
+        streams = [pixels.tobytes() for pixels in batch]
         read = [
             np.frombuffer(stream, np.uint8).reshape(pixels.shape).copy()
-            for stream, (_, pixels) in zip(streams, batch, strict=True)
+            for stream, pixels in zip(streams, batch, strict=True)
         ]
         bits = [8.0 * len(stream) for stream in streams]
         return image, to_tensor(read).to(self._device), streams, bits, None
@@ -217,3 +234,9 @@ class Eye:
 def _psnr(x_hat: Tensor, x: Tensor) -> Tensor:
     """Per image in dB, of values in [0, 1] that are not rounded to 8 bits; at most 100."""
     return -10 * (x_hat - x).square().flatten(1).mean(1).clamp(min=1e-10).log10()
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Over an image's views; None where there is nothing to measure."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None

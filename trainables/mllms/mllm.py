@@ -5,7 +5,8 @@
                                                                      +--likelihoods--> of choices
 
 The tower, projector and text model are transformers' own and run their own code: features are what
-the class's `get_image_features` gives, and `generate` takes them in the place of pixels.
+the class's `get_image_features` gives, and `generate` takes them in the place of pixels (of classes
+that take pixels alone: what `sight.py` says).
 
 Shapes: `B` images, `S` side of the encoder's input in pixels, `T` tokens of the tower, `W` its
 width, `P` text positions of an image, `D` width of the text model.
@@ -13,16 +14,14 @@ width, `P` text positions of an image, `D` width of the text model.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -32,11 +31,11 @@ from transformers import (
     PreTrainedTokenizerFast,
     ProcessorMixin,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from search_spaces.families import Family, family_of
-from trainables.bridge import Entry, entered, parts_of, unread
+from trainables.bridge import Entry
 from trainables.mllms.prompts import Encoded, Prompts
+from trainables.mllms.sight import Pixels, Sight
 from trainables.pretrained import (
     Preprocessing,
     load_preprocessing,
@@ -61,6 +60,7 @@ class Mllm:
 
     Raises:
         UnknownMllmError: a model of another class.
+        ValueError: one of a class that cannot do without a processor has none.
     """
 
     def __init__(
@@ -75,20 +75,22 @@ class Mllm:
         self.model: Any = model
         model.train(False)
         model.requires_grad_(False)
-        self.tower: nn.Module = attrgetter(self.family.tower)(model)
+        self._sight = Sight(model, self.family, preprocess, processor)
+        self.tower: nn.Module = self._sight.tower
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self._beams = beams
-        self._blocks = len(parts_of(self.tower).blocks)
-        self._read = self._last_read()
-        with torch.no_grad():
-            blank = torch.zeros(1, 3, preprocess.size, preprocess.size, device=self.device)
-            (probe,) = self.look(Entry(blank, None))
-        self.tokens_per_image = len(probe)
-        """P."""
-        self.prompts = Prompts(
-            tokenizer, processor, self.family, preprocess.size, self.tokens_per_image
-        )
+        # With an encoder for the text, what is generated and judged is what its decoder says.
+        self._decoder_start: int | None = None
+        if self.family.pixels_only and not model.config.use_decoder_only_language_model:
+            self._decoder_start = model.config.text_config.decoder_start_token_id
+        side = preprocess.size
+        views = np.stack(self.views(np.full((side, side, 3), 128, np.uint8)))
+        blank = torch.from_numpy(views).permute(0, 3, 1, 2) / 255
+        (probe, *_) = self.look(Entry(blank, None), (side, side))
+        self.tokens_per_image = self._sight.positions(probe)
+        """P, of an image of the encoder's size."""
+        self.prompts = Prompts(tokenizer, processor, self.family, self.tokens_per_image)
 
     @classmethod
     def load(cls, name: str, dtype: torch.dtype = torch.float32, beams: int = 1) -> Mllm:
@@ -124,61 +126,23 @@ class Mllm:
         self.model.to(device)
         return self
 
+    def views(self, pixels: Pixels) -> list[Pixels]:
+        """What of an image (H, W, 3) is coded, as `Sight.views`."""
+        return self._sight.views(pixels)
+
     @torch.no_grad()
-    def look(self, entry: Entry) -> list[Tensor]:
-        """What the text model gets to see of images: P x D of each.
+    def look(self, entry: Entry, size: tuple[int, int] | None = None) -> list[Tensor]:
+        """What is kept of images, as `Sight.look`: P x D of each for most classes.
 
         Args:
             entry: tokens (B, T, W) at the input of a block of the tower, or images (B, 3, H, W) in
-                [0, 1].
+                [0, 1]; of a class that reads crops, of all their views.
+            size: of a class that reads crops: (H, W) of the images that the views are cut from.
 
         Raises:
             ValueError: the text model reads hidden states from before that block.
         """
-        return self._look(entry)
-
-    def _look(self, entry: Entry) -> list[Tensor]:
-        if entry.block is None:
-            pixels = self.preprocess(entry.given.to(self.device))
-        else:
-            size = self.preprocess.size
-            # Nobody looks at them; ones, because some classes drop images that are all zero.
-            pixels = torch.ones(len(entry.given), 3, size, size, device=self.device)
-        if self.family.nested:
-            pixels = pixels[:, None]
-        with self._tower_of(entry):
-            found = self._features(pixels.to(self.model.dtype))
-        # Some classes make a list of features and want one, others a tensor of equal images.
-        self._listed = not isinstance(found, Tensor)
-        return list(found)
-
-    def _features(self, pixels: Tensor) -> Any:
-        if not self.family.embeds:
-            return self.model.get_image_features(pixels, return_dict=True).pooler_output
-        # Kosmos-2, whose class for generation keeps this to its forward pass.
-        seen = self.model.vision_model(pixel_values=pixels).last_hidden_state
-        seen = F.normalize(self.tower.post_layernorm(seen), dim=-1)  # type: ignore[operator]
-        return self.model.image_to_text_projection(seen)[0]
-
-    @contextlib.contextmanager
-    def _tower_of(self, entry: Entry) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            if entry.block is not None:
-                if entry.block > self._read:
-                    raise ValueError(
-                        f"block {entry.block}: the text model reads the tower's hidden state "
-                        f"{self._read}, which comes before it"
-                    )
-                stack.enter_context(entered(self.tower, entry.block, entry.given.to(self.device)))
-            if self._read < self._blocks:
-                stack.enter_context(unread(self.tower, self._read))
-            yield
-
-    def _last_read(self) -> int:
-        """Index of the last hidden state that the text model reads."""
-        layers = getattr(self.model.config, self.family.layers) if self.family.layers else -1
-        given = [layers] if isinstance(layers, int) else list(layers)
-        return max(layer if layer >= 0 else self._blocks + 1 + layer for layer in given)
+        return self._sight.look(entry, size)
 
     @torch.no_grad()
     def answer(
@@ -195,25 +159,30 @@ class Mllm:
 
         Args:
             prompts: each with n_i times `<image>`.
-            features: for each prompt n_i times P x D, in the order of the placeholders.
+            features: for each prompt what `look` gave of its n_i images, in the order of the
+                placeholders.
             max_new_tokens: at least 1.
             batch_size: prompts per call of `generate`.
 
         Raises:
-            ValueError: a prompt has another number of placeholders than images.
+            ValueError: a prompt has another number of placeholders than images, or than the class
+                can look at.
         """
         rows = self._encoded(prompts, features)
         answers = [""] * len(rows)
-        for chosen in _batches([len(row.ids) for row in rows], batch_size):
-            inputs = self._inputs([rows[i] for i in chosen], [features[i] for i in chosen])
-            generated: Tensor = self.model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                num_beams=self._beams,
-                do_sample=False,
-                use_cache=True,
-            )
-            new = generated[:, inputs["input_ids"].shape[1] :]
+        for chosen in _batches([row.shape for row in rows], batch_size):
+            inputs = self._inputs([rows[i] for i in chosen])
+            with self._sight.shown([one for i in chosen for one in features[i]]) as images:
+                generated: Tensor = self.model.generate(
+                    **inputs,
+                    **images,
+                    max_new_tokens=max_new_tokens,
+                    num_beams=self._beams,
+                    do_sample=False,
+                    use_cache=True,
+                )
+            asked = inputs["input_ids"].shape[1] if self._decoder_start is None else 1
+            new = generated[:, asked:]
             texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
             for i, text in zip(chosen, texts, strict=True):
                 answers[i] = text.strip()
@@ -243,8 +212,7 @@ class Mllm:
         empty = [text for (_, text), tail in zip(asked, tails, strict=True) if not tail]
         if empty:
             raise ValueError(f"choice {empty[0]!r} has no tokens")
-        own = [rows[i].longer(tail) for (i, _), tail in zip(asked, tails, strict=True)]
-        seen = [features[i] for i, _ in asked]
+        own, seen = [rows[i] for i, _ in asked], [features[i] for i, _ in asked]
         values = iter(self._log_likelihoods(own, tails, seen, batch_size).tolist())
         return [[next(values) for _ in own] for own in choices]
 
@@ -265,15 +233,19 @@ class Mllm:
 
         Returns:
             (prompts,): in nats, mean over the tokens of each answer.
+
+        Raises:
+            ValueError: the class reads crops, and entries are of whole images.
         """
-        features = self._look(entry)
+        if self.family.crops:
+            raise ValueError(f"{self.family.title} reads crops, not the whole images of training")
+        features = self._sight.look(entry)
         end = self.tokenizer.eos_token_id
         tails = [[*self.prompts.of_text(answer), end] for answer in answers]
-        rows = [self.prompts.encode(prompt, 1) for prompt in prompts]
-        whole = [row.longer(tail) for row, tail in zip(rows, tails, strict=True)]
         seen = [[features[place]] for place in places]
+        rows = self._encoded(prompts, seen)
         lengths = torch.tensor([len(tail) for tail in tails], device=self.device)
-        return -self._log_likelihoods(whole, tails, seen, len(prompts)) / lengths
+        return -self._log_likelihoods(rows, tails, seen, len(prompts)) / lengths
 
     def _log_likelihoods(
         self,
@@ -282,13 +254,13 @@ class Mllm:
         features: Sequence[Sequence[Tensor]],
         batch_size: int,
     ) -> Tensor:
-        """Of the tail that each row ends with: sums over its tokens in nats, (rows,)."""
+        """Of the tail that follows each row: sums over its tokens in nats, (rows,)."""
         found: dict[int, Tensor] = {}
-        shapes = [(len(row.ids), len(tail)) for row, tail in zip(rows, tails, strict=True)]
+        shapes = [(row.shape, len(tail)) for row, tail in zip(rows, tails, strict=True)]
         for chosen in _batches(shapes, batch_size):
-            inputs = self._inputs([rows[n] for n in chosen], [features[n] for n in chosen])
             tail = torch.tensor([tails[n] for n in chosen], device=self.device)
-            logits = self._logits(inputs, tail.shape[1] + 1)[:, :-1]
+            with self._sight.shown([one for n in chosen for one in features[n]]) as images:
+                logits = self._logits([rows[n] for n in chosen], images, tail)
             logs = logits.float().log_softmax(-1).gather(-1, tail[..., None]).sum((1, 2))
             found |= dict(zip(chosen, logs, strict=True))
         return torch.stack([found[n] for n in range(len(rows))])
@@ -296,33 +268,33 @@ class Mllm:
     def _encoded(
         self, prompts: Sequence[str], features: Sequence[Sequence[Tensor]]
     ) -> list[Encoded]:
-        return [self.prompts.encode(p, len(f)) for p, f in zip(prompts, features, strict=True)]
+        sizes = [[self._sight.size_of(one) for one in own] for own in features]
+        return [self.prompts.encode(p, own) for p, own in zip(prompts, sizes, strict=True)]
 
-    def _inputs(
-        self, rows: Sequence[Encoded], features: Sequence[Sequence[Tensor]]
-    ) -> dict[str, Any]:
-        """Of rows of equal length."""
+    def _inputs(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        """Of rows of equal shape: all but what they look at."""
         ids = torch.tensor([row.ids for row in rows], device=self.device)
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        for name in rows[0].extras:
-            inputs[name] = torch.tensor([row.extras[name] for row in rows], device=self.device)
-        seen = [one.to(self.device) for own in features for one in own]
-        if not seen:
-            return inputs
-        if self.family.embeds:
-            inputs["image_embeds"] = torch.stack(seen)
-            return inputs
-        pooled: Any = seen if self._listed else torch.stack(seen)
-        encoded = BaseModelOutputWithPooling(pooler_output=pooled)
-        inputs["mm_encoder_outputs"] = {"image": encoded}
+        inputs: dict[str, Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        for name in (*rows[0].extras, *rows[0].besides):
+            values = [(row.extras | row.besides)[name] for row in rows]
+            inputs[name] = torch.tensor(values, device=self.device)
         return inputs
 
-    def _logits(self, inputs: dict[str, Any], last: int) -> Tensor:
-        """Of the last positions of each row: (rows, last, vocabulary)."""
+    def _logits(self, rows: Sequence[Encoded], images: dict[str, Any], tail: Tensor) -> Tensor:
+        """Of words in the place of each token (rows, tokens) of a text behind a prompt."""
+        if self._decoder_start is not None:
+            before = torch.full_like(tail[:, :1], self._decoder_start)
+            told = torch.cat((before, tail[:, :-1]), 1)
+            found: Tensor = self.model(
+                **self._inputs(rows), **images, decoder_input_ids=told
+            ).logits
+            return found
+        last = tail.shape[1] + 1
         fewer = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         kept = {"logits_to_keep": last} if fewer else {}
-        logits: Tensor = self.model(**inputs, **kept).logits
-        return logits[:, -last:]
+        longer = [row.longer(own) for row, own in zip(rows, tail.tolist(), strict=True)]
+        found = self.model(**self._inputs(longer), **images, **kept).logits
+        return found[:, -last:-1]
 
 
 def _batches(lengths: Sequence[Any], batch_size: int) -> Iterator[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,36 +12,54 @@ from transformers import PreTrainedTokenizerFast
 from search_spaces.families import Family
 
 PLACEHOLDER = "<image>"
-_OF_PIXELS = ("pixel_values", "pixel_attention_mask", "image_sizes", "num_crops", "rows", "cols")
+_NOT_READ = (
+    "labels",
+    "pixel_values",
+    "pixel_attention_mask",
+    "image_sizes",
+    "batch_num_images",
+    "num_crops",
+    "rows",
+    "cols",
+)
+"""What processors make and answering needs not: pixels and their like, labels of training."""
+_BESIDES = "qformer_"
+"""How the names begin of what InstructBLIP's Q-Former reads: the prompt in ids of its own."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a prompt, and what else the model takes per token, such as token types."""
+    """Token ids of a prompt; what else the model takes per token, such as token types; and per
+    prompt, whatever follows it."""
 
     ids: list[int]
     extras: dict[str, list[int]] = field(default_factory=dict)
+    besides: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What rows of one batch have in common."""
+        return len(self.ids), *(len(row) for row in self.besides.values())
 
     def longer(self, ids: list[int]) -> Encoded:
         """Followed by tokens of text."""
         extras = {name: [*row, *[0] * len(ids)] for name, row in self.extras.items()}
         if "attention_mask" in extras:
             extras["attention_mask"] = [1] * (len(self.ids) + len(ids))
-        return Encoded([*self.ids, *ids], extras)
+        return Encoded([*self.ids, *ids], extras, self.besides)
 
 
 class Prompts:
     """Encodes prompts.
 
     With a processor: its chat template where it has one, else the prompt as it is; then the
-    processor itself, on blank images of the encoder's size. Without one: the tokenizer, every
+    processor itself, on blank images of the images' sizes. Without one: the tokenizer, every
     `<image>` repeated as often as an image has positions in the text.
 
     Args:
         tokenizer: of the model.
         processor: of the model; None where it has none.
         family: of the model.
-        size: side of the encoder's input in pixels.
         tokens: positions that an image takes; needed without a processor.
     """
 
@@ -49,36 +68,44 @@ class Prompts:
         tokenizer: PreTrainedTokenizerFast,
         processor: Any,
         family: Family,
-        size: int,
         tokens: int,
     ) -> None:
         self.tokenizer = tokenizer
         self._processor, self._family, self._tokens = processor, family, tokens
-        self._blank = Image.new("RGB", (size, size), (128, 128, 128))
 
-    def encode(self, prompt: str, images: int) -> Encoded:
+    def encode(self, prompt: str, sizes: Sequence[tuple[int, int]]) -> Encoded:
         """A prompt with as many `<image>` as images.
 
+        Args:
+            sizes: (H, W) of its images; of a class that looks at one view, that of the view.
+
         Raises:
-            ValueError: it has another number of them.
+            ValueError: it has another number of them, or the class looks at one image alone.
         """
-        there = prompt.count(PLACEHOLDER)
+        there, images = prompt.count(PLACEHOLDER), len(sizes)
         if there != images:
             raise ValueError(f"prompt {prompt!r}: {there} {PLACEHOLDER}, {images} images")
+        if self._family.one_image and images != 1:
+            raise ValueError(
+                f"prompt {prompt!r}: {self._family.title} looks at one image at "
+                f"a time, not {images}"
+            )
         if self._processor is None:
             expanded = prompt.replace(PLACEHOLDER, PLACEHOLDER * self._tokens)
             return Encoded(list(self.tokenizer(expanded)["input_ids"]))
         given: dict[str, Any] = {"text": [self._text(prompt)]}
         if images:
-            given |= {"images": [[self._blank] * images], "images_kwargs": self._family.one_view}
+            blanks = [Image.new("RGB", (w, h), (128, 128, 128)) for h, w in sizes]
+            given |= {"images": [blanks], "images_kwargs": self._family.one_view}
         made = dict(self._processor(**given))
         ids = list(made.pop("input_ids")[0])
         extras = {
             name: [int(value) for value in rows[0]]
             for name, rows in made.items()
-            if name not in _OF_PIXELS and len(rows[0]) == len(ids)
+            if name not in _NOT_READ and not name.startswith(_BESIDES) and len(rows[0]) == len(ids)
         }
-        return Encoded(ids, extras)
+        besides = {n: list(rows[0]) for n, rows in made.items() if n.startswith(_BESIDES)}
+        return Encoded(ids, extras, besides)
 
     def of_text(self, text: str) -> list[int]:
         """Ids of text that follows a prompt, such as an answer."""

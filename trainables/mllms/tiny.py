@@ -44,6 +44,8 @@ GRID = SIDE // PATCH
 QWEN_GRID = 8
 """Several windows of 2 x 2 merged patches, so that their order is not that of the patches."""
 VOCAB, IMAGE = 64, 60
+PINPOINTS = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+"""Resolutions that an image is cut into crops at."""
 
 _VISION = {
     "hidden_size": WIDTH,
@@ -69,6 +71,20 @@ _TEXT = {
 _CLIP = {"model_type": "clip_vision_model", **_VISION}
 _SIGLIP = {"model_type": "siglip_vision_model", **_VISION}
 _LLAMA = {"model_type": "llama", **_TEXT}
+_T5 = {
+    "model_type": "t5",
+    "vocab_size": VOCAB,
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 2,
+    "decoder_start_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "initializer_factor": 2.0,
+    "tie_word_embeddings": False,
+}
 _GEMMA = {"head_dim": 16, **_TEXT}
 
 
@@ -76,7 +92,9 @@ _GEMMA = {"head_dim": 16, **_TEXT}
 class Tiny:
     """How to make one, where its tower is, and how many text positions an image takes.
 
-    inputs: what `generate` and the forward pass need besides `input_ids` and `pixel_values`.
+    inputs: what `generate` and the forward pass need besides `input_ids` and `pixel_values`;
+    deepest: the last block that can be entered, as the first hidden state that is read is its
+    input.
     """
 
     make: Callable[[], PreTrainedModel]
@@ -84,8 +102,10 @@ class Tiny:
     tokens: int
     pixels: tuple[int, ...] = (3, SIDE, SIDE)
     inputs: Callable[[int, Tensor], dict[str, Tensor]] = lambda n, ids: {}
+    deepest: int = BLOCKS - 1
 
     def tower_of(self, model: nn.Module) -> nn.Module:
+        """The visual tower of one of them."""
         module: nn.Module = attrgetter(self.tower)(model)
         return module
 
@@ -111,7 +131,7 @@ TINY: dict[str, Tiny] = {
                 vision_config=_CLIP,
                 text_config=_LLAMA,
                 image_token_index=IMAGE,
-                vision_feature_layers=[-2, -1],
+                vision_feature_layer=[-2, -1],
             )
         ),
         "model.vision_tower",
@@ -123,13 +143,30 @@ TINY: dict[str, Tiny] = {
                 vision_config=_CLIP,
                 text_config=_LLAMA,
                 image_token_index=IMAGE,
-                image_grid_pinpoints=[[SIDE, SIDE]],
+                image_grid_pinpoints=PINPOINTS,
             )
         ),
         "model.vision_tower",
         2 * GRID**2 + GRID,
-        (2, 3, SIDE, SIDE),
+        (3, 3, SIDE, SIDE),
         lambda n, ids: {"image_sizes": torch.full((n, 2), SIDE)},
+    ),
+    "Granite Vision": Tiny(
+        lambda: LlavaNextForConditionalGeneration(
+            LlavaNextConfig(
+                vision_config=_SIGLIP,
+                text_config=_LLAMA,
+                image_token_index=IMAGE,
+                image_grid_pinpoints=PINPOINTS,
+                vision_feature_layer=[-3, -2, -1],
+                vision_feature_select_strategy="full",
+            )
+        ),
+        "model.vision_tower",
+        2 * GRID**2 + GRID,
+        (3, 3, SIDE, SIDE),
+        lambda n, ids: {"image_sizes": torch.full((n, 2), SIDE)},
+        deepest=BLOCKS - 2,
     ),
     "LLaVA-OneVision": Tiny(
         lambda: LlavaOnevisionForConditionalGeneration(
@@ -137,12 +174,12 @@ TINY: dict[str, Tiny] = {
                 vision_config=_SIGLIP,
                 text_config={"model_type": "qwen2", **_TEXT},
                 image_token_index=IMAGE,
-                image_grid_pinpoints=[[SIDE, SIDE]],
+                image_grid_pinpoints=PINPOINTS,
             )
         ),
         "model.vision_tower",
         2 * GRID**2 + GRID,
-        (2, 3, SIDE, SIDE),
+        (3, 3, SIDE, SIDE),
         lambda n, ids: {"image_sizes": torch.full((n, 2), SIDE)},
     ),
     "PaliGemma": Tiny(
@@ -179,7 +216,6 @@ TINY: dict[str, Tiny] = {
                 text_config=_LLAMA,
                 image_token_id=IMAGE,
                 scale_factor=2,
-                pad_token_id=0,
             )
         ),
         "model.vision_model",
@@ -193,7 +229,6 @@ TINY: dict[str, Tiny] = {
                 text_config=_LLAMA,
                 image_token_id=IMAGE,
                 scale_factor=2,
-                pad_token_id=0,
             )
         ),
         "model.vision_model",
@@ -236,6 +271,20 @@ TINY: dict[str, Tiny] = {
         ),
         "vision_model",
         4,
+    ),
+    "BLIP-2, T5": Tiny(
+        lambda: Blip2ForConditionalGeneration(
+            Blip2Config(
+                vision_config={"model_type": "blip_2_vision_model", **_VISION},
+                qformer_config=_qformer("blip_2_qformer"),
+                text_config=_T5,
+                num_query_tokens=4,
+                image_token_index=IMAGE,
+            )
+        ),
+        "vision_model",
+        4,
+        inputs=lambda n, ids: {"decoder_input_ids": torch.zeros_like(ids[:, :1])},
     ),
     "InstructBLIP": Tiny(
         lambda: InstructBlipForConditionalGeneration(
@@ -318,13 +367,16 @@ def _qformer(kind: str) -> dict[str, Any]:
 def make(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """One of `TINY`, lively: what it says depends on what it sees."""
     torch.manual_seed(0)
-    model = TINY[name].make().eval().requires_grad_(False)
+    model: Any = TINY[name].make()
+    model.train(False)
+    model.requires_grad_(False)
     with torch.no_grad():
         for path, parameter in model.named_parameters():
             if "vision" in path or "visual" in path or "project" in path or "qformer" in path:
                 noise = torch.randn_like(parameter)
                 parameter.add_(noise, alpha=0.3 / max(1, parameter.shape[-1]) ** 0.5)
-    return model.to(dtype)
+    lively: PreTrainedModel = model.to(dtype)
+    return lively
 
 
 def inputs(
