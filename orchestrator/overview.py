@@ -10,6 +10,7 @@ from orchestrator.provenance import fingerprints, image_counts
 from orchestrator.resources import trial_ask
 from orchestrator.store import Store
 from orchestrator.teacher import grids, teacher_sizes
+from orchestrator.towers import served
 from search_spaces import CodecSpec, OperatingPoint, Space
 from search_spaces.encoders import EncoderSizes, encoder_sizes, released_config
 
@@ -181,7 +182,7 @@ def _trained_parameters(space: Space, job: Job) -> float:
 def _necks(space: Space) -> list[str]:
     """How latents meet the encoder, and what of the encoder is a guess."""
     meant = [space.of(name) for name in space.variants] or [space]
-    lines = [f"neck: {grids(one, _encoder(one))}" for one in meant]
+    lines = [f"neck: {grids(one, _encoder(one))}; {served(one)}" for one in meant]
     lines += [
         f"(assuming that {one.teacher.model} is a CLIP ViT-L/14)"
         for one in meant

@@ -10,7 +10,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from orchestrator.provenance import local_path
 from search_spaces import Space
-from search_spaces.encoders import EncoderSizes, encoder_sizes, released_config
+from search_spaces.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
 from search_spaces.spec import ENCODER_TASKS
 
 
@@ -72,15 +72,22 @@ def _problems(space: Space) -> list[str]:
         )
     if not sizes.pooled and (surrogate.pooled or cross_entropy):
         problems.append(
-            f"surrogate.pooled = {surrogate.pooled:g}: {name} has no pooling head; set pooled and "
-            "ce to 0 and tokens above 0"
+            f"surrogate.pooled = {surrogate.pooled:g}: {name} has no pooled feature; set pooled "
+            "and ce to 0 and tokens above 0"
         )
-    if surrogate.double_norm and not sizes.class_token:
-        problems.append(f"surrogate.double_norm: a setting of CLIP, and {name} is a SigLIP")
+    if surrogate.double_norm and not (sizes.family == "clip" and sizes.pooled):
+        problems.append(
+            f"surrogate.double_norm: a setting of CLIP, whose pooled feature {name} does not have"
+        )
     heads = neck.heads or sizes.heads
     if sizes.width % heads:
         problems.append(f"neck.heads = {heads}: does not divide the encoder's width {sizes.width}")
-    if neck.init == "encoder":
+    if neck.init == "encoder" and sizes.family not in CLIP_LIKE:
+        problems.append(
+            f"neck.init = 'encoder': a neck starts from {' or '.join(CLIP_LIKE)}, and {name} has a "
+            f"tower of its own kind, {sizes.family}; set neck.init to 'random'"
+        )
+    elif neck.init == "encoder":
         if heads != sizes.heads:
             problems.append(
                 f"neck.heads = {heads}: with neck.init 'encoder' it must be the encoder's, "

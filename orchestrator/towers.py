@@ -1,7 +1,8 @@
 """Is an MLLM's visual tower the space's teacher? Found out from files, before anything is loaded.
 
 A neck is trained on the teacher's blocks k .. and enters an MLLM's tower at block k: that means
-something only where the two towers share these blocks, up to the layer that the MLLM reads.
+something only where the two towers share these blocks, up to the layer that the MLLM reads. The
+teacher may be such a tower itself, named by its MLLM.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from orchestrator.provenance import local_path
 from search_spaces import Space
 from search_spaces.encoders import EncoderSizes, encoder_sizes
 from search_spaces.families import (
+    FAMILIES,
     SEVERAL_IMAGES,
     Family,
     UnknownMllmError,
@@ -30,7 +32,7 @@ from search_spaces.families import (
     layers_read,
 )
 
-_BLOCK = re.compile(r"(?:^|\.)encoder\.layers\.(\d+)\.(.+)$")
+_BLOCK = re.compile(r"(?:^|\.)encoder\.layers?\.(\d+)\.(.+)$")
 _VISION = re.compile(r"(^|\.)vision_(model|tower)\.")
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 _ROWS = 32
@@ -78,6 +80,27 @@ def _problems(space: Space) -> list[str]:
     return problems
 
 
+def served(space: Space) -> str:
+    """Which MLLMs a neck of the space serves, in words.
+
+    Args:
+        space: of one variant, found to be without mistakes: the MLLMs that are at hand share the
+            blocks of a teacher that is. Of others it is not known yet.
+    """
+    configs = {name: _config(name) for name in space.mllms}
+    there = _config(space.teacher.model) is not None
+    known = [
+        f"{name} (coded crop by crop)" if FAMILIES[config["model_type"]].crops else name
+        for name, config in configs.items()
+        if there and config is not None
+    ]
+    unknown = [name for name, config in configs.items() if not there or config is None]
+    said = [f"serves {', '.join(known)}"] if known else []
+    if unknown:
+        said.append(f"{', '.join(unknown)} if they share its encoder (not all is at hand)")
+    return "; ".join(said) or "serves the encoder alone"
+
+
 def _of_several_images(space: Space) -> list[str]:
     """What shows several images at once: the setting and its value."""
     tasks = [f"tasks: {task}" for task in space.tasks if task in SEVERAL_IMAGES]
@@ -94,9 +117,8 @@ def _misfits(
     family: Family,
 ) -> Iterator[str]:
     block = space.teacher.block
-    vision = config.get("vision_config", {})
     try:
-        own = encoder_sizes(vision)
+        own = encoder_sizes(config)
     except ValueError as error:
         yield f"its tower is not of the teacher's kind: {error}"
         return
@@ -120,8 +142,7 @@ def _misfits(
     if differs is not None:
         yield (
             f"the weights of its tower are not those of the teacher {name!r} ({differs} differs); "
-            "give as teacher.model the encoder that this MLLM was trained with, such as the tower "
-            "taken from it"
+            "give as teacher.model the encoder that this MLLM was trained with, or the MLLM itself"
         )
 
 

@@ -2,7 +2,9 @@
 
 Families: CLIP (a class token, a LayerNorm in front, pooled = the class token projected) and SigLIP
 (no class token, pooled = the output of an attention pooling head). The fixed-resolution models of
-SigLIP 2 are of the family SigLIP in transformers, too.
+SigLIP 2 are of the family SigLIP in transformers, too. An MLLM stands for its visual tower, which
+pools nothing here: a CLIP, a SigLIP, or its own (BLIP-2's and InstructBLIP's are one family, and
+SmolVLM's and Idefics 3's).
 
 Shapes: `L` patches, `D` width, `P` width of the pooled feature.
 """
@@ -13,6 +15,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from search_spaces.families import FAMILIES
 
 _VISION_DEFAULTS: dict[str, dict[str, Any]] = {
     # What transformers assumes where a configuration does not say.
@@ -38,7 +42,61 @@ _VISION_DEFAULTS: dict[str, dict[str, Any]] = {
         "layer_norm_eps": 1e-6,
         "vision_use_head": True,
     },
+    "kosmos-2": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "image_size": 224,
+        "patch_size": 14,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    },
+    "blip-2": {
+        "hidden_size": 1408,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 39,
+        "num_attention_heads": 16,
+        "image_size": 224,
+        "patch_size": 14,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+    },
+    "internvl": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "image_size": 448,
+        "patch_size": 14,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+    },
+    "idefics3": {
+        "hidden_size": 1152,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 16,
+        "image_size": 224,
+        "patch_size": 32,
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+    },
 }
+_TOWERS = {
+    "clip_vision_model": "clip",
+    "siglip_vision_model": "siglip",
+    "kosmos_2_vision_model": "kosmos-2",
+    "blip_2_vision_model": "blip-2",
+    "instructblip_vision_model": "blip-2",
+    "internvl_vision": "internvl",
+    "idefics3_vision": "idefics3",
+    "smolvlm_vision": "idefics3",
+}
+"""Families of the visual towers that MLLMs have, by the `model_type` of their configuration."""
+_CLASS_TOKEN = ("clip", "kosmos-2", "blip-2", "internvl")
+CLIP_LIKE = ("clip", "siglip")
+"""Families that a neck can take its start from."""
 MODEL_TYPES = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
 
 
@@ -47,7 +105,7 @@ class EncoderSizes:
     """What has to be known of a visual encoder to plan with it."""
 
     family: str
-    """`clip` or `siglip`."""
+    """`clip`, `siglip`, or that of an MLLM's own tower."""
     image_size: int
     """Side of its input in pixels."""
     patch_size: int
@@ -76,7 +134,7 @@ class EncoderSizes:
     @property
     def class_token(self) -> bool:
         """Whether a class token stands in front of the patches."""
-        return self.family == "clip"
+        return self.family in _CLASS_TOKEN
 
     @property
     def tokens(self) -> int:
@@ -110,14 +168,16 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
             "place of an image, and a grid per image in the neck; take a fixed-resolution SigLIP 2 "
             "(model_type siglip, such as google/siglip2-base-patch16-256)"
         )
+    if kind in FAMILIES:
+        return _tower_sizes(config, FAMILIES[kind].vision)
     if kind not in MODEL_TYPES:
-        raise ValueError(f"model_type {kind!r} is no visual encoder; {', '.join(MODEL_TYPES)} are")
+        raise ValueError(
+            f"model_type {kind!r} is no visual encoder; {', '.join(MODEL_TYPES)} are, and MLLMs "
+            f"have one: {', '.join(FAMILIES)}"
+        )
     family = str(kind).removesuffix("_vision_model")
     both = kind == family
     vision = {**_VISION_DEFAULTS[family], **(config.get("vision_config", {}) if both else config)}
-    for name in ("image_size", "patch_size"):
-        if not isinstance(vision[name], int):
-            raise ValueError(f"{name} {vision[name]}: only square images and patches are supported")
     if family == "siglip":
         pooled = vision["hidden_size"] if vision["vision_use_head"] else 0
     elif both:
@@ -125,10 +185,24 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
     else:
         projects = "CLIPVisionModelWithProjection" in (config.get("architectures") or ())
         pooled = vision["projection_dim"] if projects else vision["hidden_size"]
+    return _sizes(family, vision, pooled, both)
+
+
+def _tower_sizes(config: Mapping[str, Any], usual: str) -> EncoderSizes:
+    """Of an MLLM's visual tower, of which nothing is pooled and no text is known."""
+    given = config.get("vision_config") or {}
+    kind = given.get("model_type", usual)
+    if kind not in _TOWERS:
+        raise ValueError(f"its tower, a {kind!r}, is none of {', '.join(_TOWERS)}")
+    family = _TOWERS[kind]
+    return _sizes(family, {**_VISION_DEFAULTS[family], **given}, 0, False)
+
+
+def _sizes(family: str, vision: Mapping[str, Any], pooled: int, text: bool) -> EncoderSizes:
     return EncoderSizes(
         family=family,
-        image_size=vision["image_size"],
-        patch_size=vision["patch_size"],
+        image_size=_side(vision, "image_size"),
+        patch_size=_side(vision, "patch_size"),
         width=vision["hidden_size"],
         blocks=vision["num_hidden_layers"],
         heads=vision["num_attention_heads"],
@@ -136,8 +210,17 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
         activation=vision["hidden_act"],
         norm_eps=vision["layer_norm_eps"],
         pooled=pooled,
-        text=both,
+        text=text,
     )
+
+
+def _side(vision: Mapping[str, Any], name: str) -> int:
+    """Of a square, given as one number or as two equal ones."""
+    value = vision[name]
+    sides = {value} if isinstance(value, int) else set(value)
+    if len(sides) != 1:
+        raise ValueError(f"{name} {value}: only square images and patches are supported")
+    return int(sides.pop())
 
 
 _LARGE = {

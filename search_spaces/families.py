@@ -19,7 +19,8 @@ class UnknownMllmError(ValueError):
 class Family:
     """What tells one class of transformers MLLMs from another.
 
-    title: as people call it; tower: path of the visual tower from the model; layers: the hidden
+    title: as people call it; tower: path of the visual tower from the model; vision: the kind of
+    tower where the configuration does not say; layers: the hidden
     states which the text model reads where its configuration's `vision_feature_layer` says nothing
     else, None where it always is the tower's output; nested: pixels are (B, 1, 3, S, S); one_view:
     settings of the image processor that keep it from cutting an image into crops; crops: an image
@@ -31,6 +32,7 @@ class Family:
 
     title: str
     tower: str
+    vision: str
     layers: tuple[int, ...] | None = None
     nested: bool = False
     one_view: Mapping[str, Any] = field(default_factory=dict)
@@ -42,35 +44,63 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
-    "llava": Family("LLaVA", "model.vision_tower", (-2,)),
-    "llava_next": Family("LLaVA-NeXT, Granite Vision", "model.vision_tower", (-2,), crops=True),
+    "llava": Family("LLaVA", "model.vision_tower", "clip_vision_model", (-2,)),
+    "llava_next": Family(
+        "LLaVA-NeXT, Granite Vision", "model.vision_tower", "clip_vision_model", (-2,), crops=True
+    ),
     "llava_onevision": Family(
         "LLaVA-OneVision",
         "model.vision_tower",
+        "siglip_vision_model",
         (-1,),
         crops=True,
         # Of several images it would read one view each.
         one_image=True,
     ),
-    "vipllava": Family("VipLLaVA", "model.vision_tower", (-2, -5, -8, -11, 6)),
-    "paligemma": Family("PaliGemma", "model.vision_tower"),
-    "gemma3": Family("Gemma 3", "model.vision_tower", one_view={"do_pan_and_scan": False}),
+    "vipllava": Family("VipLLaVA", "model.vision_tower", "clip_vision_model", (-2, -5, -8, -11, 6)),
+    "paligemma": Family("PaliGemma", "model.vision_tower", "siglip_vision_model"),
+    "gemma3": Family(
+        "Gemma 3", "model.vision_tower", "siglip_vision_model", one_view={"do_pan_and_scan": False}
+    ),
     "smolvlm": Family(
-        "SmolVLM", "model.vision_model", nested=True, one_view={"do_image_splitting": False}
+        "SmolVLM",
+        "model.vision_model",
+        "smolvlm_vision",
+        nested=True,
+        one_view={"do_image_splitting": False},
     ),
     "idefics3": Family(
-        "Idefics 3", "model.vision_model", nested=True, one_view={"do_image_splitting": False}
+        "Idefics 3",
+        "model.vision_model",
+        "idefics3_vision",
+        nested=True,
+        one_view={"do_image_splitting": False},
     ),
     "internvl": Family(
         "InternVL",
         "model.vision_tower",
+        "internvl_vision",
         (-1,),
         one_view={"crop_to_patches": False},
     ),
-    "kosmos-2": Family("Kosmos-2", "vision_model.model", in_front=True, embeds=True),
-    "blip-2": Family("BLIP-2", "vision_model", in_front=True, pixels_only=True, one_image=True),
+    "kosmos-2": Family(
+        "Kosmos-2", "vision_model.model", "kosmos_2_vision_model", in_front=True, embeds=True
+    ),
+    "blip-2": Family(
+        "BLIP-2",
+        "vision_model",
+        "blip_2_vision_model",
+        in_front=True,
+        pixels_only=True,
+        one_image=True,
+    ),
     "instructblip": Family(
-        "InstructBLIP", "vision_model", in_front=True, pixels_only=True, one_image=True
+        "InstructBLIP",
+        "vision_model",
+        "instructblip_vision_model",
+        in_front=True,
+        pixels_only=True,
+        one_image=True,
     ),
 }
 """By the configuration's `model_type`."""

@@ -46,7 +46,8 @@ from trainables.parts import (
     complete_encoder,
     partial_encoder,
 )
-from trainables.tower import Tower, meta_tower
+from trainables.teachers import meta_tower
+from trainables.tower import Tower
 
 PAPER = Space(
     name="paper",

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from trainables.tower import Tower
+from trainables.tower import ListedBlocks, Stem, Tower
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class PartialEncoder(nn.Module):
                 f"surrogate.token_layer {token_layer} comes before teacher.block {block}"
             )
         self.checkpoint_blocks = checkpoint_blocks
-        self.blocks = nn.ModuleList(list(tower.blocks)[block:])
+        self.body = tower.body(block)
         self.pool = tower.pool(double_norm)
         self.requires_grad_(False)
         self.eval()
@@ -93,7 +93,8 @@ class PartialEncoder(nn.Module):
         last = self.sizes.blocks
         if self.sizes.class_token and start < last:
             hidden = self._run(hidden, start, last - 1)
-            hidden = self._block(_class_token_block, self.blocks[-1], hidden)
+            assert isinstance(self.body, ListedBlocks)
+            hidden = self._called(_class_token_block, self.body.blocks[-1], hidden)
         else:
             hidden = self._run(hidden, start, last)
         return Features(self.pool(hidden), wanted)
@@ -106,24 +107,21 @@ class PartialEncoder(nn.Module):
         return self._run(hidden, self.first, index)
 
     def _run(self, hidden: Tensor, start: int, stop: int) -> Tensor:
-        for block in self.blocks[start - self.first : stop - self.first]:
-            hidden = self._block(_whole_block, block, hidden)
+        if not (self.checkpoint_blocks and hidden.requires_grad):
+            found: Tensor = self.body(hidden, start, stop)
+            return found
+        for block in range(start, stop):
+            hidden = self._called(self.body, hidden, block, block + 1)
         return hidden
 
-    def _block(self, run: Any, block: Any, hidden: Tensor) -> Tensor:
-        if self.checkpoint_blocks and hidden.requires_grad:
+    def _called(self, run: Any, *given: Any) -> Tensor:
+        """What `run` gives; kept for the backward pass, or run again there."""
+        if self.checkpoint_blocks and any(isinstance(x, Tensor) and x.requires_grad for x in given):
             # Nothing in a frozen block is random: there is no state of a generator to keep.
-            result: Tensor = checkpoint(
-                run, block, hidden, use_reentrant=False, preserve_rng_state=False
-            )
+            result: Tensor = checkpoint(run, *given, use_reentrant=False, preserve_rng_state=False)
             return result
-        result = run(block, hidden)
+        result = run(*given)
         return result
-
-
-def _whole_block(block: Any, hidden: Tensor) -> Tensor:
-    result: Tensor = block(hidden, None)
-    return result
 
 
 def _class_token_block(block: Any, hidden: Tensor) -> Tensor:
@@ -162,8 +160,7 @@ class Teacher(nn.Module):
     ) -> None:
         super().__init__()
         self.preprocess = tower.preprocess
-        self.embeddings: Any = tower.embeddings
-        self.pre_norm = tower.pre_norm
+        self.stem = tower.stem()
         self.encoder = PartialEncoder(tower, 0, token_layer, double_norm, checkpoint_blocks)
         self.requires_grad_(False)
         self.eval()
@@ -182,13 +179,15 @@ class Teacher(nn.Module):
         return self.encoder.hidden(self._stem(images), layer)
 
     def patches(self, images: Tensor) -> Tensor:
-        """Patch embeddings of images (B, 3, H, W) in [0, 1], without positions: (B, L, D)."""
-        embed: nn.Module = self.embeddings.patch_embedding
-        embedded: Tensor = embed(self.preprocess(images))
+        """Patch embeddings of images (B, 3, H, W) in [0, 1], without positions: (B, L, D).
+
+        Of a CLIP or a SigLIP.
+        """
+        assert isinstance(self.stem, Stem)
+        embeddings: Any = self.stem.embeddings
+        embedded: Tensor = embeddings.patch_embedding(self.preprocess(images))
         return embedded.flatten(2).transpose(1, 2)
 
     def _stem(self, images: Tensor) -> Tensor:
-        hidden: Tensor = self.embeddings(self.preprocess(images))
-        if self.pre_norm is not None:
-            hidden = self.pre_norm(hidden)
+        hidden: Tensor = self.stem(self.preprocess(images))
         return hidden

@@ -29,7 +29,7 @@ from trainables.data import decode_image, tensor_column, to_tensor
 from trainables.encoder import Teacher
 from trainables.images.decode import UnreadableImageError
 from trainables.images.parts import ShardReport, count_images, read_images
-from trainables.tower import load_tower
+from trainables.teachers import load_tower
 
 BATCH_SIZE = 32
 _REPORT = b"report"

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from search_spaces.encoders import EncoderSizes
+from search_spaces.encoders import CLIP_LIKE, EncoderSizes
 from trainables.tower import Tower
 
 
@@ -135,7 +135,15 @@ class TransformNeck(nn.Module):
             tower: the encoder, of the neck's heads and MLP; where it has no LayerNorm in front of
                 its blocks, the neck must have been made without.
             block: k, at which the neck's tokens enter; at least the number of layers.
+
+        Raises:
+            ValueError: the encoder is neither a CLIP nor a SigLIP.
         """
+        if tower.sizes.family not in CLIP_LIKE:
+            raise ValueError(
+                f"neck.init 'encoder': a neck starts from {' or '.join(CLIP_LIKE)}, not from "
+                f"{tower.sizes.family}"
+            )
         embeddings: Any = tower.embeddings
         if self.class_token is not None:
             self.class_token.copy_(embeddings.class_embedding)

@@ -39,7 +39,8 @@ from trainables.parts import (
     partial_encoder,
 )
 from trainables.released import read_weights
-from trainables.tower import Tower, load_tower
+from trainables.teachers import load_tower
+from trainables.tower import Tower
 from trainables.unet import UNet
 
 POINT_FILE = "model.safetensors"

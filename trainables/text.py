@@ -24,7 +24,8 @@ from transformers import AutoTokenizer
 from search_spaces.spec import Space
 from search_spaces.texts import read_class_names, read_templates
 from trainables.pretrained import resolve_pretrained
-from trainables.tower import Tower, load_tower
+from trainables.teachers import load_tower
+from trainables.tower import Tower
 
 
 def write_text_weights(

@@ -13,34 +13,77 @@ feature.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    CLIPModel,
-    CLIPVisionModel,
-    CLIPVisionModelWithProjection,
-    PreTrainedModel,
-    SiglipModel,
-    SiglipVisionModel,
-)
+from transformers import PreTrainedModel
 from transformers.utils.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
     IMAGENET_STANDARD_MEAN,
     IMAGENET_STANDARD_STD,
     OPENAI_CLIP_MEAN,
     OPENAI_CLIP_STD,
 )
 
-from search_spaces.encoders import EncoderSizes, encoder_sizes, released_config
-from trainables.pretrained import Preprocessing, load_preprocessing, resolve_pretrained
+from search_spaces.encoders import EncoderSizes, encoder_sizes
+from trainables.pretrained import Preprocessing
 
 _NORMALISATION = {
     "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "kosmos-2": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "blip-2": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "internvl": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     "siglip": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+    "idefics3": (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
 }
+
+
+def usual_preprocessing(sizes: EncoderSizes) -> Preprocessing:
+    """How images are prepared for an encoder of a family, where nothing says otherwise."""
+    mean, std = _NORMALISATION[sizes.family]
+    return Preprocessing(sizes.image_size, tuple(mean), tuple(std))
+
+
+class Stem(nn.Module):
+    """Pixels to hidden state 0: (B, 3, S, S) -> (B, T, D)."""
+
+    def __init__(self, embeddings: nn.Module, pre_norm: nn.Module | None) -> None:
+        super().__init__()
+        self.embeddings, self.pre_norm = embeddings, pre_norm
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Patches with their positions, the class token in front, normalised where CLIP is."""
+        hidden: Tensor = self.embeddings(pixels)
+        return hidden if self.pre_norm is None else self.pre_norm(hidden)
+
+
+class Blocks(nn.Module):
+    """Blocks k .. end of an encoder."""
+
+    def forward(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Hidden state `start`, k or after it, (B, T, D), to hidden state `stop`."""
+        raise NotImplementedError
+
+
+class ListedBlocks(Blocks):
+    """Of a CLIP or a SigLIP, which are called one after the other.
+
+    Args:
+        blocks: blocks k .. end.
+        first: k.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], first: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self._first = first
+
+    def forward(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """As of `Blocks`."""
+        for block in self.blocks[start - self._first : stop - self._first]:
+            hidden = block(hidden, None)
+        return hidden
 
 
 class ClassPool(nn.Module):
@@ -79,6 +122,7 @@ class Tower:
     Args:
         model: a transformers CLIP or SigLIP, whole or its visual part.
         preprocessing: how it wants images; None for the family's own way.
+        sizes: None for those of its configuration.
 
     Attributes:
         sizes: of the visual encoder.
@@ -95,18 +139,24 @@ class Tower:
         self,
         model: PreTrainedModel,
         preprocessing: Preprocessing | None = None,
+        sizes: EncoderSizes | None = None,
     ) -> None:
         config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
         self.model: Any = model
-        self.sizes: EncoderSizes = encoder_sizes(config)
-        usual = _NORMALISATION[self.sizes.family]
-        self.preprocess = preprocessing or Preprocessing(
-            self.sizes.image_size, tuple(usual[0]), tuple(usual[1])
-        )
+        self.sizes: EncoderSizes = sizes or encoder_sizes(config)
+        self.preprocess = preprocessing or usual_preprocessing(self.sizes)
         self._vision: Any = getattr(model, "vision_model", model)
         self.embeddings: nn.Module = self._vision.embeddings
         self.pre_norm: nn.Module | None = getattr(self._vision, "pre_layrnorm", None)
         self.blocks: Sequence[Any] = self._vision.encoder.layers
+
+    def stem(self) -> nn.Module:
+        """Pixels to hidden state 0."""
+        return Stem(self.embeddings, self.pre_norm)
+
+    def body(self, first: int) -> Blocks:
+        """Blocks `first` .. end, shared with the tower."""
+        return ListedBlocks(list(self.blocks)[first:], first)
 
     def pool(self, double_norm: bool = False) -> nn.Module | None:
         """What makes the pooled feature of the last hidden state; None where the model has nothing.
@@ -114,77 +164,10 @@ class Tower:
         Args:
             double_norm: apply CLIP's final LayerNorm twice.
         """
+        if not self.sizes.pooled:
+            return None
         norm = self._vision.post_layernorm
         if self.sizes.class_token:
             projection = getattr(self.model, "visual_projection", None)
             return ClassPool(norm, projection or nn.Identity(), double_norm)
-        return AttentionPool(norm, self._vision.head) if self.sizes.pooled else None
-
-
-def load_tower(name: str) -> Tower:
-    """A teacher in single precision: frozen, in evaluation mode.
-
-    Args:
-        name: `shipped:NAME`, a directory or a hub id of a transformers CLIP or SigLIP.
-
-    Raises:
-        ValueError: a model of another kind, weights are missing in its file, or its preprocessor
-            does something else than resizing to the encoder's size and normalising.
-    """
-    path = resolve_pretrained(name)
-    config = AutoConfig.from_pretrained(path)
-    sizes = encoder_sizes(config.to_dict())
-    model, found = _class_of(config).from_pretrained(
-        path, dtype=torch.float32, output_loading_info=True
-    )
-    absent = sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"])))
-    if absent:
-        raise ValueError(
-            f"teacher.model {name!r}: {len(absent)} weights are missing in its file or of another "
-            f"shape, such as {', '.join(absent[:3])}"
-        )
-    model.train(False)
-    model.requires_grad_(False)
-    files = [Path(path) / name for name in ("preprocessor_config.json", "processor_config.json")]
-    if Path(path).is_dir() and not any(file.is_file() for file in files):
-        # No preprocessor stands beside the weights: the family's own normalisation.
-        return Tower(model)
-    try:
-        return Tower(model, load_preprocessing(path, sizes.image_size))
-    except ValueError as error:
-        raise ValueError(f"teacher.model {name!r}: {error}") from error
-
-
-def meta_tower(name: str) -> Tower:
-    """A teacher without weights, on the meta device: for counting. Released models need no hub.
-
-    Args:
-        name: as in `load_tower`.
-
-    Raises:
-        OSError: no configuration by that name can be read.
-        ValueError: a model of another kind.
-    """
-    known = released_config(name)
-    if known is None:
-        config = AutoConfig.from_pretrained(resolve_pretrained(name))
-    else:
-        config = AutoConfig.for_model(**known)
-    encoder_sizes(config.to_dict())
-    with torch.device("meta"):
-        model = _class_of(config)(config)
-    model.train(False)
-    model.requires_grad_(False)
-    return Tower(model)
-
-
-def _class_of(config: Any) -> Any:
-    classes = {
-        "clip": CLIPModel,
-        "clip_vision_model": CLIPVisionModel,
-        "siglip": SiglipModel,
-        "siglip_vision_model": SiglipVisionModel,
-    }
-    if CLIPVisionModelWithProjection.__name__ in (config.architectures or ()):
-        return CLIPVisionModelWithProjection
-    return classes[config.model_type]
+        return AttentionPool(norm, self._vision.head)

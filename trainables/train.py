@@ -51,8 +51,9 @@ from trainables.scenarios import (
     NeckLearner,
     UNetLearner,
 )
+from trainables.teachers import load_tower
 from trainables.text import read_text_weights
-from trainables.tower import Tower, load_tower
+from trainables.tower import Tower
 
 REPORT_EVERY = 10
 """Steps between two rows of the training curve."""

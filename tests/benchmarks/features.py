@@ -29,7 +29,7 @@ from orchestrator.trial import Settings, run_job
 from search_spaces import operating_points
 from trainables.data import Rows, in_order
 from trainables.parts import complete_encoder
-from trainables.tower import load_tower
+from trainables.teachers import load_tower
 
 
 def cpu_seconds() -> float:

@@ -40,7 +40,8 @@ from trainables.codecs import load_codec
 from trainables.data import Batch, Batches, Rows
 from trainables.parts import build_neck
 from trainables.scenarios import JointLearner, Learner, NeckLearner
-from trainables.tower import Tower, load_tower
+from trainables.teachers import load_tower
+from trainables.tower import Tower
 
 Step = Callable[[int], float]
 

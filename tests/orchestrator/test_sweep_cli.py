@@ -148,6 +148,7 @@ def test_the_plan_names_waves_points_resources_and_storage(
         "to do  hyperprior d1 lambda=0.02 seed=0",
         "to do  hyperprior d2 lambda=0.02 seed=0",
         "asks for 1 CPU",
+        "entering block 2 of 24; hub/mllm if they share its encoder (not all is at hand)",
         "(assuming that hub/teacher is a CLIP ViT-L/14)",
     ):
         assert line in said
@@ -206,7 +207,11 @@ def test_the_plan_says_how_latents_meet_the_encoder(
         ),
         ({"model_type": "clip"}, ["neck.init=encoder", "neck.mlp_ratio=3"], "the encoder's, 4 or"),
         ({"model_type": "clip_vision_model"}, [], "has no text tower; set ce to 0"),
-        ({"model_type": "siglip", "vision_config": {"vision_use_head": False}}, [], "no pooling"),
+        (
+            {"model_type": "siglip", "vision_config": {"vision_use_head": False}},
+            [],
+            "no pooled feature",
+        ),
         ({"model_type": "siglip"}, ["surrogate.double_norm=true"], "a setting of CLIP"),
     ],
 )

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, LlavaConfig, LlavaForConditionalGeneration
 
-from orchestrator.towers import check_towers
+from orchestrator.teacher import check_teacher
+from orchestrator.towers import check_towers, served
 from search_spaces import Space, load_space
+from trainables.mllms.tiny import TINY, make
 
 SIZES = {
     "hidden_size": 16,
@@ -138,6 +140,89 @@ def test_a_class_that_cannot_be_swept_is_refused_for_baselines_too(
         for scenarios in ("scenarios=[]", "scenarios=[d1]"):
             (problem,) = check_towers(space(models, str(mllm), scenarios))
             assert problem.startswith(f"mllms.0 = '{mllm}': {expected}")
+
+
+@pytest.fixture(scope="module")
+def own_towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLLMs with towers of their own kinds; InstructBLIP's is BLIP-2's."""
+    root = tmp_path_factory.mktemp("own")
+    blip, other = make("BLIP-2"), make("InstructBLIP")
+    given = dict(TINY["BLIP-2"].tower_of(blip).named_parameters())
+    with torch.no_grad():
+        for name, parameter in TINY["InstructBLIP"].tower_of(other).named_parameters():
+            parameter.copy_(given[name])
+    blip.save_pretrained(root / "blip")
+    other.save_pretrained(root / "instructblip")
+    for name in ("InternVL", "Kosmos-2", "Idefics 3", "SmolVLM", "LLaVA-NeXT", "LLaVA, CLIP"):
+        make(name).save_pretrained(root / name)
+    return root
+
+
+def _phases(ce: int) -> str:
+    return f"surrogate.phases=[{{until: 1, ce: {ce}, distill: 1}}]"
+
+
+ALONE = ("surrogate.pooled=0", "surrogate.tokens=1", _phases(0), "tasks=[vqa]")
+
+
+def of_own(teacher: Path, *mllms: Path, settings: tuple[str, ...] = ALONE) -> Space:
+    names = ", ".join(f"'{path}'" for path in mllms)
+    given = [f"teacher.model={teacher}", f"mllms=[{names}]", "neck.init=random"]
+    return load_space("smoke", [*given, *settings])
+
+
+@pytest.mark.parametrize("name", ["blip", "InternVL", "Kosmos-2", "Idefics 3", "LLaVA, CLIP"])
+def test_an_mllm_is_a_teacher_for_itself(own_towers: Path, name: str) -> None:
+    found = of_own(own_towers / name, own_towers / name)
+    assert check_teacher(found) == []
+    assert check_towers(found) == []
+    assert served(found) == f"serves {own_towers / name}"
+
+
+def test_one_tower_serves_all_that_share_it(own_towers: Path) -> None:
+    both = of_own(own_towers / "blip", own_towers / "blip", own_towers / "instructblip")
+    assert check_towers(both) == []
+    assert served(both).endswith(f"/blip, {own_towers / 'instructblip'}")
+    crops = of_own(own_towers / "LLaVA-NeXT", own_towers / "LLaVA-NeXT", Path("no/such/hub"))
+    assert served(crops).endswith(
+        "LLaVA-NeXT (coded crop by crop); "
+        "no/such/hub if they share its encoder (not all is at hand)"
+    )
+    (problem,) = check_towers(of_own(own_towers / "blip", own_towers / "Kosmos-2"))
+    assert "its tower is not the teacher" in problem
+    assert "family kosmos-2 against blip-2" in problem
+
+
+def test_other_weights_of_an_own_tower_are_found(own_towers: Path, tmp_path: Path) -> None:
+    """k = 2, and InternVL reads what its last block makes: blocks 2 and 3 count."""
+    for block, differs in ((1, 0), (3, 1)):
+        other = tmp_path / str(block)
+        shutil.copytree(own_towers / "InternVL", other)
+        state = load_file(other / "model.safetensors")
+        (name,) = (n for n in state if n.endswith(f"encoder.layer.{block}.mlp.fc1.weight"))
+        state[name] = state[name] * 1.1
+        save_file(state, other / "model.safetensors", {"format": "pt"})
+        assert len(check_towers(of_own(own_towers / "InternVL", other))) == differs
+
+
+def test_what_an_own_tower_does_not_have_is_said(own_towers: Path) -> None:
+    wanted = ("surrogate.pooled=1", _phases(1), "tasks=[vqa]")
+    asked = of_own(own_towers / "blip", own_towers / "blip", settings=wanted)
+    neck = asked.neck.model_copy(update={"init": "encoder"})
+    asked = asked.model_copy(update={"neck": neck, "tasks": ("zeroshot", "vqa")})
+    text = "\n".join(check_teacher(asked))
+    for said in (
+        "ce needs class names' text embeddings",
+        "tasks: zeroshot: the encoder alone classifies by class names' text embeddings",
+        "has no pooled feature; set pooled and ce to 0",
+        "neck.init = 'encoder': a neck starts from clip or siglip, and",
+        "has a tower of its own kind, blip-2; set neck.init to 'random'",
+    ):
+        assert said in text
+    # LLaVA's is a CLIP after all, which a neck can start from.
+    llava = of_own(own_towers / "LLaVA, CLIP", own_towers / "LLaVA, CLIP")
+    neck = llava.neck.model_copy(update={"init": "encoder"})
+    assert check_teacher(llava.model_copy(update={"neck": neck})) == []
 
 
 def test_a_class_of_one_image_is_refused_where_a_task_shows_several(

@@ -29,7 +29,7 @@ from trainables.features import CodecLatents, TeacherFeatures, shard_ranges
 from trainables.mllms import Mllm
 from trainables.parts import build_neck, build_token_codec, build_unet, count
 from trainables.points import load_point
-from trainables.tower import load_tower
+from trainables.teachers import load_tower
 from trainables.train import Inputs, train_codec, train_point, train_shared_neck
 from trainables.world import write_world
 

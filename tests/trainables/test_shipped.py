@@ -12,7 +12,7 @@ from trainables.bridge import Entry
 from trainables.mllms import Mllm
 from trainables.pretrained import SHIPPED, load_tokenizer, resolve_pretrained
 from trainables.recipes.evaluate import uncompressed_accuracy
-from trainables.tower import load_tower
+from trainables.teachers import load_tower
 from trainables.world import write_world
 from trainables.world.captions import TEMPLATES, caption
 from trainables.world.scenes import class_names, render, sample_scene, scene_rng

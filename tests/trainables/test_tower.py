@@ -22,7 +22,8 @@ from transformers import (
 from tests.trainables.small import JOINT, VISION, WIDTH, make_clip, make_siglip
 from trainables.encoder import Teacher
 from trainables.pretrained import Preprocessing, preprocess
-from trainables.tower import Tower, load_tower
+from trainables.teachers import load_tower
+from trainables.tower import Tower
 
 SIDE = 56
 

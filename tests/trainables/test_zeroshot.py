@@ -20,8 +20,8 @@ from trainables.evaluation import evaluate_point
 from trainables.images.convert import ImageShards, finish_world, write_index
 from trainables.images.source import read_source
 from trainables.tasks import TASKS
+from trainables.teachers import load_tower
 from trainables.text import read_text_weights, write_text_weights
-from trainables.tower import load_tower
 from trainables.train import Inputs, train_codec
 from trainables.zeroshot import ZeroShot
 

@@ -42,8 +42,8 @@ from trainables.mllms import Mllm
 from trainables.parts import complete_encoder
 from trainables.points import PointModel, load_point
 from trainables.tasks import TASKS, Task, set_values
+from trainables.teachers import load_tower
 from trainables.text import read_text_weights
-from trainables.tower import load_tower
 from trainables.train import Inputs
 from trainables.zeroshot import ZeroShot
 

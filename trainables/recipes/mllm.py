@@ -56,7 +56,7 @@ from trainables.recipes.common import (
 )
 from trainables.recipes.evaluate import uncompressed_accuracy
 from trainables.recipes.muon import Muon
-from trainables.tower import load_tower
+from trainables.teachers import load_tower
 from trainables.world import questions, write_world
 from trainables.world.captions import LABELS
 from trainables.world.scenes import (
