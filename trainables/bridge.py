@@ -135,6 +135,10 @@ def hidden_at(tower: nn.Module, block: int, run: Callable[[], Any]) -> Tensor:
     """
     parts = parts_of(tower)
     hidden = _hidden(parts, block, run)
+    attention = getattr(parts.blocks[0], "attn", None)
+    if isinstance(attention, nn.MultiheadAttention) and not attention.batch_first:
+        # OpenAI's clip turns to (T, B, D) after the stem.
+        return hidden.transpose(0, 1)
     if hidden.dim() == 2:
         # Qwen2.5-VL sorts patches by window after the stem: number them to see where they go.
         # In two digits, as half precision counts to 256 alone.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import types
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import ConvNextConfig, ConvNextModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from trainables.bridge import TowerError, entered, hidden_at, parts_of, unread
+from trainables.mllms.check import Agreement, check_mllm, check_tower, table
 from trainables.mllms.tiny import BLOCKS, TINY, inputs, make
+from trainables.mllms.tiny_towers import TOWERS, make_tower, said
 
 
 def logits(model: PreTrainedModel, given: dict[str, Any]) -> Tensor:
@@ -63,71 +61,46 @@ def test_a_bridged_mllm_generates_what_it_generates_from_pixels(
             assert torch.equal(generated(model, bridged, beams), expected)
 
 
-def openai_clip() -> nn.Module:
-    """The package's `model.py` alone: its `__init__` wants a module that is no longer installed."""
-    spec = importlib.util.find_spec("clip")
-    if spec is None or spec.origin is None:
-        pytest.skip("OpenAI's clip is not installed")
-    module = types.ModuleType("openai_clip_model")
-    sys.modules[module.__name__] = module
-    source = Path(spec.origin).with_name("model.py").read_text(encoding="utf-8")
-    exec(compile(source, "model.py", "exec"), vars(module))
-    tower: nn.Module = module.VisionTransformer(32, 8, 32, BLOCKS, 2, 16)  # type: ignore[attr-defined]
-    return tower
-
-
-def open_clip_vit() -> nn.Module:
-    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed")
-    from open_clip.transformer import VisionTransformer
-
-    assert open_clip
-    tower: nn.Module = VisionTransformer(32, 8, 32, BLOCKS, 2, 2.0, output_tokens=False)
-    return tower
-
-
-def open_clip_convnext() -> nn.Module:
-    pytest.importorskip("open_clip", reason="open_clip is not installed")
-    from open_clip.timm_model import TimmModel
-
-    tower: nn.Module = TimmModel("convnext_atto", 16, image_size=64, pretrained=False)
-    return tower
-
-
-def transformers_convnext() -> nn.Module:
-    config = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], image_size=64)
-    model: nn.Module = ConvNextModel(config)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("build", "side"),
-    [(openai_clip, 32), (open_clip_vit, 32), (open_clip_convnext, 64), (transformers_convnext, 64)],
-)
-def test_towers_of_other_packages_are_entered_exactly(
-    build: Callable[[], nn.Module], side: int
-) -> None:
-    torch.manual_seed(0)
-    tower = build().eval().requires_grad_(False)
-    with torch.no_grad():
-        for parameter in tower.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.3 / parameter.shape[-1] ** 0.5)
-    pixels, other = torch.randn(2, 2, 3, side, side)
-
-    def run(x: Tensor) -> Tensor:
-        found: Any = tower(x)
-        result: Tensor = found if isinstance(found, Tensor) else found.last_hidden_state
-        return result
-
-    expected = run(pixels)
+@pytest.mark.parametrize("name", TOWERS)
+def test_towers_of_other_packages_are_entered_exactly(name: str) -> None:
+    try:
+        tower = make_tower(name)
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    side = TOWERS[name].side
+    pixels, other = torch.randn(2, 2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    expected = said(tower, pixels)
     for block in (0, 2, 3):
-        tokens = hidden_at(tower, block, lambda: run(pixels))
-        tokens = tokens.transpose(0, 1) if build is openai_clip else tokens
+        tokens = hidden_at(tower, block, lambda: said(tower, pixels))
         with entered(tower, block, tokens):
-            assert torch.equal(run(other), expected)
+            assert torch.equal(said(tower, other), expected)
         wrong = block + 1 if tokens.dim() == 3 else block
         spoilt = tokens if tokens.dim() == 3 else tokens.flip(0)
         with entered(tower, wrong, spoilt):
-            assert not torch.allclose(run(other), expected, atol=1e-4)
+            assert not torch.allclose(said(tower, other), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_the_check_measures_towers_in_both_precisions(name: str) -> None:
+    found = check_tower(name)
+    if found.fp32 is None:
+        pytest.skip(found.why_not)
+    assert found.exact
+    assert found.same_ids == ()
+
+
+def test_the_check_measures_mllms_and_finds_a_bridge_that_is_not_exact() -> None:
+    found = check_mllm("LLaVA, CLIP")
+    assert found.exact
+    assert found.same_ids == (True,) * 4
+    refused = check_mllm("Qwen2.5-VL")
+    assert refused.exact
+    assert "not swept: has a tower without a fixed grid" in refused.why_not
+    lines = list(table([found, refused, Agreement("none", why_not="not installed")]))
+    assert lines[1].split()[-5:-1] == ["0", "0", "same", "same"]
+    assert [line.split(": ")[0] for line in lines[3:]] == ["Qwen2.5-VL (qwen2_5_vl)", "none"]
+    for spoilt in ({"fp32": 1e-6}, {"bf16": 1e-3}, {"wrong": 0.0}, {"same_ids": (True, False)}):
+        assert not replace(found, **spoilt).exact  # type: ignore[arg-type]
 
 
 def test_gradients_reach_the_tokens_that_enter() -> None:
