@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -35,9 +35,10 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
-from search_spaces import CodecSpec, OperatingPoint, Space, load_space, operating_points, select
+from search_spaces import CodecSpec, OperatingPoint, Space, load_space, select
 from trainables.codecs import Codec, build_codec, load_codec, start_codec
 from trainables.data import to_tensor
+from trainables.finished import finished
 from trainables.images.decode import UnreadableImageError, decode_rgb
 from trainables.points import load_point_codec
 from trainables.pretrained import resolve_pretrained
@@ -298,46 +299,24 @@ def _started(spec: CodecSpec) -> Codec:
     return codec
 
 
-def _identity(fields: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
-    return frozenset((name, value) for name, value in fields.items() if name != "point_key")
-
-
 def _of_sweep(directory: Path) -> list[Source]:
     """Base codecs once, and d2 and d3 of every seed, of the points that a sweep has finished."""
-    file = directory / "sweep.json"
-    if not file.is_file():
-        raise RdError(f"{directory} holds no sweep.json; name <storage>/<sweep> of a sweep")
-    said = json.loads(file.read_text(encoding="utf-8"))
-    stages = directory.resolve().parent / "stages"
-    keys = {_identity(entry): str(entry["point_key"]) for entry in said["expected"]}
+    lost: dict[OperatingPoint, str] = {}
     found: dict[Path, Source] = {}
-    problems: list[str] = []
-    for point in operating_points(Space.model_validate(said["space"])):
-        key = keys.get(_identity(point.fields), "")
-        if point.codec is None or point.lmbda is None or key not in said["points"]:
-            continue
-        try:
-            base, own = _stages_of(stages, key)
-        except (OSError, StopIteration):
-            problems.append(f"{point.label}: {stages} no longer holds it or its base codec")
+    for one in finished(directory, lost):
+        point, base = one.point, one.codec_dir
+        if point.codec is None or point.lmbda is None or base is None:
             continue
         first = OperatingPoint(point.codec, point.lmbda, BASE, point.seed)
         found.setdefault(base, Source(first, partial(load_codec, point.codec, base)))
         if point.scenario in SCENARIOS:
+            own = one.point_dir
             found[own] = Source(point, partial(load_point_codec, point, base, own))
-    if problems:
-        raise RdError("\n".join(problems))
+    if missing := [why for point, why in lost.items() if point.codec is not None]:
+        raise RdError("\n".join(missing))
     if not found:
         raise RdError(f"{directory}: the sweep has no finished operating point with a codec")
     return sorted(found.values(), key=lambda one: SCENARIOS.index(one.point.scenario))
-
-
-def _stages_of(stages: Path, key: str) -> tuple[Path, Path]:
-    """The directories of a point's base codec and of the point itself."""
-    own = stages / "point" / key
-    inputs = json.loads((own / "manifest.json").read_text(encoding="utf-8"))["inputs"]
-    base = next(d for i in inputs if (d := stages / "codec" / i / "manifest.json").is_file())
-    return base.parent, own
 
 
 if __name__ == "__main__":

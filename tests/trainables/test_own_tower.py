@@ -18,7 +18,8 @@ from trainables.data import Batch
 from trainables.encoder import PartialEncoder, Teacher
 from trainables.mllms.tiny import BLOCKS, GRID, PATCH, SIDE, TINY, WIDTH, inputs, make
 from trainables.own_tower import OwnTower
-from trainables.scenarios import NeckLearner, build_neck
+from trainables.parts import build_neck
+from trainables.scenarios import NeckLearner
 from trainables.teachers import load_tower, meta_tower
 from trainables.tower import Tower
 

@@ -22,7 +22,7 @@ from trainables.images.classical import ClassicalCodec
 from trainables.mllms import Mllm
 from trainables.mllms.tiny import SIDE
 from trainables.neck import TransformNeck
-from trainables.scenarios import PointModel
+from trainables.points import PointModel
 from trainables.tower import Tower
 
 HEIGHT, WIDTH = 96, 72
