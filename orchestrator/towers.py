@@ -35,6 +35,11 @@ from search_spaces.families import (
 _BLOCK = re.compile(r"(?:^|\.)encoder\.layers?\.(\d+)\.(.+)$")
 _VISION = re.compile(r"(^|\.)vision_(model|tower)\.")
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+_BRIDGED = (
+    *("d1", "d2", "d3", "feature_coding", "shared_neck"),
+    *("transfer", "transfer_tuned", "end_to_end_oracle"),
+)
+"""What enters an MLLM's tower at block k."""
 _ROWS = 32
 """Of a matrix, every so many-th row is compared; of anything else, all."""
 _TOLERANCE = 2.0**-6
@@ -51,7 +56,7 @@ def check_towers(space: Space) -> list[str]:
 
 
 def _problems(space: Space) -> list[str]:
-    bridged = any(scenario in space.trained for scenario in ("d1", "d2", "d3"))
+    bridged = any(name in _BRIDGED for name in (*space.scenarios, *space.baselines))
     name = space.teacher.model
     given = _config(name)
     sizes: EncoderSizes | None = None
@@ -73,6 +78,11 @@ def _problems(space: Space) -> list[str]:
             problems.append(
                 f"{said}{family.title} looks at one image at a time, and {', '.join(several)} "
                 "shows several"
+            )
+        if family.crops and not number and "end_to_end_oracle" in space.baselines:
+            problems.append(
+                f"{said}{family.title} reads crops, and baselines: end_to_end_oracle learns "
+                "through the first of mllms from whole images; put another one first"
             )
         if sizes is not None:
             found = _misfits(space, name, sizes, mllm, config, family)

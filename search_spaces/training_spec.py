@@ -13,7 +13,8 @@ class TeacherSpec(Spec):
     """The complete visual encoder whose features are the target."""
 
     model: str = "openai/clip-vit-large-patch14"
-    """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP."""
+    """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP, or of an
+    MLLM, which stands for its own visual tower: tokens to distil, nothing pooled, no text."""
     block: Annotated[int, Field(ge=0)] = 2
     """k: the encoder block at which the neck's tokens enter, 0 to the number of blocks."""
 

@@ -239,6 +239,17 @@ def test_a_class_of_one_image_is_refused_where_a_task_shows_several(
         assert check_towers(alone) == []
 
 
+def test_sent_tokens_need_the_teachers_tower_and_the_oracle_whole_images(
+    models: Path, own_towers: Path
+) -> None:
+    (problem,) = check_towers(space(models, "other", "scenarios=[]", "baselines=[feature_coding]"))
+    assert "the weights of its tower are not" in problem
+    crops = of_own(own_towers / "LLaVA-NeXT", own_towers / "LLaVA-NeXT")
+    asked = crops.model_copy(update={"baselines": ("end_to_end_oracle",)})
+    (problem,) = check_towers(asked)
+    assert "reads crops, and baselines: end_to_end_oracle learns through the first" in problem
+
+
 def test_what_is_not_at_hand_is_not_judged_and_baselines_need_no_bridge(models: Path) -> None:
     assert check_towers(space(models, "other", "scenarios=[]")) == []
     assert (

@@ -1,6 +1,7 @@
 """MLLMs behind one small interface: look at images or enter by the bridge, then answer.
 
-`python -m trainables.mllms` lists the classes that are known, and why others are not.
+`python -m trainables.mllms` lists the classes that are known, and why others are not; `--check`
+measures that the bridge into each is exact.
 """
 
 from search_spaces.families import FAMILIES, REFUSED, UnknownMllmError, family_of
