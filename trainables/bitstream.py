@@ -156,7 +156,7 @@ class SymbolWriter:
     def __init__(self) -> None:
         self._symbols: list[int] = []
         self._rows: list[int] = []
-        self._known: dict[tuple[int, int], int] = {}
+        self._known: dict[int, dict[int, int]] = {}
         self._cdfs: list[list[int]] = []
         self._lengths: list[int] = []
         self._offsets: list[int] = []
@@ -172,18 +172,16 @@ class SymbolWriter:
             raise ValueError(f"symbols of {min(values)} to {max(values)} cannot be coded")
         used, place = torch.unique(rows.reshape(-1).cpu(), return_inverse=True)
         # Only the rows in use are handed to the coder: converting all of them is most of its time.
-        numbers = torch.tensor([self._row(tables, row) for row in used.tolist()])
-        self._rows += numbers[place].tolist()
+        known = self._known.setdefault(id(tables), {})
+        wanted: list[int] = used.tolist()
+        for row in wanted:
+            if row not in known:
+                known[row] = len(self._cdfs)
+                self._cdfs.append(tables.cdfs[row])
+                self._lengths.append(tables.lengths[row])
+                self._offsets.append(tables.offsets[row])
+        self._rows += torch.tensor([known[row] for row in wanted])[place].tolist()
         self._symbols += values
-
-    def _row(self, tables: Tables, row: int) -> int:
-        key = (id(tables), row)
-        if key not in self._known:
-            self._known[key] = len(self._cdfs)
-            self._cdfs.append(tables.cdfs[row])
-            self._lengths.append(tables.lengths[row])
-            self._offsets.append(tables.offsets[row])
-        return self._known[key]
 
     def finish(self) -> bytes:
         """All symbols so far, in order, as rANS bytes (a multiple of 4)."""

@@ -132,18 +132,23 @@ class PointModel:
 
 
 def load_point(
-    space: Space, point: OperatingPoint, codec_dir: Path | None, point_dir: Path
+    space: Space,
+    point: OperatingPoint,
+    codec_dir: Path | None,
+    point_dir: Path,
+    tower: Tower | None = None,
 ) -> PointModel:
     """An operating point as it was trained, ready to use.
 
     Args:
         codec_dir: the base codec's directory; None for `uncompressed`.
         point_dir: the operating point's own directory.
+        tower: the space's teacher, where it is loaded already.
 
     Raises:
         ValueError: the stored weights are not exactly those that the scenario trains.
     """
-    tower = load_tower(space.teacher.model)
+    tower = tower or load_tower(space.teacher.model)
     if point.classical is not None:
         assert point.quality is not None
         files = ClassicalCodec(point.classical.format, point.quality)

@@ -34,16 +34,19 @@ from torch import Tensor
 
 from search_spaces import OperatingPoint, Space
 from search_spaces.spec import Measurement
+from search_spaces.training_spec import SurrogateSpec, TeacherSpec
 from trainables.data import class_names
+from trainables.encoder import Teacher
 from trainables.evaluation.dataset import Pixels, Sample, TestImages, read_samples, shards
 from trainables.evaluation.examples import Shown, write_examples
 from trainables.evaluation.see import Answerer, Clock, Eye, Rate, batches
+from trainables.evaluation.teacher import KnownTeacher
 from trainables.mllms import Mllm
-from trainables.parts import complete_encoder
 from trainables.points import PointModel, load_point
 from trainables.tasks import TASKS, Task, set_values
 from trainables.teachers import load_tower
 from trainables.text import read_text_weights
+from trainables.tower import Tower
 from trainables.train import Inputs
 from trainables.zeroshot import ZeroShot
 
@@ -120,10 +123,11 @@ def evaluate_point(
     """
     started, where = time.monotonic(), torch.device(device)
     clock = Clock()
-    model = load_point(space, point, inputs.codec, point_dir).to(where)
+    tower = _load_tower(space.teacher.model)
+    model = load_point(space, point, inputs.codec, point_dir, tower).to(where)
     answerer = _answerer(space, measurement, inputs, model, where)
     surrogate = space.surrogate
-    teacher = complete_encoder(space, load_tower(space.teacher.model)).to(where)
+    teacher = _teacher_of(inputs.world, space.teacher, surrogate, where)
     eye = Eye(
         model, teacher, bool(surrogate.pooled), bool(surrogate.tokens), answerer, where, clock
     )
@@ -197,6 +201,22 @@ def _answerer(
         return ZeroShot(model.encoder, text, class_names(inputs.world))
     how = space.evaluation
     return _load_mllm(measurement.answerer, how.precision, how.beams, device)
+
+
+@lru_cache(maxsize=1)
+def _load_tower(name: str) -> Tower:
+    """Kept, as it is frozen."""
+    return load_tower(name)
+
+
+@lru_cache(maxsize=4)
+def _teacher_of(
+    world: Path, teacher: TeacherSpec, surrogate: SurrogateSpec, device: torch.device
+) -> KnownTeacher:
+    """Kept, as a data set's directory never changes."""
+    tower = _load_tower(teacher.model)
+    complete = Teacher(tower, surrogate.token_layer, surrogate.double_norm).to(device)
+    return KnownTeacher(complete, bool(surrogate.pooled), bool(surrogate.tokens))
 
 
 @lru_cache(maxsize=1)

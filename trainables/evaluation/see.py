@@ -27,8 +27,9 @@ from torch import Tensor
 from trainables.bitstream import overhead_bytes
 from trainables.bridge import Entry
 from trainables.data import to_tensor
-from trainables.encoder import Features, Teacher
+from trainables.encoder import Features
 from trainables.evaluation.dataset import Pixels
+from trainables.evaluation.teacher import KnownTeacher
 from trainables.points import PointModel
 
 BATCH = 32
@@ -112,7 +113,7 @@ class Eye:
 
     Args:
         model: the operating point, on `device`.
-        teacher: the complete encoder; its features are what the surrogate terms compare with.
+        teacher: its features are what the surrogate terms compare with.
         pooled, tokens: which terms there are.
         answerer: who looks.
         device: where it all stands.
@@ -122,7 +123,7 @@ class Eye:
     def __init__(
         self,
         model: PointModel,
-        teacher: Teacher,
+        teacher: KnownTeacher,
         pooled: bool,
         tokens: bool,
         answerer: Answerer,
@@ -156,7 +157,9 @@ class Eye:
         psnr: list[float | None] = [None] * len(views)
         if x_hat is not None:
             psnr = _psnr(x_hat[..., : image.shape[-2], : image.shape[-1]], image).tolist()
-        terms = time_("surrogate", self._surrogate, image, entry)
+        # The same image in other views, for another MLLM, is another image to the teacher.
+        ids = [image_id for image_id, _ in batch] if count == 1 else None
+        terms = time_("surrogate", self._surrogate, ids, image, entry)
         found = []
         for number, (image_id, _) in enumerate(batch):
             own = slice(number * count, (number + 1) * count)
@@ -213,14 +216,16 @@ class Eye:
         bits = [8.0 * len(stream) for stream in streams]
         return image, to_tensor(read).to(self._device), streams, bits, None
 
-    def _surrogate(self, image: Tensor, entry: Entry) -> dict[str, list[float | None]]:
+    def _surrogate(
+        self, image_ids: Sequence[str] | None, image: Tensor, entry: Entry
+    ) -> dict[str, list[float | None]]:
         """The distillation terms of each image."""
         wanted = {"pooled": self._pooled, "tokens": self._tokens}
         if self._model.scenario == "uncompressed":
             # The teacher against itself.
             return {name: [0.0 if there else None] * len(image) for name, there in wanted.items()}
         student: Features = self._model.encoder(entry.given, **wanted)
-        teacher: Features = self._teacher(image, **wanted)
+        teacher = self._teacher(image_ids, image)
         terms: dict[str, list[float | None]] = {}
         for name in wanted:
             one, other = getattr(student, name), getattr(teacher, name)

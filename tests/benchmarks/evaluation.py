@@ -1,0 +1,186 @@
+"""Samples/s of an evaluation against a bare batched `generate` loop over the same inputs.
+
+    python tests/benchmarks/evaluation.py [--scenario reconstruction] [--images 64] [--episodes 48]
+                                          [--rounds 3] [--threads 1] [--device cpu]
+
+The demo's MLLM (`shipped:llava-scenes`) and codec on scenes that it writes. An evaluation is all of
+`evaluate_point`: loading the operating point, reading the images, writing and reading streams,
+PSNR and surrogate terms against the teacher, answers, scores, files and example pictures; only the
+MLLM is loaded before, as an actor that evaluates holds it. The bare loops call `generate` with
+`input_ids` and `pixel_values`, no more: prompts are token ids, images are preprocessed tensors in
+memory, and batches are the evaluation's (prompts of a task and a length, at most
+`evaluation.batch_size`). They are
+
+    generate            on the decoded images, which lie there
+    codec + generate    the same, after writing and reading each image's stream and decoding it
+
+Rounds are interleaved; the ratio of a round is that of its evaluation and its loop. The answers
+must be the same. By CPU time with one thread they do not depend on what else the machine does; by
+the clock they do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from search_spaces import OperatingPoint, Space, load_space
+from trainables.codecs import Codec, build_codec, load_codec, save_codec, start_codec
+from trainables.data import to_tensor
+from trainables.evaluation import evaluate_point
+from trainables.evaluation.dataset import Sample, TestImages, read_samples
+from trainables.mllms import Mllm
+from trainables.pretrained import resolve_pretrained
+from trainables.tasks import TASKS
+from trainables.train import Inputs
+from trainables.world import write_world
+
+LMBDA = 0.00018
+
+
+class Bare:
+    """What the loops need, in memory: images by id, token ids by sample."""
+
+    def __init__(self, space: Space, world: Path, codec: Codec, mllm: Mllm) -> None:
+        self.samples = read_samples(world, space.measurements[0].tasks)
+        images = TestImages(world)
+        wanted = [i for sample in self.samples for i in sample.image_ids]
+        self.pixels = {
+            i: to_tensor([p]).to(mllm.device) for i, p in images.readable(wanted).items()
+        }
+        self._codec, self._mllm = codec, mllm
+        self._size = space.evaluation.batch_size
+        self._ids = {
+            sample.sample_id: mllm.prompts.encode(sample.prompt, len(sample.image_ids)).ids
+            for sample in self.samples
+        }
+
+    def decoded(self) -> dict[str, Tensor]:
+        """Write, read and decode every image, image by image, then preprocess it."""
+        found = {}
+        for image_id, pixels in self.pixels.items():
+            x_hat = self._codec.synthesis(self._codec.decode(self._codec.encode(pixels)))
+            found[image_id] = self._mllm.preprocess(x_hat)
+        return found
+
+    @torch.no_grad()
+    def generate(self, images: dict[str, Tensor]) -> dict[str, str]:
+        """The loop: answers by sample."""
+        said: dict[str, str] = {}
+        for batch in self._batches():
+            ids = torch.tensor([self._ids[s.sample_id] for s in batch], device=self._mllm.device)
+            pixels = torch.cat([images[i] for s in batch for i in s.image_ids])
+            generated = self._mllm.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=pixels,
+                max_new_tokens=TASKS[batch[0].task].max_new_tokens,
+                do_sample=False,
+            )
+            texts = self._mllm.tokenizer.batch_decode(
+                generated[:, ids.shape[1] :], skip_special_tokens=True
+            )
+            said |= {s.sample_id: text.strip() for s, text in zip(batch, texts, strict=True)}
+        return said
+
+    def _batches(self) -> Iterator[list[Sample]]:
+        groups: dict[Any, list[Sample]] = defaultdict(list)
+        for sample in self.samples:
+            groups[sample.task, len(self._ids[sample.sample_id])].append(sample)
+        for group in groups.values():
+            for start in range(0, len(group), self._size):
+                yield group[start : start + self._size]
+
+
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Tensor, Any]:
+    """Seconds by the clock and of CPU time, and the result."""
+    started, worked = time.perf_counter(), time.process_time()
+    result = function(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    spent = (time.perf_counter() - started, time.process_time() - worked)
+    return torch.tensor(spent, dtype=torch.float64), result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--episodes", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    space = load_space("demo")
+    point = OperatingPoint(space.codecs[0], LMBDA, "reconstruction", 0)
+    (measurement,) = space.measurements
+    mllm = Mllm.load(space.mllms[0]).to(device)
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        write_world(
+            root / "world",
+            size=space.data.size,
+            seed=0,
+            n_train=0,
+            n_val=0,
+            n_test=options.images,
+            n_episodes=options.episodes,
+        )
+        spec = space.codecs[0]
+        shipped = build_codec(spec)
+        start_codec(shipped, resolve_pretrained(str(spec.weights)))
+        save_codec(shipped, root / "codec")
+        codec = load_codec(spec, root / "codec").to(device)
+        inputs = Inputs(world=root / "world", codec=root / "codec")
+
+        def evaluate(name: str) -> dict[str, str]:
+            out = root / name
+            evaluate_point(
+                space, point, measurement, inputs, root, out, root / f"{name}-work", device
+            )
+            rows = pq.read_table(out / "samples.parquet").to_pylist()
+            return {row["sample_id"]: row["answer"] for row in rows}
+
+        bare = Bare(space, root / "world", codec, mllm)
+        expected = bare.generate(bare.decoded())
+        assert evaluate("warm") == expected
+        n = len(expected)
+        seconds: dict[str, list[Tensor]] = defaultdict(list)
+        for number in range(options.rounds):
+            decoding, images = timed(bare.decoded)
+            generating, said = timed(bare.generate, images)
+            evaluating, found = timed(evaluate, str(number))
+            assert found == said == expected
+            seconds["generate"].append(generating)
+            seconds["codec + generate"].append(decoding + generating)
+            seconds["evaluation"].append(evaluating)
+    threads = torch.get_num_threads()
+    print(
+        f"{n} samples of {len(images)} images, {device}, {threads} threads, {options.rounds} rounds"
+    )
+    for place, how in enumerate(("by the clock", "by CPU time")):
+        own = [float(spent[place]) for spent in seconds["evaluation"]]
+        for name, rounds in seconds.items():
+            spent = [float(each[place]) for each in rounds]
+            ratios = [one / evaluating for one, evaluating in zip(spent, own, strict=True)]
+            print(
+                f"{how}: {name:<18} {n / statistics.median(spent):6.1f} samples/s; evaluation "
+                f"{statistics.median(ratios):.2f} of it ({min(ratios):.2f} to {max(ratios):.2f})"
+            )
+
+
+if __name__ == "__main__":
+    main()

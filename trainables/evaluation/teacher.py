@@ -1,0 +1,61 @@
+"""The teacher's features of a data set's images: the same for every operating point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trainables.encoder import Features, Teacher
+
+ROOM = 1 << 28
+"""Bytes of features that are kept."""
+
+_Kept = tuple[Tensor | None, Tensor | None]
+
+
+class KnownTeacher:
+    """A teacher that looks at an image once, and remembers what it saw while there is room.
+
+    Args:
+        teacher: the complete encoder.
+        pooled, tokens: what is wanted of an image.
+        room: bytes of features to keep, in CPU memory; images that come later are looked at again.
+    """
+
+    def __init__(self, teacher: Teacher, pooled: bool, tokens: bool, room: int = ROOM) -> None:
+        self.teacher = teacher
+        self._wanted = {"pooled": pooled, "tokens": tokens}
+        self._room = room
+        self._kept: dict[str, _Kept] = {}
+
+    @torch.no_grad()
+    def __call__(self, image_ids: Sequence[str] | None, images: Tensor) -> Features:
+        """Features of images (B, 3, H, W) in [0, 1].
+
+        Args:
+            image_ids: an id always means the same image; None remembers nothing.
+        """
+        if image_ids is None:
+            return self.teacher(images, **self._wanted)
+        if not all(image_id in self._kept for image_id in image_ids):
+            seen = self.teacher(images, **self._wanted)
+            self._keep(image_ids, seen)
+            return seen
+        kept = [self._kept[image_id] for image_id in image_ids]
+        pooled, tokens = (
+            torch.stack(parts).to(images.device) if wanted else None  # type: ignore[arg-type]
+            for parts, wanted in zip(zip(*kept, strict=True), self._wanted.values(), strict=True)
+        )
+        return Features(pooled, tokens)
+
+    def _keep(self, image_ids: Sequence[str], seen: Features) -> None:
+        parts = [part.cpu() for part in (seen.pooled, seen.tokens) if part is not None]
+        for place, image_id in enumerate(image_ids):
+            size = sum(part[place].numel() * part.element_size() for part in parts)
+            if image_id not in self._kept and size <= self._room:
+                own = iter([part[place].clone() for part in parts])
+                pooled = next(own) if seen.pooled is not None else None
+                self._kept[image_id] = (pooled, next(own, None))
+                self._room -= size
