@@ -1,7 +1,8 @@
 """The one place that knows where training happens; the training functions do not.
 
 workers_per_point == 0:  Local   in the trial's own process, checkpoints in work/<key>/
-workers_per_point >= 1:  Train   TorchTrainer, checkpoints in train/<key>/ of the storage
+workers_per_point >= 1:  Train   TorchTrainer, checkpoints in train/<key>/ of the storage;
+                                 evaluation in actors (evaluators.py)
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator import trial
+from orchestrator.evaluators import lent
 from orchestrator.plan import Job
 from orchestrator.resources import worker_resources
 from orchestrator.store import Store
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 
 CONTROLLER_FAILURES = 3
+Evaluation = tuple[Measurement, Stage]
 
 
 class GaveUpError(RuntimeError):
@@ -40,10 +44,8 @@ class Backend(Protocol):
         """Train and commit the job's stage, continuing from the last checkpoint."""
         ...
 
-    def evaluate(
-        self, job: Job, measurement: Measurement, stage: Stage, progress: Progress
-    ) -> None:
-        """Evaluate and commit the evaluation's stage."""
+    def evaluate(self, job: Job, wanted: Sequence[Evaluation], progress: Progress) -> None:
+        """Evaluate, and commit the stage of each evaluation."""
         ...
 
 
@@ -59,7 +61,7 @@ def warm_up(settings: Settings) -> None:
 
     assert trainables.evaluation
     assert trainables.train
-    _use_threads(settings)
+    use_threads(settings)
 
 
 class Local:
@@ -67,7 +69,7 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        _use_threads(settings)
+        use_threads(settings)
 
     def train(self, job: Job, work: Path, progress: Progress) -> None:
         """See `Backend`."""
@@ -92,17 +94,16 @@ class Local:
                     store.save_work(job.key, work / "checkpoint", "checkpoint")
 
         kind = Mirrored if store.remote else LocalContext
-        context = kind(work, tell, _device(self._settings))
+        context = kind(work, tell, device_of(self._settings))
         out = store.new(job.stage.path)
         trial.train(self._settings, store, job, out, context)
         trial.commit_trained(self._settings, store, job, out, work / CURVE)
 
-    def evaluate(
-        self, job: Job, measurement: Measurement, stage: Stage, progress: Progress
-    ) -> None:
+    def evaluate(self, job: Job, wanted: Sequence[Evaluation], progress: Progress) -> None:
         """See `Backend`."""
-        device = _device(self._settings)
-        trial.evaluate(self._settings, job, measurement, stage, device, progress)
+        device = device_of(self._settings)
+        for measurement, stage in wanted:
+            trial.evaluate(self._settings, job, measurement, stage, device, progress)
 
 
 class Train:
@@ -156,18 +157,20 @@ class Train:
         if store.fs.exists(store.path("train", job.key)):
             store.fs.rm(store.path("train", job.key), recursive=True)
 
-    def evaluate(
-        self, job: Job, measurement: Measurement, stage: Stage, progress: Progress
-    ) -> None:
-        """See `Backend`; on one worker's share of the cluster, since the trial holds nothing."""
+    def evaluate(self, job: Job, wanted: Sequence[Evaluation], progress: Progress) -> None:
+        """See `Backend`; side by side, as many as there were workers."""
         import ray
 
-        progress({"phase": "evaluate", "step": 0, "steps": 100})
-        ask = worker_resources(self._settings.space)
-        remote = ray.remote(_evaluate_task).options(
-            num_cpus=ask["CPU"], num_gpus=ask.get("GPU", 0), scheduling_strategy="SPREAD"
-        )
-        ray.get(remote.remote(self._settings, job.key, measurement, stage))
+        progress({"phase": "evaluate", "step": 0, "steps": len(wanted)})
+
+        def one(evaluation: Evaluation) -> None:
+            measurement, stage = evaluation
+            with lent(job.key, stage.key, measurement.answerer) as evaluator:
+                ray.get(evaluator.evaluate.remote(job.key, measurement, stage))
+
+        with ThreadPoolExecutor(self._settings.space.resources.workers_per_point) as threads:
+            for number, _ in enumerate(threads.map(one, wanted), 1):
+                progress({"phase": "evaluate", "step": number, "steps": len(wanted)})
 
 
 def _tell_tune() -> Any:
@@ -181,19 +184,13 @@ def _worker(config: Mapping[str, Any]) -> None:
     settings: Settings = config["settings"]
     job = settings.jobs[config["key"]]
     store = settings.store
-    _use_threads(settings)
+    use_threads(settings)
     with tempfile.TemporaryDirectory() as scratch:
         context = TrainContext(_report_every(settings, job), Path(scratch))
         out = store.new(job.stage.path) if context.rank == 0 else Path(scratch) / "out"
         trial.train(settings, store, job, out, context)
         if context.rank == 0:
             trial.commit_trained(settings, store, job, out, context.curve)
-
-
-def _evaluate_task(settings: Settings, key: str, measurement: Measurement, stage: Stage) -> None:
-    _use_threads(settings)
-    job, device = settings.jobs[key], _device(settings)
-    trial.evaluate(settings, job, measurement, stage, device, lambda metrics: None)
 
 
 class TrainContext:
@@ -264,11 +261,13 @@ def _report_every(settings: Settings, job: Job) -> int:
     return next(n for n in range(min(every, max(10, every // 10)), every + 1) if every % n == 0)
 
 
-def _device(settings: Settings) -> str:
+def device_of(settings: Settings) -> str:
+    """Where models run."""
     return "cuda" if settings.space.resources.gpus_per_worker > 0 else "cpu"
 
 
-def _use_threads(settings: Settings) -> None:
+def use_threads(settings: Settings) -> None:
+    """Let this process compute with as many threads as it asked for CPUs."""
     import torch
 
     threads = settings.space.resources.cpus_per_worker

@@ -180,6 +180,7 @@ def open_tracker(request: Request) -> Tracker:
 def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
     """Run the plan's jobs on Ray."""
     from orchestrator import cluster
+    from orchestrator.evaluators import open_pool
     from orchestrator.runner import Runner
     from orchestrator.tuning import tune_jobs
 
@@ -199,7 +200,14 @@ def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
             if point is not None and plan.is_complete(point):
                 log(point)
 
-        runner = Runner(settings, schedule, view, done, lambda: cluster.capacity(plan.space)[0])
+        runner = Runner(
+            settings,
+            schedule,
+            view,
+            done,
+            lambda: cluster.capacity(plan.space)[0],
+            open_pool(settings),
+        )
         tune_jobs(runner, request.verbose)
         return schedule
 

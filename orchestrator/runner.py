@@ -30,6 +30,7 @@ class Runner:
     Args:
         on_done: called, in the driver, when a job is done.
         capacity: what the cluster has now.
+        keep: told how many evaluators have room beside what trains, and which jobs run.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Runner:
         view: View,
         on_done: Callable[[str], None],
         capacity: Callable[[], Ask],
+        keep: Callable[[int, frozenset[str]], None] = lambda n, running: None,
     ) -> None:
         self.settings = settings
         self.schedule = schedule
         self.view = view
         self._on_done = on_done
         self._capacity = capacity
+        self._keep = keep
         self._capacity_checked = time.monotonic()
         self._trials: dict[str, str] = {}
         self._failures: Counter[str] = Counter()
@@ -74,11 +77,20 @@ class Runner:
         if job is not None:
             self._trials[trial_id] = job.key
             self.view.started(job.key)
+            if self.settings.store.has(job.stage.path):
+                self.schedule.stage_made(job.key)
+            self._make_room()
             return job.key
+        self._make_room()
         if self.reuse and self.waiting() < self.warm_lanes():
             self._trials[trial_id] = WAIT
             return WAIT
         return None
+
+    def _make_room(self) -> None:
+        lanes = self.schedule.lanes_to_evaluate()
+        workers = self.settings.space.resources.workers_per_point
+        self._keep(lanes * workers, frozenset(self._trials.values()))
 
     def waiting(self) -> int:
         """Lanes that run a `wait` trial."""

@@ -111,6 +111,12 @@ class Schedule:
             lanes += 1
         return lanes
 
+    def lanes_to_evaluate(self) -> int:
+        """Lanes in which nothing trains: free ones, and those of trials whose stage is made."""
+        with self._lock:
+            done = sum(self.jobs[k].kind not in DATA and k in self._made for k in self.running)
+            return self.free_lanes() + done
+
     def trials_left(self) -> int:
         """Trials that have not started and still may."""
         with self._lock:

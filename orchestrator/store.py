@@ -175,9 +175,12 @@ class Store:
             directory.mkdir(parents=True, exist_ok=True)
             yield directory
 
-    def evaluation_work(self, key: str, evaluation: str) -> Path:
-        """Where an evaluation of the point `key` keeps what is done so far, until `done_with`."""
-        return self._local / "work" / key / f"evaluation-{evaluation}"
+    @contextlib.contextmanager
+    def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:
+        """Where an evaluation of the point `key` keeps what is done so far, until `done_with`; for
+        one process at a time, as in `work`."""
+        with locked(self._local / "locks" / evaluation):
+            yield self._local / "work" / key / f"evaluation-{evaluation}"
 
     def done_with(self, key: str) -> None:
         """Forget the work in progress on `key`."""

@@ -170,9 +170,9 @@ def _train_and_evaluate(settings: Settings, store: Store, job: Job, progress: Pr
         if not store.has(job.stage.path):
             backend.train(job, work, progress)
         progress({"made": job.key, "phase": "trained", "step": 1, "steps": 1})
-        for measurement, stage in job.evaluations:
-            if not store.has(stage.path):
-                backend.evaluate(job, measurement, stage, progress)
+        left = [one for one in job.evaluations if not store.has(one[1].path)]
+        if left:
+            backend.evaluate(job, left, progress)
     store.done_with(job.key)
 
 
@@ -213,8 +213,8 @@ def evaluate(
     from trainables.train import Inputs
 
     assert job.point is not None
-    store, began = settings.store, time.monotonic()
-    out, point_dir = store.new(stage.path), store.fetch(job.stage.path)
+    store = settings.store
+    point_dir = store.fetch(job.stage.path)
     codec, text = job.inputs.get("codec"), stage.inputs[2:]
     inputs = Inputs(
         world=store.fetch(stage.inputs[1].path),
@@ -225,6 +225,10 @@ def evaluate(
     def tell(share: float) -> None:
         progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
 
-    space, work = settings.space_of(job), store.evaluation_work(job.key, stage.key)
-    evaluate_point(space, job.point, measurement, inputs, point_dir, out, work, device, tell)
-    store.commit(stage.path, out, about(settings, stage, time.monotonic() - began))
+    space = settings.space_of(job)
+    with store.evaluation_work(job.key, stage.key) as work:
+        if store.has(stage.path):
+            return
+        out, began = store.new(stage.path), time.monotonic()
+        evaluate_point(space, job.point, measurement, inputs, point_dir, out, work, device, tell)
+        store.commit(stage.path, out, about(settings, stage, time.monotonic() - began))

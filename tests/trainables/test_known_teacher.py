@@ -1,12 +1,17 @@
 """The teacher is asked once for an image, as long as there is room for what it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.trainables.small import make_clip
+from tests.trainables.test_evaluate import save_llava
+from trainables.bridge import Entry
 from trainables.encoder import Features, Teacher
-from trainables.evaluation.teacher import KnownTeacher
+from trainables.evaluation.teacher import KnownTeacher, shared_layer
+from trainables.mllms import Mllm
 from trainables.tower import Tower
 
 
@@ -51,3 +56,33 @@ def test_without_room_the_teacher_looks_again() -> None:
     assert teacher.seen == 6, "there is room for one image, not for the batch"
     assert known(["a"], images[:1]).pooled is not None
     assert teacher.seen == 6
+
+
+@pytest.fixture(scope="module")
+def mllm(tmp_path_factory: pytest.TempPathFactory) -> Mllm:
+    directory = tmp_path_factory.mktemp("mllm")
+    save_llava(directory)
+    return Mllm.load(str(directory))
+
+
+def test_an_mllm_with_the_teacher_s_tower_may_be_entered_behind_it(mllm: Mllm) -> None:
+    tower = Tower(make_clip(), mllm.preprocess)
+    layer = shared_layer(mllm, tower, -2)
+    assert layer == tower.sizes.blocks - 1
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    tokens = Teacher(tower)(images, pooled=False).tokens
+    assert tokens is not None
+    inside, outside = mllm.look(Entry(tokens, layer)), mllm.look(Entry(images, None))
+    for one, other in zip(inside, outside, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_it_may_not_where_anything_differs(mllm: Mllm) -> None:
+    tower = Tower(make_clip(), mllm.preprocess)
+    assert shared_layer(mllm, tower, -1) is None, "the text model reads an earlier layer"
+    assert shared_layer(object(), tower, -2) is None
+    other = replace(mllm.preprocess, resampling="bilinear")
+    assert shared_layer(mllm, Tower(make_clip(), other), -2) is None
+    with torch.no_grad():
+        next(tower.blocks[0].parameters()).view(-1)[0] += 1e-3
+    assert shared_layer(mllm, tower, -2) is None

@@ -40,7 +40,7 @@ from trainables.encoder import Teacher
 from trainables.evaluation.dataset import Pixels, Sample, TestImages, read_samples, shards
 from trainables.evaluation.examples import Shown, write_examples
 from trainables.evaluation.see import Answerer, Clock, Eye, Rate, batches
-from trainables.evaluation.teacher import KnownTeacher
+from trainables.evaluation.teacher import KnownTeacher, shared_layer
 from trainables.mllms import Mllm
 from trainables.points import PointModel, load_point
 from trainables.tasks import TASKS, Task, set_values
@@ -129,7 +129,14 @@ def evaluate_point(
     surrogate = space.surrogate
     teacher = _teacher_of(inputs.world, space.teacher, surrogate, where)
     eye = Eye(
-        model, teacher, bool(surrogate.pooled), bool(surrogate.tokens), answerer, where, clock
+        model,
+        teacher,
+        bool(surrogate.pooled),
+        bool(surrogate.tokens),
+        answerer,
+        shared_layer(answerer, tower, surrogate.token_layer),
+        where,
+        clock,
     )
 
     images = TestImages(inputs.world)

@@ -116,6 +116,8 @@ class Eye:
         teacher: its features are what the surrogate terms compare with.
         pooled, tokens: which terms there are.
         answerer: who looks.
+        shared: the hidden state (the teacher's `token_layer`) up to which the answerer's tower
+            computes what the teacher's does, so that it need not do so again; None if it does not.
         device: where it all stands.
         clock: counts the seconds of the parts.
     """
@@ -127,12 +129,13 @@ class Eye:
         pooled: bool,
         tokens: bool,
         answerer: Answerer,
+        shared: int | None,
         device: torch.device,
         clock: Clock,
     ) -> None:
         self._model, self._answerer = model, answerer
         self._teacher = teacher
-        self._pooled, self._tokens = pooled, tokens
+        self._pooled, self._tokens, self._shared = pooled, tokens, shared
         self._device, self._clock = device, clock
 
     def see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
@@ -150,7 +153,10 @@ class Eye:
         views, count = [view for own in cut for view in own], len(cut[0])
         image, read, streams, bits, y_hat = self._coded(views)
         entry, x_hat = time_("enter", model.enter, read, y_hat)
-        features = time_("look", self._answerer.look, entry, (height, width))
+        student = time_("surrogate", self._student, entry)
+        # A tower that is shared holds for a whole image, not for what is cut of it.
+        inside = self._further(entry, student) if count == 1 else entry
+        features = time_("look", self._answerer.look, inside, (height, width))
         # What people would see: for post_processing the codec's image, before the U-Net.
         if y_hat is not None and x_hat is None:
             x_hat = model.reconstruct(y_hat)
@@ -159,7 +165,7 @@ class Eye:
             psnr = _psnr(x_hat[..., : image.shape[-2], : image.shape[-1]], image).tolist()
         # The same image in other views, for another MLLM, is another image to the teacher.
         ids = [image_id for image_id, _ in batch] if count == 1 else None
-        terms = time_("surrogate", self._surrogate, ids, image, entry)
+        terms = time_("surrogate", self._surrogate, ids, image, student)
         found = []
         for number, (image_id, _) in enumerate(batch):
             own = slice(number * count, (number + 1) * count)
@@ -216,22 +222,36 @@ class Eye:
         bits = [8.0 * len(stream) for stream in streams]
         return image, to_tensor(read).to(self._device), streams, bits, None
 
+    def _student(self, entry: Entry) -> Features:
+        """What the teacher's encoder makes of what entered it."""
+        if self._model.scenario == "uncompressed":
+            # The teacher against itself.
+            return Features(None, None)
+        student: Features = self._model.encoder(
+            entry.given, pooled=self._pooled, tokens=self._tokens or self._shared is not None
+        )
+        return student
+
+    def _further(self, entry: Entry, student: Features) -> Entry:
+        """The same, further inside where the answerer's tower is the teacher's."""
+        if self._shared is None or student.tokens is None:
+            return entry
+        return Entry(student.tokens, self._shared)
+
     def _surrogate(
-        self, image_ids: Sequence[str] | None, image: Tensor, entry: Entry
+        self, image_ids: Sequence[str] | None, image: Tensor, student: Features
     ) -> dict[str, list[float | None]]:
         """The distillation terms of each image."""
         wanted = {"pooled": self._pooled, "tokens": self._tokens}
         if self._model.scenario == "uncompressed":
-            # The teacher against itself.
             return {name: [0.0 if there else None] * len(image) for name, there in wanted.items()}
-        student: Features = self._model.encoder(entry.given, **wanted)
         teacher = self._teacher(image_ids, image)
         terms: dict[str, list[float | None]] = {}
-        for name in wanted:
-            one, other = getattr(student, name), getattr(teacher, name)
-            if one is None:
+        for name, there in wanted.items():
+            if not there:
                 terms[name] = [None] * len(image)
             else:
+                one, other = getattr(student, name), getattr(teacher, name)
                 terms[name] = (one - other).square().flatten(1).mean(1).tolist()
         return terms
 

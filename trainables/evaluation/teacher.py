@@ -1,13 +1,17 @@
-"""The teacher's features of a data set's images: the same for every operating point."""
+"""The teacher in an evaluation: its features of a data set's images, which are the same for every
+operating point, and how much of an MLLM's tower it is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainables.bridge import parts_of
 from trainables.encoder import Features, Teacher
+from trainables.mllms import Mllm
+from trainables.tower import Tower
 
 ROOM = 1 << 28
 """Bytes of features that are kept."""
@@ -59,3 +63,40 @@ class KnownTeacher:
                 pooled = next(own) if seen.pooled is not None else None
                 self._kept[image_id] = (pooled, next(own, None))
                 self._room -= size
+
+
+def shared_layer(answerer: object, teacher: Tower, token_layer: int) -> int | None:
+    """The hidden state at `token_layer`, if an MLLM's tower computes it as the teacher does.
+
+    That is: the same preprocessing, and the same weights in the same precision up to there. An MLLM
+    may then be entered with the teacher's tokens, and gives the answers that it gives to the image.
+
+    Args:
+        answerer: of an evaluation; None is returned for any but an MLLM.
+        teacher: the space's.
+        token_layer: index into the hidden states, may be negative.
+    """
+    if not isinstance(answerer, Mllm) or answerer.preprocess != teacher.preprocess:
+        return None
+    index = teacher.sizes.hidden_index(token_layer)
+    if index > answerer.last_read:
+        return None
+    own, other = parts_of(answerer.tower), parts_of(teacher.model)
+    pairs = [(own.stem, other.stem), *zip(own.between, other.between, strict=False)]
+    pairs += zip(own.blocks[:index], other.blocks[:index], strict=False)
+    same = len(own.between) == len(other.between) and all(_equal(*pair) for pair in pairs)
+    return index if same else None
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return (
+        type(one) is type(other)
+        and a.keys() == b.keys()
+        and all(
+            a[name].dtype == b[name].dtype
+            and a[name].shape == b[name].shape
+            and torch.equal(a[name].cpu(), b[name].cpu())
+            for name in a
+        )
+    )

@@ -116,6 +116,11 @@ class Mllm:
         return cls(model, tokenizer, load_preprocessing(path, side), processor, beams)
 
     @property
+    def last_read(self) -> int:
+        """Index of the last of the tower's hidden states that the text model reads."""
+        return self._read
+
+    @property
     def device(self) -> torch.device:
         """Where the model stands."""
         found: torch.device = self.model.device
