@@ -136,8 +136,8 @@ def lent(job: str, stage: str, answerer: str) -> Iterator[Any]:
     """An evaluator of this driver's pool, from a trial."""
     import ray
 
-    pool = ray.get_actor(_name())
-    actor = ray.get(pool.lend.remote(job, stage, answerer))
+    pool: Any = ray.get_actor(_name())
+    actor: Any = ray.get(pool.lend.remote(job, stage, answerer))
     try:
         yield actor
     finally:

@@ -88,6 +88,7 @@ def wait_for(happened: Callable[[], Any], timeout: float = 120) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     ready: tuple[Settings, Keep],
 ) -> None:

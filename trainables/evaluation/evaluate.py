@@ -75,7 +75,7 @@ IMAGES_SCHEMA = pa.schema(
         ("tokens", pa.float64()),
     ]
 )
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -229,7 +229,7 @@ def _teacher_of(
 @lru_cache(maxsize=1)
 def _load_mllm(name: str, precision: str, beams: int, device: torch.device) -> Mllm:
     """Kept for the next operating point that this process evaluates."""
-    return Mllm.load(name, _PRECISIONS[precision], beams).to(device)
+    return Mllm.load(name, PRECISIONS[precision], beams).to(device)
 
 
 def _shard(

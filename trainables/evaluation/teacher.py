@@ -44,12 +44,12 @@ class KnownTeacher:
         if image_ids is None:
             return self.teacher(images, **self._wanted)
         if not all(image_id in self._kept for image_id in image_ids):
-            seen = self.teacher(images, **self._wanted)
+            seen: Features = self.teacher(images, **self._wanted)
             self._keep(image_ids, seen)
             return seen
         kept = [self._kept[image_id] for image_id in image_ids]
         pooled, tokens = (
-            torch.stack(parts).to(images.device) if wanted else None  # type: ignore[arg-type]
+            torch.stack(parts).to(images.device) if wanted else None
             for parts, wanted in zip(zip(*kept, strict=True), self._wanted.values(), strict=True)
         )
         return Features(pooled, tokens)
