@@ -230,13 +230,16 @@ def check_classical(space: Space) -> list[str]:
     """Classical codecs that cannot be written here."""
     if not space.classical:
         return []
-    from trainables.images.classical import library
+    from trainables.images.classical import lacking
 
     return [
-        f"classical.{number}.format = {one.format!r}: the installed Pillow cannot write it (its "
-        "wheels from a package registry can)"
+        f"classical.{number}.format = {one.format!r}: {reason}"
         for number, one in enumerate(space.classical)
-        if library(one.format) is None
+        if (reason := lacking(one.format)) is not None
+    ] + [
+        f"data.size = {space.data.size}: VVC in 4:2:0 has even sides"
+        for one in space.classical
+        if one.format == "vvc" and space.data.size % 2
     ]
 
 

@@ -8,32 +8,35 @@ from pydantic import Field, model_validator
 
 from search_spaces.base_spec import Spec
 
-ClassicalFormat = Literal["jpeg", "jpeg2000", "webp", "avif"]
+ClassicalFormat = Literal["jpeg", "jpeg2000", "webp", "avif", "vvc"]
 
 QUALITIES: Final[dict[str, tuple[int, int]]] = {
     "jpeg": (1, 95),
     "jpeg2000": (15, 60),
     "webp": (0, 100),
     "avif": (0, 100),
+    "vvc": (0, 63),
 }
-"""Lowest and highest quality: of JPEG 2000 the PSNR in dB that it aims at."""
+"""Lowest and highest quality: of JPEG 2000 the PSNR in dB that it aims at, of VVC the QP, of which
+less is better."""
 _DEFAULTS: Final[dict[str, tuple[int, ...]]] = {
     "jpeg": (2, 5, 10, 20, 40),
     "jpeg2000": (18, 21, 24, 28, 32),
     "webp": (0, 5, 15, 30, 60),
     "avif": (2, 10, 20, 35, 55),
+    "vvc": (57, 51, 45, 38, 30),
 }
 
 
 class ClassicalSpec(Spec):
-    """A standard's codec at several qualities, through Pillow."""
+    """A standard's codec at several qualities, through Pillow; VVC intra through ffmpeg."""
 
     format: ClassicalFormat
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     """Its `codec` in points; empty for its format."""
     qualities: tuple[int, ...] = ()
     """Of each point; empty for five that span the rates. JPEG 1 to 95, WebP and AVIF 0 to 100, JPEG
-    2000 the PSNR in dB that it aims at, 15 to 60."""
+    2000 the PSNR in dB that it aims at, 15 to 60; VVC the QP, 63 (worst) to 0."""
 
     @property
     def label(self) -> str:

@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from orchestrator.sweep import main
 from search_spaces import Stages, load_space, operating_points
 from search_spaces.classical_spec import QUALITIES, ClassicalSpec
 from tests.trainables.test_evaluate import Setting
 from trainables.evaluation import evaluate_point
-from trainables.images.classical import ClassicalCodec, library
+from trainables.images import vvc
+from trainables.images.classical import ClassicalCodec, lacking
 from trainables.train import Inputs
 
 
@@ -27,12 +29,12 @@ def photograph() -> np.ndarray:
 MAGIC = {"jpeg": b"\xff\xd8\xff", "jpeg2000": b"\xff\x4f\xff\x51", "webp": b"RIFF", "avif": b"\0"}
 
 
-@pytest.mark.parametrize("format", QUALITIES)
+@pytest.mark.parametrize("format", [one for one in QUALITIES if one != "vvc"])
 def test_a_file_is_the_standard_s_and_more_quality_takes_more_bytes(
     format: str, photograph: np.ndarray
 ) -> None:
-    if library(format) is None:
-        pytest.skip(f"this Pillow cannot write {format}")
+    if (reason := lacking(format)) is not None:
+        pytest.skip(reason)
     sizes, errors = [], []
     for quality in ClassicalSpec(format=format).rates:
         codec = ClassicalCodec(format, quality)
@@ -51,6 +53,80 @@ def test_a_file_is_the_standard_s_and_more_quality_takes_more_bytes(
     assert sizes[-1] > 4 * sizes[0], "the qualities span the rates"
     if format == "jpeg2000":  # its quality is the PSNR in dB that it aims at
         assert np.abs(np.array(errors) - ClassicalSpec(format=format).rates).max() < 1.5
+
+
+def test_vvc_is_a_bare_stream_that_another_decoder_reads(photograph: np.ndarray) -> None:
+    if (reason := lacking("vvc")) is not None:
+        pytest.skip(reason)
+    sizes, errors = [], []
+    for qp in ClassicalSpec(format="vvc").rates:
+        codec = ClassicalCodec("vvc", qp)
+        data = codec.encode(photograph)
+        kinds = nal_units(data)
+        # H.266, table 5: 15 and 16 are the parameter sets; 7 to 9 are pictures to start from (IDR,
+        # CRA), of which there is one; 17 and 18, 12 to 14 are the picture's own parameters, and 20
+        # its access unit.
+        assert {15, 16} <= set(kinds)
+        assert sum(kind in (7, 8, 9) for kind in kinds) == 1
+        assert not [kind for kind in kinds if kind < 7], "a picture that refers to others"
+        decoded = codec.decode(data)
+        assert decoded.shape == photograph.shape
+        sizes.append(8 * len(data) / 256**2)
+        errors.append(10 * np.log10(255**2 / np.mean((decoded.astype(float) - photograph) ** 2)))
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors)
+    assert sizes[-1] > 4 * sizes[0], "the qualities span the rates"
+    # A later standard than AVIF's: at AVIF's rates it is at least as good.
+    avif = [ClassicalCodec("avif", q) for q in ClassicalSpec(format="avif").rates]
+    files = [one.encode(photograph) for one in avif]
+    rates = [8 * len(file) / 256**2 for file in files]
+    noise = [
+        np.mean((one.decode(f).astype(float) - photograph) ** 2)
+        for one, f in zip(avif, files, strict=True)
+    ]
+    there = [r for r in rates if sizes[0] <= r <= sizes[-1]]
+    assert len(there) > 1
+    for rate, mse in zip(rates, noise, strict=True):
+        if rate in there:
+            own = np.interp(np.log(rate), np.log(sizes), errors)
+            assert own > 10 * np.log10(255**2 / mse) - 0.3
+
+
+def nal_units(data: bytes) -> list[int]:
+    """The kinds of the units in a stream: the upper five bits of their second byte."""
+    starts = [i for i in range(len(data) - 4) if data[i : i + 3] == b"\x00\x00\x01"]
+    return [data[i + 4] >> 3 for i in starts]
+
+
+def test_without_a_program_vvc_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(vvc, "_programs", lambda: [])
+    vvc.program.cache_clear()
+    vvc.version.cache_clear()
+    try:
+        with pytest.raises(ValueError, match="vvc cannot be written here: no ffmpeg here has both"):
+            ClassicalCodec("vvc", 40)
+        asked = ["smoke", "--set", "classical=[{format: vvc}]", "--storage", str(tmp_path)]
+        assert main(asked) == 2
+        assert "classical.0.format = 'vvc': no ffmpeg here" in capsys.readouterr().err
+    finally:
+        vvc.program.cache_clear()
+        vvc.version.cache_clear()
+
+
+def test_odd_sides_and_broken_streams_are_said(photograph: np.ndarray) -> None:
+    if (reason := lacking("vvc")) is not None:
+        pytest.skip(reason)
+    with pytest.raises(vvc.VvcError, match="even sides, not 65 x 64"):
+        vvc.encode(np.ascontiguousarray(photograph[:64, :65]), 40)
+    assert vvc.decode(vvc.encode(np.ascontiguousarray(photograph[:70, :90]), 30)).shape == (
+        70,
+        90,
+        3,
+    )
+    with pytest.raises(vvc.VvcError, match="ffmpeg"):
+        vvc.decode(b"no stream")
 
 
 def test_qualities_that_a_format_has_not_are_refused() -> None:
