@@ -236,10 +236,6 @@ def check_classical(space: Space) -> list[str]:
         f"classical.{number}.format = {one.format!r}: {reason}"
         for number, one in enumerate(space.classical)
         if (reason := lacking(one.format)) is not None
-    ] + [
-        f"data.size = {space.data.size}: VVC in 4:2:0 has even sides"
-        for one in space.classical
-        if one.format == "vvc" and space.data.size % 2
     ]
 
 

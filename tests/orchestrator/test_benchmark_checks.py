@@ -97,7 +97,19 @@ CASES: list[tuple[str, Callable[[Any], object], dict[str, Any], str]] = [
     ("imagenet", lambda lines: lines.append("n0"), {}, "no name in the line 'n0'"),
     ("ocr", change(0, text=[]), {}, "no usable 'text': 1 time (entry 0: [])"),
     ("ocr", change(0, text=None), {}, "no 'text' beside image: 1 time (entry 0)"),
+    (
+        "seed_bench",
+        change("questions", 0, choice_b=None, choice_c=None, choice_d=None),
+        {},
+        "fewer than two choices: 1 time (100)",
+    ),
+    ("pope", change(0, label=1), {}, "no usable 'label': 1 time (entry 0: 1)"),
+    ("mmbench", change(2, image=""), {}, "no usable 'image': 1 time (entry 2: '')"),
+    ("refcoco", change(0, expression=" "), {}, "no usable 'expression': 1 time (entry 0)"),
+    ("refs", change("instances", "annotations", 0, bbox=[1, 2]), {}, "no usable 'bbox': 1 time"),
     # nothing, or an empty split
+    ("refcoco", cleared(), {}, "there are no samples in it"),
+    ("vqav2", cleared("annotations", "annotations"), {}, "no answers to a question: 2 times"),
     ("coco_karpathy", cleared("images"), {}, "no such split; there are: none"),
     ("coco_karpathy", lambda c: c, {"split": "train"}, "no such split; there are: test, val"),
     ("seed_bench", cleared("questions"), {}, "there are no samples in it"),
@@ -128,6 +140,25 @@ CASES: list[tuple[str, Callable[[Any], object], dict[str, Any], str]] = [
         lambda rows: rows.append(rows[0]),
         {},
         "filename more than once: 1 time (n00",
+    ),
+    ("pope", change(0, question_id="2"), {}, "question_id more than once: 1 time (2)"),
+    (
+        "vqav2",
+        change("annotations", "annotations", 0, question_id=42000),
+        {},
+        "question_id more than once: 1 time (42000)",
+    ),
+    (
+        "refs",
+        change("instances", "annotations", 0, id=901),
+        {},
+        "id of an annotation more than once: 1 time (901)",
+    ),
+    (
+        "imagenet",
+        lambda lines: lines.append("n01440764 shark"),
+        {},
+        "more than one name: n01440764",
     ),
     ("ocr", change(0, image="word_2.png"), {}, "id (or image) more than once: 1 time (word_2.png)"),
     # an answer outside the choices
@@ -162,6 +193,30 @@ def test_bad_annotations_are_said_once_with_their_setting(
     assert expected in said
     setting, _, rest = said.removeprefix("benchmarks.0.").partition(" = ")
     assert rest.startswith(repr(settings[setting])) if setting in settings else setting == "split"
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "expected"),
+    [
+        ("mmbench", "index\tquestion\tA\tB\tanswer\timage\n", "there are no samples in it"),
+        ("mini_imagenet", "filename,label\n", "ways = 5: 0 of the 0 classes"),
+    ],
+)
+def test_a_table_without_rows_is_said(
+    name: str, header: str, expected: str, tmp_path: Path
+) -> None:
+    settings = WRITERS[name](tmp_path)
+    Path(settings["annotations"]).write_text(header)
+    (said,) = said_of(settings)
+    assert expected in said
+
+
+def test_a_folder_of_classes_without_images_is_said(tmp_path: Path) -> None:
+    settings = WRITERS["imagenet"](tmp_path)
+    (tmp_path / "empty" / "n01440764").mkdir(parents=True)
+    (tmp_path / "empty" / "n01440764" / "notes.txt").touch()
+    (said,) = said_of({**settings, "images": str(tmp_path / "empty")})
+    assert said.endswith("no images in folders, one per class")
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -164,3 +164,28 @@ def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> N
     taken.__enter__()
     keep(1, frozenset({"another job"}))
     wait_for(lambda: ray.available_resources().get("CPU", 0) == pytest.approx(2))
+
+
+def test_a_new_task_evaluates_what_is_trained_and_trains_nothing(
+    tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = ("resources.workers_per_point=0", "classical=[]")
+    settings = settings_in(tmp_path, models, *local, "tasks=[vqa]")
+    for job in settings.jobs.values():
+        run_job(settings, job.key, lambda metrics: None)
+    made = {p: p.stat().st_mtime_ns for p in tmp_path.glob("stages/*/*/manifest.json")}
+    assert not settings_in(tmp_path, models, *local, "tasks=[vqa]").jobs
+
+    def fail(*arguments: Any) -> None:
+        raise AssertionError("something is trained")
+
+    monkeypatch.setattr(Local, "train", fail)
+    settings = settings_in(tmp_path, models, *local, "tasks=[rec]")
+    (job,) = settings.jobs.values()
+    run_job(settings, job.key, lambda metrics: None)
+    now = {p: p.stat().st_mtime_ns for p in tmp_path.glob("stages/*/*/manifest.json")}
+    assert now.items() >= made.items()
+    (new,) = now.keys() - made.keys()
+    assert new.parent.parent.name == "evaluation"
+    rows = pq.read_table(new.parent / "samples.parquet").to_pylist()
+    assert {row["task"] for row in rows} == {"rec"}

@@ -65,7 +65,8 @@ class Mistakes:
 
     def unique(self, names: Iterable[object], what: str) -> None:
         """Note names that occur more than once."""
-        for name, count in Counter(names).items():
+        # Samples are told apart by the text of these.
+        for name, count in Counter(map(str, names)).items():
             if count > 1:
                 self.add(f"{what} more than once", name)
 

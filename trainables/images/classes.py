@@ -80,7 +80,11 @@ def _read(given: str) -> Mapping[str, str]:
     for line, pair in zip(lines, pairs, strict=True):
         if len(pair) != 2:
             raise SourceError(f"data.names = {given!r}: no name in the line {line!r}")
-    return {key: clean(name) for key, name in pairs}
+    found: dict[str, str] = {}
+    for key, name in pairs:
+        if found.setdefault(key, clean(name)) != clean(name):
+            raise SourceError(f"data.names = {given!r}: a class has more than one name: {key}")
+    return found
 
 
 def _read_json(given: str, text: str) -> Mapping[str, str]:

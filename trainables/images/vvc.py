@@ -49,8 +49,9 @@ def encode(pixels: Pixels, qp: int) -> bytes:
     return _run(
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-i", "-"),
         *("-frames:v", "1", "-vf", to_ycbcr, "-c:v", "libvvenc", "-preset", "slow"),
-        # QPA would spread the bits by a model of human vision.
-        *("-qp", str(qp), "-qpa", "0", "-f", "vvc", "-"),
+        # A group of one picture: its parameters list no references, which takes 110 bytes less. QPA
+        # would spread the bits by a model of human vision.
+        *("-g", "1", "-qp", str(qp), "-qpa", "0", "-f", "vvc", "-"),
         given=pixels.tobytes(),
     )
 
