@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from orchestrator import cluster
-from orchestrator.backends import Local, Train
+from orchestrator.backends import Local, Train, _report_every
 from orchestrator.evaluators import Keep, lent, open_pool
 from orchestrator.plan import Job, Plan
 from orchestrator.schedule import Ask, Schedule
@@ -131,6 +131,20 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     keep(0, frozenset())
     wait_for(lambda: free() == pytest.approx(2))
     assert asked(settings, second, mllms_loaded)[0] != again
+
+
+def test_every_kind_of_point_reports_as_often_as_it_keeps_checkpoints(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    more = ("scenarios=[d1, d2, d3]", "baselines=[uncompressed, reconstruction, post_processing]")
+    settings = settings_in(tmp_path, models, *more)
+    found = {
+        job.point.scenario: _report_every(settings, job) for job in points(settings) if job.point
+    }
+    assert found == {
+        **dict.fromkeys(("uncompressed", "reconstruction", "classical"), 1),
+        **{"d1": 4, "d2": 2, "d3": 2, "post_processing": 2},
+    }
 
 
 def test_evaluators_have_the_lanes_in_which_nothing_trains(

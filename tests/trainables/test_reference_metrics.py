@@ -16,35 +16,12 @@ from trainables.tasks import TASKS, set_values
 pytestmark = pytest.mark.skipif(
     find_spec("lmms_eval") is None, reason="needs lmms-eval: an extra, `.[lmms]`"
 )
-WORDS = [
-    "a",
-    "the",
-    "cat",
-    "dogs",
-    "two",
-    "2",
-    "none",
-    "yes",
-    "no",
-    "isnt",
-    "can't",
-    "1,000",
-    "3.5",
-    "st.",
-    "black-white",
-    "red/blue",
-    "(left)",
-    "what's",
-    "y'all",
-    "right,",
-    "maybe?",
-    "ten",
-    "Zero",
-    "THE",
-    "end.",
-    "don't",
-    "dont",
-]
+PARTS = (
+    ("a", "the", "cat", "dogs", "two", "2", "none", "yes", "no", "isnt", "can't", "1,000", "3.5"),
+    ("st.", "black-white", "red/blue", "(left)", "what's", "y'all", "right,", "maybe?", "ten"),
+    ("Zero", "THE", "end.", "don't", "dont"),
+)
+WORDS = [word for part in PARTS for word in part]
 
 
 def test_open_answers_are_worth_what_vqav2s_code_says() -> None:
