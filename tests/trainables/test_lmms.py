@@ -19,7 +19,7 @@ from trainables.data import to_tensor
 from trainables.images.decode import pad
 from trainables.lmms import LmmsError, find_point, main
 from trainables.mllms import Mllm
-from trainables.scenarios import load_point
+from trainables.points import load_point
 
 THERE = find_spec("lmms_eval") is not None
 needs_lmms = pytest.mark.skipif(not THERE, reason="needs lmms-eval: an extra, `.[lmms]`")
