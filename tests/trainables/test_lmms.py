@@ -103,8 +103,9 @@ def write_task(directory: Path, wanted: list[str]) -> list[list[Path]]:
 @torch.no_grad()
 def expected_of(sweep: Path, setting: Setting, asked: list[list[Path]]) -> Any:
     """Answers and bpp of every sample, image by image, without any of the evaluation."""
-    space, point, codec, own = find_point(sweep, "d1")
-    model = load_point(space, point, codec, own)
+    one = find_point(sweep, "d1")
+    space = one.space
+    model = load_point(space, one.point, one.codec_dir, one.point_dir)
     assert model.codec is not None
     mllm = Mllm.load(space.mllms[0])
     answers, rates = [], []
@@ -113,8 +114,9 @@ def expected_of(sweep: Path, setting: Setting, asked: list[list[Path]]) -> Any:
         for file in files:
             with Image.open(file) as image:
                 square = np.asarray(pad(image.convert("RGB"), space.data.size))
-            stream = model.codec.encode(to_tensor([square]))
-            entry, _ = model.enter(torch.zeros(0), model.codec.decode(stream))
+            given = to_tensor([square])
+            stream = model.codec.encode(given)
+            entry, _ = model.enter(given, model.codec.decode(stream))
             assert isinstance(entry, Entry)
             seen += mllm.look(entry)
             bpp.append(8 * len(stream[0]) / space.data.size**2)
