@@ -42,7 +42,8 @@ class KnownTeacher:
             image_ids: an id always means the same image; None remembers nothing.
         """
         if image_ids is None:
-            return self.teacher(images, **self._wanted)
+            unknown: Features = self.teacher(images, **self._wanted)
+            return unknown
         if not all(image_id in self._kept for image_id in image_ids):
             seen: Features = self.teacher(images, **self._wanted)
             self._keep(image_ids, seen)

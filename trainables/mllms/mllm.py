@@ -118,7 +118,7 @@ class Mllm:
     @property
     def last_read(self) -> int:
         """Index of the last of the tower's hidden states that the text model reads."""
-        return self._read
+        return self._sight.last_read
 
     @property
     def device(self) -> torch.device:

@@ -39,6 +39,7 @@ class Sight:
 
     Attributes:
         tower: its visual tower.
+        last_read: index of the last of the tower's hidden states that the text model reads.
 
     Raises:
         ValueError: the class cannot do without a processor.
@@ -55,7 +56,8 @@ class Sight:
         self._blocks = len(parts_of(self.tower).blocks)
         layers = layers_read(model.config.to_dict(), family)
         read = [layer if layer >= 0 else self._blocks + 1 + layer for layer in layers]
-        self._first_read, self._last_read = min(read), max(read)
+        self._first_read: int = min(read)
+        self.last_read: int = max(read)
         # Of images that are read as views: a size that takes so many positions, views of a size.
         self._sizes: dict[int, tuple[int, int]] = {}
         self._counts: dict[tuple[int, int], int] = {}
@@ -156,8 +158,8 @@ class Sight:
                     )
                 given = entry.given.to(self._model.device)
                 stack.enter_context(entered(self.tower, entry.block, given))
-            if self._last_read < self._blocks:
-                stack.enter_context(unread(self.tower, self._last_read))
+            if self.last_read < self._blocks:
+                stack.enter_context(unread(self.tower, self.last_read))
             yield
 
     def _cut(self, pixels: Pixels) -> Pixels:
