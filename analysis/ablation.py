@@ -13,31 +13,19 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.compare import ANCHOR
 from analysis.curves import MEAN, Assembled, Curve, named, of_variant
 from analysis.frames import rows_of
-from analysis.plots import (
-    INK,
-    LEFT,
-    MUTED,
-    STYLE,
-    TITLE_ROOM,
-    WARN,
-    WIDTH,
-    Plot,
-    file_name,
-    look_of,
-    render,
-)
+from analysis.looks import WARN, Looks
+from analysis.render import Plot, file_name, line_style, new_axes, stack, styled, tick_style
 
 NAN: Final = float("nan")
-PANEL: Final = 1.7
+PANEL: Final = 1.25
 """Inches: height of one panel's axes."""
-GAP: Final = 0.22
 PANELS: Final = {
     "accuracy": "mean accuracy",
     "bd_rate": "BD-rate (%)",
@@ -119,14 +107,15 @@ def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     frame = ablation(assembled, comparison)
     out = []
     several = frame[["mllm", "codec"]].drop_duplicates().shape[0] > 1
-    with rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want literal keys
+    looks = Looks([(c.codec, c.scenario) for c in assembled.curves])  # variants are on the axis
+    with styled():
         for (mllm, codec), own in frame.groupby(["mllm", "codec"], sort=False):
             if (own["variant"] != "").any():
                 of = f" ({codec}, {mllm})" if several else ""
                 name = file_name(f"ablation-{codec}-{mllm}" if several else "ablation")
                 title = f"What the variants change{of}"
                 names = list(assembled.sweep.variants)
-                out.append(render(_figure(own, names, title), name, title, _words(own)))
+                out.append(Plot(name, title, _words(own), _figure(own, names, title, looks)))
     return out
 
 
@@ -156,55 +145,53 @@ def _psnr(assembled: Assembled, frame: pd.DataFrame) -> float:
     return float(points.loc[points["point_key"].isin(keys), "psnr"].mean())
 
 
-def _figure(own: pd.DataFrame, variants: list[str], title: str) -> Figure:
+def _figure(own: pd.DataFrame, variants: list[str], title: str, looks: Looks) -> Figure:
     varied = own[own["variant"] != ""]
-    panels = ["accuracy"]
-    panels += ["bd_rate"] if varied["bd_rate"].notna().any() else []
-    panels += ["psnr"] if _varies(varied) else []
-    crowded = sum(map(len, variants)) > 56
+    names = ["accuracy"]
+    names += ["bd_rate"] if varied["bd_rate"].notna().any() else []
+    names += ["psnr"] if _varies(varied) else []
     scenarios = list(dict.fromkeys(varied["scenario"]))
-    labels = 1 + len(scenarios) + int((own["scenario"] == ANCHOR).any())
-    below = 0.1 + 0.19 * -(-labels // 4) + 0.34 + (0.45 if crowded else 0.0)
-    height = below + len(panels) * PANEL + (len(panels) - 1) * GAP + TITLE_ROOM
-    figure = Figure(figsize=(WIDTH, height))
-    handles: dict[str, Any] = {}
-    for number, panel in enumerate(panels):
-        bottom = below + (len(panels) - 1 - number) * (PANEL + GAP)
-        box = (LEFT / WIDTH, bottom / height, (WIDTH - LEFT - 0.12) / WIDTH, PANEL / height)
-        axes = figure.add_axes(box)
-        _panel(axes, own, panel, variants, scenarios)
-        axes.set_xticks(range(len(variants)), variants if panel == panels[-1] else [])
-        if crowded:
-            axes.tick_params("x", labelrotation=30)
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-        if number == 0:
-            axes.set_title(title)
-    figure.align_ylabels()
-    corner = (0.1 / WIDTH, 0.0)
-    figure.legend(
-        handles.values(), handles.keys(), loc="lower left", bbox_to_anchor=corner, ncols=4
-    )
+    figure = Figure()
+    panels = [new_axes(figure) for _ in names]
+    shared: dict[str, Line2D] = {}
+    for axes, panel in zip(panels, names, strict=True):
+        shared |= _panel(axes, own, panel, variants, scenarios, looks)
+        axes.set_xticks(range(len(variants)), [""] * len(variants))
+        tick_style(axes)
+    crowded = sum(map(len, variants)) > 34
+    panels[-1].set_xticks(range(len(variants)), variants, rotation=30 if crowded else 0)
+    if crowded:
+        for label in panels[-1].get_xticklabels():
+            label.set_ha("right")
+            label.set_rotation_mode("anchor")
+    names_room = 0.055 * max(map(len, variants)) * 0.5 if crowded else 0.0
+    entries = [*({} for _ in panels[1:]), shared]
+    stack(figure, panels, entries, title, PANEL, room=names_room)
     return figure
 
 
 def _panel(
-    axes: Axes, own: pd.DataFrame, panel: str, variants: list[str], scenarios: list[str]
-) -> None:
+    axes: Axes,
+    own: pd.DataFrame,
+    panel: str,
+    variants: list[str],
+    scenarios: list[str],
+    looks: Looks,
+) -> dict[str, Line2D]:
+    """Draw one panel; returns the legend's entries."""
+    entries: dict[str, Line2D] = {}
     axes.set_ylabel(PANELS[panel])
-    axes.grid(True, axis="y")
-    axes.set_axisbelow(True)
     axes.set_xlim(-0.5, len(variants) - 0.5)
     if panel == "bd_rate":
-        axes.axhline(0, color=look_of(ANCHOR)[0], lw=1.2, ls="--", zorder=1.5)
+        axes.axhline(0, color=looks.scenario(ANCHOR).colour, lw=1.0, ls="--", zorder=1.5)
     for row in rows_of(own[own["variant"] == ""]):
         # What no variant touches: a line to measure the others by.
         if panel != "bd_rate" and np.isfinite(getattr(row, panel)):
-            colour, _, line = look_of(row.scenario)
-            level = getattr(row, panel)
-            axes.axhline(level, color=colour, lw=1.2, ls=line, label=row.scenario, zorder=1.5)
+            look = looks.scenario(row.scenario)
+            style = {"color": look.colour, "lw": 1.0, "ls": look.line, "zorder": 1.5}
+            entries[look.label] = axes.axhline(getattr(row, panel), **style)
     for number, scenario in enumerate(scenarios):
-        colour, marker, _ = look_of(scenario)
+        look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
         # Scenarios side by side, so that their intervals do not cover each other.
         aside = 0.14 * (number - (len(scenarios) - 1) / 2)
@@ -214,33 +201,16 @@ def _panel(
             low, high = (
                 rows[f"{panel}_{end}"].to_numpy(dtype=np.float64) for end in ("low", "high")
             )
-            axes.vlines(at, low, high, color=colour, lw=1.4, zorder=2.5)
-        axes.plot(at, value, color=colour, lw=1.0, alpha=0.45, zorder=2)
-        axes.plot(
-            at,
-            value,
-            color=colour,
-            marker=marker,
-            ls="",
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            label=scenario,
-            zorder=3,
-        )
+            axes.vlines(at, low, high, color=look.colour, lw=1.2, zorder=2.5)
+        axes.plot(at, value, color=look.colour, lw=0.9, alpha=0.45, zorder=2)
+        style = {**line_style(look), "ls": ""}
+        (entries[look.label],) = axes.plot(at, value, zorder=3, **style)
         for x in at[np.isnan(value)]:
             where = axes.get_xaxis_transform()
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-            axes.text(
-                x,
-                0.14,
-                "no number",
-                color=WARN,
-                fontsize=7.5,
-                ha="center",
-                transform=where,
-                bbox=box,
-            )
-    axes.tick_params("x", length=0, labelcolor=INK, color=MUTED)
+            how = {"color": WARN, "fontsize": 6.5, "ha": "center", "bbox": box}
+            axes.text(x, 0.14, "no number", transform=where, **how)
+    return entries
 
 
 def _varies(varied: pd.DataFrame) -> bool:

@@ -1,67 +1,33 @@
-"""Figures for files: rate-accuracy per task, the mean over tasks, and PSNR over bits per pixel."""
+"""Figures of curves: accuracy over bits per pixel, per task and on the mean, and PSNR."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.curves import (
-    BOUND,
-    MEAN,
-    Assembled,
-    Curve,
-    assemble,
-    named,
-)
+from analysis.compare import ANCHOR
+from analysis.curves import BOUND, MEAN, Assembled, Curve, Task, named
 from analysis.frames import rows_of
-from analysis.points import Sweep
-from search_spaces.spec import JOINED
+from analysis.looks import INK, MUTED, PALE, Look, Looks, in_panels
+from analysis.render import Plot, entries_of, file_name, line_style, new_axes, stack, styled
 
-INK: Final = "#1f2328"
-"""Text and axes; the report makes it follow the page's colours."""
-MUTED: Final = "#6e7781"
-GRID: Final = "#e3e6ea"
-WARN: Final = "#a34700"
-
-# Okabe and Ito's palette (colour-blind safe); markers and line styles say the same again.
-SCENARIO: Final[dict[str, tuple[str, str, str]]] = {
-    "reconstruction": ("#5b6470", "s", "--"),
-    "classical": ("#444444", "x", ":"),
-    "post_processing": ("#cc79a7", "v", "-."),
-    "feature_coding": ("#b08d00", "P", ":"),
-    "d1": ("#e69f00", "o", "-"),
-    "d2": ("#0072b2", "D", "-"),
-    "d3": ("#009e73", "^", "-"),
-    "end_to_end": ("#8a63d2", "*", "--"),
-}
-"""Colour (of a sweep with one codec), marker and line of a scenario."""
-OTHERS: Final = ("#56b4e9", "#d55e00", "#8a63d2", "#444444")
-CODEC: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
-CODEC_LINES: Final = ("-", "--", "-.", ":")
-# Viridis without its lightest end (colour-blind safe, and in order like most ablations).
-VARIANT: Final = (
-    *("#440154", "#472c7a", "#3b518b", "#2c718e", "#21908d"),
-    *("#27ad81", "#4ac16d", "#7ad151", "#aadc32"),
-)
-"""Colours of a space's variants, spread over them."""
-
-WIDTH: Final = 5.6
-AXES_HEIGHT: Final = 2.75
-LEFT: Final = 0.62
-TITLE_ROOM: Final = 0.36
-AXIS_ROOM: Final = 0.47
-"""Inches: of the figure, the axes, and left, above and below them."""
-MISSING_LINES: Final = 6
+HEIGHT: Final = 2.05
+"""Inches: of the axes of a figure of one panel."""
+PANEL_HEIGHT: Final = 1.6
+"""And of several."""
+MANY: Final = 8
+"""Curves in one panel at the most; with more the figure is divided ..."""
+MOST: Final = 6
+"""... into panels of at most so many, the others pale behind them."""
+OTHERS: Final = "the other curves"
 
 TITLES: Final = {
     MEAN: "Mean over tasks",
@@ -69,268 +35,237 @@ TITLES: Final = {
     "vqa": "Visual question answering",
     "rec": "Referring expressions",
     "fewshot": "Few-shot classification",
+    "zeroshot": "Zero-shot classification",
+    "captions": "Captioning",
+    "choice": "Multiple choice",
+    "yes_no": "Yes or no",
+    "open_vqa": "Open questions",
+    "grounding": "Grounding",
+    "text_reading": "Text reading",
 }
 """Tasks in figures' titles; others stand under their own name."""
-
-STYLE: Final[dict[str, Any]] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib
-    "font.size": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "figure.dpi": 100,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5.5,
-    "savefig.dpi": 200,
-    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
-    "svg.hashsalt": "bridgesweep",  # the same figure gives the same file
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.color": MUTED,
-    "ytick.labelcolor": INK,
-}
+RATE: Final = "bits per pixel (real bytes written)"
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A drawn figure.
-
-    Attributes:
-        name: file name without extension, e.g. `vqa`.
-        title: what it shows.
-        alt: the figure in words, for those who do not see it.
-        png: bytes of the PNG (200 dpi).
-        svg: text of the SVG.
-    """
-
-    name: str
-    title: str
-    alt: str
-    png: bytes
-    svg: str
-
-
-def draw_all(sweep: Sweep, assembled: Assembled | None = None) -> list[Plot]:
-    """Draw every figure of a sweep: the mean over tasks, each task and metric, PSNR.
+def draw_curves(assembled: Assembled) -> list[Plot]:
+    """Accuracy over bits per pixel: the mean over tasks, then each task and metric.
 
     With several MLLMs there is a figure for each, its name ending in the MLLM's. A missing point is
-    named under its figure and breaks the line.
+    named under its figure and breaks the line. More than `MANY` curves are divided into panels.
 
     Args:
-        sweep: the sweep.
-        assembled: the sweep assembled, where the caller has it already.
+        assembled: the sweep assembled.
     """
-    if assembled is None:
-        assembled = assemble(sweep)
-    known, limits = assembled.tasks, assembled.bounds
+    looks = Looks.of(assembled)
     shown = [*assembled.means, *assembled.curves]
-    variants = list(sweep.variants)
     kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
     mllms = {mllm for mllm, _, _ in kinds}
     out = []
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want literal keys
+    with styled():
         for mllm, task, metric in kinds:
             own = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
-            limit = limits[
-                (limits["mllm"] == mllm) & (limits["task"] == task) & (limits["metric"] == metric)
-            ]
-            main = task == MEAN or metric == known[task].primary
-            if task == MEAN:
-                chances = [t.chance for t in known.values()]
-                chance = None if None in chances else float(np.mean([c or 0 for c in chances]))
-                label, unit = "mean accuracy over tasks", "fraction"
-            else:
-                chance = known[task].chance if main else None
-                label, unit = metric.replace("_", " "), known[task].units[metric]
-            name = "mean" if task == MEAN else task if main else f"{task}-{metric}"
-            title = TITLES.get(task, task)
-            if not main:
-                title = f"{title}: {metric if unit == 'fraction' else unit}"
-            if len(mllms) > 1:
-                name, title = f"{name}-{mllm}", f"{title} ({mllm})"
-            if unit not in ("fraction", metric, ""):
-                label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
-            figure, axes = _figure(title)
-            _rate_accuracy(axes, own, limit, chance, label, variants)
-            _finish(
-                figure, axes, [m.text for m in dict.fromkeys(x for c in own for x in c.missing)]
-            )
-            out.append(render(figure, file_name(name), title, _words(title, own)))
-        psnr = _psnr(assembled)
-        if psnr is not None:
-            out.append(psnr)
+            name, title, label = titled(assembled, task, metric, mllm if len(mllms) > 1 else "")
+            limit = bound_of(assembled, own)
+            chance = chance_of(assembled.tasks, task, metric)
+            figure = _figure(own, looks, title, label, limit, chance)
+            out.append(Plot(file_name(name), title, _words(title, own), figure))
     return out
 
 
-def _figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, 4.0))
-    axes = figure.add_subplot()
-    axes.set_title(title)
-    axes.grid(True, axis="y")
-    axes.set_axisbelow(True)
-    return figure, axes
+def draw_psnr(assembled: Assembled) -> list[Plot]:
+    """PSNR of the decoded image over bits per pixel, where there are decoded images.
+
+    Args:
+        assembled: the sweep assembled.
+    """
+    own = psnr_curves(assembled)
+    if not own:
+        return []
+    title = "Image quality"
+    with styled():
+        figure = _figure(own, Looks.of(assembled), title, "PSNR (dB)", None, None)
+    words = "PSNR of the decoded image over bits per pixel, for the scenarios that give one."
+    return [Plot("psnr", title, words, figure)]
 
 
-def _rate_accuracy(
-    axes: Axes,
+def psnr_curves(assembled: Assembled) -> list[Curve]:
+    """A curve of PSNR for each codec, variant and scenario that gives an image."""
+    points = assembled.sweep.points
+    rows = points[points["psnr"].notna() & (points["scenario"] != BOUND)]
+    rows = rows.assign(
+        codec=rows["codec"].fillna(""),
+        rate=rows["lmbda"].astype(object).where(rows["lmbda"].notna(), rows["point_key"]),
+    )
+    by = ["codec", "variant", "scenario"]
+    means = rows.groupby([*by, "rate"], sort=False, as_index=False).agg(
+        lmbda=("lmbda", "first"),
+        bpp=("bpp", "mean"),
+        value=("psnr", "mean"),
+        point_keys=("point_key", lambda keys: tuple(dict.fromkeys(keys))),
+        seeds=("seed", lambda seeds: tuple(dict.fromkeys(seeds))),
+    )
+    frames = {tuple(map(str, key)): frame for key, frame in means.groupby(by)}
+    out = []
+    # One of each owner, in the curves' order.
+    for of in {(c.codec, c.variant, c.scenario): c for c in assembled.curves}.values():
+        own = frames.get((of.codec, of.variant, of.scenario))
+        if own is not None:
+            frame = own.assign(low=np.nan, high=np.nan).sort_values("bpp", ignore_index=True)
+            out.append(replace(of, frame=frame, task="", metric="psnr"))
+    return out
+
+
+def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> tuple[str, str, str]:
+    """Name, title and the value axis's label of a figure of one task's metric."""
+    known = assembled.tasks
+    if task == MEAN:
+        name, title, label, unit = "mean", TITLES[MEAN], "mean accuracy over tasks", "fraction"
+    else:
+        title, label = TITLES.get(task, task), metric.replace("_", " ")
+        unit, main = known[task].units[metric], metric == known[task].primary
+        name = task if main else f"{task}-{metric}"
+        if not main:
+            title = f"{title}: {metric if unit == 'fraction' else unit}"
+    if mllm:
+        name, title = f"{name}-{mllm}", f"{title} ({mllm})"
+    if unit not in ("fraction", metric, ""):
+        label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
+    return name, title, label
+
+
+def bound_of(assembled: Assembled, own: Sequence[Curve]) -> pd.DataFrame:
+    """The uncompressed bound of curves of one MLLM, task and metric: one row or none."""
+    limits, of = assembled.bounds, own[0]
+    return limits[
+        (limits["mllm"] == of.mllm) & (limits["task"] == of.task) & (limits["metric"] == of.metric)
+    ]
+
+
+def chance_of(known: dict[str, Task], task: str, metric: str) -> float | None:
+    """What guessing gives, where that is known."""
+    if task == MEAN:
+        chances = [t.chance for t in known.values()]
+        return None if None in chances else float(np.mean([c or 0 for c in chances]))
+    return known[task].chance if metric == known[task].primary else None
+
+
+def near_chance(values: Sequence[float], chance: float, near: float = 1.0) -> bool:
+    """Whether chance is nearer to the values than `near` times their range: else it is left out."""
+    return min(values) - chance < near * (max(values) - min(values)) + 1e-9
+
+
+def rate_ticks(low: float, high: float) -> list[float]:
+    """Plain numbers for a logarithmic axis: 1, 2, 5, fewer of them where the range is wide."""
+    found: list[float] = []
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = (m * 10.0**e for e in range(-5, 4) for m in steps)
+        found = [tick for tick in ticks if low <= tick <= high]
+        if len(found) <= 8:
+            break
+    return found
+
+
+def rate_axis(axes: Axes, rates: Iterable[float], label: str = RATE) -> None:
+    """Logarithmic where the rates span a factor of 4 or more, with plain numbers."""
+    found = np.asarray(list(rates), dtype=np.float64)
+    axes.set_xlabel(label)
+    if len(found) == 0:
+        axes.set_xticks([])
+        return
+    if found.max() / found.min() >= 4:
+        axes.set_xscale("log")
+        low, high = found.min() / 1.15, found.max() * 1.15
+        axes.set_xlim(low, high)
+        axes.xaxis.set_major_locator(FixedLocator(rate_ticks(low, high)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def band(axes: Axes, x: pd.Series, low: pd.Series, high: pd.Series, look: Look) -> None:
+    """An interval along a curve: a band, or a bar where there is one point."""
+    bottom, top = low.to_numpy(dtype=float), high.to_numpy(dtype=float)
+    if not np.isfinite(bottom).all():
+        return
+    if len(x) > 1:
+        axes.fill_between(x, bottom, top, color=look.colour, alpha=0.14, lw=0, zorder=2)
+    else:
+        axes.vlines(x, bottom, top, color=look.colour, lw=1.1, zorder=2)
+
+
+def _figure(
     own: list[Curve],
-    limit: pd.DataFrame,
-    chance: float | None,
+    looks: Looks,
+    title: str,
     label: str,
-    variants: list[str],
-) -> None:
-    codecs = sorted({c.codec for c in own})
-    for curve in own:
-        if not curve.frame.empty:
-            _line(axes, curve, *_look(curve, codecs, variants))
+    limit: pd.DataFrame | None,
+    chance: float | None,
+) -> Figure:
+    figure = Figure()
+    groups = in_panels(own, MANY, MOST)
+    panels = [new_axes(figure) for _ in groups]
+    entries: list[dict[str, Line2D]] = []
+    anchors = [c for c in own if c.scenario == ANCHOR]
+    for axes, group in zip(panels, groups, strict=True):
+        others: dict[str, Line2D] = {}
+        if len(groups) > 1:
+            # What it is compared with stands in every panel.
+            codecs = {c.codec for c in group}
+            group = [*(a for a in anchors if a not in group and a.codec in codecs), *group]
+            _pale(axes, [c for c in own if c not in group])
+            others[OTHERS] = Line2D([], [], color=PALE, lw=0.8)
+        for curve in group:
+            _line(axes, curve, looks.curve(curve))
+        levels = _levels(axes, own, limit, chance, 1.0 if len(groups) == 1 else 0.5)
+        entries.append(entries_of(looks, [(c.codec, c.scenario, c.variant) for c in group]))
+        if axes is panels[-1]:
+            entries[-1] |= others | levels
+        axes.set_ylabel(label)
+        rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=float) for c in own]))
+    for axes in panels[:-1]:
+        axes.set_xlabel("")
+    missing = dict.fromkeys("missing: " + m.text for curve in own for m in curve.missing)
+    height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
+    stack(figure, panels, entries, title, height, [*missing])
+    return figure
+
+
+def _levels(
+    axes: Axes, own: list[Curve], limit: pd.DataFrame | None, chance: float | None, near: float
+) -> dict[str, Line2D]:
+    """The bound and chance as lines, and the range of values; returns the lines by their labels.
+
+    Chance is drawn where it is nearer to the values than `near` times their range.
+    """
+    lines: dict[str, Line2D] = {}
     values = pd.concat([c.frame["value"] for c in own])
     span = [float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]
-    for row in rows_of(limit):
-        axes.axhline(row.value, color=INK, lw=1.1, label=BOUND, zorder=1.5)
+    for row in rows_of(limit) if limit is not None else ():
+        lines[BOUND] = axes.axhline(row.value, color=INK, lw=0.9, zorder=1.5)
         if np.isfinite(row.low):
             axes.axhspan(row.low, row.high, color=INK, alpha=0.07, lw=0, zorder=1)
         span.append(float(row.value))
-    if chance is not None and min(span) - chance < 1.5 * (max(span) - min(span)) + 1e-9:
-        axes.axhline(chance, color=MUTED, lw=1.1, ls=(0, (1, 2)), label="chance", zorder=1.5)
+    if chance is not None and near_chance(span, chance, near):
+        dots = (0, (1, 2))
+        lines["chance"] = axes.axhline(chance, color=MUTED, lw=0.9, ls=dots, zorder=1.5)
         span.append(chance)
     room = 0.06 * (max(span) - min(span) or 1.0)
     bottom, top = axes.get_ylim()
     axes.set_ylim(
         min(min(span) - room, bottom), max(max(span) + room, min(top, max(span) + 4 * room))
     )
-    axes.set_ylabel(label)
-    _rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=np.float64) for c in own]))
+    return lines
 
 
-def _line(axes: Axes, curve: Curve, label: str, colour: str, marker: str, line: str) -> None:
-    for i, part in enumerate(curve.segments):
-        rate, value = part["bpp"].to_numpy(), part["value"].to_numpy()
-        low, high = part["low"].to_numpy(dtype=float), part["high"].to_numpy(dtype=float)
-        axes.plot(
-            rate,
-            value,
-            color=colour,
-            marker=marker,
-            ls=line,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            label=label if i == 0 else None,
-            zorder=3,
-        )
-        if np.isfinite(low).all():
-            if len(part) > 1:
-                axes.fill_between(rate, low, high, color=colour, alpha=0.13, lw=0, zorder=2)
-            else:
-                axes.vlines(rate, low, high, color=colour, lw=1.2, zorder=2)
+def _line(axes: Axes, curve: Curve, look: Look) -> None:
+    for part in curve.segments:
+        axes.plot(part["bpp"], part["value"], zorder=3, **line_style(look))
+        band(axes, part["bpp"], part["low"], part["high"], look)
 
 
-def look_of(scenario: str) -> tuple[str, str, str]:
-    """Colour, marker and line of a scenario."""
-    spare = OTHERS[sum(map(ord, scenario)) % len(OTHERS)]
-    return SCENARIO.get(scenario, (spare, "X", "-"))
-
-
-def _look(curve: Curve, codecs: list[str], variants: list[str]) -> tuple[str, str, str, str]:
-    """Label, colour, marker, line: a marker per scenario; colour by variant, codec or scenario."""
-    label = named(curve.scenario, curve.variant)
-    colour, marker, line = look_of(curve.scenario)
-    at = codecs.index(curve.codec)
-    if len(codecs) > 1:
-        label, colour = f"{curve.codec} {label}", CODEC[at % len(CODEC)]
-    if curve.variant:
-        number = variants.index(curve.variant.partition(JOINED)[0])
-        colour = VARIANT[round(number * (len(VARIANT) - 1) / max(1, len(variants) - 1))]
-        line = CODEC_LINES[at % len(CODEC_LINES)] if len(codecs) > 1 else line
-    return label, colour, marker, line
-
-
-def _rate_axis(axes: Axes, rates: Iterable[float]) -> None:
-    """Logarithmic where the rates span a factor of 4 or more, with plain numbers at 1, 2, 5."""
-    found = np.asarray(list(rates), dtype=np.float64)
-    axes.set_xlabel("bits per pixel (real bytes written)")
-    if len(found) == 0:
-        axes.set_xticks([])
-        return
-    if found.max() / found.min() >= 4:
-        axes.set_xscale("log")
-        ticks = np.array([m * 10.0**e for e in range(-5, 4) for m in (1, 2, 5)])
-        low, high = found.min() / 1.15, found.max() * 1.15
-        axes.set_xlim(low, high)
-        axes.xaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)].tolist()))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-
-
-def _finish(figure: Figure, axes: Axes, missing: list[str]) -> None:
-    """Missing points and legend below the axes; axes have the same size in every figure.
-
-    Placed in inches here: automatic layout would take most of a report's time.
-    """
-    handles, labels = axes.get_legend_handles_labels()
-    longest = max(map(len, labels), default=1)
-    columns = 4 if longest <= 16 else 3 if longest <= 24 else 2
-    lines = ["missing: " + text for text in missing[:MISSING_LINES]]
-    if len(missing) > MISSING_LINES:
-        lines.append(f"and {len(missing) - MISSING_LINES} more")
-    legend = 0.1 + 0.19 * -(-len(labels) // columns)
-    below = legend + (0.08 + 0.155 * len(lines) if lines else 0.0) + AXIS_ROOM
-    height = below + AXES_HEIGHT + TITLE_ROOM
-    figure.set_size_inches(WIDTH, height)
-    box = (LEFT / WIDTH, below / height, (WIDTH - LEFT - 0.12) / WIDTH, AXES_HEIGHT / height)
-    axes.set_position(box)
-    if handles:
-        corner = (0.1 / WIDTH, 0.0)
-        figure.legend(
-            handles,
-            labels,
-            loc="lower left",
-            bbox_to_anchor=corner,
-            ncols=columns,
-            handlelength=2.6,
-        )
-    if lines:
-        at = (LEFT / WIDTH, (below - AXIS_ROOM) / height)
-        figure.text(*at, "\n".join(lines), va="top", fontsize=8, color=WARN)
-
-
-def _psnr(assembled: Assembled) -> Plot | None:
-    """PSNR over bpp: a point per operating point that gives an image."""
-    points = assembled.sweep.points
-    rows = points[points["psnr"].notna() & (points["scenario"] != BOUND)]
-    if rows.empty:
-        return None
-    identity = ["codec", "variant", "scenario", "lmbda"]
-    mean = rows.groupby(identity, dropna=False, as_index=False)[["bpp", "psnr"]].mean()
-    figure, axes = _figure("Image quality")
-    codecs = sorted(mean["codec"].astype(str).unique())
-    groups = {tuple(map(str, key)): own for key, own in mean.groupby(identity[:3])}
-    # One of each owner, in the curves' order.
-    for of in {(c.codec, c.variant, c.scenario): c for c in assembled.curves}.values():
-        own = groups.get((of.codec, of.variant, of.scenario))
-        if own is None:
-            continue
-        own = own.sort_values("bpp")
-        empty = pd.Series(np.nan, index=own.index)
-        frame = own.assign(value=own["psnr"], low=empty, high=empty)
-        curve = replace(of, frame=frame, metric="psnr")
-        _line(axes, curve, *_look(curve, codecs, list(assembled.sweep.variants)))
-    axes.set_ylabel("PSNR (dB)")
-    _rate_axis(axes, mean["bpp"])
-    shown = set(groups)
-    gone = [m.text for m in assembled.missing if (str(m.codec), m.variant, m.scenario) in shown]
-    _finish(figure, axes, list(dict.fromkeys(gone)))
-    words = "PSNR of the decoded image over bits per pixel, for the scenarios that give one."
-    return render(figure, "psnr", "Image quality", words)
+def _pale(axes: Axes, curves: Iterable[Curve]) -> None:
+    for curve in curves:
+        for part in curve.segments:
+            axes.plot(part["bpp"], part["value"], color=PALE, lw=0.8, zorder=1.2)
 
 
 def _words(title: str, own: list[Curve]) -> str:
@@ -342,17 +277,3 @@ def _words(title: str, own: list[Curve]) -> str:
         if len(c.frame)
     ]
     return f"{title} over bits per pixel: " + "; ".join(said) + "."
-
-
-def render(figure: Figure, name: str, title: str, alt: str) -> Plot:
-    """The figure as files, and in words."""
-    png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", facecolor="white")
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
-    return Plot(name, title, alt, png.getvalue(), svg.getvalue().decode())
-
-
-def file_name(name: str) -> str:
-    """A name as it can stand in a file's."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")

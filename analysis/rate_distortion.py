@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from analysis.plots import AXES_HEIGHT, CODEC, STYLE, WIDTH
+from analysis.looks import SPARE_CODECS, Look
+from analysis.plots import HEIGHT
+from analysis.render import Plot, line_style, new_axes, stack, styled
 
 METRICS: Final = {"psnr-rgb": ("psnr", "PSNR (dB)"), "ms-ssim-rgb": ("ms-ssim", "MS-SSIM (dB)")}
 """CompressAI's name -> (file name, label)."""
@@ -66,33 +68,30 @@ def read_results(paths: Sequence[Path]) -> list[Distortion]:
     return curves
 
 
-def draw(curves: Sequence[Distortion], out: Path) -> list[Path]:
-    """Write a figure per metric that there is, PNG and SVG; returns the files."""
-    written = []
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs want literal keys
+def draw(curves: Sequence[Distortion]) -> list[Plot]:
+    """A figure per metric that there is: `psnr`, `ms-ssim`."""
+    out = []
+    with styled():
         for metric, (name, label) in METRICS.items():
-            own = [curve for curve in curves if metric in curve.metrics]
+            own = {i: curve for i, curve in enumerate(curves) if metric in curve.metrics}
             if not own:
                 continue
-            figure = Figure(figsize=(WIDTH, AXES_HEIGHT + 1), layout="constrained")
-            axes = figure.add_subplot()
-            axes.grid(True, axis="y")
-            for i, curve in enumerate(own):
-                axes.plot(
-                    curve.bpp,
-                    decibels(metric, curve.metrics[metric]),
-                    color=CODEC[i % len(CODEC)],
-                    marker=MARKERS[i % len(MARKERS)],
-                    label=curve.name,
-                )
+            figure = Figure()
+            axes = new_axes(figure)
+            entries: dict[str, Line2D] = {}
+            for i, curve in own.items():
+                # By its place among all curves: the same in both figures.
+                colour, marker = SPARE_CODECS[i % len(SPARE_CODECS)], MARKERS[i % len(MARKERS)]
+                look = Look(curve.name, colour, marker, "-")
+                values = decibels(metric, curve.metrics[metric])
+                (entries[curve.name],) = axes.plot(curve.bpp, values, **line_style(look))
             axes.set_xlabel("bits per pixel")
             axes.set_ylabel(label)
-            axes.legend(loc="lower right")
-            out.mkdir(parents=True, exist_ok=True)
-            for ending in ("png", "svg"):
-                written.append(out / f"{name}.{ending}")
-                figure.savefig(written[-1], facecolor="white")
-    return written
+            title = label.partition(" (")[0]
+            stack(figure, [axes], [entries], title, HEIGHT)
+            words = f"{label} over bits per pixel of {', '.join(c.name for c in own.values())}."
+            out.append(Plot(name, title, words, figure))
+    return out
 
 
 def decibels(metric: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -114,14 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     first = options.paths[0]
     try:
-        written = draw(
-            read_results(options.paths), options.out or (first if first.is_dir() else first.parent)
-        )
+        out = options.out or (first if first.is_dir() else first.parent)
+        written = [
+            file for plot in draw(read_results(options.paths)) for file in plot.save(str(out))
+        ]
     except (ValueError, OSError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
-    print("\n".join(map(str, written)))
+    print("\n".join(written))
     return 0
 
 

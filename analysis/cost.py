@@ -1,0 +1,158 @@
+"""What a saving costs: kMAC per pixel at the receiver against bits saved.
+
+complexity.json (`python -m trainables.complexity SPACE --json FILE`), the comparison --> figure
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from analysis.compare import ANCHOR
+from analysis.curves import MEAN, Assembled
+from analysis.frames import rows_of
+from analysis.looks import Looks
+from analysis.plots import HEIGHT
+from analysis.points import AnalysisError, read_bytes
+from analysis.render import Plot, file_name, line_style, new_axes, stack, styled
+
+COMPLEXITY: Final = "complexity.json"
+"""Its name beside the points, where the report finds it by itself."""
+LABEL: Final = "kMAC/pixel from bytes to the MLLM's encoder"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What `trainables.complexity` counted.
+
+    Attributes:
+        totals: columns `codec, scenario, sender, receiver, own` (kMAC per pixel given to the
+            codec; `own` is the receiver's without what every receiver of compressed images runs)
+            and `own_parameters`.
+        size: side of the image in pixels.
+        teacher: the encoder.
+    """
+
+    totals: pd.DataFrame
+    size: int
+    teacher: str
+
+
+def read_costs(path: str) -> Costs:
+    """Read what `python -m trainables.complexity SPACE --json FILE` wrote.
+
+    Raises:
+        AnalysisError: no such file, or not such a file; the message names it.
+    """
+    try:
+        said = json.loads(read_bytes(path))
+    except FileNotFoundError:
+        raise AnalysisError(f"{path}: no such file") from None
+    except ValueError:
+        raise AnalysisError(f"{path}: not JSON") from None
+    columns = ["codec", "scenario", "sender", "receiver", "own", "own_parameters"]
+    try:
+        totals = pd.DataFrame([{name: row[name] for name in columns} for row in said["totals"]])
+        costs = Costs(totals, int(said["size"]), str(said["teacher"]))
+        totals[columns[2:]].astype("float64")
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnalysisError(
+            f"{path}: not what `trainables.complexity --json` writes ({error!r})"
+        ) from None
+    return costs
+
+
+def costs_and_savings(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> pd.DataFrame:
+    """A row per curve of the mean over tasks whose cost is known.
+
+    Args:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+        costs: what `read_costs` gave.
+
+    Returns:
+        Columns `mllm, codec, variant, scenario, own, parameters, saved, low, high`: kMAC/pixel and
+        parameters of the receiver's own parts; bits saved in percent (minus the BD-rate) with its
+        95 % interval, 0 for the anchor. A codec whose widths change with the rate counts with
+        the mean of its sizes.
+    """
+    rows: list[dict[str, Any]] = []
+    for row in rows_of(comparison[comparison["task"] == MEAN]):
+        anchor = row.scenario == ANCHOR
+        sizes = costs.totals["codec"].str.replace(r" \d+/\d+$", "", regex=True) == row.codec
+        of = costs.totals[sizes & (costs.totals["scenario"] == row.scenario)]
+        if of.empty or not (anchor or np.isfinite(row.bd_rate)):
+            continue
+        rows.append(
+            {
+                **{n: getattr(row, n) for n in ("mllm", "codec", "variant", "scenario")},
+                "own": of["own"].mean(),
+                "parameters": of["own_parameters"].mean(),
+                "saved": 0.0 if anchor else -row.bd_rate,
+                "low": np.nan if anchor else -row.bd_rate_high,
+                "high": np.nan if anchor else -row.bd_rate_low,
+            }
+        )
+    names = ["mllm", "codec", "variant", "scenario", "own", "parameters", "saved", "low", "high"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def draw_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> list[Plot]:
+    """A figure per MLLM: bits saved over kMAC per pixel.
+
+    Args:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+        costs: what `read_costs` gave.
+
+    Returns:
+        Nothing where no curve has both numbers.
+    """
+    looks = Looks.of(assembled)
+    frame = costs_and_savings(assembled, comparison, costs)
+    several = frame["mllm"].nunique() > 1
+    out = []
+    with styled():
+        for mllm, own in frame.groupby("mllm", sort=False):
+            title = "Complexity against bits saved" + (f" ({mllm})" if several else "")
+            name = file_name(f"complexity-{mllm}" if several else "complexity")
+            out.append(Plot(name, title, _words(own), _figure(own, looks, title)))
+    return out
+
+
+def _figure(own: pd.DataFrame, looks: Looks, title: str) -> Figure:
+    figure = Figure()
+    axes = new_axes(figure)
+    entries: dict[str, Line2D] = {}
+    for row in rows_of(own):
+        look = looks.owner(row.codec, row.scenario, row.variant)
+        if np.isfinite(row.low):
+            axes.vlines(row.own, row.low, row.high, color=look.colour, lw=1.3, zorder=2, alpha=0.6)
+        style = {**line_style(look), "ls": "", "markersize": 6.5}
+        (entries[look.label],) = axes.plot(row.own, row.saved, zorder=3, **style)
+    axes.axhline(0, color=looks.scenario(ANCHOR).colour, lw=0.9, ls="--", zorder=1.5)
+    axes.set_ylabel("bits saved (%)")
+    axes.set_xlabel(LABEL)
+    if own["own"].min() > 0 and own["own"].max() / own["own"].min() >= 4:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.set_xlim(own["own"].min() / 1.3, own["own"].max() * 1.3)
+    stack(figure, [axes], [entries], title, HEIGHT)
+    return figure
+
+
+def _words(own: pd.DataFrame) -> str:
+    said = [
+        f"{row.codec} {row.scenario} {row.own:.0f} kMAC/pixel, {row.saved:.0f} % saved"
+        for row in rows_of(own)
+    ]
+    return f"Bits saved on the mean over tasks over {LABEL}: " + "; ".join(said) + "."

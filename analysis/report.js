@@ -1,0 +1,183 @@
+// Replaces the page's figures, as they come into view, by ones to point at. The page is complete
+// without: where Plotly cannot be unpacked, the figures stay as they are.
+(() => {
+  "use strict";
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const lit = new Map();
+  const waiting = [];
+  let busy = false;
+
+  async function unpack() {
+    const packed = atob(document.getElementById("plotly").textContent);
+    const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    return window.Plotly;
+  }
+  let plotly = null;
+
+  const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  const shade = (colour) => (dark.matches && data.dark[String(colour).toLowerCase()]) || colour;
+  const tint = (colour) => {
+    const [red, green, blue] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+    return `rgba(${red},${green},${blue},${dark.matches ? 0.2 : 0.14})`;
+  };
+
+  // The figure in the page's colours, with the words of each point.
+  function dressed(figure, width) {
+    const style = getComputedStyle(document.documentElement);
+    const of = (name) => style.getPropertyValue(name).trim();
+    const traces = structuredClone(figure.data);
+    for (const trace of traces) {
+      if (trace.line) trace.line.color = shade(trace.line.color);
+      if (trace.fill) trace.fillcolor = tint(trace.line.color);
+      if (trace.marker) {
+        trace.marker.color = shade(trace.marker.color);
+        if (trace.marker.line) trace.marker.line.color = of("--card");
+      }
+      if (trace.customdata && trace.customdata.length) {
+        trace.text = trace.customdata.map((number, i) => {
+          const point = data.points[number];
+          const lines = point ? point.lines.map(escaped) : [];
+          const hint = point && point.run ? ["<i>click for its MLflow run</i>"] : [];
+          const interval = trace.text && trace.text[i] ? " " + trace.text[i] : "";
+          return [interval, ...lines, ...hint].join("<br>");
+        });
+        trace.hovertemplate = `<b>${escaped(trace.name)}</b> %{y:.4g} at %{x:.4g}%{text}<extra></extra>`;
+      } else if (trace.hovertemplate && !trace.hovertemplate.includes("<extra>")) {
+        trace.hovertemplate = `<b>${escaped(trace.name)}</b> ${trace.hovertemplate}<extra></extra>`;
+      }
+    }
+    const layout = structuredClone(figure.layout);
+    layout.font.color = layout.title.font.color = of("--ink");
+    layout.font.family = getComputedStyle(document.body).fontFamily;
+    layout.hoverlabel.bgcolor = of("--soft");
+    layout.hoverlabel.bordercolor = of("--line");
+    layout.hoverlabel.font = { color: of("--ink"), size: 12 };
+    for (const [name, axis] of Object.entries(layout)) {
+      if (!/^[xy]axis\d*$/.test(name)) continue;
+      axis.gridcolor = of("--grid");
+      axis.linecolor = of("--muted");
+    }
+    const named = traces.filter((trace) => trace.showlegend !== false).map((trace) => trace.name);
+    const longest = Math.max(6, ...named.map((name) => name.length));
+    const columns = Math.max(1, Math.floor((width - 20) / (58 + 7.2 * longest)));
+    const rows = 21 * Math.ceil(named.length / columns);
+    const axes = layout.height - layout.margin.t - layout.margin.b;
+    layout.height += rows + 14;
+    layout.margin.b += rows + 14;
+    layout.legend.y = -46 / axes;
+    layout.width = width;
+    return [traces, layout];
+  }
+
+  async function light(figure) {
+    plotly = plotly || (await unpack());
+    const place = document.createElement("div");
+    place.className = "live";
+    figure.append(place);
+    figure.classList.add("lit");
+    const said = data.figures[figure.dataset.live];
+    const alt = figure.querySelector(".still").getAttribute("aria-label");
+    place.setAttribute("role", "group");
+    place.setAttribute("aria-label", alt);
+    const options = {
+      displaylogo: false,
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      toImageButtonOptions: { format: "svg", filename: figure.dataset.live },
+    };
+    await plotly.newPlot(place, ...dressed(said, place.clientWidth), options);
+    place.on("plotly_click", (event) => pick(figure, event.points[0]));
+    lit.set(figure, place);
+    document.documentElement.dataset.lit = lit.size;
+  }
+
+  // Under the figure: the point that was clicked, its run, and where all of it stands.
+  function pick(figure, chosen) {
+    const point = data.points[chosen.customdata];
+    if (!point) return;
+    let box = figure.querySelector(".picked");
+    if (!box) {
+      box = document.createElement("div");
+      box.className = "picked";
+      box.setAttribute("role", "status");
+      figure.append(box);
+    }
+    const value = `${chosen.y.toPrecision(4)} at ${chosen.x.toPrecision(4)}`;
+    const lines = [`${point.name}: ${value}`, ...point.lines].map((text) => {
+      const line = document.createElement("span");
+      line.textContent = text;
+      return line;
+    });
+    const links = [["how it was made", `#p${chosen.customdata}`]];
+    if (point.run) {
+      links.unshift(["MLflow run", `${data.mlflow}/#/runs/${encodeURIComponent(point.run)}`]);
+    }
+    const anchors = links.map(([text, to]) => {
+      const anchor = document.createElement("a");
+      anchor.textContent = text;
+      anchor.href = to;
+      if (!to.startsWith("#")) Object.assign(anchor, { target: "_blank", rel: "noreferrer" });
+      return anchor;
+    });
+    box.replaceChildren(...lines, ...anchors);
+  }
+
+  // One after the other, so that the page stays responsive.
+  async function work() {
+    if (busy) return;
+    busy = true;
+    while (waiting.length) {
+      const figure = waiting.shift();
+      try {
+        await light(figure);
+      } catch (error) {
+        figure.classList.remove("lit");
+        figure.querySelector(".live")?.remove();
+        console.error(error);
+      }
+      await new Promise((next) => setTimeout(next));
+    }
+    busy = false;
+  }
+
+  function redraw() {
+    for (const [figure, place] of lit) {
+      plotly.react(place, ...dressed(data.figures[figure.dataset.live], place.clientWidth));
+    }
+  }
+
+  function open() {
+    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    if (target && target.tagName === "DETAILS") {
+      target.open = true;
+      target.scrollIntoView();
+    }
+  }
+
+  addEventListener("hashchange", open);
+  open();
+  if (!("DecompressionStream" in window)) return;
+  const watcher = new IntersectionObserver(
+    (seen) => {
+      for (const entry of seen.filter((one) => one.isIntersecting)) {
+        watcher.unobserve(entry.target);
+        waiting.push(entry.target);
+      }
+      work();
+    },
+    { rootMargin: "300px" },
+  );
+  addEventListener("load", () => {
+    for (const figure of document.querySelectorAll("figure[data-live]")) watcher.observe(figure);
+  });
+  dark.addEventListener("change", redraw);
+  let resizing = 0;
+  addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(redraw, 200);
+  });
+})();

@@ -1,0 +1,209 @@
+"""A sweep's tables for the report, as plain strings: the page only lays them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from analysis.ablation import ablation
+from analysis.compare import ANCHOR, span, with_interval
+from analysis.curves import BOUND, MEAN, Assembled, scenario_rank
+from analysis.frames import rows_of
+from analysis.points import Sweep
+from analysis.surrogate import TERMS
+
+
+def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
+    """Mean and tasks side by side: a row per curve with its BD-rates; the ends of its range."""
+    tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
+    several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
+    rows = []
+    for (mllm, codec, variant, scenario), own in comparison.groupby(
+        ["mllm", "codec", "variant", "scenario"], sort=False
+    ):
+        by_task = {row.task: row for row in rows_of(own)}
+        first = next(iter(by_task.values()))
+        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
+        cells = []
+        for task in tasks:
+            row = by_task.get(task)
+            if row is None:
+                cells.append({"main": "", "sub": "", "note": ""})
+                continue
+            number = with_interval(row.bd_rate, float("nan"), float("nan"), sign=True)
+            interval = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+            cells.append(
+                {
+                    "main": number,
+                    "sub": interval[len(number) :].strip(),
+                    "accuracy": span(row.value_low, row.value_high, 2),
+                    "note": row.note if not number else "",
+                }
+            )
+        rows.append(
+            {
+                "owner": (codec, scenario, variant),
+                "scenario": scenario,
+                "of": " ".join(str(name) for name in names if name),
+                "bpp": span(first.bpp_low, first.bpp_high, 2),
+                "cells": cells,
+            }
+        )
+    return {"tasks": tasks, "rows": rows}
+
+
+def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Variant by variant what it sets and what came of it; nothing without variants."""
+    frame = ablation(assembled, comparison)
+    several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
+    for row in rows_of(frame[frame["variant"] != ""]):
+        names = [row.codec if several["codec"] else "", row.mllm if several["mllm"] else ""]
+        digits = f"{row.accuracy:.3f}"
+        if pd.notna(row.accuracy_low):
+            digits += f" [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
+        yield {
+            "owner": (row.codec, row.scenario, row.variant),
+            "variant": row.variant,
+            "settings": row.settings,
+            "scenario": row.scenario,
+            "of": " ".join(filter(None, names)),
+            "bpp": f"{row.bpp:.3f}",
+            "accuracy": digits,
+            "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+            "psnr": number(row.psnr, ".2f"),
+            "note": row.note,
+        }
+
+
+def comparison_rows(comparison: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every curve against the anchor, in all of `compare`'s numbers."""
+    rows = []
+    for row in rows_of(comparison):
+        if row.scenario in (ANCHOR, BOUND):  # what is compared with; in the table above
+            continue
+        at_anchor = ", ".join(f"{a:.2f}: {s:.0f} %" for a, s in row.saved_at_anchor)
+        rows.append(
+            {
+                "owner": (row.codec, row.scenario, row.variant),
+                "scenario": row.scenario,
+                "codec": f"{row.variant} {row.codec}".strip(),
+                "mllm": row.mllm,
+                "task": row.task,
+                "metric": row.metric,
+                "bpp": span(row.bpp_low, row.bpp_high, 3),
+                "accuracy": span(row.value_low, row.value_high, 3),
+                "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+                "of_tasks": with_interval(
+                    row.bd_rate_of_tasks, float("nan"), float("nan"), sign=True
+                ),
+                "saved": with_interval(row.saved, row.saved_low, row.saved_high),
+                "target": span(row.target, row.target, 2),
+                "most": span(row.saved_max, row.saved_max, 0),
+                "most_at": span(row.saved_max_at, row.saved_max_at, 2),
+                "at_anchor": at_anchor.replace("-", "−"),
+                "overlap": "" if pd.isna(row.overlap) else f"{row.overlap:.0%}",
+                "note": row.note,
+            }
+        )
+    return rows
+
+
+def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """How each operating point was made, in the curves' order."""
+    said: dict[str, Any] = sweep.manifest.get("points", {})
+    rows = sweep.points.assign(
+        _rank=sweep.points["scenario"].map(lambda s: (s != BOUND, scenario_rank(s)))
+    ).sort_values(["codec", "_rank", "bpp"], na_position="first")
+    for key, own in rows.groupby("point_key", sort=False):
+        made = said.get(str(key), {})
+        first = own.iloc[0]
+        values = [f"{r.task} {r.metric} {r.value:.3f}" for r in rows_of(own)]
+        codec = "" if pd.isna(first["codec"]) else first["codec"]
+        yield {
+            "owner": (codec, first["scenario"], first["variant"]),
+            "key": key,
+            "scenario": first["scenario"],
+            "variant": first["variant"],
+            "codec": codec,
+            "lmbda": rate_of(first),
+            "seed": first["seed"],
+            "bpp": f"{own['bpp'].mean():.3f}",
+            "bpp_estimated": number(own["bpp_estimated"].mean(), ".3f"),
+            "psnr": number(first["psnr"], ".2f"),
+            "values": values,
+            "seconds": {k: f"{v:.1f} s" for k, v in (made.get("seconds") or {}).items()},
+            "run_id": made.get("run_id") or first["run_id"] or "",
+            "made": _made(made.get("spec") or {}),
+            "spec": pretty(made["spec"]) if made.get("spec") else "",
+            "provenance": pretty(made["provenance"]) if made.get("provenance") else "",
+        }
+
+
+def _made(spec: dict[str, Any]) -> str:
+    """The few settings of a training that a line has room for."""
+    train = spec.get("train") or spec
+    known = {k: v for k, v in train.items() if isinstance(v, (int, float, str)) and v != ""}
+    known = {k: v for k, v in known.items() if k not in ("scenario", "codec", "lmbda", "seed")}
+    return ", ".join(f"{k} {v}" for k, v in list(known.items())[:5])
+
+
+def surrogate_rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The surrogate's terms against the tasks: what `surrogate` gave, as text."""
+    several = frame["mllm"].nunique() > 1
+    for row in rows_of(frame):
+        coefficients = {
+            name: _coefficient(
+                getattr(row, name), getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
+            )
+            for name in ("spearman", "kendall")
+        }
+        yield {
+            "task": row.task,
+            "of": f"{row.metric}, {row.mllm}" if several else row.metric,
+            "term": TERMS[row.term],
+            "n": row.n_points,
+            **coefficients,
+            "equal": _coefficient(row.at_equal_rate, float("nan"), float("nan")),
+            "words": row.words,
+        }
+
+
+def _coefficient(value: float, low: float, high: float) -> str:
+    if pd.isna(value):
+        return ""
+    interval = "" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{value:+.2f}{interval}".replace("-", "−")
+
+
+def versions(sweep: Sweep) -> list[tuple[str, str]]:
+    """Commits the points were made with, and the packages of the first that says."""
+    made = [p.get("provenance") or {} for p in sweep.manifest.get("points", {}).values()]
+    flat: dict[str, list[str]] = {}
+    for one in made:
+        for name, value in one.items():
+            text = value if isinstance(value, str) else pretty(value)
+            seen = flat.setdefault(str(name), [])
+            if text not in seen:
+                seen.append(text)
+    return [(name, texts[0]) for name, texts in flat.items() if len(texts) == 1]
+
+
+def pretty(value: Any) -> str:
+    """Data as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def number(value: float | None, form: str) -> str:
+    """A number as text, empty where there is none."""
+    return "" if value is None or pd.isna(value) else f"{value:{form}}"
+
+
+def rate_of(row: Any) -> str:
+    """What sets a point's rate: its lambda, or a classical codec's quality."""
+    if not pd.isna(row["lmbda"]):
+        return f"{row['lmbda']:g}"
+    quality = row.get("quality")
+    return "" if quality is None or pd.isna(quality) else f"quality {quality:g}"
