@@ -12,7 +12,7 @@ from PIL import Image
 
 from analysis.curves import scenario_rank
 from analysis.points import Sweep, join, read_bytes
-from analysis.tables import rate_of
+from analysis.tables import rate_words
 
 GALLERY_IMAGES: Final = 40
 """Example images on the page at the most."""
@@ -44,8 +44,7 @@ def gallery(sweep: Sweep) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for key, images in chosen.items():
         row = about.loc[key]
-        rate = rate_of(row)
-        rate = f"lambda {rate}" if rate and not rate.startswith("quality") else rate
+        rate = rate_words(row)
         codec: str = "" if pd.isna(row["codec"]) else str(row["codec"])
         picture = {
             "owner": (codec, row["scenario"], row["variant"]),
@@ -60,7 +59,7 @@ def gallery(sweep: Sweep) -> Iterator[dict[str, Any]]:
 
 
 def _rate_order(group: tuple[str, str]) -> tuple[str, float]:
-    return group[0], float(group[1].removeprefix("lambda ") or 0)
+    return group[0], float((group[1].split() or ["0"])[-1])
 
 
 def _data_uri(path: str) -> str | None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.compare import ANCHOR
 from analysis.cost import LABEL, Costs, costs_and_savings
-from analysis.curves import BOUND, Assembled, Curve
+from analysis.curves import BOUND, Assembled, Curve, scenario_rank
 from analysis.difference import differences
 from analysis.frames import rows_of
 from analysis.looks import GRID, INK, MUTED, Look, Looks
@@ -138,6 +138,7 @@ def live_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
                 {
                     **_trace(look, [row.own], [row.saved]),
                     "mode": "markers",
+                    "marker": _marker(look, 11),
                     **({"error_y": bars} if known else {}),
                     "hovertemplate": f"%{{y:.0f}} % saved, %{{x:.2f}} kMAC/pixel, "
                     f"{row.parameters:,.0f} parameters",
@@ -184,7 +185,7 @@ def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
                 named.add(look.label)
                 figure["data"].append(trace)
             x_title = f"error of the {TERMS[row.term]}" if i == len(tasks) - 1 else ""
-            layout[f"xaxis{axis}"] = _axis(x_title) | {"type": "log", "nticks": 5}
+            layout[f"xaxis{axis}"] = _axis(x_title) | {"type": "log", "dtick": "D2"}
             layout[f"yaxis{axis}"] = _axis(f"{row.task}: {row.metric}" if j == 0 else "")
         name = file_name(f"surrogate-{mllm}" if several else "surrogate")
         out.append(Live(name, figure))
@@ -193,7 +194,7 @@ def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
 
 def _curves(own: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     traces = []
-    for curve in own:
+    for curve in sorted(own, key=lambda c: scenario_rank(c.scenario)):
         look = looks.curve(curve)
         for i, part in enumerate(curve.segments):
             if len(own) <= MANY:
@@ -212,8 +213,6 @@ def _curves(own: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]) -> l
 
 
 def _trace(look: Look, x: Iterable[float], y: Iterable[float]) -> dict[str, Any]:
-    symbol = SYMBOLS.get(look.marker, "hexagram-open")
-    edge = {} if symbol.endswith("open") else {"line": {"width": 1, "color": "#ffffff"}}
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -222,8 +221,14 @@ def _trace(look: Look, x: Iterable[float], y: Iterable[float]) -> dict[str, Any]
         "x": _numbers(x),
         "y": _numbers(y),
         "line": {"color": look.colour, "dash": DASHES.get(look.line, "solid"), "width": 2},
-        "marker": {"color": look.colour, "symbol": symbol, "size": 8, **edge},
+        "marker": _marker(look, 8),
     }
+
+
+def _marker(look: Look, size: int) -> dict[str, Any]:
+    symbol = SYMBOLS.get(look.marker, "hexagram-open")
+    edge = {} if symbol.endswith("open") else {"line": {"width": 1, "color": "#ffffff"}}
+    return {"color": look.colour, "symbol": symbol, "size": size, **edge}
 
 
 def _band(x: Iterable[float], low: pd.Series, high: pd.Series, look: Look) -> list[dict[str, Any]]:
@@ -282,7 +287,11 @@ def _figure(
             "plot_bgcolor": "rgba(0,0,0,0)",
             "hovermode": "closest",
             "hoverlabel": {"align": "left"},
-            "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+            "legend": {
+                **{"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+                "tracegroupgap": 0,
+            },
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": MUTED},
             "xaxis": x_axis,
             "yaxis": _axis(y),
         },

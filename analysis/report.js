@@ -7,6 +7,8 @@
   const lit = new Map();
   const waiting = [];
   let busy = false;
+  const ruler = document.createElement("canvas").getContext("2d");
+  ruler.font = `12px ${getComputedStyle(document.body).fontFamily}`;
 
   async function unpack() {
     const packed = atob(document.getElementById("plotly").textContent);
@@ -25,6 +27,18 @@
     const [red, green, blue] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
     return `rgba(${red},${green},${blue},${dark.matches ? 0.2 : 0.14})`;
   };
+
+  // Rows of a legend whose entries flow like words: Plotly would take their room from the axes.
+  function legendRows(traces, width) {
+    const named = traces.filter((trace) => trace.showlegend !== false);
+    let [rows, used] = [1, 0];
+    for (const { name } of named) {
+      const entry = 46 + ruler.measureText(name).width;
+      if (used && used + entry > width) [rows, used] = [rows + 1, 0];
+      used += entry;
+    }
+    return rows;
+  }
 
   // The figure in the page's colours, with the words of each point.
   function dressed(figure, width) {
@@ -62,14 +76,11 @@
       axis.gridcolor = of("--grid");
       axis.linecolor = of("--muted");
     }
-    const named = traces.filter((trace) => trace.showlegend !== false).map((trace) => trace.name);
-    const longest = Math.max(6, ...named.map((name) => name.length));
-    const columns = Math.max(1, Math.floor((width - 20) / (58 + 7.2 * longest)));
-    const rows = 21 * Math.ceil(named.length / columns);
+    const rows = 19 * legendRows(traces, width - layout.margin.l - layout.margin.r) + 8;
     const axes = layout.height - layout.margin.t - layout.margin.b;
-    layout.height += rows + 14;
-    layout.margin.b += rows + 14;
-    layout.legend.y = -46 / axes;
+    layout.height += rows;
+    layout.margin.b += rows;
+    layout.legend.y = -44 / axes;
     layout.width = width;
     return [traces, layout];
   }
@@ -85,6 +96,7 @@
     place.setAttribute("role", "group");
     place.setAttribute("aria-label", alt);
     const options = {
+      displayModeBar: place.clientWidth < 480 ? false : "hover",
       displaylogo: false,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: figure.dataset.live },

@@ -46,6 +46,7 @@ from analysis.tables import (
     headline,
     point_rows,
     pretty,
+    shared_settings,
     surrogate_rows,
     variant_rows,
     versions,
@@ -170,8 +171,10 @@ def page(
         *live_surrogate(assembled, correlations),
     ]
     points, numbers = list(point_rows(sweep)), numbered(assembled)
+    shared = shared_settings(points)
     tracking = without_secrets(str(manifest.get("tracking_uri") or ""))
-    server = tracking if tracking.startswith(("http://", "https://")) else ""
+    served = tracking.startswith(("http://", "https://"))
+    server = tracking.replace("***@", "") if served else ""
     colours = page_colours(looks)
     data = {
         "figures": {one.name: one.figure for one in live},
@@ -201,6 +204,7 @@ def page(
         surrogate_sentence=surrogate_sentence(correlations),
         missing=assembled.missing,
         points=points,
+        shared=shared,
         numbers=numbers,
         gallery=list(gallery(sweep)),
         timing=manifest.get("timing") or {},
@@ -233,13 +237,12 @@ def _costs(sweep: Sweep, complexity: str | None) -> Costs | None:
 
 def _hover(row: dict[str, Any]) -> dict[str, Any]:
     """What is said of an operating point where it is pointed at."""
-    rate = f"lambda {row['lmbda']}" if row["lmbda"] and " " not in row["lmbda"] else row["lmbda"]
     bits = f"{row['bpp']} bpp written"
     if row["bpp_estimated"]:
         bits += f", {row['bpp_estimated']} estimated"
     seconds = ", ".join(f"{what} {s}" for what, s in row["seconds"].items())
     lines = [
-        " ".join(filter(None, [row["codec"], rate, f"seed {row['seed']}"])),
+        " ".join(filter(None, [row["codec"], row["rate"], f"seed {row['seed']}"])),
         bits + (f", PSNR {row['psnr']} dB" if row["psnr"] else ""),
         row["made"],
         seconds,

@@ -45,6 +45,7 @@ FEWEST: Final = 5
 """Points under which no correlation is stated."""
 _Z: Final = 1.959964
 """The 97.5 % point of the normal distribution."""
+_MANY: Final = 300
 _PANEL: Final = 1.15
 _GAP: Final = 0.42
 
@@ -232,7 +233,8 @@ def _figure(assembled: Assembled, own: pd.DataFrame, title: str) -> Figure:
         ):
             look = looks.owner(codec, scenario, variant)
             style = {**line_style(look), "ls": ""}
-            axes.plot(rows[row.term], rows["value"], **style)
+            # Of very many points a picture: as paths they would be most of the file.
+            axes.plot(rows[row.term], rows["value"], rasterized=len(points) > _MANY, **style)
             owners.append((codec, scenario, variant))
         _frame_cell(axes, row, points[row.term])
         if row.term == terms[0]:

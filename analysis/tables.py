@@ -128,7 +128,7 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "scenario": first["scenario"],
             "variant": first["variant"],
             "codec": codec,
-            "lmbda": rate_of(first),
+            "rate": rate_words(first),
             "seed": first["seed"],
             "bpp": f"{own['bpp'].mean():.3f}",
             "bpp_estimated": number(own["bpp_estimated"].mean(), ".3f"),
@@ -137,9 +137,40 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "seconds": {k: f"{v:.1f} s" for k, v in (made.get("seconds") or {}).items()},
             "run_id": made.get("run_id") or first["run_id"] or "",
             "made": _made(made.get("spec") or {}),
-            "spec": pretty(made["spec"]) if made.get("spec") else "",
-            "provenance": pretty(made["provenance"]) if made.get("provenance") else "",
+            "settings": settings(made),
         }
+
+
+def settings(made: dict[str, Any]) -> dict[str, str]:
+    """All that was set for a point and whence it comes: dotted path -> value as JSON."""
+    flat: dict[str, str] = {}
+
+    def flatten(path: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                flatten(f"{path}.{name}" if path else str(name), inner)
+        else:
+            flat[path] = json.dumps(value, ensure_ascii=False, default=str)
+
+    flatten("", made.get("spec") or {})
+    flatten("provenance", made.get("provenance") or {})
+    return {path: value for path, value in flat.items() if path}
+
+
+def shared_settings(points: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Per scenario what all of its points share; it is taken out of their own `settings`.
+
+    A page of a thousand points would otherwise say the same a thousand times.
+    """
+    shared: dict[str, dict[str, str]] = {}
+    for scenario in dict.fromkeys(point["scenario"] for point in points):
+        own = [point for point in points if point["scenario"] == scenario]
+        common = set.intersection(*(set(point["settings"].items()) for point in own))
+        shared[scenario] = {k: v for k, v in own[0]["settings"].items() if (k, v) in common}
+        for point in own:
+            mine = point["settings"].items()
+            point["settings"] = {k: v for k, v in mine if (k, v) not in common}
+    return shared
 
 
 def _made(spec: dict[str, Any]) -> str:
@@ -207,3 +238,9 @@ def rate_of(row: Any) -> str:
         return f"{row['lmbda']:g}"
     quality = row.get("quality")
     return "" if quality is None or pd.isna(quality) else f"quality {quality:g}"
+
+
+def rate_words(row: Any) -> str:
+    """The same for people: `lambda 0.01`, `quality 20`."""
+    said = rate_of(row)
+    return f"lambda {said}" if said and " " not in said else said

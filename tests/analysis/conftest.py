@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.analysis.rich import make_rich
 from tests.analysis.sweeps import make_sweep
 
 
@@ -18,3 +19,8 @@ def sweep_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def holey_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     missing = {("d2", 0.004): "diverged", ("post_processing", 0.012): "killed"}
     return make_sweep(tmp_path_factory.mktemp("holes") / "demo", missing)
+
+
+@pytest.fixture(scope="session")
+def rich_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_rich(tmp_path_factory.mktemp("rich") / "demo")

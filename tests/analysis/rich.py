@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,8 @@ def make_rich(directory: Path, codecs: tuple[str, ...] = ("elic",), n: int = 200
     for key, made in manifest["points"].items():
         made["examples"] = [f"examples/{key}/{image}.png" for image in IMAGES]
         for number, path in enumerate(made["examples"]):
-            _page(directory / path, number, decoded="d1" not in key)
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_bytes(_page(number, "d1" not in key))
     (directory / "sweep.json").write_text(json.dumps(manifest, default=float), encoding="utf-8")
     return directory
 
@@ -98,14 +101,16 @@ def _ask(samples: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _page(path: Path, number: int, decoded: bool) -> None:
+@functools.cache
+def _page(number: int, decoded: bool) -> bytes:
     """A page as `trainables.evaluation.examples` lays it out (a test compares the two)."""
-    page = Image.new("RGB", (1228, 400), "white")
+    page = Image.new("RGB", (1228, 340), "white")
     page.paste(scene(number), (24, 68))
     blurred = scene(number).resize((24, 24)).resize((256, 256))
     page.paste(blurred if decoded else Image.new("RGB", (256, 256), (245, 246, 248)), (296, 68))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path)
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def scene(number: int) -> Image.Image:

@@ -15,7 +15,9 @@ def write(file: Path, **results: list[float]) -> Path:
     return file
 
 
-def test_curves_are_read_in_the_order_of_their_rates_and_drawn(tmp_path: Path) -> None:
+def test_curves_are_read_in_the_order_of_their_rates_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "base.json", **{"bpp": [0.4, 0.1], "psnr-rgb": [32.0, 28.0]})
     similar = {"bpp": [0.2], "psnr-rgb": [30.0], "ms-ssim-rgb": [0.99], "lmbda": [0.01]}
     write(tmp_path / "d2.json", **similar)
@@ -25,11 +27,16 @@ def test_curves_are_read_in_the_order_of_their_rates_and_drawn(tmp_path: Path) -
     assert set(d2.metrics) == {"psnr-rgb", "ms-ssim-rgb"}
     assert decibels("ms-ssim-rgb", np.array([0.9, 0.99])) == pytest.approx([10.0, 20.0])
 
-    written = draw([base, d2], tmp_path / "plots")
-    assert [f.name for f in written] == ["psnr.png", "psnr.svg", "ms-ssim.png", "ms-ssim.svg"]
-    assert "base" in written[1].read_text()
-    assert "base" not in written[3].read_text()
-    with Image.open(written[0]) as image:
+    psnr, similarity = draw([base, d2])
+    assert (psnr.name, similarity.name) == ("psnr", "ms-ssim")
+    assert ">base<" in psnr.svg
+    assert ">base<" not in similarity.svg
+    assert main([str(tmp_path), "--out", str(tmp_path / "plots")]) == 0
+    said = capsys.readouterr().out.split()
+    assert [Path(f).name for f in said] == [
+        f"{name}.{ending}" for name in ("psnr", "ms-ssim") for ending in ("png", "svg", "pdf")
+    ]
+    with Image.open(said[0]) as image:
         assert len(image.convert("RGB").getcolors(1_000_000) or ()) > 10
 
 

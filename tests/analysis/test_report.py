@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from analysis.plots import draw_all
-from analysis.points import read_sweep, write_points
+from analysis.curves import assemble
+from analysis.plots import draw_curves
+from analysis.points import AnalysisError, read_sweep, write_points
 from analysis.report import main, write_report
+from analysis.tables import point_rows, shared_settings
 from tests.analysis.sweeps import make_sweep
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -56,7 +59,16 @@ def holey_page(holey_dir: Path) -> str:
 
 
 def test_files_are_where_they_are_said_to_be(sweep_dir: Path, page: str) -> None:
-    names = ["captioning", "captioning-cider", "fewshot", "mean", "psnr", "rec", "vqa"]
+    names = [
+        "captioning",
+        "captioning-cider",
+        "difference",
+        "fewshot",
+        "mean",
+        "psnr",
+        "rec",
+        "vqa",
+    ]
     assert page
     found = sorted(p.name for p in (sweep_dir / "plots").iterdir())
     assert found == sorted(f"{n}.{e}" for n in names for e in ("png", "svg"))
@@ -70,17 +82,19 @@ def test_page_loads_nothing_and_is_well_formed(page: str) -> None:
     assert parser.fetched
     assert all(f.startswith(("#", "data:image/png;base64,")) for f in parser.fetched)
     assert len(parser.ids) == len(set(parser.ids))
-    assert not re.search(r"@import|url\((?!#)|<script", page)
-    assert not re.search(r"https?://(?!www\.w3\.org/)", page)
+    assert not re.search(r"@import|url\((?!#)|<script[^>]* src|<link", page)
+    # Links lead to the tracking store's UI and nowhere else.
+    addresses = set(re.findall(r"https?://[^/\s\"<&)]+", page)) - {"http://www.w3.org"}
+    assert addresses == {"http://127.0.0.1:5000"}
 
 
 def test_page_tells_the_result_how_points_were_made_and_how_to_cite(page: str) -> None:
     for text in (
         "All 21 operating points are present",
         "d3 needs 6",
-        "&#34;steps&#34;: 300",
-        "0123abc",
-        "41.5 s",
+        "steps = 300",
+        "provenance.commit = &#34;0123abc&#34;",
+        "train: 41.5 s",
         f"{0:032x}",
         "2407.19651",
         "prefers-color-scheme: dark",
@@ -89,6 +103,8 @@ def test_page_tells_the_result_how_points_were_made_and_how_to_cite(page: str) -
     ):
         assert text in page, text
     assert "missing" not in page.split("</style>")[1].split("<h2")[0]
+    assert f'href="http://127.0.0.1:5000/#/runs/{0:032x}"' in page
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in page
 
 
 def test_missing_points_are_named_on_page_and_plot(holey_page: str, holey_dir: Path) -> None:
@@ -104,7 +120,7 @@ def test_missing_points_are_named_on_page_and_plot(holey_page: str, holey_dir: P
 
 def test_no_line_is_drawn_through_a_hole(holey_dir: Path) -> None:
     """d2 has two points, a hole and one point: no path of d2's colour joins three points."""
-    vqa = next(p for p in draw_all(read_sweep(str(holey_dir))) if p.name == "vqa")
+    vqa = next(p for p in draw_curves(assemble(read_sweep(str(holey_dir)))) if p.name == "vqa")
     lines = re.findall(
         r'<path d="([^"]+)" clip-path[^>]*style="fill: none; stroke: (#\w+)', vqa.svg
     )
@@ -118,7 +134,7 @@ def test_no_line_is_drawn_through_a_hole(holey_dir: Path) -> None:
 def test_uncompressed_and_chance_are_lines_and_every_scenario_is_in_the_legend(
     sweep_dir: Path,
 ) -> None:
-    vqa = next(p for p in draw_all(read_sweep(str(sweep_dir))) if p.name == "vqa")
+    vqa = next(p for p in draw_curves(assemble(read_sweep(str(sweep_dir)))) if p.name == "vqa")
     for label in ("uncompressed", "chance", "reconstruction", "post_processing", "d1", "d2", "d3"):
         assert f">{label}<" in vqa.svg
     assert "d3 0." in vqa.alt
@@ -127,7 +143,40 @@ def test_uncompressed_and_chance_are_lines_and_every_scenario_is_in_the_legend(
 def test_text_from_a_sweep_is_escaped(tmp_path: Path) -> None:
     make_sweep(tmp_path / "x", {("d1", 0.004): "<script>alert(1)</script>"}, n=20, examples=False)
     html = Path(write_report(str(tmp_path / "x")).html).read_text(encoding="utf-8")
-    assert "<script" not in html
+    assert "alert(1)&lt;/script&gt;" in html
+    assert "<script>alert" not in html
+    assert html.count("</script>") == 3
+
+
+def test_settings_are_told_once_for_all_points_of_a_scenario(sweep_dir: Path, page: str) -> None:
+    """Nothing of a spec is lost by it: shared ones and a point's own are all of them."""
+    sweep = read_sweep(str(sweep_dir))
+    points = list(point_rows(sweep))
+    before = {point["key"]: dict(point["settings"]) for point in points}
+    shared = shared_settings(points)
+    for point in points:
+        assert {**shared[point["scenario"]], **point["settings"]} == before[point["key"]]
+    assert before["d1-hyperprior-0.004"]["steps"] == "300"
+    assert page.count("steps = 300") == len(shared)
+
+
+def test_links_lead_to_the_tracking_server_or_where_one_says(
+    sweep_dir: Path, tmp_path: Path
+) -> None:
+    sweep = read_sweep(str(sweep_dir))
+    served = {**sweep.manifest, "tracking_uri": "https://user:secret@mlflow.example:5000"}
+    there = dataclasses.replace(sweep, manifest=served)
+    for address, said in (
+        ("https://mlflow.example:5000", None),
+        ("https://elsewhere.example", "https://elsewhere.example/"),
+    ):
+        paths = write_report(there, str(tmp_path), mlflow_ui=said)
+        found = Path(paths.html).read_text(encoding="utf-8")
+        assert f'href="{address}/#/runs/{0:032x}"' in found
+        assert f'"mlflow":"{address}"' in found
+        assert "secret" not in found
+    with pytest.raises(AnalysisError, match="not an http:// or https:// address"):
+        write_report(sweep, mlflow_ui="mlflow.example")
 
 
 def test_points_alone_are_enough(sweep_dir: Path, tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""The report in a real browser: light, dark, on a phone, pointed at, and printed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.report import write_report
+from tests.analysis.browser import MISSING, Browser
+from tests.analysis.test_figures import write_costs
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
+@pytest.fixture(scope="module")
+def page(rich_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    write_costs(rich_dir, ("elic",))
+    out = tmp_path_factory.mktemp("report")
+    return Path(write_report(str(rich_dir), str(out)).html)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+def light_all(browser: Browser) -> None:
+    """Scroll through the page until every figure has been replaced."""
+    browser.until(
+        "(scrollBy(0, 600), document.querySelectorAll('figure[data-live] .main-svg').length >= 2 *"
+        " document.querySelectorAll('figure[data-live]').length)"
+    )
+
+
+def shade(browser: Browser) -> float:
+    """Median brightness of what is shown, 0 to 255."""
+    with Image.open(io.BytesIO(browser.picture())) as picture:
+        return float(np.median(np.asarray(picture.convert("L"))))
+
+
+def test_it_is_drawn_light_and_dark_and_fits_a_phone(browser: Browser, page: Path) -> None:
+    for width, height, dark in ((1200, 900, False), (1200, 900, True), (390, 844, False)):
+        browser.show(page, width, height, dark)
+        assert (shade(browser) < 60) is dark
+        light_all(browser)
+        wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, (width, "the page can be scrolled sideways")
+        assert browser.errors() == []
+        colours = browser.run(
+            "return [...document.querySelectorAll('.live .xtitle, .live .ytitle')]"
+            ".map((one) => getComputedStyle(one).fill)"
+        )
+        expected = "rgb(230, 233, 238)" if dark else "rgb(31, 35, 40)"
+        assert set(colours) == {expected}
+
+
+def test_figures_follow_the_scheme_when_it_changes(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900)
+    browser.run("document.getElementById('figures').scrollIntoView()")
+    browser.until("document.querySelectorAll('.live .main-svg').length")
+    fill = "getComputedStyle(document.querySelector('.live .xtitle')).fill"
+    browser.until(f"{fill} === 'rgb(31, 35, 40)'")
+    browser.scheme(dark=True)
+    browser.until(f"{fill} === 'rgb(230, 233, 238)'")
+
+
+def test_a_point_says_how_it_was_made_and_leads_to_its_run(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900)
+    browser.run("document.getElementById('figures').scrollIntoView()")
+    browser.until("document.querySelectorAll('[data-live=mean] .point').length")
+    browser.run("document.querySelector('[data-live=mean]').scrollIntoView({block: 'center'})")
+    x, y, legend = browser.run(
+        "const box = document.querySelector('[data-live=mean] .point').getBoundingClientRect();"
+        "return [box.x + box.width / 2, box.y + box.height / 2,"
+        " document.querySelector('[data-live=mean] .legendtext').textContent]"
+    )
+    mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
+    browser.devtools("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+    hover = "document.querySelector('[data-live=mean] .hovertext')"
+    browser.until(hover)
+    said = browser.run(f"return {hover}.textContent")
+    assert legend in said
+    assert "elic lambda 0.0005 seed 0" in said
+    assert "steps 300" in said
+    assert "MLflow run" in said
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.devtools("Input.dispatchMouseEvent", {"type": kind, **mouse})
+    browser.until("document.querySelector('[data-live=mean] .picked a')")
+    links = browser.run(
+        "return [...document.querySelectorAll('[data-live=mean] .picked a')].map((a) => a.href)"
+    )
+    assert links[0].startswith("http://mlflow.example:5000/#/runs/")
+    browser.run("document.querySelectorAll('[data-live=mean] .picked a')[1].click()")
+    run = links[0].rpartition("/")[2]
+    browser.until("document.querySelector('details.long[open]')")
+    assert run in browser.run("return document.querySelector('details.long[open]').innerHTML")
+
+
+def test_printed_it_shows_the_drawn_figures(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900)
+    light_all(browser)
+    shown = "[...document.querySelectorAll('figure')].map((f) => getComputedStyle(f.querySelector"
+    live, still = f"return {shown}('.live') || f).display)", f"return {shown}('.still')).display)"
+    assert "none" in browser.run(still)
+    browser.devtools("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert set(browser.run(still)) == {"block"}
+        assert set(browser.run(live)) <= {"none", "block"}
+        hidden = "[...document.querySelectorAll('.live')].every((one) => one.offsetHeight === 0)"
+        assert browser.run(f"return {hidden}")
+    finally:
+        browser.devtools("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_without_its_script_the_page_is_complete(browser: Browser, page: Path) -> None:
+    browser.devtools("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.show(page, 1200, 900)
+        assert shade(browser) > 200
+    finally:
+        browser.devtools("Emulation.setScriptExecutionDisabled", {"value": False})
+    figures, drawn = browser.run(
+        "const own = [...document.querySelectorAll('figure.card')];"
+        "return [own.length, own.filter((f) => f.querySelector('.still svg')).length]"
+    )
+    assert figures == drawn >= 10
