@@ -105,7 +105,9 @@ def test_a_point_says_how_it_was_made_and_leads_to_its_run(browser: Browser, pag
 def test_printed_it_shows_the_drawn_figures(browser: Browser, page: Path) -> None:
     browser.show(page, 1200, 900)
     light_all(browser)
-    shown = "[...document.querySelectorAll('figure')].map((f) => getComputedStyle(f.querySelector"
+    shown = (
+        "[...document.querySelectorAll('figure.card')].map((f) => getComputedStyle(f.querySelector"
+    )
     live, still = f"return {shown}('.live') || f).display)", f"return {shown}('.still')).display)"
     assert "none" in browser.run(still)
     browser.devtools("Emulation.setEmulatedMedia", {"media": "print"})
