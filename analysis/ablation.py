@@ -162,7 +162,7 @@ def _figure(own: pd.DataFrame, variants: list[str], title: str, looks: Looks) ->
     panels[-1].set_xticks(range(len(variants)), variants, rotation=30 if crowded else 0)
     if crowded:
         for label in panels[-1].get_xticklabels():
-            label.set_ha("right")
+            label.set_horizontalalignment("right")
             label.set_rotation_mode("anchor")
     names_room = 0.055 * max(map(len, variants)) * 0.5 if crowded else 0.0
     entries = [*({} for _ in panels[1:]), shared]
@@ -188,8 +188,9 @@ def _panel(
         # What no variant touches: a line to measure the others by.
         if panel != "bd_rate" and np.isfinite(getattr(row, panel)):
             look = looks.scenario(row.scenario)
-            style = {"color": look.colour, "lw": 1.0, "ls": look.line, "zorder": 1.5}
-            entries[look.label] = axes.axhline(getattr(row, panel), **style)
+            level = axes.axhline(getattr(row, panel), color=look.colour, lw=1.0, zorder=1.5)
+            level.set_linestyle(look.line)
+            entries[look.label] = level
     for number, scenario in enumerate(scenarios):
         look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
@@ -208,7 +209,7 @@ def _panel(
         for x in at[np.isnan(value)]:
             where = axes.get_xaxis_transform()
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-            how = {"color": WARN, "fontsize": 6.5, "ha": "center", "bbox": box}
+            how: dict[str, Any] = {"color": WARN, "fontsize": 6.5, "ha": "center", "bbox": box}
             axes.text(x, 0.14, "no number", transform=where, **how)
     return entries
 

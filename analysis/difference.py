@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from analysis import bd
 from analysis.compare import ANCHOR, DEFINED
 from analysis.curves import MEAN, Assembled, Curve, of_variant
+from analysis.intervals import Floats
 from analysis.looks import Looks, in_panels
 from analysis.plots import HEIGHT, MANY, MOST, PANEL_HEIGHT, TITLES, band
 from analysis.render import Plot, entries_of, file_name, line_style, new_axes, stack, styled
@@ -151,9 +152,9 @@ def _primary(assembled: Assembled, task: str) -> list[Curve]:
     return [c for c in assembled.curves if (c.task, c.metric) == (task, metric)]
 
 
-def _once(curve: Curve) -> tuple[bd.Floats, bd.Floats]:
-    frame = curve.frame
-    return tuple(frame[n].to_numpy(dtype=np.float64)[None] for n in ("bpp", "value"))  # type: ignore[return-value]
+def _once(curve: Curve) -> tuple[Floats, Floats]:
+    rate, value = (curve.frame[n].to_numpy(dtype=np.float64)[None] for n in ("bpp", "value"))
+    return rate, value
 
 
 def _resamples(assembled: Assembled, curve: Curve) -> bd.Batch | None:

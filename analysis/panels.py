@@ -109,7 +109,7 @@ def panels(
     points = points[own] if codec else points
     chosen = _matched(points, rate or _target(points))
     images = _most_shared([stored[key] for key in chosen["point_key"]])
-    out = []
+    out: list[Panel] = []
     for image in images:
         if len(out) == n:
             break
@@ -206,7 +206,9 @@ def _samples_of(assembled: Assembled, image: str) -> pd.DataFrame:
     plain = samples["sample_id"].str.replace(r"[^A-Za-z0-9._-]", "_", regex=True)
     # Of several evaluations, files carry their number in front.
     names = (image, re.sub(r"^\d+-", "", image))
-    return samples[plain.map(lambda name: name.startswith(tuple(f"{n}-" for n in names)))]
+    begins = tuple(f"{name}-" for name in names)
+    own: pd.DataFrame = samples[plain.map(lambda name: name.startswith(begins))]
+    return own
 
 
 def _page(path: str) -> Pixels | None:
@@ -287,11 +289,11 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         write(0.28, y + 0.03, _short(look.label), fontsize=7)
         rate = f"{one.bpp:.3g}"
         write(0.1 + _NAME - 0.08, y + 0.03, rate, color=MUTED, fontsize=6.5, ha="right")
-        for column, (sample, lines) in enumerate(zip(panel.questions, body, strict=True)):
+        for column, (sample, words) in enumerate(zip(panel.questions, body, strict=True)):
             right = one.answers.get(sample, ("", False))[1]
             colour = (RIGHT if right else WRONG) if sample in one.answers else MUTED
             x = 0.1 + _NAME + column * width
-            for i, line in enumerate(lines):
+            for i, line in enumerate(words):
                 write(x, y + 0.03 + i * _ROW, line, color=colour)
         y += _ROW * lines_of_row + 0.05
     return figure

@@ -228,9 +228,8 @@ def _figure(assembled: Assembled, own: pd.DataFrame, title: str) -> Figure:
         axes = figure.add_subplot()
         cells[tasks.index(row.task), terms.index(row.term)] = axes
         points = points_of(assembled, row.mllm, row.task, row.metric, row.term)
-        for (codec, scenario, variant), rows in points.groupby(
-            ["codec", "scenario", "variant"], sort=False
-        ):
+        for owner, rows in points.groupby(["codec", "scenario", "variant"], sort=False):
+            codec, scenario, variant = map(str, owner)
             look = looks.owner(codec, scenario, variant)
             style = {**line_style(look), "ls": ""}
             # Of very many points a picture: as paths they would be most of the file.
