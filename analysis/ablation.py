@@ -188,9 +188,8 @@ def _panel(
         # What no variant touches: a line to measure the others by.
         if panel != "bd_rate" and np.isfinite(getattr(row, panel)):
             look = looks.scenario(row.scenario)
-            level = axes.axhline(getattr(row, panel), color=look.colour, lw=1.0, zorder=1.5)
-            level.set_linestyle(look.line)
-            entries[look.label] = level
+            how: dict[str, Any] = {"color": look.colour, "ls": look.line, "lw": 1.0, "zorder": 1.5}
+            entries[look.label] = axes.axhline(getattr(row, panel), **how)
     for number, scenario in enumerate(scenarios):
         look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
@@ -209,7 +208,7 @@ def _panel(
         for x in at[np.isnan(value)]:
             where = axes.get_xaxis_transform()
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-            how: dict[str, Any] = {"color": WARN, "fontsize": 6.5, "ha": "center", "bbox": box}
+            how = {"color": WARN, "fontsize": 6.5, "ha": "center", "bbox": box}
             axes.text(x, 0.14, "no number", transform=where, **how)
     return entries
 

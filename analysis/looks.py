@@ -46,19 +46,20 @@ SCENARIO: Final[dict[str, Look]] = {
     "d1": Look("d1", "#e69f00", "o", "-"),
     "d2": Look("d2", "#0072b2", "D", "-"),
     "d3": Look("d3", "#009e73", "^", "-"),
-    "oracle": Look("end-to-end oracle", "#8a63d2", "*", "--"),
+    "end_to_end_oracle": Look("end-to-end oracle", "#8a63d2", "*", "--"),
     "transfer": Look("transfer", "#d55e00", "<", "-."),
     "transfer_tuned": Look("transfer, tuned", "#56b4e9", ">", "-."),
+    "shared_neck": Look("shared neck", "#994f00", "p", "--"),
     "uncompressed": Look("uncompressed", INK, "h", "-"),
 }
 """Known scenarios; the colour is that of a sweep with one learned codec."""
 FAMILIES: Final = (
-    ("d1", "d2", "d3", "oracle"),
+    ("d1", "d2", "d3", "end_to_end_oracle"),
     ("reconstruction", "post_processing", "classical"),
-    ("transfer", "transfer_tuned", "feature_coding"),
+    ("shared_neck", "transfer", "transfer_tuned", "feature_coding"),
 )
 """Scenarios that share a panel where a figure is divided."""
-SPARE_MARKERS: Final = ("p", "d", "8", "H", *(f"${letter}$" for letter in "ABCEFGHKLMNQRSTUVWYZ"))
+SPARE_MARKERS: Final = ("d", "8", "H", *(f"${letter}$" for letter in "ABCEFGHKLMNQRSTUVWYZ"))
 """Of scenarios that are not known here, none of them a known one's."""
 SPARE_COLOURS: Final = ("#332288", "#999933", "#44aa99", "#cc6677", "#117733", "#aa4499")
 
@@ -74,6 +75,7 @@ CODECS: Final[tuple[tuple[str, str], ...]] = (
     ("webp", "#332288"),
     ("avif", "#44aa99"),
     ("vvc", "#5b6470"),
+    ("tokens", "#a07800"),
 )
 """Beginnings of codecs' names and their colours; the first of a family gets it."""
 SPARE_CODECS: Final = (
@@ -163,6 +165,8 @@ class Looks:
         label, colour, line = named(base.label, variant), base.colour, base.line
         if scenario == "classical":
             label, colour = codec, self._codecs[codec]
+        elif scenario in IMAGE_FREE and self.by_codec and codec:
+            colour = self._codecs[codec]
         elif self.by_codec and codec:
             label, colour = f"{codec} {label}", self._codecs[codec]
         if variant and self._variants:

@@ -16,10 +16,11 @@ from analysis.points import read_sweep, write_points
 from tests.analysis.sweeps import make_sweep
 
 DERIVED = {
-    ("oracle", None): ("d3", 0.92),
+    ("end_to_end_oracle", None): ("d3", 0.92),
     ("transfer", None): ("d1", 1.2),
+    ("shared_neck", None): ("d1", 1.1),
     ("transfer_tuned", None): ("d1", 0.95),
-    ("feature_coding", "features"): ("d2", 1.5),
+    ("feature_coding", "tokens"): ("d2", 1.5),
     ("classical", "jpeg"): ("reconstruction", 2.4),
     ("classical", "jpeg2000"): ("reconstruction", 1.9),
     ("classical", "webp"): ("reconstruction", 1.5),

@@ -36,7 +36,7 @@ def test_bd_rate_is_the_mean_of_the_difference(rich: Assembled) -> None:
     heads = compare(rich.sweep, n_resamples=50, assembled=rich)
     heads = heads[heads["task"] == MEAN].set_index(["codec", "scenario"])
     found = {(c.codec, c.scenario): frame for c, frame in differences(rich)}
-    assert {"d1", "d2", "d3", "oracle"} <= {scenario for _, scenario in found}
+    assert {"d1", "d2", "d3", "end_to_end_oracle"} <= {scenario for _, scenario in found}
     for key, frame in found.items():
         logs = np.log(1 + frame["change"] / 100)
         span = frame["accuracy"].iloc[-1] - frame["accuracy"].iloc[0]

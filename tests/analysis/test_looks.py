@@ -21,7 +21,7 @@ from analysis.looks import (
     on_dark,
 )
 
-NEW = ("feature_coding", "oracle", "transfer", "transfer_tuned")
+NEW = ("feature_coding", "end_to_end_oracle", "transfer", "transfer_tuned", "shared_neck")
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0: linear RGB as it is seen.
 BLIND = {
@@ -96,7 +96,9 @@ def test_a_codec_has_its_colour_in_every_figure_and_every_sweep() -> None:
     assert many.by_codec
     for codec in ("elic", "mbt2018-mean"):
         colours = {
-            looks.owner(codec, s).colour for looks in (few, many) for s in ("d1", "d3", "oracle")
+            looks.owner(codec, s).colour
+            for looks in (few, many)
+            for s in ("d1", "d3", "end_to_end_oracle")
         }
         assert len(colours) == 1
     every = [many.owner(c, "d1").colour for c in ("cheng2020-attn", "elic", "mbt2018-mean", "mine")]
