@@ -22,7 +22,7 @@ _DARK: Final = {
 }
 GLYPHS: Final = {
     **{"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "<": "◀", ">": "▶", "X": "✖"},
-    **{"P": "✚", "*": "★", "h": "⬢", "p": "⬟", "d": "♦", "8": "⯃", "H": "⬣"},
+    **{"P": "✚", "*": "★", "h": "⬢", "p": "⬟", "d": "♦", "8": "◉", "H": "◈"},
 }
 """Matplotlib's markers as letters of the page."""
 Colours = Sequence[tuple[str, str, str]]

@@ -185,7 +185,7 @@ def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
                 named.add(look.label)
                 figure["data"].append(trace)
             x_title = f"error of the {TERMS[row.term]}" if i == len(tasks) - 1 else ""
-            layout[f"xaxis{axis}"] = _axis(x_title) | {"type": "log", "dtick": "D2"}
+            layout[f"xaxis{axis}"] = _axis(x_title) | _log_axis(points[row.term])
             layout[f"yaxis{axis}"] = _axis(f"{row.task}: {row.metric}" if j == 0 else "")
         name = file_name(f"surrogate-{mllm}" if several else "surrogate")
         out.append(Live(name, figure))
@@ -270,12 +270,7 @@ def _figure(
     traces: list[dict[str, Any]], title: str, x: str, y: str, rates: Sequence[float]
 ) -> dict[str, Any]:
     """Data and layout; the x axis is logarithmic where `rates` span a factor of 4 or more."""
-    x_axis = _axis(x)
-    if rates and min(rates) > 0 and max(rates) / min(rates) >= 4:
-        low, high = min(rates) / 1.15, max(rates) * 1.15
-        ticks = rate_ticks(low, high)
-        x_axis |= {"type": "log", "range": [float(np.log10(low)), float(np.log10(high))]}
-        x_axis |= {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    x_axis = _axis(x) | _log_axis(rates)
     return {
         "data": traces,
         "layout": {
@@ -295,6 +290,21 @@ def _figure(
             "xaxis": x_axis,
             "yaxis": _axis(y),
         },
+    }
+
+
+def _log_axis(values: Iterable[float]) -> dict[str, Any]:
+    """Logarithmic where the values span a factor of 4 or more, with plain numbers."""
+    found = list(values)
+    if not found or min(found) <= 0 or max(found) / min(found) < 4:
+        return {}
+    low, high = min(found) / 1.15, max(found) * 1.15
+    ticks = rate_ticks(low, high)
+    return {
+        "type": "log",
+        "range": [float(np.log10(low)), float(np.log10(high))],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
     }
 
 
