@@ -21,7 +21,7 @@ BOUND: Final = "uncompressed"
 """The scenario that is a bound (a horizontal line), not a curve."""
 ORDER: Final = (
     *("reconstruction", "classical", "post_processing", "feature_coding"),
-    *("d1", "d2", "d3", "end_to_end"),
+    *("transfer", "transfer_tuned", "shared_neck", "d1", "d2", "d3", "end_to_end_oracle"),
 )
 MEAN: Final = "mean over tasks"
 """Task of the curves that average the tasks' primary metrics."""

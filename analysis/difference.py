@@ -9,72 +9,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import bd
-from analysis.compare import ANCHOR, DEFINED
-from analysis.curves import MEAN, Assembled, Curve, of_variant
-from analysis.intervals import Floats
+from analysis.anchors import ANCHOR, against_anchors
+from analysis.curves import MEAN, Assembled, Curve
 from analysis.looks import Looks, in_panels
 from analysis.plots import HEIGHT, MANY, MOST, PANEL_HEIGHT, TITLES, band
 from analysis.render import Plot, entries_of, file_name, line_style, new_axes, stack, styled
-from analysis.resampling import Key
-from search_spaces.spec import JOINED
 
 STEPS: Final = 25
 """Accuracies at which a difference is computed."""
 
 
-def difference(assembled: Assembled, curve: Curve, anchor: Curve) -> pd.DataFrame | None:
-    """Bits of a curve relative to the anchor's at equal accuracy.
-
-    As in `compare`: on the fronts of both, PCHIP of log rate over accuracy; intervals are a paired
-    bootstrap over test samples, none where under 90 % of the resamples have a number.
+def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.DataFrame]]:
+    """Every curve of a task against its anchor, where they share accuracies.
 
     Args:
         assembled: the sweep assembled.
-        curve, anchor: of the same MLLM, task and metric.
+        task: a task's name, or the mean over tasks.
 
     Returns:
-        Columns `accuracy, change, low, high`, the last three in percent (negative: fewer bits), at
-        equal steps over the shared accuracies; None where there are none, or one has a hole.
+        Curve and what `Pair.relative_difference` says of it.
     """
-    if curve.holes or anchor.holes or min(len(curve.frame), len(anchor.frame)) < 2:
-        return None
-    test, base = (bd.Batch(*_once(one)) for one in (curve, anchor))
-    low, high = max(test.low[0], base.low[0]), min(test.high[0], base.high[0])
-    if min(test.size[0], base.size[0]) < 2 or not low < high:
-        return None
-    accuracies = np.linspace(low, high, STEPS)
-    both = [_resamples(assembled, one) for one in (curve, anchor)]
-    rows = []
-    for accuracy in accuracies:
-        at = np.array([accuracy])
-        change = 100 * (test.rate_at(at)[0] / base.rate_at(at)[0] - 1)
-        interval = (np.nan, np.nan)
-        if both[0] is not None and both[1] is not None:
-            found = 100 * (both[0].rate_at(at) / both[1].rate_at(at) - 1)
-            defined = found[np.isfinite(found)]
-            if len(defined) >= DEFINED * len(found):
-                interval = assembled.resampled.interval(defined)
-        rows.append((accuracy, change, *interval))
-    return pd.DataFrame(rows, columns=["accuracy", "change", "low", "high"])
-
-
-def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.DataFrame]]:
-    """Every curve of a task against its anchor, with its `difference`, where there is one."""
-    own = assembled.means if task == MEAN else _primary(assembled, task)
-    out = []
-    for curve in own:
-        anchor = _anchor_of(curve, own)
-        if anchor is not None and anchor is not curve:
-            found = difference(assembled, curve, anchor)
-            if found is not None:
-                out.append((curve, found))
-    return out
+    compared = [
+        (one.curve, one.pair)
+        for one in against_anchors(assembled)
+        if one.pair is not None and one.curve.task == task
+    ]
+    found = [(curve, pair.relative_difference(STEPS)) for curve, pair in compared]
+    return [(curve, frame) for curve, frame in found if not frame.empty]
 
 
 def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
@@ -134,43 +99,6 @@ def _figure(
     entries[-1] |= {ANCHOR: zero}
     stack(figure, panels, entries, title, height)
     return figure
-
-
-def _anchor_of(curve: Curve, curves: Sequence[Curve]) -> Curve | None:
-    """The anchor of a curve: its codec's and variant's; of a codec without one the first there is,
-    as in `compare`."""
-    anchors = [c for c in curves if c.scenario == ANCHOR and c.mllm == curve.mllm]
-    if curve.scenario == ANCHOR:
-        return None
-    first = curve.variant.partition(JOINED)[0]
-    own = [c for c in anchors if c.codec == curve.codec and of_variant(first, c.variant)]
-    return next(iter([*own, *anchors]), None)
-
-
-def _primary(assembled: Assembled, task: str) -> list[Curve]:
-    metric = assembled.tasks[task].primary
-    return [c for c in assembled.curves if (c.task, c.metric) == (task, metric)]
-
-
-def _once(curve: Curve) -> tuple[Floats, Floats]:
-    rate, value = (curve.frame[n].to_numpy(dtype=np.float64)[None] for n in ("bpp", "value"))
-    return rate, value
-
-
-def _resamples(assembled: Assembled, curve: Curve) -> bd.Batch | None:
-    """The curve in every resample; None where a point's samples are not known."""
-    tasks = assembled.tasks.values()
-    parts = (
-        [(t.name, t.primary) for t in tasks] if curve.task == MEAN else [(curve.task, curve.metric)]
-    )
-    found = []
-    for keys in curve.frame["point_keys"]:
-        wanted: list[Key] = [(curve.mllm, task, metric, keys) for task, metric in parts]
-        one = assembled.resampled.mean(wanted)
-        if one is None:
-            return None
-        found.append(one)
-    return bd.Batch(np.stack([f[0] for f in found], 1), np.stack([f[1] for f in found], 1))
 
 
 def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str) -> str:

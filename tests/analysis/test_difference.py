@@ -10,7 +10,8 @@ import pytest
 
 from analysis.compare import compare
 from analysis.curves import MEAN, Assembled, assemble
-from analysis.difference import difference, differences, draw_difference
+from analysis.difference import differences, draw_difference
+from analysis.pairs import Pair
 from analysis.points import read_sweep
 from tests.analysis.rich import DERIVED
 
@@ -55,13 +56,12 @@ def test_intervals_hold_the_difference(rich: Assembled) -> None:
 def test_no_difference_from_a_hole_or_a_point_or_apart(rich: Assembled) -> None:
     by_name = {c.scenario: c for c in rich.means}
     d2, anchor = by_name["d2"], by_name["reconstruction"]
-    assert difference(rich, d2, anchor) is not None
+    assert not Pair(anchor, d2).relative_difference().empty
     holed = dataclasses.replace(d2, frame=d2.frame.drop(index=1).reset_index(drop=True))
     assert holed.holes
-    assert difference(rich, holed, anchor) is None
-    assert difference(rich, d2, dataclasses.replace(anchor, frame=anchor.frame[:1])) is None
     apart = dataclasses.replace(d2, frame=d2.frame.assign(value=d2.frame["value"] + 2))
-    assert difference(rich, apart, anchor) is None
+    for wrong in (holed, apart):
+        assert Pair(anchor, wrong).relative_difference().empty
 
 
 def test_without_samples_there_is_no_interval_and_without_an_anchor_no_figure(
