@@ -18,6 +18,7 @@ from trainables.codecs import Codec, build_codec
 from trainables.data import to_tensor
 from trainables.encoder import PartialEncoder, Teacher
 from trainables.evaluation.see import Clock, Eye, Seen
+from trainables.evaluation.teacher import KnownTeacher
 from trainables.images.classical import ClassicalCodec
 from trainables.mllms import Mllm
 from trainables.mllms.tiny import SIDE
@@ -50,7 +51,8 @@ class Setting:
         self.images: list[NDArray[np.uint8]] = [np.array(one) for one in shapes]
 
     def see(self, model: PointModel) -> list[Seen]:
-        eye = Eye(model, Teacher(self.tower), False, True, self.mllm, CPU, Clock())
+        known = KnownTeacher(Teacher(self.tower), False, True)
+        eye = Eye(model, known, False, True, self.mllm, None, CPU, Clock())
         return eye.see([(str(n), image) for n, image in enumerate(self.images)])
 
     def views(self, image: NDArray[np.uint8]) -> list[Tensor]:
