@@ -232,6 +232,7 @@ class Plan:
         return stage
 
     def _latents(self, codec: CodecSpec, lmbda: float, variant: str) -> Stage:
+        codec = codec.at(lmbda)
         stage = self.stages.of(variant).latents(codec, lmbda)
         if stage.key not in self.jobs and not self._has(stage):
             inputs = {"world": self._world(), "codec": self._codec(codec, lmbda, variant)}
