@@ -26,8 +26,6 @@ README = Path(__file__).parents[2] / "README.md"
 def lines() -> str:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     found = [block for block in blocks if "load_finished" in block]
-    if not found:
-        pytest.skip("the README does not show it yet")
     return str(found[0])
 
 
