@@ -257,7 +257,7 @@ def _images_to_fit(
     batch_size = min(FIT_BATCH, len(rows))
     batches = Batches(rows, batch_size, seed)
     for number in range(min(FIT_IMAGES, len(rows)) // batch_size):
-        yield batches.read(number)
+        yield batches.read(number).to(torch.device("cpu"))
 
 
 def _train(

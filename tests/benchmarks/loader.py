@@ -5,7 +5,8 @@
 Writes random rows of the paper's sizes as the project stores them (latents 320 x 16 x 16, pooled
 768, with --tokens 257 x 1024 as well, half precision), and reads two epochs of shuffled batches of
 32 with the project's own reader in one process. A GPU's step time is assumed: the MACs of a d1 step
-over what the GPU sustains, --tflops (125: 40 % of the 312 of an A100 in bf16).
+over what the GPU sustains, --tflops (125: 40 % of the 312 of an A100 in bf16). Batches are in half
+precision: float32 is made of them on the GPU.
 """
 
 from __future__ import annotations

@@ -296,7 +296,7 @@ def test_the_oracles_loss_is_the_mllms_own_on_its_answers(
     neck = build_neck(space, space.codecs[0], tower)
     learner = OracleLearner(space, neck, mllm, asked).eval()
     rows = Rows("val", ("y_hat",), inputs.world, inputs.latents, None, SHARD)
-    batch = rows.batch([(0, row) for row in range(len(rows))])
+    batch = rows.batch([(0, row) for row in range(len(rows))]).to(torch.device("cpu"))
     assert batch.y_hat is not None
     found = learner.validate(batch)["loss"].item()
     # transformers' own loss: labels on the answer and the end token, each question on its own.

@@ -34,7 +34,7 @@ def learner_of(small: Small, scenario: str) -> Learner:
 
 def batch_of(small: Small, learner: Learner) -> Batch:
     sources = (small.world, small.latents, small.features, SHARD)
-    return next(in_order(Rows("train", learner.columns, *sources), 4))
+    return next(in_order(Rows("train", learner.columns, *sources), 4)).to(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,7 @@ def test_a_neck_from_the_encoder_starts_at_the_regression_of_its_patch_embedding
     weights = train(small_stages, "d1", tmp_path / "out", space=space)
     sources = (small_stages.world, small_stages.latents, None, SHARD)
     (rows,) = in_order(Rows("train", ("image", "y_hat"), *sources), 99)
+    rows = rows.to(torch.device("cpu"))
     assert rows.image is not None
     assert rows.y_hat is not None
     clip = CLIPModel.from_pretrained(teacher)
