@@ -185,6 +185,10 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.Da
     return pd.DataFrame(out, columns=columns)
 
 
+SAID: Final = 6
+"""Curves that the summary sentence names, those that save most."""
+
+
 def summary_sentence(
     sweep: Sweep,
     comparison: pd.DataFrame | None = None,
@@ -205,6 +209,10 @@ def summary_sentence(
         if np.isfinite(low) and not known:
             interval = f" (BD-rate {row.bd_rate_low:+.0f} to {row.bd_rate_high:+.0f} %)"
         said.append(f"{name} needs {abs(row.bd_rate):.0f} % {more} bits{interval}")
+    if len(said) > SAID:
+        others = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
+        ends = others[0] if len(others) == 1 else f"{others[0]} to {others[-1]}"
+        said = [*said[:SAID], f"BD-rates of {len(others)} more: {ends}"]
     first = (
         "For equal accuracy on the mean over tasks, against reconstruction: "
         + "; ".join(said)

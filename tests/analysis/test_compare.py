@@ -241,3 +241,16 @@ def test_summary_is_short_text_with_a_row_per_curve_and_task(holey_dir: Path) ->
     sentence = summary_sentence(sweep, comparison)
     assert "2 of 21 operating points are missing" in sentence
     assert "d3 needs 6" in sentence
+
+
+def test_a_sentence_names_the_curves_that_save_most(holey_dir: Path) -> None:
+    sweep = read_sweep(str(holey_dir))
+    comparison = compare(sweep)
+    (row,) = comparison[(comparison["task"] == MEAN) & (comparison["scenario"] == "d3")].to_dict(
+        "records"
+    )
+    rates = [-70.0, -60, -50, -40, -30, -20, -10, 5]
+    many = pd.DataFrame([{**row, "scenario": f"s{i}", "bd_rate": r} for i, r in enumerate(rates)])
+    sentence = summary_sentence(sweep, many)
+    assert [f"s{i} needs" in sentence for i in range(8)] == [True] * 6 + [False] * 2
+    assert "BD-rates of 2 more: -10 % to +5 %" in sentence
