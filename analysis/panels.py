@@ -243,6 +243,7 @@ def _wanted(reference: str) -> str:
 def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
     figure = Figure()
     pictures = [(one, one.decoded) for one in panel.shown if one.decoded is not None]
+    of, names = _names(panel, looks)
     per_row = int((FULL_WIDTH - 0.1 + _GAP) / (_IMAGE + _GAP))
     image_rows = -(-(len(pictures) + 1) // per_row)
     images = 0.3 + image_rows * (_IMAGE + _CAPTION)
@@ -270,12 +271,11 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         axes.imshow(pixels, interpolation="nearest")
         axes.set_axis_off()
         one = pictures[number - 1][0] if number else None
-        name = "input" if one is None else looks.owner(*_owner(one)).label
-        write(x, y + 0.03, _short(name), fontsize=6.5)
+        write(x, y + 0.03, _short("input" if one is None else names[_owner(one)]), fontsize=6.5)
         if one is not None:
             write(x, y + 0.14, f"{one.bpp:.3g} bpp", color=MUTED, fontsize=6.5)
     y = images
-    write(0.1, y, "at matched rate", color=MUTED, fontsize=6.5)
+    write(0.1, y, _short(of) if of else "at matched rate", color=MUTED, fontsize=6.5)
     write(0.1 + _NAME - 0.08, y, "bpp", color=MUTED, fontsize=6.5, ha="right")
     for column, lines in enumerate(heads):
         x = 0.1 + _NAME + column * width
@@ -286,7 +286,7 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         _rule(figure, y / height)
         look = looks.owner(*_owner(one))
         _mark(figure, look, 0.17 / FULL_WIDTH, 1 - (y + 0.085) / height)
-        write(0.28, y + 0.03, _short(look.label), fontsize=7)
+        write(0.28, y + 0.03, _short(names[_owner(one)]), fontsize=7)
         rate = f"{one.bpp:.3g}"
         write(0.1 + _NAME - 0.08, y + 0.03, rate, color=MUTED, fontsize=6.5, ha="right")
         for column, (sample, words) in enumerate(zip(panel.questions, body, strict=True)):
@@ -301,6 +301,18 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
 
 def _owner(one: Shown) -> tuple[str, str, str]:
     return one.codec, one.scenario, one.variant
+
+
+def _names(panel: Panel, looks: Looks) -> tuple[str, dict[tuple[str, str, str], str]]:
+    """The codec that all names would begin with, said once (empty where there is no such one), and
+    the names by curve."""
+    labels = {_owner(one): looks.owner(*_owner(one)).label for one in panel.shown}
+    codecs = {owner[0] for owner, label in labels.items() if label.startswith(f"{owner[0]} ")}
+    if len(codecs) != 1:
+        return "", labels
+    (codec,) = codecs
+    short = {owner: label.removeprefix(f"{codec} ") for owner, label in labels.items()}
+    return f"codec: {codec}", short
 
 
 def _head(task: str, prompt: str, wanted: str, letters: int) -> list[tuple[str, dict[str, Any]]]:

@@ -281,7 +281,8 @@ def _frame_cell(axes: Axes, row: Any, x: pd.Series) -> None:
     positive = x[x > 0]
     if len(positive) == len(x) and positive.max() / positive.min() >= 4:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=5))
+        decades = np.log10(positive.max() / positive.min())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     else:
