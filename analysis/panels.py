@@ -240,6 +240,10 @@ def _wanted(reference: str) -> str:
     return ", ".join(str(value) for value in values)
 
 
+_LONGEST: Final = 17
+"""Letters of a name that fit beside a rate."""
+
+
 def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
     figure = Figure()
     pictures = [(one, one.decoded) for one in panel.shown if one.decoded is not None]
@@ -333,7 +337,8 @@ def _answer(one: Shown, sample: str) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 21 else label[:20] + "…"
+    """A name as it fits; the middle goes, as variants differ in their ends."""
+    return label if len(label) <= _LONGEST else f"{label[:7]}…{label[8 - _LONGEST :]}"
 
 
 def _rule(figure: Figure, y: float) -> None:
