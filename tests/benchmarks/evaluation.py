@@ -64,8 +64,9 @@ class Bare:
         }
         self._codec, self._mllm = codec, mllm
         self._size = space.evaluation.batch_size
+        side = (mllm.preprocess.size,) * 2
         self._ids = {
-            sample.sample_id: mllm.prompts.encode(sample.prompt, len(sample.image_ids)).ids
+            sample.sample_id: mllm.prompts.encode(sample.prompt, [side] * len(sample.image_ids)).ids
             for sample in self.samples
         }
 
