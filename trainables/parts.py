@@ -19,48 +19,39 @@ from trainables.unet import UNet, channels_within
 
 def build_neck(space: Space, codec: CodecSpec, tower: Tower) -> TransformNeck:
     """A fresh neck between a codec and the space's teacher."""
-    from_encoder = space.neck.init == "encoder"
-    neck = TransformNeck(
-        latent_channels=codec.M,
-        encoder=tower.sizes,
-        heads=space.neck.heads,
-        layers=space.neck.layers,
-        mlp_ratio=space.neck.mlp_ratio,
-        norm=tower.pre_norm is not None or not from_encoder,
-    )
-    if from_encoder:
-        neck.start_from(tower, space.teacher.block)
+    if space.neck.init == "random":
+        return _neck(space, codec.M, tower, norm=True)
+    neck = _neck(space, codec.M, tower, norm=tower.pre_norm is not None)
+    neck.start_from(tower, space.teacher.block)
     return neck
 
 
 def build_unet(space: Space, codec: CodecSpec, tower: Tower) -> UNet:
     """A fresh U-Net of the space's size, or of that of the codec's neck."""
     channels, levels = space.post_processing.channels, space.post_processing.levels
-    if channels != "neck":
-        return UNet(channels, levels)
-    with torch.device("meta"):
-        neck = build_neck(fresh(space), codec, tower)
-    return UNet(channels_within(count(neck), levels), levels)
+    if channels == "neck":
+        with torch.device("meta"):
+            neck = _neck(space, codec.M, tower, norm=True)
+        channels = channels_within(count(neck), levels)
+    return UNet(channels, levels)
 
 
 def build_token_codec(space: Space, tower: Tower) -> tuple[TokenCodec, TransformNeck]:
     """A fresh codec of the teacher's tokens at block k, and the neck that reads its latents."""
-    own, teacher = space.feature_coding, complete_encoder(space, tower)
-    neck = TransformNeck(
-        latent_channels=own.channels,
+    channels, teacher = space.feature_coding.channels, complete_encoder(space, tower)
+    codec = TokenCodec(TokenNet(teacher, space.teacher.block, channels))
+    return codec, _neck(space, channels, tower, norm=False)
+
+
+def _neck(space: Space, channels: int, tower: Tower, norm: bool) -> TransformNeck:
+    return TransformNeck(
+        latent_channels=channels,
         encoder=tower.sizes,
         heads=space.neck.heads,
         layers=space.neck.layers,
         mlp_ratio=space.neck.mlp_ratio,
-        norm=False,
+        norm=norm,
     )
-    return TokenCodec(TokenNet(teacher, space.teacher.block, own.channels)), neck
-
-
-def fresh(space: Space) -> Space:
-    """The space with necks that start at random, whose sizes are the same."""
-    neck = space.neck.model_copy(update={"init": "random"})
-    return space.model_copy(update={"neck": neck})
 
 
 def count(module: nn.Module) -> int:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from orchestrator.sweep import main
 from orchestrator.teacher import check_teacher
@@ -251,42 +250,3 @@ def test_a_search_over_blocks_that_the_teacher_has_not_is_a_mistake(
     assert main(["demo-search", "--plan", "--storage", str(tmp_path), f"--set={over}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: teacher.block = 40: shipped:clip-scenes has blocks 0 to ")
-
-
-PAPER_SPACES = ["paper", "paper-tic", "zoo"]
-
-
-@pytest.mark.parametrize("space", PAPER_SPACES)
-def test_the_paper_s_spaces_say_what_is_not_there(
-    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main([space, "--plan", "--storage", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert "data.uri = 'data/imagenet'" in said
-    assert said.count("no such file; give a weights file") == (0 if space == "zoo" else 4)
-
-
-@pytest.mark.parametrize("space", PAPER_SPACES)
-def test_the_paper_s_spaces_plan_where_everything_is_there(
-    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for split in ("train", "val"):
-        for number, synset in enumerate(("n01440764", "n01443537")):
-            folder = tmp_path / "data" / "imagenet" / split / synset
-            folder.mkdir(parents=True)
-            for place in range(4):
-                image = Image.new("RGB", (40, 50), (60 * place, 100 * number, len(split)))
-                image.save(folder / f"{place}.JPEG")
-    (tmp_path / "data" / "synsets.txt").write_text("n01440764 tench\nn01443537 goldfish\n")
-    (tmp_path / "weights").mkdir()
-    for codec in load_space(space).codecs:
-        for name in codec.weights if isinstance(codec.weights, tuple) else ():
-            (tmp_path / name).write_bytes(b"weights of random content")
-    assert main([space, "--plan", "--storage", str(tmp_path), "--set", "data.val=2"]) == 0
-    said = capsys.readouterr().out
-    # Four rates of each codec; those of a variable-rate one share their base codec.
-    codecs, base = {"paper": (1, 4), "paper-tic": (1, 4), "zoo": (9, 6 * 4 + 3)}[space]
-    assert f"{1 + codecs * 4 * 5} operating points" in said
-    assert len(re.findall(r"^  to do  \S+ codec( lambda=\S+)?$", said, re.MULTILINE)) == base

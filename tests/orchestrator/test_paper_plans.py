@@ -1,4 +1,4 @@
-"""The paper's ablations and its comparison of codecs: planned, or told what is not there."""
+"""The paper's spaces, its ablations, other codecs: planned, or told what is not there."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,10 @@ from orchestrator.sweep import main
 from search_spaces import load_space
 
 SPACES = {
-    # operating points, base codecs
+    # operating points, base codecs (a variable-rate codec is one for its rates)
+    "paper": (1 + 4 * 5, 4),
+    "paper-tic": (1 + 4 * 5, 4),
+    "zoo": (1 + 9 * 4 * 5, 6 * 4 + 3),
     "ablation-depth": (1 + 4 + 9 * 4, 4),
     "ablation-loss": (1 + 4 + 11 * 4, 4),
     # d1 and d3 are the same in all of them
@@ -27,7 +30,8 @@ def test_without_data_and_weights_a_space_says_what_is_not_there(
     assert main([space, "--plan", "--storage", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "data.uri = 'data/imagenet'" in said
-    assert said.count("no such file; give a weights file") == (8 if space == "codecs" else 4)
+    files = {"codecs": 8, "zoo": 0}.get(space, 4)
+    assert said.count("no such file; give a weights file") == files
 
 
 @pytest.mark.parametrize("space", SPACES)
