@@ -187,11 +187,7 @@ def write_sweep(
     from analysis.points import write_points
 
     directory = f"{store.uri}/{name}"
-    rows = [
-        {"sweep": name, **row, "run_id": run_ids.get(key)}
-        for key, one in found.items()
-        for row in one.rows
-    ]
+    rows = point_rows(name, found, run_ids)
     if rows:
         write_points(pd.DataFrame(rows), directory)
         buffer = io.BytesIO()
@@ -210,8 +206,7 @@ def write_sweep(
             "run_id": run_ids.get(key),
             "examples": [f"examples/{key}/{file}" for file in one.examples],
         }
-    wanted = {plan.key(p): p for p in (*plan.points, *(one.point for one in found.values()))}
-    expected = {key: {"point_key": key, **point.fields} for key, point in wanted.items()}
+    expected = expected_points(plan, found)
     content = {
         "schema": 1,
         "sweep": name,
@@ -231,6 +226,29 @@ def write_sweep(
     text = json.dumps(content, indent=1, allow_nan=False)
     store.write(f"{name}/sweep.json", text.encode())
     return directory
+
+
+def point_rows(
+    name: str, found: Mapping[str, Measured], run_ids: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The rows of the points file.
+
+    Args:
+        name: the sweep's.
+        found: complete points by key.
+        run_ids: of their runs in MLflow, by key, as far as there are any.
+    """
+    return [
+        {"sweep": name, **row, "run_id": run_ids.get(key)}
+        for key, one in found.items()
+        for row in one.rows
+    ]
+
+
+def expected_points(plan: Plan, found: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
+    """What identifies every wanted point, and every found one beside them, by key."""
+    wanted = {plan.key(p): p for p in (*plan.points, *(one.point for one in found.values()))}
+    return {key: {"point_key": key, **point.fields} for key, point in wanted.items()}
 
 
 def task_descriptions(space: Space) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import provenance
+from orchestrator.background import Background
 from orchestrator.collect import Measured, measured, write_sweep
+from orchestrator.live import Live
 from orchestrator.lock import only_driver
 from orchestrator.overview import metrics_lacking
 from orchestrator.plan import Job, Plan
@@ -23,7 +25,7 @@ from orchestrator.resources import trial_ask
 from orchestrator.schedule import Schedule
 from orchestrator.store import Store
 from orchestrator.summary import tell
-from orchestrator.tracking import Background, Tracker, default_uri
+from orchestrator.tracking import Tracker, default_uri
 from orchestrator.trial import Settings
 from orchestrator.view import STARTING, View, libraries_to, open_view
 from search_spaces import OperatingPoint, Space, operating_points
@@ -116,10 +118,17 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     store = request.store
     found = _Found(plan, store)
     tracking_uri = request.tracking_uri or default_uri(store)
-    tracking = Background(lambda: open_tracker(request), view.note)
+    live = Live(plan, request.name, view.note)
+    tracking = Background(
+        lambda: open_tracker(request), view.note, live.refresh if plan.jobs else None
+    )
 
     def log(point: OperatingPoint) -> None:
-        tracking.do(lambda tracker: tracker.point(found.get(point)))
+        def work(tracker: Tracker) -> None:
+            tracker.point(found.get(point))
+            live.add(found.get(point))
+
+        tracking.do(work)
 
     for point in plan.complete_points():
         log(point)
@@ -135,6 +144,7 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
     for key, one in missing.items():
         tracking.do(_fail(key, one))
     view.note("writing the report")
+    live.stop()
     tracker = tracking.close()
     if tracker is not None:
         tracker.stale({plan.key(point) for point in operating_points(plan.space)})

@@ -12,17 +12,16 @@ import json
 import logging
 import os
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from orchestrator.checks import safe_uri
 from orchestrator.collect import Measured
 from orchestrator.store import Store
-from orchestrator.tracked import VARIANT, metrics_of, name_tags, params_of, tags_of
+from orchestrator.tracked import FORMAT, VARIANT, metrics_of, name_tags, params_of, tags_of
 from search_spaces import OperatingPoint
 
 EXPERIMENT = "bridgesweep"
@@ -36,7 +35,6 @@ POINT_KEY, STATUS, CONTENT = (
 # MLflow takes at most this many in one request.
 _BATCH_METRICS, _BATCH_PARAMS, _BATCH_TAGS = 1000, 100, 100
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 5000
-
 
 _T = TypeVar("_T")
 
@@ -156,7 +154,7 @@ class Tracker:
         return self._try(self._point, one)
 
     def _point(self, one: Measured) -> str:
-        content = ",".join(Path(m["stage"]).name for m in one.manifests)
+        content = ",".join((FORMAT, *(Path(m["stage"]).name for m in one.manifests)))
         known = self._known.get(one.key)
         if known is not None:
             tags = known.data.tags
@@ -255,6 +253,31 @@ class Tracker:
             if key not in keys and run.data.tags.get(STATUS) != "stale":
                 self._try(self._client.set_tag, run.info.run_id, STATUS, "stale")
 
+    def running(self, table: Path, plots: Path, done: int, sentence: str) -> None:
+        """Show on the parent what an unfinished sweep has come to.
+
+        Args:
+            table: a CSV of the points so far.
+            plots: a directory of their figures.
+            done: how many operating points are complete; a metric, for its course over time.
+            sentence: the description.
+
+        Raises:
+            AwayError: the server does not answer.
+        """
+
+        def work() -> None:
+            from mlflow.entities import Metric
+
+            metric = Metric("points_complete", float(done), int(1000 * time.time()), done)
+            tags = {STATUS: "running", "mlflow.note.content": sentence}
+            self._batch(self.parent, [metric], {}, tags)
+            self._client.log_artifact(self.parent, str(table))
+            self._client.log_artifacts(self.parent, str(plots), "plots")
+            self._client.update_run(self.parent, "RUNNING")
+
+        self._try(work)
+
     def finish(
         self, directory: Path, params: Mapping[str, Any], complete: bool, sentence: str
     ) -> None:
@@ -291,66 +314,3 @@ class Tracker:
                 listed[:_BATCH_PARAMS] if first else [],
                 marked[:_BATCH_TAGS] if first else [],
             )
-
-
-class Background:
-    """A tracker in a thread: imports and a slow server hold up nothing.
-
-    Args:
-        open_tracker: called in the thread.
-        say: told, once, that the server is away.
-    """
-
-    def __init__(self, open_tracker: Callable[[], Tracker], say: Callable[[str], None]) -> None:
-        self._open = open_tracker
-        self._say = say
-        self._queue: SimpleQueue[Callable[[Tracker], object] | None] = SimpleQueue()
-        self._left: list[Callable[[Tracker], object]] = []
-        self._tracker: Tracker | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
-
-    def do(self, work: Callable[[Tracker], object]) -> None:
-        """Do something with the tracker, soon; if the server is away, in `close`."""
-        self._queue.put(work)
-
-    def close(self) -> Tracker | None:
-        """Do what is left; None if the server is still away."""
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        try:
-            if self._tracker is None:
-                self._tracker = self._open()
-            for work in self._left:
-                work(self._tracker)
-        except AwayError as error:
-            self._say(f"MLflow is away ({error}); points are kept and logged by the next run")
-            return None
-        return self._tracker
-
-    def _work(self) -> None:
-        try:
-            self._loop()
-        except BaseException as error:
-            self._error = error  # raised again by `close`
-
-    def _loop(self) -> None:
-        away = False
-        try:
-            self._tracker = self._open()
-        except AwayError as error:
-            away = True
-            self._say(f"MLflow is away ({error}); points are kept in the storage meanwhile")
-        while (work := self._queue.get()) is not None:
-            if away or self._tracker is None:
-                self._left.append(work)
-                continue
-            try:
-                work(self._tracker)
-            except AwayError as error:
-                away = True
-                self._left.append(work)
-                self._say(f"MLflow is away ({error}); points are kept in the storage meanwhile")

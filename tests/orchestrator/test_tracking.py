@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from orchestrator.background import Background
 from orchestrator.collect import Measured
 from orchestrator.store import Store
 from orchestrator.tracking import (
     EXPERIMENT,
     AwayError,
-    Background,
     Tracker,
     default_uri,
     open_command,
@@ -76,14 +76,6 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
         {},
         [made(f"stages/point/{key}"), made("stages/evaluation/e1")],
     )
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its tables and nothing in them; making them takes seconds."""
-    directory = tmp_path_factory.mktemp("mlflow")
-    MlflowClient(uri(directory)).search_experiments()
-    return directory / "mlflow.db"
 
 
 @pytest.fixture(autouse=True)
