@@ -22,8 +22,10 @@ from analysis.pairs import Estimate, Pair
 from analysis.points import AnalysisError, Sweep, read_sweep, write_points
 from analysis.savings import gains, savings
 from analysis.significance import significance
+from analysis.sweep import EXAMPLE
 
 __all__ = [
+    "EXAMPLE",
     "AnalysisError",
     "Assembled",
     "Curve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -15,6 +16,8 @@ from analysis.schema import VARIANT, AnalysisError, check_version
 from search_spaces.spec import JOINED
 
 SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
+EXAMPLE: Final = str(Path(__file__).parent / "example")
+"""A real sweep that ships with the package, for notebooks and first steps; see its README."""
 SAMPLE_COLUMNS: Final = ("point_key", "mllm", "task", "metric", "sample_id", "value", "bpp")
 CATEGORIES: Final = ("point_key", "sample_id")
 """Columns of the samples that are read as categories: points times samples are many rows."""
