@@ -304,6 +304,11 @@ class Space(Spec):
         found: Optimiser = getattr(self, "transfer" if scenario == "transfer_tuned" else scenario)
         return found
 
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The tasks that `end_to_end_oracle` learns from."""
+        return tuple(task for task in ANSWERED if task in self.tasks)
+
     def codec(self, label: str) -> CodecSpec:
         """The codec of that name, with all its rates."""
         return next(codec for codec in self.codecs if codec.label == label)
@@ -359,7 +364,7 @@ class Space(Spec):
             return [f"{said}, which data of kind {self.data.kind!r} has not; scenes have"]
         if not self.mllms:
             return [f"{said} through the first of mllms, which is empty"]
-        if not set(ANSWERED) & set(self.tasks):
+        if not self.answered:
             return [f"{said}, which are for {', '.join(ANSWERED)}; tasks has none of these"]
         return []
 

@@ -32,7 +32,7 @@ from typing import Any
 from search_spaces.benchmark_spec import BenchmarkSpec
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import ANSWERED, Measurement, Space
+from search_spaces.spec import Measurement, Space
 from search_spaces.zoo import is_vbr
 
 # Raise a stage's version whenever its code changes what it writes.
@@ -194,9 +194,7 @@ class Stages:
         if point.scenario == "transfer":
             return _stage("point", {"scenario": "transfer", **rate}, codec, self.start(point))
         own |= {**rate, **self._encoder()}
-        # The texts are the stage `text`, which a loss without them does not read.
-        texts = {"templates", "classes"}
-        own["surrogate"] = space.surrogate.model_dump(mode="json", exclude=texts)
+        own["surrogate"] = self._surrogate()
         training = space.training(point.scenario)
         assert training is not None
         own["train"] = training.model_dump(mode="json", exclude={"source"})
@@ -216,7 +214,7 @@ class Stages:
             read = (self.latents(point.codec, point.lmbda), self.features(), *self._class_texts())
             return _stage("point", own, codec, *read, start)
         if point.scenario == "end_to_end_oracle":
-            own |= {"mllm": self._weights(space.mllms[0]), "tasks": _answered(space)}
+            own |= {"mllm": self._weights(space.mllms[0]), "tasks": list(space.answered)}
             latents = self.latents(point.codec, point.lmbda)
             return _stage("point", own, codec, latents, start, self.world())
         own["lmbda"] = point.lmbda
@@ -230,6 +228,10 @@ class Stages:
             "neck": self.space.neck.model_dump(mode="json"),
         }
 
+    def _surrogate(self) -> dict[str, Any]:
+        """The loss without its texts: they are the stage `text`, which not every loss reads."""
+        return self.space.surrogate.model_dump(mode="json", exclude={"templates", "classes"})
+
     def start(self, point: OperatingPoint) -> Stage:
         """The d1 whose neck a point starts from or takes."""
         return self.point(start_of(self.space, point))
@@ -240,11 +242,10 @@ class Stages:
             return self.of(point.variant).neck(point)
         assert point.codec is not None
         whole = self.space.codec(point.codec.label)
-        texts = {"templates", "classes"}
         own = {
             "seed": point.seed,
             **self._encoder(),
-            "surrogate": self.space.surrogate.model_dump(mode="json", exclude=texts),
+            "surrogate": self._surrogate(),
             "train": self.space.d1.model_dump(mode="json"),
         }
         rates = [self.latents(whole, lmbda) for lmbda in whole.lambdas]
@@ -287,10 +288,6 @@ def start_of(space: Space, point: OperatingPoint) -> OperatingPoint:
         lmbda = min(space.source.lambdas, key=lambda one: abs(math.log(one / wanted)))
         codec = space.source.at(lmbda)
     return OperatingPoint(codec, lmbda, "d1", point.seed, point.variant)
-
-
-def _answered(space: Space) -> list[str]:
-    return [task for task in ANSWERED if task in space.tasks]
 
 
 def _rate(codec: CodecSpec) -> dict[str, int]:

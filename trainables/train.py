@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from search_spaces.codec_spec import CodecSpec
 from search_spaces.points import OperatingPoint
-from search_spaces.spec import ANSWERED, Space
+from search_spaces.spec import Space
 from search_spaces.training_spec import Optimiser
 from trainables.codecs import build_codec, load_codec, save_codec, start_codec
 from trainables.codecs.tokens import TokenCodec, start_as_projection
@@ -215,11 +215,10 @@ def _neck_learner(space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLe
 
 def _oracle(space: Space, codec: CodecSpec, tower: Tower, inputs: Inputs) -> OracleLearner:
     assert inputs.neck is not None
-    tasks = [task for task in ANSWERED if task in space.tasks]
     asked = {
         image_id: own
         for split in ("train", "val")
-        for image_id, own in read_answers(inputs.world, split, tasks).items()
+        for image_id, own in read_answers(inputs.world, split, space.answered).items()
     }
     neck = load_neck(space, codec, tower, inputs.neck)
     return OracleLearner(space, neck, Mllm.load(space.mllms[0]), asked)
