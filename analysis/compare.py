@@ -332,14 +332,17 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
 
 def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
     """Why an interval is not there: once where the reason is the same for all."""
+    named = (("BD-rate", rate), ("the saving", saved), ("BD-accuracy", gain))
+    numbers = [(name, one.why) for name, one in named if np.isfinite(one.value)]
     reasons: dict[str, list[str]] = {}
-    for name, one in (("BD-rate", rate), ("the saving", saved), ("BD-accuracy", gain)):
-        if np.isfinite(one.value) and one.why:
-            reasons.setdefault(one.why.removeprefix("no interval: "), []).append(name)
+    for name, why in numbers:
+        if why:
+            reasons.setdefault(why.removeprefix("no interval: "), []).append(name)
     if not reasons:
         return ""
-    if not np.isfinite([rate.defined, saved.defined, gain.defined]).any():
-        return f"no interval: {next(iter(reasons))}"
+    (first, of), *_ = reasons.items()
+    if len(of) == len(numbers):
+        return f"no interval: {first}"
     return "no interval: " + ", ".join(f"{' and '.join(of)} {why}" for why, of in reasons.items())
 
 

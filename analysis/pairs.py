@@ -3,7 +3,8 @@
     anchor, test --fronts--> BD-rate, bits saved at an accuracy, relative difference over accuracy
                 --points--> BD-accuracy, accuracy gained at a rate
 
-Intervals are 95 %, paired (`resampling.Resampled`); the fronts are taken anew in each resample.
+Intervals are 95 %, paired (`resampling.Resampled`): percentiles of the resampled numbers, for which
+fronts are taken anew in each resample; of bits saved at an accuracy by `inversion`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pandas as pd
 from analysis import bd
 from analysis.curves import Curve
 from analysis.intervals import Floats, interval_of
+from analysis.inversion import Inversion
 from analysis.resampling import SEEDS, Key, Resampled
 
 NAN: Final = float("nan")
@@ -33,7 +35,8 @@ class Estimate:
     Attributes:
         value: nan where there is no such number.
         low, high: nan where there is no interval.
-        defined: share of the resamples that have a number; nan where nothing is resampled.
+        defined: share of the resamples that have a number; nan where the interval is not made of
+            resampled numbers.
         why: why the number or the interval is not there; empty otherwise.
     """
 
@@ -105,14 +108,13 @@ class Pair:
         """Percent of the anchor's bits that the test saves at an accuracy; negative: needs more."""
         if why := self.why or self._beyond(accuracy):
             return Estimate(why=why)
-        at = np.array([accuracy])
-        number = float(self.saved_at(at)[0])
-        for of, (rates, _) in enumerate(self._points):
-            if len(rates) == 1:  # its accuracy is its own in each resample
-                return self._with_interval(number, lambda *both, of=of: _at_single(both, of))
-        return self._with_interval(
-            number, lambda base, test: _saving(base.rate_at(at), test.rate_at(at))
-        )
+        number = float(self.saved_at(np.array([accuracy]))[0])
+        if isinstance(self._inversion, str):
+            return Estimate(number, why=f"no interval: {self._inversion}")
+        low, high = self._saved_interval(accuracy, number)
+        if np.isnan(low):
+            return Estimate(number, why="no interval: it ends beyond the measured rates")
+        return Estimate(number, low, high)
 
     def saved_at(self, accuracies: Floats) -> Floats:
         """What `saved` says at accuracies (T,), without intervals; nan outside both fronts."""
@@ -162,24 +164,34 @@ class Pair:
             np.where(np.isin(at, anchor_value), "anchor", ""),
             np.where(np.isin(at, value), "test", ""),
         )
-        ends = np.array([self._difference_interval(np.array([one])) for one in at])
+        saved = self.saved_at(at)
+        ends = np.array([self._saved_interval(*one) for one in zip(at, saved, strict=True)])
         return pd.DataFrame(
             {
                 "accuracy": at,
-                "change": -self.saved_at(at),
-                "low": ends[:, 0],
-                "high": ends[:, 1],
+                "change": -saved,
+                "low": -ends[:, 1],
+                "high": -ends[:, 0],
                 "measured": pd.Series(where, dtype="str").replace("anchortest", "both"),
             }
         )
 
-    def _difference_interval(self, at: Floats) -> tuple[float, float]:
-        if isinstance(self._batches, str):
+    def _saved_interval(self, accuracy: float, number: float) -> tuple[float, float]:
+        """Interval in percent of the number saved at an accuracy; both nan where an end is open.
+
+        Where the samples vary not at all it is the number, which rounding is kept from leaving out.
+        """
+        if isinstance(self._inversion, str):
             return NAN, NAN
-        base, test = self._batches
-        with np.errstate(invalid="ignore"):
-            low, high, _ = interval_of(-_saving(base.rate_at(at), test.rate_at(at)))
-        return low, high
+        low, high = (100 * (1 - 10**end) for end in self._inversion.interval(accuracy)[::-1])
+        return (NAN, NAN) if np.isnan([low, high]).any() else (min(low, number), max(high, number))
+
+    @cached_property
+    def _inversion(self) -> Inversion | str:
+        """What gives the intervals of savings, or why there are none."""
+        if isinstance(self._batches, str):
+            return self._batches
+        return Inversion(self._points, self.fronts, self._batches)
 
     @cached_property
     def _batches(self) -> tuple[bd.Batch, bd.Batch] | str:
@@ -281,9 +293,3 @@ def _unusable(curve: Curve) -> str:
 
 def _saving(anchor: Floats, test: Floats) -> Floats:
     return 100 * (1 - test / anchor)
-
-
-def _at_single(both: tuple[bd.Batch, bd.Batch], of: int) -> Floats:
-    """Savings at the accuracy of the curve that is a single point."""
-    at = both[of].rates.low
-    return _saving(both[0].rate_at(at), both[1].rate_at(at))

@@ -35,8 +35,8 @@ def savings(
 
     Returns:
         A row per curve and target: the curve, `target, of_bound` (nan where stated as it is),
-        `saved, saved_low, saved_high` (percent, negative: needs more bits), `defined` (share of the
-        resamples with a number) and `note`, which says why a number or its interval is not there.
+        `saved, saved_low, saved_high` (percent, negative: needs more bits) and `note`, which says
+        why a number or its interval is not there.
 
     Raises:
         AnalysisError: a target that is no number, or a share that is not above 0.
@@ -77,7 +77,7 @@ def gains(
 
     Returns:
         A row per curve and rate: the curve, `rate, gained, gained_low, gained_high` (in the
-        metric's unit, negative: loses), `defined` and `note`.
+        metric's unit, negative: loses) and `note`.
 
     Raises:
         AnalysisError: a rate that is not above 0.
@@ -110,11 +110,10 @@ def _row(one: Against, at: dict[str, float], name: str, said: Estimate) -> dict[
         name: said.value,
         f"{name}_low": said.low,
         f"{name}_high": said.high,
-        "defined": said.defined,
         "note": "; ".join(filter(None, notes)),
     }
 
 
 def _frame(rows: list[dict[str, Any]], at: list[str], name: str) -> pd.DataFrame:
-    columns = [*CURVE, *at, name, f"{name}_low", f"{name}_high", "defined", "note"]
+    columns = [*CURVE, *at, name, f"{name}_low", f"{name}_high", "note"]
     return pd.DataFrame(rows, columns=columns)

@@ -20,7 +20,8 @@ class Population:
     """Right-or-wrong answers of an anchor and of a test curve that needs `factor` of its bits.
 
     Attributes:
-        accuracy: of both curves at their rates, (P,).
+        accuracy: of the anchor at its rates, (P,).
+        test_accuracy: of the test at its rates, (P,); the anchor's where it is None.
         factor: the test's rates over the anchor's.
         shared: how much of an answer is the sample's own difficulty, 0 to 1.
         spread: standard deviation of the log of a sample's bits.
@@ -29,6 +30,7 @@ class Population:
     """
 
     accuracy: tuple[float, ...] = LINE
+    test_accuracy: tuple[float, ...] | None = None
     factor: float = 0.7
     shared: float = 0.7
     spread: float = 0.3
@@ -40,8 +42,11 @@ class Population:
         ease, size = rng.uniform(size=n), rng.normal(size=n)
         ids = np.array([f"s{i:06d}" for i in range(n)])
         rows, samples = [], []
-        for scenario, factor in (("reconstruction", 1.0), ("d1", self.factor)):
-            for i, (rate, p) in enumerate(zip(RATES, self.accuracy, strict=True)):
+        for scenario, factor, accuracy in (
+            ("reconstruction", 1.0, self.accuracy),
+            ("d1", self.factor, self.test_accuracy or self.accuracy),
+        ):
+            for i, (rate, p) in enumerate(zip(RATES, accuracy, strict=True)):
                 for seed in range(self.seeds):
                     shifted = np.clip(p + self.seed_noise * rng.normal(), 0, 1)
                     own = self.shared * ease + (1 - self.shared) * rng.uniform(size=n)

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from analysis.bd import bd_accuracy, bd_rate
+from analysis.bd import bd_accuracy, bd_rate, front, rate_at
 from analysis.curves import assemble, curves
 from analysis.pairs import Pair
 from analysis.resampling import Resampled
@@ -30,32 +30,49 @@ CASES = {
     "many samples": (Population(), 2000),
     "3 seeds": (Population(seeds=3, seed_noise=0.015), 500),
     "5 seeds": (Population(seeds=5, seed_noise=0.015), 500),
+    "other slopes": (Population((0.45, 0.58, 0.66, 0.70), (0.40, 0.50, 0.75, 0.90)), 500),
+    "flat": (Population((0.45, 0.50, 0.75, 0.80), (0.55, 0.59, 0.63, 0.67)), 500),
+    "turning": (Population((0.45, 0.60, 0.57, 0.75), (0.50, 0.63, 0.60, 0.75)), 300),
     "equal": (Population(factor=1.0), 500),
 }
 TARGET, RATE = 0.6, 0.25
+TARGETS = {"other slopes": 0.62, "flat": 0.61, "turning": 0.62}
+"""Where the saving is taken, if not at `TARGET`: between points of both curves."""
 
 
-def truths(population: Population) -> dict[str, float]:
+def truths(population: Population, target: float) -> dict[str, float]:
     """The numbers of the population's own curves."""
     rate, accuracy = np.array(RATES), np.array(population.accuracy)
-    said = {
-        "mean": accuracy[1],
-        "BD-rate": 100 * (population.factor - 1),
-        "saving": 100 * (1 - population.factor),
-        "BD-accuracy": bd_accuracy(rate, accuracy, population.factor * rate, accuracy),
-    }
-    assert np.isclose(
-        said["BD-rate"], bd_rate(rate, accuracy, population.factor * rate, accuracy), atol=1e-9
-    )
+    test_rate, test = population.factor * rate, np.array(population.test_accuracy or accuracy)
+    said = {"mean": test[1]}
+    if population.test_accuracy is None:
+        said |= {
+            "BD-rate": 100 * (population.factor - 1),
+            "saving": 100 * (1 - population.factor),
+            "BD-accuracy": bd_accuracy(rate, accuracy, test_rate, test),
+        }
+        assert np.isclose(said["BD-rate"], bd_rate(rate, accuracy, test_rate, test), atol=1e-9)
+    else:
+        both = (rate, accuracy), (test_rate, test)
+        kept = [front(*one) for one in both]
+        (a, x), (b, y) = ((r[on], v[on]) for (r, v), on in zip(both, kept, strict=True))
+        at = np.array([target])
+        said |= {
+            "BD-rate": bd_rate(a, x, b, y),
+            "saving": 100 * (1 - float((rate_at(b, y, at) / rate_at(a, x, at))[0])),
+            "BD-accuracy": bd_accuracy(rate, accuracy, test_rate, test),
+        }
     if population.accuracy == LINE:
         said["gain"] = line_gain(population.factor)
         assert np.isclose(said["BD-accuracy"], said["gain"])
     return said
 
 
-def one(population: Population, n: int, resamples: int, seed: int) -> dict[str, float]:
+def one(
+    population: Population, n: int, resamples: int, seed: int, target: float
+) -> dict[str, float]:
     """Whether each interval of one simulated sweep holds the truth; nan without an interval."""
-    truth = truths(population)
+    truth = truths(population, target)
     sweep = population.draw(np.random.default_rng(seed), n)
     resampled = Resampled(sweep, resamples)
     known = {curve.scenario: curve for curve in curves(sweep)}
@@ -68,7 +85,7 @@ def one(population: Population, n: int, resamples: int, seed: int) -> dict[str, 
         mean = resampled.interval(means[1])
     said = {
         "BD-rate": pair.bd_rate(),
-        "saving": pair.saved(TARGET),
+        "saving": pair.saved(target),
         "BD-accuracy": pair.bd_accuracy(),
         "gain": pair.gained(RATE),
     }
@@ -91,7 +108,9 @@ def main() -> None:
     for name in options.only:
         population, n = CASES[name]
         start = time.perf_counter()
-        found = [one(population, n, options.resamples, i) for i in range(options.simulations)]
+        target = TARGETS.get(name, TARGET)
+        seeds = range(options.simulations)
+        found = [one(population, n, options.resamples, seed, target) for seed in seeds]
         seconds = time.perf_counter() - start
         print(f"{name}: {n} samples, {options.simulations} simulations in {seconds:.0f} s")
         for what in found[0]:
