@@ -239,7 +239,8 @@ def _algorithm(space: Space, lanes: int) -> Any:
 def _scheduler(space: Space) -> Any:
     from ray.tune.schedulers import ASHAScheduler
 
-    training = getattr(space, searched(space).scenario)
+    training = space.training(searched(space).scenario)
+    assert training is not None
     return ASHAScheduler(
         time_attr="step",
         # One more than all: a trial that got through must still be kept.
@@ -256,6 +257,9 @@ def _listener(request: Request, prints: Mapping[str, str], view: Lines) -> tuple
     space = request.space
     assert space.search is not None
     total = space.search.trials
+    training = space.training(searched(space).scenario)
+    assert training is not None
+    steps = training.steps
     known: dict[str, Trial] = {}
     record: list[Trial] = []
 
@@ -277,7 +281,6 @@ def _listener(request: Request, prints: Mapping[str, str], view: Lines) -> tuple
             self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
         ) -> None:
             one, step, loss = known[trial.trial_id], int(result["step"]), float(result["val_loss"])
-            steps = getattr(space, searched(space).scenario).steps
             if step > steps:
                 one.status, one.val_loss = "finished", loss
             else:

@@ -23,9 +23,10 @@ from trainables.data import Rows, decode_image, part_file, to_tensor
 from trainables.evaluation import evaluate_point
 from trainables.features import CodecLatents, shard_ranges
 from trainables.images.convert import TASKS_SCHEMA
+from trainables.loop import validate
 from trainables.points import PointModel, load_point
 from trainables.scenarios import JointLearner
-from trainables.train import Inputs, _learner, _validate, train_codec, train_point
+from trainables.train import Inputs, _learner, train_codec, train_point
 
 CODECS: list[dict[str, Any]] = [
     {"arch": "tic", "N": 16, "M": 16, "depths": (1, 1, 1, 1, 1)},
@@ -138,7 +139,7 @@ def validation_loss(space: Space, scenario: str, inputs: Inputs, context: LocalC
     learner, _ = _learner(space, point(space, scenario), inputs)
     assert isinstance(learner, JointLearner)
     rows = Rows("val", learner.columns, inputs.world, inputs.latents, inputs.features, SHARD)
-    return _validate(learner, [rows], 4, context)["loss"]
+    return validate(learner, [rows], 4, context)["loss"]
 
 
 def check_what_moved(used: PointModel, base: dict[str, Tensor]) -> list[str]:

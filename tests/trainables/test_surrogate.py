@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from search_spaces import load_space
 from search_spaces.training_spec import SurrogateSpec
 from trainables.encoder import Features
+from trainables.loop import learning_rate_factor
 from trainables.surrogate import cross_entropy, distillation, phase_at
-from trainables.train import learning_rate_factor
 
 rng = np.random.default_rng(0)
 

@@ -15,15 +15,16 @@ from sklearn.linear_model import Ridge
 from transformers import CLIPModel
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-import trainables.train
+import trainables.loop
 from search_spaces import Space
 from search_spaces.training_spec import NeckTraining, Optimiser
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
 from trainables.context import LocalContext
 from trainables.data import Rows, in_order
+from trainables.loop import Diverged, learning_rate_factor
 from trainables.pretrained import preprocess
-from trainables.train import Diverged, Inputs, learning_rate_factor, train_codec, train_point
+from trainables.train import Inputs, train_codec, train_point
 
 SCENARIOS = ("codec", "d1", "d2", "d3", "post_processing")
 
@@ -136,7 +137,7 @@ def test_the_best_weights_are_kept(
     d1 = small_stages.space.d1.model_copy(update=settings)
     space = small_stages.space.model_copy(update={"d1": d1})
     values = iter([5.0, 3.0, 4.0, 2.0, 2.0, 9.0])
-    monkeypatch.setattr(trainables.train, "_validate", lambda *_: {"loss": next(values)})
+    monkeypatch.setattr(trainables.loop, "validate", lambda *_: {"loss": next(values)})
     seen: dict[int, torch.Tensor] = {}
 
     class Watching(LocalContext):
@@ -159,7 +160,7 @@ def test_divergence_is_raised_before_anything_bad_is_kept(
     d1 = small_stages.space.d1.model_copy(update={"validate_every": 2, "checkpoint_every": 2})
     space = small_stages.space.model_copy(update={"d1": d1})
     if where == "training":
-        plain = trainables.train.Batches.read
+        plain = trainables.loop.Batches.read
 
         def read(self: Any, step: int) -> Any:
             batch = plain(self, step)
@@ -167,10 +168,10 @@ def test_divergence_is_raised_before_anything_bad_is_kept(
                 batch.y_hat[0, 0, 0, 0] = float("nan")
             return batch
 
-        monkeypatch.setattr(trainables.train.Batches, "read", read)
+        monkeypatch.setattr(trainables.loop.Batches, "read", read)
     else:
         results = iter([{"loss": 1.0}, {"loss": float("nan")}])
-        monkeypatch.setattr(trainables.train, "_validate", lambda *_: next(results))
+        monkeypatch.setattr(trainables.loop, "validate", lambda *_: next(results))
     with pytest.raises(Diverged, match="step 4"):
         train(small_stages, "d1", tmp_path / "out", LocalContext(tmp_path / "run"), space)
     assert not (tmp_path / "out").exists()
