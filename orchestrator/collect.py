@@ -143,9 +143,7 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     )
 
 
-def _examples(
-    directory: Path, pages: str
-) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+def _examples(directory: Path, pages: str) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
     """An evaluation's examples as `sweep.json` has them, and their files: path -> where it lies.
 
     Args:

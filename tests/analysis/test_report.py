@@ -197,11 +197,6 @@ def test_a_sweep_of_almost_nothing_has_a_report(
     assert Path(write_report(str(tmp_path)).html).stat().st_size > 5_000
 
 
-def test_gallery_stays_within_its_limits(sweep_dir: Path, page: str) -> None:
-    assert page.count("data:image/png") == 40
-    assert len(page) < 8_000_000
-
-
 def test_command_writes_elsewhere_and_says_where(
     sweep_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

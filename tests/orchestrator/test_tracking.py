@@ -226,7 +226,7 @@ def test_the_parent_gets_points_report_and_plots(tmp_path: Path) -> None:
     (sweep / "plots").mkdir(parents=True)
     (sweep / "report.html").write_text("x")
     (sweep / ".driver").write_text("")
-    (sweep / "plots" / "vqa.png").write_bytes(PNG)
+    shutil.copy(PAGE, sweep / "plots" / "vqa.png")
     tracker = open_tracker(tmp_path)
     for sentence in ("d1 needs 1 % fewer bits.", "d1 needs 20 % fewer bits."):
         tracker.finish(sweep, {"points": 3}, complete=True, sentence=sentence)

@@ -119,7 +119,10 @@ def shown(width: int, height: int, answer: str, form: str) -> Shown:
 
 
 def test_boxes_follow_the_format_of_the_answer_and_the_shape_of_the_image() -> None:
-    for form, answer in (("shikra", "[0.25,0.25,0.75,0.5]"), ("internvl", "[[250, 250, 750, 500]]")):
+    for form, answer in (
+        ("shikra", "[0.25,0.25,0.75,0.5]"),
+        ("internvl", "[[250, 250, 750, 500]]"),
+    ):
         one = shown(64, 64, answer, form)
         assert boxes_of(one, one.asked[0]) == ((0.5, 0.5, 1, 1), (0.25, 0.25, 0.75, 0.5))
     wide = shown(96, 48, "[0,0,0.5,0.25]", "shikra")

@@ -156,7 +156,7 @@ def _lines(asked: Asked) -> Iterator[_Line]:
         words = parts[0] + "".join(f" [{i}] {part}" for i, part in enumerate(parts[1:], 1))
     for line in textwrap.wrap(" ".join(words.split()), 64):
         yield _Line(line)
-    values = [v for k, v in json.loads(asked.reference).items() if k != "size"]
+    values = [v for k, v in json.loads(asked.reference).items() if k not in ("size", "format")]
     for label, text, colour in (
         ("wanted", ", ".join(map(str, values)), _INK),
         ("answer", asked.answer or "(nothing)", _RIGHT if asked.right else _WRONG),
