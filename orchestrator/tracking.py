@@ -174,7 +174,7 @@ class Tracker:
             one.samples.to_parquet(files / "samples.parquet", index=False)
             (files / "examples").mkdir()
             for page in (example["page"] for example in one.examples):
-                shutil.copy(one.files[page], files / "examples")
+                shutil.copy(one.files[page], files / "examples" / Path(page).name)
             self._client.log_artifacts(run_id, scratch)
         # Last: a run that says it is complete is.
         self._client.set_tag(run_id, CONTENT, content)

@@ -10,6 +10,7 @@ import pytest
 
 from analysis import EXAMPLE, compare, read_sweep
 from analysis.curves import assemble
+from analysis.examples import examples_of
 from analysis.excerpt import main, write_excerpt
 from analysis.matched import panels
 from tests.analysis.sweeps import make_sweep
@@ -72,3 +73,11 @@ def test_the_example_that_ships_is_a_whole_sweep_and_names_no_place() -> None:
     assert re.findall(r'"(?:/|~|\w+://|sqlite:)[^"]*"', text) == []
     size = sum(file.stat().st_size for file in Path(EXAMPLE).rglob("*") if file.is_file())
     assert size < 2_000_000
+
+
+def test_the_example_that_ships_has_a_panel() -> None:
+    sweep = read_sweep(EXAMPLE)
+    if not examples_of(sweep):
+        pytest.skip("it was made before sweeps stored their images; to be made again")
+    (panel,) = panels(assemble(sweep, 2), 1)
+    assert {"reconstruction", "d1"} <= {one.scenario for one in panel.shown}
