@@ -19,6 +19,7 @@ drawn pages' paths instead: they have no examples here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -149,7 +150,9 @@ def _prompt(prompt: str) -> str:
     parts = prompt.split("<image>")
     if len(parts) > 2:
         parts[1:] = [f" [{number}] {part}" for number, part in enumerate(parts[1:], 1)]
-    return " ".join(" ".join(parts).split())
+    words = " ".join(" ".join(parts).split())
+    # Some tokenizers leave room before punctuation.
+    return re.sub(r" (?=[?:,.](?: |$))", "", words)
 
 
 def _wanted(reference: str) -> str:

@@ -174,8 +174,9 @@ def _shown(
         if len(cards) == room or (path is not None and picture is None):
             continue
         boxes = [own.answered[sample] for sample in asked if sample in own.answered]
-        on_input = path is None and bool(boxes)
-        picture = inputs[-1] if on_input else picture
+        pale = path is None and one.scenario != BOUND and bool(boxes)
+        # What is not compressed is seen as it is.
+        picture = inputs[-1] if pale or one.scenario == BOUND else picture
         cards.append(
             {
                 "owner": (one.codec, one.scenario, one.variant),
@@ -183,8 +184,8 @@ def _shown(
                 "codec": one.codec,
                 "rate": one.rate,
                 "picture": picture,
-                "on_input": on_input,
-                "paler": on_input and one.scenario != BOUND,
+                "decoded": path is not None,
+                "pale": pale,
                 "boxes": _rects(boxes, picture),
                 "bpp": f"{own.query.bpp:.3g}",
                 "psnr": number(own.query.psnr, ".1f"),
@@ -244,19 +245,25 @@ def _rects(boxes: Iterable[Box], picture: Picture | None) -> list[dict[str, str]
 
 
 def _parts(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cards by codec and rate, codecs with the most scenarios first; where each rate of a codec
+    """The cards by codec and rate, codecs with several scenarios first; where each rate of a codec
     has one card, they stand together."""
     rates: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for card in cards:
         rates.setdefault(card["codec"], {}).setdefault(card["rate"], []).append(card)
-    most = {codec: max(map(len, own.values())) for codec, own in rates.items()}
+    alone = {codec for codec, own in rates.items() if max(map(len, own.values())) == 1}
     parts = []
-    for codec in sorted(rates, key=lambda codec: (-most[codec], codec)):
-        if most[codec] == 1:
-            together = [card for own in rates[codec].values() for card in own]
-            parts.append({"title": codec, "cards": together, "rates": True})
+    for codec in sorted(rates, key=lambda codec: (codec in alone, codec)):
+        if codec in alone:
+            parts.append(_part(codec, [card for own in rates[codec].values() for card in own]))
             continue
         for rate, own in rates[codec].items():
-            ordered = sorted(own, key=lambda card: scenario_rank(card["owner"][1]))
-            parts.append({"title": f"{codec} {rate}".strip(), "cards": ordered, "rates": False})
+            own.sort(key=lambda card: scenario_rank(card["owner"][1]))
+            part = _part(f"{codec} {rate}".strip(), own)
+            parts.append({**part, "cards": [{**card, "rate": ""} for card in own]})
     return parts
+
+
+def _part(title: str, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    bits = list(dict.fromkeys(sorted((card["bpp"] for card in cards), key=float)))
+    between = bits[0] if len(bits) == 1 else f"{bits[0]} to {bits[-1]}"
+    return {"title": title, "bpp": between, "cards": cards}

@@ -35,7 +35,7 @@ _SHARPEST: Final = 300
 """Pixels along an image: more would not be seen in print."""
 _CAPTION: Final = 0.34
 _GAP: Final = 0.08
-_NAME: Final = 1.42
+_NAME: Final = 1.56
 _ROW: Final = 0.135
 _LETTER: Final = 0.0545
 
@@ -178,9 +178,13 @@ def _head(question: Question, letters: int) -> list[tuple[str, dict[str, Any]]]:
     bold = {"fontweight": "bold"}
     return [
         (question.task, {"color": MUTED, "fontsize": 6.5}),
-        *((line, bold) for line in wrap(question.prompt, int(letters * 0.9))[:4]),
-        *((line, {}) for line in wrap(f"wanted: {question.wanted}", letters)[:3]),
+        *((line, bold) for line in _lines(question.prompt, int(letters * 0.9), 4)),
+        *((line, {}) for line in _lines(f"wanted: {question.wanted}", letters, 4)),
     ]
+
+
+def _lines(text: str, letters: int, most: int) -> list[str]:
+    return wrap(text, letters, max_lines=most, placeholder=" …")
 
 
 def _answer(one: Shown, sample: str) -> str:

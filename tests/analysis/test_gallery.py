@@ -60,7 +60,7 @@ def test_each_distinct_image_is_there_once_and_looks_as_it_did(
             assert 10 * np.log10(255**2 / np.mean(error**2)) > 35
     blur = np.asarray(blurred(0, 24)).astype(float)
     shown = gallery(rich).shown[0]
-    decoded = [c for c in cards(shown) if c["picture"] is not None and not c["on_input"]]
+    decoded = [c for c in cards(shown) if c["decoded"]]
     assert all(
         10 * np.log10(255**2 / np.mean((pixels(c["picture"]) - blur) ** 2)) > 35 for c in decoded
     )
@@ -85,7 +85,8 @@ def test_every_point_of_every_test_image_has_a_card_with_its_answers(rich: Assem
             (box,) = card["boxes"]
             right = card["answers"][2]["right"]
             assert (float(box["x"]) == WANTED[0] * 256) is right
-            assert card["on_input"] is (card["picture"] is shown["input"]["picture"])
+            assert card["decoded"] is (card["picture"] is not shown["input"]["picture"])
+            assert card["pale"] is (not card["decoded"] and card["name"] != "uncompressed")
 
 
 def test_parts_are_a_codec_at_a_rate_or_a_codec_of_one_scenario(rich: Assembled) -> None:
@@ -94,10 +95,12 @@ def test_parts_are_a_codec_at_a_rate_or_a_codec_of_one_scenario(rich: Assembled)
     rates = ["0.0005", "0.0015", "0.004", "0.012"]
     assert titles[:4] == [f"elic lambda {rate}" for rate in rates]
     assert titles[4:] == ["avif", "jpeg", "jpeg2000", "tokens", "webp"]
+    assert all(len(part["cards"]) == 11 for part in parts[:4])
     for part in parts[4:]:
         bits = [float(card["bpp"]) for card in part["cards"]]
         assert bits == sorted(bits)
         assert len(bits) == 4
+        assert part["bpp"] == f"{part['cards'][0]['bpp']} to {part['cards'][3]['bpp']}"
 
 
 def several_images(sweep: Sweep) -> Sweep:

@@ -31,7 +31,7 @@ CODECS = ("elic", "mbt2018-mean", "tic", "cheng2020-anchor", "bmshj2018-hyperpri
 
 def make_large(directory: Path, points: int, samples: int) -> Path:
     """A sweep of about so many operating points: copies of a simulated one with other seeds."""
-    make_sweep(directory, n=samples, codecs=CODECS, examples=False)
+    make_sweep(directory, n=samples, codecs=CODECS)
     sweep = read_sweep(str(directory))
     assert sweep.samples is not None
     manifest, rng = dict(sweep.manifest), np.random.default_rng(0)
