@@ -257,7 +257,7 @@ def _parts(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             parts.append(_part(codec, [card for own in rates[codec].values() for card in own]))
             continue
         for rate, own in rates[codec].items():
-            own.sort(key=lambda card: scenario_rank(card["owner"][1]))
+            own.sort(key=lambda card: (scenario_rank(card["owner"][1]), card["owner"][2]))
             part = _part(f"{codec} {rate}".strip(), own)
             parts.append({**part, "cards": [{**card, "rate": ""} for card in own]})
     return parts
