@@ -83,11 +83,30 @@ class Question:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer to a question; right where the task's primary metric is above 0."""
+    """An answer to a question, and the task's primary metric: right where that is a fraction above
+    0; where it is no fraction (CIDEr), nothing is right or wrong, and `value` and `unit` say it."""
 
     question: Question
     answer: str
-    right: bool
+    value: float
+    unit: str
+
+    @property
+    def right(self) -> bool | None:
+        """None where that cannot be said."""
+        return self.value > 0 if self.unit == "fraction" else None
+
+    @property
+    def verdict(self) -> str:
+        """In words: `right`, `wrong` or, say, `0.83 CIDEr`."""
+        if self.right is None:
+            return f"{self.value:.2g} {self.unit}"
+        return "right" if self.right else "wrong"
+
+    @property
+    def mark(self) -> str:
+        """The same shorter: ✓, ✗ or the value."""
+        return {"right": "✓", "wrong": "✗"}.get(self.verdict, self.verdict)
 
 
 def example_of(said: Mapping[str, Any]) -> Example:
@@ -125,11 +144,13 @@ def answers_to(
     samples = samples[samples["sample_id"].isin(ids)]
     primary = {name: task.primary for name, task in assembled.tasks.items()}
     samples = samples[samples["metric"] == samples["task"].map(primary)]
+    units = {name: task.units[task.primary] for name, task in assembled.tasks.items()}
     return {
         (row.point_key, row.dataset, row.mllm, row.sample_id): Said(
             Question(row.task, _prompt(row.prompt), _wanted(row.reference)),
             str(row.answer),
-            row.value > 0,
+            float(row.value),
+            units[row.task],
         )
         for row in rows_of(samples)
     }

@@ -190,7 +190,7 @@ def _shown(
                 "bpp": f"{own.query.bpp:.3g}",
                 "psnr": number(own.query.psnr, ".1f"),
                 "answers": [
-                    {"label": label, "text": _cut(said.answer), "right": said.right}
+                    {"label": label, "text": _cut(said.answer), "said": said}
                     for sample, label in labels.items()
                     if (said := answers.get((one.key, *of[:2], sample)))
                 ],

@@ -21,7 +21,7 @@ from PIL import Image
 
 from analysis.curves import BOUND, Assembled
 from analysis.examples import Box, Pixels, Question
-from analysis.looks import MUTED, RIGHT, WRONG, Look, Looks
+from analysis.looks import INK, MUTED, RIGHT, WRONG, Look, Looks
 from analysis.matched import Panel, Shown, panels
 from analysis.render import Plot, file_name, line_style, styled
 
@@ -38,6 +38,7 @@ _GAP: Final = 0.08
 _NAME: Final = 1.56
 _ROW: Final = 0.135
 _LETTER: Final = 0.0545
+_COLOUR: Final = {True: RIGHT, False: WRONG, None: INK}
 
 
 def draw_panels(
@@ -124,7 +125,7 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         write(0.1 + _NAME - 0.08, y + 0.03, rate, color=MUTED, fontsize=6.5, ha="right")
         for column, (sample, words) in enumerate(zip(panel.questions, body, strict=True)):
             said = one.answers.get(sample)
-            colour = MUTED if said is None else RIGHT if said.right else WRONG
+            colour = MUTED if said is None else _COLOUR[said.right]
             x = 0.1 + _NAME + column * width
             for i, line in enumerate(words):
                 write(x, y + 0.03 + i * _ROW, line, color=colour)
@@ -192,7 +193,7 @@ def _answer(one: Shown, sample: str) -> str:
     said = one.answers.get(sample)
     if said is None:
         return "–"
-    return f"{'✓' if said.right else '✗'} {said.answer or '(nothing)'}"
+    return f"{said.mark} {said.answer or '(nothing)'}"
 
 
 def _short(label: str) -> str:
@@ -213,8 +214,7 @@ def _words(panel: Panel, looks: Looks) -> str:
     words = []
     for sample, question in panel.questions.items():
         answers = [
-            f"{looks.owner(*one.owner).label} at {one.bpp:.3g} bpp: {said.answer}"
-            f" ({'right' if said.right else 'wrong'})"
+            f"{looks.owner(*one.owner).label} at {one.bpp:.3g} bpp: {said.answer} ({said.verdict})"
             for one in panel.shown
             if (said := one.answers.get(sample)) is not None
         ]

@@ -143,6 +143,19 @@ def test_the_figure_says_it_in_words_too(rich: Assembled) -> None:
     assert plot.svg.count("<image") == 1 + len(panels(rich)[0].shown)
 
 
+def test_what_is_neither_right_nor_wrong_says_its_value(rich: Assembled) -> None:
+    said = rich.sweep.manifest["tasks"]
+    tasks = {**said, "captioning": {**said["captioning"], "primary": "cider"}}
+    sweep = dataclasses.replace(rich.sweep, manifest={**rich.sweep.manifest, "tasks": tasks})
+    plot = draw_panels(assemble(sweep, 2), n=1)[0]
+    assert sweep.samples is not None
+    own = sweep.samples[sweep.samples["sample_id"] == f"{IMAGES[0]}-captioning-0"]
+    own = own[(own["metric"] == "cider") & own["point_key"].str.startswith("reconstruction")]
+    assert any(f"({value:.2g} CIDEr)" in plot.alt for value in own["value"])
+    assert "✓ red" in plot.svg
+    assert "✓ a red seven" not in plot.svg
+
+
 def test_no_panel_without_images_or_answers(rich: Assembled, tmp_path: Path) -> None:
     sweep = rich.sweep
     for bare in (

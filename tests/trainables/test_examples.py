@@ -2,6 +2,7 @@
 says what belongs together."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.trainables.test_evaluate import Setting
-from trainables.evaluation.examples import LONGEST, write_examples
+from trainables.evaluation.examples import LONGEST, _right, write_examples
 from trainables.evaluation.page import Asked, Shown, ShownImage, boxes_of, draw_example
 from trainables.tasks import parse_box
 
@@ -138,6 +139,18 @@ def test_the_page_has_the_boxes_where_they_are() -> None:
     assert tuple(page[68 + 64, 24 + 200]) == white
     assert tuple(page[68 + 63, 24 + 60]) == amber
     assert tuple(page[68 + 30, 24 + 60]) == tuple(page[68 + 100, 24 + 200]) == (90, 90, 90)
+
+
+def test_a_caption_is_neither_right_nor_wrong() -> None:
+    found = {task: (_right(task, 0.3), _right(task, 0.0)) for task in ("captions", "open_vqa")}
+    assert found == {"captions": (None, None), "open_vqa": (True, False)}
+    green, red = (24, 128, 56), (197, 34, 31)
+    for right, colours in ((True, {green}), (False, {red}), (None, set())):
+        one = shown(64, 64, "I see none", "shikra")
+        one = replace(one, asked=[replace(one.asked[0], right=right)])
+        page = np.asarray(draw_example("t", one)).astype(int)
+        drawn = {c for c in (green, red) if (np.abs(page - c).max(-1) < 12).sum() > 20}
+        assert drawn == colours
 
 
 def test_large_images_are_kept_smaller_and_of_their_shape(tmp_path: Path) -> None:

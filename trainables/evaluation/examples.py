@@ -28,6 +28,7 @@ from PIL import Image
 from trainables.evaluation.dataset import Pixels, Sample, TestImages
 from trainables.evaluation.page import Asked, Shown, ShownImage, boxes_of, draw_example
 from trainables.evaluation.see import Eye, Rate
+from trainables.tasks import TASKS
 
 RECORD = "examples.json"
 LONGEST = 512
@@ -65,9 +66,11 @@ def choose_examples(
                 for i in group[0].image_ids
             ],
             [
-                Asked(s.sample_id, s.task, s.prompt, s.reference, answers[s.sample_id], right)
+                Asked(
+                    *(s.sample_id, s.task, s.prompt, s.reference, answers[s.sample_id]),
+                    _right(s.task, values[s.sample_id]),
+                )
                 for s in group
-                for right in [values[s.sample_id] > 0]
             ],
         )
         for group in groups
@@ -106,6 +109,12 @@ def _to_show(samples: Sequence[Sample], n: int) -> list[list[Sample]]:
     single = [group for images, group in by_images.items() if len(images) == 1]
     several = [group for images, group in by_images.items() if len(images) > 1][: n > 1]
     return [*single[: n - len(several)], *several][:n]
+
+
+def _right(task: str, value: float) -> bool | None:
+    """Whether an answer is, by the task's primary metric; None where that is no fraction."""
+    (primary,) = (metric for metric in TASKS[task].metrics if metric.name == TASKS[task].primary)
+    return value > 0 if primary.unit == "fraction" else None
 
 
 def _name(group: Sequence[Sample]) -> str:

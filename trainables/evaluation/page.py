@@ -24,6 +24,7 @@ _LINE, _SMALL = 18, 15  # font sizes in pixels
 _LABEL = 72
 _INK, _PALE, _LINE_GREY = (32, 33, 36), (95, 99, 104), (218, 220, 224)
 _RIGHT, _WRONG = (24, 128, 56), (197, 34, 31)
+_COLOUR = {True: _RIGHT, False: _WRONG, None: _INK}
 _BOX_RIGHT, _BOX_ANSWER = (255, 255, 255), (255, 196, 0)
 
 
@@ -44,14 +45,15 @@ class ShownImage:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question: reference is JSON, right whether the answer is."""
+    """One question: reference is JSON, right whether the answer is, None where that cannot be said
+    (a caption's CIDEr)."""
 
     sample_id: str
     task: str
     prompt: str
     reference: str
     answer: str
-    right: bool
+    right: bool | None
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _lines(asked: Asked) -> Iterator[_Line]:
     values = [v for k, v in json.loads(asked.reference).items() if k not in ("size", "format")]
     for label, text, colour in (
         ("wanted", ", ".join(map(str, values)), _INK),
-        ("answer", asked.answer or "(nothing)", _RIGHT if asked.right else _WRONG),
+        ("answer", asked.answer or "(nothing)", _COLOUR[asked.right]),
     ):
         for i, line in enumerate(textwrap.wrap(text, 56) or [""]):
             yield _Line(line, colour, label if i == 0 else "", indented=True)
