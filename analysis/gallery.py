@@ -28,8 +28,10 @@ BYTES: Final = 900_000
 """Of all images together, as they stand in the page."""
 QUESTIONS: Final = 6
 """Of a test image at the most."""
-LONGEST: Final = 256
-"""Pixels along an image; larger ones are scaled down."""
+LONGEST: Final = ((36, 256), (60, 192))
+"""Images at the most, and pixels along each; larger ones are scaled down."""
+LEAST: Final = 128
+"""Pixels along an image where there are more: photographs of this size take 8 kB each."""
 _LETTERS: Final = 160
 """Of an answer or a wanted text at the most."""
 
@@ -83,8 +85,8 @@ def gallery(assembled: Assembled) -> Gallery:
     points = points.drop_duplicates(["codec", "variant", "scenario", *_rates(points)])
     seen = [_Seen.of(row, stored) for _, row in points.sort_values("bpp").iterrows()]
     answers = answers_to(assembled, [one for own in seen for one in own.examples.values()])
-    images = _Images(assembled, found)
     groups = list(dict.fromkeys(of for own in seen for of in own.examples))
+    images = _Images(assembled, found, _longest(seen, groups[:GROUPS]))
     for place, of in enumerate(groups):
         own = [one for one in seen if of in one.examples]
         name = _evaluation(of) if len({_evaluation(one) for one in groups}) > 1 else ""
@@ -117,6 +119,14 @@ class _Seen:
         return cls(key, codec, row["scenario"], row["variant"], rate_words(row), stored[key])
 
 
+def _longest(seen: Sequence[_Seen], groups: Sequence[_Of]) -> int:
+    """Pixels along an image, so that all of these test images have room."""
+    own = [one.examples[of] for one in seen for of in groups if of in one.examples]
+    files = {image.input for example in own for image in example.images}
+    files |= {example.query.decoded for example in own if example.query.decoded is not None}
+    return next((pixels for most, pixels in LONGEST if len(files) <= most), LEAST)
+
+
 def _rates(points: pd.DataFrame) -> list[str]:
     """Columns that say a point's rate."""
     return [name for name in ("lmbda", "quality") if name in points]
@@ -129,8 +139,8 @@ def _evaluation(of: _Of) -> str:
 class _Images:
     """The gallery's images by path, each read and written once."""
 
-    def __init__(self, assembled: Assembled, into: Gallery) -> None:
-        self._sweep, self._into = assembled.sweep, into
+    def __init__(self, assembled: Assembled, into: Gallery, longest: int) -> None:
+        self._sweep, self._into, self._longest = assembled.sweep, into, longest
         self._known: dict[str, Picture | None] = {}
         self._bytes = 0
 
@@ -141,7 +151,7 @@ class _Images:
             picture = None
             if pixels is not None:
                 image = Image.fromarray(pixels)
-                image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+                image.thumbnail((self._longest, self._longest), Image.Resampling.LANCZOS)
                 uri = data_uri(image)
                 if self._bytes + len(uri) <= BYTES:
                     picture = Picture(f"i{len(self._into.pictures)}", uri, *image.size)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from analysis import gallery as module
 from analysis.curves import Assembled, assemble
@@ -20,7 +21,7 @@ from analysis.embed import data_uri
 from analysis.gallery import Picture, gallery
 from analysis.points import Sweep, read_sweep
 from analysis.report import write_report
-from tests.analysis.pictures import blurred, scene
+from tests.analysis.pictures import blurred, scene, write
 from tests.analysis.rich import IMAGES, WANTED
 
 
@@ -156,7 +157,32 @@ def test_it_stays_within_its_limits_and_says_what_it_left_out(
     assert gallery(rich).left == total
 
 
-def test_large_images_become_smaller_and_small_ones_stay_as_they_are() -> None:
+def test_many_images_are_shown_smaller(plain: Assembled, tmp_path: Path) -> None:
+    """Photographs of 512 pixels, a decoded image of its own for every point: all have room."""
+    photo = Image.fromarray(load_sample_images().images[0][:427, :427]).resize((512, 512))
+    points = {}
+    for number, (key, made) in enumerate(plain.sweep.manifest["points"].items()):
+        shown = []
+        for one in made["examples"]:
+            of = {"input": photo, "decoded": photo.rotate(number + 1)}
+            paths = {part: write(tmp_path, image) for part, image in of.items()}
+            shown.append({**one, "images": [{**one["images"][0], **paths}]})
+        points[key] = {**made, "examples": shown}
+    sweep = dataclasses.replace(
+        plain.sweep,
+        directory=str(tmp_path),
+        manifest={**plain.sweep.manifest, "points": points},
+    )
+    for limits, size in ((((36, 256), (60, 192)), 256), (((20, 256), (60, 192)), 192), ((), 128)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "LONGEST", limits)
+            found = gallery(dataclasses.replace(plain, sweep=sweep))
+        assert {(one.width, one.height) for one in found.pictures} == {(size, size)}
+        assert found.left == 0
+        assert sum(len(one.uri) for one in found.pictures) < module.BYTES
+
+
+def test_small_images_are_kept_as_they_are_and_others_as_webp() -> None:
     flat = Image.new("RGB", (300, 40), (9, 8, 7))
     assert data_uri(flat).startswith("data:image/png;base64,")
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)

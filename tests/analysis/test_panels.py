@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,11 +117,19 @@ def test_every_box_is_drawn_on_the_image_it_belongs_to(rich: Assembled) -> None:
         assert len(seen) == number + 1, "the second image has right and wrong boxes"
 
 
-def test_images_keep_their_shape(sweep_dir: Path) -> None:
-    """160 x 96 pixels, and points without an image have no picture where no box is wanted."""
-    assembled = assemble(read_sweep(str(sweep_dir)), 2)
+@pytest.mark.parametrize("upright", [False, True])
+def test_images_keep_their_shape(sweep_dir: Path, tmp_path: Path, upright: bool) -> None:
+    """160 x 96 pixels, or 96 x 160; points without an image have no picture where no box is
+    wanted."""
+    if upright:
+        shutil.copytree(sweep_dir, tmp_path, dirs_exist_ok=True)
+        for file in (tmp_path / "examples" / "images").iterdir():
+            with Image.open(file) as image:
+                image.transpose(Image.Transpose.ROTATE_90).save(file)
+    assembled = assemble(read_sweep(str(tmp_path if upright else sweep_dir)), 2)
+    shape = (160, 96, 3) if upright else (96, 160, 3)
     for panel, plot in zip(panels(assembled), draw_panels(assembled), strict=True):
-        assert panel.pixels.shape == (96, 160, 3)
+        assert panel.pixels.shape == shape
         found = pictures(plot)
         decoded = [one.decoded for one in panel.shown if one.decoded is not None]
         assert {one.scenario for one in panel.shown if one.decoded is None} == {
@@ -131,8 +140,8 @@ def test_images_keep_their_shape(sweep_dir: Path) -> None:
             found, [panel.pixels, *decoded], strict=True
         ):
             np.testing.assert_array_equal(own, expected)
-            assert (right - left) / (bottom - top) == pytest.approx(160 / 96, rel=0.02)
-            assert right - left == pytest.approx(0.9 * 300, abs=2)
+            assert (right - left) / (bottom - top) == pytest.approx(shape[1] / shape[0], rel=0.02)
+            assert max(right - left, bottom - top) == pytest.approx(0.9 * 300, abs=2)
 
 
 def test_the_figure_says_it_in_words_too(rich: Assembled) -> None:
