@@ -1,17 +1,24 @@
-"""What the page of a report carries inside: figures in its colours, data, and Plotly's script."""
+"""What the page of a report carries inside: figures in its colours, images, data, and Plotly's
+script."""
 
 from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from analysis.looks import GRID, INK, MUTED, PALE, WARN, Looks, on_dark
+from PIL import Image
 
-NAMES: Final = {INK: "ink", MUTED: "muted", GRID: "grid", WARN: "warn", PALE: "pale"}
+from analysis.looks import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG, Looks, on_dark
+
+NAMES: Final = {
+    **{INK: "ink", MUTED: "muted", GRID: "grid", WARN: "warn", PALE: "pale"},
+    **{RIGHT: "right", WRONG: "wrong"},
+}
 """Colours whose variables the page's own style uses."""
 _DARK: Final = {
     INK: "#e6e9ee",
@@ -25,6 +32,10 @@ GLYPHS: Final = {
     **{"P": "✚", "*": "★", "h": "⬢", "p": "⬟", "d": "♦", "8": "◉", "H": "◈"},
 }
 """Matplotlib's markers as letters of the page."""
+SMALL_PNG: Final = 6_000
+"""Bytes up to which an image stays a PNG; larger ones become WebP of the quality below."""
+QUALITY: Final = 92
+_PNG: Final = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 Colours = Sequence[tuple[str, str, str]]
 """(colour, the page's variable in its place, the colour on a dark page)."""
 
@@ -45,6 +56,9 @@ def inline(svg: str, number: int, colours: Colours) -> str:
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = _PNG.sub(lambda found: data_uri(_opened(found[1])), svg)
+    # Matplotlib names images by their content, so equal ones would have one id.
+    svg = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = svg.replace("<svg ", '<svg aria-hidden="true" ', 1)
@@ -54,6 +68,28 @@ def inline(svg: str, number: int, colours: Colours) -> str:
     variables = {colour: f"var(--{variable})" for colour, variable, _ in colours}
     known = re.compile("|".join(map(re.escape, variables)), re.IGNORECASE)
     return known.sub(lambda found: variables[found[0].lower()], svg)
+
+
+def data_uri(image: Image.Image) -> str:
+    """An image as PNG where that is small, else as WebP of a quality that hides nothing."""
+    data = _encoded(image, "PNG", optimize=True)
+    kind = "png"
+    if len(data) > SMALL_PNG:
+        kind, data = "webp", _encoded(image, "WEBP", quality=QUALITY, method=6)
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def _opened(data: str) -> Image.Image:
+    """An image from base64; without its alpha where nothing shines through."""
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        solid = image.convert("RGBA").getchannel("A").getextrema()[0] == 255
+        return image.convert("RGB" if solid else "RGBA")
 
 
 def mark(looks: Looks, owner: tuple[str, str, str]) -> str:

@@ -2,7 +2,7 @@
 
     points.parquet, samples.parquet   whole; without the ids of MLflow runs
     sweep.json                        without the tracking store and the logs, which are elsewhere
-    examples/                         one test image, of a few operating points at matched rate
+    examples/                         one test image, of the operating points of its panel
     complexity.json                   as it is, where it stands beside the points
 
 So made is `analysis/example/`, on which the notebooks run.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import posixpath
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,24 +22,22 @@ import pyarrow.parquet as pq
 
 from analysis.cost import COMPLEXITY
 from analysis.curves import assemble
+from analysis.examples import example_of
 from analysis.files import exists, join, read_bytes, write_bytes
-from analysis.panels import panels
+from analysis.matched import panels
 from analysis.points import POINTS, AnalysisError, Sweep, read_sweep
 from analysis.schema import from_parquet, to_table
 from analysis.sweep import MANIFEST, SAMPLES
 
-SCENARIOS: Final = ("reconstruction", "d1", "d2", "d3")
-"""Whose examples are kept."""
 _PATH: Final = re.compile(r"^(/|~|[A-Za-z]:[\\/])|://")
 
 
-def write_excerpt(source: str, out: str, scenarios: Sequence[str] = SCENARIOS) -> list[str]:
+def write_excerpt(source: str, out: str) -> list[str]:
     """Write an excerpt of a sweep to a directory or fsspec URI.
 
     Args:
         source: a sweep's directory.
         out: where to; made if it is not there.
-        scenarios: those whose example image is kept, of the first codec and of standards'.
 
     Returns:
         The settings that still name a place outside, as `setting = value`.
@@ -56,27 +53,30 @@ def write_excerpt(source: str, out: str, scenarios: Sequence[str] = SCENARIOS) -
     buffer = io.BytesIO()
     pq.write_table(to_table(points.assign(run_id=None)), buffer)
     write_bytes(join(out, POINTS), buffer.getvalue())
-    kept = _examples(sweep, scenarios)
+    kept = _examples(sweep)
     whole = [name for name in (SAMPLES, COMPLEXITY) if exists(join(inside, name))]
-    for name in (*whole, *(path for paths in kept.values() for path in paths)):
+    images = [image for own in kept.values() for one in own for image in one["images"]]
+    files = dict.fromkeys(image[part] for image in images for part in ("input", "decoded"))
+    for name in (*whole, *filter(None, files)):
         write_bytes(join(out, name), read_bytes(join(inside, name)))
     manifest = _without_places(sweep.manifest, kept)
     write_bytes(join(out, MANIFEST), json.dumps(manifest, separators=(",", ":")).encode())
     return [f"{name} = {value}" for name, value in _strings("", manifest) if _PATH.search(value)]
 
 
-def _examples(sweep: Sweep, scenarios: Sequence[str]) -> dict[str, list[str]]:
-    """Point key -> paths of the example images that are kept."""
-    found: dict[str, list[str]] = {}
+def _examples(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
+    """Point key -> its examples that are kept, without their drawn pages."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for panel in panels(assemble(sweep, 2), 1):
         for one in panel.shown:
-            if one.scenario in scenarios:
-                paths = sweep.manifest["points"][one.key]["examples"]
-                found[one.key] = [p for p in paths if posixpath.basename(p) == f"{panel.image}.png"]
+            said = sweep.manifest["points"][one.key]["examples"]
+            found[one.key] = [{**e, "page": None} for e in said if example_of(e).of == panel.of]
     return found
 
 
-def _without_places(manifest: Mapping[str, Any], kept: Mapping[str, list[str]]) -> dict[str, Any]:
+def _without_places(
+    manifest: Mapping[str, Any], kept: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
     """The manifest without what only means something where the sweep ran."""
     points = {
         key: {**made, "run_id": None, "examples": kept.get(key, [])}
@@ -108,14 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", metavar="SWEEP", help="a sweep's directory")
     parser.add_argument("out", metavar="OUT", help="where to write")
-    parser.add_argument(
-        "--scenarios",
-        default=",".join(SCENARIOS),
-        help="whose example image is kept, by comma; default: %(default)s",
-    )
     options = parser.parse_args(arguments)
     try:
-        named = write_excerpt(options.source, options.out, options.scenarios.split(","))
+        named = write_excerpt(options.source, options.out)
     except (AnalysisError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -206,7 +206,7 @@ def page(
         points=points,
         shared=shared,
         numbers=numbers,
-        gallery=list(gallery(sweep)),
+        gallery=gallery(assembled),
         timing=manifest.get("timing") or {},
         space=pretty(manifest["space"]) if manifest.get("space") else "",
         tracking_uri=tracking,

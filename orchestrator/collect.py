@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.checks import safe_uri
@@ -28,7 +29,9 @@ class Measured:
     Attributes:
         rows: rate-accuracy points, columns of the points file without sweep and run_id.
         samples: (mllm, task, metric, sample_id, value, ...) with the point's key.
-        examples: file name -> PNG.
+        examples: what `sweep.json` says of them; see `trainables.evaluation.examples`, and
+            `dataset` and `mllm` beside. Their files by paths below the sweep's directory.
+        files: those files: path below the sweep's directory -> where it lies on this machine.
         curve: rows of the training curve.
         manifests: of the point's stage and its evaluations; whence provenance.
     """
@@ -38,7 +41,8 @@ class Measured:
     spec: dict[str, Any]
     rows: list[dict[str, Any]]
     samples: pd.DataFrame
-    examples: dict[str, bytes]
+    examples: list[dict[str, Any]]
+    files: dict[str, Path]
     curve: list[dict[str, float]]
     info: dict[str, Any]
     manifests: list[dict[str, Any]]
@@ -75,7 +79,8 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     manifests = [store.manifest(stage.path)]
     rows: list[dict[str, Any]] = []
     samples: list[pd.DataFrame] = []
-    examples: dict[str, bytes] = {}
+    examples: list[dict[str, Any]] = []
+    files: dict[str, Path] = {}
     for number, (measurement, evaluation) in enumerate(plan.evaluations(point)):
         made = store.fetch(evaluation.path)
         manifests.append(store.manifest(evaluation.path))
@@ -117,9 +122,11 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         frame.insert(1, "dataset", about["dataset"])
         frame.insert(0, "point_key", stage.key)
         samples.append(frame)
-        for file in sorted((made / "examples").glob("*.png")):
-            prefix = f"{number}-" if len(plan.evaluations(point)) > 1 else ""
-            examples[prefix + file.name] = file.read_bytes()
+        prefix = f"{number}-" if len(plan.evaluations(point)) > 1 else ""
+        of = {"dataset": about["dataset"], "mllm": about["mllm"]}
+        for one, where in _examples(made / "examples", f"examples/{stage.key}/{prefix}"):
+            examples.append({**of, **one})
+            files |= where
     curve_file = directory / "curve.jsonl"
     lines = curve_file.read_text(encoding="utf-8").splitlines() if curve_file.exists() else []
     return Measured(
@@ -129,10 +136,29 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         rows,
         pd.concat(samples, ignore_index=True),
         examples,
+        files,
         [json.loads(line) for line in lines],
         json.loads((directory / "info.json").read_text(encoding="utf-8")),
         manifests,
     )
+
+
+def _examples(directory: Path, pages: str) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+    """An evaluation's examples as `sweep.json` has them, and their files: path -> where it lies.
+
+    Args:
+        directory: of the evaluation's examples.
+        pages: how the paths of drawn pages begin below the sweep's directory.
+    """
+    for one in json.loads((directory / "examples.json").read_text(encoding="utf-8")):
+        files = {pages + one["page"]: directory / one["page"]}
+        images = []
+        for image in one["images"]:
+            # Named by their content, so what several points share is one file of the sweep.
+            there = {part: image[part] for part in ("input", "decoded") if image[part]}
+            files |= {f"examples/{name}": directory / name for name in there.values()}
+            images.append(image | {part: f"examples/{name}" for part, name in there.items()})
+        yield one | {"page": pages + one["page"], "images": images}, files
 
 
 def point_spec(space: Space, point: OperatingPoint) -> dict[str, Any]:
@@ -194,17 +220,18 @@ def write_sweep(
         frames = [one.samples for one in found.values()]
         pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
         store.write(f"{name}/samples.parquet", buffer.getvalue())
+    files = {path: file for one in found.values() for path, file in one.files.items()}
+    for path, file in files.items():
+        store.put_file(file, f"{name}/{path}")
     points: dict[str, Any] = {}
     for key, one in found.items():
-        for file, png in one.examples.items():
-            store.write(f"{name}/examples/{key}/{file}", png)
         points[key] = {
             "spec": one.spec,
             "provenance": one.provenance,
             "seconds": one.seconds,
             "info": one.info,
             "run_id": run_ids.get(key),
-            "examples": [f"examples/{key}/{file}" for file in one.examples],
+            "examples": one.examples,
         }
     expected = expected_points(plan, found)
     content = {
@@ -274,4 +301,6 @@ def task_descriptions(space: Space) -> dict[str, Any]:
 
 
 def _digest(manifest: Mapping[str, Any]) -> dict[str, str]:
-    return {name: file["sha256"] for name, file in manifest["files"].items()}
+    """Checksums of a stage's files, without pictures that nothing is made from."""
+    files = manifest["files"].items()
+    return {name: file["sha256"] for name, file in files if not name.startswith("examples/")}

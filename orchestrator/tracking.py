@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -172,8 +173,8 @@ class Tracker:
             (files / "provenance.json").write_text(text, encoding="utf-8")
             one.samples.to_parquet(files / "samples.parquet", index=False)
             (files / "examples").mkdir()
-            for name, png in one.examples.items():
-                (files / "examples" / name).write_bytes(png)
+            for page in (example["page"] for example in one.examples):
+                shutil.copy(one.files[page], files / "examples" / Path(page).name)
             self._client.log_artifacts(run_id, scratch)
         # Last: a run that says it is complete is.
         self._client.set_tag(run_id, CONTENT, content)

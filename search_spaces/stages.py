@@ -42,7 +42,7 @@ VERSIONS = {
     "codec": 2,
     "latents": 2,
     "point": 2,
-    "evaluation": 2,
+    "evaluation": 3,
     "text": 1,
     "benchmark": 1,
     "neck": 1,

@@ -1,19 +1,17 @@
-"""The simulated sweep with every scenario that there may be, surrogate terms and example pages."""
+"""The simulated sweep with every scenario that there may be, surrogate terms and example images."""
 
 from __future__ import annotations
 
-import functools
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from analysis.points import read_sweep, write_points
-from tests.analysis.sweeps import make_sweep
+from tests.analysis.pictures import blurred, entry, scene
+from tests.analysis.sweeps import MLLM, make_sweep
 
 DERIVED = {
     ("end_to_end_oracle", None): ("d3", 0.92),
@@ -33,13 +31,16 @@ IMAGES = ("test-00000", "test-00001")
 QUESTIONS = {
     "captioning": ("<image> Describe the scene.", "a red seven left of a blue three on grass"),
     "vqa": ("<image> What colour is the digit on the left?", "red"),
-    "rec": ("<image> Where is the blue three?", "8 16 40 48"),
+    "rec": ("<image> Where is the blue three?", "loc8 loc16 loc40 loc48"),
     "fewshot": ("<image> Which digit is this?", "seven"),
 }
 
+WANTED, ELSEWHERE = (0.25, 0.5, 0.5, 0.75), (0.625, 0.125, 0.875, 0.375)
+"""The box that is wanted, and the one of a wrong answer."""
+
 
 def make_rich(directory: Path, codecs: tuple[str, ...] = ("elic",), n: int = 200) -> Path:
-    """`make_sweep` with the scenarios of `DERIVED`, surrogate terms, and pages of examples."""
+    """`make_sweep` with the scenarios of `DERIVED`, surrogate terms, and examples with boxes."""
     make_sweep(directory, n=n, codecs=codecs, examples=False)
     sweep = read_sweep(str(directory))
     assert sweep.samples is not None
@@ -76,14 +77,28 @@ def make_rich(directory: Path, codecs: tuple[str, ...] = ("elic",), n: int = 200
     everything["distill_pooled"] = (error * 0.3).where(~bound, 0.0)
     everything["distill_tokens"] = error.where(~bound, 0.0)
     write_points(everything.drop(columns="variant"), str(directory))
-    _ask(pd.concat(samples, ignore_index=True)).to_parquet(directory / "samples.parquet")
+    asked = _ask(pd.concat(samples, ignore_index=True))
+    asked.to_parquet(directory / "samples.parquet")
+    boxes = asked[asked["task"] == "rec"].set_index(["point_key", "sample_id"])["value"]
+    rates = everything.drop_duplicates("point_key").set_index("point_key")["bpp"]
     for key, made in manifest["points"].items():
-        made["examples"] = [f"examples/{key}/{image}.png" for image in IMAGES]
-        for number, path in enumerate(made["examples"]):
-            (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            (directory / path).write_bytes(_page(number, "d1" not in key))
+        made["examples"] = []
+        for number, image in enumerate(IMAGES):
+            ids = [f"{image}-{task}-0" for task in QUESTIONS]
+            answered = WANTED if boxes[key, f"{image}-rec-0"] > 0 else ELSEWHERE
+            shown = blurred(number, 24) if _decodes(key) else None
+            made["examples"].append(
+                entry(
+                    *(directory, MLLM, image, scene(number), shown, ids, float(rates[key])),
+                    {f"{image}-rec-0": (WANTED, answered)},
+                )
+            )
     (directory / "sweep.json").write_text(json.dumps(manifest, default=float), encoding="utf-8")
     return directory
+
+
+def _decodes(key: str) -> bool:
+    return "d1" not in key and "uncompressed" not in key
 
 
 def _ask(samples: pd.DataFrame) -> pd.DataFrame:
@@ -100,26 +115,3 @@ def _ask(samples: pd.DataFrame) -> pd.DataFrame:
         reference=asked.map(lambda q: json.dumps({"answer": q[1]})),
         answer=asked.str[1].where(samples["value"] > 0, wrong + " or so"),
     )
-
-
-@functools.cache
-def _page(number: int, decoded: bool) -> bytes:
-    """A page as `trainables.evaluation.examples` lays it out (a test compares the two)."""
-    page = Image.new("RGB", (1228, 340), "white")
-    page.paste(scene(number), (24, 68))
-    blurred = scene(number).resize((24, 24)).resize((256, 256))
-    page.paste(blurred if decoded else Image.new("RGB", (256, 256), (245, 246, 248)), (296, 68))
-    buffer = io.BytesIO()
-    page.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def scene(number: int) -> Image.Image:
-    """256 x 256 pixels of something that has edges and slopes."""
-    y, x = np.mgrid[0:256, 0:256]
-    channels = [
-        127 + 120 * np.sin(x / (20 + 9 * number) + c) * np.cos(y / (31 - 7 * c)) for c in range(3)
-    ]
-    pixels = np.stack(channels, -1)
-    pixels[60:140, 40 + 60 * number : 120 + 60 * number] = (210, 40, 40)
-    return Image.fromarray(pixels.astype(np.uint8))

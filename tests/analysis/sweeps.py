@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
 from analysis.intervals import bootstrap_mean
 from analysis.points import write_points
+from tests.analysis.pictures import blurred, entry, scene
 
 LAMBDAS = (0.0005, 0.0015, 0.004, 0.012)
 BPP = {0.0005: 0.09, 0.0015: 0.17, 0.004: 0.31, 0.012: 0.62}
@@ -90,6 +89,7 @@ def make_sweep(
                         {
                             "point_key": key,
                             "mllm": MLLM,
+                            "dataset": "scenes",
                             "task": task,
                             "metric": metric,
                             "sample_id": ids,
@@ -101,17 +101,19 @@ def make_sweep(
                         }
                     )
                 )
-        paths = []
-        if examples and scenario != "uncompressed":
-            paths = [f"examples/{key}/{j}.png" for j in range(2)]
-            for path in paths:
-                _picture(directory / path, rng)
+        shown = []
+        for j in range(2 if examples else 0):
+            blocks = 4 + LAMBDAS.index(lmbda) if lmbda is not None else 0
+            decoded = blurred(j, blocks, 160, 96) if blocks and scenario != "d3" else None
+            samples_of = [f"{task}-{j:05d}" for task in TASKS]
+            given = scene(j, 160, 96)
+            shown.append(entry(directory, MLLM, f"test-{j}", given, decoded, samples_of, bpp))
         described[key] = {
             "spec": {"scenario": scenario, "steps": 300, "lr": 0.001},
             "provenance": {"commit": "0123abc", "dirty": False, "packages": {"torch": "2.15"}},
             "seconds": {"train": 41.5 + i, "evaluate": 9.2},
             "run_id": f"{i:032x}",
-            "examples": paths,
+            "examples": shown,
         }
     directory.mkdir(parents=True, exist_ok=True)
     write_points(pd.DataFrame(rows), str(directory))
@@ -149,11 +151,3 @@ def _psnr(scenario: str, bpp: float) -> float | None:
         return None
     drop = {"d2": 0.6, "d3": 12.0}.get(scenario, 0.0)
     return 27 + 3 * float(np.log2(bpp / 0.3)) - drop
-
-
-def _picture(path: Path, rng: np.random.Generator) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.clip(rng.normal(0.5, 0.2, (16, 32, 3)), 0, 1).repeat(8, 0).repeat(8, 1)
-    buffer = io.BytesIO()
-    plt.imsave(buffer, image, format="png")
-    path.write_bytes(buffer.getvalue())

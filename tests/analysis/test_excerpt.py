@@ -4,18 +4,20 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import EXAMPLE, compare, read_sweep
 from analysis.curves import assemble
+from analysis.examples import examples_of
 from analysis.excerpt import main, write_excerpt
-from analysis.panels import panels
+from analysis.matched import panels
 from tests.analysis.sweeps import make_sweep
 
 
 def test_an_excerpt_says_what_the_sweep_says(rich_dir: Path, tmp_path: Path) -> None:
-    assert write_excerpt(str(rich_dir), str(tmp_path), ["reconstruction", "d1"]) == []
+    assert write_excerpt(str(rich_dir), str(tmp_path)) == []
     whole, part = read_sweep(str(rich_dir)), read_sweep(str(tmp_path))
     pd.testing.assert_frame_equal(
         part.points.drop(columns="run_id"), whole.points.drop(columns="run_id")
@@ -24,10 +26,16 @@ def test_an_excerpt_says_what_the_sweep_says(rich_dir: Path, tmp_path: Path) -> 
     for name in ("expected", "space", "tasks"):
         assert part.manifest[name] == whole.manifest[name]
     pd.testing.assert_frame_equal(compare(part, n_resamples=100), compare(whole, n_resamples=100))
-    (panel,) = panels(assemble(part, 2), 1)
-    assert {one.scenario for one in panel.shown} == {"reconstruction", "d1"}
-    named = {path for made in part.manifest["points"].values() for path in made["examples"]}
-    assert named == {str(p.relative_to(tmp_path)) for p in tmp_path.glob("examples/*/*.png")}
+    (panel,), (other, _) = panels(assemble(part, 2)), panels(assemble(whole, 2))
+    assert [one.key for one in panel.shown] == [one.key for one in other.shown]
+    np.testing.assert_array_equal(panel.pixels, other.pixels)
+    examples = [one for made in part.manifest["points"].values() for one in made["examples"]]
+    assert len(examples) == len(panel.shown)
+    images = [image for one in examples for image in one["images"]]
+    named = {image[kind] for image in images for kind in ("input", "decoded")} - {None}
+    there = {str(p.relative_to(tmp_path)) for p in tmp_path.glob("examples/**/*.png")}
+    assert named == there
+    assert len(there) == 2  # the points have the same decoded image
 
 
 def test_places_of_the_machine_are_left_out_or_said(tmp_path: Path) -> None:
@@ -65,3 +73,11 @@ def test_the_example_that_ships_is_a_whole_sweep_and_names_no_place() -> None:
     assert re.findall(r'"(?:/|~|\w+://|sqlite:)[^"]*"', text) == []
     size = sum(file.stat().st_size for file in Path(EXAMPLE).rglob("*") if file.is_file())
     assert size < 2_000_000
+
+
+def test_the_example_that_ships_has_a_panel() -> None:
+    sweep = read_sweep(EXAMPLE)
+    if not examples_of(sweep):
+        pytest.skip("it was made before sweeps stored their images; to be made again")
+    (panel,) = panels(assemble(sweep, 2), 1)
+    assert {"reconstruction", "d1"} <= {one.scenario for one in panel.shown}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from PIL import Image
 
 from analysis.report import write_report
 from tests.analysis.browser import MISSING, Browser
+from tests.analysis.pictures import scene
+from tests.analysis.rich import WANTED
 from tests.analysis.test_figures import write_costs
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -115,6 +119,88 @@ def test_printed_it_shows_the_drawn_figures(browser: Browser, page: Path) -> Non
         assert set(browser.run(still)) == {"block"}
         hidden = "[...document.querySelectorAll('.live')].every((one) => one.offsetHeight === 0)"
         assert browser.run(f"return {hidden}")
+    finally:
+        browser.devtools("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast of two colours as `rgb(r, g, b)`."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(value) for value in re.findall(r"\d+", colour)[:3]]) / 255
+        linear = np.where(
+            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+        )
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def clip(browser: Browser, selector: str) -> np.ndarray:
+    """The pixels of an element as they are shown."""
+    browser.run(f"document.querySelector('{selector}').scrollIntoView({{block: 'center'}})")
+    x, y, width, height = browser.run(
+        f"const box = document.querySelector('{selector}').getBoundingClientRect();"
+        "return [box.x + scrollX, box.y + scrollY, box.width, box.height]"
+    )
+    where = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+    said = browser.devtools("Page.captureScreenshot", {"clip": where})
+    with Image.open(io.BytesIO(base64.b64decode(said["data"]))) as picture:
+        return np.asarray(picture.convert("RGB")).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1200, False), (1200, True), (390, False), (390, True)]
+)
+def test_the_gallery_shows_images_boxes_and_answers(
+    browser: Browser, page: Path, width: int, dark: bool
+) -> None:
+    browser.show(page, width, 844, dark)
+    browser.run("document.querySelectorAll('.example details').forEach((one) => one.open = true)")
+    browser.run("document.getElementById('examples').scrollIntoView()")
+    wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, "the page can be scrolled sideways"
+    edges = browser.run(
+        "return [...document.querySelectorAll('.example .pixels, .example li, .example article')]"
+        ".map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right, box.height])"
+    )
+    assert len(edges) > 200
+    assert all(0 <= left < right <= width and height > 0 for left, right, height in edges)
+
+    # The image of the page is that of the sweep, the wanted box is white on it.
+    seen = clip(browser, ".asked .pixels")
+    size = seen.shape[:2]
+    given = np.asarray(scene(0).resize(size[::-1], Image.Resampling.BILINEAR)).astype(float)
+    assert np.median(np.abs(seen - given)) < 12
+    x = round((WANTED[0] + WANTED[2]) / 2 * size[1])
+    rows = range(round(WANTED[1] * size[0]) - 3, round(WANTED[1] * size[0]) + 4)
+    assert max(seen[row, x].min() for row in rows) > 230
+    # A decoded image has the answered box in amber.
+    seen = clip(browser, ".example article .pixels")
+    amber = np.abs(seen - (255, 196, 0)).max(-1) < 30
+    assert amber.sum() > 40
+
+    colours = browser.run(
+        "return ['right', 'wrong'].map((name) => getComputedStyle("
+        "document.querySelector('.example .' + name)).color)"
+    )
+    card = browser.run(
+        "return getComputedStyle(document.querySelector('.example')).backgroundColor"
+    )
+    assert all(contrast(colour, card) >= 4.5 for colour in colours)
+    assert browser.errors() == []
+
+
+def test_printed_the_gallery_keeps_its_images(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900, dark=True)
+    browser.devtools("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        seen = clip(browser, ".asked .pixels")
+        given = np.asarray(scene(0).resize(seen.shape[1::-1], Image.Resampling.BILINEAR))
+        assert np.median(np.abs(seen - given)) < 12
+        card = "getComputedStyle(document.querySelector('.example')).backgroundColor"
+        assert browser.run(f"return {card}") == "rgb(255, 255, 255)"
     finally:
         browser.devtools("Emulation.setEmulatedMedia", {"media": ""})
 

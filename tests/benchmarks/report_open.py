@@ -31,7 +31,7 @@ CODECS = ("elic", "mbt2018-mean", "tic", "cheng2020-anchor", "bmshj2018-hyperpri
 
 def make_large(directory: Path, points: int, samples: int) -> Path:
     """A sweep of about so many operating points: copies of a simulated one with other seeds."""
-    make_sweep(directory, n=samples, codecs=CODECS, examples=False)
+    make_sweep(directory, n=samples, codecs=CODECS)
     sweep = read_sweep(str(directory))
     assert sweep.samples is not None
     manifest, rng = dict(sweep.manifest), np.random.default_rng(0)
@@ -43,7 +43,8 @@ def make_large(directory: Path, points: int, samples: int) -> Path:
         error = 0.3 * (1.1 - value / max(value)) * np.exp(rng.normal(0, 0.1, len(value)))
         own = sweep.points.assign(seed=seed, distill_pooled=error, distill_tokens=error**0.5)
         frames.append(own.assign(point_key=own["point_key"] + f"-{seed}", value=own["value"]))
-        answers.append(sweep.samples.assign(point_key=sweep.samples["point_key"] + f"-{seed}"))
+        keys = sweep.samples["point_key"].astype("str") + f"-{seed}"
+        answers.append(sweep.samples.assign(point_key=keys))
         for point in manifest["expected"]:
             key = f"{point['point_key']}-{seed}"
             expected.append({**point, "point_key": key, "seed": seed})

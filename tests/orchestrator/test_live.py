@@ -62,7 +62,7 @@ def measured(plan: Plan, point: OperatingPoint) -> Measured:
         for number, (task, metric) in enumerate(TASKS.items())
     ]
     spec = point_spec(plan.space, point)
-    return Measured(key, point, spec, rows, pd.DataFrame(), {}, [], {}, [made, made])
+    return Measured(key, point, spec, rows, pd.DataFrame(), [], {}, [], {}, [made, made])
 
 
 def some(plan: Plan, scenario: str) -> list[Measured]:

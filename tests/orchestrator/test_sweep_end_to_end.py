@@ -136,6 +136,36 @@ def test_bpp_of_uncompressed_is_24_and_of_the_others_the_bytes_written(
     assert (others.bpp == 8 * others.n_bytes / 128**2).all()
 
 
+def test_example_images_are_files_that_points_share_and_panels_show(
+    swept: tuple[Path, str],
+) -> None:
+    from analysis import assemble, read_sweep
+    from analysis.matched import panels
+    from trainables.data import decode_image
+
+    storage, _ = swept
+    points = manifest(storage)["points"]
+    shown = {
+        (made["spec"]["scenario"], made["spec"]["lmbda"]): made["examples"][0]["images"][0]
+        for made in points.values()
+    }
+    assert len(shown) == POINTS
+    assert len({image["input"] for image in shown.values()}) == 1
+    for lmbda in (0.002, 0.02):
+        assert shown["d1", lmbda]["decoded"] == shown["reconstruction", lmbda]["decoded"]
+        assert shown["d2", lmbda]["decoded"] != shown["d1", lmbda]["decoded"]
+        assert shown["d3", lmbda]["decoded"] is None
+    named = {one[part] for one in shown.values() for part in ("input", "decoded")} - {None}
+    images = (storage / "smoke" / "examples" / "images").iterdir()
+    assert named == {f"examples/images/{file.name}" for file in images}
+    (panel,) = panels(assemble(read_sweep(str(storage / "smoke")), 2))
+    (world,) = storage.glob("stages/world/*/images_test.parquet")
+    given = pd.read_parquet(world).set_index("image_id")["png"]
+    assert (panel.pixels == decode_image(given[panel.image])).all()
+    assert {one.scenario for one in panel.shown} == {key[0] for key in shown}
+    assert all(one.answers for one in panel.shown)
+
+
 def test_rate_distortion_on_a_folder_finds_the_sweep_s_codecs(
     swept: tuple[Path, str], tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from orchestrator.tracking import (
 )
 from search_spaces import OperatingPoint
 
-PNG = b"\x89PNG\r\n\x1a\n"
+PAGE = Path(__file__).parents[2] / "docs" / "demo.png"
 
 
 def point(key: str = "k1", value: float = 0.5) -> Measured:
@@ -71,7 +71,8 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
         },
         [row, other],
         pd.DataFrame({"point_key": [key], "value": [value]}),
-        {"x.png": PNG},
+        [{"page": "examples/k1/x.png"}],
+        {"examples/k1/x.png": PAGE},
         [{"step": s, "steps": 1500, "loss": 1.0 / s} for s in range(1, 1501)],
         {},
         [made(f"stages/point/{key}"), made("stages/evaluation/e1")],
@@ -142,6 +143,8 @@ def test_a_child_holds_what_was_measured_and_logging_twice_changes_nothing(tmp_p
     assert [m.step for m in history] == list(range(1, 1501))
     top = {item.path for item in client.list_artifacts(run_id)}
     assert top == {"spec.json", "provenance.json", "samples.parquet", "examples"}
+    (page,) = client.list_artifacts(run_id, "examples")
+    assert (page.path, page.file_size) == ("examples/x.png", PAGE.stat().st_size)
 
 
 def test_a_child_that_was_being_logged_when_the_driver_died_is_completed(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ def test_the_parent_gets_points_report_and_plots(tmp_path: Path) -> None:
     (sweep / "plots").mkdir(parents=True)
     (sweep / "report.html").write_text("x")
     (sweep / ".driver").write_text("")
-    (sweep / "plots" / "vqa.png").write_bytes(PNG)
+    shutil.copy(PAGE, sweep / "plots" / "vqa.png")
     tracker = open_tracker(tmp_path)
     for sentence in ("d1 needs 1 % fewer bits.", "d1 needs 20 % fewer bits."):
         tracker.finish(sweep, {"points": 3}, complete=True, sentence=sentence)

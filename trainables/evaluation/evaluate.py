@@ -10,7 +10,7 @@ shards apart. What a shard gave is kept before the next begins; an evaluation th
 continues there. A sample whose answering fails is tried again alone, and listed if that fails too.
 
 Output: `samples.parquet` (a row per sample and metric), `images.parquet` (a row per image),
-`summary.json` (means per task, and metrics of the set), `examples/*.png`, `info.json`.
+`summary.json` (means per task, and metrics of the set), `examples/` (see there), `info.json`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from search_spaces.training_spec import SurrogateSpec, TeacherSpec
 from trainables.data import class_names
 from trainables.encoder import Teacher
 from trainables.evaluation.dataset import Pixels, Sample, TestImages, read_samples, shards
-from trainables.evaluation.examples import Shown, write_examples
+from trainables.evaluation.examples import choose_examples, write_examples
 from trainables.evaluation.see import Answerer, Clock, Eye, Rate, batches
 from trainables.evaluation.teacher import KnownTeacher, shared_layer
 from trainables.mllms import Mllm
@@ -178,7 +178,11 @@ def evaluate_point(
     pq.write_table(pa.Table.from_pylist(rates, IMAGES_SCHEMA), out / "images.parquet")
     _write_json(out / "summary.json", summary)
     title = f"{point.label} · {Path(measurement.answerer).name}"
-    write_examples(out / "examples", title, _examples(space, left, images, eye, known, rows))
+    primary = {name: task.primary for name, task in TASKS.items()}
+    values = {r["sample_id"]: r["value"] for r in rows if r["metric"] == primary[r["task"]]}
+    n = space.evaluation.examples
+    shown = choose_examples(left, n, images, eye, known.rates, known.answers, values)
+    write_examples(out / "examples", title, shown)
     info = {
         "seconds": time.monotonic() - started,
         "milliseconds_per_image": {k: 1e3 * v / len(rates) for k, v in clock.seconds.items()},
@@ -392,64 +396,6 @@ def _summary(
 
 def _mean(values: Any) -> float:
     return float(np.mean(list(values)))
-
-
-def _examples(
-    space: Space,
-    samples: Sequence[Sample],
-    images: TestImages,
-    eye: Eye,
-    known: Answered,
-    rows: Sequence[Mapping[str, Any]],
-) -> list[Shown]:
-    groups = _to_show(samples, space.evaluation.examples)
-    wanted = {i for group in groups for i in group[0].image_ids}
-    pixels = images.readable(wanted)
-    decoded = {i: eye.decoded(image) for i, image in pixels.items()}
-    values = {
-        row["sample_id"]: row["value"]
-        for row in rows
-        if row["metric"] == TASKS[row["task"]].primary
-    }
-    return [_shown(group, pixels, decoded, known, values) for group in groups]
-
-
-def _to_show(samples: Sequence[Sample], n: int) -> list[list[Sample]]:
-    """The samples of each example picture: all of one image; last, one of several images."""
-    by_images: dict[tuple[str, ...], list[Sample]] = {}
-    for sample in samples:
-        by_images.setdefault(sample.image_ids, []).append(sample)
-    single = [group for images, group in by_images.items() if len(images) == 1]
-    several = [group for images, group in by_images.items() if len(images) > 1][: n > 1]
-    return [*single[: n - len(several)], *several][:n]
-
-
-def _shown(
-    samples: Sequence[Sample],
-    images: Mapping[str, Pixels],
-    decoded: Mapping[str, Pixels | None],
-    known: Answered,
-    values: Mapping[str, float],
-) -> Shown:
-    ids = samples[0].image_ids
-    psnr = [rate.psnr for i in ids if (rate := known.rates[i]).psnr is not None]
-    return Shown(
-        name=samples[0].sample_id if len(ids) > 1 else ids[0],
-        images=[images[i] for i in ids],
-        decoded=[decoded[i] for i in ids],
-        bpp=_mean(known.rates[i].bpp for i in ids),
-        psnr=_mean(psnr) if psnr else None,
-        asked=[
-            (
-                sample.task,
-                sample.prompt,
-                sample.reference,
-                known.answers[sample.sample_id],
-                values[sample.sample_id] > 0,
-            )
-            for sample in samples
-        ],
-    )
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
