@@ -16,7 +16,6 @@ resamples at once (tests hold the two together).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -150,12 +149,8 @@ class Batch:
         """log10 rate over accuracy."""
         self.accuracies = Pchip(log_rate, accuracy, distinct(rate))
         """Accuracy over log10 rate."""
-        self._front = log_rate, accuracy, front(rate, accuracy)
-
-    @cached_property
-    def front_accuracies(self) -> Pchip:
-        """Accuracy over log10 rate on the fronts alone."""
-        return Pchip(*self._front)
+        self.log_rate, self.accuracy = log_rate, accuracy
+        """(R, P) the points, by rising rate."""
 
     def rate_at(self, at: Floats) -> Floats:
         """Bits per pixel (R,) at accuracies (R,) or (1,); nan outside a row's range."""

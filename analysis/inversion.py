@@ -30,6 +30,8 @@ SLOPE: Final = 0.15
 """Half of the stretch over which a slope is taken, as a share of the curve's log rates."""
 TURNED: Final = 500
 """Accuracies at which a measured curve is turned round."""
+FRONTS_TURNED: Final = 60
+"""And those of a resampled one."""
 
 Arrays = tuple[Floats, Floats]
 
@@ -37,28 +39,27 @@ Arrays = tuple[Floats, Floats]
 class Inversion:
     """Anchor and test on a common grid of log rates.
 
-    Where a curve's points are not all on its front, the fronts are compared, taken anew in every
-    resample; else all points count in every resample, which adds no bias of its own.
+    Where all points are on the fronts, the points' errors move the curves to first order: the
+    resamples' own fronts, which chance bends upwards, would add a bias of their own. Elsewhere
+    fronts are taken anew in every resample, as which points are on them is a matter of chance.
 
     Args:
-        points: rates and accuracies (P,) of the anchor and of the test, by rising rate.
-        fronts: those of them on the fronts.
+        fronts: rates and accuracies (P,) of the anchor and of the test, by rising rate.
         batches: both curves in R resamples.
     """
 
     def __init__(
         self,
-        points: tuple[Arrays, Arrays],
         fronts: tuple[Arrays, Arrays],
         batches: tuple[bd.Batch, bd.Batch],
     ) -> None:
-        rising = all(len(a[0]) == len(b[0]) for a, b in zip(points, fronts, strict=True))
+        rising = all(len(f[0]) == b.accuracy.shape[1] for f, b in zip(fronts, batches, strict=True))
         ends = [np.log10([rate[0], rate[-1]]) for rate, _ in fronts]
         lengths = [float(high - low) for low, high in ends]
         shortest = min((length for length in lengths if length > 0), default=1.0)
         self._step = max(shortest / NODES, max(lengths) / MOST)
         self._curves = [
-            _Gridded(front, batch.accuracies if rising else batch.front_accuracies, self._step)
+            _Gridded(front, batch, self._step, rising)
             for front, batch in zip(fronts, batches, strict=True)
         ]
 
@@ -85,21 +86,19 @@ class Inversion:
 class _Gridded:
     """A curve at every node: as measured (N,), its slope (N,), and resampled (R, N).
 
-    Numbers are read off log rate over accuracy, so the measured curve is that one, turned round; a
-    resample is it and the resample's error, which is interpolated over log rate.
+    Numbers are read off log rate over accuracy; the curve here is that one, turned round.
     """
 
-    def __init__(self, front: Arrays, resampled: Pchip, step: float) -> None:
-        rate, accuracy = front
-        log_rate = np.log10(rate)
+    def __init__(self, front: Arrays, batch: bd.Batch, step: float, rising: bool) -> None:
+        log_rate, accuracy = np.log10(front[0]), front[1]
         nodes = 1 + int((log_rate[-1] - log_rate[0]) / step + bd.ROUNDING)
         self.x = log_rate[0] + step * np.arange(nodes)
-        at = np.linspace(accuracy[0], accuracy[-1], TURNED)
-        turned = np.log10(bd.rate_at(rate, accuracy, at))
-        self.measured = np.interp(self.x, turned, at)
-        own = Pchip(log_rate[None], accuracy[None], np.ones((1, len(rate)), dtype=bool))
-        errors = (_held(resampled, x) - _held(own, x) for x in self.x)
-        self.resampled = self.measured + np.stack(list(errors), axis=1)
+        self.measured = _turned(log_rate, accuracy, self.x)
+        if rising:
+            errors = _to_first_order(log_rate, accuracy, batch, self.x)
+        else:
+            errors = _turned_fronts(batch, self.x) - self.measured
+        self.resampled = self.measured + errors
         half = max(1, round(SLOPE * nodes))
         node = np.arange(nodes)
         left, right = np.maximum(node - half, 0), np.minimum(node + half, nodes - 1)
@@ -107,9 +106,41 @@ class _Gridded:
         self.slope = np.maximum(rise, 0) / np.maximum(right - left, 1)
 
 
-def _held(curve: Pchip, x: float) -> Floats:
-    """Values (R,) at a log rate; beyond a curve's ends those of its ends."""
-    return curve(np.clip(x, curve.low, curve.high))
+def _turned(log_rate: Floats, accuracy: Floats, x: Floats) -> Floats:
+    """Accuracies (N,) of a front (P,) at log rates x (N,); beyond its ends those of its ends."""
+    at = np.linspace(accuracy[0], accuracy[-1], TURNED)
+    rows = (TURNED, 1)
+    on = np.ones((TURNED, len(accuracy)), dtype=bool)
+    curve = Pchip(np.tile(accuracy, rows), np.tile(log_rate, rows), on)
+    return np.interp(x, curve(np.clip(at, curve.low, curve.high)), at)
+
+
+def _to_first_order(log_rate: Floats, accuracy: Floats, batch: bd.Batch, x: Floats) -> Floats:
+    """Errors (R, N) at log rates x (N,) that the points' own errors make, one by one."""
+    place = np.stack([log_rate, accuracy])
+    off = np.stack([batch.log_rate, batch.accuracy]) - place[:, None]
+    errors = np.zeros((off.shape[1], len(x)))
+    for of in range(2):
+        gaps = np.diff(place[of], prepend=-np.inf, append=np.inf)
+        for point in range(len(accuracy)):
+            size = min(float(off[of, :, point].std()), gaps[point] / 4, gaps[point + 1] / 4)
+            if size == 0:
+                continue
+            step = np.zeros_like(place)
+            step[of, point] = size
+            up, down = place + step, place - step
+            rise = _turned(up[0], up[1], x) - _turned(down[0], down[1], x)
+            errors += off[of, :, point, None] * rise / (2 * size)
+    return errors
+
+
+def _turned_fronts(batch: bd.Batch, x: Floats) -> Floats:
+    """Accuracies (R, N) of the resamples' own fronts at log rates x (N,)."""
+    curve = batch.rates
+    shares = np.linspace(0, 1, FRONTS_TURNED)[:, None]
+    at = np.clip(curve.low + shares * (curve.high - curve.low), curve.low, curve.high)
+    there = np.stack([curve(one) for one in at])
+    return np.stack([np.interp(x, there[:, r], at[:, r]) for r in range(len(curve.low))])
 
 
 def _meeting(base: _Gridded, test: _Gridded, shift: int, accuracy: float) -> float | None:

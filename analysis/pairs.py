@@ -191,7 +191,7 @@ class Pair:
         """What gives the intervals of savings, or why there are none."""
         if isinstance(self._batches, str):
             return self._batches
-        return Inversion(self._points, self.fronts, self._batches)
+        return Inversion(self.fronts, self._batches)
 
     @cached_property
     def _batches(self) -> tuple[bd.Batch, bd.Batch] | str:

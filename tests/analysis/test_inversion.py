@@ -19,12 +19,13 @@ def inversion(
     anchor: tuple[Floats, Floats], test: tuple[Floats, Floats], noise: tuple[Floats, Floats]
 ) -> Inversion:
     """Of two curves all of whose points move by one (R,) noise each."""
-    batches = tuple(
+    batches = [
         bd.Batch(np.tile(rate, (len(shift), 1)), accuracy + shift[:, None])
         for (rate, accuracy), shift in zip((anchor, test), noise, strict=True)
-    )
-    fronts = [tuple(side[bd.front(*curve)] for side in curve) for curve in (anchor, test)]
-    return Inversion((anchor, test), tuple(fronts), batches)  # type: ignore[arg-type]
+    ]
+    on = [bd.front(*curve) for curve in (anchor, test)]
+    fronts = [(c[0][keep], c[1][keep]) for c, keep in zip((anchor, test), on, strict=True)]
+    return Inversion((fronts[0], fronts[1]), (batches[0], batches[1]))
 
 
 def noises(spread: float = 0.3) -> tuple[Floats, Floats]:
