@@ -7,7 +7,7 @@ curves of the mean over tasks, their comparison with reconstruction
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -20,12 +20,14 @@ from matplotlib.lines import Line2D
 from analysis.compare import ANCHOR
 from analysis.curves import MEAN, Assembled, Curve, named, of_variant
 from analysis.frames import rows_of
+from analysis.layout import name_axis, new_axes, of_names, stack
 from analysis.looks import WARN, Looks
-from analysis.render import Plot, file_name, line_style, new_axes, stack, styled, tick_style
+from analysis.render import Plot, file_name, line_style, styled
 
 NAN: Final = float("nan")
 PANEL: Final = 1.25
 """Inches: height of one panel's axes."""
+TITLE: Final = "What the variants change"
 PANELS: Final = {
     "accuracy": "mean accuracy",
     "bd_rate": "BD-rate (%)",
@@ -104,19 +106,44 @@ def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
         assembled: the sweep assembled.
         comparison: what `compare` gave.
     """
-    frame = ablation(assembled, comparison)
+    looks, names = looks_of(assembled), list(assembled.sweep.variants)
     out = []
-    several = frame[["mllm", "codec"]].drop_duplicates().shape[0] > 1
-    looks = Looks([(c.codec, c.scenario) for c in assembled.curves])  # variants are on the axis
     with styled():
-        for (mllm, codec), own in frame.groupby(["mllm", "codec"], sort=False):
-            if (own["variant"] != "").any():
-                of = f" ({codec}, {mllm})" if several else ""
-                name = file_name(f"ablation-{codec}-{mllm}" if several else "ablation")
-                title = f"What the variants change{of}"
-                names = list(assembled.sweep.variants)
-                out.append(Plot(name, title, _words(own), _figure(own, names, title, looks)))
+        for name, of, own in figures_of(ablation(assembled, comparison)):
+            figure, words = _figure(own, names, of, looks), _words(own, of, looks)
+            out.append(Plot(name, of_names(TITLE, of), words, figure))
     return out
+
+
+def figures_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Name, codec and MLLM (empty where there is one of each), and rows of every figure.
+
+    Args:
+        frame: what `ablation` gave.
+    """
+    several = frame[["mllm", "codec"]].drop_duplicates().shape[0] > 1
+    for (mllm, codec), own in frame.groupby(["mllm", "codec"], sort=False):
+        if (own["variant"] != "").any():
+            of = f"{codec}, {mllm}" if several else ""
+            yield file_name(f"ablation-{codec}-{mllm}" if several else "ablation"), of, own
+
+
+def panels_of(own: pd.DataFrame) -> list[str]:
+    """The panels that a figure's rows fill, of `PANELS`."""
+    varied = own[own["variant"] != ""]
+    names = ["accuracy"]
+    names += ["bd_rate"] if varied["bd_rate"].notna().any() else []
+    return names + (["psnr"] if _varies(varied) else [])
+
+
+def aside(number: int, of: int) -> float:
+    """Scenarios side by side, so that their intervals do not cover each other."""
+    return 0.14 * (number - (of - 1) / 2)
+
+
+def looks_of(assembled: Assembled) -> Looks:
+    """The looks without variants, which are on the axis."""
+    return Looks([(c.codec, c.scenario) for c in assembled.curves])
 
 
 def _curve_of(variant: str, group: list[Curve]) -> Curve | None:
@@ -145,28 +172,19 @@ def _psnr(assembled: Assembled, frame: pd.DataFrame) -> float:
     return float(points.loc[points["point_key"].isin(keys), "psnr"].mean())
 
 
-def _figure(own: pd.DataFrame, variants: list[str], title: str, looks: Looks) -> Figure:
-    varied = own[own["variant"] != ""]
-    names = ["accuracy"]
-    names += ["bd_rate"] if varied["bd_rate"].notna().any() else []
-    names += ["psnr"] if _varies(varied) else []
-    scenarios = list(dict.fromkeys(varied["scenario"]))
+def _figure(own: pd.DataFrame, variants: list[str], of: str, looks: Looks) -> Figure:
+    names = panels_of(own)
+    scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
     figure = Figure()
     panels = [new_axes(figure) for _ in names]
     shared: dict[str, Line2D] = {}
     for axes, panel in zip(panels, names, strict=True):
         shared |= _panel(axes, own, panel, variants, scenarios, looks)
         axes.set_xticks(range(len(variants)), [""] * len(variants))
-        tick_style(axes)
-    crowded = sum(map(len, variants)) > 34
-    panels[-1].set_xticks(range(len(variants)), variants, rotation=30 if crowded else 0)
-    if crowded:
-        for label in panels[-1].get_xticklabels():
-            label.set_horizontalalignment("right")
-            label.set_rotation_mode("anchor")
-    names_room = 0.055 * max(map(len, variants)) * 0.5 if crowded else 0.0
+        axes.tick_params("x", length=0)
+    room = name_axis(panels[-1], variants)
     entries = [*({} for _ in panels[1:]), shared]
-    stack(figure, panels, entries, title, PANEL, room=names_room)
+    stack(figure, panels, entries, TITLE, PANEL, of, room=room)
     return figure
 
 
@@ -193,9 +211,8 @@ def _panel(
     for number, scenario in enumerate(scenarios):
         look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
-        # Scenarios side by side, so that their intervals do not cover each other.
-        aside = 0.14 * (number - (len(scenarios) - 1) / 2)
-        at = np.array([variants.index(name) for name in rows["variant"]]) + aside
+        at = np.array([variants.index(name) for name in rows["variant"]], dtype=np.float64)
+        at += aside(number, len(scenarios))
         value = rows[panel].to_numpy(dtype=np.float64)
         if f"{panel}_low" in rows:
             low, high = (
@@ -218,10 +235,11 @@ def _varies(varied: pd.DataFrame) -> bool:
     return bool((spread > 0.01).any())
 
 
-def _words(own: pd.DataFrame) -> str:
+def _words(own: pd.DataFrame, of: str, looks: Looks) -> str:
     said = [
-        f"{named(row.scenario, row.variant)} {row.accuracy:.2f}"
+        f"{named(looks.scenario(row.scenario).label, row.variant)} {row.accuracy:.2f}"
         + (f", BD-rate {row.bd_rate:+.0f} %" if np.isfinite(row.bd_rate) else "")
         for row in rows_of(own[own["variant"] != ""])
     ]
-    return "Mean accuracy over tasks and rates, and BD-rate, by variant: " + "; ".join(said) + "."
+    title = of_names("Mean accuracy over tasks and rates, and BD-rate, by variant", of)
+    return f"{title}: " + "; ".join(said) + "."

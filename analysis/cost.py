@@ -12,19 +12,20 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.compare import ANCHOR
 from analysis.curves import MEAN, Assembled
 from analysis.frames import rows_of
+from analysis.layout import entries_of, new_axes, of_names, stack
 from analysis.looks import Looks
 from analysis.plots import HEIGHT
 from analysis.points import AnalysisError, read_bytes
-from analysis.render import Plot, file_name, line_style, new_axes, stack, styled
+from analysis.render import Plot, file_name, line_style, styled
 
 COMPLEXITY: Final = "complexity.json"
 """Its name beside the points, where the report finds it by itself."""
+TITLE: Final = "Complexity against bits saved"
 LABEL: Final = "kMAC/pixel from bytes to the MLLM's encoder"
 
 
@@ -121,22 +122,22 @@ def draw_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
     out = []
     with styled():
         for mllm, own in frame.groupby("mllm", sort=False):
-            title = "Complexity against bits saved" + (f" ({mllm})" if several else "")
+            of = str(mllm) if several else ""
             name = file_name(f"complexity-{mllm}" if several else "complexity")
-            out.append(Plot(name, title, _words(own), _figure(own, looks, title)))
+            figure = _figure(own, looks, of)
+            out.append(Plot(name, of_names(TITLE, of), _words(own, looks, of), figure))
     return out
 
 
-def _figure(own: pd.DataFrame, looks: Looks, title: str) -> Figure:
+def _figure(own: pd.DataFrame, looks: Looks, of: str) -> Figure:
     figure = Figure()
     axes = new_axes(figure)
-    entries: dict[str, Line2D] = {}
     for row in rows_of(own):
         look = looks.owner(row.codec, row.scenario, row.variant)
         if np.isfinite(row.low):
             axes.vlines(row.own, row.low, row.high, color=look.colour, lw=1.3, zorder=2, alpha=0.6)
         style = {**line_style(look), "ls": "", "markersize": 6.5}
-        (entries[look.label],) = axes.plot(row.own, row.saved, zorder=3, **style)
+        axes.plot(row.own, row.saved, zorder=3, **style)
     axes.axhline(0, color=looks.scenario(ANCHOR).colour, lw=0.9, ls="--", zorder=1.5)
     axes.set_ylabel("bits saved (%)")
     axes.set_xlabel(LABEL)
@@ -146,13 +147,16 @@ def _figure(own: pd.DataFrame, looks: Looks, title: str) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.set_xlim(own["own"].min() / 1.3, own["own"].max() * 1.3)
-    stack(figure, [axes], [entries], title, HEIGHT)
+    owners = [(row.codec, row.scenario, row.variant) for row in rows_of(own)]
+    stack(figure, [axes], [entries_of(looks, owners, lines=False)], TITLE, HEIGHT, of)
     return figure
 
 
-def _words(own: pd.DataFrame) -> str:
+def _words(own: pd.DataFrame, looks: Looks, of: str) -> str:
     said = [
-        f"{row.codec} {row.scenario} {row.own:.0f} kMAC/pixel, {row.saved:.0f} % saved"
+        f"{looks.owner(row.codec, row.scenario, row.variant).label} {row.own:.0f} kMAC/pixel, "
+        f"{row.saved:.0f} % saved"
         for row in rows_of(own)
     ]
-    return f"Bits saved on the mean over tasks over {LABEL}: " + "; ".join(said) + "."
+    title = of_names(f"Bits saved on the mean over tasks over {LABEL}", of)
+    return f"{title}: " + "; ".join(said) + "."

@@ -15,10 +15,12 @@ from matplotlib.lines import Line2D
 
 from analysis.anchors import ANCHOR, against_anchors
 from analysis.curves import MEAN, Assembled, Curve
+from analysis.layout import entries_of, new_axes, of_names, stack
 from analysis.looks import Looks, in_panels
 from analysis.plots import HEIGHT, MANY, MOST, PANEL_HEIGHT, TITLES, band
-from analysis.render import Plot, entries_of, file_name, line_style, new_axes, stack, styled
+from analysis.render import Plot, file_name, line_style, styled
 
+TITLE: Final = f"Bits relative to {ANCHOR}"
 STEPS: Final = 25
 """Accuracies at which a difference is computed."""
 
@@ -60,18 +62,16 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
     with styled():
         for mllm in mllms:
             own = [(curve, frame) for curve, frame in found if curve.mllm == mllm]
-            of = f" ({mllm})" if len(mllms) > 1 else ""
-            title = f"Bits relative to {ANCHOR}{of}"
+            of = mllm if len(mllms) > 1 else ""
             name = "difference" if task == MEAN else f"difference-{task}"
             name += f"-{mllm}" if len(mllms) > 1 else ""
-            figure = _figure(own, looks, title, label)
-            out.append(Plot(file_name(name), title, _words(own, looks, label), figure))
+            figure = _figure(own, looks, label, of)
+            words = _words(own, looks, label, of)
+            out.append(Plot(file_name(name), of_names(TITLE, of), words, figure))
     return out
 
 
-def _figure(
-    own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, title: str, label: str
-) -> Figure:
+def _figure(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str, of: str) -> Figure:
     figure = Figure()
     frames = {id(curve): frame for curve, frame in own}
     groups = in_panels([curve for curve, _ in own], MANY, MOST)
@@ -97,15 +97,15 @@ def _figure(
         entries_of(looks, [(c.codec, c.scenario, c.variant) for c in group]) for group in groups
     ]
     entries[-1] |= {ANCHOR: zero}
-    stack(figure, panels, entries, title, height)
+    stack(figure, panels, entries, TITLE, height, of)
     return figure
 
 
-def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str) -> str:
+def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str, of: str) -> str:
     said = [
         f"{looks.curve(curve).label} {frame['change'].iloc[0]:+.0f} % at "
         f"{frame['accuracy'].iloc[0]:.2f} to {frame['change'].iloc[-1]:+.0f} % at "
         f"{frame['accuracy'].iloc[-1]:.2f}"
         for curve, frame in own
     ]
-    return f"Bits relative to {ANCHOR} over {label}: " + "; ".join(said) + "."
+    return of_names(f"{TITLE} over {label}", of) + ": " + "; ".join(said) + "."

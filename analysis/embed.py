@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from analysis.looks import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG, Looks, on_dark
+from analysis.colours import on_dark
+from analysis.looks import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG, Looks
 
 NAMES: Final = {
     **{INK: "ink", MUTED: "muted", GRID: "grid", WARN: "warn", PALE: "pale"},

@@ -9,10 +9,12 @@ and Ito's and Paul Tol's "muted" (made for colour-blind readers); markers say th
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from analysis.colours import hex_of
 from analysis.curves import Assembled, Curve, named, scenario_rank
 from search_spaces.spec import JOINED
 
@@ -77,9 +79,9 @@ CODECS: Final[tuple[tuple[str, str], ...]] = (
     ("vvc", "#5b6470"),
     ("tokens", "#a07800"),
 )
-"""Beginnings of codecs' names and their colours; the first of a family gets it."""
+"""Beginnings of words in codecs' names and their colours; the first of a family gets it."""
 SPARE_CODECS: Final = (
-    *("#56b4e9", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"),
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"),
     *("#aa4499", "#117733", "#cc6677", "#a07800", "#332288", "#882255", "#999933", "#44aa99"),
 )
 """Of other codecs, in this order, as far as they are free."""
@@ -169,12 +171,10 @@ class Looks:
             colour = self._codecs[codec]
         elif self.by_codec and codec:
             label, colour = f"{codec} {label}", self._codecs[codec]
+        if self._variants and self.by_codec and codec and scenario not in IMAGE_FREE:
+            line = self._codec_line(codec)
         if variant and self._variants:
-            number = self._variants.index(variant.partition(JOINED)[0])
-            last = max(1, len(self._variants) - 1)
-            colour = VARIANT[round(number * (len(VARIANT) - 1) / last)]
-            if self.by_codec:
-                line = CODEC_LINES[list(self._codecs).index(codec) % len(CODEC_LINES)]
+            colour = self._variant_colour(variant)
         return Look(label, colour, base.marker, line)
 
     def curve(self, curve: Curve) -> Look:
@@ -184,21 +184,37 @@ class Looks:
     def legend(self, owners: Iterable[tuple[str, str, str]]) -> list[Look]:
         """Legend entries of curves by codec, scenario and variant.
 
-        An entry per curve; where several scenarios of several codecs meet, an entry per codec (a
-        colour, no marker) and one per scenario (a marker, no colour) say the same in less room.
+        An entry per curve; where several codecs, scenarios and variants meet, an entry per codec
+        and one per variant (a colour, no marker) and one per scenario (a marker, no colour) say the
+        same in less room.
         """
         owners = list(dict.fromkeys(owners))
-        crossed = [o for o in owners if o[0] and not o[2] and o[1] not in IMAGE_FREE]
-        codecs = list(dict.fromkeys(codec for codec, _, _ in crossed))
-        scenarios = list(dict.fromkeys(scenario for _, scenario, _ in crossed))
-        if len(codecs) < 2 or len(scenarios) < 2 or not self.by_codec:
-            return [self.owner(*owner) for owner in owners]
-        bare = [replace(self.scenario(name), colour=INK) for name in scenarios]
-        return [
-            *(Look(codec, self._codecs[codec], "", "-") for codec in codecs),
-            *bare,
-            *(self.owner(*owner) for owner in owners if owner not in crossed),
+        each = [self.owner(*owner) for owner in owners]
+        crossed = [
+            o for o in owners if o[1] not in IMAGE_FREE and (o[0] if self.by_codec else o[2])
         ]
+        names = [list(dict.fromkeys(filter(None, part))) for part in zip(*crossed, strict=True)]
+        codecs, scenarios, variants = names or ([], [], [])
+        parts = [codecs if self.by_codec else [], scenarios, variants]
+        if sum(len(part) > 1 for part in parts) < 2 or sum(map(len, parts)) > len(crossed) + 1:
+            return each
+        plain = {"line": ""} if self.by_codec and self._variants else {}
+        found = [
+            *(Look(name, self._codecs[name], "", self._codec_line(name)) for name in parts[0]),
+            *(Look(name, self._variant_colour(name), "", "-") for name in variants),
+            *(replace(self.scenario(name), colour=INK, **plain) for name in scenarios),
+            *(look for owner, look in zip(owners, each, strict=True) if owner not in crossed),
+        ]
+        return found if len({look.label for look in found}) == len(found) else each
+
+    def _codec_line(self, codec: str) -> str:
+        """Lines tell codecs apart where colours tell variants apart."""
+        number = list(self._codecs).index(codec) if self._variants else 0
+        return CODEC_LINES[number % len(CODEC_LINES)]
+
+    def _variant_colour(self, variant: str) -> str:
+        number = self._variants.index(variant.partition(JOINED)[0])
+        return VARIANT[round(number * (len(VARIANT) - 1) / max(1, len(self._variants) - 1))]
 
     def colours(self) -> Iterator[str]:
         """Every colour that the sweep's figures may use."""
@@ -248,24 +264,6 @@ def _divided(family: Sequence[Curve], most: int) -> list[list[Curve]]:
     return groups
 
 
-def on_dark(colour: str, background: str = "#171b21", contrast: float = 4.5) -> str:
-    """The colour lightened until it stands out from a dark background.
-
-    Args:
-        colour: `#rrggbb`.
-        background: `#rrggbb`.
-        contrast: WCAG 2 contrast ratio to reach.
-    """
-    hue, light, saturation = colorsys.rgb_to_hls(*_channels(colour))
-    behind = _luminance(background)
-    while light < 1:
-        found = _hex(colorsys.hls_to_rgb(hue, light, saturation))
-        if (_luminance(found) + 0.05) / (behind + 0.05) >= contrast:
-            return found
-        light += 0.02
-    return "#ffffff"
-
-
 def _spare_looks() -> Iterator[Look]:
     lines = ("-", "--", "-.", ":")
     for i, marker in enumerate(SPARE_MARKERS):
@@ -276,7 +274,8 @@ def _codec_colours(codecs: Sequence[str]) -> dict[str, str]:
     """A colour per codec: its family's where it is the first of it, else the next that is free."""
     found: dict[str, str] = {}
     for codec in codecs:
-        family = next((colour for begin, colour in CODECS if codec.startswith(begin)), None)
+        words = re.split(r"[^a-z0-9]+", codec.lower())
+        family = next((c for word in words for begin, c in CODECS if word.startswith(begin)), None)
         if family is not None and family not in found.values():
             found[codec] = family
     reserved = set(found.values())
@@ -284,22 +283,5 @@ def _codec_colours(codecs: Sequence[str]) -> dict[str, str]:
     others = [codec for codec in codecs if codec not in found]
     for i, codec in enumerate(others):
         golden = colorsys.hls_to_rgb((0.11 + i * 0.618034) % 1, 0.4, 0.55)
-        found[codec] = free[i] if i < len(free) else _hex(golden)
+        found[codec] = free[i] if i < len(free) else hex_of(golden)
     return {codec: found[codec] for codec in codecs}
-
-
-def _channels(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue
-
-
-def _hex(channels: Iterable[float]) -> str:
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
-
-
-def _luminance(colour: str) -> float:
-    """Relative luminance as WCAG 2 defines it."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _channels(colour)
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

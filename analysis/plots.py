@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.compare import ANCHOR
-from analysis.curves import BOUND, MEAN, Assembled, Curve, Task, named
+from analysis.curves import BOUND, MEAN, Assembled, Curve, Task
 from analysis.frames import rows_of
+from analysis.layout import entries_of, new_axes, of_names, stack
 from analysis.looks import INK, MUTED, PALE, Look, Looks, in_panels
-from analysis.render import Plot, entries_of, file_name, line_style, new_axes, stack, styled
+from analysis.render import Plot, file_name, line_style, styled
 
 HEIGHT: Final = 2.05
 """Inches: of the axes of a figure of one panel."""
@@ -64,11 +65,12 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
     with styled():
         for mllm, task, metric in kinds:
             own = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
-            name, title, label = titled(assembled, task, metric, mllm if len(mllms) > 1 else "")
+            named = titled(assembled, task, metric, mllm if len(mllms) > 1 else "")
             limit = bound_of(assembled, own)
             chance = chance_of(assembled.tasks, task, metric)
-            figure = _figure(own, looks, title, label, limit, chance)
-            out.append(Plot(file_name(name), title, _words(title, own), figure))
+            figure = _figure(own, looks, named, limit, chance)
+            whole = of_names(named.title, named.of)
+            out.append(Plot(file_name(named.name), whole, _words(whole, own, looks), figure))
     return out
 
 
@@ -81,11 +83,11 @@ def draw_psnr(assembled: Assembled) -> list[Plot]:
     own = psnr_curves(assembled)
     if not own:
         return []
-    title = "Image quality"
+    looks = Looks.of(assembled)
     with styled():
-        figure = _figure(own, Looks.of(assembled), title, "PSNR (dB)", None, None)
-    words = "PSNR of the decoded image over bits per pixel, for the scenarios that give one."
-    return [Plot("psnr", title, words, figure)]
+        figure = _figure(own, looks, PSNR, None, None)
+    words = _words("PSNR in dB of the decoded image", own, looks)
+    return [Plot(PSNR.name, PSNR.title, words, figure)]
 
 
 def psnr_curves(assembled: Assembled) -> list[Curve]:
@@ -115,22 +117,41 @@ def psnr_curves(assembled: Assembled) -> list[Curve]:
     return out
 
 
-def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> tuple[str, str, str]:
-    """Name, title and the value axis's label of a figure of one task's metric."""
+class Titled(NamedTuple):
+    """What a figure is called.
+
+    Attributes:
+        name: of its file.
+        title: what it shows.
+        of: the names that go with the title; may be empty.
+        label: of the value axis.
+    """
+
+    name: str
+    title: str
+    of: str
+    label: str
+
+
+PSNR: Final = Titled("psnr", "Image quality", "", "PSNR (dB)")
+
+
+def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titled:
+    """What the figure of one task's metric is called."""
     known = assembled.tasks
     if task == MEAN:
-        name, title, label, unit = "mean", TITLES[MEAN], "mean accuracy over tasks", "fraction"
+        first = next(iter(known.values()))  # all have the same unit, or there is no mean
+        name, title, unit = "mean", TITLES[MEAN], first.units[first.primary]
+        label = "mean accuracy over tasks" if unit == "fraction" else TITLES[MEAN].lower()
     else:
         title, label = TITLES.get(task, task), metric.replace("_", " ")
         unit, main = known[task].units[metric], metric == known[task].primary
         name = task if main else f"{task}-{metric}"
         if not main:
             title = f"{title}: {metric if unit == 'fraction' else unit}"
-    if mllm:
-        name, title = f"{name}-{mllm}", f"{title} ({mllm})"
     if unit not in ("fraction", metric, ""):
         label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
-    return name, title, label
+    return Titled(f"{name}-{mllm}" if mllm else name, title, mllm, label)
 
 
 def bound_of(assembled: Assembled, own: Sequence[Curve]) -> pd.DataFrame:
@@ -195,8 +216,7 @@ def band(axes: Axes, x: pd.Series, low: pd.Series, high: pd.Series, look: Look) 
 def _figure(
     own: list[Curve],
     looks: Looks,
-    title: str,
-    label: str,
+    titled: Titled,
     limit: pd.DataFrame | None,
     chance: float | None,
 ) -> Figure:
@@ -219,13 +239,13 @@ def _figure(
         entries.append(entries_of(looks, [(c.codec, c.scenario, c.variant) for c in group]))
         if axes is panels[-1]:
             entries[-1] |= others | levels
-        axes.set_ylabel(label)
+        axes.set_ylabel(titled.label)
         rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=float) for c in own]))
     for axes in panels[:-1]:
         axes.set_xlabel("")
     missing = dict.fromkeys("missing: " + m.text for curve in own for m in curve.missing)
     height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
-    stack(figure, panels, entries, title, height, [*missing])
+    stack(figure, panels, entries, titled.title, height, titled.of, [*missing])
     return figure
 
 
@@ -268,9 +288,9 @@ def _pale(axes: Axes, curves: Iterable[Curve]) -> None:
             axes.plot(part["bpp"], part["value"], color=PALE, lw=0.8, zorder=1.2)
 
 
-def _words(title: str, own: list[Curve]) -> str:
+def _words(title: str, own: list[Curve], looks: Looks) -> str:
     said = [
-        f"{named(c.scenario, c.variant)} {c.frame['value'].iloc[0]:.2f} at "
+        f"{looks.curve(c).label} {c.frame['value'].iloc[0]:.2f} at "
         f"{c.frame['bpp'].iloc[0]:.2g} bpp to {c.frame['value'].iloc[-1]:.2f} at "
         f"{c.frame['bpp'].iloc[-1]:.2g}"
         for c in own

@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from analysis.layout import new_axes, stack
 from analysis.looks import SPARE_CODECS, Look
 from analysis.plots import HEIGHT
-from analysis.render import Plot, line_style, new_axes, stack, styled
+from analysis.render import Plot, line_style, styled
 
 METRICS: Final = {"psnr-rgb": ("psnr", "PSNR (dB)"), "ms-ssim-rgb": ("ms-ssim", "MS-SSIM (dB)")}
 """CompressAI's name -> (file name, label)."""

@@ -40,6 +40,21 @@
     return rows;
   }
 
+  // A text in lines that fit, broken at spaces and separators.
+  function broken(text, width, size) {
+    const fits = (line) => (ruler.measureText(line).width * size) / 12 <= width;
+    const lines = [""];
+    for (const word of text.split(" ")) {
+      if (lines.at(-1) && !fits(`${lines.at(-1)} ${word}`)) lines.push("");
+      lines[lines.length - 1] += lines.at(-1) && " ";
+      for (const piece of word.split(/(?<=[-_/:,+@])/)) {
+        if (lines.at(-1) && !fits(lines.at(-1) + piece)) lines.push("");
+        lines[lines.length - 1] += piece;
+      }
+    }
+    return lines.map(escaped);
+  }
+
   // The figure in the page's colours, with the words of each point.
   function dressed(figure, width) {
     const style = getComputedStyle(document.documentElement);
@@ -67,6 +82,16 @@
     }
     const layout = structuredClone(figure.layout);
     layout.font.color = layout.title.font.color = of("--ink");
+    const room = width - layout.margin.l - layout.margin.r;
+    const title = broken(layout.title.text, room * 0.92, 15);
+    layout.title.text = title.join("<br>");
+    const head = [19 * (title.length - 1), 0];
+    if (layout.title.subtitle) {
+      const names = broken(layout.title.subtitle.text, room, 12);
+      layout.title.subtitle.text = names.join("<br>");
+      layout.title.subtitle.font.color = of("--muted");
+      head[1] = 16 * names.length + 6;
+    }
     layout.font.family = getComputedStyle(document.body).fontFamily;
     layout.hoverlabel.bgcolor = of("--soft");
     layout.hoverlabel.bordercolor = of("--line");
@@ -76,11 +101,13 @@
       axis.gridcolor = of("--grid");
       axis.linecolor = of("--muted");
     }
-    const rows = 19 * legendRows(traces, width - layout.margin.l - layout.margin.r) + 8;
+    const rows = 19 * legendRows(traces, room) + 8;
     const axes = layout.height - layout.margin.t - layout.margin.b;
-    layout.height += rows;
+    layout.legend.y = -layout.margin.b / axes;
+    layout.height += rows + head[0] + head[1];
     layout.margin.b += rows;
-    layout.legend.y = -44 / axes;
+    layout.margin.t += head[0] + head[1];
+    Object.assign(layout.title, { yref: "container", yanchor: "top", y: 1 - 10 / layout.height });
     layout.width = width;
     return [traces, layout];
   }

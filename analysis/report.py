@@ -27,6 +27,7 @@ from analysis.difference import draw_difference
 from analysis.embed import inline, mark, page_colours, plotly_script, script_data
 from analysis.gallery import gallery
 from analysis.interactive import live_costs, live_curves, live_difference, live_surrogate, numbered
+from analysis.interactive_variants import live_ablation
 from analysis.looks import Looks
 from analysis.panels import draw_panels
 from analysis.plots import draw_curves, draw_psnr
@@ -165,6 +166,7 @@ def page(
     expected = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
     manifest = sweep.manifest
     live = [
+        *live_ablation(assembled, comparison),
         *live_curves(assembled),
         *live_difference(assembled),
         *([] if costs is None else live_costs(assembled, comparison, costs)),

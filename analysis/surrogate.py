@@ -22,23 +22,24 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from analysis.curves import BOUND, Assembled
 from analysis.frames import rows_of
 from analysis.intervals import Floats
-from analysis.looks import MUTED, Looks
-from analysis.render import (
+from analysis.layout import (
     LABEL_ROOM,
     LEFT,
-    LEGEND_ROW,
     RIGHT,
     TICK_ROOM,
-    TITLE_ROOM,
     WIDTH,
-    Plot,
-    columns_of,
     entries_of,
-    file_name,
-    line_style,
-    styled,
+    head_height,
+    legend_height,
+    of_names,
+    put_legend,
+    write_head,
 )
+from analysis.lettering import broken
+from analysis.looks import MUTED, STYLE, Looks
+from analysis.render import Plot, file_name, line_style, styled
 
+TITLE: Final = "Does the surrogate predict the task?"
 TERMS: Final = {"distill_pooled": "pooled feature", "distill_tokens": "patch tokens"}
 """Columns of the points file and what they compare with the teacher's."""
 FEWEST: Final = 5
@@ -170,11 +171,11 @@ def draw_surrogate(assembled: Assembled, frame: pd.DataFrame | None = None) -> l
     out = []
     with styled():
         for mllm, own in frame.groupby("mllm", sort=False):
-            of = f" ({mllm})" if several else ""
-            title = f"Does the surrogate predict the task?{of}"
+            of = str(mllm) if several else ""
             name = file_name(f"surrogate-{mllm}" if several else "surrogate")
-            words = "Surrogate terms against the tasks' metrics. " + surrogate_sentence(own)
-            out.append(Plot(name, title, words, _figure(assembled, own, title)))
+            title = of_names("Surrogate terms against the tasks' metrics", of)
+            words = f"{title}. {surrogate_sentence(own)}"
+            out.append(Plot(name, of_names(TITLE, of), words, _figure(assembled, own, of)))
     return out
 
 
@@ -217,13 +218,14 @@ def _judged(row: Row, better: bool) -> str:
     return "predicts in part: a smaller error tends to go with a better metric"
 
 
-def _figure(assembled: Assembled, own: pd.DataFrame, title: str) -> Figure:
+def _figure(assembled: Assembled, own: pd.DataFrame, of: str) -> Figure:
     looks = Looks.of(assembled)
     terms = list(dict.fromkeys(own["term"]))
     tasks = list(dict.fromkeys(own["task"]))
     figure = Figure()
     owners: list[tuple[str, str, str]] = []
     cells: dict[tuple[int, int], Axes] = {}
+    left, gap = LEFT + 0.1, 0.22
     for row in rows_of(own):
         axes = figure.add_subplot()
         cells[tasks.index(row.task), terms.index(row.term)] = axes
@@ -237,15 +239,15 @@ def _figure(assembled: Assembled, own: pd.DataFrame, title: str) -> Figure:
             owners.append((codec, scenario, variant))
         _frame_cell(axes, row, points[row.term])
         if row.term == terms[0]:
-            axes.set_ylabel(f"{row.task}\n{row.metric.replace('_', ' ')}")
+            said = [f"{row.task}", row.metric.replace("_", " ")]
+            lines = [part for one in said for part in broken(one, _PANEL + 0.3, STYLE["font.size"])]
+            left = max(left, LEFT + 0.12 * (len(lines) - 1))
+            axes.set_ylabel("\n".join(lines))
         if row.task == tasks[-1]:
             axes.set_xlabel(f"error of the {TERMS[row.term]}")
-    handles = entries_of(looks, owners)
-    for handle in handles.values():  # points, not lines; a codec's colour is a square
-        handle.set(ls="", marker=handle.get_marker() or "s")
-    legend = LEGEND_ROW * -(-len(handles) // columns_of(handles)) + 0.07
-    left, gap = LEFT + 0.1, 0.22
-    head = TITLE_ROOM + 0.2
+    entries = entries_of(looks, owners, lines=False)
+    legend = legend_height(entries)
+    head = head_height(TITLE, of, left) + 0.14
     below = legend + TICK_ROOM + LABEL_ROOM
     height = head + len(tasks) * _PANEL + (len(tasks) - 1) * _GAP + below
     width = (WIDTH - left - RIGHT - gap * (len(terms) - 1)) / len(terms)
@@ -255,19 +257,10 @@ def _figure(assembled: Assembled, own: pd.DataFrame, title: str) -> Figure:
         x = left + j * (width + gap)
         axes.set_position((x / WIDTH, bottom / height, width / WIDTH, _PANEL / height))
         if j:
-            axes.set_yticklabels([])
             axes.sharey(cells.get((i, 0), axes))
-    figure.text(left / WIDTH, 1 - 0.1 / height, title, va="top", fontsize=8.5, fontweight="bold")
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="lower left",
-        bbox_to_anchor=(0.06 / WIDTH, 0.0),
-        ncols=columns_of(handles),
-        handlelength=1.2,
-        columnspacing=1.2,
-        labelspacing=0.35,
-    )
+            axes.tick_params("y", labelleft=False)
+    write_head(figure, TITLE, of, left)
+    put_legend(figure, entries, legend, handle=1.2)
     return figure
 
 

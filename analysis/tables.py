@@ -61,18 +61,21 @@ def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dic
     several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
     for row in rows_of(frame[frame["variant"] != ""]):
         names = [row.codec if several["codec"] else "", row.mllm if several["mllm"] else ""]
-        digits = f"{row.accuracy:.3f}"
+        accuracy, rate = "", with_interval(row.bd_rate, float("nan"), float("nan"), sign=True)
         if pd.notna(row.accuracy_low):
-            digits += f" [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
+            accuracy = f"[{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
+        both = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
         yield {
             "owner": (row.codec, row.scenario, row.variant),
             "variant": row.variant,
             "settings": row.settings,
             "scenario": row.scenario,
-            "of": " ".join(filter(None, names)),
+            "of": ", ".join(filter(None, names)),
             "bpp": f"{row.bpp:.3f}",
-            "accuracy": digits,
-            "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+            "accuracy": f"{row.accuracy:.3f}",
+            "accuracy_interval": accuracy,
+            "bd_rate": rate,
+            "bd_rate_interval": both[len(rate) :].strip(),
             "psnr": number(row.psnr, ".2f"),
             "note": row.note,
         }

@@ -17,10 +17,11 @@ from analysis.compare import compare
 from analysis.cost import COMPLEXITY, costs_and_savings, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
 from analysis.difference import draw_difference
+from analysis.layout import WIDTH, columns_of
 from analysis.panels import draw_panels
 from analysis.plots import MANY, draw_curves, draw_psnr
 from analysis.points import AnalysisError, read_sweep
-from analysis.render import WIDTH, Plot, columns_of, styled
+from analysis.render import Plot, styled
 from analysis.surrogate import draw_surrogate
 from tests.analysis.rich import make_rich
 
@@ -88,12 +89,17 @@ def _unseen(figure: Figure) -> set[int]:
 def test_nothing_runs_off_and_no_legend_covers_data(
     drawn: tuple[Assembled, dict[str, Plot]], kind: str
 ) -> None:
-    page, texts, axes, legends = extents(drawn[1][kind])
+    check_fits(drawn[1][kind])
+
+
+def check_fits(plot: Plot) -> None:
+    """Every text is inside the figure, and no legend covers axes or another."""
+    page, texts, axes, legends = extents(plot)
     for text, box in texts:
         inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
-        assert inside, (text, box, page)
+        assert inside, (plot.name, text, box, page)
     for legend, other in itertools.product(legends, axes):
-        assert not legend.overlaps(other)
+        assert not legend.overlaps(other), plot.name
     for one, other in itertools.combinations(legends, 2):
         assert not one.overlaps(other)
 
@@ -125,7 +131,11 @@ def test_every_curve_is_in_the_figure_of_many(drawn: tuple[Assembled, dict[str, 
     assert wanted <= set(bold)
     assert len(set(bold)) < len(bold)
     labels = {t.get_text() for legend in plots["mean"].figure.legends for t in legend.get_texts()}
-    assert {"jpeg", "jpeg2000", "webp", "avif", "uncompressed", "the other curves"} <= labels
+    standards = {"jpeg", "jpeg2000", "webp", "avif"}
+    assert standards | {"uncompressed", "the other curves"} <= labels
+    said = plots["mean"].alt
+    assert all(f"; {name} 0." in said or f": {name} 0." in said for name in standards)
+    assert "classical" not in said
     assert any("oracle" in label for label in labels)
 
 

@@ -12,8 +12,6 @@ from analysis.cost import COMPLEXITY, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
 from analysis.difference import draw_difference
 from analysis.interactive import (
-    SYMBOLS,
-    Live,
     live_costs,
     live_curves,
     live_difference,
@@ -24,6 +22,7 @@ from analysis.looks import SCENARIO, Looks
 from analysis.plots import draw_curves, draw_psnr
 from analysis.points import read_sweep
 from analysis.surrogate import draw_surrogate, surrogate
+from analysis.traces import SYMBOLS, Live
 from tests.analysis.test_figures import write_costs
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from analysis.colours import on_dark
 from analysis.curves import Curve
 from analysis.looks import (
     CODECS,
@@ -18,7 +19,6 @@ from analysis.looks import (
     Look,
     Looks,
     in_panels,
-    on_dark,
 )
 
 NEW = ("feature_coding", "end_to_end_oracle", "transfer", "transfer_tuned", "shared_neck")
