@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.compare import ANCHOR
-from analysis.curves import MEAN, Assembled, Curve, named, of_variant
+from analysis.curves import MEAN, Assembled, Curve, of_variant
 from analysis.frames import rows_of
 from analysis.layout import name_axis, new_axes, of_names, stack
 from analysis.looks import WARN, Looks
+from analysis.missing import named
 from analysis.render import Plot, file_name, line_style, styled
 
 NAN: Final = float("nan")

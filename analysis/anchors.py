@@ -38,6 +38,7 @@ def against_anchors(
 
     The anchor is the curve of the anchor's scenario, of the same codec, variant, MLLM and task. A
     codec without one (a standard's, or coded features) is compared with the first codec's.
+    Curves of a metric of which less is better are compared with nothing.
 
     Args:
         assembled: the sweep assembled.
@@ -53,6 +54,10 @@ def against_anchors(
         parts = members.get(curve.task, [(curve.task, curve.metric)])
         if curve in anchors:
             yield Against(curve, parts, None, "the anchor")
+            continue
+        if curve.task in known and curve.metric in known[curve.task].lower_is_better:
+            why = f"no number: of {curve.metric} less is better, and comparing needs more to be"
+            yield Against(curve, parts, None, why)
             continue
         of, note = _anchor_of(curve, anchors), ""
         if of is None and (of := _of_other_codec(curve, anchors)) is not None:

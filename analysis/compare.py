@@ -16,14 +16,15 @@ from analysis.curves import (
     MEAN,
     Assembled,
     Curve,
-    Missing,
     assemble,
     missing_points,
-    named,
+    no_mean,
     scenario_rank,
+    tasks,
 )
 from analysis.frames import rows_of
 from analysis.intervals import RESAMPLES
+from analysis.missing import Missing, in_words, named
 from analysis.pairs import NAN, Estimate, Pair, about_seeds, arrays
 from analysis.sweep import Sweep
 
@@ -127,11 +128,12 @@ def compare(
         curve, row = one.curve, _describe(one.curve)
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
-        saturated = None if limit is None else _saturated(curve, limit.low, limit.value)
+        upward = curve.task == MEAN or curve.metric not in known[curve.task].lower_is_better
+        saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
         notes = [one.note, _missing_note(curve), saturated]
         if one.pair is not None and not curve.frame.empty:
             notes += _fill_in(row, one.pair)
-        elif one.pair is None and curve.scenario == anchor:
+        elif one.pair is None and curve.scenario == anchor and upward:
             notes.append(_front_note(curve))
         row.note = "; ".join(note for note in notes if note)
     _mean_of_bd_rates(rows, len(known))
@@ -213,11 +215,14 @@ def summary_sentence(
         others = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
         ends = others[0] if len(others) == 1 else f"{others[0]} to {others[-1]}"
         said = [*said[:SAID], f"BD-rates of {len(others)} more: {ends}"]
+    why = no_mean(tasks(sweep))
     first = (
         "For equal accuracy on the mean over tasks, against reconstruction: "
         + "; ".join(said)
         + "."
         if said
+        else f"There is no mean over tasks: {why}; the notes compare task by task."
+        if why
         else "No curve compares with reconstruction on the mean over tasks; the notes say why."
     )
     gone = missing_points(sweep) if missing is None else missing
@@ -265,8 +270,8 @@ def _missing_note(curve: Curve) -> str:
     if not curve.missing:
         return ""
     if curve.frame.empty:
-        return "no point at all: " + ", ".join(m.text for m in curve.missing)
-    return "missing: " + ", ".join(m.text for m in curve.missing)
+        return "no point at all: " + "; ".join(in_words(curve.missing))
+    return "missing: " + "; ".join(in_words(curve.missing))
 
 
 def _saturated(curve: Curve, low: float, value: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from textwrap import shorten
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 
 from analysis.frames import rows_of
 from analysis.intervals import RESAMPLES
+from analysis.missing import Missing, missing_point
 from analysis.points import Sweep
 from analysis.resampling import Resampled
 from search_spaces.spec import JOINED
@@ -34,26 +34,6 @@ _NO_POINTS: Final = pd.DataFrame(
     {name: pd.Series(dtype="object" if name in _COLUMNS[-2:] else "float64") for name in _COLUMNS}
 )
 _PRIMARY: Final = ("exact_match", "accuracy", "accuracy@0.5")
-
-
-@dataclass(frozen=True)
-class Missing:
-    """An operating point that was expected and has no value."""
-
-    codec: str | None
-    lmbda: float | None
-    scenario: str
-    seed: int | None
-    reason: str
-    log: str | None = None
-    variant: str = ""
-
-    @property
-    def text(self) -> str:
-        """For plots and notes, e.g. `d2 lambda 0.01: diverged`."""
-        rate = "" if self.lmbda is None else f" lambda {self.lmbda:g}"
-        reason = shorten(self.reason, 70, placeholder=" ...")
-        return f"{named(self.scenario, self.variant)}{rate}: {reason}"
 
 
 @dataclass(frozen=True)
@@ -113,12 +93,22 @@ class Curve:
 
 @dataclass(frozen=True)
 class Task:
-    """What a sweep says about a task."""
+    """What a sweep says about a task.
+
+    Attributes:
+        name: of the task.
+        primary: its primary metric.
+        chance: value of the primary metric that guessing gives, where that is known.
+        units: of its metrics.
+        lower_is_better: its metrics of which less is better. Their curves are drawn as they are;
+            comparisons, which need more to be better, give no number for them and say so.
+    """
 
     name: str
     primary: str
     chance: float | None
     units: dict[str, str]
+    lower_is_better: frozenset[str] = frozenset()
 
 
 def tasks(sweep: Sweep) -> dict[str, Task]:
@@ -138,9 +128,23 @@ def tasks(sweep: Sweep) -> dict[str, Task]:
         metrics = [str(m) for m in there[name]]
         known = [m for m in _PRIMARY if m in metrics]
         primary = spec.get("primary") or (known or metrics)[0]
-        units = {m: str(spec.get("metrics", {}).get(m, {}).get("unit", _unit(m))) for m in metrics}
-        out[str(name)] = Task(str(name), str(primary), spec.get("chance"), units)
+        of = {m: spec.get("metrics", {}).get(m, {}) for m in metrics}
+        units = {m: str(of[m].get("unit", _unit(m))) for m in metrics}
+        lower = frozenset(m for m in metrics if of[m].get("higher_is_better") is False)
+        out[str(name)] = Task(str(name), str(primary), spec.get("chance"), units, lower)
     return out
+
+
+def no_mean(known: Mapping[str, Task]) -> str:
+    """Why the tasks' primary metrics cannot be averaged; empty where they can.
+
+    They need one unit, and more must be better in each.
+    """
+    lower = [f"{t.name} {t.primary}" for t in known.values() if t.primary in t.lower_is_better]
+    units = list(dict.fromkeys(task.units[task.primary] for task in known.values()))
+    if len(units) > 1:
+        return f"the tasks' metrics have several units ({', '.join(units)})"
+    return f"less is better of {', '.join(lower)}" if lower else ""
 
 
 def curves(sweep: Sweep) -> list[Curve]:
@@ -166,7 +170,7 @@ def curves(sweep: Sweep) -> list[Curve]:
         for (mllm, task, metric), frame in own.items():
             found = seen[mllm, task, metric]
             gone = [
-                _missing(e, reasons.get(e["point_key"]), e["point_key"] in anywhere)
+                missing_point(e, reasons.get(e["point_key"]), e["point_key"] in anywhere)
                 for e in wanted
                 if e["point_key"] not in found
             ]
@@ -180,7 +184,8 @@ def mean_curves(
 ) -> list[Curve]:
     """Curves of the mean over tasks of their primary metrics, against the mean of their bpp.
 
-    A rate counts only where every task has it. None where the primary metrics' units differ.
+    A rate counts only where every task has it. None where the primary metrics' units differ, or
+    less of one is better.
 
     Args:
         sweep: the sweep.
@@ -188,7 +193,7 @@ def mean_curves(
         single: what `curves` gave, where the caller has it already.
     """
     known = tasks(sweep)
-    if len({task.units[task.primary] for task in known.values()}) != 1:
+    if no_mean(known):
         return []
     groups: dict[tuple[str, str, str, str], list[Curve]] = {}
     for curve in curves(sweep) if single is None else single:
@@ -215,13 +220,16 @@ def mean_curves(
 def bounds(sweep: Sweep) -> pd.DataFrame:
     """The uncompressed bounds: columns `mllm, task, metric, value, low, high`.
 
-    The mean over tasks stands under `MEAN`, without an interval, where every task has a bound.
+    The mean over tasks stands under `MEAN`, without an interval, where there is such a mean and
+    every task has a bound.
     """
     rows = sweep.points[sweep.points["scenario"] == BOUND]
     out = rows.groupby(["mllm", "task", "metric"], sort=False, as_index=False).agg(
         value=("value", "mean"), low=("value_low", "mean"), high=("value_high", "mean")
     )
     known = tasks(sweep)
+    if no_mean(known):
+        return out
     primary = pd.DataFrame({"task": list(known), "metric": [t.primary for t in known.values()]})
     for mllm, own in out.merge(primary, on=["task", "metric"]).groupby("mllm", sort=False):
         if len(own) == len(known):
@@ -238,7 +246,7 @@ def missing_points(sweep: Sweep, single: Iterable[Curve] | None = None) -> list[
         single: what `curves` gave, where the caller has it already.
     """
     of_curves = [m for c in (curves(sweep) if single is None else single) for m in c.missing]
-    said = [_missing(m, m, False) for m in sweep.manifest.get("missing", [])]
+    said = [missing_point(m, m, False) for m in sweep.manifest.get("missing", [])]
     return list(dict.fromkeys([*said, *of_curves]))
 
 
@@ -291,11 +299,6 @@ def scenario_rank(scenario: str) -> tuple[int, str]:
     return (ORDER.index(scenario) if scenario in ORDER else len(ORDER), scenario)
 
 
-def named(scenario: str, variant: str) -> str:
-    """A scenario in one of the space's variants, for people."""
-    return f"{scenario} {variant}".strip()
-
-
 def of_variant(variant: str, shared: str) -> bool:
     """Whether a variant has a curve whose own `variant` is empty, a name or several joined."""
     return not shared or variant in shared.split(JOINED)
@@ -338,22 +341,6 @@ def _expected(sweep: Sweep) -> list[dict[str, Any]]:
 
 def _unit(metric: str) -> str:
     return "fraction" if metric in _PRIMARY else metric
-
-
-def _missing(wanted: dict[str, Any], said: dict[str, Any] | None, elsewhere: bool) -> Missing:
-    if said is not None:
-        reason = str(said.get("reason") or "failed")
-    else:
-        reason = "no value of this metric" if elsewhere else "not in the points"
-    return Missing(
-        wanted["codec"],
-        wanted["lmbda"],
-        wanted["scenario"],
-        wanted["seed"],
-        reason,
-        (said or {}).get("log"),
-        wanted.get("variant") or "",
-    )
 
 
 def _by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:

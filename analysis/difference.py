@@ -17,8 +17,9 @@ from analysis.anchors import ANCHOR, against_anchors
 from analysis.curves import MEAN, Assembled, Curve
 from analysis.layout import entries_of, new_axes, of_names, stack
 from analysis.looks import Looks, in_panels
-from analysis.plots import HEIGHT, MANY, MOST, PANEL_HEIGHT, TITLES, band
+from analysis.plots import HEIGHT, MANY, MOST, PANEL_HEIGHT, band
 from analysis.render import Plot, file_name, line_style, styled
+from analysis.titles import TITLES
 
 TITLE: Final = f"Bits relative to {ANCHOR}"
 STEPS: Final = 25

@@ -18,17 +18,10 @@ from analysis.curves import BOUND, MEAN, MEAN_METRIC, Assembled, Curve, scenario
 from analysis.difference import differences
 from analysis.frames import rows_of
 from analysis.looks import INK, MUTED, Looks
-from analysis.plots import (
-    MANY,
-    PSNR,
-    RATE,
-    bound_of,
-    chance_of,
-    psnr_curves,
-    titled,
-)
+from analysis.plots import MANY, RATE, psnr_curves
 from analysis.render import file_name
 from analysis.surrogate import TERMS, TITLE, points_of
+from analysis.titles import PSNR, bound_of, chance_of, titled
 from analysis.traces import (
     Live,
     axis_of,

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from analysis.colours import hex_of
-from analysis.curves import Assembled, Curve, named, scenario_rank
+from analysis.curves import Assembled, Curve, scenario_rank
+from analysis.missing import named
 from search_spaces.spec import JOINED
 
 INK: Final = "#1f2328"

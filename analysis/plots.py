@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.compare import ANCHOR
-from analysis.curves import BOUND, MEAN, Assembled, Curve, Task
+from analysis.curves import BOUND, Assembled, Curve
 from analysis.frames import rows_of
 from analysis.layout import entries_of, new_axes, of_names, stack
 from analysis.looks import INK, MUTED, PALE, Look, Looks, in_panels
+from analysis.missing import in_words
 from analysis.render import Plot, file_name, line_style, styled
+from analysis.titles import PSNR, Titled, bound_of, chance_of, titled
 
 HEIGHT: Final = 2.05
 """Inches: of the axes of a figure of one panel."""
@@ -28,23 +30,10 @@ MANY: Final = 8
 """Curves in one panel at the most; with more the figure is divided ..."""
 MOST: Final = 6
 """... into panels of at most so many, the others pale behind them."""
+NEAR: Final = 1.1
+"""The factor that an axis of rates spans at least: what differs less is the same rate."""
 OTHERS: Final = "the other curves"
 
-TITLES: Final = {
-    MEAN: "Mean over tasks",
-    "captioning": "Captioning",
-    "vqa": "Visual question answering",
-    "rec": "Referring expressions",
-    "fewshot": "Few-shot classification",
-    "zeroshot": "Zero-shot classification",
-    "captions": "Captioning",
-    "choice": "Multiple choice",
-    "yes_no": "Yes or no",
-    "open_vqa": "Open questions",
-    "grounding": "Grounding",
-    "text_reading": "Text reading",
-}
-"""Tasks in figures' titles; others stand under their own name."""
 RATE: Final = "bits per pixel (real bytes written)"
 
 
@@ -117,59 +106,6 @@ def psnr_curves(assembled: Assembled) -> list[Curve]:
     return out
 
 
-class Titled(NamedTuple):
-    """What a figure is called.
-
-    Attributes:
-        name: of its file.
-        title: what it shows.
-        of: the names that go with the title; may be empty.
-        label: of the value axis.
-    """
-
-    name: str
-    title: str
-    of: str
-    label: str
-
-
-PSNR: Final = Titled("psnr", "Image quality", "", "PSNR (dB)")
-
-
-def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titled:
-    """What the figure of one task's metric is called."""
-    known = assembled.tasks
-    if task == MEAN:
-        first = next(iter(known.values()))  # all have the same unit, or there is no mean
-        name, title, unit = "mean", TITLES[MEAN], first.units[first.primary]
-        label = "mean accuracy over tasks" if unit == "fraction" else TITLES[MEAN].lower()
-    else:
-        title, label = TITLES.get(task, task), metric.replace("_", " ")
-        unit, main = known[task].units[metric], metric == known[task].primary
-        name = task if main else f"{task}-{metric}"
-        if not main:
-            title = f"{title}: {metric if unit == 'fraction' else unit}"
-    if unit not in ("fraction", metric, ""):
-        label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
-    return Titled(f"{name}-{mllm}" if mllm else name, title, mllm, label)
-
-
-def bound_of(assembled: Assembled, own: Sequence[Curve]) -> pd.DataFrame:
-    """The uncompressed bound of curves of one MLLM, task and metric: one row or none."""
-    limits, of = assembled.bounds, own[0]
-    return limits[
-        (limits["mllm"] == of.mllm) & (limits["task"] == of.task) & (limits["metric"] == of.metric)
-    ]
-
-
-def chance_of(known: dict[str, Task], task: str, metric: str) -> float | None:
-    """What guessing gives, where that is known."""
-    if task == MEAN:
-        chances = [t.chance for t in known.values()]
-        return None if None in chances else float(np.mean([c or 0 for c in chances]))
-    return known[task].chance if metric == known[task].primary else None
-
-
 def near_chance(values: Sequence[float], chance: float, near: float = 1.0) -> bool:
     """Whether chance is nearer to the values than `near` times their range: else it is left out."""
     return min(values) - chance < near * (max(values) - min(values)) + 1e-9
@@ -193,6 +129,11 @@ def rate_axis(axes: Axes, rates: Iterable[float], label: str = RATE) -> None:
     if len(found) == 0:
         axes.set_xticks([])
         return
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    if found.max() / found.min() < NEAR:
+        middle = np.sqrt(found.max() * found.min())
+        axes.set_xlim(middle / np.sqrt(NEAR), middle * np.sqrt(NEAR))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     if found.max() / found.min() >= 4:
         axes.set_xscale("log")
         low, high = found.min() / 1.15, found.max() * 1.15
@@ -236,16 +177,18 @@ def _figure(
         for curve in group:
             _line(axes, curve, looks.curve(curve))
         levels = _levels(axes, own, limit, chance, 1.0 if len(groups) == 1 else 0.5)
-        entries.append(entries_of(looks, [(c.codec, c.scenario, c.variant) for c in group]))
+        seen = [(c.codec, c.scenario, c.variant) for c in group if len(c.frame)]
+        entries.append(entries_of(looks, seen))
         if axes is panels[-1]:
             entries[-1] |= others | levels
         axes.set_ylabel(titled.label)
         rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=float) for c in own]))
     for axes in panels[:-1]:
         axes.set_xlabel("")
-    missing = dict.fromkeys("missing: " + m.text for curve in own for m in curve.missing)
+    gone = in_words((m for curve in own for m in curve.missing), looks.by_codec)
+    notes = [*(f"missing: {words}" for words in gone), *_covered(own, looks)]
     height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
-    stack(figure, panels, entries, titled.title, height, titled.of, [*missing])
+    stack(figure, panels, entries, titled.title, height, titled.of, notes)
     return figure
 
 
@@ -280,6 +223,18 @@ def _line(axes: Axes, curve: Curve, look: Look) -> None:
     for part in curve.segments:
         axes.plot(part["bpp"], part["value"], zorder=3, **line_style(look))
         band(axes, part["bpp"], part["low"], part["high"], look)
+
+
+def _covered(own: Sequence[Curve], looks: Looks) -> list[str]:
+    """Words for curves that another one of the same points is drawn over."""
+    said: list[str] = []
+    known: dict[bytes, str] = {}
+    for curve in own:
+        values = np.round(curve.frame[["bpp", "value"]].to_numpy(dtype=np.float64), 12)
+        label = looks.curve(curve).label
+        if len(values) and (under := known.setdefault(values.tobytes(), label)) != label:
+            said.append(f"{label} covers {under}: the same points")
+    return said
 
 
 def _pale(axes: Axes, curves: Iterable[Curve]) -> None:

@@ -92,7 +92,7 @@ def surrogate(assembled: Assembled) -> pd.DataFrame:
             for term in (name for name in TERMS if name in own.columns):
                 rows = own[own[term].notna()]
                 if len(rows):
-                    better = _higher_is_better(assembled, task.name, task.primary)
+                    better = task.primary not in task.lower_is_better
                     out.append(_row(mllm, task.name, task.primary, term, rows, better))
     return pd.DataFrame([asdict(row) for row in out], columns=list(Row.__dataclass_fields__))
 
@@ -281,11 +281,6 @@ def _frame_cell(axes: Axes, row: Any, x: pd.Series) -> None:
     else:
         axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-
-
-def _higher_is_better(assembled: Assembled, task: str, metric: str) -> bool:
-    said = assembled.sweep.manifest.get("tasks", {}).get(task, {}).get("metrics", {})
-    return bool(said.get(metric, {}).get("higher_is_better", True))
 
 
 def _ranks(values: Floats) -> Floats:

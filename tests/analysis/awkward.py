@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.points import Sweep
+from tests.analysis.sweeps import LAMBDAS
 
 LONG_CODECS = ("released:elic-192-320-lambda-0.0045", "compressai:bmshj2018-hyperprior-mse-192-320")
 LONG_MLLMS = (
@@ -89,3 +90,61 @@ def crowd(
         pd.concat(samples, ignore_index=True),
         manifest,
     )
+
+
+def single(sweep: Sweep) -> Sweep:
+    """One rate of every curve, and nothing said of others."""
+    lmbda = sweep.points["lmbda"]
+    keys = sweep.points.loc[lmbda.isna() | (lmbda == LAMBDAS[2]), "point_key"]
+    return some(sweep, point_key=list(keys.unique()))
+
+
+def twins(sweep: Sweep, scenario: str = "d3", of: str = "d2") -> Sweep:
+    """One scenario's values are another's, sample by sample."""
+    assert sweep.samples is not None
+    points, samples = sweep.points, sweep.samples
+    frames = []
+    for frame in (points, samples):
+        source = frame[frame["point_key"].str.startswith(f"{of}-")]
+        kept = frame[~frame["point_key"].str.startswith(f"{scenario}-")]
+        keys = source["point_key"].astype("str").str.replace(of, scenario, n=1)
+        frames.append(pd.concat([kept, source.assign(point_key=keys)], ignore_index=True))
+    own = frames[0]["point_key"].str.startswith(f"{scenario}-")
+    frames[0]["scenario"] = frames[0]["scenario"].mask(own, scenario)
+    return Sweep(frames[0], frames[1], sweep.manifest)
+
+
+def scaled(sweep: Sweep, factor: float, unit: str) -> Sweep:
+    """Primary metrics on another scale, under names that say nothing: `score`."""
+    assert sweep.samples is not None
+    known = sweep.manifest["tasks"]
+    frames = []
+    for frame in (sweep.points, sweep.samples):
+        primary = frame["task"].map({task: said["primary"] for task, said in known.items()})
+        own = frame[frame["metric"].astype("str") == primary.astype("str")]
+        columns = [name for name in ("value", "value_low", "value_high") if name in own]
+        values = {name: factor * own[name] for name in columns}
+        frames.append(own.assign(metric="score", **values))
+    said = {"unit": unit, "low": 0, "high": factor, "higher_is_better": True}
+    tasks = {
+        task: {"primary": "score", "chance": None, "metrics": {"score": said}} for task in known
+    }
+    return Sweep(frames[0], frames[1], {**sweep.manifest, "tasks": tasks})
+
+
+def lower(sweep: Sweep) -> Sweep:
+    """One task's primary metric becomes an error rate, of which less is better."""
+    assert sweep.samples is not None
+    frames = []
+    for frame in (sweep.points, sweep.samples):
+        own = (frame["task"] == "vqa").to_numpy()
+        changed = {name: (1 - frame[name]).where(own, frame[name]) for name in ("value",)}
+        if "value_low" in frame:
+            changed["value_low"] = (1 - frame["value_high"]).where(own, frame["value_low"])
+            changed["value_high"] = (1 - frame["value_low"]).where(own, frame["value_high"])
+        metric = frame["metric"].astype("str").mask(own, "error_rate")
+        frames.append(frame.assign(metric=metric, **changed))
+    said = {"unit": "fraction", "low": 0, "high": 1, "higher_is_better": False}
+    tasks = dict(sweep.manifest["tasks"])
+    tasks["vqa"] = {"primary": "error_rate", "chance": None, "metrics": {"error_rate": said}}
+    return Sweep(frames[0], frames[1], {**sweep.manifest, "tasks": tasks})

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis.ablation import draw_ablation
-from analysis.compare import compare
+from analysis.compare import compare, summary_sentence
 from analysis.cost import COMPLEXITY, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
 from analysis.difference import draw_difference
 from analysis.interactive_variants import live_ablation
 from analysis.layout import WIDTH
+from analysis.missing import Missing, in_words
 from analysis.plots import draw_curves, draw_psnr
 from analysis.points import read_sweep
-from analysis.render import Plot
+from analysis.render import Plot, styled
 from analysis.surrogate import draw_surrogate
-from tests.analysis.awkward import LONG_CODECS, LONG_MLLMS, LONG_VARIANTS, crowd, some
+from tests.analysis.awkward import (
+    LONG_CODECS,
+    LONG_MLLMS,
+    LONG_VARIANTS,
+    crowd,
+    lower,
+    scaled,
+    single,
+    some,
+    twins,
+)
 from tests.analysis.rich import make_rich
+from tests.analysis.sweeps import LAMBDAS, make_sweep
 from tests.analysis.test_figures import check_fits, write_costs
 
 
@@ -103,3 +117,107 @@ def test_the_variants_to_point_at_are_the_drawn_ones(plots: list[Plot], crowded:
             "4 rates",
         ):
             assert words in text, text
+
+
+def test_less_is_better_is_drawn_as_it_is_and_compared_with_nothing(sweep_dir: Path) -> None:
+    assembled = assemble(lower(read_sweep(str(sweep_dir))), 20)
+    comparison = compare(assembled.sweep, n_resamples=20, assembled=assembled)
+    vqa = comparison[(comparison["task"] == "vqa") & (comparison["scenario"] != "uncompressed")]
+    numbers = ["bd_rate", "bd_accuracy", "saved", "saved_max"]
+    assert vqa[numbers].isna().all().all()
+    compared = vqa[vqa["scenario"] != "reconstruction"]
+    assert compared["note"].str.contains("of error_rate less is better").all()
+    assert comparison.loc[comparison["task"] == "rec", "bd_rate"].notna().any()
+    assert not comparison["task"].str.contains("mean").any()
+    assert assembled.means == []
+    sentence = summary_sentence(assembled.sweep, comparison)
+    assert sentence.startswith("There is no mean over tasks: less is better of vqa error_rate;")
+    (plot,) = (plot for plot in draw_curves(assembled) if plot.name == "vqa")
+    assert plot.figure.axes[0].get_ylabel() == "error rate, lower is better"
+    (d3,) = (c for c in assembled.curves if (c.scenario, c.task) == ("d3", "vqa"))
+    drawn = [line.get_ydata() for line in plot.figure.axes[0].lines]
+    assert any(len(y) == 4 and np.allclose(y, d3.frame["value"]) for y in drawn)
+    assert d3.frame["value"].is_monotonic_decreasing
+    for plot in every_figure(assembled):
+        check_fits(plot)
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(100.0, "%"), (10.0, "CIDEr")])
+def test_another_scale_changes_the_numbers_of_no_comparison(
+    sweep_dir: Path, factor: float, unit: str
+) -> None:
+    plain = read_sweep(str(sweep_dir))
+    sweep = scaled(plain, factor, unit)
+    assembled = assemble(sweep, 20)
+    one, other = (compare(s, n_resamples=20) for s in (plain, sweep))
+    np.testing.assert_allclose(other["bd_rate"], one["bd_rate"], rtol=1e-9)
+    np.testing.assert_allclose(other["bd_accuracy"], factor * one["bd_accuracy"], rtol=1e-9)
+    plots = {plot.name: plot for plot in every_figure(assembled)}
+    assert plots["mean"].figure.axes[0].get_ylabel() == f"mean over tasks ({unit})"
+    assert plots["vqa"].figure.axes[0].get_ylabel() == f"score ({unit})"
+    for plot in plots.values():
+        check_fits(plot)
+
+
+def test_metrics_of_several_units_have_no_mean_anywhere(sweep_dir: Path) -> None:
+    sweep = read_sweep(str(sweep_dir))
+    tasks = {**sweep.manifest["tasks"]}
+    tasks["captioning"] = {**tasks["captioning"], "primary": "cider"}
+    mixed = dataclasses.replace(sweep, manifest={**sweep.manifest, "tasks": tasks})
+    comparison = compare(mixed, n_resamples=20)
+    assert not comparison["task"].str.contains("mean").any()
+    assert "several units (CIDEr, fraction)" in summary_sentence(mixed, comparison)
+
+
+def test_one_rate_alone_is_drawn_with_its_interval(sweep_dir: Path) -> None:
+    assembled = assemble(single(read_sweep(str(sweep_dir))), 20)
+    plots = {plot.name: plot for plot in every_figure(assembled)}
+    for plot in plots.values():
+        check_fits(plot)
+        axes = plot.figure.axes[0]
+        low, high = axes.get_xlim()
+        assert high / low >= 1.09  # rates that differ by a hundredth are not spread out
+        with styled():
+            plot.figure.canvas.draw()
+        boxes = [t.get_window_extent() for t in axes.get_xticklabels() if t.get_text()]
+        pairs = itertools.pairwise(sorted(boxes, key=lambda box: box.x0))
+        assert not any(one.overlaps(other) for one, other in pairs), plot.name
+    assert "difference" not in plots
+    bars = plots["mean"].figure.axes[0].collections
+    assert len(bars) == 5
+
+
+def test_a_curve_under_another_is_told(sweep_dir: Path) -> None:
+    sweep = twins(read_sweep(str(sweep_dir)))
+    plots = {plot.name: plot for plot in draw_curves(assemble(sweep, 20))}
+    assert "d3 covers d2: the same points" in plots["vqa"].svg
+    for plot in plots.values():
+        check_fits(plot)
+
+
+def test_holes_are_told_together_and_an_empty_curve_is_in_no_legend(tmp_path: Path) -> None:
+    killed = dict.fromkeys([("d1", lmbda) for lmbda in LAMBDAS], "out of memory")
+    one = {("d2", LAMBDAS[1]): "loss is nan, and a reason that goes on and on " * 5}
+    assembled = assemble(read_sweep(str(make_sweep(tmp_path / "x", killed | one, n=20))), 20)
+    for plot in every_figure(assembled):
+        check_fits(plot)
+    (mean,) = (plot for plot in draw_curves(assembled) if plot.name == "mean")
+    assert "missing: d1 lambda 0.0005, 0.0015, 0.004, 0.012: out of memory" in mean.svg
+    labels = [text.get_text() for text in mean.figure.legends[0].get_texts()]
+    assert "d1" not in labels
+    assert "d2" in labels
+
+
+def test_missing_points_are_named_by_what_they_are() -> None:
+    gone = [
+        Missing("elic", 0.01, "d2", 0, "killed"),
+        Missing("elic", 0.03, "d2", 1, "killed"),
+        Missing("jpeg", None, "classical", 0, "no encoder", quality=20),
+        Missing(None, None, "uncompressed", 0, "killed"),
+    ]
+    assert in_words(gone) == [
+        "d2 lambda 0.01, 0.03: killed",
+        "jpeg quality 20: no encoder",
+        "uncompressed: killed",
+    ]
+    assert in_words(gone[:1], codecs=True) == ["elic d2 lambda 0.01: killed"]

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves import MEAN, Missing, assemble, curves, missing_points, tasks
+from analysis.curves import MEAN, assemble, curves, missing_points, tasks
+from analysis.missing import Missing
 from analysis.points import read_sweep
 from tests.analysis.sweeps import GAIN, LAMBDAS, TASKS
 
