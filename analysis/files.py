@@ -35,3 +35,13 @@ def exists(path: str) -> bool:
     """Whether there is such a file or directory."""
     fs, inner = fsspec.core.url_to_fs(path)
     return bool(fs.exists(inner))
+
+
+def make_directory(path: str) -> None:
+    """Make a local directory or that of an fsspec URI, if it is not there.
+
+    Raises:
+        OSError: it cannot be made, or a file stands there.
+    """
+    fs, inner = fsspec.core.url_to_fs(path)
+    fs.makedirs(inner, exist_ok=True)

@@ -138,7 +138,7 @@ def _check_names(points: pd.DataFrame) -> None:
             f"clashing keys: {' and '.join(sorted(several['of'].iloc[0]))} both have {words}{at}, "
             f"seed {seed}, with different settings (keys "
             f"{', '.join(sorted(several['keys'].iloc[0]))}), and {len(several) - 1} more such "
-            "points; read them with apart=True to keep them apart by the sweeps' names"
+            "points; apart=True (--apart on the command line) keeps them apart by the sweeps' names"
         )
 
 

@@ -35,6 +35,8 @@ def read_mlflow(uri: str) -> Sweep:
     experiment, _, name = wanted.partition("/")
     experiment = experiment or EXPERIMENT
     safe = without_secrets(tracking)
+    if not tracking:
+        raise AnalysisError(f"{uri!r}: names no store, as mlflow:sqlite:///mlflow.db would")
     store = open_store(tracking)
     found = store.experiments()
     if experiment not in found:

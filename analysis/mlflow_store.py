@@ -77,12 +77,17 @@ def open_store(tracking: str) -> RunStore:
 
 
 def _check_answers(tracking: str, safe: str) -> None:
-    """Fail soon where MLflow would try again for minutes. Any answer will do, a refusal as well."""
+    """Fail soon where MLflow would try again for minutes.
+
+    Any answer will do, a refusal as well, but for an error of the server's own.
+    """
     try:
         plain = without_secrets(tracking).replace("***@", "")
         urllib.request.urlopen(f"{plain.rstrip('/')}/health", timeout=TIMEOUT_S).close()
-    except urllib.error.HTTPError:
-        return
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            said = f"HTTP {error.code} {error.reason}"
+            raise AnalysisError(f"{safe}: the MLflow server does not answer ({said})") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise AnalysisError(f"{safe}: the MLflow server does not answer ({reason})") from None
@@ -166,10 +171,11 @@ class _Client:
 
     def _asked(self, what: Any) -> Any:
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             return what()
-        except (MlflowException, OSError) as error:
+        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             reason = without_secrets(str(error)).splitlines()[0]
             raise AnalysisError(f"{self._safe}: MLflow: {reason}") from None
 

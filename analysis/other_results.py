@@ -37,11 +37,18 @@ def from_compressai(data: bytes, source: str) -> Sweep:
     """
     try:
         said = json.loads(data)
+    except ValueError:
+        raise AnalysisError(f"{source}: not JSON") from None
+    try:
         lists = {str(k): np.asarray(v, np.float64) for k, v in said["results"].items()}
         if len({len(values) for values in lists.values()}) != 1 or lists["bpp"].ndim != 1:
             raise ValueError("lists of several lengths")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AnalysisError(f"{source}: no results in CompressAI's form: {error!r}") from None
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise AnalysisError(
+            f"{source}: no results in CompressAI's form, an object whose `results` are lists of "
+            f"numbers, `bpp` among them: {what}"
+        ) from None
     if "entropy" in str(said.get("description", "")) and "estimation" in str(said["description"]):
         raise AnalysisError(
             f"{source}: its bpp is the entropy model's estimate ({said['description']!r}), not "

@@ -139,6 +139,8 @@ def _read(path_or_uri: str) -> Sweep:
 
 def _read_file(path: str) -> Sweep:
     data, directory = read_bytes(path), posixpath.dirname(path) or "."
+    if not data.strip():
+        raise AnalysisError(f"{path}: an empty file")
     if path.endswith(".json"):
         return from_compressai(data, path)
     if not path.endswith(".csv"):

@@ -1,8 +1,9 @@
 """The report of a sweep: figures and one self-contained HTML page.
 
-    python -m analysis.report PATH_OR_URI [--out DIR]
+    python -m analysis.report PATH_OR_URI [PATH_OR_URI ...] [--out DIR] [--apart]
 
-makes it again from a sweep's directory, a points file or MLflow, without torch or Ray.
+makes it again from a sweep's directory, a points file or MLflow, without torch or Ray; from several
+of them, one of all.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from analysis.cost import COMPLEXITY, Costs, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
 from analysis.difference import draw_difference
 from analysis.embed import inline, mark, page_colours, plotly_script, script_data
+from analysis.files import make_directory
 from analysis.gallery import gallery
 from analysis.interactive import live_costs, live_curves, live_difference, live_surrogate, numbered
 from analysis.interactive_variants import live_ablation
@@ -40,7 +42,7 @@ from analysis.points import (
     without_secrets,
     write_bytes,
 )
-from analysis.render import Plot
+from analysis.render import Plot, file_name
 from analysis.surrogate import draw_surrogate, surrogate, surrogate_sentence
 from analysis.tables import (
     comparison_rows,
@@ -110,12 +112,18 @@ def write_report(
         pdf: also write `plots/*.pdf`.
 
     Raises:
-        AnalysisError: see `read_sweep` and `read_costs`; or `mlflow_ui` is no http(s) address.
+        AnalysisError: see `read_sweep` and `read_costs`; `mlflow_ui` is no http(s) address, or
+            nothing can be written to `out`.
     """
     if mlflow_ui is not None and not mlflow_ui.startswith(("http://", "https://")):
         raise AnalysisError(f"mlflow-ui {mlflow_ui!r}: not an http:// or https:// address")
     sweep = read_sweep(source) if isinstance(source, str) else source
-    out = out or sweep.directory or f"report-{sweep.name}"
+    out = out or sweep.directory or f"report-{file_name(sweep.name)}"
+    try:
+        make_directory(out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise AnalysisError(f"out {out!r}: cannot be written to ({reason})") from None
     costs = _costs(sweep, complexity)
     assembled = assemble(sweep)
     comparison = compare(sweep, assembled=assembled)
@@ -256,6 +264,19 @@ def _hover(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check(options: argparse.Namespace) -> None:
+    """What must be said before anything is read.
+
+    Raises:
+        AnalysisError: several sources and nowhere to write to, or one that is kept apart.
+    """
+    count = len(options.sources)
+    if count > 1 and not options.out:
+        raise AnalysisError(f"--out: say where to write to, {count} sources have no one place")
+    if count == 1 and options.apart:
+        raise AnalysisError("--apart: needs several sources, there is one to read")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 for input that cannot be read."""
     parser = argparse.ArgumentParser(
@@ -263,12 +284,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Make a sweep's figures and report from its points.",
     )
     parser.add_argument(
-        "source",
+        "sources",
         metavar="PATH_OR_URI",
+        nargs="+",
         help="a sweep's directory, points.parquet or .csv, a tracking URI (sqlite:///..., "
-        "http(s)://...), or mlflow:TRACKING_URI#EXPERIMENT[/SWEEP]",
+        "http(s)://...), or mlflow:TRACKING_URI#EXPERIMENT[/SWEEP]; several are read as one sweep",
     )
-    parser.add_argument("--out", metavar="DIR", help="where to write; default: beside the points")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where to write; default, with one source: beside the points"
+    )
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="of several sources, keep what has the same name apart, as variants under the sweeps' "
+        "names; otherwise it must be the same points",
+    )
     parser.add_argument(
         "--complexity",
         metavar="FILE",
@@ -284,9 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pdf", action="store_true", help="also write the figures as PDF")
     options = parser.parse_args(arguments)
     try:
-        paths = write_report(
-            options.source, options.out, options.complexity, options.mlflow_ui, options.pdf
-        )
+        _check(options)
+        sweep = read_sweep(*options.sources, apart=options.apart)
+        paths = write_report(sweep, options.out, options.complexity, options.mlflow_ui, options.pdf)
     except (AnalysisError, OSError) as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         return 2

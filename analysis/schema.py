@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any, Final
 
 import numpy as np
@@ -76,6 +78,8 @@ OPTIONAL: Final[dict[str, pa.Field]] = {
 }
 """Columns that only some sweeps have."""
 
+PARQUET: Final = b"PAR1"
+"""What a Parquet file begins with."""
 KEY: Final = ("point_key", "mllm", "task", "dataset", "split", "metric")
 """What tells rate-accuracy points of a sweep apart."""
 
@@ -89,7 +93,11 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
     """
     missing = [name for name in COLUMNS.names if name not in frame.columns]
     if missing:
-        raise AnalysisError(f"not points: missing columns {', '.join(missing)}")
+        there = shorten(", ".join(map(str, frame.columns)), 200, placeholder=" ...")
+        raise AnalysisError(
+            f"not points: missing columns {', '.join(missing)}; there are {there} "
+            "(`python -m analysis.schema` explains them; others' results need `bpp` and a metric)"
+        )
     problems: list[str] = []
     arrays: list[pa.Array] = []
     for column in COLUMNS:
@@ -138,12 +146,12 @@ def check_points(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     Raises:
         AnalysisError: with `source` in front: no rows, or what `to_table` finds.
     """
-    if frame.empty:
-        raise AnalysisError(f"{source}: holds no points")
     try:
         typed: pd.DataFrame = to_table(frame).to_pandas()
     except AnalysisError as error:
         raise AnalysisError(f"{source}: {error}") from None
+    if typed.empty:
+        raise AnalysisError(f"{source}: holds no points")
     return typed
 
 
@@ -170,12 +178,26 @@ def from_parquet(data: bytes, source: str) -> pd.DataFrame:
     Raises:
         AnalysisError: not Parquet, a newer schema, or what `check_points` finds.
     """
-    try:
-        table = pq.read_table(io.BytesIO(data))
-    except pa.ArrowInvalid:
-        raise AnalysisError(f"{source}: not a Parquet file, nor named .csv or .json") from None
+    if not data.startswith(PARQUET):
+        raise AnalysisError(f"{source}: not a Parquet file, nor named .csv or .json")
+    table = parquet_table(data, source)
     check_version((table.schema.metadata or {}).get(VERSION_KEY, b"1"), source, "points")
     return check_points(table.to_pandas(), source)
+
+
+def parquet_table(data: bytes, source: str, categories: Sequence[str] = ()) -> pa.Table:
+    """The table of a Parquet file's bytes, some of its columns as categories.
+
+    Raises:
+        AnalysisError: not Parquet, or damaged.
+    """
+    if not data.startswith(PARQUET):
+        raise AnalysisError(f"{source}: not a Parquet file")
+    try:
+        return pq.read_table(io.BytesIO(data), read_dictionary=list(categories))
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise AnalysisError(f"{source}: a damaged Parquet file ({reason})") from None
 
 
 def read_csv(data: bytes, source: str) -> pd.DataFrame:

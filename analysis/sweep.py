@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pandas.api.types import is_numeric_dtype
 
-from analysis.schema import VARIANT, AnalysisError, check_version
+from analysis.schema import VARIANT, AnalysisError, check_version, parquet_table
 from search_spaces.spec import JOINED
 
 SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
@@ -89,16 +87,16 @@ def read_samples(data: bytes, source: str) -> pd.DataFrame:
     """Per-sample values from the bytes of a `samples.parquet`.
 
     Raises:
-        AnalysisError: not Parquet, or columns are missing.
+        AnalysisError: not Parquet or damaged, or columns are missing or hold no numbers.
     """
-    try:
-        table = pq.read_table(io.BytesIO(data), read_dictionary=list(CATEGORIES))
-    except pa.ArrowInvalid:
-        raise AnalysisError(f"{source}: not a Parquet file") from None
+    table = parquet_table(data, source, CATEGORIES)
     missing = [name for name in SAMPLE_COLUMNS if name not in table.schema.names]
     if missing:
         raise AnalysisError(f"{source}: not samples: missing columns {', '.join(missing)}")
     samples: pd.DataFrame = table.to_pandas()
+    words = [name for name in ("value", "bpp") if not is_numeric_dtype(samples[name])]
+    if words:
+        raise AnalysisError(f"{source}: not samples: no numbers in {', '.join(words)}")
     return samples
 
 
@@ -106,7 +104,7 @@ def read_manifest(data: bytes, source: str) -> dict[str, Any]:
     """The manifest from the bytes of a `sweep.json`.
 
     Raises:
-        AnalysisError: not a JSON object, or a newer schema.
+        AnalysisError: not a JSON object, a newer schema, or parts that are not what they must be.
     """
     try:
         manifest = json.loads(data)
@@ -115,4 +113,33 @@ def read_manifest(data: bytes, source: str) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise AnalysisError(f"{source}: not a manifest of a sweep")
     check_version(manifest.get("schema", 1), source, "manifest")
+    problems = [
+        f"{name} must be {kind}" for name, kind, right in _PARTS if not right(manifest.get(name))
+    ]
+    if problems:
+        raise AnalysisError(f"{source}: not a manifest of a sweep: {'; '.join(problems)}")
     return manifest
+
+
+def _objects(value: Any) -> bool:
+    return not value or (
+        isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
+    )
+
+
+def _named_points(value: Any) -> bool:
+    needed = {"point_key", "codec", "lmbda", "scenario", "seed"}
+    return not value or (
+        isinstance(value, list) and all(isinstance(v, dict) and needed <= set(v) for v in value)
+    )
+
+
+_LIST: Final = "a list of points, each with point_key, codec, lmbda, scenario and seed"
+_PARTS: Final = (
+    ("expected", _LIST, _named_points),
+    ("missing", _LIST, _named_points),
+    ("points", "an object of objects", _objects),
+    ("tasks", "an object of objects", _objects),
+    ("space", "an object", lambda value: not value or isinstance(value, dict)),
+)
+"""Parts of the manifest that may be there, and what they must be."""

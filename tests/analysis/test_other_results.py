@@ -91,9 +91,9 @@ def test_two_files_of_one_name_clash_or_stay_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "no results in CompressAI's form"),
-        ('{"space": 1}', "no results in CompressAI's form: KeyError"),
-        ('{"results": {"psnr": [1]}}', "no results in CompressAI's form: KeyError"),
+        ("{", "not JSON"),
+        ('{"space": 1}', "no results in CompressAI's form, .*: no 'results'"),
+        ('{"results": {"psnr": [1]}}', "no results in CompressAI's form, .*: no 'bpp'"),
         ('{"results": {"psnr": [1, 2], "bpp": [1]}}', "lists of several lengths"),
         ('{"results": {"psnr": [30], "bpp": [0]}}', "bpp must be above 0"),
         ('{"results": {"bpp": [0.1]}}', "no metric beside bpp"),
@@ -149,7 +149,7 @@ def test_a_csv_may_say_what_it_knows_and_compare_with_ones_own(
         ("bpp,accuracy\n-1,0.5\n", "bpp must be above 0"),
         ("bpp,accuracy\n", "no metric beside bpp|holds no points"),
         ("rate,accuracy\n1,2\n", "not points: missing columns sweep"),
-        ("", "not a CSV"),
+        ("", "an empty file"),
     ],
 )
 def test_what_is_no_such_csv_is_said(tmp_path: Path, content: str, words: str) -> None:

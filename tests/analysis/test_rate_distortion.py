@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.rate_distortion import decibels, draw, main, read_results
+from analysis.rate_distortion import draw, main, read_results
 
 
 def write(file: Path, **results: list[float]) -> Path:
@@ -22,15 +22,15 @@ def test_curves_are_read_in_the_order_of_their_rates_and_drawn(
     similar = {"bpp": [0.2], "psnr-rgb": [30.0], "ms-ssim-rgb": [0.99], "lmbda": [0.01]}
     write(tmp_path / "d2.json", **similar)
     base, d2 = read_results([tmp_path])
-    assert (base.name, base.bpp.tolist()) == ("base", [0.1, 0.4])
-    assert base.metrics["psnr-rgb"].tolist() == [28.0, 32.0]
-    assert set(d2.metrics) == {"psnr-rgb", "ms-ssim-rgb"}
-    assert decibels("ms-ssim-rgb", np.array([0.9, 0.99])) == pytest.approx([10.0, 20.0])
+    assert [base.name, d2.name] == ["base", "d2"]
 
     psnr, similarity = draw([base, d2])
     assert (psnr.name, similarity.name) == ("psnr", "ms-ssim")
     assert ">base<" in psnr.svg
     assert ">base<" not in similarity.svg
+    (line,) = (line for line in psnr.figure.axes[0].lines if len(line.get_xdata()) == 2)
+    np.testing.assert_array_equal(line.get_xydata(), [[0.1, 28.0], [0.4, 32.0]])
+    assert similarity.figure.axes[0].lines[0].get_ydata() == pytest.approx([20.0])
     assert main([str(tmp_path), "--out", str(tmp_path / "plots")]) == 0
     said = capsys.readouterr().out.split()
     assert [Path(f).name for f in said] == [

@@ -207,22 +207,3 @@ def test_command_writes_elsewhere_and_says_where(
 ) -> None:
     assert main([str(sweep_dir), "--out", str(tmp_path / "new")]) == 0
     assert str(tmp_path / "new" / "report.html") in capsys.readouterr().out
-
-
-@pytest.mark.timeout(60)  # a server that is away must not be waited for
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("nowhere", "no such file"),
-        ("http://127.0.0.1:9", "does not answer"),
-        ("sqlite:///nowhere.db", "no such database"),
-        ("nosuch://x/y", "nosuch"),
-    ],
-)
-def test_bad_input_ends_in_exit_2_with_one_line(
-    source: str, words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([source]) == 2
-    out = capsys.readouterr()
-    assert words in out.err
-    assert len(out.err.strip().splitlines()) == 1

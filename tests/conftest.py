@@ -1,0 +1,18 @@
+"""What tests of several packages need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its tables and nothing in them; making them takes seconds."""
+    from mlflow import MlflowClient  # takes a second: not for tests without it
+
+    directory = tmp_path_factory.mktemp("mlflow")
+    client = MlflowClient(f"sqlite:///{directory}/mlflow.db")
+    client.search_experiments()
+    return directory / "mlflow.db"
