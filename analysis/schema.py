@@ -194,7 +194,8 @@ def parquet_table(data: bytes, source: str, categories: Sequence[str] = ()) -> p
     if not data.startswith(PARQUET):
         raise AnalysisError(f"{source}: not a Parquet file")
     try:
-        return pq.read_table(io.BytesIO(data), read_dictionary=list(categories))
+        # Alone: threads take longer for tables of this size, and may outlive a damaged file.
+        return pq.read_table(io.BytesIO(data), read_dictionary=list(categories), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise AnalysisError(f"{source}: a damaged Parquet file ({reason})") from None

@@ -5,7 +5,8 @@
 It works in the tracker's thread, whenever that has nothing to log: at most every `EVERY_S` seconds,
 and for at most `SHARE` of the time. The files have the names of the finished sweep's, which replace
 them. An operating point that is still to come leaves a gap in its curve, and how many there are is
-written on each figure; which ones fail is said at the end.
+written on each figure. One that has failed is named under the figures of its curve and in the run's
+description, with the reason.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestrator.collect import Measured, expected_points, point_rows, task_descriptions
 from orchestrator.plan import Plan
 from orchestrator.tracking import AwayError, Tracker
+from search_spaces import OperatingPoint
 
 if TYPE_CHECKING:
     from analysis.curves import Assembled
@@ -35,7 +37,7 @@ SHARE: Final = 0.05
 class Live:
     """What the parent run shows of an unfinished sweep.
 
-    `add` and `refresh` are for the tracker's thread, `stop` for any.
+    `add`, `fail` and `refresh` are for the tracker's thread, `stop` for any.
 
     Args:
         plan: of the sweep.
@@ -53,6 +55,7 @@ class Live:
     ) -> None:
         self._plan, self._name, self._say, self._clock = plan, name, say, clock
         self._found: dict[str, Measured] = {}
+        self._failed: dict[str, dict[str, Any]] = {}
         self._changed = False
         self._next = -float("inf")
         self._stopped = threading.Event()
@@ -61,6 +64,12 @@ class Live:
         """A point is complete."""
         self._found[one.key] = one
         self._changed = True
+
+    def fail(self, point: OperatingPoint, reason: str) -> None:
+        """A point has failed for good."""
+        key = self._plan.key(point)
+        self._failed[key] = {"point_key": key, **point.fields, "reason": reason}
+        self._changed = bool(self._found)
 
     def stop(self) -> None:
         """Refresh no more: the sweep is at its end, and what would be drawn is drawn for good."""
@@ -89,13 +98,16 @@ class Live:
     def _refresh(self, tracker: Tracker) -> None:
         import pandas as pd
 
+        from analysis.missing import in_words
         from analysis.plots import draw_curves, draw_psnr
         from analysis.points import write_points
 
         rows = pd.DataFrame(point_rows(self._name, self._found, tracker.run_ids()))
         assembled = self._assembled(rows)
         total = len(assembled.sweep.manifest["expected"])
-        progress = f"{len(self._found)} of {total} operating points"
+        progress = f"{len(self._found)} of {total} operating points so far"
+        failed = in_words(assembled.missing, codecs=len(self._plan.space.codecs) > 1)
+        progress += f", {len(self._failed)} failed" if failed else ""
         with tempfile.TemporaryDirectory() as scratch:
             write_points(rows, f"{scratch}/points")
             (Path(scratch) / "plots").mkdir()
@@ -107,13 +119,14 @@ class Live:
                 Path(scratch) / "points" / "points.csv",
                 Path(scratch) / "plots",
                 len(self._found),
-                f"Running: {progress} so far. `points.csv` and `plots/` among the artifacts follow "
-                "as points arrive.",
+                f"Running: {progress}. `points.csv` and `plots/` among the artifacts "
+                f"follow as points arrive.{''.join(f' Failed: {words}.' for words in failed)}",
             )
 
     def _assembled(self, rows: Any) -> Assembled:
         """The points so far as a sweep that knows what is to come."""
         from analysis.curves import assemble
+        from analysis.missing import missing_point
         from analysis.points import Sweep
 
         expected = expected_points(self._plan, self._found)
@@ -121,20 +134,23 @@ class Live:
             "sweep": self._name,
             "space": self._plan.space.model_dump(mode="json"),
             "expected": list(expected.values()),
+            "missing": list(self._failed.values()),
             "tasks": task_descriptions(self._plan.space),
         }
         whole = assemble(Sweep(rows, None, manifest))
-        # Their holes stay; the list of what is still to come would fill the figure.
+        # All holes stay; the list of what is still to come would fill the figure.
+        gone = [missing_point(one, one, False) for one in self._failed.values()]
         curves, means = (
-            [replace(curve, missing=()) for curve in own] for own in (whole.curves, whole.means)
+            [replace(c, missing=tuple(m for m in c.missing if m in gone)) for c in own]
+            for own in (whole.curves, whole.means)
         )
-        return replace(whole, curves=curves, means=means, missing=[])
+        return replace(whole, curves=curves, means=means, missing=gone)
 
 
 def _marked(plot: Plot, progress: str) -> bytes:
     """The figure's PNG, which says that it is not the finished one."""
     from analysis.looks import WARN
 
-    text = f"{progress} so far"
+    text = progress.replace("operating ", "")
     plot.figure.text(0.99, 0.995, text, ha="right", va="top", fontsize=6, color=WARN)
     return plot.png

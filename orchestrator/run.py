@@ -130,6 +130,9 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
 
         tracking.do(work)
 
+    def fail(point: OperatingPoint, reason: str) -> None:
+        tracking.do(lambda tracker: live.fail(point, reason))
+
     for point in plan.complete_points():
         log(point)
     schedule = Schedule(plan.jobs, trial_ask(plan.space), trial_ask(plan.space))
@@ -139,7 +142,7 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
         for line in metrics_lacking(request.space):
             view.note(line)
         view.note(STARTING)
-        schedule = _work(request, plan, view, log)
+        schedule = _work(request, plan, view, log, fail)
     missing = _missing(request, plan, schedule)
     for key, one in missing.items():
         tracking.do(_fail(key, one))
@@ -187,7 +190,7 @@ def open_tracker(request: Request) -> Tracker:
     return Tracker(uri, artifacts, request.name)
 
 
-def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
+def _work(request: Request, plan: Plan, view: View, log: Any, fail: Any) -> Schedule:
     """Run the plan's jobs on Ray."""
     from orchestrator import cluster
     from orchestrator.evaluators import open_pool
@@ -210,11 +213,17 @@ def _work(request: Request, plan: Plan, view: View, log: Any) -> Schedule:
             if point is not None and plan.is_complete(point):
                 log(point)
 
+        def failed(key: str, reason: str) -> None:
+            point = plan.jobs[key].point
+            if point is not None:
+                fail(point, reason)
+
         runner = Runner(
             settings,
             schedule,
             view,
             done,
+            failed,
             lambda: cluster.capacity(plan.space)[0],
             open_pool(settings),
         )

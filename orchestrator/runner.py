@@ -29,6 +29,7 @@ class Runner:
 
     Args:
         on_done: called, in the driver, when a job is done.
+        on_failed: called, in the driver, with the reason when one has failed for good.
         capacity: what the cluster has now.
         keep: told how many evaluators have room beside what trains, and which jobs run.
     """
@@ -39,13 +40,14 @@ class Runner:
         schedule: Schedule,
         view: View,
         on_done: Callable[[str], None],
+        on_failed: Callable[[str, str], None],
         capacity: Callable[[], Ask],
         keep: Callable[[int, frozenset[str]], None] = lambda n, running: None,
     ) -> None:
         self.settings = settings
         self.schedule = schedule
         self.view = view
-        self._on_done = on_done
+        self._on_done, self._on_failed = on_done, on_failed
         self._capacity = capacity
         self._keep = keep
         self._capacity_checked = time.monotonic()
@@ -164,10 +166,10 @@ class Runner:
 
     def failed(self, key: str, reason: str) -> None:
         """A job failed for good, and with it what needs it."""
-        lost = self.schedule.fail(key, reason)
-        self.view.failed(key, reason)
-        for job in lost:
-            self.view.failed(job.key, self.schedule.failed[job.key])
+        lost = [job.key for job in self.schedule.fail(key, reason)]
+        for one in (key, *lost):
+            self.view.failed(one, self.schedule.failed[one])
+            self._on_failed(one, self.schedule.failed[one])
 
     def _start_pass(self) -> None:
         if self._pass is not None and self._pass.is_alive():

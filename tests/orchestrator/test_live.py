@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from analysis.looks import SCENARIO
+from analysis.render import Plot
 from orchestrator.background import Background
 from orchestrator.collect import Measured, point_spec
 from orchestrator.live import EVERY_S, SHARE, Live
@@ -130,6 +131,40 @@ def test_figures_and_table_of_the_parent_grow_with_the_points(
     history = client.get_metric_history(tracker.parent, "points_complete")
     assert [(m.step, m.value) for m in history] == [(2, 2.0), (3, 3.0)]
     assert said == []
+
+
+def test_points_that_failed_so_far_are_named(
+    tmp_path: Path, tracker: Tracker, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    live = Live(plan, "smoke", said.append, Clock())
+    (bound,) = some(plan, "uncompressed")
+    gone, fine = some(plan, "d1")
+    live.fail(gone.point, "loss is nan")
+    live.refresh(tracker)  # no point yet: nothing to draw
+    assert MlflowClient(uri(tmp_path)).list_artifacts(tracker.parent) == []
+    for one in (bound, fine):
+        tracker.point(one)
+        live.add(one)
+    drawn: dict[str, str] = {}
+    real = Plot.png.func  # type: ignore[attr-defined]
+
+    def kept(plot: Plot) -> Any:
+        drawn[plot.name] = "\n".join(text.get_text() for text in plot.figure.texts)
+        return real(plot)
+
+    monkeypatch.setattr(Plot, "png", property(kept))
+    live.refresh(tracker)
+    assert said == []
+    words = f"d1 lambda {gone.point.lmbda:g}: loss is nan"
+    counted = f"2 of {len(plan.points)} operating points so far, 1 failed"
+    for name in ("mean", "vqa", "captioning"):
+        assert f"missing: {words}" in drawn[name]
+        assert drawn[name].count("missing:") == 1  # what is still to come is not listed
+        assert counted.replace("operating ", "") in drawn[name]
+    tags = MlflowClient(uri(tmp_path)).get_run(tracker.parent).data.tags
+    assert f"Failed: {words}." in tags["mlflow.note.content"]
+    assert f"Running: {counted}." in tags["mlflow.note.content"]
 
 
 def test_it_is_refreshed_no_more_often_than_is_said(tracker: Tracker, plan: Plan) -> None:
