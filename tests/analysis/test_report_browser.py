@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.points import read_sweep
 from analysis.report import write_report
+from tests.analysis.awkward import LONG_MLLMS, LONG_VARIANTS, crowd, some
 from tests.analysis.browser import MISSING, Browser
 from tests.analysis.pictures import scene
 from tests.analysis.rich import WANTED
@@ -217,3 +219,65 @@ def test_without_its_script_the_page_is_complete(browser: Browser, page: Path) -
         "return [own.length, own.filter((f) => f.querySelector('.still svg')).length]"
     )
     assert figures == drawn >= 10
+
+
+@pytest.fixture(scope="module")
+def variants(sweep_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of variants with long names, settings and MLLMs."""
+    sweep = some(read_sweep(str(sweep_dir)), task=["vqa", "rec"])
+    out = tmp_path_factory.mktemp("variants")
+    return Path(write_report(crowd(sweep, LONG_MLLMS[:2], LONG_VARIANTS), str(out)).html)
+
+
+def test_the_table_of_variants_fits_a_laptop_and_a_phone(browser: Browser, variants: Path) -> None:
+    for width, height in ((1280, 800), (390, 844)):
+        browser.show(variants, width, height)
+        beyond, page, cut = browser.run(
+            "const own = document.querySelector('[aria-label=Variants]');"
+            "const cells = [...own.querySelectorAll('th[scope], td')];"
+            "return [own.scrollWidth - own.clientWidth,"
+            " document.documentElement.scrollWidth - innerWidth,"
+            " cells.filter((one) => one.scrollWidth > one.clientWidth + 1).length]"
+        )
+        assert beyond <= 0, width
+        assert page <= 0, width
+        assert cut == 0, width
+    # On a phone every number says what it is.
+    named = browser.run(
+        "const one = document.querySelector('[aria-label=Variants] td[data-of=\"BD-rate\"]');"
+        "return [getComputedStyle(one, '::before').content, getComputedStyle(one).display]"
+    )
+    assert named == ['"BD-rate"', "grid"]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_titles_of_live_figures_fit_and_variants_can_be_pointed_at(
+    browser: Browser, variants: Path, width: int
+) -> None:
+    browser.show(variants, width, 844)
+    light_all(browser)
+    wide = browser.run(
+        "return [...document.querySelectorAll('.live')].flatMap((one) => ["
+        "...one.querySelectorAll('.gtitle, .gtitle-subtitle')].map((text) => "
+        "text.getBoundingClientRect().right - one.getBoundingClientRect().right))"
+    )
+    assert len(wide) > 8
+    assert max(wide) <= 1
+    live = "[data-live^=ablation] "
+    legend, ticks = browser.run(
+        f"const box = (what) => document.querySelector('{live}' + what).getBoundingClientRect();"
+        "return [box('.legend').top, box('.xaxislayer-above').bottom]"
+    )
+    assert legend >= ticks - 1  # no name along the axis runs into the legend
+    browser.run(f"document.querySelector('{live}').scrollIntoView({{block: 'center'}})")
+    x, y = browser.run(
+        f"const box = document.querySelector('{live}.point').getBoundingClientRect();"
+        "return [box.x + box.width / 2, box.y + box.height / 2]"
+    )
+    browser.devtools("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+    browser.until(f"document.querySelector('{live}.hovertext')")
+    said = browser.run(f"return document.querySelector('{live}.hovertext').textContent")
+    for words in ("d1", "entering-at-block-2", "teacher.block = 2", "accuracy 0.", "BD-rate", "["):
+        assert words in said, said
+    assert "4 rates" in said
+    assert browser.errors() == []
