@@ -218,20 +218,34 @@ def name_axis(axes: Axes, names: Sequence[str]) -> float:
     """
     size = STYLE["xtick.labelsize"]
     slot = (WIDTH - LEFT - RIGHT) / len(names)
+    angle = 0.0
     lines = [broken(name, slot - 0.05, size) for name in names]
-    level = whole_pieces(names, slot - 0.05, size) and max(map(len, lines)) <= 3
-    if not level:
-        lines = [broken(name, LEFT + slot / 2, size) for name in names]
-    labels = ["\n".join(own) for own in lines]
-    axes.set_xticks(range(len(names)), labels, rotation=0 if level else 30)
+    if not whole_pieces(names, slot - 0.05, size) or max(map(len, lines)) > 3:
+        lines, angle = _slanting(names, slot, size)
+    axes.set_xticks(range(len(names)), ["\n".join(own) for own in lines], rotation=angle)
     axes.tick_params("x", length=0, labelcolor=INK, color=MUTED)
-    further = _LINE * (max(map(len, lines)) - 1)
-    if level:
-        return further
+    across = _LINE * max(map(len, lines))
+    if not angle:
+        return across - _LINE
     for label in axes.get_xticklabels():
         label.set_horizontalalignment("right")
+        label.set_verticalalignment("top" if angle < 90 else "center")
         label.set_rotation_mode("anchor")
-    return further + 0.5 * max(text_width(line, size) for own in lines for line in own)
+    along = max(text_width(line, size) for own in lines for line in own)
+    return float(along * np.sin(np.radians(angle)) + across * np.cos(np.radians(angle)) - _LINE)
+
+
+def _slanting(names: Sequence[str], slot: float, size: float) -> tuple[list[list[str]], float]:
+    """Lines of each name and the angle at which neighbours do not touch: flat if it can be."""
+    lines: list[list[str]] = []
+    for angle in (30.0, 45.0, 60.0, 90.0):
+        # A name ends under its place, and what is left of that is its room.
+        rooms = [LEFT - 0.08 + (i + 0.5) * slot for i in range(len(names))]
+        rooms = [min(room / max(0.01, np.cos(np.radians(angle))), 2.6) for room in rooms]
+        lines = [broken(name, room, size) for name, room in zip(names, rooms, strict=True)]
+        if max(map(len, lines)) * _LINE <= slot * np.sin(np.radians(angle)):
+            return lines, angle
+    return lines, 90.0
 
 
 def _wrapped(notes: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from analysis.ablation import draw_ablation
 from analysis.compare import compare, summary_sentence
@@ -15,7 +16,7 @@ from analysis.cost import COMPLEXITY, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
 from analysis.difference import draw_difference
 from analysis.interactive_variants import live_ablation
-from analysis.layout import WIDTH
+from analysis.layout import WIDTH, name_axis, new_axes, stack
 from analysis.missing import Missing, in_words
 from analysis.plots import draw_curves, draw_psnr
 from analysis.points import read_sweep
@@ -221,3 +222,26 @@ def test_missing_points_are_named_by_what_they_are() -> None:
         "uncompressed: killed",
     ]
     assert in_words(gone[:1], codecs=True) == ["elic d2 lambda 0.01: killed"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 16])
+def test_names_along_an_axis_fit_however_many_there_are(count: int) -> None:
+    names = [
+        "k0",
+        "k1-with-a-long-name",
+        *LONG_VARIANTS,
+        "ce only",
+        "1:100",
+        "x",
+        "a-variant-with-a-name-without-an-end",
+    ] * 2
+    with styled():
+        figure = Figure()
+        axes = new_axes(figure)
+        axes.set_xlim(-0.5, count - 0.5)
+        room = name_axis(axes, names[:count])
+        stack(figure, [axes], [{"a legend": axes.plot([0], [0])[0]}], "Names", 1.0, room=room)
+        figure.draw_without_rendering()
+        below = [label.get_window_extent().y0 for label in axes.get_xticklabels()]
+        assert min(below) >= figure.legends[0].get_window_extent().y1 - 1
+    check_fits(Plot("names", "Names", "", figure))
