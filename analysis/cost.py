@@ -154,8 +154,8 @@ def _figure(own: pd.DataFrame, looks: Looks, of: str) -> Figure:
 
 def _words(own: pd.DataFrame, looks: Looks, of: str) -> str:
     said = [
-        f"{looks.owner(row.codec, row.scenario, row.variant).label} {row.own:.0f} kMAC/pixel, "
-        f"{row.saved:.0f} % saved"
+        f"{looks.owner(row.codec, row.scenario, row.variant).label} {row.own:.3g} kMAC/pixel, "
+        f"{round(row.saved)} % saved"
         for row in rows_of(own)
     ]
     title = of_names(f"Bits saved on the mean over tasks over {LABEL}", of)

@@ -104,8 +104,8 @@ def _figure(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str,
 
 def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str, of: str) -> str:
     said = [
-        f"{looks.curve(curve).label} {frame['change'].iloc[0]:+.0f} % at "
-        f"{frame['accuracy'].iloc[0]:.2f} to {frame['change'].iloc[-1]:+.0f} % at "
+        f"{looks.curve(curve).label} {round(frame['change'].iloc[0]):+d} % at "
+        f"{frame['accuracy'].iloc[0]:.2f} to {round(frame['change'].iloc[-1]):+d} % at "
         f"{frame['accuracy'].iloc[-1]:.2f}"
         for curve, frame in own
     ]

@@ -147,6 +147,7 @@ class Looks:
             name: Look(name, look.colour, look.marker, look.line) for name, look in spare.items()
         }
         learned = {codec for codec, scenario in pairs if codec and scenario not in IMAGE_FREE}
+        self._learned = sorted(learned)
         self.by_codec = len(learned) > 1
         """Whether colours tell codecs apart rather than scenarios."""
         self._codecs = _codec_colours(sorted({codec for codec, _ in pairs if codec}))
@@ -210,7 +211,7 @@ class Looks:
 
     def _codec_line(self, codec: str) -> str:
         """Lines tell codecs apart where colours tell variants apart."""
-        number = list(self._codecs).index(codec) if self._variants else 0
+        number = self._learned.index(codec) if self._variants else 0
         return CODEC_LINES[number % len(CODEC_LINES)]
 
     def _variant_colour(self, variant: str) -> str:

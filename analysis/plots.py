@@ -57,25 +57,36 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
             named = titled(assembled, task, metric, mllm if len(mllms) > 1 else "")
             limit = bound_of(assembled, own)
             chance = chance_of(assembled.tasks, task, metric)
-            figure = _figure(own, looks, named, limit, chance)
+            notes = _notes(own, looks)
+            figure = _figure(own, looks, named, limit, chance, notes)
             whole = of_names(named.title, named.of)
-            out.append(Plot(file_name(named.name), whole, _words(whole, own, looks), figure))
+            out.append(
+                Plot(
+                    file_name(named.name),
+                    whole,
+                    _words(f"{whole}: {named.label}", own, looks),
+                    figure,
+                )
+            )
     return out
 
 
 def draw_psnr(assembled: Assembled) -> list[Plot]:
     """PSNR of the decoded image over bits per pixel, where there are decoded images.
 
+    Scenarios that leave the codec as it is give the same images: one of them is drawn.
+
     Args:
         assembled: the sweep assembled.
     """
-    own = psnr_curves(assembled)
-    if not own:
+    every = psnr_curves(assembled)
+    if not every:
         return []
     looks = Looks.of(assembled)
+    own = [group[0] for group in _same_points(every)]
     with styled():
-        figure = _figure(own, looks, PSNR, None, None)
-    words = _words("PSNR in dB of the decoded image", own, looks)
+        figure = _figure(own, looks, PSNR, None, None, _notes(every, looks))
+    words = _words(f"{PSNR.title}: {PSNR.label} of the decoded image", own, looks)
     return [Plot(PSNR.name, PSNR.title, words, figure)]
 
 
@@ -160,6 +171,7 @@ def _figure(
     titled: Titled,
     limit: pd.DataFrame | None,
     chance: float | None,
+    notes: Sequence[str],
 ) -> Figure:
     figure = Figure()
     groups = in_panels(own, MANY, MOST)
@@ -185,8 +197,6 @@ def _figure(
         rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=float) for c in own]))
     for axes in panels[:-1]:
         axes.set_xlabel("")
-    gone = in_words((m for curve in own for m in curve.missing), looks.by_codec)
-    notes = [*(f"missing: {words}" for words in gone), *_covered(own, looks)]
     height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
     stack(figure, panels, entries, titled.title, height, titled.of, notes)
     return figure
@@ -225,16 +235,23 @@ def _line(axes: Axes, curve: Curve, look: Look) -> None:
         band(axes, part["bpp"], part["low"], part["high"], look)
 
 
-def _covered(own: Sequence[Curve], looks: Looks) -> list[str]:
-    """Words for curves that another one of the same points is drawn over."""
-    said: list[str] = []
-    known: dict[bytes, str] = {}
-    for curve in own:
+def _notes(own: Sequence[Curve], looks: Looks) -> list[str]:
+    """What is missing, and which curves are drawn over each other."""
+    gone = in_words((m for curve in own for m in curve.missing), looks.by_codec)
+    same = [group for group in _same_points(own) if len(group) > 1]
+    return [
+        *(f"missing: {words}" for words in gone),
+        *(f"the same points: {', '.join(looks.curve(c).label for c in group)}" for group in same),
+    ]
+
+
+def _same_points(own: Iterable[Curve]) -> list[list[Curve]]:
+    """The curves in groups that have the same points; those without any are one each."""
+    groups: dict[bytes | int, list[Curve]] = {}
+    for number, curve in enumerate(own):
         values = np.round(curve.frame[["bpp", "value"]].to_numpy(dtype=np.float64), 12)
-        label = looks.curve(curve).label
-        if len(values) and (under := known.setdefault(values.tobytes(), label)) != label:
-            said.append(f"{label} covers {under}: the same points")
-    return said
+        groups.setdefault(values.tobytes() or number, []).append(curve)
+    return list(groups.values())
 
 
 def _pale(axes: Axes, curves: Iterable[Curve]) -> None:
@@ -251,4 +268,4 @@ def _words(title: str, own: list[Curve], looks: Looks) -> str:
         for c in own
         if len(c.frame)
     ]
-    return f"{title} over bits per pixel: " + "; ".join(said) + "."
+    return f"{title} over bits per pixel. " + "; ".join(said) + "."

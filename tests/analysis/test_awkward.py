@@ -191,7 +191,7 @@ def test_one_rate_alone_is_drawn_with_its_interval(sweep_dir: Path) -> None:
 def test_a_curve_under_another_is_told(sweep_dir: Path) -> None:
     sweep = twins(read_sweep(str(sweep_dir)))
     plots = {plot.name: plot for plot in draw_curves(assemble(sweep, 20))}
-    assert "d3 covers d2: the same points" in plots["vqa"].svg
+    assert "the same points: d2, d3" in plots["vqa"].svg
     for plot in plots.values():
         check_fits(plot)
 
@@ -245,3 +245,16 @@ def test_names_along_an_axis_fit_however_many_there_are(count: int) -> None:
         below = [label.get_window_extent().y0 for label in axes.get_xticklabels()]
         assert min(below) >= figure.legends[0].get_window_extent().y1 - 1
     check_fits(Plot("names", "Names", "", figure))
+
+
+def test_image_quality_of_one_codec_is_one_curve(crowded: Assembled) -> None:
+    """Scenarios that leave the codec as it is are told together, whatever their number."""
+    (plot,) = draw_psnr(crowded)
+    drawn = [
+        line.get_xydata().tobytes()
+        for line in plot.figure.axes[0].lines
+        if line.get_marker() not in ("", "None", None)
+    ]
+    assert len(set(drawn)) == len(drawn)
+    notes = "".join(text.get_text() for text in plot.figure.texts).replace("\n", "")
+    assert "the same points: " in notes

@@ -134,7 +134,7 @@ def test_every_curve_is_in_the_figure_of_many(drawn: tuple[Assembled, dict[str, 
     standards = {"jpeg", "jpeg2000", "webp", "avif"}
     assert standards | {"uncompressed", "the other curves"} <= labels
     said = plots["mean"].alt
-    assert all(f"; {name} 0." in said or f": {name} 0." in said for name in standards)
+    assert all(f"; {name} 0." in said or f". {name} 0." in said for name in standards)
     assert "classical" not in said
     assert any("oracle" in label for label in labels)
 
