@@ -18,7 +18,7 @@ from analysis.curves import BOUND, MEAN, MEAN_METRIC, Assembled, Curve, scenario
 from analysis.difference import differences
 from analysis.frames import rows_of
 from analysis.looks import INK, MUTED, Looks
-from analysis.plots import MANY, RATE, psnr_curves
+from analysis.plots import MANY, RATE, psnr_curves, same_points
 from analysis.render import file_name
 from analysis.surrogate import TERMS, TITLE, points_of
 from analysis.titles import PSNR, bound_of, chance_of, titled
@@ -62,7 +62,7 @@ def live_curves(assembled: Assembled) -> list[Live]:
             traces += [level_of(*level, ends=ends) for level in levels]
         figure = figure_of(traces, named.title, named.of, RATE, named.label, rates)
         out.append(Live(file_name(named.name), figure))
-    psnr = psnr_curves(assembled)
+    psnr = [group[0] for group in same_points(psnr_curves(assembled))]
     if psnr:
         rates = [rate for c in psnr for rate in c.frame["bpp"]]
         traces = _curves(psnr, looks, numbers)

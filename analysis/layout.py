@@ -78,6 +78,7 @@ def stack(
     height: float,
     of: str = "",
     notes: Sequence[str] = (),
+    remarks: Sequence[str] = (),
     room: float = 0.0,
 ) -> None:
     """Place panels below each other, each with its legend below it, and notes at the end.
@@ -90,9 +91,11 @@ def stack(
         height: of each panel's axes.
         of: names that the title goes with, smaller and in a line of their own.
         notes: lines below everything, in the colour of warnings; wrapped, and cut after `NOTES`.
+        remarks: lines below these that warn of nothing.
         room: inches under the last panel that the names along its axis need besides the usual.
     """
-    said = _wrapped(notes)
+    said = [(line, WARN) for line in _wrapped(notes)]
+    said += [(line, MUTED) for line in _wrapped(remarks)]
     blocks = []
     for number, own in enumerate(entries):
         last = number == len(panels) - 1
@@ -119,9 +122,9 @@ def stack(
             put_legend(figure, own, top)
         top -= legend - 0.03 + gap
     figure.align_ylabels(panels)
-    if said:
-        at = (0.1 / WIDTH, (foot - 0.04) / total)
-        figure.text(*at, "\n".join(said), va="top", fontsize=NOTE_SIZE, color=WARN)
+    for number, (line, colour) in enumerate(said):
+        at = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)
+        figure.text(*at, line, va="top", fontsize=NOTE_SIZE, color=colour)
 
 
 def head_height(title: str, of: str = "", left: float = LEFT) -> float:

@@ -60,14 +60,8 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
             notes = _notes(own, looks)
             figure = _figure(own, looks, named, limit, chance, notes)
             whole = of_names(named.title, named.of)
-            out.append(
-                Plot(
-                    file_name(named.name),
-                    whole,
-                    _words(f"{whole}: {named.label}", own, looks),
-                    figure,
-                )
-            )
+            words = _words(f"{whole}: {named.label}", own, looks)
+            out.append(Plot(file_name(named.name), whole, words, figure))
     return out
 
 
@@ -83,7 +77,7 @@ def draw_psnr(assembled: Assembled) -> list[Plot]:
     if not every:
         return []
     looks = Looks.of(assembled)
-    own = [group[0] for group in _same_points(every)]
+    own = [group[0] for group in same_points(every)]
     with styled():
         figure = _figure(own, looks, PSNR, None, None, _notes(every, looks))
     words = _words(f"{PSNR.title}: {PSNR.label} of the decoded image", own, looks)
@@ -171,7 +165,7 @@ def _figure(
     titled: Titled,
     limit: pd.DataFrame | None,
     chance: float | None,
-    notes: Sequence[str],
+    notes: tuple[Sequence[str], Sequence[str]],
 ) -> Figure:
     figure = Figure()
     groups = in_panels(own, MANY, MOST)
@@ -198,7 +192,7 @@ def _figure(
     for axes in panels[:-1]:
         axes.set_xlabel("")
     height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
-    stack(figure, panels, entries, titled.title, height, titled.of, notes)
+    stack(figure, panels, entries, titled.title, height, titled.of, *notes)
     return figure
 
 
@@ -235,17 +229,16 @@ def _line(axes: Axes, curve: Curve, look: Look) -> None:
         band(axes, part["bpp"], part["low"], part["high"], look)
 
 
-def _notes(own: Sequence[Curve], looks: Looks) -> list[str]:
-    """What is missing, and which curves are drawn over each other."""
+def _notes(own: Sequence[Curve], looks: Looks) -> tuple[list[str], list[str]]:
+    """What is missing, and which curves are one."""
     gone = in_words((m for curve in own for m in curve.missing), looks.by_codec)
-    same = [group for group in _same_points(own) if len(group) > 1]
-    return [
-        *(f"missing: {words}" for words in gone),
-        *(f"the same points: {', '.join(looks.curve(c).label for c in group)}" for group in same),
+    same = [group for group in same_points(own) if len(group) > 1]
+    return [f"missing: {words}" for words in gone], [
+        f"the same points: {', '.join(looks.curve(c).label for c in group)}" for group in same
     ]
 
 
-def _same_points(own: Iterable[Curve]) -> list[list[Curve]]:
+def same_points(own: Iterable[Curve]) -> list[list[Curve]]:
     """The curves in groups that have the same points; those without any are one each."""
     groups: dict[bytes | int, list[Curve]] = {}
     for number, curve in enumerate(own):
