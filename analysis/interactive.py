@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis import cost, difference
@@ -18,7 +17,7 @@ from analysis.curves import BOUND, MEAN, MEAN_METRIC, Assembled, Curve, scenario
 from analysis.difference import differences
 from analysis.frames import rows_of
 from analysis.looks import INK, MUTED, Looks
-from analysis.plots import MANY, RATE, psnr_curves, same_points
+from analysis.plots import MANY, RATE, near_chance, psnr_curves, same_points
 from analysis.render import file_name
 from analysis.surrogate import TERMS, TITLE, points_of
 from analysis.titles import PSNR, bound_of, chance_of, titled
@@ -26,6 +25,7 @@ from analysis.traces import (
     Live,
     axis_of,
     band_of,
+    bars_of,
     figure_of,
     level_of,
     line_of,
@@ -55,7 +55,8 @@ def live_curves(assembled: Assembled) -> list[Live]:
             (float(row.value), BOUND, INK, "solid") for row in rows_of(bound_of(assembled, own))
         ]
         chance = chance_of(assembled.tasks, task, metric)
-        if chance is not None:
+        values = [value for c in own for value in c.frame["value"]] + [row[0] for row in levels]
+        if values and chance is not None and near_chance(values, chance):
             levels.append((chance, "chance", MUTED, "dot"))
         if rates:
             ends = (min(rates) / 1.15, max(rates) * 1.15)
@@ -106,19 +107,19 @@ def live_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
     out = []
     for mllm, own in frame.groupby("mllm", sort=False):
         traces = []
-        for row in rows_of(own):
-            look = looks.owner(row.codec, row.scenario, row.variant)
-            bars = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 0}
-            known = np.isfinite(row.low)
-            bars |= {"array": [row.high - row.saved], "arrayminus": [row.saved - row.low]}
+        for (codec, scenario, variant), rows in own.groupby(
+            ["codec", "scenario", "variant"], sort=False
+        ):
+            look = looks.owner(str(codec), str(scenario), str(variant))
+            (parameters,) = rows["parameters"]
             traces.append(
                 {
-                    **line_of(look, [row.own], [row.saved]),
+                    **line_of(look, rows["own"], rows["saved"]),
                     "mode": "markers",
                     "marker": marker_of(look, 11),
-                    **({"error_y": bars} if known else {}),
+                    **bars_of(rows["saved"], rows["low"], rows["high"]),
                     "hovertemplate": f"%{{y:.0f}} % saved, %{{x:.2f}} kMAC/pixel, "
-                    f"{row.parameters:,.0f} parameters",
+                    f"{parameters:,.0f} parameters",
                 }
             )
         of = str(mllm) if several else ""
@@ -177,6 +178,8 @@ def _curves(own: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]) -> l
             if len(own) <= MANY:
                 traces += band_of(part["bpp"], part["low"], part["high"], look)
             trace = line_of(look, part["bpp"], part["value"])
+            if len(part) == 1:
+                trace |= bars_of(part["value"], part["low"], part["high"])
             trace["showlegend"] = i == 0
             trace["customdata"] = [numbers.get(keys[0], -1) for keys in part["point_keys"]]
             known = part["low"].notna().all()

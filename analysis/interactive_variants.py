@@ -15,7 +15,7 @@ from analysis.compare import ANCHOR, with_interval
 from analysis.curves import Assembled
 from analysis.frames import rows_of
 from analysis.looks import Looks
-from analysis.traces import DASHES, Live, axis_of, figure_of, level_of, line_of, marker_of
+from analysis.traces import DASHES, Live, axis_of, bars_of, figure_of, level_of, line_of, marker_of
 
 PANEL: Final = 150
 """Pixels: height of a panel's axes."""
@@ -86,10 +86,8 @@ def _traces(
         at = [variants.index(name) + aside(number, len(scenarios)) for name in rows["variant"]]
         one = line_of(look, at, rows[panel]) | {"marker": marker_of(look, 9)}
         one["line"] = {**one["line"], "width": 1, "dash": "solid"}
-        if f"{panel}_low" in rows and rows[f"{panel}_low"].notna().any():
-            below, above = rows[panel] - rows[f"{panel}_low"], rows[f"{panel}_high"] - rows[panel]
-            bars = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 0}
-            one["error_y"] = bars | {"array": _known(above), "arrayminus": _known(below)}
+        if f"{panel}_low" in rows:
+            one |= bars_of(rows[panel], rows[f"{panel}_low"], rows[f"{panel}_high"])
         one["text"] = [_words(row) for row in rows_of(rows)]
         one["hovertemplate"] = "%{text}"
         yield one
@@ -138,7 +136,3 @@ def _name_axis(names: Sequence[str]) -> tuple[int, dict[str, Any]]:
     text = ["<br>".join(escape(line, quote=False) for line in own) for own in lines]
     ticks = {"tickvals": list(range(len(names))), "ticktext": text}
     return room, {**ticks, "tickangle": 0 if level else -40, "automargin": False}
-
-
-def _known(values: pd.Series[float]) -> list[float]:
-    return [float(f"{value:.6g}") if np.isfinite(value) else 0.0 for value in values]

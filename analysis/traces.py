@@ -86,6 +86,17 @@ def band_of(
     ]
 
 
+def bars_of(value: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, Any]:
+    """Intervals as bars, for a trace to be joined with; nothing where none is known."""
+    if low.isna().all():
+        return {}
+    ends = {
+        "array": rounded((high - value).fillna(0)),
+        "arrayminus": rounded((value - low).fillna(0)),
+    }
+    return {"error_y": {"type": "data", "symmetric": False, "thickness": 1.5, "width": 0, **ends}}
+
+
 def level_of(
     value: float, name: str, colour: str, dash: str, ends: tuple[float, float]
 ) -> dict[str, Any]:

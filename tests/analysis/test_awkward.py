@@ -15,6 +15,7 @@ from analysis.compare import compare, summary_sentence
 from analysis.cost import COMPLEXITY, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
 from analysis.difference import draw_difference
+from analysis.interactive import live_curves
 from analysis.interactive_variants import live_ablation
 from analysis.layout import WIDTH, name_axis, new_axes, stack
 from analysis.missing import Missing, in_words
@@ -186,6 +187,12 @@ def test_one_rate_alone_is_drawn_with_its_interval(sweep_dir: Path) -> None:
     assert "difference" not in plots
     bars = plots["mean"].figure.axes[0].collections
     assert len(bars) == 5
+    (live,) = (one for one in live_curves(assembled) if one.name == "mean")
+    traces = {trace["name"]: trace for trace in live.figure["data"]}
+    (d1,) = (c for c in assembled.means if c.scenario == "d1")
+    high = traces["d1"]["y"][0] + traces["d1"]["error_y"]["array"][0]
+    assert high == pytest.approx(d1.frame["high"].iloc[0], rel=1e-5)
+    assert "chance" not in traces  # far from what is shown, as in the drawn figure
 
 
 def test_a_curve_under_another_is_told(sweep_dir: Path) -> None:
