@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.compare import ANCHOR
 from analysis.curves import MEAN, Assembled
+from analysis.files import exists, join
 from analysis.frames import rows_of
 from analysis.layout import entries_of, new_axes, of_names, stack
 from analysis.looks import Looks
@@ -68,6 +69,22 @@ def read_costs(path: str) -> Costs:
             f"{path}: not what `trainables.complexity --json` writes ({error!r})"
         ) from None
     return costs
+
+
+def find_costs(directory: str | None, path: str | None) -> Costs | None:
+    """The costs of a file, or those beside the points, where they are there.
+
+    Args:
+        directory: where the points are; None where they are in no directory.
+        path: the file, where one is named.
+
+    Raises:
+        AnalysisError: as `read_costs`.
+    """
+    if path is not None:
+        return read_costs(path)
+    beside = None if directory is None else join(directory, COMPLEXITY)
+    return read_costs(beside) if beside is not None and exists(beside) else None
 
 
 def costs_and_savings(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> pd.DataFrame:

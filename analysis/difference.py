@@ -45,18 +45,23 @@ def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.
     return [(curve, frame) for curve, frame in found if not frame.empty]
 
 
-def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
+def draw_difference(
+    assembled: Assembled,
+    task: str = MEAN,
+    found: Sequence[tuple[Curve, pd.DataFrame]] | None = None,
+) -> list[Plot]:
     """A figure per MLLM: percent of bits relative to reconstruction over accuracy.
 
     Args:
         assembled: the sweep assembled.
         task: a task's name, or the mean over tasks.
+        found: what `differences` gave, where the caller has it already.
 
     Returns:
         Nothing where no curve shares accuracies with its anchor.
     """
     looks = Looks.of(assembled)
-    found = differences(assembled, task)
+    found = differences(assembled, task) if found is None else found
     mllms = list(dict.fromkeys(curve.mllm for curve, _ in found))
     label = "mean accuracy over tasks" if task == MEAN else f"{TITLES.get(task, task)}"
     out = []

@@ -14,7 +14,6 @@ import pandas as pd
 from analysis import cost, difference
 from analysis.cost import Costs, costs_and_savings
 from analysis.curves import BOUND, MEAN, MEAN_METRIC, Assembled, Curve, scenario_rank
-from analysis.difference import differences
 from analysis.frames import rows_of
 from analysis.looks import INK, MUTED, Looks
 from analysis.plots import MANY, RATE, near_chance, psnr_curves, same_points
@@ -72,9 +71,16 @@ def live_curves(assembled: Assembled) -> list[Live]:
     return out
 
 
-def live_difference(assembled: Assembled) -> list[Live]:
-    """Bits relative to reconstruction: the figures of `draw_difference` on the mean over tasks."""
-    looks, found = Looks.of(assembled), differences(assembled)
+def live_difference(
+    assembled: Assembled, found: Sequence[tuple[Curve, pd.DataFrame]]
+) -> list[Live]:
+    """Bits relative to reconstruction: the figures of `draw_difference` on the mean over tasks.
+
+    Args:
+        assembled: the sweep assembled.
+        found: what `differences` gave.
+    """
+    looks = Looks.of(assembled)
     mllms = list(dict.fromkeys(curve.mllm for curve, _ in found))
     out = []
     for mllm in mllms:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import jinja2
 import pandas as pd
@@ -22,9 +22,9 @@ from markupsafe import Markup
 
 from analysis.ablation import draw_ablation
 from analysis.compare import compare, summary_sentence, summary_table
-from analysis.cost import COMPLEXITY, Costs, draw_costs, read_costs
-from analysis.curves import Assembled, assemble
-from analysis.difference import draw_difference
+from analysis.cost import COMPLEXITY, Costs, draw_costs, find_costs
+from analysis.curves import Assembled, Curve, assemble
+from analysis.difference import differences, draw_difference
 from analysis.embed import inline, mark, page_colours, plotly_script, script_data
 from analysis.files import make_directory
 from analysis.gallery import gallery
@@ -37,7 +37,6 @@ from analysis.points import (
     AnalysisError,
     Sweep,
     join,
-    read_bytes,
     read_sweep,
     without_secrets,
     write_bytes,
@@ -47,6 +46,7 @@ from analysis.surrogate import draw_surrogate, surrogate, surrogate_sentence
 from analysis.tables import (
     comparison_rows,
     headline,
+    hover,
     point_rows,
     pretty,
     shared_settings,
@@ -124,14 +124,14 @@ def write_report(
     except OSError as error:
         reason = error.strerror or error
         raise AnalysisError(f"out {out!r}: cannot be written to ({reason})") from None
-    costs = _costs(sweep, complexity)
+    costs = find_costs(sweep.directory, complexity)
     assembled = assemble(sweep)
     comparison = compare(sweep, assembled=assembled)
-    correlations = surrogate(assembled)
+    correlations, changes = surrogate(assembled), differences(assembled)
     plots = {
         "variants": draw_ablation(assembled, comparison),
         "curves": [*draw_curves(assembled), *draw_psnr(assembled)],
-        "difference": draw_difference(assembled),
+        "difference": draw_difference(assembled, found=changes),
         "complexity": [] if costs is None else draw_costs(assembled, comparison, costs),
         "surrogate": draw_surrogate(assembled, correlations),
         "panels": draw_panels(assembled),
@@ -145,7 +145,7 @@ def write_report(
     ]
     sentence = summary_sentence(sweep, comparison, assembled.missing)
     html = join(out, REPORT)
-    text = page(assembled, comparison, correlations, plots, sentence, costs, mlflow_ui)
+    text = page(assembled, comparison, correlations, changes, plots, sentence, costs, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
 
@@ -154,6 +154,7 @@ def page(
     assembled: Assembled,
     comparison: pd.DataFrame,
     correlations: pd.DataFrame,
+    changes: list[tuple[Curve, pd.DataFrame]],
     plots: dict[str, list[Plot]],
     sentence: str,
     costs: Costs | None = None,
@@ -176,7 +177,7 @@ def page(
     live = [
         *live_ablation(assembled, comparison),
         *live_curves(assembled),
-        *live_difference(assembled),
+        *live_difference(assembled, changes),
         *([] if costs is None else live_costs(assembled, comparison, costs)),
         *live_surrogate(assembled, correlations),
     ]
@@ -188,7 +189,7 @@ def page(
     colours = page_colours(looks)
     data = {
         "figures": {one.name: one.figure for one in live},
-        "points": [_hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
+        "points": [hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
         "dark": {light: dark for light, _, dark in colours},
         "mlflow": (mlflow_ui or server or MLFLOW_UI).rstrip("/"),
     }
@@ -230,38 +231,6 @@ def page(
         data=Markup(script_data(data)),
         plotly=Markup(plotly_script()),
     )
-
-
-def _costs(sweep: Sweep, complexity: str | None) -> Costs | None:
-    if complexity is not None:
-        return read_costs(complexity)
-    if sweep.directory is None:
-        return None
-    beside = join(sweep.directory, COMPLEXITY)
-    try:
-        read_bytes(beside)
-    except FileNotFoundError:
-        return None
-    return read_costs(beside)
-
-
-def _hover(row: dict[str, Any]) -> dict[str, Any]:
-    """What is said of an operating point where it is pointed at."""
-    bits = f"{row['bpp']} bpp written"
-    if row["bpp_estimated"]:
-        bits += f", {row['bpp_estimated']} estimated"
-    seconds = ", ".join(f"{what} {s}" for what, s in row["seconds"].items())
-    lines = [
-        " ".join(filter(None, [row["codec"], row["rate"], f"seed {row['seed']}"])),
-        bits + (f", PSNR {row['psnr']} dB" if row["psnr"] else ""),
-        row["made"],
-        seconds,
-    ]
-    return {
-        "name": f"{row['scenario']} {row['variant']}".strip(),
-        "lines": [line for line in lines if line],
-        "run": row["run_id"],
-    }
 
 
 def _check(options: argparse.Namespace) -> None:

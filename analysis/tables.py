@@ -144,6 +144,25 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         }
 
 
+def hover(row: dict[str, Any]) -> dict[str, Any]:
+    """What is said of an operating point where it is pointed at."""
+    bits = f"{row['bpp']} bpp written"
+    if row["bpp_estimated"]:
+        bits += f", {row['bpp_estimated']} estimated"
+    seconds = ", ".join(f"{what} {s}" for what, s in row["seconds"].items())
+    lines = [
+        " ".join(filter(None, [row["codec"], row["rate"], f"seed {row['seed']}"])),
+        bits + (f", PSNR {row['psnr']} dB" if row["psnr"] else ""),
+        row["made"],
+        seconds,
+    ]
+    return {
+        "name": f"{row['scenario']} {row['variant']}".strip(),
+        "lines": [line for line in lines if line],
+        "run": row["run_id"],
+    }
+
+
 def settings(made: dict[str, Any]) -> dict[str, str]:
     """All that was set for a point and whence it comes: dotted path -> value as JSON."""
     flat: dict[str, str] = {}

@@ -10,7 +10,7 @@ import pytest
 from analysis.compare import compare
 from analysis.cost import COMPLEXITY, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
-from analysis.difference import draw_difference
+from analysis.difference import differences, draw_difference
 from analysis.interactive import (
     live_costs,
     live_curves,
@@ -39,7 +39,11 @@ def live(rich: Assembled, tmp_path_factory: pytest.TempPathFactory) -> list[Live
     costs = read_costs(str(directory / COMPLEXITY))
     drawn = [*draw_curves(rich), *draw_psnr(rich), *draw_difference(rich)]
     drawn += [*draw_costs(rich, comparison, costs), *draw_surrogate(rich)]
-    found = [*live_curves(rich), *live_difference(rich), *live_costs(rich, comparison, costs)]
+    found = [
+        *live_curves(rich),
+        *live_difference(rich, differences(rich)),
+        *live_costs(rich, comparison, costs),
+    ]
     found += live_surrogate(rich, surrogate(rich))
     assert [one.name for one in found] == [plot.name for plot in drawn]
     return found
