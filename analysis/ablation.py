@@ -210,6 +210,8 @@ def _panel(
             how: dict[str, Any] = {"color": look.colour, "ls": look.line, "lw": 1.0, "zorder": 1.5}
             entries[look.label] = axes.axhline(getattr(row, panel), **how)
     for number, scenario in enumerate(scenarios):
+        if (panel, scenario) == ("bd_rate", ANCHOR):  # the line at 0
+            continue
         look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
         at = np.array([variants.index(name) for name in rows["variant"]], dtype=np.float64)

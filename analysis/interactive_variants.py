@@ -81,6 +81,8 @@ def _traces(
             yield level_of(value, look.label, look.colour, DASHES[look.line], ends)
     scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
     for number, scenario in enumerate(scenarios):
+        if (panel, scenario) == ("bd_rate", ANCHOR):  # the line at 0
+            continue
         look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "") & own[panel].notna()]
         at = [variants.index(name) + aside(number, len(scenarios)) for name in rows["variant"]]
@@ -115,7 +117,7 @@ def _without_number(
     own: pd.DataFrame, panel: str, variants: list[str], where: str
 ) -> list[dict[str, Any]]:
     """Words where a value is missing; pointed at, they say why."""
-    rows = own[(own["variant"] != "") & own[panel].isna()]
+    rows = own[(own["variant"] != "") & (own["scenario"] != ANCHOR) & own[panel].isna()]
     gone = {row.variant: row.note for row in rows_of(rows)} if panel != "psnr" else {}
     common = {"text": "no number", "xref": "x", "yref": where, "y": 0.1, "showarrow": False}
     return [

@@ -265,3 +265,21 @@ def test_image_quality_of_one_codec_is_one_curve(crowded: Assembled) -> None:
     assert len(set(drawn)) == len(drawn)
     notes = "".join(text.get_text() for text in plot.figure.texts).replace("\n", "")
     assert "the same points: " in notes
+
+
+def test_an_anchor_of_every_variant_is_the_line_at_zero_and_lacks_nothing(sweep_dir: Path) -> None:
+    sweep = crowd(
+        some(read_sweep(str(sweep_dir)), task=["vqa", "rec"]),
+        ["a"],
+        LONG_VARIANTS,
+        ["reconstruction", "d1"],
+    )
+    assembled = assemble(sweep, 20)
+    comparison = compare(sweep, n_resamples=20, assembled=assembled)
+    (plot,) = draw_ablation(assembled, comparison)
+    _, rates, *_ = plot.figure.axes
+    assert not rates.texts
+    markers = [line for line in rates.lines if line.get_linestyle() == "None"]
+    assert len(markers) == 1
+    (live,) = live_ablation(assembled, comparison)
+    assert live.figure["layout"]["annotations"] == []
