@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.compare import ANCHOR
+from analysis.anchors import ANCHOR
 from analysis.curves import MEAN, Assembled, Curve, of_variant
 from analysis.frames import rows_of
 from analysis.layout import name_axis, new_axes, of_names, stack

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis.compare import ANCHOR
+from analysis.anchors import ANCHOR
 from analysis.curves import MEAN, Assembled
 from analysis.files import exists, join
 from analysis.frames import rows_of

@@ -62,6 +62,11 @@ class Curve:
     expected: tuple[float, ...]
 
     @property
+    def called(self) -> str:
+        """Its name in a sentence: the scenario's, of a standard the codec's."""
+        return self.codec if self.scenario == "classical" and self.codec else self.scenario
+
+    @property
     def complete(self) -> bool:
         """Whether every expected point is there."""
         return not self.missing

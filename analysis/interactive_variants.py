@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.ablation import PANELS, TITLE, ablation, aside, figures_of, looks_of, panels_of
-from analysis.compare import ANCHOR, with_interval
+from analysis.anchors import ANCHOR
 from analysis.curves import Assembled
 from analysis.frames import rows_of
 from analysis.looks import Looks
+from analysis.summary import with_interval
 from analysis.traces import DASHES, Live, axis_of, bars_of, figure_of, level_of, line_of, marker_of
 
 PANEL: Final = 150

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.compare import ANCHOR
+from analysis.anchors import ANCHOR
 from analysis.curves import BOUND, Assembled, scenario_rank
 from analysis.examples import (
     Box,

@@ -129,7 +129,7 @@ class Pair:
         for one, (rates, _) in zip((self.anchor, self.test), self._points, strict=True):
             if not rates[0] * (1 - bd.TIE) <= rate <= rates[-1] * (1 + bd.TIE):
                 return Estimate(
-                    why=f"{rate:.3g} bpp is outside {one.scenario}'s "
+                    why=f"{rate:.3g} bpp is outside {one.called}'s "
                     f"{rates[0]:.3g} to {rates[-1]:.3g}"
                 )
         (base_rate, base_value), (test_rate, test_value) = self._points
@@ -227,16 +227,16 @@ class Pair:
     def _single(self, curves: tuple[Arrays, Arrays], what: str) -> str:
         for one, (rate, _) in zip((self.anchor, self.test), curves, strict=True):
             if len(rate) < 2:
-                return f"{one.scenario} has a single {what}"
+                return f"{one.called} has a single {what}"
         return ""
 
     def _beyond(self, accuracy: float) -> str:
         """Why there is no saving at an accuracy."""
         for one, (_, value) in zip((self.anchor, self.test), self.fronts, strict=True):
             if accuracy > value[-1]:
-                return f"{one.scenario} does not reach {accuracy:.3f} (its best is {value[-1]:.3f})"
+                return f"{one.called} does not reach {accuracy:.3f} (its best is {value[-1]:.3f})"
             if accuracy < value[0]:
-                return f"{one.scenario} is above {accuracy:.3f} everywhere (from {value[0]:.3f} on)"
+                return f"{one.called} is above {accuracy:.3f} everywhere (from {value[0]:.3f} on)"
         return ""
 
     def _apart(self) -> str:
@@ -244,7 +244,7 @@ class Pair:
         if self.accuracies.high > self.accuracies.low:
             return ""
         (anchor_rate, anchor_value), (rate, value) = self.fronts
-        name = self.anchor.scenario
+        name = self.anchor.called
         if value[0] >= anchor_value[-1]:
             saved = 100 * (1 - rate[0] / anchor_rate[-1])
             how = f"{saved:.0f} % fewer" if saved >= 0 else f"{-saved:.0f} % more"
@@ -284,10 +284,10 @@ def about_seeds(curve: Curve) -> str:
 
 def _unusable(curve: Curve) -> str:
     if curve.frame.empty:
-        return f"{curve.scenario} has no point"
+        return f"{curve.called} has no point"
     if curve.holes:
         gone = ", ".join(f"{x:g}" for x in curve.holes)
-        return f"{curve.scenario} has a hole at lambda {gone}"
+        return f"{curve.called} has a hole at lambda {gone}"
     return ""
 
 

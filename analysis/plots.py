@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.compare import ANCHOR
+from analysis.anchors import ANCHOR
 from analysis.curves import BOUND, Assembled, Curve
 from analysis.frames import rows_of
 from analysis.layout import entries_of, new_axes, of_names, stack

@@ -21,7 +21,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.ablation import draw_ablation
-from analysis.compare import compare, summary_sentence, summary_table
+from analysis.compare import compare
 from analysis.cost import COMPLEXITY, Costs, draw_costs, find_costs
 from analysis.curves import Assembled, Curve, assemble
 from analysis.difference import differences, draw_difference
@@ -42,9 +42,10 @@ from analysis.points import (
     write_bytes,
 )
 from analysis.render import Plot, file_name
+from analysis.summary import summary_sentence, summary_table
 from analysis.surrogate import draw_surrogate, surrogate, surrogate_sentence
 from analysis.tables import (
-    comparison_rows,
+    comparison_groups,
     headline,
     hover,
     point_rows,
@@ -210,7 +211,7 @@ def page(
         },
         live={one.name for one in live},
         variants=list(variant_rows(assembled, comparison)),
-        table=comparison_rows(comparison),
+        table=comparison_groups(comparison),
         surrogate=list(surrogate_rows(correlations)),
         surrogate_sentence=surrogate_sentence(correlations),
         missing=assembled.missing,

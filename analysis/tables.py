@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.ablation import ablation
-from analysis.compare import ANCHOR, span, with_interval
+from analysis.anchors import ANCHOR
 from analysis.curves import BOUND, MEAN, Assembled, scenario_rank
 from analysis.frames import rows_of
 from analysis.points import Sweep
+from analysis.summary import span, with_interval
 from analysis.surrogate import TERMS
 
 
@@ -81,37 +82,54 @@ def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dic
         }
 
 
-def comparison_rows(comparison: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every curve against the anchor, in all of `compare`'s numbers."""
-    rows = []
-    for row in rows_of(comparison):
-        if row.scenario in (ANCHOR, BOUND):  # what is compared with; in the table above
+def comparison_groups(comparison: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every curve against the anchor, in all of `compare`'s numbers: its rows task by task."""
+    several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
+    groups = []
+    for (mllm, codec, variant, scenario), own in comparison.groupby(
+        ["mllm", "codec", "variant", "scenario"], sort=False
+    ):
+        if scenario in (ANCHOR, BOUND):  # what is compared with; in the table above
             continue
-        at_anchor = ", ".join(f"{a:.2f}: {s:.0f} %" for a, s in row.saved_at_anchor)
-        rows.append(
+        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
+        groups.append(
             {
-                "owner": (row.codec, row.scenario, row.variant),
-                "scenario": row.scenario,
-                "codec": f"{row.variant} {row.codec}".strip(),
-                "mllm": row.mllm,
-                "task": row.task,
-                "metric": row.metric,
-                "bpp": span(row.bpp_low, row.bpp_high, 3),
-                "accuracy": span(row.value_low, row.value_high, 3),
-                "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
-                "of_tasks": with_interval(
-                    row.bd_rate_of_tasks, float("nan"), float("nan"), sign=True
-                ),
-                "saved": with_interval(row.saved, row.saved_low, row.saved_high),
-                "target": span(row.target, row.target, 2),
-                "most": span(row.saved_max, row.saved_max, 0),
-                "most_at": span(row.saved_max_at, row.saved_max_at, 2),
-                "at_anchor": at_anchor.replace("-", "−"),
-                "overlap": "" if pd.isna(row.overlap) else f"{row.overlap:.0%}",
-                "note": row.note,
+                "owner": (codec, scenario, variant),
+                "scenario": scenario,
+                "of": " ".join(str(name) for name in names if name),
+                "rows": [_comparison_row(row) for row in rows_of(own)],
             }
         )
-    return rows
+    return groups
+
+
+def _comparison_row(row: Any) -> dict[str, str]:
+    gained = (row.bd_accuracy, row.bd_accuracy_low, row.bd_accuracy_high)
+    return {
+        "task": row.task,
+        "metric": row.metric,
+        "bpp": span(row.bpp_low, row.bpp_high, 3),
+        "accuracy": span(row.value_low, row.value_high, 3),
+        "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+        "bd_accuracy": with_interval(*gained, sign=True, digits=3, unit=""),
+        "saved": with_interval(row.saved, row.saved_low, row.saved_high),
+        "target": span(row.target, row.target, 2),
+        "overlap": "" if pd.isna(row.overlap) else f"{row.overlap:.0%}",
+        "more": " ".join(_more(row)),
+    }
+
+
+def _more(row: Any) -> Iterator[str]:
+    """What else is to be said of a comparison, in sentences."""
+    if row.saved_at_anchor:
+        at = ", ".join(f"{saved:.0f} % at {of:.2f}" for of, saved in row.saved_at_anchor)
+        most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
+        yield f"Saved at reconstruction's accuracies: {at}; {most}.".replace("-", "−")
+    if not pd.isna(row.bd_rate_of_tasks):
+        mean = with_interval(row.bd_rate_of_tasks, float("nan"), float("nan"), sign=True)
+        yield f"The mean of the tasks' BD-rates is {mean}."
+    if row.note:
+        yield f"{row.note[0].upper()}{row.note[1:]}."
 
 
 def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:

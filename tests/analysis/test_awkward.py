@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.ablation import draw_ablation
-from analysis.compare import compare, summary_sentence
+from analysis.compare import compare
 from analysis.cost import COMPLEXITY, draw_costs, read_costs
 from analysis.curves import Assembled, assemble
 from analysis.difference import draw_difference
@@ -22,6 +22,7 @@ from analysis.missing import Missing, in_words
 from analysis.plots import draw_curves, draw_psnr
 from analysis.points import read_sweep
 from analysis.render import Plot, styled
+from analysis.summary import summary_sentence
 from analysis.surrogate import draw_surrogate
 from tests.analysis.awkward import (
     LONG_CODECS,

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from analysis.bd import bd_rate
-from analysis.compare import compare, summary_sentence, summary_table
+from analysis.compare import compare
 from analysis.curves import MEAN
 from analysis.points import Sweep, read_sweep
+from analysis.summary import summary_sentence, summary_table
 from tests.analysis.sweeps import GAIN, MLLM, make_sweep
 
 RATES = (0.1, 0.2, 0.4, 0.8)

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from analysis.ablation import ablation, draw_ablation
-from analysis.compare import compare, summary_sentence, summary_table
+from analysis.compare import compare
 from analysis.curves import assemble, curves
 from analysis.points import Sweep, read_sweep, write_points
+from analysis.summary import summary_sentence, summary_table
 
 AS = {"d1": "k0", "d2": "k2", "d3": "k4+k8"}
 """What of the simulated sweep is taken for d1 under which variants."""
