@@ -23,12 +23,14 @@ class Against:
         parts: the (task, metric) pairs that it is the mean of, or its own.
         pair: the curve against its anchor; None for an anchor itself and where there is none.
         note: what is to be said of the choice; empty for the usual one.
+        is_anchor: whether the curve is what others are compared with.
     """
 
     curve: Curve
     parts: list[tuple[str, str]]
     pair: Pair | None
     note: str
+    is_anchor: bool = False
 
 
 def against_anchors(
@@ -53,7 +55,7 @@ def against_anchors(
     for curve in shown:
         parts = members.get(curve.task, [(curve.task, curve.metric)])
         if curve in anchors:
-            yield Against(curve, parts, None, "the anchor")
+            yield Against(curve, parts, None, "the anchor", is_anchor=True)
             continue
         if curve.task in known and curve.metric in known[curve.task].lower_is_better:
             why = f"no number: of {curve.metric} less is better, and comparing needs more to be"

@@ -34,9 +34,9 @@ def savings(
         anchor, codec: what to compare with, as in `compare`.
 
     Returns:
-        A row per curve and target: the curve, `target, of_bound` (nan where stated as it is),
-        `saved, saved_low, saved_high` (percent, negative: needs more bits) and `note`, which says
-        why a number or its interval is not there.
+        A row per curve and target, one for a curve that is compared with nothing: the curve,
+        `target, of_bound` (nan where stated as it is), `saved, saved_low, saved_high` (percent,
+        negative: needs more bits) and `note`, which says why a number or its interval is missing.
 
     Raises:
         AnalysisError: a target that is no number, or a share that is not above 0.
@@ -46,6 +46,9 @@ def savings(
     rows = []
     for one in against_anchors(assembled, anchor, codec):
         if one.pair is None:
+            if not one.is_anchor:
+                nothing = {"target": np.nan, "of_bound": np.nan}
+                rows.append(_row(one, nothing, "saved", Estimate()))
             continue
         curve = one.curve
         bound = bounds.get((curve.mllm, curve.task, curve.metric), np.nan)
@@ -76,8 +79,8 @@ def gains(
         anchor, codec: what to compare with, as in `compare`.
 
     Returns:
-        A row per curve and rate: the curve, `rate, gained, gained_low, gained_high` (in the
-        metric's unit, negative: loses) and `note`.
+        A row per curve and rate, one for a curve that is compared with nothing: the curve,
+        `rate, gained, gained_low, gained_high` (in the metric's unit, negative: loses) and `note`.
 
     Raises:
         AnalysisError: a rate that is not above 0.
@@ -85,7 +88,10 @@ def gains(
     stated = _numbers("rate", rates or (), above=0)
     rows = []
     for one in against_anchors(assembled, anchor, codec):
-        if one.pair is not None:
+        if one.pair is None:
+            if not one.is_anchor:
+                rows.append(_row(one, {"rate": np.nan}, "gained", Estimate()))
+        else:
             own = one.pair.anchor.frame["bpp"] if rates is None else stated
             for rate in own:
                 said = one.pair.gained(float(rate))

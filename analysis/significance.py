@@ -44,16 +44,20 @@ def significance(
             default all tests of the table are one family.
 
     Returns:
-        A row per curve and rate: the curve, `rate` (bits per pixel), `difference` (in the metric's
-        unit, positive where the curve is better), `n_samples`, `test`, `p` (two-sided),
-        `p_corrected` (Holm), `n_tests` in the family, and `note`, which says why there is none.
+        A row per curve and rate, one for a curve that is compared with nothing: the curve, `rate`
+        (bits per pixel), `difference` (in the metric's unit, positive where the curve is better),
+        `n_samples`, `test`, `p` (two-sided), `p_corrected` (Holm), `n_tests` in the family, and
+        `note`, which says why there is none.
     """
     samples = _Samples(assembled)
     rows: list[dict[str, Any]] = []
     for one in against_anchors(assembled, anchor, codec):
-        if one.pair is None:
+        if one.is_anchor:
             continue
         of = {column: getattr(one.curve, column) for column in CURVE}
+        if one.pair is None:
+            rows.append({**of, "note": one.note})
+            continue
         for point in rows_of(one.curve.frame):
             said = _tested(samples, one.pair.anchor, one.curve.mllm, one.parts, point)
             notes = [one.note, said.pop("note", "")]

@@ -22,6 +22,8 @@ from analysis.missing import Missing, in_words
 from analysis.plots import draw_curves, draw_psnr
 from analysis.points import read_sweep
 from analysis.render import Plot, styled
+from analysis.savings import gains, savings
+from analysis.significance import significance
 from analysis.summary import summary_sentence
 from analysis.surrogate import draw_surrogate
 from tests.analysis.awkward import (
@@ -143,6 +145,11 @@ def test_less_is_better_is_drawn_as_it_is_and_compared_with_nothing(sweep_dir: P
     assert d3.frame["value"].iloc[0] > d3.frame["value"].iloc[-1]
     for plot in every_figure(assembled):
         check_fits(plot)
+    why = "no number: of error_rate less is better"
+    for frame in (savings(assembled), gains(assembled), significance(assembled)):
+        said = frame[frame["metric"] == "error_rate"]
+        assert len(said) == 4  # a row for each curve but the anchor
+        assert said["note"].str.startswith(why).all()
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(100.0, "%"), (10.0, "CIDEr")])
