@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare import compare
-from analysis.curves import MEAN, missing_points, no_mean, tasks
+from analysis.curves import MEAN, missing_points
 from analysis.frames import rows_of
 from analysis.missing import Missing, named
 from analysis.sweep import Sweep
+from analysis.tasks import no_mean, tasks
 
 
 def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.DataFrame:

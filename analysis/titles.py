@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.curves import MEAN, Assembled, Curve, Task
+from analysis.curves import MEAN, Assembled, Curve
+from analysis.tasks import Task
 
 TITLES: Final = {
     MEAN: "Mean over tasks",

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves import MEAN, assemble, curves, missing_points, tasks
+from analysis.curves import MEAN, assemble, curves, missing_points
 from analysis.missing import Missing
 from analysis.points import read_sweep
+from analysis.tasks import tasks
 from tests.analysis.sweeps import GAIN, LAMBDAS, TASKS
 
 
