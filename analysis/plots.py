@@ -168,7 +168,7 @@ def _figure(
     notes: tuple[Sequence[str], Sequence[str]],
 ) -> Figure:
     figure = Figure()
-    groups = in_panels(own, MANY, MOST)
+    groups = in_panels([c for c in own if len(c.frame)] or own, MANY, MOST)
     panels = [new_axes(figure) for _ in groups]
     entries: list[dict[str, Line2D]] = []
     anchors = [c for c in own if c.scenario == ANCHOR]

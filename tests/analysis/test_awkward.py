@@ -224,6 +224,20 @@ def test_holes_are_told_together_and_an_empty_curve_is_in_no_legend(tmp_path: Pa
     assert "d2" in labels
 
 
+def test_curves_that_are_still_to_come_take_no_panel(crowded: Assembled) -> None:
+    """As the live figures of a sweep at its start: two of many curves have points."""
+    there = [c for c in crowded.curves if c.task == "vqa" and c.mllm == LONG_MLLMS[1]]
+    assert len(there) > 10
+    empty = there[0].frame.iloc[:0]
+    begun = [*there[:2], *(dataclasses.replace(c, frame=empty) for c in there[2:])]
+    full, early = (
+        next(p for p in draw_curves(dataclasses.replace(crowded, curves=c, means=[])))
+        for c in (there, begun)
+    )
+    assert len(full.figure.axes) > 1
+    assert len(early.figure.axes) == 1
+
+
 def test_missing_points_are_named_by_what_they_are() -> None:
     gone = [
         Missing("elic", 0.01, "d2", 0, "killed"),
