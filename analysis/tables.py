@@ -156,7 +156,7 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "psnr": number(first["psnr"], ".2f"),
             "values": values,
             "seconds": {k: f"{v:.1f} s" for k, v in (made.get("seconds") or {}).items()},
-            "run_id": made.get("run_id") or first["run_id"] or "",
+            "run_id": made.get("run_id") or ("" if pd.isna(first["run_id"]) else first["run_id"]),
             "made": _made(made.get("spec") or {}),
             "settings": settings(made),
         }

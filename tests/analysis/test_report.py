@@ -207,3 +207,18 @@ def test_command_writes_elsewhere_and_says_where(
 ) -> None:
     assert main([str(sweep_dir), "--out", str(tmp_path / "new")]) == 0
     assert str(tmp_path / "new" / "report.html") in capsys.readouterr().out
+
+
+def test_others_results_which_have_no_runs_stand_beside_ones_own(
+    sweep_dir: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs.csv"
+    of = f"vqa,{read_sweep(str(sweep_dir)).points['mllm'].iloc[0]},scenes,test,theirs"
+    rows = [f"{bpp},{value},{of}" for bpp, value in ((0.05, 0.6), (0.1, 0.7), (0.3, 0.85))]
+    head = "bpp,accuracy,task,mllm,dataset,split,codec"
+    theirs.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    both = read_sweep(str(sweep_dir), str(theirs))
+    runs = {row["key"]: row["run_id"] for row in point_rows(both)}
+    assert list(runs.values()).count("") == 3
+    html = Path(write_report(both, str(tmp_path / "out")).html).read_text(encoding="utf-8")
+    assert html.count('"run":""') == 3
