@@ -11,9 +11,9 @@ image, or of one row of images, in one evaluation:
     boxes          sample id -> {wanted, answered}, where a box is wanted: [x0, y0, x1, y1] in
                    fractions of the image's width and height; answered is null without one
 
-Files are paths below the sweep's directory. Images are PNG, named by their content, so a file that
-several points share is equal in all of them. Sweeps that were made before this form have a list of
-drawn pages' paths instead: they have no examples here.
+Files are paths below the sweep's directory, of sweeps that are read together whole paths. Images
+are PNG, named by their content, so a file that several points share is equal in all. Sweeps that
+were made before this form have a list of drawn pages' paths instead: they have no examples here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.curves import Assembled
+from analysis.files import join, read_bytes
 from analysis.frames import rows_of
-from analysis.points import Sweep, join, read_bytes
+from analysis.sweep import Sweep
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -159,7 +160,7 @@ def answers_to(
 def read_image(sweep: Sweep, path: str) -> Pixels | None:
     """The (H, W, 3) pixels of a file; None where it is not there any more."""
     try:
-        data = read_bytes(join(sweep.directory or ".", path))
+        data = read_bytes(path if sweep.directory is None else join(sweep.directory, path))
     except FileNotFoundError:
         return None
     with Image.open(BytesIO(data)) as image:

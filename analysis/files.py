@@ -13,6 +13,11 @@ def join(directory: str, *names: str) -> str:
     return "/".join([directory.rstrip("/") or "/", *names])
 
 
+def whole(path: str) -> str:
+    """A local path from the root on; a URI as it is."""
+    return path if "://" in path else posixpath.abspath(path)
+
+
 def read_bytes(path: str) -> bytes:
     """All bytes of a local file or fsspec URI."""
     fs, inner = fsspec.core.url_to_fs(path)

@@ -77,8 +77,6 @@ def gallery(assembled: Assembled) -> Gallery:
     Test images come one after the other; of their points those of the lowest rates have room first.
     """
     sweep, found = assembled.sweep, Gallery()
-    if sweep.directory is None:
-        return found
     stored = {key: {one.of: one for one in own} for key, own in examples_of(sweep).items()}
     points = sweep.points.drop_duplicates("point_key")
     points = points[points["point_key"].isin(stored)].sort_values("seed", kind="stable")
@@ -137,7 +135,7 @@ def _evaluation(of: _Of) -> str:
 
 
 class _Images:
-    """The gallery's images by path, each read and written once."""
+    """The gallery's images by file name, each read and written once."""
 
     def __init__(self, assembled: Assembled, into: Gallery, longest: int) -> None:
         self._sweep, self._into, self._longest = assembled.sweep, into, longest
@@ -146,7 +144,8 @@ class _Images:
 
     def get(self, path: str) -> Picture | None:
         """None where the file is gone, or there is no more room."""
-        if path not in self._known:
+        name = path.rpartition("/")[2]  # tells of its content
+        if name not in self._known:
             pixels = read_image(self._sweep, path)
             picture = None
             if pixels is not None:
@@ -157,8 +156,8 @@ class _Images:
                     picture = Picture(f"i{len(self._into.pictures)}", uri, *image.size)
                     self._bytes += len(uri)
                     self._into.pictures.append(picture)
-            self._known[path] = picture
-        return self._known[path]
+            self._known[name] = picture
+        return self._known[name]
 
 
 def _shown(

@@ -94,7 +94,7 @@ def panels(
     points = sweep.points.drop_duplicates("point_key")
     points = points[points["point_key"].map(lambda key: bool(stored.get(key)))]
     points = points.assign(codec=points["codec"].fillna(""))
-    if sweep.directory is None or points.empty:
+    if points.empty:
         return []
     learned = [c for c in points.loc[points["scenario"] == ANCHOR, "codec"].unique() if c]
     codec = codec or next(iter(learned), "")

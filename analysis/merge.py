@@ -7,12 +7,13 @@ nobody trained: it is refused, or kept apart by the sweeps' names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from analysis.files import join, whole
 from analysis.frames import rows_of
 from analysis.schema import KEY, AnalysisError
 from analysis.sweep import Sweep
@@ -195,8 +196,7 @@ def _manifest(
             ending = next((one for one in endings if task.endswith(one)), "")
             tasks.setdefault(task.removesuffix(ending), said)
         for key, said in sweep.manifest.get("points", {}).items():
-            # Without the example images, whose paths are each sweep's own.
-            points.setdefault(key, {name: one for name, one in said.items() if name != "examples"})
+            points.setdefault(key, {**said, "examples": _placed(sweep, said.get("examples"))})
     complete = all(sweep.manifest.get("expected") for sweep in sweeps)
     return {
         "sweep": " + ".join(labels),
@@ -205,3 +205,26 @@ def _manifest(
         "points": points,
         "tasks": tasks,
     }
+
+
+def _placed(sweep: Sweep, entries: Iterable[Any] | None) -> list[dict[str, Any]]:
+    """Example images (see `examples`) with whole paths; none of a sweep that has no directory."""
+    directory = sweep.directory
+    if directory is None:
+        return []
+
+    def there(path: str | None) -> str | None:
+        return None if path is None else whole(join(directory, path))
+
+    return [
+        {
+            **one,
+            "page": there(one["page"]),
+            "images": [
+                {**image, "input": there(image["input"]), "decoded": there(image["decoded"])}
+                for image in one["images"]
+            ],
+        }
+        for one in entries or []
+        if isinstance(one, dict)
+    ]

@@ -31,7 +31,7 @@ class Sweep:
             None where only points are known (then comparisons have no intervals).
         manifest: `sweep.json`, or {} where there is none.
         directory: where the files lie (a path or fsspec URI), for the example images; None when
-            read from MLflow or from several places.
+            read from MLflow, which keeps no such files, or from several places.
     """
 
     points: pd.DataFrame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pandas as pd
 import pytest
 
 from analysis.compare import compare
-from analysis.curves import MEAN, curves, missing_points
+from analysis.curves import MEAN, assemble, curves, missing_points
+from analysis.gallery import gallery
+from analysis.matched import panels
 from analysis.merge import merge
 from analysis.points import read_sweep, write_points
 from analysis.schema import KEY, AnalysisError
@@ -153,3 +156,20 @@ def test_none_at_all_is_said() -> None:
 
 def test_manifests_of_several_sweeps_are_json(two: tuple[Path, Path]) -> None:
     assert json.dumps(read_sweep(*map(str, two)).manifest)
+
+
+def test_example_images_of_several_sweeps_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the working directory is when they are drawn."""
+    monkeypatch.chdir(tmp_path)
+    make_sweep(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    both = read_sweep("a", "b")
+    monkeypatch.chdir("/")
+    alone = assemble(read_sweep(str(tmp_path / "a")), 20)
+    together = assemble(both, 20)
+    assert [len(one.shown) for one in panels(together)] == [len(one.shown) for one in panels(alone)]
+    assert panels(alone)
+    assert len(gallery(together).pictures) == len(gallery(alone).pictures) > 0
+    assert gallery(together).cards == gallery(alone).cards
