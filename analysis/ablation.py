@@ -20,7 +20,8 @@ from matplotlib.lines import Line2D
 from analysis.anchors import ANCHOR
 from analysis.curves import MEAN, Assembled, Curve, of_variant
 from analysis.frames import rows_of
-from analysis.layout import name_axis, new_axes, of_names, stack
+from analysis.layout import LEFT, NOTE_SIZE, RIGHT, WIDTH, name_axis, new_axes, of_names, stack
+from analysis.lettering import text_width
 from analysis.looks import WARN, Looks
 from analysis.missing import named
 from analysis.render import Plot, file_name, line_style, styled
@@ -29,6 +30,7 @@ NAN: Final = float("nan")
 PANEL: Final = 1.25
 """Inches: height of one panel's axes."""
 TITLE: Final = "What the variants change"
+NOTHING: Final = "no number"
 PANELS: Final = {
     "accuracy": "mean accuracy",
     "bd_rate": "BD-rate (%)",
@@ -228,8 +230,10 @@ def _panel(
         for x in at[np.isnan(value)]:
             where = axes.get_xaxis_transform()
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-            how = {"color": WARN, "fontsize": 6.5, "ha": "center", "bbox": box}
-            axes.text(x, 0.14, "no number", transform=where, **how)
+            how = {"color": WARN, "fontsize": NOTE_SIZE, "ha": "center", "bbox": box}
+            slot = (WIDTH - LEFT - RIGHT) / len(variants) / len(scenarios)
+            upright = text_width(NOTHING, NOTE_SIZE) > slot
+            axes.text(x, 0.1, NOTHING, transform=where, rotation=90 if upright else 0, **how)
     return entries
 
 

@@ -92,9 +92,9 @@ def compare(
     mean, that of the tasks' BD-rates. The anchor itself and the uncompressed bound have rows too.
 
     Intervals: 95 % bootstrap over test samples and, from three seeds on, over seeds; paired (all
-    curves see the same resampled samples and seeds, and the front is taken anew in each). Of BD-rate
-    and BD-accuracy they are percentiles, and there is none where 2.5 % of the resamples or more
-    have no number; of `saved` see `inversion`.
+    curves see the same resampled samples and seeds, and the front is taken anew in each). Those of
+    BD-rate and BD-accuracy are percentiles, and there is none where 2.5 % of the resamples or more
+    have no number; for that of `saved` see `inversion`.
 
     Args:
         sweep: the sweep.

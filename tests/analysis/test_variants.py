@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from analysis.compare import compare
 from analysis.curves import assemble, curves
 from analysis.points import Sweep, read_sweep, write_points
 from analysis.summary import summary_sentence, summary_table
+from tests.analysis.test_figures import extents
 
 AS = {"d1": "k0", "d2": "k2", "d3": "k4+k8"}
 """What of the simulated sweep is taken for d1 under which variants."""
@@ -131,6 +133,23 @@ def test_only_a_space_with_variants_has_an_ablation_figure(plain: Sweep, varied:
     assert "d1 k2 0." in plot.alt
     for text in (">k8<", ">k0<", "mean accuracy", "BD-rate (%)", "PSNR (dB)", ">reconstruction<"):
         assert text in plot.svg
+
+
+def test_variants_without_a_number_say_so_side_by_side(plain: Sweep) -> None:
+    """Seven of eight variants: the words of neighbours must not touch."""
+    names = [f"k{i}" for i in range(8)]
+    d1 = plain.points[plain.points["scenario"] == "d1"]
+    rest = plain.points[plain.points["scenario"].isin(["reconstruction", "uncompressed"])]
+    many = [d1.assign(variant=name, point_key=d1["point_key"] + name) for name in names]
+    points = pd.concat([rest.assign(variant=""), *many], ignore_index=True)
+    manifest = {"space": {"variants": {name: {} for name in names}}}
+    assembled = assemble(dataclasses.replace(plain, points=points, samples=None, manifest=manifest))
+    comparison = compare(assembled.sweep, assembled=assembled)
+    gone = comparison["variant"].isin(names[1:])
+    (plot,) = draw_ablation(assembled, comparison.assign(bd_rate=comparison["bd_rate"].mask(gone)))
+    words = [box for text, box in extents(plot)[1] if text == "no number"]
+    assert len(words) == 7
+    assert not [pair for pair in itertools.combinations(words, 2) if pair[0].overlaps(pair[1])]
 
 
 @pytest.mark.parametrize("name", ["points.parquet", "points.csv"])
