@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.anchors import ANCHOR
-from analysis.curves import MEAN, Assembled
+from analysis.curves import MEAN, Assembled, of_variant
 from analysis.files import exists, join
 from analysis.frames import rows_of
 from analysis.layout import entries_of, new_axes, of_names, stack
@@ -35,9 +35,9 @@ class Costs:
     """What `trainables.complexity` counted.
 
     Attributes:
-        totals: columns `codec, scenario, sender, receiver, own` (kMAC per pixel given to the
-            codec; `own` is the receiver's without what every receiver of compressed images runs)
-            and `own_parameters`.
+        totals: columns `codec, variant, scenario, sender, receiver, own` (kMAC per pixel given to
+            the codec; `own` is the receiver's without what every receiver of compressed images
+            runs) and `own_parameters`; `variant` is empty where all variants cost the same.
         size: side of the image in pixels.
         teacher: the encoder.
     """
@@ -59,11 +59,11 @@ def read_costs(path: str) -> Costs:
         raise AnalysisError(f"{path}: no such file") from None
     except ValueError:
         raise AnalysisError(f"{path}: not JSON") from None
-    columns = ["codec", "scenario", "sender", "receiver", "own", "own_parameters"]
+    columns = ["codec", "variant", "scenario", "sender", "receiver", "own", "own_parameters"]
     try:
         totals = pd.DataFrame([{name: row[name] for name in columns} for row in said["totals"]])
         costs = Costs(totals, int(said["size"]), str(said["teacher"]))
-        totals[columns[2:]].astype("float64")
+        totals[columns[3:]].astype("float64")
     except (KeyError, TypeError, ValueError) as error:
         raise AnalysisError(
             f"{path}: not what `trainables.complexity --json` writes ({error!r})"
@@ -105,7 +105,10 @@ def costs_and_savings(assembled: Assembled, comparison: pd.DataFrame, costs: Cos
     for row in rows_of(comparison[comparison["task"] == MEAN]):
         anchor = row.scenario == ANCHOR
         sizes = costs.totals["codec"].str.replace(r" \d+/\d+$", "", regex=True) == row.codec
-        of = costs.totals[sizes & (costs.totals["scenario"] == row.scenario)]
+        whose = np.array(
+            [not own or of_variant(own, row.variant) for own in costs.totals["variant"]], dtype=bool
+        )
+        of = costs.totals[sizes & whose & (costs.totals["scenario"] == row.scenario)]
         if of.empty or not (anchor or np.isfinite(row.bd_rate)):
             continue
         rows.append(

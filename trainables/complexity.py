@@ -22,10 +22,10 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,8 @@ class Part:
     """One part of one codec's operating points; a row of the table.
 
     codec: its label, empty where the part does not depend on one; side: `sender`, `receiver`,
-    `both` or `training`; macs: of one image; kmac_per_pixel: of the image given to the codec.
+    `both` or `training`; macs: of one image; kmac_per_pixel: of the image given to the codec;
+    variant: of the space, empty where its variants do not differ.
     """
 
     codec: str
@@ -115,6 +116,7 @@ class Part:
     parameters: int
     macs: int
     kmac_per_pixel: float
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Total:
     sender: encoding; receiver: from bytes (pixels for `uncompressed`) to the layer that the MLLM
     reads; own: the receiver without what every receiver of compressed images runs, the number that
     the paper compares; own_parameters: of those parts; saving: share of `own` that is saved
-    against post_processing.
+    against post_processing, of variants the cheapest; variant: as in `Part`.
     """
 
     codec: str
@@ -134,6 +136,10 @@ class Total:
     own: float
     own_parameters: int
     saving: float
+    variant: str = ""
+
+
+Row = TypeVar("Row", Part, Total)
 
 
 def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
@@ -258,24 +264,51 @@ def complexity(space: Space) -> tuple[list[Part], list[Total]]:
         ValueError: the space's sizes do not fit together.
     """
     codecs = codecs_of(space).items()
-    parts = [part for codec in codecs for part in codec_parts(*codec, space.data.size)]
-    parts += other_parts(space)
-    return parts, totals(space, parts)
+    shared = [part for codec in codecs for part in codec_parts(*codec, space.data.size)]
+    names = _without_common("post_processing")
+    variants = {variant: space.of(variant) for variant in space.variants or ("",)}
+    parts = {variant: [*shared, *other_parts(own)] for variant, own in variants.items()}
+    worst = {
+        label: min(
+            _kmac({p.part: p for p in found if p.codec in (label, "")}, names)
+            for found in parts.values()
+        )
+        for label, _ in codecs
+    }
+    sums = {variant: totals(own, parts[variant], worst) for variant, own in variants.items()}
+    return _told_apart(parts), _told_apart(sums)
 
 
-def totals(space: Space, parts: Iterable[Part]) -> list[Total]:
-    """What each scenario and baseline costs with each codec."""
+def _told_apart(of: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """The rows of all variants; one that is the same in all of them once, without a name."""
+    found = []
+    for place, (variant, rows) in enumerate(of.items()):
+        for row in rows:
+            if not all(row in other for other in of.values()):
+                found.append(replace(row, variant=variant))
+            elif place == 0:
+                found.append(row)
+    return found
+
+
+def totals(space: Space, parts: Iterable[Part], worst: Mapping[str, float]) -> list[Total]:
+    """What each scenario and baseline costs with each codec.
+
+    Args:
+        space: without variants, or of one.
+        parts: its parts.
+        worst: kMAC/pixel by codec that savings are measured against.
+    """
     parts = list(parts)
     found = []
     for label, spec in codecs_of(space).items():
         own = {p.part: p for p in parts if p.codec in (label, "")}
-        worst = _kmac(own, _without_common("post_processing"))
         for scenario in (*space.scenarios, *space.baselines):
             if scenario == "uncompressed" or space.is_for(scenario, spec):
-                found.append(_total(label, scenario, own, worst))
+                found.append(_total(label, scenario, own, worst[label]))
     if "feature_coding" in space.baselines:
         own = {p.part: p for p in parts if p.codec in (TOKENS, "")}
-        found.append(_total(TOKENS, "feature_coding", own, worst))
+        found.append(_total(TOKENS, "feature_coding", own, worst[label]))
     return found
 
 
@@ -332,15 +365,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def against_paper(space: Space, parts: Sequence[Part]) -> dict[str, list[Comparison]]:
     """The paper's figures beside those of each codec that has the paper's sizes, by label."""
     what = ("teacher", "neck", "post_processing")
-    same = all(_sizes(getattr(space, name)) == _sizes(getattr(PAPER, name)) for name in what)
-    if not same or space.data.size != PAPER.data.size:
-        return {}
     found = {}
-    for label, spec in codecs_of(space).items():
-        if _sizes(spec) == _sizes(PAPER.codecs[0]):
-            own = {part.part: part for part in parts if part.codec in (label, "")}
-            kmac = {name: part.kmac_per_pixel for name, part in own.items()}
-            found[label] = compare(kmac, {name: part.parameters for name, part in own.items()})
+    for variant in space.variants or ("",):
+        own_space = space.of(variant)
+        sizes = (_sizes(getattr(own_space, n)) == _sizes(getattr(PAPER, n)) for n in what)
+        if not all(sizes) or space.data.size != PAPER.data.size:
+            continue
+        told = [part for part in parts if part.variant in ("", variant)]
+        for label, spec in codecs_of(space).items():
+            if _sizes(spec) == _sizes(PAPER.codecs[0]):
+                own = {part.part: part for part in told if part.codec in (label, "")}
+                kmac = {name: part.kmac_per_pixel for name, part in own.items()}
+                parameters = {name: part.parameters for name, part in own.items()}
+                found[f"{label} {variant}".strip()] = compare(kmac, parameters)
     return found
 
 
@@ -383,29 +420,36 @@ def _space(name: str | None, overrides: Sequence[str], codec: str | None) -> Spa
 
 def _table(space: Space, parts: Sequence[Part], sums: Sequence[Total]) -> str:
     side, block = space.data.size, space.teacher.block
+    names = [_with_variant(p.part, p) for p in parts]
+    names += [_with_variant(t.scenario, t) for t in sums]
+    wide = max(15, *map(len, names)) + 2
     lines = [
         f"{space.name}: images of {side} x {side}, {space.teacher.model}, k = {block}",
         "",
-        f"{'codec':<22}{'part':<17}{'side':<10}{'parameters':>13}{'kMAC/pixel':>12}  meaning",
+        f"{'codec':<22}{'part':<{wide}}{'side':<10}{'parameters':>13}{'kMAC/pixel':>12}  meaning",
     ]
     lines += [
-        f"{p.codec:<22}{p.part:<17}{p.side:<10}{p.parameters:>13,}{p.kmac_per_pixel:>12.3f}"
-        f"  {MEANING[p.part]}"
+        f"{p.codec:<22}{_with_variant(p.part, p):<{wide}}{p.side:<10}{p.parameters:>13,}"
+        f"{p.kmac_per_pixel:>12.3f}  {MEANING[p.part]}"
         for p in parts
     ]
     lines += [
         "",
         "kMAC/pixel in all; own: without what every receiver of compressed images runs, "
         f"{' and '.join(COMMON)}",
-        f"{'codec':<22}{'scenario':<17}{'sender':>10}{'receiver':>10}{'own':>10}"
+        f"{'codec':<22}{'scenario':<{wide}}{'sender':>10}{'receiver':>10}{'own':>10}"
         f"{'own parameters':>16}{'saved against post_processing':>31}",
     ]
     lines += [
-        f"{t.codec:<22}{t.scenario:<17}{t.sender:>10.2f}{t.receiver:>10.2f}{t.own:>10.2f}"
-        f"{t.own_parameters:>16,}{t.saving:>30.1%}"
+        f"{t.codec:<22}{_with_variant(t.scenario, t):<{wide}}{t.sender:>10.2f}{t.receiver:>10.2f}"
+        f"{t.own:>10.2f}{t.own_parameters:>16,}{t.saving:>30.1%}"
         for t in sums
     ]
     return "\n".join(lines)
+
+
+def _with_variant(name: str, row: Part | Total) -> str:
+    return f"{name} {row.variant}".strip()
 
 
 def _part(codec: str, name: str, size: int, parameters: int, macs: int) -> Part:

@@ -32,7 +32,14 @@ OWN = {"d1": 1.7, "d2": 1.7, "d3": 1.7, "reconstruction": 5.1, "post_processing"
 def write_costs(directory: Path, codecs: tuple[str, ...]) -> None:
     """As `trainables.complexity --json` writes it (a test compares the two)."""
     totals = [
-        {"codec": codec, "scenario": scenario, "sender": 3.8, "receiver": own + 3.1, "own": own}
+        {
+            "codec": codec,
+            "variant": "",
+            "scenario": scenario,
+            "sender": 3.8,
+            "receiver": own + 3.1,
+            "own": own,
+        }
         | {"own_parameters": int(2e5 * own), "saving": 1 - own / 14.1}
         for codec in codecs
         for scenario, own in OWN.items()
@@ -184,8 +191,8 @@ def test_costs_are_read_as_trainables_writes_them(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps(as_data(load_space("smoke"), [], [total])))
     costs = read_costs(str(tmp_path / "c.json"))
     assert costs.totals.to_dict("records") == [
-        {"codec": "elic 192/320", "scenario": "d1", "sender": 3.0, "receiver": 5.0, "own": 2.0}
-        | {"own_parameters": 1000}
+        {"codec": "elic 192/320", "variant": "", "scenario": "d1", "sender": 3.0, "receiver": 5.0}
+        | {"own": 2.0, "own_parameters": 1000}
     ]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from analysis.ablation import ablation, draw_ablation
 from analysis.compare import compare
+from analysis.cost import Costs, costs_and_savings
 from analysis.curves import assemble, curves
 from analysis.points import Sweep, read_sweep, write_points
 from analysis.summary import summary_sentence, summary_table
@@ -150,6 +151,24 @@ def test_variants_without_a_number_say_so_side_by_side(plain: Sweep) -> None:
     words = [box for text, box in extents(plot)[1] if text == "no number"]
     assert len(words) == 7
     assert not [pair for pair in itertools.combinations(words, 2) if pair[0].overlaps(pair[1])]
+
+
+def test_each_variant_has_the_cost_that_was_counted_for_it(varied: Sweep) -> None:
+    costs = {"k0": 1.0, "k2": 2.0, "k4": 3.0, "k8": 3.0}
+    rows = [("d1", name, own) for name, own in costs.items()] + [("reconstruction", "", 5.0)]
+    totals = pd.DataFrame(rows, columns=["scenario", "variant", "own"]).assign(
+        codec="hyperprior", sender=1.0, receiver=1.0, own_parameters=10
+    )
+    assembled = assemble(varied, 20)
+    comparison = compare(varied, n_resamples=20, assembled=assembled)
+    found = costs_and_savings(assembled, comparison, Costs(totals, 128, "t"))
+    by = found.set_index(["scenario", "variant"])["own"].to_dict()
+    assert by == {
+        ("reconstruction", ""): 5,
+        ("d1", "k0"): 1,
+        ("d1", "k2"): 2,
+        ("d1", "k4+k8"): 3,
+    }
 
 
 @pytest.mark.parametrize("name", ["points.parquet", "points.csv"])

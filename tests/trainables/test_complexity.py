@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from trainables.complexity import (
     other_parts,
 )
 from trainables.paper_figures import REPLACED, SAVING, TOTAL
+from trainables.parts import build_unet
+from trainables.teachers import load_tower
 
 
 def convolution_macs(run: Any, *modules: nn.Module) -> int:
@@ -228,3 +231,28 @@ def test_both_ends_of_feature_coding_have_their_closed_forms() -> None:
     # The sender runs the blocks that the receiver of latents skips.
     sender = found["encoder_skipped"].kmac_per_pixel + found["token_analysis"].kmac_per_pixel
     assert total.sender == pytest.approx(sender)
+
+
+def test_variants_that_cost_something_else_are_told_apart() -> None:
+    space = load_space("demo-competitors")
+    parts, totals = complexity(space)
+    unet = {part.variant: part for part in parts if part.part == "unet"}
+    assert set(unet) == {"unet-neck", "unet-paper"}
+    tower = load_tower(space.teacher.model)
+    codec = space.codecs[0].at(space.codecs[0].lambdas[0])
+    for variant, part in unet.items():
+        real = build_unet(space.of(variant), codec, tower)
+        assert part.parameters == sum(p.numel() for p in real.parameters())
+        image = torch.zeros(1, 3, space.data.size, space.data.size)
+        assert part.macs == convolution_macs(partial(real, image), real)
+    assert {part.variant for part in parts if part.part != "unet"} == {""}
+    cleaned = {t.variant: t for t in totals if t.scenario == "post_processing" and t.codec == "vbr"}
+    difference = cleaned["unet-paper"].own - cleaned["unet-neck"].own
+    kmac = unet["unet-paper"].kmac_per_pixel - unet["unet-neck"].kmac_per_pixel
+    assert difference == pytest.approx(kmac)
+    assert cleaned["unet-neck"].saving == 0  # the cheapest is what others are measured against
+    assert {t.variant for t in totals if t.scenario != "post_processing"} == {""}
+    with_own_sizes = complexity(space.of("unet-paper"))[0]
+    assert [p for p in with_own_sizes if p.part == "unet"] == [
+        replace(unet["unet-paper"], variant="")
+    ]
