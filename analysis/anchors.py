@@ -8,6 +8,7 @@ from typing import Final
 
 from analysis.curves import MEAN, Assembled, Curve, of_variant
 from analysis.pairs import Pair
+from analysis.tasks import less_is_better
 from search_spaces.spec import JOINED
 
 ANCHOR: Final = "reconstruction"
@@ -57,7 +58,7 @@ def against_anchors(
         if curve in anchors:
             yield Against(curve, parts, None, "the anchor", is_anchor=True)
             continue
-        if curve.task in known and curve.metric in known[curve.task].lower_is_better:
+        if less_is_better(known, curve.task, curve.metric):
             why = f"no number: of {curve.metric} less is better, and comparing needs more to be"
             yield Against(curve, parts, None, why)
             continue

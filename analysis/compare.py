@@ -23,6 +23,7 @@ from analysis.intervals import RESAMPLES
 from analysis.missing import in_words
 from analysis.pairs import NAN, Estimate, Pair, about_seeds, arrays
 from analysis.sweep import Sweep
+from analysis.tasks import less_is_better
 
 PARTIAL: Final = 0.75
 """Overlap under which a note says so (the same bar as the `bjontegaard` package's)."""
@@ -115,7 +116,7 @@ def compare(
         curve, row = one.curve, _describe(one.curve)
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
-        upward = curve.task == MEAN or curve.metric not in known[curve.task].lower_is_better
+        upward = not less_is_better(known, curve.task, curve.metric)
         saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
         notes = [one.note, _missing_note(curve), saturated]
         if one.pair is not None and not curve.frame.empty:

@@ -34,6 +34,7 @@ FRONTS_TURNED: Final = 60
 """And those of a resampled one."""
 
 Arrays = tuple[Floats, Floats]
+"""Rates and accuracies (P,) each, by rising rate."""
 
 
 class Inversion:

@@ -20,12 +20,10 @@ import pandas as pd
 from analysis import bd
 from analysis.curves import Curve
 from analysis.intervals import Floats, interval_of
-from analysis.inversion import Inversion
+from analysis.inversion import Arrays, Inversion
 from analysis.resampling import SEEDS, Key, Resampled
 
 NAN: Final = float("nan")
-Arrays = tuple[Floats, Floats]
-"""Rates and accuracies (P,) each, by rising rate."""
 
 
 @dataclass(frozen=True)

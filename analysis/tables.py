@@ -20,14 +20,10 @@ from analysis.surrogate import TERMS
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     """Mean and tasks side by side: a row per curve with its BD-rates; the ends of its range."""
     tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
-    several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
     rows = []
-    for (mllm, codec, variant, scenario), own in comparison.groupby(
-        ["mllm", "codec", "variant", "scenario"], sort=False
-    ):
-        by_task = {row.task: row for row in rows_of(own)}
-        first = next(iter(by_task.values()))
-        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
+    for curve, own in _by_curve(comparison):
+        by_task = {row.task: row for row in own}
+        first = own[0]
         cells = []
         for task in tasks:
             row = by_task.get(task)
@@ -44,16 +40,20 @@ def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
                     "note": row.note if not number else "",
                 }
             )
-        rows.append(
-            {
-                "owner": (codec, scenario, variant),
-                "scenario": scenario,
-                "of": " ".join(str(name) for name in names if name),
-                "bpp": span(first.bpp_low, first.bpp_high, 2),
-                "cells": cells,
-            }
-        )
+        rows.append({**curve, "bpp": span(first.bpp_low, first.bpp_high, 2), "cells": cells})
     return {"tasks": tasks, "rows": rows}
+
+
+def _by_curve(comparison: pd.DataFrame) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Every curve's owner, scenario and the other names that tell it apart, and its rows."""
+    several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
+    for (mllm, codec, variant, scenario), own in comparison.groupby(
+        ["mllm", "codec", "variant", "scenario"], sort=False
+    ):
+        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
+        of = " ".join(str(name) for name in names if name)
+        curve = {"owner": (codec, scenario, variant), "scenario": scenario, "of": of}
+        yield curve, list(rows_of(own))
 
 
 def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -84,23 +84,11 @@ def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dic
 
 def comparison_groups(comparison: pd.DataFrame) -> list[dict[str, Any]]:
     """Every curve against the anchor, in all of `compare`'s numbers: its rows task by task."""
-    several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
-    groups = []
-    for (mllm, codec, variant, scenario), own in comparison.groupby(
-        ["mllm", "codec", "variant", "scenario"], sort=False
-    ):
-        if scenario in (ANCHOR, BOUND):  # what is compared with; in the table above
-            continue
-        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
-        groups.append(
-            {
-                "owner": (codec, scenario, variant),
-                "scenario": scenario,
-                "of": " ".join(str(name) for name in names if name),
-                "rows": [_comparison_row(row) for row in rows_of(own)],
-            }
-        )
-    return groups
+    return [
+        {**curve, "rows": [_comparison_row(row) for row in own]}
+        for curve, own in _by_curve(comparison)
+        if curve["scenario"] not in (ANCHOR, BOUND)  # what is compared with; in the table above
+    ]
 
 
 def _comparison_row(row: Any) -> dict[str, str]:

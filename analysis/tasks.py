@@ -55,6 +55,11 @@ def tasks(sweep: Sweep) -> dict[str, Task]:
     return out
 
 
+def less_is_better(known: Mapping[str, Task], task: str, metric: str) -> bool:
+    """Whether less of a task's metric is better; never of the mean over tasks."""
+    return task in known and metric in known[task].lower_is_better
+
+
 def no_mean(known: Mapping[str, Task]) -> str:
     """Why the tasks' primary metrics cannot be averaged; empty where they can.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves import MEAN, Assembled, Curve
-from analysis.tasks import Task
+from analysis.tasks import Task, less_is_better
 
 TITLES: Final = {
     MEAN: "Mean over tasks",
@@ -62,7 +62,7 @@ def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titl
             title = f"{title}: {metric if unit == 'fraction' else unit}"
     if unit not in ("fraction", metric, ""):
         label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
-    if task != MEAN and metric in known[task].lower_is_better:
+    if less_is_better(known, task, metric):
         label = f"{label}, lower is better"
     return Titled(f"{name}-{mllm}" if mllm else name, title, mllm, label)
 

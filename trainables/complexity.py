@@ -269,10 +269,7 @@ def complexity(space: Space) -> tuple[list[Part], list[Total]]:
     variants = {variant: space.of(variant) for variant in space.variants or ("",)}
     parts = {variant: [*shared, *other_parts(own)] for variant, own in variants.items()}
     worst = {
-        label: min(
-            _kmac({p.part: p for p in found if p.codec in (label, "")}, names)
-            for found in parts.values()
-        )
+        label: min(_kmac(_of_codec(label, found), names) for found in parts.values())
         for label, _ in codecs
     }
     sums = {variant: totals(own, parts[variant], worst) for variant, own in variants.items()}
@@ -302,14 +299,19 @@ def totals(space: Space, parts: Iterable[Part], worst: Mapping[str, float]) -> l
     parts = list(parts)
     found = []
     for label, spec in codecs_of(space).items():
-        own = {p.part: p for p in parts if p.codec in (label, "")}
+        own = _of_codec(label, parts)
         for scenario in (*space.scenarios, *space.baselines):
             if scenario == "uncompressed" or space.is_for(scenario, spec):
                 found.append(_total(label, scenario, own, worst[label]))
     if "feature_coding" in space.baselines:
-        own = {p.part: p for p in parts if p.codec in (TOKENS, "")}
+        own = _of_codec(TOKENS, parts)
         found.append(_total(TOKENS, "feature_coding", own, worst[label]))
     return found
+
+
+def _of_codec(label: str, parts: Iterable[Part]) -> dict[str, Part]:
+    """The parts of a codec's points by name, with those that depend on no codec."""
+    return {part.part: part for part in parts if part.codec in (label, "")}
 
 
 def _total(label: str, scenario: str, own: dict[str, Part], worst: float) -> Total:
@@ -374,7 +376,7 @@ def against_paper(space: Space, parts: Sequence[Part]) -> dict[str, list[Compari
         told = [part for part in parts if part.variant in ("", variant)]
         for label, spec in codecs_of(space).items():
             if _sizes(spec) == _sizes(PAPER.codecs[0]):
-                own = {part.part: part for part in told if part.codec in (label, "")}
+                own = _of_codec(label, told)
                 kmac = {name: part.kmac_per_pixel for name, part in own.items()}
                 parameters = {name: part.parameters for name, part in own.items()}
                 found[f"{label} {variant}".strip()] = compare(kmac, parameters)
