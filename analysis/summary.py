@@ -49,6 +49,11 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.Da
 
 SAID: Final = 6
 """Curves that the summary sentence names, those that save most."""
+TRAINING: Final = (
+    "This compares the curves as trained in this sweep: training lengths differ between scenarios, "
+    "and no curve is shown to have converged."
+)
+"""The sentence's caveat, for sweeps that were trained here."""
 
 
 def summary_sentence(
@@ -64,13 +69,7 @@ def summary_sentence(
     for row in rows_of(heads.sort_values("bd_rate")):
         of = ", ".join(str(getattr(row, name)) for name in varies)
         name = named(row.scenario, row.variant) + (f" ({of})" if of else "")
-        more = "fewer" if row.bd_rate < 0 else "more"
-        low, high = sorted((abs(row.bd_rate_low), abs(row.bd_rate_high)))
-        known = np.isfinite(low) and row.bd_rate_low * row.bd_rate_high > 0
-        interval = f" ({low:.0f} to {high:.0f})" if known else ""
-        if np.isfinite(low) and not known:
-            interval = f" (BD-rate {row.bd_rate_low:+.0f} to {row.bd_rate_high:+.0f} %)"
-        said.append(f"{name} needs {abs(row.bd_rate):.0f} % {more} bits{interval}")
+        said.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
     if len(said) > SAID:
         others = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
         ends = others[0] if len(others) == 1 else f"{others[0]} to {others[-1]}"
@@ -85,11 +84,22 @@ def summary_sentence(
         if why
         else "No curve compares with reconstruction on the mean over tasks; the notes say why."
     )
+    if said and sweep.manifest.get("space"):
+        first += f" {TRAINING}"
     gone = missing_points(sweep) if missing is None else missing
     total = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
     if gone:
         return f"{first} {len(gone)} of {total} operating points are missing or incomplete."
     return f"{first} All {total} operating points are present."
+
+
+def _claim(rate: float, low: float, high: float) -> str:
+    """A BD-rate in words that claim no more than its interval shows; all in percent."""
+    if np.isfinite(low) and low <= 0 <= high:
+        return f"shows no difference (BD-rate {rate:+.0f} %, interval {low:+.0f} to {high:+.0f} %)"
+    nearest, farthest = sorted((abs(low), abs(high)))
+    interval = f" ({nearest:.0f} to {farthest:.0f})" if np.isfinite(low) else " (no interval)"
+    return f"needs {abs(rate):.0f} % {'fewer' if rate < 0 else 'more'} bits{interval}"
 
 
 def span(low: float, high: float, digits: int) -> str:

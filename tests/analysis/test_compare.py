@@ -13,7 +13,7 @@ from analysis.bd import bd_rate
 from analysis.compare import compare
 from analysis.curves import MEAN
 from analysis.points import Sweep, read_sweep
-from analysis.summary import summary_sentence, summary_table
+from analysis.summary import TRAINING, summary_sentence, summary_table
 from tests.analysis.sweeps import GAIN, MLLM, make_sweep
 
 RATES = (0.1, 0.2, 0.4, 0.8)
@@ -242,6 +242,26 @@ def test_summary_is_short_text_with_a_row_per_curve_and_task(holey_dir: Path) ->
     sentence = summary_sentence(sweep, comparison)
     assert "2 of 21 operating points are missing" in sentence
     assert "d3 needs 6" in sentence
+
+
+def test_a_sentence_claims_no_more_than_the_interval_and_the_training_lengths(
+    holey_dir: Path,
+) -> None:
+    sweep = read_sweep(str(holey_dir))
+    comparison = compare(sweep)
+    (row,) = comparison[(comparison["task"] == MEAN) & (comparison["scenario"] == "d3")].to_dict(
+        "records"
+    )
+    row |= {"bd_rate": -13.0, "bd_rate_low": -24.0, "bd_rate_high": 6.0}
+    trained = dataclasses.replace(sweep, manifest={**sweep.manifest, "space": {"name": "demo"}})
+    sentence = summary_sentence(trained, pd.DataFrame([row]))
+    assert "fewer" not in sentence
+    assert "d3 shows no difference (BD-rate -13 %, interval -24 to +6 %)" in sentence
+    assert TRAINING in sentence
+    foreign = dataclasses.replace(sweep, manifest={})
+    assert TRAINING not in summary_sentence(foreign, pd.DataFrame([row]))
+    row |= {"bd_rate_low": float("nan"), "bd_rate_high": float("nan")}
+    assert "d3 needs 13 % fewer bits (no interval)" in summary_sentence(trained, pd.DataFrame([row]))
 
 
 def test_a_sentence_names_the_curves_that_save_most(holey_dir: Path) -> None:
