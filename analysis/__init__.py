@@ -14,15 +14,15 @@
 Imports neither torch nor ray; MLflow only where points are read from its server.
 """
 
-from analysis.axes import along, pareto, settings, with_settings
-from analysis.compare import compare
-from analysis.curves import Assembled, Curve, assemble, curves, mean_curves
-from analysis.intervals import bootstrap_mean
-from analysis.pairs import Estimate, Pair
-from analysis.points import AnalysisError, Sweep, read_sweep, write_points
-from analysis.savings import gains, savings
-from analysis.significance import significance
-from analysis.sweep import EXAMPLE
+from analysis.curves.assemble import Assembled, Curve, assemble, curves, mean_curves
+from analysis.curves.axes import along, pareto, settings, with_settings
+from analysis.io.read import AnalysisError, Sweep, read_sweep, write_points
+from analysis.io.sweep import EXAMPLE
+from analysis.sampling.intervals import bootstrap_mean
+from analysis.stats.compare import compare
+from analysis.stats.pairs import Estimate, Pair
+from analysis.stats.savings import gains, savings
+from analysis.stats.significance import significance
 
 __all__ = [
     "EXAMPLE",

@@ -18,20 +18,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import provenance
-from orchestrator.lock import only_driver
-from orchestrator.plan import Job, Plan
-from orchestrator.resources import trial_ask, trial_resources
-from orchestrator.run import open_tracker, ray_running
-from orchestrator.schedule import Schedule
-from orchestrator.tracking import AwayError
-from orchestrator.trial import Settings
-from orchestrator.view import Lines, libraries_to
+from orchestrator.driver.run import open_tracker, ray_running
+from orchestrator.driver.view import Lines, libraries_to
+from orchestrator.execution.worker import Settings
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.resources import trial_ask, trial_resources
+from orchestrator.plan.schedule import Schedule
+from orchestrator.storage import provenance
+from orchestrator.storage.lock import only_driver
+from orchestrator.tracking.mlflow_runs import AwayError
 from search_spaces import OperatingPoint, Space, operating_points
-from search_spaces.search_spec import Range
+from search_spaces.specs.search import Range
 
 if TYPE_CHECKING:
-    from orchestrator.run import Request
+    from orchestrator.driver.run import Request
 
 REDUCTION = 3
 """ASHA lets the best third of the trials go on from each rung."""
@@ -113,7 +113,7 @@ def train_trial(
         report: told `step` and `val_loss` at every validation, and once more at the end, one step
             later, with the loss of the weights that were kept.
     """
-    from orchestrator.backends import Local
+    from orchestrator.execution.backends import Local
 
     job = job_of(settings.space, prints, chosen)
     own = replace(settings, space=settings.space.changed(chosen), jobs={job.key: job})
@@ -142,7 +142,7 @@ def job_of(space: Space, prints: Mapping[str, str], chosen: Mapping[str, Any]) -
 def _tune(request: Request, prints: dict[str, str], view: Lines) -> list[Trial]:
     from ray import tune
 
-    from orchestrator import cluster
+    from orchestrator.execution import cluster
 
     space, store = request.space, request.store
     assert space.search is not None
@@ -293,7 +293,7 @@ def _listener(request: Request, prints: Mapping[str, str], view: Lines) -> tuple
             over(one)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            from orchestrator.tuning import error_of
+            from orchestrator.execution.tune import error_of
 
             one = known[trial.trial_id]
             lines = error_of(trial).strip().splitlines()

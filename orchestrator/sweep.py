@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from orchestrator.checks import InputError, read_input
+from orchestrator.validation.inputs import InputError, read_input
 from search_spaces import named_spaces
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
@@ -46,13 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _bad(str(error))
     name = arguments.name or space.name
     if arguments.plan:
-        from orchestrator.overview import overview
+        from orchestrator.driver.plan_text import overview
 
         print(overview(space, points, store, name))
         return OK
 
-    from orchestrator.lock import SweepHeldError
-    from orchestrator.run import ClusterTooSmallError, Request, run
+    from orchestrator.driver.run import ClusterTooSmallError, Request, run
+    from orchestrator.storage.lock import SweepHeldError
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)
@@ -129,7 +129,7 @@ def _command(argv: Sequence[str] | None) -> str:
 
 
 def _without_secrets(argv: Sequence[str]) -> list[str]:
-    from orchestrator.checks import safe_uri
+    from orchestrator.validation.inputs import safe_uri
 
     return [safe_uri(word) if "://" in word else word for word in argv]
 

@@ -3,13 +3,13 @@
 Imports neither torch nor ray, so a space can be read, checked and planned anywhere.
 """
 
-from search_spaces.benchmark_spec import BenchmarkSpec
-from search_spaces.codec_spec import CodecSpec
 from search_spaces.expand import operating_points, variants_of
 from search_spaces.load import SpaceError, load_space, named_spaces
-from search_spaces.points import OperatingPoint, select
-from search_spaces.spec import Measurement, Space
-from search_spaces.stages import Stage, Stages
+from search_spaces.specs.benchmark import BenchmarkSpec
+from search_spaces.specs.codec import CodecSpec
+from search_spaces.specs.points import OperatingPoint, select
+from search_spaces.specs.space import Measurement, Space
+from search_spaces.specs.stages import Stage, Stages
 
 __all__ = [
     "BenchmarkSpec",

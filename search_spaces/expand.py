@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from search_spaces.points import OperatingPoint
-from search_spaces.spec import JOINED, Space
-from search_spaces.stages import Stage, Stages
+from search_spaces.specs.points import OperatingPoint
+from search_spaces.specs.space import JOINED, Space
+from search_spaces.specs.stages import Stage, Stages
 
 
 def operating_points(space: Space) -> tuple[OperatingPoint, ...]:

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from search_spaces.overrides import PathError, explain, merge, put
-from search_spaces.spec import Space
+from search_spaces.specs.overrides import PathError, explain, merge, put
+from search_spaces.specs.space import Space
 
 
 class SpaceError(ValueError):

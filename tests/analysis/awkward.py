@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.points import Sweep
+from analysis.io.read import Sweep
 from tests.analysis.sweeps import LAMBDAS
 
 LONG_CODECS = ("released:elic-192-320-lambda-0.0045", "compressai:bmshj2018-hyperprior-mse-192-320")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.points import read_sweep, write_points
+from analysis.io.read import read_sweep, write_points
 from tests.analysis.pictures import blurred, entry, scene
 from tests.analysis.sweeps import MLLM, make_sweep
 

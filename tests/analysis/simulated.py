@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import Floats, bootstrap_mean
-from analysis.sweep import Sweep
+from analysis.io.sweep import Sweep
+from analysis.sampling.intervals import Floats, bootstrap_mean
 
 LINE = (0.45, 0.55, 0.65, 0.75)
 """Straight in log rate: 0.1 for each doubling."""

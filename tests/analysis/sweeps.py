@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import bootstrap_mean
-from analysis.points import write_points
+from analysis.io.read import write_points
+from analysis.sampling.intervals import bootstrap_mean
 from tests.analysis.pictures import blurred, entry, scene
 
 LAMBDAS = (0.0005, 0.0015, 0.004, 0.012)

@@ -20,11 +20,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.compare import compare
-from analysis.curves import assemble
-from analysis.points import read_sweep, write_points
-from analysis.savings import savings
-from analysis.significance import significance
+from analysis.curves.assemble import assemble
+from analysis.io.read import read_sweep, write_points
+from analysis.stats.compare import compare
+from analysis.stats.savings import savings
+from analysis.stats.significance import significance
 
 SCENARIOS = ("reconstruction", "post_processing", "d1", "d2", "d3")
 TASKS = ("captioning", "vqa", "rec", "fewshot")

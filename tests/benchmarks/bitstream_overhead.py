@@ -31,9 +31,9 @@ from PIL import Image
 from torch import Tensor
 
 from search_spaces import CodecSpec, load_space
-from trainables.bitstream import overhead_bytes
 from trainables.codecs import Codec, build_codec, load_codec
-from trainables.world.scenes import render, sample_scene, scene_rng
+from trainables.codecs.bitstream import overhead_bytes
+from trainables.datasets.scenes.scene import render, sample_scene, scene_rng
 
 SPECS = [
     {"arch": "bmshj2018-factorized", "N": 32, "M": 64},

@@ -15,11 +15,11 @@ import time
 
 import numpy as np
 
-from analysis.bd import bd_accuracy, bd_rate, front, rate_at
-from analysis.curves import assemble, curves
-from analysis.pairs import Pair
-from analysis.resampling import Resampled
-from analysis.significance import significance
+from analysis.curves.assemble import assemble, curves
+from analysis.sampling.bd import bd_accuracy, bd_rate, front, rate_at
+from analysis.sampling.bootstrap import Resampled
+from analysis.stats.pairs import Pair
+from analysis.stats.significance import significance
 from tests.analysis.simulated import LINE, RATES, Population, hits, line_gain
 
 CURVED = (0.50, 0.70, 0.80, 0.85)

@@ -39,15 +39,15 @@ from torch import Tensor
 
 from search_spaces import OperatingPoint, Space, load_space
 from trainables.codecs import Codec, build_codec, load_codec, save_codec, start_codec
-from trainables.data import to_tensor
+from trainables.datasets.rows import to_tensor
+from trainables.datasets.scenes import write_world
+from trainables.encoders.pretrained import resolve_pretrained
 from trainables.evaluation import evaluate_point
-from trainables.evaluation.dataset import Sample, TestImages, read_samples
 from trainables.evaluation.evaluate import _teacher_of
+from trainables.evaluation.test_set import Sample, TestImages, read_samples
 from trainables.mllms import Mllm
-from trainables.pretrained import resolve_pretrained
 from trainables.tasks import TASKS
-from trainables.train import Inputs
-from trainables.world import write_world
+from trainables.training.train import Inputs
 
 LMBDA = 0.00018
 

@@ -24,13 +24,13 @@ from transformers import CLIPConfig, CLIPModel, SiglipVisionConfig, SiglipVision
 
 from search_spaces import CodecSpec, load_space
 from tests.trainables import small, test_codecs, test_released
-from trainables.bitstream import overhead_bytes, unpack
 from trainables.codecs import build_codec, load_weights
-from trainables.encoder import Features, PartialEncoder, Teacher
-from trainables.neck import TransformNeck
-from trainables.rd_eval import read_folder
-from trainables.surrogate import cross_entropy, distillation, phase_at
-from trainables.tower import Tower
+from trainables.codecs.bitstream import overhead_bytes, unpack
+from trainables.commands.rd_eval import read_folder
+from trainables.encoders.partial_encoder import Features, PartialEncoder, Teacher
+from trainables.encoders.tower import Tower
+from trainables.networks.neck import TransformNeck
+from trainables.networks.surrogate_loss import cross_entropy, distillation, phase_at
 
 LARGE = {
     **{"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16},

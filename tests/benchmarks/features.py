@@ -22,14 +22,14 @@ import ray
 import torch
 from full_size import save_teacher, space_with
 
-from orchestrator.passes import run_pass
-from orchestrator.plan import Plan
-from orchestrator.store import Store
-from orchestrator.trial import Settings, run_job
+from orchestrator.execution.feature_pass import run_pass
+from orchestrator.execution.worker import Settings, run_job
+from orchestrator.plan.jobs import Plan
+from orchestrator.storage.store import Store
 from search_spaces import operating_points
-from trainables.data import Rows, in_order
-from trainables.parts import complete_encoder
-from trainables.teachers import load_tower
+from trainables.datasets.rows import Rows, in_order
+from trainables.encoders.load import load_tower
+from trainables.scenarios.building import complete_encoder
 
 
 def cpu_seconds() -> float:

@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 
 from search_spaces import Space
-from search_spaces.encoders import released_config
+from search_spaces.facts.encoders import released_config
 from trainables.codecs import build_codec, save_codec
-from trainables.complexity import PAPER
-from trainables.data import part_file
-from trainables.features import CodecLatents, TeacherFeatures, shard_ranges
-from trainables.world import write_world
+from trainables.commands.complexity import PAPER
+from trainables.datasets.rows import part_file
+from trainables.datasets.scenes import write_world
+from trainables.training.precompute import CodecLatents, TeacherFeatures, shard_ranges
 
 
 @dataclass(frozen=True)

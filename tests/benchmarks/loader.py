@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from trainables.complexity import PAPER, complexity
-from trainables.data import Batches, Rows, part_file, tensor_column
-from trainables.images.parts import image_column
-from trainables.world import write_world
+from trainables.commands.complexity import PAPER, complexity
+from trainables.datasets.images.image_store import image_column
+from trainables.datasets.rows import Batches, Rows, part_file, tensor_column
+from trainables.datasets.scenes import write_world
 
 SHAPES = {"latents": {"y_hat": (320, 16, 16)}, "features": {"pooled": (768,)}}
 TOKENS = (257, 1024)

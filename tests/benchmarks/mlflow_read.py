@@ -22,7 +22,7 @@ PARAMETERS = 60
 READ = """
 import sys, time
 start = time.perf_counter()
-from analysis.points import read_sweep
+from analysis.io.read import read_sweep
 points = read_sweep(sys.argv[1]).points
 first = time.perf_counter()
 read_sweep(sys.argv[1])

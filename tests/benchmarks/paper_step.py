@@ -37,11 +37,11 @@ from full_size import Made, macs, make
 from torch import Tensor, nn
 
 from trainables.codecs import load_codec
-from trainables.data import Batch, Batches, Rows
-from trainables.parts import build_neck
-from trainables.scenarios import JointLearner, Learner, NeckLearner
-from trainables.teachers import load_tower
-from trainables.tower import Tower
+from trainables.datasets.rows import Batch, Batches, Rows
+from trainables.encoders.load import load_tower
+from trainables.encoders.tower import Tower
+from trainables.scenarios.building import build_neck
+from trainables.scenarios.learners import JointLearner, Learner, NeckLearner
 
 Step = Callable[[int], float]
 

@@ -21,13 +21,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 
-from search_spaces.encoders import released_config
+from search_spaces.facts.encoders import released_config
 from trainables.codecs import build_codec
-from trainables.complexity import PAPER
-from trainables.data import Batch
-from trainables.parts import build_neck
-from trainables.scenarios import JointLearner
-from trainables.tower import Tower
+from trainables.commands.complexity import PAPER
+from trainables.datasets.rows import Batch
+from trainables.encoders.tower import Tower
+from trainables.scenarios.building import build_neck
+from trainables.scenarios.learners import JointLearner
 
 SETTINGS = [
     # precision, slices, checkpointed blocks

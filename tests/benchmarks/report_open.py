@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.points import read_sweep, write_points
-from analysis.report import write_report
+from analysis.io.read import read_sweep, write_points
+from analysis.report.build import write_report
 from tests.analysis.browser import MISSING, Browser
 from tests.analysis.sweeps import make_sweep
 

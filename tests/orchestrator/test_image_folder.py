@@ -12,7 +12,7 @@ import yaml
 
 from orchestrator.sweep import main
 from tests.trainables.image_folders import write_folder
-from trainables.images.source import read_source
+from trainables.datasets.images.source import read_source
 
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
 

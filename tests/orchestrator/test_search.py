@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.checks import check_search
-from orchestrator.plan import Plan
+from orchestrator.plan.jobs import Plan
 from orchestrator.search import Trial, _algorithm, _best, _domains, job_of, plain, searched
-from orchestrator.tracking import Tracker
+from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.validation.inputs import check_search
 from search_spaces import Space, load_space, operating_points
 
 ONE = ["codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[reconstruction]"]

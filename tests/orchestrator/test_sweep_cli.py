@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sweep import main
-from orchestrator.teacher import check_teacher
+from orchestrator.validation.teachers import check_teacher
 from search_spaces import load_space
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ class Blocker(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError("too heavy for this: " + name)
 sys.meta_path.insert(0, Blocker())
 from orchestrator.sweep import main
-from orchestrator.teacher import check_teacher
+from orchestrator.validation.teachers import check_teacher
 from search_spaces import load_space
 sys.exit(main(sys.argv[1:]))
 """

@@ -140,8 +140,8 @@ def test_example_images_are_files_that_points_share_and_panels_show(
     swept: tuple[Path, str],
 ) -> None:
     from analysis import assemble, read_sweep
-    from analysis.matched import panels
-    from trainables.data import decode_image
+    from analysis.qualitative.matched_rate import panels
+    from trainables.datasets.rows import decode_image
 
     storage, _ = swept
     points = manifest(storage)["points"]
@@ -170,7 +170,7 @@ def test_rate_distortion_on_a_folder_finds_the_sweep_s_codecs(
     swept: tuple[Path, str], tmp_path: Path
 ) -> None:
     """On a test image, written as a file, each codec writes as many bytes as in the evaluation."""
-    from trainables.rd_eval import find_sources, measure
+    from trainables.commands.rd_eval import find_sources, measure
 
     storage, folder = swept[0], tmp_path / "folder"
     (world,) = storage.glob("stages/world/*/images_test.parquet")

@@ -56,15 +56,15 @@ def kodak() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
-    from trainables.context import LocalContext
-    from trainables.data import part_file
-    from trainables.features import (
+    from trainables.datasets.rows import part_file
+    from trainables.encoders.text_embeddings import write_text_weights
+    from trainables.training.context import LocalContext
+    from trainables.training.precompute import (
         CodecLatents,
         TeacherFeatures,
         shard_ranges,
     )
-    from trainables.text import write_text_weights
-    from trainables.train import Inputs, train_codec, train_point
+    from trainables.training.train import Inputs, train_codec, train_point
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("small")

@@ -14,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from search_spaces import Space
 from tests.trainables.small import point
-from trainables.context import LocalContext
-from trainables.train import Inputs, train_point
+from trainables.training.context import LocalContext
+from trainables.training.train import Inputs, train_point
 
 
 class WorkerContext:

@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.bridge import Entry
+from trainables.datasets.scenes import write_world
+from trainables.datasets.scenes.captions import TEMPLATES, caption
+from trainables.datasets.scenes.scene import class_names, render, sample_scene, scene_rng
+from trainables.encoders.bridge import Entry
+from trainables.encoders.load import load_tower
+from trainables.encoders.pretrained import SHIPPED, load_tokenizer, resolve_pretrained
 from trainables.mllms import Mllm
-from trainables.pretrained import SHIPPED, load_tokenizer, resolve_pretrained
 from trainables.recipes.evaluate import uncompressed_accuracy
-from trainables.teachers import load_tower
-from trainables.world import write_world
-from trainables.world.captions import TEMPLATES, caption
-from trainables.world.scenes import class_names, render, sample_scene, scene_rng
 
 TEACHER, MLLM = "shipped:clip-scenes", "shipped:llava-scenes"
 REQUIRED = {

@@ -14,7 +14,14 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from search_spaces import CodecSpec
-from trainables.bitstream import BitstreamError, Container, SymbolReader, Tables, pack, unpack
+from trainables.codecs.bitstream import (
+    BitstreamError,
+    Container,
+    SymbolReader,
+    Tables,
+    pack,
+    unpack,
+)
 from trainables.codecs.coding import (
     Bottleneck,
     Estimate,

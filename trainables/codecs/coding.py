@@ -17,8 +17,8 @@ from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, G
 from compressai.models.base import get_scale_table
 from torch import Tensor
 
-from trainables.bitstream import SymbolReader, SymbolWriter, Tables
-from trainables.released import own_name
+from trainables.codecs.bitstream import SymbolReader, SymbolWriter, Tables
+from trainables.codecs.released import own_name
 
 Bottleneck: TypeAlias = EntropyBottleneck | EntropyBottleneckVbr
 Likelihoods = dict[str, Tensor]

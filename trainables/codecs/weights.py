@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.hub import load_state_dict_from_url
 
 from search_spaces import CodecSpec
-from search_spaces.zoo import ZOO
+from search_spaces.facts.compressai_zoo import ZOO
 from trainables.codecs.architectures import build_codec
 from trainables.codecs.codec import Codec
-from trainables.released import Weights, own_name, own_names, read_weights
+from trainables.codecs.released import Weights, own_name, own_names, read_weights
 
 log = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"

@@ -33,22 +33,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces import OperatingPoint, Space
-from search_spaces.spec import Measurement
-from search_spaces.training_spec import SurrogateSpec, TeacherSpec
-from trainables.data import class_names
-from trainables.encoder import Teacher
-from trainables.evaluation.dataset import Pixels, Sample, TestImages, read_samples, shards
+from search_spaces.specs.space import Measurement
+from search_spaces.specs.training import SurrogateSpec, TeacherSpec
+from trainables.datasets.rows import class_names
+from trainables.encoders.load import load_tower
+from trainables.encoders.partial_encoder import Teacher
+from trainables.encoders.text_embeddings import read_text_weights
+from trainables.encoders.tower import Tower
+from trainables.encoders.zero_shot import ZeroShot
 from trainables.evaluation.examples import choose_examples, write_examples
-from trainables.evaluation.see import Answerer, Clock, Eye, Rate, batches
-from trainables.evaluation.teacher import KnownTeacher, shared_layer
+from trainables.evaluation.image_pass import Answerer, Clock, Eye, Rate, batches
+from trainables.evaluation.teacher_features import KnownTeacher, shared_layer
+from trainables.evaluation.test_set import Pixels, Sample, TestImages, read_samples, shards
 from trainables.mllms import Mllm
-from trainables.points import PointModel, load_point
+from trainables.scenarios.point_model import PointModel, load_point
 from trainables.tasks import TASKS, Task, set_values
-from trainables.teachers import load_tower
-from trainables.text import read_text_weights
-from trainables.tower import Tower
-from trainables.train import Inputs
-from trainables.zeroshot import ZeroShot
+from trainables.training.train import Inputs
 
 SAMPLES_SCHEMA = pa.schema(
     [

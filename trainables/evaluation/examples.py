@@ -25,9 +25,9 @@ from typing import Any
 
 from PIL import Image
 
-from trainables.evaluation.dataset import Pixels, Sample, TestImages
-from trainables.evaluation.page import Asked, Shown, ShownImage, boxes_of, draw_example
-from trainables.evaluation.see import Eye, Rate
+from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
+from trainables.evaluation.image_pass import Eye, Rate
+from trainables.evaluation.test_set import Pixels, Sample, TestImages
 from trainables.tasks import TASKS
 
 RECORD = "examples.json"

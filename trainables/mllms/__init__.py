@@ -4,7 +4,7 @@
 measures that the bridge into each is exact.
 """
 
-from search_spaces.families import FAMILIES, REFUSED, UnknownMllmError, family_of
+from search_spaces.facts.mllm_families import FAMILIES, REFUSED, UnknownMllmError, family_of
 from trainables.mllms.mllm import Mllm
 
 __all__ = ["FAMILIES", "REFUSED", "Mllm", "UnknownMllmError", "family_of"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
-from search_spaces.families import FAMILIES, REFUSED
+from search_spaces.facts.mllm_families import FAMILIES, REFUSED
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.families import FAMILIES, REFUSED
-from trainables.bridge import entered, hidden_at
+from search_spaces.facts.mllm_families import FAMILIES, REFUSED
+from trainables.encoders.bridge import entered, hidden_at
 from trainables.mllms.tiny import TINY, inputs, make
 from trainables.mllms.tiny_towers import TOWERS, make_tower, said
 

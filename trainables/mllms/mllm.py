@@ -32,16 +32,16 @@ from transformers import (
     ProcessorMixin,
 )
 
-from search_spaces.families import Family, family_of
-from trainables.bridge import Entry
-from trainables.mllms.prompts import Encoded, Prompts
-from trainables.mllms.sight import Pixels, Sight
-from trainables.pretrained import (
+from search_spaces.facts.mllm_families import Family, family_of
+from trainables.encoders.bridge import Entry
+from trainables.encoders.pretrained import (
     Preprocessing,
     load_preprocessing,
     load_tokenizer,
     resolve_pretrained,
 )
+from trainables.mllms.prompts import Encoded, Prompts
+from trainables.mllms.vision_inputs import Pixels, Sight
 
 
 class Mllm:

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from search_spaces.families import Family
+from search_spaces.facts.mllm_families import Family
 
 PLACEHOLDER = "<image>"
 _NOT_READ = (

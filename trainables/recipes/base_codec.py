@@ -34,8 +34,8 @@ from trainables.codecs import (
     load_codec,
     save_codec,
 )
+from trainables.datasets.scenes.scene import Split, render, sample_scene, scene_rng
 from trainables.recipes.common import load_checkpoint, save_checkpoint, warmup_cosine
-from trainables.world.scenes import Split, render, sample_scene, scene_rng
 
 log = logging.getLogger("base_codec")
 SIZE = 128

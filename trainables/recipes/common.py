@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import Split as SplitPattern
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerFast
 
-from trainables.world.captions import vocabulary
+from trainables.datasets.scenes.captions import vocabulary
 
 IMAGE_SIZE = 112
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)

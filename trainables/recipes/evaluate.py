@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainables.bridge import Entry
+from trainables.encoders.bridge import Entry
 from trainables.mllms import Mllm
 from trainables.tasks import TASKS
 

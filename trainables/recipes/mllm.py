@@ -37,8 +37,20 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from trainables.datasets.scenes import questions, write_world
+from trainables.datasets.scenes.captions import LABELS
+from trainables.datasets.scenes.scene import (
+    COLOUR_NAMES,
+    DIGITS,
+    SceneSpec,
+    class_names,
+    render,
+    sample_scene,
+    scene_rng,
+)
+from trainables.encoders.load import load_tower
+from trainables.encoders.pretrained import Preprocessing, preprocess
 from trainables.mllms import Mllm
-from trainables.pretrained import Preprocessing, preprocess
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
@@ -56,18 +68,6 @@ from trainables.recipes.common import (
 )
 from trainables.recipes.evaluate import uncompressed_accuracy
 from trainables.recipes.muon import Muon
-from trainables.teachers import load_tower
-from trainables.world import questions, write_world
-from trainables.world.captions import LABELS
-from trainables.world.scenes import (
-    COLOUR_NAMES,
-    DIGITS,
-    SceneSpec,
-    class_names,
-    render,
-    sample_scene,
-    scene_rng,
-)
 
 log = logging.getLogger("mllm")
 WIDTH, LAYERS, LAYER_READ = 128, 5, -2

@@ -27,7 +27,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
-from trainables.pretrained import preprocess
+from trainables.datasets.scenes.captions import TEMPLATES, caption
+from trainables.datasets.scenes.scene import (
+    COLOURS,
+    DIGITS,
+    SceneSpec,
+    Split,
+    class_names,
+    render,
+    render_with_ink,
+    sample_scene,
+    scene_rng,
+)
+from trainables.encoders.pretrained import preprocess
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
@@ -43,18 +55,6 @@ from trainables.recipes.common import (
     warmup_cosine,
 )
 from trainables.recipes.muon import Muon
-from trainables.world.captions import TEMPLATES, caption
-from trainables.world.scenes import (
-    COLOURS,
-    DIGITS,
-    SceneSpec,
-    Split,
-    class_names,
-    render,
-    render_with_ink,
-    sample_scene,
-    scene_rng,
-)
 
 log = logging.getLogger("teacher")
 WIDTH, LAYERS, GRID = 128, 6, 8

@@ -24,11 +24,11 @@ from trainables.tasks.boxes import Grounding, parse_box
 from trainables.tasks.captions import Captions, lacking
 from trainables.tasks.choices import Choice, CircularChoice, LikelyChoice, letter_of
 from trainables.tasks.classes import FewshotNames, OneName, ZeroShot
+from trainables.tasks.scenes import Captioning
 from trainables.tasks.sets import SetValue, set_values
 from trainables.tasks.task import Metric, Scores, Task
 from trainables.tasks.text_reading import TextReading
 from trainables.tasks.vqa import OpenVqa
-from trainables.tasks.world import Captioning
 from trainables.tasks.yes_no import YesNo, yes_or_no
 
 _ALL: tuple[Task, ...] = (

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trainables.images.place import Box, area
+from trainables.datasets.images.placement import Box, area
 from trainables.tasks.task import MeansOnly, Metric, Scores, fraction
 
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
@@ -119,7 +119,7 @@ def _kosmos2(answer: str, size: float) -> Box | None:
 
 
 def _loc(answer: str, size: float) -> Box | None:
-    from trainables.world.captions import LOCATION_BINS
+    from trainables.datasets.scenes.captions import LOCATION_BINS
 
     bins = [re.fullmatch(r"loc(\d+)", word) for word in answer.split()]
     if len(bins) != 4 or not all(bins):

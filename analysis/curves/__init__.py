@@ -1,0 +1,1 @@
+"""Points assembled into curves, with what is missing from them."""

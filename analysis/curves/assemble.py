@@ -1,0 +1,344 @@
+"""Points assembled into curves; what was expected and is not there is part of a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.missing import Missing, missing_point
+from analysis.curves.tasks import Task, no_mean, tasks
+from analysis.io.frames import rows_of
+from analysis.io.read import Sweep
+from analysis.sampling.bootstrap import Resampled
+from analysis.sampling.intervals import RESAMPLES
+from search_spaces.specs.space import JOINED
+
+BOUND: Final = "uncompressed"
+"""The scenario that is a bound (a horizontal line), not a curve."""
+ORDER: Final = (
+    *("reconstruction", "classical", "post_processing", "feature_coding"),
+    *("transfer", "transfer_tuned", "shared_neck", "d1", "d2", "d3", "end_to_end_oracle"),
+)
+MEAN: Final = "mean over tasks"
+"""Task of the curves that average the tasks' primary metrics."""
+MEAN_METRIC: Final = "mean of primary metrics"
+
+_OWNER: Final = ["codec", "variant", "scenario"]
+"""Columns that, with the MLLM, task and metric, tell curves apart."""
+_COLUMNS: Final = ["lmbda", "bpp", "value", "low", "high", "point_keys", "seeds"]
+_NO_POINTS: Final = pd.DataFrame(
+    {name: pd.Series(dtype="object" if name in _COLUMNS[-2:] else "float64") for name in _COLUMNS}
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Rate-accuracy points that differ only in rate.
+
+    Attributes:
+        codec, variant, scenario, mllm, task, metric: what the points have in common; `variant` is
+            empty where the space has none or all share the points.
+        seeds: seeds found; with several, `frame` holds their means.
+        frame: a row per rate, by rising bpp: `lmbda` (nan where there is none), `bpp`, `value`,
+            `low`, `high` (95 % interval, nan where unknown), `point_keys` and `seeds` (tuples).
+        missing: expected points without a value.
+        expected: lambdas that were expected.
+    """
+
+    codec: str
+    variant: str
+    scenario: str
+    mllm: str
+    task: str
+    metric: str
+    seeds: tuple[int, ...]
+    frame: pd.DataFrame
+    missing: tuple[Missing, ...]
+    expected: tuple[float, ...]
+
+    @property
+    def called(self) -> str:
+        """Its name in a sentence: the scenario's, of a standard the codec's."""
+        return self.codec if self.scenario == "classical" and self.codec else self.scenario
+
+    @property
+    def complete(self) -> bool:
+        """Whether every expected point is there."""
+        return not self.missing
+
+    @property
+    def holes(self) -> tuple[float, ...]:
+        """Missing lambdas between found ones: a line must not be drawn over them."""
+        found = self.frame["lmbda"].dropna().tolist()
+        if not found:
+            return ()
+        gone = set(self.expected) - set(found)
+        return tuple(sorted(x for x in gone if min(found) < x < max(found)))
+
+    @property
+    def segments(self) -> list[pd.DataFrame]:
+        """The frame, cut at its holes."""
+        if self.frame.empty:
+            return []
+        lmbda = self.frame["lmbda"].to_numpy(dtype=np.float64)
+        holes = self.holes
+        cuts = [
+            i + 1
+            for i, (a, b) in enumerate(pairwise(lmbda))
+            if any(min(a, b) < hole < max(a, b) for hole in holes)
+        ]
+        edges = [0, *cuts, len(lmbda)]
+        return [self.frame.iloc[a:b] for a, b in pairwise(edges)]
+
+
+def curves(sweep: Sweep) -> list[Curve]:
+    """Every curve of a sweep, for all metrics: codec by codec, in the scenarios' usual order.
+
+    A curve that was expected and has no point at all is there with an empty frame.
+    """
+    points = sweep.points[sweep.points["scenario"] != BOUND]
+    expected = _expected(sweep)
+    reasons = {m["point_key"]: m for m in sweep.manifest.get("missing", [])}
+    kinds = list(dict.fromkeys(_tuples(sweep.points, ["mllm", "task", "metric"])))
+    there: list[Any] = points[_OWNER].drop_duplicates().fillna("").to_dict("records")
+    owners = dict.fromkeys(_owner(one) for one in [*there, *expected])
+    order = list(sweep.variants)
+    frames = _by_rate(points)
+    out = []
+    for owner in sorted(owners, key=lambda o: _curve_rank(o, order)):
+        wanted = [e for e in expected if _owner(e) == owner]
+        lambdas = tuple(sorted({float(e["lmbda"]) for e in wanted if e["lmbda"] is not None}))
+        own = {kind: frames.get((*owner, *kind), _NO_POINTS) for kind in kinds}
+        seen = {kind: {k for keys in f["point_keys"] for k in keys} for kind, f in own.items()}
+        anywhere = set().union(*seen.values())
+        for (mllm, task, metric), frame in own.items():
+            found = seen[mllm, task, metric]
+            gone = [
+                missing_point(e, reasons.get(e["point_key"]), e["point_key"] in anywhere)
+                for e in wanted
+                if e["point_key"] not in found
+            ]
+            seeds = tuple(sorted({s for seeds in frame["seeds"] for s in seeds}))
+            out.append(Curve(*owner, mllm, task, metric, seeds, frame, tuple(gone), lambdas))
+    return out
+
+
+def mean_curves(
+    sweep: Sweep, resampled: Resampled | None = None, single: Iterable[Curve] | None = None
+) -> list[Curve]:
+    """Curves of the mean over tasks of their primary metrics, against the mean of their bpp.
+
+    A rate counts only where every task has it. None where the primary metrics' units differ, or
+    less of one is better.
+
+    Args:
+        sweep: the sweep.
+        resampled: for the intervals; without it `low` and `high` are nan.
+        single: what `curves` gave, where the caller has it already.
+    """
+    known = tasks(sweep)
+    if no_mean(known):
+        return []
+    groups: dict[tuple[str, str, str, str], list[Curve]] = {}
+    for curve in curves(sweep) if single is None else single:
+        if curve.metric == known[curve.task].primary:
+            owner = (curve.codec, curve.variant, curve.scenario, curve.mllm)
+            groups.setdefault(owner, []).append(curve)
+    out = []
+    for owner, group in groups.items():
+        missing = tuple(dict.fromkeys(m for curve in group for m in curve.missing))
+        out.append(
+            Curve(
+                *owner,
+                MEAN,
+                MEAN_METRIC,
+                tuple(sorted({s for curve in group for s in curve.seeds})),
+                _mean_frame(group, len(known), resampled),
+                missing,
+                group[0].expected,
+            )
+        )
+    return out
+
+
+def bounds(sweep: Sweep) -> pd.DataFrame:
+    """The uncompressed bounds: columns `mllm, task, metric, value, low, high`.
+
+    The mean over tasks stands under `MEAN`, without an interval, where there is such a mean and
+    every task has a bound.
+    """
+    rows = sweep.points[sweep.points["scenario"] == BOUND]
+    out = rows.groupby(["mllm", "task", "metric"], sort=False, as_index=False).agg(
+        value=("value", "mean"), low=("value_low", "mean"), high=("value_high", "mean")
+    )
+    known = tasks(sweep)
+    if no_mean(known):
+        return out
+    primary = pd.DataFrame({"task": list(known), "metric": [t.primary for t in known.values()]})
+    for mllm, own in out.merge(primary, on=["task", "metric"]).groupby("mllm", sort=False):
+        if len(own) == len(known):
+            mean = [mllm, MEAN, MEAN_METRIC, own["value"].mean(), np.nan, np.nan]
+            out.loc[len(out)] = mean
+    return out
+
+
+def missing_points(sweep: Sweep, single: Iterable[Curve] | None = None) -> list[Missing]:
+    """Every operating point that was expected and is missing, wholly or in some task, once.
+
+    Args:
+        sweep: the sweep.
+        single: what `curves` gave, where the caller has it already.
+    """
+    of_curves = [m for c in (curves(sweep) if single is None else single) for m in c.missing]
+    said = [missing_point(m, m, False) for m in sweep.manifest.get("missing", [])]
+    return list(dict.fromkeys([*said, *of_curves]))
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A sweep with everything that comparison, figures and report read from it.
+
+    Attributes:
+        sweep: the sweep.
+        tasks: its tasks by name.
+        resampled: its test samples, resampled.
+        curves: a curve per (codec, variant, scenario, MLLM, task, metric).
+        means: a curve per (codec, variant, scenario, MLLM) of the mean over tasks.
+        bounds: the uncompressed bounds, as `bounds` gives them.
+        missing: the points that were expected and are not there.
+    """
+
+    sweep: Sweep
+    tasks: dict[str, Task]
+    resampled: Resampled
+    curves: list[Curve]
+    means: list[Curve]
+    bounds: pd.DataFrame
+    missing: list[Missing]
+
+
+def assemble(sweep: Sweep, n_resamples: int = RESAMPLES) -> Assembled:
+    """Assemble a sweep's points once, for all that follows."""
+    resampled = Resampled(sweep, n_resamples)
+    single = [_over_seeds(curve, resampled) for curve in curves(sweep)]
+    means = mean_curves(sweep, resampled, single)
+    missing = missing_points(sweep, single)
+    return Assembled(sweep, tasks(sweep), resampled, single, means, bounds(sweep), missing)
+
+
+def _over_seeds(curve: Curve, resampled: Resampled) -> Curve:
+    """The curve with the intervals of its means over seeds, where its samples are known."""
+    if len(curve.seeds) < 2:
+        return curve
+    frame = curve.frame.copy()
+    for i, keys in zip(frame.index, frame["point_keys"], strict=True):
+        means = resampled.mean([(curve.mllm, curve.task, curve.metric, keys)])
+        if means is not None and len(keys) > 1:
+            frame.loc[i, ["low", "high"]] = resampled.interval(means[1])
+    return replace(curve, frame=frame)
+
+
+def scenario_rank(scenario: str) -> tuple[int, str]:
+    """Sort key that puts scenarios in their usual order, unknown ones last."""
+    return (ORDER.index(scenario) if scenario in ORDER else len(ORDER), scenario)
+
+
+def of_variant(variant: str, shared: str) -> bool:
+    """Whether a variant has a curve whose own `variant` is empty, a name or several joined."""
+    return not shared or variant in shared.split(JOINED)
+
+
+def _owner(point: Mapping[Any, Any]) -> tuple[str, str, str]:
+    """Codec, variant and scenario of a manifest's point."""
+    return point["codec"] or "", point.get("variant") or "", point["scenario"]
+
+
+def _curve_rank(owner: tuple[str, str, str], order: list[str]) -> tuple[Any, ...]:
+    """Sort key: codec by codec, in the scenarios' usual order, in the space's order of variants."""
+    codec, variant, scenario = owner
+    first = variant.partition(JOINED)[0]
+    at = order.index(first) if first in order else -1
+    return codec, scenario_rank(scenario), at, variant
+
+
+def _expected(sweep: Sweep) -> list[dict[str, Any]]:
+    """The manifest's expected points; without one, a codec's every lambda in each of its curves."""
+    if sweep.manifest.get("expected"):
+        return [e for e in sweep.manifest["expected"] if e["scenario"] != BOUND]
+    points = sweep.points[sweep.points["scenario"] != BOUND]
+    rates = points[["point_key", *_OWNER, "lmbda", "seed"]].drop_duplicates()
+    rates = rates.astype(object).where(rates.notna(), None)
+    found: list[dict[str, Any]] = [
+        {str(k): v for k, v in row.items()} for row in rates.to_dict("records")
+    ]
+    by = [*_OWNER, "seed"]
+    there = {(*(p[name] for name in by), p["lmbda"]) for p in found}
+    owners = {owner[:-1] for owner in there}
+    lambdas = {(codec, lmbda) for codec, *_, lmbda in there if lmbda is not None}
+    return found + [
+        {"point_key": "", **dict(zip(by, owner, strict=True)), "lmbda": lmbda}
+        for owner in sorted(owners, key=str)
+        for of, lmbda in sorted(lambdas, key=str)
+        if of == owner[0] and (*owner, lmbda) not in there
+    ]
+
+
+def _by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
+    """Frames of all curves by (codec, variant, scenario, mllm, task, metric), seeds averaged.
+
+    The seeds' intervals are averaged too; `assemble` puts the mean's own in their place where the
+    test samples are known.
+    """
+    rate = points["lmbda"].astype(object).where(points["lmbda"].notna(), points["point_key"])
+    by = [*_OWNER, "mllm", "task", "metric"]
+    rows = points.assign(codec=points["codec"].fillna(""), rate=rate)
+    grouped = rows.groupby([*by, "rate"], sort=False).agg(
+        lmbda=("lmbda", "first"),
+        bpp=("bpp", "mean"),
+        value=("value", "mean"),
+        low=("value_low", "mean"),
+        high=("value_high", "mean"),
+        point_keys=("point_key", tuple),
+        seeds=("seed", tuple),
+    )
+    ordered = grouped.reset_index().sort_values(["bpp", "value"])
+    return {
+        tuple(map(str, key)): frame[_COLUMNS].reset_index(drop=True)
+        for key, frame in ordered.groupby(by, sort=False)
+    }
+
+
+def _tuples(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(map(str, row)) for row in rows_of(frame[columns])]
+
+
+def _mean_frame(group: Iterable[Curve], n_tasks: int, resampled: Resampled | None) -> pd.DataFrame:
+    group = list(group)
+    rows = pd.concat([c.frame.assign(task=c.task, metric=c.metric) for c in group])
+    out = []
+    for keys, same in rows.groupby("point_keys", sort=False):
+        if len(same) < n_tasks:
+            continue
+        low = high = float("nan")
+        if resampled is not None:
+            parts = [(group[0].mllm, r.task, r.metric, r.point_keys) for r in rows_of(same)]
+            means = resampled.mean(parts)
+            if means is not None:
+                low, high = resampled.interval(means[1])
+        out.append(
+            {
+                "lmbda": same["lmbda"].iloc[0],
+                "bpp": same["bpp"].mean(),
+                "value": same["value"].mean(),
+                "low": low,
+                "high": high,
+                "point_keys": keys,
+                "seeds": same["seeds"].iloc[0],
+            }
+        )
+    return pd.DataFrame(out, columns=_COLUMNS).sort_values(["bpp", "value"], ignore_index=True)

@@ -1,0 +1,76 @@
+"""What a sweep says about its tasks: primary metrics, units, chance, which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from analysis.io.sweep import Sweep
+
+_PRIMARY: Final = ("exact_match", "accuracy", "accuracy@0.5")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a sweep says about a task.
+
+    Attributes:
+        name: of the task.
+        primary: its primary metric.
+        chance: value of the primary metric that guessing gives, where that is known.
+        units: of its metrics.
+        lower_is_better: its metrics of which less is better. Their curves are drawn as they are;
+            comparisons, which need more to be better, give no number for them and say so.
+    """
+
+    name: str
+    primary: str
+    chance: float | None
+    units: dict[str, str]
+    lower_is_better: frozenset[str] = frozenset()
+
+
+def tasks(sweep: Sweep) -> dict[str, Task]:
+    """The tasks of a sweep by name, in the manifest's order.
+
+    Without a manifest the primary metric is the first of exact_match, accuracy, accuracy@0.5
+    that the task has, or its first metric.
+    """
+    said: dict[str, Any] = sweep.manifest.get("tasks", {})
+    there = sweep.points.groupby("task", sort=False)["metric"].unique()
+    out: dict[str, Task] = {}
+    for name in [
+        *(n for n in said if n in there.index),
+        *(n for n in there.index if n not in said),
+    ]:
+        spec = said.get(name, {})
+        metrics = [str(m) for m in there[name]]
+        known = [m for m in _PRIMARY if m in metrics]
+        primary = spec.get("primary") or (known or metrics)[0]
+        of = {m: spec.get("metrics", {}).get(m, {}) for m in metrics}
+        units = {m: str(of[m].get("unit", _unit(m))) for m in metrics}
+        lower = frozenset(m for m in metrics if of[m].get("higher_is_better") is False)
+        out[str(name)] = Task(str(name), str(primary), spec.get("chance"), units, lower)
+    return out
+
+
+def less_is_better(known: Mapping[str, Task], task: str, metric: str) -> bool:
+    """Whether less of a task's metric is better; never of the mean over tasks."""
+    return task in known and metric in known[task].lower_is_better
+
+
+def no_mean(known: Mapping[str, Task]) -> str:
+    """Why the tasks' primary metrics cannot be averaged; empty where they can.
+
+    They need one unit, and more must be better in each.
+    """
+    lower = [f"{t.name} {t.primary}" for t in known.values() if t.primary in t.lower_is_better]
+    units = list(dict.fromkeys(task.units[task.primary] for task in known.values()))
+    if len(units) > 1:
+        return f"the tasks' metrics have several units ({', '.join(units)})"
+    return f"less is better of {', '.join(lower)}" if lower else ""
+
+
+def _unit(metric: str) -> str:
+    return "fraction" if metric in _PRIMARY else metric

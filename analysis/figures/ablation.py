@@ -1,0 +1,261 @@
+"""What a space's variants change: a table and a figure over the variants.
+
+curves of the mean over tasks, their comparison with reconstruction
+    --> per codec, MLLM, scenario and variant: accuracy, PSNR, BD-rate --> figure, report
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.curves.assemble import MEAN, Assembled, Curve, of_variant
+from analysis.curves.missing import named
+from analysis.figures.layout import (
+    LEFT,
+    NOTE_SIZE,
+    RIGHT,
+    WIDTH,
+    name_axis,
+    new_axes,
+    of_names,
+    stack,
+)
+from analysis.figures.render import Plot, file_name, line_style, styled
+from analysis.figures.style import WARN, Looks
+from analysis.figures.text_size import text_width
+from analysis.io.frames import rows_of
+from analysis.stats.anchor import ANCHOR
+
+NAN: Final = float("nan")
+PANEL: Final = 1.25
+"""Inches: height of one panel's axes."""
+TITLE: Final = "What the variants change"
+NOTHING: Final = "no number"
+PANELS: Final = {
+    "accuracy": "mean accuracy",
+    "bd_rate": "BD-rate (%)",
+    "psnr": "PSNR (dB)",
+}
+
+
+@dataclass
+class Row:
+    """A scenario under one variant; the columns of `ablation`'s frame.
+
+    `accuracy` is the mean over tasks and over the rates that all variants of the scenario have;
+    `variant` is empty for what all variants share.
+    """
+
+    mllm: str
+    codec: str
+    scenario: str
+    variant: str
+    settings: str
+    n_rates: int
+    bpp: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    bd_rate: float
+    bd_rate_low: float
+    bd_rate_high: float
+    psnr: float
+    note: str
+
+
+def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
+    """A row per codec, MLLM, scenario and variant, in the space's order of variants.
+
+    Args:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+    """
+    variants = assembled.sweep.variants
+    heads = {
+        (row.mllm, row.codec, row.variant, row.scenario): row
+        for row in rows_of(comparison[comparison["task"] == MEAN])
+    }
+    groups: dict[tuple[str, str, str], list[Curve]] = {}
+    for curve in assembled.means:
+        if not curve.frame.empty:
+            groups.setdefault((curve.mllm, curve.codec, curve.scenario), []).append(curve)
+    rows = []
+    for (mllm, codec, scenario), group in groups.items():
+        rates = set.intersection(*(set(curve.frame["lmbda"]) for curve in group))
+        for variant, settings in {**variants, "": {}}.items():
+            of = _curve_of(variant, group)
+            if of is None or not rates:
+                continue
+            head = heads[mllm, codec, of.variant, scenario]
+            frame = of.frame[of.frame["lmbda"].isin(rates)]
+            low, high = _interval(assembled, of, frame)
+            rows.append(
+                Row(
+                    *(mllm, codec, scenario, variant, _said(settings)),
+                    *(len(frame), float(frame["bpp"].mean()), float(frame["value"].mean())),
+                    *(low, high, head.bd_rate, head.bd_rate_low, head.bd_rate_high),
+                    *(_psnr(assembled, frame), head.note),
+                )
+            )
+    return pd.DataFrame([asdict(row) for row in rows], columns=list(Row.__dataclass_fields__))
+
+
+def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
+    """A figure for each codec and MLLM: accuracy, BD-rate and PSNR over the variants.
+
+    PSNR only where it varies. Nothing at all for a space without variants.
+
+    Args:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+    """
+    looks, names = looks_of(assembled), list(assembled.sweep.variants)
+    out = []
+    with styled():
+        for name, of, own in figures_of(ablation(assembled, comparison)):
+            figure, words = _figure(own, names, of, looks), _words(own, of, looks)
+            out.append(Plot(name, of_names(TITLE, of), words, figure))
+    return out
+
+
+def figures_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Name, codec and MLLM (empty where there is one of each), and rows of every figure.
+
+    Args:
+        frame: what `ablation` gave.
+    """
+    several = frame[["mllm", "codec"]].drop_duplicates().shape[0] > 1
+    for (mllm, codec), own in frame.groupby(["mllm", "codec"], sort=False):
+        if (own["variant"] != "").any():
+            of = f"{codec}, {mllm}" if several else ""
+            yield file_name(f"ablation-{codec}-{mllm}" if several else "ablation"), of, own
+
+
+def panels_of(own: pd.DataFrame) -> list[str]:
+    """The panels that a figure's rows fill, of `PANELS`."""
+    varied = own[own["variant"] != ""]
+    names = ["accuracy"]
+    names += ["bd_rate"] if varied["bd_rate"].notna().any() else []
+    return names + (["psnr"] if _varies(varied) else [])
+
+
+def aside(number: int, of: int) -> float:
+    """Scenarios side by side, so that their intervals do not cover each other."""
+    return 0.14 * (number - (of - 1) / 2)
+
+
+def looks_of(assembled: Assembled) -> Looks:
+    """The looks without variants, which are on the axis."""
+    return Looks([(c.codec, c.scenario) for c in assembled.curves])
+
+
+def _curve_of(variant: str, group: list[Curve]) -> Curve | None:
+    """The curve of a variant, if it has one of its own; of none the shared one."""
+    own = [c for c in group if bool(variant) == bool(c.variant) and of_variant(variant, c.variant)]
+    return own[0] if own else None
+
+
+def _said(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
+
+
+def _interval(assembled: Assembled, curve: Curve, frame: pd.DataFrame) -> tuple[float, float]:
+    parts = [
+        (curve.mllm, task.name, task.primary, keys)
+        for keys in frame["point_keys"]
+        for task in assembled.tasks.values()
+    ]
+    means = assembled.resampled.mean(parts)
+    return (NAN, NAN) if means is None else assembled.resampled.interval(means[1])
+
+
+def _psnr(assembled: Assembled, frame: pd.DataFrame) -> float:
+    keys = {key for keys in frame["point_keys"] for key in keys}
+    points = assembled.sweep.points
+    return float(points.loc[points["point_key"].isin(keys), "psnr"].mean())
+
+
+def _figure(own: pd.DataFrame, variants: list[str], of: str, looks: Looks) -> Figure:
+    names = panels_of(own)
+    scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
+    figure = Figure()
+    panels = [new_axes(figure) for _ in names]
+    shared: dict[str, Line2D] = {}
+    for axes, panel in zip(panels, names, strict=True):
+        shared |= _panel(axes, own, panel, variants, scenarios, looks)
+        axes.set_xticks(range(len(variants)), [""] * len(variants))
+        axes.tick_params("x", length=0)
+    room = name_axis(panels[-1], variants)
+    entries = [*({} for _ in panels[1:]), shared]
+    stack(figure, panels, entries, TITLE, PANEL, of, room=room)
+    return figure
+
+
+def _panel(
+    axes: Axes,
+    own: pd.DataFrame,
+    panel: str,
+    variants: list[str],
+    scenarios: list[str],
+    looks: Looks,
+) -> dict[str, Line2D]:
+    """Draw one panel; returns the legend's entries."""
+    entries: dict[str, Line2D] = {}
+    axes.set_ylabel(PANELS[panel])
+    axes.set_xlim(-0.5, len(variants) - 0.5)
+    if panel == "bd_rate":
+        axes.axhline(0, color=looks.scenario(ANCHOR).colour, lw=1.0, ls="--", zorder=1.5)
+    for row in rows_of(own[own["variant"] == ""]):
+        # What no variant touches: a line to measure the others by.
+        if panel != "bd_rate" and np.isfinite(getattr(row, panel)):
+            look = looks.scenario(row.scenario)
+            how: dict[str, Any] = {"color": look.colour, "ls": look.line, "lw": 1.0, "zorder": 1.5}
+            entries[look.label] = axes.axhline(getattr(row, panel), **how)
+    for number, scenario in enumerate(scenarios):
+        if (panel, scenario) == ("bd_rate", ANCHOR):  # the line at 0
+            continue
+        look = looks.scenario(scenario)
+        rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
+        at = np.array([variants.index(name) for name in rows["variant"]], dtype=np.float64)
+        at += aside(number, len(scenarios))
+        value = rows[panel].to_numpy(dtype=np.float64)
+        if f"{panel}_low" in rows:
+            low, high = (
+                rows[f"{panel}_{end}"].to_numpy(dtype=np.float64) for end in ("low", "high")
+            )
+            axes.vlines(at, low, high, color=look.colour, lw=1.2, zorder=2.5)
+        axes.plot(at, value, color=look.colour, lw=0.9, alpha=0.45, zorder=2)
+        style = {**line_style(look), "ls": ""}
+        (entries[look.label],) = axes.plot(at, value, zorder=3, **style)
+        for x in at[np.isnan(value)]:
+            where = axes.get_xaxis_transform()
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+            how = {"color": WARN, "fontsize": NOTE_SIZE, "ha": "center", "bbox": box}
+            slot = (WIDTH - LEFT - RIGHT) / len(variants) / len(scenarios)
+            upright = text_width(NOTHING, NOTE_SIZE) > slot
+            axes.text(x, 0.1, NOTHING, transform=where, rotation=90 if upright else 0, **how)
+    return entries
+
+
+def _varies(varied: pd.DataFrame) -> bool:
+    spread = varied.groupby("scenario")["psnr"].agg(lambda values: values.max() - values.min())
+    return bool((spread > 0.01).any())
+
+
+def _words(own: pd.DataFrame, of: str, looks: Looks) -> str:
+    said = [
+        f"{named(looks.scenario(row.scenario).label, row.variant)} {row.accuracy:.2f}"
+        + (f", BD-rate {row.bd_rate:+.0f} %" if np.isfinite(row.bd_rate) else "")
+        for row in rows_of(own[own["variant"] != ""])
+    ]
+    title = of_names("Mean accuracy over tasks and rates, and BD-rate, by variant", of)
+    return f"{title}: " + "; ".join(said) + "."

@@ -1,0 +1,117 @@
+"""Relative curve difference: how many more or fewer bits than the anchor, at each accuracy.
+
+BD-rate is the mean of this over the shared accuracies (of its logarithm); the figure shows where
+the savings come from and where they end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.curves.assemble import MEAN, Assembled, Curve
+from analysis.figures.layout import entries_of, new_axes, of_names, stack
+from analysis.figures.rate_accuracy import HEIGHT, MANY, MOST, PANEL_HEIGHT, band
+from analysis.figures.render import Plot, file_name, line_style, styled
+from analysis.figures.style import Looks, in_panels
+from analysis.figures.titles import TITLES
+from analysis.stats.anchor import ANCHOR, against_anchors
+
+TITLE: Final = f"Bits relative to {ANCHOR}"
+STEPS: Final = 25
+"""Accuracies at which a difference is computed."""
+
+
+def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.DataFrame]]:
+    """Every curve of a task against its anchor, where they share accuracies.
+
+    Args:
+        assembled: the sweep assembled.
+        task: a task's name, or the mean over tasks.
+
+    Returns:
+        Curve and what `Pair.relative_difference` says of it.
+    """
+    compared = [
+        (one.curve, one.pair)
+        for one in against_anchors(assembled)
+        if one.pair is not None and one.curve.task == task
+    ]
+    found = [(curve, pair.relative_difference(STEPS)) for curve, pair in compared]
+    return [(curve, frame) for curve, frame in found if not frame.empty]
+
+
+def draw_difference(
+    assembled: Assembled,
+    task: str = MEAN,
+    found: Sequence[tuple[Curve, pd.DataFrame]] | None = None,
+) -> list[Plot]:
+    """A figure per MLLM: percent of bits relative to reconstruction over accuracy.
+
+    Args:
+        assembled: the sweep assembled.
+        task: a task's name, or the mean over tasks.
+        found: what `differences` gave, where the caller has it already.
+
+    Returns:
+        Nothing where no curve shares accuracies with its anchor.
+    """
+    looks = Looks.of(assembled)
+    found = differences(assembled, task) if found is None else found
+    mllms = list(dict.fromkeys(curve.mllm for curve, _ in found))
+    label = "mean accuracy over tasks" if task == MEAN else f"{TITLES.get(task, task)}"
+    out = []
+    with styled():
+        for mllm in mllms:
+            own = [(curve, frame) for curve, frame in found if curve.mllm == mllm]
+            of = mllm if len(mllms) > 1 else ""
+            name = "difference" if task == MEAN else f"difference-{task}"
+            name += f"-{mllm}" if len(mllms) > 1 else ""
+            figure = _figure(own, looks, label, of)
+            words = _words(own, looks, label, of)
+            out.append(Plot(file_name(name), of_names(TITLE, of), words, figure))
+    return out
+
+
+def _figure(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str, of: str) -> Figure:
+    figure = Figure()
+    frames = {id(curve): frame for curve, frame in own}
+    groups = in_panels([curve for curve, _ in own], MANY, MOST)
+    panels = [new_axes(figure) for _ in groups]
+    ends = [float(end) for _, f in own for end in (f["accuracy"].min(), f["accuracy"].max())]
+    room = 0.03 * (max(ends) - min(ends))
+    for axes, group in zip(panels, groups, strict=True):
+        for curve in group:
+            frame, look = frames[id(curve)], looks.curve(curve)
+            style = line_style(look) | {"markevery": (2, 6)}
+            axes.plot(frame["accuracy"], frame["change"], **style)
+            known = frame[frame["low"].notna()]
+            band(axes, known["accuracy"], known["low"], known["high"], look)
+        axes.axhline(0, color=looks.scenario(ANCHOR).colour, lw=1.1, ls="--", zorder=1.5)
+        axes.set_xlim(min(ends) - room, max(ends) + room)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -100), min(high, 200))  # an interval may run off; a saving may not
+        axes.set_ylabel("bits (%)")
+    panels[-1].set_xlabel(label)
+    zero = Line2D([], [], color=looks.scenario(ANCHOR).colour, lw=1.1, ls="--")
+    height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
+    entries = [
+        entries_of(looks, [(c.codec, c.scenario, c.variant) for c in group]) for group in groups
+    ]
+    entries[-1] |= {ANCHOR: zero}
+    stack(figure, panels, entries, TITLE, height, of)
+    return figure
+
+
+def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str, of: str) -> str:
+    said = [
+        f"{looks.curve(curve).label} {round(frame['change'].iloc[0]):+d} % at "
+        f"{frame['accuracy'].iloc[0]:.2f} to {round(frame['change'].iloc[-1]):+d} % at "
+        f"{frame['accuracy'].iloc[-1]:.2f}"
+        for curve, frame in own
+    ]
+    return of_names(f"{TITLE} over {label}", of) + ": " + "; ".join(said) + "."

@@ -1,0 +1,259 @@
+"""The layout that all figures share: a title, panels, each with its legend below it, and notes.
+
+Sizes are in inches and every figure is as wide as a column, so that figures stand side by side in
+print with letters of one size. Whatever the names are, they fit: titles, legends, labels and notes
+are broken into lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures.render import line_style
+from analysis.figures.style import INK, MUTED, STYLE, WARN, Looks
+from analysis.figures.text_size import broken, text_width, whole_pieces
+
+WIDTH: Final = 3.5
+"""Of a figure: a column of a two-column page."""
+LEFT: Final = 0.52
+RIGHT: Final = 0.1
+TITLE_ROOM: Final = 0.28
+TICK_ROOM: Final = 0.22
+LABEL_ROOM: Final = 0.15
+"""Left and right of the axes, above them, and below them for ticks and for the axis's name."""
+NOTE_ROW: Final = 0.13
+NOTES: Final = 6
+"""Lines of notes at the most."""
+NOTE_SIZE: Final = 6.5
+_LEGEND_ROW, _LEGEND_LINE = 0.15, 0.12
+_HANDLE: Final = 0.42
+"""Inches: of a legend's entry beside its label."""
+_LINE: Final = 0.125
+"""Inches: of a further line of a title, a label or a name along an axis."""
+_NAMES: Final = 7.0
+"""Points: of the names that a title goes with."""
+
+
+def new_axes(figure: Figure) -> Axes:
+    """Axes with the grid that figures have; `stack` places them."""
+    axes = figure.add_subplot()
+    axes.grid(True, axis="y")
+    axes.set_axisbelow(True)
+    return axes
+
+
+def entries_of(
+    looks: Looks, owners: Iterable[tuple[str, str, str]], lines: bool = True
+) -> dict[str, Line2D]:
+    """Legend entries of curves by codec, scenario and variant, as `Looks.legend` chooses them.
+
+    Args:
+        looks: of the sweep.
+        owners: codec, scenario and variant of every curve.
+        lines: whether curves are lines; without, an entry that has no marker is a square.
+    """
+    entries = {look.label: Line2D([], [], **line_style(look)) for look in looks.legend(owners)}
+    if not lines:
+        for entry in entries.values():
+            entry.set(ls="", marker=entry.get_marker() or "s")
+    return entries
+
+
+def of_names(title: str, of: str) -> str:
+    """A title in one line: `Captioning (a codec, an MLLM)`."""
+    return f"{title} ({of})" if of else title
+
+
+def stack(
+    figure: Figure,
+    panels: Sequence[Axes],
+    entries: Sequence[Mapping[str, Any]],
+    title: str,
+    height: float,
+    of: str = "",
+    notes: Sequence[str] = (),
+    remarks: Sequence[str] = (),
+    room: float = 0.0,
+) -> None:
+    """Place panels below each other, each with its legend below it, and notes at the end.
+
+    Args:
+        figure: the figure; becomes as high as it must.
+        panels: axes from top to bottom.
+        entries: of each panel's legend, handles by label; where empty there is no legend.
+        title: above the first.
+        height: of each panel's axes.
+        of: names that the title goes with, smaller and in a line of their own.
+        notes: lines below everything, in the colour of warnings; wrapped, and cut after `NOTES`.
+        remarks: lines below these that warn of nothing.
+        room: inches under the last panel that the names along its axis need besides the usual.
+    """
+    said = [(line, WARN) for line in _wrapped(notes)]
+    said += [(line, MUTED) for line in _wrapped(remarks)]
+    blocks = []
+    for number, own in enumerate(entries):
+        last = number == len(panels) - 1
+        under = TICK_ROOM + (LABEL_ROOM + room if last else 0.0)
+        blocks.append((under, legend_height(own)))
+    labels = [broken(axes.get_ylabel(), height + 0.2, STYLE["font.size"]) for axes in panels]
+    left = LEFT + _LINE * (max(map(len, labels)) - 1)
+    foot = 0.06 + NOTE_ROW * len(said) if said else 0.02
+    gap = 0.1
+    head = head_height(title, of, left)
+    total = head + len(panels) * height + sum(map(sum, blocks)) + foot
+    total += gap * (len(panels) - 1)
+    figure.set_size_inches(WIDTH, total)
+    write_head(figure, title, of, left)
+    top = total - head
+    for axes, own, label, (under, legend) in zip(panels, entries, labels, blocks, strict=True):
+        bottom = top - height
+        axes.set_position(
+            (left / WIDTH, bottom / total, (WIDTH - left - RIGHT) / WIDTH, height / total)
+        )
+        axes.set_ylabel("\n".join(label))
+        top = bottom - under - 0.03
+        if own:
+            put_legend(figure, own, top)
+        top -= legend - 0.03 + gap
+    figure.align_ylabels(panels)
+    for number, (line, colour) in enumerate(said):
+        at = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)
+        figure.text(*at, line, va="top", fontsize=NOTE_SIZE, color=colour)
+
+
+def head_height(title: str, of: str = "", left: float = LEFT) -> float:
+    """Inches above the axes for a title and the names it goes with."""
+    main, names = _head(title, of, left)
+    return TITLE_ROOM + _LINE * (len(main) - 1 + len(names))
+
+
+def write_head(figure: Figure, title: str, of: str = "", left: float = LEFT) -> None:
+    """Write a title, and in smaller letters what it is of, at the top of a figure of its size.
+
+    Args:
+        figure: the figure.
+        title: what it shows.
+        of: names; may be empty.
+        left: inches to their left.
+    """
+    main, names = _head(title, of, left)
+    height = figure.get_figheight()
+    where: dict[str, Any] = {"va": "top", "linespacing": 1.05}
+    size, weight = STYLE["axes.titlesize"], STYLE["axes.titleweight"]
+    at = (left / WIDTH, 1 - 0.075 / height)
+    figure.text(*at, "\n".join(main), fontsize=size, fontweight=weight, color=INK, **where)
+    if names:
+        at = (left / WIDTH, 1 - (0.085 + _LINE * len(main)) / height)
+        figure.text(*at, "\n".join(names), fontsize=_NAMES, color=MUTED, **where)
+
+
+def _head(title: str, of: str, left: float) -> tuple[list[str], list[str]]:
+    room = WIDTH - left - 0.04
+    names = broken(of, room, _NAMES) if of else []
+    return broken(title, room, STYLE["axes.titlesize"], bold=True), names
+
+
+def legend_height(labels: Iterable[str]) -> float:
+    """Inches that a legend needs; none without labels."""
+    rows = [len(label) for label in _label_lines(labels)]
+    if not rows:
+        return 0.0
+    filled = np.array_split(np.array(rows), columns_of(labels))  # as Matplotlib fills them
+    high = max(int(own.sum() - len(own)) * _LEGEND_LINE + len(own) * _LEGEND_ROW for own in filled)
+    return high + 0.06
+
+
+def put_legend(figure: Figure, entries: Mapping[str, Any], top: float, handle: float = 2.4) -> None:
+    """A legend over the whole width of a figure, its labels broken where they must be.
+
+    Args:
+        figure: the figure, which has its size.
+        entries: handles by label.
+        top: of the legend, inches from the figure's bottom.
+        handle: length of the handles in letters.
+    """
+    figure.legend(
+        list(entries.values()),
+        ["\n".join(lines) for lines in _label_lines(entries)],
+        loc="upper left",
+        bbox_to_anchor=(0.06 / WIDTH, top / figure.get_figheight()),
+        ncols=columns_of(entries),
+        handlelength=handle,
+        handletextpad=0.5,
+        columnspacing=1.2,
+        labelspacing=0.35,
+        borderpad=0.1,
+        borderaxespad=0.0,
+    )
+
+
+def columns_of(labels: Iterable[str]) -> int:
+    """Columns of a legend that a figure's width has room for."""
+    names = list(labels)
+    widths = np.array([text_width(name, STYLE["legend.fontsize"]) for name in names])
+    for columns in range(min(4, len(names)), 1, -1):
+        filled = np.array_split(widths, columns)  # as Matplotlib fills them
+        if sum(_HANDLE + own.max() for own in filled) <= WIDTH - 0.06:
+            return columns
+    return 1
+
+
+def _label_lines(labels: Iterable[str]) -> list[list[str]]:
+    room = WIDTH - 0.06 - _HANDLE
+    return [broken(label, room, STYLE["legend.fontsize"]) for label in labels]
+
+
+def name_axis(axes: Axes, names: Sequence[str]) -> float:
+    """Names along the bottom, at 0, 1, ...: level and broken where that fits, else slanting.
+
+    Args:
+        axes: as wide as a figure's.
+        names: any.
+
+    Returns:
+        Inches that they need below the axes besides a line.
+    """
+    size = STYLE["xtick.labelsize"]
+    slot = (WIDTH - LEFT - RIGHT) / len(names)
+    angle = 0.0
+    lines = [broken(name, slot - 0.05, size) for name in names]
+    if not whole_pieces(names, slot - 0.05, size) or max(map(len, lines)) > 3:
+        lines, angle = _slanting(names, slot, size)
+    axes.set_xticks(range(len(names)), ["\n".join(own) for own in lines], rotation=angle)
+    axes.tick_params("x", length=0, labelcolor=INK, color=MUTED)
+    across = _LINE * max(map(len, lines))
+    if not angle:
+        return across - _LINE
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right")
+        label.set_verticalalignment("top" if angle < 90 else "center")
+        label.set_rotation_mode("anchor")
+    along = max(text_width(line, size) for own in lines for line in own)
+    return float(along * np.sin(np.radians(angle)) + across * np.cos(np.radians(angle)) - _LINE)
+
+
+def _slanting(names: Sequence[str], slot: float, size: float) -> tuple[list[list[str]], float]:
+    """Lines of each name and the angle at which neighbours do not touch: flat if it can be."""
+    lines: list[list[str]] = []
+    for angle in (30.0, 45.0, 60.0, 90.0):
+        # A name ends under its place, and what is left of that is its room.
+        rooms = [LEFT - 0.08 + (i + 0.5) * slot for i in range(len(names))]
+        rooms = [min(room / max(0.01, np.cos(np.radians(angle))), 2.6) for room in rooms]
+        lines = [broken(name, room, size) for name, room in zip(names, rooms, strict=True)]
+        if max(map(len, lines)) * _LINE <= slot * np.sin(np.radians(angle)):
+            return lines, angle
+    return lines, 90.0
+
+
+def _wrapped(notes: Sequence[str]) -> list[str]:
+    shown = list(notes[: NOTES - 1] if len(notes) > NOTES else notes)
+    if len(shown) < len(notes):
+        shown.append(f"and {len(notes) - len(shown)} more")
+    broke = [broken(note, WIDTH - 0.25, NOTE_SIZE) for note in shown]
+    return [line if i == 0 else f"   {line}" for own in broke for i, line in enumerate(own)]

@@ -1,0 +1,223 @@
+"""Qualitative panels: one image, what each scenario makes of it, and what the MLLM answers.
+
+    sweep's examples, samples.parquet --matched.py--> points at matched rate --> images and answers
+
+A box is drawn where it belongs: the wanted one on the input, an answered one on what the point
+decoded of it, or on a copy of the input where it decodes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from analysis.curves.assemble import BOUND, Assembled
+from analysis.figures.render import Plot, file_name, line_style, styled
+from analysis.figures.style import INK, MUTED, RIGHT, WRONG, Look, Looks
+from analysis.qualitative.examples import Box, Pixels, Question
+from analysis.qualitative.matched_rate import Panel, Shown, panels
+
+FULL_WIDTH: Final = 7.0
+"""Inches: panels are as wide as a page's text, for they hold sentences."""
+WANTED: Final = "#fefefe"
+ANSWERED: Final = "#ffc400"
+"""Colours of boxes, on a dark edge. (White itself follows the page in a report.)"""
+_IMAGE: Final = 0.9
+_SHARPEST: Final = 300
+"""Pixels along an image: more would not be seen in print."""
+_CAPTION: Final = 0.34
+_GAP: Final = 0.08
+_NAME: Final = 1.56
+_ROW: Final = 0.135
+_LETTER: Final = 0.0545
+_COLOUR: Final = {True: RIGHT, False: WRONG, None: INK}
+
+
+def draw_panels(
+    assembled: Assembled, n: int = 2, rate: float | None = None, codec: str = ""
+) -> list[Plot]:
+    """A figure per image, as wide as a page: images above, a table of answers below.
+
+    Args:
+        assembled: the sweep assembled.
+        n: images at the most.
+        rate, codec: see `panels`.
+    """
+    looks = Looks.of(assembled)
+    out = []
+    with styled():
+        for number, panel in enumerate(panels(assembled, n, rate, codec), 1):
+            title = f"What is seen and answered: {panel.image}"
+            figure = _figure(panel, looks, title)
+            out.append(Plot(file_name(f"panel-{number}"), title, _words(panel, looks), figure))
+    return out
+
+
+_LONGEST: Final = 17
+"""Letters of a name that fit beside a rate."""
+
+
+def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
+    figure = Figure()
+    pictures = list(_pictures(panel))
+    of, names = _names(panel, looks)
+    per_row = int((FULL_WIDTH - 0.1 + _GAP) / (_IMAGE + _GAP))
+    image_rows = -(-len(pictures) // per_row)
+    shapes = [pixels.shape for _, pixels, _, _ in pictures]
+    tall = _IMAGE * max(min(1.0, shape[0] / shape[1]) for shape in shapes)
+    images = 0.3 + image_rows * (tall + _CAPTION)
+    width = (FULL_WIDTH - 0.2 - _NAME) / max(1, len(panel.questions))
+    letters = int((width - 0.18) / _LETTER)
+    heads = [_head(question, letters) for question in panel.questions.values()]
+    head_rows = max(map(len, heads), default=0)
+    bodies = [
+        [wrap(_answer(one, sample), letters) or [""] for sample in panel.questions]
+        for one in panel.shown
+    ]
+    rows = [max(map(len, body), default=1) for body in bodies]
+    height = images + _ROW * head_rows + 0.1 + sum(_ROW * r + 0.05 for r in rows) + 0.08
+    figure.set_size_inches(FULL_WIDTH, height)
+
+    def write(x: float, y: float, text: str, **how: Any) -> None:
+        figure.text(x / FULL_WIDTH, 1 - y / height, text, va="top", **{"fontsize": 7, **how})
+
+    write(0.1, 0.08, title, fontsize=8.5, fontweight="bold")
+    for number, (one, pixels, boxes, colour) in enumerate(pictures):
+        x = 0.1 + number % per_row * (_IMAGE + _GAP)
+        y = 0.3 + number // per_row * (tall + _CAPTION)
+        scale = _IMAGE / max(pixels.shape[:2])
+        high, wide = pixels.shape[0] * scale, pixels.shape[1] * scale
+        place = (x / FULL_WIDTH, 1 - (y + high) / height, wide / FULL_WIDTH, high / height)
+        axes = figure.add_axes(place)
+        axes.imshow(_small(pixels), interpolation="none", extent=(0, 1, 1, 0), aspect="auto")
+        axes.set_axis_off()
+        _draw_boxes(axes, boxes, colour)
+        name = "input" if one is None else _short(names[one.owner])
+        write(x, y + tall + 0.03, name, fontsize=6.5)
+        if one is not None:
+            bare = one.decoded is None and one.scenario != BOUND
+            bits = f"{one.bpp:.3g}, no image" if bare else f"{one.bpp:.3g} bpp"
+            write(x, y + tall + 0.14, bits, color=MUTED, fontsize=6.5)
+        elif boxes:
+            write(x, y + tall + 0.14, "wanted box", color=MUTED, fontsize=6.5)
+    y = images
+    write(0.1, y, _short(of) if of else "at matched rate", color=MUTED, fontsize=6.5)
+    write(0.1 + _NAME - 0.08, y, "bpp", color=MUTED, fontsize=6.5, ha="right")
+    for column, lines in enumerate(heads):
+        x = 0.1 + _NAME + column * width
+        for i, (text, how) in enumerate(lines):
+            write(x, y + i * _ROW, text, **how)
+    y += _ROW * head_rows + 0.06
+    for one, body, lines_of_row in zip(panel.shown, bodies, rows, strict=True):
+        _rule(figure, y / height)
+        look = looks.owner(*one.owner)
+        _mark(figure, look, 0.17 / FULL_WIDTH, 1 - (y + 0.085) / height)
+        write(0.28, y + 0.03, _short(names[one.owner]), fontsize=7)
+        rate = f"{one.bpp:.3g}"
+        write(0.1 + _NAME - 0.08, y + 0.03, rate, color=MUTED, fontsize=6.5, ha="right")
+        for column, (sample, words) in enumerate(zip(panel.questions, body, strict=True)):
+            said = one.answers.get(sample)
+            colour = MUTED if said is None else _COLOUR[said.right]
+            x = 0.1 + _NAME + column * width
+            for i, line in enumerate(words):
+                write(x, y + 0.03 + i * _ROW, line, color=colour)
+        y += _ROW * lines_of_row + 0.05
+    return figure
+
+
+def _pictures(panel: Panel) -> Iterator[tuple[Shown | None, Pixels, list[Box], str]]:
+    """(point, pixels, boxes, their colour) of each image: first the input, which is no point's.
+
+    A point that decodes nothing has one where it answers with a box: a copy of the input, paler
+    unless the input is what it saw.
+    """
+    yield None, panel.pixels, list(panel.boxes.values()), WANTED
+    for one in panel.shown:
+        boxes = [one.boxes[sample] for sample in panel.boxes if sample in one.boxes]
+        if one.decoded is not None:
+            yield one, one.decoded, boxes, ANSWERED
+        elif boxes:
+            paler = (panel.pixels.astype(np.uint16) + 2 * 255) // 3
+            seen = panel.pixels if one.scenario == BOUND else paler.astype(np.uint8)
+            yield one, seen, boxes, ANSWERED
+
+
+def _small(pixels: Pixels) -> Pixels:
+    image = Image.fromarray(pixels)
+    image.thumbnail((_SHARPEST, _SHARPEST), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _draw_boxes(axes: Axes, boxes: Sequence[Box], colour: str) -> None:
+    for x0, y0, x1, y1 in boxes:
+        for edge, width in (("#000000", 2.2), (colour, 1.1)):
+            patch = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=edge, lw=width)
+            axes.add_patch(patch).set_clip_on(False)
+
+
+def _names(panel: Panel, looks: Looks) -> tuple[str, dict[tuple[str, str, str], str]]:
+    """The codec that all names would begin with, said once (empty where there is no such one), and
+    the names by curve."""
+    labels = {one.owner: looks.owner(*one.owner).label for one in panel.shown}
+    codecs = {owner[0] for owner, label in labels.items() if label.startswith(f"{owner[0]} ")}
+    if len(codecs) != 1:
+        return "", labels
+    (codec,) = codecs
+    short = {owner: label.removeprefix(f"{codec} ") for owner, label in labels.items()}
+    return f"codec: {codec}", short
+
+
+def _head(question: Question, letters: int) -> list[tuple[str, dict[str, Any]]]:
+    bold = {"fontweight": "bold"}
+    return [
+        (question.task, {"color": MUTED, "fontsize": 6.5}),
+        *((line, bold) for line in _lines(question.prompt, int(letters * 0.9), 4)),
+        *((line, {}) for line in _lines(f"wanted: {question.wanted}", letters, 4)),
+    ]
+
+
+def _lines(text: str, letters: int, most: int) -> list[str]:
+    return wrap(text, letters, max_lines=most, placeholder=" …")
+
+
+def _answer(one: Shown, sample: str) -> str:
+    """The answer with a mark, so that colour is not all that says whether it is right."""
+    said = one.answers.get(sample)
+    if said is None:
+        return "–"
+    return f"{said.mark} {said.answer or '(nothing)'}"
+
+
+def _short(label: str) -> str:
+    """A name as it fits; the middle goes, as variants differ in their ends."""
+    return label if len(label) <= _LONGEST else f"{label[:7]}…{label[8 - _LONGEST :]}"
+
+
+def _rule(figure: Figure, y: float) -> None:
+    ends = (0.1 / FULL_WIDTH, 1 - 0.1 / FULL_WIDTH)
+    figure.add_artist(Line2D(ends, (1 - y, 1 - y), color=MUTED, lw=0.4, alpha=0.5))
+
+
+def _mark(figure: Figure, look: Look, x: float, y: float) -> None:
+    figure.add_artist(Line2D([x], [y], **{**line_style(look), "ls": ""}))
+
+
+def _words(panel: Panel, looks: Looks) -> str:
+    words = []
+    for sample, question in panel.questions.items():
+        answers = [
+            f"{looks.owner(*one.owner).label} at {one.bpp:.3g} bpp: {said.answer} ({said.verdict})"
+            for one in panel.shown
+            if (said := one.answers.get(sample)) is not None
+        ]
+        asked = f"{question.task}: {question.prompt} Wanted: {question.wanted}."
+        words.append(f"{asked} {'; '.join(answers)}.")
+    return f"Image {panel.image}. " + " ".join(words)

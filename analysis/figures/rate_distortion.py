@@ -1,0 +1,116 @@
+"""Rate-distortion curves from CompressAI's results files: PSNR and MS-SSIM over bits per pixel.
+
+    python -m analysis.figures.rate_distortion PATH [PATH ...] [--out DIR]
+
+A path is a file `{"name": ..., "results": {"bpp": [...], "psnr-rgb": [...], ...}}`, as
+`trainables.commands.rd_eval` and CompressAI's own evaluations write it, or a directory of them.
+MS-SSIM is shown in dB, -10 log10(1 - MS-SSIM), as in CompressAI's plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures.layout import new_axes, stack
+from analysis.figures.rate_accuracy import HEIGHT
+from analysis.figures.render import Plot, line_style, styled
+from analysis.figures.style import SPARE_CODECS, Look
+from analysis.io.other_results import from_compressai
+from analysis.io.schema import AnalysisError
+from analysis.io.sweep import Sweep
+
+METRICS: Final = {"psnr": ("psnr", "PSNR (dB)"), "ms-ssim-db": ("ms-ssim", "MS-SSIM (dB)")}
+"""The points' name -> (file name, label)."""
+MARKERS: Final = "osD^vPX*"
+
+
+def read_results(paths: Sequence[Path]) -> list[Sweep]:
+    """A sweep of one curve for each results file, or for all in a directory.
+
+    Raises:
+        AnalysisError: a file is not of CompressAI's results format, or there is none; a line each.
+    """
+    files: list[Path] = []
+    problems: list[str] = []
+    for path in paths:
+        found = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        files += found
+        if not found:
+            problems.append(f"{path} holds no results (*.json)")
+    curves = []
+    for file in files:
+        try:
+            curves.append(from_compressai(file.read_bytes(), str(file)))
+        except OSError as error:
+            problems.append(f"{file}: {error.strerror}")
+        except AnalysisError as error:
+            problems.append(str(error))
+    if problems:
+        raise AnalysisError("\n".join(problems))
+    return curves
+
+
+def draw(curves: Sequence[Sweep]) -> list[Plot]:
+    """A figure per metric that there is: `psnr`, `ms-ssim`.
+
+    Args:
+        curves: what `read_results` gave.
+    """
+    out = []
+    with styled():
+        for metric, (name, label) in METRICS.items():
+            figure = Figure()
+            axes = new_axes(figure)
+            entries: dict[str, Line2D] = {}
+            for i, curve in enumerate(curves):
+                own = curve.points[curve.points["metric"] == metric].sort_values("bpp")
+                if own.empty:
+                    continue
+                codec = str(own["codec"].iloc[0])
+                # By its place among all curves: the same in both figures.
+                colour, marker = SPARE_CODECS[i % len(SPARE_CODECS)], MARKERS[i % len(MARKERS)]
+                style = line_style(Look(codec, colour, marker, "-"))
+                (entries[codec],) = axes.plot(own["bpp"], own["value"], **style)
+            if not entries:
+                continue
+            axes.set_xlabel("bits per pixel")
+            axes.set_ylabel(label)
+            title = label.partition(" (")[0]
+            stack(figure, [axes], [entries], title, HEIGHT)
+            words = f"{label} over bits per pixel of {', '.join(entries)}."
+            out.append(Plot(name, title, words, figure))
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, or 2 for input that cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.figures.rate_distortion",
+        description="Draw PSNR and MS-SSIM over bits per pixel from CompressAI's results files.",
+    )
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH")
+    parser.add_argument("--out", type=Path, help="default: the first path's directory")
+    options = parser.parse_args(argv)
+    first = options.paths[0]
+    try:
+        out = options.out or (first if first.is_dir() else first.parent)
+        written = [
+            file for plot in draw(read_results(options.paths)) for file in plot.save(str(out))
+        ]
+    except (AnalysisError, OSError) as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    print("\n".join(written))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

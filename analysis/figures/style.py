@@ -1,0 +1,289 @@
+"""How curves look: one marker and line per scenario, one colour per codec, everywhere alike.
+
+A sweep with several learned codecs is coloured by codec in all of its figures. Where there is only
+one, a colour per codec would tell nothing apart, so its curves are coloured by scenario; standards'
+codecs keep their own colours. Variants of a space are coloured in their order. Colours are Okabe
+and Ito's and Paul Tol's "muted" (made for colour-blind readers); markers say the scenario again.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from analysis.curves.assemble import Assembled, Curve, scenario_rank
+from analysis.curves.missing import named
+from analysis.figures.colours import hex_of
+from search_spaces.specs.space import JOINED
+
+INK: Final = "#1f2328"
+"""Text and axes; the report makes it follow the page's colours."""
+MUTED: Final = "#6e7781"
+GRID: Final = "#e3e6ea"
+WARN: Final = "#a34700"
+RIGHT: Final = "#188038"
+WRONG: Final = "#c5221f"
+"""Of answers; a mark says it again."""
+PALE: Final = "#c3c8ce"
+"""Curves that stand behind those of a panel."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve is drawn and called; marker and line by Matplotlib's names."""
+
+    label: str
+    colour: str
+    marker: str
+    line: str
+
+
+SCENARIO: Final[dict[str, Look]] = {
+    "reconstruction": Look("reconstruction", "#5b6470", "s", "--"),
+    "classical": Look("classical", "#882255", "X", ":"),
+    "post_processing": Look("post_processing", "#cc79a7", "v", "-."),
+    "feature_coding": Look("feature_coding", "#a07800", "P", ":"),
+    "d1": Look("d1", "#e69f00", "o", "-"),
+    "d2": Look("d2", "#0072b2", "D", "-"),
+    "d3": Look("d3", "#009e73", "^", "-"),
+    "end_to_end_oracle": Look("end-to-end oracle", "#8a63d2", "*", "--"),
+    "transfer": Look("transfer", "#d55e00", "<", "-."),
+    "transfer_tuned": Look("transfer, tuned", "#56b4e9", ">", "-."),
+    "shared_neck": Look("shared neck", "#994f00", "p", "--"),
+    "uncompressed": Look("uncompressed", INK, "h", "-"),
+}
+"""Known scenarios; the colour is that of a sweep with one learned codec."""
+FAMILIES: Final = (
+    ("d1", "d2", "d3", "end_to_end_oracle"),
+    ("reconstruction", "post_processing", "classical"),
+    ("shared_neck", "transfer", "transfer_tuned", "feature_coding"),
+)
+"""Scenarios that share a panel where a figure is divided."""
+SPARE_MARKERS: Final = ("d", "8", "H", *(f"${letter}$" for letter in "ABCEFGHKLMNQRSTUVWYZ"))
+"""Of scenarios that are not known here, none of them a known one's."""
+SPARE_COLOURS: Final = ("#332288", "#999933", "#44aa99", "#cc6677", "#117733", "#aa4499")
+
+CODECS: Final[tuple[tuple[str, str], ...]] = (
+    ("elic", "#0072b2"),
+    ("tic", "#e69f00"),
+    ("mbt2018", "#009e73"),
+    ("hyperprior", "#009e73"),
+    ("cheng", "#cc79a7"),
+    ("bmshj", "#d55e00"),
+    ("jpeg2000", "#999933"),
+    ("jpeg", "#882255"),
+    ("webp", "#332288"),
+    ("avif", "#44aa99"),
+    ("vvc", "#5b6470"),
+    ("tokens", "#a07800"),
+)
+"""Beginnings of words in codecs' names and their colours; the first of a family gets it."""
+SPARE_CODECS: Final = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"),
+    *("#aa4499", "#117733", "#cc6677", "#a07800", "#332288", "#882255", "#999933", "#44aa99"),
+)
+"""Of other codecs, in this order, as far as they are free."""
+IMAGE_FREE: Final = ("classical", "feature_coding")
+"""Scenarios whose codec is their own, not a learned image codec."""
+
+# Viridis without its lightest end (colour-blind safe, and in order like most ablations).
+VARIANT: Final = (
+    *("#440154", "#472c7a", "#3b518b", "#2c718e", "#21908d"),
+    *("#27ad81", "#4ac16d", "#7ad151", "#aadc32"),
+)
+"""Colours of a space's variants, spread over them."""
+CODEC_LINES: Final = ("-", "--", "-.", ":")
+
+STYLE: Final[dict[str, Any]] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": 7.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5.0,
+    "figure.dpi": 100,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.6,
+    "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
+    "savefig.dpi": 300,
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.hashsalt": "bridgesweep",  # the same figure gives the same file
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 7,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 7,
+}
+"""Of every figure: readable in print at the width of a column."""
+
+
+class Looks:
+    """The looks of a sweep's curves, the same in each of its figures.
+
+    Args:
+        owners: (codec, scenario) of every curve; the codec is empty where there is none.
+        variants: the space's variants, in order.
+    """
+
+    def __init__(self, owners: Iterable[tuple[str, str]], variants: Sequence[str] = ()) -> None:
+        pairs = sorted(set(owners))
+        unknown = sorted({scenario for _, scenario in pairs} - set(SCENARIO))
+        spare = dict(zip(unknown, _spare_looks(), strict=False))
+        self._scenario = SCENARIO | {
+            name: Look(name, look.colour, look.marker, look.line) for name, look in spare.items()
+        }
+        learned = {codec for codec, scenario in pairs if codec and scenario not in IMAGE_FREE}
+        self._learned = sorted(learned)
+        self.by_codec = len(learned) > 1
+        """Whether colours tell codecs apart rather than scenarios."""
+        self._codecs = _codec_colours(sorted({codec for codec, _ in pairs if codec}))
+        self._variants = list(variants)
+
+    @classmethod
+    def of(cls, assembled: Assembled) -> Looks:
+        """Of an assembled sweep."""
+        owners = [(c.codec, c.scenario) for c in assembled.curves]
+        return cls(owners, list(assembled.sweep.variants))
+
+    def scenario(self, scenario: str) -> Look:
+        """Of a scenario, whatever the codec."""
+        return self._scenario.get(scenario) or Look(scenario, MUTED, "8", "-")
+
+    def owner(self, codec: str, scenario: str, variant: str = "") -> Look:
+        """Of the curves of a codec, scenario and variant."""
+        base = self.scenario(scenario)
+        label, colour, line = named(base.label, variant), base.colour, base.line
+        if scenario == "classical":
+            label, colour = codec, self._codecs[codec]
+        elif scenario in IMAGE_FREE and self.by_codec and codec:
+            colour = self._codecs[codec]
+        elif self.by_codec and codec:
+            label, colour = f"{codec} {label}", self._codecs[codec]
+        if self._variants and self.by_codec and codec and scenario not in IMAGE_FREE:
+            line = self._codec_line(codec)
+        if variant and self._variants:
+            colour = self._variant_colour(variant)
+        return Look(label, colour, base.marker, line)
+
+    def curve(self, curve: Curve) -> Look:
+        """Of a curve."""
+        return self.owner(curve.codec, curve.scenario, curve.variant)
+
+    def legend(self, owners: Iterable[tuple[str, str, str]]) -> list[Look]:
+        """Legend entries of curves by codec, scenario and variant.
+
+        An entry per curve; where several codecs, scenarios and variants meet, an entry per codec
+        and one per variant (a colour, no marker) and one per scenario (a marker, no colour) say the
+        same in less room.
+        """
+        owners = list(dict.fromkeys(owners))
+        each = [self.owner(*owner) for owner in owners]
+        crossed = [
+            o for o in owners if o[1] not in IMAGE_FREE and (o[0] if self.by_codec else o[2])
+        ]
+        names = [list(dict.fromkeys(filter(None, part))) for part in zip(*crossed, strict=True)]
+        codecs, scenarios, variants = names or ([], [], [])
+        parts = [codecs if self.by_codec else [], scenarios, variants]
+        if sum(len(part) > 1 for part in parts) < 2 or sum(map(len, parts)) > len(crossed) + 1:
+            return each
+        plain = {"line": ""} if self.by_codec and self._variants else {}
+        found = [
+            *(Look(name, self._codecs[name], "", self._codec_line(name)) for name in parts[0]),
+            *(Look(name, self._variant_colour(name), "", "-") for name in variants),
+            *(replace(self.scenario(name), colour=INK, **plain) for name in scenarios),
+            *(look for owner, look in zip(owners, each, strict=True) if owner not in crossed),
+        ]
+        return found if len({look.label for look in found}) == len(found) else each
+
+    def _codec_line(self, codec: str) -> str:
+        """Lines tell codecs apart where colours tell variants apart."""
+        number = self._learned.index(codec) if self._variants else 0
+        return CODEC_LINES[number % len(CODEC_LINES)]
+
+    def _variant_colour(self, variant: str) -> str:
+        number = self._variants.index(variant.partition(JOINED)[0])
+        return VARIANT[round(number * (len(VARIANT) - 1) / max(1, len(self._variants) - 1))]
+
+    def colours(self) -> Iterator[str]:
+        """Every colour that the sweep's figures may use."""
+        yield from (INK, MUTED, GRID, WARN, PALE, RIGHT, WRONG)
+        yield from (look.colour for look in self._scenario.values())
+        yield from self._codecs.values()
+        yield from VARIANT if self._variants else ()
+
+
+def in_panels(curves: Sequence[Curve], many: int, most: int) -> list[list[Curve]]:
+    """The curves in groups of at most `most`, by scenario family; one group up to `many` curves.
+
+    A scenario's codecs stay together as far as they can, so that they are compared in one panel.
+    """
+    ranked = sorted(curves, key=lambda c: scenario_rank(c.scenario))  # stable
+    if len(curves) <= many:
+        return [ranked]
+    families: dict[int, list[Curve]] = {}
+    for curve in ranked:
+        at = next((i for i, f in enumerate(FAMILIES) if curve.scenario in f), len(FAMILIES))
+        families.setdefault(at, []).append(curve)
+    groups: list[list[Curve]] = []
+    for _, family in sorted(families.items()):
+        if groups and len(groups[-1]) + len(family) <= most:
+            groups[-1] += family
+        else:
+            groups += _divided(family, most)
+    return groups
+
+
+def _divided(family: Sequence[Curve], most: int) -> list[list[Curve]]:
+    """A family in as few groups as `most` allows, about equal, cut between scenarios if it can."""
+    if len(family) <= most:
+        return [list(family)]
+    target = len(family) / -(-len(family) // most)
+    scenarios = [
+        [c for c in family if c.scenario == s] for s in dict.fromkeys(c.scenario for c in family)
+    ]
+    groups: list[list[Curve]] = [[]]
+    for own in scenarios:
+        if groups[-1] and (len(groups[-1]) + len(own) > most or len(groups[-1]) >= target):
+            groups.append([])
+        groups[-1] += own
+        while len(groups[-1]) > most:
+            groups.append(groups[-1][most:])
+            groups[-2] = groups[-2][:most]
+    return groups
+
+
+def _spare_looks() -> Iterator[Look]:
+    lines = ("-", "--", "-.", ":")
+    for i, marker in enumerate(SPARE_MARKERS):
+        yield Look("", SPARE_COLOURS[i % len(SPARE_COLOURS)], marker, lines[i % len(lines)])
+
+
+def _codec_colours(codecs: Sequence[str]) -> dict[str, str]:
+    """A colour per codec: its family's where it is the first of it, else the next that is free."""
+    found: dict[str, str] = {}
+    for codec in codecs:
+        words = re.split(r"[^a-z0-9]+", codec.lower())
+        family = next((c for word in words for begin, c in CODECS if word.startswith(begin)), None)
+        if family is not None and family not in found.values():
+            found[codec] = family
+    reserved = set(found.values())
+    free = [colour for colour in SPARE_CODECS if colour not in reserved]
+    others = [codec for codec in codecs if codec not in found]
+    for i, codec in enumerate(others):
+        golden = colorsys.hls_to_rgb((0.11 + i * 0.618034) % 1, 0.4, 0.55)
+        found[codec] = free[i] if i < len(free) else hex_of(golden)
+    return {codec: found[codec] for codec in codecs}

@@ -1,0 +1,1 @@
+"""Reading and writing points: sweep directories, MLflow, other people's results."""

@@ -1,0 +1,230 @@
+"""Several sweeps as one, so that their curves can be compared.
+
+Keys are made from settings, so a point that two sweeps share has one key and was measured once.
+What has one key and two values, or one name and two keys, would be averaged into a curve that
+nobody trained: it is refused, or kept apart by the sweeps' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.io.files import join, whole
+from analysis.io.frames import rows_of
+from analysis.io.schema import KEY, AnalysisError
+from analysis.io.sweep import Sweep
+from search_spaces.specs.space import JOINED
+
+_NAMED: Final = ["codec", "variant", "scenario", "seed", "mllm", "task", "dataset", "split"]
+"""With the metric and the rate, what a point is called by."""
+_BOUND: Final = "uncompressed"
+_SAMPLE: Final = ["point_key", "mllm", "task", "metric"]
+
+
+def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
+    """One sweep from several: all their points, samples, and what was expected and is missing.
+
+    A point that several have, with the same key, variant and value, is there once.
+
+    Args:
+        sweeps: two or more.
+        apart: make each sweep's name (a part of) its points' variants, so that points of the same
+            name stay different curves. Their anchors are then their own.
+
+    Raises:
+        AnalysisError: one key with two values; without `apart` also one name with two keys (points
+            that differ in settings nobody sees); uncompressed values that differ, which says that
+            the test samples are not the same.
+    """
+    labels = _labels([sweep.name for sweep in sweeps])
+    parts = [_whole_tasks(sweep).assign(_of=of) for sweep, of in zip(sweeps, labels, strict=True)]
+    namers = [_namer(sweep, of if apart else "") for sweep, of in zip(sweeps, labels, strict=True)]
+    parts = [
+        part.assign(variant=part["variant"].map(namer))
+        for part, namer in zip(parts, namers, strict=True)
+    ]
+    points = pd.concat(parts, ignore_index=True)
+    _check_keys(points)
+    _check_bounds(points)
+    if not apart:
+        _check_names(points)
+    points = points.drop_duplicates([*KEY, "variant"], ignore_index=True)
+    return Sweep(
+        points.drop(columns="_of"),
+        _samples(sweeps),
+        _manifest(sweeps, labels, namers, set() if apart else set(points["point_key"])),
+    )
+
+
+def _labels(names: list[str]) -> list[str]:
+    """The sweeps' names, numbered where two are the same."""
+    return [
+        name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}"
+        for i, name in enumerate(names)
+    ]
+
+
+def _whole_tasks(sweep: Sweep) -> pd.DataFrame:
+    """The points with their tasks' own names, without the data set's that a `Sweep` adds."""
+    tasks = [
+        str(row.task).removesuffix(f" {row.dataset}")
+        for row in rows_of(sweep.points[["task", "dataset"]])
+    ]
+    return sweep.points.assign(task=tasks)
+
+
+def _namer(sweep: Sweep, of: str) -> Callable[[str], str]:
+    """Variants' names with the sweep's in front; unchanged without a sweep's name."""
+    every = JOINED.join(f"{of} {name}" for name in sweep.variants) or of
+
+    def named(variant: str) -> str:
+        if not of:
+            return variant
+        return JOINED.join(f"{of} {name}" for name in variant.split(JOINED)) if variant else every
+
+    return named
+
+
+def _check_keys(points: pd.DataFrame) -> None:
+    """One key, one value."""
+    spread = points.groupby(list(KEY), sort=False)[["value", "bpp"]].agg(["min", "max"])
+    low = spread.xs("min", axis=1, level=1).to_numpy()
+    high = spread.xs("max", axis=1, level=1).to_numpy()
+    wrong = spread.index[~np.isclose(low, high, rtol=1e-9, atol=0).all(axis=1)]
+    if len(wrong):
+        first = points[(points[list(KEY)] == list(wrong[0])).all(axis=1)]
+        told = zip(first["value"], first["bpp"], first["_of"], strict=True)
+        values = ", ".join(f"{value:g} at {bpp:g} bpp in {of}" for value, bpp, of in told)
+        raise AnalysisError(
+            f"clashing keys: {len(wrong)} points have one key and several values; the first, "
+            f"{' '.join(map(str, wrong[0]))}, is {values}. They cannot be read together"
+        )
+
+
+def _check_bounds(points: pd.DataFrame) -> None:
+    """The uncompressed images give the same values, or the test samples are others."""
+    own = points[points["scenario"] == _BOUND]
+    by = ["mllm", "task", "dataset", "split", "metric"]
+    for key, same in own.groupby(by, sort=False):
+        if not np.isclose(same["value"].min(), same["value"].max(), rtol=1e-6, atol=1e-9):
+            values = ", ".join(
+                f"{value:g} in {of}" for value, of in zip(same["value"], same["_of"], strict=True)
+            )
+            raise AnalysisError(
+                f"not the same test samples: uncompressed {' '.join(map(str, key))} is {values}. "
+                "Compare these sweeps one at a time"
+            )
+
+
+def _check_names(points: pd.DataFrame) -> None:
+    """One name, one key. Where no rate is known, a curve of that name must be of one sweep."""
+    rows = points[points["scenario"] != _BOUND]
+    rate = rows["lmbda"].map("lambda {:g}".format).where(rows["lmbda"].notna(), "")
+    if "quality" in rows:
+        quality = rows["quality"].astype(object)
+        rate = rate.where(quality.isna() | (rate != ""), quality.map("quality {}".format))
+    rows = rows.assign(codec=rows["codec"].fillna(""), _rate=rate)
+    by = [*_NAMED, "metric", "_rate"]
+    found = rows.groupby(by, sort=False).agg(keys=("point_key", set), of=("_of", set))
+    several = found[(found["of"].map(len) > 1) & (found["keys"].map(len) > 1)]
+    if len(several):
+        codec, variant, scenario, seed, *_, rate_of_first = several.index[0]
+        words = " ".join(filter(None, [scenario, variant, codec and f"of {codec}"]))
+        at = f" at {rate_of_first}" if rate_of_first != "" else ""
+        raise AnalysisError(
+            f"clashing keys: {' and '.join(sorted(several['of'].iloc[0]))} both have {words}{at}, "
+            f"seed {seed}, with different settings (keys "
+            f"{', '.join(sorted(several['keys'].iloc[0]))}), and {len(several) - 1} more such "
+            "points; apart=True (--apart on the command line) keeps them apart by the sweeps' names"
+        )
+
+
+def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
+    """Samples of all; of a point that several have, the first's."""
+    seen: set[tuple[Any, ...]] = set()
+    kept = []
+    for sweep in sweeps:
+        if sweep.samples is None:
+            continue
+        frame = sweep.samples
+        if "dataset" not in frame:
+            of = sweep.points.drop_duplicates(_SAMPLE).set_index(_SAMPLE)["dataset"]
+            keys = pd.MultiIndex.from_frame(frame[_SAMPLE])
+            frame = frame.assign(dataset=of.reindex(keys).to_numpy())
+        pairs = frame[["task", "dataset"]].drop_duplicates()
+        whole = {
+            (task, dataset): str(task).removesuffix(f" {dataset}")
+            for task, dataset in pairs.itertuples(index=False)
+        }
+        if any(task != name for (task, _), name in whole.items()):
+            names = [whole[pair] for pair in zip(frame["task"], frame["dataset"], strict=True)]
+            frame = frame.assign(task=names)
+        by = [*_SAMPLE, "dataset"]
+        frame = frame.assign(**{name: frame[name].astype("str") for name in by})
+        own = set(frame[by].drop_duplicates().itertuples(index=False, name=None))
+        if own & seen:
+            again = pd.MultiIndex.from_frame(frame[by]).isin(own & seen)
+            frame = frame[~again]
+        seen |= own
+        kept.append(frame)
+    return pd.concat(kept, ignore_index=True) if kept else None
+
+
+def _manifest(
+    sweeps: Sequence[Sweep],
+    labels: list[str],
+    namers: Sequence[Callable[[str], str]],
+    there: set[str],
+) -> dict[str, Any]:
+    """What the manifests say together; what is there in one of them is not missing."""
+    expected: dict[tuple[str, str], dict[str, Any]] = {}
+    missing: dict[tuple[str, str], dict[str, Any]] = {}
+    points: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
+    for sweep, namer in zip(sweeps, namers, strict=True):
+        for kind, into in (("expected", expected), ("missing", missing)):
+            for said in sweep.manifest.get(kind, []):
+                variant = namer(said.get("variant") or "")
+                if kind == "expected" or said["point_key"] not in there:
+                    into.setdefault((said["point_key"], variant), {**said, "variant": variant})
+        endings = [f" {dataset}" for dataset in sweep.points["dataset"].unique()]
+        for task, said in sweep.manifest.get("tasks", {}).items():
+            ending = next((one for one in endings if task.endswith(one)), "")
+            tasks.setdefault(task.removesuffix(ending), said)
+        for key, said in sweep.manifest.get("points", {}).items():
+            points.setdefault(key, {**said, "examples": _placed(sweep, said.get("examples"))})
+    complete = all(sweep.manifest.get("expected") for sweep in sweeps)
+    return {
+        "sweep": " + ".join(labels),
+        "expected": list(expected.values()) if complete else [],
+        "missing": list(missing.values()) if complete else [],
+        "points": points,
+        "tasks": tasks,
+    }
+
+
+def _placed(sweep: Sweep, entries: Iterable[Any] | None) -> list[dict[str, Any]]:
+    """Example images (see `examples`) with whole paths; none of a sweep that has no directory."""
+    directory = sweep.directory
+    if directory is None:
+        return []
+
+    def there(path: str | None) -> str | None:
+        return None if path is None else whole(join(directory, path))
+
+    return [
+        {
+            **one,
+            "page": there(one["page"]),
+            "images": [
+                {**image, "input": there(image["input"]), "decoded": there(image["decoded"])}
+                for image in one["images"]
+            ],
+        }
+        for one in entries or []
+        if isinstance(one, dict)
+    ]

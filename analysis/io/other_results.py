@@ -1,0 +1,133 @@
+"""Other people's results as points: CompressAI's results JSON, and tables of (bpp, metric).
+
+They have no test samples of their own here, so their comparisons have no intervals.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.io.schema import COLUMNS, OPTIONAL, AnalysisError, check_points
+from analysis.io.sweep import Sweep
+
+UNKNOWN: Final = "unknown"
+IMAGES: Final = "image_quality"
+"""The task of rate-distortion results: how well the image looks, to nobody in particular."""
+NO_MLLM: Final = "none"
+TIMES: Final = ("encoding_time", "decoding_time")
+UNITS: Final = {"psnr": "dB", "ms-ssim": "", "ms-ssim-db": "dB"}
+_KEPT: Final = ("bpp", "lmbda", *TIMES)
+
+
+def from_compressai(data: bytes, source: str) -> Sweep:
+    """A sweep of one curve from `{"name": ..., "results": {"bpp": [...], "psnr": [...], ...}}`.
+
+    CompressAI's evaluations and `trainables.commands.rd_eval` write that form. The name becomes the
+    codec, every list of numbers a metric of the task `image_quality` of scenario `reconstruction`
+    (`-rgb` is dropped from names; MS-SSIM is there in dB as well, `ms-ssim-db`, the scale on which
+    it is compared).
+
+    Raises:
+        AnalysisError: not of that form, or rates that are estimates.
+    """
+    try:
+        said = json.loads(data)
+    except ValueError:
+        raise AnalysisError(f"{source}: not JSON") from None
+    try:
+        lists = {str(k): np.asarray(v, np.float64) for k, v in said["results"].items()}
+        if len({len(values) for values in lists.values()}) != 1 or lists["bpp"].ndim != 1:
+            raise ValueError("lists of several lengths")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise AnalysisError(
+            f"{source}: no results in CompressAI's form, an object whose `results` are lists of "
+            f"numbers, `bpp` among them: {what}"
+        ) from None
+    if "entropy" in str(said.get("description", "")) and "estimation" in str(said["description"]):
+        raise AnalysisError(
+            f"{source}: its bpp is the entropy model's estimate ({said['description']!r}), not "
+            "written bits; evaluate it with an entropy coder"
+        )
+    metrics = {k.removesuffix("-rgb"): v for k, v in lists.items() if k not in _KEPT}
+    if "ms-ssim" in metrics:
+        metrics["ms-ssim-db"] = -10 * np.log10(np.maximum(1 - metrics["ms-ssim"], 1e-10))
+    wide = pd.DataFrame({"bpp": lists["bpp"], **metrics})
+    about: dict[str, Any] = {
+        "codec": str(said.get("name") or _stem(source)),
+        "scenario": "reconstruction",
+        "task": IMAGES,
+        "mllm": NO_MLLM,
+    }
+    if "lmbda" in lists:
+        about["lmbda"] = lists["lmbda"]
+    if "psnr" in metrics:
+        about["psnr"] = metrics["psnr"]
+    return _sweep(wide, list(metrics), about, source)
+
+
+def is_pairs(frame: pd.DataFrame) -> bool:
+    """Whether a table is for `from_pairs`: it has rates, and is not meant as a points file."""
+    return "bpp" in frame and "point_key" not in frame
+
+
+def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
+    """A sweep from a table with a column `bpp` and one for each metric, a row per rate.
+
+    Columns of the points file may stand beside them (`codec, scenario, seed, lmbda, mllm, task,
+    dataset, ...`). Without them the scenario is the file's name, and the rest `unknown`. Other
+    numeric columns are metrics; where there is no other, `value` (named by `metric`) or `psnr` is.
+
+    Raises:
+        AnalysisError: no metric, or values that cannot be points.
+    """
+    known = {*COLUMNS.names, *OPTIONAL}
+    numeric = [str(name) for name in frame.select_dtypes("number").columns]
+    metrics = [name for name in numeric if name not in known]
+    if not metrics:
+        metrics = [str(name) for name in ("value", "psnr") if name in numeric][:1]
+    about = {str(name): frame[name] for name in frame if name not in (*metrics, "bpp")}
+    about |= {"psnr": frame["psnr"]} if "psnr" in frame else {}
+    defaults = {"scenario": _stem(source), "task": UNKNOWN, "mllm": UNKNOWN}
+    return _sweep(frame[["bpp", *metrics]], metrics, {**defaults, **about}, source)
+
+
+def _sweep(wide: pd.DataFrame, metrics: list[str], about: dict[str, Any], source: str) -> Sweep:
+    """The long form: a row per rate and metric; what is unknown is empty, or says so."""
+    if not metrics:
+        there = ", ".join(["bpp", *(str(one) for one in about)])
+        raise AnalysisError(f"{source}: no metric beside bpp: it holds {there}")
+    name = _stem(source)
+    empty: dict[str, Any] = {
+        "sweep": name,
+        "codec": None,
+        "lmbda": np.nan,
+        "seed": 0,
+        "dataset": UNKNOWN,
+        "split": UNKNOWN,
+        "value_low": np.nan,
+        "value_high": np.nan,
+        "n_samples": 0,
+        "bpp_estimated": np.nan,
+        "psnr": np.nan,
+        "run_id": None,
+    }
+    base = wide[["bpp"]].assign(**{**empty, **about})
+    base["point_key"] = [f"{name}:{i}" for i in range(len(base))]
+    rows = [base.assign(metric=about.get("metric", one), value=wide[one]) for one in metrics]
+    points = pd.concat(rows, ignore_index=True)
+    points = points[np.isfinite(points["value"].to_numpy(dtype=np.float64))]
+    extra = [column for column in points if column not in COLUMNS.names]
+    points = check_points(points[[*COLUMNS.names, *extra]], source)
+    units = {one: {"unit": UNITS[one]} for one in metrics if one in UNITS}
+    tasks = {str(task): {"metrics": units} for task in points["task"].unique()} if units else {}
+    return Sweep(points, None, {"sweep": name, "tasks": tasks})
+
+
+def _stem(source: str) -> str:
+    return posixpath.splitext(posixpath.basename(source))[0]

@@ -1,0 +1,145 @@
+"""What a sweep left behind, in memory: a frame of points, one of test samples, the manifest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from analysis.io.schema import VARIANT, AnalysisError, check_version, parquet_table
+from search_spaces.specs.space import JOINED
+
+SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
+EXAMPLE: Final = str(Path(__file__).parents[1] / "example")
+"""A real sweep that ships with the package, for notebooks and first steps; see its README."""
+SAMPLE_COLUMNS: Final = ("point_key", "mllm", "task", "metric", "sample_id", "value", "bpp")
+CATEGORIES: Final = ("point_key", "sample_id")
+"""Columns of the samples that are read as categories: points times samples are many rows."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep left behind.
+
+    Attributes:
+        points: the points file, columns as in `schema.COLUMNS` and `variant`.
+        samples: per test sample `point_key, mllm, task, metric, sample_id, value, bpp, ...`, or
+            None where only points are known (then comparisons have no intervals).
+        manifest: `sweep.json`, or {} where there is none.
+        directory: where the files lie (a path or fsspec URI), for the example images; None when
+            read from MLflow, which keeps no such files, or from several places.
+    """
+
+    points: pd.DataFrame
+    samples: pd.DataFrame | None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    directory: str | None = None
+
+    def __post_init__(self) -> None:
+        """Points of a space without variants have no such column; a task that is measured on
+        several data sets becomes one task for each, named after both."""
+        variant = self.points[VARIANT.name].fillna("") if VARIANT.name in self.points else ""
+        object.__setattr__(self, "points", self.points.assign(**{VARIANT.name: variant}))
+        sets = self.points.groupby("task", sort=False)["dataset"].nunique()
+        several = set(sets.index[sets > 1])
+        if several:
+            self._split_tasks(several)
+
+    def _split_tasks(self, several: set[str]) -> None:
+        said = self.manifest.get("tasks", {})
+        pairs = self.points[["task", "dataset"]].drop_duplicates().itertuples(index=False)
+        tasks = {
+            f"{task} {dataset}" if task in several else task: said[task]
+            for task, dataset in pairs
+            if task in said
+        }
+        object.__setattr__(self, "manifest", {**self.manifest, "tasks": tasks})
+        for name in ("points", "samples"):
+            frame = getattr(self, name)
+            if frame is not None:
+                object.__setattr__(self, name, frame.assign(task=_with_set(frame, several)))
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return str(self.manifest.get("sweep") or self.points["sweep"].iloc[0])
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The space's variants in its order: name -> what each sets, as far as that is known."""
+        said: dict[str, Any] = self.manifest.get("space", {}).get("variants") or {}
+        seen = [name for name in self.points["variant"].unique() if name]
+        found = dict.fromkeys(name for joined in seen for name in joined.split(JOINED))
+        return said or {name: {} for name in found}
+
+
+def _with_set(frame: pd.DataFrame, several: set[str]) -> pd.Series[str]:
+    """The tasks, with their data set's name where they have several."""
+    task, dataset = frame["task"].astype("str"), frame["dataset"].astype("str")
+    return task.where(~task.isin(several), task + " " + dataset)
+
+
+def read_samples(data: bytes, source: str) -> pd.DataFrame:
+    """Per-sample values from the bytes of a `samples.parquet`.
+
+    Raises:
+        AnalysisError: not Parquet or damaged, or columns are missing or hold no numbers.
+    """
+    table = parquet_table(data, source, CATEGORIES)
+    missing = [name for name in SAMPLE_COLUMNS if name not in table.schema.names]
+    if missing:
+        raise AnalysisError(f"{source}: not samples: missing columns {', '.join(missing)}")
+    samples: pd.DataFrame = table.to_pandas()
+    words = [name for name in ("value", "bpp") if not is_numeric_dtype(samples[name])]
+    if words:
+        raise AnalysisError(f"{source}: not samples: no numbers in {', '.join(words)}")
+    return samples
+
+
+def read_manifest(data: bytes, source: str) -> dict[str, Any]:
+    """The manifest from the bytes of a `sweep.json`.
+
+    Raises:
+        AnalysisError: not a JSON object, a newer schema, or parts that are not what they must be.
+    """
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        raise AnalysisError(f"{source}: not JSON") from None
+    if not isinstance(manifest, dict):
+        raise AnalysisError(f"{source}: not a manifest of a sweep")
+    check_version(manifest.get("schema", 1), source, "manifest")
+    problems = [
+        f"{name} must be {kind}" for name, kind, right in _PARTS if not right(manifest.get(name))
+    ]
+    if problems:
+        raise AnalysisError(f"{source}: not a manifest of a sweep: {'; '.join(problems)}")
+    return manifest
+
+
+def _objects(value: Any) -> bool:
+    return not value or (
+        isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
+    )
+
+
+def _named_points(value: Any) -> bool:
+    needed = {"point_key", "codec", "lmbda", "scenario", "seed"}
+    return not value or (
+        isinstance(value, list) and all(isinstance(v, dict) and needed <= set(v) for v in value)
+    )
+
+
+_LIST: Final = "a list of points, each with point_key, codec, lmbda, scenario and seed"
+_PARTS: Final = (
+    ("expected", _LIST, _named_points),
+    ("missing", _LIST, _named_points),
+    ("points", "an object of objects", _objects),
+    ("tasks", "an object of objects", _objects),
+    ("space", "an object", lambda value: not value or isinstance(value, dict)),
+)
+"""Parts of the manifest that may be there, and what they must be."""

@@ -1,0 +1,1 @@
+"""Example images of a sweep and their answers at matched rates."""

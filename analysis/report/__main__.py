@@ -1,0 +1,7 @@
+"""`python -m analysis.report PATH_OR_URI`."""
+
+import sys
+
+from analysis.report.build import main
+
+sys.exit(main())

@@ -1,0 +1,302 @@
+"""The report of a sweep: figures and one self-contained HTML page.
+
+    python -m analysis.report PATH_OR_URI [PATH_OR_URI ...] [--out DIR] [--apart]
+
+makes it again from a sweep's directory, a points file or MLflow, without torch or Ray; from several
+of them, one of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from analysis.curves.assemble import Assembled, Curve, assemble
+from analysis.figures.ablation import draw_ablation
+from analysis.figures.cost import COMPLEXITY, Costs, draw_costs, find_costs
+from analysis.figures.difference import differences, draw_difference
+from analysis.figures.panels import draw_panels
+from analysis.figures.rate_accuracy import draw_curves, draw_psnr
+from analysis.figures.render import Plot, file_name
+from analysis.figures.style import Looks
+from analysis.figures.surrogate import draw_surrogate, surrogate, surrogate_sentence
+from analysis.io.files import make_directory
+from analysis.io.read import (
+    AnalysisError,
+    Sweep,
+    join,
+    read_sweep,
+    without_secrets,
+    write_bytes,
+)
+from analysis.report.embed import inline, mark, page_colours, plotly_script, script_data
+from analysis.report.gallery import gallery
+from analysis.report.interactive import (
+    live_costs,
+    live_curves,
+    live_difference,
+    live_surrogate,
+    numbered,
+)
+from analysis.report.interactive_variants import live_ablation
+from analysis.report.summary import summary_sentence, summary_table
+from analysis.report.tables import (
+    comparison_groups,
+    headline,
+    hover,
+    point_rows,
+    pretty,
+    shared_settings,
+    surrogate_rows,
+    variant_rows,
+    versions,
+)
+from analysis.stats.compare import compare
+
+REPORT: Final = "report.html"
+PLOTS: Final = "plots"
+MLFLOW_UI: Final = "http://127.0.0.1:5000"
+"""Where `mlflow ui` stands by default: for links into a store that is no server itself."""
+
+PAPER: Final = {
+    "title": "Bridging Compressed Image Latents and Multimodal Large Language Models",
+    "venue": "International Conference on Learning Representations (ICLR), 2025",
+    "arxiv": "2407.19651",
+    "bibtex": """@inproceedings{kao2025bridging,
+  title     = {Bridging Compressed Image Latents and Multimodal Large Language Models},
+  author    = {Kao, Chia-Hao and Chien, Cheng and Tseng, Yu-Jen and Chen, Yi-Hsin and
+               Gnutti, Alessandro and Lo, Shao-Yuan and Peng, Wen-Hsiao and Leonardi, Riccardo},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2025},
+  note      = {arXiv:2407.19651}
+}""",
+}
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """What a report wrote.
+
+    Attributes:
+        html: path or URI of the page.
+        plots: paths or URIs of the PNG and SVG files.
+        summary: the terminal's table, as `summary_table` gives it.
+        sentence: what came out, in a sentence or two.
+    """
+
+    html: str
+    plots: tuple[str, ...]
+    summary: pd.DataFrame
+    sentence: str
+
+
+def write_report(
+    source: str | Sweep,
+    out: str | None = None,
+    complexity: str | None = None,
+    mlflow_ui: str | None = None,
+    pdf: bool = False,
+) -> ReportPaths:
+    """Write `plots/*.png`, `plots/*.svg` and `report.html`.
+
+    Args:
+        source: what `read_sweep` reads, or a sweep that has been read.
+        out: directory or fsspec URI to write to; by default the sweep's own directory, and
+            `report-<sweep>` here where the sweep came from MLflow.
+        complexity: the JSON file of `python -m trainables.commands.complexity`; by default
+            `complexity.json` beside the points, if it exists.
+        mlflow_ui: address of the MLflow UI that links lead to; by default the sweep's tracking
+            server, or `MLFLOW_UI` where it was tracked in a file.
+        pdf: also write `plots/*.pdf`.
+
+    Raises:
+        AnalysisError: see `read_sweep` and `read_costs`; `mlflow_ui` is no http(s) address, or
+            nothing can be written to `out`.
+    """
+    if mlflow_ui is not None and not mlflow_ui.startswith(("http://", "https://")):
+        raise AnalysisError(f"mlflow-ui {mlflow_ui!r}: not an http:// or https:// address")
+    sweep = read_sweep(source) if isinstance(source, str) else source
+    out = out or sweep.directory or f"report-{file_name(sweep.name)}"
+    try:
+        make_directory(out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise AnalysisError(f"out {out!r}: cannot be written to ({reason})") from None
+    costs = find_costs(sweep.directory, complexity)
+    assembled = assemble(sweep)
+    comparison = compare(sweep, assembled=assembled)
+    correlations, changes = surrogate(assembled), differences(assembled)
+    plots = {
+        "variants": draw_ablation(assembled, comparison),
+        "curves": [*draw_curves(assembled), *draw_psnr(assembled)],
+        "difference": draw_difference(assembled, found=changes),
+        "complexity": [] if costs is None else draw_costs(assembled, comparison, costs),
+        "surrogate": draw_surrogate(assembled, correlations),
+        "panels": draw_panels(assembled),
+    }
+    endings = ("png", "svg", "pdf") if pdf else ("png", "svg")
+    written = [
+        path
+        for group in plots.values()
+        for plot in group
+        for path in plot.save(join(out, PLOTS), endings)
+    ]
+    sentence = summary_sentence(sweep, comparison, assembled.missing)
+    html = join(out, REPORT)
+    text = page(assembled, comparison, correlations, changes, plots, sentence, costs, mlflow_ui)
+    write_bytes(html, text.encode())
+    return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
+
+
+def page(
+    assembled: Assembled,
+    comparison: pd.DataFrame,
+    correlations: pd.DataFrame,
+    changes: list[tuple[Curve, pd.DataFrame]],
+    plots: dict[str, list[Plot]],
+    sentence: str,
+    costs: Costs | None = None,
+    mlflow_ui: str | None = None,
+) -> str:
+    """The page's HTML: everything inline, no request to anywhere.
+
+    The page is complete without its script: every figure stands in it as SVG, which is also what
+    is printed. The script replaces those that come into view by figures to point at.
+    """
+    sweep, looks = assembled.sweep, Looks.of(assembled)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    expected = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
+    manifest = sweep.manifest
+    live = [
+        *live_ablation(assembled, comparison),
+        *live_curves(assembled),
+        *live_difference(assembled, changes),
+        *([] if costs is None else live_costs(assembled, comparison, costs)),
+        *live_surrogate(assembled, correlations),
+    ]
+    points, numbers = list(point_rows(sweep)), numbered(assembled)
+    shared = shared_settings(points)
+    tracking = without_secrets(str(manifest.get("tracking_uri") or ""))
+    served = tracking.startswith(("http://", "https://"))
+    server = tracking.replace("***@", "") if served else ""
+    colours = page_colours(looks)
+    data = {
+        "figures": {one.name: one.figure for one in live},
+        "points": [hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
+        "dark": {light: dark for light, _, dark in colours},
+        "mlflow": (mlflow_ui or server or MLFLOW_UI).rstrip("/"),
+    }
+    count = iter(range(1_000_000))
+    return environment.get_template("report.html.j2").render(
+        name=sweep.name,
+        sentence=sentence,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created=str(manifest.get("created", "")),
+        n_points=sweep.points["point_key"].nunique(),
+        n_expected=expected,
+        n_missing=len(assembled.missing),
+        n_samples=int(sweep.points["n_samples"].min()),
+        headline=headline(assembled, comparison),
+        figures={
+            group: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in own]
+            for group, own in plots.items()
+        },
+        live={one.name for one in live},
+        variants=list(variant_rows(assembled, comparison)),
+        table=comparison_groups(comparison),
+        surrogate=list(surrogate_rows(correlations)),
+        surrogate_sentence=surrogate_sentence(correlations),
+        missing=assembled.missing,
+        points=points,
+        shared=shared,
+        numbers=numbers,
+        gallery=gallery(assembled),
+        timing=manifest.get("timing") or {},
+        space=pretty(manifest["space"]) if manifest.get("space") else "",
+        tracking_uri=tracking,
+        mlflow=data["mlflow"],
+        needs_ui=not (mlflow_ui or server) and any(row["run_id"] for row in points),
+        parent_run_id=manifest.get("parent_run_id") or "",
+        versions=versions(sweep),
+        paper=PAPER,
+        colours=colours,
+        dot=lambda owner: Markup(mark(looks, owner)),
+        data=Markup(script_data(data)),
+        plotly=Markup(plotly_script()),
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What must be said before anything is read.
+
+    Raises:
+        AnalysisError: several sources and nowhere to write to, or one that is kept apart.
+    """
+    count = len(options.sources)
+    if count > 1 and not options.out:
+        raise AnalysisError(f"--out: say where to write to, {count} sources have no one place")
+    if count == 1 and options.apart:
+        raise AnalysisError("--apart: needs several sources, there is one to read")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, or 2 for input that cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report",
+        description="Make a sweep's figures and report from its points.",
+    )
+    parser.add_argument(
+        "sources",
+        metavar="PATH_OR_URI",
+        nargs="+",
+        help="a sweep's directory, points.parquet or .csv, a tracking URI (sqlite:///..., "
+        "http(s)://...), or mlflow:TRACKING_URI#EXPERIMENT[/SWEEP]; several are read as one sweep",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="where to write; default, with one source: beside the points"
+    )
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="of several sources, keep what has the same name apart, as variants under the sweeps' "
+        "names; otherwise it must be the same points",
+    )
+    parser.add_argument(
+        "--complexity",
+        metavar="FILE",
+        help="what `python -m trainables.commands.complexity SPACE --json FILE` wrote; default: "
+        f"{COMPLEXITY} beside the points, if it is there",
+    )
+    parser.add_argument(
+        "--mlflow-ui",
+        metavar="URL",
+        help="where links to MLflow runs lead; default: the sweep's tracking server, else "
+        f"{MLFLOW_UI}",
+    )
+    parser.add_argument("--pdf", action="store_true", help="also write the figures as PDF")
+    options = parser.parse_args(arguments)
+    try:
+        _check(options)
+        sweep = read_sweep(*options.sources, apart=options.apart)
+        paths = write_report(sweep, options.out, options.complexity, options.mlflow_ui, options.pdf)
+    except (AnalysisError, OSError) as error:
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+        return 2
+    print(paths.sentence)
+    print(f"report: {paths.html}")
+    print(f"plots:  {join(paths.html.rpartition('/')[0] or '.', PLOTS)} ({len(paths.plots)} files)")
+    return 0

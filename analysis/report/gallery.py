@@ -1,0 +1,278 @@
+"""The report's gallery: for each stored test image, what every point makes of it and answers.
+
+pictures   every distinct image of the page once, as a data URI
+shown      test image --> its input and the questions
+                      --> by codec and rate a card per point: its image, bits and answers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from textwrap import shorten
+from typing import Any, Final
+
+import pandas as pd
+from PIL import Image
+
+from analysis.curves.assemble import BOUND, Assembled, scenario_rank
+from analysis.qualitative.examples import Box, Example, Said, answers_to, examples_of, read_image
+from analysis.report.embed import data_uri
+from analysis.report.tables import number, rate_words
+
+GROUPS: Final = 4
+"""Test images, or rows of them, at the most."""
+CARDS: Final = 320
+"""Points of all test images at the most."""
+BYTES: Final = 900_000
+"""Of all images together, as they stand in the page."""
+QUESTIONS: Final = 6
+"""Of a test image at the most."""
+LONGEST: Final = ((36, 256), (60, 192))
+"""Images at the most, and pixels along each; larger ones are scaled down."""
+LEAST: Final = 128
+"""Pixels along an image where there are more: photographs of this size take 8 kB each."""
+_LETTERS: Final = 160
+"""Of an answer or a wanted text at the most."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A distinct image of the page; width and height in pixels."""
+
+    name: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass
+class Gallery:
+    """What the page shows.
+
+    Attributes:
+        pictures: each distinct image.
+        shown: a dict per test image, for the template.
+        left: cards that had no room.
+    """
+
+    pictures: list[Picture] = field(default_factory=list)
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    left: int = 0
+
+    @property
+    def boxed(self) -> bool:
+        """Whether a box is wanted anywhere."""
+        return any(one["input"]["boxes"] for one in self.shown)
+
+    @property
+    def cards(self) -> int:
+        """Points of all test images."""
+        return sum(one["cards"] for one in self.shown)
+
+
+def gallery(assembled: Assembled) -> Gallery:
+    """The stored examples of each curve's first seed, within the limits; empty without any.
+
+    Test images come one after the other; of their points those of the lowest rates have room first.
+    """
+    sweep, found = assembled.sweep, Gallery()
+    stored = {key: {one.of: one for one in own} for key, own in examples_of(sweep).items()}
+    points = sweep.points.drop_duplicates("point_key")
+    points = points[points["point_key"].isin(stored)].sort_values("seed", kind="stable")
+    points = points.drop_duplicates(["codec", "variant", "scenario", *_rates(points)])
+    seen = [_Seen.of(row, stored) for _, row in points.sort_values("bpp").iterrows()]
+    answers = answers_to(assembled, [one for own in seen for one in own.examples.values()])
+    groups = list(dict.fromkeys(of for own in seen for of in own.examples))
+    images = _Images(assembled, found, _longest(seen, groups[:GROUPS]))
+    for place, of in enumerate(groups):
+        own = [one for one in seen if of in one.examples]
+        name = _evaluation(of) if len({_evaluation(one) for one in groups}) > 1 else ""
+        shown = _shown(own, of, images, answers, CARDS - found.cards) if place < GROUPS else None
+        found.left += len(own) - (shown["cards"] if shown else 0)
+        if shown:
+            found.shown.append({**shown, "of": name})
+    return found
+
+
+_Of = tuple[str, str, tuple[str, ...]]
+_Answers = Mapping[tuple[str, str, str, str], Said]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A point and its examples."""
+
+    key: str
+    codec: str
+    scenario: str
+    variant: str
+    rate: str
+    examples: Mapping[_Of, Example]
+
+    @classmethod
+    def of(cls, row: Any, stored: Mapping[str, Mapping[_Of, Example]]) -> _Seen:
+        codec = "" if pd.isna(row["codec"]) else str(row["codec"])
+        key = str(row["point_key"])
+        return cls(key, codec, row["scenario"], row["variant"], rate_words(row), stored[key])
+
+
+def _longest(seen: Sequence[_Seen], groups: Sequence[_Of]) -> int:
+    """Pixels along an image, so that all of these test images have room."""
+    own = [one.examples[of] for one in seen for of in groups if of in one.examples]
+    files = {image.input for example in own for image in example.images}
+    files |= {example.query.decoded for example in own if example.query.decoded is not None}
+    return next((pixels for most, pixels in LONGEST if len(files) <= most), LEAST)
+
+
+def _rates(points: pd.DataFrame) -> list[str]:
+    """Columns that say a point's rate."""
+    return [name for name in ("lmbda", "quality") if name in points]
+
+
+def _evaluation(of: _Of) -> str:
+    return f"{of[0]}, {of[1].rpartition('/')[2]}"
+
+
+class _Images:
+    """The gallery's images by file name, each read and written once."""
+
+    def __init__(self, assembled: Assembled, into: Gallery, longest: int) -> None:
+        self._sweep, self._into, self._longest = assembled.sweep, into, longest
+        self._known: dict[str, Picture | None] = {}
+        self._bytes = 0
+
+    def get(self, path: str) -> Picture | None:
+        """None where the file is gone, or there is no more room."""
+        name = path.rpartition("/")[2]  # tells of its content
+        if name not in self._known:
+            pixels = read_image(self._sweep, path)
+            picture = None
+            if pixels is not None:
+                image = Image.fromarray(pixels)
+                image.thumbnail((self._longest, self._longest), Image.Resampling.LANCZOS)
+                uri = data_uri(image)
+                if self._bytes + len(uri) <= BYTES:
+                    picture = Picture(f"i{len(self._into.pictures)}", uri, *image.size)
+                    self._bytes += len(uri)
+                    self._into.pictures.append(picture)
+            self._known[name] = picture
+        return self._known[name]
+
+
+def _shown(
+    seen: Sequence[_Seen], of: _Of, images: _Images, answers: _Answers, room: int
+) -> dict[str, Any] | None:
+    """A test image with at most so many of these points; None where there is no room."""
+    example = seen[0].examples[of]
+    inputs = [picture for image in example.images if (picture := images.get(image.input))]
+    if len(inputs) < len(example.images) or room < 1:
+        return None
+    asked: dict[str, Said] = {}
+    for one in seen:
+        for sample in one.examples[of].samples:
+            said = answers.get((one.key, *of[:2], sample))
+            if said is not None and len(asked) < QUESTIONS:
+                asked.setdefault(sample, said)
+    labels = _labels(asked)
+    cards: list[dict[str, Any]] = []
+    for one in seen:
+        own = one.examples[of]
+        path = own.query.decoded
+        picture = None if path is None else images.get(path)
+        if len(cards) == room or (path is not None and picture is None):
+            continue
+        boxes = [own.answered[sample] for sample in asked if sample in own.answered]
+        pale = path is None and one.scenario != BOUND and bool(boxes)
+        # What is not compressed is seen as it is.
+        picture = inputs[-1] if pale or one.scenario == BOUND else picture
+        cards.append(
+            {
+                "owner": (one.codec, one.scenario, one.variant),
+                "name": f"{one.scenario} {one.variant}".strip(),
+                "codec": one.codec,
+                "rate": one.rate,
+                "picture": picture,
+                "decoded": path is not None,
+                "pale": pale,
+                "boxes": _rects(boxes, picture),
+                "bpp": f"{own.query.bpp:.3g}",
+                "psnr": number(own.query.psnr, ".1f"),
+                "answers": [
+                    {"label": label, "text": _cut(said.answer), "said": said}
+                    for sample, label in labels.items()
+                    if (said := answers.get((one.key, *of[:2], sample)))
+                ],
+            }
+        )
+    wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]
+    return {
+        "title": example.query.id,
+        "shots": [{"picture": picture, "boxes": []} for picture in inputs[:-1]],
+        "input": {"picture": inputs[-1], "boxes": _rects(wanted, inputs[-1])},
+        "questions": [
+            {
+                "label": label,
+                "prompt": asked[sample].question.prompt,
+                "wanted": _cut(asked[sample].question.wanted),
+            }
+            for sample, label in labels.items()
+        ],
+        "bound": [card for card in cards if not card["codec"]],
+        "parts": _parts([card for card in cards if card["codec"]]),
+        "cards": len(cards),
+    }
+
+
+def _labels(asked: Mapping[str, Said]) -> dict[str, str]:
+    """A name for each question: its task, with a number where the task asks several."""
+    tasks = [said.question.task for said in asked.values()]
+    return {
+        sample: task if tasks.count(task) == 1 else f"{task} {tasks[: i + 1].count(task)}"
+        for i, (sample, task) in enumerate(zip(asked, tasks, strict=True))
+    }
+
+
+def _cut(text: str) -> str:
+    return shorten(text, _LETTERS, placeholder=" …") or "(nothing)"
+
+
+def _rects(boxes: Iterable[Box], picture: Picture | None) -> list[dict[str, str]]:
+    """Boxes in pixels of a picture, as an SVG's rectangles."""
+    if picture is None:
+        return []
+    wide, high = picture.width, picture.height
+    return [
+        {
+            "x": f"{x0 * wide:.4g}",
+            "y": f"{y0 * high:.4g}",
+            "width": f"{(x1 - x0) * wide:.4g}",
+            "height": f"{(y1 - y0) * high:.4g}",
+        }
+        for x0, y0, x1, y1 in boxes
+    ]
+
+
+def _parts(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cards by codec and rate, codecs with several scenarios first; where each rate of a codec
+    has one card, they stand together."""
+    rates: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for card in cards:
+        rates.setdefault(card["codec"], {}).setdefault(card["rate"], []).append(card)
+    alone = {codec for codec, own in rates.items() if max(map(len, own.values())) == 1}
+    parts = []
+    for codec in sorted(rates, key=lambda codec: (codec in alone, codec)):
+        if codec in alone:
+            parts.append(_part(codec, [card for own in rates[codec].values() for card in own]))
+            continue
+        for rate, own in rates[codec].items():
+            own.sort(key=lambda card: (scenario_rank(card["owner"][1]), card["owner"][2]))
+            part = _part(f"{codec} {rate}".strip(), own)
+            parts.append({**part, "cards": [{**card, "rate": ""} for card in own]})
+    return parts
+
+
+def _part(title: str, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    bits = list(dict.fromkeys(sorted((card["bpp"] for card in cards), key=float)))
+    between = bits[0] if len(bits) == 1 else f"{bits[0]} to {bits[-1]}"
+    return {"title": title, "bpp": between, "cards": cards}

@@ -1,0 +1,198 @@
+"""The report's figures to point at: the same curves, as Plotly's figures (plain data).
+
+Each has the name of the Matplotlib figure that it stands for. A drawn point carries the number of
+its operating point, with which the page says how it was made and where its MLflow run is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.curves.assemble import BOUND, MEAN, MEAN_METRIC, Assembled, Curve, scenario_rank
+from analysis.figures import cost, difference
+from analysis.figures.cost import Costs, costs_and_savings
+from analysis.figures.rate_accuracy import MANY, RATE, near_chance, psnr_curves, same_points
+from analysis.figures.render import file_name
+from analysis.figures.style import INK, MUTED, Looks
+from analysis.figures.surrogate import TERMS, TITLE, points_of
+from analysis.figures.titles import PSNR, bound_of, chance_of, titled
+from analysis.io.frames import rows_of
+from analysis.report.traces import (
+    Live,
+    axis_of,
+    band_of,
+    bars_of,
+    figure_of,
+    level_of,
+    line_of,
+    log_axis,
+    marker_of,
+)
+
+
+def numbered(assembled: Assembled) -> dict[str, int]:
+    """The operating points' keys and their numbers."""
+    return {str(key): i for i, key in enumerate(assembled.sweep.points["point_key"].unique())}
+
+
+def live_curves(assembled: Assembled) -> list[Live]:
+    """Accuracy over bits per pixel, and PSNR: the figures of `draw_curves` and `draw_psnr`."""
+    looks, numbers = Looks.of(assembled), numbered(assembled)
+    shown = [*assembled.means, *assembled.curves]
+    kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
+    several = len({mllm for mllm, _, _ in kinds}) > 1
+    out = []
+    for mllm, task, metric in kinds:
+        own = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
+        named = titled(assembled, task, metric, mllm if several else "")
+        traces = _curves(own, looks, numbers)
+        rates = [rate for c in own for rate in c.frame["bpp"]]
+        levels = [
+            (float(row.value), BOUND, INK, "solid") for row in rows_of(bound_of(assembled, own))
+        ]
+        chance = chance_of(assembled.tasks, task, metric)
+        values = [value for c in own for value in c.frame["value"]] + [row[0] for row in levels]
+        if values and chance is not None and near_chance(values, chance):
+            levels.append((chance, "chance", MUTED, "dot"))
+        if rates:
+            ends = (min(rates) / 1.15, max(rates) * 1.15)
+            traces += [level_of(*level, ends=ends) for level in levels]
+        figure = figure_of(traces, named.title, named.of, RATE, named.label, rates)
+        out.append(Live(file_name(named.name), figure))
+    psnr = [group[0] for group in same_points(psnr_curves(assembled))]
+    if psnr:
+        rates = [rate for c in psnr for rate in c.frame["bpp"]]
+        traces = _curves(psnr, looks, numbers)
+        figure = figure_of(traces, PSNR.title, PSNR.of, RATE, PSNR.label, rates)
+        out.append(Live(PSNR.name, figure))
+    return out
+
+
+def live_difference(
+    assembled: Assembled, found: Sequence[tuple[Curve, pd.DataFrame]]
+) -> list[Live]:
+    """Bits relative to reconstruction: the figures of `draw_difference` on the mean over tasks.
+
+    Args:
+        assembled: the sweep assembled.
+        found: what `differences` gave.
+    """
+    looks = Looks.of(assembled)
+    mllms = list(dict.fromkeys(curve.mllm for curve, _ in found))
+    out = []
+    for mllm in mllms:
+        own = [(curve, frame) for curve, frame in found if curve.mllm == mllm]
+        traces = []
+        for curve, frame in own:
+            look = looks.curve(curve)
+            if len(own) <= MANY:
+                known = frame[frame["low"].notna()]
+                traces += band_of(known["accuracy"], known["low"], known["high"], look)
+            traces.append(
+                {
+                    **line_of(look, frame["accuracy"], frame["change"]),
+                    "mode": "lines",
+                    "hovertemplate": "%{y:.0f} % bits at accuracy %{x:.3f}",
+                }
+            )
+        of = mllm if len(mllms) > 1 else ""
+        label = titled(assembled, MEAN, MEAN_METRIC).label
+        figure = figure_of(traces, difference.TITLE, of, label, "bits (%)", [])
+        out.append(Live(file_name(f"difference-{of}"), figure))
+    return out
+
+
+def live_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> list[Live]:
+    """Bits saved over kMAC per pixel: the figures of `draw_costs`."""
+    looks = Looks.of(assembled)
+    frame = costs_and_savings(assembled, comparison, costs)
+    several = frame["mllm"].nunique() > 1
+    out = []
+    for mllm, own in frame.groupby("mllm", sort=False):
+        traces = []
+        for (codec, scenario, variant), rows in own.groupby(
+            ["codec", "scenario", "variant"], sort=False
+        ):
+            look = looks.owner(str(codec), str(scenario), str(variant))
+            (parameters,) = rows["parameters"]
+            traces.append(
+                {
+                    **line_of(look, rows["own"], rows["saved"]),
+                    "mode": "markers",
+                    "marker": marker_of(look, 11),
+                    **bars_of(rows["saved"], rows["low"], rows["high"]),
+                    "hovertemplate": f"%{{y:.0f}} % saved, %{{x:.2f}} kMAC/pixel, "
+                    f"{parameters:,.0f} parameters",
+                }
+            )
+        of = str(mllm) if several else ""
+        name = file_name(f"complexity-{mllm}" if several else "complexity")
+        figure = figure_of(traces, cost.TITLE, of, cost.LABEL, "bits saved (%)", list(own["own"]))
+        out.append(Live(name, figure))
+    return out
+
+
+def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
+    """The surrogate's terms against the tasks: the figures of `draw_surrogate`.
+
+    Args:
+        assembled: the sweep assembled.
+        frame: what `surrogate` gave.
+    """
+    looks, numbers = Looks.of(assembled), numbered(assembled)
+    several = frame["mllm"].nunique() > 1
+    out = []
+    for mllm, own in frame.groupby("mllm", sort=False):
+        tasks, terms = list(dict.fromkeys(own["task"])), list(dict.fromkeys(own["term"]))
+        of = str(mllm) if several else ""
+        figure = figure_of([], TITLE, of, "", "", [])
+        layout = figure["layout"]
+        layout["grid"] = {"rows": len(tasks), "columns": len(terms), "pattern": "independent"}
+        layout["grid"] |= {"xgap": 0.14, "ygap": 0.22}
+        layout["height"] = 70 + 230 * len(tasks)
+        named: set[str] = set()
+        for row in rows_of(own):
+            i, j = tasks.index(row.task), terms.index(row.term)
+            place = i * len(terms) + j + 1
+            axis = "" if place == 1 else str(place)
+            points = points_of(assembled, row.mllm, row.task, row.metric, row.term)
+            by = points.groupby(["codec", "scenario", "variant"], sort=False)
+            for (codec, scenario, variant), rows in by:
+                look = looks.owner(str(codec), str(scenario), str(variant))
+                trace = line_of(look, rows[row.term], rows["value"]) | {"mode": "markers"}
+                trace |= {"xaxis": f"x{axis}", "yaxis": f"y{axis}"}
+                trace["showlegend"] = look.label not in named
+                trace["customdata"] = [numbers[key] for key in rows["point_key"]]
+                named.add(look.label)
+                figure["data"].append(trace)
+            x_title = f"error of the {TERMS[row.term]}" if i == len(tasks) - 1 else ""
+            layout[f"xaxis{axis}"] = axis_of(x_title) | log_axis(points[row.term])
+            layout[f"yaxis{axis}"] = axis_of(f"{row.task}: {row.metric}" if j == 0 else "")
+        name = file_name(f"surrogate-{mllm}" if several else "surrogate")
+        out.append(Live(name, figure))
+    return out
+
+
+def _curves(own: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+    traces = []
+    for curve in sorted(own, key=lambda c: scenario_rank(c.scenario)):
+        look = looks.curve(curve)
+        for i, part in enumerate(curve.segments):
+            if len(own) <= MANY:
+                traces += band_of(part["bpp"], part["low"], part["high"], look)
+            trace = line_of(look, part["bpp"], part["value"])
+            if len(part) == 1:
+                trace |= bars_of(part["value"], part["low"], part["high"])
+            trace["showlegend"] = i == 0
+            trace["customdata"] = [numbers.get(keys[0], -1) for keys in part["point_keys"]]
+            known = part["low"].notna().all()
+            # Written out here: Plotly's templates would show a missing interval as such.
+            trace["text"] = [
+                f"[{low:.3f}, {high:.3f}]" if known else ""
+                for low, high in zip(part["low"], part["high"], strict=True)
+            ]
+            traces.append(trace)
+    return traces

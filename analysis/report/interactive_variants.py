@@ -1,0 +1,158 @@
+"""The figure of variants to point at: the same panels as `draw_ablation`'s, as Plotly's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from textwrap import wrap
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.assemble import Assembled
+from analysis.figures.ablation import (
+    PANELS,
+    TITLE,
+    ablation,
+    aside,
+    figures_of,
+    looks_of,
+    panels_of,
+)
+from analysis.figures.style import Looks
+from analysis.io.frames import rows_of
+from analysis.report.summary import with_interval
+from analysis.report.traces import (
+    DASHES,
+    Live,
+    axis_of,
+    bars_of,
+    figure_of,
+    level_of,
+    line_of,
+    marker_of,
+)
+from analysis.stats.anchor import ANCHOR
+
+PANEL: Final = 150
+"""Pixels: height of a panel's axes."""
+_GAP: Final = 26
+_NARROW: Final = 290
+"""Pixels: of the axes on a phone, where the names along them must be readable too."""
+_LETTER: Final = 6.4
+_LINE: Final = 15
+"""Pixels: of a letter and of a line of names."""
+
+
+def live_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Live]:
+    """What the variants change: the figures of `draw_ablation`.
+
+    Args:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+    """
+    looks, variants = looks_of(assembled), list(assembled.sweep.variants)
+    return [
+        Live(name, _figure(own, of, variants, looks))
+        for name, of, own in figures_of(ablation(assembled, comparison))
+    ]
+
+
+def _figure(own: pd.DataFrame, of: str, variants: list[str], looks: Looks) -> dict[str, Any]:
+    names = panels_of(own)
+    figure = figure_of([], TITLE, of, "", "", [])
+    layout = figure["layout"]
+    room, ticks = _name_axis(variants)
+    layout["margin"]["b"] = room
+    whole = len(names) * PANEL + (len(names) - 1) * _GAP
+    layout["height"] = layout["margin"]["t"] + whole + room
+    seen: set[str] = set()
+    layout["annotations"] = []
+    for place, panel in enumerate(names):
+        number = "" if place == 0 else str(place + 1)
+        top = 1 - place * (PANEL + _GAP) / whole
+        domain = [max(0.0, top - PANEL / whole), top]
+        layout[f"yaxis{number}"] = axis_of(PANELS[panel]) | {"domain": domain}
+        for one in _traces(own, panel, variants, looks):
+            one["yaxis"] = f"y{number}"
+            one["showlegend"] = one["name"] not in seen
+            seen.add(one["name"])
+            figure["data"].append(one)
+        layout["annotations"] += _without_number(own, panel, variants, f"y{number} domain")
+    last = "" if len(names) == 1 else str(len(names))
+    layout["xaxis"] |= {**ticks, "anchor": f"y{last}", "range": [-0.5, len(variants) - 0.5]}
+    return figure
+
+
+def _traces(
+    own: pd.DataFrame, panel: str, variants: list[str], looks: Looks
+) -> Iterable[dict[str, Any]]:
+    """One panel: lines of what no variant touches, then the scenarios over the variants."""
+    ends = (-0.5, len(variants) - 0.5)
+    if panel == "bd_rate":
+        yield level_of(0.0, ANCHOR, looks.scenario(ANCHOR).colour, "dash", ends)
+    for row in rows_of(own[own["variant"] == ""]):
+        value = getattr(row, panel)
+        if panel != "bd_rate" and np.isfinite(value):
+            look = looks.scenario(row.scenario)
+            yield level_of(value, look.label, look.colour, DASHES[look.line], ends)
+    scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
+    for number, scenario in enumerate(scenarios):
+        if (panel, scenario) == ("bd_rate", ANCHOR):  # the line at 0
+            continue
+        look = looks.scenario(scenario)
+        rows = own[(own["scenario"] == scenario) & (own["variant"] != "") & own[panel].notna()]
+        at = [variants.index(name) + aside(number, len(scenarios)) for name in rows["variant"]]
+        one = line_of(look, at, rows[panel]) | {"marker": marker_of(look, 9)}
+        one["line"] = {**one["line"], "width": 1, "dash": "solid"}
+        if f"{panel}_low" in rows:
+            one |= bars_of(rows[panel], rows[f"{panel}_low"], rows[f"{panel}_high"])
+        one["text"] = [_words(row) for row in rows_of(rows)]
+        one["hovertemplate"] = "%{text}"
+        yield one
+
+
+def _words(row: Any) -> str:
+    """What is said of a variant where it is pointed at."""
+    accuracy = f"accuracy {row.accuracy:.3f}"
+    if np.isfinite(row.accuracy_low):
+        accuracy += f" [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
+    rate = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+    lines = [
+        row.variant,
+        *wrap(row.settings or "the settings as they stand", 60),
+        accuracy,
+        f"BD-rate {rate or 'has no number'}",
+        f"PSNR {row.psnr:.2f} dB" if np.isfinite(row.psnr) else "",
+        f"{row.n_rates} rates, mean {row.bpp:.3f} bpp",
+        *wrap(row.note, 60),
+    ]
+    return "<br>".join(escape(line, quote=False) for line in lines if line)
+
+
+def _without_number(
+    own: pd.DataFrame, panel: str, variants: list[str], where: str
+) -> list[dict[str, Any]]:
+    """Words where a value is missing; pointed at, they say why."""
+    rows = own[(own["variant"] != "") & (own["scenario"] != ANCHOR) & own[panel].isna()]
+    gone = {row.variant: row.note for row in rows_of(rows)} if panel != "psnr" else {}
+    common = {"text": "no number", "xref": "x", "yref": where, "y": 0.1, "showarrow": False}
+    return [
+        {**common, "x": variants.index(name), "hovertext": "<br>".join(wrap(escape(why), 60))}
+        for name, why in gone.items()
+    ]
+
+
+def _name_axis(names: Sequence[str]) -> tuple[int, dict[str, Any]]:
+    """Pixels below the axes and the ticks: names level and broken, or slanting where too long."""
+    letters = int(_NARROW / len(names) / _LETTER)
+    lines = [wrap(name, max(1, letters), break_long_words=False) for name in names]
+    level = all(len(own) <= 3 and all(len(line) <= letters for line in own) for own in lines)
+    if not level:
+        lines = [wrap(name, 26) for name in names]
+    room = _LINE * max(map(len, lines))
+    room += 14 if level else round(0.65 * _LETTER * max(len(line) for own in lines for line in own))
+    text = ["<br>".join(escape(line, quote=False) for line in own) for own in lines]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": text}
+    return room, {**ticks, "tickangle": 0 if level else -40, "automargin": False}

@@ -1,0 +1,124 @@
+"""A comparison in words: the terminal's table, the sentence that sums it up, numbers as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.assemble import MEAN, missing_points
+from analysis.curves.missing import Missing, named
+from analysis.curves.tasks import no_mean, tasks
+from analysis.io.frames import rows_of
+from analysis.io.sweep import Sweep
+from analysis.stats.compare import compare
+
+
+def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The comparison as short strings for a terminal: a row per curve and task.
+
+    Args:
+        sweep: the sweep.
+        comparison: what `compare` gave, where the caller has it already.
+
+    Returns:
+        Columns `curve, task, bpp, accuracy, BD-rate, bits saved, note`; `bits saved` is at equal
+        accuracy against reconstruction, in the middle of the shared accuracies.
+    """
+    frame = compare(sweep) if comparison is None else comparison
+    several = {name: frame.loc[frame[name] != "", name].nunique() > 1 for name in ("mllm", "codec")}
+    out = []
+    for row in rows_of(frame):
+        names = [row.mllm if several["mllm"] else "", row.codec if several["codec"] else ""]
+        out.append(
+            {
+                "curve": " ".join([*filter(None, names), named(row.scenario, row.variant)]),
+                "task": row.task,
+                "bpp": span(row.bpp_low, row.bpp_high, 3),
+                "accuracy": span(row.value_low, row.value_high, 2),
+                "BD-rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+                "bits saved": with_interval(row.saved, row.saved_low, row.saved_high),
+                "note": row.note,
+            }
+        )
+    columns = ["curve", "task", "bpp", "accuracy", "BD-rate", "bits saved", "note"]
+    return pd.DataFrame(out, columns=columns)
+
+
+SAID: Final = 6
+"""Curves that the summary sentence names, those that save most."""
+TRAINING: Final = (
+    "This compares the curves as trained in this sweep: training lengths differ between scenarios, "
+    "and no curve is shown to have converged."
+)
+"""The sentence's caveat, for sweeps that were trained here."""
+
+
+def summary_sentence(
+    sweep: Sweep,
+    comparison: pd.DataFrame | None = None,
+    missing: Sequence[Missing] | None = None,
+) -> str:
+    """What came out, in a sentence or two: savings on the mean over tasks, and what is missing."""
+    frame = compare(sweep) if comparison is None else comparison
+    heads = frame[(frame["task"] == MEAN) & frame["bd_rate"].notna()]
+    varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
+    said = []
+    for row in rows_of(heads.sort_values("bd_rate")):
+        of = ", ".join(str(getattr(row, name)) for name in varies)
+        name = named(row.scenario, row.variant) + (f" ({of})" if of else "")
+        said.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
+    if len(said) > SAID:
+        others = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
+        ends = others[0] if len(others) == 1 else f"{others[0]} to {others[-1]}"
+        said = [*said[:SAID], f"BD-rates of {len(others)} more: {ends}"]
+    why = no_mean(tasks(sweep))
+    first = (
+        "For equal accuracy on the mean over tasks, against reconstruction: "
+        + "; ".join(said)
+        + "."
+        if said
+        else f"There is no mean over tasks: {why}; the notes compare task by task."
+        if why
+        else "No curve compares with reconstruction on the mean over tasks; the notes say why."
+    )
+    if said and sweep.manifest.get("space"):
+        first += f" {TRAINING}"
+    gone = missing_points(sweep) if missing is None else missing
+    total = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
+    if gone:
+        return f"{first} {len(gone)} of {total} operating points are missing or incomplete."
+    return f"{first} All {total} operating points are present."
+
+
+def _claim(rate: float, low: float, high: float) -> str:
+    """A BD-rate in words that claim no more than its interval shows; all in percent."""
+    if np.isfinite(low) and low <= 0 <= high:
+        return f"shows no difference (BD-rate {rate:+.0f} %, interval {low:+.0f} to {high:+.0f} %)"
+    nearest, farthest = sorted((abs(low), abs(high)))
+    interval = f" ({nearest:.0f} to {farthest:.0f})" if np.isfinite(low) else " (no interval)"
+    return f"needs {abs(rate):.0f} % {'fewer' if rate < 0 else 'more'} bits{interval}"
+
+
+def span(low: float, high: float, digits: int) -> str:
+    """`0.12 to 0.50` as short text; empty where unknown."""
+    if np.isnan(low):
+        return ""
+    if np.isclose(low, high):
+        return f"{low:.{digits}f}"
+    return f"{low:.{digits}f}–{high:.{digits}f}"
+
+
+def with_interval(
+    value: float, low: float, high: float, sign: bool = False, digits: int = 0, unit: str = " %"
+) -> str:
+    """`-34 % [-41, -28]` as short text; empty where there is no number."""
+    form = f"{'+' if sign else ''}.{digits}f"
+    if np.isnan(value):
+        return ""
+    text = f"{value:{form}}{unit}".replace("-", "−")
+    if np.isnan(low):
+        return text
+    return text + f" [{low:{form}}, {high:{form}}]".replace("-", "−")

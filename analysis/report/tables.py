@@ -1,0 +1,274 @@
+"""A sweep's tables for the report, as plain strings: the page only lays them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from analysis.curves.assemble import BOUND, MEAN, Assembled, scenario_rank
+from analysis.figures.ablation import ablation
+from analysis.figures.surrogate import TERMS
+from analysis.io.frames import rows_of
+from analysis.io.read import Sweep
+from analysis.report.summary import span, with_interval
+from analysis.stats.anchor import ANCHOR
+
+
+def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
+    """Mean and tasks side by side: a row per curve with its BD-rates; the ends of its range."""
+    tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
+    rows = []
+    for curve, own in _by_curve(comparison):
+        by_task = {row.task: row for row in own}
+        first = own[0]
+        cells = []
+        for task in tasks:
+            row = by_task.get(task)
+            if row is None:
+                cells.append({"main": "", "sub": "", "note": ""})
+                continue
+            number = with_interval(row.bd_rate, float("nan"), float("nan"), sign=True)
+            interval = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+            cells.append(
+                {
+                    "main": number,
+                    "sub": interval[len(number) :].strip(),
+                    "accuracy": span(row.value_low, row.value_high, 2),
+                    "note": row.note if not number else "",
+                }
+            )
+        rows.append({**curve, "bpp": span(first.bpp_low, first.bpp_high, 2), "cells": cells})
+    return {"tasks": tasks, "rows": rows}
+
+
+def _by_curve(comparison: pd.DataFrame) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Every curve's owner, scenario and the other names that tell it apart, and its rows."""
+    several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
+    for (mllm, codec, variant, scenario), own in comparison.groupby(
+        ["mllm", "codec", "variant", "scenario"], sort=False
+    ):
+        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
+        of = " ".join(str(name) for name in names if name)
+        curve = {"owner": (codec, scenario, variant), "scenario": scenario, "of": of}
+        yield curve, list(rows_of(own))
+
+
+def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Variant by variant what it sets and what came of it; nothing without variants."""
+    frame = ablation(assembled, comparison)
+    several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
+    for row in rows_of(frame[frame["variant"] != ""]):
+        names = [row.codec if several["codec"] else "", row.mllm if several["mllm"] else ""]
+        accuracy, rate = "", with_interval(row.bd_rate, float("nan"), float("nan"), sign=True)
+        if pd.notna(row.accuracy_low):
+            accuracy = f"[{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
+        both = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+        yield {
+            "owner": (row.codec, row.scenario, row.variant),
+            "variant": row.variant,
+            "settings": row.settings,
+            "scenario": row.scenario,
+            "of": ", ".join(filter(None, names)),
+            "bpp": f"{row.bpp:.3f}",
+            "accuracy": f"{row.accuracy:.3f}",
+            "accuracy_interval": accuracy,
+            "bd_rate": rate,
+            "bd_rate_interval": both[len(rate) :].strip(),
+            "psnr": number(row.psnr, ".2f"),
+            "note": row.note,
+        }
+
+
+def comparison_groups(comparison: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every curve against the anchor, in all of `compare`'s numbers: its rows task by task."""
+    return [
+        {**curve, "rows": [_comparison_row(row) for row in own]}
+        for curve, own in _by_curve(comparison)
+        if curve["scenario"] not in (ANCHOR, BOUND)  # what is compared with; in the table above
+    ]
+
+
+def _comparison_row(row: Any) -> dict[str, str]:
+    gained = (row.bd_accuracy, row.bd_accuracy_low, row.bd_accuracy_high)
+    return {
+        "task": row.task,
+        "metric": row.metric,
+        "bpp": span(row.bpp_low, row.bpp_high, 3),
+        "accuracy": span(row.value_low, row.value_high, 3),
+        "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+        "bd_accuracy": with_interval(*gained, sign=True, digits=3, unit=""),
+        "saved": with_interval(row.saved, row.saved_low, row.saved_high),
+        "target": span(row.target, row.target, 2),
+        "overlap": "" if pd.isna(row.overlap) else f"{row.overlap:.0%}",
+        "more": " ".join(_more(row)),
+    }
+
+
+def _more(row: Any) -> Iterator[str]:
+    """What else is to be said of a comparison, in sentences."""
+    if row.saved_at_anchor:
+        at = ", ".join(f"{saved:.0f} % at {of:.2f}" for of, saved in row.saved_at_anchor)
+        most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
+        yield f"Saved at reconstruction's accuracies: {at}; {most}.".replace("-", "−")
+    if not pd.isna(row.bd_rate_of_tasks):
+        mean = with_interval(row.bd_rate_of_tasks, float("nan"), float("nan"), sign=True)
+        yield f"The mean of the tasks' BD-rates is {mean}."
+    if row.note:
+        yield f"{row.note[0].upper()}{row.note[1:]}."
+
+
+def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """How each operating point was made, in the curves' order."""
+    said: dict[str, Any] = sweep.manifest.get("points", {})
+    rows = sweep.points.assign(
+        _rank=sweep.points["scenario"].map(lambda s: (s != BOUND, scenario_rank(s)))
+    ).sort_values(["codec", "_rank", "bpp"], na_position="first")
+    for key, own in rows.groupby("point_key", sort=False):
+        made = said.get(str(key), {})
+        first = own.iloc[0]
+        values = [f"{r.task} {r.metric} {r.value:.3f}" for r in rows_of(own)]
+        codec = "" if pd.isna(first["codec"]) else first["codec"]
+        yield {
+            "owner": (codec, first["scenario"], first["variant"]),
+            "key": key,
+            "scenario": first["scenario"],
+            "variant": first["variant"],
+            "codec": codec,
+            "rate": rate_words(first),
+            "seed": first["seed"],
+            "bpp": f"{own['bpp'].mean():.3f}",
+            "bpp_estimated": number(own["bpp_estimated"].mean(), ".3f"),
+            "psnr": number(first["psnr"], ".2f"),
+            "values": values,
+            "seconds": {k: f"{v:.1f} s" for k, v in (made.get("seconds") or {}).items()},
+            "run_id": made.get("run_id") or ("" if pd.isna(first["run_id"]) else first["run_id"]),
+            "made": _made(made.get("spec") or {}),
+            "settings": settings(made),
+        }
+
+
+def hover(row: dict[str, Any]) -> dict[str, Any]:
+    """What is said of an operating point where it is pointed at."""
+    bits = f"{row['bpp']} bpp written"
+    if row["bpp_estimated"]:
+        bits += f", {row['bpp_estimated']} estimated"
+    seconds = ", ".join(f"{what} {s}" for what, s in row["seconds"].items())
+    lines = [
+        " ".join(filter(None, [row["codec"], row["rate"], f"seed {row['seed']}"])),
+        bits + (f", PSNR {row['psnr']} dB" if row["psnr"] else ""),
+        row["made"],
+        seconds,
+    ]
+    return {
+        "name": f"{row['scenario']} {row['variant']}".strip(),
+        "lines": [line for line in lines if line],
+        "run": row["run_id"],
+    }
+
+
+def settings(made: dict[str, Any]) -> dict[str, str]:
+    """All that was set for a point and whence it comes: dotted path -> value as JSON."""
+    flat: dict[str, str] = {}
+
+    def flatten(path: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                flatten(f"{path}.{name}" if path else str(name), inner)
+        else:
+            flat[path] = json.dumps(value, ensure_ascii=False, default=str)
+
+    flatten("", made.get("spec") or {})
+    flatten("provenance", made.get("provenance") or {})
+    return {path: value for path, value in flat.items() if path}
+
+
+def shared_settings(points: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Per scenario what all of its points share; it is taken out of their own `settings`.
+
+    A page of a thousand points would otherwise say the same a thousand times.
+    """
+    shared: dict[str, dict[str, str]] = {}
+    for scenario in dict.fromkeys(point["scenario"] for point in points):
+        own = [point for point in points if point["scenario"] == scenario]
+        common = set.intersection(*(set(point["settings"].items()) for point in own))
+        shared[scenario] = {k: v for k, v in own[0]["settings"].items() if (k, v) in common}
+        for point in own:
+            mine = point["settings"].items()
+            point["settings"] = {k: v for k, v in mine if (k, v) not in common}
+    return shared
+
+
+def _made(spec: dict[str, Any]) -> str:
+    """The few settings of a training that a line has room for."""
+    train = spec.get("train") or spec
+    known = {k: v for k, v in train.items() if isinstance(v, (int, float, str)) and v != ""}
+    known = {k: v for k, v in known.items() if k not in ("scenario", "codec", "lmbda", "seed")}
+    return ", ".join(f"{k} {v}" for k, v in list(known.items())[:5])
+
+
+def surrogate_rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The surrogate's terms against the tasks: what `surrogate` gave, as text."""
+    several = frame["mllm"].nunique() > 1
+    for row in rows_of(frame):
+        coefficients = {
+            name: _coefficient(
+                getattr(row, name), getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
+            )
+            for name in ("spearman", "kendall")
+        }
+        yield {
+            "task": row.task,
+            "of": f"{row.metric}, {row.mllm}" if several else row.metric,
+            "term": TERMS[row.term],
+            "n": row.n_points,
+            **coefficients,
+            "equal": _coefficient(row.at_equal_rate, float("nan"), float("nan")),
+            "words": row.words,
+        }
+
+
+def _coefficient(value: float, low: float, high: float) -> str:
+    if pd.isna(value):
+        return ""
+    interval = "" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{value:+.2f}{interval}".replace("-", "−")
+
+
+def versions(sweep: Sweep) -> list[tuple[str, str]]:
+    """Commits the points were made with, and the packages of the first that says."""
+    made = [p.get("provenance") or {} for p in sweep.manifest.get("points", {}).values()]
+    flat: dict[str, list[str]] = {}
+    for one in made:
+        for name, value in one.items():
+            text = value if isinstance(value, str) else pretty(value)
+            seen = flat.setdefault(str(name), [])
+            if text not in seen:
+                seen.append(text)
+    return [(name, texts[0]) for name, texts in flat.items() if len(texts) == 1]
+
+
+def pretty(value: Any) -> str:
+    """Data as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def number(value: float | None, form: str) -> str:
+    """A number as text, empty where there is none."""
+    return "" if value is None or pd.isna(value) else f"{value:{form}}"
+
+
+def rate_of(row: Any) -> str:
+    """What sets a point's rate: its lambda, or a classical codec's quality."""
+    if not pd.isna(row["lmbda"]):
+        return f"{row['lmbda']:g}"
+    quality = row.get("quality")
+    return "" if quality is None or pd.isna(quality) else f"quality {quality:g}"
+
+
+def rate_words(row: Any) -> str:
+    """The same for people: `lambda 0.01`, `quality 20`."""
+    said = rate_of(row)
+    return f"lambda {said}" if said and " " not in said else said

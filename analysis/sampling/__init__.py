@@ -1,0 +1,1 @@
+"""Numerics of resampling and of rate-accuracy curves: bootstrap, PCHIP, BD-rate."""

@@ -1,0 +1,103 @@
+"""Monotone cubic interpolation (PCHIP) of many curves at once, each with knots of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.sampling.intervals import Floats
+
+Bools = NDArray[np.bool_]
+
+
+class Pchip:
+    """R interpolants through up to P knots each, as scipy's `PchipInterpolator` has them.
+
+    Args:
+        x: (R, P) positions.
+        y: (R, P) values.
+        on: (R, P) which knots are used, at least one in every row; of these x rises strictly.
+    """
+
+    def __init__(self, x: Floats, y: Floats, on: Bools) -> None:
+        self.size = on.sum(axis=-1)
+        """(R,) knots."""
+        packed = np.argsort(~on, axis=-1, kind="stable")
+        self._x = np.take_along_axis(x, packed, axis=-1)
+        self._y = np.take_along_axis(y, packed, axis=-1)
+        self.low = self._x[:, 0]
+        """(R,) first position."""
+        self.high = np.take_along_axis(self._x, self.size[:, None] - 1, axis=-1)[:, 0]
+        """(R,) last position."""
+        self._slope = np.zeros_like(self._x)
+        for size in np.unique(self.size[self.size > 1]):
+            rows = self.size == size
+            self._slope[rows, :size] = slopes(self._x[rows, :size], self._y[rows, :size])
+
+    def __call__(self, at: Floats) -> Floats:
+        """Values (R,) at positions (R,) or (1,); nan outside a row's range."""
+        at = np.broadcast_to(at, self.low.shape)
+        out = np.where(at == self.low, self._y[:, 0], np.nan)  # all there is of a single knot
+        for i in range(self._x.shape[1] - 1):
+            a, b = self._x[:, i], self._x[:, i + 1]
+            rows = (self.size > i + 1) & (at >= a) & (at <= b)
+            if rows.any():
+                h = (b - a)[rows]
+                t = (at - a)[rows] / h
+                u = 1 - t
+                out[rows] = (
+                    self._y[rows, i] * (1 + 2 * t) * u * u
+                    + self._y[rows, i + 1] * t * t * (3 - 2 * t)
+                    + self._slope[rows, i] * h * t * u * u
+                    - self._slope[rows, i + 1] * h * t * t * u
+                )
+        return out
+
+    def integral(self, low: Floats, high: Floats) -> Floats:
+        """Integrals (R,) from low (R,) to high (R,), both within the rows' ranges."""
+        total = np.zeros_like(self.low)
+        for i in range(self._x.shape[1] - 1):
+            rows = self.size > i + 1
+            a, b = self._x[rows, i], self._x[rows, i + 1]
+            h = b - a
+            y0, rise = self._y[rows, i], self._y[rows, i + 1] - self._y[rows, i]
+            d0, d1 = self._slope[rows, i] * h, self._slope[rows, i + 1] * h
+            # The cubic y0 + d0 t + c2 t^2 + c3 t^3 of this piece, integrated.
+            c2, c3 = 3 * rise - 2 * d0 - d1, d0 + d1 - 2 * rise
+            ends = ((np.clip(end[rows], a, b) - a) / h for end in (low, high))
+            below, above = (t * (y0 + t * (d0 / 2 + t * (c2 / 3 + t * c3 / 4))) for t in ends)
+            total[rows] += h * (above - below)
+        return total
+
+    def mean_difference(self, other: Pchip) -> Floats:
+        """Mean (R,) of self minus other over the range both have; nan where there is none."""
+        low, high = np.maximum(self.low, other.low), np.minimum(self.high, other.high)
+        defined = (high > low) & (self.size > 1) & (other.size > 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gap = (self.integral(low, high) - other.integral(low, high)) / (high - low)
+        return np.where(defined, gap, np.nan)
+
+
+def slopes(x: Floats, y: Floats) -> Floats:
+    """Derivatives (R, k) at the knots, x (R, k) strictly rising along k.
+
+    Fritsch and Butland 1984: weighted harmonic means inside, zero where the data turn; the
+    three-point formula at the ends, kept to the data's shape.
+    """
+    h = np.diff(x, axis=-1)
+    m = np.diff(y, axis=-1) / h
+    if x.shape[-1] == 2:
+        return np.repeat(m, 2, axis=-1)
+    w1, w2 = 2 * h[:, 1:] + h[:, :-1], h[:, 1:] + 2 * h[:, :-1]
+    alike = m[:, :-1] * m[:, 1:] > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = np.where(alike, (w1 + w2) / (w1 / m[:, :-1] + w2 / m[:, 1:]), 0.0)
+    first = _end_slope(h[:, 0], h[:, 1], m[:, 0], m[:, 1])
+    last = _end_slope(h[:, -1], h[:, -2], m[:, -1], m[:, -2])
+    return np.concatenate([first[:, None], inside, last[:, None]], axis=-1)
+
+
+def _end_slope(h0: Floats, h1: Floats, m0: Floats, m1: Floats) -> Floats:
+    slope = ((2 * h0 + h1) * m0 - h0 * m1) / (h0 + h1)
+    turned = (np.sign(m0) != np.sign(m1)) & (np.abs(slope) > 3 * np.abs(m0))
+    return np.where(np.sign(slope) != np.sign(m0), 0.0, np.where(turned, 3 * m0, slope))

@@ -1,0 +1,1 @@
+"""Comparisons of curves: anchors, BD-rates, savings, significance."""

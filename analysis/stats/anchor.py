@@ -1,0 +1,91 @@
+"""Which curve each curve is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from analysis.curves.assemble import MEAN, Assembled, Curve, of_variant
+from analysis.curves.tasks import less_is_better
+from analysis.stats.pairs import Pair
+from search_spaces.specs.space import JOINED
+
+ANCHOR: Final = "reconstruction"
+"""What curves are compared with: the decoded image into the MLLM."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """A curve and what it is compared with.
+
+    Attributes:
+        curve: the curve.
+        parts: the (task, metric) pairs that it is the mean of, or its own.
+        pair: the curve against its anchor; None for an anchor itself and where there is none.
+        note: what is to be said of the choice; empty for the usual one.
+        is_anchor: whether the curve is what others are compared with.
+    """
+
+    curve: Curve
+    parts: list[tuple[str, str]]
+    pair: Pair | None
+    note: str
+    is_anchor: bool = False
+
+
+def against_anchors(
+    assembled: Assembled, anchor: str = ANCHOR, codec: str | None = None
+) -> Iterator[Against]:
+    """Every curve of primary metrics, the means over tasks first, with its anchor.
+
+    The anchor is the curve of the anchor's scenario, of the same codec, variant, MLLM and task. A
+    codec without one (a standard's, or coded features) is compared with the first codec's.
+    Curves of a metric of which less is better are compared with nothing.
+
+    Args:
+        assembled: the sweep assembled.
+        anchor: scenario to compare with.
+        codec: compare all with the anchor of this codec, instead of each with its own codec's.
+    """
+    known = assembled.tasks
+    single = [c for c in assembled.curves if c.metric == known[c.task].primary]
+    shown = [*assembled.means, *single]
+    anchors = [c for c in shown if c.scenario == anchor and codec in (None, c.codec)]
+    members = {MEAN: [(task.name, task.primary) for task in known.values()]}
+    for curve in shown:
+        parts = members.get(curve.task, [(curve.task, curve.metric)])
+        if curve in anchors:
+            yield Against(curve, parts, None, "the anchor", is_anchor=True)
+            continue
+        if less_is_better(known, curve.task, curve.metric):
+            why = f"no number: of {curve.metric} less is better, and comparing needs more to be"
+            yield Against(curve, parts, None, why)
+            continue
+        of, note = _anchor_of(curve, anchors), ""
+        if of is None and (of := _of_other_codec(curve, anchors)) is not None:
+            note = f"against {anchor} of {of.codec}"
+        if of is None or of.frame.empty:
+            whose = "this codec" if codec is None else codec
+            yield Against(curve, parts, None, f"no {anchor} of {whose} to compare with")
+        else:
+            yield Against(curve, parts, Pair(of, curve, assembled.resampled, parts), note)
+
+
+def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
+    """The anchor of a curve: its own variant's, which several variants may share."""
+    first = curve.variant.partition(JOINED)[0]
+    return next(
+        (
+            one
+            for one in anchors
+            if (one.mllm, one.codec, one.task) == (curve.mllm, curve.codec, curve.task)
+            and of_variant(first, one.variant)
+        ),
+        None,
+    )
+
+
+def _of_other_codec(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
+    """What a codec without an anchor of its own is compared with: the first codec's."""
+    return next((one for one in anchors if (one.mllm, one.task) == (curve.mllm, curve.task)), None)

@@ -1,0 +1,264 @@
+"""Every curve against the anchor: BD-rate, bits saved at equal accuracy, and what limits them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.assemble import (
+    BOUND,
+    MEAN,
+    Assembled,
+    Curve,
+    assemble,
+    scenario_rank,
+)
+from analysis.curves.missing import in_words
+from analysis.curves.tasks import less_is_better
+from analysis.io.frames import rows_of
+from analysis.io.sweep import Sweep
+from analysis.sampling import bd
+from analysis.sampling.intervals import RESAMPLES
+from analysis.stats.anchor import ANCHOR, against_anchors
+from analysis.stats.pairs import NAN, Estimate, Pair, about_seeds, arrays
+
+PARTIAL: Final = 0.75
+"""Overlap under which a note says so (the same bar as the `bjontegaard` package's)."""
+
+
+@dataclass
+class Row:
+    """One curve against the anchor; the columns of `compare`'s frame.
+
+    `bd_rate*` and `saved*` are percent: BD-rate is negative where bits are saved, `saved` positive.
+    `bd_accuracy*` is in the metric's unit, positive where accuracy is gained.
+    """
+
+    mllm: str
+    codec: str
+    variant: str
+    scenario: str
+    task: str
+    metric: str
+    n_points: int = 0
+    n_missing: int = 0
+    n_seeds: int = 0
+    bpp_low: float = NAN
+    bpp_high: float = NAN
+    value_low: float = NAN
+    value_high: float = NAN
+    overlap: float = NAN
+    """Shared accuracies over all accuracies of both curves, 0 to 1."""
+    bd_rate: float = NAN
+    bd_rate_low: float = NAN
+    bd_rate_high: float = NAN
+    bd_defined: float = NAN
+    """Share of the bootstrap resamples in which the BD-rate exists."""
+    bd_accuracy: float = NAN
+    """Mean gain over the log rates that both curves have."""
+    bd_accuracy_low: float = NAN
+    bd_accuracy_high: float = NAN
+    bd_rate_of_tasks: float = NAN
+    """On the mean's row: the mean of the tasks' BD-rates, where every task has one."""
+    target: float = NAN
+    """Accuracy at which `saved` is stated: the middle of the overlap."""
+    saved: float = NAN
+    saved_low: float = NAN
+    saved_high: float = NAN
+    saved_max: float = NAN
+    """The largest saving at a measured accuracy (of either curve) inside the overlap."""
+    saved_max_at: float = NAN
+    saved_at_anchor: list[tuple[float, float]] = field(default_factory=list)
+    """(accuracy, percent saved) at the anchor's own points inside the overlap."""
+    note: str = ""
+
+
+def compare(
+    sweep: Sweep,
+    anchor: str = ANCHOR,
+    n_resamples: int = RESAMPLES,
+    assembled: Assembled | None = None,
+    codec: str | None = None,
+) -> pd.DataFrame:
+    """Compare every curve with the anchor's curve of the same codec, variant, MLLM and task.
+
+    A codec without one (a standard's, or coded features) is compared with the first codec's.
+
+    The task's primary metric is compared. For each (MLLM, codec, variant, scenario) a first row,
+    task `mean over tasks`, compares the curves of the *mean accuracy* over tasks: one curve, less
+    noise, defined even where a single task saturates. `bd_rate_of_tasks` in that row is the other
+    mean, that of the tasks' BD-rates. The anchor itself and the uncompressed bound have rows too.
+
+    Intervals: 95 % bootstrap over test samples and, from three seeds on, over seeds; paired (all
+    curves see the same resampled samples and seeds, and the front is taken anew in each). Those of
+    BD-rate and BD-accuracy are percentiles, and there is none where 2.5 % of the resamples or more
+    have no number; for that of `saved` see `inversion`.
+
+    Args:
+        sweep: the sweep.
+        anchor: scenario to compare with.
+        n_resamples: bootstrap resamples.
+        assembled: the sweep assembled, where the caller has it already.
+        codec: compare all with the anchor of this codec, instead of each with its own codec's.
+
+    Returns:
+        A row per curve, columns as the fields of `Row`; nan and a `note` where there is no number.
+    """
+    if assembled is None:
+        assembled = assemble(sweep, n_resamples)
+    known = assembled.tasks
+    bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
+    rows: list[Row] = []
+    for one in against_anchors(assembled, anchor, codec):
+        curve, row = one.curve, _describe(one.curve)
+        rows.append(row)
+        limit = bound.get((curve.mllm, curve.task, curve.metric))
+        upward = not less_is_better(known, curve.task, curve.metric)
+        saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
+        notes = [one.note, _missing_note(curve), saturated]
+        if one.pair is not None and not curve.frame.empty:
+            notes += _fill_in(row, one.pair)
+        elif one.pair is None and curve.scenario == anchor and upward:
+            notes.append(_front_note(curve))
+        row.note = "; ".join(note for note in notes if note)
+    _mean_of_bd_rates(rows, len(known))
+    rows.sort(key=lambda r: (r.mllm, r.codec, scenario_rank(r.scenario)))  # stable
+    uncompressed = sweep.points.loc[sweep.points["scenario"] == BOUND, "bpp"]
+    for limit in bound.values():
+        if limit.task == MEAN or limit.metric == known[limit.task].primary:
+            row = Row(limit.mllm, "", "", BOUND, limit.task, limit.metric, n_points=1)
+            row.bpp_low, row.bpp_high = _ends(uncompressed)
+            row.value_low = row.value_high = limit.value
+            row.note = "the bound"
+            rows.append(row)
+    frame = pd.DataFrame([asdict(r) for r in rows], columns=list(Row.__dataclass_fields__))
+    order = {name: i for i, name in enumerate([MEAN, *known])}
+    frame["_order"] = frame["task"].map(order)
+    of_curve = frame.groupby(["mllm", "codec", "variant", "scenario"], sort=False)
+    frame["_curve"] = of_curve.ngroup()
+    return frame.sort_values(["_curve", "_order"], ignore_index=True).drop(
+        columns=["_order", "_curve"]
+    )
+
+
+def _describe(curve: Curve) -> Row:
+    row = Row(curve.mllm, curve.codec, curve.variant, curve.scenario, curve.task, curve.metric)
+    row.n_points, row.n_missing = len(curve.frame), len(curve.missing)
+    row.n_seeds = len(curve.seeds)
+    if row.n_points:
+        row.bpp_low, row.bpp_high = _ends(curve.frame["bpp"])
+        row.value_low, row.value_high = _ends(curve.frame["value"])
+    return row
+
+
+def _ends(values: pd.Series[float]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _missing_note(curve: Curve) -> str:
+    if not curve.missing:
+        return ""
+    if curve.frame.empty:
+        return "no point at all: " + "; ".join(in_words(curve.missing))
+    return "missing: " + "; ".join(in_words(curve.missing))
+
+
+def _saturated(curve: Curve, low: float, value: float) -> str:
+    bar = value if np.isnan(low) else low
+    n = int((curve.frame["value"] >= bar).sum())
+    if n < 2 or 2 * n < len(curve.frame):
+        return ""
+    return f"saturated: {n} of {len(curve.frame)} points within the bound's interval"
+
+
+def _front_note(curve: Curve) -> str:
+    """Which points are left out of the comparison because more bits bought no accuracy."""
+    rate, accuracy = arrays(curve)
+    off = ~bd.front(rate, accuracy)
+    if not off.any():
+        return ""
+    dip = float((np.maximum.accumulate(accuracy) - accuracy).max())
+    how = f"dips by {dip:.3f}" if dip > bd.TIE else "gains no more accuracy"
+    where = ", ".join(f"{r:.2g}" for r in rate[off])
+    return f"{curve.called} {how}: {off.sum()} of {len(off)} points left out ({where} bpp)"
+
+
+def _fill_in(row: Row, pair: Pair) -> list[str]:
+    """Fill in the row's numbers; returns the notes."""
+    if pair.why:
+        return [f"no number: {pair.why}"]
+    anchor, curve, shared = pair.anchor, pair.test, pair.accuracies
+    notes = [_front_note(curve), _front_note(anchor)]
+    row.overlap = shared.share
+    gain = pair.bd_accuracy()
+    row.bd_accuracy, row.bd_accuracy_low, row.bd_accuracy_high = gain.value, gain.low, gain.high
+    rate = pair.bd_rate()
+    row.bd_rate, row.bd_rate_low, row.bd_rate_high = rate.value, rate.low, rate.high
+    row.bd_defined = rate.defined
+    points = [len(values) for values, _ in pair.fronts]
+    if shared.low > shared.high or (shared.low == shared.high and min(points) > 1):
+        why = rate.why if min(points) > 1 else _beside(pair)
+        return [*notes, f"no {'number' if np.isnan(gain.value) else 'BD-rate, no saving'}: {why}"]
+    row.target = (shared.low + shared.high) / 2
+    saved = pair.saved(row.target)
+    row.saved, row.saved_low, row.saved_high = saved.value, saved.low, saved.high
+    measured = [
+        values[(values >= shared.low) & (values <= shared.high)] for _, values in pair.fronts
+    ]
+    at_anchor, at_test = (
+        list(zip(at.tolist(), pair.saved_at(at).tolist(), strict=True)) for at in measured
+    )
+    row.saved_at_anchor = at_anchor
+    row.saved_max_at, row.saved_max = max([*at_anchor, *at_test], key=lambda one: one[1])
+    if min(points) == 1:
+        notes.append(f"no BD-rate: {rate.why}")
+    else:
+        if shared.share < PARTIAL:
+            notes.append(
+                f"over accuracies {shared.low:.2f}–{shared.high:.2f} ({shared.share:.0%} shared)"
+            )
+        if min(points) == 2:
+            notes.append("a curve of two points: a straight line in log rate")
+    if pair.identical:
+        notes.append(f"identical to {anchor.called}")
+    return [*notes, _interval_note(rate, saved, gain), about_seeds(curve)]
+
+
+def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
+    """Why an interval is not there: once where the reason is the same for all."""
+    named = (("BD-rate", rate), ("the saving", saved), ("BD-accuracy", gain))
+    numbers = [(name, one.why) for name, one in named if np.isfinite(one.value)]
+    reasons: dict[str, list[str]] = {}
+    for name, why in numbers:
+        if why:
+            reasons.setdefault(why.removeprefix("no interval: "), []).append(name)
+    if not reasons:
+        return ""
+    (first, of), *_ = reasons.items()
+    if len(of) == len(numbers):
+        return f"no interval: {first}"
+    return "no interval: " + ", ".join(f"{' and '.join(of)} {why}" for why, of in reasons.items())
+
+
+def _beside(pair: Pair) -> str:
+    """A single point beside the other curve's accuracies."""
+    (_, anchor_value), (_, value) = pair.fronts
+    low, high = max(anchor_value[0], value[0]), min(anchor_value[-1], value[-1])
+    return f"no overlap, accuracies end at {high:.3f} and begin at {low:.3f}"
+
+
+def _mean_of_bd_rates(rows: list[Row], n_tasks: int) -> None:
+    for head in rows:
+        if head.task == MEAN:
+            of = [
+                row.bd_rate
+                for row in rows
+                if row.task != MEAN
+                and (row.mllm, row.codec, row.variant, row.scenario)
+                == (head.mllm, head.codec, head.variant, head.scenario)
+            ]
+            if len(of) == n_tasks and np.isfinite(of).all():
+                head.bd_rate_of_tasks = float(np.mean(of))

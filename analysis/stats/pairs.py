@@ -1,0 +1,293 @@
+"""Two curves side by side: every number that compares them, its interval, or why there is none.
+
+    anchor, test --fronts--> BD-rate, bits saved at an accuracy, relative difference over accuracy
+                --points--> BD-accuracy, accuracy gained at a rate
+
+Intervals are 95 %, paired (`resampling.Resampled`): percentiles of the resampled numbers, for which
+fronts are taken anew in each resample; of bits saved at an accuracy by `inversion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.assemble import Curve
+from analysis.sampling import bd
+from analysis.sampling.bootstrap import SEEDS, Key, Resampled
+from analysis.sampling.intervals import Floats, interval_of
+from analysis.sampling.inversion import Arrays, Inversion
+
+NAN: Final = float("nan")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: nan where there is no such number.
+        low, high: nan where there is no interval.
+        defined: share of the resamples that have a number; nan where the interval is not made of
+            resampled numbers.
+        why: why the number or the interval is not there; empty otherwise.
+    """
+
+    value: float = NAN
+    low: float = NAN
+    high: float = NAN
+    defined: float = NAN
+    why: str = ""
+
+
+class Pair:
+    """A curve against another.
+
+    Args:
+        anchor, test: curves of one MLLM, task and metric; the numbers say what the test gains.
+        resampled: their samples; None for no intervals.
+        parts: the (task, metric) pairs that the curves are the mean of; by default their own.
+
+    Attributes:
+        accuracies: range of accuracies that both fronts have.
+        rates: range of rates that both curves have.
+        why: why no number at all can be given; empty where some can.
+    """
+
+    def __init__(
+        self,
+        anchor: Curve,
+        test: Curve,
+        resampled: Resampled | None = None,
+        parts: Sequence[tuple[str, str]] | None = None,
+    ) -> None:
+        self.anchor, self.test = anchor, test
+        self._resampled = resampled
+        self._parts = [(test.task, test.metric)] if parts is None else list(parts)
+        self.why = _unusable(anchor) or _unusable(test)
+        if self.why:
+            return
+        self._points = arrays(anchor), arrays(test)
+        self.fronts = front_of(anchor), front_of(test)
+        """Rates and accuracies of the anchor's front and the test's."""
+        self.accuracies = bd.overlap(self.fronts[0][1], self.fronts[1][1])
+        self.rates = bd.overlap(self._points[0][0], self._points[1][0])
+
+    @property
+    def identical(self) -> bool:
+        """Whether both curves have the very same points."""
+        (rate, value), (other_rate, other_value) = self._points
+        return np.array_equal(rate, other_rate) and np.array_equal(value, other_value)
+
+    def bd_rate(self) -> Estimate:
+        """BD-rate in percent; negative where bits are saved."""
+        if why := self.why or self._single(self.fronts, "usable point") or self._apart():
+            return Estimate(why=why)
+        (anchor_rate, anchor_value), (rate, value) = self.fronts
+        number = bd.bd_rate(anchor_rate, anchor_value, rate, value)
+        return self._with_interval(number, lambda base, test: test.bd_rate(base))
+
+    def bd_accuracy(self) -> Estimate:
+        """BD-accuracy in the metric's unit: the mean gain over the log rates that both have."""
+        if why := self.why or self._single(self._points, "point"):
+            return Estimate(why=why)
+        if self.rates.high <= self.rates.low:
+            return Estimate(why="no rate that both have")
+        (anchor_rate, anchor_value), (rate, value) = self._points
+        number = bd.bd_accuracy(anchor_rate, anchor_value, rate, value)
+        return self._with_interval(number, lambda base, test: test.bd_accuracy(base))
+
+    def saved(self, accuracy: float) -> Estimate:
+        """Percent of the anchor's bits that the test saves at an accuracy; negative: needs more."""
+        if why := self.why or self._beyond(accuracy):
+            return Estimate(why=why)
+        number = float(self.saved_at(np.array([accuracy]))[0])
+        if isinstance(self._inversion, str):
+            return Estimate(number, why=f"no interval: {self._inversion}")
+        low, high = self._saved_interval(accuracy, number)
+        if np.isnan(low):
+            return Estimate(number, why="no interval: it ends beyond the measured rates")
+        return Estimate(number, low, high)
+
+    def saved_at(self, accuracies: Floats) -> Floats:
+        """What `saved` says at accuracies (T,), without intervals; nan outside both fronts."""
+        base, test = (bd.rate_at(*front, accuracies) for front in self.fronts)
+        return _saving(base, test)
+
+    def gained(self, rate: float) -> Estimate:
+        """Accuracy that the test gains at a rate in bits per pixel, in the metric's unit."""
+        if self.why:
+            return Estimate(why=self.why)
+        at = np.array([rate])
+        for one, (rates, _) in zip((self.anchor, self.test), self._points, strict=True):
+            if not rates[0] * (1 - bd.TIE) <= rate <= rates[-1] * (1 + bd.TIE):
+                return Estimate(
+                    why=f"{rate:.3g} bpp is outside {one.called}'s "
+                    f"{rates[0]:.3g} to {rates[-1]:.3g}"
+                )
+        (base_rate, base_value), (test_rate, test_value) = self._points
+        number = (
+            bd.accuracy_at(test_rate, test_value, at)[0]
+            - bd.accuracy_at(base_rate, base_value, at)[0]
+        )
+        return self._with_interval(
+            float(number), lambda base, test: test.accuracy_at(at) - base.accuracy_at(at)
+        )
+
+    def relative_difference(self, n: int = 101) -> pd.DataFrame:
+        """The rate's relative difference at each accuracy that both have, for a plot.
+
+        Args:
+            n: accuracies, evenly over the shared range; the measured ones inside it come on top.
+
+        Returns:
+            Columns `accuracy, change` (percent, negative where bits are saved), `low, high`
+            (pointwise 95 %), `measured` (`anchor`, `test`, `both` or empty); without overlap empty.
+        """
+        columns = ["accuracy", "change", "low", "high", "measured"]
+        if self.why or self.accuracies.high < self.accuracies.low:
+            return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns[:-1]}).assign(
+                measured=pd.Series(dtype="str")
+            )
+        low, high = self.accuracies.low, self.accuracies.high
+        (_, anchor_value), (_, value) = self.fronts
+        at = np.unique(np.concatenate([np.linspace(low, high, n), anchor_value, value]))
+        at = at[(at >= low) & (at <= high)]
+        where = np.char.add(
+            np.where(np.isin(at, anchor_value), "anchor", ""),
+            np.where(np.isin(at, value), "test", ""),
+        )
+        saved = self.saved_at(at)
+        ends = np.array([self._saved_interval(*one) for one in zip(at, saved, strict=True)])
+        return pd.DataFrame(
+            {
+                "accuracy": at,
+                "change": -saved,
+                "low": -ends[:, 1],
+                "high": -ends[:, 0],
+                "measured": pd.Series(where, dtype="str").replace("anchortest", "both"),
+            }
+        )
+
+    def _saved_interval(self, accuracy: float, number: float) -> tuple[float, float]:
+        """Interval in percent of the number saved at an accuracy; both nan where an end is open.
+
+        Where the samples vary not at all it is the number, which rounding is kept from leaving out.
+        """
+        if isinstance(self._inversion, str):
+            return NAN, NAN
+        low, high = (100 * (1 - 10**end) for end in self._inversion.interval(accuracy)[::-1])
+        return (NAN, NAN) if np.isnan([low, high]).any() else (min(low, number), max(high, number))
+
+    @cached_property
+    def _inversion(self) -> Inversion | str:
+        """What gives the intervals of savings, or why there are none."""
+        if isinstance(self._batches, str):
+            return self._batches
+        return Inversion(self.fronts, self._batches)
+
+    @cached_property
+    def _batches(self) -> tuple[bd.Batch, bd.Batch] | str:
+        """Anchor and test in every resample, or why there are none."""
+        if self._resampled is None:
+            return "per-sample values are not known"
+        if any((self.test.mllm, *part) in self._resampled.disagree for part in self._parts):
+            return "the per-sample values do not average to the points"
+        made = [self._resample(one, self._resampled) for one in (self.anchor, self.test)]
+        base, test = made
+        if base is None or test is None:
+            return "per-sample values are not known"
+        return base, test
+
+    def _resample(self, curve: Curve, resampled: Resampled) -> bd.Batch | None:
+        found = []
+        for keys in curve.frame["point_keys"]:
+            wanted: list[Key] = [(curve.mllm, task, metric, keys) for task, metric in self._parts]
+            means = resampled.mean(wanted)
+            if means is None:
+                return None
+            found.append(means)
+        return bd.Batch(np.stack([f[0] for f in found], 1), np.stack([f[1] for f in found], 1))
+
+    def _with_interval(self, number: float, of: Callable[[bd.Batch, bd.Batch], Floats]) -> Estimate:
+        if isinstance(self._batches, str):
+            return Estimate(number, why=f"no interval: {self._batches}")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            low, high, defined = interval_of(of(*self._batches))
+        why = "" if np.isfinite(low) else f"no interval: exists in {defined:.0%} of the resamples"
+        return Estimate(number, low, high, defined, why)
+
+    def _single(self, curves: tuple[Arrays, Arrays], what: str) -> str:
+        for one, (rate, _) in zip((self.anchor, self.test), curves, strict=True):
+            if len(rate) < 2:
+                return f"{one.called} has a single {what}"
+        return ""
+
+    def _beyond(self, accuracy: float) -> str:
+        """Why there is no saving at an accuracy."""
+        for one, (_, value) in zip((self.anchor, self.test), self.fronts, strict=True):
+            if accuracy > value[-1]:
+                return f"{one.called} does not reach {accuracy:.3f} (its best is {value[-1]:.3f})"
+            if accuracy < value[0]:
+                return f"{one.called} is above {accuracy:.3f} everywhere (from {value[0]:.3f} on)"
+        return ""
+
+    def _apart(self) -> str:
+        """Why there is no BD-rate where the accuracies do not meet, and what can be said."""
+        if self.accuracies.high > self.accuracies.low:
+            return ""
+        (anchor_rate, anchor_value), (rate, value) = self.fronts
+        name = self.anchor.called
+        if value[0] >= anchor_value[-1]:
+            saved = 100 * (1 - rate[0] / anchor_rate[-1])
+            how = f"{saved:.0f} % fewer" if saved >= 0 else f"{-saved:.0f} % more"
+            return (
+                f"no overlap, every point is at or above {name}'s best "
+                f"({value[0]:.3f}, {anchor_value[-1]:.3f}), the cheapest with {how} bits than that"
+            )
+        return (
+            f"no overlap, its best {value[-1]:.3f} is at or below {name}'s "
+            f"lowest {anchor_value[0]:.3f}"
+        )
+
+
+def arrays(curve: Curve) -> Arrays:
+    """A curve's points by strictly rising rate; of several at one rate the best."""
+    rate = curve.frame["bpp"].to_numpy(dtype=np.float64)
+    accuracy = curve.frame["value"].to_numpy(dtype=np.float64)
+    order = np.lexsort((-accuracy, rate))
+    first = bd.distinct(rate[order])
+    return rate[order][first], accuracy[order][first]
+
+
+def front_of(curve: Curve) -> Arrays:
+    """The points of a curve that no cheaper one matches or beats."""
+    rate, accuracy = arrays(curve)
+    on = bd.front(rate, accuracy)
+    return rate[on], accuracy[on]
+
+
+def about_seeds(curve: Curve) -> str:
+    """What an interval leaves out where a curve has a few seeds."""
+    n = len(curve.seeds)
+    if 1 < n < SEEDS:
+        return f"{n} seeds: intervals are over test samples only"
+    return ""
+
+
+def _unusable(curve: Curve) -> str:
+    if curve.frame.empty:
+        return f"{curve.called} has no point"
+    if curve.holes:
+        gone = ", ".join(f"{x:g}" for x in curve.holes)
+        return f"{curve.called} has a hole at lambda {gone}"
+    return ""
+
+
+def _saving(anchor: Floats, test: Floats) -> Floats:
+    return 100 * (1 - test / anchor)

@@ -1,0 +1,125 @@
+"""Bits saved at stated accuracies, and accuracy gained at stated rates, curve by curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.assemble import Assembled
+from analysis.io.frames import rows_of
+from analysis.io.schema import AnalysisError
+from analysis.stats.anchor import ANCHOR, Against, against_anchors
+from analysis.stats.pairs import Estimate, about_seeds
+
+CURVE: Final = ["mllm", "codec", "variant", "scenario", "task", "metric"]
+"""Columns that say which curve a row is of."""
+
+
+def savings(
+    assembled: Assembled,
+    targets: Iterable[float] | None = None,
+    of_bound: Iterable[float] = (),
+    anchor: str = ANCHOR,
+    codec: str | None = None,
+) -> pd.DataFrame:
+    """Bits saved at equal accuracy, with 95 % intervals.
+
+    Args:
+        assembled: the sweep assembled.
+        targets: accuracies, in the metric's unit; by default, without `of_bound`, the anchor's own.
+        of_bound: accuracies as shares of the uncompressed value, e.g. 0.95.
+        anchor, codec: what to compare with, as in `compare`.
+
+    Returns:
+        A row per curve and target, one for a curve that is compared with nothing: the curve,
+        `target, of_bound` (nan where stated as it is), `saved, saved_low, saved_high` (percent,
+        negative: needs more bits) and `note`, which says why a number or its interval is missing.
+
+    Raises:
+        AnalysisError: a target that is no number, or a share that is not above 0.
+    """
+    stated, shares = _numbers("target", targets or ()), _numbers("of_bound", of_bound, above=0)
+    bounds = {(b.mllm, b.task, b.metric): float(b.value) for b in rows_of(assembled.bounds)}
+    rows = []
+    for one in against_anchors(assembled, anchor, codec):
+        if one.pair is None:
+            if not one.is_anchor:
+                nothing = {"target": np.nan, "of_bound": np.nan}
+                rows.append(_row(one, nothing, "saved", Estimate()))
+            continue
+        curve = one.curve
+        bound = bounds.get((curve.mllm, curve.task, curve.metric), np.nan)
+        wanted = [(target, np.nan) for target in stated]
+        wanted += [(share * bound, share) for share in shares]
+        if targets is None and not shares:
+            wanted = [(float(at), np.nan) for at in one.pair.anchor.frame["value"]]
+        for target, share in wanted:
+            if np.isnan(target):
+                said = Estimate(why="there is no uncompressed bound")
+            else:
+                said = one.pair.saved(target)
+            rows.append(_row(one, {"target": target, "of_bound": share}, "saved", said))
+    return _frame(rows, ["target", "of_bound"], "saved")
+
+
+def gains(
+    assembled: Assembled,
+    rates: Iterable[float] | None = None,
+    anchor: str = ANCHOR,
+    codec: str | None = None,
+) -> pd.DataFrame:
+    """Accuracy gained at equal rate, with 95 % intervals.
+
+    Args:
+        assembled: the sweep assembled.
+        rates: bits per pixel; by default the anchor's own.
+        anchor, codec: what to compare with, as in `compare`.
+
+    Returns:
+        A row per curve and rate, one for a curve that is compared with nothing: the curve,
+        `rate, gained, gained_low, gained_high` (in the metric's unit, negative: loses) and `note`.
+
+    Raises:
+        AnalysisError: a rate that is not above 0.
+    """
+    stated = _numbers("rate", rates or (), above=0)
+    rows = []
+    for one in against_anchors(assembled, anchor, codec):
+        if one.pair is None:
+            if not one.is_anchor:
+                rows.append(_row(one, {"rate": np.nan}, "gained", Estimate()))
+        else:
+            own = one.pair.anchor.frame["bpp"] if rates is None else stated
+            for rate in own:
+                said = one.pair.gained(float(rate))
+                rows.append(_row(one, {"rate": float(rate)}, "gained", said))
+    return _frame(rows, ["rate"], "gained")
+
+
+def _numbers(name: str, given: Iterable[float], above: float = -np.inf) -> list[float]:
+    found = [float(one) for one in given]
+    wrong = [one for one in found if not (np.isfinite(one) and one > above)]
+    if wrong:
+        must = "finite" if above == -np.inf else f"finite and above {above:g}"
+        raise AnalysisError(f"{name} {wrong[0]:g}: must be {must}")
+    return found
+
+
+def _row(one: Against, at: dict[str, float], name: str, said: Estimate) -> dict[str, Any]:
+    notes = [one.note, said.why, about_seeds(one.curve) if np.isfinite(said.low) else ""]
+    return {
+        **{column: getattr(one.curve, column) for column in CURVE},
+        **at,
+        name: said.value,
+        f"{name}_low": said.low,
+        f"{name}_high": said.high,
+        "note": "; ".join(filter(None, notes)),
+    }
+
+
+def _frame(rows: list[dict[str, Any]], at: list[str], name: str) -> pd.DataFrame:
+    columns = [*CURVE, *at, name, f"{name}_low", f"{name}_high", "note"]
+    return pd.DataFrame(rows, columns=columns)

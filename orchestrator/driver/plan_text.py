@@ -1,0 +1,216 @@
+"""What a sweep would do, in words: `--plan`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from orchestrator.plan.jobs import WAVES, Job, Plan
+from orchestrator.plan.resources import trial_ask
+from orchestrator.storage.provenance import fingerprints, image_counts
+from orchestrator.storage.store import Store
+from orchestrator.validation.mllm_towers import served
+from orchestrator.validation.teachers import grids, teacher_sizes
+from search_spaces import CodecSpec, OperatingPoint, Space
+from search_spaces.facts.encoders import EncoderSizes, encoder_sizes, released_config
+
+_ADAM_COPIES = 3
+"""A checkpoint holds the weights and Adam's two moments."""
+
+
+def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name: str) -> str:
+    """Waves, operating points, what is done already, resources and storage. Touches nothing."""
+    prints = fingerprints(space)
+    plan, whole = Plan(space, points, prints, store), Plan(space, points, prints, None)
+    done = {p: plan.is_complete(p) for p in points}
+    lines = [
+        f"sweep {name} in {store.uri}",
+        f"{len(points)} operating points, {sum(done.values())} of them complete; "
+        f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run",
+        *_variants(space, points),
+    ]
+    lines += [*_data_set(space), *_benchmarks(space), *metrics_lacking(space)]
+    for number, wave in enumerate(WAVES):
+        jobs = [job for job in whole.jobs.values() if job.wave == number]
+        if jobs:
+            lines.append(f"\nwave {number + 1}: {wave}")
+            lines += [
+                f"  {'to do' if job.key in plan.jobs else 'done '}  {job.label}" for job in jobs
+            ]
+    if space.search is not None:
+        said = ", ".join(f"{p} in {list(r.ends)}" for p, r in space.search.over.items())
+        lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {said}")
+    resources, ask = space.resources, trial_ask(space)
+    if resources.workers_per_point:
+        how = f"{resources.workers_per_point} Ray Train workers"
+    else:
+        how = "trained in the trial's own process"
+    lines += [
+        "",
+        *_necks(space),
+        f"each point asks for {ask.cpu:g} CPU"
+        + (f" and {ask.gpu:g} GPU" if ask.gpu else "")
+        + f" ({how}), tried {resources.max_failures + 1} times at the most",
+        "storage, about:",
+        *_storage(space, whole),
+    ]
+    return "\n".join(lines)
+
+
+def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
+    if not space.variants:
+        return []
+    shared = sum(not point.variant for point in points)
+    width = max(map(len, space.variants))
+    lines = [f"\n{len(space.variants)} variants; {shared} of the points are shared by all of them"]
+    for name, settings in space.variants.items():
+        said = ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
+        lines.append(f"  {name:<{width}}  {said or 'the settings as they stand'}")
+    return lines
+
+
+def _data_set(space: Space) -> list[str]:
+    """Which images of a data set are used and how; nothing where scenes are made."""
+    if space.data.kind == "scenes":
+        return []
+    from trainables.datasets.images.source import read_source
+
+    source, size = read_source(space.data), space.data.size
+    counts = [
+        f"{source.count(split)} {split}{' images' if split == 'train' else ''}"
+        f" (of {source.origins[split]!r})"
+        if source.origins[split]
+        else f"{source.count(split)} {split}"
+        for split in source.index
+    ]
+    names, others = list(source.classes.values()), source.ignored
+    lines = [f"data set: {', '.join(counts)}, each kept as {size} x {size} PNG"]
+    classes = f"{len(names)} class{'' if len(names) == 1 else 'es'}"
+    if names:
+        classes += f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    if others:
+        what = "other file is" if len(others) == 1 else "other files are"
+        some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        classes += f"; {len(others)} {what} ignored ({some})"
+    return [*lines, f"  {classes}"]
+
+
+def _benchmarks(space: Space) -> list[str]:
+    """What of the benchmarks is used."""
+    if not space.benchmarks:
+        return []
+    from trainables.datasets.benchmarks import read_benchmark
+
+    lines = []
+    for one in space.benchmarks:
+        found = read_benchmark(one)
+        samples, images = len(found.items), len({i for item in found.items for i in item.images})
+        said = f"benchmark {one.label}: task {one.task}, {samples} samples of {images} images"
+        without = [f"{what} ({count})" for what, count in found.left_out.items()]
+        lines.append(said + (f"; left out: {', '.join(without)}" if without else ""))
+    return lines
+
+
+def metrics_lacking(space: Space) -> list[str]:
+    """The metrics of the benchmarks' tasks that this machine cannot compute, and why."""
+    # Imported late: only captions have such metrics.
+    from trainables.tasks import lacking
+
+    labels = [one.label for one in space.benchmarks if one.task == "captions"]
+    if not labels:
+        return []
+    return [f"{', '.join(labels)}: no {metric}: {why}" for metric, why in lacking().items()]
+
+
+def _storage(space: Space, plan: Plan) -> list[str]:
+    data, counts = space.data, image_counts(space.data)
+    images = counts["train"] + counts["val"]
+    episodes = data.episodes if data.kind == "scenes" else 0
+    # Images are kept without loss: a photograph takes two bytes a pixel.
+    sizes = {"world": 2.0 * data.size**2 * (images + counts["test"] + 3 * episodes)}
+    sizes |= {"pooled features": 0.0, "token features": 0.0}
+    for job in plan.jobs.values():
+        if job.kind == "features":
+            own = plan.stages.of(job.variant).space
+            encoder, surrogate = _encoder(own), own.surrogate
+            # In half precision.
+            sizes["pooled features"] += 2.0 * images * encoder.pooled * bool(surrogate.pooled)
+            tokens = 2.0 * images * encoder.tokens * encoder.width
+            sizes["token features"] += tokens * bool(surrogate.tokens)
+    latents = checkpoints = 0.0
+    for job in plan.jobs.values():
+        if job.kind == "latents":
+            assert job.codec is not None
+            latents += 2.0 * images * job.codec.M * (data.size // 16) ** 2
+        if job.kind in ("codec", "point", "neck"):
+            checkpoints += 4.0 * _trained_parameters(plan.stages.of(job.variant).space, job)
+    sizes["latents"] = latents
+    sizes["trained weights"] = checkpoints
+    sizes["checkpoints while training"] = checkpoints * _ADAM_COPIES
+    lines = [f"  {name:<27}{_size(value):>9}" for name, value in sizes.items() if value]
+    lines.append(f"  {'in all':<27}{_size(sum(sizes.values())):>9}")
+    return lines
+
+
+def _trained_parameters(space: Space, job: Job) -> float:
+    """Parameters that a job trains or keeps, to within a factor of two."""
+    scenario = job.point.scenario if job.point else "codec"
+    codec = 0.0 if job.codec is None else _codec_parameters(job.codec)
+    encoder, ratio = _encoder(space), space.neck.mlp_ratio
+    width, channels = encoder.width, space.feature_coding.channels
+    if job.point is not None and job.point.codec is not None:
+        channels = job.point.codec.M
+    hidden = encoder.mlp_width if ratio is None else width * ratio
+    layer = width * (4 * width + 2 * hidden)
+    neck = (channels + encoder.tokens) * width + space.neck.layers * layer
+    unet = space.post_processing
+    match scenario:
+        case "uncompressed" | "classical" | "reconstruction":
+            return 0.0
+        case "codec":
+            return codec
+        case "d2" | "d3":
+            return neck + codec
+        case "post_processing":
+            return neck if unet.channels == "neck" else 30 * unet.channels**2 * 4**unet.levels
+        case "feature_coding":
+            return neck + layer
+        case _:
+            return neck
+
+
+def _necks(space: Space) -> list[str]:
+    """How latents meet the encoder, and what of the encoder is a guess."""
+    meant = [space.of(name) for name in space.variants] or [space]
+    lines = [f"neck: {grids(one, _encoder(one))}; {served(one)}" for one in meant]
+    lines += [
+        f"(assuming that {one.teacher.model} is a CLIP ViT-L/14)"
+        for one in meant
+        if teacher_sizes(one.teacher.model) is None
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _encoder(space: Space) -> EncoderSizes:
+    """The teacher's sizes; those of the paper's where nothing is known of it."""
+    known = teacher_sizes(space.teacher.model)
+    if known is not None:
+        return known
+    papers = released_config("openai/clip-vit-large-patch14")
+    assert papers is not None
+    return encoder_sizes(papers)
+
+
+def _codec_parameters(codec: CodecSpec) -> float:
+    """Of a codec with 5x5 transforms and a hyperprior, to within a factor of two."""
+    n, m = codec.N, codec.M
+    transforms = 2 * 25 * (3 * n + 2 * n * n + n * m)
+    return transforms + 2 * (9 * m * n + 50 * n * n) + 10.0 * m * m * codec.context_width
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"

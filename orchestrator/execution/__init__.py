@@ -1,0 +1,1 @@
+"""Ray: trials, Train workers, data passes and evaluation actors."""

@@ -1,0 +1,97 @@
+"""Ray: starting it quietly and asking what it has."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan.resources import shortage, trial_ask
+from orchestrator.plan.schedule import Ask
+from search_spaces import Space
+
+_SETTINGS = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    # Train's controller looks at its workers this often; at the default of 2 s every report waits.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Workers may have to wait for another sweep's points, or for a new node.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C must reach us, not a handler that first saves an experiment nobody restores.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A waiting trial's thread must end before its process gets a job; on a busy machine that lasts.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "600",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+_QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+}
+
+
+def set_environment(verbose: bool = True) -> None:
+    """Set what Ray and the libraries read from the environment, in this process.
+
+    Every process sets it for itself: passed on by Ray's runtime environment, it would make Ray
+    throw away the worker processes that it starts ahead of time.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if not verbose:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+
+
+def start(verbose: bool) -> None:
+    """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names."""
+    set_environment(verbose)
+    import ray
+
+    ray.init(
+        include_dashboard=False,
+        log_to_driver=verbose,
+        logging_level=logging.INFO if verbose else logging.ERROR,
+    )
+    if not verbose:
+        for name in ("ray.tune", "ray.data", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def stop() -> None:
+    """Leave the cluster; one that `start` started ends, with all its processes."""
+    import ray
+
+    ray.shutdown()
+
+
+def capacity(space: Space) -> tuple[Ask, str | None]:
+    """What the cluster has, and why a point can never run on it (None if it can)."""
+    ray: Any = importlib.import_module("ray")
+    total = ray.cluster_resources()
+    there = Ask(total.get("CPU", 0), total.get("GPU", 0))
+    ask = trial_ask(space)
+    if can_grow():
+        # The autoscaler only sees what is asked for and does not fit: ask for one more.
+        return Ask(max(there.cpu, 0) + ask.cpu, max(there.gpu, 0) + ask.gpu), None
+    return there, shortage(space, nodes())
+
+
+def nodes() -> list[dict[str, float]]:
+    """The resources of each node that is alive."""
+    ray: Any = importlib.import_module("ray")
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def can_grow() -> bool:
+    """Whether an autoscaler may add nodes (Ray's cluster launcher, or KubeRay)."""
+    launched = Path("~/ray_bootstrap_config.yaml").expanduser().exists()
+    return launched or "KUBERAY_GEN_RAY_START_CMD" in os.environ

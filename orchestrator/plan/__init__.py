@@ -1,0 +1,1 @@
+"""What a sweep has to compute, in which order, and with which resources."""

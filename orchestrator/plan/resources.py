@@ -1,0 +1,74 @@
+"""What trials and data passes ask of Ray, and whether the cluster can ever give it.
+
+A CPU of a trial is asked for as 0.95: the rest of each CPU is what the actors of a Ray Data pass
+ask for. So a pass always has room beside any number of trials, on 2 CPUs as on 200, and neither
+can wait for the other for ever. In the second or two where both compute, the operating system
+shares the cores. GPUs are not shared: the schedule sets them aside (schedule.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.plan.schedule import Ask
+from search_spaces import Space
+
+TRIAL_SHARE = 0.95
+DATA_CPUS = 0.05
+
+
+def trial_ask(space: Space) -> Ask:
+    """What an operating point takes of the cluster, all its workers together."""
+    resources = space.resources
+    return Ask(resources.cpus_per_worker, resources.gpus_per_worker).times(
+        max(1, resources.workers_per_point)
+    )
+
+
+def worker_resources(space: Space) -> dict[str, float]:
+    """What one worker (or a trial in local mode) asks Ray for."""
+    resources = space.resources
+    asked = {"CPU": resources.cpus_per_worker * TRIAL_SHARE}
+    if resources.gpus_per_worker:
+        asked["GPU"] = resources.gpus_per_worker
+    return asked
+
+
+def trial_resources(space: Space) -> dict[str, float]:
+    """What the trial's own process asks Ray for.
+
+    With Ray Train workers it asks for next to nothing: a trial that held a CPU while it waits
+    for workers could wait for another trial that does the same.
+    """
+    if space.resources.workers_per_point:
+        return {"CPU": 0, "memory": 1}
+    return worker_resources(space)
+
+
+def shortage(space: Space, nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """Why a point can never run on these nodes; None if it can.
+
+    Args:
+        nodes: per node its `CPU` and `GPU`.
+    """
+    resources = space.resources
+    workers = max(1, resources.workers_per_point)
+    fitting = 0
+    for node in nodes:
+        fits = node.get("CPU", 0) // resources.cpus_per_worker
+        if resources.gpus_per_worker:
+            fits = min(fits, node.get("GPU", 0) // resources.gpus_per_worker)
+        fitting += int(fits)
+    if fitting >= workers:
+        return None
+    asked = f"{resources.cpus_per_worker} CPU"
+    if resources.gpus_per_worker:
+        asked += f" and {resources.gpus_per_worker:g} GPU"
+    there = ", ".join(f"{n.get('CPU', 0):g} CPU and {n.get('GPU', 0):g} GPU" for n in nodes)
+    return (
+        f"resources: an operating point asks for {workers} x ({asked}) "
+        f"(workers_per_point = {resources.workers_per_point}, "
+        f"cpus_per_worker = {resources.cpus_per_worker}, "
+        f"gpus_per_worker = {resources.gpus_per_worker:g}), but the cluster has room for "
+        f"{fitting} of these; its nodes: {there}"
+    )

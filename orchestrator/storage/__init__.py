@@ -1,0 +1,1 @@
+"""Content-addressed stage outputs, sweep locks, and where results come from."""

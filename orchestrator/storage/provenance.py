@@ -1,0 +1,212 @@
+"""Where a point comes from: code, packages, weights. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from search_spaces import BenchmarkSpec, Space
+from search_spaces.facts.texts import template_sets
+from search_spaces.specs.data import DataSpec
+
+PACKAGES = (
+    "bridgesweep",
+    "torch",
+    "torchvision",
+    "compressai",
+    "transformers",
+    "safetensors",
+    "ray",
+    "mlflow",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+    "pillow",
+    "pycocoevalcap",
+    "bjontegaard",
+)
+_ROOT = Path(__file__).resolve().parents[2]
+# Above this a file's checksum is of evenly spread blocks: a plan must not read hundreds of GB.
+_WHOLE = 256 * 2**20
+_BLOCKS, _BLOCK = 64, 2**16
+
+
+def code() -> dict[str, Any]:
+    """The git commit and whether its tree was dirty, a checksum of the source, package versions.
+
+    A working directory that `ray job submit` copied has no git; the checksum is always there.
+    """
+    found: dict[str, Any] = {"commit": None, "dirty": None, "source": source_checksum()}
+    found["packages"] = versions()
+    if (_ROOT / ".git").exists():
+        found["commit"] = _git("rev-parse", "HEAD")
+        status = _git("status", "--porcelain")
+        found["dirty"] = None if status is None else bool(status)
+    return found
+
+
+def source_checksum() -> str:
+    """SHA-256 over the project's Python files."""
+    digest = hashlib.sha256()
+    for package in ("search_spaces", "trainables", "orchestrator", "analysis"):
+        for file in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(f"{file.relative_to(_ROOT).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that can change a number."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def model_names(space: Space) -> list[tuple[str, str]]:
+    """(setting, name) of every model and weights name in a space and in its variants."""
+    names = _model_names(space)
+    for variant in space.variants:
+        own = [one for one in _model_names(space.of(variant)) if one not in names]
+        names += [(f"variants.{variant}: {setting}", name) for setting, name in own]
+    return names
+
+
+def text_files(space: Space) -> list[tuple[str, str]]:
+    """(setting, file) of every file of templates or class names in a space and its variants."""
+    found = []
+    for one in [space.of(name) for name in space.variants] or [space]:
+        surrogate = one.surrogate
+        if surrogate.templates not in template_sets():
+            found.append(("surrogate.templates", surrogate.templates))
+        if surrogate.classes is not None:
+            found.append(("surrogate.classes", surrogate.classes))
+    return list(dict.fromkeys(found))
+
+
+def _model_names(space: Space) -> list[tuple[str, str]]:
+    names = [("teacher.model", space.teacher.model)]
+    names += [(f"mllms.{number}", name) for number, name in enumerate(space.mllms)]
+    for number, codec in enumerate(space.codecs):
+        given = codec.weights
+        if isinstance(given, str):
+            names.append((f"codecs.{number}.weights", given))
+        files = {"weights": given if isinstance(given, tuple) else ()}
+        files |= {f"released.{name}": found for name, found in codec.released.named().items()}
+        names += [
+            (f"codecs.{number}.{setting}.{place}", name)
+            for setting, found in files.items()
+            for place, name in enumerate(found)
+        ]
+    return names
+
+
+def shipped_dir() -> Path:
+    """Where shipped weights stand; found without importing `trainables`."""
+    spec = importlib.util.find_spec("trainables")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations))) / "shipped"
+
+
+def shipped_names() -> list[str]:
+    """The `shipped:NAME` that there are."""
+    return sorted(
+        f"shipped:{path.name.removesuffix('.safetensors')}"
+        for path in shipped_dir().glob("*")
+        if path.is_dir() or path.suffix == ".safetensors"
+    )
+
+
+def local_path(name: str) -> Path | None:
+    """The file or directory that a model's name means; None for a hub id."""
+    if name.startswith("shipped:"):
+        path = shipped_dir() / name.removeprefix("shipped:")
+        return path if path.exists() else path.with_name(path.name + ".safetensors")
+    path = Path(name).expanduser()
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    return path if looks_local or path.exists() else None
+
+
+@cache
+def fingerprint(name: str) -> str:
+    """A checksum of what a model's name means; a hub id stands for itself."""
+    path = local_path(name)
+    if path is None:
+        return name
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        part = "" if path.is_file() else file.relative_to(path).as_posix()
+        digest.update(f"{part}\0{_checksum(file)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprints(space: Space) -> dict[str, str]:
+    """Name -> checksum, for `search_spaces.Stages`."""
+    named = [*model_names(space), *text_files(space)]
+    found = {name: fingerprint(name) for _, name in named}
+    if space.data.uri is not None:
+        from trainables.datasets.images.source import read_source
+
+        found[space.data.uri] = read_source(space.data).fingerprint
+    if space.benchmarks:
+        from trainables.datasets.benchmarks import read_benchmark
+
+        found |= {
+            f"benchmark {one.label}": read_benchmark(one).fingerprint for one in space.benchmarks
+        }
+    if space.classical:
+        from trainables.codecs.classical import library
+
+        found |= {one.format: str(library(one.format)) for one in space.classical}
+    return found
+
+
+def benchmark_images(benchmark: BenchmarkSpec) -> int:
+    """Images of a benchmark, before any is found to be unreadable."""
+    from trainables.datasets.benchmarks import read_benchmark
+
+    return len({name for item in read_benchmark(benchmark).items for name in item.images})
+
+
+def image_counts(data: DataSpec) -> dict[str, int]:
+    """Images of train, val and test, before any is found to be unreadable."""
+    if data.kind == "scenes":
+        assert data.train is not None
+        assert data.val is not None
+        assert data.test is not None
+        return {"train": data.train, "val": data.val, "test": data.test}
+    from trainables.datasets.images.source import read_source
+
+    source = read_source(data)
+    return {split: source.count(split) for split in source.index}
+
+
+def _checksum(file: Path) -> str:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= _WHOLE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for number in range(_BLOCKS):
+            stream.seek(number * (size - _BLOCK) // (_BLOCKS - 1))
+            digest.update(stream.read(_BLOCK))
+        return f"sampled-{digest.hexdigest()}"
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

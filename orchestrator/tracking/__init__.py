@@ -1,0 +1,1 @@
+"""MLflow runs and the points file of a sweep."""

@@ -1,0 +1,161 @@
+"""The parent run in MLflow while its sweep runs: figures and table, made again as points arrive.
+
+    points logged so far --analysis, nothing resampled--> plots/*.png, points.csv --> parent run
+
+It works in the tracker's thread, whenever that has nothing to log: at most every `EVERY_S` seconds,
+and for at most `SHARE` of the time. The files have the names of the finished sweep's, which replace
+them. An operating point that is still to come leaves a gap in its curve, and how many there are is
+written on each figure. One that has failed is named under the figures of its curve and in the run's
+description, with the reason.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestrator.plan.jobs import Plan
+from orchestrator.tracking.mlflow_runs import AwayError, Tracker
+from orchestrator.tracking.points_file import (
+    Measured,
+    expected_points,
+    point_rows,
+    task_descriptions,
+)
+from search_spaces import OperatingPoint
+
+if TYPE_CHECKING:
+    from analysis.curves.assemble import Assembled
+    from analysis.figures.render import Plot
+
+EVERY_S: Final = 30.0
+"""Seconds between two refreshes, at least."""
+SHARE: Final = 0.05
+"""Of the time that refreshing may take: a large sweep is refreshed less often."""
+
+
+class Live:
+    """What the parent run shows of an unfinished sweep.
+
+    `add`, `fail` and `refresh` are for the tracker's thread, `stop` for any.
+
+    Args:
+        plan: of the sweep.
+        name: the sweep's.
+        say: told, once, why the figures are not refreshed any more; nothing here ends a sweep.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        name: str,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._plan, self._name, self._say, self._clock = plan, name, say, clock
+        self._found: dict[str, Measured] = {}
+        self._failed: dict[str, dict[str, Any]] = {}
+        self._changed = False
+        self._next = -float("inf")
+        self._stopped = threading.Event()
+
+    def add(self, one: Measured) -> None:
+        """A point is complete."""
+        self._found[one.key] = one
+        self._changed = True
+
+    def fail(self, point: OperatingPoint, reason: str) -> None:
+        """A point has failed for good."""
+        key = self._plan.key(point)
+        self._failed[key] = {"point_key": key, **point.fields, "reason": reason}
+        self._changed = bool(self._found)
+
+    def stop(self) -> None:
+        """Refresh no more: the sweep is at its end, and what would be drawn is drawn for good."""
+        self._stopped.set()
+
+    def refresh(self, tracker: Tracker) -> None:
+        """Bring the parent run up to date, if that is due.
+
+        Raises:
+            AwayError: the server does not answer.
+        """
+        if not self._changed or self._stopped.is_set() or self._clock() < self._next:
+            return
+        began = self._clock()
+        self._changed = False
+        try:
+            self._refresh(tracker)
+        except AwayError:
+            raise
+        except Exception as error:
+            self.stop()
+            self._say(f"no live figures in MLflow: {type(error).__name__}: {error}")
+        now = self._clock()
+        self._next = now + max(EVERY_S, (now - began) / SHARE)
+
+    def _refresh(self, tracker: Tracker) -> None:
+        import pandas as pd
+
+        from analysis.curves.missing import in_words
+        from analysis.figures.rate_accuracy import draw_curves, draw_psnr
+        from analysis.io.read import write_points
+
+        rows = pd.DataFrame(point_rows(self._name, self._found, tracker.run_ids()))
+        assembled = self._assembled(rows)
+        total = len(assembled.sweep.manifest["expected"])
+        progress = f"{len(self._found)} of {total} operating points so far"
+        failed = in_words(assembled.missing, codecs=len(self._plan.space.codecs) > 1)
+        progress += f", {len(self._failed)} failed" if failed else ""
+        with tempfile.TemporaryDirectory() as scratch:
+            write_points(rows, f"{scratch}/points")
+            (Path(scratch) / "plots").mkdir()
+            for plot in (*draw_curves(assembled), *draw_psnr(assembled)):
+                if self._stopped.is_set():
+                    return
+                (Path(scratch) / "plots" / f"{plot.name}.png").write_bytes(_marked(plot, progress))
+            tracker.running(
+                Path(scratch) / "points" / "points.csv",
+                Path(scratch) / "plots",
+                len(self._found),
+                f"Running: {progress}. `points.csv` and `plots/` among the artifacts "
+                f"follow as points arrive.{''.join(f' Failed: {words}.' for words in failed)}",
+            )
+
+    def _assembled(self, rows: Any) -> Assembled:
+        """The points so far as a sweep that knows what is to come."""
+        from analysis.curves.assemble import assemble
+        from analysis.curves.missing import missing_point
+        from analysis.io.read import Sweep
+
+        expected = expected_points(self._plan, self._found)
+        manifest = {
+            "sweep": self._name,
+            "space": self._plan.space.model_dump(mode="json"),
+            "expected": list(expected.values()),
+            "missing": list(self._failed.values()),
+            "tasks": task_descriptions(self._plan.space),
+        }
+        whole = assemble(Sweep(rows, None, manifest))
+        # All holes stay; the list of what is still to come would fill the figure.
+        gone = [missing_point(one, one, False) for one in self._failed.values()]
+        curves, means = (
+            [replace(c, missing=tuple(m for m in c.missing if m in gone)) for c in own]
+            for own in (whole.curves, whole.means)
+        )
+        return replace(whole, curves=curves, means=means, missing=gone)
+
+
+def _marked(plot: Plot, progress: str) -> bytes:
+    """The figure's PNG, which says that it is not the finished one."""
+    from analysis.figures.style import WARN
+
+    text = progress.replace("operating ", "")
+    plot.figure.text(0.99, 0.995, text, ha="right", va="top", fontsize=6, color=WARN)
+    return plot.png

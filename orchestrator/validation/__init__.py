@@ -1,0 +1,1 @@
+"""Every input mistake, found before any work starts."""

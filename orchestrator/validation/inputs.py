@@ -1,0 +1,278 @@
+"""Finding every input mistake before any work, each with the setting, the value and the choices."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+
+from orchestrator.storage.provenance import local_path, model_names, shipped_names, text_files
+from orchestrator.storage.store import Store
+from orchestrator.validation.mllm_towers import check_towers
+from orchestrator.validation.teachers import check_teacher
+from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
+from search_spaces.facts.compressai_zoo import ZOO
+from search_spaces.facts.texts import read_class_names, read_templates
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_JOB_DIRECTORY = "runtime_resources/working_dir_files"
+TRACKING = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+
+
+class InputError(Exception):
+    """Bad input; the message has a line per mistake."""
+
+
+def read_input(
+    space_name: str,
+    overrides: Sequence[str],
+    only: Sequence[str],
+    name: str | None,
+    storage: str,
+    tracking_uri: str | None,
+    touch: bool = True,
+) -> tuple[Space, tuple[OperatingPoint, ...], Store]:
+    """The space, the wanted points and the storage.
+
+    Args:
+        touch: try to write to the storage.
+
+    Raises:
+        InputError: with all mistakes.
+    """
+    problems: list[str] = []
+    space: Space | None = None
+    points: tuple[OperatingPoint, ...] = ()
+    try:
+        space = load_space(space_name, overrides)
+    except SpaceError as error:
+        problems += str(error).splitlines()
+    if space is not None:
+        problems += [*check_models(space), *check_teacher(space), *check_towers(space)]
+        problems += [*check_data(space), *check_benchmarks(space)]
+        problems += [*check_texts(space), *check_search(space), *check_classical(space)]
+        try:
+            points = select(operating_points(space), only)
+        except ValueError as error:
+            problems += str(error).splitlines()
+    if name is not None and not NAME.match(name):
+        problems.append(f"--name {name!r}: letters, digits, '.', '_' and '-', not a path")
+    store = None
+    if tracking_uri is not None and (problem := check_tracking(tracking_uri)):
+        problems.append(problem)
+    try:
+        # Nothing is made on the disk for a command that has other mistakes.
+        store = open_storage(storage, touch and not problems)
+    except InputError as error:
+        problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    assert space is not None
+    assert store is not None
+    return space, points, store
+
+
+def open_storage(uri: str, touch: bool) -> Store:
+    """The storage, after trying whether it can be written.
+
+    Raises:
+        InputError: unknown scheme, missing package, no permission, or a file in the way.
+    """
+    scheme = urlsplit(uri).scheme
+    known = sorted(fsspec.available_protocols())
+    if "://" in uri and scheme not in known:
+        some = [x for x in ("file", "s3", "gs", "abfs", "hdfs", "sftp") if x in known]
+        raise InputError(
+            f"--storage {safe_uri(uri)}: unknown scheme {scheme!r}; a directory, or an fsspec URI "
+            f"such as {', '.join(f'{x}://' for x in some)}"
+        )
+    if "://" not in uri and not Path(uri).is_absolute() and _JOB_DIRECTORY in str(Path.cwd()):
+        raise InputError(
+            f"--storage {uri}: a job's working directory is deleted with the job; give an absolute "
+            "directory that all nodes see, or a URI"
+        )
+    if scheme == "memory":
+        raise InputError(
+            f"--storage {uri}: memory is not shared between processes; use a directory"
+        )
+    try:
+        store = Store(uri)
+        if not store.remote:
+            _check_directory(Path(store.root), touch)
+        elif touch:
+            probe = f"tmp/probe-{uuid.uuid4().hex}"
+            store.write(probe, b"")
+            store.fs.rm(store.path(probe))
+    except InputError:
+        raise
+    except Exception as error:
+        # Each storage has its own errors: whatever it says, the storage cannot be used.
+        text = str(error).strip().splitlines()
+        raise InputError(
+            f"--storage {safe_uri(uri)}: cannot be used "
+            f"({type(error).__name__}: {text[0] if text else ''})"
+        ) from error
+    return store
+
+
+def _check_directory(path: Path, touch: bool) -> None:
+    above = path
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise InputError(f"--storage {path}: {above} is a file, not a directory")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"--storage {path}: no permission to write in {above}")
+    if touch:
+        path.mkdir(parents=True, exist_ok=True)
+        # Permission bits do not tell of a file system that is read-only or full.
+        with tempfile.TemporaryFile(dir=path):
+            pass
+
+
+def check_models(space: Space) -> list[str]:
+    """What is wrong with the models' names."""
+    problems = []
+    for setting, name in model_names(space):
+        path = local_path(name)
+        of_codec = "codecs." in setting
+        if path is None and of_codec and not name.startswith(ZOO):
+            path = Path(name)
+        if path is None:
+            continue
+        if of_codec and not name.startswith("shipped:") and not path.exists():
+            problems.append(
+                f"{setting} = {name!r}: no such file; give a weights file, {ZOO}mse or shipped:NAME"
+            )
+        elif name.startswith("shipped:") and not path.exists():
+            choices = ", ".join(shipped_names()) or "none in this installation"
+            problems.append(f"{setting} = {name!r}: nothing is shipped by that name; {choices}")
+        elif not path.exists():
+            problems.append(
+                f"{setting} = {name!r}: no such directory; give shipped:NAME "
+                f"({', '.join(shipped_names()) or 'none'}), a local directory or a hub id"
+            )
+        elif of_codec:
+            weights = path / "model.safetensors" if path.is_dir() else path
+            if not weights.is_file() or not os.access(weights, os.R_OK):
+                problems.append(f"{setting} = {name!r}: {weights} cannot be read")
+        elif not path.is_dir() or not os.access(path / "config.json", os.R_OK):
+            problems.append(
+                f"{setting} = {name!r}: not a transformers model (no readable config.json)"
+            )
+    return problems
+
+
+def check_data(space: Space) -> list[str]:
+    """What is wrong with the data set; nothing where scenes are made."""
+    if space.data.kind == "scenes":
+        return []
+    # Imported late: the demo has no data set to list.
+    from trainables.datasets.images.files import SourceError
+    from trainables.datasets.images.source import read_source
+
+    try:
+        source = read_source(space.data)
+    except SourceError as error:
+        return str(error).splitlines()
+    problems = []
+    without = "has none (folders per class, or data.label_column)"
+    if not source.classes and any(one.trains_on_classes for one in space.meant):
+        problems.append(
+            f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} {without}; "
+            "set ce to 0 in all phases"
+        )
+    if any("zeroshot" in one.tasks for one in space.meant) and not source.is_labelled("test"):
+        split = source.origins["test"]
+        where = f"its split {split!r}" if split else f"the data set {space.data.uri!r}"
+        problems.append(
+            f"tasks: zeroshot needs the classes of the test images, and {where} {without}"
+        )
+    return problems
+
+
+def check_benchmarks(space: Space) -> list[str]:
+    """What is wrong with the files of the benchmarks."""
+    if not space.benchmarks:
+        return []
+    from trainables.datasets.benchmarks import read_benchmark
+    from trainables.datasets.images.files import SourceError
+
+    problems = []
+    for number, benchmark in enumerate(space.benchmarks):
+        try:
+            read_benchmark(benchmark)
+        except SourceError as error:
+            problems += [f"benchmarks.{number}.{line}" for line in str(error).splitlines()]
+    return problems
+
+
+def check_texts(space: Space) -> list[str]:
+    """What is wrong with the files of templates and class names."""
+    problems = []
+    for setting, file in text_files(space):
+        read = read_templates if setting.endswith("templates") else read_class_names
+        try:
+            read(file)
+        except ValueError as error:
+            problems.append(f"{setting} = {error}")
+    return problems
+
+
+def check_classical(space: Space) -> list[str]:
+    """Classical codecs that cannot be written here."""
+    if not space.classical:
+        return []
+    from trainables.codecs.classical import lacking
+
+    return [
+        f"classical.{number}.format = {one.format!r}: {reason}"
+        for number, one in enumerate(space.classical)
+        if (reason := lacking(one.format)) is not None
+    ]
+
+
+def check_search(space: Space) -> list[str]:
+    """What a search needs and is not installed."""
+    if space.search is None or space.search.algorithm != "optuna":
+        return []
+    if importlib.util.find_spec("optuna") is not None:
+        return []
+    return [
+        "search.algorithm = 'optuna': the package optuna is not installed (pip install "
+        "'bridgesweep[search]'); random and asha need none"
+    ]
+
+
+def check_tracking(uri: str) -> str | None:
+    """What is wrong with a tracking URI's form."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme not in TRACKING:
+        return (
+            f"--tracking-uri {safe_uri(uri)}: unknown scheme {scheme!r}; "
+            f"http(s)://HOST:PORT, sqlite:///PATH, or {', '.join(f'{x}://' for x in TRACKING[3:])}"
+        )
+    if scheme in ("http", "https") and not parts.hostname:
+        return f"--tracking-uri {safe_uri(uri)}: no host; write http://HOST:PORT"
+    if scheme == "sqlite" and not uri.startswith("sqlite:///"):
+        return f"--tracking-uri {safe_uri(uri)}: write sqlite:///PATH"
+    return None
+
+
+def safe_uri(uri: str) -> str:
+    """A URI without the password and query that may stand in it."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc and not parts.query:
+        return uri
+    place = parts.netloc.rpartition("@")
+    user = place[0].partition(":")[0]
+    netloc = f"{user}:***@{place[2]}" if ":" in place[0] else parts.netloc
+    return urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))

@@ -1,0 +1,126 @@
+"""What is known of the teacher before anything is loaded, and what of a space does not fit it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+
+from orchestrator.storage.provenance import local_path
+from search_spaces import Space
+from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
+from search_spaces.specs.space import ENCODER_TASKS
+
+
+def teacher_sizes(name: str) -> EncoderSizes | None:
+    """The sizes of a teacher; None for a hub id that is neither cached nor a released model's.
+
+    Raises:
+        ValueError: its configuration cannot be read, or is that of a model of another kind.
+    """
+    config = _config(name)
+    return None if config is None else encoder_sizes(config)
+
+
+def grids(space: Space, sizes: EncoderSizes) -> str:
+    """How the latents of a training image meet the encoder's patches, in words."""
+    latents, (rows, columns) = space.data.size // 16, sizes.grid
+    same = (latents, latents) == sizes.grid
+    return (
+        f"latents {latents}x{latents} -> tokens {rows}x{columns}"
+        f"{'' if same else ': resampled'}, entering block {space.teacher.block} of {sizes.blocks}"
+    )
+
+
+def check_teacher(space: Space) -> list[str]:
+    """What of the space does not fit its teacher, a line per mistake."""
+    return list(dict.fromkeys(problem for one in space.meant for problem in _problems(one)))
+
+
+def _problems(space: Space) -> list[str]:
+    name, surrogate, neck = space.teacher.model, space.surrogate, space.neck
+    try:
+        sizes = teacher_sizes(name)
+    except ValueError as error:
+        return [f"teacher.model = {name!r}: {error}"]
+    if sizes is None:
+        return []
+    problems = []
+    block = space.teacher.block
+    if block > sizes.blocks:
+        problems.append(f"teacher.block = {block}: {name} has blocks 0 to {sizes.blocks - 1}")
+    try:
+        if sizes.hidden_index(surrogate.token_layer) < block <= sizes.blocks:
+            problems.append(
+                f"surrogate.token_layer = {surrogate.token_layer}: comes before teacher.block "
+                f"{block}; valid are {block} to {sizes.blocks}, or -1 for the last"
+            )
+    except ValueError as error:
+        problems.append(f"surrogate.token_layer: {error}")
+    cross_entropy = any(phase.ce for phase in surrogate.phases)
+    if cross_entropy and not sizes.text:
+        problems.append(
+            f"surrogate.phases: ce needs class names' text embeddings, and {name} has no text "
+            "tower; set ce to 0 in every phase (distillation alone) or give the whole model"
+        )
+    if not sizes.text and (alone := _encoder_tasks(space)):
+        problems.append(
+            f"{', '.join(alone)}: the encoder alone classifies by class names' text embeddings, "
+            f"and {name} has no text tower; give the whole model"
+        )
+    if not sizes.pooled and (surrogate.pooled or cross_entropy):
+        problems.append(
+            f"surrogate.pooled = {surrogate.pooled:g}: {name} has no pooled feature; set pooled "
+            "and ce to 0 and tokens above 0"
+        )
+    if surrogate.double_norm and not (sizes.family == "clip" and sizes.pooled):
+        problems.append(
+            f"surrogate.double_norm: a setting of CLIP, whose pooled feature {name} does not have"
+        )
+    heads = neck.heads or sizes.heads
+    if sizes.width % heads:
+        problems.append(f"neck.heads = {heads}: does not divide the encoder's width {sizes.width}")
+    if neck.init == "encoder" and sizes.family not in CLIP_LIKE:
+        problems.append(
+            f"neck.init = 'encoder': a neck starts from {' or '.join(CLIP_LIKE)}, and {name} has a "
+            f"tower of its own kind, {sizes.family}; set neck.init to 'random'"
+        )
+    elif neck.init == "encoder":
+        if heads != sizes.heads:
+            problems.append(
+                f"neck.heads = {heads}: with neck.init 'encoder' it must be the encoder's, "
+                f"{sizes.heads} or null"
+            )
+        if neck.mlp_ratio is not None and round(sizes.width * neck.mlp_ratio) != sizes.mlp_width:
+            problems.append(
+                f"neck.mlp_ratio = {neck.mlp_ratio:g}: with neck.init 'encoder' it must be the "
+                f"encoder's, {sizes.mlp_width / sizes.width:g} or null"
+            )
+    return problems
+
+
+def _encoder_tasks(space: Space) -> list[str]:
+    """What is measured without an MLLM: the setting and its value."""
+    tasks = [f"tasks: {task}" for task in space.tasks if task in ENCODER_TASKS]
+    benchmarks = [one.label for one in space.benchmarks if one.task in ENCODER_TASKS]
+    return tasks + [f"benchmarks: {label}" for label in benchmarks]
+
+
+def _config(name: str) -> dict[str, Any] | None:
+    path = local_path(name)
+    if path is not None:
+        file = path / "config.json"
+        if not file.is_file():
+            return None  # said by `check_models`
+    else:
+        cached = try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            return released_config(name)
+        file = Path(cached)
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    return config

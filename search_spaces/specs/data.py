@@ -1,0 +1,118 @@
+"""The images and the tasks over them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from search_spaces.specs.base import Fraction, Positive, Spec
+
+_COLUMNS = {"image_column", "label_column"}
+
+
+class SplitNames(Spec):
+    """Which of a data set's own splits each of ours is taken from."""
+
+    train: str
+    val: str
+    test: str
+
+
+class DataSpec(Spec):
+    """The images and the tasks over them.
+
+    `scenes` are made; of the other kinds, which are data sets, `uri` says where they are. Their
+    images are resized to `size` on the shorter side (bicubic, as Pillow and torchvision do) and
+    cropped in the centre, once, and kept without loss.
+    """
+
+    kind: Literal["scenes", "folder", "parquet", "datasets"] = "scenes"
+    """`scenes`: digits on photographs, made from bundled data. `folder`: image files, a folder per
+    class, with or without a folder per split above them. `parquet`: Parquet files with a column of
+    images. `datasets`: a directory of Hugging Face datasets, as `save_to_disk` writes it (Arrow)
+    or as it stands on the hub (Parquet)."""
+    name: str = ""
+    """How the data set is called in points; empty for the last part of `uri`, or for `scenes`."""
+    uri: str | None = None
+    """A data set's directory (or a Parquet file): a path, or a URI that fsspec knows."""
+    splits: SplitNames | None = None
+    """null: the data set's own train, val (validation, valid, dev) and test. Where it lacks one,
+    test is taken from its val, and what else is lacking from its train; where it has none, all
+    from all of its images. Splits of one origin never share an image."""
+    names: str | None = None
+    """A file that names the classes: lines `KEY NAME`, of which the name counts up to its first
+    comma (the usual list of synsets), or JSON, {KEY: NAME} or a list. KEY is the class's folder or
+    the value in `label_column`. null: what the data set itself says."""
+    image_column: str = "image"
+    """Of Parquet and datasets: encoded images, bare or beside their path (`bytes`, `path`)."""
+    label_column: str | None = "label"
+    """Of Parquet and datasets: a whole number or a text; null for images without classes."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the scenes; of which images of a data set are taken, and in which order."""
+    size: Positive = 128
+    """Height and width in pixels of the image given to the codec; a multiple of 64."""
+    train: Positive | None = None
+    """Training images; null for 4096 scenes, or for all that the data set has."""
+    val: Positive | None = None
+    """Validation images: checkpoints are chosen on them. null for 128 scenes; of a data set, for
+    all that are in a split of their own, else for a twentieth of those that they are taken from."""
+    test: Positive | None = None
+    """Test images: every number that is reported comes from them. null for 256 scenes; of a data
+    set as for `val`."""
+    episodes: Positive = 256
+    """Test episodes of few-shot classification on scenes."""
+    shard_size: Positive = 512
+    """Images per shard of pre-computed features and latents."""
+    max_unreadable: Fraction = 0.01
+    """Share of unreadable images above which a sweep stops."""
+
+    @property
+    def label(self) -> str:
+        """The name in points and plots."""
+        if self.name or self.uri is None:
+            return self.name or self.kind
+        return self.uri.rstrip("/").rpartition("/")[2] or self.kind
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The settings that decide what the images are, as JSON data."""
+        without = {"name", "shard_size", "max_unreadable"}
+        if self.kind == "scenes":
+            without |= {"uri", "splits", "names", "image_column", "label_column"}
+        else:
+            without |= {"episodes"}
+        if self.kind == "folder":
+            without |= {"image_column", "label_column"}
+        return self.model_dump(mode="json", exclude=without)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scenes(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("kind", "scenes") == "scenes":
+            return {"train": 4096, "val": 128, "test": 256, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = []
+        if self.size % 64:
+            problems.append(f"size {self.size} is not a multiple of 64")
+        settings = {"scenes": {"episodes"}, "folder": set(), "parquet": _COLUMNS}
+        own = settings.get(self.kind, _COLUMNS)
+        if self.kind != "scenes":
+            own = own | {"name", "uri", "splits", "names"}
+            if not self.uri:
+                problems.append(f"uri must be given where kind is {self.kind!r}")
+        elif None in (self.train, self.val, self.test):
+            problems.append("train, val and test must be numbers where kind is 'scenes'")
+        for setting in sorted({"episodes", "uri", "splits", "names", *_COLUMNS} - own):
+            if getattr(self, setting) != type(self).model_fields[setting].default:
+                problems.append(f"{setting} is no setting of kind {self.kind!r}")
+        for uri in (self.uri, self.names):
+            user, at, _ = (uri or "").partition("://")[2].partition("/")[0].rpartition("@")
+            if at and ":" in user:
+                problems.append("uri and names must hold no password: give it by the environment")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

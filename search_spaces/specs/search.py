@@ -1,0 +1,73 @@
+"""A search for settings of an operating point: over what, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from search_spaces.specs.base import Rate, Spec
+
+MEASURE: Final = ("steps", "gamma", "delta", "validate_every", "checkpoint_every")
+
+
+class Range(Spec):
+    """Where a searched setting lies: exactly one of these."""
+
+    uniform: tuple[float, float] | None = None
+    """Lowest and highest value."""
+    log_uniform: tuple[Rate, Rate] | None = None
+    """Lowest and highest value, evenly spread on a logarithmic scale."""
+    integers: tuple[int, int] | None = None
+    """Lowest and highest whole number, both included."""
+    choice: tuple[Any, ...] | None = None
+    """The values."""
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The lowest and highest value, or all choices."""
+        given = (self.uniform, self.log_uniform, self.integers, self.choice)
+        return next(one for one in given if one is not None)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = list(type(self).model_fields)
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(names)}, not {' and '.join(given) or 'none'}")
+        if given != ["choice"] and not self.ends[0] < self.ends[1]:
+            raise ValueError(f"{given[0]}: {self.ends[0]} is not below {self.ends[1]}")
+        if len(self.ends) < 2:
+            raise ValueError("choice: give two values or more")
+        return self
+
+
+class SearchSpec(Spec):
+    """A search for an operating point's settings, by the lowest validation loss.
+
+    The validation loss is the scenario's own and fixed (`Learner.validate`), so only settings that
+    change neither it nor what must be trained before can be searched.
+    """
+
+    algorithm: Literal["random", "optuna", "asha"] = "random"
+    """`asha`: random, and trials that fall behind are stopped early. `optuna`: its TPE sampler."""
+    trials: Annotated[int, Field(gt=1)] = 12
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the algorithm; the trainings have the space's."""
+    over: dict[str, Range]
+    """Dotted path of a setting -> where it lies, e.g. `{d1.lr: {log_uniform: [1e-4, 1e-2]}}`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.over:
+            raise ValueError("over is empty: nothing to search")
+        return self
+
+
+def searchable(path: str, scenario: str) -> bool:
+    """Whether a setting changes neither the validation loss nor what is trained before."""
+    root, _, leaf = path.partition(".")
+    if root == scenario:
+        return leaf not in MEASURE
+    before = root == "neck" or path == "teacher.block" or path.startswith("surrogate.phases")
+    return scenario == "d1" and before

@@ -1,0 +1,202 @@
+"""What is trained towards what, and how long: encoder, neck, loss, optimisers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from search_spaces.specs.base import Fraction, Positive, Rate, Spec, Weight
+
+
+class TeacherSpec(Spec):
+    """The complete visual encoder whose features are the target."""
+
+    model: str = "openai/clip-vit-large-patch14"
+    """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP, or of an
+    MLLM, which stands for its own visual tower: tokens to distil, nothing pooled, no text."""
+    block: Annotated[int, Field(ge=0)] = 2
+    """k: the encoder block at which the neck's tokens enter, 0 to the number of blocks."""
+
+
+class NeckSpec(Spec):
+    """The transform-neck's size; its width is the encoder's."""
+
+    layers: Positive = 1
+    """Residual attention blocks."""
+    heads: Positive | None = None
+    """Attention heads; null for the encoder's number."""
+    mlp_ratio: Rate | None = None
+    """Hidden width of its MLP relative to its width; null for the encoder's (4 in the paper)."""
+    init: Literal["random", "encoder"] = "random"
+    """`random`: the paper's. `encoder`: from the part of the encoder that the neck stands in for
+    (class token, positions, first LayerNorm, its last `layers` skipped blocks), its linear layer
+    from a least-squares fit of the patch embeddings; needs few steps. A SigLIP has no first
+    LayerNorm, and so the neck has none."""
+
+
+class Phase(Spec):
+    """A stretch of the surrogate loss's schedule."""
+
+    until: Fraction
+    """Share of the steps at which the phase ends."""
+    ce: Weight
+    """alpha: weight of the cross-entropy against the class names' text embeddings."""
+    distill: Weight
+    """beta: weight of the distillation against the teacher."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.ce + self.distill == 0:
+            raise ValueError("one of ce and distill must be above 0")
+        return self
+
+
+class SurrogateSpec(Spec):
+    """The loss that stands in for the MLLM: cross-entropy and distillation (paper, section 3.3)."""
+
+    phases: tuple[Phase, ...] = (
+        Phase(until=1 / 3, ce=100, distill=0),
+        Phase(until=2 / 3, ce=1, distill=100),
+        Phase(until=1, ce=0, distill=100),
+    )
+    pooled: Weight = 1.0
+    """Weight, within the distillation, of the MSE on the pooled feature: CLIP's projected class
+    token, the output of SigLIP's attention pooling head; neither normalised."""
+    tokens: Weight = 0.0
+    """Weight, within the distillation, of the MSE on the tokens of the layer an MLLM reads."""
+    token_layer: int = -2
+    """That layer, as an index into the encoder's hidden states."""
+    double_norm: bool = False
+    """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does."""
+    templates: str = "imagenet-80"
+    """Prompts around the class names: `imagenet-80` (CLIP's eighty, the paper's), `plain` (the
+    name alone), `data` (the data set's own), or a file: a template a line, `{}` for the name."""
+    classes: str | None = None
+    """A file with a class name a line, in the data set's order; null for the data set's names."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ends = [phase.until for phase in self.phases]
+        if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
+            raise ValueError("phases must end at rising shares of the steps, the last at 1")
+        if self.pooled + self.tokens == 0:
+            raise ValueError("one of pooled and tokens must be above 0")
+        return self
+
+
+class Optimiser(Spec):
+    """How long and how fast something is trained (Adam)."""
+
+    steps: Positive
+    """Optimiser steps."""
+    batch_size: Positive = 32
+    """Images per step over all workers together."""
+    lr: Rate = 1e-4
+    """Learning rate of Adam at the start."""
+    lr_drop_at: Fraction = 0.8
+    """Share of the steps after which the learning rate falls."""
+    lr_drop: Rate = 0.1
+    """What it falls to, relative to `lr`."""
+    lr_decay: Literal["step", "linear"] = "step"
+    """`step`: at once. `linear`: evenly until the last step."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises linearly from zero."""
+    grad_clip: Rate | None = 1.0
+    """Largest L2 norm of the gradient; null for none."""
+    accumulate: Positive = 1
+    """Slices in which a worker's batch is computed, one after the other, to save memory."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: transforms, neck and encoder under bfloat16 autocast; what makes the rate, the
+    weights and their updates stay in fp32."""
+    validate_every: Positive = 500
+    """Steps between two passes over the validation images."""
+    checkpoint_every: Positive = 500
+    """Steps between two checkpoints."""
+
+
+class BaseCodecTraining(Optimiser):
+    """Training of a base codec with the rate-distortion loss `bpp + lambda * 255^2 * MSE`."""
+
+    steps: Annotated[int, Field(ge=0)] = 1_000_000
+    """Optimiser steps; 0 takes `weights` as they are."""
+    batch_size: Positive = 16
+    aux_lr: Rate = 1e-3
+    """Learning rate of the entropy bottleneck's quantiles (CompressAI's auxiliary loss)."""
+
+
+class NeckTraining(Optimiser):
+    """d1: the neck alone, on frozen latents and the teacher's stored features."""
+
+    steps: Positive = 200_000
+    """The paper's 60 epochs; one is 106,667 images there, a twelfth of ImageNet."""
+    lr_drop_at: Fraction = 1 / 3
+    linear_lr: Rate | None = None
+    """Learning rate of the neck's linear layer, the only one that is new where `neck.init` is
+    `encoder`; null for `lr`."""
+
+
+class JointTraining(Optimiser):
+    """d2, d3: codec and neck, on `R + lambda * (gamma * MSE + delta * L_dist)`.
+
+    R in bits per pixel, MSE of the image on the [0, 1] scale (so gamma = 255^2, delta = 0 is the
+    base codec's own loss); d3 is the same without the image term.
+    """
+
+    steps: Positive = 200_000
+    gamma: Weight = 60.0
+    """Weight of the image's MSE; ignored by d3."""
+    delta: Weight = 1.0
+    """Weight of the distillation loss."""
+    codec_lr: Rate = 1e-4
+    """Learning rate of the codec; `lr` is the neck's."""
+
+
+class UNetTraining(Optimiser):
+    """post_processing: a U-Net on the decoded image, with the same surrogate loss."""
+
+    steps: Positive = 200_000
+    channels: Positive | Literal["neck"] = 64
+    """Channels at full resolution, doubled at each of the `levels`. `neck`: as many as give the
+    U-Net no more parameters than the neck has."""
+    levels: Positive = 4
+    """Down-samplings by two."""
+
+
+class FeatureCodingTraining(Optimiser):
+    """feature_coding: the encoder's own tokens at block k, through a small learned codec.
+
+    Trained on `R + lambda * MSE` of the tokens, R in bits per pixel of the image.
+    """
+
+    steps: Positive = 200_000
+    lambdas: tuple[Rate, ...] = (0.3, 1.0, 3.0, 10.0)
+    """One codec of tokens each. What they mean depends on the scale of the encoder's tokens."""
+    channels: Positive = 64
+    """Channels of its latents, of which there is a position per patch."""
+    aux_lr: Rate = 1e-3
+    """Learning rate of the entropy bottleneck's quantiles."""
+
+
+class OracleTraining(Optimiser):
+    """end_to_end_oracle: d1's neck, trained on through the first MLLM towards the right answers.
+
+    What it gains over d1 is what the surrogate loss gives up. Only where the data has answers for
+    its training images: the bundled scenes.
+    """
+
+    steps: Positive = 20_000
+
+
+class TransferTraining(Optimiser):
+    """transfer, transfer_tuned: d1's neck of one codec on the latents of the others.
+
+    `transfer` takes the neck as it is, of the rate whose lambda is nearest; `transfer_tuned` trains
+    it with the surrogate loss for these few steps.
+    """
+
+    source: str = ""
+    """Name of the codec whose necks are taken; empty for the first."""
+    steps: Positive = 20_000
+    linear_lr: Rate | None = None
+    """Learning rate of the neck's linear layer; null for `lr`."""

@@ -1,0 +1,215 @@
+"""Input that is not a sweep, by the command: one line that says what is wrong, exit code 2."""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from analysis.io.read import write_points
+from analysis.report.build import main
+
+pytestmark = pytest.mark.timeout(60)  # a server that is away must not be waited for
+NEWER = "is newer than the 1 known here; update bridgesweep"
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command; its one line of complaint."""
+
+    def run(*arguments: str | Path) -> str:
+        assert main([str(one) for one in arguments]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        (line,) = said.err.strip().splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return run
+
+
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "text.txt": (lambda f: f.write_text("no points\n"), "not a Parquet file, nor named .csv or"),
+    "text.csv": (lambda f: f.write_text("no points\n"), "not points: missing columns sweep"),
+    "picture.png": (lambda f: Image.new("RGB", (8, 8)).save(f), "not a Parquet file"),
+    "picture.csv": (lambda f: f.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe"), "not a CSV"),
+    "other.parquet": (lambda f: pd.DataFrame({"a": [1]}).to_parquet(f), "there are a "),
+    "other.csv": (lambda f: f.write_text("rate,top1\n1,2\n"), "others' results need `bpp` and a"),
+    "empty.parquet": (lambda f: f.write_bytes(b""), "an empty file"),
+    "empty.csv": (lambda f: f.write_bytes(b""), "an empty file"),
+    "empty.json": (lambda f: f.write_bytes(b""), "an empty file"),
+    "list.json": (lambda f: f.write_text("[1]"), "no results in CompressAI's form"),
+    "empty": (lambda f: f.mkdir(), "no points.parquet here, nor in a directory inside"),
+    "nowhere": (lambda f: None, "no such file or directory"),
+}
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_files_that_are_no_points(name: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    make, words = FILES[name]
+    make(tmp_path / name)
+    line = refused(tmp_path / name)
+    assert words in line
+    assert str(tmp_path / name) in line
+
+
+def test_a_newer_schema(sweep_dir: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    table = pq.read_table(sweep_dir / "points.parquet")
+    newer = table.replace_schema_metadata({b"bridgesweep.schema": b"9"})
+    pq.write_table(newer, tmp_path / "points.parquet")
+    assert f"points schema 9 {NEWER}" in refused(tmp_path)
+    csv = tmp_path / "points.csv"
+    pd.read_csv(sweep_dir / "points.csv").assign(schema=9).to_csv(csv, index=False)
+    assert f"points schema 9 {NEWER}" in refused(csv)
+
+
+def spoilt(sweep_dir: Path, tmp_path: Path, name: str, data: bytes) -> Path:
+    """The sweep with other bytes in one of its files."""
+    for file in ("points.parquet", "samples.parquet", "sweep.json"):
+        shutil.copy(sweep_dir / file, tmp_path)
+    (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["points.parquet", "samples.parquet"])
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_damaged_files(
+    sweep_dir: Path, tmp_path: Path, name: str, damage: str, refused: Callable[..., str]
+) -> None:
+    data = (sweep_dir / name).read_bytes()
+    half = data[: len(data) // 2]
+    if damage == "overwritten":
+        half = data[:200] + b"\xff" * 2000 + data[2200:]
+    line = refused(spoilt(sweep_dir, tmp_path, name, half))
+    assert f"{tmp_path / name}: a damaged Parquet file (" in line
+
+
+def test_samples_of_another_form(
+    sweep_dir: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    samples = pd.read_parquet(sweep_dir / "samples.parquet")
+    worded = tmp_path / "worded.parquet"
+    samples.assign(value="right").to_parquet(worded)
+    (tmp_path / "one").mkdir()
+    line = refused(spoilt(sweep_dir, tmp_path / "one", "samples.parquet", worded.read_bytes()))
+    assert "samples.parquet: not samples: no numbers in value" in line
+    samples.drop(columns="task").to_parquet(worded)
+    (tmp_path / "two").mkdir()
+    line = refused(spoilt(sweep_dir, tmp_path / "two", "samples.parquet", worded.read_bytes()))
+    assert "samples.parquet: not samples: missing columns task" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"schema": 1, "sweep":', "not JSON"),
+        ("[1]", "not a manifest of a sweep"),
+        ('{"schema": 7}', f"manifest schema 7 {NEWER}"),
+        ('{"expected": [{"codec": "elic"}]}', "expected must be a list of points, each with"),
+        ('{"points": {"x": 3}, "tasks": []}', "points must be an object of objects"),
+        ('{"tasks": [1]}', "tasks must be an object of objects"),
+    ],
+)
+def test_manifests_that_are_none(
+    sweep_dir: Path, tmp_path: Path, content: str, words: str, refused: Callable[..., str]
+) -> None:
+    line = refused(spoilt(sweep_dir, tmp_path, "sweep.json", content.encode()))
+    assert words in line
+    assert str(tmp_path / "sweep.json") in line
+
+
+def test_several_sweeps(sweep_dir: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    points = pd.read_parquet(sweep_dir / "points.parquet")
+    write_points(points.assign(value=0.9 * points["value"]), str(tmp_path / "clash"))
+    other = points.assign(point_key="other-" + points["point_key"], sweep="other")
+    write_points(other[other["scenario"] != "uncompressed"], str(tmp_path / "other"))
+    out = ("--out", tmp_path / "out")
+    assert "--out: say where to write to, 2 sources" in refused(sweep_dir, tmp_path / "clash")
+    assert "--apart: needs several sources" in refused(sweep_dir, "--apart")
+    assert "one key and several values" in refused(sweep_dir, tmp_path / "clash", *out)
+    line = refused(sweep_dir, tmp_path / "other", *out)
+    assert "clashing keys: demo and other both have" in line
+    assert "--apart on the command line" in line
+    assert not (tmp_path / "out").exists()
+    assert main([str(sweep_dir), str(tmp_path / "other"), "--apart", *map(str, out)]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<title>demo + other" in page
+    assert "d3 other" in page
+
+
+def test_settings_that_cannot_be(
+    sweep_dir: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "file").write_text("here")
+    assert "cannot be written to" in refused(sweep_dir, "--out", tmp_path / "file" / "deeper")
+    assert "mlflow-ui 'x': not an http:// or https://" in refused(sweep_dir, "--mlflow-ui", "x")
+    assert "x: no such file" in refused(sweep_dir, "--complexity", "x")
+    assert "nosuch" in refused("nosuch://x/y")
+    assert "'mlflow:': names no store" in refused("mlflow:")
+
+
+def test_mlflow_without_a_sweep(
+    empty_database: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    line = refused(uri)
+    assert "no experiment 'bridgesweep'; there are Default" in line
+    MlflowClient(uri).create_experiment("bridgesweep", artifact_location=tmp_path.as_uri())
+    assert "an empty experiment, it holds no sweep" in refused(uri)
+    line = refused(f"mlflow:{uri}#nothing")
+    assert "no experiment 'nothing'; there are Default, bridgesweep" in line
+
+
+def test_databases_that_are_none(
+    empty_database: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    data = empty_database.read_bytes()
+    (tmp_path / "cut.db").write_bytes(data[:6000])
+    (tmp_path / "begin.db").write_bytes(bytes(4096) + data[4096:])
+    (tmp_path / "text.db").write_text("no database " * 100)
+    with sqlite3.connect(tmp_path / "foreign.db") as foreign:
+        foreign.execute("CREATE TABLE x (a)")
+    for name, words in (
+        ("cut", "SQLite: database disk image is malformed"),
+        ("begin", "SQLite: file is not a database"),
+        ("text", "SQLite: file is not a database"),
+        ("foreign", "not a database of MLflow's"),
+        ("none", "no such database file"),
+    ):
+        line = refused(f"sqlite:///{tmp_path}/{name}.db")
+        assert words in line
+        assert f"{name}.db" in line
+
+
+class Broken(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(503)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def broken_server() -> Iterator[str]:
+    with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_servers_that_do_not_answer(broken_server: str, refused: Callable[..., str]) -> None:
+    line = refused("http://somebody:secret@127.0.0.1:9")
+    assert "the MLflow server does not answer" in line
+    assert "secret" not in line
+    assert "does not answer (HTTP 503" in refused(broken_server)

@@ -1,0 +1,169 @@
+"""Other people's results beside one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import bjontegaard
+import numpy as np
+import pytest
+
+from analysis.curves.assemble import curves
+from analysis.io.read import read_sweep, write_points
+from analysis.io.schema import AnalysisError
+from analysis.stats.compare import compare
+from tests.analysis.sampling.test_bd import MEAN_BPP, MEAN_PSNR, VTM_BPP, VTM_PSNR
+
+
+def results(path: Path, name: str, **lists: Any) -> Path:
+    """As CompressAI's evaluations write it."""
+    said = {k: list(map(float, v)) for k, v in lists.items()}
+    content = {"name": name, "description": "Inference (ans)", "results": said}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def kodak(tmp_path: Path) -> list[str]:
+    mean = results(
+        tmp_path / "mean.json",
+        "mbt2018-mean",
+        **{"psnr-rgb": MEAN_PSNR, "ms-ssim-rgb": np.linspace(0.9, 0.99, 8), "bpp": MEAN_BPP},
+        encoding_time=np.full(8, 0.03),
+    )
+    vtm = results(tmp_path / "vtm.json", "VTM", psnr=VTM_PSNR, bpp=VTM_BPP)
+    return [str(vtm), str(mean)]
+
+
+def test_compressais_results_are_a_curve_per_metric(kodak: list[str]) -> None:
+    sweep = read_sweep(kodak[1])
+    assert set(sweep.points["metric"]) == {"psnr", "ms-ssim", "ms-ssim-db"}
+    assert len(sweep.points) == 24
+    psnr = next(c for c in curves(sweep) if c.metric == "psnr")
+    assert (psnr.codec, psnr.scenario, psnr.task) == (
+        "mbt2018-mean",
+        "reconstruction",
+        "image_quality",
+    )
+    np.testing.assert_array_equal(psnr.frame["bpp"], MEAN_BPP)
+    np.testing.assert_array_equal(psnr.frame["value"], MEAN_PSNR)
+    decibels = sweep.points[sweep.points["metric"] == "ms-ssim-db"]["value"]
+    assert [decibels.min(), decibels.max()] == pytest.approx([10, 20])
+
+
+def test_two_published_codecs_compare_as_the_package_says(kodak: list[str]) -> None:
+    sweep = read_sweep(*kodak)
+    frame = compare(sweep, codec="VTM").set_index(["codec", "task"])
+    got = frame.loc[("mbt2018-mean", "image_quality")]
+    said = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    expected = bjontegaard.bd_rate(VTM_BPP, VTM_PSNR, MEAN_BPP, MEAN_PSNR, **said)
+    assert got["metric"] == "psnr"
+    assert got["bd_rate"] == pytest.approx(expected, rel=1e-12)
+    gain = bjontegaard.bd_psnr(VTM_BPP, VTM_PSNR, MEAN_BPP, MEAN_PSNR, **said)
+    assert got["bd_accuracy"] == pytest.approx(gain, rel=1e-12)
+    assert "per-sample values are not known" in got["note"]
+    assert frame.loc[("VTM", "image_quality"), "note"].startswith("the anchor")
+
+
+def test_rd_evals_lambdas_are_kept_and_the_points_can_be_written(tmp_path: Path) -> None:
+    path = results(
+        tmp_path / "own.json", "elic d2", bpp=[0.1, 0.2], lmbda=[0.004, 0.016], psnr=[30, 32]
+    )
+    sweep = read_sweep(str(path))
+    assert sweep.points["lmbda"].tolist() == [0.004, 0.016]
+    assert sweep.points["psnr"].tolist() == [30, 32]
+    write_points(sweep.points, str(tmp_path / "there"))
+    assert len(read_sweep(str(tmp_path / "there")).points) == 2
+
+
+def test_two_files_of_one_name_clash_or_stay_apart(tmp_path: Path) -> None:
+    files = [
+        str(results(tmp_path / f"{i}.json", "codec", bpp=[0.1, 0.2], psnr=[30 + i, 32 + i]))
+        for i in range(2)
+    ]
+    with pytest.raises(AnalysisError, match="0 and 1 both have reconstruction of codec, seed 0"):
+        read_sweep(*files)
+    assert {c.variant for c in curves(read_sweep(*files, apart=True))} == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not JSON"),
+        ('{"space": 1}', "no results in CompressAI's form, .*: no 'results'"),
+        ('{"results": {"psnr": [1]}}', "no results in CompressAI's form, .*: no 'bpp'"),
+        ('{"results": {"psnr": [1, 2], "bpp": [1]}}', "lists of several lengths"),
+        ('{"results": {"psnr": [30], "bpp": [0]}}', "bpp must be above 0"),
+        ('{"results": {"bpp": [0.1]}}', "no metric beside bpp"),
+        (
+            '{"description": "entropy-estimation", "results": {"psnr": [1], "bpp": [1]}}',
+            "is the entropy model's estimate",
+        ),
+    ],
+)
+def test_what_is_no_results_file_is_said(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(AnalysisError, match=words):
+        read_sweep(str(path))
+
+
+def test_a_csv_of_rates_and_metrics_is_a_curve_named_after_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text("bpp,accuracy,cider\n0.4,0.7,80\n0.1,0.5,60.5\n", encoding="utf-8")
+    sweep = read_sweep(str(path))
+    found = {c.metric: c for c in curves(sweep)}
+    assert set(found) == {"accuracy", "cider"}
+    assert found["accuracy"].scenario == "theirs"
+    assert found["accuracy"].frame["value"].tolist() == [0.5, 0.7]
+    assert found["cider"].frame["bpp"].tolist() == [0.1, 0.4]
+
+
+def test_a_csv_may_say_what_it_knows_and_compare_with_ones_own(
+    sweep_dir: Path, tmp_path: Path
+) -> None:
+    own = read_sweep(str(sweep_dir))
+    row = own.points[own.points["task"] == "vqa"].iloc[0]
+    path = tmp_path / "theirs.csv"
+    path.write_text(
+        "bpp,accuracy,task,mllm,dataset,split,codec\n"
+        + "".join(
+            f"{bpp},{value},vqa,{row['mllm']},scenes,test,theirs\n"
+            for bpp, value in ((0.05, 0.6), (0.1, 0.7), (0.3, 0.85))
+        ),
+        encoding="utf-8",
+    )
+    frame = compare(read_sweep(str(sweep_dir), str(path)), n_resamples=50)
+    got = frame[(frame["codec"] == "theirs") & (frame["task"] == "vqa")].iloc[0]
+    assert got["bd_rate"] < 0
+    assert got["note"].startswith("against reconstruction of hyperprior")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("bpp,notes\n0.1,good\n", "no metric beside bpp: it holds bpp, .*notes"),
+        ("bpp,accuracy\n0.1,65\n", "accuracy is a fraction in 0 to 1; 65 is not"),
+        ("bpp,accuracy\n-1,0.5\n", "bpp must be above 0"),
+        ("bpp,accuracy\n", "no metric beside bpp|holds no points"),
+        ("rate,accuracy\n1,2\n", "not points: missing columns sweep"),
+        ("", "an empty file"),
+    ],
+)
+def test_what_is_no_such_csv_is_said(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(AnalysisError, match=words):
+        read_sweep(str(path))
+
+
+def test_a_csv_of_bpp_and_value_or_psnr_alone_works(tmp_path: Path) -> None:
+    for name, header in (("a", "bpp,value,metric"), ("b", "bpp,psnr")):
+        path = tmp_path / f"{name}.csv"
+        rest = ",top1" if "metric" in header else ""
+        path.write_text(f"{header}\n0.1,30{rest}\n0.2,32{rest}\n", encoding="utf-8")
+        points = read_sweep(str(path)).points
+        assert points["value"].tolist() == [30, 32]
+        assert set(points["metric"]) == {"top1" if rest else "psnr"}

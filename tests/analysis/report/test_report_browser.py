@@ -1,0 +1,283 @@
+"""The report in a real browser: light, dark, on a phone, pointed at, and printed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.io.read import read_sweep
+from analysis.report.build import write_report
+from tests.analysis.awkward import LONG_MLLMS, LONG_VARIANTS, crowd, some
+from tests.analysis.browser import MISSING, Browser
+from tests.analysis.figures.test_figures import write_costs
+from tests.analysis.pictures import scene
+from tests.analysis.rich import WANTED
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
+@pytest.fixture(scope="module")
+def page(rich_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    write_costs(rich_dir, ("elic",))
+    out = tmp_path_factory.mktemp("report")
+    return Path(write_report(str(rich_dir), str(out)).html)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+def light_all(browser: Browser) -> None:
+    """Scroll through the page until every figure has been replaced."""
+    browser.until(
+        "(scrollBy(0, 600), document.querySelectorAll('figure[data-live] .main-svg').length >= 2 *"
+        " document.querySelectorAll('figure[data-live]').length)"
+    )
+
+
+def shade(browser: Browser) -> float:
+    """Median brightness of what is shown, 0 to 255."""
+    with Image.open(io.BytesIO(browser.picture())) as picture:
+        return float(np.median(np.asarray(picture.convert("L"))))
+
+
+def test_it_is_drawn_light_and_dark_and_fits_a_phone(browser: Browser, page: Path) -> None:
+    for width, height, dark in ((1200, 900, False), (1200, 900, True), (390, 844, False)):
+        browser.show(page, width, height, dark)
+        assert (shade(browser) < 60) is dark
+        light_all(browser)
+        wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, (width, "the page can be scrolled sideways")
+        assert browser.errors() == []
+        colours = browser.run(
+            "return [...document.querySelectorAll('.live .xtitle, .live .ytitle')]"
+            ".map((one) => getComputedStyle(one).fill)"
+        )
+        expected = "rgb(230, 233, 238)" if dark else "rgb(31, 35, 40)"
+        assert set(colours) == {expected}
+
+
+def test_figures_follow_the_scheme_when_it_changes(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900)
+    browser.run("document.getElementById('figures').scrollIntoView()")
+    browser.until("document.querySelectorAll('.live .main-svg').length")
+    fill = "getComputedStyle(document.querySelector('.live .xtitle')).fill"
+    browser.until(f"{fill} === 'rgb(31, 35, 40)'")
+    browser.scheme(dark=True)
+    browser.until(f"{fill} === 'rgb(230, 233, 238)'")
+
+
+def test_a_point_says_how_it_was_made_and_leads_to_its_run(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900)
+    browser.run("document.getElementById('figures').scrollIntoView()")
+    browser.until("document.querySelectorAll('[data-live=mean] .point').length")
+    browser.run("document.querySelector('[data-live=mean]').scrollIntoView({block: 'center'})")
+    x, y, legend = browser.run(
+        "const box = document.querySelector('[data-live=mean] .point').getBoundingClientRect();"
+        "return [box.x + box.width / 2, box.y + box.height / 2,"
+        " document.querySelector('[data-live=mean] .legendtext').textContent]"
+    )
+    mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
+    browser.devtools("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+    hover = "document.querySelector('[data-live=mean] .hovertext')"
+    browser.until(hover)
+    said = browser.run(f"return {hover}.textContent")
+    assert legend in said
+    assert "elic lambda 0.0005 seed 0" in said
+    assert "steps 300" in said
+    assert "MLflow run" in said
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.devtools("Input.dispatchMouseEvent", {"type": kind, **mouse})
+    browser.until("document.querySelector('[data-live=mean] .picked a')")
+    links = browser.run(
+        "return [...document.querySelectorAll('[data-live=mean] .picked a')].map((a) => a.href)"
+    )
+    assert links[0].startswith("http://mlflow.example:5000/#/runs/")
+    browser.run("document.querySelectorAll('[data-live=mean] .picked a')[1].click()")
+    run = links[0].rpartition("/")[2]
+    browser.until("document.querySelector('details.long[open]')")
+    assert run in browser.run("return document.querySelector('details.long[open]').innerHTML")
+
+
+def test_printed_it_shows_the_drawn_figures(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900)
+    light_all(browser)
+    still = (
+        "return [...document.querySelectorAll('figure.card .still')]"
+        ".map((one) => getComputedStyle(one).display)"
+    )
+    assert "none" in browser.run(still)
+    browser.devtools("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert set(browser.run(still)) == {"block"}
+        hidden = "[...document.querySelectorAll('.live')].every((one) => one.offsetHeight === 0)"
+        assert browser.run(f"return {hidden}")
+    finally:
+        browser.devtools("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast of two colours as `rgb(r, g, b)`."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(value) for value in re.findall(r"\d+", colour)[:3]]) / 255
+        linear = np.where(
+            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+        )
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def clip(browser: Browser, selector: str) -> np.ndarray:
+    """The pixels of an element as they are shown."""
+    browser.run(f"document.querySelector('{selector}').scrollIntoView({{block: 'center'}})")
+    x, y, width, height = browser.run(
+        f"const box = document.querySelector('{selector}').getBoundingClientRect();"
+        "return [box.x + scrollX, box.y + scrollY, box.width, box.height]"
+    )
+    where = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+    said = browser.devtools("Page.captureScreenshot", {"clip": where})
+    with Image.open(io.BytesIO(base64.b64decode(said["data"]))) as picture:
+        return np.asarray(picture.convert("RGB")).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1200, False), (1200, True), (390, False), (390, True)]
+)
+def test_the_gallery_shows_images_boxes_and_answers(
+    browser: Browser, page: Path, width: int, dark: bool
+) -> None:
+    browser.show(page, width, 844, dark)
+    browser.run("document.querySelectorAll('.example details').forEach((one) => one.open = true)")
+    browser.run("document.getElementById('examples').scrollIntoView()")
+    wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, "the page can be scrolled sideways"
+    edges = browser.run(
+        "return [...document.querySelectorAll('.example .pixels, .example li, .example article')]"
+        ".map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right, box.height])"
+    )
+    assert len(edges) > 200
+    assert all(0 <= left < right <= width and height > 0 for left, right, height in edges)
+
+    # The image of the page is that of the sweep, the wanted box is white on it.
+    seen = clip(browser, ".asked .pixels")
+    size = seen.shape[:2]
+    given = np.asarray(scene(0).resize(size[::-1], Image.Resampling.BILINEAR)).astype(float)
+    assert np.median(np.abs(seen - given)) < 12
+    x = round((WANTED[0] + WANTED[2]) / 2 * size[1])
+    rows = range(round(WANTED[1] * size[0]) - 3, round(WANTED[1] * size[0]) + 4)
+    assert max(seen[row, x].min() for row in rows) > 230
+    # A decoded image has the answered box in amber.
+    seen = clip(browser, ".example article .pixels")
+    amber = np.abs(seen - (255, 196, 0)).max(-1) < 30
+    assert amber.sum() > 40
+
+    colours = browser.run(
+        "return ['right', 'wrong'].map((name) => getComputedStyle("
+        "document.querySelector('.example .' + name)).color)"
+    )
+    card = browser.run(
+        "return getComputedStyle(document.querySelector('.example')).backgroundColor"
+    )
+    assert all(contrast(colour, card) >= 4.5 for colour in colours)
+    assert browser.errors() == []
+
+
+def test_printed_the_gallery_keeps_its_images(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900, dark=True)
+    browser.devtools("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        seen = clip(browser, ".asked .pixels")
+        given = np.asarray(scene(0).resize(seen.shape[1::-1], Image.Resampling.BILINEAR))
+        assert np.median(np.abs(seen - given)) < 12
+        card = "getComputedStyle(document.querySelector('.example')).backgroundColor"
+        assert browser.run(f"return {card}") == "rgb(255, 255, 255)"
+    finally:
+        browser.devtools("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_without_its_script_the_page_is_complete(browser: Browser, page: Path) -> None:
+    browser.devtools("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.show(page, 1200, 900)
+        assert shade(browser) > 200
+    finally:
+        browser.devtools("Emulation.setScriptExecutionDisabled", {"value": False})
+    figures, drawn = browser.run(
+        "const own = [...document.querySelectorAll('figure.card')];"
+        "return [own.length, own.filter((f) => f.querySelector('.still svg')).length]"
+    )
+    assert figures == drawn >= 10
+
+
+@pytest.fixture(scope="module")
+def variants(sweep_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of variants with long names, settings and MLLMs."""
+    sweep = some(read_sweep(str(sweep_dir)), task=["vqa", "rec"])
+    out = tmp_path_factory.mktemp("variants")
+    return Path(write_report(crowd(sweep, LONG_MLLMS[:2], LONG_VARIANTS), str(out)).html)
+
+
+def test_the_table_of_variants_fits_a_laptop_and_a_phone(browser: Browser, variants: Path) -> None:
+    for width, height in ((1280, 800), (390, 844)):
+        browser.show(variants, width, height)
+        beyond, page, cut = browser.run(
+            "const own = document.querySelector('[aria-label=Variants]');"
+            "const cells = [...own.querySelectorAll('th[scope], td')];"
+            "return [own.scrollWidth - own.clientWidth,"
+            " document.documentElement.scrollWidth - innerWidth,"
+            " cells.filter((one) => one.scrollWidth > one.clientWidth + 1).length]"
+        )
+        assert beyond <= 0, width
+        assert page <= 0, width
+        assert cut == 0, width
+    # On a phone every number says what it is.
+    named = browser.run(
+        "const one = document.querySelector('[aria-label=Variants] td[data-of=\"BD-rate\"]');"
+        "return [getComputedStyle(one, '::before').content, getComputedStyle(one).display]"
+    )
+    assert named == ['"BD-rate"', "grid"]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_titles_of_live_figures_fit_and_variants_can_be_pointed_at(
+    browser: Browser, variants: Path, width: int
+) -> None:
+    browser.show(variants, width, 844)
+    light_all(browser)
+    wide = browser.run(
+        "return [...document.querySelectorAll('.live')].flatMap((one) => ["
+        "...one.querySelectorAll('.gtitle, .gtitle-subtitle')].map((text) => "
+        "text.getBoundingClientRect().right - one.getBoundingClientRect().right))"
+    )
+    assert len(wide) > 8
+    assert max(wide) <= 1
+    live = "[data-live^=ablation] "
+    legend, ticks = browser.run(
+        f"const box = (what) => document.querySelector('{live}' + what).getBoundingClientRect();"
+        "return [box('.legend').top, box('.xaxislayer-above').bottom]"
+    )
+    assert legend >= ticks - 1  # no name along the axis runs into the legend
+    browser.run(f"document.querySelector('{live}').scrollIntoView({{block: 'center'}})")
+    x, y = browser.run(
+        f"const box = document.querySelector('{live}.point').getBoundingClientRect();"
+        "return [box.x + box.width / 2, box.y + box.height / 2]"
+    )
+    browser.devtools("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+    browser.until(f"document.querySelector('{live}.hovertext')")
+    said = browser.run(f"return document.querySelector('{live}.hovertext').textContent")
+    for words in ("d1", "entering-at-block-2", "teacher.block = 2", "accuracy 0.", "BD-rate", "["):
+        assert words in said, said
+    assert "4 rates" in said
+    assert browser.errors() == []

@@ -1,0 +1,131 @@
+"""What is resampled together, and what several seeds add."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.curves.assemble import assemble, curves
+from analysis.sampling.bootstrap import Resampled, wide
+from analysis.sampling.intervals import (
+    interval_of,
+    percentile_interval,
+    resample_weights,
+    resampled_means,
+)
+from analysis.stats.compare import compare
+from analysis.stats.pairs import Pair
+from tests.analysis.simulated import LINE, Population, hits, line_gain
+
+
+def test_blocks_of_resamples_are_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(70, 3))
+    expected = resample_weights(70, 50, 4) @ values
+    for block in (1, 71, 700, 10**6):
+        monkeypatch.setattr("analysis.sampling.intervals.BLOCK", block)
+        np.testing.assert_allclose(resampled_means(values, 50, 4), expected)
+
+
+def test_an_undefined_resample_may_stand_for_any_number() -> None:
+    estimates = np.arange(1000.0)
+    assert interval_of(estimates)[:2] == pytest.approx(percentile_interval(estimates), abs=1)
+    some = estimates.copy()
+    some[500:510] = np.nan
+    low, high, share = interval_of(some)
+    assert share == 0.99
+    assert low < percentile_interval(estimates)[0] - 5
+    assert high > percentile_interval(estimates)[1] + 5
+    some[500:530] = np.nan
+    assert np.isnan(interval_of(some)[:2]).all()
+
+
+def test_wide_orders_and_averages_and_leaves_holes() -> None:
+    rows = pd.DataFrame(
+        {
+            "sample_id": ["b", "a", "b", "b", "c"],
+            "point_key": ["y", "y", "x", "y", "x"],
+            "value": [1.0, 2.0, 3.0, 2.0, 4.0],
+        }
+    )
+    ids, keys, (values,) = wide(rows, ["value"])
+    assert ids.tolist() == ["a", "b", "c"]
+    assert keys.tolist() == ["x", "y"]
+    np.testing.assert_array_equal(values, [[np.nan, 2], [3, 1.5], [4, np.nan]])
+
+
+def test_with_constant_samples_seeds_alone_give_students_interval() -> None:
+    """Samples that all say the same leave nothing but the seeds' spread."""
+    values = np.array([0.60, 0.66, 0.63, 0.71])
+    keys = tuple(f"k{i}" for i in range(4))
+    kind = {"mllm": "m", "task": "t", "metric": "accuracy"}
+    points = pd.DataFrame({"point_key": keys, "value": values, "bpp": 0.5, "seed": range(4)})
+    sweep = Population().draw(np.random.default_rng(0), 8)
+    samples = pd.DataFrame(
+        [
+            {"point_key": k, "sample_id": i, "value": v, "bpp": 0.5}
+            for k, v in zip(keys, values, strict=True)
+            for i in range(8)
+        ]
+    ).assign(**kind)
+    points = points.assign(**kind, dataset="d", scenario="d1", variant="", sweep="s")
+    resampled = Resampled(dataclasses.replace(sweep, points=points, samples=samples), 200_000)
+    means = resampled.mean([("m", "t", "accuracy", keys)])
+    assert means is not None
+    expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
+    np.testing.assert_allclose(percentile_interval(means[1]), expected, atol=0.002)
+    np.testing.assert_allclose(means[0], 0.5)
+
+
+def test_seeds_widen_the_interval_from_three_on_and_two_are_said_to_tell_nothing() -> None:
+    noisy = Population(seeds=3, seed_noise=0.05).draw(np.random.default_rng(4), 400)
+    found = {}
+    for seeds in (1, 2, 3):
+        own = noisy.points[noisy.points["seed"] < seeds]
+        frame = compare(dataclasses.replace(noisy, points=own), n_resamples=1000)
+        found[seeds] = frame[(frame["scenario"] == "d1") & (frame["task"] == "vqa")].iloc[0]
+    width = {n: row["bd_accuracy_high"] - row["bd_accuracy_low"] for n, row in found.items()}
+    assert width[2] < width[1] * 1.1  # the mean of two varies less over samples
+    assert width[3] > 1.5 * width[2]
+    assert "2 seeds: intervals are over test samples only" in found[2]["note"]
+    assert "seeds:" not in found[3]["note"]
+    assert found[3]["n_seeds"] == 3
+
+
+def test_a_curves_band_is_its_means_own_where_samples_are_known() -> None:
+    sweep = Population(seeds=5, seed_noise=0.03).draw(np.random.default_rng(5), 400)
+    curve = next(c for c in assemble(sweep, 2000).curves if c.scenario == "d1")
+    first = sweep.points[sweep.points["point_key"].isin(curve.frame["point_keys"].iloc[0])]
+    over_seeds = stats.t.interval(0.95, 4, first["value"].mean(), stats.sem(first["value"]))
+    row = curve.frame.iloc[0]
+    assert row["low"] < over_seeds[0]
+    assert row["high"] > over_seeds[1]
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """60 sweeps of 200 samples whose curves are known, compared as `compare` and `savings` do.
+
+    With a coverage of 95 % the chance of 50 hits or fewer in 60 is below 1 in 1,000.
+    tests/benchmarks/coverage.py measures it closely.
+    """
+    population = Population()
+    found: dict[str, list[float]] = {"mean": [], "BD-rate": [], "saving": [], "gain": []}
+    for i in range(60):
+        sweep = population.draw(np.random.default_rng(i), 200)
+        known = {c.scenario: c for c in curves(sweep)}
+        pair = Pair(known["reconstruction"], known["d1"], Resampled(sweep, 400))
+        point = known["d1"].frame.iloc[1]
+        found["mean"].append(float(hits(point["low"], LINE[1], point["high"])))
+        for name, said, truth in (
+            ("BD-rate", pair.bd_rate(), -30.0),
+            ("saving", pair.saved(0.6), 30.0),
+            ("gain", pair.gained(0.25), line_gain(0.7)),
+        ):
+            found[name].append(float(hits(said.low, truth, said.high)))
+    for name, held in found.items():
+        told = np.array(held)[np.isfinite(held)]
+        assert len(told) >= 57, name  # a sweep's curves may end short of the target
+        assert stats.binomtest(int(told.sum()), len(told), 0.95).pvalue > 1e-3, name

@@ -1,0 +1,39 @@
+"""Many interpolants at once against scipy's, one at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.interpolate import PchipInterpolator
+
+from analysis.sampling.pchip import Pchip
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_values_and_integrals_are_scipys_row_by_row(rising: bool) -> None:
+    """Data that turn, stay flat and jump, with unused knots in between."""
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(0, 1, (400, 6)), axis=1)
+    y = np.round(rng.normal(size=(400, 6)), 1)  # rounding makes equal neighbours
+    if rising:
+        y = np.cumsum(np.abs(y), axis=1)
+    on = rng.uniform(size=x.shape) < rng.uniform(0.2, 1, (400, 1))
+    on[:, 0] = True
+    many = Pchip(x, y, on)
+    assert set(many.size) == {1, 2, 3, 4, 5, 6}
+    at = many.low + rng.uniform(size=400) * (many.high - many.low)
+    values = many(at)
+    areas = many.integral(many.low, at)
+    for i in np.flatnonzero(many.size > 1):
+        one = PchipInterpolator(x[i, on[i]], y[i, on[i]])
+        np.testing.assert_allclose(values[i], one(at[i]), atol=1e-10)
+        np.testing.assert_allclose(areas[i], one.integrate(many.low[i], at[i]), atol=1e-10)
+
+
+def test_outside_its_range_there_is_no_value_and_a_single_knot_is_a_point() -> None:
+    x, y = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[5.0, 6.0], [7.0, 8.0]])
+    two = Pchip(x, y, np.array([[True, True], [False, True]]))
+    np.testing.assert_array_equal(two(np.array([2.0])), [6, 8])
+    np.testing.assert_array_equal(two(np.array([1.0])), [5, np.nan])
+    np.testing.assert_array_equal(two(np.array([2.1])), [np.nan, np.nan])
+    assert np.isnan(two.mean_difference(two)).tolist() == [False, True]

@@ -1,0 +1,279 @@
+"""Every curve against reconstruction: numbers where there are some, words where there are none."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.curves.assemble import MEAN
+from analysis.io.read import Sweep, read_sweep
+from analysis.report.summary import TRAINING, summary_sentence, summary_table
+from analysis.sampling.bd import bd_rate
+from analysis.stats.compare import compare
+from tests.analysis.sweeps import GAIN, MLLM, make_sweep
+
+RATES = (0.1, 0.2, 0.4, 0.8)
+RISING = (0.4, 0.55, 0.7, 0.85)
+
+
+def drawn(**curves: tuple[tuple[float, ...], tuple[float, ...]]) -> Sweep:
+    """A sweep of one task with just these (rates, accuracies), without samples."""
+    rows = [
+        {
+            "sweep": "s",
+            "point_key": f"{scenario}{i}",
+            "codec": "c",
+            "lmbda": [0.001, 0.002, 0.004, 0.008][i],
+            "scenario": scenario,
+            "seed": 0,
+            "mllm": MLLM,
+            "task": "vqa",
+            "dataset": "d",
+            "split": "test",
+            "metric": "accuracy",
+            "value": value,
+            "value_low": np.nan,
+            "value_high": np.nan,
+            "n_samples": 100,
+            "bpp": rate,
+            "bpp_estimated": rate,
+            "psnr": np.nan,
+            "run_id": None,
+        }
+        for scenario, (rates, values) in curves.items()
+        for i, (rate, value) in enumerate(zip(rates, values, strict=True))
+    ]
+    return Sweep(pd.DataFrame(rows), None, {}, None)
+
+
+def row(sweep: Sweep, scenario: str, task: str = "vqa") -> pd.Series:
+    frame = compare(sweep)
+    return frame[(frame["scenario"] == scenario) & (frame["task"] == task)].iloc[0]
+
+
+def half(rates: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(r / 2 for r in rates)
+
+
+def test_half_the_bits_is_minus_50_percent_everywhere() -> None:
+    got = row(drawn(reconstruction=(RATES, RISING), d1=(half(RATES), RISING)), "d1")
+    assert got["bd_rate"] == pytest.approx(-50)
+    assert got["saved"] == pytest.approx(50)
+    assert got["saved_max"] == pytest.approx(50)
+    assert got["overlap"] == pytest.approx(1)
+    assert [a for a, _ in got["saved_at_anchor"]] == pytest.approx(RISING)
+    assert np.isnan(got["bd_rate_low"])
+    assert got["note"] == "no interval: per-sample values are not known"
+
+
+def test_identical_curves_are_zero_and_said_to_be() -> None:
+    got = row(drawn(reconstruction=(RATES, RISING), d1=(RATES, RISING)), "d1")
+    assert got["bd_rate"] == pytest.approx(0, abs=1e-12)
+    assert "identical to reconstruction" in got["note"]
+
+
+def test_a_dip_is_left_out_and_said_and_the_other_points_decide() -> None:
+    dipped = (0.4, 0.55, 0.5, 0.85)
+    got = row(drawn(reconstruction=(RATES, RISING), d1=(half(RATES), dipped)), "d1")
+    rates = half(RATES)
+    without = drawn(
+        reconstruction=(RATES, RISING),
+        d1=((rates[0], rates[1], rates[3]), (0.4, 0.55, 0.85)),
+    )
+    without.points.loc[without.points["point_key"] == "d12", "lmbda"] = 0.008
+    assert "d1 dips by 0.050: 1 of 4 points left out (0.2 bpp)" in got["note"]
+    # A point off the front is known, a missing one is a hole: only the former gives a number.
+    whole = without.points[without.points["scenario"] == "d1"]
+    expected = bd_rate(
+        np.array(RATES), np.array(RISING), whole["bpp"].to_numpy(), whole["value"].to_numpy()
+    )
+    assert got["bd_rate"] == pytest.approx(expected)
+
+
+def test_no_overlap_gives_no_number_but_what_can_be_said() -> None:
+    above = (0.9, 0.92, 0.94, 0.96)
+    got = row(drawn(reconstruction=(RATES, RISING), d3=(RATES, above)), "d3")
+    assert np.isnan(got["bd_rate"])
+    assert np.isnan(got["saved"])
+    assert "no BD-rate, no saving: no overlap" in got["note"]
+    assert got["bd_accuracy"] > 0  # at equal rates there is something to say
+    assert "the cheapest with 88 % fewer bits" in got["note"]
+    below = (0.1, 0.2, 0.3, 0.35)
+    assert (
+        "at or below" in row(drawn(reconstruction=(RATES, RISING), d1=(RATES, below)), "d1")["note"]
+    )
+
+
+def test_a_single_point_has_a_saving_and_no_bd_rate() -> None:
+    got = row(drawn(reconstruction=(RATES, RISING), d1=((0.1,), (0.55,))), "d1")
+    assert np.isnan(got["bd_rate"])
+    assert got["saved"] == pytest.approx(50)
+    assert "no BD-rate: d1 has a single usable point" in got["note"]
+
+
+def test_a_flat_curve_is_a_single_usable_point() -> None:
+    got = row(drawn(reconstruction=(RATES, RISING), d1=(RATES, (0.6,) * 4)), "d1")
+    assert np.isnan(got["bd_rate"])
+    assert "no more accuracy: 3 of 4 points left out" in got["note"]
+
+
+def test_accuracy_saturated_at_the_uncompressed_bound_is_said_and_its_end_not_counted() -> None:
+    """More bits than 0.2 bpp buy nothing: those points are off the front, the bound stays out."""
+    top = (0.4, 0.85, 0.85, 0.85)
+    sweep = drawn(uncompressed=((24.0,), (0.85,)), reconstruction=(RATES, RISING), d1=(RATES, top))
+    points = sweep.points.assign(codec=sweep.points["codec"].where(sweep.points["bpp"] < 24))
+    sweep = dataclasses.replace(sweep, points=points)
+    got = row(sweep, "d1")
+    assert "saturated: 3 of 4 points within the bound's interval" in got["note"]
+    assert "no more accuracy: 2 of 4 points left out (0.4, 0.8 bpp)" in got["note"]
+    expected = bd_rate(np.array(RATES), np.array(RISING), np.array(RATES[:2]), np.array(top[:2]))
+    assert got["bd_rate"] == pytest.approx(expected)
+    assert got["saved_max"] == pytest.approx(100 * (1 - 0.2 / 0.8))
+    assert row(sweep, "uncompressed")["note"] == "the bound"
+
+
+def test_bd_accuracy_is_there_where_rates_meet_and_accuracies_do_not() -> None:
+    got = row(
+        drawn(reconstruction=(RATES, (0.1, 0.2, 0.3, 0.4)), d3=(RATES, (0.5, 0.6, 0.7, 0.8))), "d3"
+    )
+    assert np.isnan(got["bd_rate"])
+    assert got["bd_accuracy"] == pytest.approx(0.4)
+    apart = row(drawn(reconstruction=(RATES, RISING), d1=((1.6, 3.2, 6.4, 12.8), RISING)), "d1")
+    assert np.isnan(apart["bd_accuracy"])
+    assert apart["bd_rate"] == pytest.approx(1500)
+
+
+def test_partial_overlap_is_said_with_its_share() -> None:
+    got = row(drawn(reconstruction=(RATES, RISING), d2=(RATES, (0.7, 0.8, 0.9, 1.0))), "d2")
+    assert got["overlap"] == pytest.approx(0.15 / 0.6)
+    assert got["bd_rate"] < -50
+    assert "over accuracies 0.70–0.85 (25% shared)" in got["note"]
+
+
+def test_a_hole_gives_no_number_and_a_missing_end_does() -> None:
+    whole = drawn(reconstruction=(RATES, RISING), d1=(half(RATES), RISING))
+    for gone, number in (("d12", False), ("d13", True)):
+        points = whole.points[whole.points["point_key"] != gone]
+        got = row(dataclasses.replace(whole, points=points), "d1")
+        assert np.isfinite(got["bd_rate"]) == number
+        assert "missing: d1 lambda" in got["note"]
+    assert (
+        "hole at lambda 0.004"
+        in row(
+            dataclasses.replace(whole, points=whole.points[whole.points["point_key"] != "d12"]),
+            "d1",
+        )["note"]
+    )
+
+
+def test_without_an_anchor_it_is_said() -> None:
+    got = row(drawn(d1=(RATES, RISING)), "d1")
+    assert got["note"].startswith("no reconstruction of this codec")
+
+
+def test_simulated_gains_are_found_again_with_intervals_that_hold_them(sweep_dir: Path) -> None:
+    frame = compare(read_sweep(str(sweep_dir))).set_index(["scenario", "task"])
+    for scenario in ("post_processing", "d1", "d2", "d3"):
+        got = frame.loc[(scenario, MEAN)]
+        truth = 100 * (1 / GAIN[scenario] - 1)
+        assert got["bd_rate"] == pytest.approx(truth, abs=6)
+        assert got["bd_rate_low"] < got["bd_rate"] < got["bd_rate_high"]
+        assert got["bd_rate_high"] - got["bd_rate_low"] < 20
+        assert got["saved_low"] < got["saved"] < got["saved_high"]
+        assert got["bd_defined"] == 1
+        tasks = frame.loc[scenario].drop(MEAN)
+        assert got["bd_rate_of_tasks"] == pytest.approx(tasks["bd_rate"].mean())
+
+
+def test_pairing_narrows_the_interval(sweep_dir: Path) -> None:
+    """The same samples in all curves: shuffling them per point must widen the interval."""
+    sweep = read_sweep(str(sweep_dir))
+    assert sweep.samples is not None
+    rng = np.random.default_rng(0)
+    values = sweep.samples.groupby(["point_key", "task", "metric"])["value"]
+    shuffled = sweep.samples.assign(value=values.transform(lambda v: rng.permutation(v)))
+    widths = []
+    for samples in (sweep.samples, shuffled):
+        frame = compare(dataclasses.replace(sweep, samples=samples))
+        got = frame[(frame["scenario"] == "d1") & (frame["task"] == MEAN)].iloc[0]
+        widths.append(got["bd_rate_high"] - got["bd_rate_low"])
+    assert widths[0] < 0.8 * widths[1]
+
+
+def test_samples_that_contradict_the_points_give_no_interval(sweep_dir: Path) -> None:
+    sweep = read_sweep(str(sweep_dir))
+    assert sweep.samples is not None
+    wrong = sweep.samples.assign(value=sweep.samples["value"] * 0.5)
+    frame = compare(dataclasses.replace(sweep, samples=wrong))
+    got = frame[(frame["scenario"] == "d1") & (frame["task"] == "vqa")].iloc[0]
+    assert np.isfinite(got["bd_rate"])
+    assert np.isnan(got["bd_rate_low"])
+    assert "do not average to the points" in got["note"]
+
+
+def test_two_codecs_are_each_compared_with_their_own_reconstruction(tmp_path: Path) -> None:
+    make_sweep(tmp_path / "two", codecs=("hyperprior", "elic"), examples=False)
+    sweep = read_sweep(str(tmp_path / "two"))
+    frame = compare(sweep)
+    heads = frame[(frame["task"] == MEAN) & (frame["scenario"] == "d2")]
+    assert set(heads["codec"]) == {"hyperprior", "elic"}
+    assert heads["bd_rate"].between(-52, -36).all()
+    assert "elic d2" in set(summary_table(sweep, frame)["curve"])
+
+
+def test_summary_is_short_text_with_a_row_per_curve_and_task(holey_dir: Path) -> None:
+    sweep = read_sweep(str(holey_dir))
+    comparison = compare(sweep)
+    table = summary_table(sweep, comparison)
+    assert list(table.columns) == [
+        *("curve", "task", "bpp", "accuracy", "BD-rate", "bits saved", "note")
+    ]
+    assert len(table) == 6 * 5
+    assert table.map(lambda x: isinstance(x, str)).all(axis=None)
+    d3 = table[(table["curve"] == "d3") & (table["task"] == MEAN)].iloc[0]
+    assert d3["BD-rate"].startswith("−6")
+    d2 = table[(table["curve"] == "d2") & (table["task"] == MEAN)].iloc[0]
+    assert d2["BD-rate"] == ""
+    assert "missing: d2 lambda 0.004: diverged" in d2["note"]
+    sentence = summary_sentence(sweep, comparison)
+    assert "2 of 21 operating points are missing" in sentence
+    assert "d3 needs 6" in sentence
+
+
+def test_a_sentence_claims_no_more_than_the_interval_and_the_training_lengths(
+    holey_dir: Path,
+) -> None:
+    sweep = read_sweep(str(holey_dir))
+    comparison = compare(sweep)
+    (row,) = comparison[(comparison["task"] == MEAN) & (comparison["scenario"] == "d3")].to_dict(
+        "records"
+    )
+    row |= {"bd_rate": -13.0, "bd_rate_low": -24.0, "bd_rate_high": 6.0}
+    trained = dataclasses.replace(sweep, manifest={**sweep.manifest, "space": {"name": "demo"}})
+    sentence = summary_sentence(trained, pd.DataFrame([row]))
+    assert "fewer" not in sentence
+    assert "d3 shows no difference (BD-rate -13 %, interval -24 to +6 %)" in sentence
+    assert TRAINING in sentence
+    foreign = dataclasses.replace(sweep, manifest={})
+    assert TRAINING not in summary_sentence(foreign, pd.DataFrame([row]))
+    row |= {"bd_rate_low": float("nan"), "bd_rate_high": float("nan")}
+    assert "d3 needs 13 % fewer bits (no interval)" in summary_sentence(
+        trained, pd.DataFrame([row])
+    )
+
+
+def test_a_sentence_names_the_curves_that_save_most(holey_dir: Path) -> None:
+    sweep = read_sweep(str(holey_dir))
+    comparison = compare(sweep)
+    (row,) = comparison[(comparison["task"] == MEAN) & (comparison["scenario"] == "d3")].to_dict(
+        "records"
+    )
+    rates = [-70.0, -60, -50, -40, -30, -20, -10, 5]
+    many = pd.DataFrame([{**row, "scenario": f"s{i}", "bd_rate": r} for i, r in enumerate(rates)])
+    sentence = summary_sentence(sweep, many)
+    assert [f"s{i} needs" in sentence for i in range(8)] == [True] * 6 + [False] * 2
+    assert "BD-rates of 2 more: -10 % to +5 %" in sentence

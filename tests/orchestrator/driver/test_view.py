@@ -1,0 +1,76 @@
+import io
+import re
+
+import pytest
+
+from orchestrator.driver.view import Lines, Live
+from orchestrator.plan.jobs import Job, Plan
+from search_spaces import load_space, operating_points
+
+
+def jobs() -> dict[str, Job]:
+    space = load_space("smoke")
+    return dict(Plan(space, operating_points(space), {}, None).jobs)
+
+
+def test_lines_tell_each_event_once_and_no_progress() -> None:
+    stream = io.StringIO()
+    view, plan = Lines(stream), jobs()
+    first, second, third = list(plan)[:3]
+    view.plan(plan, 2)
+    view.started(first)
+    for step in range(100):
+        view.progress(first, "train", step, 100)
+    view.finished(first)
+    view.started(second)
+    view.retrying(second, "it broke")
+    view.started(second)
+    view.failed(second, "it broke again")
+    view.failed(third, "because the second failed")
+    lines = [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in stream.getvalue().splitlines()]
+    total = len(plan)
+    assert lines[0] == f"{total} jobs to do, 2 at a time"
+    assert lines[1] == f"0/{total} start world"
+    assert lines[2].startswith(f"1/{total} done  world in 0.0 s")
+    assert lines[-2].startswith(f"2/{total} FAIL ")
+    assert lines[-2].endswith("it broke again")
+    assert lines[-1].startswith(f"3/{total} FAIL ")
+    assert len(lines) == 8
+
+
+def test_the_live_picture_shows_waves_running_points_and_failures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from rich.console import Console
+
+    view, plan = Live("smoke"), jobs()
+    try:
+        first, second, third = list(plan)[:3]
+        view.plan(plan, 2)
+        view.started(first)
+        view.finished(first)
+        view.started(second)
+        view.progress(second, "train", 0, 100)
+        view._state.running[second].phase_began -= 10
+        view.progress(second, "train", 25, 100)
+        # The world took 0 s of the 10; a quarter of the second job went with them.
+        view._state.work_began = view._state.running[second].phase_began
+        view.started(third)
+        view.failed(third, "out of memory")
+        left = sum(job.cost for key, job in plan.items() if key not in (first, third))
+        gone = plan[first].cost + 0.25 * plan[second].cost
+        seconds = round(10 * (left - 0.25 * plan[second].cost) / gone)
+        console = Console(width=120, file=io.StringIO(), record=True)
+        console.print(view._draw())
+        said = console.export_text()
+    finally:
+        view.close()
+    assert f"smoke  1/{len(plan)} jobs" in said
+    assert "1 failed" in said
+    (clock,) = re.findall(r"about ([\d:]+) left", said)
+    minutes, rest = map(int, clock.split(":")[-2:])
+    hours = int(clock.split(":")[0]) if clock.count(":") == 2 else 0
+    assert hours * 3600 + minutes * 60 + rest == pytest.approx(seconds, abs=1 + 0.01 * seconds)
+    assert "d1 and what else needs no neck 0/7" in said
+    assert re.search(r"uncompressed +train +.* 2\.5 steps/s +0:30 left", said)
+    assert "out of memory" in said

@@ -1,0 +1,205 @@
+"""Evaluators keep the MLLM, go on after a kill and make room: on a real, small Ray."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from orchestrator.execution import cluster
+from orchestrator.execution.backends import Local, Train, _report_every
+from orchestrator.execution.evaluators import Keep, lent, open_pool
+from orchestrator.execution.worker import Settings, run_job
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.schedule import Ask, Schedule
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+
+SETTINGS = (
+    "scenarios=[]",
+    "baselines=[uncompressed]",
+    "classical=[{format: jpeg, qualities: [10, 40]}]",
+    "evaluation.shard_size=2",
+    "resources.workers_per_point=1",
+)
+
+
+def settings_in(directory: Path, models: tuple[Path, Path], *more: str) -> Settings:
+    clip, llava = models
+    own = (*SETTINGS, f"teacher.model={clip}", f"mllms=[{llava}]", *more)
+    space = load_space("smoke", own)
+    plan = Plan(space, operating_points(space), {}, Store(str(directory)))
+    return Settings(space, str(directory), plan.jobs, {})
+
+
+def points(settings: Settings) -> list[Job]:
+    return [job for job in settings.jobs.values() if job.point is not None]
+
+
+def train(settings: Settings) -> None:
+    """Make the world and the points' own stages, without any evaluation."""
+    for job in settings.jobs.values():
+        if job.point is None:
+            run_job(settings, job.key, lambda metrics: None)
+    for job in points(settings):
+        with settings.store.work(job.key) as work:
+            Local(settings).train(job, work, lambda metrics: None)
+
+
+@pytest.fixture(scope="module")
+def ready(
+    tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]
+) -> Iterator[tuple[Settings, Keep]]:
+    """Three trained points that nobody evaluated, and a pool on Ray."""
+    settings = settings_in(tmp_path_factory.mktemp("storage"), models)
+    train(settings)
+    cluster.set_environment(verbose=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        yield settings, open_pool(settings)
+    finally:
+        ray.shutdown()
+
+
+def asked(settings: Settings, job: Job, question: Callable[[Any], Any]) -> Any:
+    """Ask the evaluator that would get a job's first evaluation."""
+    measurement, stage = job.evaluations[0]
+    with lent(job.key, stage.key, measurement.answerer) as evaluator:
+        return ray.get(evaluator.__ray_call__.remote(question))
+
+
+def mllms_loaded(evaluator: Any) -> tuple[int, int]:
+    """The process, and how often it has loaded an MLLM."""
+    from trainables.evaluation import evaluate
+
+    return os.getpid(), evaluate._load_mllm.cache_info().misses
+
+
+def wait_for(happened: Callable[[], Any], timeout: float = 120) -> Any:
+    until = time.monotonic() + timeout
+    while not (found := happened()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.slow
+def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
+    ready: tuple[Settings, Keep],
+) -> None:
+    settings, keep = ready
+    store, (first, second, third) = settings.store, points(settings)
+    told: list[Any] = []
+    Train(settings).evaluate(first, first.evaluations, told.append)
+    assert told[-1] == {"phase": "evaluate", "step": 1, "steps": 1}
+    process, loaded = asked(settings, second, mllms_loaded)
+    assert loaded == 1
+    Train(settings).evaluate(second, second.evaluations, told.append)
+    assert asked(settings, second, mllms_loaded) == (process, 1)
+    for job in (first, second):
+        assert store.has(job.evaluations[0][1].path)
+
+    # Killed after some shards of the third point, it goes on behind them.
+    stage = third.evaluations[0][1]
+    with store.evaluation_work(third.key, stage.key) as work:
+        pass
+    measurement = third.evaluations[0][0]
+    with lent(third.key, stage.key, measurement.answerer) as evaluator:
+        made = evaluator.evaluate.remote(third.key, measurement, stage)
+        wait_for((work / "shard-00002").exists)
+        os.kill(process, signal.SIGKILL)
+        assert not store.has(stage.path), "it was done before it was killed"
+        kept = (work / "shard-00001").stat().st_mtime_ns
+        ray.get(made)
+    assert (work / "shard-00001").stat().st_mtime_ns == kept
+    rows = pq.read_table(store.fetch(stage.path) / "samples.parquet").to_pylist()
+    reference = pq.read_table(store.fetch(second.evaluations[0][1].path) / "samples.parquet")
+    assert {row["sample_id"] for row in rows} == set(reference["sample_id"].to_pylist())
+    again, _ = asked(settings, second, mllms_loaded)
+    assert again != process
+
+    # An idle evaluator holds one worker's share until its room is wanted.
+    free = lambda: ray.available_resources().get("CPU", 0)  # noqa: E731
+    keep(1, frozenset())
+    wait_for(lambda: free() == pytest.approx(1.05))
+    assert asked(settings, second, mllms_loaded)[0] == again
+    keep(0, frozenset())
+    wait_for(lambda: free() == pytest.approx(2))
+    assert asked(settings, second, mllms_loaded)[0] != again
+
+
+def test_every_kind_of_point_reports_as_often_as_it_keeps_checkpoints(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    more = ("scenarios=[d1, d2, d3]", "baselines=[uncompressed, reconstruction, post_processing]")
+    settings = settings_in(tmp_path, models, *more)
+    found = {
+        job.point.scenario: _report_every(settings, job) for job in points(settings) if job.point
+    }
+    assert found == {
+        **dict.fromkeys(("uncompressed", "reconstruction", "classical"), 1),
+        **{"d1": 4, "d2": 2, "d3": 2, "post_processing": 2},
+    }
+
+
+def test_evaluators_have_the_lanes_in_which_nothing_trains(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    jobs = settings_in(tmp_path, models).jobs
+    schedule = Schedule(jobs, Ask(1), Ask(2))
+    world = schedule.next_trial()
+    assert world is not None
+    schedule.finish(world.key)
+    assert schedule.lanes_to_evaluate() == 2
+    first, second = schedule.next_trial(), schedule.next_trial()
+    assert first is not None
+    assert second is not None
+    assert schedule.lanes_to_evaluate() == 0
+    schedule.stage_made(first.key)
+    assert schedule.lanes_to_evaluate() == 1
+    schedule.finish(first.key)
+    assert schedule.lanes_to_evaluate() == 1
+
+
+def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> None:
+    settings, keep = ready
+    job = points(settings)[0]
+    measurement, stage = job.evaluations[0]
+    process = asked(settings, job, mllms_loaded)[0]
+    taken = lent(job.key, stage.key, measurement.answerer)
+    taken.__enter__()  # and nobody gives it back
+    assert asked(settings, job, mllms_loaded)[0] != process
+    taken = lent(job.key, stage.key, measurement.answerer)
+    taken.__enter__()
+    keep(1, frozenset({"another job"}))
+    wait_for(lambda: ray.available_resources().get("CPU", 0) == pytest.approx(2))
+
+
+def test_a_new_task_evaluates_what_is_trained_and_trains_nothing(
+    tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = ("resources.workers_per_point=0", "classical=[]")
+    settings = settings_in(tmp_path, models, *local, "tasks=[vqa]")
+    for job in settings.jobs.values():
+        run_job(settings, job.key, lambda metrics: None)
+    made = {p: p.stat().st_mtime_ns for p in tmp_path.glob("stages/*/*/manifest.json")}
+    assert not settings_in(tmp_path, models, *local, "tasks=[vqa]").jobs
+
+    def fail(*arguments: Any) -> None:
+        raise AssertionError("something is trained")
+
+    monkeypatch.setattr(Local, "train", fail)
+    settings = settings_in(tmp_path, models, *local, "tasks=[rec]")
+    (job,) = settings.jobs.values()
+    run_job(settings, job.key, lambda metrics: None)
+    now = {p: p.stat().st_mtime_ns for p in tmp_path.glob("stages/*/*/manifest.json")}
+    assert now.items() >= made.items()
+    (new,) = now.keys() - made.keys()
+    assert new.parent.parent.name == "evaluation"
+    rows = pq.read_table(new.parent / "samples.parquet").to_pylist()
+    assert {row["task"] for row in rows} == {"rec"}

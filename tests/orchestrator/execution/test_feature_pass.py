@@ -1,0 +1,223 @@
+"""Shards of features and latents without Ray: what an actor does, what the driver makes of it."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.execution import feature_pass as passes
+from orchestrator.execution.feature_pass import Extractor, run_pass, shards
+from orchestrator.execution.worker import Settings, run_job
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.provenance import fingerprints
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+from tests.trainables.image_folders import write_folder
+from trainables.datasets.images.source import read_source
+
+SETTINGS = ("data.train=20", "data.val=4", "data.test=2", "data.episodes=1", "data.shard_size=8")
+
+
+def sweep(models: tuple[Path, Path], storage: Path, *more: str) -> tuple[Settings, Job]:
+    clip, llava = models
+    names = (f"teacher.model={clip}", f"mllms=[{llava}]")
+    space = load_space("smoke", (*names, *SETTINGS, *more))
+    plan = Plan(space, operating_points(space), {}, Store(str(storage)))
+    settings = Settings(space, str(storage), plan.jobs, {})
+    world = plan.stages.world()
+    if world.key in plan.jobs:
+        run_job(settings, world.key, lambda metrics: None)
+    return settings, plan.jobs[plan.stages.features().key]
+
+
+def damage(settings: Settings, job: Job, *rows: int) -> None:
+    """Overwrite the PNGs of training images with noise, as a bad disk would."""
+    file = settings.store.fetch(job.inputs["world"].path) / "images_train.parquet"
+    table = pq.read_table(file)
+    images = table.column("png").to_pylist()
+    for row in rows:
+        images[row] = images[row][:60] + b"\0" * 40
+    column = table.schema.get_field_index("png")
+    file_bytes = io.BytesIO()
+    pq.write_table(table.set_column(column, "png", pa.array(images, pa.binary())), file_bytes)
+    file.write_bytes(file_bytes.getvalue())
+    manifest = file.with_name("manifest.json")
+    told = json.loads(manifest.read_text())
+    told["files"][file.name]["bytes"] = file.stat().st_size
+    manifest.write_text(json.dumps(told))
+
+
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Let one actor in this process stand for Ray Data's pool; returns what it was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    def stream(settings: Settings, todo: list[dict[str, Any]], pool: int) -> Any:
+        actor = Extractor(settings)
+        for shard in todo:
+            asked.append(shard)
+            row = actor({name: np.array([value]) for name, value in shard.items()})
+            yield {name: values[0] for name, values in row.items()}
+
+    monkeypatch.setattr(passes, "_stream", stream)
+    return asked
+
+
+def run(settings: Settings, job: Job) -> dict[str, str | None]:
+    told: dict[str, str | None] = {}
+    run_pass(settings, [job], 1, told.__setitem__, lambda key, done, total: None)
+    return told
+
+
+def test_every_row_is_in_one_shard(models: tuple[Path, Path], tmp_path: Path) -> None:
+    settings, job = sweep(models, tmp_path)
+    ranges = [(s["split"], s["start"], s["stop"]) for s in shards(settings, job)]
+    assert ranges == [
+        ("train", 0, 8),
+        ("train", 8, 16),
+        ("train", 16, 20),
+        ("val", 0, 4),
+    ]
+    (text,) = [j for j in settings.jobs.values() if j.kind == "text"]
+    assert [shard["split"] for shard in shards(settings, text)] == ["text"]
+
+
+def test_unreadable_images_are_skipped_counted_and_listed(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path, "data.max_unreadable=0.1")
+    damage(settings, job, 3, 17)
+    in_process(monkeypatch)
+    assert run(settings, job) == {job.key: None}
+    stage = settings.store.fetch(job.stage.path)
+    listed = json.loads((stage / "unreadable.json").read_text())
+    assert [(split, image) for split, image, _ in listed] == [
+        ("train", "train-000003"),
+        ("train", "train-000017"),
+    ]
+    assert all(reason for _, _, reason in listed)
+    rows = [pq.read_metadata(p).num_rows for p in sorted((stage / "train").iterdir())]
+    assert rows == [7, 8, 3]
+    manifest = settings.store.manifest(job.stage.path)
+    assert (manifest["images"], manifest["unreadable"]) == (22, 2)
+
+
+def test_more_unreadable_images_than_allowed_are_fatal_and_say_so(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path, "data.max_unreadable=0.05")
+    damage(settings, job, 3, 17)
+    in_process(monkeypatch)
+    reason = run(settings, job)[job.key]
+    assert reason is not None
+    assert "2 of 24 images are unreadable (8.3%), data.max_unreadable is 5.0%" in reason
+    assert not settings.store.has(job.stage.path)
+    log = (tmp_path / "logs" / f"{job.key}.log").read_text()
+    assert "train-000003" in log
+
+
+def test_shards_that_are_there_are_not_computed_again(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path)
+    asked = in_process(monkeypatch)
+    first, second = shards(settings, job)[:2]
+    actor = Extractor(settings)
+    for shard in (first, second):
+        actor({name: np.array([value]) for name, value in shard.items()})
+    made = (tmp_path / "work" / job.key / "train" / "part-00000.parquet").stat().st_mtime_ns
+    # Killed between a shard's file and its report: that shard is not trusted.
+    (tmp_path / "work" / job.key / "reports" / "train-00001.json").unlink()
+    assert run(settings, job) == {job.key: None}
+    assert first not in asked
+    assert second in asked
+    stage = settings.store.fetch(job.stage.path)
+    assert (stage / "train" / "part-00000.parquet").stat().st_mtime_ns == made
+    assert not (tmp_path / "work" / job.key).exists()
+    assert run(settings, job) == {job.key: None}
+    assert len(asked) == 3
+
+
+def test_an_error_in_a_shard_fails_its_stage_with_its_reason_and_log(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path)
+    asked = in_process(monkeypatch)
+    world = settings.store.fetch(job.inputs["world"].path)
+    (world / "images_val.parquet").write_bytes(b"")
+    reason = run(settings, job)[job.key]
+    assert reason is not None
+    assert "missing or damaged" in reason
+    assert len([s for s in asked if s["split"] == "val"]) <= 2, "tried at most twice"
+    assert "Traceback" in (tmp_path / "logs" / f"{job.key}.log").read_text()
+
+
+def image_sweep(
+    models: tuple[Path, Path], storage: Store, folder: Path, *more: str
+) -> tuple[Settings, Job]:
+    clip, llava = models
+    read_source.cache_clear()
+    data = (
+        f"data={{kind: folder, uri: {folder}, size: 64, train: 12, val: 4, test: 4, shard_size: 8}}"
+    )
+    names = (f"teacher.model={clip}", f"mllms=[{llava}]", "tasks=[zeroshot]")
+    space = load_space("smoke", (*names, data, *more))
+    plan = Plan(space, operating_points(space), fingerprints(space), storage)
+    settings = Settings(space, storage.uri, plan.jobs, {})
+    return settings, plan.jobs[plan.stages.world().key]
+
+
+def test_a_folder_of_images_is_made_a_world_by_shards(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.datasets.images.convert.PART_ROWS", 5)
+    folder = write_folder(tmp_path / "set", {"jay": 10, "fox": 10})
+    (folder / "fox" / "003.JPEG").write_bytes(b"damaged")
+    settings, job = image_sweep(models, Store(str(tmp_path / "storage")), folder)
+    assert (job.kind, job.label) == ("images", "images of set")
+    asked = in_process(monkeypatch)
+    reason = run(settings, job)[job.key]
+    assert reason is not None
+    assert "1 of 20 images are unreadable (5.0%), data.max_unreadable is 1.0%" in reason
+    settings, job = image_sweep(
+        models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.05"
+    )
+    count = len(asked)
+    assert run(settings, job) == {job.key: None}
+    assert len(asked) == count, "what was read is not read again"
+    assert [(s["split"], s["start"], s["stop"]) for s in asked[:5]] == [
+        ("train", 0, 5),
+        ("train", 5, 10),
+        ("train", 10, 12),
+        ("val", 0, 4),
+        ("test", 0, 4),
+    ]
+    told = settings.store.manifest(job.stage.path)
+    assert told["images"] == sum(told["rows"].values()) == 19
+    stage = settings.store.fetch(job.stage.path)
+    assert [why for *_, why in json.loads((stage / "unreadable.json").read_text())] == [
+        "no image that is known"
+    ]
+    # What is computed from the images follows the rows that there are.
+    features = settings.jobs[next(k for k, j in settings.jobs.items() if j.kind == "features")]
+    rows = {s["split"]: s["stop"] for s in shards(settings, features)}
+    assert (rows["train"], rows["val"]) == (told["rows"]["train"], told["rows"]["val"])
+
+
+def test_a_split_of_which_nothing_is_left_is_fatal(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "set", {"train/jay": 12, "val/jay": 4, "test/jay": 4})
+    for file in (folder / "test" / "jay").iterdir():
+        file.write_bytes(b"")
+    settings, job = image_sweep(
+        models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.5"
+    )
+    in_process(monkeypatch)
+    reason = run(settings, job)[job.key]
+    assert reason is not None
+    assert "none of test is left" in reason

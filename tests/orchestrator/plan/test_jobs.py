@@ -1,0 +1,60 @@
+"""Jobs of competitors: each reads what it is named for, and waits for it."""
+
+from __future__ import annotations
+
+from orchestrator.plan.jobs import Plan
+from search_spaces import load_space, operating_points
+
+VBR = (
+    "{arch: mbt2018-mean-vbr, name: vbr, N: 16, M: 32, rate_lambdas: [0.001, 0.01, 0.1],"
+    " qualities: [2, 3], train: {steps: 8, batch_size: 4}}"
+)
+MEAN = "{arch: mbt2018-mean, N: 16, M: 32, lambdas: [0.02], train: {steps: 8, batch_size: 4}}"
+NAMES = ["feature_coding", "shared_neck", "transfer", "transfer_tuned", "end_to_end_oracle"]
+
+
+def plan() -> Plan:
+    settings = [f"codecs=[{MEAN}, {VBR}]", "scenarios=[]", f"baselines=[{', '.join(NAMES)}]"]
+    space = load_space("smoke", settings)
+    return Plan(space, operating_points(space), {}, None)
+
+
+def test_latents_are_of_the_rate_that_they_are_named_for() -> None:
+    jobs = [job for job in plan().jobs.values() if job.kind == "latents"]
+    found = {job.label: job.codec.rate if job.codec else None for job in jobs}
+    assert found == {
+        "mbt2018-mean latents lambda=0.02": 0,
+        "vbr latents lambda=0.01": 1,
+        "vbr latents lambda=0.1": 2,
+    }
+    for job in jobs:
+        assert job.codec is not None
+        assert (job.codec.lambdas, job.stage.spec.get("rate", 0)) == ((job.lmbda,), job.codec.rate)
+
+
+def test_each_competitor_waits_for_what_it_reads() -> None:
+    jobs = plan().jobs
+    by_label = {job.label: job for job in jobs.values()}
+    needs = {
+        label: {jobs[key].label for key in job.needs}
+        for label, job in by_label.items()
+        if job.kind in ("point", "neck")
+    }
+    shared = "vbr neck for all rates seed=0"
+    assert needs["feature_coding lambda=1 seed=0"] == {"world"}
+    assert needs["vbr shared_neck lambda=0.01 seed=0"] == {"world", "vbr codec", shared}
+    rates = {"vbr latents lambda=0.01", "vbr latents lambda=0.1"}
+    assert rates < needs[shared]
+    assert [jobs[stage.key].label for stage in by_label[shared].rates] == sorted(rates)
+    d1 = "mbt2018-mean d1 lambda=0.02 seed=0"
+    assert needs["vbr transfer lambda=0.1 seed=0"] == {"world", "vbr codec", d1}
+    tuned = needs["vbr transfer_tuned lambda=0.1 seed=0"]
+    assert {d1, "vbr latents lambda=0.1", "teacher features"} < tuned
+    oracle = needs["vbr end_to_end_oracle lambda=0.1 seed=0"]
+    assert {"vbr d1 lambda=0.1 seed=0", "vbr latents lambda=0.1"} < oracle
+    assert "teacher features" not in oracle
+    # The d1 points are trained for the others' sake and not measured.
+    assert by_label[d1].evaluations == ()
+    waves = {label: by_label[label].wave for label in (d1, shared, "vbr codec")}
+    assert waves == {d1: 1, shared: 1, "vbr codec": 0}
+    assert by_label["vbr shared_neck lambda=0.01 seed=0"].wave == 2

@@ -1,0 +1,189 @@
+import random
+
+import pytest
+
+from orchestrator.plan.jobs import DATA, Job, Plan
+from orchestrator.plan.schedule import Ask, Schedule
+from search_spaces import load_space, operating_points
+
+
+def plan(*overrides: str) -> Plan:
+    space = load_space("smoke", overrides)
+    return Plan(space, operating_points(space), {}, None)
+
+
+def named(schedule: Schedule, label: str) -> Job:
+    return next(job for job in schedule.jobs.values() if job.label == label)
+
+
+def take(schedule: Schedule) -> list[str]:
+    """Start whatever may start now."""
+    started = []
+    while (job := schedule.next_trial()) is not None:
+        started.append(job.label)
+    return started + [job.label for job in schedule.next_pass()]
+
+
+def finish(schedule: Schedule, *labels: str) -> None:
+    for label in labels:
+        schedule.finish(named(schedule, label).key)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 7, 200])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
+    cpus: int, workers: int
+) -> None:
+    if workers > cpus:
+        return
+    jobs = plan("seeds=[0, 1, 2]").jobs
+    ask = Ask(max(1, workers))
+    schedule = Schedule(jobs, ask, Ask(cpus))
+    rng = random.Random(cpus)
+    running: list[Job] = []
+    order: list[str] = []
+    while not schedule.over:
+        while (job := schedule.next_trial()) is not None:
+            running.append(job)
+        running += schedule.next_pass()
+        assert running, "a deadlock"
+        assert sum(job.kind not in DATA for job in running) * ask.cpu <= cpus
+        for job in running:
+            assert set(job.needs) <= set(order)
+        job = running.pop(rng.randrange(len(running)))
+        schedule.finish(job.key)
+        order.append(job.key)
+    assert sorted(order) == sorted(jobs)
+
+
+def test_d2_waits_for_its_own_d1_alone_and_not_for_its_evaluation() -> None:
+    schedule = Schedule(plan("scenarios=[d1, d2]", "baselines=[]").jobs, Ask(1), Ask(2))
+    assert take(schedule) == ["world"]
+    finish(schedule, "world")
+    codecs = take(schedule)
+    assert sorted(codecs) == ["hyperprior codec lambda=0.002", "hyperprior codec lambda=0.02"]
+    finish(schedule, codecs[0])
+    # The latents of one codec: a lane is idle, so the pass does not wait for the other codec.
+    passed = take(schedule)
+    assert "teacher features" in passed
+    assert any("latents" in label for label in passed)
+    finish(schedule, *passed)
+    (d1,) = take(schedule)
+    schedule.stage_made(named(schedule, d1).key)
+    finish(schedule, codecs[1])
+    assert d1.replace("d1", "d2") in take(schedule)
+
+
+def test_one_pass_takes_all_that_is_ready_when_the_lanes_are_busy() -> None:
+    schedule = Schedule(plan().jobs, Ask(1), Ask(2))
+    take(schedule)
+    finish(schedule, "world")
+    take(schedule)
+    finish(schedule, "hyperprior codec lambda=0.02")
+    # The lane is taken by a baseline, and the other codec's latents are still to come.
+    assert not [label for label in take(schedule) if "latents" in label or "features" in label]
+    finish(schedule, "hyperprior codec lambda=0.002")
+    assert [label for label in take(schedule) if "hyperprior latents" in label] == [
+        "hyperprior latents lambda=0.002",
+        "hyperprior latents lambda=0.02",
+    ]
+
+
+def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on() -> None:
+    schedule = Schedule(plan().jobs, Ask(1), Ask(200))
+    take(schedule)
+    finish(schedule, "world")
+    take(schedule)
+    finish(schedule, "hyperprior codec lambda=0.02")
+    lost = schedule.fail(named(schedule, "hyperprior codec lambda=0.002").key, "it diverged")
+    assert {job.label for job in lost} == {
+        "hyperprior latents lambda=0.002",
+        "hyperprior reconstruction lambda=0.002 seed=0",
+        "hyperprior d1 lambda=0.002 seed=0",
+        "hyperprior d2 lambda=0.002 seed=0",
+        "hyperprior d3 lambda=0.002 seed=0",
+        "hyperprior post_processing lambda=0.002 seed=0",
+    }
+    for job in lost:
+        assert schedule.failed[job.key] == "because hyperprior codec lambda=0.002 failed"
+    while not schedule.over:
+        take(schedule)
+        for key in list(schedule.running):
+            schedule.finish(key)
+    assert len(schedule.failed) == 7
+
+
+def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weights() -> None:
+    schedule = Schedule(plan().jobs, Ask(1), Ask(200))
+    d1 = named(schedule, "hyperprior d1 lambda=0.02 seed=0")
+    for job in list(schedule.jobs.values()):
+        if job.wave == 0:
+            schedule.finish(job.key)
+    take(schedule)
+    schedule.stage_made(d1.key)
+    assert schedule.fail(d1.key, "the MLLM failed") == []
+    assert "hyperprior d2 lambda=0.02 seed=0" in take(schedule)
+
+
+def test_the_longest_chain_starts_first() -> None:
+    schedule = Schedule(plan("codecs.0.lambdas=[0.02]").jobs, Ask(1), Ask(1))
+    order = []
+    while not schedule.over:
+        job = schedule.next_trial()
+        passed = schedule.next_pass()
+        for one in ([job] if job else []) + passed:
+            order.append(one.label)
+            schedule.finish(one.key)
+    # A base codec before the uncompressed bound, which nothing waits for.
+    assert order.index("hyperprior codec lambda=0.02") < order.index("uncompressed")
+    assert order.index("hyperprior d1 lambda=0.02 seed=0") < order.index(
+        "hyperprior reconstruction lambda=0.02 seed=0"
+    )
+
+
+def test_gpus_of_a_pass_are_kept_from_trials() -> None:
+    schedule = Schedule(plan().jobs, Ask(1, 1), Ask(8, 2))
+    assert schedule.reserve_gpus(1)
+    assert schedule.free_lanes() == 1
+    assert not schedule.reserve_gpus(2)
+    schedule.release_gpus(1)
+    assert schedule.free_lanes() == 2
+
+
+def test_variants_share_the_jobs_they_do_not_touch() -> None:
+    fewer = ["scenarios=[d1, d2]", "baselines=[reconstruction]", "codecs.0.lambdas=[0.02]"]
+    varied = plan(
+        *fewer, "variants={k1: {teacher.block: 1}, k2: {}, slow: {d2.gamma: 7}}", "d2.steps=5"
+    )
+    assert sorted(job.label for job in varied.jobs.values()) == [
+        "hyperprior codec lambda=0.02",
+        "hyperprior d1 k1 lambda=0.02 seed=0",
+        "hyperprior d1 k2+slow lambda=0.02 seed=0",
+        "hyperprior d2 k1 lambda=0.02 seed=0",
+        "hyperprior d2 k2 lambda=0.02 seed=0",
+        "hyperprior d2 slow lambda=0.02 seed=0",
+        "hyperprior latents lambda=0.02",
+        "hyperprior reconstruction lambda=0.02 seed=0",
+        "teacher features",
+        "text embeddings of the classes",
+        "world",
+    ]
+    plain = plan(*fewer, "d2.steps=5", "d2.gamma=7")
+    assert set(plain.jobs) < set(varied.jobs)
+    for job in varied.jobs.values():
+        if job.variant and job.point is not None:
+            block = varied.space.of(job.variant).teacher.block
+            assert block == (1 if "k1" in job.label else 2)
+
+
+def test_a_d1_that_is_only_a_start_is_labelled_with_the_variants_it_serves() -> None:
+    settings = ["scenarios=[d2]", "baselines=[]", "codecs.0.lambdas=[0.02]"]
+    varied = plan(*settings, "variants={k1: {teacher.block: 1}, k2: {}, slow: {d2.gamma: 7}}")
+    starts = sorted(job.label for job in varied.jobs.values() if " d1 " in job.label)
+    assert starts == [
+        "hyperprior d1 k1 lambda=0.02 seed=0",
+        "hyperprior d1 k2+slow lambda=0.02 seed=0",
+    ]
+    features = plan(*settings, "variants={a: {surrogate.token_layer: -1}, b: {}, c: {d2.steps: 1}}")
+    names = sorted(job.label for job in features.jobs.values() if job.kind == "features")
+    assert names == ["teacher features (a)", "teacher features (b+c)"]

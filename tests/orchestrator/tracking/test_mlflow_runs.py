@@ -1,0 +1,290 @@
+import shutil
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from orchestrator.storage.store import Store
+from orchestrator.tracking.log_queue import Background
+from orchestrator.tracking.mlflow_runs import (
+    EXPERIMENT,
+    AwayError,
+    Tracker,
+    default_uri,
+    open_command,
+)
+from orchestrator.tracking.points_file import Measured
+from search_spaces import OperatingPoint
+
+PAGE = Path(__file__).parents[3] / "docs" / "demo.png"
+
+
+def point(key: str = "k1", value: float = 0.5) -> Measured:
+    def made(stage: str) -> dict[str, Any]:
+        return {
+            "stage": stage,
+            "created": 1_700_000_000.25,
+            "seconds": 3.0,
+            "inputs": [],
+            "code": {"commit": "abc", "dirty": False, "packages": {"torch": "2"}},
+            "hardware": {"cpus": 2},
+            "files": {"model.safetensors": {"bytes": 1, "sha256": "00"}},
+        }
+
+    row = {
+        "point_key": key,
+        "codec": "elic",
+        "lmbda": 0.01,
+        "scenario": "d1",
+        "seed": 0,
+        "mllm": "m",
+        "task": "rec",
+        "dataset": "scenes",
+        "split": "test",
+        "metric": "accuracy@0.5",
+        "value": value,
+        "value_low": value - 0.1,
+        "value_high": float("nan"),
+        "n_samples": 4,
+        "bpp": 0.25,
+        "bpp_estimated": 0.24,
+        "psnr": None,
+        "distill_pooled": None,
+        "distill_tokens": 0.5,
+    }
+    other = {**row, "task": "vqa", "metric": "accuracy", "bpp": 0.35}
+    return Measured(
+        key,
+        OperatingPoint(None, None, "d1", 0),
+        {
+            "codec": "elic",
+            "dataset": "scenes",
+            "train": {"lr": 0.1},
+            "mllms": ["m"],
+            "tasks": ["rec"],
+        },
+        [row, other],
+        pd.DataFrame({"point_key": [key], "value": [value]}),
+        [{"page": "examples/k1/x.png"}],
+        {"examples/k1/x.png": PAGE},
+        [{"step": s, "steps": 1500, "loss": 1.0 / s} for s in range(1, 1501)],
+        {},
+        [made(f"stages/point/{key}"), made("stages/evaluation/e1")],
+    )
+
+
+@pytest.fixture(autouse=True)
+def database(empty_database: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_database, tmp_path)
+
+
+def uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def open_tracker(tmp_path: Path, name: str = "sweep") -> Tracker:
+    return Tracker(uri(tmp_path), (tmp_path / "mlruns").as_uri(), name)
+
+
+def children(tmp_path: Path) -> list[Any]:
+    client = MlflowClient(uri(tmp_path))
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.`bridgesweep.kind` = 'point'")
+    return list(found)
+
+
+def test_a_child_says_its_variant_and_follows_its_name(tmp_path: Path) -> None:
+    def called(variant: str) -> Measured:
+        one = point()
+        spec = {**one.spec, "variant": variant}
+        return replace(one, point=replace(one.point, variant=variant), spec=spec)
+
+    tracker = open_tracker(tmp_path)
+    run_id = tracker.point(called("k1"))
+    (run,) = children(tmp_path)
+    assert run.data.tags["bridgesweep.variant"] == "k1"
+    assert run.data.tags["mlflow.runName"] == "d1 k1"
+    for variant in ("k1+k2", ""):
+        assert open_tracker(tmp_path).point(called(variant)) == run_id
+        (run,) = children(tmp_path)
+        assert run.data.tags["bridgesweep.variant"] == variant
+        assert run.data.tags["mlflow.runName"] == f"d1 {variant}".strip()
+        assert "variant" not in run.data.params
+
+
+def test_a_child_holds_what_was_measured_and_logging_twice_changes_nothing(tmp_path: Path) -> None:
+    first = open_tracker(tmp_path)
+    run_id = first.point(point())
+    assert first.point(point()) == run_id
+    later = open_tracker(tmp_path)
+    assert later.parent == first.parent
+    assert later.point(point()) == run_id
+    (run,) = children(tmp_path)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.parentRunId"] == first.parent
+    assert run.data.tags["bridgesweep.point_key"] == "k1"
+    assert run.data.tags["bridgesweep.status"] == "complete"
+    metrics = run.data.metrics
+    assert metrics["rec/accuracy_at_0.5"] == 0.5
+    assert metrics["rec/accuracy_at_0.5/low"] == 0.4
+    assert "rec/accuracy_at_0.5/high" not in metrics
+    assert metrics["bpp"] == pytest.approx(0.3)
+    assert "psnr" not in metrics
+    assert run.data.params["train.lr"] == "0.1"
+    client = MlflowClient(uri(tmp_path))
+    history = client.get_metric_history(run_id, "train/loss")
+    assert [m.step for m in history] == list(range(1, 1501))
+    top = {item.path for item in client.list_artifacts(run_id)}
+    assert top == {"spec.json", "provenance.json", "samples.parquet", "examples"}
+    (page,) = client.list_artifacts(run_id, "examples")
+    assert (page.path, page.file_size) == ("examples/x.png", PAGE.stat().st_size)
+
+
+def test_a_child_that_was_being_logged_when_the_driver_died_is_completed(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    tracker._child("k1", point().point)
+    client = MlflowClient(uri(tmp_path))
+    (half,) = children(tmp_path)
+    # The metrics got there, the rest did not.
+    tracker._batch(half.info.run_id, [], {"train.lr": 0.1}, {})
+    open_tracker(tmp_path).point(point())
+    (run,) = children(tmp_path)
+    assert run.info.run_id == half.info.run_id
+    assert run.data.tags["bridgesweep.status"] == "complete"
+    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 1500
+
+
+def test_a_new_evaluation_of_a_known_point_updates_its_child(tmp_path: Path) -> None:
+    open_tracker(tmp_path).point(point(value=0.5))
+    again = point(value=0.75)
+    again = replace(
+        again,
+        manifests=[
+            again.manifests[0],
+            {**again.manifests[1], "stage": "stages/evaluation/e2", "created": 1.8e9},
+        ],
+    )
+    open_tracker(tmp_path).point(again)
+    (run,) = children(tmp_path)
+    assert run.data.metrics["rec/accuracy_at_0.5"] == 0.75
+
+
+def test_a_point_that_failed_and_then_succeeds_has_one_run(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    tracker.missing("k1", point().point, "it diverged")
+    (run,) = children(tmp_path)
+    assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FAILED", "failed")
+    assert run.data.tags["bridgesweep.reason"] == "it diverged"
+    open_tracker(tmp_path).point(point())
+    (run,) = children(tmp_path)
+    assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FINISHED", "complete")
+
+
+def test_a_second_run_of_a_key_is_removed(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    tracker.point(point())
+    tracker._known.clear()
+    tracker._child("k1", point().point)
+    assert len(children(tmp_path)) == 2
+    open_tracker(tmp_path).point(point())
+    assert len(children(tmp_path)) == 1
+
+
+def test_a_child_lasts_from_the_start_of_its_training_to_the_end_of_its_evaluation(
+    tmp_path: Path,
+) -> None:
+    one = point()
+    trained, evaluated = ({**manifest} for manifest in one.manifests)
+    trained |= {"created": 1000.0, "seconds": 400.0}
+    evaluated |= {"created": 1030.5, "seconds": 20.0}
+    open_tracker(tmp_path).point(replace(one, manifests=[trained, evaluated]))
+    (run,) = children(tmp_path)
+    assert (run.info.start_time, run.info.end_time) == (600_000, 1_030_500)
+
+
+def test_children_of_other_settings_are_marked_stale(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    tracker.point(point("old"))
+    tracker.point(point("new"))
+    tracker.stale({"new"})
+    status = {r.data.tags["bridgesweep.point_key"]: r for r in children(tmp_path)}
+    assert status["old"].data.tags["bridgesweep.status"] == "stale"
+    assert status["new"].data.tags["bridgesweep.status"] == "complete"
+    open_tracker(tmp_path).point(point("old"))
+    assert {r.data.tags["bridgesweep.status"] for r in children(tmp_path)} == {"complete"}
+
+
+def test_the_parent_gets_points_report_and_plots(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    (sweep / "plots").mkdir(parents=True)
+    (sweep / "report.html").write_text("x")
+    (sweep / ".driver").write_text("")
+    shutil.copy(PAGE, sweep / "plots" / "vqa.png")
+    tracker = open_tracker(tmp_path)
+    for sentence in ("d1 needs 1 % fewer bits.", "d1 needs 20 % fewer bits."):
+        tracker.finish(sweep, {"points": 3}, complete=True, sentence=sentence)
+    client = MlflowClient(uri(tmp_path))
+    assert {a.path for a in client.list_artifacts(tracker.parent)} == {"report.html", "plots"}
+    parent = client.get_run(tracker.parent)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.note.content"] == sentence
+
+
+def dead_server() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    return f"http://me:hunter2@127.0.0.1:{port}"
+
+
+@pytest.mark.timeout(120)  # MLflow alone would wait for minutes
+def test_a_server_that_is_away_is_said_quickly_and_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(AwayError) as caught:
+        Tracker(dead_server(), None, "sweep")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_could_not_be_logged_is_logged_when_the_server_is_back(tmp_path: Path) -> None:
+    away, said = threading.Event(), list[str]()
+    away.set()
+
+    def open_it() -> Tracker:
+        if away.is_set():
+            raise AwayError("nobody there")
+        return open_tracker(tmp_path)
+
+    background = Background(open_it, said.append)
+    background.do(lambda tracker: _log(tracker))
+    time.sleep(0.2)
+    assert said == ["MLflow is away (nobody there); points are kept in the storage meanwhile"]
+    away.clear()
+    assert background.close() is not None
+    assert len(children(tmp_path)) == 1
+
+
+def _log(tracker: Tracker) -> None:
+    tracker.point(point())
+
+
+def test_a_bug_in_the_background_is_not_swallowed(tmp_path: Path) -> None:
+    background = Background(lambda: open_tracker(tmp_path), print)
+    background.do(lambda tracker: tracker.no_such_method())  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError):
+        background.close()
+
+
+def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert default_uri(store) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert open_command(default_uri(store)).startswith("mlflow ui --backend-store-uri sqlite:///")
+    assert open_command("http://host:5000") == "open http://host:5000"

@@ -1,0 +1,302 @@
+"""Benchmarks in a space: what is said of each before any work, above all of unusable ones."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.sweep import main
+from orchestrator.validation.inputs import check_benchmarks
+from search_spaces import load_space
+from tests.trainables.benchmark_files import WRITERS, write_pope
+from trainables.datasets.images.files import list_files
+
+SETTINGS = ("annotations", "questions", "instances", "names")
+
+
+def said_of(settings: dict[str, Any]) -> list[str]:
+    return check_benchmarks(load_space("smoke", [f"benchmarks=[{json.dumps(settings)}]"]))
+
+
+def change(*path: Any, **values: Any) -> Callable[[Any], None]:
+    """Sets fields of what stands at a path; a field that is None is removed."""
+
+    def apply(content: Any) -> None:
+        for step in path:
+            content = content[step]
+        content.update(values)
+        for name in [name for name, value in values.items() if value is None]:
+            del content[name]
+
+    return apply
+
+
+def cleared(*path: Any) -> Callable[[Any], None]:
+    def apply(content: Any) -> None:
+        for step in path:
+            content = content[step]
+        content.clear()
+
+    return apply
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_right_files_are_no_mistake(name: str, tmp_path: Path) -> None:
+    assert said_of(WRITERS[name](tmp_path)) == []
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_missing_files_are_said(name: str, tmp_path: Path) -> None:
+    settings = WRITERS[name](tmp_path)
+    for setting in set(SETTINGS) & set(settings):
+        wrong = str(tmp_path / "no" / "file")
+        (said,) = said_of({**settings, setting: wrong})
+        assert said.startswith(f"benchmarks.0.{setting} = {wrong!r}: cannot be read")
+    if "images" in settings:
+        (said,) = said_of({**settings, "images": "/no/such"})
+        assert said == "benchmarks.0.images = '/no/such': no such directory or file"
+
+
+@pytest.mark.parametrize("name", [n for n in WRITERS if n not in ("mmbench", "imagenet")])
+def test_absent_images_are_said(name: str, tmp_path: Path) -> None:
+    settings = WRITERS[name](tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.jpg").touch()
+    (said,) = said_of({**settings, "images": str(tmp_path / "other")})
+    start = f"benchmarks.0.images = '{tmp_path}/other': images are not among its 1 files (such as "
+    assert said.startswith(f"{start}x.jpg): ")
+
+
+CASES: list[tuple[str, Callable[[Any], object], dict[str, Any], str]] = [
+    # wrong columns and fields
+    ("coco_karpathy", cleared(), {}, "no list of objects under 'images'; there is: nothing"),
+    ("coco_karpathy", change("images", 0, split=None), {}, "no 'split' beside filepath, filename,"),
+    ("coco_karpathy", change("images", 0, sentences=[{}]), {}, "a sentence without 'raw': 1 time"),
+    ("seed_bench", change("questions", 0, answer=None), {}, "no 'answer' beside choice_a,"),
+    ("mmbench", lambda rows: [r.pop("A") for r in rows], {}, "no column A; there are: index, q"),
+    ("mmbench", change(2, index="x"), {}, "no usable 'index': 1 time (entry 2: 'x')"),
+    ("mmbench", change(1, image="7"), {}, "image is the index of no row: 1 time (1000241)"),
+    ("pope", change(0, text=""), {}, "no usable 'text': 1 time (entry 0: '')"),
+    ("vqav2", change("annotations", "annotations", 0, answers=[]), {}, "no usable 'answers'"),
+    ("vqav2", change("questions", "questions", 1, image_id=None), {}, "no 'image_id' beside"),
+    ("refcoco", change(0, bbox=[1, 2, 3]), {}, "no usable 'bbox' (xywh): 1 time (entry 0: [1, 2"),
+    ("refcoco", change(0, bbox=[9, 9, 0, 5]), {}, "no usable 'bbox' (xywh)"),
+    ("refcoco", change(0, image=None), {}, "no 'image', 'file_name' or 'img_path': 1 time"),
+    ("refs", change("refs", 0, ann_id=5), {}, "ann_id is not in instances: 1 time (5)"),
+    ("refs", change("refs", 0, sentences=[]), {}, "no usable 'sentences': 1 time"),
+    ("refs", change("instances", "images", 0, id=5), {}, "image_id is not in instances: 1 time"),
+    (
+        "mini_imagenet",
+        lambda rows: [r.pop("label") for r in rows],
+        {},
+        "no column label; there are",
+    ),
+    ("imagenet", lambda lines: lines.pop(), {}, "1 of 3 classes are not named: n01484850"),
+    ("imagenet", lambda lines: lines.append("n0"), {}, "no name in the line 'n0'"),
+    ("ocr", change(0, text=[]), {}, "no usable 'text': 1 time (entry 0: [])"),
+    ("ocr", change(0, text=None), {}, "no 'text' beside image: 1 time (entry 0)"),
+    (
+        "seed_bench",
+        change("questions", 0, choice_b=None, choice_c=None, choice_d=None),
+        {},
+        "fewer than two choices: 1 time (100)",
+    ),
+    ("pope", change(0, label=1), {}, "no usable 'label': 1 time (entry 0: 1)"),
+    ("mmbench", change(2, image=""), {}, "no usable 'image': 1 time (entry 2: '')"),
+    ("refcoco", change(0, expression=" "), {}, "no usable 'expression': 1 time (entry 0)"),
+    ("refs", change("instances", "annotations", 0, bbox=[1, 2]), {}, "no usable 'bbox': 1 time"),
+    # nothing, or an empty split
+    ("refcoco", cleared(), {}, "there are no samples in it"),
+    ("vqav2", cleared("annotations", "annotations"), {}, "no answers to a question: 2 times"),
+    ("coco_karpathy", cleared("images"), {}, "no such split; there are: none"),
+    ("coco_karpathy", lambda c: c, {"split": "train"}, "no such split; there are: test, val"),
+    ("seed_bench", cleared("questions"), {}, "there are no samples in it"),
+    ("seed_bench", lambda c: c, {"split": "OCR"}, "there are: Instances Counting"),
+    ("mmbench", lambda rows: rows, {"split": "test"}, "no such split; there are: dev"),
+    ("pope", cleared(), {}, "there are no samples in it"),
+    ("vqav2", cleared("questions", "questions"), {}, "there are no samples in it"),
+    ("refcoco", lambda rows: rows, {"split": "testB"}, "there are: testA, val"),
+    ("refs", cleared("refs"), {}, "there are no samples in it"),
+    ("mini_imagenet", lambda rows: rows, {"ways": 7}, "ways = 7: 6 of the 6 classes in"),
+    ("mini_imagenet", lambda rows: rows, {"ways": 5, "shots": 4}, "0 of the 6 classes"),
+    ("ocr", cleared(), {}, "there are no samples in it"),
+    # the same twice
+    (
+        "coco_karpathy",
+        change("images", 0, cocoid=74),
+        {},
+        "cocoid or imgid more than once: 1 time (74",
+    ),
+    ("seed_bench", change("questions", 0, question_id="102"), {}, "question_id more than once"),
+    ("mmbench", change(1, index="241"), {}, "index more than once: 1 time (241)"),
+    ("pope", change(0, question_id=2), {}, "question_id more than once: 1 time (2)"),
+    ("vqav2", change("questions", "questions", 0, question_id=74001), {}, "question_id more than"),
+    ("refcoco", change(0, id="r2"), {}, "id more than once: 1 time (r2)"),
+    ("refs", change("refs", 0, ref_id=8), {}, "ref_id more than once: 1 time (8)"),
+    (
+        "mini_imagenet",
+        lambda rows: rows.append(rows[0]),
+        {},
+        "filename more than once: 1 time (n00",
+    ),
+    ("pope", change(0, question_id="2"), {}, "question_id more than once: 1 time (2)"),
+    (
+        "vqav2",
+        change("annotations", "annotations", 0, question_id=42000),
+        {},
+        "question_id more than once: 1 time (42000)",
+    ),
+    (
+        "refs",
+        change("instances", "annotations", 0, id=901),
+        {},
+        "id of an annotation more than once: 1 time (901)",
+    ),
+    (
+        "imagenet",
+        lambda lines: lines.append("n01440764 shark"),
+        {},
+        "more than one name: n01440764",
+    ),
+    ("ocr", change(0, image="word_2.png"), {}, "id (or image) more than once: 1 time (word_2.png)"),
+    # an answer outside the choices
+    (
+        "seed_bench",
+        change("questions", 0, answer="E"),
+        {},
+        "none of the choices: 1 time (100: E of A, B",
+    ),
+    ("mmbench", change(2, answer="D"), {}, "none of the choices: 1 time (252: D of A, B, C)"),
+    ("mmbench", change(1, B=""), {}, "fewer than two choices: 1 time (1000241)"),
+    ("pope", change(0, label="maybe"), {}, "label is neither yes nor no: 1 time (1: maybe)"),
+    (
+        "vqav2",
+        change("annotations", "annotations", 0, question_id=5),
+        {},
+        "no answers to a question",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong", "settings", "expected"), CASES)
+def test_bad_annotations_are_said_once_with_their_setting(
+    name: str,
+    wrong: Callable[[Any], object],
+    settings: dict[str, Any],
+    expected: str,
+    tmp_path: Path,
+) -> None:
+    settings = {**WRITERS[name](tmp_path, wrong), **settings}
+    (said,) = said_of(settings)
+    assert expected in said
+    setting, _, rest = said.removeprefix("benchmarks.0.").partition(" = ")
+    assert rest.startswith(repr(settings[setting])) if setting in settings else setting == "split"
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "expected"),
+    [
+        ("mmbench", "index\tquestion\tA\tB\tanswer\timage\n", "there are no samples in it"),
+        ("mini_imagenet", "filename,label\n", "ways = 5: 0 of the 0 classes"),
+    ],
+)
+def test_a_table_without_rows_is_said(
+    name: str, header: str, expected: str, tmp_path: Path
+) -> None:
+    settings = WRITERS[name](tmp_path)
+    Path(settings["annotations"]).write_text(header)
+    (said,) = said_of(settings)
+    assert expected in said
+
+
+def test_a_folder_of_classes_without_images_is_said(tmp_path: Path) -> None:
+    settings = WRITERS["imagenet"](tmp_path)
+    (tmp_path / "empty" / "n01440764").mkdir(parents=True)
+    (tmp_path / "empty" / "n01440764" / "notes.txt").touch()
+    (said,) = said_of({**settings, "images": str(tmp_path / "empty")})
+    assert said.endswith("no images in folders, one per class")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_no_such_format_is_said(name: str, tmp_path: Path) -> None:
+    settings = WRITERS[name](tmp_path)
+    for garbage in (b"\xff\xfe\x00", b"{", b"[1, 2]", b"null", b"\n"):
+        Path(settings["annotations"]).write_bytes(garbage)
+        (said,) = said_of(settings)
+        assert said.startswith("benchmarks.0.annotations = "), said
+
+
+def test_an_image_in_two_places_is_said(tmp_path: Path) -> None:
+    settings = write_pope(tmp_path)
+    folder = tmp_path / "val2014"
+    for place in ("one", "two"):
+        (folder / place).mkdir()
+        (folder / place / "COCO_val2014_000000000042.jpg").touch()
+    assert said_of(settings) == []  # its own path wins
+    (folder / "COCO_val2014_000000000042.jpg").unlink()
+    list_files.cache_clear()
+    (said,) = said_of({**settings, "name": "again"})
+    assert "an image is in several places: 1 time (COCO_val2014_000000000042.jpg)" in said
+
+
+def test_settings_of_other_formats_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = {"format": "pope", "annotations": "x", "shots": 3, "scoring": "likelihood"}
+    arguments = ["smoke", f"--set=benchmarks=[{json.dumps(wrong)}]", f"--storage={tmp_path}"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    for expected in (
+        "shots is no setting of format 'pope'",
+        "scoring is no setting of format 'pope'",
+        "images must be given where format is 'pope'",
+    ):
+        assert expected in said
+
+
+def test_all_mistakes_of_all_benchmarks_exit_2_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmarks = [
+        WRITERS["pope"](tmp_path / "a", change(0, question_id=2, image="no.jpg")),
+        WRITERS["seed_bench"](tmp_path / "b", change("questions", 0, answer="E")),
+        {**WRITERS["refcoco"](tmp_path / "c"), "split": "x"},
+    ]
+    storage = tmp_path / "results"
+    arguments = ["smoke", f"--set=benchmarks={json.dumps(benchmarks)}", f"--storage={storage}"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    for expected in (
+        f"benchmarks.0.annotations = '{benchmarks[0]['annotations']}': question_id more than once",
+        f"benchmarks.1.annotations = '{benchmarks[1]['annotations']}': answer is none of the",
+        "benchmarks.2.split = 'x': ",
+    ):
+        assert expected in said, said
+    assert not storage.exists()
+
+
+def test_the_plan_says_what_of_a_benchmark_is_used_and_which_metrics_are_lacking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmarks = [
+        {**WRITERS["coco_karpathy"](tmp_path / "a"), "name": "coco"},
+        WRITERS["seed_bench"](tmp_path / "b"),
+        {**WRITERS["mmbench"](tmp_path / "c"), "limit": 1},
+    ]
+    models = ["--set=teacher.model=hub/teacher", "--set=mllms=[hub/mllm]"]
+    arguments = ["smoke", *models, f"--set=benchmarks={json.dumps(benchmarks)}", "--plan"]
+    monkeypatch.setenv("PATH", "")
+    assert main([*arguments, f"--storage={tmp_path / 'results'}"]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "benchmark coco: task captions, 2 samples of 2 images",
+        "benchmark seed_bench: task choice, 2 samples of 2 images; left out: "
+        "questions about videos (1)",
+        "benchmark mmbench: task choice_circular, 2 samples of 1 images",
+        "coco: no meteor: java is not installed",
+        "coco: no spice: java is not installed",
+        "to do  benchmark coco",
+    ):
+        assert f"{line}\n" in said, said

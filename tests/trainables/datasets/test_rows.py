@@ -1,0 +1,171 @@
+"""Batches: joined rows, a repeatable order, the same for any number of workers."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.trainables.conftest import Small
+from tests.trainables.small import NAMES, SHARD, png, write_images
+from trainables.datasets.images.decode import UnreadableImageError
+from trainables.datasets.images.image_store import read_rows
+from trainables.datasets.rows import (
+    Batches,
+    Rows,
+    decode_image,
+    in_order,
+    part_file,
+    read_tensor,
+    tensor_column,
+)
+
+COLUMNS = ("image", "classes", "y_hat", "pooled", "tokens")
+
+
+def rows_of(small: Small, columns: tuple[str, ...] = ("classes",)) -> Rows:
+    return Rows("train", columns, small.world, small.latents, small.features, SHARD)
+
+
+def test_tensor_columns_come_back_as_they_were(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float16)
+    field, array = tensor_column("x", values)
+    table = pa.Table.from_arrays([array], schema=pa.schema([field]))
+    pq.write_table(table, tmp_path / "x.parquet")
+    read = pq.read_table(tmp_path / "x.parquet")
+    assert np.array_equal(read_tensor(read, "x"), values)
+    assert np.array_equal(read_tensor(read.slice(2, 2), "x"), values[2:4])
+
+
+def test_read_rows_crosses_row_groups(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": list(range(17))}), tmp_path / "x.parquet", row_group_size=4)
+    for start, stop in ((0, 17), (3, 5), (4, 8), (11, 17), (16, 20)):
+        table = read_rows(tmp_path / "x.parquet", (start, stop), ["x"])
+        assert table.column("x").to_pylist() == list(range(start, min(stop, 17)))
+
+
+def test_rows_of_all_sources_belong_together(small_stages: Small) -> None:
+    batch = Batches(rows_of(small_stages, COLUMNS), 7, seed=3).read(1)
+    world = pq.read_table(small_stages.world / "images_train.parquet").to_pylist()
+    records = {row["image_id"]: row for row in world}
+    parts = {"y_hat": small_stages.latents, "pooled": small_stages.features}
+    for number, image_id in enumerate(batch.ids):
+        row = records[image_id]
+        pixels = decode_image(row["png"]).transpose(2, 0, 1) / 255.0
+        np.testing.assert_allclose(batch.image[number], pixels, atol=1e-6)
+        target = np.zeros(len(NAMES))
+        target[row["classes"]] = 1 / len(row["classes"])
+        np.testing.assert_allclose(batch.classes[number], target)
+        shard, place = divmod(int(image_id.split("-")[1]), SHARD)
+        for name, directory in parts.items():
+            table = pq.read_table(part_file(directory, "train", shard))
+            stored = read_tensor(table, name)[place]
+            assert np.array_equal(getattr(batch, name)[number].numpy(), stored.astype(np.float32))
+
+
+def test_an_epoch_has_every_row_once_in_an_order_of_its_own(small_stages: Small) -> None:
+    batches = Batches(rows_of(small_stages), 5, seed=0)
+    epochs = [[i for step in range(4) for i in batches.read(4 * e + step).ids] for e in range(3)]
+    assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
+    assert len(set(epochs[0])) == 20
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_small_buffers_still_give_every_row(small_stages: Small) -> None:
+    # Batches of 6 straddle groups of one shard (8, 8 and 4 rows) and epochs of 20 rows.
+    batches = Batches(rows_of(small_stages), 6, seed=0, buffer_rows=SHARD)
+    seen = Counter(i for step in range(10) for i in batches.read(step).ids)
+    assert set(seen.values()) == {3}
+    assert len(seen) == 20
+    assert len(batches.rows._loaded) == 1
+
+
+@pytest.mark.parametrize("buffer_rows", [SHARD, 4096])
+def test_the_order_is_a_function_of_seed_and_step(small_stages: Small, buffer_rows: int) -> None:
+    def read(seed: int, steps: list[int]) -> list[tuple[str, ...]]:
+        batches = Batches(rows_of(small_stages), 6, seed, buffer_rows=buffer_rows)
+        return [batches.read(step).ids for step in steps]
+
+    forwards = read(1, list(range(8)))
+    assert read(1, [7, 2, 5]) == [forwards[7], forwards[2], forwards[5]]
+    assert read(2, list(range(8))) != forwards
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_workers_share_the_global_batches(small_stages: Small, workers: int) -> None:
+    whole = Batches(rows_of(small_stages, COLUMNS), 7, seed=0)
+    slices = [
+        Batches(rows_of(small_stages, COLUMNS), 7, 0, rank, workers) for rank in range(workers)
+    ]
+    for step in range(5):
+        expected = whole.read(step)
+        parts = [batches.read(step) for batches in slices]
+        assert sum((part.ids for part in parts), ()) == expected.ids
+        assert torch.equal(torch.cat([part.tokens for part in parts]), expected.tokens)
+
+
+def test_more_workers_than_images_are_refused(small_stages: Small) -> None:
+    with pytest.raises(ValueError, match="batch_size 2 is less than the 3 workers"):
+        Batches(rows_of(small_stages), 2, 0, 0, 3)
+
+
+def test_validation_reads_every_row_once_in_order(small_stages: Small) -> None:
+    rows = rows_of(small_stages)
+    one = [i for batch in in_order(rows, 6) for i in batch.ids]
+    assert one == [f"train-{i:03d}" for i in range(20)]
+    two = [i for rank in (1, 0) for batch in in_order(rows, 6, rank, 2) for i in batch.ids]
+    assert sorted(two) == one
+
+
+def drop_row(file: Path, row: int) -> None:
+    table = pq.read_table(file)
+    keep = [i for i in range(len(table)) if i != row]
+    pq.write_table(table.take(keep), file)
+
+
+def test_rows_missing_from_a_part_are_left_out(small_stages: Small, tmp_path: Path) -> None:
+    features = shutil.copytree(small_stages.features, tmp_path / "features")
+    latents = shutil.copytree(small_stages.latents, tmp_path / "latents")
+    drop_row(part_file(features, "train", 1), 2)
+    drop_row(part_file(latents, "train", 1), 5)
+    rows = Rows("train", COLUMNS, small_stages.world, latents, features, SHARD)
+    assert len(rows) == 18
+    whole = Rows(
+        "train", COLUMNS, small_stages.world, small_stages.latents, small_stages.features, SHARD
+    )
+    expected = {i: t for b in in_order(whole, 4) for i, t in zip(b.ids, b.y_hat, strict=True)}
+    for batch in in_order(rows, 4):
+        for image_id, y_hat in zip(batch.ids, batch.y_hat, strict=True):
+            assert image_id not in ("train-010", "train-013")
+            assert torch.equal(y_hat, expected[image_id])
+
+
+def test_parts_of_another_world_are_refused(small_stages: Small, tmp_path: Path) -> None:
+    features = shutil.copytree(small_stages.features, tmp_path / "features")
+    shutil.copy(part_file(features, "train", 0), part_file(features, "train", 1))
+    with pytest.raises(ValueError, match=r"part-00001\.parquet holds other images"):
+        Rows("train", ("pooled",), small_stages.world, None, features, SHARD)
+
+
+def test_damaged_images_are_known_as_such() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    whole = png(noise)
+    for data in (b"", b"no image", whole[:40], whole[: len(whole) // 2]):
+        with pytest.raises(UnreadableImageError):
+            decode_image(data)
+
+
+def test_a_base_codec_trains_past_an_unreadable_image(tmp_path: Path) -> None:
+    write_images(tmp_path, "train", 6)
+    good = Rows("train", ("image",), tmp_path, None, None, SHARD)
+    expected = next(in_order(good, 6)).image
+    write_images(tmp_path, "train", 6, unreadable=(2, 5))
+    (tmp_path / "classes.json").write_text(json.dumps({"names": [], "templates": []}))
+    damaged = Rows("train", ("image",), tmp_path, None, None, SHARD)
+    found = next(in_order(damaged, 6)).image
+    assert torch.equal(found, expected[[0, 1, 3, 3, 4, 0]])

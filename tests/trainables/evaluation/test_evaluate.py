@@ -1,0 +1,522 @@
+"""Evaluation: what is measured is what a decoder gets from the bytes, for every kind of point."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+
+from search_spaces import BenchmarkSpec, OperatingPoint, Space
+from tests.trainables.benchmark_files import write_pope
+from tests.trainables.small import make_clip, make_space, save_teacher
+from trainables.codecs import Codec, bits_estimated, build_codec, load_codec, save_codec
+from trainables.datasets.benchmarks import write_benchmark
+from trainables.datasets.rows import decode_image
+from trainables.datasets.scenes import write_world
+from trainables.encoders.bridge import Entry
+from trainables.encoders.tower import Tower
+from trainables.evaluation import evaluate, evaluate_point
+from trainables.mllms import Mllm
+from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_tokenizer
+from trainables.scenarios.building import build_neck
+from trainables.scenarios.point_model import save_trained
+from trainables.tasks import TASKS
+from trainables.tasks.classes import OneName
+from trainables.training.train import Inputs
+
+TASK_NAMES = ("captioning", "vqa", "rec", "fewshot")
+
+
+class Setting:
+    """A world, a teacher, an MLLM and a codec, all tiny and untrained, in one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        write_world(root / "world", size=64, seed=0, n_train=0, n_val=0, n_test=5, n_episodes=2)
+        save_teacher(root / "teacher")
+        save_llava(root / "llava")
+        self.space: Space = make_space(
+            root / "teacher", mllms=[str(root / "llava")], evaluation={"examples": 2}
+        )
+        (self.measurement,) = self.space.measurements
+        self.spec = self.space.codecs[0]
+        torch.manual_seed(0)
+        codec = build_codec(self.spec)
+        with torch.no_grad():
+            # Fresh weights code nothing but zeros.
+            codec.net.g_a[-1].weight.mul_(40)
+        save_codec(codec, root / "codec")
+        tower = Tower(make_clip())
+        torch.manual_seed(1)
+        neck = build_neck(self.space, self.spec, tower)
+        state = {f"neck.{name}": value for name, value in neck.state_dict().items()}
+        (root / "d1").mkdir()
+        save_trained(state, root / "d1")
+        torch.manual_seed(2)
+        other = build_codec(self.spec)
+        state |= {f"codec.{name}": p.detach() for name, p in other.named_parameters()}
+        (root / "d3").mkdir()
+        kept = {n: v for n, v in state.items() if not n.startswith("codec.net.g_s.")}
+        save_trained(kept, root / "d3")
+
+    def point(self, scenario: str) -> OperatingPoint:
+        if scenario == "uncompressed":
+            return OperatingPoint(None, None, scenario, 0)
+        return OperatingPoint(self.spec, 0.01, scenario, 0)
+
+    def codec(self) -> Codec:
+        return load_codec(self.spec, self.root / "codec")
+
+    def images(self) -> dict[str, Tensor]:
+        rows = pq.read_table(self.root / "world/images_test.parquet").to_pylist()
+        pixels = {row["image_id"]: decode_image(row["png"]) for row in rows}
+        return {
+            i: torch.from_numpy(p.copy()).permute(2, 0, 1)[None] / 255 for i, p in pixels.items()
+        }
+
+    def run(
+        self, scenario: str, out: Path, world: Path | None = None, **evaluation: int
+    ) -> dict[str, Any]:
+        inputs = Inputs(world=world or self.root / "world", codec=self.root / "codec")
+        shares: list[float] = []
+        how = self.space.evaluation.model_copy(update=evaluation)
+        space = self.space.model_copy(update={"evaluation": how})
+        evaluate_point(
+            space,
+            self.point(scenario),
+            self.measurement,
+            inputs,
+            self.root / scenario,
+            out,
+            out.with_name(out.name + "-work"),
+            progress=shares.append,
+        )
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+        return {
+            "samples": pq.read_table(out / "samples.parquet").to_pylist(),
+            "images": pq.read_table(out / "images.parquet").to_pylist(),
+            "summary": json.loads((out / "summary.json").read_text()),
+            "info": json.loads((out / "info.json").read_text()),
+            "examples": json.loads((out / "examples" / "examples.json").read_text()),
+        }
+
+
+def save_llava(directory: Path) -> None:
+    tokenizer = build_tokenizer(end=False)
+    clip = make_clip()
+    vision = clip.config.vision_config.to_dict()
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**vision),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            initializer_range=0.4,
+            bos_token_id=BOS_ID,
+            eos_token_id=EOS_ID,
+            pad_token_id=PAD_ID,
+        ),
+        image_token_index=IMAGE_ID,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        image_seq_length=16,
+    )
+    model = LlavaForConditionalGeneration(config)
+    tower: Any = model.model.vision_tower
+    tower.load_state_dict(clip.vision_model.state_dict())
+    with torch.no_grad():
+        for parameter in model.model.multi_modal_projector.parameters():
+            parameter.mul_(20)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    side = vision["image_size"]
+    square = {"height": side, "width": side}
+    CLIPImageProcessor(size=square, crop_size=square).save_pretrained(directory)
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    torch.set_num_threads(1)
+    return Setting(tmp_path_factory.mktemp("evaluate"))
+
+
+@pytest.fixture(scope="module")
+def found(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("out")
+    return {
+        s: setting.run(s, out / s) | {"out": out / s}
+        for s in ("uncompressed", "reconstruction", "d1", "d3")
+    }
+
+
+def answers_for(setting: Setting, images: dict[str, Tensor], result: dict[str, Any]) -> None:
+    """The answers are those of the MLLM with its own tower on these images, one by one."""
+    llm = Mllm.load(setting.space.mllms[0])
+    rows = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    assert {row["task"] for row in rows} == set(TASK_NAMES)
+    said = {row["sample_id"]: row["answer"] for row in result["samples"]}
+    assert said.keys() == {row["sample_id"] for row in rows}
+    for row in rows:
+        pixels = torch.cat([images[i] for i in row["image_ids"]])
+        features = llm.look(Entry(pixels, None))
+        tokens = TASKS[row["task"]].max_new_tokens
+        assert said[row["sample_id"]] == llm.answer([row["prompt"]], [features], tokens, 1)[0]
+    assert len(set(said.values())) > 5, "the test's MLLM says the same about everything"
+
+
+def test_uncompressed_images_take_24_bits_per_pixel_and_the_same_path(
+    setting: Setting, found: dict[str, dict[str, Any]]
+) -> None:
+    result = found["uncompressed"]
+    for row in result["images"]:
+        assert row["n_bytes"] == 64 * 64 * 3
+        assert row["bpp"] == row["bpp_estimated"] == 24
+        assert row["psnr"] is None
+        assert row["overhead_bytes"] == 0
+    for task in result["summary"].values():
+        assert task["bpp"] == 24
+        assert task["psnr"] is None
+    answers_for(setting, setting.images(), result)
+
+
+def test_the_rate_is_the_bytes_and_the_answers_are_about_the_decoded_image(
+    setting: Setting, found: dict[str, dict[str, Any]]
+) -> None:
+    result, codec, images = found["reconstruction"], setting.codec(), setting.images()
+    decoded = {}
+    for row in result["images"]:
+        image = images[row["image_id"]]
+        stream = codec.encode(image)[0]
+        assert row["n_bytes"] == len(stream)
+        assert row["bpp"] == 8 * len(stream) / 64**2
+        assert row["overhead_bytes"] == 6
+        with torch.no_grad():
+            bits = bits_estimated(codec(image, synthesis=False).likelihoods).item()
+        assert row["bpp_estimated"] == pytest.approx(bits / 64**2, rel=1e-5)
+        # Another decoder, which has nothing but the weights and the bytes.
+        decoded[row["image_id"]] = setting.codec().synthesis(setting.codec().decode([stream]))
+        error = (decoded[row["image_id"]] - image).double().numpy()
+        assert row["psnr"] == pytest.approx(10 * np.log10(1 / np.mean(error**2)), abs=1e-3)
+    assert len({row["n_bytes"] for row in result["images"]}) > 1
+    answers_for(setting, decoded, result)
+
+
+def test_a_neck_gets_the_decoded_latents(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Tensor] = []
+    enter = evaluate.PointModel.enter
+
+    def spy(self: Any, image: Tensor, y_hat: Tensor) -> Any:
+        given.append(y_hat)
+        return enter(self, image, y_hat)
+
+    monkeypatch.setattr(evaluate.PointModel, "enter", spy)
+    result = setting.run("d1", tmp_path)
+    codec, images = setting.codec(), setting.images()
+    order = [row["image_id"] for row in result["images"]]
+    expected = torch.cat([codec.decode(codec.encode(images[i])) for i in order])
+    assert torch.equal(torch.cat(given), expected)
+
+
+def test_d1_has_the_base_codec_s_rate_and_psnr_and_d3_has_no_image(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    rates = ("image_id", "n_bytes", "bpp", "bpp_estimated", "psnr", "overhead_bytes")
+    one, other = (
+        [{name: row[name] for name in rates} for row in found[scenario]["images"]]
+        for scenario in ("d1", "reconstruction")
+    )
+    assert one == other
+    assert found["d1"]["samples"] != found["reconstruction"]["samples"]
+    assert all(row["psnr"] is None for row in found["d3"]["images"])
+    assert all(task["psnr"] is None for task in found["d3"]["summary"].values())
+
+
+def test_d3_never_runs_the_synthesis(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = evaluate.load_point
+
+    def without_synthesis(*arguments: Any) -> Any:
+        model = load(*arguments)
+        assert model.codec is not None
+        model.codec.net.g_s = nn.Sequential(Fail())
+        return model
+
+    monkeypatch.setattr(evaluate, "load_point", without_synthesis)
+    setting.run("d3", tmp_path)
+    with pytest.raises(AssertionError, match="g_s"):
+        setting.run("reconstruction", tmp_path / "other")
+
+
+class Fail(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise AssertionError("g_s was executed")
+
+
+@pytest.mark.parametrize("scenario", ["reconstruction", "d1"])
+def test_the_summary_is_the_mean_of_the_samples(
+    found: dict[str, dict[str, Any]], setting: Setting, scenario: str
+) -> None:
+    result = found[scenario]
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    images_of = {row["sample_id"]: row["image_ids"] for row in tasks}
+    image = {row["image_id"]: row for row in result["images"]}
+    assert set(image) == {i for ids in images_of.values() for i in ids}
+    for name, task in result["summary"].items():
+        rows = [row for row in result["samples"] if row["task"] == name]
+        assert set(task["metrics"]) == {m.name for m in TASKS[name].metrics}
+        assert len(rows) == task["n_samples"] * len(task["metrics"])
+        for metric, value in task["metrics"].items():
+            values = [row["value"] for row in rows if row["metric"] == metric]
+            assert value == pytest.approx(np.mean(values))
+        for row in rows:
+            expected = np.mean([image[i]["bpp"] for i in images_of[row["sample_id"]]])
+            assert row["bpp"] == pytest.approx(expected)
+        assert task["bpp"] == pytest.approx(np.mean([row["bpp"] for row in rows]))
+        samples = sorted({row["sample_id"] for row in rows})
+        for key in ("psnr", "bpp_estimated"):
+            means = [np.mean([image[i][key] for i in images_of[s]]) for s in samples]
+            assert task[key] == pytest.approx(np.mean(means))
+
+
+def test_evaluating_again_gives_the_same_files(
+    setting: Setting, found: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    setting.run("d1", tmp_path)
+    first = found["d1"]["out"]
+    names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    # Four of numbers, two pages, the record, and images: those seen twice are one file.
+    shown = {image["id"] for one in found["d1"]["examples"] for image in one["images"]}
+    assert len(names) == 4 + 2 + 1 + 2 * len(shown)
+    for name in names:
+        if name.name != "info.json":
+            assert (tmp_path / name).read_bytes() == (first / name).read_bytes(), name
+
+
+def test_examples_are_pictures_with_room_for_their_text(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    for result in found.values():
+        pictures = sorted((result["out"] / "examples").glob("*.png"))
+        assert len(pictures) == 2
+        assert any("fewshot" in picture.name for picture in pictures)
+        for picture in pictures:
+            with Image.open(picture) as image:
+                assert image.width > 900
+                assert np.asarray(image).std() > 10
+
+
+def same_but_for_time(one: Path, other: Path) -> None:
+    for file in ("samples.parquet", "images.parquet"):
+        a, b = (pq.read_table(out / file).to_pylist() for out in (one, other))
+        key = "sample_id" if "sample_id" in a[0] else "image_id"
+        for found, expected in zip(*(sorted(x, key=lambda r: r[key]) for x in (a, b)), strict=True):
+            text = {name: value for name, value in expected.items() if isinstance(value, str)}
+            assert {name: found[name] for name in text} == text
+            numbers = {n: v for n, v in expected.items() if n not in text and v is not None}
+            assert {name: found[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
+
+
+def test_shards_and_a_kill_between_them_change_nothing(
+    setting: Setting,
+    found: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[int] = []
+    keep = evaluate._keep
+
+    def killed(answered: Any, directory: Path) -> None:
+        if len(done) == 3:
+            raise InterruptedError
+        done.append(len(answered.answers))
+        keep(answered, directory)
+
+    monkeypatch.setattr(evaluate, "_keep", killed)
+    with pytest.raises(InterruptedError):
+        setting.run("d1", tmp_path / "out", shard_size=4)
+    assert done == [4, 4, 4]
+    done.clear()
+    asked: list[int] = []
+    answer = Mllm.answer
+
+    def counted(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+        asked.append(len(prompts))
+        return answer(self, prompts, *others)
+
+    monkeypatch.setattr(evaluate, "_keep", keep)
+    monkeypatch.setattr(Mllm, "answer", counted)
+    setting.run("d1", tmp_path / "out", shard_size=4)
+    samples = pq.read_table(setting.root / "world/tasks_test.parquet").num_rows
+    assert sum(asked) == samples - 12, "the first three shards are not answered again"
+    same_but_for_time(tmp_path / "out", found["d1"]["out"])
+
+
+def test_a_sample_that_fails_is_tried_alone_and_listed(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Mllm.answer
+
+    def fails(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+        if any(prompt.count("<image>") > 1 for prompt in prompts):
+            raise RuntimeError("out of memory, say")
+        return answer(self, prompts, *others)
+
+    monkeypatch.setattr(Mllm, "answer", fails)
+    with pytest.raises(ValueError, match=r"samples could not be answered.*out of memory, say"):
+        setting.run("d1", tmp_path / "strict")
+    data = setting.space.data.model_copy(update={"max_unreadable": 0.5})
+    whole, setting.space = setting.space, setting.space.model_copy(update={"data": data})
+    measured = setting.measurement
+    setting.measurement = replace(measured, tasks=("captioning", "vqa", "rec"))
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    world = tmp_path / "world"
+    world.mkdir()
+    images = pq.read_table(setting.root / "world/images_test.parquet")
+    pq.write_table(images, world / "images_test.parquet")
+    # One of the questions of a single image is made one of two images, which fails.
+    tasks[0] |= {"prompt": "<image> <image> w", "image_ids": tasks[0]["image_ids"] * 2}
+    pq.write_table(pa.Table.from_pylist(tasks), world / "tasks_test.parquet")
+    try:
+        result = setting.run("d1", tmp_path / "out", world)
+    finally:
+        setting.space, setting.measurement = whole, measured
+    (failed,) = result["info"]["failed"]
+    assert failed == {
+        "sample_id": tasks[0]["sample_id"],
+        "reason": "RuntimeError: out of memory, say",
+    }
+    there = {row["sample_id"] for row in result["samples"]}
+    asked = {row["sample_id"] for row in tasks if row["task"] != "fewshot"}
+    assert there == asked - {tasks[0]["sample_id"]}
+    assert sum(task["n_samples"] for task in result["summary"].values()) == len(there)
+
+
+def test_surrogate_terms_are_the_errors_against_transformers_own_encoder(
+    setting: Setting, found: dict[str, dict[str, Any]]
+) -> None:
+    clip, images, codec = make_clip(), setting.images(), setting.codec()
+
+    def features(image: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = Tower(clip).preprocess(image)
+        with torch.no_grad():
+            seen = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
+            return clip.visual_projection(seen.pooler_output), seen.hidden_states[-2]
+
+    for row in found["reconstruction"]["images"]:
+        image = images[row["image_id"]]
+        decoded = codec.synthesis(codec.decode(codec.encode(image)))
+        for name, one, other in zip(
+            ("pooled", "tokens"), features(decoded), features(image), strict=True
+        ):
+            expected = np.mean((one - other).double().numpy() ** 2)
+            assert row[name] == pytest.approx(expected, rel=1e-3)
+    assert {row["tokens"] for row in found["uncompressed"]["images"]} == {0.0}
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    shown = [i for row in tasks if row["task"] == "captioning" for i in row["image_ids"]]
+    errors = {row["image_id"]: row["tokens"] for row in found["d1"]["images"]}
+    summary = found["d1"]["summary"]["captioning"]
+    assert summary["tokens"] == pytest.approx(np.mean([errors[i] for i in shown]))
+
+
+def test_a_benchmark_is_evaluated_as_the_space_s_own_data_is(
+    setting: Setting, tmp_path: Path
+) -> None:
+    spec = BenchmarkSpec.model_validate(
+        {**write_pope(tmp_path), "prompt": "<image> question : {question} answer :"}
+    )
+    write_benchmark(spec, 64, 0.0, tmp_path / "pope")
+    own = setting.space.model_copy(update={"benchmarks": (spec,)})
+    world, benchmark = own.measurements
+    assert (world.benchmark, benchmark.tasks) == (None, ("yes_no",))
+    whole, setting.measurement = setting.measurement, benchmark
+    try:
+        result = setting.run("reconstruction", tmp_path / "out", tmp_path / "pope")
+    finally:
+        setting.measurement = whole
+    assert [row["sample_id"] for row in result["samples"][:5]] == ["1", "2", "3", "4", "5"]
+    summary = result["summary"]["yes_no"]
+    assert summary["n_samples"] == 5
+    assert set(summary["set_metrics"]) == {"precision", "recall", "f1"}
+
+
+def test_choices_by_likelihood_are_asked_so(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Likeliest(OneName):
+        by_likelihood = True
+
+        def score(self, answers: Any, references: Any) -> Any:
+            values = [json.loads(answer) for answer in answers]
+            assert all(len(own) == 2 for own in values)
+            assert all(value < 0 for own in values for value in own)
+            return {"accuracy": np.array([own[0] > own[1] for own in values], np.float64)}
+
+    monkeypatch.setitem(TASKS, "vqa", Likeliest("vqa", "answer"))
+    world = tmp_path / "world"
+    world.mkdir()
+    images = pq.read_table(setting.root / "world/images_test.parquet")
+    pq.write_table(images, world / "images_test.parquet")
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    for row in tasks:
+        row["reference"] = json.dumps({"choices": ["red", "two digits"], "answer": "red"})
+    pq.write_table(pa.Table.from_pylist(tasks), world / "tasks_test.parquet")
+    whole = setting.measurement
+    setting.measurement = replace(whole, tasks=("vqa",))
+    try:
+        result = setting.run("d1", tmp_path / "out", world)
+    finally:
+        setting.measurement = whole
+    assert all(len(json.loads(row["answer"])) == 2 for row in result["samples"])
+
+
+def test_samples_of_an_unreadable_image_are_left_out_and_named(
+    setting: Setting, found: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    world = damaged(setting, tmp_path / "world")
+    with pytest.raises(ValueError, match="max_unreadable"):
+        setting.run("uncompressed", tmp_path / "out", world)
+    data = setting.space.data.model_copy(update={"max_unreadable": 0.5})
+    tolerant = setting.space.model_copy(update={"data": data})
+    whole, setting.space = setting.space, tolerant
+    try:
+        result = setting.run("uncompressed", tmp_path / "out", world)
+    finally:
+        setting.space = whole
+    assert [row["image_id"] for row in result["info"]["unreadable"]] == ["test-000000"]
+    left = {row["sample_id"] for row in result["samples"]}
+    everything = {row["sample_id"] for row in found["uncompressed"]["samples"]}
+    gone = everything - left
+    assert gone
+    assert all(sample.startswith("test-000000") for sample in gone)
+
+
+def damaged(setting: Setting, world: Path) -> Path:
+    world.mkdir()
+    table = pq.read_table(setting.root / "world/images_test.parquet")
+    rows = table.to_pylist()
+    rows[0]["png"] = b"no image"
+    pq.write_table(type(table).from_pylist(rows, table.schema), world / "images_test.parquet")
+    tasks = pq.read_table(setting.root / "world/tasks_test.parquet")
+    pq.write_table(tasks, world / "tasks_test.parquet")
+    return world

@@ -1,0 +1,115 @@
+"""Stored features and latents against the models that made them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from search_spaces import Stages
+from tests.trainables.conftest import Small
+from tests.trainables.small import SHARD, make_clip, write_images
+from trainables.codecs import load_codec
+from trainables.datasets.rows import Rows, decode_image, part_file, read_tensor, to_tensor
+from trainables.encoders.pretrained import preprocess
+from trainables.training.precompute import (
+    CodecLatents,
+    TeacherFeatures,
+    read_report,
+    shard_ranges,
+)
+
+
+def test_shards_cover_a_split(small_stages: Small) -> None:
+    assert shard_ranges(small_stages.world, "train", 8) == [(0, 8), (8, 16), (16, 20)]
+    assert shard_ranges(small_stages.world, "val", 6) == [(0, 6)]
+
+
+def images(world: Path, split: str) -> torch.Tensor:
+    data = pq.read_table(world / f"images_{split}.parquet").column("png").to_pylist()
+    return to_tensor([decode_image(png) for png in data])
+
+
+def test_features_are_the_teachers(small_stages: Small) -> None:
+    clip = make_clip()
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    pixels = preprocess(images(small_stages.world, "val"), 56, mean, std)
+    with torch.no_grad():
+        tower = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
+        pooled = clip.get_image_features(pixel_values=pixels).pooler_output
+    table = pq.read_table(part_file(small_stages.features, "val", 0))
+    assert table.column("image_id").to_pylist() == [f"val-{i:03d}" for i in range(6)]
+    for name, expected in (("pooled", pooled), ("tokens", tower.hidden_states[-2])):
+        stored = read_tensor(table, name)
+        assert stored.dtype == np.float16
+        np.testing.assert_allclose(stored, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_tokens_are_stored_only_where_the_loss_uses_them(
+    small_stages: Small, tmp_path: Path
+) -> None:
+    space = small_stages.space
+    surrogate = space.surrogate.model_copy(update={"tokens": 0.0})
+    without = space.model_copy(update={"surrogate": surrogate})
+    TeacherFeatures(without)(small_stages.world, "val", (0, 6), tmp_path / "part.parquet")
+    assert pq.read_schema(tmp_path / "part.parquet").names == ["image_id", "pooled"]
+    assert Stages(space).features() != Stages(without).features()
+
+
+def test_latents_are_what_the_decoder_gets(small_stages: Small) -> None:
+    codec = load_codec(small_stages.space.codecs[0], small_stages.codec)
+    decoded = codec.decode(codec.encode(images(small_stages.world, "val")))
+    stored = read_tensor(pq.read_table(part_file(small_stages.latents, "val", 0)), "y_hat")
+    np.testing.assert_allclose(stored, decoded, rtol=1e-3, atol=1e-3)
+
+
+def test_unreadable_images_are_listed_and_left_out(small_stages: Small, tmp_path: Path) -> None:
+    shutil.copy(small_stages.world / "classes.json", tmp_path)
+    write_images(tmp_path, "train", 10, unreadable=(1, 4))
+    space, codec = small_stages.space, small_stages.space.codecs[0]
+    teacher, latents = TeacherFeatures(space), CodecLatents(codec, small_stages.codec)
+    for write, name in ((teacher, "features"), (latents, "latents")):
+        for shard, rows in enumerate(shard_ranges(tmp_path, "train", SHARD)):
+            file = part_file(tmp_path / name, "train", shard)
+            report = write(tmp_path, "train", rows, file)
+            assert read_report(file) == report
+            assert [i for i, _ in report.unreadable] == (["train-001", "train-004"], [])[shard]
+            assert report.images == (6, 2)[shard]
+            assert all(reason for _, reason in report.unreadable)
+    columns = ("y_hat", "pooled", "image")
+    rows = Rows("train", columns, tmp_path, tmp_path / "latents", tmp_path / "features", SHARD)
+    assert len(rows) == 8
+    # What an image's neighbours are does not change its features.
+    whole = read_tensor(pq.read_table(part_file(small_stages.features, "train", 0)), "pooled")
+    mine = read_tensor(pq.read_table(part_file(tmp_path / "features", "train", 0)), "pooled")
+    np.testing.assert_allclose(mine, whole[[0, 2, 3, 5, 6, 7]], atol=2e-3)
+
+
+def test_a_shard_without_a_readable_image_is_empty(small_stages: Small, tmp_path: Path) -> None:
+    shutil.copy(small_stages.world / "classes.json", tmp_path)
+    write_images(tmp_path, "train", 10, unreadable=(8, 9))
+    teacher = TeacherFeatures(small_stages.space)
+    reports = [
+        teacher(tmp_path, "train", rows, part_file(tmp_path, "train", shard))
+        for shard, rows in enumerate(shard_ranges(tmp_path, "train", SHARD))
+    ]
+    assert [report.images for report in reports] == [8, 0]
+    rows = Rows("train", ("tokens",), tmp_path, None, tmp_path, SHARD)
+    assert len(rows) == 8
+
+
+def test_nothing_half_written_stays(small_stages: Small) -> None:
+    for directory in (small_stages.features, small_stages.latents):
+        assert not [path for path in directory.rglob("*") if "tmp" in path.name]
+
+
+def test_features_that_overflow_half_precision_are_refused(
+    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = TeacherFeatures(small_stages.space)
+    monkeypatch.setattr(teacher, "_compute", lambda x: {"pooled": torch.full((len(x), 2), 1e6)})
+    with pytest.raises(ValueError, match="pooled does not fit into half precision"):
+        teacher(small_stages.world, "val", (0, 6), tmp_path / "part.parquet")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,199 @@
+"""Weights files from elsewhere: what they are, and their tensors under this project's names.
+
+    file --> tensors --> origin, told by the keys --> codec (CompressAI's names) + neck, if there
+
+| origin | its keys | neck |
+|---|---|---|
+| CompressAI | those of its classes, of older releases too | - |
+| ELIC re-implementation | `cc_transforms.*`, `ParamAggregation.*`, ... | - |
+| TIC's implementation | `g_a0.*`, `g_a1.residual_group.*`, ... | - |
+| the paper's released files | `state_dict`: any of these; `adapter`: CLIP's names | yes |
+
+Files are safetensors or PyTorch's, the latter read without executing anything. Tensors may stand in
+a `state_dict` among other things, and under prefixes that training wrappers add. Run
+`python -m trainables.codecs.released FILE [FILE ...]` to see what files are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from compressai.zoo import load_state_dict as current_names
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+PREFIXES = ("module.", "base_coder.")
+
+# Patterns of keys, and what they are called here.
+_ELIC = (
+    (r"(h_a|h_s|entropy_bottleneck)\.", r"latent_codec.hyper.\1."),
+    (r"cc_transforms\.(\d+)\.", lambda m: f"latent_codec.y.channel_context.y{int(m[1]) + 1}."),
+    (r"context_prediction\.(\d+)\.", r"latent_codec.y.latent_codec.y\1.context_prediction."),
+    (r"ParamAggregation\.(\d+)\.", r"latent_codec.y.latent_codec.y\1.entropy_parameters."),
+)
+_TIC = (
+    (r"([gh]_[as])(\d)\.(residual_group\.)?", r"\1.\2."),
+    (r"context_prediction\.mlp\.fc1\.", "context_prediction.mlp.0."),
+    (r"context_prediction\.mlp\.fc2\.", "context_prediction.mlp.2."),
+)
+_NECK = (
+    (r"trans_latent_dim\.", "linear."),
+    (r"class_embedding$", "class_token"),
+    (r"positional_embedding$", "position"),
+    (r"ln_pre\.", "norm."),
+    (r"transformer\.resblocks\.", "blocks."),
+)
+_BLOCK = (
+    (r"attn\.in_proj_", "qkv."),
+    (r"attn\.out_proj\.", "projection."),
+    (r"ln_1\.", "norm1."),
+    (r"ln_2\.", "norm2."),
+    (r"mlp\.c_fc\.", "expand."),
+    (r"mlp\.c_proj\.", "contract."),
+)
+# CompressAI has called a bottleneck's parameters _matrices.0, then _matrix0, now matrices.0.
+_BOTTLENECK = re.compile(r"(.*entropy_bottleneck)\._?(matri|bias|factor)(?:x|ces|es|s)?\.?(\d+)$")
+_NOW = {"matri": "matrices", "bias": "biases", "factor": "factors"}
+# Tables and constants that models make for themselves, in files as buffers.
+_COMPUTED = re.compile(r"(.*\.)?gaussian_conditional\.|.*\.(attn_mask|relative_position_index)$")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file's tensors under this project's names.
+
+    origin: where the file comes from, in words; codec: a codec's; neck: a transform-neck's, empty
+    where the file has none.
+    """
+
+    origin: str
+    codec: Mapping[str, Tensor]
+    neck: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def read_weights(file: Path) -> Weights:
+    """Read a weights file of any origin.
+
+    Raises:
+        ValueError: not a file of tensors.
+    """
+    content = _read(file)
+    adapter = content.get("adapter")
+    codec, origin = own_names(_tensors(file, content.get("state_dict", content)))
+    if adapter is None:
+        return Weights(origin, codec)
+    return Weights(f"the paper's released file ({origin})", codec, _neck(_tensors(file, adapter)))
+
+
+def describe(file: Path) -> str:
+    """What a weights file is, in a line."""
+    found = read_weights(file)
+    parts = [f"{file}: {found.origin}", f"codec of {_size(found.codec)}"]
+    by_end = [(n, t) for n, t in found.codec.items() if n.startswith("g_a.") and t.dim() == 4]
+    if by_end:
+        parts.append(f"N = {by_end[0][1].shape[0]}")
+    if found.neck:
+        linear = found.neck.get("linear.weight")
+        shape = "" if linear is None else f" from M = {linear.shape[1]} to width {linear.shape[0]}"
+        parts.append(f"neck of {_size(found.neck)}{shape}")
+    return ", ".join(parts)
+
+
+def _size(tensors: Mapping[str, Tensor]) -> str:
+    return f"{sum(t.numel() for t in tensors.values()) / 1e6:.2f} M numbers in {len(tensors)} names"
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{file} is no weights file, or holds more than tensors and plain data: "
+            f"{str(error).strip().splitlines()[0]}"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{file} holds a {type(content).__name__}, not named tensors")
+    return content
+
+
+def _tensors(file: Path, content: Any) -> dict[str, Tensor]:
+    """Named tensors without the prefixes of wrappers."""
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{file} holds no named tensors")
+    other = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ValueError(f"{file} holds something else than tensors: {', '.join(other[:5])}")
+    return {_bare(name): value for name, value in content.items()}
+
+
+def _bare(name: str) -> str:
+    for prefix in PREFIXES:
+        if name.startswith(prefix):
+            return _bare(name.removeprefix(prefix))
+    return name
+
+
+def own_name(name: str) -> str:
+    """What a parameter of an entropy bottleneck is called now; others keep their names."""
+    found = _BOTTLENECK.match(name)
+    return f"{found[1]}.{_NOW[found[2]]}.{found[3]}" if found else name
+
+
+def own_names(given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """A codec's tensors under this project's names, and the origin that theirs tell."""
+    given = {name: value for name, value in given.items() if not _COMPUTED.match(name)}
+    given = {own_name(name): value for name, value in current_names(given).items()}
+    if any(name.startswith(("cc_transforms.", "ParamAggregation.")) for name in given):
+        return _renamed(given, _ELIC), "ELIC re-implementation"
+    if any(name.startswith("g_a0.") for name in given):
+        renamed = _renamed(given, _TIC)
+        # Within Swin blocks the names are torchvision's.
+        inner = ((r"(.*\.blocks\.\d+\.mlp)\.fc1\.", r"\1.0."), (r"(.*\.mlp)\.fc2\.", r"\1.3."))
+        return _renamed(renamed, inner), "TIC's implementation"
+    return dict(given), "CompressAI"
+
+
+def _neck(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = {}
+    for name, value in _renamed(given, _NECK).items():
+        block, inner = re.match(r"(blocks\.\d+\.)?(.*)", name).groups()  # type: ignore[union-attr]
+        found[(block or "") + (_rename(inner, _BLOCK) if block else inner)] = value
+    return found
+
+
+def _renamed(given: Mapping[str, Tensor], rules: Sequence[tuple[str, Any]]) -> dict[str, Tensor]:
+    return {_rename(name, rules): value for name, value in given.items()}
+
+
+def _rename(name: str, rules: Sequence[tuple[str, Any]]) -> str:
+    for pattern, replacement in rules:
+        if re.match(pattern, name):
+            return re.sub(f"^{pattern}", replacement, name)
+    return name
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Say what weights files are; see the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    for file in parser.parse_args(arguments).files:
+        try:
+            print(describe(file))
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

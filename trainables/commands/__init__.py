@@ -1,0 +1,1 @@
+"""Commands that need no Ray: complexity, rate-distortion, lmms-eval."""

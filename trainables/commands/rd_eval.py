@@ -1,0 +1,323 @@
+"""PSNR and MS-SSIM over bits per pixel on a folder of whole images, by real bitstreams.
+
+    image --encode--> OUT/streams/*.bin --read, decode--> y_hat --g_s--> decoded image
+                        |                                                   |
+                        +--> bpp = 8 x bytes of the file / pixels           +--> PSNR, MS-SSIM
+
+    python -m trainables.commands.rd_eval STORAGE/SWEEP FOLDER    codecs of a finished sweep
+    python -m trainables.commands.rd_eval SPACE FOLDER            codecs of a space's `weights`
+
+The images keep their size (Kodak: 768 x 512): the codec pads them to what it needs and cuts the
+padding off again. As in CompressAI's evaluation, both metrics are of images rounded to 8 bits, and
+their means and that of bpp are over images. d3 trains no synthesis: its images are what the base
+codec's synthesis makes of its latents.
+
+Output in OUT: `images.parquet`, a row per codec and image; `<codec>-<scenario>.json`, CompressAI's
+results format, which `python -m compressai.utils.plot -f OUT/*.json` and
+`python -m analysis.figures.rate_distortion OUT` read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pytorch_msssim import ms_ssim
+from torch import Tensor
+
+from search_spaces import CodecSpec, OperatingPoint, Space, load_space, select
+from trainables.codecs import Codec, build_codec, load_codec, start_codec
+from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
+from trainables.datasets.rows import to_tensor
+from trainables.encoders.pretrained import resolve_pretrained
+from trainables.evaluation.finished_points import finished
+from trainables.scenarios.point_model import load_point_codec
+
+BASE = "base"
+SCENARIOS = (BASE, "d2", "d3")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif")
+MS_SSIM_SIDE = 160
+"""Images must be larger than this for MS-SSIM's five scales."""
+
+
+class RdError(ValueError):
+    """Input that cannot be measured; the message has a line per mistake."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A codec to measure.
+
+    point: what it is; of scenario `base` for a base codec. load: reads it.
+    """
+
+    point: OperatingPoint
+    load: Callable[[], Codec]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one image costs and looks like; a row of `images.parquet`.
+
+    bpp: bits of the written file per pixel; psnr: in dB; ms_ssim: 0 to 1, None for images too
+    small for it.
+    """
+
+    codec: str
+    scenario: str
+    lmbda: float
+    seed: int
+    variant: str
+    image: str
+    height: int
+    width: int
+    n_bytes: int
+    bpp: float
+    psnr: float
+    ms_ssim: float | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.commands.rd_eval",
+        description="Rate-distortion of codecs on a folder of images, by real bitstreams.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SWEEP_OR_SPACE",
+        help="a sweep's directory (<storage>/<sweep>), or a named space or YAML file whose "
+        "codecs are measured as their `weights` are",
+    )
+    parser.add_argument("folder", type=Path, help="a folder of images")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE[,VALUE]",
+        help="only these (repeatable), e.g. scenario=base,d2; fields: codec, lmbda, scenario, seed",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: rd-<sweep or space>-<folder> here"
+    )
+    parser.add_argument("--device", default="cpu", help="where codecs run (default: cpu)")
+    options = parser.parse_args(argv)
+    name = Path(options.source).resolve().stem
+    out = options.out or Path(f"rd-{name}-{options.folder.resolve().name}")
+    try:
+        sources = find_sources(options.source, options.only)
+        measure(sources, options.folder, out, torch.device(options.device), print)
+    except (RdError, OSError) as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    print(f"results: {out}/*.json; draw them: python -m analysis.figures.rate_distortion {out}")
+    return 0
+
+
+def find_sources(source: str, only: Sequence[str] = ()) -> list[Source]:
+    """The codecs of a sweep or of a space.
+
+    Raises:
+        RdError: the source cannot be read, has no codec that meets the filters, or one is missing.
+    """
+    try:
+        directory = Path(source)
+        found = _of_sweep(directory) if directory.is_dir() else _of_space(load_space(source))
+        wanted = select([one.point for one in found], only)
+    except ValueError as error:
+        raise RdError(str(error)) from None
+    return [one for one in found if one.point in wanted]
+
+
+@torch.no_grad()
+def measure(
+    sources: Sequence[Source],
+    folder: Path,
+    out: Path,
+    device: torch.device | str = "cpu",
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Measured]:
+    """Measure codecs on every image of a folder and write what the module says to `out`.
+
+    Args:
+        say: told what is found, line by line.
+
+    Raises:
+        RdError: there is no readable image in the folder.
+    """
+    images, unreadable = read_folder(folder)
+    for name, why in unreadable.items():
+        say(f"skipped {name}: {why}")
+    small = sum(min(x.shape[-2:]) <= MS_SSIM_SIDE for x in images.values())
+    note = f"; {small} too small for MS-SSIM" if small else ""
+    say(f"{len(images)} images, {len(unreadable)} unreadable{note}; {len(sources)} codecs")
+    rows: list[Measured] = []
+    for source in sources:
+        codec = source.load().to(device)
+        own = [_measure(source, codec, name, x, out) for name, x in images.items()]
+        rows += own
+        quality = "".join(f", {k} {v:.4f}" for k, v in _means(own).items() if k != "bpp")
+        say(f"{source.point.label}: {_means(own)['bpp']:.4f} bpp{quality}")
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), out / "images.parquet")
+    said = f"{folder.resolve().name}: {len(images)} images, {len(unreadable)} unreadable"
+    for file, result in results(rows, said).items():
+        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+        (out / f"{file}.json").write_text(text, encoding="utf-8")
+    return rows
+
+
+def results(rows: Sequence[Measured], description: str) -> dict[str, dict[str, Any]]:
+    """File name -> CompressAI's results of one curve, its rates rising."""
+    seeds = {row.seed for row in rows}
+    curves: dict[tuple[str, str, str, int], dict[float, list[Measured]]] = {}
+    for row in rows:
+        identity = (row.codec, row.scenario, row.variant, row.seed)
+        curves.setdefault(identity, {}).setdefault(row.lmbda, []).append(row)
+    found = {}
+    for (codec, scenario, variant, seed), by_lambda in curves.items():
+        words = [codec, scenario, variant, f"seed {seed}" if len(seeds) > 1 else ""]
+        points = [{**_means(own), "lmbda": lmbda} for lmbda, own in by_lambda.items()]
+        points.sort(key=lambda point: point["bpp"])
+        names = set.intersection(*(set(point) for point in points))
+        found["-".join(filter(None, words)).replace(" ", "")] = {
+            "name": " ".join(filter(None, words)),
+            "description": description,
+            "results": {
+                name: [point[name] for point in points]
+                for name in ("bpp", "psnr-rgb", "ms-ssim-rgb", "lmbda")
+                if name in names
+            },
+        }
+    return found
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The images of a folder by file name, (1, 3, H, W) in [0, 1] each, and why others are not.
+
+    Raises:
+        RdError: no such folder, or no image in it can be read.
+    """
+    if not folder.is_dir():
+        raise RdError(f"{folder} is not a folder")
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in ENDINGS)
+    images: dict[str, Tensor] = {}
+    unreadable: dict[str, str] = {}
+    for file in files:
+        try:
+            images[file.name] = to_tensor([np.asarray(decode_rgb(file.read_bytes())[0])])
+        except UnreadableImageError as error:
+            unreadable[file.name] = str(error)
+    if not images:
+        reasons = "".join(f"\n{name}: {why}" for name, why in unreadable.items())
+        kinds = ", ".join(ENDINGS)
+        raise RdError(f"{folder} holds no image that can be read ({kinds}){reasons}")
+    return images, unreadable
+
+
+def quality(x_hat: Tensor, x: Tensor) -> tuple[float, float | None]:
+    """PSNR in dB and MS-SSIM of one decoded image, (1, 3, H, W) in [0, 1], rounded to 8 bits.
+
+    Equal images have a PSNR of 100 dB; images of 160 pixels and less have no MS-SSIM.
+    """
+    ours, theirs = ((image.clamp(0, 1) * 255).round() for image in (x_hat, x))
+    error = (ours - theirs).square().mean().item()
+    psnr = -10 * torch.log10(torch.tensor(max(error, 255**2 * 1e-10) / 255**2)).item()
+    if min(x.shape[-2:]) <= MS_SSIM_SIDE:
+        return psnr, None
+    return psnr, ms_ssim(ours, theirs, data_range=255.0).item()
+
+
+def _measure(source: Source, codec: Codec, name: str, x: Tensor, out: Path) -> Measured:
+    point = source.point
+    place = [point.codec.label if point.codec else "", point.scenario, point.variant]
+    directory = "-".join(filter(None, [*place, f"{point.lmbda:g}", f"seed{point.seed}"]))
+    file = out / "streams" / directory / f"{name}.bin"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(codec.encode(x.to(next(codec.parameters()).device))[0])
+    height, width = x.shape[-2:]
+    x_hat = codec.synthesis(codec.decode([file.read_bytes()]), (height, width)).cpu()
+    n_bytes = file.stat().st_size
+    assert point.codec is not None
+    assert point.lmbda is not None
+    return Measured(
+        point.codec.label,
+        point.scenario,
+        point.lmbda,
+        point.seed,
+        point.variant,
+        name,
+        height,
+        width,
+        n_bytes,
+        8 * n_bytes / (height * width),
+        *quality(x_hat, x),
+    )
+
+
+def _means(rows: Sequence[Measured]) -> dict[str, float]:
+    """CompressAI's names; no `ms-ssim-rgb` where no image is large enough."""
+    found = {
+        "bpp": sum(row.bpp for row in rows) / len(rows),
+        "psnr-rgb": sum(row.psnr for row in rows) / len(rows),
+    }
+    similar = [row.ms_ssim for row in rows if row.ms_ssim is not None]
+    return found | ({"ms-ssim-rgb": sum(similar) / len(similar)} if similar else {})
+
+
+def _of_space(space: Space) -> list[Source]:
+    without = [spec.label for spec in space.codecs if spec.weights is None]
+    if without:
+        raise RdError(
+            f"{space.name}: {', '.join(without)} has no weights to measure; name a sweep's "
+            "directory, or set codecs.N.weights"
+        )
+    return [
+        Source(OperatingPoint(own := spec.at(lmbda), lmbda, BASE, 0), partial(_started, own))
+        for spec in space.codecs
+        for lmbda in spec.lambdas
+    ]
+
+
+def _started(spec: CodecSpec) -> Codec:
+    """A codec of one rate by the weights that it would start its training from."""
+    assert isinstance(spec.weights, str)
+    codec = build_codec(spec)
+    start_codec(codec, resolve_pretrained(spec.weights))
+    codec.eval().requires_grad_(False)
+    codec.update()
+    return codec
+
+
+def _of_sweep(directory: Path) -> list[Source]:
+    """Base codecs once, and d2 and d3 of every seed, of the points that a sweep has finished."""
+    lost: dict[OperatingPoint, str] = {}
+    found: dict[Path, Source] = {}
+    for one in finished(directory, lost):
+        point, base = one.point, one.codec_dir
+        if point.codec is None or point.lmbda is None or base is None:
+            continue
+        first = OperatingPoint(point.codec, point.lmbda, BASE, point.seed)
+        found.setdefault(base, Source(first, partial(load_codec, point.codec, base)))
+        if point.scenario in SCENARIOS:
+            own = one.point_dir
+            found[own] = Source(point, partial(load_point_codec, point, base, own))
+    if missing := [why for point, why in lost.items() if point.codec is not None]:
+        raise RdError("\n".join(missing))
+    if not found:
+        raise RdError(f"{directory}: the sweep has no finished operating point with a codec")
+    return sorted(found.values(), key=lambda one: SCENARIOS.index(one.point.scenario))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

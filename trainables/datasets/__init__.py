@@ -1,0 +1,1 @@
+"""Images, scenes and benchmarks, and the rows that training reads from them."""

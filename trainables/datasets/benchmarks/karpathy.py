@@ -1,0 +1,52 @@
+"""Captions in the JSON of the Karpathy splits (COCO, Flickr30k): several references per image.
+
+{"images": [{"filename", "filepath" (COCO), "split", "sentences": [{"raw"}], "cocoid" or "imgid"}]}
+"""
+
+from __future__ import annotations
+
+from search_spaces import BenchmarkSpec
+from trainables.datasets.benchmarks.items import (
+    Item,
+    Items,
+    Mistakes,
+    entries,
+    fill,
+    is_text,
+    keep_complete,
+    of_split,
+    read_json,
+)
+
+DEFAULT_SPLIT = "test"
+
+
+def read_karpathy(spec: BenchmarkSpec) -> Items:
+    """The images of a split; the reference is {"captions": [str]}."""
+    uri, mistakes = spec.annotations, Mistakes()
+    images = entries("annotations", uri, read_json("annotations", uri), "images")
+    fields = {
+        "filename": is_text,
+        "split": is_text,
+        "sentences": lambda found: isinstance(found, list) and bool(found),
+    }
+    images = keep_complete(images, fields, mistakes)
+    mistakes.raise_any("annotations", uri)
+    kept = of_split(spec, images, spec.split or DEFAULT_SPLIT, [one["split"] for one in images])
+    mistakes.unique((_name(one) for one in kept), "image")
+    items = []
+    for one in kept:
+        captions = [s.get("raw") for s in one["sentences"] if isinstance(s, dict)]
+        if len(captions) < len(one["sentences"]) or not all(map(is_text, captions)):
+            mistakes.add("a sentence without 'raw'", one["filename"])
+            continue
+        sample = str(one.get("cocoid", one.get("imgid", one["filename"])))
+        items.append(Item(sample, (_name(one),), fill(spec), {"captions": captions}))
+    mistakes.unique((item.sample_id for item in items), "cocoid or imgid")
+    mistakes.raise_any("annotations", uri)
+    return Items(items)
+
+
+def _name(image: dict[str, str]) -> str:
+    folder = image.get("filepath")
+    return f"{folder}/{image['filename']}" if folder else image["filename"]

@@ -1,0 +1,41 @@
+"""Reading text: lines {"image", "text": str or [str] (any of them is right), "id"}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces import BenchmarkSpec
+from trainables.datasets.benchmarks.items import (
+    Item,
+    Items,
+    Mistakes,
+    fill,
+    is_text,
+    keep_complete,
+    read_lines,
+)
+
+
+def read_ocr(spec: BenchmarkSpec) -> Items:
+    """The images with text; the reference is {"texts": [str]}."""
+    mistakes = Mistakes()
+    rows = read_lines("annotations", spec.annotations)
+    rows = keep_complete(rows, {"image": is_text, "text": lambda t: bool(_texts(t))}, mistakes)
+    items = [
+        Item(
+            str(row.get("id", row["image"])),
+            (row["image"],),
+            fill(spec),
+            {"texts": _texts(row["text"])},
+        )
+        for row in rows
+    ]
+    mistakes.unique((item.sample_id for item in items), "id (or image)")
+    mistakes.raise_any("annotations", spec.annotations)
+    return Items(items)
+
+
+def _texts(found: Any) -> list[str]:
+    """The accepted texts; none where one of them is no text."""
+    texts = found if isinstance(found, list) else [found]
+    return texts if all(map(is_text, texts)) else []

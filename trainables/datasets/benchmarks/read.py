@@ -1,0 +1,127 @@
+"""A benchmark as it is found: its samples, and where each of their images is.
+
+Nothing of the images is read for it: only the annotations, and the listing of the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from search_spaces import BenchmarkSpec
+from trainables.datasets.benchmarks.choices import read_mmbench, read_seed_bench
+from trainables.datasets.benchmarks.classification import read_imagenet, read_mini_imagenet
+from trainables.datasets.benchmarks.items import Item, Items, Mistakes, read_file
+from trainables.datasets.benchmarks.karpathy import read_karpathy
+from trainables.datasets.benchmarks.ocr import read_ocr
+from trainables.datasets.benchmarks.pope import read_pope
+from trainables.datasets.benchmarks.refcoco import read_refcoco
+from trainables.datasets.benchmarks.vqav2 import read_vqav2
+from trainables.datasets.images.files import File, SourceError, absolute, list_files
+
+READERS: dict[str, Callable[[BenchmarkSpec], Items]] = {
+    "coco_karpathy": read_karpathy,
+    "seed_bench": read_seed_bench,
+    "mmbench": read_mmbench,
+    "pope": read_pope,
+    "vqav2": read_vqav2,
+    "refcoco": read_refcoco,
+    "mini_imagenet": read_mini_imagenet,
+    "imagenet": read_imagenet,
+    "ocr": read_ocr,
+}
+_COCO_PREFIX = re.compile(r"^COCO_[A-Za-z]+\d{4}_(?=\d{12})")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The samples that are used.
+
+    items: whose images are paths below `root`, or names in `embedded`; left_out, classes: as in
+    `Items`; fingerprint: of the annotations, and of the names, sizes and times of the images.
+    """
+
+    items: tuple[Item, ...]
+    root: str | None
+    embedded: Mapping[str, str]
+    left_out: Mapping[str, int]
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+@lru_cache(maxsize=16)
+def read_benchmark(spec: BenchmarkSpec) -> Benchmark:
+    """Read the annotations and find the images, once per process.
+
+    Raises:
+        SourceError: a line per mistake, each with the setting, the value and what there is.
+    """
+    found = READERS[spec.format](spec)
+    if not found.items:
+        raise SourceError(f"annotations = {spec.annotations!r}: there are no samples in it")
+    items = _limited(spec, found.items)
+    digest = hashlib.sha256()
+    for setting in ("annotations", "questions", "instances", "names"):
+        if (uri := getattr(spec, setting)) is not None:
+            digest.update(hashlib.sha256(read_file(setting, uri)).digest())
+    root = None
+    if spec.images is not None:
+        root = absolute(spec.images)
+        items, files = _found(spec, root, items)
+        for file in files:
+            digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode())
+    return Benchmark(
+        items=tuple(items),
+        root=root,
+        embedded=found.embedded,
+        left_out=found.left_out,
+        classes=found.classes,
+        fingerprint=f"sha256:{digest.hexdigest()}",
+    )
+
+
+def _limited(spec: BenchmarkSpec, items: Sequence[Item]) -> Sequence[Item]:
+    """The samples that are used, in the order of the file; groups of samples are kept whole."""
+    groups = list(dict.fromkeys(item.group or item.sample_id for item in items))
+    if spec.limit is None or spec.format == "mini_imagenet" or len(groups) <= spec.limit:
+        return items
+    kept = set(groups[: spec.limit])
+    if spec.drawn_from is not None:
+        rng = np.random.default_rng(spec.drawn_from)
+        kept = {groups[i] for i in rng.choice(len(groups), spec.limit, replace=False)}
+    return [item for item in items if (item.group or item.sample_id) in kept]
+
+
+def _found(spec: BenchmarkSpec, root: str, items: Sequence[Item]) -> tuple[list[Item], list[File]]:
+    """The samples with the paths of their images, and the files of these."""
+    try:
+        files = list_files(root)
+    except SourceError as error:
+        raise SourceError(f"images = {spec.images!r}: {error}") from error
+    by_path = {file.path: file for file in files}
+    by_name: dict[str, list[str]] = {}
+    for path in by_path:
+        for name in {PurePosixPath(path).name, PurePosixPath(path).stem}:
+            by_name.setdefault(name, []).append(path)
+    mistakes = Mistakes()
+    places: dict[str, str] = {}
+    absent = f"images are not among its {len(files)} files"
+    if files:
+        absent += f" (such as {files[0].path})"
+    for name in dict.fromkeys(name for item in items for name in item.images):
+        base = PurePosixPath(name).name
+        tried = (base, _COCO_PREFIX.sub("", base))
+        paths = [name] if name in by_path else next(filter(None, map(by_name.get, tried)), [])
+        if len(paths) == 1:
+            places[name] = paths[0]
+        else:
+            mistakes.add("an image is in several places" if paths else absent, name)
+    mistakes.raise_any("images", spec.images)
+    placed = [replace(item, images=tuple(places[n] for n in item.images)) for item in items]
+    return placed, [by_path[path] for path in sorted(set(places.values()))]

@@ -1,0 +1,116 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: the boxes that expressions refer to.
+
+boxes in it  lines {"expression", "bbox", "image" or "file_name" or "img_path", "split", "id"}
+refs         [{"ref_id", "ann_id", "image_id", "file_name", "split", "sentences": [{"sent"}]}]
+             with COCO's instances {"annotations": [{"id", "bbox": [x, y, w, h]}],
+             "images": [{"id", "file_name"}]}
+
+The pickles that the data set is published as are not read, as no pickle from outside is: written as
+JSON, their entries are the refs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from search_spaces import BenchmarkSpec
+from trainables.datasets.benchmarks.items import (
+    Item,
+    Items,
+    Mistakes,
+    entries,
+    fill,
+    is_id,
+    is_text,
+    keep_complete,
+    of_split,
+    read_json,
+    read_lines,
+)
+from trainables.datasets.images.placement import Box, area
+
+_IMAGE = ("image", "file_name", "img_path")
+
+
+def read_refcoco(spec: BenchmarkSpec) -> Items:
+    """A sample per expression; the reference is {"format": how the MLLM writes boxes}."""
+    rows = read_lines("annotations", spec.annotations)
+    rows = of_split(spec, rows, spec.split, [str(row.get("split", "")) for row in rows])
+    return _refs(spec, rows) if spec.instances is not None else _rows(spec, rows)
+
+
+def _rows(spec: BenchmarkSpec, rows: list[dict[str, Any]]) -> Items:
+    mistakes, items = Mistakes(), []
+    for number, row in enumerate(rows):
+        image = next((row[name] for name in _IMAGE if is_text(row.get(name))), None)
+        box = _box(row.get("bbox"), spec.boxes)
+        if image is None:
+            mistakes.add("no 'image', 'file_name' or 'img_path'", f"entry {number}")
+        if not is_text(row.get("expression")):
+            mistakes.add("no usable 'expression'", f"entry {number}")
+        if box is None:
+            mistakes.add(f"no usable 'bbox' ({spec.boxes})", f"entry {number}: {row.get('bbox')}")
+        if image is not None and is_text(row.get("expression")) and box is not None:
+            sample = str(row.get("id", number))
+            items.append(_item(spec, sample, image, row["expression"], box))
+    mistakes.unique((item.sample_id for item in items), "id")
+    mistakes.raise_any("annotations", spec.annotations)
+    return Items(items)
+
+
+def _refs(spec: BenchmarkSpec, refs: list[dict[str, Any]]) -> Items:
+    assert spec.instances is not None
+    mistakes, content = Mistakes(), read_json("instances", spec.instances)
+    boxes = entries("instances", spec.instances, content, "annotations")
+    images = entries("instances", spec.instances, content, "images")
+    wrong = Mistakes()
+    boxes = keep_complete(
+        boxes, {"id": is_id, "bbox": lambda b: _box(b, "xywh") is not None}, wrong
+    )
+    images = keep_complete(images, {"id": is_id, "file_name": is_text}, wrong)
+    wrong.unique((row["id"] for row in boxes), "id of an annotation")
+    wrong.raise_any("instances", spec.instances)
+    by_box = {row["id"]: row["bbox"] for row in boxes}
+    by_image = {row["id"]: row["file_name"] for row in images}
+    fields = {"ref_id": is_id, "ann_id": is_id, "image_id": is_id, "sentences": _are_sentences}
+    refs = keep_complete(refs, fields, mistakes)
+    mistakes.unique((ref["ref_id"] for ref in refs), "ref_id")
+    items = []
+    for ref in refs:
+        box = _box(by_box.get(ref["ann_id"]), "xywh")
+        image = by_image.get(ref["image_id"])
+        if box is None:
+            mistakes.add("ann_id is not in instances", ref["ann_id"])
+        if image is None:
+            mistakes.add("image_id is not in instances", ref["image_id"])
+        for number, sentence in enumerate(ref["sentences"]):
+            if box is not None and image is not None:
+                sample = f"{ref['ref_id']}-{number}"
+                items.append(_item(spec, sample, image, sentence["sent"], box))
+    mistakes.raise_any("annotations", spec.annotations)
+    return Items(items)
+
+
+def _item(spec: BenchmarkSpec, sample: str, image: str, expression: str, box: Box) -> Item:
+    prompt = fill(spec, expression=expression)
+    return Item(sample, (image,), prompt, {"format": spec.box_format}, box)
+
+
+def _box(found: Any, form: str) -> Box | None:
+    """Four finite numbers that enclose something, as corners."""
+    if not isinstance(found, list | tuple) or len(found) != 4:
+        return None
+    if not all(isinstance(v, int | float) and math.isfinite(v) for v in found):
+        return None
+    a, b, c, d = map(float, found)
+    box = (a, b, a + c, b + d) if form == "xywh" else (a, b, c, d)
+    return box if area(box) > 0 else None
+
+
+def _are_sentences(found: Any) -> bool:
+    return (
+        isinstance(found, list)
+        and bool(found)
+        and all(isinstance(one, dict) and is_text(one.get("sent")) for one in found)
+    )

@@ -1,0 +1,99 @@
+"""The classes of a data set: their keys (folders or label values) and the names people give them.
+
+| names come from           | and are                                                             |
+|---------------------------|---------------------------------------------------------------------|
+| `data.names`, lines       | `KEY NAME`, to the first comma: `n01440764 tench, Tinca tinca`      |
+| `data.names`, JSON        | as they stand: `{"n01440764": "tench"}`, or a list for whole numbers|
+| the data set's features   | to the first comma, `_` as a space (Hugging Face's ClassLabel)      |
+| the key itself            | `_` as a space: `golden_retriever`                                  |
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from trainables.datasets.images.files import SourceError, read_text
+
+_SYNSET = re.compile(r"^n\d{8}$")
+
+
+def name_classes(
+    keys: Sequence[str], given: str | None, features: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Key -> name, in the order of the keys.
+
+    Args:
+        keys: of all classes that occur; whole numbers as text.
+        given: `data.names`.
+        features: names by number, where the data set has them.
+
+    Raises:
+        SourceError: a line per mistake, with the setting.
+    """
+    if given is not None:
+        names = _read(given)
+        missing = [key for key in keys if key not in names]
+        if missing:
+            some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise SourceError(
+                f"data.names = {given!r}: {len(missing)} of {len(keys)} classes are not named: "
+                f"{some}; it names {len(names)}, such as {', '.join(list(names)[:3])}"
+            )
+        return {key: names[key] for key in keys}
+    if features is not None:
+        beyond = [key for key in keys if not (key.isdigit() and int(key) < len(features))]
+        if beyond:
+            raise SourceError(
+                f"data.label_column: the data set names {len(features)} classes, but has also "
+                f"{', '.join(beyond[:5])}"
+            )
+        return {key: clean(features[int(key)]) for key in keys}
+    if keys and all(_SYNSET.match(key) for key in keys):
+        raise SourceError(
+            f"data.names: the {len(keys)} classes are synsets ({keys[0]}, ...), which say nothing "
+            "to a text encoder; give a file with lines such as 'n01440764 tench, Tinca tinca'"
+        )
+    if keys and all(re.fullmatch(r"-?\d+", key) for key in keys):
+        raise SourceError(
+            f"data.names: the {len(keys)} classes are numbers ({', '.join(keys[:3])}, ...) and the "
+            "data set does not name them; give a file with lines such as '0 tench', or a JSON list"
+        )
+    return {key: clean(key) for key in keys}
+
+
+def clean(name: str) -> str:
+    """A name to put into a sentence: its first synonym, with spaces."""
+    return name.split(",")[0].replace("_", " ").strip()
+
+
+def _read(given: str) -> Mapping[str, str]:
+    try:
+        text = read_text(given)
+    except SourceError as error:
+        raise SourceError(f"data.names = {given!r}: {error}") from error
+    if given.endswith(".json"):
+        return _read_json(given, text)
+    lines = [line for line in text.splitlines() if line.strip()]
+    pairs = [line.strip().split(None, 1) for line in lines]
+    for line, pair in zip(lines, pairs, strict=True):
+        if len(pair) != 2:
+            raise SourceError(f"data.names = {given!r}: no name in the line {line!r}")
+    found: dict[str, str] = {}
+    for key, name in pairs:
+        if found.setdefault(key, clean(name)) != clean(name):
+            raise SourceError(f"data.names = {given!r}: a class has more than one name: {key}")
+    return found
+
+
+def _read_json(given: str, text: str) -> Mapping[str, str]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SourceError(f"data.names = {given!r}: not JSON ({error})") from error
+    if isinstance(found, list):
+        found = {str(number): name for number, name in enumerate(found)}
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise SourceError(f"data.names = {given!r}: neither {{KEY: NAME}} nor a list of names")
+    return found

@@ -1,0 +1,192 @@
+"""A data set becomes a world: its images resized, cropped and kept without loss, and its classes.
+
+    index rows [a, b) -> bytes, label -> decode_rgb, fit -> PNG --> images_{split}/part-*.parquet
+    all parts --> classes.json, tasks_test.parquet (zero-shot samples)
+
+Each image is decoded from its original once; training and every evaluation read what is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from search_spaces.specs.data import DataSpec
+from trainables.datasets.images import tables
+from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit
+from trainables.datasets.images.files import open_root
+from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
+from trainables.datasets.images.source import Source, class_of
+
+PART_ROWS = 512
+"""Images per part, before unreadable ones are left out."""
+TEMPLATES = ("a photo of a {}.",)
+PNG_BYTES_PER_PIXEL = 2.0
+"""Of photographs, about."""
+_GROUP_ROWS = 64
+_READ_TOGETHER = 64
+IMAGES_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("png", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("classes", pa.list_(pa.int32())),
+    ]
+)
+TASKS_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("task", pa.string()),
+        ("image_ids", pa.list_(pa.string())),
+        ("prompt", pa.string()),
+        ("reference", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _Original:
+    """An image as its data set holds it; `data` None with the reason where it has no bytes."""
+
+    image_id: str
+    data: bytes | None
+    reason: str
+    key: str | None
+
+
+def write_index(source: Source, directory: Path) -> None:
+    """Write what `ImageShards` needs to know to a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for split, table in source.index.items():
+        pq.write_table(table, directory / f"{split}.parquet", row_group_size=PART_ROWS)
+    about = {
+        "root": source.root,
+        "origins": dict(source.origins),
+        "classes": dict(source.classes),
+    }
+    (directory / "source.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+class ImageShards:
+    """Writes parts of a world from a data set.
+
+    Args:
+        data: the data set.
+        index: a directory written by `write_index`.
+    """
+
+    def __init__(self, data: DataSpec, index: Path) -> None:
+        self._data, self._index = data, index
+        about = json.loads((index / "source.json").read_text(encoding="utf-8"))
+        self._origins: dict[str, str] = about["origins"]
+        self._numbers = {key: number for number, key in enumerate(about["classes"])}
+        self._fs, self._root = open_root(about["root"])
+
+    def __call__(self, split: str, rows: tuple[int, int], out: Path) -> ShardReport:
+        """Write the images of rows [start, stop) of a split's index to the file `out`.
+
+        Raises:
+            OSError: the data set's storage cannot be read.
+        """
+        columns = ["image_id", "file", "chunk", "row"]
+        index = read_rows(self._index / f"{split}.parquet", rows, columns).to_pylist()
+        kept: list[dict[str, Any]] = []
+        unreadable: list[tuple[str, str]] = []
+        treated: Counter[str] = Counter()
+        size = self._data.size
+        for original in self._read(index, split):
+            try:
+                if original.data is None:
+                    raise UnreadableImageError(original.reason)
+                image, done = decode_rgb(original.data)
+                if min(image.size) < size:
+                    done |= {"enlarged"}
+                image = fit(image, size)
+            except UnreadableImageError as error:
+                unreadable.append((original.image_id, str(error)))
+                continue
+            treated.update(done)
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG", compress_level=1)
+            number = None if original.key is None else self._numbers.get(original.key)
+            classes = [] if number is None else [number]
+            row = (original.image_id, buffer.getvalue(), size, size, classes)
+            kept.append(dict(zip(IMAGES_SCHEMA.names, row, strict=True)))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Two writers of one shard may meet after a restart; each has its own temporary file.
+        temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+        table = pa.Table.from_pylist(kept, IMAGES_SCHEMA)
+        pq.write_table(table, temporary, row_group_size=_GROUP_ROWS, compression="none")
+        temporary.replace(out)
+        return ShardReport(len(kept), unreadable, dict(sorted(treated.items())))
+
+    def _read(self, index: list[dict[str, Any]], split: str) -> Iterator[_Original]:
+        if self._data.kind == "folder":
+            yield from self._read_files(index, self._origins[split])
+        else:
+            yield from self._read_tables(index)
+
+    def _read_files(self, index: list[dict[str, Any]], origin: str) -> Iterator[_Original]:
+        for start in range(0, len(index), _READ_TOGETHER):
+            rows = index[start : start + _READ_TOGETHER]
+            paths = [f"{self._root}/{row['file']}" for row in rows]
+            found = self._fs.cat(paths, on_error="return")
+            # A file system may give paths back in another form, but in the order of its own.
+            by_path = {self._fs._strip_protocol(path): value for path, value in found.items()}
+            for row, path in zip(rows, paths, strict=True):
+                value = by_path[self._fs._strip_protocol(path)]
+                key = class_of(row["file"], origin)
+                if isinstance(value, PermissionError):
+                    yield _Original(row["image_id"], None, "no permission to read it", key)
+                elif isinstance(value, Exception):
+                    # It was there when it was listed: the storage is at fault, not the image.
+                    raise value
+                else:
+                    yield _Original(row["image_id"], value, "", key)
+
+    def _read_tables(self, index: list[dict[str, Any]]) -> Iterator[_Original]:
+        image, label = self._data.image_column, self._data.label_column
+        columns = [name for name in (image, label) if name is not None]
+        for (file, chunk), rows in groupby(index, key=lambda row: (row["file"], row["chunk"])):
+            table = tables.read_chunk(self._fs, f"{self._root}/{file}", chunk, columns)
+            images = tables.image_bytes(table.column(image))
+            keys = None if label is None else tables.label_keys(table.column(label))
+            for row in rows:
+                at = row["row"]
+                data = images[at].as_py()
+                key = None if keys is None else keys[at]
+                yield _Original(row["image_id"], data, "no bytes in its row", key)
+
+
+def finish_world(world: Path, classes: dict[str, str]) -> None:
+    """Write the classes and the zero-shot samples of a world whose parts are all there."""
+    names = list(classes.values())
+    text = json.dumps({"names": names, "templates": list(TEMPLATES)}, indent=1)
+    (world / "classes.json").write_text(text + "\n", encoding="utf-8")
+    samples = []
+    for file in image_files(world, "test"):
+        for row in pq.read_table(file, columns=["image_id", "classes"]).to_pylist():
+            if len(row["classes"]) == 1:
+                samples.append(_zeroshot(row["image_id"], row["classes"][0], names))
+    pq.write_table(pa.Table.from_pylist(samples, TASKS_SCHEMA), world / "tasks_test.parquet")
+
+
+def _zeroshot(image_id: str, number: int, names: list[str]) -> dict[str, Any]:
+    return {
+        "sample_id": f"{image_id}-zeroshot",
+        "task": "zeroshot",
+        "image_ids": [image_id],
+        "prompt": "<image>",
+        "reference": json.dumps({"class": f"{number} {names[number]}"}),
+    }

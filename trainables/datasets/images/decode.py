@@ -1,0 +1,149 @@
+"""From a file's bytes to the image that a codec gets; every awkward kind is met on purpose.
+
+    bytes -> first frame -> turned as EXIF says -> 8 bits per channel, RGB -> resize, centre crop
+
+| what                      | becomes                                                             |
+|---------------------------|---------------------------------------------------------------------|
+| grey, palette, CMYK, ...  | RGB, as Pillow converts                                             |
+| 16 bits per channel       | their high bytes                                                    |
+| alpha, transparent colour | what is seen on white                                               |
+| EXIF orientation          | upright                                                             |
+| animation, several pages  | the first                                                           |
+| smaller than the crop     | enlarged, down to one pixel                                         |
+| floating point, 32 bits   | unreadable: nothing says what black and white are                   |
+| more than MAX_PIXELS      | unreadable, by its header alone                                     |
+| damaged, truncated, empty | unreadable                                                          |
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin
+
+from trainables.datasets.images.placement import Placement, cropped, padded
+
+# Pillow looks for these only after it has failed without them.
+assert TiffImagePlugin
+assert WebPImagePlugin
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""What is tried; Pillow knows more, among them some that start other programs."""
+MAX_PIXELS = 89_478_485
+"""A quarter of a gigabyte as RGB: where Pillow starts to warn of decompression bombs."""
+DAMAGED = (
+    # Pillow reports damaged files by any of these.
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+GREY = (122, 116, 104)
+"""What is added to an image: the mean colour that CLIP's preprocessing takes away."""
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+class UnreadableImageError(ValueError):
+    """Bytes that are no image."""
+
+
+def decode_rgb(data: bytes) -> tuple[Image.Image, frozenset[str]]:
+    """An encoded image as 8-bit RGB, and what was done to it: the left column above, in a word.
+
+    Raises:
+        UnreadableImageError: it is damaged, of a kind that has no RGB, or too large.
+    """
+    if not data:
+        raise UnreadableImageError("empty file")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of metadata, which are not needed, and of sizes, which are checked below.
+            warnings.simplefilter("ignore")
+            return _decode(data)
+    except DAMAGED as error:
+        raise UnreadableImageError(_reason(error)) from error
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to `size` (bicubic, antialiased) and crop the centre.
+
+    Equals torchvision's Resize and CenterCrop on the same Pillow image.
+
+    Raises:
+        UnreadableImageError: the image is so narrow that it would become larger than MAX_PIXELS.
+    """
+    place = cropped(image.size, size)
+    box = (place.left, place.top, place.left + size, place.top + size)
+    return _resize(image, place).crop(box)
+
+
+def pad(image: Image.Image, size: int) -> Image.Image:
+    """Resize the longer side to `size` (bicubic, antialiased) and add grey on both sides."""
+    place = padded(image.size, size)
+    canvas = Image.new("RGB", (size, size), GREY)
+    canvas.paste(_resize(image, place), (-place.left, -place.top))
+    return canvas
+
+
+def _resize(image: Image.Image, place: Placement) -> Image.Image:
+    if place.width * place.height > MAX_PIXELS:
+        width, height = image.size
+        raise UnreadableImageError(f"{width} x {height} pixels are too narrow to be resized")
+    if image.size == (place.width, place.height):
+        return image
+    return image.resize((place.width, place.height), Image.Resampling.BICUBIC)
+
+
+def _decode(data: bytes) -> tuple[Image.Image, frozenset[str]]:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        width, height = opened.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImageError(f"{width} x {height} pixels are more than {MAX_PIXELS}")
+        done: set[str] = set()
+        if getattr(opened, "is_animated", False):
+            done.add("several frames")
+            opened.seek(0)
+        if any(";16" in str(tile[3]) for tile in getattr(opened, "tile", [])):
+            done.add("16 bits")
+        opened.load()
+        image: Image.Image = opened
+        upright = ImageOps.exif_transpose(image)
+        if image.getexif().get(0x0112, 1) != 1:
+            done.add("rotated")
+        image = upright
+        if image.mode == "F" or (image.mode == "I" and opened.format not in ("PNG", "PPM")):
+            raise UnreadableImageError(f"pixels of mode {image.mode} have no range")
+        if image.mode in (*_SIXTEEN_BITS, "I"):
+            done.add("16 bits")
+            image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+        if image.mode in ("1", "L", "LA", "La"):
+            done.add("grey")
+        elif image.mode in ("P", "PA"):
+            done.add("palette")
+        elif image.mode == "CMYK":
+            done.add("CMYK")
+        if image.has_transparency_data:
+            done.add("alpha")
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        return image.convert("RGB"), frozenset(done)
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).splitlines()
+    if isinstance(error, UnreadableImageError):
+        return said[0]
+    if "cannot identify image file" in str(error):
+        return "no image that is known"
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

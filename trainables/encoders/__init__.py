@@ -1,0 +1,1 @@
+"""Visual encoders: loading, running from block k on, text embeddings, zero-shot."""

@@ -1,0 +1,127 @@
+"""Loading a teacher by name: a CLIP, a SigLIP, or the visual tower of an MLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    CLIPModel,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+    PreTrainedModel,
+    SiglipModel,
+    SiglipVisionModel,
+)
+
+from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
+from search_spaces.facts.mllm_families import FAMILIES
+from trainables.encoders.generic_tower import OwnTower
+from trainables.encoders.pretrained import Preprocessing, load_preprocessing, resolve_pretrained
+from trainables.encoders.tower import Tower, usual_preprocessing
+
+
+def load_tower(name: str) -> Tower:
+    """A teacher in single precision: frozen, in evaluation mode.
+
+    Args:
+        name: `shipped:NAME`, a directory or a hub id of a transformers CLIP, SigLIP or MLLM. An
+            MLLM is loaded whole, and all but its visual tower dropped.
+
+    Raises:
+        ValueError: a model of another kind, weights are missing in its file, or its preprocessor
+            does something else than resizing to the encoder's size and normalising.
+    """
+    path = resolve_pretrained(name)
+    config = AutoConfig.from_pretrained(path)
+    sizes = encoder_sizes(config.to_dict())
+    family = FAMILIES.get(config.model_type)
+    kind: Any = _class_of(config) if family is None else AutoModelForImageTextToText
+    precision: Any = torch.float32 if family is None else "auto"
+    model, found = kind.from_pretrained(path, dtype=precision, output_loading_info=True)
+    inside = "" if family is None else f"{family.tower}."
+    _demand_whole(name, found, inside)
+    vision: Any = _vision_of(model, config)
+    vision.to(torch.float32)
+    try:
+        return _tower(vision, sizes, _preprocessing(path, sizes))
+    except ValueError as error:
+        raise ValueError(f"teacher.model {name!r}: {error}") from error
+
+
+def meta_tower(name: str) -> Tower:
+    """A teacher without weights, on the meta device: for counting. Released models need no hub.
+
+    Args:
+        name: as in `load_tower`.
+
+    Raises:
+        OSError: no configuration by that name can be read.
+        ValueError: a model of another kind.
+    """
+    known = released_config(name)
+    if known is None:
+        config = AutoConfig.from_pretrained(resolve_pretrained(name))
+    else:
+        config = AutoConfig.for_model(**known)
+    sizes = encoder_sizes(config.to_dict())
+    with torch.device("meta"):
+        if config.model_type in FAMILIES:
+            auto: Any = AutoModelForImageTextToText
+            model = auto.from_config(config)
+        else:
+            model = _class_of(config)(config)
+    return _tower(_vision_of(model, config), sizes, usual_preprocessing(sizes))
+
+
+def _tower(vision: PreTrainedModel, sizes: EncoderSizes, preprocessing: Preprocessing) -> Tower:
+    vision.train(False)
+    vision.requires_grad_(False)
+    if sizes.family in CLIP_LIKE:
+        return Tower(vision, preprocessing, sizes)
+    return OwnTower(vision, sizes, preprocessing)
+
+
+def _vision_of(model: Any, config: Any) -> PreTrainedModel:
+    """The model itself; of an MLLM its visual tower."""
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        whole: PreTrainedModel = model
+        return whole
+    tower: PreTrainedModel = attrgetter(family.tower)(model)
+    return tower
+
+
+def _demand_whole(name: str, found: Mapping[str, Any], inside: str) -> None:
+    names = map(str, (*found["missing_keys"], *found["mismatched_keys"]))
+    absent = sorted(one for one in names if one.startswith(inside))
+    if absent:
+        raise ValueError(
+            f"teacher.model {name!r}: {len(absent)} weights are missing in its file or of another "
+            f"shape, such as {', '.join(absent[:3])}"
+        )
+
+
+def _preprocessing(path: str, sizes: EncoderSizes) -> Preprocessing:
+    files = [Path(path) / name for name in ("preprocessor_config.json", "processor_config.json")]
+    if Path(path).is_dir() and not any(file.is_file() for file in files):
+        # No preprocessor stands beside the weights: the family's own normalisation.
+        return usual_preprocessing(sizes)
+    return load_preprocessing(path, sizes.image_size)
+
+
+def _class_of(config: Any) -> Any:
+    classes = {
+        "clip": CLIPModel,
+        "clip_vision_model": CLIPVisionModel,
+        "siglip": SiglipModel,
+        "siglip_vision_model": SiglipVisionModel,
+    }
+    if CLIPVisionModelWithProjection.__name__ in (config.architectures or ()):
+        return CLIPVisionModelWithProjection
+    return classes[config.model_type]

@@ -1,0 +1,143 @@
+"""Pretrained models by name, and what they make of an image before they look at it.
+
+Shapes: `B` images, `S` side of the encoder's input in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
+
+SHIPPED = Path(__file__).parents[1] / "shipped"
+_PREFIX = "shipped:"
+_RESAMPLING = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers, as they stand in a preprocessor's configuration."""
+
+
+def resolve_pretrained(name: str) -> str:
+    """What `from_pretrained` understands.
+
+    Args:
+        name: `shipped:NAME` for a model inside this package; a directory or a hub id is returned as
+            it is.
+
+    Raises:
+        ValueError: nothing of that name is shipped.
+    """
+    if not name.startswith(_PREFIX):
+        return name
+    wanted = name.removeprefix(_PREFIX)
+    shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
+    if wanted not in shipped:
+        choices = ", ".join(f"{_PREFIX}{s}" for s in shipped)
+        raise ValueError(f"pretrained model {name!r} is not shipped; shipped are: {choices}")
+    return str(SHIPPED / wanted)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer beside a model's weights."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_pretrained(name))
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    return tokenizer
+
+
+def preprocess(
+    images: Tensor,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    resampling: str = "bicubic",
+) -> Tensor:
+    """Resize and normalise images as CLIP and SigLIP do.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        size: S, side of the encoder's input in pixels.
+        mean, std: per channel, as in the model's preprocessor configuration.
+        resampling: `bicubic`, `bilinear` or `lanczos`, as there.
+
+    Returns:
+        (B, 3, S, S).
+    """
+    if resampling == "lanczos":
+        rows, columns = (_lanczos(side, size).to(images) for side in images.shape[-2:])
+        resized = rows @ images @ columns.T
+    else:
+        resized = F.interpolate(
+            images, size=(size, size), mode=resampling, align_corners=False, antialias=True
+        )
+    return (resized.clamp(0.0, 1.0) - _channels(mean, images)) / _channels(std, images)
+
+
+@lru_cache(maxsize=8)
+def _lanczos(side: int, size: int) -> Tensor:
+    """(size, side): Pillow's weights, found by resizing each unit vector."""
+    unit = Image.fromarray(np.eye(side, dtype=np.float32))
+    return torch.from_numpy(np.array(unit.resize((side, size), Image.Resampling.LANCZOS)))
+
+
+def _channels(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From images to what the embeddings take."""
+
+    size: int
+    """S in pixels."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Per channel."""
+    resampling: str = "bicubic"
+    """`bicubic`, `bilinear` or `lanczos`."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1], of any size -> (B, 3, S, S), resized and normalised."""
+        return preprocess(images, self.size, self.mean, self.std, self.resampling)
+
+
+def load_preprocessing(name: str, size: int) -> Preprocessing:
+    """How a model wants images, from the configuration beside its weights.
+
+    Args:
+        name: as `resolve_pretrained` takes it.
+        size: S, side of the square images that its visual encoder reads.
+
+    Raises:
+        ValueError: it does something else than resizing a square image to S and normalising it.
+    """
+    images: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+        resolve_pretrained(name)
+    )
+    side = _side(images)
+    if side != size or images.resample not in _RESAMPLING:
+        raise ValueError(
+            f"{name!r}: its preprocessor makes images of side {side} with resampling "
+            f"{images.resample}, the encoder wants {size}; known resamplings are {_RESAMPLING}"
+        )
+    mean, std = tuple(images.image_mean), tuple(images.image_std)
+    return Preprocessing(size, mean, std, _RESAMPLING[images.resample])
+
+
+def _side(images: Any) -> int | None:
+    """The side of the square that a preprocessor makes of a square image."""
+    if getattr(images, "max_image_size", None):
+        # Idefics and its kin: the side of one view, whatever larger sizes they cut views from.
+        return int(images.max_image_size["longest_edge"])
+    size = images.crop_size if getattr(images, "do_center_crop", None) else images.size
+    for name in ("shortest_edge", "height"):
+        side = size.get(name) if isinstance(size, dict) else getattr(size, name, None)
+        if side:
+            return int(side)
+    return None

@@ -1,0 +1,103 @@
+"""The teacher in an evaluation: its features of a data set's images, which are the same for every
+operating point, and how much of an MLLM's tower it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainables.encoders.bridge import parts_of
+from trainables.encoders.partial_encoder import Features, Teacher
+from trainables.encoders.tower import Tower
+from trainables.mllms import Mllm
+
+ROOM = 1 << 28
+"""Bytes of features that are kept."""
+
+_Kept = tuple[Tensor | None, Tensor | None]
+
+
+class KnownTeacher:
+    """A teacher that looks at an image once, and remembers what it saw while there is room.
+
+    Args:
+        teacher: the complete encoder.
+        pooled, tokens: what is wanted of an image.
+        room: bytes of features to keep, in CPU memory; images that come later are looked at again.
+    """
+
+    def __init__(self, teacher: Teacher, pooled: bool, tokens: bool, room: int = ROOM) -> None:
+        self.teacher = teacher
+        self._wanted = {"pooled": pooled, "tokens": tokens}
+        self._room = room
+        self._kept: dict[str, _Kept] = {}
+
+    @torch.no_grad()
+    def __call__(self, image_ids: Sequence[str] | None, images: Tensor) -> Features:
+        """Features of images (B, 3, H, W) in [0, 1].
+
+        Args:
+            image_ids: an id always means the same image; None remembers nothing.
+        """
+        if image_ids is None:
+            unknown: Features = self.teacher(images, **self._wanted)
+            return unknown
+        if not all(image_id in self._kept for image_id in image_ids):
+            seen: Features = self.teacher(images, **self._wanted)
+            self._keep(image_ids, seen)
+            return seen
+        kept = [self._kept[image_id] for image_id in image_ids]
+        pooled, tokens = (
+            torch.stack(parts).to(images.device) if wanted else None
+            for parts, wanted in zip(zip(*kept, strict=True), self._wanted.values(), strict=True)
+        )
+        return Features(pooled, tokens)
+
+    def _keep(self, image_ids: Sequence[str], seen: Features) -> None:
+        parts = [part.cpu() for part in (seen.pooled, seen.tokens) if part is not None]
+        for place, image_id in enumerate(image_ids):
+            size = sum(part[place].numel() * part.element_size() for part in parts)
+            if image_id not in self._kept and size <= self._room:
+                own = iter([part[place].clone() for part in parts])
+                pooled = next(own) if seen.pooled is not None else None
+                self._kept[image_id] = (pooled, next(own, None))
+                self._room -= size
+
+
+def shared_layer(answerer: object, teacher: Tower, token_layer: int) -> int | None:
+    """The hidden state at `token_layer`, if an MLLM's tower computes it as the teacher does.
+
+    That is: the same preprocessing, and the same weights in the same precision up to there. An MLLM
+    may then be entered with the teacher's tokens, and gives the answers that it gives to the image.
+
+    Args:
+        answerer: of an evaluation; None is returned for any but an MLLM.
+        teacher: the space's.
+        token_layer: index into the hidden states, may be negative.
+    """
+    if not isinstance(answerer, Mllm) or answerer.preprocess != teacher.preprocess:
+        return None
+    index = teacher.sizes.hidden_index(token_layer)
+    if index > answerer.last_read:
+        return None
+    own, other = parts_of(answerer.tower), parts_of(teacher.model)
+    pairs = [(own.stem, other.stem), *zip(own.between, other.between, strict=False)]
+    pairs += zip(own.blocks[:index], other.blocks[:index], strict=False)
+    same = len(own.between) == len(other.between) and all(_equal(*pair) for pair in pairs)
+    return index if same else None
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return (
+        type(one) is type(other)
+        and a.keys() == b.keys()
+        and all(
+            a[name].dtype == b[name].dtype
+            and a[name].shape == b[name].shape
+            and torch.equal(a[name].cpu(), b[name].cpu())
+            for name in a
+        )
+    )

@@ -1,0 +1,114 @@
+"""What is measured on: the samples of a data set, in shards, and its images, read as needed."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from trainables.datasets.images.decode import UnreadableImageError
+from trainables.datasets.images.image_store import image_files
+from trainables.datasets.rows import decode_image
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question of one task; `reference` is JSON."""
+
+    sample_id: str
+    task: str
+    image_ids: tuple[str, ...]
+    prompt: str
+    reference: str
+
+
+def read_samples(directory: Path, tasks: Sequence[str]) -> list[Sample]:
+    """The samples of these tasks, in the data set's order.
+
+    Raises:
+        ValueError: there are none of a task.
+    """
+    columns = ["sample_id", "task", "image_ids", "prompt", "reference"]
+    table = pq.read_table(directory / "tasks_test.parquet", columns=columns)
+    samples = [
+        Sample(**{**row, "image_ids": tuple(row["image_ids"])})
+        for row in table.to_pylist()
+        if row["task"] in tasks
+    ]
+    for task in set(tasks) - {sample.task for sample in samples}:
+        raise ValueError(f"the data set has no samples of task {task}")
+    return samples
+
+
+def shards(samples: Sequence[Sample], images: TestImages, size: int) -> list[list[Sample]]:
+    """The samples in the order of their images, so many at a time: an image is needed for a while
+    and then no more.
+
+    Raises:
+        ValueError: a sample refers to an image that is not there.
+    """
+    missing = sorted({i for s in samples for i in s.image_ids if i not in images})
+    if missing:
+        raise ValueError(f"samples refer to images that are not there: {missing[:3]}")
+    ordered = sorted(samples, key=lambda sample: min(map(images.place, sample.image_ids)))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+class TestImages:
+    """The test images of a data set; pixels are decoded when asked for.
+
+    Args:
+        directory: of the world, or of a benchmark.
+    """
+
+    __test__ = False  # no test, whatever pytest thinks of its name
+
+    def __init__(self, directory: Path) -> None:
+        self._files = [pq.ParquetFile(file) for file in image_files(directory, "test")]
+        # (file, row group) and the place of its first image
+        self._groups: list[tuple[int, int]] = []
+        self._places: dict[str, int] = {}
+        sizes = []
+        for number, file in enumerate(self._files):
+            for group in range(file.num_row_groups):
+                ids = file.read_row_group(group, columns=["image_id"]).column(0).to_pylist()
+                self._groups.append((number, group))
+                self._places.update({i: len(self._places) + n for n, i in enumerate(ids)})
+                sizes.append(len(ids))
+        self._starts = [0, *accumulate(sizes)][:-1]
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._places
+
+    def place(self, image_id: str) -> int:
+        """Where an image stands in the order of the data set."""
+        return self._places[image_id]
+
+    def read(self, image_ids: Iterable[str]) -> Iterator[tuple[str, Pixels | str]]:
+        """(image_id, (H, W, 3)) in the data set's order; the reason where it is unreadable."""
+        ordered = sorted(set(image_ids), key=self.place)
+        by_group: dict[int, list[str]] = {}
+        for image_id in ordered:
+            group = bisect.bisect_right(self._starts, self.place(image_id)) - 1
+            by_group.setdefault(group, []).append(image_id)
+        for group, ids in by_group.items():
+            number, row_group = self._groups[group]
+            data = self._files[number].read_row_group(row_group, columns=["png"]).column(0)
+            for image_id in ids:
+                png = data[self.place(image_id) - self._starts[group]].as_py()
+                try:
+                    yield image_id, decode_image(png)
+                except UnreadableImageError as error:
+                    yield image_id, str(error)
+
+    def readable(self, image_ids: Iterable[str]) -> Mapping[str, Pixels]:
+        """Those of the images that can be read."""
+        return {i: found for i, found in self.read(image_ids) if not isinstance(found, str)}

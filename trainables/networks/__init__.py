@@ -1,0 +1,1 @@
+"""The method's networks: transform-neck, U-Net, token codec, surrogate loss."""

@@ -1,0 +1,1 @@
+"""What each scenario trains, and how a trained point turns an image into an encoder input."""

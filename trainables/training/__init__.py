@@ -1,0 +1,1 @@
+"""Training a codec or an operating point: data flow, loop, checkpoints."""
