@@ -1,0 +1,11 @@
+"""Finding the codecs, scenarios, tasks and MLLMs of the project and of installed distributions."""
+
+from search_spaces.plugins.registry import (
+    BrokenPluginError,
+    Origin,
+    Registry,
+    UnknownPluginError,
+    implementation,
+)
+
+__all__ = ["BrokenPluginError", "Origin", "Registry", "UnknownPluginError", "implementation"]

@@ -1,0 +1,232 @@
+"""Named extensions: the project's own modules, and entry points of other distributions.
+
+    search_spaces/scenarios/NAME.py  --+
+                                       +--> Registry.get(NAME) --> the extension object
+    entry point NAME of a distribution +
+
+Listing names imports nothing. An extension is imported when it is asked for. One that cannot be
+imported is reported by name with its error, and fails only the spaces that ask for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+PROJECT: Final = "bridgesweep"
+"""The name of this project's own distribution."""
+
+T = TypeVar("T")
+
+
+class UnknownPluginError(ValueError):
+    """No extension has this name; the message lists those that are installed."""
+
+
+class BrokenPluginError(ValueError):
+    """An extension cannot be imported or is not of the right kind; the message has its error."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The distribution that an extension comes from.
+
+    Attributes:
+        distribution: its name.
+        version: its version; empty for this project, whose stages have versions of their own.
+        content: SHA-256 (16 hex digits) over the Python files of the extension's package; empty for
+            this project.
+    """
+
+    distribution: str
+    version: str = ""
+    content: str = ""
+
+    @property
+    def is_project(self) -> bool:
+        """Whether the extension is part of this project."""
+        return self.distribution == PROJECT
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What enters stage keys and provenance; empty for this project."""
+        if self.is_project:
+            return {}
+        return {
+            "distribution": self.distribution,
+            "version": self.version,
+            "content": self.content,
+        }
+
+
+class Registry(Generic[T]):
+    """The extensions of one kind.
+
+    Args:
+        group: entry-point group, such as `bridgesweep.scenarios`.
+        package: package whose modules are the project's own extensions. Each defines
+            `attribute`; a module without it is a shared part, no extension.
+        attribute: name of the object in each module.
+        kind: class that every object must be an instance of.
+    """
+
+    def __init__(self, group: str, package: str, attribute: str, kind: type[T]) -> None:
+        self.group = group
+        self._package = package
+        self._attribute = attribute
+        self._kind = kind
+        self._loaded: dict[str, T] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all installed extensions, sorted; imports none of them."""
+        return tuple(sorted({*self._modules, *self._entry_points()}))
+
+    def get(self, name: str) -> T:
+        """The extension of a name.
+
+        Raises:
+            UnknownPluginError: no extension has the name.
+            BrokenPluginError: it cannot be imported, or is no object of this kind.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def origin(self, name: str) -> Origin:
+        """The distribution of an extension.
+
+        Raises:
+            UnknownPluginError: no extension has the name.
+        """
+        if name in self._modules:
+            return Origin(PROJECT)
+        self._check_known(name)
+        point, distribution = self._entry_points()[name]
+        return Origin(distribution.name, distribution.version, _content(point.module))
+
+    def broken(self) -> dict[str, str]:
+        """Name -> error of each extension that cannot be used. Imports all of them."""
+        errors = {}
+        for name in self.names():
+            try:
+                self.get(name)
+            except BrokenPluginError as error:
+                errors[name] = str(error)
+        return errors
+
+    def working(self) -> dict[str, T]:
+        """Name -> object of each extension that can be used. Imports all of them."""
+        broken = self.broken()
+        return {name: self.get(name) for name in self.names() if name not in broken}
+
+    def forget(self) -> None:
+        """Look at the installed distributions again."""
+        self._loaded.clear()
+        _entry_points.cache_clear()
+
+    def _check_known(self, name: str) -> None:
+        if name not in self.names():
+            kind = self.group.rpartition(".")[2].removesuffix("s")
+            raise UnknownPluginError(f"no {kind} {name!r}; installed: {', '.join(self.names())}")
+
+    def _load(self, name: str) -> T:
+        self._check_known(name)
+        source = self._package
+        try:
+            if name in self._modules:
+                module = importlib.import_module(self._modules[name])
+                found = getattr(module, self._attribute)
+            else:
+                point, distribution = self._entry_points()[name]
+                source = f"{distribution.name} {distribution.version} ({point.value})"
+                found = point.load()
+        except Exception as error:  # a foreign module may raise anything while it is imported
+            raise BrokenPluginError(
+                f"{self.group}: {name!r} of {source} cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(found, self._kind):
+            raise BrokenPluginError(
+                f"{self.group}: {name!r} of {source} is a {type(found).__name__}, "
+                f"not a {self._kind.__name__}"
+            )
+        return found
+
+    @functools.cached_property
+    def _modules(self) -> dict[str, str]:
+        """Name -> module of the project's own extensions."""
+        spec = importlib.util.find_spec(self._package)
+        assert spec is not None, self._package
+        locations = spec.submodule_search_locations
+        assert locations is not None, self._package
+        names = {}
+        for module in pkgutil.iter_modules(locations):
+            if module.ispkg or module.name.startswith("_"):
+                continue
+            file = Path(locations[0]) / f"{module.name}.py"
+            if f"\n{self._attribute}" in file.read_text(encoding="utf-8"):
+                names[module.name] = f"{self._package}.{module.name}"
+        return names
+
+    def _entry_points(self) -> dict[str, tuple[EntryPoint, Distribution]]:
+        """Name -> entry point of other distributions; the project's own names cannot be taken."""
+        return {
+            point.name: (point, distribution)
+            for point, distribution in _entry_points(self.group)
+            if point.name not in self._modules
+        }
+
+
+def implementation(path: str) -> Any:
+    """The object that `module:attribute` names; imports the module.
+
+    Raises:
+        BrokenPluginError: the module cannot be imported or has no such attribute.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a foreign module may raise anything while it is imported
+        raise BrokenPluginError(
+            f"{path} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+@functools.cache
+def _entry_points(group: str) -> tuple[tuple[EntryPoint, Distribution], ...]:
+    return tuple(_installed(group))
+
+
+def _installed(group: str) -> Iterator[tuple[EntryPoint, Distribution]]:
+    seen = set()
+    for distribution in distributions():
+        if distribution.name in seen:
+            continue  # shadowed by one that stands earlier on the path
+        seen.add(distribution.name)
+        for point in distribution.entry_points:
+            if point.group == group:
+                yield point, distribution
+
+
+@functools.cache
+def _content(module: str) -> str:
+    """SHA-256 (16 hex digits) over the Python files of a module's top-level package."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec is None or spec.origin is None:
+        return ""
+    locations = spec.submodule_search_locations
+    root = Path(spec.origin).parent if locations else Path(spec.origin)
+    files = sorted(root.rglob("*.py")) if locations else [root]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(root.parent).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
