@@ -24,6 +24,8 @@ ORDER: Final = (
     *("reconstruction", "classical", "post_processing", "feature_coding"),
     *("transfer", "transfer_tuned", "shared_neck", "d1", "d2", "d3", "end_to_end_oracle"),
 )
+IMAGE_FREE: Final = ("classical", "feature_coding")
+"""Scenarios whose codec is their own, not a learned image codec."""
 MEAN: Final = "mean over tasks"
 """Task of the curves that average the tasks' primary metrics."""
 MEAN_METRIC: Final = "mean of primary metrics"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from analysis.curves.assemble import Assembled, Curve, scenario_rank
+from analysis.curves.assemble import IMAGE_FREE, Assembled, Curve, scenario_rank
 from analysis.curves.missing import named
 from analysis.figures.colours import hex_of
 from search_spaces.specs.space import JOINED
@@ -86,8 +86,6 @@ SPARE_CODECS: Final = (
     *("#aa4499", "#117733", "#cc6677", "#a07800", "#332288", "#882255", "#999933", "#44aa99"),
 )
 """Of other codecs, in this order, as far as they are free."""
-IMAGE_FREE: Final = ("classical", "feature_coding")
-"""Scenarios whose codec is their own, not a learned image codec."""
 
 # Viridis without its lightest end (colour-blind safe, and in order like most ablations).
 VARIANT: Final = (

@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import BOUND, Assembled, scenario_rank
-from analysis.figures.style import IMAGE_FREE
+from analysis.curves.assemble import BOUND, IMAGE_FREE, Assembled, scenario_rank
 from analysis.io.frames import rows_of
 from analysis.qualitative.examples import (
     Box,
