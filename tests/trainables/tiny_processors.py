@@ -27,7 +27,7 @@ from transformers import (
     SiglipImageProcessor,
 )
 
-from trainables.mllms.tiny import GRID, IMAGE, PATCH, PINPOINTS, SIDE, TINY, VOCAB
+from tests.trainables.tiny_mllms import GRID, IMAGE, PATCH, PINPOINTS, SIDE, TINY, VOCAB
 
 HALF = (0.5, 0.5, 0.5)
 

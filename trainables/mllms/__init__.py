@@ -1,7 +1,6 @@
 """MLLMs behind one small interface: look at images or enter by the bridge, then answer.
 
-`python -m trainables.mllms` lists the classes that are known, and why others are not; `--check`
-measures that the bridge into each is exact.
+`python -m trainables.mllms` lists the classes that are known, and why others are not.
 """
 
 from search_spaces.facts.mllm_families import FAMILIES, REFUSED, UnknownMllmError, family_of

@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPModel, LlavaConfig, LlavaForConditional
 from orchestrator.validation.mllm_towers import check_towers, served
 from orchestrator.validation.teachers import check_teacher
 from search_spaces import Space, load_space
-from trainables.mllms.tiny import TINY, make
+from tests.trainables.tiny_mllms import TINY, make
 
 SIZES = {
     "hidden_size": 16,

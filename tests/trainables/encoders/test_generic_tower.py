@@ -13,13 +13,13 @@ from torch import Tensor
 from search_spaces.facts.encoders import CLIP_LIKE, encoder_sizes
 from search_spaces.facts.mllm_families import FAMILIES
 from tests.trainables.small import codec_spec, make_space
+from tests.trainables.tiny_mllms import BLOCKS, GRID, PATCH, SIDE, TINY, WIDTH, inputs, make
 from trainables.datasets.rows import Batch
 from trainables.encoders.bridge import entered, hidden_at
 from trainables.encoders.generic_tower import OwnTower
 from trainables.encoders.load import load_tower, meta_tower
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
 from trainables.encoders.tower import Tower
-from trainables.mllms.tiny import BLOCKS, GRID, PATCH, SIDE, TINY, WIDTH, inputs, make
 from trainables.scenarios.building import build_neck
 from trainables.scenarios.learners import NeckLearner
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.trainables.mllms.test_mllm import saved, together
 from tests.trainables.small import codec_spec
+from tests.trainables.tiny_mllms import SIDE
 from trainables.codecs import Codec, build_codec
 from trainables.codecs.classical import ClassicalCodec
 from trainables.datasets.rows import to_tensor
@@ -22,7 +23,6 @@ from trainables.encoders.tower import Tower
 from trainables.evaluation.image_pass import Clock, Eye, Seen
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
-from trainables.mllms.tiny import SIDE
 from trainables.networks.neck import TransformNeck
 from trainables.scenarios.point_model import PointModel
 

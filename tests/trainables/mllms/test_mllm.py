@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.trainables.tiny_mllms import BLOCKS, SIDE, TINY, make
 from tests.trainables.tiny_processors import HALF, processors, tokenizer
 from trainables.encoders.bridge import Entry, hidden_at, parts_of
 from trainables.encoders.pretrained import Preprocessing
 from trainables.mllms import FAMILIES, REFUSED, Mllm, UnknownMllmError, family_of
 from trainables.mllms.__main__ import main as table
-from trainables.mllms.tiny import BLOCKS, SIDE, TINY, make
 
 PROCESSORS = processors()
 

@@ -112,7 +112,7 @@ def make_tower(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     return tower
 
 
-def said(tower: nn.Module, pixels: Tensor) -> Tensor:
+def tower_output(tower: nn.Module, pixels: Tensor) -> Tensor:
     """What a tower's own forward pass makes of pixels."""
     found: Any = tower(pixels)
     result: Tensor = found if isinstance(found, Tensor) else found.last_hidden_state
