@@ -32,7 +32,7 @@ from torch import Tensor
 
 from search_spaces import CodecSpec, load_space
 from trainables.codecs import Codec, build_codec, load_codec
-from trainables.codecs.bitstream import overhead_bytes
+from trainables.codecs.entropy.bitstream import overhead_bytes
 from trainables.datasets.scenes.scene import render, sample_scene, scene_rng
 
 SPECS = [

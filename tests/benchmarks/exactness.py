@@ -25,7 +25,7 @@ from transformers import CLIPConfig, CLIPModel, SiglipVisionConfig, SiglipVision
 from search_spaces import CodecSpec, load_space
 from tests.trainables import small, test_codecs, test_released
 from trainables.codecs import build_codec, load_weights
-from trainables.codecs.bitstream import overhead_bytes, unpack
+from trainables.codecs.entropy.bitstream import overhead_bytes, unpack
 from trainables.commands.rd_eval import read_folder
 from trainables.encoders.partial_encoder import Features, PartialEncoder, Teacher
 from trainables.encoders.tower import Tower

@@ -24,7 +24,7 @@ from torch import nn
 
 from search_spaces import CodecSpec
 from trainables.codecs.codec import Codec
-from trainables.codecs.entropy import (
+from trainables.codecs.entropy.model import (
     Autoregressive,
     CausalAttention,
     ChannelGroups,
@@ -33,7 +33,7 @@ from trainables.codecs.entropy import (
     Hyperprior,
 )
 from trainables.codecs.tic import TIC
-from trainables.codecs.vbr import AutoregressiveVbr, HyperpriorVbr
+from trainables.codecs.variable_rate import AutoregressiveVbr, HyperpriorVbr
 
 
 def _elic(spec: CodecSpec) -> Elic2022Chandelier:

@@ -14,7 +14,7 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from search_spaces import CodecSpec
-from trainables.codecs.bitstream import (
+from trainables.codecs.entropy.bitstream import (
     BitstreamError,
     Container,
     SymbolReader,
@@ -22,7 +22,7 @@ from trainables.codecs.bitstream import (
     pack,
     unpack,
 )
-from trainables.codecs.coding import (
+from trainables.codecs.entropy.coding import (
     Bottleneck,
     Estimate,
     Likelihoods,
@@ -31,7 +31,7 @@ from trainables.codecs.coding import (
     bottleneck_tables,
     gaussian_tables,
 )
-from trainables.codecs.entropy import Entropy
+from trainables.codecs.entropy.model import Entropy
 
 
 @dataclass(frozen=True)

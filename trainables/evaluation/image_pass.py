@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.codecs.bitstream import overhead_bytes
+from trainables.codecs.entropy.bitstream import overhead_bytes
 from trainables.datasets.rows import to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import Features

@@ -23,8 +23,8 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from trainables.codecs.codec import LatentCodec
-from trainables.codecs.coding import Likelihoods
-from trainables.codecs.entropy import Factorized
+from trainables.codecs.entropy.coding import Likelihoods
+from trainables.codecs.entropy.model import Factorized
 from trainables.encoders.partial_encoder import Teacher
 from trainables.networks.neck import ResidualAttentionBlock, TransformNeck
 

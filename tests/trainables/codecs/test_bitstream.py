@@ -6,7 +6,7 @@ import pytest
 import torch
 from compressai.ans import RansEncoder
 
-from trainables.codecs.bitstream import (
+from trainables.codecs.entropy.bitstream import (
     LARGEST_SYMBOL,
     BitstreamError,
     Container,

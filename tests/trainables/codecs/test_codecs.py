@@ -27,8 +27,8 @@ from trainables.codecs import (
     load_weights,
     save_codec,
 )
-from trainables.codecs.bitstream import BitstreamError, overhead_bytes, pack, unpack
-from trainables.codecs.coding import (
+from trainables.codecs.entropy.bitstream import BitstreamError, overhead_bytes, pack, unpack
+from trainables.codecs.entropy.coding import (
     _scale_rows,
     _scale_table,
     bottleneck_tables,

@@ -17,7 +17,7 @@ from torch import Tensor
 from search_spaces import Space
 from tests.trainables.conftest import Small
 from tests.trainables.small import NAMES, SHARD, SIDE, make_space, point, write_images
-from trainables.codecs.bitstream import unpack
+from trainables.codecs.entropy.bitstream import unpack
 from trainables.datasets.images.convert import TASKS_SCHEMA
 from trainables.datasets.rows import Rows, decode_image, part_file, to_tensor
 from trainables.evaluation import evaluate_point

@@ -19,7 +19,7 @@ from tests.trainables.conftest import Small
 from tests.trainables.evaluation.test_evaluate import save_llava
 from tests.trainables.small import SHARD, make_space, point, save_teacher
 from trainables.codecs import bits_estimated
-from trainables.codecs.bitstream import unpack
+from trainables.codecs.entropy.bitstream import unpack
 from trainables.datasets.rows import Batch, Batches, InTurn, Rows, part_file
 from trainables.datasets.scenes import write_world
 from trainables.encoders.bridge import entered

@@ -17,7 +17,7 @@ from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, G
 from compressai.models.base import get_scale_table
 from torch import Tensor
 
-from trainables.codecs.bitstream import SymbolReader, SymbolWriter, Tables
+from trainables.codecs.entropy.bitstream import SymbolReader, SymbolWriter, Tables
 from trainables.codecs.released import own_name
 
 Bottleneck: TypeAlias = EntropyBottleneck | EntropyBottleneckVbr

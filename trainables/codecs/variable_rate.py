@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from compressai.ops import quantize_ste
 from torch import Tensor
 
-from trainables.codecs.coding import Coding, Likelihoods
-from trainables.codecs.entropy import Autoregressive, Hyperprior, bottleneck_pass, hyper_shape
+from trainables.codecs.entropy.coding import Coding, Likelihoods
+from trainables.codecs.entropy.model import Autoregressive, Hyperprior, bottleneck_pass, hyper_shape
 
 RATES = 8
 """Rates of one model; each belongs to the CompressAI quality one above its index."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from compressai.ops import quantize_ste
 from torch import Tensor
 
-from trainables.codecs.coding import Coding, Likelihoods, bottleneck_likelihoods, medians_of
+from trainables.codecs.entropy.coding import Coding, Likelihoods, bottleneck_likelihoods, medians_of
 
 HYPER_STRIDE = 4
 """Latent positions per hyper-latent one, in both directions."""
