@@ -10,13 +10,11 @@
 | the paper's released files | `state_dict`: any of these; `adapter`: CLIP's names | yes |
 
 Files are safetensors or PyTorch's, the latter read without executing anything. Tensors may stand in
-a `state_dict` among other things, and under prefixes that training wrappers add. Run
-`python -m trainables.codecs.released FILE [FILE ...]` to see what files are.
+a `state_dict` among other things, and under prefixes that training wrappers add.
 """
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -93,24 +91,6 @@ def read_weights(file: Path) -> Weights:
     return Weights(f"the paper's released file ({origin})", codec, _neck(_tensors(file, adapter)))
 
 
-def describe(file: Path) -> str:
-    """What a weights file is, in a line."""
-    found = read_weights(file)
-    parts = [f"{file}: {found.origin}", f"codec of {_size(found.codec)}"]
-    by_end = [(n, t) for n, t in found.codec.items() if n.startswith("g_a.") and t.dim() == 4]
-    if by_end:
-        parts.append(f"N = {by_end[0][1].shape[0]}")
-    if found.neck:
-        linear = found.neck.get("linear.weight")
-        shape = "" if linear is None else f" from M = {linear.shape[1]} to width {linear.shape[0]}"
-        parts.append(f"neck of {_size(found.neck)}{shape}")
-    return ", ".join(parts)
-
-
-def _size(tensors: Mapping[str, Tensor]) -> str:
-    return f"{sum(t.numel() for t in tensors.values()) / 1e6:.2f} M numbers in {len(tensors)} names"
-
-
 def _read(file: Path) -> Mapping[str, Any]:
     try:
         if file.suffix == ".safetensors":
@@ -180,20 +160,3 @@ def _rename(name: str, rules: Sequence[tuple[str, Any]]) -> str:
         if re.match(pattern, name):
             return re.sub(f"^{pattern}", replacement, name)
     return name
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Say what weights files are; see the module."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    for file in parser.parse_args(arguments).files:
-        try:
-            print(describe(file))
-        except (OSError, ValueError) as error:
-            parser.exit(2, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,8 @@ from transformers import CLIPConfig, CLIPModel
 from search_spaces import CodecSpec, OperatingPoint, Space, operating_points
 from tests.trainables import small
 from trainables.codecs import build_codec, load_codec, load_weights, start_codec
-from trainables.codecs.released import main, read_weights
+from trainables.codecs.released import read_weights
+from trainables.commands.released import main
 from trainables.encoders.partial_encoder import PartialEncoder
 from trainables.encoders.tower import Tower
 from trainables.networks.neck import TransformNeck
