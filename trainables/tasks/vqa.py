@@ -1,89 +1,108 @@
-"""Open questions with several people's answers: the accuracy of VQA (Antol et al., ICCV 2015).
+"""The four tasks' prompts and references, made from what is known about a scene.
 
-answer, answers of people --normalise--> equal ones counted among all people but one:
-min(count / 3, 1) --mean over who is left out--> accuracy
-
-Both sides are normalised, as the challenge's server does.
+A prompt holds one `<image>` per image; a reference is JSON, and `trainables.tasks` says how it is
+scored.
 """
 
 from __future__ import annotations
 
-import re
+import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.tasks.task import MeansOnly, Metric, Scores, fraction, of_references
+from trainables.datasets.scenes.captions import LABELS, LOCATION_BINS, caption, location
+from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
 
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_DIGITS_WITH_COMMA = re.compile(r"\d,\d")
-_PERIOD = re.compile(r"\.(?!\d)")
-_ARTICLES = frozenset(["a", "an", "the"])
-_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    )
-} | {"none": "0"}
-_CONTRACTIONS = """
-ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
-haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
-might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
-shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
-someone's something'd something'd've something'll that's there'd there'd've there're there's
-they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
-what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
-why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're
-you've
-"""
+CAPTION_PROMPT = "<image> describe the scene :"
+_COUNTS = ("zero", "one", "two", "three")
 
 
-def _spellings(contraction: str) -> list[str]:
-    """How it is written with one of its apostrophes left out, or the only one."""
-    places = [i for i, letter in enumerate(contraction) if letter == "'"]
-    return [contraction[:i] + contraction[i + 1 :] for i in places]
+@dataclass(frozen=True)
+class Question:
+    """A prompt, the words that answer it perfectly, and the reference it is scored against.
 
-
-_WRITTEN = {wrong: right for right in _CONTRACTIONS.split() for wrong in _spellings(right)}
-
-
-class OpenVqa(MeansOnly):
-    """A short answer, worth as much as people agree with it."""
-
-    name = "open_vqa"
-    metrics: tuple[Metric, ...] = (fraction("accuracy"),)
-    primary = "accuracy"
-    chance: float | None = None
-    max_new_tokens = 10
-
-    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
-        """References: {"answers": [str]}, of people, ten where published."""
-        meant = of_references(references, "answers")
-        scores = [vqa_accuracy(a, m) for a, m in zip(answers, meant, strict=True)]
-        return {"accuracy": np.array(scores, np.float64)}
-
-
-def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
-    """How far people agree with an answer, 0 to 1; a single one decides alone."""
-    said = normalized(answer)
-    equal = [said == normalized(one) for one in people]
-    if len(equal) == 1:
-        return float(equal[0])
-    agreeing = [sum(equal) - one for one in equal]
-    return float(np.mean([min(count / 3, 1.0) for count in agreeing]))
-
-
-def normalized(answer: str) -> str:
-    """An answer in the challenge's spelling.
-
-    Lower case, numbers to ten as digits, without articles and punctuation, contractions with their
-    apostrophes. A mark between two words becomes a space, one that has a space beside it or stands
-    with a number such as 1,000 vanishes, as do periods that no digit follows.
+    `position` indexes POSITIONS: the quadrant to look at, for questions about one object.
     """
-    text = " ".join(answer.split())
-    clean = text
-    for mark in _PUNCTUATION:
-        apart = f"{mark} " in text or f" {mark}" in text or _DIGITS_WITH_COMMA.search(text)
-        clean = clean.replace(mark, "" if apart else " ")
-    found = [_NUMBERS.get(word, word) for word in _PERIOD.sub("", clean).lower().split()]
-    return " ".join(_WRITTEN.get(word, word) for word in found if word not in _ARTICLES)
+
+    task: str
+    prompt: str
+    answer: str
+    reference: str
+    position: int | None = None
+
+
+def captioning(scene: SceneSpec) -> Question:
+    """Describe the scene."""
+    text = caption(scene)
+    return Question("captioning", CAPTION_PROMPT, text, json.dumps({"caption": text}))
+
+
+def vqa(scene: SceneSpec, rng: np.random.Generator) -> Question:
+    """One question with a one-word answer, of a kind that the scene allows without ambiguity."""
+    objects = scene.objects
+    by_colour = Counter(o.colour for o in objects)
+    by_digit = Counter(o.digit for o in objects)
+    target = objects[int(rng.integers(len(objects)))]
+    colour, digit = COLOUR_NAMES[target.colour], DIGITS[target.digit]
+    position = POSITIONS[target.position]
+    choices = [
+        (f"which digit is at the {position} ?", digit),
+        (f"what colour is the digit at the {position} ?", colour),
+    ]
+    if by_colour[target.colour] == 1:
+        choices += [(f"which digit is {colour} ?", digit)] * 2
+    if by_digit[target.digit] == 1:
+        choices += [(f"what colour is the {digit} ?", colour)] * 2
+    if rng.random() < 0.12:
+        choices = [("how many digits ?", _COUNTS[len(objects)])]
+    question, answer = choices[int(rng.integers(len(choices)))]
+    prompt = f"<image> question : {question} answer :"
+    looked_at = None if question.startswith("how many") else target.position
+    return Question("vqa", prompt, answer, json.dumps({"answer": answer}), looked_at)
+
+
+def rec(
+    scene: SceneSpec, boxes: Sequence[Sequence[int]], size: int, rng: np.random.Generator
+) -> Question:
+    """Where is one of the objects? Answered by the four location bins of its tight box."""
+    index = int(rng.integers(len(scene.objects)))
+    o = scene.objects[index]
+    box = [int(v) for v in boxes[index]]
+    words = " ".join(location(round(v / size * LOCATION_BINS)) for v in box)
+    prompt = f"<image> where is the {COLOUR_NAMES[o.colour]} {DIGITS[o.digit]} ?"
+    reference = json.dumps({"box": box, "size": size})
+    return Question("rec", prompt, words, reference, o.position)
+
+
+def fewshot_prompt(labels: Sequence[str]) -> str:
+    """Support images with their labels, then the query, with the same words before every label."""
+    return " ".join(f"<image> class {label}" for label in labels) + " <image> class"
+
+
+def fewshot_classes(
+    rng: np.random.Generator, ways: int, allowed: Sequence[int] | None = None
+) -> list[int]:
+    """Draw distinct (colour, digit) classes for an episode.
+
+    Two thirds of the episodes stay within two or three colours, so that colour alone does not
+    answer.
+
+    Args:
+        allowed: class indices to choose from; None means all.
+    """
+    pool = list(range(len(COLOUR_NAMES) * len(DIGITS))) if allowed is None else list(allowed)
+    n_colours = (2, 3, len(COLOUR_NAMES))[int(rng.integers(3))]
+    colours = set(rng.permutation(len(COLOUR_NAMES))[:n_colours].tolist())
+    narrow = [c for c in pool if c // len(DIGITS) in colours]
+    if len(narrow) < ways:
+        narrow = pool
+    return [narrow[int(i)] for i in rng.permutation(len(narrow))[:ways]]
+
+
+def fewshot(rng: np.random.Generator, ways: int = len(LABELS)) -> tuple[list[str], int]:
+    """The support's labels in random order, and which support image shares the query's class."""
+    labels = [LABELS[int(i)] for i in rng.permutation(len(LABELS))[:ways]]
+    return labels, int(rng.integers(ways))
