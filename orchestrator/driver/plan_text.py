@@ -114,7 +114,7 @@ def _benchmarks(space: Space) -> list[str]:
 def metrics_lacking(space: Space) -> list[str]:
     """The metrics of the benchmarks' tasks that this machine cannot compute, and why."""
     # Imported late: only captions have such metrics.
-    from trainables.tasks import lacking
+    from trainables.tasks.common.caption_metrics import lacking
 
     labels = [one.label for one in space.benchmarks if one.task == "captions"]
     if not labels:

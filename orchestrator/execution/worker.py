@@ -139,12 +139,14 @@ def _make(
 
 
 def _world(settings: Settings, job: Job, out: Path) -> None:
-    from trainables.datasets.scenes import write_world
+    from trainables.datasets.scenes.write import write_world
+    from trainables.tasks import scene_tasks
 
     data = settings.space.data
     counts = image_counts(data)
     write_world(
         out,
+        scene_tasks(settings.space.tasks),
         size=data.size,
         seed=data.seed,
         n_train=counts["train"],

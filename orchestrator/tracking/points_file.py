@@ -284,8 +284,8 @@ def task_descriptions(space: Space) -> dict[str, Any]:
 
     return {
         name: {
-            "primary": TASKS[name].primary,
-            "chance": TASKS[name].chance,
+            "primary": TASKS.get(name).primary,
+            "chance": TASKS.get(name).chance,
             "metrics": {
                 metric.name: {
                     "unit": metric.unit,
@@ -293,7 +293,7 @@ def task_descriptions(space: Space) -> dict[str, Any]:
                     "high": metric.high,
                     "higher_is_better": metric.higher_is_better,
                 }
-                for metric in TASKS[name].metrics
+                for metric in TASKS.get(name).metrics
             },
         }
         for name in dict.fromkeys(task for one in space.measurements for task in one.tasks)

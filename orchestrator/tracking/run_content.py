@@ -76,9 +76,10 @@ def _mean_accuracy(one: Measured) -> dict[str, float]:
     """Mean over tasks of their primary metrics, by MLLM; none where they are no fractions all."""
     from trainables.tasks import TASKS
 
-    primary = [row for row in one.rows if row["metric"] == TASKS[row["task"]].primary]
+    tasks = {row["task"]: TASKS.get(row["task"]) for row in one.rows}
+    primary = [row for row in one.rows if row["metric"] == tasks[row["task"]].primary]
     units = {
-        m.unit for row in primary for m in TASKS[row["task"]].metrics if m.name == row["metric"]
+        m.unit for row in primary for m in tasks[row["task"]].metrics if m.name == row["metric"]
     }
     if units != {"fraction"}:
         return {}

@@ -25,12 +25,12 @@ from search_spaces import Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes
 from search_spaces.facts.mllm_families import (
     FAMILIES,
-    SEVERAL_IMAGES,
     Family,
     UnknownMllmError,
     family_of,
     layers_read,
 )
+from search_spaces.facts.tasks import TASK_FACTS
 
 _BLOCK = re.compile(r"(?:^|\.)encoder\.layers?\.(\d+)\.(.+)$")
 _VISION = re.compile(r"(^|\.)vision_(model|tower)\.")
@@ -113,8 +113,8 @@ def served(space: Space) -> str:
 
 def _of_several_images(space: Space) -> list[str]:
     """What shows several images at once: the setting and its value."""
-    tasks = [f"tasks: {task}" for task in space.tasks if task in SEVERAL_IMAGES]
-    benchmarks = [one.label for one in space.benchmarks if one.task in SEVERAL_IMAGES]
+    tasks = [f"tasks: {task}" for task in space.tasks if TASK_FACTS.get(task).several_images]
+    benchmarks = [b.label for b in space.benchmarks if TASK_FACTS.get(b.task).several_images]
     return tasks + [f"benchmarks: {label}" for label in benchmarks]
 
 

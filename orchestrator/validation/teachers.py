@@ -11,7 +11,7 @@ from huggingface_hub import try_to_load_from_cache
 from orchestrator.storage.provenance import local_path
 from search_spaces import Space
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
-from search_spaces.specs.space import ENCODER_TASKS
+from search_spaces.facts.tasks import encoder_tasks
 
 
 def teacher_sizes(name: str) -> EncoderSizes | None:
@@ -103,8 +103,8 @@ def _problems(space: Space) -> list[str]:
 
 def _encoder_tasks(space: Space) -> list[str]:
     """What is measured without an MLLM: the setting and its value."""
-    tasks = [f"tasks: {task}" for task in space.tasks if task in ENCODER_TASKS]
-    benchmarks = [one.label for one in space.benchmarks if one.task in ENCODER_TASKS]
+    tasks = [f"tasks: {task}" for task in encoder_tasks(space.tasks)]
+    benchmarks = [b.label for b in space.benchmarks if encoder_tasks([b.task])]
     return tasks + [f"benchmarks: {label}" for label in benchmarks]
 
 

@@ -122,10 +122,6 @@ REFUSED: dict[str, str] = {
 """Why a class that people ask for cannot be swept."""
 
 
-SEVERAL_IMAGES = ("fewshot", "fewshot_names")
-"""Tasks whose questions show several images."""
-
-
 def layers_read(config: Mapping[str, Any], family: Family) -> tuple[int, ...]:
     """The hidden states of the tower that a configuration's text model reads; may be negative."""
     if family.layers is None:

@@ -112,6 +112,15 @@ class Registry(Generic[T]):
         point, distribution = self._entry_points()[name]
         return Origin(distribution.name, distribution.version, _content(point.module))
 
+    def listing(self) -> str:
+        """All names by distribution, `a, b (bridgesweep); c (other 1.0)`; imports none."""
+        by_origin: dict[str, list[str]] = {}
+        for name in sorted(self._modules):
+            by_origin.setdefault(PROJECT, []).append(name)
+        for name, (_, distribution) in sorted(self._entry_points().items()):
+            by_origin.setdefault(f"{distribution.name} {distribution.version}", []).append(name)
+        return "; ".join(f"{', '.join(names)} ({origin})" for origin, names in by_origin.items())
+
     def broken(self) -> dict[str, str]:
         """Name -> error of each extension that cannot be used. Imports all of them."""
         errors = {}
@@ -135,7 +144,7 @@ class Registry(Generic[T]):
     def _check_known(self, name: str) -> None:
         if name not in self.names():
             kind = self.group.rpartition(".")[2].removesuffix("s")
-            raise UnknownPluginError(f"no {kind} {name!r}; installed: {', '.join(self.names())}")
+            raise UnknownPluginError(f"no {kind} {name!r}; installed: {self.listing()}")
 
     def _load(self, name: str) -> T:
         self._check_known(name)

@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from search_spaces.facts.compressai_zoo import is_vbr
+from search_spaces.facts.tasks import (
+    TASK_FACTS,
+    encoder_tasks,
+    known_task,
+    mllm_tasks,
+    tasks_of_data,
+    tasks_to_learn,
+)
 from search_spaces.specs.base import Positive, Scenario, Spec
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.classical import ClassicalSpec
@@ -48,11 +56,7 @@ Baseline = Literal[
 ]
 UNTRAINED: Final = ("uncompressed", "reconstruction", "transfer", "shared_neck")
 """Baselines whose points train nothing themselves; the neck of `shared_neck` is trained once."""
-ANSWERED: Final = ("captioning", "vqa", "rec")
-"""Tasks that training images have answers for, which `end_to_end_oracle` learns from."""
-TaskName = Literal["captioning", "vqa", "rec", "fewshot", "zeroshot"]
-ENCODER_TASKS: tuple[TaskName, ...] = ("zeroshot",)
-"""Tasks that the visual encoder does alone, without an MLLM."""
+TaskName = Annotated[str, AfterValidator(known_task)]
 
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
 VARIED: Final = (
@@ -78,7 +82,7 @@ class Measurement:
     @property
     def by_encoder(self) -> bool:
         """Whether the visual encoder answers alone."""
-        return set(self.tasks) <= set(ENCODER_TASKS)
+        return not mllm_tasks(self.tasks)
 
 
 class EvaluationSpec(Spec):
@@ -209,8 +213,7 @@ class Space(Spec):
         found = []
         for benchmark in (None, *self.benchmarks):
             tasks = self.tasks if benchmark is None else (benchmark.task,)
-            asked = tuple(task for task in tasks if task not in ENCODER_TASKS)
-            alone = tuple(task for task in tasks if task in ENCODER_TASKS)
+            asked, alone = mllm_tasks(tasks), encoder_tasks(tasks)
             found += [Measurement(mllm, asked, benchmark) for mllm in self.mllms if asked]
             found += [Measurement(self.teacher.model, alone, benchmark)] if alone else []
         return tuple(found)
@@ -221,19 +224,15 @@ class Space(Spec):
         return any(phase.ce for phase in self.surrogate.phases)
 
     def _task_problems(self) -> list[str]:
-        problems = []
-        there = ENCODER_TASKS
-        if self.data.kind == "scenes":
-            there = ("captioning", "vqa", "rec", "fewshot")
-        problems += [
-            f"tasks: {task} is not there for data of kind {self.data.kind!r}; there are "
-            f"{', '.join(there)}"
+        kind = self.data.kind
+        problems = [
+            f"tasks: {task} has no samples for data of kind {kind!r}; valid are "
+            f"{', '.join(tasks_of_data(kind))}"
             for task in self.tasks
-            if task not in there
+            if kind not in TASK_FACTS.get(task).data_kinds
         ]
-        if not self.mllms and any(task not in ENCODER_TASKS for task in self.tasks):
-            alone = ", ".join(ENCODER_TASKS)
-            problems.append(f"mllms is empty: of the tasks only {alone} needs none")
+        if not self.mllms and (asked := mllm_tasks(self.tasks)):
+            problems.append(f"mllms is empty: tasks {', '.join(asked)} need one")
         return problems + self._benchmark_problems()
 
     def _benchmark_problems(self) -> list[str]:
@@ -243,7 +242,7 @@ class Space(Spec):
             problems.append(
                 f"two benchmarks share a name ({', '.join(labels)}): give each a `name`"
             )
-        asked = [one.label for one in self.benchmarks if one.task not in ENCODER_TASKS]
+        asked = [b.label for b in self.benchmarks if mllm_tasks([b.task])]
         if asked and not self.mllms:
             problems.append(f"mllms is empty: benchmarks {', '.join(asked)} ask one")
         return problems
@@ -307,7 +306,7 @@ class Space(Spec):
     @property
     def answered(self) -> tuple[str, ...]:
         """The tasks that `end_to_end_oracle` learns from."""
-        return tuple(task for task in ANSWERED if task in self.tasks)
+        return tasks_to_learn(self.tasks)
 
     def codec(self, label: str) -> CodecSpec:
         """The codec of that name, with all its rates."""
@@ -365,7 +364,7 @@ class Space(Spec):
         if not self.mllms:
             return [f"{said} through the first of mllms, which is empty"]
         if not self.answered:
-            return [f"{said}, which are for {', '.join(ANSWERED)}; tasks has none of these"]
+            return [f"{said}, and none of tasks ({', '.join(self.tasks)}) has such answers"]
         return []
 
     def _search_problems(self) -> list[str]:

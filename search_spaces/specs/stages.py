@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.facts.compressai_zoo import is_vbr
+from search_spaces.facts.tasks import plugin_identities
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
@@ -109,6 +110,8 @@ class Stages:
         """Images of all splits and the tasks over them."""
         data = self.space.data
         spec = data.identity
+        if added := plugin_identities(self.space.tasks):
+            spec |= {"tasks": added}
         if data.uri is not None:
             spec |= {"uri": None, "names": None, "listing": self._weights(data.uri)}
         return _stage("world", spec)

@@ -40,13 +40,13 @@ from torch import Tensor
 from search_spaces import OperatingPoint, Space, load_space
 from trainables.codecs import Codec, build_codec, load_codec, save_codec, start_codec
 from trainables.datasets.rows import to_tensor
-from trainables.datasets.scenes import write_world
+from trainables.datasets.scenes.write import write_world
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.evaluation import evaluate_point
 from trainables.evaluation.evaluate import _teacher_of
 from trainables.evaluation.test_set import Sample, TestImages, read_samples
 from trainables.mllms import Mllm
-from trainables.tasks import TASKS
+from trainables.tasks import TASKS, scene_tasks
 from trainables.training.train import Inputs
 
 LMBDA = 0.00018
@@ -89,7 +89,7 @@ class Bare:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 pixel_values=pixels,
-                max_new_tokens=TASKS[batch[0].task].max_new_tokens,
+                max_new_tokens=TASKS.get(batch[0].task).max_new_tokens,
                 do_sample=False,
             )
             texts = self._mllm.tokenizer.batch_decode(
@@ -137,6 +137,7 @@ def main() -> None:
         root = Path(directory)
         write_world(
             root / "world",
+            scene_tasks(),
             size=space.data.size,
             seed=0,
             n_train=0,

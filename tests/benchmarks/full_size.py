@@ -16,7 +16,8 @@ from search_spaces.facts.encoders import released_config
 from trainables.codecs import build_codec, save_codec
 from trainables.commands.complexity import PAPER
 from trainables.datasets.rows import part_file
-from trainables.datasets.scenes import write_world
+from trainables.datasets.scenes.write import write_world
+from trainables.tasks import scene_tasks
 from trainables.training.precompute import CodecLatents, TeacherFeatures, shard_ranges
 
 
@@ -66,7 +67,9 @@ def make(root: Path, images: int, device: str = "cpu") -> Made:
 
 def make_world(directory: Path, images: int) -> None:
     """Training scenes of 256 x 256."""
-    write_world(directory, size=256, seed=0, n_train=images, n_val=1, n_test=1, n_episodes=1)
+    write_world(
+        directory, scene_tasks(), size=256, seed=0, n_train=images, n_val=1, n_test=1, n_episodes=1
+    )
 
 
 def macs(run: Callable[[], object]) -> int:

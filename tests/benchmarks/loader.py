@@ -24,7 +24,8 @@ import torch
 from trainables.commands.complexity import PAPER, complexity
 from trainables.datasets.images.image_store import image_column
 from trainables.datasets.rows import Batches, Rows, part_file, tensor_column
-from trainables.datasets.scenes import write_world
+from trainables.datasets.scenes.write import write_world
+from trainables.tasks import scene_tasks
 
 SHAPES = {"latents": {"y_hat": (320, 16, 16)}, "features": {"pooled": (768,)}}
 TOKENS = (257, 1024)
@@ -32,7 +33,16 @@ TOKENS = (257, 1024)
 
 def write(root: Path, images: int, shard_size: int, tokens: bool) -> None:
     """The parts of all shards, with the image ids of a world of tiny scenes."""
-    write_world(root / "world", size=64, seed=0, n_train=images, n_val=1, n_test=1, n_episodes=1)
+    write_world(
+        root / "world",
+        scene_tasks(),
+        size=64,
+        seed=0,
+        n_train=images,
+        n_val=1,
+        n_test=1,
+        n_episodes=1,
+    )
     ids = image_column(root / "world", "train", "image_id")
     generator = np.random.default_rng(0)
     for kind, shapes in SHAPES.items():

@@ -99,8 +99,8 @@ def test_mistakes_about_the_data_are_said_with_all_others(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tasks": ["vqa"], "mllms": ["a"]}, "tasks: vqa is not there for data of kind 'folder'"),
-        ({"data": {"kind": "scenes"}}, "tasks: zeroshot is not there for data of kind 'scenes'"),
+        ({"tasks": ["vqa"], "mllms": ["a"]}, "tasks: vqa has no samples for data of kind 'folder'"),
+        ({"data": {"kind": "scenes"}}, "tasks: zeroshot has no samples for data of kind 'scenes'"),
         ({"data": {"kind": "folder"}}, "data: uri must be given where kind is 'folder'"),
         ({"data": {"kind": "tar"}}, "'scenes', 'folder', 'parquet' or 'datasets'"),
     ],

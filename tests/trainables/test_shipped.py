@@ -8,14 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.datasets.scenes import write_world
 from trainables.datasets.scenes.captions import TEMPLATES, caption
-from trainables.datasets.scenes.scene import class_names, render, sample_scene, scene_rng
+from trainables.datasets.scenes.drawing import render
+from trainables.datasets.scenes.sampling import sample_scene
+from trainables.datasets.scenes.scene import class_names, scene_rng
+from trainables.datasets.scenes.write import write_world
 from trainables.encoders.bridge import Entry
 from trainables.encoders.load import load_tower
 from trainables.encoders.pretrained import SHIPPED, load_tokenizer, resolve_pretrained
 from trainables.mllms import Mllm
 from trainables.recipes.evaluate import uncompressed_accuracy
+from trainables.tasks import scene_tasks
 
 TEACHER, MLLM = "shipped:clip-scenes", "shipped:llava-scenes"
 REQUIRED = {
@@ -179,7 +182,7 @@ def test_recorded_accuracy_meets_what_is_required() -> None:
 @pytest.mark.slow
 def test_recorded_accuracy_is_that_of_the_shipped_file(mllm: Mllm, tmp_path: Path) -> None:
     recorded = json.loads((SHIPPED / "llava-scenes" / "accuracy.json").read_text())
-    write_world(tmp_path, n_train=0, n_val=0, **recorded["world"])
+    write_world(tmp_path, scene_tasks(), n_train=0, n_val=0, **recorded["world"])
     measured = uncompressed_accuracy(mllm, tmp_path, "test")
     assert measured.keys() == recorded["test"].keys()
     for metric, value in recorded["test"].items():

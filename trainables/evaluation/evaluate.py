@@ -47,7 +47,8 @@ from trainables.evaluation.teacher_features import KnownTeacher, shared_layer
 from trainables.evaluation.test_set import Pixels, Sample, TestImages, read_samples, shards
 from trainables.mllms import Mllm
 from trainables.scenarios.point_model import PointModel, load_point
-from trainables.tasks import TASKS, Task, set_values
+from trainables.tasks import TASKS, Task
+from trainables.tasks.common.set_metrics import set_values
 from trainables.training.train import Inputs
 
 SAMPLES_SCHEMA = pa.schema(
@@ -168,9 +169,9 @@ def evaluate_point(
         if not own:
             raise ValueError(f"no sample of task {name} is left")
         references = [sample.reference for sample in own]
-        scores = TASKS[name].score(said, references)
+        scores = TASKS.get(name).score(said, references)
         rows += _rows(measurement.answerer, own, known, scores)
-        summary[name] = _summary(TASKS[name], own, known, scores, said, references)
+        summary[name] = _summary(TASKS.get(name), own, known, scores, said, references)
 
     out.mkdir(parents=True, exist_ok=True)
     rates = [asdict(known.rates[i]) for i in sorted(known.rates, key=images.place)]
@@ -178,7 +179,7 @@ def evaluate_point(
     pq.write_table(pa.Table.from_pylist(rates, IMAGES_SCHEMA), out / "images.parquet")
     _write_json(out / "summary.json", summary)
     title = f"{point.label} · {Path(measurement.answerer).name}"
-    primary = {name: task.primary for name, task in TASKS.items()}
+    primary = {name: TASKS.get(name).primary for name in measurement.tasks}
     values = {r["sample_id"]: r["value"] for r in rows if r["metric"] == primary[r["task"]]}
     n = space.evaluation.examples
     shown = choose_examples(left, n, images, eye, known.rates, known.answers, values)
@@ -257,7 +258,9 @@ def _shard(
     tasks = dict.fromkeys(sample.task for sample in samples)
     for number, name in enumerate(tasks):
         own = [s for s in samples if s.task == name and features.keys() >= set(s.image_ids)]
-        said = clock.time("answer", _answers, space, answerer, TASKS[name], own, features, found)
+        said = clock.time(
+            "answer", _answers, space, answerer, TASKS.get(name), own, features, found
+        )
         found.answers |= said
         progress(0.6 + 0.4 * (number + 1) / len(tasks))
     return found

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from trainables.datasets.images.placement import Box
-from trainables.tasks import parse_box
+from trainables.tasks.common.box_formats import parse_box
 
 Pixels = NDArray[np.uint8]
 

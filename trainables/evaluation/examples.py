@@ -113,7 +113,8 @@ def _to_show(samples: Sequence[Sample], n: int) -> list[list[Sample]]:
 
 def _right(task: str, value: float) -> bool | None:
     """Whether an answer is, by the task's primary metric; None where that is no fraction."""
-    (primary,) = (metric for metric in TASKS[task].metrics if metric.name == TASKS[task].primary)
+    scored = TASKS.get(task)
+    (primary,) = (metric for metric in scored.metrics if metric.name == scored.primary)
     return value > 0 if primary.unit == "fraction" else None
 
 

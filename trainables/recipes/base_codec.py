@@ -34,7 +34,9 @@ from trainables.codecs import (
     load_codec,
     save_codec,
 )
-from trainables.datasets.scenes.scene import Split, render, sample_scene, scene_rng
+from trainables.datasets.scenes.drawing import render
+from trainables.datasets.scenes.sampling import sample_scene
+from trainables.datasets.scenes.scene import Split, scene_rng
 from trainables.recipes.common import load_checkpoint, save_checkpoint, warmup_cosine
 
 log = logging.getLogger("base_codec")

@@ -34,19 +34,18 @@ def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[
         features.update(zip(batch["image_id"].to_pylist(), looked, strict=True))
     rows = pq.read_table(world / f"tasks_{split}.parquet").to_pylist()
     result: dict[str, float] = {}
-    for name, task in TASKS.items():
-        mine = [row for row in rows if row["task"] == name]
-        if not mine:
-            continue
+    for name in sorted({row["task"] for row in rows}):
+        task = TASKS.get(name)
+        task_rows = [row for row in rows if row["task"] == name]
         answers = mllm.answer(
-            [row["prompt"] for row in mine],
-            [[features[i] for i in row["image_ids"]] for row in mine],
+            [row["prompt"] for row in task_rows],
+            [[features[i] for i in row["image_ids"]] for row in task_rows],
             task.max_new_tokens,
             batch_size=32,
         )
-        scores = task.score(answers, [row["reference"] for row in mine])
+        scores = task.score(answers, [row["reference"] for row in task_rows])
         result |= {f"{name}/{metric}": float(values.mean()) for metric, values in scores.items()}
-        result[f"{name}/samples"] = float(len(mine))
+        result[f"{name}/samples"] = float(len(task_rows))
     return result
 
 

@@ -37,17 +37,19 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from trainables.datasets.scenes import questions, write_world
 from trainables.datasets.scenes.captions import LABELS
+from trainables.datasets.scenes.drawing import render
+from trainables.datasets.scenes.samples import SceneSample
+from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import (
     COLOUR_NAMES,
     DIGITS,
+    DrawnScene,
     SceneSpec,
     class_names,
-    render,
-    sample_scene,
     scene_rng,
 )
+from trainables.datasets.scenes.write import write_world
 from trainables.encoders.load import load_tower
 from trainables.encoders.pretrained import Preprocessing, preprocess
 from trainables.mllms import Mllm
@@ -68,6 +70,7 @@ from trainables.recipes.common import (
 )
 from trainables.recipes.evaluate import uncompressed_accuracy
 from trainables.recipes.muon import Muon
+from trainables.tasks import captioning, fewshot, rec, scene_tasks, vqa
 
 log = logging.getLogger("mllm")
 WIDTH, LAYERS, LAYER_READ = 128, 5, -2
@@ -178,10 +181,10 @@ def scene_batch(
     patch = torch.arange(PATCHES)
     quadrant_of = patch // 8 // 4 * 2 + patch % 8 // 4
     for row in rows:
-        scene, boxes = pool.scenes[row], pool.boxes[row]
-        turns = [questions.captioning(scene)]
-        turns += [questions.vqa(scene, rng) for _ in range(4)]
-        turns += [questions.rec(scene, boxes, 128, rng) for _ in range(2)]
+        scene = DrawnScene(pool.scenes[row], pool.boxes[row], 128)
+        turns = captioning.TASK.scene_samples(scene, rng)
+        turns += [vqa.question(scene.spec, rng) for _ in range(4)]
+        turns += [turn for _ in range(2) for turn in rec.TASK.scene_samples(scene, rng)]
         sequences.append(
             [
                 (
@@ -231,7 +234,7 @@ def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return ids
 
 
-def _mentioned(turn: questions.Question) -> tuple[int, int]:
+def _mentioned(turn: SceneSample) -> tuple[int, int]:
     """Index of the colour and of the digit in the words of a question, IGNORE where none is."""
     words = turn.prompt.split()
     colour = next((i for i, name in enumerate(COLOUR_NAMES) if name in words), IGNORE)
@@ -267,7 +270,7 @@ def fewshot_batch(
     ids[:, 0] = BOS_ID
     for b in range(size):
         ways = int(rng.integers(2, len(LABELS) + 1))
-        chosen = questions.fewshot_classes(rng, ways)
+        chosen = fewshot.draw_classes(rng, ways)
         names = rng.permutation(len(LABELS))[:ways]
         order = [*range(ways), *rng.integers(ways, size=n_images - ways).tolist()]
         seen: set[int] = set()
@@ -452,7 +455,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     world = options.work / "world"
     if not (world / "tasks_test.parquet").exists():
         write_world(
-            world, seed=seed, n_train=0, n_val=64, n_test=300, n_episodes=300, n_val_episodes=300
+            world,
+            scene_tasks(),
+            seed=seed,
+            n_train=0,
+            n_val=64,
+            n_test=300,
+            n_episodes=300,
+            n_val_episodes=300,
         )
 
     language: Any = model.model.language_model

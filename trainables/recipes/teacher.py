@@ -28,15 +28,14 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from trainables.datasets.scenes.captions import TEMPLATES, caption
+from trainables.datasets.scenes.drawing import render, render_with_ink
+from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import (
     COLOURS,
     DIGITS,
     SceneSpec,
     Split,
     class_names,
-    render,
-    render_with_ink,
-    sample_scene,
     scene_rng,
 )
 from trainables.encoders.pretrained import preprocess

@@ -1,11 +1,11 @@
-"""The tasks: what counts as a right answer, and in which unit.
+"""The tasks: how a sample is asked, which answer is right, and in which unit that is measured.
 
 | task              | the answer is                       | of                               |
 |-------------------|-------------------------------------|----------------------------------|
 | captioning        | a sentence of the demo's grammar    | scenes                           |
 | vqa, fewshot      | one word                            | scenes                           |
 | rec               | a box, in the demo's words          | scenes                           |
-| zeroshot          | the encoder's best classes          | images in ImageNet's layout      |
+| zeroshot          | the encoder's best classes          | images with classes              |
 | captions          | a sentence                          | COCO and others, Karpathy splits |
 | choice            | a letter                            | SEED-Bench                       |
 | choice_circular   | a letter, per rotation of a choice  | MMBench                          |
@@ -16,48 +16,57 @@
 | fewshot_names     | the name of a class                 | mini-ImageNet                    |
 | text_reading      | the text in the image               | images with text                 |
 
-All primary metrics are means over samples. `lacking` names the metrics that this machine cannot
-compute, and why.
+Each is a file NAME.py with an object `TASK`, or an entry point of another distribution in the group
+`bridgesweep.tasks`. Importing a task imports no torch.
 """
 
-from trainables.tasks.boxes import Grounding, parse_box
-from trainables.tasks.captions import Captions, lacking
-from trainables.tasks.choices import Choice, CircularChoice, LikelyChoice, letter_of
-from trainables.tasks.classes import FewshotNames, OneName, ZeroShot
-from trainables.tasks.scenes import Captioning
-from trainables.tasks.sets import SetValue, set_values
-from trainables.tasks.task import Metric, Scores, Task
-from trainables.tasks.text_reading import TextReading
-from trainables.tasks.vqa import OpenVqa
-from trainables.tasks.yes_no import YesNo, yes_or_no
+from __future__ import annotations
 
-_ALL: tuple[Task, ...] = (
-    Captioning(),
-    OneName("vqa", "answer"),
-    Grounding("rec", max_new_tokens=6),
-    OneName("fewshot", "label", chance=0.2),  # five classes
-    ZeroShot(),
-    Captions(),
-    Choice(),
-    CircularChoice(),
-    LikelyChoice(),
-    YesNo(),
-    OpenVqa(),
-    Grounding("grounding", max_new_tokens=64),
-    FewshotNames(),
-    TextReading(),
+from collections.abc import Iterable
+from typing import Final
+
+from search_spaces.plugins.registry import Registry
+from trainables.datasets.scenes.samples import EpisodeTask, SceneSample, SceneTasks
+from trainables.datasets.scenes.scene import DrawnScene
+from trainables.tasks.common.task import Metric, Scores, Task, fraction, of_references, words
+
+TASKS: Final = Registry(
+    "bridgesweep.tasks",
+    "trainables.tasks",
+    "TASK",
+    Task,  # type: ignore[type-abstract]
 )
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+_SCENE_TASKS: Final = ("captioning", "vqa", "rec")
+"""The project's tasks on single scenes; they draw from one generator in this order."""
 
 __all__ = [
     "TASKS",
+    "DrawnScene",
     "Metric",
+    "SceneSample",
     "Scores",
-    "SetValue",
     "Task",
-    "lacking",
-    "letter_of",
-    "parse_box",
-    "set_values",
-    "yes_or_no",
+    "fraction",
+    "of_references",
+    "scene_tasks",
+    "words",
 ]
+
+
+def scene_tasks(requested: Iterable[str] = ()) -> SceneTasks:
+    """The tasks that a world of scenes gets samples of.
+
+    Args:
+        requested: tasks of a space. The project's own are always written; of other distributions,
+            those that are requested.
+
+    Raises:
+        BrokenPluginError: a requested task cannot be imported.
+    """
+    fewshot = TASKS.get("fewshot")
+    assert isinstance(fewshot, EpisodeTask)
+    return SceneTasks(
+        in_turn={name: TASKS.get(name) for name in _SCENE_TASKS},
+        apart={n: TASKS.get(n) for n in sorted(requested) if not TASKS.origin(n).is_project},
+        episodes={"fewshot": fewshot},
+    )

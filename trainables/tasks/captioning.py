@@ -1,4 +1,4 @@
-"""The tasks of the bundled scenes."""
+"""Describe a scene in the demo's grammar."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainables.tasks.captions import CIDER, cider
-from trainables.tasks.task import MeansOnly, Metric, Scores, fraction, of_references, words
+from trainables.datasets.scenes.captions import caption
+from trainables.datasets.scenes.samples import SceneSample
+from trainables.datasets.scenes.scene import DrawnScene
+from trainables.tasks.common.caption_metrics import CIDER, cider
+from trainables.tasks.common.task import Scores, Task, fraction, of_references, words
 
 
-class Captioning(MeansOnly):
+class Captioning(Task):
     """Describe the scene: CIDEr (pycocoevalcap) and exact match."""
 
-    name = "captioning"
-    metrics: tuple[Metric, ...] = (CIDER, fraction("exact_match"))
+    data_kinds = ("scenes",)
+    has_training_answers = True
+    metrics = (CIDER, fraction("exact_match"))
     primary = "exact_match"
-    chance: float | None = None
     max_new_tokens = 32
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
         """References: {"caption": str}. CIDEr weighs words by the references given here: score a
         whole set at once."""
-        said = [words(a) for a in answers]
-        meant = [words(c) for c in of_references(references, "caption")]
-        right = [s == m for s, m in zip(said, meant, strict=True)]
+        captions = [words(a) for a in answers]
+        truths = [words(c) for c in of_references(references, "caption")]
+        right = [c == t for c, t in zip(captions, truths, strict=True)]
         return {
-            "cider": cider(said, [[m] for m in meant]),
+            "cider": cider(captions, [[t] for t in truths]),
             "exact_match": np.array(right, np.float64),
         }
+
+    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+        """One caption; nothing is random."""
+        text = caption(scene.spec)
+        return [SceneSample("<image> describe the scene :", text, {"caption": text})]
+
+
+TASK = Captioning()

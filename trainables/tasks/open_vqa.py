@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainables.tasks.task import MeansOnly, Metric, Scores, fraction, of_references
+from trainables.tasks.common.task import Scores, Task, fraction, of_references
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGITS_WITH_COMMA = re.compile(r"\d,\d")
@@ -47,29 +47,27 @@ def _spellings(contraction: str) -> list[str]:
 _WRITTEN = {wrong: right for right in _CONTRACTIONS.split() for wrong in _spellings(right)}
 
 
-class OpenVqa(MeansOnly):
+class OpenVqa(Task):
     """A short answer, worth as much as people agree with it."""
 
-    name = "open_vqa"
-    metrics: tuple[Metric, ...] = (fraction("accuracy"),)
+    metrics = (fraction("accuracy"),)
     primary = "accuracy"
-    chance: float | None = None
     max_new_tokens = 10
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
         """References: {"answers": [str]}, of people, ten where published."""
-        meant = of_references(references, "answers")
-        scores = [vqa_accuracy(a, m) for a, m in zip(answers, meant, strict=True)]
+        people = of_references(references, "answers")
+        scores = [vqa_accuracy(a, m) for a, m in zip(answers, people, strict=True)]
         return {"accuracy": np.array(scores, np.float64)}
 
 
 def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
     """How far people agree with an answer, 0 to 1; a single one decides alone."""
-    said = normalized(answer)
-    equal = [said == normalized(one) for one in people]
+    given = normalized(answer)
+    equal = [given == normalized(person) for person in people]
     if len(equal) == 1:
         return float(equal[0])
-    agreeing = [sum(equal) - one for one in equal]
+    agreeing = [sum(equal) - agrees for agrees in equal]
     return float(np.mean([min(count / 3, 1.0) for count in agreeing]))
 
 
@@ -85,5 +83,8 @@ def normalized(answer: str) -> str:
     for mark in _PUNCTUATION:
         apart = f"{mark} " in text or f" {mark}" in text or _DIGITS_WITH_COMMA.search(text)
         clean = clean.replace(mark, "" if apart else " ")
-    found = [_NUMBERS.get(word, word) for word in _PERIOD.sub("", clean).lower().split()]
-    return " ".join(_WRITTEN.get(word, word) for word in found if word not in _ARTICLES)
+    words = [_NUMBERS.get(word, word) for word in _PERIOD.sub("", clean).lower().split()]
+    return " ".join(_WRITTEN.get(word, word) for word in words if word not in _ARTICLES)
+
+
+TASK = OpenVqa()

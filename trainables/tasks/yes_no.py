@@ -7,21 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainables.tasks.task import Metric, Scores, Values, fraction, of_references, ratio
+from trainables.tasks.common.task import Scores, Task, Values, fraction, of_references, ratio
 
 _SAYS_NO = re.compile(r"\b(?:no|not|none|cannot)\b|n't\b")
 _SAYS_YES = re.compile(r"\b(?:yes|yeah|yep)\b")
 
 
-class YesNo:
+class YesNo(Task):
     """Accuracy and yes ratio are means over samples; precision, recall and F1 of `yes` are of the
     set. An answer that says neither is wrong, and no yes.
 
     F1 is 2 TP / (2 TP + FP + FN); precision without any yes is 0.
     """
 
-    name = "yes_no"
-    metrics: tuple[Metric, ...] = (
+    metrics = (
         fraction("accuracy"),
         fraction("yes_ratio"),
         fraction("precision", of_set=True),
@@ -29,28 +28,27 @@ class YesNo:
         fraction("f1", of_set=True),
     )
     primary = "accuracy"
-    chance: float | None = 0.5
+    chance = 0.5
     max_new_tokens = 16
-    by_likelihood = False
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
         """References: {"answer": "yes" or "no"}. The yes ratio is that of the predictions."""
-        said, meant = [yes_or_no(a) for a in answers], of_references(references, "answer")
-        right = [s == m for s, m in zip(said, meant, strict=True)]
+        verdicts, truths = [yes_or_no(a) for a in answers], of_references(references, "answer")
+        right = [s == m for s, m in zip(verdicts, truths, strict=True)]
         return {
             "accuracy": np.array(right, np.float64),
-            "yes_ratio": np.array([s == "yes" for s in said], np.float64),
+            "yes_ratio": np.array([s == "yes" for s in verdicts], np.float64),
         }
 
     def statistics(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
         """True and false positives and false negatives of `yes`."""
-        said = np.array([yes_or_no(a) == "yes" for a in answers], bool)
-        meant = np.array([m == "yes" for m in of_references(references, "answer")], bool)
-        found = {"tp": said & meant, "fp": said & ~meant, "fn": ~said & meant}
-        return {name: value.astype(np.float64) for name, value in found.items()}
+        verdicts = np.array([yes_or_no(a) == "yes" for a in answers], bool)
+        truths = np.array([m == "yes" for m in of_references(references, "answer")], bool)
+        statistics = {"tp": verdicts & truths, "fp": verdicts & ~truths, "fn": ~verdicts & truths}
+        return {name: value.astype(np.float64) for name, value in statistics.items()}
 
     def of_set(self, sums: Mapping[str, Values]) -> Scores:
-        """See `Task`."""
+        """The metrics of R sets, each (R,)."""
         tp, fp, fn = (sums[name] for name in ("tp", "fp", "fn"))
         return {
             "precision": ratio(tp, tp + fp),
@@ -71,3 +69,6 @@ def yes_or_no(answer: str) -> str | None:
         if _SAYS_YES.search(sentence):
             return "yes"
     return None
+
+
+TASK = YesNo()

@@ -26,7 +26,7 @@ from tests.trainables.small import make_clip, make_space, save_teacher
 from trainables.codecs import Codec, bits_estimated, build_codec, load_codec, save_codec
 from trainables.datasets.benchmarks import write_benchmark
 from trainables.datasets.rows import decode_image
-from trainables.datasets.scenes import write_world
+from trainables.datasets.scenes.write import write_world
 from trainables.encoders.bridge import Entry
 from trainables.encoders.tower import Tower
 from trainables.evaluation import evaluate, evaluate_point
@@ -34,8 +34,8 @@ from trainables.mllms import Mllm
 from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_tokenizer
 from trainables.scenarios.building import build_neck
 from trainables.scenarios.point_model import save_trained
-from trainables.tasks import TASKS
-from trainables.tasks.classes import OneName
+from trainables.tasks import TASKS, scene_tasks, vqa
+from trainables.tasks.common.one_name import OneName
 from trainables.training.train import Inputs
 
 TASK_NAMES = ("captioning", "vqa", "rec", "fewshot")
@@ -46,7 +46,16 @@ class Setting:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        write_world(root / "world", size=64, seed=0, n_train=0, n_val=0, n_test=5, n_episodes=2)
+        write_world(
+            root / "world",
+            scene_tasks(),
+            size=64,
+            seed=0,
+            n_train=0,
+            n_val=0,
+            n_test=5,
+            n_episodes=2,
+        )
         save_teacher(root / "teacher")
         save_llava(root / "llava")
         self.space: Space = make_space(
@@ -177,7 +186,7 @@ def answers_for(setting: Setting, images: dict[str, Tensor], result: dict[str, A
     for row in rows:
         pixels = torch.cat([images[i] for i in row["image_ids"]])
         features = llm.look(Entry(pixels, None))
-        tokens = TASKS[row["task"]].max_new_tokens
+        tokens = TASKS.get(row["task"]).max_new_tokens
         assert said[row["sample_id"]] == llm.answer([row["prompt"]], [features], tokens, 1)[0]
     assert len(set(said.values())) > 5, "the test's MLLM says the same about everything"
 
@@ -284,7 +293,7 @@ def test_the_summary_is_the_mean_of_the_samples(
     assert set(image) == {i for ids in images_of.values() for i in ids}
     for name, task in result["summary"].items():
         rows = [row for row in result["samples"] if row["task"] == name]
-        assert set(task["metrics"]) == {m.name for m in TASKS[name].metrics}
+        assert set(task["metrics"]) == {m.name for m in TASKS.get(name).metrics}
         assert len(rows) == task["n_samples"] * len(task["metrics"])
         for metric, value in task["metrics"].items():
             values = [row["value"] for row in rows if row["metric"] == metric]
@@ -472,7 +481,8 @@ def test_choices_by_likelihood_are_asked_so(
             assert all(value < 0 for own in values for value in own)
             return {"accuracy": np.array([own[0] > own[1] for own in values], np.float64)}
 
-    monkeypatch.setitem(TASKS, "vqa", Likeliest("vqa", "answer"))
+    monkeypatch.setattr(vqa, "TASK", Likeliest())
+    TASKS.forget()
     world = tmp_path / "world"
     world.mkdir()
     images = pq.read_table(setting.root / "world/images_test.parquet")
@@ -487,6 +497,7 @@ def test_choices_by_likelihood_are_asked_so(
         result = setting.run("d1", tmp_path / "out", world)
     finally:
         setting.measurement = whole
+        TASKS.forget()
     assert all(len(json.loads(row["answer"])) == 2 for row in result["samples"])
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.trainables.evaluation.test_evaluate import Setting
 from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
 from trainables.evaluation.examples import LONGEST, _right, write_examples
-from trainables.tasks import parse_box
+from trainables.tasks.common.box_formats import parse_box
 
 SCENARIOS = ("uncompressed", "reconstruction", "d1", "d3")
 

@@ -21,7 +21,7 @@ from tests.trainables.small import SHARD, make_space, point, save_teacher
 from trainables.codecs import bits_estimated
 from trainables.codecs.entropy.bitstream import unpack
 from trainables.datasets.rows import Batch, Batches, InTurn, Rows, part_file
-from trainables.datasets.scenes import write_world
+from trainables.datasets.scenes.write import write_world
 from trainables.encoders.bridge import entered
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
@@ -34,6 +34,7 @@ from trainables.scenarios.competitors import (
     read_answers,
 )
 from trainables.scenarios.point_model import load_point
+from trainables.tasks import scene_tasks
 from trainables.training.context import LocalContext
 from trainables.training.precompute import CodecLatents, TeacherFeatures, shard_ranges
 from trainables.training.train import Inputs, train_codec, train_point, train_shared_neck
@@ -250,7 +251,9 @@ def test_a_u_net_of_the_necks_size_is_the_largest_that_has_no_more(
 def through_mllm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, Inputs]:
     """Scenes with answers, a tiny LLaVA on the tiny teacher, and a trained d1."""
     root = tmp_path_factory.mktemp("oracle")
-    write_world(root / "world", size=64, seed=0, n_train=8, n_val=4, n_test=0, n_episodes=0)
+    write_world(
+        root / "world", scene_tasks(), size=64, seed=0, n_train=8, n_val=4, n_test=0, n_episodes=0
+    )
     save_teacher(root / "teacher")
     save_llava(root / "llava")
     space = make_space(

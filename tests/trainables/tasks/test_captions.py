@@ -12,8 +12,11 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from trainables.tasks import TASKS, captions, lacking, set_values
-from trainables.tasks.tokens import caption_words
+from trainables.tasks import TASKS
+from trainables.tasks.common import caption_metrics
+from trainables.tasks.common.caption_metrics import lacking
+from trainables.tasks.common.caption_tokens import caption_words
+from trainables.tasks.common.set_metrics import set_values
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="java is not installed")
 
@@ -71,8 +74,8 @@ def _drawn(n: int) -> tuple[list[str], list[list[str]]]:
 
 def _values(said: list[str], meant: list[list[str]]) -> dict[str, float]:
     references = [json.dumps({"captions": one}) for one in meant]
-    found = {m: float(v.mean()) for m, v in TASKS["captions"].score(said, references).items()}
-    of_set = set_values(TASKS["captions"], said, references)
+    found = {m: float(v.mean()) for m, v in TASKS.get("captions").score(said, references).items()}
+    of_set = set_values(TASKS.get("captions"), said, references)
     assert all(one.low <= one.value <= one.high for one in of_set.values())
     return found | {m: one.value for m, one in of_set.items()}
 
@@ -98,7 +101,7 @@ METEOR_OF_FIRST = [1.0, 0.0, 0.9142857142857143, 1.0, 0.10666666666666667, 0.0, 
 @needs_java
 def test_meteor_is_pycocoevalcaps() -> None:
     said, meant = _drawn(40)
-    task = TASKS["captions"]
+    task = TASKS.get("captions")
     statistics = task.statistics(said, [json.dumps({"captions": one}) for one in meant])
     found = task.of_set(statistics)["meteor"]
     np.testing.assert_allclose(found[: len(METEOR_OF_FIRST)], METEOR_OF_FIRST)
@@ -109,7 +112,7 @@ def test_meteor_is_pycocoevalcaps() -> None:
 def test_what_cannot_be_computed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert lacking() == dict.fromkeys(["meteor", "spice"], "java is not installed")
-    task = TASKS["captions"]
+    task = TASKS.get("captions")
     names = {"cider", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4"}
     assert {m.name for m in task.metrics} == names
     references = [json.dumps({"captions": ["a dog"]})] * 2
@@ -120,10 +123,10 @@ def test_what_cannot_be_computed_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_spice_needs_stanfords_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if shutil.which("java") is None:
         pytest.skip("java is not installed")
-    monkeypatch.setattr(captions, "_package", lambda: tmp_path)
+    monkeypatch.setattr(caption_metrics, "_package", lambda: tmp_path)
     file = tmp_path / "spice" / "lib" / "stanford-corenlp-3.6.0-models.jar"
     assert lacking() == {"spice": f"Stanford's models are not there ({file})"}
     file.parent.mkdir(parents=True)
     file.touch()
     assert lacking() == {}
-    assert "spice" in [m.name for m in TASKS["captions"].metrics]
+    assert "spice" in [m.name for m in TASKS.get("captions").metrics]

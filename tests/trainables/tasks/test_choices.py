@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from trainables.tasks import TASKS, letter_of, set_values
+from trainables.tasks import TASKS
+from trainables.tasks.common.letters import letter_of
+from trainables.tasks.common.set_metrics import set_values
 
 CHOICES = {"A": "dog", "B": "hot dog", "C": "3 cars", "D": "The Eiffel Tower"}
 
@@ -52,13 +54,13 @@ def _reference(answer: str, **more: str) -> str:
 
 def test_an_answer_without_a_letter_is_wrong_and_counted() -> None:
     references = [_reference("B")] * 4
-    scores = TASKS["choice"].score(["B", "hot dog", "C", "no idea"], references)
+    scores = TASKS.get("choice").score(["B", "hot dog", "C", "no idea"], references)
     assert scores["accuracy"].tolist() == [1.0, 1.0, 0.0, 0.0]
     assert scores["answered"].tolist() == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_a_question_is_right_where_all_its_rotations_are() -> None:
-    task = TASKS["choice_circular"]
+    task = TASKS.get("choice_circular")
     groups = ["7", "8", "7", "9", "8", "7"]
     meant = ["A", "B", "C", "D", "B", "B"]
     said = ["A", "B", "C", "D", "A", "B"]  # all of 7, one of two of 8, the one of 9
@@ -70,7 +72,7 @@ def test_a_question_is_right_where_all_its_rotations_are() -> None:
 
 
 def test_one_row_per_question_makes_both_accuracies_equal() -> None:
-    task, rng = TASKS["choice_circular"], np.random.default_rng(0)
+    task, rng = TASKS.get("choice_circular"), np.random.default_rng(0)
     said, meant = rng.choice(list("ABCD"), (2, 200)).tolist()
     references = [_reference(m, group=str(i)) for i, m in enumerate(meant)]
     found = set_values(task, said, references)["accuracy_circular"]
@@ -82,7 +84,7 @@ def test_one_row_per_question_makes_both_accuracies_equal() -> None:
 
 
 def test_the_likeliest_choice_is_the_answer() -> None:
-    task = TASKS["choice_likelihood"]
+    task = TASKS.get("choice_likelihood")
     assert task.by_likelihood
     # Characters: 3, 7, 6, 16; per character the last is the likeliest.
     answers = [json.dumps([-3.0, -5.0, -4.0, -8.0])] * 2

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from trainables.tasks import TASKS
+from trainables.tasks.open_vqa import normalized, vqa_accuracy
 from trainables.tasks.text_reading import similarity
-from trainables.tasks.vqa import normalized, vqa_accuracy
 
 
 @pytest.mark.parametrize(("agreeing", "accuracy"), list(enumerate([0, 0.3, 0.6, 0.9, *[1] * 7])))
@@ -21,7 +21,9 @@ def test_accuracy_of_an_answer_that_so_many_of_ten_people_gave(
     assert np.mean([min(count / 3, 1) for count in nine]) == pytest.approx(accuracy)
     assert vqa_accuracy("Blue.", people) == pytest.approx(accuracy)
     reference = json.dumps({"answers": people})
-    assert TASKS["open_vqa"].score(["Blue."], [reference])["accuracy"][0] == pytest.approx(accuracy)
+    assert TASKS.get("open_vqa").score(["Blue."], [reference])["accuracy"][0] == pytest.approx(
+        accuracy
+    )
 
 
 def test_a_single_persons_answer_decides_alone() -> None:
@@ -61,7 +63,7 @@ def test_answers_get_the_challenges_spelling(answer: str, expected: str) -> None
 def test_read_text_is_compared_without_case_and_punctuation() -> None:
     reference = json.dumps({"texts": ["Main St.", "MAIN STREET"]})
     answers = ["main st", "Main\nStreet!", "Main Sreet", "", "STOP"]
-    scores = TASKS["text_reading"].score(answers, [reference] * len(answers))
+    scores = TASKS.get("text_reading").score(answers, [reference] * len(answers))
     assert scores["exact_match"].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
     # One letter of eleven is missing; of "stop" two of "main street" stay.
     np.testing.assert_allclose(scores["edit_similarity"], [1, 1, 10 / 11, 0, 2 / 11])

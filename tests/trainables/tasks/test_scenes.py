@@ -12,21 +12,22 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.datasets.scenes import questions, write_world
 from trainables.datasets.scenes.captions import LOCATION_BINS, caption
+from trainables.datasets.scenes.drawing import render, render_with_ink
+from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import (
     COLOUR_NAMES,
     COLOURS,
     DIGITS,
     POSITIONS,
     SPLITS,
+    DrawnScene,
     class_names,
-    render,
-    render_with_ink,
-    sample_scene,
     scene_rng,
 )
+from trainables.datasets.scenes.write import write_world
 from trainables.recipes.common import UNK_ID, build_tokenizer
+from trainables.tasks import captioning, rec, scene_tasks, vqa
 
 SIZES = {
     "seed": 3,
@@ -41,7 +42,7 @@ SIZES = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("world")
-    write_world(directory, **SIZES)
+    write_world(directory, scene_tasks(), **SIZES)
     return directory
 
 
@@ -53,8 +54,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def test_same_arguments_write_the_same_world_and_another_seed_another(
     world: Path, tmp_path: Path
 ) -> None:
-    write_world(tmp_path / "again", **SIZES)
-    write_world(tmp_path / "other", **{**SIZES, "seed": 4})
+    write_world(tmp_path / "again", scene_tasks(), **SIZES)
+    write_world(tmp_path / "other", scene_tasks(), **{**SIZES, "seed": 4})
     for name in ("images_train", "images_test", "tasks_val", "tasks_test"):
         path = f"{name}.parquet"
         assert _rows(world / path) == _rows(tmp_path / "again" / path)
@@ -64,7 +65,7 @@ def test_same_arguments_write_the_same_world_and_another_seed_another(
 def test_a_scene_does_not_depend_on_how_many_others_are_written(
     world: Path, tmp_path: Path
 ) -> None:
-    write_world(tmp_path, **{**SIZES, "n_test": 5})
+    write_world(tmp_path, scene_tasks(), **{**SIZES, "n_test": 5})
     fewer = {row["image_id"]: row for row in _rows(tmp_path / "images_test.parquet")}
     more = {row["image_id"]: row for row in _rows(world / "images_test.parquet")}
     for i in range(5):
@@ -209,7 +210,7 @@ def test_every_kind_of_question_occurs_and_no_answer_dominates() -> None:
     kinds = set()
     for i in range(600):
         scene = sample_scene(scene_rng(0, "train", i), "train")
-        question = questions.vqa(scene, scene_rng(0, "train", i, 4))
+        question = vqa.question(scene, scene_rng(0, "train", i, 4))
         answers[question.answer] = answers.get(question.answer, 0) + 1
         kinds.add(" ".join(question.prompt.split()[3:5]))
     assert kinds == {"which digit", "what colour", "how many"}
@@ -241,10 +242,11 @@ def test_the_tokenizer_knows_every_word() -> None:
         scene = sample_scene(scene_rng(0, "train", i), "train")
         _, boxes = render([scene])
         rng = scene_rng(0, "train", i, 4)
+        drawn = DrawnScene(scene, boxes[0], 128)
         for q in (
-            questions.captioning(scene),
-            questions.vqa(scene, rng),
-            questions.rec(scene, boxes[0], 128, rng),
+            *captioning.TASK.scene_samples(drawn, rng),
+            *vqa.TASK.scene_samples(drawn, rng),
+            *rec.TASK.scene_samples(drawn, rng),
         ):
             ids = tokenizer(f"{q.prompt} {q.answer}")["input_ids"]
             assert UNK_ID not in ids
@@ -254,13 +256,25 @@ def test_the_tokenizer_knows_every_word() -> None:
 def test_location_words_keep_a_box_to_half_a_bin() -> None:
     scene = sample_scene(scene_rng(0, "val", 0), "val", n_objects=1)
     _, boxes = render([scene])
-    words = questions.rec(scene, boxes[0], 128, scene_rng(0, "val", 0, 4)).answer.split()
+    drawn = DrawnScene(scene, boxes[0], 128)
+    (sample,) = rec.TASK.scene_samples(drawn, scene_rng(0, "val", 0, 4))
+    words = sample.answer.split()
     read = [int(w.removeprefix("loc")) * 128 / LOCATION_BINS for w in words]
     assert np.abs(np.array(read) - boxes[0][0]).max() <= 128 / LOCATION_BINS / 2
 
 
 def test_bad_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="size: 33"):
-        write_world(tmp_path, size=33, seed=0, n_train=1, n_val=1, n_test=1, n_episodes=1)
+        write_world(
+            tmp_path, scene_tasks(), size=33, seed=0, n_train=1, n_val=1, n_test=1, n_episodes=1
+        )
     with pytest.raises(ValueError, match="negative"):
-        write_world(tmp_path, seed=0, n_train=-1, n_val=1, n_test=1, n_episodes=1)
+        write_world(
+            tmp_path,
+            scene_tasks(),
+            seed=0,
+            n_train=-1,
+            n_val=1,
+            n_test=1,
+            n_episodes=1,
+        )

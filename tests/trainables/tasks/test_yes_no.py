@@ -12,7 +12,9 @@ from analysis.sampling.intervals import (
     percentile_interval,
     resample_weights,
 )
-from trainables.tasks import TASKS, set_values, yes_or_no
+from trainables.tasks import TASKS
+from trainables.tasks.common.set_metrics import set_values
+from trainables.tasks.yes_no import yes_or_no
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def _answers(n: int, seed: int) -> tuple[list[str], list[str], list[str]]:
 
 
 def test_the_metrics_are_those_of_scikit_learn() -> None:
-    task = TASKS["yes_no"]
+    task = TASKS.get("yes_no")
     said, meant, references = _answers(60, 1)
     scores = task.score(said, references)
     assert scores["accuracy"].mean() == pytest.approx(accuracy_score(meant, said))
@@ -59,9 +61,9 @@ def test_the_metrics_are_those_of_scikit_learn() -> None:
 
 def test_what_is_neither_yes_nor_no_is_wrong_and_no_yes() -> None:
     references = [json.dumps({"answer": a}) for a in ("yes", "no")]
-    scores = TASKS["yes_no"].score(["", "?"], references)
+    scores = TASKS.get("yes_no").score(["", "?"], references)
     assert scores["accuracy"].tolist() == scores["yes_ratio"].tolist() == [0.0, 0.0]
-    of_set = set_values(TASKS["yes_no"], ["", "?"], references)
+    of_set = set_values(TASKS.get("yes_no"), ["", "?"], references)
     assert [of_set[name].value for name in ("precision", "recall", "f1")] == [0.0, 0.0, 0.0]
 
 
@@ -69,12 +71,12 @@ def test_the_intervals_resample_as_those_of_means_do() -> None:
     # Recall where every reference is yes is a mean of answers, and so has the mean's interval.
     said, _, _ = _answers(40, 2)
     references = [json.dumps({"answer": "yes"})] * 40
-    recall = set_values(TASKS["yes_no"], said, references)["recall"]
+    recall = set_values(TASKS.get("yes_no"), said, references)["recall"]
     assert (recall.low, recall.high) == pytest.approx(bootstrap_mean([s == "yes" for s in said]))
     # F1 of every resample, by scikit-learn's definition on whole counts.
     said, meant, references = _answers(40, 3)
     weights = resample_weights(40, RESAMPLES, 0)
     yes, true = (np.array(x) == "yes" for x in (said, meant))
     f1 = 2 * (weights @ (yes & true)) / (weights @ yes.astype(float) + weights @ true.astype(float))
-    found = set_values(TASKS["yes_no"], said, references)["f1"]
+    found = set_values(TASKS.get("yes_no"), said, references)["f1"]
     assert (found.low, found.high) == pytest.approx(percentile_interval(f1))

@@ -27,6 +27,7 @@ from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, 
 from trainables.datasets.images.files import open_root
 from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
 from trainables.datasets.images.source import Source, class_of
+from trainables.datasets.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 
 PART_ROWS = 512
 """Images per part, before unreadable ones are left out."""
@@ -35,24 +36,6 @@ PNG_BYTES_PER_PIXEL = 2.0
 """Of photographs, about."""
 _GROUP_ROWS = 64
 _READ_TOGETHER = 64
-IMAGES_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("png", pa.binary()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("classes", pa.list_(pa.int32())),
-    ]
-)
-TASKS_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("task", pa.string()),
-        ("image_ids", pa.list_(pa.string())),
-        ("prompt", pa.string()),
-        ("reference", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)

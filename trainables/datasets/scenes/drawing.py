@@ -1,11 +1,6 @@
-"""Scenes of real handwritten digits on real photographs: what is in them, and how they are drawn.
+"""Drawing scenes: real handwritten digits on real photographs.
 
-    (seed, split, index) --SeedSequence--> SceneSpec --render--> (3, S, S) in [0, 1] + tight boxes
-
-Both sources come bundled with scikit-learn (`load_digits`, `load_sample_images`). The splits are
-disjoint in the digits' samples (contiguous blocks of the data set, whose order follows the writers)
-and in the regions of the photographs (vertical bands). The split does not depend on the seed,
-because the shipped models were trained on `train`.
+    SceneSpec --render--> (3, S, S) in [0, 1] + tight boxes
 
 Shapes: `B` scenes, `S` side of a scene in pixels, `Q = S / 2` side of a quadrant, `N` glyphs in all
     `B` scenes.
@@ -15,84 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits, load_sample_images
+from sklearn.datasets import load_digits
 from torch import Tensor
 
-Split = Literal["train", "val", "test"]
-
-DIGITS: tuple[str, ...] = ("zero", "one", "two", "three", "four", "five", "six", "seven")
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (225, 25, 25),
-    "green": (30, 180, 40),
-    "blue": (35, 70, 240),
-    "yellow": (250, 220, 20),
-    "pink": (255, 95, 205),
-    "white": (250, 250, 250),
-}
-COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
-POSITIONS: tuple[str, ...] = ("top left", "top right", "bottom left", "bottom right")
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_DIGIT_ROWS: dict[Split, tuple[int, int]] = {
-    "train": (0, 1200),
-    "val": (1200, 1400),
-    "test": (1400, 1797),
-}
-_PHOTO_COLUMNS: dict[Split, tuple[int, int]] = {
-    "train": (0, 352),
-    "test": (352, 496),
-    "val": (496, 640),
-}
-_CROP_SIDE = (96, 144)  # pixels of the photograph, both ends included
-_GLYPH_SIDE = (
-    53.0,
-    60.0,
-)  # pixels of a 128 px scene; the ink fills most of the height and two thirds of the width
-
-
-@dataclass(frozen=True)
-class ObjectSpec:
-    """One digit: `digit`, `colour` and `position` index DIGITS, COLOUR_NAMES and POSITIONS;
-    `sample` is a row of `load_digits`; `glyph_side` and the shift are pixels of a 128 px scene;
-    `rotation` is radians."""
-
-    digit: int
-    colour: int
-    position: int
-    sample: int
-    glyph_side: float
-    shift: tuple[float, float]
-    rotation: float = 0.0
-    shear: float = 0.0
-    stretch: float = 1.0
-    threshold: float = 0.2
-
-    @property
-    def class_index(self) -> int:
-        """Index of the (colour, digit) class in `class_names()`."""
-        return self.colour * len(DIGITS) + self.digit
-
-
-@dataclass(frozen=True)
-class SceneSpec:
-    """All that a scene is made of. `crop` = (photo, left, top, side) in pixels of the
-    photograph."""
-
-    objects: tuple[ObjectSpec, ...]
-    crop: tuple[int, int, int, int]
-    flip: bool
-
-
-def class_names() -> list[str]:
-    """Names of the (colour, digit) classes, colour-major: "a red zero", "a red one", ..."""
-    return [f"a {colour} {digit}" for colour in COLOUR_NAMES for digit in DIGITS]
+from trainables.datasets.scenes.sampling import photographs
+from trainables.datasets.scenes.scene import COLOUR_NAMES, COLOURS, ObjectSpec, SceneSpec
 
 
 @cache
@@ -106,96 +33,8 @@ def _photos() -> tuple[Tensor, ...]:
     """Each (3, 427, 640) in [0, 1]."""
     return tuple(
         torch.from_numpy(photo.astype(np.float32) / 255.0).permute(2, 0, 1).contiguous()
-        for photo in load_sample_images().images
+        for photo in photographs()
     )
-
-
-@cache
-def _samples(split: Split) -> tuple[tuple[int, ...], ...]:
-    """For each digit class the rows of `load_digits` that belong to the split."""
-    low, high = _DIGIT_ROWS[split]
-    targets = load_digits().target
-    return tuple(
-        tuple(row for row in range(low, high) if targets[row] == digit)
-        for digit in range(len(DIGITS))
-    )
-
-
-def scene_rng(seed: int, split: Split, index: int, stream: int = 0) -> np.random.Generator:
-    """The generator of everything random about one scene; `stream` separates unrelated uses of the
-    same index."""
-    return np.random.default_rng(np.random.SeedSequence((seed, SPLITS.index(split), stream, index)))
-
-
-def sample_scene(
-    rng: np.random.Generator,
-    split: Split,
-    *,
-    n_objects: int | None = None,
-    objects: Sequence[tuple[int, int]] | None = None,
-    augment: bool = False,
-) -> SceneSpec:
-    """Draw a scene.
-
-    Args:
-        rng: source of all randomness.
-        split: where glyphs and background come from.
-        n_objects: 1 to 4; None draws 1, 2 or 3 with probabilities 0.25, 0.4, 0.35.
-        objects: the (colour, digit) of each object, instead of random ones.
-        augment: slight affine changes and stroke widths, for training.
-    """
-    if objects is None:
-        count = (
-            n_objects
-            if n_objects is not None
-            else 1 + int(np.searchsorted([0.25, 0.65], rng.random(), "right"))
-        )
-        pairs: list[tuple[int, int]] = []
-        while len(pairs) < count:
-            colour, digit = int(rng.integers(len(COLOUR_NAMES))), int(rng.integers(len(DIGITS)))
-            # Objects that share a colour, or a digit, make both words of "the red three" necessary.
-            if pairs and rng.random() < 0.4:
-                if rng.random() < 0.5:
-                    colour = pairs[0][0]
-                else:
-                    digit = pairs[0][1]
-            if (colour, digit) not in pairs:
-                pairs.append((colour, digit))
-    else:
-        pairs = list(objects)
-    positions = sorted(int(p) for p in rng.permutation(4)[: len(pairs)])
-    specs = []
-    for (colour, digit), position in zip(pairs, positions, strict=True):
-        rows = _samples(split)[digit]
-        side = float(rng.uniform(*_GLYPH_SIDE))
-        room = (64.0 - side) / 2
-        shift = (float(rng.uniform(-room - 2, room + 2)), float(rng.uniform(-room, room)))
-        sample = rows[int(rng.integers(len(rows)))]
-        if augment:
-            rotation, shear = float(rng.normal(0, 0.09)), float(rng.normal(0, 0.09))
-            stretch, threshold = float(np.exp(rng.normal(0, 0.07))), float(rng.uniform(0.12, 0.3))
-            specs.append(
-                ObjectSpec(
-                    digit,
-                    colour,
-                    position,
-                    sample,
-                    side,
-                    shift,
-                    rotation,
-                    shear,
-                    stretch,
-                    threshold,
-                )
-            )
-        else:
-            specs.append(ObjectSpec(digit, colour, position, sample, side, shift))
-    photo = int(rng.integers(len(_photos())))
-    side_px = int(rng.integers(_CROP_SIDE[0], _CROP_SIDE[1] + 1))
-    left_end, right_end = _PHOTO_COLUMNS[split]
-    left = int(rng.integers(left_end, right_end - side_px + 1))
-    top = int(rng.integers(0, _photos()[photo].shape[1] - side_px + 1))
-    return SceneSpec(tuple(specs), (photo, left, top, side_px), bool(rng.random() < 0.5))
 
 
 def _glyph_masks(objects: Sequence[ObjectSpec], quadrant: int) -> Tensor:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
 
-from trainables.datasets.scenes import questions
+from trainables.datasets import schemas
 from trainables.datasets.scenes.captions import LABELS, TEMPLATES, caption
+from trainables.datasets.scenes.drawing import render
+from trainables.datasets.scenes.samples import SceneSample, SceneTasks
+from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import (
     COLOUR_NAMES,
     DIGITS,
     POSITIONS,
+    DrawnScene,
     SceneSpec,
     Split,
     class_names,
-    render,
-    sample_scene,
     scene_rng,
 )
 
@@ -35,31 +37,15 @@ SHOTS_PER_CLASS = 3  # single-digit images per class, shared by all few-shot epi
 # Unrelated uses of the same (seed, split, index) draw from different streams.
 _SCENES, _QUESTIONS, _SINGLES, _EPISODES = 0, 4, 5, 6
 
-IMAGES_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("png", pa.binary()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("classes", pa.list_(pa.int32())),
-        ("caption", pa.string()),
-        ("objects", pa.string()),
-    ]
+IMAGES_SCHEMA = schemas.IMAGES_SCHEMA.append(pa.field("caption", pa.string())).append(
+    pa.field("objects", pa.string())
 )
-TASKS_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("task", pa.string()),
-        ("image_ids", pa.list_(pa.string())),
-        ("prompt", pa.string()),
-        ("reference", pa.string()),
-        ("answer", pa.string()),
-    ]
-)
+TASKS_SCHEMA = schemas.TASKS_SCHEMA.append(pa.field("answer", pa.string()))
 
 
 def write_world(
     directory: Path,
+    tasks: SceneTasks,
     *,
     size: int = 128,
     seed: int,
@@ -74,12 +60,12 @@ def write_world(
     `images_{train,val,test}.parquet`: image_id, png (lossless), width, height, classes (indices
     into `classes.json`), caption, objects (JSON list of {digit, colour, position, box in pixels}).
     `tasks_{train,val,test}.parquet`: sample_id, task, image_ids, prompt (one `<image>` per image),
-    reference (JSON), answer (the words that are right). Each scene has one caption, one or two
-    questions and one referring expression. The few-shot episodes share a pool of single-digit
-    images, which stand behind the scenes in the same images file.
+    reference (JSON), answer (the words that are right). The episodes share a pool of single-digit
+    images, which follow the scenes in the same images file.
 
     Args:
         directory: where to write; made if absent.
+        tasks: whose samples are written (`trainables.tasks.scene_tasks`).
         size: side of the images in pixels, even, at least 64.
         seed: of everything random.
         n_train, n_val, n_test: scenes per split, at least 0.
@@ -101,13 +87,18 @@ def write_world(
     # The tensors are small: threads that wait for each other cost more than they give.
     torch.set_num_threads(1)
     try:
-        _write(directory, size, seed, counts, episodes)
+        _write(directory, tasks, size, seed, counts, episodes)
     finally:
         torch.set_num_threads(threads)
 
 
 def _write(
-    directory: Path, size: int, seed: int, counts: dict[Split, int], episodes: dict[Split, int]
+    directory: Path,
+    tasks: SceneTasks,
+    size: int,
+    seed: int,
+    counts: dict[Split, int],
+    episodes: dict[Split, int],
 ) -> None:
     (directory / "classes.json").write_text(
         json.dumps({"names": class_names(), "templates": list(TEMPLATES)}, indent=1) + "\n"
@@ -119,7 +110,7 @@ def _write(
         ]
         ids = [f"{split}-{i:06d}" for i in range(count)]
         singles, single_ids = _single_scenes(seed, split, episodes[split])
-        tasks: list[dict[str, Any]] = []
+        samples: list[dict[str, Any]] = []
         with pq.ParquetWriter(directory / f"images_{split}.parquet", IMAGES_SCHEMA) as writer:
             for start, batch_ids, batch in _batches([*ids, *single_ids], [*scenes, *singles]):
                 images, boxes = render(batch, size)
@@ -128,10 +119,13 @@ def _write(
                 ]
                 writer.write_table(pa.Table.from_pylist(rows, IMAGES_SCHEMA))
                 for i in range(start, min(start + len(batch), count)):
-                    rng = scene_rng(seed, split, i, _QUESTIONS)
-                    tasks += _scene_tasks(ids[i], scenes[i], boxes[i - start], size, rng)
-        tasks += _episodes(seed, split, episodes[split], singles, single_ids)
-        table = pa.Table.from_pylist(tasks, TASKS_SCHEMA)
+                    scene = DrawnScene(scenes[i], boxes[i - start], size)
+                    samples += _scene_samples(tasks, scene, (seed, split, i), ids[i])
+        images_of_class: dict[int, list[str]] = {}
+        for single, image_id in zip(singles, single_ids, strict=True):
+            images_of_class.setdefault(single.objects[0].class_index, []).append(image_id)
+        samples += _episodes(tasks, images_of_class, seed, split, episodes[split])
+        table = pa.Table.from_pylist(samples, TASKS_SCHEMA)
         pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
 
 
@@ -168,29 +162,49 @@ def _image_row(
     }
 
 
-def _scene_tasks(
-    image_id: str,
-    scene: SceneSpec,
-    boxes: Sequence[Sequence[int]],
-    size: int,
-    rng: np.random.Generator,
+def _scene_samples(
+    tasks: SceneTasks, scene: DrawnScene, place: tuple[int, Split, int], image_id: str
 ) -> list[dict[str, Any]]:
-    asked = [questions.captioning(scene), questions.vqa(scene, rng)]
-    second = questions.vqa(scene, rng)
-    if second.prompt != asked[1].prompt:
-        asked.append(second)
-    asked.append(questions.rec(scene, boxes, size, rng))
-    return [
-        {
-            "sample_id": f"{image_id}-{q.task}-{i}",
-            "task": q.task,
-            "image_ids": [image_id],
-            "prompt": q.prompt,
-            "reference": q.reference,
-            "answer": q.answer,
-        }
-        for i, q in enumerate(asked)
+    """The rows of a scene's samples.
+
+    Args:
+        place: the seed, split and index of the scene.
+    """
+    rng = scene_rng(*place, _QUESTIONS)
+    in_turn = [
+        (name, sample)
+        for name, task in tasks.in_turn.items()
+        for sample in task.scene_samples(scene, rng)
     ]
+    rows = _scene_rows(in_turn, image_id)
+    for name, task in tasks.apart.items():
+        samples = task.scene_samples(scene, scene_rng(*place, _stream(name)))
+        rows += _scene_rows([(name, sample) for sample in samples], image_id)
+    return rows
+
+
+def _scene_rows(samples: Sequence[tuple[str, SceneSample]], image_id: str) -> list[dict[str, Any]]:
+    return [
+        _row(f"{image_id}-{task}-{i}", task, (image_id,), s.prompt, s.reference, s.answer)
+        for i, (task, s) in enumerate(samples)
+    ]
+
+
+def _stream(task: str) -> int:
+    """The stream of a task's own generator, above those of this file."""
+    return 2**16 + int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "big")
+
+
+def _row(
+    sample_id: str,
+    task: str,
+    image_ids: Sequence[str],
+    prompt: str,
+    reference: Mapping[str, object],
+    answer: str,
+) -> dict[str, Any]:
+    row = (sample_id, task, list(image_ids), prompt, json.dumps(dict(reference)), answer)
+    return dict(zip(TASKS_SCHEMA.names, row, strict=True))
 
 
 def _single_scenes(seed: int, split: Split, n_episodes: int) -> tuple[list[SceneSpec], list[str]]:
@@ -207,27 +221,16 @@ def _single_scenes(seed: int, split: Split, n_episodes: int) -> tuple[list[Scene
 
 
 def _episodes(
-    seed: int, split: Split, n_episodes: int, singles: Sequence[SceneSpec], ids: Sequence[str]
+    tasks: SceneTasks,
+    images_of_class: Mapping[int, Sequence[str]],
+    seed: int,
+    split: Split,
+    count: int,
 ) -> list[dict[str, Any]]:
-    shots: dict[int, list[str]] = {}
-    for scene, image_id in zip(singles, ids, strict=True):
-        shots.setdefault(scene.objects[0].class_index, []).append(image_id)
     rows = []
-    for i in range(n_episodes):
-        rng = scene_rng(seed, split, i, _EPISODES)
-        classes = questions.fewshot_classes(rng, len(LABELS), sorted(shots))
-        labels, asked = questions.fewshot(rng)
-        chosen = [shots[c][int(rng.integers(SHOTS_PER_CLASS))] for c in classes]
-        others = [image_id for image_id in shots[classes[asked]] if image_id != chosen[asked]]
-        query = others[int(rng.integers(len(others)))]
-        rows.append(
-            {
-                "sample_id": f"{split}-fewshot-{i:05d}",
-                "task": "fewshot",
-                "image_ids": [*chosen, query],
-                "prompt": questions.fewshot_prompt(labels),
-                "reference": json.dumps({"label": labels[asked]}),
-                "answer": labels[asked],
-            }
-        )
+    for name, task in tasks.episodes.items():
+        for i in range(count):
+            e = task.episode(images_of_class, scene_rng(seed, split, i, _EPISODES))
+            sample_id = f"{split}-{name}-{i:05d}"
+            rows.append(_row(sample_id, name, e.image_ids, e.prompt, e.reference, e.answer))
     return rows

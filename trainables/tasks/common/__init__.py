@@ -1,0 +1,1 @@
+"""What tasks share: the contract, metrics of whole sets, captions, boxes and letters."""

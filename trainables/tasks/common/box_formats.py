@@ -1,4 +1,4 @@
-"""Referring expressions: boxes as MLLMs write them, and whether they are right.
+"""Boxes as MLLMs write them.
 
 | format    | written as                             | in an image of side 1            |
 |-----------|----------------------------------------|----------------------------------|
@@ -13,14 +13,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable
 
 from trainables.datasets.images.placement import Box, area
-from trainables.tasks.task import MeansOnly, Metric, Scores, fraction
+from trainables.datasets.scenes.captions import LOCATION_BINS
 
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _FOUR = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
@@ -30,37 +27,6 @@ _LOCATIONS = re.compile(r"\s*".join([r"<loc(\d{4})>"] * 4))
 _GRID = 32
 _QWEN_CELL = 28
 """Qwen2.5-VL resizes its input to multiples of this."""
-
-
-class Grounding(MeansOnly):
-    """Referring expression comprehension: is the answered box right, IoU with the reference at
-    least 0.5?"""
-
-    metrics: tuple[Metric, ...] = (fraction("accuracy@0.5"),)
-    primary = "accuracy@0.5"
-    chance: float | None = None
-
-    def __init__(self, name: str, max_new_tokens: int) -> None:
-        self.name = name
-        self.max_new_tokens = max_new_tokens
-
-    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
-        """References: {"box": [x0, y0, x1, y1] pixels, "size": side of the image in pixels,
-        "format": how the answer writes boxes, `loc` if absent}."""
-        # Imported late, so that reading metric names does not cost importing torch.
-        import torch
-        from torchvision.ops import box_iou
-
-        right = []
-        for answer, reference in zip(answers, references, strict=True):
-            truth = json.loads(reference)
-            guess = parse_box(answer, float(truth["size"]), truth.get("format", "loc"))
-            if guess is None:
-                right.append(0.0)
-                continue
-            iou = box_iou(torch.tensor([guess]), torch.tensor([truth["box"]], dtype=torch.float32))
-            right.append(float(iou.item() >= 0.5))
-        return {"accuracy@0.5": np.array(right, np.float64)}
 
 
 def parse_box(answer: str, size: float, form: str = "loc") -> Box | None:
@@ -76,10 +42,10 @@ def parse_box(answer: str, size: float, form: str = "loc") -> Box | None:
 
 
 def _numbers(pattern: re.Pattern[str], answer: str, per: float) -> Box | None:
-    found = pattern.search(answer)
-    if found is None:
+    match = pattern.search(answer)
+    if match is None:
         return None
-    a, b, c, d = (float(value) / per for value in found.groups())
+    a, b, c, d = (float(value) / per for value in match.groups())
     return (a, b, c, d)
 
 
@@ -100,17 +66,17 @@ def _internvl(answer: str, size: float) -> Box | None:
 
 
 def _paligemma(answer: str, size: float) -> Box | None:
-    found = _numbers(_LOCATIONS, answer, 1024.0)
-    return None if found is None else (found[1], found[0], found[3], found[2])
+    box = _numbers(_LOCATIONS, answer, 1024.0)
+    return None if box is None else (box[1], box[0], box[3], box[2])
 
 
 def _kosmos2(answer: str, size: float) -> Box | None:
     """From the middle of the first cell to that of the last; whole cells along a side where the
     box is one cell high or wide."""
-    found = _PATCHES.search(answer)
-    if found is None:
+    match = _PATCHES.search(answer)
+    if match is None:
         return None
-    (y0, x0), (y1, x1) = (divmod(int(index), _GRID) for index in found.groups())
+    (y0, x0), (y1, x1) = (divmod(int(index), _GRID) for index in match.groups())
     if max(y0, y1) >= _GRID:
         return None
     inside = 0.0 if x0 == x1 or y0 == y1 else 0.5
@@ -119,12 +85,10 @@ def _kosmos2(answer: str, size: float) -> Box | None:
 
 
 def _loc(answer: str, size: float) -> Box | None:
-    from trainables.datasets.scenes.captions import LOCATION_BINS
-
     bins = [re.fullmatch(r"loc(\d+)", word) for word in answer.split()]
     if len(bins) != 4 or not all(bins):
         return None
-    a, b, c, d = (int(found.group(1)) / LOCATION_BINS for found in bins if found)
+    a, b, c, d = (int(match.group(1)) / LOCATION_BINS for match in bins if match)
     return (a, b, c, d)
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.tasks.task import Metric, Scores, Values, fraction, of_references, ratio
-from trainables.tasks.tokens import caption_words
+from trainables.tasks.common.caption_tokens import caption_words
+from trainables.tasks.common.task import Metric, Scores, Values, of_references, ratio
 
 CIDER = Metric("cider", "CIDEr", 0.0, 10.0, True)
-_ORDERS = (1, 2, 3, 4)
+ORDERS = (1, 2, 3, 4)
 # pycocoevalcap adds these to counts, so that none is 0.
 _TINY, _SMALL = 1e-15, 1e-9
 # METEOR 1.5 for English (Denkowski and Lavie, WMT 2014): weights of exact, stem, synonym and
@@ -35,44 +35,6 @@ _CONTENT, _ALPHA, _GAMMA, _BETA = 0.75, 0.85, 0.6, 0.2
 _ALIGNMENT = 23
 """Numbers that METEOR says of a pair: lengths and function words of both, four matches of each of
 four kinds, chunks, matched words of both."""
-
-
-class Captions:
-    """Describe an image: how like the references is it?"""
-
-    name = "captions"
-    primary = "cider"
-    chance: float | None = None
-    max_new_tokens = 40
-    by_likelihood = False
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """Those that can be computed on this machine."""
-        return (
-            CIDER,
-            fraction("rouge_l"),
-            *(fraction(f"bleu{order}", of_set=True) for order in _ORDERS),
-            *([] if "meteor" in lacking() else [fraction("meteor", of_set=True)]),
-            *([] if "spice" in lacking() else [fraction("spice")]),
-        )
-
-    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
-        """References: {"captions": [str]}. Score a whole set at once, for the sake of CIDEr."""
-        said, meant = _tokenized(answers, references)
-        scores = {"cider": cider(said, meant), "rouge_l": _rouge(said, meant)}
-        return scores if "spice" in lacking() else {**scores, "spice": _spice(said, meant)}
-
-    def statistics(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
-        """Lengths and n-gram counts of BLEU, and METEOR's alignments."""
-        said, meant = _tokenized(answers, references)
-        found = _ngrams(said, meant)
-        return found if "meteor" in lacking() else {**found, **_alignments(said, meant)}
-
-    def of_set(self, sums: Mapping[str, Values]) -> Scores:
-        """See `Task`."""
-        scores = _bleu(sums)
-        return {**scores, "meteor": _meteor(sums)} if "meteor0" in sums else scores
 
 
 def lacking() -> dict[str, str]:
@@ -86,108 +48,113 @@ def lacking() -> dict[str, str]:
     return {}
 
 
-def cider(said: Sequence[str], meant: Sequence[Sequence[str]]) -> Values:
+def cider(captions: Sequence[str], truths: Sequence[Sequence[str]]) -> Values:
     """CIDEr-D of every caption, (N,), of words with spaces between; 10 is perfect.
 
     Args:
-        said: N captions.
-        meant: the references of each.
+        captions: N captions.
+        truths: the references of each.
     """
-    if not said:
+    if not captions:
         return np.zeros(0)
     # Imported late: pycocoevalcap pulls in dependencies that other tasks do not need.
     from pycocoevalcap.cider.cider import Cider
 
-    references = {i: list(r) for i, r in enumerate(meant)}
-    _, scores = Cider().compute_score(references, {i: [s] for i, s in enumerate(said)})
+    references = {i: list(r) for i, r in enumerate(truths)}
+    _, scores = Cider().compute_score(references, {i: [s] for i, s in enumerate(captions)})
     return np.asarray(scores, np.float64)
 
 
-def _tokenized(
+def tokenized(
     answers: Sequence[str], references: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    meant = [[caption_words(c) for c in cs] for cs in of_references(references, "captions")]
-    said = [caption_words(answer) for answer, _ in zip(answers, meant, strict=True)]
-    return said, meant
+    """Answered captions and the captions of their references, words with spaces between."""
+    truths = [[caption_words(c) for c in cs] for cs in of_references(references, "captions")]
+    captions = [caption_words(answer) for answer, _ in zip(answers, truths, strict=True)]
+    return captions, truths
 
 
-def _rouge(said: Sequence[str], meant: Sequence[Sequence[str]]) -> Values:
+def rouge(captions: Sequence[str], truths: Sequence[Sequence[str]]) -> Values:
+    """ROUGE-L of every caption, (N,)."""
     from pycocoevalcap.rouge.rouge import Rouge
 
-    rouge = Rouge()
-    scores = [rouge.calc_score([s], r) for s, r in zip(said, meant, strict=True)]
+    scorer = Rouge()
+    scores = [scorer.calc_score([s], r) for s, r in zip(captions, truths, strict=True)]
     return np.array(scores, np.float64)
 
 
-def _ngrams(said: Sequence[str], meant: Sequence[Sequence[str]]) -> Scores:
-    """Words said, words of the closest reference, n-grams said and those that are right."""
+def ngrams(captions: Sequence[str], truths: Sequence[Sequence[str]]) -> Scores:
+    """Per caption its words, those of the closest reference, its n-grams and the right ones."""
     from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
 
-    cooked = [cook_test(s, cook_refs(r), "closest") for s, r in zip(said, meant, strict=True)]
-    found = {
-        "said": [c["testlen"] for c in cooked],
+    cooked = [cook_test(s, cook_refs(r), "closest") for s, r in zip(captions, truths, strict=True)]
+    statistics = {
+        "words": [c["testlen"] for c in cooked],
         "closest": [c["reflen"] for c in cooked],
-        **{f"guess{n}": [c["guess"][n - 1] for c in cooked] for n in _ORDERS},
-        **{f"right{n}": [c["correct"][n - 1] for c in cooked] for n in _ORDERS},
+        **{f"guess{n}": [c["guess"][n - 1] for c in cooked] for n in ORDERS},
+        **{f"right{n}": [c["correct"][n - 1] for c in cooked] for n in ORDERS},
     }
-    return {name: np.array(values, np.float64) for name, values in found.items()}
+    return {name: np.array(values, np.float64) for name, values in statistics.items()}
 
 
-def _bleu(sums: Mapping[str, Values]) -> Scores:
-    length = (sums["said"] + _TINY) / (sums["closest"] + _SMALL)
+def bleu(sums: Mapping[str, Values]) -> Scores:
+    """BLEU-1 to BLEU-4 of R sets from the sums of `ngrams`, each (R,)."""
+    length = (sums["words"] + _TINY) / (sums["closest"] + _SMALL)
     brevity = np.exp(np.minimum(0.0, 1.0 - 1.0 / length))
     product, scores = np.ones_like(length), {}
-    for n in _ORDERS:
+    for n in ORDERS:
         product = product * (sums[f"right{n}"] + _TINY) / (sums[f"guess{n}"] + _SMALL)
         scores[f"bleu{n}"] = np.minimum(product ** (1 / n) * brevity, 1.0)
     return scores
 
 
-def _alignments(said: Sequence[str], meant: Sequence[Sequence[str]]) -> Scores:
+def alignments(captions: Sequence[str], truths: Sequence[Sequence[str]]) -> Scores:
     """METEOR's alignment of every caption with the reference that suits it best."""
-    if not said:
+    if not captions:
         return {f"meteor{i}": np.zeros(0) for i in range(_ALIGNMENT)}
-    lines = [" ||| ".join(["SCORE", *r, s]) for s, r in zip(said, meant, strict=True)]
+    lines = [" ||| ".join(["SCORE", *r, s]) for s, r in zip(captions, truths, strict=True)]
     jar = _package() / "meteor" / "meteor-1.5.jar"
     command = ["java", "-jar", "-Xmx2G", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-    done = subprocess.run(
+    process = subprocess.run(
         command, input="\n".join(lines) + "\n", capture_output=True, encoding="utf-8", check=True
     )
-    table = np.array([line.split() for line in done.stdout.splitlines()], np.float64)
-    assert table.shape == (len(said), _ALIGNMENT), done.stderr
+    table = np.array([line.split() for line in process.stdout.splitlines()], np.float64)
+    assert table.shape == (len(captions), _ALIGNMENT), process.stderr
     # A perfect caption's only chunk is no fragment.
     perfect = (table[:, 20] == 1) & (table[:, :2] == table[:, 21:]).all(1)
     table[perfect, 20] = 0.0
     return {f"meteor{i}": table[:, i] for i in range(_ALIGNMENT)}
 
 
-def _meteor(sums: Mapping[str, Values]) -> Values:
+def meteor(sums: Mapping[str, Values]) -> Values:
+    """METEOR of R sets from the sums of `alignments`, (R,)."""
     table = np.stack([sums[f"meteor{i}"] for i in range(_ALIGNMENT)])
-    (said, meant, said_function, meant_function), kinds = table[:4], table[4:20].reshape(4, 4, -1)
-    content_said, content_meant, function_said, function_meant = np.einsum(
-        "k,kmr->mr", _MATCH_WEIGHTS, kinds
+    length, truth_length, function, truth_function = table[:4]
+    matched_content, truth_matched_content, matched_function, truth_matched_function = np.einsum(
+        "k,kmr->mr", _MATCH_WEIGHTS, table[4:20].reshape(4, 4, -1)
     )
-    other = 1 - _CONTENT
+    weight = 1 - _CONTENT
     precision = ratio(
-        _CONTENT * content_said + other * function_said,
-        _CONTENT * (said - said_function) + other * said_function,
+        _CONTENT * matched_content + weight * matched_function,
+        _CONTENT * (length - function) + weight * function,
     )
     recall = ratio(
-        _CONTENT * content_meant + other * function_meant,
-        _CONTENT * (meant - meant_function) + other * meant_function,
+        _CONTENT * truth_matched_content + weight * truth_matched_function,
+        _CONTENT * (truth_length - truth_function) + weight * truth_function,
     )
     mean = ratio(precision * recall, _ALPHA * precision + (1 - _ALPHA) * recall)
     return mean * (1 - _GAMMA * ratio(2 * table[20], table[21] + table[22]) ** _BETA)
 
 
-def _spice(said: Sequence[str], meant: Sequence[Sequence[str]]) -> Values:
-    if not said:
+def spice(captions: Sequence[str], truths: Sequence[Sequence[str]]) -> Values:
+    """SPICE of every caption, (N,)."""
+    if not captions:
         return np.zeros(0)
     from pycocoevalcap.spice.spice import Spice
 
-    references = {i: list(r) for i, r in enumerate(meant)}
-    _, scores = Spice().compute_score(references, {i: [s] for i, s in enumerate(said)})
-    return np.nan_to_num([one["All"]["f"] for one in scores])
+    references = {i: list(r) for i, r in enumerate(truths)}
+    _, scores = Spice().compute_score(references, {i: [s] for i, s in enumerate(captions)})
+    return np.nan_to_num([score["All"]["f"] for score in scores])
 
 
 def _package() -> Path:

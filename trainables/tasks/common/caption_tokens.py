@@ -53,13 +53,13 @@ _SPLIT = {
 
 def caption_words(text: str) -> str:
     """The words of a caption, lower case, a space between each two; punctuation is left out."""
-    found: list[str] = []
+    words: list[str] = []
     for token in _TOKEN.findall(text.translate(_QUOTES)):
         word = token.lower()
         if word in _SPLIT:
-            found += _SPLIT[word]
+            words += _SPLIT[word]
         elif word.endswith("n't") and len(word) > 3:
-            found += [word[:-3], "n't"]
+            words += [word[:-3], "n't"]
         elif word not in _DROPPED:
-            found.append(_BRACKETS.get(word, word))
-    return " ".join(found)
+            words.append(_BRACKETS.get(word, word))
+    return " ".join(words)

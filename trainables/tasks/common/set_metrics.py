@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.tasks.task import Task, Values
+from trainables.tasks.common.task import Task, Values
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

@@ -1,22 +1,27 @@
-"""What a task is: its metrics, how an answer is scored, and how a set of samples is.
+"""The contract of a task: its metrics, how an answer is scored, and how a set of samples is.
 
     answers, references (JSON) --score--> a value per sample and metric --mean--> of the set
                                --statistics--> sums over the set --of_set--> metrics of the set
 
 A metric that is no mean over samples (F1, corpus BLEU) is a function of sums of per-sample
-statistics; its interval resamples the samples and sums again (`sets.py`).
+statistics; its interval resamples the samples and sums again (`set_metrics.py`).
 """
 
 from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from search_spaces.facts.tasks import TaskFacts
+from trainables.datasets.scenes.samples import SceneSample
+from trainables.datasets.scenes.scene import DrawnScene
 
 Values = npt.NDArray[np.float64]
 Scores = dict[str, Values]
@@ -34,30 +39,46 @@ class Metric:
     of_set: bool = False
 
 
-class Task(Protocol):
-    """One task. `primary` names the metric of the curves, a mean over samples."""
+class Task(TaskFacts, ABC):
+    """One task: its metrics and how answers are scored; on scenes also what is asked.
 
-    name: str
-    primary: str
-    chance: float | None
+    A subclass sets `metrics`, `primary` and `max_new_tokens`, defines `score`, and, to be asked on
+    the embedded scenes, sets `data_kinds = ("scenes",)` and defines `scene_samples`.
+    """
+
+    chance: float | None = None
     """The primary metric of guessing; None where guessing has no meaning."""
-    max_new_tokens: int
-    by_likelihood: bool
+    by_likelihood: bool = False
     """Whether an answer is no text that is generated, but the log-likelihood of each of the
     reference's `choices` (letter -> text) after the prompt, in their order, as a JSON list."""
 
     @property
+    @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
         """Those that can be computed on this machine."""
-        ...
 
+    @property
+    @abstractmethod
+    def primary(self) -> str:
+        """The metric of the curves, a mean over samples."""
+
+    @property
+    @abstractmethod
+    def max_new_tokens(self) -> int:
+        """The length of an answer, in tokens of the MLLM."""
+
+    @abstractmethod
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
-        """Per-sample values of every metric that is not of a set, each (number of samples,)."""
-        ...
+        """Per-sample values of every metric that is not of a set, each (number of samples,).
+
+        Args:
+            answers: what the MLLM (or the encoder) answered.
+            references: JSON, as the samples have them.
+        """
 
     def statistics(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
         """Per-sample statistics whose sums over a set make its set metrics, each (samples,)."""
-        ...
+        return {}
 
     def of_set(self, sums: Mapping[str, Values]) -> Scores:
         """The set metrics of R sets.
@@ -68,21 +89,16 @@ class Task(Protocol):
         Returns:
             Each (R,), finite.
         """
-        ...
-
-
-class MeansOnly:
-    """What tasks share whose metrics are all means over samples."""
-
-    by_likelihood = False
-
-    def statistics(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
-        """See `Task`: none."""
         return {}
 
-    def of_set(self, sums: Mapping[str, Values]) -> Scores:
-        """See `Task`: none."""
-        return {}
+    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+        """The samples of one scene, of a task whose `data_kinds` has `scenes`.
+
+        Args:
+            scene: its objects, their boxes and the image's size.
+            rng: the source of all randomness.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no samples of scenes")
 
 
 def fraction(name: str, of_set: bool = False) -> Metric:

@@ -1,0 +1,136 @@
+"""Tasks are found by name, from the project and from other distributions, without torch."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from search_spaces import Space, Stages
+from search_spaces.facts.tasks import TASK_FACTS
+from trainables.datasets.scenes.write import write_world
+from trainables.tasks import TASKS, scene_tasks
+
+PLUGIN = '''
+from trainables.tasks import DrawnScene, SceneSample, Scores, Task, fraction, of_references
+import numpy as np
+
+
+class Counting(Task):
+    """How many digits does the scene show?"""
+
+    data_kinds = ("scenes",)
+    metrics = (fraction("accuracy"),)
+    primary = "accuracy"
+    max_new_tokens = 2
+
+    def scene_samples(self, scene, rng):
+        count = str(len(scene.spec.objects))
+        reference = {"count": count, "luck": int(rng.integers(9))}
+        return [SceneSample("<image> count :", count, reference)]
+
+    def score(self, answers, references):
+        counts = of_references(references, "count")
+        right = [a == c for a, c in zip(answers, counts, strict=True)]
+        return {"accuracy": np.array(right, np.float64)}
+
+
+TASK = Counting()
+'''
+SPACE = {
+    "name": "s",
+    "codecs": [{"arch": "mbt2018-mean", "lambdas": [0.01], "N": 16, "M": 32}],
+    "mllms": ["shipped:llava-scenes"],
+}
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A distribution with the task `counting` and a broken one."""
+    (tmp_path / "counting_task.py").write_text(PLUGIN)
+    (tmp_path / "broken_task.py").write_text("import no_such_module_at_all\n")
+    about = tmp_path / "counters-1.5.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: counters\nVersion: 1.5\n")
+    (about / "entry_points.txt").write_text(
+        "[bridgesweep.tasks]\ncounting = counting_task:TASK\nbroken = broken_task:TASK\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for registry in (TASKS, TASK_FACTS):
+        registry.forget()
+    yield tmp_path
+    monkeypatch.undo()
+    for registry in (TASKS, TASK_FACTS):
+        registry.forget()
+    for module in ("counting_task", "broken_task"):
+        sys.modules.pop(module, None)
+
+
+def test_importing_every_task_imports_no_torch() -> None:
+    code = """
+import sys
+from trainables.tasks import TASKS
+assert len(TASKS.working()) >= 14
+assert not TASKS.broken()
+print(sorted({"torch", "transformers", "ray", "sklearn"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def problems(**settings: object) -> str:
+    with pytest.raises(ValueError, match="validation error") as raised:
+        Space.model_validate({**SPACE, **settings})
+    return str(raised.value)
+
+
+def test_an_unknown_task_is_refused_with_the_installed_ones(plugin: Path) -> None:
+    message = problems(tasks=["vqq"])
+    assert "tasks.0" in message
+    assert "vqa" in message.partition("(bridgesweep)")[0]
+    assert "broken, counting (counters 1.5)" in message.partition("(bridgesweep)")[2]
+
+
+def test_a_broken_task_fails_only_spaces_that_name_it(plugin: Path) -> None:
+    assert "no_such_module_at_all" in problems(tasks=["broken"])
+    assert Space.model_validate({**SPACE, "tasks": ["vqa", "counting"]}).tasks[1] == "counting"
+    listed = problems(tasks=["choice"])
+    assert "counting" in listed
+    assert "broken" not in listed
+
+
+def test_a_plugin_task_changes_the_world_of_spaces_that_name_it(plugin: Path) -> None:
+    plain = Stages(Space.model_validate({**SPACE, "tasks": ["vqa"]})).world()
+    stage = Stages(Space.model_validate({**SPACE, "tasks": ["vqa", "counting"]})).world()
+    assert "tasks" not in plain.spec
+    assert stage.spec["tasks"].keys() == {"counting"}
+    assert stage.spec["tasks"]["counting"].keys() == {"distribution", "version", "content"}
+    assert stage.key != plain.key
+
+
+def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: Path, tmp_path: Path) -> None:
+    sizes = {"size": 64, "seed": 1, "n_train": 3, "n_val": 0, "n_test": 4, "n_episodes": 2}
+    write_world(tmp_path / "plain", scene_tasks(["vqa"]), **sizes)
+    write_world(tmp_path / "more", scene_tasks(["vqa", "counting"]), **sizes)
+    for split, count in (("train", 3), ("test", 4)):
+        name = f"tasks_{split}.parquet"
+        plain = pq.read_table(tmp_path / "plain" / name).to_pylist()
+        more = pq.read_table(tmp_path / "more" / name).to_pylist()
+        assert [row for row in more if row["task"] != "counting"] == plain
+        added = [row for row in more if row["task"] == "counting"]
+        ids = [f"{split}-{i:06d}" for i in range(count)]
+        assert [row["sample_id"] for row in added] == [f"{i}-counting-0" for i in ids]
+        answers = [row["answer"] for row in added]
+        assert (
+            TASKS.get("counting")
+            .score(answers, [r["reference"] for r in added])["accuracy"]
+            .tolist()
+            == [1.0] * count
+        )
+        luck = {json.loads(row["reference"])["luck"] for row in added}
+        assert len(luck) > 1
+    images = [pq.read_table(tmp_path / w / "images_test.parquet") for w in ("plain", "more")]
+    assert images[0].equals(images[1])

@@ -1,0 +1,31 @@
+"""Where is one of a scene's digits? Answered by the four location bins of its tight box."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainables.datasets.scenes.captions import LOCATION_BINS, location
+from trainables.datasets.scenes.samples import SceneSample
+from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS, DrawnScene
+from trainables.tasks.grounding import Grounding
+
+
+class SceneGrounding(Grounding):
+    """Referring expressions on scenes, as `Grounding` with boxes in the demo's words."""
+
+    data_kinds = ("scenes",)
+    has_training_answers = True
+    max_new_tokens = 6
+
+    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+        """The place of one object, drawn at random."""
+        index = int(rng.integers(len(scene.spec.objects)))
+        target = scene.spec.objects[index]
+        box = [int(v) for v in scene.boxes[index]]
+        answer = " ".join(location(round(v / scene.size * LOCATION_BINS)) for v in box)
+        prompt = f"<image> where is the {COLOUR_NAMES[target.colour]} {DIGITS[target.digit]} ?"
+        reference = {"box": box, "size": scene.size}
+        return [SceneSample(prompt, answer, reference, target.position)]
+
+
+TASK = SceneGrounding()

@@ -1,0 +1,33 @@
+"""Zero-shot classification by the visual encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainables.tasks.common.task import Scores, Task, fraction, of_references
+
+
+class ZeroShot(Task):
+    """Zero-shot classification by the encoder: is the class the best, is it among the best five?"""
+
+    data_kinds = ("folder", "parquet", "datasets")
+    by_encoder = True
+    metrics = (fraction("accuracy"), fraction("accuracy_top5"))
+    primary = "accuracy"
+    max_new_tokens = 1
+
+    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
+        """Answers: JSON lists of classes, best first. References: {"class": str}."""
+        classes = of_references(references, "class")
+        ranked: list[list[str]] = [json.loads(answer) for answer in answers]
+        pairs = list(zip(ranked, classes, strict=True))
+        return {
+            "accuracy": np.array([m in r[:1] for r, m in pairs], np.float64),
+            "accuracy_top5": np.array([m in r[:5] for r, m in pairs], np.float64),
+        }
+
+
+TASK = ZeroShot()
