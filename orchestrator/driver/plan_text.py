@@ -99,7 +99,7 @@ def _benchmarks(space: Space) -> list[str]:
     """What of the benchmarks is used."""
     if not space.benchmarks:
         return []
-    from trainables.datasets.benchmarks import read_benchmark
+    from trainables.datasets.benchmarks.read import read_benchmark
 
     lines = []
     for one in space.benchmarks:

@@ -157,7 +157,7 @@ def _world(settings: Settings, job: Job, out: Path) -> None:
 
 
 def _benchmark(settings: Settings, job: Job, out: Path) -> None:
-    from trainables.datasets.benchmarks import write_benchmark
+    from trainables.datasets.benchmarks.write import write_benchmark
 
     assert job.benchmark is not None
     data = settings.space.data

@@ -158,7 +158,7 @@ def fingerprints(space: Space) -> dict[str, str]:
 
         found[space.data.uri] = read_source(space.data).fingerprint
     if space.benchmarks:
-        from trainables.datasets.benchmarks import read_benchmark
+        from trainables.datasets.benchmarks.read import read_benchmark
 
         found |= {
             f"benchmark {one.label}": read_benchmark(one).fingerprint for one in space.benchmarks
@@ -172,7 +172,7 @@ def fingerprints(space: Space) -> dict[str, str]:
 
 def benchmark_images(benchmark: BenchmarkSpec) -> int:
     """Images of a benchmark, before any is found to be unreadable."""
-    from trainables.datasets.benchmarks import read_benchmark
+    from trainables.datasets.benchmarks.read import read_benchmark
 
     return len({name for item in read_benchmark(benchmark).items for name in item.images})
 

@@ -202,7 +202,7 @@ def check_benchmarks(space: Space) -> list[str]:
     """What is wrong with the files of the benchmarks."""
     if not space.benchmarks:
         return []
-    from trainables.datasets.benchmarks import read_benchmark
+    from trainables.datasets.benchmarks.read import read_benchmark
     from trainables.datasets.images.files import SourceError
 
     problems = []

@@ -25,7 +25,7 @@ from search_spaces.facts.tasks import (
     tasks_to_learn,
 )
 from search_spaces.specs.base import Positive, Scenario, Spec
-from search_spaces.specs.benchmark import BenchmarkSpec
+from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.classical import ClassicalSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
@@ -132,7 +132,7 @@ class Space(Spec):
     """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM."""
     tasks: tuple[TaskName, ...] = ("captioning", "vqa", "rec", "fewshot")
     """On the space's own data; may be empty where there are benchmarks."""
-    benchmarks: tuple[BenchmarkSpec, ...] = ()
+    benchmarks: tuple[AnyBenchmark, ...] = ()
     """Published benchmarks to measure on as well."""
     neck: NeckSpec = NeckSpec()
     surrogate: SurrogateSpec = SurrogateSpec()

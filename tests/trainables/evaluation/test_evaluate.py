@@ -20,11 +20,12 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from search_spaces import BenchmarkSpec, OperatingPoint, Space
+from search_spaces import OperatingPoint, Space
+from search_spaces.specs.benchmark import benchmark_spec
 from tests.trainables.benchmark_files import write_pope
 from tests.trainables.small import make_clip, make_space, save_teacher
 from trainables.codecs import Codec, bits_estimated, build_codec, load_codec, save_codec
-from trainables.datasets.benchmarks import write_benchmark
+from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.datasets.rows import decode_image
 from trainables.datasets.scenes.write import write_world
 from trainables.encoders.bridge import Entry
@@ -451,7 +452,7 @@ def test_surrogate_terms_are_the_errors_against_transformers_own_encoder(
 def test_a_benchmark_is_evaluated_as_the_space_s_own_data_is(
     setting: Setting, tmp_path: Path
 ) -> None:
-    spec = BenchmarkSpec.model_validate(
+    spec = benchmark_spec(
         {**write_pope(tmp_path), "prompt": "<image> question : {question} answer :"}
     )
     write_benchmark(spec, 64, 0.0, tmp_path / "pope")

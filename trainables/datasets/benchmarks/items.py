@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search_spaces import BenchmarkSpec
+from search_spaces.specs.benchmark import BenchmarkSpec
 from trainables.datasets.images.files import SourceError, read_bytes
 from trainables.datasets.images.placement import Box
 
@@ -51,6 +52,18 @@ class Items:
     embedded: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+
+
+class PublishedBenchmark(BenchmarkSpec):
+    """Base of the formats' settings: a benchmark whose annotations can be read."""
+
+    @abstractmethod
+    def items(self) -> Items:
+        """The samples of the annotations.
+
+        Raises:
+            SourceError: the files cannot be used; a line per kind of mistake.
+        """
 
 
 class Mistakes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from search_spaces import BenchmarkSpec
+from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
     Mistakes,
+    PublishedBenchmark,
     fill,
     is_text,
     keep_complete,
@@ -16,7 +17,20 @@ from trainables.datasets.benchmarks.items import (
 )
 
 
-def read_ocr(spec: BenchmarkSpec) -> Items:
+class OcrSpec(PublishedBenchmark, ImageDirectorySpec):
+    """Settings of format `ocr`."""
+
+    default_task = "text_reading"
+    default_prompt = "<image>\nWhat is written in this image? Answer with the text alone."
+
+    format: Literal["ocr"]
+
+    def items(self) -> Items:
+        """The samples of the annotations."""
+        return read_ocr(self)
+
+
+def read_ocr(spec: OcrSpec) -> Items:
     """The images with text; the reference is {"texts": [str]}."""
     mistakes = Mistakes()
     rows = read_lines("annotations", spec.annotations)
@@ -39,3 +53,6 @@ def _texts(found: Any) -> list[str]:
     """The accepted texts; none where one of them is no text."""
     texts = found if isinstance(found, list) else [found]
     return texts if all(map(is_text, texts)) else []
+
+
+FORMAT = BenchmarkFormat(OcrSpec)

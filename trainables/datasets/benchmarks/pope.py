@@ -5,11 +5,14 @@ Lines {"question_id", "image", "text", "label": "yes" or "no"}.
 
 from __future__ import annotations
 
-from search_spaces import BenchmarkSpec
+from typing import Literal
+
+from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
     Mistakes,
+    PublishedBenchmark,
     fill,
     is_id,
     is_text,
@@ -20,7 +23,21 @@ from trainables.datasets.benchmarks.items import (
 ANSWERS = ("yes", "no")
 
 
-def read_pope(spec: BenchmarkSpec) -> Items:
+class PopeSpec(PublishedBenchmark, ImageDirectorySpec):
+    """Settings of format `pope`."""
+
+    default_task = "yes_no"
+    default_prompt = "<image>\n{question}\nAnswer with yes or no."
+    prompt_fields = ("question",)
+
+    format: Literal["pope"]
+
+    def items(self) -> Items:
+        """The samples of the annotations."""
+        return read_pope(self)
+
+
+def read_pope(spec: PopeSpec) -> Items:
     """The questions of a file; the reference is {"answer": "yes" or "no"}."""
     mistakes = Mistakes()
     fields = {"question_id": is_id, "image": is_text, "text": is_text, "label": is_text}
@@ -41,3 +58,6 @@ def read_pope(spec: BenchmarkSpec) -> Items:
         )
     mistakes.raise_any("annotations", spec.annotations)
     return Items(items)
+
+
+FORMAT = BenchmarkFormat(PopeSpec)

@@ -7,35 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from search_spaces import BenchmarkSpec
-from trainables.datasets.benchmarks.choices import read_mmbench, read_seed_bench
-from trainables.datasets.benchmarks.classification import read_imagenet, read_mini_imagenet
-from trainables.datasets.benchmarks.items import Item, Items, Mistakes, read_file
-from trainables.datasets.benchmarks.karpathy import read_karpathy
-from trainables.datasets.benchmarks.ocr import read_ocr
-from trainables.datasets.benchmarks.pope import read_pope
-from trainables.datasets.benchmarks.refcoco import read_refcoco
-from trainables.datasets.benchmarks.vqav2 import read_vqav2
+from search_spaces.specs.benchmark import BenchmarkSpec
+from trainables.datasets.benchmarks.items import Item, Mistakes, PublishedBenchmark, read_file
 from trainables.datasets.images.files import File, SourceError, absolute, list_files
 
-READERS: dict[str, Callable[[BenchmarkSpec], Items]] = {
-    "coco_karpathy": read_karpathy,
-    "seed_bench": read_seed_bench,
-    "mmbench": read_mmbench,
-    "pope": read_pope,
-    "vqav2": read_vqav2,
-    "refcoco": read_refcoco,
-    "mini_imagenet": read_mini_imagenet,
-    "imagenet": read_imagenet,
-    "ocr": read_ocr,
-}
 _COCO_PREFIX = re.compile(r"^COCO_[A-Za-z]+\d{4}_(?=\d{12})")
 
 
@@ -62,26 +44,26 @@ def read_benchmark(spec: BenchmarkSpec) -> Benchmark:
     Raises:
         SourceError: a line per mistake, each with the setting, the value and what there is.
     """
-    found = READERS[spec.format](spec)
-    if not found.items:
+    assert isinstance(spec, PublishedBenchmark), spec.format
+    content = spec.items()
+    if not content.items:
         raise SourceError(f"annotations = {spec.annotations!r}: there are no samples in it")
-    items = _limited(spec, found.items)
+    items = _limited(spec, content.items)
     digest = hashlib.sha256()
-    for setting in ("annotations", "questions", "instances", "names"):
-        if (uri := getattr(spec, setting)) is not None:
-            digest.update(hashlib.sha256(read_file(setting, uri)).digest())
+    for setting, uri in spec.files.items():
+        digest.update(hashlib.sha256(read_file(setting, uri)).digest())
     root = None
-    if spec.images is not None:
-        root = absolute(spec.images)
-        items, files = _found(spec, root, items)
+    if spec.image_directory is not None:
+        root = absolute(spec.image_directory)
+        items, files = _placed(spec.image_directory, root, items)
         for file in files:
             digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode())
     return Benchmark(
         items=tuple(items),
         root=root,
-        embedded=found.embedded,
-        left_out=found.left_out,
-        classes=found.classes,
+        embedded=content.embedded,
+        left_out=content.left_out,
+        classes=content.classes,
         fingerprint=f"sha256:{digest.hexdigest()}",
     )
 
@@ -89,7 +71,7 @@ def read_benchmark(spec: BenchmarkSpec) -> Benchmark:
 def _limited(spec: BenchmarkSpec, items: Sequence[Item]) -> Sequence[Item]:
     """The samples that are used, in the order of the file; groups of samples are kept whole."""
     groups = list(dict.fromkeys(item.group or item.sample_id for item in items))
-    if spec.limit is None or spec.format == "mini_imagenet" or len(groups) <= spec.limit:
+    if spec.limit is None or spec.limits_itself or len(groups) <= spec.limit:
         return items
     kept = set(groups[: spec.limit])
     if spec.drawn_from is not None:
@@ -98,12 +80,12 @@ def _limited(spec: BenchmarkSpec, items: Sequence[Item]) -> Sequence[Item]:
     return [item for item in items if (item.group or item.sample_id) in kept]
 
 
-def _found(spec: BenchmarkSpec, root: str, items: Sequence[Item]) -> tuple[list[Item], list[File]]:
+def _placed(directory: str, root: str, items: Sequence[Item]) -> tuple[list[Item], list[File]]:
     """The samples with the paths of their images, and the files of these."""
     try:
         files = list_files(root)
     except SourceError as error:
-        raise SourceError(f"images = {spec.images!r}: {error}") from error
+        raise SourceError(f"images = {directory!r}: {error}") from error
     by_path = {file.path: file for file in files}
     by_name: dict[str, list[str]] = {}
     for path in by_path:
@@ -122,6 +104,6 @@ def _found(spec: BenchmarkSpec, root: str, items: Sequence[Item]) -> tuple[list[
             places[name] = paths[0]
         else:
             mistakes.add("an image is in several places" if paths else absent, name)
-    mistakes.raise_any("images", spec.images)
+    mistakes.raise_any("images", directory)
     placed = [replace(item, images=tuple(places[n] for n in item.images)) for item in items]
     return placed, [by_path[path] for path in sorted(set(places.values()))]

@@ -12,13 +12,14 @@ JSON, their entries are the refs.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
-from search_spaces import BenchmarkSpec
+from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
     Mistakes,
+    PublishedBenchmark,
     entries,
     fill,
     is_id,
@@ -33,14 +34,60 @@ from trainables.datasets.images.placement import Box, area
 _IMAGE = ("image", "file_name", "img_path")
 
 
-def read_refcoco(spec: BenchmarkSpec) -> Items:
+BoxFormat = Literal["shikra", "kosmos2", "paligemma", "qwen", "qwen2.5", "internvl", "loc"]
+_PROMPTS: dict[BoxFormat, str] = {
+    "shikra": "<image>\nGive the box [x0,y0,x1,y1] of {expression}.",
+    "kosmos2": "<image><grounding><phrase> {expression}</phrase>",
+    "paligemma": "<image>detect {expression}",
+    "qwen": "<image>\n<ref>{expression}</ref><box>",
+    "qwen2.5": '<image>\nGive the box of {expression} as JSON: {{"bbox_2d": [x0, y0, x1, y1]}}.',
+    "internvl": "<image>\nGive the box [[x0, y0, x1, y1]] of <ref>{expression}</ref>.",
+    "loc": "<image> where is the {expression} ?",
+}
+
+
+class RefCocoSpec(PublishedBenchmark, ImageDirectorySpec):
+    """Settings of format `refcoco`."""
+
+    default_task = "grounding"
+    prompt_fields = ("expression",)
+    file_settings = ("annotations", "instances")
+    default_fit = "pad"
+
+    format: Literal["refcoco"]
+    split: str | None = None
+    """Which of the splits is used; null: all."""
+    instances: str | None = None
+    """COCO's instances JSON, where `annotations` are refs that name its boxes."""
+    box_format: BoxFormat = "shikra"
+    """How the MLLM writes boxes. `shikra`: [x0,y0,x1,y1] in [0, 1]; `kosmos2`: two patch indices of
+    a grid of 32; `paligemma`: four <loc0000> of 1024, y before x; `qwen`: (x0,y0),(x1,y1) of 1000;
+    `qwen2.5`: pixels of its input; `internvl`: [[x0, y0, x1, y1]] of 1000; `loc`: the
+    words of the demo's MLLM."""
+    boxes: Literal["xywh", "xyxy"] = "xywh"
+    """How `annotations` write boxes, in pixels; those of `instances` are xywh."""
+
+    def _default_template(self) -> str:
+        return _PROMPTS[self.box_format]
+
+    @property
+    def chosen_split(self) -> str | None:
+        """The split of the annotations that is used."""
+        return self.split
+
+    def items(self) -> Items:
+        """The samples of the annotations."""
+        return read_refcoco(self)
+
+
+def read_refcoco(spec: RefCocoSpec) -> Items:
     """A sample per expression; the reference is {"format": how the MLLM writes boxes}."""
     rows = read_lines("annotations", spec.annotations)
     rows = of_split(spec, rows, spec.split, [str(row.get("split", "")) for row in rows])
     return _refs(spec, rows) if spec.instances is not None else _rows(spec, rows)
 
 
-def _rows(spec: BenchmarkSpec, rows: list[dict[str, Any]]) -> Items:
+def _rows(spec: RefCocoSpec, rows: list[dict[str, Any]]) -> Items:
     mistakes, items = Mistakes(), []
     for number, row in enumerate(rows):
         image = next((row[name] for name in _IMAGE if is_text(row.get(name))), None)
@@ -59,7 +106,7 @@ def _rows(spec: BenchmarkSpec, rows: list[dict[str, Any]]) -> Items:
     return Items(items)
 
 
-def _refs(spec: BenchmarkSpec, refs: list[dict[str, Any]]) -> Items:
+def _refs(spec: RefCocoSpec, refs: list[dict[str, Any]]) -> Items:
     assert spec.instances is not None
     mistakes, content = Mistakes(), read_json("instances", spec.instances)
     boxes = entries("instances", spec.instances, content, "annotations")
@@ -92,7 +139,7 @@ def _refs(spec: BenchmarkSpec, refs: list[dict[str, Any]]) -> Items:
     return Items(items)
 
 
-def _item(spec: BenchmarkSpec, sample: str, image: str, expression: str, box: Box) -> Item:
+def _item(spec: RefCocoSpec, sample: str, image: str, expression: str, box: Box) -> Item:
     prompt = fill(spec, expression=expression)
     return Item(sample, (image,), prompt, {"format": spec.box_format}, box)
 
@@ -114,3 +161,6 @@ def _are_sentences(found: Any) -> bool:
         and bool(found)
         and all(isinstance(one, dict) and is_text(one.get("sent")) for one in found)
     )
+
+
+FORMAT = BenchmarkFormat(RefCocoSpec)

@@ -6,13 +6,14 @@ annotations  {"annotations": [{"question_id", "image_id", "answers": [{"answer"}
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from search_spaces import BenchmarkSpec
+from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
     Mistakes,
+    PublishedBenchmark,
     entries,
     fill,
     is_id,
@@ -23,9 +24,25 @@ from trainables.datasets.benchmarks.items import (
 )
 
 
-def read_vqav2(spec: BenchmarkSpec) -> Items:
+class VqaV2Spec(PublishedBenchmark, ImageDirectorySpec):
+    """Settings of format `vqav2`."""
+
+    default_task = "open_vqa"
+    default_prompt = "<image>\n{question}\nAnswer in a single word or a short phrase."
+    prompt_fields = ("question",)
+    file_settings = ("annotations", "questions")
+
+    format: Literal["vqav2"]
+    questions: str
+    """The file of the questions."""
+
+    def items(self) -> Items:
+        """The samples of the annotations."""
+        return read_vqav2(self)
+
+
+def read_vqav2(spec: VqaV2Spec) -> Items:
     """The questions with answers; the reference is {"answers": [str]}."""
-    assert spec.questions is not None
     asked, answered = Mistakes(), Mistakes()
     content = read_json("questions", spec.questions)
     questions = entries("questions", spec.questions, content, "questions")
@@ -69,3 +86,6 @@ def _are_answers(found: Any) -> bool:
         and bool(found)
         and all(isinstance(one, dict) and isinstance(one.get("answer"), str) for one in found)
     )
+
+
+FORMAT = BenchmarkFormat(VqaV2Spec)

@@ -10,8 +10,10 @@ from PIL import Image
 from torchvision.transforms import functional as vision
 
 from search_spaces import BenchmarkSpec
+from search_spaces.specs.benchmark import benchmark_spec
 from tests.trainables.benchmark_files import COCO, write_pope
-from trainables.datasets.benchmarks import read_benchmark, write_benchmark
+from trainables.datasets.benchmarks.read import read_benchmark
+from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.datasets.images.files import list_files
 from trainables.datasets.images.image_store import image_files
 from trainables.datasets.images.placement import cropped, padded
@@ -34,7 +36,7 @@ def converted(spec: BenchmarkSpec, out: Path) -> tuple[list[dict[str, object]], 
 
 
 def test_pope(tmp_path: Path) -> None:
-    spec = BenchmarkSpec.model_validate(write_pope(tmp_path))
+    spec = benchmark_spec(write_pope(tmp_path))
     samples, images = converted(spec, tmp_path / "out")
     assert [s["sample_id"] for s in samples] == ["1", "2", "3", "4", "5"]
     assert [s["reference"]["answer"] for s in samples] == ["yes", "no", "yes", "no", "yes"]
@@ -54,7 +56,7 @@ def test_a_limit_takes_the_first_or_draws_from_the_seed(tmp_path: Path) -> None:
     settings = write_pope(tmp_path)
 
     def ids(**more: object) -> list[str]:
-        spec = BenchmarkSpec.model_validate({**settings, **more})
+        spec = benchmark_spec({**settings, **more})
         return [item.sample_id for item in read_benchmark(spec).items]
 
     assert ids(limit=2) == ["1", "2"]
@@ -69,13 +71,13 @@ def test_images_are_found_by_path_by_name_and_without_cocos_prefix(tmp_path: Pat
     folder = tmp_path / "val2014"
     (folder / "deep").mkdir()
     (folder / "COCO_val2014_000000000042.jpg").rename(folder / "deep" / "000000000042.jpg")
-    found = read_benchmark(BenchmarkSpec.model_validate(settings))
+    found = read_benchmark(benchmark_spec(settings))
     assert found.items[0].images == ("deep/000000000042.jpg",)
     assert found.items[2].images == ("COCO_val2014_000000000073.jpg",)
 
 
 def test_other_files_give_another_fingerprint(tmp_path: Path) -> None:
-    spec = BenchmarkSpec.model_validate(write_pope(tmp_path))
+    spec = benchmark_spec(write_pope(tmp_path))
     annotations, image = tmp_path / "coco_pope_random.json", tmp_path / "val2014" / COCO[0]
 
     def fingerprint() -> str:
@@ -92,7 +94,7 @@ def test_other_files_give_another_fingerprint(tmp_path: Path) -> None:
 
 
 def test_unreadable_images_cost_their_samples_or_everything(tmp_path: Path) -> None:
-    spec = BenchmarkSpec.model_validate(write_pope(tmp_path))
+    spec = benchmark_spec(write_pope(tmp_path))
     (tmp_path / "val2014" / "COCO_val2014_000000000073.jpg").write_bytes(b"\xff\xd8\xff")
     about = write_benchmark(spec, SIZE, 0.5, tmp_path / "some")
     assert (about["samples"], about["images"]) == (3, 2)

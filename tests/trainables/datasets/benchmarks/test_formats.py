@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from search_spaces import BenchmarkSpec
+from search_spaces.specs.benchmark import benchmark_spec
 from tests.trainables.benchmark_files import COCO, WRITERS, crop, write_images
-from trainables.datasets.benchmarks import read_benchmark, write_benchmark
+from trainables.datasets.benchmarks.read import read_benchmark
+from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.datasets.images.decode import fit
 from trainables.datasets.images.image_store import image_files
 from trainables.tasks import TASKS
@@ -29,7 +30,7 @@ class Converted:
     """What an evaluation finds of a benchmark: samples by name, with their references as data."""
 
     def __init__(self, settings: dict[str, Any], out: Path) -> None:
-        self.spec = BenchmarkSpec.model_validate(settings)
+        self.spec = benchmark_spec(settings)
         self.about = write_benchmark(self.spec, SIZE, 0.0, out)
         rows = pq.read_table(out / "tasks_test.parquet").to_pylist()
         self.rows = {row["sample_id"]: row for row in rows}
@@ -232,10 +233,10 @@ def test_mini_imagenet_episodes(tmp_path: Path) -> None:
         asked[reference["label"]] += 1
     assert set(asked) == set(names.values())
     # The same seed gives the same episodes, whatever their number.
-    spec = BenchmarkSpec.model_validate({**settings, "limit": 5})
+    spec = benchmark_spec({**settings, "limit": 5})
     prompts = [item.prompt for item in read_benchmark(spec).items]
     assert prompts == [row["prompt"] for row in list(found.rows.values())[:5]]
-    other = BenchmarkSpec.model_validate({**settings, "seed": 1, "limit": 5})
+    other = benchmark_spec({**settings, "seed": 1, "limit": 5})
     assert prompts != [item.prompt for item in read_benchmark(other).items]
     # An MLLM that goes on in the manner of its prompt is read to the end of the name.
     assert found.score(lambda r: f"{r['label']}.\n This is a thing 9.")["accuracy"] == 1.0

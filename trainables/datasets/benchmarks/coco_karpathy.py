@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from search_spaces import BenchmarkSpec
+from typing import Literal
+
+from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
     Mistakes,
+    PublishedBenchmark,
     entries,
     fill,
     is_text,
@@ -21,7 +24,27 @@ from trainables.datasets.benchmarks.items import (
 DEFAULT_SPLIT = "test"
 
 
-def read_karpathy(spec: BenchmarkSpec) -> Items:
+class KarpathySpec(PublishedBenchmark, ImageDirectorySpec):
+    """Settings of format `coco_karpathy`."""
+
+    default_task = "captions"
+    default_prompt = "<image>\nDescribe this image in one short sentence."
+
+    format: Literal["coco_karpathy"]
+    split: str | None = None
+    """Which of the splits is used; null: test."""
+
+    @property
+    def chosen_split(self) -> str | None:
+        """The split of the annotations that is used."""
+        return self.split
+
+    def items(self) -> Items:
+        """The samples of the annotations."""
+        return read_karpathy(self)
+
+
+def read_karpathy(spec: KarpathySpec) -> Items:
     """The images of a split; the reference is {"captions": [str]}."""
     uri, mistakes = spec.annotations, Mistakes()
     images = entries("annotations", uri, read_json("annotations", uri), "images")
@@ -50,3 +73,6 @@ def read_karpathy(spec: BenchmarkSpec) -> Items:
 def _name(image: dict[str, str]) -> str:
     folder = image.get("filepath")
     return f"{folder}/{image['filename']}" if folder else image["filename"]
+
+
+FORMAT = BenchmarkFormat(KarpathySpec)

@@ -1,33 +1,67 @@
-"""Classification: few-shot episodes from mini-ImageNet's CSV, and images in ImageNet's layout.
-
-mini-ImageNet   filename,label     an image of a class per line
-ImageNet        CLASS/*.JPEG       and a file that names the classes
-"""
+"""Few-shot episodes from mini-ImageNet's CSV: lines `filename,label`, an image of a class each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 import numpy as np
+from pydantic import Field
 
-from search_spaces import BenchmarkSpec
-from search_spaces.specs.benchmark import EPISODES
+from search_spaces.specs.base import Positive
+from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
     Mistakes,
+    PublishedBenchmark,
     fill,
     is_text,
     keep_complete,
     read_table,
 )
 from trainables.datasets.images.class_names import name_classes
-from trainables.datasets.images.files import IMAGE_SUFFIXES, SourceError, absolute, list_files
+from trainables.datasets.images.files import SourceError
 
 _LABEL = "{label}"
+EPISODES: Final = 600
+"""Episodes where `limit` is null."""
 
 
-def read_mini_imagenet(spec: BenchmarkSpec) -> Items:
+class MiniImagenetSpec(PublishedBenchmark, ImageDirectorySpec):
+    """Settings of format `mini_imagenet`."""
+
+    default_task = "fewshot_names"
+    default_prompt = "<image> This is a {label}.\n"
+    prompt_fields = ("label",)
+    file_settings = ("annotations", "names")
+    limits_itself = True
+
+    format: Literal["mini_imagenet"]
+    limit: Positive | None = None
+    """Episodes; null for 600."""
+    names: str | None = None
+    """The file that names the classes, as `data.names`."""
+    prompt: str | None = None
+    """Template that is repeated per image, with `<image>` and `{label}` once; for the image that is
+    asked it ends before the label."""
+    ways: Annotated[int, Field(ge=2)] = 5
+    """Classes of an episode."""
+    shots: Positive = 1
+    """Labelled images per class of an episode."""
+
+    def _prompt_problems(self) -> list[str]:
+        problems = super()._prompt_problems()
+        if self.prompt is not None and self.prompt.count(_LABEL) != 1:
+            problems.append(f"prompt = {self.prompt!r}: must hold {_LABEL} once")
+        return problems
+
+    def items(self) -> Items:
+        """The samples of the annotations."""
+        return read_mini_imagenet(self)
+
+
+def read_mini_imagenet(spec: MiniImagenetSpec) -> Items:
     """n-way k-shot episodes; the reference is {"label": str, "labels": [str]}.
 
     The images with their labels come in random order, then one more of one of the classes.
@@ -40,7 +74,7 @@ def read_mini_imagenet(spec: BenchmarkSpec) -> Items:
     members: dict[str, list[str]] = {}
     for row in rows:
         members.setdefault(row["label"].strip(), []).append(row["filename"].strip())
-    names = _names(sorted(members), spec.names, "names")
+    names = class_names_of(sorted(members), spec.names, "names")
     if len(set(names.values())) < len(names):
         raise SourceError(f"names = {spec.names!r}: two classes have the same name")
     able = [key for key in names if len(members[key]) > spec.shots]
@@ -54,7 +88,7 @@ def read_mini_imagenet(spec: BenchmarkSpec) -> Items:
 
 
 def _episode(
-    spec: BenchmarkSpec,
+    spec: MiniImagenetSpec,
     number: int,
     able: Sequence[str],
     members: dict[str, list[str]],
@@ -77,25 +111,16 @@ def _episode(
     return Item(f"episode-{number:05d}", images, prompt, reference)
 
 
-def read_imagenet(spec: BenchmarkSpec) -> Items:
-    """Images in a folder per class; the reference is {"class": "number name"}."""
-    assert spec.images is not None
-    try:
-        files = list_files(absolute(spec.images))
-    except SourceError as error:
-        raise SourceError(f"images = {spec.images!r}: {error}") from error
-    paths = [f.path for f in files if f.path.lower().endswith(IMAGE_SUFFIXES) and "/" in f.path]
-    if not paths:
-        raise SourceError(f"images = {spec.images!r}: no images in folders, one per class")
-    keys = sorted({path.split("/")[0] for path in paths})
-    names = _names(keys, spec.annotations, "annotations")
-    said = {key: f"{number} {name}" for number, (key, name) in enumerate(names.items())}
-    items = [Item(path, (path,), fill(spec), {"class": said[path.split("/")[0]]}) for path in paths]
-    return Items(items, classes=tuple(names.values()))
+def class_names_of(keys: Sequence[str], file: str | None, setting: str) -> dict[str, str]:
+    """The name of each class, by its key.
 
-
-def _names(keys: Sequence[str], file: str | None, setting: str) -> dict[str, str]:
+    Raises:
+        SourceError: the file cannot be used; the message names the setting.
+    """
     try:
         return name_classes(keys, file)
     except SourceError as error:
         raise SourceError(str(error).replace("data.names", setting)) from error
+
+
+FORMAT = BenchmarkFormat(MiniImagenetSpec)
