@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(overview(space, points, store, name))
         return OK
 
-    from orchestrator.driver.run import ClusterTooSmallError, Request, run
+    from orchestrator.driver.jobs_on_ray import ClusterTooSmallError
+    from orchestrator.driver.request import Request
+    from orchestrator.driver.run import run
     from orchestrator.storage.lock import SweepHeldError
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from orchestrator.plan.jobs import WAVES, Job, Plan
-from orchestrator.plan.resources import trial_ask
+from orchestrator.plan.resources import lane_ask
 from orchestrator.storage.provenance import fingerprints, image_counts
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
@@ -40,7 +40,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
     if space.search is not None:
         said = ", ".join(f"{p} in {list(r.ends)}" for p, r in space.search.over.items())
         lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {said}")
-    resources, ask = space.resources, trial_ask(space)
+    resources, ask = space.resources, lane_ask(space)
     if resources.workers_per_point:
         how = f"{resources.workers_per_point} Ray Train workers"
     else:

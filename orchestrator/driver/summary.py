@@ -1,21 +1,21 @@
-"""The last words of a sweep: its table, where things are, what is missing."""
+"""The last lines that a sweep prints: its table, the paths of its files, its missing points."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.mlflow_runs import open_command
 from orchestrator.validation.inputs import safe_uri
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
-    from orchestrator.driver.run import Outcome, Request
 
 
-def tell(request: Request, plan: Plan, outcome: Outcome) -> None:
-    """Print the table of curves, the paths, the missing points (to stderr) and the MLflow UI."""
+def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
+    """Print the table of curves, paths, the MLflow UI and, to stderr, the missing points."""
     report = outcome.report
     if report is not None:
         print(f"\n{_table(report)}\n\n{report.sentence}\n")
@@ -30,13 +30,13 @@ def tell(request: Request, plan: Plan, outcome: Outcome) -> None:
     if outcome.missing:
         count = f"{len(outcome.missing)} of {len(plan.points)} points are missing:"
         print(f"\n{count}", file=sys.stderr)
-        for one in outcome.missing.values():
-            hint = f"\n    log: {one.log}" if one.log and one.log not in one.reason else ""
-            print(f"  {one.point.label}: {one.reason}{hint}", file=sys.stderr)
+        for gone in outcome.missing.values():
+            hint = f"\n    log: {gone.log}" if gone.log and gone.log not in gone.reason else ""
+            print(f"  {gone.point.label}: {gone.reason}{hint}", file=sys.stderr)
         print(f"the same command tries them again:\n  {request.command}", file=sys.stderr)
 
 
-def _efficiency(timing: dict[str, Any]) -> str:
+def _efficiency(timing: Timing) -> str:
     if not timing.get("work_s"):
         return "nothing had to be run"
     ideal = timing["work_s"] / max(1, timing["lanes"])
@@ -47,7 +47,7 @@ def _efficiency(timing: dict[str, Any]) -> str:
 
 
 def _table(report: ReportPaths) -> str:
-    """The summary without its notes, which are long and stand in the report."""
+    """The summary table without its notes, which are long and are in the report."""
     summary = report.summary
     if not len(summary):
         return "no curves yet"

@@ -1,15 +1,15 @@
-"""Ray: starting it quietly and asking what it has."""
+"""Starting or joining Ray without its output, and the size of its cluster."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.resources import shortage, trial_ask
-from orchestrator.plan.schedule import Ask
+from orchestrator.plan.resources import Ask, lane_ask, shortage
 from search_spaces import Space
 
 _SETTINGS = {
@@ -22,7 +22,7 @@ _SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ctrl-C must reach us, not a handler that first saves an experiment nobody restores.
+    # Ctrl-C must reach this program, not a handler that saves an experiment nobody restores.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A waiting trial's thread must end before its process gets a job; on a busy machine that lasts.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
@@ -51,10 +51,17 @@ def set_environment(verbose: bool = True) -> None:
             os.environ.setdefault(name, value)
 
 
-def start(verbose: bool) -> None:
-    """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names."""
+@contextlib.contextmanager
+def running(verbose: bool) -> Iterator[None]:
+    """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names; leave it.
+
+    A cluster that was started here ends, with all its processes, when the context does.
+
+    Args:
+        verbose: show what Ray logs.
+    """
     set_environment(verbose)
-    import ray
+    import ray  # reads its environment when it is imported
 
     ray.init(
         include_dashboard=False,
@@ -64,31 +71,29 @@ def start(verbose: bool) -> None:
     if not verbose:
         for name in ("ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def stop() -> None:
-    """Leave the cluster; one that `start` started ends, with all its processes."""
-    import ray
-
-    ray.shutdown()
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def capacity(space: Space) -> tuple[Ask, str | None]:
     """What the cluster has, and why a point can never run on it (None if it can)."""
-    ray: Any = importlib.import_module("ray")
-    total = ray.cluster_resources()
-    there = Ask(total.get("CPU", 0), total.get("GPU", 0))
-    ask = trial_ask(space)
+    sizes = nodes()
+    total = Ask(sum(n.get("CPU", 0) for n in sizes), sum(n.get("GPU", 0) for n in sizes))
+    ask = lane_ask(space)
     if can_grow():
-        # The autoscaler only sees what is asked for and does not fit: ask for one more.
-        return Ask(max(there.cpu, 0) + ask.cpu, max(there.gpu, 0) + ask.gpu), None
-    return there, shortage(space, nodes())
+        # The autoscaler only sees what is asked for and does not fit: ask for one lane more.
+        return Ask(total.cpu + ask.cpu, total.gpu + ask.gpu), None
+    return total, shortage(space, sizes)
 
 
 def nodes() -> list[dict[str, float]]:
     """The resources of each node that is alive."""
-    ray: Any = importlib.import_module("ray")
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    import ray  # after `running`, which sets the environment
+
+    listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [dict(node["Resources"]) for node in listed if node["Alive"]]
 
 
 def can_grow() -> bool:

@@ -1,4 +1,4 @@
-"""Evaluation where workers train: actors that hold an MLLM, and who has which.
+"""Evaluation where workers train: actors that hold an MLLM, and a pool that lends them out.
 
     trial  --lend--> Pool --> an Evaluator, if possible one that holds the MLLM already
     trial  --evaluate--> Evaluator --shards, then the stage--> storage
@@ -15,10 +15,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
-from orchestrator.execution import worker as trial
-from orchestrator.execution.worker import Settings
+import ray
+from ray.actor import ActorHandle, ActorProxy
+
+from orchestrator.execution.devices import use_threads
+from orchestrator.execution.job_steps import Settings, evaluate_job
 from orchestrator.plan.resources import worker_resources
 from search_spaces import Measurement, Stage
 
@@ -28,129 +31,144 @@ class Evaluator:
 
     Args:
         settings: of the sweep.
-        device: where models run.
     """
 
-    def __init__(self, settings: Settings, device: str) -> None:
-        from orchestrator.execution.backends import use_threads
+    def __init__(self, settings: Settings) -> None:
+        use_threads(settings.space)
+        self._settings = settings
 
-        use_threads(settings)
-        self._settings, self._device = settings, device
-
+    @ray.method
     def evaluate(self, key: str, measurement: Measurement, stage: Stage) -> None:
-        """Evaluate the point of a job and commit the stage."""
+        """Evaluate the point of a job and commit the stage.
+
+        Args:
+            key: of the job.
+        """
         job = self._settings.jobs[key]
-        trial.evaluate(self._settings, job, measurement, stage, self._device, lambda metrics: None)
+        evaluate_job(self._settings, job, measurement, stage, lambda metrics: None)
 
 
 @dataclass
-class _Lent:
-    actor: Any
+class _Loan:
+    """An evaluator and who had it last.
+
+    Attributes:
+        job: key of the job that has or had it.
+        answerer: the MLLM that it holds, or the encoder alone.
+    """
+
+    actor: ActorProxy[Evaluator]
     job: str
     answerer: str
 
 
 class Pool:
-    """Lends evaluators out; an actor of its own, which needs no CPU.
+    """Lends evaluators to trials; itself an actor that needs no CPU.
 
     Args:
         settings: of the sweep.
-        device: where models run.
     """
 
-    def __init__(self, settings: Settings, device: str) -> None:
-        self._settings, self._device = settings, device
-        self._lent: dict[str, _Lent] = {}
-        self._idle: list[_Lent] = []
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lent: dict[str, _Loan] = {}
+        self._idle: list[_Loan] = []
 
-    def lend(self, job: str, stage: str, answerer: str) -> Any:
-        """An evaluator for a stage of a job: an idle one, best one with that MLLM, or a new one."""
+    @ray.method
+    def lend(self, job: str, stage: str, answerer: str) -> ActorProxy[Evaluator]:
+        """Lend an evaluator: an idle one, preferably with that MLLM in memory, or a new one.
+
+        Args:
+            job: key of the job that evaluates.
+            stage: key of the evaluation's stage; names the loan.
+            answerer: the MLLM that is needed.
+        """
         if stage in self._lent:
             # The trial that had it died.
             _kill(self._lent.pop(stage))
-        with_it = [one for one in self._idle if one.answerer == answerer]
-        found = next(iter([*with_it, *self._idle]), None)
-        if found is None:
-            actor = self._start()
+        warm = [loan for loan in self._idle if loan.answerer == answerer]
+        if self._idle:
+            loan = [*warm, *self._idle][0]
+            self._idle.remove(loan)
+            actor = loan.actor
         else:
-            self._idle.remove(found)
-            actor = found.actor
-        self._lent[stage] = _Lent(actor, job, answerer)
+            actor = self._start()
+        self._lent[stage] = _Loan(actor, job, answerer)
         return actor
 
+    @ray.method
     def give_back(self, stage: str) -> None:
-        """The stage is made, or failed."""
+        """End a loan: the stage is complete, or its evaluation failed."""
         if stage in self._lent:
             self._idle.append(self._lent.pop(stage))
 
-    def keep(self, n: int, running: frozenset[str]) -> None:
-        """End what jobs hold that run no more, and idle ones until there are at most n in all."""
-        for stage in [stage for stage, lent in self._lent.items() if lent.job not in running]:
+    @ray.method
+    def keep(self, limit: int, running: frozenset[str]) -> None:
+        """Kill evaluators lent to jobs that ended, and idle ones above the limit.
+
+        Args:
+            limit: evaluators, lent and idle, that have room on the cluster.
+            running: keys of the jobs that run.
+        """
+        for stage in [stage for stage, loan in self._lent.items() if loan.job not in running]:
             _kill(self._lent.pop(stage))
-        while self._idle and len(self._lent) + len(self._idle) > n:
+        while self._idle and len(self._lent) + len(self._idle) > limit:
             _kill(self._idle.pop(0))
 
-    def _start(self) -> Any:
-        import ray
-
-        ask = worker_resources(self._settings.space)
-        remote: Any = ray.remote(Evaluator)
-        return remote.options(
-            num_cpus=ask["CPU"],
-            num_gpus=ask.get("GPU", 0),
+    def _start(self) -> ActorProxy[Evaluator]:
+        resources = worker_resources(self._settings.space)
+        remote = ray.remote(Evaluator).options(
+            num_cpus=resources["CPU"],
+            num_gpus=resources.get("GPU", 0),
             scheduling_strategy="SPREAD",
             max_restarts=-1,
             max_task_retries=self._settings.space.resources.max_failures,
-        ).remote(self._settings, self._device)
+        )
+        return remote.remote(self._settings)
 
 
 Keep = Callable[[int, frozenset[str]], None]
+"""`Pool.keep`, called from the driver; returns at once."""
 
 
 def open_pool(settings: Settings) -> Keep:
-    """Start the pool of this driver's sweep, where its workers train; it ends with the driver.
+    """Start the pool of this driver's sweep; it ends with the driver.
 
-    Returns:
-        `Pool.keep`, which then returns at once.
+    Where trials evaluate in their own processes there is no pool, and `Keep` does nothing.
     """
-    import ray
-
-    from orchestrator.execution.backends import device_of
-
     if not settings.space.resources.workers_per_point:
-        return lambda n, running: None
-    remote: Any = ray.remote(Pool)
-    pool = remote.options(num_cpus=0, name=_name()).remote(settings, device_of(settings))
-    told: list[tuple[int, frozenset[str]]] = []
+        return lambda limit, running: None
+    pool = ray.remote(Pool).options(num_cpus=0, name=_pool_name()).remote(settings)
+    last: tuple[int, frozenset[str]] | None = None
 
-    def keep(n: int, running: frozenset[str]) -> None:
-        if told[-1:] != [(n, running)]:
-            told[:] = [(n, running)]
-            pool.keep.remote(n, running)
+    def keep(limit: int, running: frozenset[str]) -> None:
+        nonlocal last
+        if last != (limit, running):
+            last = limit, running
+            pool.keep.remote(limit, running)
 
     return keep
 
 
 @contextlib.contextmanager
-def lent(job: str, stage: str, answerer: str) -> Iterator[Any]:
-    """An evaluator of this driver's pool, from a trial."""
-    import ray
+def lent(job: str, stage: str, answerer: str) -> Iterator[ActorProxy[Evaluator]]:
+    """Borrow an evaluator of this driver's pool, from a trial.
 
-    pool: Any = ray.get_actor(_name())
-    actor: Any = ray.get(pool.lend.remote(job, stage, answerer))
+    Args:
+        job, stage, answerer: of `Pool.lend`.
+    """
+    pool: ActorProxy[Pool] = ray.get_actor(_pool_name())
+    actor = ray.get(pool.lend.remote(job, stage, answerer))
     try:
         yield actor
     finally:
         ray.get(pool.give_back.remote(stage))
 
 
-def _name() -> str:
-    import ray
+def _kill(loan: _Loan) -> None:
+    ray.kill(cast("ActorHandle[Evaluator]", loan.actor))
 
+
+def _pool_name() -> str:
+    """The pool's name in the cluster, where several drivers may run."""
     return f"bridgesweep-evaluators-{ray.get_runtime_context().get_job_id()}"
-
-
-def _kill(one: _Lent) -> None:
-    import ray
-
-    ray.kill(one.actor)

@@ -1,9 +1,10 @@
-"""Between a schedule and what runs its jobs: who runs what, what failed, what comes next.
+"""Runs the jobs of a schedule: starts them, counts their failures, reports what happens to them.
 
-    Schedule --suggest--> trial (trial.run_job, in tuning.py) --results--> Schedule, view
-         +--next_pass--> thread: Ray Data (passes.py)
+    Schedule --next_job-->  a trial of Ray Tune (tune.py, trial.py)  --reports--> Schedule, listener
+    Schedule --next_pass--> a thread: one pass of Ray Data (feature_pass.py) --------^
 
-A lane without a ready job runs a `wait` trial, so its process (seconds of imports) stays warm.
+A free lane without a ready job runs a trial that waits, so its process stays warm: starting one
+takes seconds of imports.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from orchestrator.driver.view import View
-from orchestrator.execution.feature_pass import needs_gpu, pool_size, run_pass
-from orchestrator.execution.worker import Settings, write_log
-from orchestrator.plan.schedule import Ask, Schedule
+from orchestrator.execution.feature_pass import pool_size, run_pass
+from orchestrator.execution.feature_shards import needs_gpu
+from orchestrator.execution.job_steps import Json, Settings, write_log
+from orchestrator.execution.listener import JobListener
+from orchestrator.execution.trial import WAIT
+from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import Ask
+from orchestrator.plan.schedule import Schedule
 
-WAIT = "wait"
 CAPACITY_EVERY_S = 10.0
 
 
@@ -28,119 +31,116 @@ class Runner:
     """Runs the jobs of a schedule to their end.
 
     Args:
-        on_done: called, in the driver, when a job is done.
-        on_failed: called, in the driver, with the reason when one has failed for good.
-        capacity: what the cluster has now.
-        keep: told how many evaluators have room beside what trains, and which jobs run.
+        settings: of the sweep.
+        schedule: decides which job is next.
+        listener: called with what happens.
+        capacity: returns what the cluster has now.
+        keep_evaluators: called with how many evaluators have room beside what trains, and with the
+            keys of the jobs that run.
     """
 
     def __init__(
         self,
         settings: Settings,
         schedule: Schedule,
-        view: View,
-        on_done: Callable[[str], None],
-        on_failed: Callable[[str, str], None],
+        listener: JobListener,
         capacity: Callable[[], Ask],
-        keep: Callable[[int, frozenset[str]], None] = lambda n, running: None,
+        keep_evaluators: Callable[[int, frozenset[str]], None],
     ) -> None:
         self.settings = settings
         self.schedule = schedule
-        self.view = view
-        self._on_done, self._on_failed = on_done, on_failed
+        self._listener = listener
         self._capacity = capacity
-        self._keep = keep
+        self._keep_evaluators = keep_evaluators
         self._capacity_checked = time.monotonic()
         self._trials: dict[str, str] = {}
+        """Trial id -> key of its job, or `WAIT`."""
         self._failures: Counter[str] = Counter()
         self._pass: threading.Thread | None = None
         resources = settings.space.resources
         # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
-        self.reuse = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
+        self.keeps_warm = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
 
-    def end(self) -> None:
+    def join(self) -> None:
         """Wait for a pass that is still running."""
         if self._pass is not None:
             self._pass.join()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Tune pickles what listens to it, to restore experiments; ours are never restored."""
-        return (str, ("a runner is not pickled",))
+    # Called by Tune's hooks, in the driver's main thread.
 
-    # What Tune asks and tells; all in the driver's main thread.
-
-    def suggest(self, trial_id: str) -> str | None:
-        """The job for a new trial; None to ask again later."""
+    def next_trial(self, trial_id: str) -> str | None:
+        """The key of the job that a new trial runs, or `WAIT`; None: no trial now, ask again."""
         if time.monotonic() - self._capacity_checked > CAPACITY_EVERY_S:
             self._capacity_checked = time.monotonic()
             self.schedule.capacity = self._capacity()
         self._start_pass()
-        job = self.schedule.next_trial()
+        job = self.schedule.next_job()
         if job is not None:
             self._trials[trial_id] = job.key
-            self.view.started(job.key)
+            self._listener.job_started(job.key)
             if self.settings.store.has(job.stage.path):
                 self.schedule.stage_made(job.key)
-            self._make_room()
+        self._limit_evaluators()
+        if job is not None:
             return job.key
-        self._make_room()
-        if self.reuse and self.waiting() < self.warm_lanes():
+        if self.keeps_warm and self._waiting_lanes() < self._warm_lanes():
             self._trials[trial_id] = WAIT
             return WAIT
         return None
 
-    def _make_room(self) -> None:
-        lanes = self.schedule.lanes_to_evaluate()
-        workers = self.settings.space.resources.workers_per_point
-        self._keep(lanes * workers, frozenset(self._trials.values()))
-
-    def waiting(self) -> int:
-        """Lanes that run a `wait` trial."""
-        return sum(key == WAIT for key in self._trials.values())
-
-    def warm_lanes(self) -> int:
-        """Idle lanes that will be needed again."""
-        return min(self.schedule.free_lanes(), self.schedule.trials_left())
-
     def should_stop(self, trial_id: str) -> bool:
-        """Whether a trial that only waits should make room."""
+        """Whether a trial that waits must leave its lane."""
         if self._trials.get(trial_id) != WAIT:
             return False
         self._start_pass()
-        return self.schedule.peek() is not None or self.waiting() > self.warm_lanes()
+        return self.schedule.peek() is not None or self._waiting_lanes() > self._warm_lanes()
 
-    def result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """A trial reported."""
+    def trial_reported(self, trial_id: str, metrics: Json) -> None:
+        """Record the progress of a trial's job."""
         key = self._trials.get(trial_id)
         if key is None or key == WAIT:
             return
-        if "made" in result:
+        if "made" in metrics:
             self.schedule.stage_made(key)
-        if "step" in result:
-            self.view.progress(key, str(result["phase"]), result["step"], result["steps"])
+        step, steps = metrics.get("step"), metrics.get("steps")
+        if isinstance(step, int | float) and isinstance(steps, int | float):
+            self._listener.job_progressed(key, str(metrics["phase"]), step, steps)
 
-    def completed(self, trial_id: str) -> None:
-        """A trial ended well."""
+    def trial_completed(self, trial_id: str) -> None:
+        """A trial ended without an error: its job is done if all its stages are complete."""
         key = self._trials.pop(trial_id, WAIT)
         if key == WAIT:
             return
         job, store = self.settings.jobs[key], self.settings.store
-        wanted = [job.stage, *(stage for _, stage in job.evaluations)]
-        missing = [stage.path for stage in wanted if not store.has(stage.path)]
+        stages = [job.stage, *(stage for _, stage in job.evaluations)]
+        missing = [stage.path for stage in stages if not store.has(stage.path)]
         if missing:
             error = f"it ended without writing {', '.join(missing)}"
             write_log(store, job, error)
-            self._failed_once(key, error)
+            self._retry_or_give_up(key, error)
         else:
-            self.done(key)
+            self._finish(key)
 
-    def failed_once(self, trial_id: str, error: str) -> None:
+    def trial_failed(self, trial_id: str, error: str) -> None:
         """A trial failed: its job is tried again, `max_failures` times."""
         key = self._trials.pop(trial_id, WAIT)
         if key != WAIT:
-            self._failed_once(key, error)
+            self._retry_or_give_up(key, error)
 
-    def _failed_once(self, key: str, error: str) -> None:
+    def _limit_evaluators(self) -> None:
+        lanes = self.schedule.lanes_to_evaluate()
+        workers = self.settings.space.resources.workers_per_point
+        self._keep_evaluators(lanes * workers, frozenset(self._trials.values()))
+
+    def _waiting_lanes(self) -> int:
+        """Lanes whose trial waits."""
+        return sum(key == WAIT for key in self._trials.values())
+
+    def _warm_lanes(self) -> int:
+        """Free lanes that will be needed again."""
+        return min(self.schedule.free_lanes(), self.schedule.open_lane_jobs())
+
+    def _retry_or_give_up(self, key: str, error: str) -> None:
         self._failures[key] += 1
         job, store = self.settings.jobs[key], self.settings.store
         lines = error.strip().splitlines()
@@ -152,26 +152,24 @@ class Runner:
         again = self._failures[key] <= self.settings.space.resources.max_failures
         if again and "GaveUpError" not in lines[-1]:
             self.schedule.retry(key)
-            self.view.retrying(key, reason)
+            self._listener.job_retried(key, reason)
         else:
-            self.failed(key, reason)
+            self._give_up(key, reason)
 
-    # Outcomes; also from the thread of a pass.
+    # Also called from the thread of a pass.
 
-    def done(self, key: str) -> None:
-        """A job is done."""
+    def _finish(self, key: str) -> None:
         self.schedule.finish(key)
-        self.view.finished(key)
-        self._on_done(key)
+        self._listener.job_finished(key)
 
-    def failed(self, key: str, reason: str) -> None:
-        """A job failed for good, and with it what needs it."""
-        lost = [job.key for job in self.schedule.fail(key, reason)]
-        for one in (key, *lost):
-            self.view.failed(one, self.schedule.failed[one])
-            self._on_failed(one, self.schedule.failed[one])
+    def _give_up(self, key: str, reason: str) -> None:
+        """Record that a job failed for good, and with it the jobs that need it."""
+        lost = [job.key for job in self.schedule.give_up(key, reason)]
+        for failed in (key, *lost):
+            self._listener.job_failed(failed, self.schedule.failed[failed])
 
     def _start_pass(self) -> None:
+        """Start a pass of Ray Data, if jobs for one are ready and none runs."""
         if self._pass is not None and self._pass.is_alive():
             return
         gpu = self.settings.space.resources.gpus_per_worker
@@ -184,27 +182,32 @@ class Runner:
         if not jobs:
             return
         for job in jobs:
-            self.view.started(job.key)
-        pool = pool_size(jobs, self.schedule.capacity.cpu, bool(gpu))
-
-        def work() -> None:
-            try:
-                run_pass(
-                    self.settings,
-                    jobs,
-                    pool,
-                    lambda key, why: self.done(key) if why is None else self.failed(key, why),
-                    lambda key, n, total: self.view.progress(key, "shards", n, total),
-                )
-            except Exception as error:
-                # Whatever it was, nobody must wait for these jobs for ever.
-                for job in jobs:
-                    if job.key in self.schedule.running:
-                        write_log(self.settings.store, job, traceback.format_exc())
-                        self.failed(job.key, f"{type(error).__name__}: {error}")
-            finally:
-                if gpu:
-                    self.schedule.release_gpus(gpu)
-
-        self._pass = threading.Thread(target=work, name="ray-data-pass", daemon=True)
+            self._listener.job_started(job.key)
+        self._pass = threading.Thread(
+            target=self._run_pass, args=(jobs, gpu), name="ray-data-pass", daemon=True
+        )
         self._pass.start()
+
+    def _run_pass(self, jobs: Sequence[Job], gpu: float) -> None:
+        """Run a pass in its thread; whatever happens, none of its jobs stays running."""
+
+        def done(key: str, failure: str | None) -> None:
+            if failure is None:
+                self._finish(key)
+            else:
+                self._give_up(key, failure)
+
+        def progress(key: str, shards: int, total: int) -> None:
+            self._listener.job_progressed(key, "shards", shards, total)
+
+        actors = pool_size(jobs, self.schedule.capacity.cpu, bool(gpu))
+        try:
+            run_pass(self.settings, jobs, actors, done, progress)
+        except Exception as error:
+            for job in jobs:
+                if job.key in self.schedule.running:
+                    write_log(self.settings.store, job, traceback.format_exc())
+                    self._give_up(job.key, f"{type(error).__name__}: {error}")
+        finally:
+            if gpu:
+                self.schedule.release_gpus(gpu)

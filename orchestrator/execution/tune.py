@@ -1,42 +1,60 @@
-"""Ray Tune: each job of a schedule is a trial, and a finished trial's process runs the next one."""
+"""Ray Tune: each job of a schedule is a trial, and a finished trial's process runs the next one.
+
+Import it after `cluster.running` has set the environment that Ray Tune reads.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from orchestrator.execution.cluster import set_environment
-from orchestrator.execution.runner import WAIT, Runner
-from orchestrator.execution.worker import Settings, run_job
+from ray import tune
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from orchestrator.execution.runner import Runner
+from orchestrator.execution.trial import JOB, WAIT, run_trial
 from orchestrator.plan.resources import trial_resources
+
+Result = dict[str, object]
+
+
+class Unpickled:
+    """A hook of Tune that is pickled without its state.
+
+    Tune pickles its hooks to restore an experiment. A sweep is continued from its storage instead.
+    """
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}
 
 
 def tune_jobs(runner: Runner, verbose: bool) -> None:
     """Block until every job is done or has failed."""
-    from ray import tune
-
     schedule, settings = runner.schedule, runner.settings
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(2, schedule.free_lanes())))
-    # Nothing of ours is in it: Tune's own state is never restored.
+    # Tune keeps its state there, which nobody restores.
     directory = settings.store.new("tmp/tune")
+
+    def bridgesweep(config: Mapping[str, str]) -> None:
+        run_trial(config, settings)
+
+    resources = tune.PlacementGroupFactory([trial_resources(settings.space)])
     tuner = tune.Tuner(
-        tune.with_resources(
-            _trainable(settings), tune.PlacementGroupFactory([trial_resources(settings.space)])
-        ),
+        tune.with_resources(bridgesweep, resources),
         tune_config=tune.TuneConfig(
-            search_alg=_searcher(runner), num_samples=-1, reuse_actors=runner.reuse
+            search_alg=_JobSearcher(runner), num_samples=-1, reuse_actors=runner.keeps_warm
         ),
         run_config=tune.RunConfig(
             name=directory.name,
             storage_path=str(directory.parent),
             verbose=1 if verbose else 0,
-            stop=_stopper(runner),
-            callbacks=[_callback(runner)],
-            # A job that failed goes back to the schedule (`failed_once`): Tune itself would not
+            stop=_WaitStopper(runner),
+            callbacks=[_ErrorListener(runner)],
+            # A job that failed goes back to the schedule (`trial_failed`): Tune itself would not
             # try a trial again whose process died while it started.
             failure_config=tune.FailureConfig(max_failures=0),
         ),
@@ -45,89 +63,69 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
         tuner.fit()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    runner.end()
+    runner.join()
 
 
-def _trainable(settings: Settings) -> Callable[[Mapping[str, Any]], None]:
-    def bridgesweep(config: Mapping[str, Any]) -> None:
-        set_environment()
-        from ray import tune
+class _JobSearcher(Unpickled, Searcher):
+    """Gives Tune the next job whose inputs are complete."""
 
-        if config["job"] == WAIT:
-            _wait_warm(settings)
-        else:
-            run_job(settings, config["job"], lambda metrics: tune.report(dict(metrics)))
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(metric="training_iteration", mode="max")
+        self._runner = runner
 
-    return bridgesweep
+    def suggest(self, trial_id: str) -> dict[str, object] | str | None:  # type: ignore[override]
+        """The parameters of a new trial."""
+        if self._runner.schedule.over:
+            return str(Searcher.FINISHED)
+        key = self._runner.next_trial(trial_id)
+        return None if key is None else {JOB: key}
 
+    def on_trial_result(self, trial_id: str, result: Result) -> None:
+        """A trial reported."""
+        self._runner.trial_reported(trial_id, result)
 
-def _wait_warm(settings: Settings) -> None:
-    """Import what the next job will need, then wait until the driver ends this trial."""
-    from ray import tune
+    def on_trial_complete(
+        self, trial_id: str, result: Result | None = None, error: bool = False
+    ) -> None:
+        """A trial ended; errors go to `_ErrorListener`."""
+        if not error:
+            self._runner.trial_completed(trial_id)
 
-    from orchestrator.execution import backends
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: what is done is read from the storage."""
 
-    # No report before this: a trial that is told to stop must stop at once.
-    backends.warm_up(settings)
-    while True:
-        tune.report({WAIT: 1})
-        time.sleep(0.2)
-
-
-def _searcher(runner: Runner) -> Any:
-    from ray.tune.search import Searcher
-
-    class Suggest(Searcher):
-        """Gives Tune the next job whose inputs are there."""
-
-        def suggest(self, trial_id: str) -> Any:
-            if runner.schedule.over:
-                return Searcher.FINISHED
-            job = runner.suggest(trial_id)
-            return None if job is None else {"job": job}
-
-        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            runner.result(trial_id, result)
-
-        def on_trial_complete(
-            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-        ) -> None:
-            if not error:
-                runner.completed(trial_id)
-
-        def save(self, checkpoint_path: str) -> None:
-            """Nothing: what is done is known from the storage."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Nothing."""
-
-    return Suggest(metric="training_iteration", mode="max")
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing."""
 
 
-def _stopper(runner: Runner) -> Any:
-    from ray.tune import Stopper
+class _WaitStopper(Unpickled, Stopper):
+    """Stops trials that wait when their lane is needed."""
 
-    class EndWaiting(Stopper):
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return WAIT in result and runner.should_stop(trial_id)
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
 
-        def stop_all(self) -> bool:
-            return False
+    def __call__(self, trial_id: str, result: Result) -> bool:
+        return WAIT in result and self._runner.should_stop(trial_id)
 
-    return EndWaiting()
+    def stop_all(self) -> bool:
+        """Never."""
+        return False
 
 
-def error_of(trial: Any) -> str:
+class _ErrorListener(Unpickled, Callback):
+    """Returns the job of a failed trial to the runner."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """A trial failed."""
+        self._runner.trial_failed(trial.trial_id, error_of(trial))
+
+
+def error_of(trial: Trial) -> str:
     """What Tune wrote down about a trial's last error."""
     file = Path(trial.error_file) if trial.error_file else None
     return file.read_text(encoding="utf-8") if file is not None and file.exists() else ""
-
-
-def _callback(runner: Runner) -> Any:
-    from ray.tune import Callback
-
-    class Listen(Callback):
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            runner.failed_once(trial.trial_id, error_of(trial))
-
-    return Listen()

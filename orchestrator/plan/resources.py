@@ -1,24 +1,46 @@
-"""What trials and data passes ask of Ray, and whether the cluster can ever give it.
+"""What jobs ask of Ray, and whether the cluster can ever give it.
 
-A CPU of a trial is asked for as 0.95: the rest of each CPU is what the actors of a Ray Data pass
-ask for. So a pass always has room beside any number of trials, on 2 CPUs as on 200, and neither
-can wait for the other for ever. In the second or two where both compute, the operating system
-shares the cores. GPUs are not shared: the schedule sets them aside (schedule.py).
+A *lane* is room on the cluster for one job that Ray Tune runs: one operating point with all its
+workers. A lane's CPU is asked for as 0.95: the rest of each CPU is what the actors of a Ray Data
+pass ask for. So a pass always has room beside any number of lanes, on 2 CPUs as on 200, and
+neither can wait for the other for ever. In the second or two where both compute, the operating
+system shares the cores. GPUs are not shared: the schedule sets them aside (schedule.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from orchestrator.plan.schedule import Ask
 from search_spaces import Space
 
-TRIAL_SHARE = 0.95
+LANE_SHARE = 0.95
 DATA_CPUS = 0.05
+_ROUNDING = 1e-6
 
 
-def trial_ask(space: Space) -> Ask:
-    """What an operating point takes of the cluster, all its workers together."""
+@dataclass(frozen=True)
+class Ask:
+    """Logical CPUs and GPUs, asked for or available."""
+
+    cpu: float
+    gpu: float = 0.0
+
+    def times(self, n: float) -> Ask:
+        """n times as much."""
+        return Ask(self.cpu * n, self.gpu * n)
+
+    def fits(self, room: Ask) -> bool:
+        """Whether it fits into `room`, up to rounding."""
+        return self.cpu <= room.cpu + _ROUNDING and self.gpu <= room.gpu + _ROUNDING
+
+    def lanes(self, room: Ask, limit: int) -> int:
+        """How often it fits into `room`, but at most `limit`."""
+        return next((n for n in range(limit) if not self.times(n + 1).fits(room)), limit)
+
+
+def lane_ask(space: Space) -> Ask:
+    """What one lane takes of the cluster: an operating point with all its workers."""
     resources = space.resources
     return Ask(resources.cpus_per_worker, resources.gpus_per_worker).times(
         max(1, resources.workers_per_point)
@@ -26,16 +48,16 @@ def trial_ask(space: Space) -> Ask:
 
 
 def worker_resources(space: Space) -> dict[str, float]:
-    """What one worker (or a trial in local mode) asks Ray for."""
+    """What one worker asks Ray for; without workers, the trial's process."""
     resources = space.resources
-    asked = {"CPU": resources.cpus_per_worker * TRIAL_SHARE}
+    asked = {"CPU": resources.cpus_per_worker * LANE_SHARE}
     if resources.gpus_per_worker:
         asked["GPU"] = resources.gpus_per_worker
     return asked
 
 
 def trial_resources(space: Space) -> dict[str, float]:
-    """What the trial's own process asks Ray for.
+    """What the process of a Ray Tune trial asks Ray for.
 
     With Ray Train workers it asks for next to nothing: a trial that held a CPU while it waits
     for workers could wait for another trial that does the same.
@@ -64,11 +86,11 @@ def shortage(space: Space, nodes: Sequence[Mapping[str, float]]) -> str | None:
     asked = f"{resources.cpus_per_worker} CPU"
     if resources.gpus_per_worker:
         asked += f" and {resources.gpus_per_worker:g} GPU"
-    there = ", ".join(f"{n.get('CPU', 0):g} CPU and {n.get('GPU', 0):g} GPU" for n in nodes)
+    available = ", ".join(f"{n.get('CPU', 0):g} CPU and {n.get('GPU', 0):g} GPU" for n in nodes)
     return (
         f"resources: an operating point asks for {workers} x ({asked}) "
         f"(workers_per_point = {resources.workers_per_point}, "
         f"cpus_per_worker = {resources.cpus_per_worker}, "
         f"gpus_per_worker = {resources.gpus_per_worker:g}), but the cluster has room for "
-        f"{fitting} of these; its nodes: {there}"
+        f"{fitting} of these; its nodes: {available}"
     )

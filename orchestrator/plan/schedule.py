@@ -1,33 +1,20 @@
-"""Which job may run next: dependencies, priorities and room on the cluster. No Ray in here.
+"""Which job may run next: dependencies, priorities and room on the cluster. Imports no Ray.
 
-The next trial is the ready one with the most work behind it (its own cost and the longest chain
-that waits for it), so no wave waits for a straggler of the one before. A point waits for the
-*stage* it reads, not for the evaluation of the point that made it.
+    job of a kind in DATA  --next_pass-->  with all others that are ready, in one pass of Ray Data
+    any other job          --next_job-->   in a lane of the cluster
+
+A lane takes the ready job with the longest chain behind it: its cost and the costs of the jobs that
+wait for it. So no wave waits for a straggler of the wave before. An operating point waits for the
+*stages* that it reads, not for the evaluations of the points that made them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from orchestrator.plan.jobs import DATA, Job
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Logical resources."""
-
-    cpu: float
-    gpu: float = 0.0
-
-    def times(self, n: float) -> Ask:
-        """n of it."""
-        return Ask(self.cpu * n, self.gpu * n)
-
-    def fits(self, room: Ask) -> bool:
-        """Whether it fits into what is free (up to float error)."""
-        return self.cpu <= room.cpu + 1e-6 and self.gpu <= room.gpu + 1e-6
+from orchestrator.plan.resources import Ask
 
 
 class Schedule:
@@ -35,8 +22,13 @@ class Schedule:
 
     Args:
         jobs: by key.
-        ask: what a trial asks for.
+        ask: what a lane takes.
         capacity: what the cluster has.
+
+    Attributes:
+        done: keys of finished jobs.
+        running: keys of running jobs.
+        failed: key -> reason, of jobs that failed for good or can never run.
     """
 
     def __init__(self, jobs: Mapping[str, Job], ask: Ask, capacity: Ask) -> None:
@@ -47,12 +39,12 @@ class Schedule:
         self.running: set[str] = set()
         self.failed: dict[str, str] = {}
         self._made: set[str] = set()
-        self._gpu_of_passes = 0.0
+        self._gpus_of_pass = 0.0
         self._lock = threading.RLock()
-        self._rank = self._ranks()
+        self._chain = self._chains()
 
-    def next_trial(self) -> Job | None:
-        """The trial to start now; None if none is ready or nothing has room. It then runs."""
+    def next_job(self) -> Job | None:
+        """Start the next job in a lane; None if none is ready or no lane is free."""
         with self._lock:
             job = self.peek()
             if job is not None:
@@ -60,18 +52,18 @@ class Schedule:
             return job
 
     def peek(self) -> Job | None:
-        """What `next_trial` would give."""
+        """The job that `next_job` would start."""
         with self._lock:
             if self.free_lanes() < 1:
                 return None
             ready = [job for job in self._ready() if job.kind not in DATA]
-            return max(ready, key=lambda job: self._rank[job.key], default=None)
+            return max(ready, key=lambda job: self._chain[job.key], default=None)
 
     def next_pass(self) -> list[Job]:
-        """The stages that Ray Data should make now; empty if it should wait. They then run.
+        """Start the jobs that Ray Data should run now; empty if it should wait.
 
-        Each pass starts processes that must import a lot, so one pass waits for all that could
-        still join it, unless a part of the cluster would idle meanwhile.
+        Each pass starts processes that must import a lot, so a pass waits for all jobs that could
+        still join it, unless a lane would idle meanwhile.
         """
         with self._lock:
             ready = [job for job in self._ready() if job.kind in DATA]
@@ -90,57 +82,54 @@ class Schedule:
     def reserve_gpus(self, gpus: float) -> bool:
         """Set GPUs aside for a pass of Ray Data; False if they are not free."""
         with self._lock:
-            busy = self.ask.gpu * self._trials_running()
-            if busy + self._gpu_of_passes + gpus > self.capacity.gpu + 1e-6:
+            busy = Ask(0, self.ask.gpu * self._busy_lanes())
+            if not busy.fits(Ask(0, self.capacity.gpu - self._gpus_of_pass - gpus)):
                 return False
-            self._gpu_of_passes += gpus
+            self._gpus_of_pass += gpus
             return True
 
     def release_gpus(self, gpus: float) -> None:
-        """Give back what `reserve_gpus` set aside."""
+        """Return what `reserve_gpus` set aside."""
         with self._lock:
-            self._gpu_of_passes -= gpus
+            self._gpus_of_pass -= gpus
 
     def free_lanes(self) -> int:
-        """How many more trials have room."""
-        n = self._trials_running()
-        lanes = 0
-        while Ask(
-            self.ask.cpu * (n + lanes + 1), self.ask.gpu * (n + lanes + 1) + self._gpu_of_passes
-        ).fits(self.capacity) and lanes < len(self.jobs):
-            lanes += 1
-        return lanes
+        """How many more jobs have room."""
+        with self._lock:
+            busy = self._busy_lanes()
+            room = Ask(self.capacity.cpu, self.capacity.gpu - self._gpus_of_pass)
+            return max(0, self.ask.lanes(room, busy + len(self.jobs)) - busy)
 
     def lanes_to_evaluate(self) -> int:
-        """Lanes in which nothing trains: free ones, and those of trials whose stage is made."""
+        """Lanes in which nothing trains: free ones, and those of jobs whose stage is made."""
         with self._lock:
-            done = sum(self.jobs[k].kind not in DATA and k in self._made for k in self.running)
-            return self.free_lanes() + done
+            made = sum(self.jobs[k].kind not in DATA and k in self._made for k in self.running)
+            return self.free_lanes() + made
 
-    def trials_left(self) -> int:
-        """Trials that have not started and still may."""
+    def open_lane_jobs(self) -> int:
+        """How many jobs for a lane have not started and still may."""
         with self._lock:
             return sum(job.kind not in DATA and self._is_open(job) for job in self.jobs.values())
 
     def stage_made(self, key: str) -> None:
-        """A job's stage is there, though the job may go on (with its evaluation)."""
+        """Record that a job's stage is complete, though the job may go on with evaluations."""
         with self._lock:
             self._made.add(key)
 
     def finish(self, key: str) -> None:
-        """A job is done."""
+        """Record that a job is done."""
         with self._lock:
             self.running.discard(key)
             self.done.add(key)
             self._made.add(key)
 
     def retry(self, key: str) -> None:
-        """A job failed and shall run again."""
+        """Let a job run again."""
         with self._lock:
             self.running.discard(key)
 
-    def fail(self, key: str, reason: str) -> list[Job]:
-        """A job failed for good; returns the jobs that can now never run."""
+    def give_up(self, key: str, reason: str) -> list[Job]:
+        """Record that a job failed for good; returns the jobs that can now never run."""
         with self._lock:
             self.running.discard(key)
             self.failed[key] = reason
@@ -153,8 +142,8 @@ class Schedule:
                         continue
                     culprit = next((n for n in job.needs if self._is_lost(n)), None)
                     if culprit is not None:
-                        why = self.failed[culprit]
-                        root = why if why.startswith("because ") else None
+                        cause = self.failed[culprit]
+                        root = cause if cause.startswith("because ") else None
                         self.failed[job.key] = root or f"because {self.jobs[culprit].label} failed"
                         lost.append(job)
                         changed = True
@@ -166,7 +155,7 @@ class Schedule:
         with self._lock:
             return len(self.done) + len(self.failed) == len(self.jobs)
 
-    def _trials_running(self) -> int:
+    def _busy_lanes(self) -> int:
         return sum(self.jobs[key].kind not in DATA for key in self.running)
 
     def _is_lost(self, key: str) -> bool:
@@ -182,16 +171,17 @@ class Schedule:
             if self._is_open(job) and all(need in self._made for need in job.needs)
         ]
 
-    def _ranks(self) -> dict[str, float]:
-        behind: dict[str, float] = {}
+    def _chains(self) -> dict[str, float]:
+        """Per job its cost and that of the longest chain of jobs that wait for it."""
+        chains: dict[str, float] = {}
         waiting: dict[str, list[str]] = {}
         for job in self.jobs.values():
             for need in job.needs:
                 waiting.setdefault(need, []).append(job.key)
 
-        def rank(key: str) -> float:
-            if key not in behind:
-                behind[key] = self.jobs[key].cost + max(map(rank, waiting.get(key, [])), default=0)
-            return behind[key]
+        def chain(key: str) -> float:
+            if key not in chains:
+                chains[key] = self.jobs[key].cost + max(map(chain, waiting.get(key, [])), default=0)
+            return chains[key]
 
-        return {key: rank(key) for key in self.jobs}
+        return {key: chain(key) for key in self.jobs}

@@ -1,12 +1,12 @@
-"""The parent run in MLflow while its sweep runs: figures and table, made again as points arrive.
+"""Figures and table of an unfinished sweep on its parent run in MLflow, refreshed as points arrive.
 
     points logged so far --analysis, nothing resampled--> plots/*.png, points.csv --> parent run
 
-It works in the tracker's thread, whenever that has nothing to log: at most every `EVERY_S` seconds,
-and for at most `SHARE` of the time. The files have the names of the finished sweep's, which replace
-them. An operating point that is still to come leaves a gap in its curve, and how many there are is
-written on each figure. One that has failed is named under the figures of its curve and in the run's
-description, with the reason.
+The thread of the log queue refreshes them when it has nothing to log: at most every `EVERY_S`
+seconds, and for at most `SHARE` of the time. The files have the names of the finished sweep's,
+which replace them. An operating point that is still to come leaves a gap in its curve, and each
+figure counts such points. A point that has failed is named, with the reason, under the figures of
+its curve and in the run's description.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.plan.jobs import Plan
-from orchestrator.tracking.mlflow_runs import AwayError, Tracker
+from orchestrator.tracking.mlflow_client import AwayError
+from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import (
     Measured,
     expected_points,
@@ -29,7 +30,9 @@ from orchestrator.tracking.points_file import (
 )
 from search_spaces import OperatingPoint
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pandas and Matplotlib take seconds
+    import pandas as pd
+
     from analysis.curves.assemble import Assembled
     from analysis.figures.render import Plot
 
@@ -39,15 +42,16 @@ SHARE: Final = 0.05
 """Of the time that refreshing may take: a large sweep is refreshed less often."""
 
 
-class Live:
-    """What the parent run shows of an unfinished sweep.
+class LiveFigures:
+    """The figures and the table of an unfinished sweep, on its parent run.
 
-    `add`, `fail` and `refresh` are for the tracker's thread, `stop` for any.
+    `add`, `add_failed` and `refresh` are for the thread of the log queue, `stop` for any.
 
     Args:
         plan: of the sweep.
         name: the sweep's.
-        say: told, once, why the figures are not refreshed any more; nothing here ends a sweep.
+        note: called once with the reason, if the figures are not refreshed any more. An error
+            here never ends a sweep.
         clock: seconds.
     """
 
@@ -55,29 +59,29 @@ class Live:
         self,
         plan: Plan,
         name: str,
-        say: Callable[[str], None],
+        note: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._plan, self._name, self._say, self._clock = plan, name, say, clock
-        self._found: dict[str, Measured] = {}
-        self._failed: dict[str, dict[str, Any]] = {}
+        self._plan, self._name, self._note, self._clock = plan, name, note, clock
+        self._measured: dict[str, Measured] = {}
+        self._failed: dict[str, dict[str, object]] = {}
         self._changed = False
         self._next = -float("inf")
         self._stopped = threading.Event()
 
-    def add(self, one: Measured) -> None:
-        """A point is complete."""
-        self._found[one.key] = one
+    def add(self, measured: Measured) -> None:
+        """Add a complete point."""
+        self._measured[measured.key] = measured
         self._changed = True
 
-    def fail(self, point: OperatingPoint, reason: str) -> None:
-        """A point has failed for good."""
+    def add_failed(self, point: OperatingPoint, reason: str) -> None:
+        """Add a point that failed for good."""
         key = self._plan.key(point)
         self._failed[key] = {"point_key": key, **point.fields, "reason": reason}
-        self._changed = bool(self._found)
+        self._changed = bool(self._measured)
 
     def stop(self) -> None:
-        """Refresh no more: the sweep is at its end, and what would be drawn is drawn for good."""
+        """Refresh no more: the finished sweep's figures are about to replace these."""
         self._stopped.set()
 
     def refresh(self, tracker: Tracker) -> None:
@@ -96,7 +100,7 @@ class Live:
             raise
         except Exception as error:
             self.stop()
-            self._say(f"no live figures in MLflow: {type(error).__name__}: {error}")
+            self._note(f"no live figures in MLflow: {type(error).__name__}: {error}")
         now = self._clock()
         self._next = now + max(EVERY_S, (now - began) / SHARE)
 
@@ -107,10 +111,10 @@ class Live:
         from analysis.figures.rate_accuracy import draw_curves, draw_psnr
         from analysis.io.read import write_points
 
-        rows = pd.DataFrame(point_rows(self._name, self._found, tracker.run_ids()))
+        rows = pd.DataFrame(point_rows(self._name, self._measured, tracker.run_ids()))
         assembled = self._assembled(rows)
         total = len(assembled.sweep.manifest["expected"])
-        progress = f"{len(self._found)} of {total} operating points so far"
+        progress = f"{len(self._measured)} of {total} operating points so far"
         failed = in_words(assembled.missing, codecs=len(self._plan.space.codecs) > 1)
         progress += f", {len(self._failed)} failed" if failed else ""
         with tempfile.TemporaryDirectory() as scratch:
@@ -120,21 +124,21 @@ class Live:
                 if self._stopped.is_set():
                     return
                 (Path(scratch) / "plots" / f"{plot.name}.png").write_bytes(_marked(plot, progress))
-            tracker.running(
+            tracker.show_progress(
                 Path(scratch) / "points" / "points.csv",
                 Path(scratch) / "plots",
-                len(self._found),
+                len(self._measured),
                 f"Running: {progress}. `points.csv` and `plots/` among the artifacts "
                 f"follow as points arrive.{''.join(f' Failed: {words}.' for words in failed)}",
             )
 
-    def _assembled(self, rows: Any) -> Assembled:
-        """The points so far as a sweep that knows what is to come."""
+    def _assembled(self, rows: pd.DataFrame) -> Assembled:
+        """The points so far as a sweep, with the points that it expects."""
         from analysis.curves.assemble import assemble
         from analysis.curves.missing import missing_point
         from analysis.io.read import Sweep
 
-        expected = expected_points(self._plan, self._found)
+        expected = expected_points(self._plan, self._measured)
         manifest = {
             "sweep": self._name,
             "space": self._plan.space.model_dump(mode="json"),
@@ -144,16 +148,16 @@ class Live:
         }
         whole = assemble(Sweep(rows, None, manifest))
         # All holes stay; the list of what is still to come would fill the figure.
-        gone = [missing_point(one, one, False) for one in self._failed.values()]
+        gone = [missing_point(row, row, False) for row in self._failed.values()]
         curves, means = (
-            [replace(c, missing=tuple(m for m in c.missing if m in gone)) for c in own]
-            for own in (whole.curves, whole.means)
+            [replace(c, missing=tuple(m for m in c.missing if m in gone)) for c in group]
+            for group in (whole.curves, whole.means)
         )
         return replace(whole, curves=curves, means=means, missing=gone)
 
 
 def _marked(plot: Plot, progress: str) -> bytes:
-    """The figure's PNG, which says that it is not the finished one."""
+    """The figure's PNG with a note that it is not final."""
     from analysis.figures.style import WARN
 
     text = progress.replace("operating ", "")

@@ -1,4 +1,4 @@
-"""The tracker's thread: what is logged waits in a queue, and nobody waits for it."""
+"""Logging in a thread: what is to be logged waits in a queue, and nothing waits for the server."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from orchestrator.tracking.mlflow_runs import AwayError, Tracker
+from orchestrator.tracking.mlflow_client import AwayError
+from orchestrator.tracking.mlflow_runs import Tracker
 
 IDLE_S: Final = 1.0
+Action = Callable[[Tracker], object]
 
 
-class Background:
-    """A tracker in a thread: imports and a slow server hold up nothing.
+class LogQueue:
+    """A tracker in a thread.
 
     Args:
         open_tracker: called in the thread.
-        say: told, once, that the server is away.
-        idle: called in the thread every `IDLE_S` seconds while there is nothing else to do.
+        note: called once with a line for a person, if the server is away.
+        idle: called in the thread every `IDLE_S` seconds while the queue is empty.
     """
 
     def __init__(
         self,
         open_tracker: Callable[[], Tracker],
-        say: Callable[[str], None],
-        idle: Callable[[Tracker], object] | None = None,
+        note: Callable[[str], None],
+        idle: Action | None = None,
     ) -> None:
         self._open = open_tracker
-        self._say = say
+        self._note = note
         self._idle = idle
-        self._queue: SimpleQueue[Callable[[Tracker], object] | None] = SimpleQueue()
-        self._left: list[Callable[[Tracker], object]] = []
+        self._queue: SimpleQueue[Action | None] = SimpleQueue()
+        self._left: list[Action] = []
         self._tracker: Tracker | None = None
         self._is_away = False
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[[Tracker], object]) -> None:
-        """Do something with the tracker, soon; if the server is away, in `close`."""
-        self._queue.put(work)
+    def put(self, action: Action) -> None:
+        """Call `action` with the tracker, soon; if the server is away, in `close`."""
+        self._queue.put(action)
 
     def close(self) -> Tracker | None:
-        """Do what is left; None if the server is still away."""
+        """Empty the queue and end the thread; None if the server is still away."""
         self._queue.put(None)
         self._thread.join()
         if self._error is not None:
@@ -51,14 +53,14 @@ class Background:
         try:
             if self._tracker is None:
                 self._tracker = self._open()
-            for work in self._left:
-                work(self._tracker)
+            for action in self._left:
+                action(self._tracker)
         except AwayError as error:
-            self._say(f"MLflow is away ({error}); points are kept and logged by the next run")
+            self._note(f"MLflow is away ({error}); points are kept and logged by the next run")
             return None
         return self._tracker
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
             self._loop()
         except BaseException as error:
@@ -68,19 +70,19 @@ class Background:
         try:
             self._tracker = self._open()
         except AwayError as error:
-            self._away(error)
-        while (work := self._next()) is not None:
+            self._set_away(error)
+        while (action := self._next()) is not None:
             if self._tracker is None or self._is_away:
-                self._left.append(work)
+                self._left.append(action)
                 continue
             try:
-                work(self._tracker)
+                action(self._tracker)
             except AwayError as error:
-                self._left.append(work)
-                self._away(error)
+                self._left.append(action)
+                self._set_away(error)
 
-    def _next(self) -> Callable[[Tracker], object] | None:
-        """The next work; meanwhile what there is to do when idle."""
+    def _next(self) -> Action | None:
+        """The next action, or None at the end; calls `idle` while it waits."""
         while True:
             idle = self._idle if self._tracker is not None and not self._is_away else None
             try:
@@ -91,8 +93,8 @@ class Background:
                 try:
                     idle(self._tracker)
                 except AwayError as error:
-                    self._away(error)
+                    self._set_away(error)
 
-    def _away(self, error: AwayError) -> None:
+    def _set_away(self, error: AwayError) -> None:
         self._is_away = True
-        self._say(f"MLflow is away ({error}); points are kept in the storage meanwhile")
+        self._note(f"MLflow is away ({error}); points are kept in the storage meanwhile")

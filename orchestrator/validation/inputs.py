@@ -276,3 +276,10 @@ def safe_uri(uri: str) -> str:
     user = place[0].partition(":")[0]
     netloc = f"{user}:***@{place[2]}" if ":" in place[0] else parts.netloc
     return urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))
+
+
+def without_password(text: str, uri: str) -> str:
+    """A text that may quote a URI, without the URI's password."""
+    password = urlsplit(uri).password
+    text = text.replace(uri, safe_uri(uri))
+    return text.replace(password, "***") if password else text

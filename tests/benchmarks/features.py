@@ -23,7 +23,9 @@ import torch
 from full_size import save_teacher, space_with
 
 from orchestrator.execution.feature_pass import run_pass
-from orchestrator.execution.worker import Settings, run_job
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.local import LocalBackend
+from orchestrator.execution.worker import run_job
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import Store
 from search_spaces import operating_points
@@ -78,7 +80,7 @@ def main() -> None:
         plan = Plan(space, operating_points(space), {}, Store(storage))
         settings = Settings(space, storage, plan.jobs, {})
         world, features = plan.stages.world(), plan.stages.features()
-        run_job(settings, world.key, lambda metrics: None)
+        run_job(settings, world.key, lambda: LocalBackend(settings), lambda metrics: None)
 
         path = settings.store.fetch(world.path)
         teacher = complete_encoder(space, load_tower(space.teacher.model))

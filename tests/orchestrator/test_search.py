@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from orchestrator.driver.search_tuner import TrialRecord, _algorithm, _domains
+from orchestrator.execution.search_trial import job_of, rounded, searched_point
 from orchestrator.plan.jobs import Plan
-from orchestrator.search import Trial, _algorithm, _best, _domains, job_of, plain, searched
-from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.search import _best
+from orchestrator.tracking.mlflow_runs import Tracker, TrialRun
 from orchestrator.validation.inputs import check_search
 from search_spaces import Space, load_space, operating_points
 
@@ -28,8 +30,10 @@ def test_a_trial_makes_the_stage_that_a_sweep_with_its_settings_would_make() -> 
     job = job_of(space(), {}, {"d1.lr": 0.005, "neck.layers": 3})
     same = load_space("smoke", [*ONE, "d1.lr=0.005", "neck.layers=3"])
     plan = Plan(same, operating_points(same), {}, None)
-    assert job.key == plan.key(searched(same))
-    assert job.key != Plan(space(), [searched(space())], {}, None).key(searched(space()))
+    assert job.key == plan.key(searched_point(same))
+    assert job.key != Plan(space(), [searched_point(space())], {}, None).key(
+        searched_point(space())
+    )
     assert job.evaluations == ()
     assert {name: stage.key for name, stage in job.inputs.items()} == {
         name: stage.key for name, stage in plan.jobs[job.key].inputs.items()
@@ -39,11 +43,11 @@ def test_a_trial_makes_the_stage_that_a_sweep_with_its_settings_would_make() -> 
 def draws(algorithm: str, n: int) -> list[dict[str, Any]]:
     one = space(f"search.algorithm={algorithm}")
     assert one.search is not None
-    drawer = _algorithm(one, 1)
+    drawer: Any = _algorithm(one.search, 1)
     if algorithm == "optuna":
         found = []
         for number in range(n):
-            found.append(plain(drawer.suggest(str(number))))
+            found.append(rounded(drawer.suggest(str(number))))
             drawer.on_trial_complete(str(number), {"val_loss": found[-1]["d1.lr"]})
         return found
     drawer.add_configurations(
@@ -52,7 +56,7 @@ def draws(algorithm: str, n: int) -> list[dict[str, Any]]:
     found = []
     for _ in range(n):
         trial = drawer.next_trial()
-        found.append(plain(trial.config))
+        found.append(rounded(trial.config))
         drawer.on_trial_complete(trial.trial_id)
     return found
 
@@ -79,10 +83,10 @@ def test_what_is_drawn_lies_in_the_ranges_and_is_the_same_again(algorithm: str) 
 
 def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
     trials = [
-        Trial({"d1.lr": 0.1}, "a", "finished", 0.5),
-        Trial({"d1.lr": 0.2, "neck.init": "encoder"}, "b", "finished", 0.4),
-        Trial({"d1.lr": 0.3}, "c", "stopped", 0.3),
-        Trial({"d1.lr": 0.4}, "d", "failed"),
+        TrialRecord({"d1.lr": 0.1}, "a", "finished", 0.5),
+        TrialRecord({"d1.lr": 0.2, "neck.init": "encoder"}, "b", "finished", 0.4),
+        TrialRecord({"d1.lr": 0.3}, "c", "stopped", 0.3),
+        TrialRecord({"d1.lr": 0.4}, "d", "failed"),
     ]
     found = _best(trials)
     assert found["best"]["key"] == "b"
@@ -101,12 +105,12 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_trials_are_logged_once_and_are_no_points(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    trial = vars(Trial({"d1.lr": 0.1}, "a", "stopped", 0.5, [(4, 0.7), (8, 0.5)]))
+    trial = TrialRun({"d1.lr": 0.1}, "a", "stopped", 0.5, [(4, 0.7), (8, 0.5)])
     for _ in range(2):
         tracker = Tracker(uri, (tmp_path / "mlruns").as_uri(), "sweep")
         assert tracker.run_ids() == {}
-        tracker.stale(set())
-        tracker.trial(trial)
+        tracker.mark_stale(set())
+        tracker.log_trial(trial)
     client = MlflowClient(uri)
     (run,) = client.search_runs(["1"], "tags.`bridgesweep.kind` = 'trial'")
     assert run.data.tags["mlflow.parentRunId"] == tracker.parent

@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from orchestrator.driver.view import Lines, Live
+from orchestrator.driver.line_view import LineView
+from orchestrator.driver.live_view import LiveView
 from orchestrator.plan.jobs import Job, Plan
 from search_spaces import load_space, operating_points
 
@@ -15,18 +16,18 @@ def jobs() -> dict[str, Job]:
 
 def test_lines_tell_each_event_once_and_no_progress() -> None:
     stream = io.StringIO()
-    view, plan = Lines(stream), jobs()
+    view, plan = LineView(stream), jobs()
     first, second, third = list(plan)[:3]
     view.plan(plan, 2)
-    view.started(first)
+    view.job_started(first)
     for step in range(100):
-        view.progress(first, "train", step, 100)
-    view.finished(first)
-    view.started(second)
-    view.retrying(second, "it broke")
-    view.started(second)
-    view.failed(second, "it broke again")
-    view.failed(third, "because the second failed")
+        view.job_progressed(first, "train", step, 100)
+    view.job_finished(first)
+    view.job_started(second)
+    view.job_retried(second, "it broke")
+    view.job_started(second)
+    view.job_failed(second, "it broke again")
+    view.job_failed(third, "because the second failed")
     lines = [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in stream.getvalue().splitlines()]
     total = len(plan)
     assert lines[0] == f"{total} jobs to do, 2 at a time"
@@ -43,20 +44,21 @@ def test_the_live_picture_shows_waves_running_points_and_failures(
 ) -> None:
     from rich.console import Console
 
-    view, plan = Live("smoke"), jobs()
+    view, plan = LiveView("smoke"), jobs()
     try:
         first, second, third = list(plan)[:3]
         view.plan(plan, 2)
-        view.started(first)
-        view.finished(first)
-        view.started(second)
-        view.progress(second, "train", 0, 100)
-        view._state.running[second].phase_began -= 10
-        view.progress(second, "train", 25, 100)
+        view.job_started(first)
+        view.job_finished(first)
+        view.job_started(second)
+        view.job_progressed(second, "train", 0, 100)
+        running = view._states.running[second]
+        running.phase_began -= 10
+        view.job_progressed(second, "train", 25, 100)
         # The world took 0 s of the 10; a quarter of the second job went with them.
-        view._state.work_began = view._state.running[second].phase_began
-        view.started(third)
-        view.failed(third, "out of memory")
+        view._states.first_job_began = running.phase_began
+        view.job_started(third)
+        view.job_failed(third, "out of memory")
         left = sum(job.cost for key, job in plan.items() if key not in (first, third))
         gone = plan[first].cost + 0.25 * plan[second].cost
         seconds = round(10 * (left - 0.25 * plan[second].cost) / gone)

@@ -12,11 +12,14 @@ import pytest
 import ray
 
 from orchestrator.execution import cluster
-from orchestrator.execution.backends import Local, Train, _report_every
 from orchestrator.execution.evaluators import Keep, lent, open_pool
-from orchestrator.execution.worker import Settings, run_job
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.local import LocalBackend
+from orchestrator.execution.train import TrainBackend, report_interval
+from orchestrator.execution.worker import run_job
 from orchestrator.plan.jobs import Job, Plan
-from orchestrator.plan.schedule import Ask, Schedule
+from orchestrator.plan.resources import Ask
+from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 
@@ -45,10 +48,10 @@ def train(settings: Settings) -> None:
     """Make the world and the points' own stages, without any evaluation."""
     for job in settings.jobs.values():
         if job.point is None:
-            run_job(settings, job.key, lambda metrics: None)
+            run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
     for job in points(settings):
         with settings.store.work(job.key) as work:
-            Local(settings).train(job, work, lambda metrics: None)
+            LocalBackend(settings).train(job, work, lambda metrics: None)
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +98,11 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     settings, keep = ready
     store, (first, second, third) = settings.store, points(settings)
     told: list[Any] = []
-    Train(settings).evaluate(first, first.evaluations, told.append)
+    TrainBackend(settings).evaluate(first, first.evaluations, told.append)
     assert told[-1] == {"phase": "evaluate", "step": 1, "steps": 1}
     process, loaded = asked(settings, second, mllms_loaded)
     assert loaded == 1
-    Train(settings).evaluate(second, second.evaluations, told.append)
+    TrainBackend(settings).evaluate(second, second.evaluations, told.append)
     assert asked(settings, second, mllms_loaded) == (process, 1)
     for job in (first, second):
         assert store.has(job.evaluations[0][1].path)
@@ -139,7 +142,7 @@ def test_every_kind_of_point_reports_as_often_as_it_keeps_checkpoints(
     more = ("scenarios=[d1, d2, d3]", "baselines=[uncompressed, reconstruction, post_processing]")
     settings = settings_in(tmp_path, models, *more)
     found = {
-        job.point.scenario: _report_every(settings, job) for job in points(settings) if job.point
+        job.point.scenario: report_interval(settings, job) for job in points(settings) if job.point
     }
     assert found == {
         **dict.fromkeys(("uncompressed", "reconstruction", "classical"), 1),
@@ -152,11 +155,11 @@ def test_evaluators_have_the_lanes_in_which_nothing_trains(
 ) -> None:
     jobs = settings_in(tmp_path, models).jobs
     schedule = Schedule(jobs, Ask(1), Ask(2))
-    world = schedule.next_trial()
+    world = schedule.next_job()
     assert world is not None
     schedule.finish(world.key)
     assert schedule.lanes_to_evaluate() == 2
-    first, second = schedule.next_trial(), schedule.next_trial()
+    first, second = schedule.next_job(), schedule.next_job()
     assert first is not None
     assert second is not None
     assert schedule.lanes_to_evaluate() == 0
@@ -186,17 +189,17 @@ def test_a_new_task_evaluates_what_is_trained_and_trains_nothing(
     local = ("resources.workers_per_point=0", "classical=[]")
     settings = settings_in(tmp_path, models, *local, "tasks=[vqa]")
     for job in settings.jobs.values():
-        run_job(settings, job.key, lambda metrics: None)
+        run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
     made = {p: p.stat().st_mtime_ns for p in tmp_path.glob("stages/*/*/manifest.json")}
     assert not settings_in(tmp_path, models, *local, "tasks=[vqa]").jobs
 
     def fail(*arguments: Any) -> None:
         raise AssertionError("something is trained")
 
-    monkeypatch.setattr(Local, "train", fail)
+    monkeypatch.setattr(LocalBackend, "train", fail)
     settings = settings_in(tmp_path, models, *local, "tasks=[rec]")
     (job,) = settings.jobs.values()
-    run_job(settings, job.key, lambda metrics: None)
+    run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
     now = {p: p.stat().st_mtime_ns for p in tmp_path.glob("stages/*/*/manifest.json")}
     assert now.items() >= made.items()
     (new,) = now.keys() - made.keys()

@@ -2,17 +2,21 @@
 
 import io
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.execution import feature_pass as passes
-from orchestrator.execution.feature_pass import Extractor, run_pass, shards
-from orchestrator.execution.worker import Settings, run_job
+from orchestrator.execution import feature_pass
+from orchestrator.execution.feature_pass import run_pass
+from orchestrator.execution.feature_shards import Extractor, Shard, shards
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.local import LocalBackend
+from orchestrator.execution.worker import run_job
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
@@ -31,7 +35,7 @@ def sweep(models: tuple[Path, Path], storage: Path, *more: str) -> tuple[Setting
     settings = Settings(space, str(storage), plan.jobs, {})
     world = plan.stages.world()
     if world.key in plan.jobs:
-        run_job(settings, world.key, lambda metrics: None)
+        run_job(settings, world.key, lambda: LocalBackend(settings), lambda metrics: None)
     return settings, plan.jobs[plan.stages.features().key]
 
 
@@ -52,18 +56,23 @@ def damage(settings: Settings, job: Job, *rows: int) -> None:
     manifest.write_text(json.dumps(told))
 
 
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Let one actor in this process stand for Ray Data's pool; returns what it was asked for."""
-    asked: list[dict[str, Any]] = []
+def compute(actor: Extractor, shard: Shard) -> tuple[str, str]:
+    """Hand a shard to an actor as Ray Data does; returns (key, error)."""
+    row = actor({name: np.array([value]) for name, value in asdict(shard).items()})
+    return row["key"][0], row["error"][0]
 
-    def stream(settings: Settings, todo: list[dict[str, Any]], pool: int) -> Any:
+
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Shard]:
+    """Replace Ray Data's pool by an actor in this process; returns the shards it is asked for."""
+    asked: list[Shard] = []
+
+    def stream(settings: Settings, todo: Sequence[Shard], actors: int) -> Iterator[tuple[str, str]]:
         actor = Extractor(settings)
         for shard in todo:
             asked.append(shard)
-            row = actor({name: np.array([value]) for name, value in shard.items()})
-            yield {name: values[0] for name, values in row.items()}
+            yield compute(actor, shard)
 
-    monkeypatch.setattr(passes, "_stream", stream)
+    monkeypatch.setattr(feature_pass, "_stream", stream)
     return asked
 
 
@@ -75,7 +84,7 @@ def run(settings: Settings, job: Job) -> dict[str, str | None]:
 
 def test_every_row_is_in_one_shard(models: tuple[Path, Path], tmp_path: Path) -> None:
     settings, job = sweep(models, tmp_path)
-    ranges = [(s["split"], s["start"], s["stop"]) for s in shards(settings, job)]
+    ranges = [(s.split, s.start, s.stop) for s in shards(settings, job)]
     assert ranges == [
         ("train", 0, 8),
         ("train", 8, 16),
@@ -83,7 +92,7 @@ def test_every_row_is_in_one_shard(models: tuple[Path, Path], tmp_path: Path) ->
         ("val", 0, 4),
     ]
     (text,) = [j for j in settings.jobs.values() if j.kind == "text"]
-    assert [shard["split"] for shard in shards(settings, text)] == ["text"]
+    assert [shard.split for shard in shards(settings, text)] == ["text"]
 
 
 def test_unreadable_images_are_skipped_counted_and_listed(
@@ -128,7 +137,7 @@ def test_shards_that_are_there_are_not_computed_again(
     first, second = shards(settings, job)[:2]
     actor = Extractor(settings)
     for shard in (first, second):
-        actor({name: np.array([value]) for name, value in shard.items()})
+        compute(actor, shard)
     made = (tmp_path / "work" / job.key / "train" / "part-00000.parquet").stat().st_mtime_ns
     # Killed between a shard's file and its report: that shard is not trusted.
     (tmp_path / "work" / job.key / "reports" / "train-00001.json").unlink()
@@ -152,7 +161,7 @@ def test_an_error_in_a_shard_fails_its_stage_with_its_reason_and_log(
     reason = run(settings, job)[job.key]
     assert reason is not None
     assert "missing or damaged" in reason
-    assert len([s for s in asked if s["split"] == "val"]) <= 2, "tried at most twice"
+    assert len([s for s in asked if s.split == "val"]) <= 2, "tried at most twice"
     assert "Traceback" in (tmp_path / "logs" / f"{job.key}.log").read_text()
 
 
@@ -189,7 +198,7 @@ def test_a_folder_of_images_is_made_a_world_by_shards(
     count = len(asked)
     assert run(settings, job) == {job.key: None}
     assert len(asked) == count, "what was read is not read again"
-    assert [(s["split"], s["start"], s["stop"]) for s in asked[:5]] == [
+    assert [(s.split, s.start, s.stop) for s in asked[:5]] == [
         ("train", 0, 5),
         ("train", 5, 10),
         ("train", 10, 12),
@@ -204,7 +213,7 @@ def test_a_folder_of_images_is_made_a_world_by_shards(
     ]
     # What is computed from the images follows the rows that there are.
     features = settings.jobs[next(k for k, j in settings.jobs.items() if j.kind == "features")]
-    rows = {s["split"]: s["stop"] for s in shards(settings, features)}
+    rows = {s.split: s.stop for s in shards(settings, features)}
     assert (rows["train"], rows["val"]) == (told["rows"]["train"], told["rows"]["val"])
 
 

@@ -3,7 +3,8 @@ import random
 import pytest
 
 from orchestrator.plan.jobs import DATA, Job, Plan
-from orchestrator.plan.schedule import Ask, Schedule
+from orchestrator.plan.resources import Ask
+from orchestrator.plan.schedule import Schedule
 from search_spaces import load_space, operating_points
 
 
@@ -19,7 +20,7 @@ def named(schedule: Schedule, label: str) -> Job:
 def take(schedule: Schedule) -> list[str]:
     """Start whatever may start now."""
     started = []
-    while (job := schedule.next_trial()) is not None:
+    while (job := schedule.next_job()) is not None:
         started.append(job.label)
     return started + [job.label for job in schedule.next_pass()]
 
@@ -43,7 +44,7 @@ def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
     running: list[Job] = []
     order: list[str] = []
     while not schedule.over:
-        while (job := schedule.next_trial()) is not None:
+        while (job := schedule.next_job()) is not None:
             running.append(job)
         running += schedule.next_pass()
         assert running, "a deadlock"
@@ -95,7 +96,7 @@ def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on()
     finish(schedule, "world")
     take(schedule)
     finish(schedule, "hyperprior codec lambda=0.02")
-    lost = schedule.fail(named(schedule, "hyperprior codec lambda=0.002").key, "it diverged")
+    lost = schedule.give_up(named(schedule, "hyperprior codec lambda=0.002").key, "it diverged")
     assert {job.label for job in lost} == {
         "hyperprior latents lambda=0.002",
         "hyperprior reconstruction lambda=0.002 seed=0",
@@ -121,7 +122,7 @@ def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weight
             schedule.finish(job.key)
     take(schedule)
     schedule.stage_made(d1.key)
-    assert schedule.fail(d1.key, "the MLLM failed") == []
+    assert schedule.give_up(d1.key, "the MLLM failed") == []
     assert "hyperprior d2 lambda=0.02 seed=0" in take(schedule)
 
 
@@ -129,7 +130,7 @@ def test_the_longest_chain_starts_first() -> None:
     schedule = Schedule(plan("codecs.0.lambdas=[0.02]").jobs, Ask(1), Ask(1))
     order = []
     while not schedule.over:
-        job = schedule.next_trial()
+        job = schedule.next_job()
         passed = schedule.next_pass()
         for one in ([job] if job else []) + passed:
             order.append(one.label)

@@ -16,9 +16,10 @@ from analysis.figures.render import Plot
 from analysis.figures.style import SCENARIO
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.provenance import fingerprints
-from orchestrator.tracking.live_figures import EVERY_S, SHARE, Live
-from orchestrator.tracking.log_queue import Background
-from orchestrator.tracking.mlflow_runs import AwayError, Tracker
+from orchestrator.tracking.live_figures import EVERY_S, SHARE, LiveFigures
+from orchestrator.tracking.log_queue import LogQueue
+from orchestrator.tracking.mlflow_client import AwayError
+from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import Measured, point_spec
 from search_spaces import OperatingPoint, load_space, operating_points
 
@@ -102,7 +103,7 @@ def test_figures_and_table_of_the_parent_grow_with_the_points(
     tmp_path: Path, tracker: Tracker, plan: Plan
 ) -> None:
     clock, said = Clock(), list[str]()
-    live = Live(plan, "smoke", said.append, clock)
+    live = LiveFigures(plan, "smoke", said.append, clock)
     live.refresh(tracker)  # no point yet: nothing to show
     client = MlflowClient(uri(tmp_path))
     assert client.list_artifacts(tracker.parent) == []
@@ -112,7 +113,7 @@ def test_figures_and_table_of_the_parent_grow_with_the_points(
     count = 0
     for arrived in steps:
         for one in arrived:
-            tracker.point(one)
+            tracker.log_point(one)
             live.add(one)
         count += len(arrived)
         live.refresh(tracker)
@@ -137,14 +138,14 @@ def test_points_that_failed_so_far_are_named(
     tmp_path: Path, tracker: Tracker, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    live = Live(plan, "smoke", said.append, Clock())
+    live = LiveFigures(plan, "smoke", said.append, Clock())
     (bound,) = some(plan, "uncompressed")
     gone, fine = some(plan, "d1")
-    live.fail(gone.point, "loss is nan")
+    live.add_failed(gone.point, "loss is nan")
     live.refresh(tracker)  # no point yet: nothing to draw
     assert MlflowClient(uri(tmp_path)).list_artifacts(tracker.parent) == []
     for one in (bound, fine):
-        tracker.point(one)
+        tracker.log_point(one)
         live.add(one)
     drawn: dict[str, str] = {}
     real = Plot.png.func  # type: ignore[attr-defined]
@@ -170,10 +171,10 @@ def test_points_that_failed_so_far_are_named(
 def test_it_is_refreshed_no_more_often_than_is_said(tracker: Tracker, plan: Plan) -> None:
     clock, drawn = Clock(), list[int]()
 
-    class Counted(Live):
+    class Counted(LiveFigures):
         def _refresh(self, tracker: Tracker) -> None:
             clock.now += 4.0  # what drawing takes
-            drawn.append(len(self._found))
+            drawn.append(len(self._measured))
 
     live = Counted(plan, "smoke", print, clock)
     points = some(plan, "reconstruction") + some(plan, "d1")
@@ -201,8 +202,8 @@ def test_a_figure_that_cannot_be_drawn_is_said_once_and_ends_nothing(
 ) -> None:
     said: list[str] = []
     clock = Clock()
-    live = Live(plan, "smoke", said.append, clock)
-    background = Background(
+    live = LiveFigures(plan, "smoke", said.append, clock)
+    queue = LogQueue(
         lambda: Tracker(uri(tmp_path), (tmp_path / "mlruns").as_uri(), "smoke"), said.append
     )
     broken, fine = some(plan, "d1")
@@ -213,10 +214,10 @@ def test_a_figure_that_cannot_be_drawn_is_said_once_and_ends_nothing(
             live.add(one)
             clock.now += 1e6
             live.refresh(tracker)
-        tracker.point(fine)
+        tracker.log_point(fine)
 
-    background.do(work)
-    assert background.close() is not None
+    queue.put(work)
+    assert queue.close() is not None
     (line,) = said
     assert "no live figures in MLflow" in line
     assert "exact_match" in line
@@ -235,10 +236,10 @@ def test_the_thread_refreshes_by_itself_and_a_server_that_goes_away_is_only_said
         refreshed.set()
         raise AwayError("gone")
 
-    background = Background(lambda: tracker, said.append, idle)
+    queue = LogQueue(lambda: tracker, said.append, idle)
     assert refreshed.wait(30)
-    background.do(lambda tracker: tracker.point(some(plan, "uncompressed")[0]))
-    assert background.close() is tracker
+    queue.put(lambda tracker: tracker.log_point(some(plan, "uncompressed")[0]))
+    assert queue.close() is tracker
     assert said == ["MLflow is away (gone); points are kept in the storage meanwhile"]
     assert len(tracker.run_ids()) == 1
 
@@ -248,7 +249,7 @@ def test_children_carry_what_scatter_and_parallel_coordinates_need(
 ) -> None:
     (bound,), (d1, _) = some(plan, "uncompressed"), some(plan, "d1")
     for one in (bound, d1):
-        tracker.point(one)
+        tracker.log_point(one)
     client = MlflowClient(uri(tmp_path))
     runs: dict[str, Any] = {key: client.get_run(run).data for key, run in tracker.run_ids().items()}
     for one in (bound, d1):

@@ -11,14 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.storage.store import Store
-from orchestrator.tracking.log_queue import Background
-from orchestrator.tracking.mlflow_runs import (
-    EXPERIMENT,
-    AwayError,
-    Tracker,
-    default_uri,
-    open_command,
-)
+from orchestrator.tracking.log_queue import LogQueue
+from orchestrator.tracking.mlflow_client import EXPERIMENT, AwayError
+from orchestrator.tracking.mlflow_runs import Tracker, default_uri, open_command
 from orchestrator.tracking.points_file import Measured
 from search_spaces import OperatingPoint
 
@@ -107,12 +102,12 @@ def test_a_child_says_its_variant_and_follows_its_name(tmp_path: Path) -> None:
         return replace(one, point=replace(one.point, variant=variant), spec=spec)
 
     tracker = open_tracker(tmp_path)
-    run_id = tracker.point(called("k1"))
+    run_id = tracker.log_point(called("k1"))
     (run,) = children(tmp_path)
     assert run.data.tags["bridgesweep.variant"] == "k1"
     assert run.data.tags["mlflow.runName"] == "d1 k1"
     for variant in ("k1+k2", ""):
-        assert open_tracker(tmp_path).point(called(variant)) == run_id
+        assert open_tracker(tmp_path).log_point(called(variant)) == run_id
         (run,) = children(tmp_path)
         assert run.data.tags["bridgesweep.variant"] == variant
         assert run.data.tags["mlflow.runName"] == f"d1 {variant}".strip()
@@ -121,11 +116,11 @@ def test_a_child_says_its_variant_and_follows_its_name(tmp_path: Path) -> None:
 
 def test_a_child_holds_what_was_measured_and_logging_twice_changes_nothing(tmp_path: Path) -> None:
     first = open_tracker(tmp_path)
-    run_id = first.point(point())
-    assert first.point(point()) == run_id
+    run_id = first.log_point(point())
+    assert first.log_point(point()) == run_id
     later = open_tracker(tmp_path)
     assert later.parent == first.parent
-    assert later.point(point()) == run_id
+    assert later.log_point(point()) == run_id
     (run,) = children(tmp_path)
     assert run.info.status == "FINISHED"
     assert run.data.tags["mlflow.parentRunId"] == first.parent
@@ -153,8 +148,8 @@ def test_a_child_that_was_being_logged_when_the_driver_died_is_completed(tmp_pat
     client = MlflowClient(uri(tmp_path))
     (half,) = children(tmp_path)
     # The metrics got there, the rest did not.
-    tracker._batch(half.info.run_id, [], {"train.lr": 0.1}, {})
-    open_tracker(tmp_path).point(point())
+    tracker._client.log(half.info.run_id, [], {"train.lr": 0.1}, {})
+    open_tracker(tmp_path).log_point(point())
     (run,) = children(tmp_path)
     assert run.info.run_id == half.info.run_id
     assert run.data.tags["bridgesweep.status"] == "complete"
@@ -162,7 +157,7 @@ def test_a_child_that_was_being_logged_when_the_driver_died_is_completed(tmp_pat
 
 
 def test_a_new_evaluation_of_a_known_point_updates_its_child(tmp_path: Path) -> None:
-    open_tracker(tmp_path).point(point(value=0.5))
+    open_tracker(tmp_path).log_point(point(value=0.5))
     again = point(value=0.75)
     again = replace(
         again,
@@ -171,29 +166,29 @@ def test_a_new_evaluation_of_a_known_point_updates_its_child(tmp_path: Path) -> 
             {**again.manifests[1], "stage": "stages/evaluation/e2", "created": 1.8e9},
         ],
     )
-    open_tracker(tmp_path).point(again)
+    open_tracker(tmp_path).log_point(again)
     (run,) = children(tmp_path)
     assert run.data.metrics["rec/accuracy_at_0.5"] == 0.75
 
 
 def test_a_point_that_failed_and_then_succeeds_has_one_run(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
-    tracker.missing("k1", point().point, "it diverged")
+    tracker.log_missing("k1", point().point, "it diverged")
     (run,) = children(tmp_path)
     assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FAILED", "failed")
     assert run.data.tags["bridgesweep.reason"] == "it diverged"
-    open_tracker(tmp_path).point(point())
+    open_tracker(tmp_path).log_point(point())
     (run,) = children(tmp_path)
     assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FINISHED", "complete")
 
 
 def test_a_second_run_of_a_key_is_removed(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
-    tracker.point(point())
-    tracker._known.clear()
+    tracker.log_point(point())
+    tracker._children.clear()
     tracker._child("k1", point().point)
     assert len(children(tmp_path)) == 2
-    open_tracker(tmp_path).point(point())
+    open_tracker(tmp_path).log_point(point())
     assert len(children(tmp_path)) == 1
 
 
@@ -204,20 +199,20 @@ def test_a_child_lasts_from_the_start_of_its_training_to_the_end_of_its_evaluati
     trained, evaluated = ({**manifest} for manifest in one.manifests)
     trained |= {"created": 1000.0, "seconds": 400.0}
     evaluated |= {"created": 1030.5, "seconds": 20.0}
-    open_tracker(tmp_path).point(replace(one, manifests=[trained, evaluated]))
+    open_tracker(tmp_path).log_point(replace(one, manifests=[trained, evaluated]))
     (run,) = children(tmp_path)
     assert (run.info.start_time, run.info.end_time) == (600_000, 1_030_500)
 
 
 def test_children_of_other_settings_are_marked_stale(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
-    tracker.point(point("old"))
-    tracker.point(point("new"))
-    tracker.stale({"new"})
+    tracker.log_point(point("old"))
+    tracker.log_point(point("new"))
+    tracker.mark_stale({"new"})
     status = {r.data.tags["bridgesweep.point_key"]: r for r in children(tmp_path)}
     assert status["old"].data.tags["bridgesweep.status"] == "stale"
     assert status["new"].data.tags["bridgesweep.status"] == "complete"
-    open_tracker(tmp_path).point(point("old"))
+    open_tracker(tmp_path).log_point(point("old"))
     assert {r.data.tags["bridgesweep.status"] for r in children(tmp_path)} == {"complete"}
 
 
@@ -263,24 +258,24 @@ def test_what_could_not_be_logged_is_logged_when_the_server_is_back(tmp_path: Pa
             raise AwayError("nobody there")
         return open_tracker(tmp_path)
 
-    background = Background(open_it, said.append)
-    background.do(lambda tracker: _log(tracker))
+    queue = LogQueue(open_it, said.append)
+    queue.put(lambda tracker: _log(tracker))
     time.sleep(0.2)
     assert said == ["MLflow is away (nobody there); points are kept in the storage meanwhile"]
     away.clear()
-    assert background.close() is not None
+    assert queue.close() is not None
     assert len(children(tmp_path)) == 1
 
 
 def _log(tracker: Tracker) -> None:
-    tracker.point(point())
+    tracker.log_point(point())
 
 
 def test_a_bug_in_the_background_is_not_swallowed(tmp_path: Path) -> None:
-    background = Background(lambda: open_tracker(tmp_path), print)
-    background.do(lambda tracker: tracker.no_such_method())  # type: ignore[attr-defined]
+    queue = LogQueue(lambda: open_tracker(tmp_path), print)
+    queue.put(lambda tracker: tracker.no_such_method())  # type: ignore[attr-defined]
     with pytest.raises(AttributeError):
-        background.close()
+        queue.close()
 
 
 def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""The state of a sweep's jobs as a view shows it: what runs, what is done, and the time left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from orchestrator.plan.jobs import Job
+
+MIN_ELAPSED_S = 5.0
+"""Before this the pace of a sweep is not known."""
+
+
+@dataclass
+class RunningJob:
+    """A running job; times are of `time.monotonic`.
+
+    Attributes:
+        step, steps: done and in all, of the phase.
+        first_step: the first step that was reported of the phase.
+    """
+
+    began: float
+    phase: str = "starting"
+    step: float = 0
+    steps: float = 0
+    phase_began: float = 0.0
+    first_step: float = 0
+
+    def progress(self, phase: str, step: float, steps: float) -> None:
+        """Record a report."""
+        if self.phase != phase:
+            self.phase, self.phase_began, self.first_step = phase, time.monotonic(), step
+        self.step, self.steps = step, steps
+
+    def speed(self, now: float) -> tuple[str, str]:
+        """The speed of the phase (while training) and its time left, in words."""
+        elapsed = now - self.phase_began
+        if self.step <= self.first_step or elapsed <= 0 or self.phase == "starting":
+            return "", ""
+        speed = (self.step - self.first_step) / elapsed
+        left = (self.steps - self.step) / speed
+        unit = f"{speed:.1f} steps/s" if self.phase == "train" else ""
+        return unit, f"{clock_text(left)} left"
+
+
+@dataclass
+class JobStates:
+    """The jobs of a sweep by key; callers come from several threads and hold `lock`."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    running: dict[str, RunningJob] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    first_job_began: float | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def start(self, key: str) -> None:
+        """A job runs."""
+        now = time.monotonic()
+        self.running[key] = RunningJob(now)
+        self.first_job_began = self.first_job_began or now
+
+    def progress(self, key: str, phase: str, step: float, steps: float) -> None:
+        """A job reported; ignored if it does not run."""
+        if key in self.running:
+            self.running[key].progress(phase, step, steps)
+
+    def finish(self, key: str) -> float:
+        """A job is done; returns the seconds that it ran."""
+        job = self.running.pop(key, None)
+        self.done.add(key)
+        return 0.0 if job is None else time.monotonic() - job.began
+
+    def fail(self, key: str, reason: str) -> None:
+        """A job failed for good, or can never run."""
+        self.running.pop(key, None)
+        self.failed[key] = reason
+
+    def time_left(self) -> str:
+        """The time left at the pace so far, in words; empty until a job is done.
+
+        The pace is planned cost per second of the clock, however many jobs ran at a time.
+        """
+        if not self.done or self.first_job_began is None:
+            return ""
+        over = self.done | set(self.failed)
+        left = sum(job.cost for job in self.jobs.values() if job.key not in over)
+        partly = sum(
+            self.jobs[key].cost * min(1.0, job.step / job.steps)
+            for key, job in self.running.items()
+            if job.steps
+        )
+        spent = sum(self.jobs[key].cost for key in self.done) + partly
+        elapsed = time.monotonic() - self.first_job_began
+        if not spent or elapsed < MIN_ELAPSED_S:
+            return ""
+        return f"  about {clock_text((left - partly) * elapsed / spent)} left"
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as M:SS or H:MM:SS."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

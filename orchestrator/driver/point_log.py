@@ -1,0 +1,84 @@
+"""Operating points on their way from the storage to MLflow, while a sweep runs.
+
+storage --measured--> cache --LogQueue, in a thread--> MLflow's child runs, live figures
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from orchestrator.driver.request import MissingPoint, Request
+from orchestrator.plan.jobs import Plan
+from orchestrator.tracking.live_figures import LiveFigures
+from orchestrator.tracking.log_queue import LogQueue
+from orchestrator.tracking.mlflow_runs import Tracker, open_tracker
+from orchestrator.tracking.points_file import Measured, measured
+from search_spaces import OperatingPoint
+
+
+class PointLog:
+    """Logs each operating point as soon as it is complete; nothing waits for the server.
+
+    Args:
+        request: of the sweep.
+        plan: of the sweep.
+        note: called with a line for a person when the server is away.
+    """
+
+    def __init__(self, request: Request, plan: Plan, note: Callable[[str], None]) -> None:
+        self._plan, self._store = plan, request.store
+        self._measured: dict[str, Measured] = {}
+        self._lock = threading.Lock()
+        self._figures = LiveFigures(plan, request.name, note)
+        self._queue = LogQueue(
+            lambda: open_tracker(request.store, request.tracking_uri, request.name),
+            note,
+            self._figures.refresh if plan.jobs else None,
+        )
+
+    def measured(self, point: OperatingPoint) -> Measured:
+        """What was measured of a complete point; read from the storage once, by any thread."""
+        key = self._plan.key(point)
+        with self._lock:
+            if key not in self._measured:
+                self._measured[key] = measured(self._plan, self._store, point)
+            return self._measured[key]
+
+    def add(self, point: OperatingPoint) -> None:
+        """Log a complete point."""
+
+        def log(tracker: Tracker) -> None:
+            tracker.log_point(self.measured(point))
+            self._figures.add(self.measured(point))
+
+        self._queue.put(log)
+
+    def add_failed(self, point: OperatingPoint, reason: str) -> None:
+        """Show a failed point in the live figures."""
+        self._queue.put(lambda tracker: self._figures.add_failed(point, reason))
+
+    def import_report(self) -> None:
+        """Import what the report needs, in the thread, while there is nothing to log."""
+        self._queue.put(_import_report)
+
+    def close(self, missing: Mapping[str, MissingPoint]) -> Tracker | None:
+        """Log what is left and the missing points; None if the server is away.
+
+        Args:
+            missing: by key of the point.
+        """
+        for key, gone in missing.items():
+            self._queue.put(_log_missing(key, gone))
+        self._figures.stop()
+        return self._queue.close()
+
+
+def _log_missing(key: str, gone: MissingPoint) -> Callable[[Tracker], None]:
+    return lambda tracker: tracker.log_missing(key, gone.point, gone.reason)
+
+
+def _import_report(tracker: Tracker) -> None:
+    import analysis.report.build
+
+    assert analysis.report.build

@@ -1,0 +1,76 @@
+"""What a sweep is asked for, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from orchestrator.storage.store import Store
+from search_spaces import OperatingPoint, Space
+
+if TYPE_CHECKING:  # Matplotlib takes seconds
+    from analysis.report.build import ReportPaths
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for.
+
+    Attributes:
+        points: the wanted operating points of the space.
+        name: the sweep's.
+        tracking_uri: of MLflow; None for the database in the storage.
+        verbose: show what Ray logs.
+        began: `time.monotonic` at the start of the command.
+        command: as it can be typed again, without secrets.
+    """
+
+    space: Space
+    points: tuple[OperatingPoint, ...]
+    store: Store
+    name: str
+    tracking_uri: str | None
+    verbose: bool
+    began: float
+    command: str
+
+
+@dataclass(frozen=True)
+class MissingPoint:
+    """A wanted operating point that is not complete.
+
+    Attributes:
+        log: path of the log that explains it; empty if there is none.
+    """
+
+    point: OperatingPoint
+    reason: str
+    log: str
+
+
+class Timing(TypedDict, total=False):
+    """How long a sweep took; empty if nothing was ever run.
+
+    `wall_s` of the clock; `work_s` of computing in codecs, points and evaluations, and
+    `work_by_kind_s` by kind of stage; `lanes` is how many jobs ran at a time at most.
+    """
+
+    wall_s: float
+    work_s: float
+    work_by_kind_s: dict[str, float]
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended.
+
+    Attributes:
+        report: None if no point is complete.
+        missing: by key of the point.
+    """
+
+    report: ReportPaths | None
+    missing: dict[str, MissingPoint]
+    tracking_uri: str
+    timing: Timing

@@ -1,0 +1,178 @@
+"""The steps of a job, each in whatever process calls it: train, commit, evaluate.
+
+inputs in the storage --train_job--> a directory --commit_training--> stage
+stage + benchmark --evaluate_job--> stage of the evaluation
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.execution.devices import device_of
+from orchestrator.plan.jobs import Job
+from orchestrator.storage.store import Store
+from search_spaces import Measurement, Space, Stage
+
+if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
+    from trainables.training.context import Context
+    from trainables.training.train import Inputs
+
+Json = Mapping[str, object]
+Progress = Callable[[Json], None]
+"""Called with `phase` (str), `step` and `steps` (numbers), and `made` (a job's key) once its stage
+is complete; while training also with `val_loss`."""
+CURVE = "curve.jsonl"
+"""The training curve in the stage: a JSON object per reported step."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process needs to run any job of a sweep; pickled to every worker.
+
+    Attributes:
+        space: what is swept.
+        storage: URI of the storage.
+        jobs: by key.
+        code: `provenance.code()` of the driver: workers may have no git tree.
+    """
+
+    space: Space
+    storage: str
+    jobs: Mapping[str, Job]
+    code: Json
+
+    @property
+    def store(self) -> Store:
+        """The storage, opened in this process."""
+        return Store(self.storage)
+
+    def space_of(self, job: Job) -> Space:
+        """The space with the settings of the job's variant."""
+        return self.space.of(job.variant)
+
+
+def write_log(store: Store, job: Job, text: str) -> str:
+    """Append to a job's log; returns its path."""
+    name = f"logs/{job.key}.log"
+    head = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {socket.gethostname()} {job.label}\n"
+    return store.write(name, (store.read(name) or b"") + (head + text + "\n").encode())
+
+
+def inputs_of(store: Store, job: Job) -> Inputs:
+    """The directories of a job's inputs on this machine."""
+    from trainables.training.train import Inputs
+
+    rates = tuple(store.fetch(stage.path) for stage in job.rates)
+    directories = {name: store.fetch(stage.path) for name, stage in job.inputs.items()}
+    return Inputs(**directories, rates=rates)
+
+
+def provenance_of(settings: Settings, stage: Stage, seconds: float) -> dict[str, object]:
+    """What a stage's manifest records besides its files.
+
+    Args:
+        seconds: of computing.
+    """
+    return {
+        "spec": dict(stage.spec),
+        "inputs": [parent.key for parent in stage.inputs],
+        "seconds": seconds,
+        "code": dict(settings.code),
+        "hardware": hardware(),
+    }
+
+
+def hardware() -> dict[str, str | int | None]:
+    """What this process computes on."""
+    found: dict[str, str | int | None] = {
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+    }
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8").splitlines()
+        names = [line for line in lines if "model name" in line]
+        if names:
+            found["cpu"] = names[0].partition(":")[2].strip()
+    # The driver has no torch and must not wait for its import.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Context) -> None:
+    """Train a codec, a neck for all rates or an operating point in this process.
+
+    Args:
+        out: a directory for what is trained.
+        context: receives the reports and keeps the checkpoints.
+    """
+    from trainables.training.train import train_codec, train_point, train_shared_neck
+
+    inputs = inputs_of(store, job)
+    if job.kind == "neck":
+        assert job.point is not None
+        train_shared_neck(settings.space_of(job), job.point, inputs, out, context)
+    elif job.point is not None:
+        train_point(settings.space_of(job), job.point, inputs, out, context)
+    else:
+        assert job.codec is not None
+        assert job.lmbda is not None
+        train_codec(job.codec, job.lmbda, inputs, out, context)
+
+
+def commit_training(settings: Settings, store: Store, job: Job, out: Path, curve: Path) -> None:
+    """Make what a training wrote, and its curve, the stage.
+
+    Args:
+        curve: file of the training curve; it may be missing where nothing was trained.
+    """
+    if curve.exists():
+        shutil.copy(curve, out / CURVE)
+    seconds = json.loads((out / "info.json").read_text(encoding="utf-8"))["seconds"]
+    store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
+
+
+def evaluate_job(
+    settings: Settings, job: Job, measurement: Measurement, stage: Stage, progress: Progress
+) -> None:
+    """Measure an operating point in this process and commit the evaluation.
+
+    Args:
+        stage: of the evaluation.
+    """
+    from trainables.evaluation import evaluate_point
+    from trainables.training.train import Inputs
+
+    assert job.point is not None
+    store = settings.store
+    point_dir = store.fetch(job.stage.path)
+    codec, text = job.inputs.get("codec"), stage.inputs[2:]
+    inputs = Inputs(
+        world=store.fetch(stage.inputs[1].path),
+        codec=None if codec is None else store.fetch(codec.path),
+        text=store.fetch(text[0].path) if text else None,
+    )
+
+    def report(share: float) -> None:
+        progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
+
+    space = settings.space_of(job)
+    with store.evaluation_work(job.key, stage.key) as work:
+        if store.has(stage.path):
+            return
+        out, began = store.new(stage.path), time.monotonic()
+        device = device_of(settings.space)
+        evaluate_point(space, job.point, measurement, inputs, point_dir, out, work, device, report)
+        store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))

@@ -1,0 +1,82 @@
+"""The back end of `workers_per_point: 0`: everything in the trial's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.execution.devices import device_of, use_threads
+from orchestrator.execution.job_steps import (
+    CURVE,
+    Progress,
+    Settings,
+    commit_training,
+    evaluate_job,
+    train_job,
+)
+from orchestrator.plan.jobs import Job
+from orchestrator.storage.store import Store
+from search_spaces import Measurement, Stage
+from trainables.training.context import LocalContext
+
+
+class LocalBackend:
+    """Trains and evaluates in this process, with the threads that the trial asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        use_threads(settings.space)
+
+    def train(self, job: Job, work: Path, progress: Progress) -> None:
+        """Train and commit the job's stage; checkpoints are kept in its working directory."""
+        store = self._settings.store
+
+        def report(metrics: Mapping[str, float]) -> None:
+            names = ("step", "steps", "val_loss")
+            progress({"phase": "train"} | {n: metrics[n] for n in names if n in metrics})
+
+        device = device_of(self._settings.space)
+        context: LocalContext
+        if store.remote:
+            if not (work / "checkpoint").exists():
+                store.load_work(job.key, "checkpoint", work / "checkpoint")
+            context = MirroredContext(work, report, device, store, job.key)
+        else:
+            context = LocalContext(work, report, device)
+        out = store.new(job.stage.path)
+        train_job(self._settings, store, job, out, context)
+        commit_training(self._settings, store, job, out, work / CURVE)
+
+    def evaluate(
+        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
+    ) -> None:
+        """Evaluate one after the other, and commit the stage of each evaluation."""
+        for measurement, stage in evaluations:
+            evaluate_job(self._settings, job, measurement, stage, progress)
+
+
+class MirroredContext(LocalContext):
+    """Keeps each checkpoint on the remote storage too, where another node can continue from it.
+
+    Args:
+        directory, on_report, device: of `LocalContext`.
+        store: the remote storage.
+        key: of the job.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        on_report: Callable[[Mapping[str, float]], None],
+        device: str,
+        store: Store,
+        key: str,
+    ) -> None:
+        super().__init__(directory, on_report, device)
+        self._store, self._key = store, key
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+        """Append to the curve, keep the checkpoint and upload it."""
+        super().report(metrics, checkpoint)
+        if checkpoint is not None:
+            self._store.save_work(self._key, self.directory / "checkpoint", "checkpoint")

@@ -1,0 +1,192 @@
+"""The back end of `workers_per_point >= 1`: Ray Train's workers train, actors evaluate.
+
+    trial --TorchTrainer--> workers --report, checkpoint--> <storage>/train/<key>/ --> stage
+    trial --evaluators.py--> actors --> stages of the evaluations
+
+The trial's process only waits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import ray
+import torch
+from ray import train
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+from ray.tune.integration.ray_train import TuneReportCallback
+from torch import nn
+
+from orchestrator.execution.devices import use_threads
+from orchestrator.execution.evaluators import lent
+from orchestrator.execution.job_steps import (
+    CURVE,
+    Progress,
+    Settings,
+    commit_training,
+    train_job,
+)
+from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import worker_resources
+from orchestrator.storage.store import Store
+from search_spaces import Measurement, Stage
+
+CONTROLLER_FAILURES = 3
+
+
+class GaveUpError(RuntimeError):
+    """Training failed as often as it may; Tune must not try it once more."""
+
+
+class TrainBackend:
+    """Trains in workers of a TorchTrainer and evaluates in the sweep's pool of evaluators."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def train(self, job: Job, work: Path, progress: Progress) -> None:
+        """Train and commit the job's stage, continuing from the last checkpoint of Ray Train.
+
+        Raises:
+            GaveUpError: workers failed `resources.max_failures` times and once more.
+        """
+        resources, store = self._settings.space.resources, self._settings.store
+        path, filesystem = _storage(store)
+        trainer = TorchTrainer(
+            train_in_worker,
+            train_loop_config={"settings": self._settings, "key": job.key},
+            scaling_config=train.ScalingConfig(
+                num_workers=resources.workers_per_point,
+                use_gpu=resources.gpus_per_worker > 0,
+                resources_per_worker=worker_resources(self._settings.space),
+            ),
+            run_config=train.RunConfig(
+                # From the key alone: a later driver finds the run and continues it.
+                name=job.key,
+                storage_path=path,
+                storage_filesystem=filesystem,
+                # Without the second limit, workers that can never start are asked for for ever.
+                failure_config=train.FailureConfig(  # type: ignore[call-arg]  # typed as version 1
+                    max_failures=resources.max_failures,
+                    controller_failure_limit=CONTROLLER_FAILURES,
+                ),
+                checkpoint_config=train.CheckpointConfig(num_to_keep=1),
+                callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
+            ),
+        )
+        try:
+            trainer.fit()
+        except train.TrainingFailedError as error:
+            # Ray Train has tried it `max_failures` times again already.
+            failures = getattr(error, "worker_failures", {}) or {0: error}
+            lines = str(next(iter(failures.values()))).strip().splitlines()
+            raise GaveUpError(lines[-1] if lines else "a worker died") from error
+        if store.fs.exists(store.path("train", job.key)):
+            store.fs.rm(store.path("train", job.key), recursive=True)
+
+    def evaluate(
+        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
+    ) -> None:
+        """Evaluate side by side, as many as there were workers."""
+        progress({"phase": "evaluate", "step": 0, "steps": len(evaluations)})
+
+        def evaluate_one(evaluation: tuple[Measurement, Stage]) -> None:
+            measurement, stage = evaluation
+            with lent(job.key, stage.key, measurement.answerer) as evaluator:
+                ray.get(evaluator.evaluate.remote(job.key, measurement, stage))
+
+        with ThreadPoolExecutor(self._settings.space.resources.workers_per_point) as threads:
+            for number, _ in enumerate(threads.map(evaluate_one, evaluations), 1):
+                progress({"phase": "evaluate", "step": number, "steps": len(evaluations)})
+
+
+def _storage(store: Store) -> tuple[str, object | None]:
+    """Where Ray Train keeps its checkpoints: the path, and the file system of a remote one."""
+    if not store.remote:
+        return f"{store.uri}/train", None
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    return store.path("train"), PyFileSystem(FSSpecHandler(store.fs))
+
+
+def train_in_worker(config: dict[str, object]) -> None:
+    """Train a job in one of Ray Train's workers; rank 0 commits the stage.
+
+    Args:
+        config: `settings` (`Settings`) and `key` (the job's).
+    """
+    settings = config["settings"]
+    assert isinstance(settings, Settings)
+    job, store = settings.jobs[str(config["key"])], settings.store
+    use_threads(settings.space)
+    with tempfile.TemporaryDirectory() as scratch:
+        context = TrainContext(report_interval(settings, job), Path(scratch))
+        out = store.new(job.stage.path) if context.rank == 0 else Path(scratch) / "out"
+        train_job(settings, store, job, out, context)
+        if context.rank == 0:
+            commit_training(settings, store, job, out, context.curve)
+
+
+class TrainContext:
+    """`trainables.training.context.Context` on top of Ray Train.
+
+    Args:
+        report_every: steps between two reports that carry no checkpoint; the workers meet at each
+            report, so all must leave out the same ones.
+        scratch: a local directory that lives as long as the worker.
+    """
+
+    def __init__(self, report_every: int, scratch: Path) -> None:
+        ray_context = train.get_context()
+        self.rank: int = ray_context.get_world_rank()
+        self.world_size: int = ray_context.get_world_size()
+        self.device: torch.device = get_device()
+        self.curve = scratch / CURVE
+        self._every = report_every
+        self._latest: Path | None = None
+        if (checkpoint := train.get_checkpoint()) is not None:
+            self._latest = Path(checkpoint.to_directory(str(scratch / "checkpoint")))
+            if (self._latest / CURVE).exists():
+                self.curve.write_bytes((self._latest / CURVE).read_bytes())
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """Wrap in DistributedDataParallel where there are several workers."""
+        return prepare_model(module)
+
+    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+        """Append to the curve (rank 0) and, at the agreed steps, report to Ray Train."""
+        assert all(math.isfinite(value) for value in metrics.values()), metrics
+        if self.rank == 0:
+            with self.curve.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dict(metrics), allow_nan=False) + "\n")
+        step, steps = int(metrics["step"]), int(metrics["steps"])
+        if step % self._every and step != steps:
+            assert checkpoint is None, f"a checkpoint at step {step}, not every {self._every}"
+            return
+        progress = {"phase": "train", "step": step, "steps": steps}
+        if checkpoint is None:
+            train.report(progress)
+            return
+        (checkpoint / CURVE).write_bytes(self.curve.read_bytes())
+        train.report(progress, checkpoint=train.Checkpoint.from_directory(str(checkpoint)))
+
+    def latest_checkpoint(self) -> Path | None:
+        """The checkpoint that Ray Train kept last, as a local directory."""
+        return self._latest
+
+
+def report_interval(settings: Settings, job: Job) -> int:
+    """Steps between reports: a divisor of the checkpoint interval, about a tenth, at least 10."""
+    if job.point is None:
+        assert job.codec is not None
+        every = job.codec.train.checkpoint_every
+    else:
+        space, point = settings.space_of(job), job.point
+        training = space.d1 if job.kind == "neck" else space.training(point.scenario)
+        every = 1 if training is None else training.checkpoint_every
+    return next(n for n in range(min(every, max(10, every // 10)), every + 1) if every % n == 0)

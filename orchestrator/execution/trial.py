@@ -1,0 +1,56 @@
+"""What a trial of Ray Tune does: run one job, or keep its process warm until there is one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from orchestrator.execution.cluster import set_environment
+from orchestrator.execution.devices import use_threads
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.worker import Backend, run_job
+from search_spaces import Space
+
+JOB: Final = "job"
+"""The name of a trial's only parameter: a job's key, or `WAIT`."""
+WAIT: Final = "wait"
+"""Instead of a job's key: keep the process warm. Also the metric that such a trial reports."""
+WAIT_S: Final = 0.2
+
+
+def run_trial(config: Mapping[str, str], settings: Settings) -> None:
+    """Run the job that the trial's parameter names."""
+    set_environment()
+    from ray import tune  # reads its environment when it is imported
+
+    if config[JOB] == WAIT:
+        # No report before this: a trial that Tune stops must stop at once.
+        warm_up(settings.space)
+        while True:
+            tune.report({WAIT: 1})
+            time.sleep(WAIT_S)
+    key = config[JOB]
+    run_job(settings, key, lambda: backend_of(settings), lambda metrics: tune.report(dict(metrics)))
+
+
+def backend_of(settings: Settings) -> Backend:
+    """The back end that the space's resources ask for."""
+    # Both import torch, and the second one Ray Train: a trial that makes the world needs neither.
+    if settings.space.resources.workers_per_point:
+        from orchestrator.execution.train import TrainBackend
+
+        return TrainBackend(settings)
+    from orchestrator.execution.local import LocalBackend
+
+    return LocalBackend(settings)
+
+
+def warm_up(space: Space) -> None:
+    """Import what the next job will need: ten seconds and more of a core."""
+    import trainables.evaluation
+    import trainables.training.train
+
+    assert trainables.evaluation
+    assert trainables.training.train
+    use_threads(space)
