@@ -1,21 +1,22 @@
-"""Run a space: `python -m orchestrator.sweep [SPACE]`.
+"""The command that runs a sweep: `python -m orchestrator.sweep [SPACE]`.
 
-Trains and evaluates every operating point on Ray, keeps each in MLflow, and writes the points
-file, the plots and the report. Running the same command again continues where it stopped.
-Exit codes: 0 every point is there, 1 some are missing, 2 bad input, 130 stopped by Ctrl-C.
+It trains and evaluates every operating point of a space on Ray, logs each in MLflow, and writes the
+points file, the plots and the report. The same command again continues where it stopped.
+Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
 
-from orchestrator.validation.inputs import InputError, read_input
+from orchestrator.validation.inputs import InputError, read_input, safe_uri
 from search_spaces import named_spaces
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(overview(space, points, store, name))
         return OK
 
+    # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
     from orchestrator.driver.jobs_on_ray import ClusterTooSmallError
     from orchestrator.driver.request import Request
     from orchestrator.driver.run import run
@@ -79,60 +81,67 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.sweep",
-        description="Sweep a space on Ray: from images to rate-accuracy curves. "
-        "Run the same command again to continue a sweep that was stopped.",
-        epilog="Exit codes: 0 every point is there, 1 some are missing, 2 bad input.",
+        description="Train and evaluate every operating point of a space on Ray, and draw its "
+        "rate-accuracy curves. A space lists codecs, lambdas, scenarios, models and tasks. The "
+        "same command again continues a sweep that was stopped.",
+        epilog="Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, "
+        "130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo --only scenario=d1 "
+        "--set d1.steps=600 --name longer",
     )
     parser.add_argument(
-        "space", nargs="?", default="demo", help="named space or YAML file (default: demo)"
+        "space",
+        nargs="?",
+        default="demo",
+        help="name of a space that comes with this package, or path of a YAML file (default: demo)",
     )
-    parser.add_argument("--list", action="store_true", help="name the spaces and exit")
+    parser.add_argument("--list", action="store_true", help="list the named spaces and exit")
     parser.add_argument(
         "--storage",
         default=DEFAULT_STORAGE,
         metavar="DIR|URI",
-        help=f"directory or fsspec URI for everything that is made (default: {DEFAULT_STORAGE})",
+        help="directory or fsspec URI of all results: trained weights, points, report "
+        f"(default: {DEFAULT_STORAGE})",
     )
-    parser.add_argument("--name", help="the sweep's name (default: the space's)")
+    parser.add_argument(
+        "--name",
+        help="name of the sweep, its directory in the storage and its run in MLflow (default: the "
+        "name of the space)",
+    )
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="MLflow tracking server (default: SQLite in the storage)",
+        help="MLflow server or database (default: a SQLite database in the storage)",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY.PATH=VALUE",
-        help="change a setting of the space (repeatable), e.g. --set d1.steps=500",
+        help="change a setting of the space, for example --set d1.steps=500; may be repeated",
     )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="FIELD=VALUE[,VALUE]",
-        help="only these operating points (repeatable); fields: codec, lmbda, scenario, seed, "
-        "variant",
+        help="run only these operating points, for example --only scenario=d1,d2; fields: codec, "
+        "lmbda, scenario, seed, variant; may be repeated",
     )
     parser.add_argument(
-        "--plan", action="store_true", help="say what would be done, start and touch nothing"
+        "--plan", action="store_true", help="print what would run and exit; write nothing"
     )
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="also show what Ray and Tune say"
+        "-v", "--verbose", action="store_true", help="also print the logs of Ray, Tune and Train"
     )
     return parser
 
 
 def _command(argv: Sequence[str] | None) -> str:
-    import shlex
-
     given = sys.argv[1:] if argv is None else argv
     return shlex.join(["python", "-m", "orchestrator.sweep", *_without_secrets(given)])
 
 
 def _without_secrets(argv: Sequence[str]) -> list[str]:
-    from orchestrator.validation.inputs import safe_uri
-
     return [safe_uri(word) if "://" in word else word for word in argv]
 
 
@@ -143,7 +152,7 @@ def _bad(message: str) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop; again after a while, as a callback that happens to run may swallow the exception."""
+    """Stop; and again after a while, as a callback that runs just now may swallow the exception."""
     signal.setitimer(signal.ITIMER_REAL, STOP_AGAIN_S)
     raise KeyboardInterrupt
 
@@ -151,8 +160,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 if __name__ == "__main__":
     code = main()
     if code == STOPPED:
-        # Ray's library, interrupted while it starts, may crash in its destructors: a Ctrl-C would
-        # then look like a fault. Its processes end with this one.
+        # Interrupted while it starts, Ray's library may crash in its destructors: a Ctrl-C would
+        # then look like a fault. Its processes end with this process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

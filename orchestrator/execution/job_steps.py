@@ -94,21 +94,18 @@ def provenance_of(settings: Settings, stage: Stage, seconds: float) -> dict[str,
 
 def hardware() -> dict[str, str | int | None]:
     """What this process computes on."""
-    found: dict[str, str | int | None] = {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-    }
+    about: dict[str, str | int | None] = {"machine": platform.machine(), "cpus": os.cpu_count()}
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = info.read_text(encoding="utf-8").splitlines()
         names = [line for line in lines if "model name" in line]
         if names:
-            found["cpu"] = names[0].partition(":")[2].strip()
+            about["cpu"] = names[0].partition(":")[2].strip()
     # The driver has no torch and must not wait for its import.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+        about["gpu"] = torch.cuda.get_device_name()
+    return about
 
 
 def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Context) -> None:

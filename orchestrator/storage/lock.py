@@ -9,8 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from orchestrator.storage.store import Store, locked
 
@@ -23,13 +25,13 @@ class SweepHeldError(RuntimeError):
 
 @contextlib.contextmanager
 def only_driver(store: Store, name: str) -> Iterator[None]:
-    """Be the only driver of a sweep.
+    """Hold the lock of a sweep, which one driver at a time can have.
 
-    On a local directory the kernel keeps the lock and lets go of it when the driver dies. On
-    remote storage the driver's heartbeat does, and a dead driver holds it for a minute.
+    On a local directory the kernel keeps the lock and releases it when the driver dies. On remote
+    storage a heartbeat keeps it, and the lock of a dead driver expires after a minute.
 
     Raises:
-        SweepHeldError: by whom and where.
+        SweepHeldError: another driver holds it; the message names its process and machine.
     """
     with _remote(store, name) if store.remote else _local(store, name):
         yield
@@ -41,24 +43,25 @@ def _local(store: Store, name: str) -> Iterator[None]:
     try:
         with locked(path, wait=False) as file:
             file.truncate(0)
-            file.write(_me())
+            file.write(_this_driver())
             file.flush()
             yield
     except BlockingIOError:
-        raise SweepHeldError(_message(store, name, path.read_text(encoding="utf-8"))) from None
+        holder = _parse(path.read_text(encoding="utf-8"))
+        raise SweepHeldError(_message(store, name, holder)) from None
 
 
 @contextlib.contextmanager
 def _remote(store: Store, name: str) -> Iterator[None]:
     at = f"{name}/.driver"
-    text = store.read(at)
-    if text and time.time() - json.loads(text)["beat"] < STALE_S and not _is_dead(text.decode()):
-        raise SweepHeldError(_message(store, name, text.decode()))
+    holder = _parse((store.read(at) or b"").decode())
+    if holder is not None and holder.may_live:
+        raise SweepHeldError(_message(store, name, holder))
     over = threading.Event()
 
     def beat() -> None:
         while not over.is_set():
-            store.write(at, _me().encode())
+            store.write(at, _this_driver().encode())
             over.wait(BEAT_S)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -71,30 +74,38 @@ def _remote(store: Store, name: str) -> Iterator[None]:
         store.fs.rm(store.path(at))
 
 
-def _me() -> str:
-    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time()})
+@dataclass(frozen=True)
+class _Holder:
+    """The driver that holds a lock; `beat` is the time of its last heartbeat."""
+
+    host: str
+    pid: int
+    beat: float
+
+    @property
+    def may_live(self) -> bool:
+        """Whether its heartbeat is fresh and, if it ran on this machine, its process exists."""
+        if time.time() - self.beat >= STALE_S:
+            return False
+        return self.host != socket.gethostname() or psutil.pid_exists(self.pid)
 
 
-def _is_dead(text: str) -> bool:
-    import psutil
-
-    holder = _parse(text)
-    here = holder.get("host") == socket.gethostname()
-    return here and not psutil.pid_exists(int(holder.get("pid", 0)))
+def _this_driver() -> str:
+    return json.dumps(asdict(_Holder(socket.gethostname(), os.getpid(), time.time())))
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str) -> _Holder | None:
+    """The content of a lock file; None if it is incomplete."""
     try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        content = json.loads(text)
+        return _Holder(str(content["host"]), int(content["pid"]), float(content["beat"]))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
-def _message(store: Store, name: str, text: str) -> str:
-    holder = _parse(text)
-    who = f"process {holder['pid']} on {holder['host']}" if "pid" in holder else "another process"
+def _message(store: Store, name: str, holder: _Holder | None) -> str:
+    driver = "another process" if holder is None else f"process {holder.pid} on {holder.host}"
     return (
-        f"sweep {name!r} in {store.uri} is being run by {who}: wait for it, stop it, "
-        "or give this one another --name or --storage"
+        f"sweep {name!r} in {store.uri} is being run by {driver}: wait for it, stop it, "
+        "or give this sweep another --name or --storage"
     )

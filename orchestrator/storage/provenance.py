@@ -1,14 +1,18 @@
-"""Where a point comes from: code, packages, weights. Imports nothing heavy."""
+"""The provenance of operating points: code, packages, checksums of weights and data.
+
+Imports neither torch nor Ray.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from search_spaces import BenchmarkSpec, Space
 from search_spaces.facts.texts import template_sets
@@ -31,23 +35,37 @@ PACKAGES = (
     "bjontegaard",
 )
 _ROOT = Path(__file__).resolve().parents[2]
-# Above this a file's checksum is of evenly spread blocks: a plan must not read hundreds of GB.
+# The checksum of a larger file is of evenly spread blocks: a plan must not read hundreds of GB.
 _WHOLE = 256 * 2**20
 _BLOCKS, _BLOCK = 64, 2**16
 
 
-def code() -> dict[str, Any]:
-    """The git commit and whether its tree was dirty, a checksum of the source, package versions.
+class Code(TypedDict):
+    """The version of this program.
 
-    A working directory that `ray job submit` copied has no git; the checksum is always there.
+    `commit` and `dirty` (whether the tree had changes) are None outside a git checkout, such as
+    in a working directory that `ray job submit` copied. `source` is a checksum of the files.
     """
-    found: dict[str, Any] = {"commit": None, "dirty": None, "source": source_checksum()}
-    found["packages"] = versions()
+
+    commit: str | None
+    dirty: bool | None
+    source: str
+    packages: dict[str, str]
+
+
+def code() -> Code:
+    """The version of this program, from its files and git."""
+    commit = dirty = None
     if (_ROOT / ".git").exists():
-        found["commit"] = _git("rev-parse", "HEAD")
+        commit = _git("rev-parse", "HEAD")
         status = _git("status", "--porcelain")
-        found["dirty"] = None if status is None else bool(status)
-    return found
+        dirty = None if status is None else bool(status)
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "source": source_checksum(),
+        "packages": versions(),
+    }
 
 
 def source_checksum() -> str:
@@ -61,55 +79,53 @@ def source_checksum() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that can change a number."""
-    found = {}
+    installed = {}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def model_names(space: Space) -> list[tuple[str, str]]:
     """(setting, name) of every model and weights name in a space and in its variants."""
     names = _model_names(space)
     for variant in space.variants:
-        own = [one for one in _model_names(space.of(variant)) if one not in names]
-        names += [(f"variants.{variant}: {setting}", name) for setting, name in own]
+        changed = [entry for entry in _model_names(space.of(variant)) if entry not in names]
+        names += [(f"variants.{variant}: {setting}", name) for setting, name in changed]
     return names
 
 
 def text_files(space: Space) -> list[tuple[str, str]]:
     """(setting, file) of every file of templates or class names in a space and its variants."""
-    found = []
-    for one in [space.of(name) for name in space.variants] or [space]:
-        surrogate = one.surrogate
+    files = []
+    for variant_space in [space.of(name) for name in space.variants] or [space]:
+        surrogate = variant_space.surrogate
         if surrogate.templates not in template_sets():
-            found.append(("surrogate.templates", surrogate.templates))
+            files.append(("surrogate.templates", surrogate.templates))
         if surrogate.classes is not None:
-            found.append(("surrogate.classes", surrogate.classes))
-    return list(dict.fromkeys(found))
+            files.append(("surrogate.classes", surrogate.classes))
+    return list(dict.fromkeys(files))
 
 
 def _model_names(space: Space) -> list[tuple[str, str]]:
     names = [("teacher.model", space.teacher.model)]
     names += [(f"mllms.{number}", name) for number, name in enumerate(space.mllms)]
     for number, codec in enumerate(space.codecs):
-        given = codec.weights
-        if isinstance(given, str):
-            names.append((f"codecs.{number}.weights", given))
-        files = {"weights": given if isinstance(given, tuple) else ()}
-        files |= {f"released.{name}": found for name, found in codec.released.named().items()}
+        weights = codec.weights
+        if isinstance(weights, str):
+            names.append((f"codecs.{number}.weights", weights))
+        files = {"weights": weights if isinstance(weights, tuple) else ()}
+        files |= {f"released.{name}": paths for name, paths in codec.released.named().items()}
         names += [
-            (f"codecs.{number}.{setting}.{place}", name)
-            for setting, found in files.items()
-            for place, name in enumerate(found)
+            (f"codecs.{number}.{setting}.{rate}", name)
+            for setting, paths in files.items()
+            for rate, name in enumerate(paths)
         ]
     return names
 
 
 def shipped_dir() -> Path:
-    """Where shipped weights stand; found without importing `trainables`."""
+    """The directory of the shipped weights; does not import `trainables`."""
     spec = importlib.util.find_spec("trainables")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -117,7 +133,7 @@ def shipped_dir() -> Path:
 
 
 def shipped_names() -> list[str]:
-    """The `shipped:NAME` that there are."""
+    """All valid `shipped:NAME`."""
     return sorted(
         f"shipped:{path.name.removesuffix('.safetensors')}"
         for path in shipped_dir().glob("*")
@@ -137,7 +153,7 @@ def local_path(name: str) -> Path | None:
 
 @cache
 def fingerprint(name: str) -> str:
-    """A checksum of what a model's name means; a hub id stands for itself."""
+    """A checksum of the files that a model's name means; of a hub id, the id."""
     path = local_path(name)
     if path is None:
         return name
@@ -150,24 +166,24 @@ def fingerprint(name: str) -> str:
 
 
 def fingerprints(space: Space) -> dict[str, str]:
-    """Name -> checksum, for `search_spaces.Stages`."""
-    named = [*model_names(space), *text_files(space)]
-    found = {name: fingerprint(name) for _, name in named}
+    """Checksums of models, texts, data set and benchmarks, by name, for `search_spaces.Stages`."""
+    names = [*model_names(space), *text_files(space)]
+    checksums = {name: fingerprint(name) for _, name in names}
     if space.data.uri is not None:
         from trainables.datasets.images.source import read_source
 
-        found[space.data.uri] = read_source(space.data).fingerprint
+        checksums[space.data.uri] = read_source(space.data).fingerprint
     if space.benchmarks:
         from trainables.datasets.benchmarks.read import read_benchmark
 
-        found |= {
-            f"benchmark {one.label}": read_benchmark(one).fingerprint for one in space.benchmarks
+        checksums |= {
+            f"benchmark {b.label}": read_benchmark(b).fingerprint for b in space.benchmarks
         }
     if space.classical:
         from trainables.codecs.classical import library
 
-        found |= {one.format: str(library(one.format)) for one in space.classical}
-    return found
+        checksums |= {codec.format: str(library(codec.format)) for codec in space.classical}
+    return checksums
 
 
 def benchmark_images(benchmark: BenchmarkSpec) -> int:

@@ -3,8 +3,8 @@
     local:   tmp/<key>.<host>.<pid>.<n>/  --fsync, rename-->  stages/<kind>/<key>/manifest.json, ...
     remote:  stages/<kind>/<key>/<upload>/...  then  stages/<kind>/<key>/manifest.json
 
-What has a manifest is complete and never changes; what has none is not there. Of two writers of
-one stage the first wins and the second's copy is dropped.
+A stage with a manifest is complete and never changes; without a manifest it does not exist. Of two
+writers of one stage the first wins and the second's copy is dropped.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ from typing import IO, Any
 
 import fsspec
 import psutil
+from fsspec import AbstractFileSystem
 
 MANIFEST = "manifest.json"
+Manifest = dict[str, Any]
+"""JSON: `stage`, `created` (seconds since 1970), `host`, `files` (path -> `bytes`, `sha256`), and
+the data that `Store.commit` was given."""
 _numbers = itertools.count()
 
 
 class StoreError(RuntimeError):
-    """The storage does not hold what it says."""
+    """A stage is not in the storage, or its files are missing or damaged."""
 
 
 class Store:
@@ -69,8 +73,8 @@ class Store:
         """Whether a stage (`stages/<kind>/<key>`) is complete."""
         return bool(self.fs.exists(self.path(stage, MANIFEST)))
 
-    def manifest(self, stage: str) -> dict[str, Any]:
-        """What is known of a complete stage: `files`, `created`, `spec`, ...
+    def manifest(self, stage: str) -> Manifest:
+        """The manifest of a complete stage.
 
         Raises:
             StoreError: the stage is not complete.
@@ -79,8 +83,8 @@ class Store:
             text = self.fs.cat_file(self.path(stage, MANIFEST))
         except FileNotFoundError:
             raise StoreError(f"{stage} is not in {self.uri}") from None
-        found: dict[str, Any] = json.loads(text)
-        return found
+        manifest: Manifest = json.loads(text)
+        return manifest
 
     def new(self, stage: str) -> Path:
         """An empty local directory to write a stage's output to, for `commit`."""
@@ -90,7 +94,7 @@ class Store:
         directory.mkdir(parents=True)
         return directory
 
-    def commit(self, stage: str, directory: Path, about: Mapping[str, Any]) -> bool:
+    def commit(self, stage: str, directory: Path, about: Mapping[str, object]) -> bool:
         """Make a directory the output of a stage, at once and for good; it is gone afterwards.
 
         Args:
@@ -99,7 +103,7 @@ class Store:
             about: JSON data to keep in the manifest.
 
         Returns:
-            False if another writer was first; then its output stands and this one is dropped.
+            False if another writer was first; then its output is kept and this one is dropped.
         """
         manifest = {
             **about,
@@ -116,14 +120,14 @@ class Store:
         try:
             directory.rename(target)
         except OSError:
-            # Renaming onto a directory that is not empty fails: somebody was first.
+            # Renaming onto a directory that is not empty fails: another writer was first.
             if not self.has(stage):
                 raise
             shutil.rmtree(directory)
             return False
         return True
 
-    def _commit_remote(self, stage: str, directory: Path, manifest: dict[str, Any]) -> bool:
+    def _commit_remote(self, stage: str, directory: Path, manifest: Mapping[str, object]) -> bool:
         if self.has(stage):
             shutil.rmtree(directory)
             return False
@@ -161,14 +165,17 @@ class Store:
                 )
         return directory
 
-    # Work in progress
+    # Working directories
 
     @contextlib.contextmanager
     def work(self, key: str) -> Iterator[Path]:
-        """A local directory that survives kills, for one process at a time to work on `key`.
+        """The working directory of a job, which survives kills, for one process at a time.
 
         A second process waits until the first is done or dead: an orphan of a killed driver can
         live on for some seconds, and must not write beside its successor.
+
+        Args:
+            key: of the job.
         """
         directory = self._local / "work" / key
         with locked(self._local / "locks" / key):
@@ -177,19 +184,31 @@ class Store:
 
     @contextlib.contextmanager
     def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:
-        """Where an evaluation of the point `key` keeps what is done so far, until `done_with`; for
-        one process at a time, as in `work`."""
+        """The working directory of an evaluation, for one process at a time.
+
+        It lies in the working directory of the point's job, and `done_with` deletes both.
+
+        Args:
+            key: of the job.
+            evaluation: key of the evaluation's stage.
+        """
         with locked(self._local / "locks" / evaluation):
             yield self._local / "work" / key / f"evaluation-{evaluation}"
 
     def done_with(self, key: str) -> None:
-        """Forget the work in progress on `key`."""
+        """Delete the working directory of `key`."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)
         if self.remote and self.fs.exists(self.path("work", key)):
             self.fs.rm(self.path("work", key), recursive=True)
 
     def save_work(self, key: str, directory: Path, name: str) -> None:
-        """Keep a copy of part of the work in progress where every node can read it."""
+        """Copy a part of a working directory to the remote storage, for other nodes.
+
+        Args:
+            key: of the job.
+            directory: is copied.
+            name: of the part; a later copy of that name replaces it.
+        """
         assert self.remote
         upload = uuid.uuid4().hex
         self._upload(directory, self.path("work", key, name, upload))
@@ -258,10 +277,10 @@ class Store:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[IO[str]]:
-    """Hold a lock file; the kernel lets go of it when the holder dies, however it dies.
+    """Hold a lock file; the kernel releases it when the holder dies, however it dies.
 
     Raises:
-        BlockingIOError: somebody else holds it and `wait` is False.
+        BlockingIOError: another process holds it and `wait` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
@@ -269,19 +288,19 @@ def locked(path: Path, wait: bool = True) -> Iterator[IO[str]]:
         yield file
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
+def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def _checksums(directory: Path) -> dict[str, dict[str, Any]]:
-    found = {}
+def _checksums(directory: Path) -> dict[str, dict[str, int | str]]:
+    checksums: dict[str, dict[str, int | str]] = {}
     for file in sorted(p for p in directory.rglob("*") if p.is_file()):
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         name = file.relative_to(directory).as_posix()
-        found[name] = {"bytes": file.stat().st_size, "sha256": digest}
-    return found
+        checksums[name] = {"bytes": file.stat().st_size, "sha256": digest}
+    return checksums
 
 
 def _write_synced(path: Path, content: str | bytes) -> None:

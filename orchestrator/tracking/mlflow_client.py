@@ -156,11 +156,11 @@ class ExperimentClient:
 
 
 def _find_experiment(client: MlflowClient, artifacts: str | None) -> str:
-    found: Experiment | None = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+    experiment: Experiment | None = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
     # The UI then opens on runs and their metrics, not on traces of a chat.
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=kind))

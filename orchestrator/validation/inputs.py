@@ -1,4 +1,4 @@
-"""Finding every input mistake before any work, each with the setting, the value and the choices."""
+"""Finds all input mistakes before anything runs: setting, value and valid choices of each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_input(
     tracking_uri: str | None,
     touch: bool = True,
 ) -> tuple[Space, tuple[OperatingPoint, ...], Store]:
-    """The space, the wanted points and the storage.
+    """Read the command line: the space, the wanted operating points and the storage.
 
     Args:
         touch: try to write to the storage.
@@ -80,7 +80,11 @@ def read_input(
 
 
 def open_storage(uri: str, touch: bool) -> Store:
-    """The storage, after trying whether it can be written.
+    """The storage, which can be written.
+
+    Args:
+        uri: a directory or fsspec URI.
+        touch: make the directory and write to it, to be sure.
 
     Raises:
         InputError: unknown scheme, missing package, no permission, or a file in the way.
@@ -113,7 +117,7 @@ def open_storage(uri: str, touch: bool) -> Store:
     except InputError:
         raise
     except Exception as error:
-        # Each storage has its own errors: whatever it says, the storage cannot be used.
+        # Each storage has its own errors; after any of them it cannot be used.
         text = str(error).strip().splitlines()
         raise InputError(
             f"--storage {safe_uri(uri)}: cannot be used "
@@ -132,13 +136,13 @@ def _check_directory(path: Path, touch: bool) -> None:
         raise InputError(f"--storage {path}: no permission to write in {above}")
     if touch:
         path.mkdir(parents=True, exist_ok=True)
-        # Permission bits do not tell of a file system that is read-only or full.
+        # A file system may be read-only or full whatever its permission bits are.
         with tempfile.TemporaryFile(dir=path):
             pass
 
 
 def check_models(space: Space) -> list[str]:
-    """What is wrong with the models' names."""
+    """Mistakes in the models' names, a line each."""
     problems = []
     for setting, name in model_names(space):
         path = local_path(name)
@@ -171,7 +175,7 @@ def check_models(space: Space) -> list[str]:
 
 
 def check_data(space: Space) -> list[str]:
-    """What is wrong with the data set; nothing where scenes are made."""
+    """Mistakes in the settings of a data set, a line each; none where scenes are made."""
     if space.data.kind == "scenes":
         return []
     # Imported late: the demo has no data set to list.
@@ -184,12 +188,14 @@ def check_data(space: Space) -> list[str]:
         return str(error).splitlines()
     problems = []
     without = "has none (folders per class, or data.label_column)"
-    if not source.classes and any(one.trains_on_classes for one in space.meant):
+    if not source.classes and any(variant.trains_on_classes for variant in space.meant):
         problems.append(
             f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} {without}; "
             "set ce to 0 in all phases"
         )
-    if any("zeroshot" in one.tasks for one in space.meant) and not source.is_labelled("test"):
+    if any("zeroshot" in variant.tasks for variant in space.meant) and not source.is_labelled(
+        "test"
+    ):
         split = source.origins["test"]
         where = f"its split {split!r}" if split else f"the data set {space.data.uri!r}"
         problems.append(
@@ -199,7 +205,7 @@ def check_data(space: Space) -> list[str]:
 
 
 def check_benchmarks(space: Space) -> list[str]:
-    """What is wrong with the files of the benchmarks."""
+    """Mistakes in the files of the benchmarks, a line each."""
     if not space.benchmarks:
         return []
     from trainables.datasets.benchmarks.read import read_benchmark
@@ -215,7 +221,7 @@ def check_benchmarks(space: Space) -> list[str]:
 
 
 def check_texts(space: Space) -> list[str]:
-    """What is wrong with the files of templates and class names."""
+    """Mistakes in the files of templates and class names, a line each."""
     problems = []
     for setting, file in text_files(space):
         read = read_templates if setting.endswith("templates") else read_class_names
@@ -227,20 +233,20 @@ def check_texts(space: Space) -> list[str]:
 
 
 def check_classical(space: Space) -> list[str]:
-    """Classical codecs that cannot be written here."""
+    """Classical codecs that cannot be written on this machine, a line each."""
     if not space.classical:
         return []
     from trainables.codecs.classical import lacking
 
     return [
-        f"classical.{number}.format = {one.format!r}: {reason}"
-        for number, one in enumerate(space.classical)
-        if (reason := lacking(one.format)) is not None
+        f"classical.{number}.format = {codec.format!r}: {reason}"
+        for number, codec in enumerate(space.classical)
+        if (reason := lacking(codec.format)) is not None
     ]
 
 
 def check_search(space: Space) -> list[str]:
-    """What a search needs and is not installed."""
+    """Packages that the search needs and that are not installed, a line each."""
     if space.search is None or space.search.algorithm != "optuna":
         return []
     if importlib.util.find_spec("optuna") is not None:
@@ -252,15 +258,15 @@ def check_search(space: Space) -> list[str]:
 
 
 def check_tracking(uri: str) -> str | None:
-    """What is wrong with a tracking URI's form."""
-    parts = urlsplit(uri)
-    scheme = parts.scheme.partition("+")[0]
+    """The mistake in a tracking URI's form, or None."""
+    url = urlsplit(uri)
+    scheme = url.scheme.partition("+")[0]
     if scheme not in TRACKING:
         return (
             f"--tracking-uri {safe_uri(uri)}: unknown scheme {scheme!r}; "
             f"http(s)://HOST:PORT, sqlite:///PATH, or {', '.join(f'{x}://' for x in TRACKING[3:])}"
         )
-    if scheme in ("http", "https") and not parts.hostname:
+    if scheme in ("http", "https") and not url.hostname:
         return f"--tracking-uri {safe_uri(uri)}: no host; write http://HOST:PORT"
     if scheme == "sqlite" and not uri.startswith("sqlite:///"):
         return f"--tracking-uri {safe_uri(uri)}: write sqlite:///PATH"
@@ -269,13 +275,13 @@ def check_tracking(uri: str) -> str | None:
 
 def safe_uri(uri: str) -> str:
     """A URI without the password and query that may stand in it."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc and not parts.query:
+    url = urlsplit(uri)
+    if "@" not in url.netloc and not url.query:
         return uri
-    place = parts.netloc.rpartition("@")
-    user = place[0].partition(":")[0]
-    netloc = f"{user}:***@{place[2]}" if ":" in place[0] else parts.netloc
-    return urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))
+    login, _, host = url.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    netloc = f"{user}:***@{host}" if colon else url.netloc
+    return urlunsplit((url.scheme, netloc, url.path, "***" if url.query else "", ""))
 
 
 def without_password(text: str, uri: str) -> str:

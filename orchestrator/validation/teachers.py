@@ -1,14 +1,9 @@
-"""What is known of the teacher before anything is loaded, and what of a space does not fit it."""
+"""The sizes of the teacher, and the settings of a space that do not fit it; loads no weights."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
-from huggingface_hub import try_to_load_from_cache
-
 from orchestrator.storage.provenance import local_path
+from orchestrator.validation.model_files import read_config
 from search_spaces import Space
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
 from search_spaces.facts.tasks import encoder_tasks
@@ -20,12 +15,14 @@ def teacher_sizes(name: str) -> EncoderSizes | None:
     Raises:
         ValueError: its configuration cannot be read, or is that of a model of another kind.
     """
-    config = _config(name)
+    config = read_config(name)
+    if config is None and local_path(name) is None:
+        config = released_config(name)
     return None if config is None else encoder_sizes(config)
 
 
 def grids(space: Space, sizes: EncoderSizes) -> str:
-    """How the latents of a training image meet the encoder's patches, in words."""
+    """The grids of a training image's latents and of the encoder's patches, in words."""
     latents, (rows, columns) = space.data.size // 16, sizes.grid
     same = (latents, latents) == sizes.grid
     return (
@@ -35,8 +32,8 @@ def grids(space: Space, sizes: EncoderSizes) -> str:
 
 
 def check_teacher(space: Space) -> list[str]:
-    """What of the space does not fit its teacher, a line per mistake."""
-    return list(dict.fromkeys(problem for one in space.meant for problem in _problems(one)))
+    """The settings of a space and its variants that do not fit the teacher, a line each."""
+    return list(dict.fromkeys(line for variant in space.meant for line in _problems(variant)))
 
 
 def _problems(space: Space) -> list[str]:
@@ -102,25 +99,7 @@ def _problems(space: Space) -> list[str]:
 
 
 def _encoder_tasks(space: Space) -> list[str]:
-    """What is measured without an MLLM: the setting and its value."""
+    """The tasks and benchmarks that are measured without an MLLM: setting and value of each."""
     tasks = [f"tasks: {task}" for task in encoder_tasks(space.tasks)]
     benchmarks = [b.label for b in space.benchmarks if encoder_tasks([b.task])]
     return tasks + [f"benchmarks: {label}" for label in benchmarks]
-
-
-def _config(name: str) -> dict[str, Any] | None:
-    path = local_path(name)
-    if path is not None:
-        file = path / "config.json"
-        if not file.is_file():
-            return None  # said by `check_models`
-    else:
-        cached = try_to_load_from_cache(name, "config.json")
-        if not isinstance(cached, str):
-            return released_config(name)
-        file = Path(cached)
-    try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
-    return config
