@@ -1,27 +1,18 @@
 """Dependencies point one way, as the README draws them; a forbidden import fails here."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.blocked_imports import MESSAGE, ROOT, run_blocked
+
 HEAVY = ("torch", "ray")
 FORBIDDEN = {
     "search_spaces": (*HEAVY, "mlflow", "transformers", "trainables", "orchestrator", "analysis"),
     "trainables": ("ray", "mlflow", "orchestrator", "analysis"),
     "analysis": (*HEAVY, "transformers", "trainables", "orchestrator"),
 }
-BLOCKER = """
-import importlib, importlib.abc, sys
-blocked = set(sys.argv[1].split(","))
-class Blocker(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in blocked:
-            raise ModuleNotFoundError("forbidden here: " + name)
-sys.meta_path.insert(0, Blocker())
-for module in sys.argv[2:]:
+IMPORT_ALL = """
+import importlib
+for module in sys.argv[1:]:
     importlib.import_module(module)
 """
 
@@ -40,15 +31,15 @@ def modules(package: str) -> list[str]:
 def test_package_imports_with_the_forbidden_ones_blocked(package: str) -> None:
     names = modules(package)
     assert names
-    command = [sys.executable, "-c", BLOCKER, ",".join(FORBIDDEN[package]), *names]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_blocked(FORBIDDEN[package], IMPORT_ALL, *names)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_blocker_blocks() -> None:
-    command = [sys.executable, "-c", BLOCKER, "json", "json.decoder_missing"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_blocked(["orchestrator"], IMPORT_ALL, "orchestrator.sweep")
     assert done.returncode != 0
+    assert f"{MESSAGE}: orchestrator" in done.stderr
+    assert run_blocked(["ray"], IMPORT_ALL, "orchestrator.sweep").returncode == 0
 
 
 @pytest.mark.parametrize("package", ["search_spaces", "trainables", "analysis"])

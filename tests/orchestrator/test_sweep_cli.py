@@ -1,8 +1,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,8 @@ import pytest
 from orchestrator.sweep import main
 from orchestrator.validation.teachers import check_teacher
 from search_spaces import load_space
+from tests.blocked_imports import run_blocked
 
-ROOT = Path(__file__).parents[2]
 SMOKE = ["smoke", "--set", "teacher.model=hub/teacher", "--set", "mllms=[hub/mllm]"]
 
 
@@ -93,18 +91,8 @@ def test_a_password_in_a_uri_is_never_printed(
         assert "host" in said.err
 
 
-BLOCKED = """
-import importlib.abc, sys
-class Blocker(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "ray", "mlflow", "transformers", "pandas"):
-            raise ModuleNotFoundError("too heavy for this: " + name)
-sys.meta_path.insert(0, Blocker())
-from orchestrator.sweep import main
-from orchestrator.validation.teachers import check_teacher
-from search_spaces import load_space
-sys.exit(main(sys.argv[1:]))
-"""
+COMMAND = "from orchestrator.sweep import main; sys.exit(main(sys.argv[1:]))"
+HEAVY = ("torch", "ray", "mlflow", "transformers", "pandas")
 
 
 @pytest.mark.parametrize(
@@ -119,13 +107,7 @@ def test_list_plan_and_mistakes_are_quick_and_touch_nothing(
     arguments: list[str], code: int, tmp_path: Path
 ) -> None:
     words = [word.replace("{tmp}", str(tmp_path)) for word in arguments]
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_blocked(HEAVY, COMMAND, *words)
     assert done.returncode == code, done.stderr
     assert not (tmp_path / "new").exists()
 

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from tests.orchestrator.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
 Build = Callable[..., list[str]]
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,12 +35,8 @@ def runs(storage: Path) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id], max_results=1000))
 
 
-def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool], timeout: float) -> None:
-    until = time.monotonic() + timeout
-    while not happened():
-        assert process.poll() is None, "the sweep ended before"
-        assert time.monotonic() < until
-        time.sleep(0.2)
+def running(process: subprocess.Popen[str]) -> bool:
+    return process.poll() is None
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,9 @@ def killed(
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(process, lambda: any(storage.glob("stages/codec/*/manifest.json")), 300)
+        wait_until(
+            lambda: any(storage.glob("stages/codec/*/manifest.json")), 300, lambda: running(process)
+        )
     finally:
         process.kill()
         process.wait()
@@ -245,7 +245,8 @@ def test_a_second_driver_is_refused_and_ctrl_c_says_how_to_continue(
         start_new_session=True,
     )
     try:
-        wait_for(process, lambda: (tmp_path / "smoke" / ".driver").exists(), 60)
+        driver_lock = tmp_path / "smoke" / ".driver"
+        wait_until(driver_lock.exists, 60, lambda: running(process))
         second = execute(command(tmp_path))
         assert second.returncode == 2
         assert f"is being run by process {process.pid} on" in second.stderr

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
+from tests.orchestrator.waiting import wait_until
 
 SETTINGS = (
     "scenarios=[]",
@@ -83,12 +83,10 @@ def mllms_loaded(evaluator: Any) -> tuple[int, int]:
     return os.getpid(), evaluate._load_mllm.cache_info().misses
 
 
-def wait_for(happened: Callable[[], Any], timeout: float = 120) -> Any:
-    until = time.monotonic() + timeout
-    while not (found := happened()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return found
+def free() -> float:
+    """CPUs that nobody has asked for."""
+    resources: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return resources.get("CPU", 0)
 
 
 @pytest.mark.slow
@@ -114,7 +112,7 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     measurement = third.evaluations[0][0]
     with lent(third.key, stage.key, measurement.answerer) as evaluator:
         made = evaluator.evaluate.remote(third.key, measurement, stage)
-        wait_for((work / "shard-00002").exists)
+        wait_until((work / "shard-00002").exists, 120)
         os.kill(process, signal.SIGKILL)
         assert not store.has(stage.path), "it was done before it was killed"
         kept = (work / "shard-00001").stat().st_mtime_ns
@@ -127,12 +125,11 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     assert again != process
 
     # An idle evaluator holds one worker's share until its room is wanted.
-    free = lambda: ray.available_resources().get("CPU", 0)  # noqa: E731
     keep(1, frozenset())
-    wait_for(lambda: free() == pytest.approx(1.05))
+    wait_until(lambda: free() == pytest.approx(1.05), 120)
     assert asked(settings, second, mllms_loaded)[0] == again
     keep(0, frozenset())
-    wait_for(lambda: free() == pytest.approx(2))
+    wait_until(lambda: free() == pytest.approx(2), 120)
     assert asked(settings, second, mllms_loaded)[0] != again
 
 
@@ -180,7 +177,7 @@ def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> N
     taken = lent(job.key, stage.key, measurement.answerer)
     taken.__enter__()
     keep(1, frozenset({"another job"}))
-    wait_for(lambda: ray.available_resources().get("CPU", 0) == pytest.approx(2))
+    wait_until(lambda: free() == pytest.approx(2), 120)
 
 
 def test_a_new_task_evaluates_what_is_trained_and_trains_nothing(
