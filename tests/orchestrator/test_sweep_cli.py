@@ -1,13 +1,9 @@
-import json
 import os
-import re
 from pathlib import Path
 
 import pytest
 
 from orchestrator.sweep import main
-from orchestrator.validation.teachers import check_teacher
-from search_spaces import load_space
 from tests.blocked_imports import run_blocked
 
 SMOKE = ["smoke", "--set", "teacher.model=hub/teacher", "--set", "mllms=[hub/mllm]"]
@@ -110,125 +106,3 @@ def test_list_plan_and_mistakes_are_quick_and_touch_nothing(
     done = run_blocked(HEAVY, COMMAND, *words)
     assert done.returncode == code, done.stderr
     assert not (tmp_path / "new").exists()
-
-
-def test_the_plan_names_waves_points_resources_and_storage(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = [*SMOKE, "--plan", "--storage", str(tmp_path), "--only", "scenario=d2"]
-    assert main([*command, "--only", "lambda=0.02"]) == 0
-    said = capsys.readouterr().out
-    assert "1 operating points, 0 of them complete; 7 of 7 jobs to run" in said
-    # d2 needs d1, and d1 everything before it, but nothing of the other lambda.
-    for line in (
-        "to do  world",
-        "to do  teacher features",
-        "to do  text embeddings of the classes",
-        "to do  hyperprior codec lambda=0.02",
-        "to do  hyperprior latents lambda=0.02",
-        "to do  hyperprior d1 lambda=0.02 seed=0",
-        "to do  hyperprior d2 lambda=0.02 seed=0",
-        "asks for 1 CPU",
-        "entering block 2 of 24; hub/mllm if they share its encoder (not all is at hand)",
-        "(assuming that hub/teacher is a CLIP ViT-L/14)",
-    ):
-        assert line in said
-    assert "0.002" not in said
-
-
-def plan_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], *settings: str) -> str:
-    sets = [word for setting in settings for word in ("--set", setting)]
-    assert main([*SMOKE, *sets, "--plan", "--storage", str(tmp_path)]) == 0
-    return capsys.readouterr().out
-
-
-def test_the_plan_estimates_what_features_take_before_anything_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    imagenet = ("data.train=1281067", "data.val=100", "teacher.model=openai/clip-vit-large-patch14")
-    said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=1", "surrogate.pooled=0")
-    # 1,281,167 images x 257 tokens x 1024 x 2 bytes
-    assert re.search(r"token features +674 GB\n", said)
-    assert "pooled features" not in said
-    said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=0", "surrogate.pooled=1")
-    assert re.search(r"pooled features +2 GB\n", said)
-    assert "token features" not in said
-
-
-def test_the_plan_says_how_latents_meet_the_encoder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, said in (
-        ("openai/clip-vit-large-patch14", "latents 16x16 -> tokens 16x16, entering block 2 of 24"),
-        (
-            "openai/clip-vit-large-patch14-336",
-            "latents 16x16 -> tokens 24x24: resampled, entering block 2 of 24",
-        ),
-        (
-            "google/siglip2-base-patch16-256",
-            "latents 16x16 -> tokens 16x16, entering block 2 of 12",
-        ),
-    ):
-        assert said in plan_of(tmp_path, capsys, "data.size=256", f"teacher.model={name}")
-
-
-@pytest.mark.parametrize(
-    ("config", "settings", "expected"),
-    [
-        ({"model_type": "siglip2"}, [], "NaFlex"),
-        ({"model_type": "bert"}, [], "'bert' is no visual encoder; clip, "),
-        ({"model_type": "clip"}, ["teacher.block=13"], "teacher.block = 13: "),
-        ({"model_type": "clip"}, ["surrogate.token_layer=1"], "valid are 2 to 12"),
-        ({"model_type": "clip"}, ["surrogate.token_layer=-14"], "hidden states -13 to 12"),
-        ({"model_type": "clip"}, ["neck.heads=5"], "neck.heads = 5: does not divide"),
-        (
-            {"model_type": "clip"},
-            ["neck.init=encoder", "neck.heads=6"],
-            "the encoder's, 12 or null",
-        ),
-        ({"model_type": "clip"}, ["neck.init=encoder", "neck.mlp_ratio=3"], "the encoder's, 4 or"),
-        ({"model_type": "clip_vision_model"}, [], "has no text tower; set ce to 0"),
-        (
-            {"model_type": "siglip", "vision_config": {"vision_use_head": False}},
-            [],
-            "no pooled feature",
-        ),
-        ({"model_type": "siglip"}, ["surrogate.double_norm=true"], "a setting of CLIP"),
-    ],
-)
-def test_what_does_not_fit_the_teacher_is_a_mistake(
-    config: dict[str, object],
-    settings: list[str],
-    expected: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "teacher").mkdir()
-    (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
-    sets = [f"--set={setting}" for setting in (f"teacher.model={tmp_path / 'teacher'}", *settings)]
-    assert main([*SMOKE, *sets, "--plan", "--storage", str(tmp_path / "new")]) == 2
-    said = capsys.readouterr().err
-    assert expected in said
-    assert len(said.splitlines()) == 1
-
-
-def test_zero_shot_tasks_need_a_teacher_with_a_text_tower(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "clip_vision_model"}')
-    settings = [
-        f"teacher.model={tmp_path}",
-        "surrogate.phases=[{until: 1, ce: 0, distill: 1}]",
-        f"data={{kind: folder, uri: {tmp_path}}}",
-        "tasks=[zeroshot]",
-    ]
-    (problem,) = check_teacher(load_space("smoke", settings))
-    assert problem.startswith("tasks: zeroshot: the encoder alone classifies by class names'")
-    assert check_teacher(load_space("smoke", ["tasks=[vqa]"])) == []
-
-
-def test_a_search_over_blocks_that_the_teacher_has_not_is_a_mistake(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    over = "search.over={teacher.block: {integers: [2, 40]}}"
-    assert main(["demo-search", "--plan", "--storage", str(tmp_path), f"--set={over}"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: teacher.block = 40: shipped:clip-scenes has blocks 0 to ")

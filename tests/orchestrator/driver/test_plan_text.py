@@ -1,0 +1,70 @@
+"""What `--plan` prints: waves, jobs, resources, storage."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orchestrator.sweep import main
+
+SMOKE = ["smoke", "--set", "teacher.model=hub/teacher", "--set", "mllms=[hub/mllm]"]
+
+
+def test_the_plan_names_waves_points_resources_and_storage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*SMOKE, "--plan", "--storage", str(tmp_path), "--only", "scenario=d2"]
+    assert main([*command, "--only", "lambda=0.02"]) == 0
+    said = capsys.readouterr().out
+    assert "1 operating points, 0 of them complete; 7 of 7 jobs to run" in said
+    # d2 needs d1, and d1 everything before it, but nothing of the other lambda.
+    for line in (
+        "to do  world",
+        "to do  teacher features",
+        "to do  text embeddings of the classes",
+        "to do  hyperprior codec lambda=0.02",
+        "to do  hyperprior latents lambda=0.02",
+        "to do  hyperprior d1 lambda=0.02 seed=0",
+        "to do  hyperprior d2 lambda=0.02 seed=0",
+        "asks for 1 CPU",
+        "entering block 2 of 24; hub/mllm if they share its encoder (not all is at hand)",
+        "(assuming that hub/teacher is a CLIP ViT-L/14)",
+    ):
+        assert line in said
+    assert "0.002" not in said
+
+
+def plan_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], *settings: str) -> str:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    assert main([*SMOKE, *sets, "--plan", "--storage", str(tmp_path)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_plan_estimates_what_features_take_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imagenet = ("data.train=1281067", "data.val=100", "teacher.model=openai/clip-vit-large-patch14")
+    said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=1", "surrogate.pooled=0")
+    # 1,281,167 images x 257 tokens x 1024 x 2 bytes
+    assert re.search(r"token features +674 GB\n", said)
+    assert "pooled features" not in said
+    said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=0", "surrogate.pooled=1")
+    assert re.search(r"pooled features +2 GB\n", said)
+    assert "token features" not in said
+
+
+def test_the_plan_says_how_latents_meet_the_encoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, said in (
+        ("openai/clip-vit-large-patch14", "latents 16x16 -> tokens 16x16, entering block 2 of 24"),
+        (
+            "openai/clip-vit-large-patch14-336",
+            "latents 16x16 -> tokens 24x24: resampled, entering block 2 of 24",
+        ),
+        (
+            "google/siglip2-base-patch16-256",
+            "latents 16x16 -> tokens 16x16, entering block 2 of 12",
+        ),
+    ):
+        assert said in plan_of(tmp_path, capsys, "data.size=256", f"teacher.model={name}")
