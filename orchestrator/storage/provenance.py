@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from search_spaces import BenchmarkSpec, Space
+from search_spaces.facts.mllm_families import FAMILIES
 from search_spaces.facts.texts import template_sets
 from search_spaces.specs.data import DataSpec
 
@@ -162,7 +164,17 @@ def fingerprint(name: str) -> str:
     for file in files:
         part = "" if path.is_file() else file.relative_to(path).as_posix()
         digest.update(f"{part}\0{_checksum(file)}\n".encode())
+    for value in _family_identity(path / "config.json").values():
+        digest.update(f"\0{value}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _family_identity(config: Path) -> dict[str, str]:
+    """The distribution that a model's MLLM family comes from; empty for this project's."""
+    if not config.is_file():
+        return {}
+    kind = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
+    return FAMILIES.origin(kind).identity if kind in FAMILIES.names() else {}
 
 
 def fingerprints(space: Space) -> dict[str, str]:

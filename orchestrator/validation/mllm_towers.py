@@ -24,7 +24,6 @@ from orchestrator.storage.provenance import local_path
 from search_spaces import Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes
 from search_spaces.facts.mllm_families import (
-    FAMILIES,
     Family,
     UnknownMllmError,
     family_of,
@@ -100,7 +99,7 @@ def served(space: Space) -> str:
     configs = {name: _config(name) for name in space.mllms}
     there = _config(space.teacher.model) is not None
     known = [
-        f"{name} (coded crop by crop)" if FAMILIES[config["model_type"]].crops else name
+        f"{name} (coded crop by crop)" if family_of(config["model_type"]).crops else name
         for name, config in configs.items()
         if there and config is not None
     ]

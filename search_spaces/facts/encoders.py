@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces.facts.mllm_families import FAMILIES
+from search_spaces.facts.mllm_families import FAMILIES, Family, find_family
 
 _VISION_DEFAULTS: dict[str, dict[str, Any]] = {
     # What transformers assumes where a configuration does not say.
@@ -124,17 +124,14 @@ class EncoderSizes:
     """P; 0 where the model pools nothing."""
     text: bool
     """Whether there is a text tower."""
+    class_token: bool
+    """Whether a class token stands in front of the patches."""
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         side = self.image_size // self.patch_size
         return side, side
-
-    @property
-    def class_token(self) -> bool:
-        """Whether a class token stands in front of the patches."""
-        return self.family in _CLASS_TOKEN
 
     @property
     def tokens(self) -> int:
@@ -168,12 +165,12 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
             "place of an image, and a grid per image in the neck; take a fixed-resolution SigLIP 2 "
             "(model_type siglip, such as google/siglip2-base-patch16-256)"
         )
-    if kind in FAMILIES:
-        return _tower_sizes(config, FAMILIES[kind].vision)
+    if (mllm := find_family(str(kind))) is not None:
+        return _tower_sizes(config, mllm)
     if kind not in MODEL_TYPES:
         raise ValueError(
             f"model_type {kind!r} is no visual encoder; {', '.join(MODEL_TYPES)} are, and MLLMs "
-            f"have one: {', '.join(FAMILIES)}"
+            f"have one: {', '.join(FAMILIES.names())}"
         )
     family = str(kind).removesuffix("_vision_model")
     both = kind == family
@@ -185,20 +182,27 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
     else:
         projects = "CLIPVisionModelWithProjection" in (config.get("architectures") or ())
         pooled = vision["projection_dim"] if projects else vision["hidden_size"]
-    return _sizes(family, vision, pooled, both)
+    return _sizes(family, vision, pooled, both, family in _CLASS_TOKEN)
 
 
-def _tower_sizes(config: Mapping[str, Any], usual: str) -> EncoderSizes:
-    """Of an MLLM's visual tower, of which nothing is pooled and no text is known."""
-    given = config.get("vision_config") or {}
-    kind = given.get("model_type", usual)
-    if kind not in _TOWERS:
+def _tower_sizes(config: Mapping[str, Any], mllm: Family) -> EncoderSizes:
+    """The sizes of an MLLM's visual tower, which pools nothing and has no text tower."""
+    vision = config.get("vision_config") or {}
+    kind = vision.get("model_type", mllm.vision)
+    if kind in _TOWERS:
+        family = _TOWERS[kind]
+        defaults: Mapping[str, Any] = _VISION_DEFAULTS[family]
+        class_token = family in _CLASS_TOKEN
+    elif kind == mllm.vision and mllm.tower_sizes:
+        family, defaults, class_token = kind, mllm.tower_sizes, mllm.class_token
+    else:
         raise ValueError(f"its tower, a {kind!r}, is none of {', '.join(_TOWERS)}")
-    family = _TOWERS[kind]
-    return _sizes(family, {**_VISION_DEFAULTS[family], **given}, 0, False)
+    return _sizes(family, {**defaults, **vision}, 0, False, class_token)
 
 
-def _sizes(family: str, vision: Mapping[str, Any], pooled: int, text: bool) -> EncoderSizes:
+def _sizes(
+    family: str, vision: Mapping[str, Any], pooled: int, text: bool, class_token: bool
+) -> EncoderSizes:
     return EncoderSizes(
         family=family,
         image_size=_side(vision, "image_size"),
@@ -211,6 +215,7 @@ def _sizes(family: str, vision: Mapping[str, Any], pooled: int, text: bool) -> E
         norm_eps=vision["layer_norm_eps"],
         pooled=pooled,
         text=text,
+        class_token=class_token,
     )
 
 

@@ -1,14 +1,16 @@
-"""The classes of transformers MLLMs, known without transformers.
+"""The families of MLLMs that can be swept, and why others cannot.
 
-Where each has its visual tower, and what it reads of an image: the image as one square view, or,
-where it cuts one into a base view and crops, these views as images of their own.
+A family is the `model_type` of transformers configurations. Third parties add one as an entry point
+in the group `bridgesweep.mllms`, named by the `model_type`, whose object is a `Family`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from search_spaces.plugins.registry import Registry
 
 
 class UnknownMllmError(ValueError):
@@ -17,17 +19,29 @@ class UnknownMllmError(ValueError):
 
 @dataclass(frozen=True)
 class Family:
-    """What tells one class of transformers MLLMs from another.
+    """What tells one class of MLLMs from another.
 
-    title: as people call it; tower: path of the visual tower from the model; vision: the kind of
-    tower where the configuration does not say; layers: the hidden
-    states which the text model reads where its configuration's `vision_feature_layer` says nothing
-    else, None where it always is the tower's output; nested: pixels are (B, 1, 3, S, S); one_view:
-    settings of the image processor that keep it from cutting an image into crops; crops: an image
-    is read as the views that the class's own processor cuts of it; in_front: the processor itself
-    puts the image in front of the text; embeds: features go in by `image_embeds`; pixels_only: they
-    go in by no argument, so the tower is entered again, after its last block, while the class
-    answers; one_image: it looks at exactly one image at a time.
+    Attributes:
+        title: as people call it.
+        tower: path of the visual tower from the model.
+        vision: the `model_type` of the tower where the configuration does not say.
+        layers: the hidden states that the text model reads where the configuration's
+            `vision_feature_layer` says nothing else; None where it always is the tower's output.
+        nested: pixels are (B, 1, 3, S, S).
+        one_view: settings of the image processor that keep it from cutting an image into crops.
+        in_front: the processor itself puts the image in front of the text.
+        embeds: features go in by `image_embeds`.
+        crops: an image is read as the views that the class's own processor cuts of it.
+        pixels_only: features go in by no argument, so the tower is entered again, after its last
+            block, while the class answers.
+        one_image: it looks at exactly one image at a time.
+        model_class: name of the class in transformers, or `module:Class`, whose `config_class` then
+            reads the configuration.
+        tower_sizes: of a tower that is none of the known kinds (`facts/encoders.py`): what its
+            configuration does not say, by the names that CLIP's configuration has (hidden_size,
+            intermediate_size, num_hidden_layers, num_attention_heads, image_size, patch_size,
+            hidden_act, layer_norm_eps); empty for a known kind.
+        class_token: of such a tower: whether a class token stands in front of the patches.
     """
 
     title: str
@@ -41,9 +55,12 @@ class Family:
     crops: bool = False
     pixels_only: bool = False
     one_image: bool = False
+    model_class: str = "AutoModelForImageTextToText"
+    tower_sizes: Mapping[str, Any] = field(default_factory=dict)
+    class_token: bool = False
 
 
-FAMILIES: dict[str, Family] = {
+_FAMILIES: dict[str, Family] = {
     "llava": Family("LLaVA", "model.vision_tower", "clip_vision_model", (-2,)),
     "llava_next": Family(
         "LLaVA-NeXT, Granite Vision", "model.vision_tower", "clip_vision_model", (-2,), crops=True
@@ -103,6 +120,7 @@ FAMILIES: dict[str, Family] = {
         one_image=True,
     ),
 }
+FAMILIES: Final = Registry("bridgesweep.mllms", "", "", Family, _FAMILIES)
 """By the configuration's `model_type`."""
 
 _NATIVE = (
@@ -132,14 +150,27 @@ def layers_read(config: Mapping[str, Any], family: Family) -> tuple[int, ...]:
     return family.layers
 
 
+def find_family(model_type: str) -> Family | None:
+    """The family of a configuration's `model_type`; None for a model that is no known MLLM.
+
+    Raises:
+        BrokenPluginError: its plug-in cannot be imported.
+    """
+    return FAMILIES.get(model_type) if model_type in FAMILIES.names() else None
+
+
 def family_of(model_type: str) -> Family:
     """The family of a configuration's `model_type`.
 
     Raises:
-        UnknownMllmError: there is none; the message says why, or which there are.
+        UnknownMllmError: there is none, or it cannot be swept; the message says why, or which are
+            installed.
+        BrokenPluginError: its plug-in cannot be imported.
     """
-    if model_type in FAMILIES:
-        return FAMILIES[model_type]
+    if (family := find_family(model_type)) is not None:
+        return family
     if model_type in REFUSED:
         raise UnknownMllmError(f"{model_type} {REFUSED[model_type]}")
-    raise UnknownMllmError(f"{model_type!r} is no MLLM that is known; {', '.join(FAMILIES)}")
+    raise UnknownMllmError(
+        f"{model_type!r} is no MLLM that can be swept; installed: {FAMILIES.listing()}"
+    )

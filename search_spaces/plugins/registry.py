@@ -15,7 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
@@ -73,21 +73,30 @@ class Registry(Generic[T]):
     Args:
         group: entry-point group, such as `bridgesweep.scenarios`.
         package: package whose modules are the project's own extensions. Each defines
-            `attribute`; a module without it is a shared part, no extension.
+            `attribute`; a module without it is a shared part, no extension. Empty for none.
         attribute: name of the object in each module.
         kind: class that every object must be an instance of.
+        builtin: name -> object of the project's own extensions that are no modules.
     """
 
-    def __init__(self, group: str, package: str, attribute: str, kind: type[T]) -> None:
+    def __init__(
+        self,
+        group: str,
+        package: str,
+        attribute: str,
+        kind: type[T],
+        builtin: Mapping[str, T] | None = None,
+    ) -> None:
         self.group = group
         self._package = package
         self._attribute = attribute
         self._kind = kind
+        self._builtin = dict(builtin or {})
         self._loaded: dict[str, T] = {}
 
     def names(self) -> tuple[str, ...]:
         """The names of all installed extensions, sorted; imports none of them."""
-        return tuple(sorted({*self._modules, *self._entry_points()}))
+        return tuple(sorted({*self._project_names, *self._entry_points()}))
 
     def get(self, name: str) -> T:
         """The extension of a name.
@@ -106,7 +115,7 @@ class Registry(Generic[T]):
         Raises:
             UnknownPluginError: no extension has the name.
         """
-        if name in self._modules:
+        if name in self._project_names:
             return Origin(PROJECT)
         self._check_known(name)
         point, distribution = self._entry_points()[name]
@@ -115,7 +124,7 @@ class Registry(Generic[T]):
     def listing(self) -> str:
         """All names by distribution, `a, b (bridgesweep); c (other 1.0)`; imports none."""
         by_origin: dict[str, list[str]] = {}
-        for name in sorted(self._modules):
+        for name in sorted(self._project_names):
             by_origin.setdefault(PROJECT, []).append(name)
         for name, (_, distribution) in sorted(self._entry_points().items()):
             by_origin.setdefault(f"{distribution.name} {distribution.version}", []).append(name)
@@ -150,6 +159,8 @@ class Registry(Generic[T]):
         self._check_known(name)
         source = self._package
         try:
+            if name in self._builtin:
+                return self._builtin[name]
             if name in self._modules:
                 module = importlib.import_module(self._modules[name])
                 found = getattr(module, self._attribute)
@@ -169,9 +180,15 @@ class Registry(Generic[T]):
             )
         return found
 
+    @property
+    def _project_names(self) -> set[str]:
+        return {*self._builtin, *self._modules}
+
     @functools.cached_property
     def _modules(self) -> dict[str, str]:
         """Name -> module of the project's own extensions."""
+        if not self._package:
+            return {}
         spec = importlib.util.find_spec(self._package)
         assert spec is not None, self._package
         locations = spec.submodule_search_locations
@@ -190,7 +207,7 @@ class Registry(Generic[T]):
         return {
             point.name: (point, distribution)
             for point, distribution in _entry_points(self.group)
-            if point.name not in self._modules
+            if point.name not in self._project_names
         }
 
 

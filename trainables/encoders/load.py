@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForImageTextToText,
     CLIPModel,
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
@@ -20,9 +19,15 @@ from transformers import (
 )
 
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
-from search_spaces.facts.mllm_families import FAMILIES
+from search_spaces.facts.mllm_families import find_family
 from trainables.encoders.generic_tower import OwnTower
-from trainables.encoders.pretrained import Preprocessing, load_preprocessing, resolve_pretrained
+from trainables.encoders.pretrained import (
+    Preprocessing,
+    load_config,
+    load_preprocessing,
+    mllm_class,
+    resolve_pretrained,
+)
 from trainables.encoders.tower import Tower, usual_preprocessing
 
 
@@ -38,10 +43,10 @@ def load_tower(name: str) -> Tower:
             does something else than resizing to the encoder's size and normalising.
     """
     path = resolve_pretrained(name)
-    config = AutoConfig.from_pretrained(path)
+    config = load_config(path)
     sizes = encoder_sizes(config.to_dict())
-    family = FAMILIES.get(config.model_type)
-    kind: Any = _class_of(config) if family is None else AutoModelForImageTextToText
+    family = find_family(config.model_type)
+    kind: Any = _class_of(config) if family is None else mllm_class(family)
     precision: Any = torch.float32 if family is None else "auto"
     model, found = kind.from_pretrained(path, dtype=precision, output_loading_info=True)
     inside = "" if family is None else f"{family.tower}."
@@ -66,16 +71,16 @@ def meta_tower(name: str) -> Tower:
     """
     known = released_config(name)
     if known is None:
-        config = AutoConfig.from_pretrained(resolve_pretrained(name))
+        config = load_config(resolve_pretrained(name))
     else:
         config = AutoConfig.for_model(**known)
     sizes = encoder_sizes(config.to_dict())
     with torch.device("meta"):
-        if config.model_type in FAMILIES:
-            auto: Any = AutoModelForImageTextToText
-            model = auto.from_config(config)
-        else:
+        if (family := find_family(config.model_type)) is None:
             model = _class_of(config)(config)
+        else:
+            kind = mllm_class(family)
+            model = kind(config) if hasattr(kind, "config_class") else kind.from_config(config)
     return _tower(_vision_of(model, config), sizes, usual_preprocessing(sizes))
 
 
@@ -89,7 +94,7 @@ def _tower(vision: PreTrainedModel, sizes: EncoderSizes, preprocessing: Preproce
 
 def _vision_of(model: Any, config: Any) -> PreTrainedModel:
     """The model itself; of an MLLM its visual tower."""
-    family = FAMILIES.get(config.model_type)
+    family = find_family(config.model_type)
     if family is None:
         whole: PreTrainedModel = model
         return whole

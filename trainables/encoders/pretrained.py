@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
+
+from search_spaces.facts.mllm_families import Family, find_family
+from search_spaces.plugins import implementation
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
 _PREFIX = "shipped:"
@@ -105,6 +109,31 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], of any size -> (B, 3, S, S), resized and normalised."""
         return preprocess(images, self.size, self.mean, self.std, self.resampling)
+
+
+def mllm_class(family: Family) -> Any:
+    """The class that a family's models are loaded with.
+
+    Raises:
+        BrokenPluginError: a class of another distribution cannot be imported.
+    """
+    if ":" in family.model_class:
+        return implementation(family.model_class)
+    return getattr(transformers, family.model_class)
+
+
+def load_config(path: str) -> Any:
+    """A model's configuration; of an MLLM of another distribution as its class reads it.
+
+    Raises:
+        OSError: there is none.
+        ValueError: transformers does not know the model.
+    """
+    content, _ = transformers.PreTrainedConfig.get_config_dict(path)
+    family = find_family(str(content.get("model_type")))
+    if family is None or ":" not in family.model_class:
+        return transformers.AutoConfig.from_pretrained(path)
+    return mllm_class(family).config_class.from_pretrained(path)
 
 
 def load_preprocessing(name: str, size: int) -> Preprocessing:

@@ -14,11 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m trainables.mllms", description="The classes of MLLMs that can be swept."
     )
     parser.parse_args(argv)
-    width = max(map(len, (*FAMILIES, *REFUSED)))
-    for name, family in FAMILIES.items():
+    width = max(map(len, (*FAMILIES.names(), *REFUSED)))
+    for name, family in FAMILIES.working().items():
         view = "crops, each coded as an image of its own" if family.crops else "one view"
-        print(f"{name:<{width}}  {family.title}; tower {family.tower}; reads {view}")
-    for name, reason in REFUSED.items():
+        about = f"{family.title}; tower {family.tower}; reads {view}"
+        print(f"{name:<{width}}  {about} ({FAMILIES.origin(name).distribution})")
+    for name, reason in {**REFUSED, **FAMILIES.broken()}.items():
         print(f"{name:<{width}}  not: {reason}")
     return 0
 

@@ -24,8 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
     AutoProcessor,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -36,8 +34,10 @@ from search_spaces.facts.mllm_families import Family, family_of
 from trainables.encoders.bridge import Entry
 from trainables.encoders.pretrained import (
     Preprocessing,
+    load_config,
     load_preprocessing,
     load_tokenizer,
+    mllm_class,
     resolve_pretrained,
 )
 from trainables.mllms.prompts import Encoded, Prompts
@@ -106,9 +106,8 @@ class Mllm:
             ValueError: it does not resize a square image to the encoder's size.
         """
         path = resolve_pretrained(name)
-        config = AutoConfig.from_pretrained(path)
-        family_of(config.model_type)
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
+        config = load_config(path)
+        model = mllm_class(family_of(config.model_type)).from_pretrained(path, dtype=dtype)
         size: Any = config.vision_config.image_size
         side = int(size if isinstance(size, int) else size[0])
         processor = _load_processor(path)

@@ -11,7 +11,7 @@ from search_spaces.facts.mllm_families import (
 )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES.names())
 def test_the_hidden_states_that_are_read_are_those_of_the_classes_own_default(name: str) -> None:
     auto = pytest.importorskip("transformers").AutoConfig
     family = family_of(name)
@@ -23,7 +23,7 @@ def test_the_hidden_states_that_are_read_are_those_of_the_classes_own_default(na
         assert layers_read({"vision_feature_layers": 4}, family) == (4,)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *REFUSED])
+@pytest.mark.parametrize("name", [*FAMILIES.names(), *REFUSED])
 def test_the_classes_are_transformers_own(name: str) -> None:
     auto = pytest.importorskip("transformers").AutoConfig
     assert auto.for_model(name).model_type == name
@@ -32,5 +32,5 @@ def test_the_classes_are_transformers_own(name: str) -> None:
 def test_others_are_refused_with_the_reason_or_the_choices() -> None:
     with pytest.raises(UnknownMllmError, match="qwen3_vl has a tower without a fixed grid"):
         family_of("qwen3_vl")
-    with pytest.raises(UnknownMllmError, match="'bert' is no MLLM that is known; llava, "):
+    with pytest.raises(UnknownMllmError, match=r"'bert'.*llava, .*bridgesweep"):
         family_of("bert")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from search_spaces.facts.encoders import CLIP_LIKE, encoder_sizes
-from search_spaces.facts.mllm_families import FAMILIES
+from search_spaces.facts.mllm_families import find_family
 from tests.trainables.small import codec_spec, make_space
 from tests.trainables.tiny_mllms import BLOCKS, GRID, PATCH, SIDE, TINY, WIDTH, inputs, make
 from trainables.datasets.rows import Batch
@@ -23,7 +23,7 @@ from trainables.encoders.tower import Tower
 from trainables.scenarios.building import build_neck
 from trainables.scenarios.learners import NeckLearner
 
-NAMES = [name for name in TINY if make(name).config.model_type in FAMILIES]
+NAMES = [name for name in TINY if find_family(make(name).config.model_type)]
 OWN = ["Kosmos-2", "BLIP-2", "InstructBLIP", "InternVL", "SmolVLM", "Idefics 3"]
 
 

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from search_spaces.facts.mllm_families import FAMILIES, REFUSED, find_family
 from tests.trainables.tiny_mllms import BLOCKS, SIDE, TINY, make
 from tests.trainables.tiny_processors import HALF, processors, tokenizer
 from trainables.encoders.bridge import Entry, hidden_at, parts_of
 from trainables.encoders.pretrained import Preprocessing
-from trainables.mllms import FAMILIES, REFUSED, Mllm, UnknownMllmError, family_of
+from trainables.mllms import Mllm
 from trainables.mllms.__main__ import main as table
 
 PROCESSORS = processors()
@@ -24,7 +25,7 @@ PROCESSORS = processors()
 
 def _alone(name: str) -> bool:
     """Whether the class can do without its processor."""
-    family = FAMILIES.get(make(name).config.model_type)
+    family = find_family(make(name).config.model_type)
     return family is not None and not family.crops and not family.pixels_only
 
 
@@ -276,12 +277,11 @@ def test_classes_that_need_a_processor_say_so(tmp_path: Path) -> None:
         mllm_of("BLIP-2")
 
 
-def test_classes_that_cannot_be_swept_say_why(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UnknownMllmError, match="qwen2_5_vl has a tower without a fixed grid"):
-        family_of("qwen2_5_vl")
-    with pytest.raises(UnknownMllmError, match=r"'bert' is no MLLM that is known; llava, "):
-        family_of("bert")
+def test_the_command_lists_families_with_their_distribution_and_refused_classes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert table([]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == len(FAMILIES) + len(REFUSED)
-    assert not FAMILIES.keys() & REFUSED.keys()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [*FAMILIES.names(), *REFUSED]
+    assert all("(bridgesweep)" in line for line in lines[: len(FAMILIES.names())])
+    assert not set(FAMILIES.names()) & REFUSED.keys()

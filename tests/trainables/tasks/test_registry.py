@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from search_spaces import Space, Stages
-from search_spaces.facts.tasks import TASK_FACTS
+from tests.trainables.distributions import installed
 from trainables.datasets.scenes.write import write_world
 from trainables.tasks import TASKS, scene_tasks
 
@@ -48,25 +48,14 @@ SPACE = {
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def plugin(tmp_path: Path) -> Iterator[None]:
     """A distribution with the task `counting` and a broken one."""
-    (tmp_path / "counting_task.py").write_text(PLUGIN)
-    (tmp_path / "broken_task.py").write_text("import no_such_module_at_all\n")
-    about = tmp_path / "counters-1.5.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: counters\nVersion: 1.5\n")
-    (about / "entry_points.txt").write_text(
-        "[bridgesweep.tasks]\ncounting = counting_task:TASK\nbroken = broken_task:TASK\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for registry in (TASKS, TASK_FACTS):
-        registry.forget()
-    yield tmp_path
-    monkeypatch.undo()
-    for registry in (TASKS, TASK_FACTS):
-        registry.forget()
-    for module in ("counting_task", "broken_task"):
-        sys.modules.pop(module, None)
+    directory = tmp_path / "distribution"
+    directory.mkdir()
+    modules = {"counting_task": PLUGIN, "broken_task": "import no_such_module_at_all\n"}
+    entry_points = "[bridgesweep.tasks]\ncounting = counting_task:TASK\nbroken = broken_task:TASK\n"
+    with installed(directory, "counters", modules, entry_points):
+        yield
 
 
 def test_importing_every_task_imports_no_torch() -> None:
@@ -87,14 +76,14 @@ def problems(**settings: object) -> str:
     return str(raised.value)
 
 
-def test_an_unknown_task_is_refused_with_the_installed_ones(plugin: Path) -> None:
+def test_an_unknown_task_is_refused_with_the_installed_ones(plugin: None) -> None:
     message = problems(tasks=["vqq"])
     assert "tasks.0" in message
     assert "vqa" in message.partition("(bridgesweep)")[0]
     assert "broken, counting (counters 1.5)" in message.partition("(bridgesweep)")[2]
 
 
-def test_a_broken_task_fails_only_spaces_that_name_it(plugin: Path) -> None:
+def test_a_broken_task_fails_only_spaces_that_name_it(plugin: None) -> None:
     assert "no_such_module_at_all" in problems(tasks=["broken"])
     assert Space.model_validate({**SPACE, "tasks": ["vqa", "counting"]}).tasks[1] == "counting"
     listed = problems(tasks=["choice"])
@@ -102,7 +91,7 @@ def test_a_broken_task_fails_only_spaces_that_name_it(plugin: Path) -> None:
     assert "broken" not in listed
 
 
-def test_a_plugin_task_changes_the_world_of_spaces_that_name_it(plugin: Path) -> None:
+def test_a_plugin_task_changes_the_world_of_spaces_that_name_it(plugin: None) -> None:
     plain = Stages(Space.model_validate({**SPACE, "tasks": ["vqa"]})).world()
     stage = Stages(Space.model_validate({**SPACE, "tasks": ["vqa", "counting"]})).world()
     assert "tasks" not in plain.spec
@@ -111,7 +100,7 @@ def test_a_plugin_task_changes_the_world_of_spaces_that_name_it(plugin: Path) ->
     assert stage.key != plain.key
 
 
-def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: Path, tmp_path: Path) -> None:
+def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: None, tmp_path: Path) -> None:
     sizes = {"size": 64, "seed": 1, "n_train": 3, "n_val": 0, "n_test": 4, "n_episodes": 2}
     write_world(tmp_path / "plain", scene_tasks(["vqa"]), **sizes)
     write_world(tmp_path / "more", scene_tasks(["vqa", "counting"]), **sizes)
