@@ -54,7 +54,7 @@ def search(request: Request) -> bool:
     result: SearchJson = json.loads(store.read(path) or b"{}")
     if result.get("search") != digest:
         trials = _run_trials(request, fingerprints)
-        store.sweep_up()  # what stopped trials had begun to write
+        store.remove_leftovers()  # what stopped trials had begun to write
         point_dir = store.fetch(plan.stages.point(point).path)
         base = json.loads((point_dir / "info.json").read_text(encoding="utf-8"))
         result = {

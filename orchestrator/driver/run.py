@@ -39,7 +39,7 @@ def run(request: Request) -> bool:
     store = request.store
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_driver(store, request.name))
-        store.sweep_up()
+        store.remove_leftovers()
         plan = Plan(request.space, request.points, provenance.fingerprints(request.space), store)
         view = open_view(request.name, request.verbose)
         stack.callback(view.close)
@@ -48,9 +48,9 @@ def run(request: Request) -> bool:
         outcome = _run(request, plan, view)
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
-        store.sweep_up()
+        store.remove_leftovers()
         for key in plan.done:
-            store.done_with(key)
+            store.remove_work(key)
     print_summary(request, plan, outcome)
     return not outcome.missing
 

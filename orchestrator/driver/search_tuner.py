@@ -99,7 +99,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     for record in listener.records.values():
-        store.done_with(record.key)
+        store.remove_work(record.key)
     return list(listener.records.values())
 
 

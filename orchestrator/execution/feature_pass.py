@@ -201,7 +201,7 @@ def _commit(settings: Settings, store: Store, work: Path, job: Job) -> str | Non
         manifest |= _complete_world(settings, out)
     store.commit(job.stage.path, out, manifest)
     if store.remote:
-        store.done_with(job.key)
+        store.remove_work(job.key)
     else:
         shutil.rmtree(work, ignore_errors=True)
     return None

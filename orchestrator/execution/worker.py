@@ -96,7 +96,7 @@ def _make(
         write(settings, job, out)
         seconds = time.monotonic() - began
         store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
-    store.done_with(job.key)
+    store.remove_work(job.key)
 
 
 def _write_world(settings: Settings, job: Job, out: Path) -> None:
@@ -133,4 +133,4 @@ def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Prog
         missing = [(m, stage) for m, stage in job.evaluations if not store.has(stage.path)]
         if missing:
             backend.evaluate(job, missing, progress)
-    store.done_with(job.key)
+    store.remove_work(job.key)

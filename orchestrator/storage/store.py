@@ -186,7 +186,7 @@ class Store:
     def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:
         """The working directory of an evaluation, for one process at a time.
 
-        It lies in the working directory of the point's job, and `done_with` deletes both.
+        It lies in the working directory of the point's job, and `remove_work` deletes both.
 
         Args:
             key: of the job.
@@ -195,7 +195,7 @@ class Store:
         with locked(self._local / "locks" / evaluation):
             yield self._local / "work" / key / f"evaluation-{evaluation}"
 
-    def done_with(self, key: str) -> None:
+    def remove_work(self, key: str) -> None:
         """Delete the working directory of `key`."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)
         if self.remote and self.fs.exists(self.path("work", key)):
@@ -255,7 +255,7 @@ class Store:
         """Copy a local file to the storage."""
         self.write(name, source.read_bytes())
 
-    def sweep_up(self) -> None:
+    def remove_leftovers(self) -> None:
         """Delete what dead processes of this machine left in `tmp`."""
         for directory in (self._local / "tmp").glob("*"):
             host, pid, _ = directory.name.partition(".")[2].rsplit(".", 2)

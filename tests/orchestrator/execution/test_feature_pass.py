@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_more_unreadable_images_than_allowed_are_fatal_and_say_so(
     in_process(monkeypatch)
     reason = run(settings, job)[job.key]
     assert reason is not None
-    assert "2 of 24 images are unreadable (8.3%), data.max_unreadable is 5.0%" in reason
+    assert re.search(r"2 of 24 .*8\.3%.*data\.max_unreadable .*5\.0%", reason)
     assert not settings.store.has(job.stage.path)
     log = (tmp_path / "logs" / f"{job.key}.log").read_text()
     assert "train-000003" in log
@@ -160,7 +161,7 @@ def test_an_error_in_a_shard_fails_its_stage_with_its_reason_and_log(
     (world / "images_val.parquet").write_bytes(b"")
     reason = run(settings, job)[job.key]
     assert reason is not None
-    assert "missing or damaged" in reason
+    assert "images_val.parquet" in reason
     assert len([s for s in asked if s.split == "val"]) <= 2, "tried at most twice"
     assert "Traceback" in (tmp_path / "logs" / f"{job.key}.log").read_text()
 
@@ -191,7 +192,7 @@ def test_a_folder_of_images_is_made_a_world_by_shards(
     asked = in_process(monkeypatch)
     reason = run(settings, job)[job.key]
     assert reason is not None
-    assert "1 of 20 images are unreadable (5.0%), data.max_unreadable is 1.0%" in reason
+    assert re.search(r"1 of 20 .*5\.0%.*data\.max_unreadable .*1\.0%", reason)
     settings, job = image_sweep(
         models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.05"
     )
@@ -208,9 +209,8 @@ def test_a_folder_of_images_is_made_a_world_by_shards(
     told = settings.store.manifest(job.stage.path)
     assert told["images"] == sum(told["rows"].values()) == 19
     stage = settings.store.fetch(job.stage.path)
-    assert [why for *_, why in json.loads((stage / "unreadable.json").read_text())] == [
-        "no image that is known"
-    ]
+    ((_, image, _),) = json.loads((stage / "unreadable.json").read_text())
+    assert image == "fox/003.JPEG"
     # What is computed from the images follows the rows that there are.
     features = settings.jobs[next(k for k, j in settings.jobs.items() if j.kind == "features")]
     rows = {s.split: s.stop for s in shards(settings, features)}
@@ -229,4 +229,4 @@ def test_a_split_of_which_nothing_is_left_is_fatal(
     in_process(monkeypatch)
     reason = run(settings, job)[job.key]
     assert reason is not None
-    assert "none of test is left" in reason
+    assert "test" in reason.partition("data.max_unreadable")[2].partition("(log:")[0]

@@ -261,7 +261,8 @@ def test_what_could_not_be_logged_is_logged_when_the_server_is_back(tmp_path: Pa
     queue = LogQueue(open_it, said.append)
     queue.put(lambda tracker: _log(tracker))
     time.sleep(0.2)
-    assert said == ["MLflow is away (nobody there); points are kept in the storage meanwhile"]
+    assert len(said) == 1
+    assert "(nobody there)" in said[0]
     away.clear()
     assert queue.close() is not None
     assert len(children(tmp_path)) == 1
