@@ -118,7 +118,7 @@ def _print(request: Request, point: OperatingPoint, result: SearchJson) -> None:
     counts = {status: sum(t["status"] == status for t in trials) for status in _STATUSES}
     statuses = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
     print(f"\nsearch of {point.label} by {result['algorithm']}: {len(trials)} trials ({statuses})")
-    print(f"validation loss as the settings stand: {result['as_it_stands']:.5g}")
+    print(f"validation loss with the space's settings: {result['as_it_stands']:.5g}")
     if "best" not in result:
         print("no trial was trained to its end")
         return

@@ -95,7 +95,7 @@ class Store:
         return directory
 
     def commit(self, stage: str, directory: Path, about: Mapping[str, object]) -> bool:
-        """Make a directory the output of a stage, at once and for good; it is gone afterwards.
+        """Move a directory to the storage, in one step, as the output of a stage; it never changes.
 
         Args:
             stage: `stages/<kind>/<key>`.
@@ -218,7 +218,7 @@ class Store:
                 self.fs.rm(old, recursive=True)
 
     def load_work(self, key: str, name: str, directory: Path) -> bool:
-        """Bring a copy that `save_work` kept to a local directory; False if there is none."""
+        """Copy what `save_work` kept to a local directory; False if it kept nothing."""
         assert self.remote
         latest = self.path("work", key, name, "LATEST")
         if not self.fs.exists(latest):
@@ -245,7 +245,7 @@ class Store:
         return path
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None where there is none."""
+        """A file's content; None if the file does not exist."""
         try:
             return bytes(self.fs.cat_file(self.path(name)))
         except FileNotFoundError:
@@ -256,7 +256,7 @@ class Store:
         self.write(name, source.read_bytes())
 
     def remove_leftovers(self) -> None:
-        """Delete what dead processes of this machine left in `tmp`."""
+        """Delete the directories that dead processes of this machine left in `tmp`."""
         for directory in (self._local / "tmp").glob("*"):
             host, pid, _ = directory.name.partition(".")[2].rsplit(".", 2)
             if host == socket.gethostname() and not psutil.pid_exists(int(pid)):

@@ -1,11 +1,11 @@
 """The metrics, parameters and tags of an operating point's run in MLflow.
 
-Names are chosen for MLflow's own views of many runs. `bpp`, `log2_bpp` and `mean_accuracy` stand
-for the whole point: the rate, the rate as an axis that `uncompressed` (24 bpp) does not stretch,
-and the mean over tasks of the primary metrics, as in the curves. What belongs to a task begins with
-its name and a slash, which is a section of charts. Runs have the colours that scenarios have in
-the figures. Parameters are the settings under their paths; what a point does not have, a lambda for
-instance, is left out, so that an axis of numbers has nothing else.
+Names are chosen for MLflow's own views of many runs. `bpp`, `log2_bpp` and `mean_accuracy` describe
+the whole point: the rate, the rate as an axis that `uncompressed` (24 bpp) does not stretch, and
+the mean over tasks of the primary metrics, as in the curves. A metric of a task begins with the
+task's name and a slash, which is a section of charts. Runs have the colours that scenarios have in
+the figures. Parameters are the settings by dotted path; a setting that is None, such as the lambda
+of a point without one, is left out, so that an axis of numbers has nothing else.
 """
 
 from __future__ import annotations

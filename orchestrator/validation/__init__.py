@@ -1,1 +1,1 @@
-"""Every input mistake, found before any work starts."""
+"""Finds every input mistake before any job starts."""

@@ -274,7 +274,7 @@ def check_tracking(uri: str) -> str | None:
 
 
 def safe_uri(uri: str) -> str:
-    """A URI without the password and query that may stand in it."""
+    """A URI with its password and its query replaced by `***`."""
     url = urlsplit(uri)
     if "@" not in url.netloc and not url.query:
         return uri
