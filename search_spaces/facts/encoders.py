@@ -283,9 +283,9 @@ def released_config(name: str) -> dict[str, Any] | None:
     """The configuration, as far as `encoder_sizes` reads it, of a released model's hub id."""
     if name in _CLIP_RELEASED:
         return _CLIP_RELEASED[name]
-    if (found := _SIGLIP_NAME.match(name)) is None:
+    if (match := _SIGLIP_NAME.match(name)) is None:
         return None
-    size, patch, side = found.groups()
+    size, patch, side = match.groups()
     if side == "naflex":
         return {"model_type": "siglip2"}
     sides = {"patch_size": int(patch), "image_size": int(side)}

@@ -99,14 +99,14 @@ class DataSpec(Spec):
         if self.size % 64:
             problems.append(f"size {self.size} is not a multiple of 64")
         settings = {"scenes": {"episodes"}, "folder": set(), "parquet": _COLUMNS}
-        own = settings.get(self.kind, _COLUMNS)
+        valid = settings.get(self.kind, _COLUMNS)
         if self.kind != "scenes":
-            own = own | {"name", "uri", "splits", "names"}
+            valid = valid | {"name", "uri", "splits", "names"}
             if not self.uri:
                 problems.append(f"uri must be given where kind is {self.kind!r}")
         elif None in (self.train, self.val, self.test):
             problems.append("train, val and test must be numbers where kind is 'scenes'")
-        for setting in sorted({"episodes", "uri", "splits", "names", *_COLUMNS} - own):
+        for setting in sorted({"episodes", "uri", "splits", "names", *_COLUMNS} - valid):
             if getattr(self, setting) != type(self).model_fields[setting].default:
                 problems.append(f"{setting} is no setting of kind {self.kind!r}")
         for uri in (self.uri, self.names):

@@ -168,8 +168,8 @@ class Rows:
         wanted = set(columns)
         assert wanted <= {*WORLD_COLUMNS, *LATENT_COLUMNS, *FEATURE_COLUMNS}, columns
         self._parts: dict[Path, list[str]] = {}
-        for directory, own in ((latents, LATENT_COLUMNS), (features, FEATURE_COLUMNS)):
-            if names := [name for name in own if name in wanted]:
+        for directory, stored in ((latents, LATENT_COLUMNS), (features, FEATURE_COLUMNS)):
+            if names := [name for name in stored if name in wanted]:
                 assert directory is not None, f"{names} need a directory to come from"
                 self._parts[directory] = names
         self._n_classes = len(class_names(world)) if "classes" in wanted else 0
@@ -178,8 +178,8 @@ class Rows:
         for shard, start in enumerate(range(0, len(world_ids), shard_size)):
             own_ids = kept = world_ids[start : start + shard_size]
             for directory in self._parts:
-                there = self._part_ids(directory, shard, own_ids)
-                kept = [image_id for image_id in kept if image_id in there]
+                part_ids = self._part_ids(directory, shard, own_ids)
+                kept = [image_id for image_id in kept if image_id in part_ids]
             self._ids.append(kept)
         self.sizes = [len(kept) for kept in self._ids]
         if not sum(self.sizes):
@@ -213,17 +213,17 @@ class Rows:
     def _part_ids(self, directory: Path, shard: int, world_ids: Sequence[str]) -> set[str]:
         file = part_file(directory, self.split, shard)
         ids = pq.read_table(file, columns=["image_id"]).column("image_id").to_pylist()
-        there = set(ids)
-        if ids != [image_id for image_id in world_ids if image_id in there]:
+        part_ids = set(ids)
+        if ids != [image_id for image_id in world_ids if image_id in part_ids]:
             raise ValueError(f"{file} holds other images, or another order, than {self._world}")
-        return there
+        return part_ids
 
     def _load(self, shard: int) -> dict[str, Any]:
         if shard in self._loaded:
             return self._loaded[shard]
         data: dict[str, Any] = {}
-        own = {"image": "png", "classes": "classes"}
-        names = [own[name] for name in self.columns if name in own]
+        world_columns = {"image": "png", "classes": "classes"}
+        names = [world_columns[name] for name in self.columns if name in world_columns]
         if names:
             start = shard * self._shard_size
             stop = start + self._shard_size

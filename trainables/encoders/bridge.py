@@ -79,11 +79,11 @@ def parts_of(tower: nn.Module) -> TowerParts:
         module = tower if not inside else getattr(tower, inside, None)
         for stem, between, blocks in _FORMS if isinstance(module, nn.Module) else ():
             try:
-                found = attrgetter(stem, blocks)(module)
+                modules = attrgetter(stem, blocks)(module)
             except AttributeError:
                 continue
             after = tuple(getattr(module, name) for name in between if hasattr(module, name))
-            return TowerParts(found[0], after, list(found[1]))
+            return TowerParts(modules[0], after, list(modules[1]))
     forms = "; ".join(f"{stem} and {blocks}" for stem, _, blocks in _FORMS)
     raise TowerError(
         f"{type(tower).__name__} is no tower that can be entered: it has none of {forms}"
@@ -146,27 +146,27 @@ def hidden_at(tower: nn.Module, block: int, run: Callable[[], Any]) -> Tensor:
         digits = torch.zeros_like(hidden)
         digits[:, 0], digits[:, 1] = index // 256, index % 256
         with _calls(parts.stem, lambda *_, **__: digits):
-            found = _hidden(parts, 0, run)[:, :2].long()
-        order = 256 * found[:, 0] + found[:, 1]
+            probe = _hidden(parts, 0, run)[:, :2].long()
+        order = 256 * probe[:, 0] + probe[:, 1]
         hidden = torch.empty_like(hidden).index_copy(0, order, hidden)
     return hidden
 
 
 def _hidden(parts: TowerParts, block: int, run: Callable[[], Any]) -> Tensor:
-    found: list[Tensor] = []
+    tokens: list[Tensor] = []
     if block < len(parts.blocks):
         hook = parts.blocks[block].register_forward_pre_hook(
-            lambda _, given: found.append(given[0])
+            lambda _, given: tokens.append(given[0])
         )
     else:
         hook = parts.blocks[-1].register_forward_hook(
-            lambda _, __, made: found.append(_first(made))
+            lambda _, __, made: tokens.append(_first(made))
         )
     try:
         run()
     finally:
         hook.remove()
-    return found[0]
+    return tokens[0]
 
 
 def _first(made: Any) -> Tensor:

@@ -72,13 +72,13 @@ class _Entered(Blocks):
     def __init__(self, tower: nn.Module, first: int, side: int) -> None:
         super().__init__()
         self._side = side
-        shared = {id(one): one for one in (*tower.parameters(), *tower.buffers())}
+        shared = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
         self.tower: nn.Module = copy.deepcopy(tower, shared)
         parts = parts_of(self.tower)
         skipped = (parts.stem, *parts.between, *parts.blocks[:first])
         for parent in list(self.tower.modules()):
             for name, child in list(parent.named_children()):
-                if any(child is one for one in skipped):
+                if any(child is module for module in skipped):
                     setattr(parent, name, _Skipped())
 
     def forward(self, hidden: Tensor, start: int, stop: int) -> Tensor:

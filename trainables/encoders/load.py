@@ -48,9 +48,9 @@ def load_tower(name: str) -> Tower:
     family = find_family(config.model_type)
     kind: Any = _class_of(config) if family is None else mllm_class(family)
     precision: Any = torch.float32 if family is None else "auto"
-    model, found = kind.from_pretrained(path, dtype=precision, output_loading_info=True)
+    model, loading = kind.from_pretrained(path, dtype=precision, output_loading_info=True)
     inside = "" if family is None else f"{family.tower}."
-    _demand_whole(name, found, inside)
+    _demand_whole(name, loading, inside)
     vision: Any = _vision_of(model, config)
     vision.to(torch.float32)
     try:
@@ -102,9 +102,9 @@ def _vision_of(model: Any, config: Any) -> PreTrainedModel:
     return tower
 
 
-def _demand_whole(name: str, found: Mapping[str, Any], inside: str) -> None:
-    names = map(str, (*found["missing_keys"], *found["mismatched_keys"]))
-    absent = sorted(one for one in names if one.startswith(inside))
+def _demand_whole(name: str, loading: Mapping[str, Any], inside: str) -> None:
+    names = map(str, (*loading["missing_keys"], *loading["mismatched_keys"]))
+    absent = sorted(weight for weight in names if weight.startswith(inside))
     if absent:
         raise ValueError(
             f"teacher.model {name!r}: {len(absent)} weights are missing in its file or of another "

@@ -108,8 +108,8 @@ class PartialEncoder(nn.Module):
 
     def _run(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         if not (self.checkpoint_blocks and hidden.requires_grad):
-            found: Tensor = self.body(hidden, start, stop)
-            return found
+            tokens: Tensor = self.body(hidden, start, stop)
+            return tokens
         for block in range(start, stop):
             hidden = self._called(self.body, hidden, block, block + 1)
         return hidden

@@ -79,7 +79,7 @@ class ZeroShot:
         """
         answers: list[str] = []
         for start in range(0, len(features), batch_size):
-            pooled = torch.stack([one for (one,) in features[start : start + batch_size]])
+            pooled = torch.stack([image for (image,) in features[start : start + batch_size]])
             logits = pooled @ self._text.to(pooled.device)
             best = logits.topk(min(TOP, len(self._names)), dim=1).indices.tolist()
             answers += [json.dumps([f"{c} {self._names[c]}" for c in row]) for row in best]

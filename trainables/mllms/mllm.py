@@ -122,8 +122,8 @@ class Mllm:
     @property
     def device(self) -> torch.device:
         """Where the model stands."""
-        found: torch.device = self.model.device
-        return found
+        device: torch.device = self.model.device
+        return device
 
     def to(self, device: torch.device) -> Mllm:
         """Move the model."""
@@ -176,7 +176,7 @@ class Mllm:
         answers = [""] * len(rows)
         for chosen in _batches([row.shape for row in rows], batch_size):
             inputs = self._inputs([rows[i] for i in chosen])
-            with self._sight.shown([one for i in chosen for one in features[i]]) as images:
+            with self._sight.shown([kept for i in chosen for kept in features[i]]) as images:
                 generated: Tensor = self.model.generate(
                     **inputs,
                     **images,
@@ -211,14 +211,14 @@ class Mllm:
             ValueError: as of `answer`, or a choice is no text.
         """
         rows = self._encoded(prompts, features)
-        asked = [(i, text) for i, own in enumerate(choices) for text in own]
+        asked = [(i, text) for i, texts in enumerate(choices) for text in texts]
         tails = [self.prompts.of_text(text) for _, text in asked]
         empty = [text for (_, text), tail in zip(asked, tails, strict=True) if not tail]
         if empty:
             raise ValueError(f"choice {empty[0]!r} has no tokens")
-        own, seen = [rows[i] for i, _ in asked], [features[i] for i, _ in asked]
-        values = iter(self._log_likelihoods(own, tails, seen, batch_size).tolist())
-        return [[next(values) for _ in own] for own in choices]
+        prompts_of_texts, seen = [rows[i] for i, _ in asked], [features[i] for i, _ in asked]
+        values = iter(self._log_likelihoods(prompts_of_texts, tails, seen, batch_size).tolist())
+        return [[next(values) for _ in texts] for texts in choices]
 
     def answer_losses(
         self,
@@ -259,21 +259,23 @@ class Mllm:
         batch_size: int,
     ) -> Tensor:
         """Of the tail that follows each row: sums over its tokens in nats, (rows,)."""
-        found: dict[int, Tensor] = {}
+        values: dict[int, Tensor] = {}
         shapes = [(row.shape, len(tail)) for row, tail in zip(rows, tails, strict=True)]
         for chosen in _batches(shapes, batch_size):
             tail = torch.tensor([tails[n] for n in chosen], device=self.device)
-            with self._sight.shown([one for n in chosen for one in features[n]]) as images:
+            with self._sight.shown([kept for n in chosen for kept in features[n]]) as images:
                 logits = self._logits([rows[n] for n in chosen], images, tail)
             logs = logits.float().log_softmax(-1).gather(-1, tail[..., None]).sum((1, 2))
-            found |= dict(zip(chosen, logs, strict=True))
-        return torch.stack([found[n] for n in range(len(rows))])
+            values |= dict(zip(chosen, logs, strict=True))
+        return torch.stack([values[n] for n in range(len(rows))])
 
     def _encoded(
         self, prompts: Sequence[str], features: Sequence[Sequence[Tensor]]
     ) -> list[Encoded]:
-        sizes = [[self._sight.size_of(one) for one in own] for own in features]
-        return [self.prompts.encode(p, own) for p, own in zip(prompts, sizes, strict=True)]
+        return [
+            self.prompts.encode(prompt, [self._sight.size_of(image) for image in images])
+            for prompt, images in zip(prompts, features, strict=True)
+        ]
 
     def _inputs(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
         """Of rows of equal shape: all but what they look at."""
@@ -288,17 +290,17 @@ class Mllm:
         """Of words in the place of each token (rows, tokens) of a text behind a prompt."""
         if self._decoder_start is not None:
             before = torch.full_like(tail[:, :1], self._decoder_start)
-            told = torch.cat((before, tail[:, :-1]), 1)
-            found: Tensor = self.model(
-                **self._inputs(rows), **images, decoder_input_ids=told
+            decoder_ids = torch.cat((before, tail[:, :-1]), 1)
+            logits: Tensor = self.model(
+                **self._inputs(rows), **images, decoder_input_ids=decoder_ids
             ).logits
-            return found
+            return logits
         last = tail.shape[1] + 1
         fewer = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         kept = {"logits_to_keep": last} if fewer else {}
-        longer = [row.longer(own) for row, own in zip(rows, tail.tolist(), strict=True)]
-        found = self.model(**self._inputs(longer), **images, **kept).logits
-        return found[:, -last:-1]
+        longer = [row.longer(ids) for row, ids in zip(rows, tail.tolist(), strict=True)]
+        logits = self.model(**self._inputs(longer), **images, **kept).logits
+        return logits[:, -last:-1]
 
 
 def _batches(lengths: Sequence[Any], batch_size: int) -> Iterator[list[int]]:

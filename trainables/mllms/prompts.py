@@ -82,9 +82,9 @@ class Prompts:
         Raises:
             ValueError: it has another number of them, or the class looks at one image alone.
         """
-        there, images = prompt.count(PLACEHOLDER), len(sizes)
-        if there != images:
-            raise ValueError(f"prompt {prompt!r}: {there} {PLACEHOLDER}, {images} images")
+        placeholders, images = prompt.count(PLACEHOLDER), len(sizes)
+        if placeholders != images:
+            raise ValueError(f"prompt {prompt!r}: {placeholders} {PLACEHOLDER}, {images} images")
         if self._family.one_image and images != 1:
             raise ValueError(
                 f"prompt {prompt!r}: {self._family.title} looks at one image at "

@@ -91,12 +91,12 @@ class Sight:
         if self._family.nested:
             pixels = pixels[:, None]
         with self._tower_of(entry):
-            found = self._features(pixels.to(self._model.dtype), size)
+            features = self._features(pixels.to(self._model.dtype), size)
         # Some classes make a list of features and want one, others a tensor of equal images.
-        self._listed = not isinstance(found, Tensor)
+        self._listed = not isinstance(features, Tensor)
         if self._family.crops and size is not None:
-            self._sizes[len(found[0])] = size
-        return list(found)
+            self._sizes[len(features[0])] = size
+        return list(features)
 
     def positions(self, kept: Tensor) -> int:
         """P: how many positions of the text an image takes."""
@@ -118,7 +118,7 @@ class Sight:
             yield {}
             return
         device = self._model.device
-        seen = [one.to(device) for one in kept]
+        seen = [image.to(device) for image in kept]
         if self._family.pixels_only:
             side = self._preprocess.size
             blank = torch.ones(len(seen), 3, side, side, device=device, dtype=self._model.dtype)

@@ -187,8 +187,9 @@ def finish(codec: Codec, recipe: Recipe, out: Path) -> None:
     codec, measured = load_codec(recipe.spec, out), []
     for rate, lmbda in enumerate(recipe.lambdas):
         codec.rate = rate
-        found = measure(codec, lmbda)
-        measured.append({"lmbda": lmbda} | {name: round(value, 4) for name, value in found.items()})
+        reached = measure(codec, lmbda)
+        rounded = {name: round(value, 4) for name, value in reached.items()}
+        measured.append({"lmbda": lmbda} | rounded)
     report = {"arch": recipe.spec.arch, "steps": recipe.steps, "validation": measured}
     config = recipe.spec.model_dump(mode="json", include=ARCHITECTURE)
     for file, content in (("accuracy.json", report), ("config.json", config)):

@@ -119,9 +119,9 @@ class SpareCores:
         self._last = self._read()
 
     def _read(self) -> tuple[float, float]:
-        whole, own = psutil.cpu_times(), self._process.cpu_times()
+        whole, process_times = psutil.cpu_times(), self._process.cpu_times()
         busy = sum(whole) - whole.idle - getattr(whole, "iowait", 0.0)
-        return busy - own.user - own.system, time.monotonic()
+        return busy - process_times.user - process_times.system, time.monotonic()
 
     def threads(self) -> int:
         """Number of threads for the next steps, at least 1."""
@@ -129,5 +129,5 @@ class SpareCores:
             return self._fixed
         (before, then), (after, now) = self._last, self._read()
         self._last = (after, now)
-        others = (after - before) / max(1e-3, now - then)
-        return max(1, self._cores - math.ceil(others - 0.35))
+        busy_cores = (after - before) / max(1e-3, now - then)
+        return max(1, self._cores - math.ceil(busy_cores - 0.35))

@@ -302,8 +302,8 @@ def _kept_patches(position: int, kept: int, rng: np.random.Generator) -> Tensor:
     patch = rng.permutation(PATCHES)
     here = (patch // 8 // 4 * 2 + patch % 8 // 4) == position
     inside = patch[here][: max(1, kept * 2 // 3)]
-    others = patch[~here][: kept - len(inside)]
-    return torch.from_numpy(np.sort(np.concatenate([inside, others])))
+    outside = patch[~here][: kept - len(inside)]
+    return torch.from_numpy(np.sort(np.concatenate([inside, outside])))
 
 
 class Heads(nn.Module):

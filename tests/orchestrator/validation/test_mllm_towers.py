@@ -130,7 +130,7 @@ def test_a_class_that_cannot_be_swept_is_refused_for_baselines_too(
     for number, (kind, expected) in enumerate(
         [
             ("qwen2_5_vl", "qwen2_5_vl has a tower without a fixed grid"),
-            ("bert", "'bert' is no MLLM that is known; llava"),
+            ("bert", "'bert' is no MLLM that can be swept"),
         ]
     ):
         mllm = tmp_path / str(number)

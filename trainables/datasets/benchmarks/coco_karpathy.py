@@ -51,20 +51,20 @@ def read_karpathy(spec: KarpathySpec) -> Items:
     fields = {
         "filename": is_text,
         "split": is_text,
-        "sentences": lambda found: isinstance(found, list) and bool(found),
+        "sentences": lambda value: isinstance(value, list) and bool(value),
     }
     images = keep_complete(images, fields, mistakes)
     mistakes.raise_any("annotations", uri)
-    kept = of_split(spec, images, spec.split or DEFAULT_SPLIT, [one["split"] for one in images])
-    mistakes.unique((_name(one) for one in kept), "image")
+    kept = of_split(spec, images, spec.split or DEFAULT_SPLIT, [image["split"] for image in images])
+    mistakes.unique((_name(image) for image in kept), "image")
     items = []
-    for one in kept:
-        captions = [s.get("raw") for s in one["sentences"] if isinstance(s, dict)]
-        if len(captions) < len(one["sentences"]) or not all(map(is_text, captions)):
-            mistakes.add("a sentence without 'raw'", one["filename"])
+    for image in kept:
+        captions = [s.get("raw") for s in image["sentences"] if isinstance(s, dict)]
+        if len(captions) < len(image["sentences"]) or not all(map(is_text, captions)):
+            mistakes.add("a sentence without 'raw'", image["filename"])
             continue
-        sample = str(one.get("cocoid", one.get("imgid", one["filename"])))
-        items.append(Item(sample, (_name(one),), fill(spec), {"captions": captions}))
+        sample = str(image.get("cocoid", image.get("imgid", image["filename"])))
+        items.append(Item(sample, (_name(image),), fill(spec), {"captions": captions}))
     mistakes.unique((item.sample_id for item in items), "cocoid or imgid")
     mistakes.raise_any("annotations", uri)
     return Items(items)

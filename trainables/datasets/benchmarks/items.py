@@ -76,19 +76,19 @@ class Mistakes:
         """Note one more mistake of a kind."""
         self._found.setdefault(kind, []).append(str(where))
 
-    def unique(self, names: Iterable[object], what: str) -> None:
+    def unique(self, names: Iterable[object], field_name: str) -> None:
         """Note names that occur more than once."""
         # Samples are told apart by the text of these.
         for name, count in Counter(map(str, names)).items():
             if count > 1:
-                self.add(f"{what} more than once", name)
+                self.add(f"{field_name} more than once", name)
 
-    def said(self, setting: str, value: object) -> list[str]:
+    def lines(self, setting: str, value: object) -> list[str]:
         """A line per kind of mistake."""
         return [
-            f"{setting} = {value!r}: {kind}: {len(found)} time{'s' * (len(found) > 1)} "
-            f"({_some(found)})"
-            for kind, found in self._found.items()
+            f"{setting} = {value!r}: {kind}: {len(places)} time{'s' * (len(places) > 1)} "
+            f"({_some(places)})"
+            for kind, places in self._found.items()
         ]
 
     def raise_any(self, setting: str, value: object) -> None:
@@ -100,21 +100,22 @@ class Mistakes:
         raise_all((self, setting, value))
 
 
-def raise_all(*found: tuple[Mistakes, str, object]) -> None:
+def raise_all(*collected: tuple[Mistakes, str, object]) -> None:
     """Say the mistakes of several settings.
 
     Args:
-        found: mistakes, the setting, its value.
+        collected: mistakes, the setting, its value.
 
     Raises:
         SourceError: there are some.
     """
-    if lines := [line for one, setting, value in found for line in one.said(setting, value)]:
+    lines = [x for mistakes, name, value in collected for x in mistakes.lines(name, value)]
+    if lines:
         raise SourceError("\n".join(lines))
 
 
-def _some(found: Sequence[str]) -> str:
-    return ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+def _some(places: Sequence[str]) -> str:
+    return ", ".join(places[:SHOWN]) + (", ..." if len(places) > SHOWN else "")
 
 
 def read_file(setting: str, uri: str) -> bytes:
@@ -174,13 +175,13 @@ def read_table(setting: str, uri: str, delimiter: str, columns: Sequence[str]) -
     csv.field_size_limit(2**30)  # images stand in cells
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        rows, there = list(table), list(table.fieldnames or ())
+        rows, present = list(table), list(table.fieldnames or ())
     except csv.Error as error:
         raise SourceError(f"{setting} = {uri!r}: not a table ({error})") from error
-    if lacking := [column for column in columns if column not in there]:
+    if lacking := [column for column in columns if column not in present]:
         raise SourceError(
             f"{setting} = {uri!r}: no column {', '.join(lacking)}; there are: "
-            f"{', '.join(there) or 'none'}"
+            f"{', '.join(present) or 'none'}"
         )
     return rows
 
@@ -194,8 +195,8 @@ def keep_complete(
         lacking = [name for name in fields if name not in row]
         wrong = [name for name in fields if name in row and not fields[name](row[name])]
         for name in lacking:
-            there = ", ".join(map(str, list(row)[:FIELDS])) or "nothing"
-            mistakes.add(f"no {name!r} beside {there}", f"entry {number}")
+            present = ", ".join(map(str, list(row)[:FIELDS])) or "nothing"
+            mistakes.add(f"no {name!r} beside {present}", f"entry {number}")
         for name in wrong:
             mistakes.add(f"no usable {name!r}", f"entry {number}: {_short(row[name])}")
         if not lacking and not wrong:
@@ -204,8 +205,8 @@ def keep_complete(
 
 
 def _short(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= CHARACTERS else f"{said[:CHARACTERS]}..."
+    text = repr(value)
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}..."
 
 
 def entries(setting: str, uri: str, content: Any, key: str) -> list[Any]:
@@ -214,13 +215,13 @@ def entries(setting: str, uri: str, content: Any, key: str) -> list[Any]:
     Raises:
         SourceError: there is none.
     """
-    found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    rows = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         keys = ", ".join(content) or "nothing" if isinstance(content, dict) else "no object"
         raise SourceError(
             f"{setting} = {uri!r}: no list of objects under {key!r}; there is: {keys}"
         )
-    return found
+    return rows
 
 
 def is_text(value: Any) -> bool:
@@ -248,10 +249,10 @@ def of_split(
     """
     if split is None:
         return list(rows)
-    kept = [row for row, own in zip(rows, splits, strict=True) if own == split]
+    kept = [row for row, row_split in zip(rows, splits, strict=True) if row_split == split]
     if not kept:
-        there = ", ".join(sorted(set(splits))) or "none"
+        present = ", ".join(sorted(set(splits))) or "none"
         raise SourceError(
-            f"split = {split!r}: {spec.annotations} has no such split; there are: {there}"
+            f"split = {split!r}: {spec.annotations} has no such split; there are: {present}"
         )
     return kept

@@ -49,9 +49,9 @@ def read_ocr(spec: OcrSpec) -> Items:
     return Items(items)
 
 
-def _texts(found: Any) -> list[str]:
+def _texts(value: Any) -> list[str]:
     """The accepted texts; none where one of them is no text."""
-    texts = found if isinstance(found, list) else [found]
+    texts = value if isinstance(value, list) else [value]
     return texts if all(map(is_text, texts)) else []
 
 

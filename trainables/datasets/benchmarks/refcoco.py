@@ -144,22 +144,22 @@ def _item(spec: RefCocoSpec, sample: str, image: str, expression: str, box: Box)
     return Item(sample, (image,), prompt, {"format": spec.box_format}, box)
 
 
-def _box(found: Any, form: str) -> Box | None:
+def _box(value: Any, form: str) -> Box | None:
     """Four finite numbers that enclose something, as corners."""
-    if not isinstance(found, list | tuple) or len(found) != 4:
+    if not isinstance(value, list | tuple) or len(value) != 4:
         return None
-    if not all(isinstance(v, int | float) and math.isfinite(v) for v in found):
+    if not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
         return None
-    a, b, c, d = map(float, found)
+    a, b, c, d = map(float, value)
     box = (a, b, a + c, b + d) if form == "xywh" else (a, b, c, d)
     return box if area(box) > 0 else None
 
 
-def _are_sentences(found: Any) -> bool:
+def _are_sentences(value: Any) -> bool:
     return (
-        isinstance(found, list)
-        and bool(found)
-        and all(isinstance(one, dict) and is_text(one.get("sent")) for one in found)
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(sentence, dict) and is_text(sentence.get("sent")) for sentence in value)
     )
 
 

@@ -80,11 +80,11 @@ def _image(image_id: int | str, subtype: str) -> str:
     return f"COCO_{subtype}_{number}" if subtype and number != str(image_id) else number
 
 
-def _are_answers(found: Any) -> bool:
+def _are_answers(value: Any) -> bool:
     return (
-        isinstance(found, list)
-        and bool(found)
-        and all(isinstance(one, dict) and isinstance(one.get("answer"), str) for one in found)
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(row, dict) and isinstance(row.get("answer"), str) for row in value)
     )
 
 

@@ -51,9 +51,9 @@ def write_benchmark(
         SourceError: its files have changed and cannot be used any more.
         ValueError: too many images are unreadable, or no sample is left.
     """
-    found = read_benchmark(spec)
+    benchmark = read_benchmark(spec)
     out.mkdir(parents=True, exist_ok=True)
-    sizes, unreadable = _write_images(spec, found, size, out / "images_test.parquet")
+    sizes, unreadable = _write_images(spec, benchmark, size, out / "images_test.parquet")
     if len(unreadable) > max_unreadable * (len(sizes) + len(unreadable)):
         raise ValueError(
             f"{len(unreadable)} of {len(sizes) + len(unreadable)} images of {spec.label} are "
@@ -61,7 +61,7 @@ def write_benchmark(
             f"{dict(list(unreadable.items())[:3])}"
         )
     rows, outside = [], []
-    for item in found.items:
+    for item in benchmark.items:
         if unreadable.keys() & set(item.images):
             continue
         reference = dict(item.reference)
@@ -78,8 +78,8 @@ def write_benchmark(
     if not rows:
         raise ValueError(f"no sample of {spec.label} is left")
     pq.write_table(pa.Table.from_pylist(rows, TASKS_SCHEMA), out / "tasks_test.parquet")
-    if found.classes:
-        classes = {"names": list(found.classes), "templates": list(TEMPLATES)}
+    if benchmark.classes:
+        classes = {"names": list(benchmark.classes), "templates": list(TEMPLATES)}
         text = json.dumps(classes, indent=1)
         (out / "classes.json").write_text(text + "\n", encoding="utf-8")
     about = {
@@ -87,7 +87,7 @@ def write_benchmark(
         "images": len(sizes),
         "unreadable": unreadable,
         "boxes_outside": outside,
-        "left_out": dict(found.left_out),
+        "left_out": dict(benchmark.left_out),
     }
     (out / "benchmark.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return about
@@ -98,7 +98,7 @@ def _place(spec: BenchmarkSpec, original: tuple[int, int], size: int) -> Placeme
 
 
 def _write_images(
-    spec: BenchmarkSpec, found: Benchmark, size: int, file: Path
+    spec: BenchmarkSpec, benchmark: Benchmark, size: int, file: Path
 ) -> tuple[_Sizes, dict[str, str]]:
     """Write the images; the sizes of the originals, and why others could not be read."""
     sizes: _Sizes = {}
@@ -106,7 +106,7 @@ def _write_images(
     rows: list[dict[str, Any]] = []
     square = pad if spec.fitted == "pad" else fit
     with pq.ParquetWriter(file, IMAGES_SCHEMA, compression="none") as writer:
-        for name, data in _originals(found):
+        for name, data in _originals(benchmark):
             try:
                 image, _ = decode_rgb(data)
                 buffer = io.BytesIO()
@@ -124,16 +124,16 @@ def _write_images(
     return sizes, unreadable
 
 
-def _originals(found: Benchmark) -> Iterator[tuple[str, bytes]]:
+def _originals(benchmark: Benchmark) -> Iterator[tuple[str, bytes]]:
     """The images as they are kept, each once."""
-    names = dict.fromkeys(name for item in found.items for name in item.images)
-    if found.root is None:
+    names = dict.fromkeys(name for item in benchmark.items for name in item.images)
+    if benchmark.root is None:
         for name in names:
             try:
-                yield name, base64.b64decode(found.embedded[name])
+                yield name, base64.b64decode(benchmark.embedded[name])
             except binascii.Error:
                 yield name, b""
         return
-    fs, root = open_root(found.root)
+    fs, root = open_root(benchmark.root)
     for name in names:
         yield name, fs.cat_file(f"{root}/{name}")

@@ -80,20 +80,20 @@ def _read(given: str) -> Mapping[str, str]:
     for line, pair in zip(lines, pairs, strict=True):
         if len(pair) != 2:
             raise SourceError(f"data.names = {given!r}: no name in the line {line!r}")
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for key, name in pairs:
-        if found.setdefault(key, clean(name)) != clean(name):
+        if names.setdefault(key, clean(name)) != clean(name):
             raise SourceError(f"data.names = {given!r}: a class has more than one name: {key}")
-    return found
+    return names
 
 
 def _read_json(given: str, text: str) -> Mapping[str, str]:
     try:
-        found = json.loads(text)
+        names = json.loads(text)
     except json.JSONDecodeError as error:
         raise SourceError(f"data.names = {given!r}: not JSON ({error})") from error
-    if isinstance(found, list):
-        found = {str(number): name for number, name in enumerate(found)}
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise SourceError(f"data.names = {given!r}: neither {{KEY: NAME}} nor a list of names")
-    return found
+    return names

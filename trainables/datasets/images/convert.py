@@ -124,9 +124,9 @@ class ImageShards:
         for start in range(0, len(index), _READ_TOGETHER):
             rows = index[start : start + _READ_TOGETHER]
             paths = [f"{self._root}/{row['file']}" for row in rows]
-            found = self._fs.cat(paths, on_error="return")
+            contents = self._fs.cat(paths, on_error="return")
             # A file system may give paths back in another form, but in the order of its own.
-            by_path = {self._fs._strip_protocol(path): value for path, value in found.items()}
+            by_path = {self._fs._strip_protocol(path): value for path, value in contents.items()}
             for row, path in zip(rows, paths, strict=True):
                 value = by_path[self._fs._strip_protocol(path)]
                 key = class_of(row["file"], origin)

@@ -141,9 +141,9 @@ def _decode(data: bytes) -> tuple[Image.Image, frozenset[str]]:
 
 
 def _reason(error: Exception) -> str:
-    said = str(error).splitlines()
+    lines = str(error).splitlines()
     if isinstance(error, UnreadableImageError):
-        return said[0]
+        return lines[0]
     if "cannot identify image file" in str(error):
         return "no image that is known"
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

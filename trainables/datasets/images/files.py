@@ -77,8 +77,8 @@ def walk(fs: Any, root: str) -> list[File]:
             return [File(PurePosixPath(root).name, info["size"], _stamp(info))]
         if not fs.isdir(root):
             raise SourceError("no such directory or file")
-        found = _walk_local(root) if is_local(fs) else _walk_remote(fs, root)
-        return sorted(file for file in found if not _hidden(file.path))
+        files = _walk_local(root) if is_local(fs) else _walk_remote(fs, root)
+        return sorted(file for file in files if not _hidden(file.path))
     except SourceError:
         raise
     except Exception as error:
@@ -106,8 +106,8 @@ def _walk_local(root: str) -> Iterator[File]:
     for directory, _, names in os.walk(root, onerror=fail, followlinks=True):
         for name in names:
             path = os.path.join(directory, name)  # noqa: PTH118 - a million of them
-            told = os.stat(path)  # noqa: PTH116
-            yield File(path[len(root) :].lstrip("/"), told.st_size, str(told.st_mtime_ns))
+            status = os.stat(path)  # noqa: PTH116
+            yield File(path[len(root) :].lstrip("/"), status.st_size, str(status.st_mtime_ns))
 
 
 def _walk_remote(fs: Any, root: str) -> Iterator[File]:
@@ -128,12 +128,12 @@ def _hidden(path: str) -> bool:
 def own_splits(names: Iterable[str]) -> dict[str, str]:
     """`train`, `val`, `test` -> the name by which a data set has it; what it lacks is absent."""
     by_lower = {name.lower(): name for name in sorted(names, reverse=True)}
-    found = {}
+    splits = {}
     for split, aliases in _ALIASES.items():
-        own = next((by_lower[alias] for alias in aliases if alias in by_lower), None)
-        if own is not None:
-            found[split] = own
-    return found
+        name = next((by_lower[alias] for alias in aliases if alias in by_lower), None)
+        if name is not None:
+            splits[split] = name
+    return splits
 
 
 def split_of_file(path: str) -> str | None:

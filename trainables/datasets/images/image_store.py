@@ -47,15 +47,15 @@ def image_column(world: Path, split: str, name: str) -> pa.ChunkedArray:
 def read_images(world: Path, split: str, rows: tuple[int, int], columns: Sequence[str]) -> pa.Table:
     """Rows [start, stop) of a split's images."""
     start, stop = rows
-    found: list[pa.Table] = []
+    tables: list[pa.Table] = []
     first = 0
     for file in image_files(world, split):
         size = _rows(file)
-        own = max(start - first, 0), min(stop - first, size)
-        if own[0] < own[1]:
-            found.append(read_rows(file, own, columns))
+        file_rows = max(start - first, 0), min(stop - first, size)
+        if file_rows[0] < file_rows[1]:
+            tables.append(read_rows(file, file_rows, columns))
         first += size
-    return pa.concat_tables(found)
+    return pa.concat_tables(tables)
 
 
 def read_rows(file: Path, rows: tuple[int, int], columns: Sequence[str]) -> pa.Table:

@@ -114,17 +114,17 @@ def _folder(data: DataSpec, root: str, files: Sequence[File]) -> Source:
             f"({', '.join(IMAGE_SUFFIXES)})"
         )
     folders = {file.path.split("/")[0] for file in images if "/" in file.path}
-    own = own_splits(folders)
-    if len(own) < 2 and len(folders) > 1:
-        own = {}  # a class may be called `train`
-    origins, problems = _origins(data, own, folders)
+    split_names = own_splits(folders)
+    if len(split_names) < 2 and len(folders) > 1:
+        split_names = {}  # a class may be called `train`
+    origins, problems = _origins(data, split_names, folders)
     members = {
         origin: [f for f in images if not origin or f.path.startswith(f"{origin}/")]
         for origin in dict.fromkeys(origins.values())
     }
     index: dict[str, pa.Table] = {}
     if not problems:
-        sizes = {origin: len(found) for origin, found in members.items()}
+        sizes = {origin: len(files_of) for origin, files_of in members.items()}
         parts, problems = _divide(data, origins, sizes)
         orders = {o: np.random.default_rng(data.seed).permutation(n) for o, n in sizes.items()}
         for split, part in parts.items():
@@ -135,39 +135,40 @@ def _folder(data: DataSpec, root: str, files: Sequence[File]) -> Source:
     keys = sorted(
         {
             key
-            for origin, found in members.items()
-            for file in found
+            for origin, files_of in members.items()
+            for file in files_of
             if (key := class_of(file.path, origin)) is not None
         }
     )
     classes = _named(data, keys, None, problems)
-    used = sorted({file for found in members.values() for file in found})
+    used = sorted({file for files_of in members.values() for file in files_of})
     return _source(root, origins, index, classes, ignored, used, problems)
 
 
 def _tables(data: DataSpec, root: str, fs: object, path: str, files: Sequence[File]) -> Source:
-    found = tables.arrow_tables(fs, path, files) if data.kind == "datasets" else []
-    found = found or tables.parquet_tables(files)
-    if not found:
+    table_files = tables.arrow_tables(fs, path, files) if data.kind == "datasets" else []
+    table_files = table_files or tables.parquet_tables(files)
+    if not table_files:
         wanted = "Parquet files"
         if data.kind == "datasets":
             wanted = "Parquet files, nor what `save_to_disk` writes (state.json, *.arrow)"
         raise SourceError(f"data.uri = {data.uri!r}: among its {len(files)} files are no {wanted}")
-    named = {split for _, split in found if split}
+    named = {split for _, split in table_files if split}
     origins, problems = _origins(data, own_splits(named), named)
-    used = [(file, split) for file, split in found if {split, ALL} & set(origins.values())]
+    used = [(file, split) for file, split in table_files if {split, ALL} & set(origins.values())]
     rows: dict[str, list[tuple[str, list[int]]]] = {}
     schema = None
     for file, split in used:
         schema, chunks = tables.describe(fs, f"{path}/{file.path}")
         wrong = tables.check_columns(schema, data.image_column, data.label_column)
         if wrong:
-            raise SourceError("\n".join([*problems, *(f"{one}; in {file.path}" for one in wrong)]))
+            problems += [f"{problem}; in {file.path}" for problem in wrong]
+            raise SourceError("\n".join(problems))
         for origin in {split, ALL} & set(origins.values()):
             rows.setdefault(origin, []).append((file.path, chunks))
     index: dict[str, pa.Table] = {}
     if not problems:
-        whole = {o: _table_index(own, data.seed) for o, own in rows.items()}
+        whole = {o: _table_index(chunked, data.seed) for o, chunked in rows.items()}
         parts, problems = _divide(data, origins, {o: len(t) for o, t in whole.items()})
         index = {s: whole[origins[s]].slice(p.start, p.stop - p.start) for s, p in parts.items()}
     classes: Mapping[str, str] = {}
@@ -179,7 +180,7 @@ def _tables(data: DataSpec, root: str, fs: object, path: str, files: Sequence[Fi
         else:
             keys = tables.distinct_labels(fs, path, used, data.label_column)
         classes = _named(data, keys, names, problems)
-    paths = {file.path for file, _ in found}
+    paths = {file.path for file, _ in table_files}
     ignored = tuple(file.path for file in files if file.path not in paths)
     return _source(root, origins, index, classes, ignored, [f for f, _ in used], problems)
 
@@ -201,28 +202,29 @@ def _table_index(files: Sequence[tuple[str, list[int]]], seed: int) -> pa.Table:
 
 
 def _origins(
-    data: DataSpec, own: Mapping[str, str], there: set[str]
+    data: DataSpec, split_names: Mapping[str, str], folders: set[str]
 ) -> tuple[dict[str, str], list[str]]:
     """The data set's own split for each of ours, and what is wrong."""
     if data.splits is not None:
         given = data.splits.model_dump()
         return given, [
             f"data.splits.{split} = {name!r}: no such split; there are: "
-            f"{', '.join(sorted(there)) or 'none'}"
+            f"{', '.join(sorted(folders)) or 'none'}"
             for split, name in given.items()
-            if name not in there
+            if name not in folders
         ]
-    if not own:
+    if not split_names:
         return dict.fromkeys(SPLITS, ALL), []
-    if "train" not in own:
+    if "train" not in split_names:
         return {}, [
-            f"data.uri = {data.uri!r}: has the splits {', '.join(own.values())} and no train; say "
-            "with data.splits which of its own splits train, val and test are taken from"
+            f"data.uri = {data.uri!r}: has the splits {', '.join(split_names.values())} and no "
+            "train; say with data.splits which of its own splits train, val and test are taken from"
         ]
-    train = own["train"]
-    if "test" in own:
-        return {"train": train, "val": own.get("val", train), "test": own["test"]}, []
-    return {"train": train, "val": train, "test": own.get("val", train)}, []
+    train = split_names["train"]
+    if "test" in split_names:
+        val, test = split_names.get("val", train), split_names["test"]
+        return {"train": train, "val": val, "test": test}, []
+    return {"train": train, "val": train, "test": split_names.get("val", train)}, []
 
 
 def _divide(
@@ -243,8 +245,8 @@ def _divide(
         if not 0 < wanted <= left:
             where = f"its split {origin!r}" if origin else "the data set"
             asked = getattr(data, split)
-            others = [s for s in shared.get(origin, ()) if s != split]
-            shares = f", shared with {' and '.join(others)}" if others else ""
+            sharing = [s for s in shared.get(origin, ()) if s != split]
+            shares = f", shared with {' and '.join(sharing)}" if sharing else ""
             problems.append(
                 f"data.{split}{'' if asked is None else f' = {asked}'}: {where} has {total} "
                 f"images{shares}; {left} are left for {split}"

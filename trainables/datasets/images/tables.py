@@ -27,7 +27,7 @@ def parquet_tables(files: Sequence[File]) -> Tables:
 def arrow_tables(fs: Any, root: str, files: Sequence[File]) -> Tables:
     """The Arrow files that a directory written by `save_to_disk` holds, one data set or a dict."""
     by_path = {file.path: file for file in files}
-    found: Tables = []
+    tables: Tables = []
     for path in by_path:
         directory, _, name = path.rpartition("/")
         if name == "state.json":
@@ -37,8 +37,8 @@ def arrow_tables(fs: Any, root: str, files: Sequence[File]) -> Tables:
                 file = by_path.get(f"{prefix}{entry['filename']}")
                 if file is None:
                     raise SourceError(f"{prefix}{entry['filename']} is missing ({path} names it)")
-                found.append((file, directory))
-    return found
+                tables.append((file, directory))
+    return tables
 
 
 def describe(fs: Any, path: str) -> tuple[pa.Schema, list[int]]:
@@ -73,17 +73,17 @@ def read_chunk(fs: Any, path: str, chunk: int, columns: Sequence[str]) -> pa.Tab
 def _batches(path: str) -> list[pa.RecordBatch]:
     """The batches of a file, mapped into memory and not read."""
     with pa.memory_map(path) as stream:
-        found: list[pa.RecordBatch] = list(pa.ipc.open_stream(stream))
-    return found
+        batches: list[pa.RecordBatch] = list(pa.ipc.open_stream(stream))
+    return batches
 
 
 def features_of(fs: Any, root: str, files: Sequence[File], schema: pa.Schema) -> dict[str, Any]:
     """What Hugging Face datasets knows of the columns, from the schema or `dataset_info.json`."""
-    said = (schema.metadata or {}).get(b"huggingface")
-    if said is None:
+    features_json = (schema.metadata or {}).get(b"huggingface")
+    if features_json is None:
         infos = [f.path for f in files if f.path.rpartition("/")[2] == "dataset_info.json"]
-        said = fs.cat_file(f"{root}/{infos[0]}") if infos else b"{}"
-    content = json.loads(said)
+        features_json = fs.cat_file(f"{root}/{infos[0]}") if infos else b"{}"
+    content = json.loads(features_json)
     features: dict[str, Any] = content.get("info", content).get("features") or {}
     return features
 
@@ -91,20 +91,22 @@ def features_of(fs: Any, root: str, files: Sequence[File], schema: pa.Schema) ->
 def check_columns(schema: pa.Schema, image: str, label: str | None) -> list[str]:
     """What is wrong with the columns that are asked for."""
     problems = []
-    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     for setting, name in (("image_column", image), ("label_column", label)):
         if name is not None and name not in schema.names:
             hint = " (null: no classes)" if setting == "label_column" else ""
-            problems.append(f"data.{setting} = {name!r}: no such column{hint}; there are: {there}")
+            problems.append(
+                f"data.{setting} = {name!r}: no such column{hint}; there are: {columns}"
+            )
     if image in schema.names and not _is_image(schema.field(image).type):
         problems.append(
             f"data.image_column = {image!r}: holds {schema.field(image).type}, not encoded images "
-            f"(binary, or a struct with `bytes`); there are: {there}"
+            f"(binary, or a struct with `bytes`); there are: {columns}"
         )
     if label is not None and label in schema.names and not _is_label(schema.field(label).type):
         problems.append(
             f"data.label_column = {label!r}: holds {schema.field(label).type}, neither whole "
-            f"numbers nor text; there are: {there}"
+            f"numbers nor text; there are: {columns}"
         )
     return problems
 
@@ -126,11 +128,11 @@ def label_keys(column: pa.ChunkedArray) -> list[str | None]:
 
 def distinct_labels(fs: Any, root: str, tables: Tables, column: str) -> list[str]:
     """All labels that occur, numbers in their order, else as text."""
-    found: set[str] = set()
+    labels: set[str] = set()
     for file, _ in tables:
         for values in _label_chunks(fs, f"{root}/{file.path}", column):
-            found.update(key for key in label_keys(values) if key is not None)
-    return sorted(found, key=lambda key: (int(key), "") if key.isdigit() else (0, key))
+            labels.update(key for key in label_keys(values) if key is not None)
+    return sorted(labels, key=lambda key: (int(key), "") if key.isdigit() else (0, key))
 
 
 def _label_chunks(fs: Any, path: str, column: str) -> Iterator[pa.ChunkedArray]:
