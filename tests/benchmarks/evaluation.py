@@ -39,8 +39,8 @@ from torch import Tensor
 
 from search_spaces import OperatingPoint, Space, load_space
 from trainables.codecs import Codec, build_codec, load_codec, save_codec, start_codec
-from trainables.datasets.rows import to_tensor
 from trainables.datasets.scenes.write import write_world
+from trainables.datasets.tensors import to_tensor
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.evaluation import evaluate_point
 from trainables.evaluation.evaluate import _teacher_of

@@ -29,7 +29,8 @@ from orchestrator.execution.worker import run_job
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import Store
 from search_spaces import operating_points
-from trainables.datasets.rows import Rows, in_order
+from trainables.datasets.batches import in_order
+from trainables.datasets.rows import Rows
 from trainables.encoders.load import load_tower
 from trainables.scenarios.building import complete_encoder
 

@@ -22,9 +22,11 @@ import pyarrow.parquet as pq
 import torch
 
 from trainables.commands.complexity import PAPER, complexity
+from trainables.datasets.batches import Batches
 from trainables.datasets.images.image_store import image_column
-from trainables.datasets.rows import Batches, Rows, part_file, tensor_column
+from trainables.datasets.rows import Rows, part_file
 from trainables.datasets.scenes.write import write_world
+from trainables.datasets.tensors import tensor_column
 from trainables.tasks import scene_tasks
 
 SHAPES = {"latents": {"y_hat": (320, 16, 16)}, "features": {"pooled": (768,)}}

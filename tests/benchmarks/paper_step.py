@@ -37,7 +37,8 @@ from full_size import Made, macs, make
 from torch import Tensor, nn
 
 from trainables.codecs import load_codec
-from trainables.datasets.rows import Batch, Batches, Rows
+from trainables.datasets.batches import Batches
+from trainables.datasets.rows import Batch, Rows
 from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
 from trainables.scenarios.building import build_neck

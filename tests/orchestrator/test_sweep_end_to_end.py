@@ -141,7 +141,7 @@ def test_example_images_are_files_that_points_share_and_panels_show(
 ) -> None:
     from analysis import assemble, read_sweep
     from analysis.qualitative.matched_rate import panels
-    from trainables.datasets.rows import decode_image
+    from trainables.datasets.tensors import decode_image
 
     storage, _ = swept
     points = manifest(storage)["points"]

@@ -38,7 +38,7 @@ from torch import Tensor
 from search_spaces import CodecSpec, OperatingPoint, Space, load_space, select
 from trainables.codecs import Codec, build_codec, load_codec, start_codec
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
-from trainables.datasets.rows import to_tensor
+from trainables.datasets.tensors import to_tensor
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.evaluation.finished_points import finished
 from trainables.scenarios.point_model import load_point_codec

@@ -5,20 +5,14 @@
     features/train/part-*.parquet  part 0    |   part 1     | ...        image_id, pooled, tokens
                                        joined on image_id: a row that a part left out is left out
 
-    epoch: shards shuffled -> groups of shards -> rows shuffled inside a group -> batches -> workers
-
-What step s reads is a function of (seed, s) alone, so training resumes exactly, and any number of
-workers sees the same global batches, each its slice of them. One group of shards is in memory.
-
 Shapes: `B` images, `M` latent channels, `L` patches, `D` width, `P` joint width, `C` classes.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -28,20 +22,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from trainables.datasets.images.decode import DAMAGED, UnreadableImageError
+from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.image_store import image_column, read_images
+from trainables.datasets.tensors import Pixels, decode_image, read_tensor, to_tensor
 
 log = logging.getLogger(__name__)
 
 WORLD_COLUMNS = ("image", "classes")
 LATENT_COLUMNS = ("y_hat",)
 FEATURE_COLUMNS = ("pooled", "tokens")
-BUFFER_ROWS = 4096
-"""Rows that are shuffled among each other; about as many are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -96,48 +87,6 @@ def class_names(world: Path) -> list[str]:
     """The names of the world's classes, in the order of their indices."""
     names: list[str] = json.loads((world / "classes.json").read_text(encoding="utf-8"))["names"]
     return names
-
-
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """An encoded image as (H, W, 3).
-
-    Raises:
-        UnreadableImageError: the bytes are no image that Pillow reads, or a damaged one.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except DAMAGED as error:
-        raise UnreadableImageError(str(error)) from error
-
-
-def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """(H, W, 3) bytes each, all of one size -> (B, 3, H, W) in [0, 1]."""
-    stacked = torch.from_numpy(np.stack(images))
-    return stacked.permute(0, 3, 1, 2).float().div_(255.0)
-
-
-def tensor_column(name: str, values: NDArray[np.float16]) -> tuple[pa.Field, pa.Array]:
-    """A Parquet column of arrays of one shape, (rows, ...): the bytes of each, little endian.
-
-    Of a list Parquet keeps two levels beside each number; without them it is read ten times as
-    fast.
-    """
-    data = np.ascontiguousarray(values, "<f2")
-    kind = pa.binary(data.itemsize * int(np.prod(data.shape[1:])))
-    array = pa.FixedSizeBinaryArray.from_buffers(kind, len(data), [None, pa.py_buffer(data)])
-    shape = json.dumps(list(data.shape[1:]))
-    return pa.field(name, kind, nullable=False, metadata={"shape": shape}), array
-
-
-def read_tensor(table: pa.Table, name: str) -> NDArray[np.float16]:
-    """A column written by `tensor_column`: (rows, ...)."""
-    shape = json.loads(table.schema.field(name).metadata[b"shape"])
-    parts: list[NDArray[np.float16]] = [np.empty((0, *shape), "<f2")]
-    for chunk in table.column(name).chunks:
-        whole = np.frombuffer(chunk.buffers()[1], "<f2").reshape(-1, *shape)
-        parts.append(whole[chunk.offset : chunk.offset + len(chunk)])
-    return parts[-1] if len(parts) <= 2 else np.concatenate(parts)
 
 
 class Rows:
@@ -250,7 +199,7 @@ class Rows:
         place = {image_id: row for row, image_id in enumerate(ids)}
         return table.take([place[image_id] for image_id in self._ids[shard]])
 
-    def _image(self, shard: int, row: int) -> NDArray[np.uint8]:
+    def _image(self, shard: int, row: int) -> Pixels:
         """The image of a row; where it is unreadable, the next readable one of its shard.
 
         Rows with features are readable. Without features (base codecs) a substitute keeps the
@@ -268,122 +217,9 @@ class Rows:
         raise UnreadableImageError(f"no image of shard {shard} of {self.split} is readable")
 
 
-class Batches:
-    """Shuffled training batches; step s always has the same rows.
-
-    Args:
-        rows: what is read.
-        batch_size: images per step over all workers.
-        seed: of the order.
-        rank, world_size: which slice of each batch is read, from its row `first` on.
-        buffer_rows: about how many rows are shuffled among each other.
-
-    Raises:
-        ValueError: there are more workers than images per batch.
-    """
-
-    def __init__(
-        self,
-        rows: Rows,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        buffer_rows: int = BUFFER_ROWS,
-    ) -> None:
-        if batch_size < world_size:
-            raise ValueError(f"batch_size {batch_size} is less than the {world_size} workers")
-        self.rows = rows
-        self.batch_size = batch_size
-        self._seed = seed
-        self._slice = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-        self.first = self._slice.start
-        largest = max(rows.sizes)
-        self._group_shards = max(1, buffer_rows // largest)
-        self._order: tuple[tuple[int, int], list[tuple[int, int]]] | None = None
-
-    def read(self, step: int) -> Batch:
-        """This worker's slice of the batch of a step (0 ..)."""
-        n = len(self.rows)
-        first = step * self.batch_size
-        parts: list[Batch] = []
-        positions = range(first, first + self.batch_size)[self._slice]
-        at = positions.start
-        while at < positions.stop:
-            epoch, offset = divmod(at, n)
-            group, start, size = self._group_at(epoch, offset)
-            stop = min(positions.stop - at, start + size - offset)
-            order = self._group_order(epoch, group)
-            parts.append(self.rows.batch(order[offset - start : offset - start + stop]))
-            at += stop
-        return parts[0] if len(parts) == 1 else _concatenate(parts)
-
-    def _shards(self, epoch: int) -> list[list[int]]:
-        """The epoch's groups of shards."""
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self.rows.sizes))
-        size = self._group_shards
-        return [order[i : i + size].tolist() for i in range(0, len(order), size)]
-
-    def _group_at(self, epoch: int, offset: int) -> tuple[int, int, int]:
-        """The group that holds a row of the epoch's order: its number, first row and size."""
-        start = 0
-        for group, shards in enumerate(self._shards(epoch)):
-            size = sum(self.rows.sizes[shard] for shard in shards)
-            if offset < start + size:
-                return group, start, size
-            start += size
-        raise AssertionError(f"row {offset} is beyond the epoch")
-
-    def _group_order(self, epoch: int, group: int) -> list[tuple[int, int]]:
-        """The shuffled places of one group; brings the group into memory and drops others."""
-        if self._order is None or self._order[0] != (epoch, group):
-            shards = self._shards(epoch)[group]
-            self.rows.keep_only(set(shards))
-            places = [(shard, row) for shard in shards for row in range(self.rows.sizes[shard])]
-            shuffled = np.random.default_rng((self._seed, epoch, group + 1)).permutation(
-                len(places)
-            )
-            self._order = (epoch, group), [places[i] for i in shuffled]
-        return self._order[1]
-
-
-class InTurn:
-    """Batches of one or several sources: step s reads source s mod n.
-
-    Args:
-        sources: alike but for what they read.
-    """
-
-    def __init__(self, sources: Sequence[Batches]) -> None:
-        self._sources = sources
-        self.first = sources[0].first
-
-    def read(self, step: int) -> Batch:
-        """This worker's slice of the batch of a step (0 ..)."""
-        turn, place = divmod(step, len(self._sources))
-        return self._sources[place].read(turn)
-
-
-def in_order(rows: Rows, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-    """Every row once, in order, for validation; the workers take batches in turn."""
-    places = [(shard, row) for shard, size in enumerate(rows.sizes) for row in range(size)]
-    for number, start in enumerate(range(0, len(places), batch_size)):
-        if number % world_size == rank:
-            yield rows.batch(places[start : start + batch_size])
-
-
 def _class_targets(present: Sequence[Sequence[int]], n_classes: int) -> Tensor:
     target = torch.zeros(len(present), n_classes)
     for row, classes in zip(target, present, strict=True):
         for index in set(classes):
             row[index] = 1.0 / len(set(classes))
     return target
-
-
-def _concatenate(batches: Sequence[Batch]) -> Batch:
-    values = {
-        f.name: torch.cat([getattr(batch, f.name) for batch in batches])
-        for f in fields(Batch)
-        if isinstance(getattr(batches[0], f.name), Tensor)
-    }
-    return Batch(tuple(i for batch in batches for i in batch.ids), **values)

@@ -36,6 +36,7 @@ from search_spaces import OperatingPoint, Space
 from search_spaces.specs.space import Measurement
 from search_spaces.specs.training import SurrogateSpec, TeacherSpec
 from trainables.datasets.rows import class_names
+from trainables.datasets.tensors import Pixels
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.text_embeddings import read_text_weights
@@ -44,7 +45,7 @@ from trainables.encoders.zero_shot import ZeroShot
 from trainables.evaluation.examples import choose_examples, write_examples
 from trainables.evaluation.image_pass import Answerer, Clock, Eye, Rate, batches
 from trainables.evaluation.teacher_features import KnownTeacher, shared_layer
-from trainables.evaluation.test_set import Pixels, Sample, TestImages, read_samples, shards
+from trainables.evaluation.test_set import Sample, TestImages, read_samples, shards
 from trainables.mllms import Mllm
 from trainables.scenarios.point_model import PointModel, load_point
 from trainables.tasks import TASKS, Task

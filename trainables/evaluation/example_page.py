@@ -8,14 +8,11 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from trainables.datasets.images.placement import Box
+from trainables.datasets.tensors import Pixels
 from trainables.tasks.common.box_formats import parse_box
-
-Pixels = NDArray[np.uint8]
 
 _SIDE = 256  # a single image as drawn; one of several is drawn at half of it
 _MARGIN, _GAP = 24, 16

@@ -25,9 +25,10 @@ from typing import Any
 
 from PIL import Image
 
+from trainables.datasets.tensors import Pixels
 from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
 from trainables.evaluation.image_pass import Eye, Rate
-from trainables.evaluation.test_set import Pixels, Sample, TestImages
+from trainables.evaluation.test_set import Sample, TestImages
 from trainables.tasks import TASKS
 
 RECORD = "examples.json"

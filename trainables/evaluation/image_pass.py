@@ -25,11 +25,10 @@ import torch
 from torch import Tensor
 
 from trainables.codecs.entropy.bitstream import overhead_bytes
-from trainables.datasets.rows import to_tensor
+from trainables.datasets.tensors import Pixels, to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import Features
 from trainables.evaluation.teacher_features import KnownTeacher
-from trainables.evaluation.test_set import Pixels
 from trainables.scenarios.point_model import PointModel
 
 BATCH = 32

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.image_store import image_files
-from trainables.datasets.rows import decode_image
-
-Pixels = NDArray[np.uint8]
+from trainables.datasets.tensors import Pixels, decode_image
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from search_spaces.facts.mllm_families import Family, family_of
+from trainables.datasets.tensors import Pixels
 from trainables.encoders.bridge import Entry
 from trainables.encoders.pretrained import (
     Preprocessing,
@@ -41,7 +42,7 @@ from trainables.encoders.pretrained import (
     resolve_pretrained,
 )
 from trainables.mllms.prompts import Encoded, Prompts
-from trainables.mllms.vision_inputs import Pixels, Sight
+from trainables.mllms.vision_inputs import Sight
 
 
 class Mllm:

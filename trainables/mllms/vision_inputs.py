@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from search_spaces.facts.mllm_families import Family, layers_read
+from trainables.datasets.tensors import Pixels
 from trainables.encoders.bridge import Entry, entered, hidden_at, parts_of, unread
 from trainables.encoders.pretrained import Preprocessing
-
-Pixels = NDArray[np.uint8]
 
 
 class Sight:

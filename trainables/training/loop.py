@@ -28,7 +28,8 @@ import torch.distributed
 from torch import Tensor, nn
 
 from search_spaces.specs.training import Optimiser
-from trainables.datasets.rows import Batch, Batches, InTurn, Rows, in_order
+from trainables.datasets.batches import Batches, InTurn, in_order
+from trainables.datasets.rows import Batch, Rows
 from trainables.scenarios.learners import Group, Learner
 from trainables.training.context import Context
 from trainables.training.noise import RowsOfBatch

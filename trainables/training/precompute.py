@@ -27,7 +27,7 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.space import Space
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.image_store import ShardReport, count_images, read_images
-from trainables.datasets.rows import decode_image, tensor_column, to_tensor
+from trainables.datasets.tensors import decode_image, tensor_column, to_tensor
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 

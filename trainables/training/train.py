@@ -19,7 +19,8 @@ from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from search_spaces.specs.training import Optimiser
 from trainables.codecs import build_codec, load_codec, save_codec, start_codec
-from trainables.datasets.rows import Batch, Batches, Rows
+from trainables.datasets.batches import Batches
+from trainables.datasets.rows import Batch, Rows
 from trainables.encoders.load import load_tower
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.encoders.text_embeddings import read_text_weights

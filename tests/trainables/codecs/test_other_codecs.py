@@ -19,7 +19,8 @@ from tests.trainables.conftest import Small
 from tests.trainables.small import NAMES, SHARD, SIDE, make_space, point, write_images
 from trainables.codecs.entropy.bitstream import unpack
 from trainables.datasets.images.convert import TASKS_SCHEMA
-from trainables.datasets.rows import Rows, decode_image, part_file, to_tensor
+from trainables.datasets.rows import Rows, part_file
+from trainables.datasets.tensors import decode_image, to_tensor
 from trainables.evaluation import evaluate_point
 from trainables.scenarios.learners import JointLearner
 from trainables.scenarios.point_model import PointModel, load_point

@@ -16,7 +16,7 @@ from tests.trainables.benchmark_files import crop
 from tests.trainables.evaluation.test_evaluate import Setting
 from trainables.commands.lmms import LmmsError, find_point, main
 from trainables.datasets.images.decode import pad
-from trainables.datasets.rows import to_tensor
+from trainables.datasets.tensors import to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.mllms import Mllm
 from trainables.scenarios.point_model import load_point

@@ -15,7 +15,7 @@ from tests.trainables.image_folders import write_folder
 from tests.trainables.small import make_space, save_teacher
 from trainables.datasets.images.convert import ImageShards, finish_world, write_index
 from trainables.datasets.images.source import read_source
-from trainables.datasets.rows import decode_image
+from trainables.datasets.tensors import decode_image
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.text_embeddings import read_text_weights, write_text_weights

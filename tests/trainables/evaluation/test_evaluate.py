@@ -26,8 +26,8 @@ from tests.trainables.benchmark_files import write_pope
 from tests.trainables.small import make_clip, make_space, save_teacher
 from trainables.codecs import Codec, bits_estimated, build_codec, load_codec, save_codec
 from trainables.datasets.benchmarks.write import write_benchmark
-from trainables.datasets.rows import decode_image
 from trainables.datasets.scenes.write import write_world
+from trainables.datasets.tensors import decode_image
 from trainables.encoders.bridge import Entry
 from trainables.encoders.tower import Tower
 from trainables.evaluation import evaluate, evaluate_point

@@ -16,7 +16,7 @@ from tests.trainables.small import codec_spec
 from tests.trainables.tiny_mllms import SIDE
 from trainables.codecs import Codec, build_codec
 from trainables.codecs.classical import ClassicalCodec
-from trainables.datasets.rows import to_tensor
+from trainables.datasets.tensors import to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
 from trainables.encoders.tower import Tower

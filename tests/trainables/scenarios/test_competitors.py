@@ -20,7 +20,8 @@ from tests.trainables.evaluation.test_evaluate import save_llava
 from tests.trainables.small import SHARD, make_space, point, save_teacher
 from trainables.codecs import bits_estimated
 from trainables.codecs.entropy.bitstream import unpack
-from trainables.datasets.rows import Batch, Batches, InTurn, Rows, part_file
+from trainables.datasets.batches import Batches, InTurn
+from trainables.datasets.rows import Batch, Rows, part_file
 from trainables.datasets.scenes.write import write_world
 from trainables.encoders.bridge import entered
 from trainables.encoders.load import load_tower

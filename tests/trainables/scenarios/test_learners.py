@@ -12,7 +12,8 @@ from search_spaces import OperatingPoint
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_clip, point
 from trainables.codecs import Codec, bits_estimated
-from trainables.datasets.rows import Batch, Rows, in_order
+from trainables.datasets.batches import in_order
+from trainables.datasets.rows import Batch, Rows
 from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.tower import Tower
 from trainables.scenarios.learners import JointLearner, Learner

@@ -12,7 +12,8 @@ from search_spaces import Stages
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_clip, write_images
 from trainables.codecs import load_codec
-from trainables.datasets.rows import Rows, decode_image, part_file, read_tensor, to_tensor
+from trainables.datasets.rows import Rows, part_file
+from trainables.datasets.tensors import decode_image, read_tensor, to_tensor
 from trainables.encoders.pretrained import preprocess
 from trainables.training.precompute import (
     CodecLatents,

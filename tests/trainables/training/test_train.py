@@ -20,7 +20,8 @@ from search_spaces import Space
 from search_spaces.specs.training import NeckTraining, Optimiser
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
-from trainables.datasets.rows import Rows, in_order
+from trainables.datasets.batches import in_order
+from trainables.datasets.rows import Rows
 from trainables.encoders.pretrained import preprocess
 from trainables.training.context import LocalContext
 from trainables.training.loop import Diverged, learning_rate_factor

@@ -17,7 +17,7 @@ from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.datasets.images.files import list_files
 from trainables.datasets.images.image_store import image_files
 from trainables.datasets.images.placement import cropped, padded
-from trainables.datasets.rows import decode_image
+from trainables.datasets.tensors import decode_image
 
 SIZE = 64
 

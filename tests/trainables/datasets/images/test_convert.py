@@ -16,6 +16,7 @@ from torchvision import transforms
 from search_spaces.specs.data import DataSpec
 from tests.trainables.datasets.images.test_source import HUGGINGFACE
 from tests.trainables.image_folders import write_folder
+from trainables.datasets.batches import in_order
 from trainables.datasets.images.convert import ImageShards, finish_world, write_index
 from trainables.datasets.images.image_store import (
     ShardReport,
@@ -24,7 +25,8 @@ from trainables.datasets.images.image_store import (
     read_images,
 )
 from trainables.datasets.images.source import read_source
-from trainables.datasets.rows import Rows, decode_image, in_order
+from trainables.datasets.rows import Rows
+from trainables.datasets.tensors import decode_image
 
 PART = 4
 
