@@ -14,18 +14,12 @@ from analysis.curves.missing import Missing, missing_point
 from analysis.curves.tasks import Task, no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.read import Sweep
+from analysis.io.scenarios import Scenarios
 from analysis.sampling.bootstrap import Resampled
 from analysis.sampling.intervals import RESAMPLES
+from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import JOINED
 
-BOUND: Final = "uncompressed"
-"""The scenario that is a bound (a horizontal line), not a curve."""
-ORDER: Final = (
-    *("reconstruction", "classical", "post_processing", "feature_coding"),
-    *("transfer", "transfer_tuned", "shared_neck", "d1", "d2", "d3", "end_to_end_oracle"),
-)
-IMAGE_FREE: Final = ("classical", "feature_coding")
-"""Scenarios whose codec is their own, not a learned image codec."""
 MEAN: Final = "mean over tasks"
 """Task of the curves that average the tasks' primary metrics."""
 MEAN_METRIC: Final = "mean of primary metrics"
@@ -50,6 +44,7 @@ class Curve:
             `low`, `high` (95 % interval, nan where unknown), `point_keys` and `seeds` (tuples).
         missing: expected points without a value.
         expected: lambdas that were expected.
+        look: of the scenario.
     """
 
     codec: str
@@ -62,11 +57,22 @@ class Curve:
     frame: pd.DataFrame
     missing: tuple[Missing, ...]
     expected: tuple[float, ...]
+    look: ScenarioLook
 
     @property
     def called(self) -> str:
         """Its name in a sentence: the scenario's, of a standard the codec's."""
-        return self.codec if self.scenario == "classical" and self.codec else self.scenario
+        return self.codec if self.look.codec == "standard" and self.codec else self.look.title
+
+    @property
+    def owner(self) -> tuple[str, str, str]:
+        """Codec, scenario and variant: what the curves of all tasks have in common."""
+        return self.codec, self.scenario, self.variant
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Sort key that puts curves into their scenarios' order."""
+        return self.look.order, self.scenario
 
     @property
     def complete(self) -> bool:
@@ -99,11 +105,11 @@ class Curve:
 
 
 def curves(sweep: Sweep) -> list[Curve]:
-    """Every curve of a sweep, for all metrics: codec by codec, in the scenarios' usual order.
+    """Every curve of a sweep, for all metrics: codec by codec, in the scenarios' order.
 
     A curve that was expected and has no point at all is there with an empty frame.
     """
-    points = sweep.points[sweep.points["scenario"] != BOUND]
+    points, scenarios = sweep.curve_points, sweep.scenarios
     expected = _expected(sweep)
     reasons = {m["point_key"]: m for m in sweep.manifest.get("missing", [])}
     kinds = list(dict.fromkeys(_tuples(sweep.points, ["mllm", "task", "metric"])))
@@ -112,7 +118,7 @@ def curves(sweep: Sweep) -> list[Curve]:
     order = list(sweep.variants)
     frames = _by_rate(points)
     out = []
-    for owner in sorted(owners, key=lambda o: _curve_rank(o, order)):
+    for owner in sorted(owners, key=lambda o: _curve_rank(o, order, scenarios)):
         wanted = [e for e in expected if _owner(e) == owner]
         lambdas = tuple(sorted({float(e["lmbda"]) for e in wanted if e["lmbda"] is not None}))
         own = {kind: frames.get((*owner, *kind), _NO_POINTS) for kind in kinds}
@@ -126,7 +132,9 @@ def curves(sweep: Sweep) -> list[Curve]:
                 if e["point_key"] not in found
             ]
             seeds = tuple(sorted({s for seeds in frame["seeds"] for s in seeds}))
-            out.append(Curve(*owner, mllm, task, metric, seeds, frame, tuple(gone), lambdas))
+            look = scenarios.look(owner[2])
+            missing = tuple(gone)
+            out.append(Curve(*owner, mllm, task, metric, seeds, frame, missing, lambdas, look))
     return out
 
 
@@ -163,19 +171,19 @@ def mean_curves(
                 _mean_frame(group, len(known), resampled),
                 missing,
                 group[0].expected,
+                group[0].look,
             )
         )
     return out
 
 
 def bounds(sweep: Sweep) -> pd.DataFrame:
-    """The uncompressed bounds: columns `mllm, task, metric, value, low, high`.
+    """The bounds: columns `mllm, task, metric, value, low, high`.
 
     The mean over tasks stands under `MEAN`, without an interval, where there is such a mean and
     every task has a bound.
     """
-    rows = sweep.points[sweep.points["scenario"] == BOUND]
-    out = rows.groupby(["mllm", "task", "metric"], sort=False, as_index=False).agg(
+    out = sweep.bound_points.groupby(["mllm", "task", "metric"], sort=False, as_index=False).agg(
         value=("value", "mean"), low=("value_low", "mean"), high=("value_high", "mean")
     )
     known = tasks(sweep)
@@ -211,7 +219,7 @@ class Assembled:
         resampled: its test samples, resampled.
         curves: a curve per (codec, variant, scenario, MLLM, task, metric).
         means: a curve per (codec, variant, scenario, MLLM) of the mean over tasks.
-        bounds: the uncompressed bounds, as `bounds` gives them.
+        bounds: the levels across figures, as `bounds` gives them.
         missing: the points that were expected and are not there.
     """
 
@@ -245,11 +253,6 @@ def _over_seeds(curve: Curve, resampled: Resampled) -> Curve:
     return replace(curve, frame=frame)
 
 
-def scenario_rank(scenario: str) -> tuple[int, str]:
-    """Sort key that puts scenarios in their usual order, unknown ones last."""
-    return (ORDER.index(scenario) if scenario in ORDER else len(ORDER), scenario)
-
-
 def of_variant(variant: str, shared: str) -> bool:
     """Whether a variant has a curve whose own `variant` is empty, a name or several joined."""
     return not shared or variant in shared.split(JOINED)
@@ -260,20 +263,22 @@ def _owner(point: Mapping[Any, Any]) -> tuple[str, str, str]:
     return point["codec"] or "", point.get("variant") or "", point["scenario"]
 
 
-def _curve_rank(owner: tuple[str, str, str], order: list[str]) -> tuple[Any, ...]:
-    """Sort key: codec by codec, in the scenarios' usual order, in the space's order of variants."""
+def _curve_rank(
+    owner: tuple[str, str, str], order: list[str], scenarios: Scenarios
+) -> tuple[Any, ...]:
+    """Sort key: codec by codec, in the scenarios' order, in the space's order of variants."""
     codec, variant, scenario = owner
     first = variant.partition(JOINED)[0]
     at = order.index(first) if first in order else -1
-    return codec, scenario_rank(scenario), at, variant
+    return codec, scenarios.rank(scenario), at, variant
 
 
 def _expected(sweep: Sweep) -> list[dict[str, Any]]:
     """The manifest's expected points; without one, a codec's every lambda in each of its curves."""
     if sweep.manifest.get("expected"):
-        return [e for e in sweep.manifest["expected"] if e["scenario"] != BOUND]
-    points = sweep.points[sweep.points["scenario"] != BOUND]
-    rates = points[["point_key", *_OWNER, "lmbda", "seed"]].drop_duplicates()
+        bound = sweep.scenarios.is_bound
+        return [point for point in sweep.manifest["expected"] if not bound(point["scenario"])]
+    rates = sweep.curve_points[["point_key", *_OWNER, "lmbda", "seed"]].drop_duplicates()
     rates = rates.astype(object).where(rates.notna(), None)
     found: list[dict[str, Any]] = [
         {str(k): v for k, v in row.items()} for row in rates.to_dict("records")

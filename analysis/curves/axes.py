@@ -101,7 +101,7 @@ def pareto(
     """Which points are on the Pareto front of rate and value: none that is as cheap is as good.
 
     Args:
-        points: points, filtered as one likes (the uncompressed images are points as well).
+        points: points, filtered as one likes (those of the bound are points as well).
         by: columns within whose values there is a front of its own.
         lower_is_better: metrics of which less is better.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
+from analysis.io.scenarios import Scenarios
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -20,11 +22,6 @@ class Missing:
     log: str | None = None
     variant: str = ""
     quality: int | None = None
-
-    @property
-    def text(self) -> str:
-        """For notes, e.g. `d2 lambda 0.01: diverged`."""
-        return in_words([self])[0]
 
 
 def missing_point(
@@ -47,30 +44,30 @@ def missing_point(
     )
 
 
-def in_words(missing: Iterable[Missing], codecs: bool = False) -> list[str]:
-    """A line for all that one curve lacks for one reason: `d2 lambda 0.01, 0.03: diverged`.
+def in_words(missing: Iterable[Missing], scenarios: Scenarios, codecs: bool = False) -> list[str]:
+    """A line for all that one curve lacks for one reason: `NAME lambda 0.01, 0.03: diverged`.
 
     Args:
         missing: the points.
+        scenarios: of the sweep.
         codecs: name the codec of each; a standard's is named in any case.
     """
     rates: dict[tuple[str, str], dict[str, None]] = {}
-    for one in missing:
-        standard = one.scenario == "classical" and one.codec is not None
-        name = str(one.codec) if standard else named(one.scenario, one.variant)
-        if codecs and one.codec and not standard:
-            name = f"{one.codec} {name}"
-        kind, rate = ("quality", one.quality) if one.lmbda is None else ("lambda", one.lmbda)
+    for point in missing:
+        codec = point.codec or ""
+        name = scenarios.name(codec, point.scenario, point.variant)
+        if codecs and codec and scenarios.look(point.scenario).codec != "standard":
+            name = f"{codec} {name}"
+        kind, rate = (
+            ("lambda", point.lmbda) if point.lmbda is not None else ("quality", point.quality)
+        )
         if rate is not None:
             name = f"{name} {kind}"
-        own = rates.setdefault((name, shorten(one.reason, 70, placeholder=" ...")), {})
-        own |= {f"{rate:g}": None} if rate is not None else {}
+        reason = shorten(point.reason, 70, placeholder=" ...")
+        of_curve = rates.setdefault((name, reason), {})
+        if rate is not None:
+            of_curve[f"{rate:g}"] = None
     return [
-        f"{name} {', '.join(own)}: {reason}" if own else f"{name}: {reason}"
-        for (name, reason), own in rates.items()
+        f"{name} {', '.join(of_curve)}: {reason}" if of_curve else f"{name}: {reason}"
+        for (name, reason), of_curve in rates.items()
     ]
-
-
-def named(scenario: str, variant: str) -> str:
-    """A scenario in one of the space's variants, for people."""
-    return f"{scenario} {variant}".strip()

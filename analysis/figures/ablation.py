@@ -1,14 +1,8 @@
-"""What a space's variants change: a table and a figure over the variants.
-
-curves of the mean over tasks, their comparison with reconstruction
-    --> per codec, MLLM, scenario and variant: accuracy, PSNR, BD-rate --> figure, report
-"""
+"""What a space's variants change: a figure over the variants."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.curves.assemble import MEAN, Assembled, Curve, of_variant
-from analysis.curves.missing import named
+from analysis.curves.assemble import Assembled
 from analysis.figures.layout import (
     LEFT,
     NOTE_SIZE,
@@ -33,9 +26,8 @@ from analysis.figures.render import Plot, file_name, line_style, styled
 from analysis.figures.style import WARN, Looks
 from analysis.figures.text_size import text_width
 from analysis.io.frames import rows_of
-from analysis.stats.anchor import ANCHOR
+from analysis.stats.variants import ablation
 
-NAN: Final = float("nan")
 PANEL: Final = 1.25
 """Inches: height of one panel's axes."""
 TITLE: Final = "What the variants change"
@@ -45,68 +37,6 @@ PANELS: Final = {
     "bd_rate": "BD-rate (%)",
     "psnr": "PSNR (dB)",
 }
-
-
-@dataclass
-class Row:
-    """A scenario under one variant; the columns of `ablation`'s frame.
-
-    `accuracy` is the mean over tasks and over the rates that all variants of the scenario have;
-    `variant` is empty for what all variants share.
-    """
-
-    mllm: str
-    codec: str
-    scenario: str
-    variant: str
-    settings: str
-    n_rates: int
-    bpp: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    bd_rate: float
-    bd_rate_low: float
-    bd_rate_high: float
-    psnr: float
-    note: str
-
-
-def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
-    """A row per codec, MLLM, scenario and variant, in the space's order of variants.
-
-    Args:
-        assembled: the sweep assembled.
-        comparison: what `compare` gave.
-    """
-    variants = assembled.sweep.variants
-    heads = {
-        (row.mllm, row.codec, row.variant, row.scenario): row
-        for row in rows_of(comparison[comparison["task"] == MEAN])
-    }
-    groups: dict[tuple[str, str, str], list[Curve]] = {}
-    for curve in assembled.means:
-        if not curve.frame.empty:
-            groups.setdefault((curve.mllm, curve.codec, curve.scenario), []).append(curve)
-    rows = []
-    for (mllm, codec, scenario), group in groups.items():
-        rates = set.intersection(*(set(curve.frame["lmbda"]) for curve in group))
-        for variant, settings in {**variants, "": {}}.items():
-            of = _curve_of(variant, group)
-            if of is None or not rates:
-                continue
-            head = heads[mllm, codec, of.variant, scenario]
-            frame = of.frame[of.frame["lmbda"].isin(rates)]
-            low, high = _interval(assembled, of, frame)
-            rows.append(
-                Row(
-                    *(mllm, codec, scenario, variant, _said(settings)),
-                    *(len(frame), float(frame["bpp"].mean()), float(frame["value"].mean())),
-                    *(low, high, head.bd_rate, head.bd_rate_low, head.bd_rate_high),
-                    *(_psnr(assembled, frame), head.note),
-                )
-            )
-    return pd.DataFrame([asdict(row) for row in rows], columns=list(Row.__dataclass_fields__))
 
 
 def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
@@ -122,7 +52,8 @@ def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     out = []
     with styled():
         for name, of, own in figures_of(ablation(assembled, comparison)):
-            figure, words = _figure(own, names, of, looks), _words(own, of, looks)
+            figure = _figure(own, names, of, looks, assembled.sweep.anchor)
+            words = _words(own, of, looks)
             out.append(Plot(name, of_names(TITLE, of), words, figure))
     return out
 
@@ -155,43 +86,18 @@ def aside(number: int, of: int) -> float:
 
 def looks_of(assembled: Assembled) -> Looks:
     """The looks without variants, which are on the axis."""
-    return Looks([(c.codec, c.scenario) for c in assembled.curves])
+    owners = [(curve.codec, curve.scenario) for curve in assembled.curves]
+    return Looks(owners, scenarios=assembled.sweep.scenarios)
 
 
-def _curve_of(variant: str, group: list[Curve]) -> Curve | None:
-    """The curve of a variant, if it has one of its own; of none the shared one."""
-    own = [c for c in group if bool(variant) == bool(c.variant) and of_variant(variant, c.variant)]
-    return own[0] if own else None
-
-
-def _said(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
-
-
-def _interval(assembled: Assembled, curve: Curve, frame: pd.DataFrame) -> tuple[float, float]:
-    parts = [
-        (curve.mllm, task.name, task.primary, keys)
-        for keys in frame["point_keys"]
-        for task in assembled.tasks.values()
-    ]
-    means = assembled.resampled.mean(parts)
-    return (NAN, NAN) if means is None else assembled.resampled.interval(means[1])
-
-
-def _psnr(assembled: Assembled, frame: pd.DataFrame) -> float:
-    keys = {key for keys in frame["point_keys"] for key in keys}
-    points = assembled.sweep.points
-    return float(points.loc[points["point_key"].isin(keys), "psnr"].mean())
-
-
-def _figure(own: pd.DataFrame, variants: list[str], of: str, looks: Looks) -> Figure:
+def _figure(own: pd.DataFrame, variants: list[str], of: str, looks: Looks, anchor: str) -> Figure:
     names = panels_of(own)
     scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
     figure = Figure()
     panels = [new_axes(figure) for _ in names]
     shared: dict[str, Line2D] = {}
     for axes, panel in zip(panels, names, strict=True):
-        shared |= _panel(axes, own, panel, variants, scenarios, looks)
+        shared |= _panel(axes, own, panel, variants, scenarios, looks, anchor)
         axes.set_xticks(range(len(variants)), [""] * len(variants))
         axes.tick_params("x", length=0)
     room = name_axis(panels[-1], variants)
@@ -207,13 +113,14 @@ def _panel(
     variants: list[str],
     scenarios: list[str],
     looks: Looks,
+    anchor: str,
 ) -> dict[str, Line2D]:
     """Draw one panel; returns the legend's entries."""
     entries: dict[str, Line2D] = {}
     axes.set_ylabel(PANELS[panel])
     axes.set_xlim(-0.5, len(variants) - 0.5)
     if panel == "bd_rate":
-        axes.axhline(0, color=looks.scenario(ANCHOR).colour, lw=1.0, ls="--", zorder=1.5)
+        axes.axhline(0, color=looks.scenario(anchor).colour, lw=1.0, ls="--", zorder=1.5)
     for row in rows_of(own[own["variant"] == ""]):
         # What no variant touches: a line to measure the others by.
         if panel != "bd_rate" and np.isfinite(getattr(row, panel)):
@@ -221,7 +128,7 @@ def _panel(
             how: dict[str, Any] = {"color": look.colour, "ls": look.line, "lw": 1.0, "zorder": 1.5}
             entries[look.label] = axes.axhline(getattr(row, panel), **how)
     for number, scenario in enumerate(scenarios):
-        if (panel, scenario) == ("bd_rate", ANCHOR):  # the line at 0
+        if (panel, scenario) == ("bd_rate", anchor):  # the line at 0
             continue
         look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
@@ -253,7 +160,7 @@ def _varies(varied: pd.DataFrame) -> bool:
 
 def _words(own: pd.DataFrame, of: str, looks: Looks) -> str:
     said = [
-        f"{named(looks.scenario(row.scenario).label, row.variant)} {row.accuracy:.2f}"
+        f"{looks.scenario(row.scenario).label} {row.variant} {row.accuracy:.2f}"
         + (f", BD-rate {row.bd_rate:+.0f} %" if np.isfinite(row.bd_rate) else "")
         for row in rows_of(own[own["variant"] != ""])
     ]

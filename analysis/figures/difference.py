@@ -17,11 +17,10 @@ from analysis.curves.assemble import MEAN, Assembled, Curve
 from analysis.figures.layout import entries_of, new_axes, of_names, stack
 from analysis.figures.rate_accuracy import HEIGHT, MANY, MOST, PANEL_HEIGHT, band
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import Looks, in_panels
+from analysis.figures.style import Look, Looks, in_panels
 from analysis.figures.titles import TITLES
-from analysis.stats.anchor import ANCHOR, against_anchors
+from analysis.stats.anchor import against_anchors
 
-TITLE: Final = f"Bits relative to {ANCHOR}"
 STEPS: Final = 25
 """Accuracies at which a difference is computed."""
 
@@ -45,12 +44,17 @@ def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.
     return [(curve, frame) for curve, frame in found if not frame.empty]
 
 
+def title_of(assembled: Assembled) -> str:
+    """What the figures show."""
+    return f"Bits relative to {assembled.sweep.scenarios.title(assembled.sweep.anchor)}"
+
+
 def draw_difference(
     assembled: Assembled,
     task: str = MEAN,
     found: Sequence[tuple[Curve, pd.DataFrame]] | None = None,
 ) -> list[Plot]:
-    """A figure per MLLM: percent of bits relative to reconstruction over accuracy.
+    """A figure per MLLM: percent of bits relative to the anchor over accuracy.
 
     Args:
         assembled: the sweep assembled.
@@ -60,7 +64,8 @@ def draw_difference(
     Returns:
         Nothing where no curve shares accuracies with its anchor.
     """
-    looks = Looks.of(assembled)
+    looks, title = Looks.of(assembled), title_of(assembled)
+    anchor = looks.scenario(assembled.sweep.anchor)
     found = differences(assembled, task) if found is None else found
     mllms = list(dict.fromkeys(curve.mllm for curve, _ in found))
     label = "mean accuracy over tasks" if task == MEAN else f"{TITLES.get(task, task)}"
@@ -71,13 +76,20 @@ def draw_difference(
             of = mllm if len(mllms) > 1 else ""
             name = "difference" if task == MEAN else f"difference-{task}"
             name += f"-{mllm}" if len(mllms) > 1 else ""
-            figure = _figure(own, looks, label, of)
-            words = _words(own, looks, label, of)
-            out.append(Plot(file_name(name), of_names(TITLE, of), words, figure))
+            figure = _figure(own, looks, anchor, label, title, of)
+            words = _words(own, looks, f"{title} over {label}", of)
+            out.append(Plot(file_name(name), of_names(title, of), words, figure))
     return out
 
 
-def _figure(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str, of: str) -> Figure:
+def _figure(
+    own: Sequence[tuple[Curve, pd.DataFrame]],
+    looks: Looks,
+    anchor: Look,
+    label: str,
+    title: str,
+    of: str,
+) -> Figure:
     figure = Figure()
     frames = {id(curve): frame for curve, frame in own}
     groups = in_panels([curve for curve, _ in own], MANY, MOST)
@@ -91,27 +103,25 @@ def _figure(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str,
             axes.plot(frame["accuracy"], frame["change"], **style)
             known = frame[frame["low"].notna()]
             band(axes, known["accuracy"], known["low"], known["high"], look)
-        axes.axhline(0, color=looks.scenario(ANCHOR).colour, lw=1.1, ls="--", zorder=1.5)
+        axes.axhline(0, color=anchor.colour, lw=1.1, ls="--", zorder=1.5)
         axes.set_xlim(min(ends) - room, max(ends) + room)
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, -100), min(high, 200))  # an interval may run off; a saving may not
         axes.set_ylabel("bits (%)")
     panels[-1].set_xlabel(label)
-    zero = Line2D([], [], color=looks.scenario(ANCHOR).colour, lw=1.1, ls="--")
+    zero = Line2D([], [], color=anchor.colour, lw=1.1, ls="--")
     height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
-    entries = [
-        entries_of(looks, [(c.codec, c.scenario, c.variant) for c in group]) for group in groups
-    ]
-    entries[-1] |= {ANCHOR: zero}
-    stack(figure, panels, entries, TITLE, height, of)
+    entries = [entries_of(looks, [curve.owner for curve in group]) for group in groups]
+    entries[-1] |= {anchor.label: zero}
+    stack(figure, panels, entries, title, height, of)
     return figure
 
 
-def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, label: str, of: str) -> str:
+def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, title: str, of: str) -> str:
     said = [
         f"{looks.curve(curve).label} {round(frame['change'].iloc[0]):+d} % at "
         f"{frame['accuracy'].iloc[0]:.2f} to {round(frame['change'].iloc[-1]):+d} % at "
         f"{frame['accuracy'].iloc[-1]:.2f}"
         for curve, frame in own
     ]
-    return of_names(f"{TITLE} over {label}", of) + ": " + "; ".join(said) + "."
+    return of_names(title, of) + ": " + "; ".join(said) + "."

@@ -255,5 +255,5 @@ def _wrapped(notes: Sequence[str]) -> list[str]:
     shown = list(notes[: NOTES - 1] if len(notes) > NOTES else notes)
     if len(shown) < len(notes):
         shown.append(f"and {len(notes) - len(shown)} more")
-    broke = [broken(note, WIDTH - 0.25, NOTE_SIZE) for note in shown]
+    broke = [broken(note, WIDTH - 0.3, NOTE_SIZE) for note in shown]
     return [line if i == 0 else f"   {line}" for own in broke for i, line in enumerate(own)]

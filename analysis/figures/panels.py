@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from analysis.curves.assemble import BOUND, Assembled
+from analysis.curves.assemble import Assembled
 from analysis.figures.render import Plot, file_name, line_style, styled
 from analysis.figures.style import INK, MUTED, RIGHT, WRONG, Look, Looks
 from analysis.qualitative.examples import Box, Pixels, Question
@@ -103,7 +103,7 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         name = "input" if one is None else _short(names[one.owner])
         write(x, y + tall + 0.03, name, fontsize=6.5)
         if one is not None:
-            bare = one.decoded is None and one.scenario != BOUND
+            bare = one.decoded is None and not one.is_bound
             bits = f"{one.bpp:.3g}, no image" if bare else f"{one.bpp:.3g} bpp"
             write(x, y + tall + 0.14, bits, color=MUTED, fontsize=6.5)
         elif boxes:
@@ -146,7 +146,7 @@ def _pictures(panel: Panel) -> Iterator[tuple[Shown | None, Pixels, list[Box], s
             yield one, one.decoded, boxes, ANSWERED
         elif boxes:
             paler = (panel.pixels.astype(np.uint16) + 2 * 255) // 3
-            seen = panel.pixels if one.scenario == BOUND else paler.astype(np.uint8)
+            seen = panel.pixels if one.is_bound else paler.astype(np.uint8)
             yield one, seen, boxes, ANSWERED
 
 

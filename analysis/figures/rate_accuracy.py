@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.curves.assemble import BOUND, Assembled, Curve
+from analysis.curves.assemble import Assembled, Curve
 from analysis.curves.missing import in_words
 from analysis.figures.layout import entries_of, new_axes, of_names, stack
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import INK, MUTED, PALE, Look, Looks, in_panels
+from analysis.figures.style import MUTED, PALE, Look, Looks, in_panels
 from analysis.figures.titles import PSNR, Titled, bound_of, chance_of, titled
 from analysis.io.frames import rows_of
-from analysis.stats.anchor import ANCHOR
+from analysis.io.scenarios import Scenarios
 
 HEIGHT: Final = 2.05
 """Inches: of the axes of a figure of one panel."""
@@ -57,8 +57,8 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
             named = titled(assembled, task, metric, mllm if len(mllms) > 1 else "")
             limit = bound_of(assembled, own)
             chance = chance_of(assembled.tasks, task, metric)
-            notes = _notes(own, looks)
-            figure = _figure(own, looks, named, limit, chance, notes)
+            notes = _notes(own, looks, assembled.sweep.scenarios)
+            figure = _figure(assembled, own, looks, named, limit, chance, notes)
             whole = of_names(named.title, named.of)
             words = _words(f"{whole}: {named.label}", own, looks)
             out.append(Plot(file_name(named.name), whole, words, figure))
@@ -68,7 +68,7 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
 def draw_psnr(assembled: Assembled) -> list[Plot]:
     """PSNR of the decoded image over bits per pixel, where there are decoded images.
 
-    Scenarios that leave the codec as it is give the same images: one of them is drawn.
+    Scenarios that show the base codec's image unchanged share one curve per codec.
 
     Args:
         assembled: the sweep assembled.
@@ -77,17 +77,18 @@ def draw_psnr(assembled: Assembled) -> list[Plot]:
     if not every:
         return []
     looks = Looks.of(assembled)
-    own = [group[0] for group in same_points(every)]
+    own = distinct_images(every)
+    notes = _notes(every, looks, assembled.sweep.scenarios)
     with styled():
-        figure = _figure(own, looks, PSNR, None, None, _notes(every, looks))
+        figure = _figure(assembled, own, looks, PSNR, None, None, notes)
     words = _words(f"{PSNR.title}: {PSNR.label} of the decoded image", own, looks)
     return [Plot(PSNR.name, PSNR.title, words, figure)]
 
 
 def psnr_curves(assembled: Assembled) -> list[Curve]:
     """A curve of PSNR for each codec, variant and scenario that gives an image."""
-    points = assembled.sweep.points
-    rows = points[points["psnr"].notna() & (points["scenario"] != BOUND)]
+    points = assembled.sweep.curve_points
+    rows = points[points["psnr"].notna()]
     rows = rows.assign(
         codec=rows["codec"].fillna(""),
         rate=rows["lmbda"].astype(object).where(rows["lmbda"].notna(), rows["point_key"]),
@@ -109,6 +110,28 @@ def psnr_curves(assembled: Assembled) -> list[Curve]:
             frame = own.assign(low=np.nan, high=np.nan).sort_values("bpp", ignore_index=True)
             out.append(replace(of, frame=frame, task="", metric="psnr"))
     return out
+
+
+def distinct_images(curves: Iterable[Curve]) -> list[Curve]:
+    """The curves of PSNR to draw: of the base codec's unchanged images one per codec.
+
+    A curve of base images is left out where its points are all on one that is drawn. (Variants may
+    change the base codec, which makes other images.)
+
+    Args:
+        curves: what `psnr_curves` gave.
+    """
+    curves = list(curves)
+    drawn: dict[str, list[set[tuple[float, float]]]] = {}
+    left_out = set()
+    for number, curve in sorted(enumerate(curves), key=lambda item: -len(item[1].frame)):
+        points = {(round(b, 12), round(v, 12)) for b, v in curve.frame[["bpp", "value"]].to_numpy()}
+        same_codec = drawn.setdefault(curve.codec, [])
+        if curve.look.image == "base":
+            if any(points <= images for images in same_codec):
+                left_out.add(number)
+            same_codec.append(points)
+    return [curve for number, curve in enumerate(curves) if number not in left_out]
 
 
 def near_chance(values: Sequence[float], chance: float, near: float = 1.0) -> bool:
@@ -160,6 +183,7 @@ def band(axes: Axes, x: pd.Series, low: pd.Series, high: pd.Series, look: Look) 
 
 
 def _figure(
+    assembled: Assembled,
     own: list[Curve],
     looks: Looks,
     titled: Titled,
@@ -171,7 +195,8 @@ def _figure(
     groups = in_panels([c for c in own if len(c.frame)] or own, MANY, MOST)
     panels = [new_axes(figure) for _ in groups]
     entries: list[dict[str, Line2D]] = []
-    anchors = [c for c in own if c.scenario == ANCHOR]
+    bound = looks.scenario(assembled.sweep.bound)
+    anchors = [c for c in own if c.scenario == assembled.sweep.anchor]
     for axes, group in zip(panels, groups, strict=True):
         others: dict[str, Line2D] = {}
         if len(groups) > 1:
@@ -182,7 +207,8 @@ def _figure(
             others[OTHERS] = Line2D([], [], color=PALE, lw=0.8)
         for curve in group:
             _line(axes, curve, looks.curve(curve))
-        levels = _levels(axes, own, limit, chance, 1.0 if len(groups) == 1 else 0.5)
+        near = 1.0 if len(groups) == 1 else 0.5
+        levels = _levels(axes, own, limit, bound, chance, near)
         seen = [(c.codec, c.scenario, c.variant) for c in group if len(c.frame)]
         entries.append(entries_of(looks, seen))
         if axes is panels[-1]:
@@ -197,7 +223,12 @@ def _figure(
 
 
 def _levels(
-    axes: Axes, own: list[Curve], limit: pd.DataFrame | None, chance: float | None, near: float
+    axes: Axes,
+    own: list[Curve],
+    limit: pd.DataFrame | None,
+    bound: Look,
+    chance: float | None,
+    near: float,
 ) -> dict[str, Line2D]:
     """The bound and chance as lines, and the range of values; returns the lines by their labels.
 
@@ -207,9 +238,9 @@ def _levels(
     values = pd.concat([c.frame["value"] for c in own])
     span = [float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]
     for row in rows_of(limit) if limit is not None else ():
-        lines[BOUND] = axes.axhline(row.value, color=INK, lw=0.9, zorder=1.5)
+        lines[bound.label] = axes.axhline(row.value, color=bound.colour, lw=0.9, zorder=1.5)
         if np.isfinite(row.low):
-            axes.axhspan(row.low, row.high, color=INK, alpha=0.07, lw=0, zorder=1)
+            axes.axhspan(row.low, row.high, color=bound.colour, alpha=0.07, lw=0, zorder=1)
         span.append(float(row.value))
     if chance is not None and near_chance(span, chance, near):
         dots = (0, (1, 2))
@@ -229,9 +260,9 @@ def _line(axes: Axes, curve: Curve, look: Look) -> None:
         band(axes, part["bpp"], part["low"], part["high"], look)
 
 
-def _notes(own: Sequence[Curve], looks: Looks) -> tuple[list[str], list[str]]:
+def _notes(own: Sequence[Curve], looks: Looks, scenarios: Scenarios) -> tuple[list[str], list[str]]:
     """What is missing, and which curves are one."""
-    gone = in_words((m for curve in own for m in curve.missing), looks.by_codec)
+    gone = in_words((m for curve in own for m in curve.missing), scenarios, looks.by_codec)
     same = [group for group in same_points(own) if len(group) > 1]
     return [f"missing: {words}" for words in gone], [
         f"the same points: {', '.join(looks.curve(c).label for c in group)}" for group in same

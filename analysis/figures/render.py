@@ -91,7 +91,8 @@ def line_style(look: Look) -> dict[str, Any]:
         "color": look.colour,
         "marker": look.marker,
         "ls": look.line,
-        "markeredgecolor": "white",
+        # A letter is thin: its edge belongs to it.
+        "markeredgecolor": look.colour if look.marker.startswith("$") else "white",
         "markeredgewidth": 0.5,
         # Stars and letters are drawn smaller than other markers of the same size.
         "markersize": 6.6 if look.marker.startswith(("*", "$")) else STYLE["lines.markersize"],

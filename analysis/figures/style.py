@@ -1,22 +1,27 @@
 """How curves look: one marker and line per scenario, one colour per codec, everywhere alike.
 
 A sweep with several learned codecs is coloured by codec in all of its figures. Where there is only
-one, a colour per codec would tell nothing apart, so its curves are coloured by scenario; standards'
-codecs keep their own colours. Variants of a space are coloured in their order. Colours are Okabe
-and Ito's and Paul Tol's "muted" (made for colour-blind readers); markers say the scenario again.
+one, its curves are coloured by scenario. The codecs of standards have a colour each; a codec that
+only one scenario has is drawn in that scenario's colour. Variants of a space are coloured in their
+order. Colours are Okabe and Ito's and Paul Tol's "muted" (made for colour-blind readers); markers
+repeat the scenario.
 """
 
 from __future__ import annotations
 
 import colorsys
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from analysis.curves.assemble import IMAGE_FREE, Assembled, Curve, scenario_rank
-from analysis.curves.missing import named
-from analysis.figures.colours import hex_of
+from matplotlib.lines import Line2D
+
+from analysis.curves.assemble import Assembled, Curve
+from analysis.figures.colours import colour_of_name, hex_of
+from analysis.io.scenarios import Scenarios
+from analysis.io.schema import AnalysisError
 from search_spaces.specs.space import JOINED
 
 INK: Final = "#1f2328"
@@ -41,31 +46,6 @@ class Look:
     line: str
 
 
-SCENARIO: Final[dict[str, Look]] = {
-    "reconstruction": Look("reconstruction", "#5b6470", "s", "--"),
-    "classical": Look("classical", "#882255", "X", ":"),
-    "post_processing": Look("post_processing", "#cc79a7", "v", "-."),
-    "feature_coding": Look("feature_coding", "#a07800", "P", ":"),
-    "d1": Look("d1", "#e69f00", "o", "-"),
-    "d2": Look("d2", "#0072b2", "D", "-"),
-    "d3": Look("d3", "#009e73", "^", "-"),
-    "end_to_end_oracle": Look("end-to-end oracle", "#8a63d2", "*", "--"),
-    "transfer": Look("transfer", "#d55e00", "<", "-."),
-    "transfer_tuned": Look("transfer, tuned", "#56b4e9", ">", "-."),
-    "shared_neck": Look("shared neck", "#994f00", "p", "--"),
-    "uncompressed": Look("uncompressed", INK, "h", "-"),
-}
-"""Known scenarios; the colour is that of a sweep with one learned codec."""
-FAMILIES: Final = (
-    ("d1", "d2", "d3", "end_to_end_oracle"),
-    ("reconstruction", "post_processing", "classical"),
-    ("shared_neck", "transfer", "transfer_tuned", "feature_coding"),
-)
-"""Scenarios that share a panel where a figure is divided."""
-SPARE_MARKERS: Final = ("d", "8", "H", *(f"${letter}$" for letter in "ABCEFGHKLMNQRSTUVWYZ"))
-"""Of scenarios that are not known here, none of them a known one's."""
-SPARE_COLOURS: Final = ("#332288", "#999933", "#44aa99", "#cc6677", "#117733", "#aa4499")
-
 CODECS: Final[tuple[tuple[str, str], ...]] = (
     ("elic", "#0072b2"),
     ("tic", "#e69f00"),
@@ -78,9 +58,11 @@ CODECS: Final[tuple[tuple[str, str], ...]] = (
     ("webp", "#332288"),
     ("avif", "#44aa99"),
     ("vvc", "#5b6470"),
-    ("tokens", "#a07800"),
 )
 """Beginnings of words in codecs' names and their colours; the first of a family gets it."""
+SPARE_MARKERS: Final = ("d", "8", "H")
+MARKER_LETTERS: Final = "ABCEFGHKLMNQRSTUVWYZ"
+"""Markers of scenarios whose description fixes none, without letters that look like a shape."""
 SPARE_CODECS: Final = (
     *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"),
     *("#aa4499", "#117733", "#cc6677", "#a07800", "#332288", "#882255", "#999933", "#44aa99"),
@@ -135,27 +117,37 @@ class Looks:
     Args:
         owners: (codec, scenario) of every curve; the codec is empty where there is none.
         variants: the space's variants, in order.
+        scenarios: of the sweep; by default the installed ones.
+
+    Raises:
+        AnalysisError: a scenario's marker is none of Matplotlib's.
     """
 
-    def __init__(self, owners: Iterable[tuple[str, str]], variants: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        owners: Iterable[tuple[str, str]],
+        variants: Sequence[str] = (),
+        scenarios: Scenarios | None = None,
+    ) -> None:
         pairs = sorted(set(owners))
-        unknown = sorted({scenario for _, scenario in pairs} - set(SCENARIO))
-        spare = dict(zip(unknown, _spare_looks(), strict=False))
-        self._scenario = SCENARIO | {
-            name: Look(name, look.colour, look.marker, look.line) for name, look in spare.items()
-        }
-        learned = {codec for codec, scenario in pairs if codec and scenario not in IMAGE_FREE}
-        self._learned = sorted(learned)
-        self.by_codec = len(learned) > 1
+        self._scenarios = scenarios or Scenarios()
+        self._scenario = _scenario_looks(self._scenarios, {scenario for _, scenario in pairs})
+        base = {codec for codec, scenario in pairs if self._coloured_by_codec(codec, scenario)}
+        self._learned = sorted(base)
+        self.by_codec = len(base) > 1
         """Whether colours tell codecs apart rather than scenarios."""
-        self._codecs = _codec_colours(sorted({codec for codec, _ in pairs if codec}))
+        of_one = {pair for pair in pairs if self._scenarios.look(pair[1]).codec == "own"}
+        shared = sorted(
+            {codec for codec, scenario in pairs if codec} - {pair[0] for pair in of_one}
+        )
+        self._codecs = _codec_colours(shared, [self._scenario[pair[1]].colour for pair in of_one])
         self._variants = list(variants)
 
     @classmethod
     def of(cls, assembled: Assembled) -> Looks:
         """Of an assembled sweep."""
-        owners = [(c.codec, c.scenario) for c in assembled.curves]
-        return cls(owners, list(assembled.sweep.variants))
+        owners = [(curve.codec, curve.scenario) for curve in assembled.curves]
+        return cls(owners, list(assembled.sweep.variants), assembled.sweep.scenarios)
 
     def scenario(self, scenario: str) -> Look:
         """Of a scenario, whatever the codec."""
@@ -164,22 +156,24 @@ class Looks:
     def owner(self, codec: str, scenario: str, variant: str = "") -> Look:
         """Of the curves of a codec, scenario and variant."""
         base = self.scenario(scenario)
-        label, colour, line = named(base.label, variant), base.colour, base.line
-        if scenario == "classical":
+        label = self._scenarios.name(codec, scenario, variant)
+        colour, line = base.colour, base.line
+        if codec and self._scenarios.look(scenario).codec == "standard":
             label, colour = codec, self._codecs[codec]
-        elif scenario in IMAGE_FREE and self.by_codec and codec:
-            colour = self._codecs[codec]
-        elif self.by_codec and codec:
+        elif self.by_codec and self._coloured_by_codec(codec, scenario):
             label, colour = f"{codec} {label}", self._codecs[codec]
-        if self._variants and self.by_codec and codec and scenario not in IMAGE_FREE:
-            line = self._codec_line(codec)
+            line = self._codec_line(codec) if self._variants else line
         if variant and self._variants:
             colour = self._variant_colour(variant)
         return Look(label, colour, base.marker, line)
 
     def curve(self, curve: Curve) -> Look:
         """Of a curve."""
-        return self.owner(curve.codec, curve.scenario, curve.variant)
+        return self.owner(*curve.owner)
+
+    def _coloured_by_codec(self, codec: str, scenario: str) -> bool:
+        """Whether a sweep of several learned codecs colours the scenario's curves by codec."""
+        return bool(codec) and self._scenarios.has_base_codec(scenario)
 
     def legend(self, owners: Iterable[tuple[str, str, str]]) -> list[Look]:
         """Legend entries of curves by codec, scenario and variant.
@@ -191,7 +185,10 @@ class Looks:
         owners = list(dict.fromkeys(owners))
         each = [self.owner(*owner) for owner in owners]
         crossed = [
-            o for o in owners if o[1] not in IMAGE_FREE and (o[0] if self.by_codec else o[2])
+            (codec, scenario, variant)
+            for codec, scenario, variant in owners
+            if self._scenarios.look(scenario).codec in ("base", "none")
+            and (codec if self.by_codec else variant)
         ]
         names = [list(dict.fromkeys(filter(None, part))) for part in zip(*crossed, strict=True)]
         codecs, scenarios, variants = names or ([], [], [])
@@ -227,17 +224,17 @@ class Looks:
 def in_panels(curves: Sequence[Curve], many: int, most: int) -> list[list[Curve]]:
     """The curves in groups of at most `most`, by scenario family; one group up to `many` curves.
 
-    A scenario's codecs stay together as far as they can, so that they are compared in one panel.
+    Families come in the order of their first scenarios. A scenario's codecs stay together as far
+    as they can, so that they are compared in one panel.
     """
-    ranked = sorted(curves, key=lambda c: scenario_rank(c.scenario))  # stable
+    ranked = sorted(curves, key=lambda curve: curve.rank)  # stable
     if len(curves) <= many:
         return [ranked]
-    families: dict[int, list[Curve]] = {}
+    families: dict[str, list[Curve]] = {}
     for curve in ranked:
-        at = next((i for i, f in enumerate(FAMILIES) if curve.scenario in f), len(FAMILIES))
-        families.setdefault(at, []).append(curve)
+        families.setdefault(curve.look.family, []).append(curve)
     groups: list[list[Curve]] = []
-    for _, family in sorted(families.items()):
+    for family in families.values():
         if groups and len(groups[-1]) + len(family) <= most:
             groups[-1] += family
         else:
@@ -264,21 +261,61 @@ def _divided(family: Sequence[Curve], most: int) -> list[list[Curve]]:
     return groups
 
 
-def _spare_looks() -> Iterator[Look]:
-    lines = ("-", "--", "-.", ":")
-    for i, marker in enumerate(SPARE_MARKERS):
-        yield Look("", SPARE_COLOURS[i % len(SPARE_COLOURS)], marker, lines[i % len(lines)])
+def _scenario_looks(scenarios: Scenarios, shown: Iterable[str]) -> dict[str, Look]:
+    """The looks of described scenarios and of those of a figure.
+
+    Colours and markers that no description fixes are chosen from the scenarios' names, so that they
+    stay when other scenarios are added. Where two names ask for what is nearly the same, the one
+    that is later in the alphabet takes its next choice.
+
+    Raises:
+        AnalysisError: a marker is none of Matplotlib's.
+    """
+    looks = {name: scenarios.look(name) for name in {*scenarios.looks, *shown}}
+    markers = {look.marker for look in looks.values() if look.marker is not None}
+    colours = [look.colour for look in looks.values() if look.colour is not None]
+    palette = [look.colour for look in Scenarios().looks.values() if look.colour is not None]
+    found = {}
+    for name, look in sorted(looks.items()):
+        marker, colour, line = look.marker, look.colour, look.line
+        if marker is None:
+            marker = next(m for m in _marker_choices(name) if m not in markers)
+            markers.add(marker)
+        elif marker not in Line2D.markers and not marker.startswith("$"):
+            raise AnalysisError(
+                f"scenario {name}: marker {marker!r} is none of Matplotlib's; there are "
+                f"{' '.join(map(str, Line2D.filled_markers))} and $LETTER$"
+            )
+        if colour is None:
+            colour = colour_of_name(name, palette, colours)
+            colours.append(colour)
+        found[name] = Look(look.title, colour, marker, line)
+    return found
 
 
-def _codec_colours(codecs: Sequence[str]) -> dict[str, str]:
-    """A colour per codec: its family's where it is the first of it, else the next that is free."""
+def _marker_choices(name: str) -> Iterator[str]:
+    """Markers for a scenario, best first: the letters of its name, shapes, all other letters."""
+    letters = [letter for letter in name.upper() if letter in MARKER_LETTERS]
+    for marker in dict.fromkeys((*letters, *SPARE_MARKERS, *MARKER_LETTERS)):
+        yield marker if marker in SPARE_MARKERS else f"${marker}$"
+    for number in itertools.count():
+        yield f"${number}$"
+
+
+def _codec_colours(codecs: Sequence[str], fixed: Iterable[str]) -> dict[str, str]:
+    """A colour per codec: its family's where it is the first of it, else the next that is free.
+
+    Args:
+        codecs: names in order.
+        fixed: colours that other curves have.
+    """
     found: dict[str, str] = {}
     for codec in codecs:
         words = re.split(r"[^a-z0-9]+", codec.lower())
         family = next((c for word in words for begin, c in CODECS if word.startswith(begin)), None)
         if family is not None and family not in found.values():
             found[codec] = family
-    reserved = set(found.values())
+    reserved = {*found.values(), *fixed}
     free = [colour for colour in SPARE_CODECS if colour not in reserved]
     others = [codec for codec in codecs if codec not in found]
     for i, codec in enumerate(others):

@@ -68,7 +68,7 @@ def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titl
 
 
 def bound_of(assembled: Assembled, own: Sequence[Curve]) -> pd.DataFrame:
-    """The uncompressed bound of curves of one MLLM, task and metric: one row or none."""
+    """The bound of curves of one MLLM, task and metric: one row or none."""
     limits, of = assembled.bounds, own[0]
     return limits[
         (limits["mllm"] == of.mllm) & (limits["task"] == of.task) & (limits["metric"] == of.metric)

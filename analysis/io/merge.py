@@ -15,13 +15,13 @@ import pandas as pd
 
 from analysis.io.files import join, whole
 from analysis.io.frames import rows_of
+from analysis.io.scenarios import Scenarios
 from analysis.io.schema import KEY, AnalysisError
 from analysis.io.sweep import Sweep
 from search_spaces.specs.space import JOINED
 
 _NAMED: Final = ["codec", "variant", "scenario", "seed", "mllm", "task", "dataset", "split"]
 """With the metric and the rate, what a point is called by."""
-_BOUND: Final = "uncompressed"
 _SAMPLE: Final = ["point_key", "mllm", "task", "metric"]
 
 
@@ -37,8 +37,8 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
 
     Raises:
         AnalysisError: one key with two values; without `apart` also one name with two keys (points
-            that differ in settings nobody sees); uncompressed values that differ, which says that
-            the test samples are not the same.
+            that differ in settings nobody sees); values of the bound that differ, so that the test
+            samples are not the same.
     """
     labels = _labels([sweep.name for sweep in sweeps])
     parts = [_whole_tasks(sweep).assign(_of=of) for sweep, of in zip(sweeps, labels, strict=True)]
@@ -49,15 +49,29 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
     ]
     points = pd.concat(parts, ignore_index=True)
     _check_keys(points)
-    _check_bounds(points)
+    described = _scenarios(sweeps)
+    scenarios = Scenarios.described_by({"scenarios": described})
+    is_bound = points["scenario"].map(scenarios.is_bound).astype(bool)
+    _check_bounds(points[is_bound], scenarios)
     if not apart:
-        _check_names(points)
+        _check_names(points[~is_bound])
     points = points.drop_duplicates([*KEY, "variant"], ignore_index=True)
     return Sweep(
         points.drop(columns="_of"),
         _samples(sweeps),
-        _manifest(sweeps, labels, namers, set() if apart else set(points["point_key"])),
+        {
+            **_manifest(sweeps, labels, namers, set() if apart else set(points["point_key"])),
+            **({"scenarios": described} if described else {}),
+        },
     )
+
+
+def _scenarios(sweeps: Sequence[Sweep]) -> dict[str, Any]:
+    """What the sweeps' manifests say of their scenarios; of one in several, the first."""
+    described: dict[str, Any] = {}
+    for sweep in sweeps:
+        described = {**(sweep.manifest.get("scenarios") or {}), **described}
+    return described
 
 
 def _labels(names: list[str]) -> list[str]:
@@ -105,24 +119,23 @@ def _check_keys(points: pd.DataFrame) -> None:
         )
 
 
-def _check_bounds(points: pd.DataFrame) -> None:
-    """The uncompressed images give the same values, or the test samples are others."""
-    own = points[points["scenario"] == _BOUND]
+def _check_bounds(points: pd.DataFrame, scenarios: Scenarios) -> None:
+    """The bound has the same values in all sweeps, or the test samples differ."""
     by = ["mllm", "task", "dataset", "split", "metric"]
-    for key, same in own.groupby(by, sort=False):
+    for key, same in points.groupby(by, sort=False):
         if not np.isclose(same["value"].min(), same["value"].max(), rtol=1e-6, atol=1e-9):
             values = ", ".join(
                 f"{value:g} in {of}" for value, of in zip(same["value"], same["_of"], strict=True)
             )
             raise AnalysisError(
-                f"not the same test samples: uncompressed {' '.join(map(str, key))} is {values}. "
+                f"not the same test samples: {scenarios.title(same['scenario'].iloc[0])} "
+                f"{' '.join(map(str, key))} is {values}. "
                 "Compare these sweeps one at a time"
             )
 
 
-def _check_names(points: pd.DataFrame) -> None:
+def _check_names(rows: pd.DataFrame) -> None:
     """One name, one key. Where no rate is known, a curve of that name must be of one sweep."""
-    rows = points[points["scenario"] != _BOUND]
     rate = rows["lmbda"].map("lambda {:g}".format).where(rows["lmbda"].notna(), "")
     if "quality" in rows:
         quality = rows["quality"].astype(object)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.io.scenarios import Scenarios
 from analysis.io.schema import COLUMNS, OPTIONAL, AnalysisError, check_points
 from analysis.io.sweep import Sweep
 
@@ -28,7 +29,7 @@ def from_compressai(data: bytes, source: str) -> Sweep:
     """A sweep of one curve from `{"name": ..., "results": {"bpp": [...], "psnr": [...], ...}}`.
 
     CompressAI's evaluations and `trainables.commands.rd_eval` write that form. The name becomes the
-    codec, every list of numbers a metric of the task `image_quality` of scenario `reconstruction`
+    codec, every list of numbers a metric of the task `image_quality` of the anchor's scenario
     (`-rgb` is dropped from names; MS-SSIM is there in dB as well, `ms-ssim-db`, the scale on which
     it is compared).
 
@@ -60,7 +61,7 @@ def from_compressai(data: bytes, source: str) -> Sweep:
     wide = pd.DataFrame({"bpp": lists["bpp"], **metrics})
     about: dict[str, Any] = {
         "codec": str(said.get("name") or _stem(source)),
-        "scenario": "reconstruction",
+        "scenario": Scenarios().anchor(),
         "task": IMAGES,
         "mllm": NO_MLLM,
     }

@@ -42,9 +42,9 @@ COLUMNS: Final[pa.Schema] = pa.schema(
     [
         _column("sweep", pa.string(), "", "name of the sweep"),
         _column("point_key", pa.string(), "", "stable key of the operating point"),
-        _column("codec", pa.string(), "", "codec; null for uncompressed", True),
+        _column("codec", pa.string(), "", "codec; null where nothing is coded", True),
         _column("lmbda", pa.float64(), "CompressAI: bpp + lambda 255^2 MSE", "lambda", True),
-        _column("scenario", pa.string(), "", "d1, d2, d3 or a baseline"),
+        _column("scenario", pa.string(), "", "the way from the image to the MLLM"),
         _column("seed", pa.int64(), "", "seed of the training"),
         _column("mllm", pa.string(), "", "the multimodal LLM"),
         _column("task", pa.string(), "", "captioning, vqa, rec, fewshot, ..."),
@@ -70,7 +70,7 @@ VARIANT: Final[pa.Field] = _column(
 _DISTILL = "mean squared error of the encoder's {} against the teacher's, on the test images"
 OPTIONAL: Final[dict[str, pa.Field]] = {
     VARIANT.name: VARIANT,
-    "quality": _column("quality", pa.int64(), "the format's own", "of a classical codec", True),
+    "quality": _column("quality", pa.int64(), "the format's own", "of a standard's codec", True),
     "distill_pooled": _column(
         "distill_pooled", pa.float64(), "", _DISTILL.format("pooled feature"), True
     ),
@@ -96,7 +96,7 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
         there = shorten(", ".join(map(str, frame.columns)), 200, placeholder=" ...")
         raise AnalysisError(
             f"not points: missing columns {', '.join(missing)}; there are {there} "
-            "(`python -m analysis.io.schema` explains them; others need `bpp` and a metric)"
+            "(see `python -m analysis.io.schema`); other tables need `bpp` and a metric"
         )
     problems: list[str] = []
     arrays: list[pa.Array] = []

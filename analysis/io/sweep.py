@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from analysis.io.scenarios import Scenarios, read_looks
 from analysis.io.schema import VARIANT, AnalysisError, check_version, parquet_table
 from search_spaces.specs.space import JOINED
 
@@ -68,6 +70,32 @@ class Sweep:
         """The sweep's name."""
         return str(self.manifest.get("sweep") or self.points["sweep"].iloc[0])
 
+    @cached_property
+    def scenarios(self) -> Scenarios:
+        """The looks of the sweep's scenarios."""
+        return Scenarios.described_by(self.manifest)
+
+    @property
+    def anchor(self) -> str:
+        """The scenario that curves are compared with unless one is named."""
+        expected = [str(point["scenario"]) for point in self.manifest.get("expected", [])]
+        return self.scenarios.anchor([*self.points["scenario"].unique(), *expected])
+
+    @property
+    def bound(self) -> str:
+        """The scenario that is a level across each figure; empty where there is none."""
+        return self.scenarios.bound(self.points["scenario"].unique())
+
+    @property
+    def bound_points(self) -> pd.DataFrame:
+        """The points of the bound."""
+        return self.points[self.points["scenario"].map(self.scenarios.is_bound).astype(bool)]
+
+    @property
+    def curve_points(self) -> pd.DataFrame:
+        """All other points."""
+        return self.points[~self.points["scenario"].map(self.scenarios.is_bound).astype(bool)]
+
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
         """The space's variants in its order: name -> what each sets, as far as that is known."""
@@ -118,6 +146,7 @@ def read_manifest(data: bytes, source: str) -> dict[str, Any]:
     ]
     if problems:
         raise AnalysisError(f"{source}: not a manifest of a sweep: {'; '.join(problems)}")
+    read_looks(manifest.get("scenarios") or {}, source)
     return manifest
 
 
@@ -140,6 +169,7 @@ _PARTS: Final = (
     ("missing", _LIST, _named_points),
     ("points", "an object of objects", _objects),
     ("tasks", "an object of objects", _objects),
+    ("scenarios", "an object of objects", _objects),
     ("space", "an object", lambda value: not value or isinstance(value, dict)),
 )
 """Parts of the manifest that may be there, and what they must be."""

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import BOUND, IMAGE_FREE, Assembled, scenario_rank
+from analysis.curves.assemble import Assembled
 from analysis.io.frames import rows_of
+from analysis.io.scenarios import Scenarios
 from analysis.qualitative.examples import (
     Box,
     Example,
@@ -21,7 +22,6 @@ from analysis.qualitative.examples import (
     examples_of,
     read_image,
 )
-from analysis.stats.anchor import ANCHOR
 
 QUESTIONS: Final = 4
 """Of a panel at the most."""
@@ -36,6 +36,7 @@ class Shown:
     codec: str
     scenario: str
     variant: str
+    is_bound: bool
     bpp: float
     decoded: Pixels | None
     answers: Mapping[str, Said]
@@ -79,8 +80,8 @@ def panels(
         n: images at the most.
         rate: bits per pixel to match; by default that of the anchor's lower middle rate. Of every
             curve the point nearest to it (in log rate) is shown, with its own rate.
-        codec: whose points are shown, beside those of standards and of coded features; by default
-            the first with an anchor.
+        codec: whose points are shown, beside those of scenarios that use no learned image codec of
+            the space; by default the first with an anchor.
 
     Returns:
         Nothing where examples or per-sample answers are not known.
@@ -95,11 +96,12 @@ def panels(
     points = points.assign(codec=points["codec"].fillna(""))
     if points.empty:
         return []
-    learned = [c for c in points.loc[points["scenario"] == ANCHOR, "codec"].unique() if c]
-    codec = codec or next(iter(learned), "")
-    own = (points["codec"] == codec) | points["scenario"].isin((*IMAGE_FREE, BOUND))
-    points = points[own] if codec else points
-    chosen = _matched(points, rate or _target(points))
+    scenarios = sweep.scenarios
+    is_anchor = points["scenario"] == sweep.anchor
+    codec = codec or next(filter(None, points.loc[is_anchor, "codec"].unique()), "")
+    any_codec = ~points["scenario"].map(scenarios.has_base_codec).astype(bool)
+    points = points[(points["codec"] == codec) | any_codec] if codec else points
+    chosen = _matched(points, rate or _target(points, sweep.anchor, scenarios), scenarios)
     shown = [stored[key] for key in chosen["point_key"]]
     answers = answers_to(assembled, [example for made in shown for example in made.values()])
     out: list[Panel] = []
@@ -112,20 +114,22 @@ def panels(
     return out
 
 
-def _target(points: pd.DataFrame) -> float:
-    own = points[points["scenario"] == ANCHOR]
-    own = points[points["scenario"] != BOUND] if own.empty else own
-    rates = np.sort((points if own.empty else own)["bpp"].to_numpy(dtype=np.float64))
+def _target(points: pd.DataFrame, anchor: str, scenarios: Scenarios) -> float:
+    """The lower middle rate of the anchor; without one of all curves, without those of all."""
+    of_anchor = points[points["scenario"] == anchor]
+    of_curves = points[~points["scenario"].map(scenarios.is_bound).astype(bool)]
+    chosen = next((rows for rows in (of_anchor, of_curves) if len(rows)), points)
+    rates = np.sort(chosen["bpp"].to_numpy(dtype=np.float64))
     return float(rates[(len(rates) - 1) // 2])
 
 
-def _matched(points: pd.DataFrame, target: float) -> pd.DataFrame:
+def _matched(points: pd.DataFrame, target: float, scenarios: Scenarios) -> pd.DataFrame:
     """One point of every curve, the nearest in log rate; the first seed."""
     distance = np.abs(np.log(points["bpp"].astype(float) / target))
     rows = points.assign(_distance=distance).sort_values(["_distance", "seed"])
-    one = rows.drop_duplicates(["codec", "variant", "scenario"])
-    rank = one["scenario"].map(lambda s: (s != BOUND, scenario_rank(s)))
-    return one.assign(_rank=rank).sort_values(["_rank", "codec", "variant"], ignore_index=True)
+    nearest = rows.drop_duplicates(["codec", "variant", "scenario"])
+    rank = nearest["scenario"].map(lambda s: (not scenarios.is_bound(s), scenarios.rank(s)))
+    return nearest.assign(_rank=rank).sort_values(["_rank", "codec", "variant"], ignore_index=True)
 
 
 _Of = tuple[str, str, tuple[str, ...]]
@@ -167,7 +171,8 @@ def _panel(
             continue
         questions |= {sample: said.question for sample, said in own.items()}
         wanted |= example.wanted
-        about = (row.point_key, row.codec, row.scenario, row.variant, example.query.bpp)
+        is_bound = sweep.scenarios.is_bound(row.scenario)
+        about = (row.point_key, row.codec, row.scenario, row.variant, is_bound, example.query.bpp)
         shown.append(Shown(*about, decoded, own, example.answered))
     if pixels is None or not shown:
         return None

@@ -22,13 +22,14 @@ from markupsafe import Markup
 
 from analysis.curves.assemble import Assembled, Curve, assemble
 from analysis.figures.ablation import draw_ablation
-from analysis.figures.cost import COMPLEXITY, Costs, draw_costs, find_costs
+from analysis.figures.cost import draw_costs
 from analysis.figures.difference import differences, draw_difference
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
 from analysis.figures.render import Plot, file_name
 from analysis.figures.style import Looks
-from analysis.figures.surrogate import draw_surrogate, surrogate, surrogate_sentence
+from analysis.figures.surrogate import draw_surrogate
+from analysis.io.complexity import COMPLEXITY, Costs, find_costs
 from analysis.io.files import make_directory
 from analysis.io.read import (
     AnalysisError,
@@ -55,12 +56,14 @@ from analysis.report.tables import (
     hover,
     point_rows,
     pretty,
+    scenario_rows,
     shared_settings,
     surrogate_rows,
     variant_rows,
     versions,
 )
 from analysis.stats.compare import compare
+from analysis.stats.surrogate import surrogate, surrogate_sentence
 
 REPORT: Final = "report.html"
 PLOTS: Final = "plots"
@@ -217,7 +220,11 @@ def page(
         },
         live={one.name for one in live},
         variants=list(variant_rows(assembled, comparison)),
-        table=comparison_groups(comparison),
+        table=comparison_groups(sweep, comparison),
+        anchor=sweep.scenarios.title(sweep.anchor) or "the anchor",
+        bound=sweep.scenarios.title(sweep.bound),
+        scenarios=scenario_rows(sweep),
+        title_of=sweep.scenarios.title,
         surrogate=list(surrogate_rows(correlations)),
         surrogate_sentence=surrogate_sentence(correlations),
         missing=assembled.missing,

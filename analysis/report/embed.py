@@ -102,7 +102,11 @@ def mark(looks: Looks, owner: tuple[str, str, str]) -> str:
     """
     look = looks.owner(*owner)
     variable = NAMES.get(look.colour, f"c-{look.colour[1:]}")
-    glyph = GLYPHS.get(look.marker, "✱")
+    letter = look.marker.strip("$")[:1].upper()
+    circled = (
+        chr(ord("Ⓐ") + ord(letter) - ord("A")) if letter.isascii() and letter.isalpha() else "✱"
+    )
+    glyph = GLYPHS.get(look.marker, circled)
     return f'<span class="dot" aria-hidden="true" style="color:var(--{variable})">{glyph}</span>'
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from analysis.curves.assemble import assemble
-from analysis.figures.cost import COMPLEXITY
+from analysis.io.complexity import COMPLEXITY
 from analysis.io.files import exists, join, read_bytes, write_bytes
 from analysis.io.read import POINTS, AnalysisError, Sweep, read_sweep
 from analysis.io.schema import from_parquet, to_table

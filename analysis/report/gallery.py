@@ -15,7 +15,8 @@ from typing import Any, Final
 import pandas as pd
 from PIL import Image
 
-from analysis.curves.assemble import BOUND, Assembled, scenario_rank
+from analysis.curves.assemble import Assembled
+from analysis.io.scenarios import Scenarios
 from analysis.qualitative.examples import Box, Example, Said, answers_to, examples_of, read_image
 from analysis.report.embed import data_uri
 from analysis.report.tables import number, rate_words
@@ -81,7 +82,8 @@ def gallery(assembled: Assembled) -> Gallery:
     points = sweep.points.drop_duplicates("point_key")
     points = points[points["point_key"].isin(stored)].sort_values("seed", kind="stable")
     points = points.drop_duplicates(["codec", "variant", "scenario", *_rates(points)])
-    seen = [_Seen.of(row, stored) for _, row in points.sort_values("bpp").iterrows()]
+    ordered = points.sort_values("bpp").iterrows()
+    seen = [_Seen.of(row, stored, sweep.scenarios) for _, row in ordered]
     answers = answers_to(assembled, [one for own in seen for one in own.examples.values()])
     groups = list(dict.fromkeys(of for own in seen for of in own.examples))
     images = _Images(assembled, found, _longest(seen, groups[:GROUPS]))
@@ -109,12 +111,20 @@ class _Seen:
     variant: str
     rate: str
     examples: Mapping[_Of, Example]
+    name: str
+    order: tuple[tuple[int, str], str]
+    is_bound: bool
 
     @classmethod
-    def of(cls, row: Any, stored: Mapping[str, Mapping[_Of, Example]]) -> _Seen:
+    def of(
+        cls, row: Any, stored: Mapping[str, Mapping[_Of, Example]], scenarios: Scenarios
+    ) -> _Seen:
         codec = "" if pd.isna(row["codec"]) else str(row["codec"])
-        key = str(row["point_key"])
-        return cls(key, codec, row["scenario"], row["variant"], rate_words(row), stored[key])
+        key, scenario, variant = str(row["point_key"]), str(row["scenario"]), str(row["variant"])
+        name = f"{scenarios.title(scenario)} {variant}".strip()
+        order = (scenarios.rank(scenario), variant)
+        of = (key, codec, scenario, variant, rate_words(row), stored[key])
+        return cls(*of, name, order, scenarios.is_bound(scenario))
 
 
 def _longest(seen: Sequence[_Seen], groups: Sequence[_Of]) -> int:
@@ -183,13 +193,14 @@ def _shown(
         if len(cards) == room or (path is not None and picture is None):
             continue
         boxes = [own.answered[sample] for sample in asked if sample in own.answered]
-        pale = path is None and one.scenario != BOUND and bool(boxes)
+        pale = path is None and not one.is_bound and bool(boxes)
         # What is not compressed is seen as it is.
-        picture = inputs[-1] if pale or one.scenario == BOUND else picture
+        picture = inputs[-1] if pale or one.is_bound else picture
         cards.append(
             {
                 "owner": (one.codec, one.scenario, one.variant),
-                "name": f"{one.scenario} {one.variant}".strip(),
+                "name": one.name,
+                "order": one.order,
                 "codec": one.codec,
                 "rate": one.rate,
                 "picture": picture,
@@ -266,7 +277,7 @@ def _parts(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             parts.append(_part(codec, [card for own in rates[codec].values() for card in own]))
             continue
         for rate, own in rates[codec].items():
-            own.sort(key=lambda card: (scenario_rank(card["owner"][1]), card["owner"][2]))
+            own.sort(key=lambda card: card["order"])
             part = _part(f"{codec} {rate}".strip(), own)
             parts.append({**part, "cards": [{**card, "rate": ""} for card in own]})
     return parts

@@ -11,14 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.curves.assemble import BOUND, MEAN, MEAN_METRIC, Assembled, Curve, scenario_rank
+from analysis.curves.assemble import MEAN, MEAN_METRIC, Assembled, Curve
 from analysis.figures import cost, difference
-from analysis.figures.cost import Costs, costs_and_savings
-from analysis.figures.rate_accuracy import MANY, RATE, near_chance, psnr_curves, same_points
+from analysis.figures.rate_accuracy import MANY, RATE, distinct_images, near_chance, psnr_curves
 from analysis.figures.render import file_name
-from analysis.figures.style import INK, MUTED, Looks
-from analysis.figures.surrogate import TERMS, TITLE, points_of
+from analysis.figures.style import MUTED, Looks
+from analysis.figures.surrogate import TITLE
 from analysis.figures.titles import PSNR, bound_of, chance_of, titled
+from analysis.io.complexity import Costs
 from analysis.io.frames import rows_of
 from analysis.report.traces import (
     Live,
@@ -31,6 +31,8 @@ from analysis.report.traces import (
     log_axis,
     marker_of,
 )
+from analysis.stats.costs import costs_and_savings
+from analysis.stats.surrogate import TERMS, points_of
 
 
 def numbered(assembled: Assembled) -> dict[str, int]:
@@ -41,6 +43,7 @@ def numbered(assembled: Assembled) -> dict[str, int]:
 def live_curves(assembled: Assembled) -> list[Live]:
     """Accuracy over bits per pixel, and PSNR: the figures of `draw_curves` and `draw_psnr`."""
     looks, numbers = Looks.of(assembled), numbered(assembled)
+    bound = looks.scenario(assembled.sweep.bound)
     shown = [*assembled.means, *assembled.curves]
     kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
     several = len({mllm for mllm, _, _ in kinds}) > 1
@@ -51,7 +54,8 @@ def live_curves(assembled: Assembled) -> list[Live]:
         traces = _curves(own, looks, numbers)
         rates = [rate for c in own for rate in c.frame["bpp"]]
         levels = [
-            (float(row.value), BOUND, INK, "solid") for row in rows_of(bound_of(assembled, own))
+            (float(row.value), bound.label, bound.colour, "solid")
+            for row in rows_of(bound_of(assembled, own))
         ]
         chance = chance_of(assembled.tasks, task, metric)
         values = [value for c in own for value in c.frame["value"]] + [row[0] for row in levels]
@@ -62,7 +66,7 @@ def live_curves(assembled: Assembled) -> list[Live]:
             traces += [level_of(*level, ends=ends) for level in levels]
         figure = figure_of(traces, named.title, named.of, RATE, named.label, rates)
         out.append(Live(file_name(named.name), figure))
-    psnr = [group[0] for group in same_points(psnr_curves(assembled))]
+    psnr = distinct_images(psnr_curves(assembled))
     if psnr:
         rates = [rate for c in psnr for rate in c.frame["bpp"]]
         traces = _curves(psnr, looks, numbers)
@@ -74,7 +78,7 @@ def live_curves(assembled: Assembled) -> list[Live]:
 def live_difference(
     assembled: Assembled, found: Sequence[tuple[Curve, pd.DataFrame]]
 ) -> list[Live]:
-    """Bits relative to reconstruction: the figures of `draw_difference` on the mean over tasks.
+    """Bits relative to the anchor: the figures of `draw_difference` on the mean over tasks.
 
     Args:
         assembled: the sweep assembled.
@@ -100,7 +104,7 @@ def live_difference(
             )
         of = mllm if len(mllms) > 1 else ""
         label = titled(assembled, MEAN, MEAN_METRIC).label
-        figure = figure_of(traces, difference.TITLE, of, label, "bits (%)", [])
+        figure = figure_of(traces, difference.title_of(assembled), of, label, "bits (%)", [])
         out.append(Live(file_name(f"difference-{of}"), figure))
     return out
 
@@ -178,7 +182,7 @@ def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
 
 def _curves(own: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     traces = []
-    for curve in sorted(own, key=lambda c: scenario_rank(c.scenario)):
+    for curve in sorted(own, key=lambda curve: curve.rank):
         look = looks.curve(curve)
         for i, part in enumerate(curve.segments):
             if len(own) <= MANY:

@@ -14,7 +14,6 @@ from analysis.curves.assemble import Assembled
 from analysis.figures.ablation import (
     PANELS,
     TITLE,
-    ablation,
     aside,
     figures_of,
     looks_of,
@@ -33,7 +32,7 @@ from analysis.report.traces import (
     line_of,
     marker_of,
 )
-from analysis.stats.anchor import ANCHOR
+from analysis.stats.variants import ablation
 
 PANEL: Final = 150
 """Pixels: height of a panel's axes."""
@@ -53,13 +52,16 @@ def live_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Live]:
         comparison: what `compare` gave.
     """
     looks, variants = looks_of(assembled), list(assembled.sweep.variants)
+    anchor = assembled.sweep.anchor
     return [
-        Live(name, _figure(own, of, variants, looks))
+        Live(name, _figure(own, of, variants, looks, anchor))
         for name, of, own in figures_of(ablation(assembled, comparison))
     ]
 
 
-def _figure(own: pd.DataFrame, of: str, variants: list[str], looks: Looks) -> dict[str, Any]:
+def _figure(
+    own: pd.DataFrame, of: str, variants: list[str], looks: Looks, anchor: str
+) -> dict[str, Any]:
     names = panels_of(own)
     figure = figure_of([], TITLE, of, "", "", [])
     layout = figure["layout"]
@@ -74,24 +76,25 @@ def _figure(own: pd.DataFrame, of: str, variants: list[str], looks: Looks) -> di
         top = 1 - place * (PANEL + _GAP) / whole
         domain = [max(0.0, top - PANEL / whole), top]
         layout[f"yaxis{number}"] = axis_of(PANELS[panel]) | {"domain": domain}
-        for one in _traces(own, panel, variants, looks):
+        for one in _traces(own, panel, variants, looks, anchor):
             one["yaxis"] = f"y{number}"
             one["showlegend"] = one["name"] not in seen
             seen.add(one["name"])
             figure["data"].append(one)
-        layout["annotations"] += _without_number(own, panel, variants, f"y{number} domain")
+        layout["annotations"] += _without_number(own, panel, variants, f"y{number} domain", anchor)
     last = "" if len(names) == 1 else str(len(names))
     layout["xaxis"] |= {**ticks, "anchor": f"y{last}", "range": [-0.5, len(variants) - 0.5]}
     return figure
 
 
 def _traces(
-    own: pd.DataFrame, panel: str, variants: list[str], looks: Looks
+    own: pd.DataFrame, panel: str, variants: list[str], looks: Looks, anchor: str
 ) -> Iterable[dict[str, Any]]:
     """One panel: lines of what no variant touches, then the scenarios over the variants."""
     ends = (-0.5, len(variants) - 0.5)
     if panel == "bd_rate":
-        yield level_of(0.0, ANCHOR, looks.scenario(ANCHOR).colour, "dash", ends)
+        look = looks.scenario(anchor)
+        yield level_of(0.0, look.label, look.colour, "dash", ends)
     for row in rows_of(own[own["variant"] == ""]):
         value = getattr(row, panel)
         if panel != "bd_rate" and np.isfinite(value):
@@ -99,7 +102,7 @@ def _traces(
             yield level_of(value, look.label, look.colour, DASHES[look.line], ends)
     scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
     for number, scenario in enumerate(scenarios):
-        if (panel, scenario) == ("bd_rate", ANCHOR):  # the line at 0
+        if (panel, scenario) == ("bd_rate", anchor):  # the line at 0
             continue
         look = looks.scenario(scenario)
         rows = own[(own["scenario"] == scenario) & (own["variant"] != "") & own[panel].notna()]
@@ -132,10 +135,10 @@ def _words(row: Any) -> str:
 
 
 def _without_number(
-    own: pd.DataFrame, panel: str, variants: list[str], where: str
+    own: pd.DataFrame, panel: str, variants: list[str], where: str, anchor: str
 ) -> list[dict[str, Any]]:
     """Words where a value is missing; pointed at, they say why."""
-    rows = own[(own["variant"] != "") & (own["scenario"] != ANCHOR) & own[panel].isna()]
+    rows = own[(own["variant"] != "") & (own["scenario"] != anchor) & own[panel].isna()]
     gone = {row.variant: row.note for row in rows_of(rows)} if panel != "psnr" else {}
     common = {"text": "no number", "xref": "x", "yref": where, "y": 0.1, "showarrow": False}
     return [

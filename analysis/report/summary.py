@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.assemble import MEAN, missing_points
-from analysis.curves.missing import Missing, named
+from analysis.curves.missing import Missing
 from analysis.curves.tasks import no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.sweep import Sweep
@@ -25,16 +25,19 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.Da
 
     Returns:
         Columns `curve, task, bpp, accuracy, BD-rate, bits saved, note`; `bits saved` is at equal
-        accuracy against reconstruction, in the middle of the shared accuracies.
+        accuracy against the anchor, in the middle of the shared accuracies.
     """
     frame = compare(sweep) if comparison is None else comparison
+    scenarios = sweep.scenarios
     several = {name: frame.loc[frame[name] != "", name].nunique() > 1 for name in ("mllm", "codec")}
     out = []
     for row in rows_of(frame):
         names = [row.mllm if several["mllm"] else "", row.codec if several["codec"] else ""]
         out.append(
             {
-                "curve": " ".join([*filter(None, names), named(row.scenario, row.variant)]),
+                "curve": " ".join(
+                    [*filter(None, names), scenarios.title(row.scenario), row.variant]
+                ).strip(),
                 "task": row.task,
                 "bpp": span(row.bpp_low, row.bpp_high, 3),
                 "accuracy": span(row.value_low, row.value_high, 2),
@@ -63,12 +66,14 @@ def summary_sentence(
 ) -> str:
     """What came out, in a sentence or two: savings on the mean over tasks, and what is missing."""
     frame = compare(sweep) if comparison is None else comparison
+    scenarios = sweep.scenarios
+    anchor = scenarios.title(sweep.anchor) or "the anchor"
     heads = frame[(frame["task"] == MEAN) & frame["bd_rate"].notna()]
     varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
     said = []
     for row in rows_of(heads.sort_values("bd_rate")):
         of = ", ".join(str(getattr(row, name)) for name in varies)
-        name = named(row.scenario, row.variant) + (f" ({of})" if of else "")
+        name = f"{scenarios.title(row.scenario)} {row.variant}".strip() + (f" ({of})" if of else "")
         said.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
     if len(said) > SAID:
         others = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
@@ -76,13 +81,11 @@ def summary_sentence(
         said = [*said[:SAID], f"BD-rates of {len(others)} more: {ends}"]
     why = no_mean(tasks(sweep))
     first = (
-        "For equal accuracy on the mean over tasks, against reconstruction: "
-        + "; ".join(said)
-        + "."
+        f"For equal accuracy on the mean over tasks, against {anchor}: " + "; ".join(said) + "."
         if said
         else f"There is no mean over tasks: {why}; the notes compare task by task."
         if why
-        else "No curve compares with reconstruction on the mean over tasks; the notes say why."
+        else f"No curve compares with {anchor} on the mean over tasks; the notes say why."
     )
     if said and sweep.manifest.get("space"):
         first += f" {TRAINING}"

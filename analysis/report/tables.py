@@ -8,20 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.curves.assemble import BOUND, MEAN, Assembled, scenario_rank
-from analysis.figures.ablation import ablation
-from analysis.figures.surrogate import TERMS
+from analysis.curves.assemble import MEAN, Assembled
 from analysis.io.frames import rows_of
 from analysis.io.read import Sweep
+from analysis.io.scenarios import Scenarios
 from analysis.report.summary import span, with_interval
-from analysis.stats.anchor import ANCHOR
+from analysis.stats.surrogate import TERMS
+from analysis.stats.variants import ablation
 
 
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     """Mean and tasks side by side: a row per curve with its BD-rates; the ends of its range."""
     tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
     rows = []
-    for curve, own in _by_curve(comparison):
+    for curve, own in _by_curve(comparison, assembled.sweep.scenarios):
         by_task = {row.task: row for row in own}
         first = own[0]
         cells = []
@@ -44,21 +44,26 @@ def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     return {"tasks": tasks, "rows": rows}
 
 
-def _by_curve(comparison: pd.DataFrame) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Every curve's owner, scenario and the other names that tell it apart, and its rows."""
+def _by_curve(
+    comparison: pd.DataFrame, scenarios: Scenarios
+) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Every curve's owner, scenario, name and the words that tell it apart, and its rows."""
     several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
     for (mllm, codec, variant, scenario), own in comparison.groupby(
         ["mllm", "codec", "variant", "scenario"], sort=False
     ):
-        names = [variant, codec if several["codec"] else "", mllm if several["mllm"] else ""]
-        of = " ".join(str(name) for name in names if name)
-        curve = {"owner": (codec, scenario, variant), "scenario": scenario, "of": of}
+        name = scenarios.name(str(codec), str(scenario))
+        with_codec = several["codec"] and name != codec
+        names = [variant, codec if with_codec else "", mllm if several["mllm"] else ""]
+        of = " ".join(str(part) for part in names if part)
+        role = scenarios.look(str(scenario)).role
+        curve = {"owner": (codec, scenario, variant), "name": name, "of": of, "role": role}
         yield curve, list(rows_of(own))
 
 
 def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Variant by variant what it sets and what came of it; nothing without variants."""
-    frame = ablation(assembled, comparison)
+    frame, scenarios = ablation(assembled, comparison), assembled.sweep.scenarios
     several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
     for row in rows_of(frame[frame["variant"] != ""]):
         names = [row.codec if several["codec"] else "", row.mllm if several["mllm"] else ""]
@@ -70,7 +75,8 @@ def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dic
             "owner": (row.codec, row.scenario, row.variant),
             "variant": row.variant,
             "settings": row.settings,
-            "scenario": row.scenario,
+            "name": scenarios.title(row.scenario),
+            "is_anchor": row.scenario == assembled.sweep.anchor,
             "of": ", ".join(filter(None, names)),
             "bpp": f"{row.bpp:.3f}",
             "accuracy": f"{row.accuracy:.3f}",
@@ -82,16 +88,17 @@ def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dic
         }
 
 
-def comparison_groups(comparison: pd.DataFrame) -> list[dict[str, Any]]:
+def comparison_groups(sweep: Sweep, comparison: pd.DataFrame) -> list[dict[str, Any]]:
     """Every curve against the anchor, in all of `compare`'s numbers: its rows task by task."""
+    anchor = sweep.scenarios.title(sweep.anchor)
     return [
-        {**curve, "rows": [_comparison_row(row) for row in own]}
-        for curve, own in _by_curve(comparison)
-        if curve["scenario"] not in (ANCHOR, BOUND)  # what is compared with; in the table above
+        {**curve, "rows": [_comparison_row(row, anchor) for row in rows]}
+        for curve, rows in _by_curve(comparison, sweep.scenarios)
+        if curve["role"] == "curve"  # anchor and bound are in the table above
     ]
 
 
-def _comparison_row(row: Any) -> dict[str, str]:
+def _comparison_row(row: Any, anchor: str) -> dict[str, str]:
     gained = (row.bd_accuracy, row.bd_accuracy_low, row.bd_accuracy_high)
     return {
         "task": row.task,
@@ -103,16 +110,16 @@ def _comparison_row(row: Any) -> dict[str, str]:
         "saved": with_interval(row.saved, row.saved_low, row.saved_high),
         "target": span(row.target, row.target, 2),
         "overlap": "" if pd.isna(row.overlap) else f"{row.overlap:.0%}",
-        "more": " ".join(_more(row)),
+        "more": " ".join(_more(row, anchor)),
     }
 
 
-def _more(row: Any) -> Iterator[str]:
+def _more(row: Any, anchor: str) -> Iterator[str]:
     """What else is to be said of a comparison, in sentences."""
     if row.saved_at_anchor:
         at = ", ".join(f"{saved:.0f} % at {of:.2f}" for of, saved in row.saved_at_anchor)
         most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
-        yield f"Saved at reconstruction's accuracies: {at}; {most}.".replace("-", "−")
+        yield f"Saved at {anchor}'s accuracies: {at}; {most}.".replace("-", "−")
     if not pd.isna(row.bd_rate_of_tasks):
         mean = with_interval(row.bd_rate_of_tasks, float("nan"), float("nan"), sign=True)
         yield f"The mean of the tasks' BD-rates is {mean}."
@@ -123,8 +130,9 @@ def _more(row: Any) -> Iterator[str]:
 def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """How each operating point was made, in the curves' order."""
     said: dict[str, Any] = sweep.manifest.get("points", {})
+    scenarios = sweep.scenarios
     rows = sweep.points.assign(
-        _rank=sweep.points["scenario"].map(lambda s: (s != BOUND, scenario_rank(s)))
+        _rank=sweep.points["scenario"].map(lambda s: (not scenarios.is_bound(s), scenarios.rank(s)))
     ).sort_values(["codec", "_rank", "bpp"], na_position="first")
     for key, own in rows.groupby("point_key", sort=False):
         made = said.get(str(key), {})
@@ -135,6 +143,7 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "owner": (codec, first["scenario"], first["variant"]),
             "key": key,
             "scenario": first["scenario"],
+            "name": scenarios.title(first["scenario"]),
             "variant": first["variant"],
             "codec": codec,
             "rate": rate_words(first),
@@ -150,6 +159,23 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         }
 
 
+def scenario_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """The sweep's scenarios in their order: marker, name, what each does and whence it comes."""
+    scenarios = sweep.scenarios
+    codecs = dict(zip(sweep.points["scenario"], sweep.points["codec"].fillna(""), strict=True))
+    return [
+        {
+            "owner": (codecs[name], name, ""),
+            "name": look.title,
+            "key": name,
+            "sentence": look.sentence,
+            "distribution": look.distribution,
+        }
+        for name in sorted(codecs, key=scenarios.rank)
+        if (look := scenarios.look(name)).sentence or look.distribution
+    ]
+
+
 def hover(row: dict[str, Any]) -> dict[str, Any]:
     """What is said of an operating point where it is pointed at."""
     bits = f"{row['bpp']} bpp written"
@@ -163,7 +189,7 @@ def hover(row: dict[str, Any]) -> dict[str, Any]:
         seconds,
     ]
     return {
-        "name": f"{row['scenario']} {row['variant']}".strip(),
+        "name": f"{row['name']} {row['variant']}".strip(),
         "lines": [line for line in lines if line],
         "run": row["run_id"],
     }
@@ -261,7 +287,7 @@ def number(value: float | None, form: str) -> str:
 
 
 def rate_of(row: Any) -> str:
-    """What sets a point's rate: its lambda, or a classical codec's quality."""
+    """What sets a point's rate: its lambda, or the quality of a standard's codec."""
     if not pd.isna(row["lmbda"]):
         return f"{row['lmbda']:g}"
     quality = row.get("quality")

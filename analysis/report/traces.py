@@ -17,7 +17,15 @@ SYMBOLS: Final = {
     **{"<": "triangle-left", ">": "triangle-right", "P": "cross", "X": "x", "*": "star"},
     **{"h": "hexagon", "p": "pentagon", "d": "diamond-tall", "8": "octagon", "H": "hexagon2"},
 }
-"""Matplotlib's markers as Plotly's; letters, which Plotly has not, become open hexagrams."""
+"""Matplotlib's markers as Plotly's."""
+LETTERS: Final = (
+    *("hexagram", "star-triangle-up", "star-triangle-down", "star-square", "star-diamond"),
+    *("hourglass", "bowtie", "circle-cross", "circle-x", "square-cross", "square-x"),
+    *("diamond-cross", "diamond-x", "triangle-ne", "triangle-se", "triangle-sw", "triangle-nw"),
+    *("diamond-wide", "octagon", "star", "hexagon2", "pentagon", "diamond", "square", "circle"),
+    "hexagon",
+)
+"""Open symbols for markers that are letters, A to Z: Plotly has no letters."""
 DASHES: Final = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 HEIGHT: Final = 330
 """Pixels: of the axes; the page adds what the legend needs."""
@@ -57,7 +65,8 @@ def line_of(look: Look, x: Iterable[float], y: Iterable[float]) -> dict[str, Any
 
 def marker_of(look: Look, size: int) -> dict[str, Any]:
     """A look's marker, `size` in pixels."""
-    symbol = SYMBOLS.get(look.marker, "hexagram-open")
+    letter = ord(look.marker.strip("$")[:1].upper() or "A") - ord("A")
+    symbol = SYMBOLS.get(look.marker) or f"{LETTERS[letter % len(LETTERS)]}-open"
     edge = {} if symbol.endswith("open") else {"line": {"width": 1, "color": "#ffffff"}}
     return {"color": look.colour, "symbol": symbol, "size": size, **edge}
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from analysis.curves.assemble import MEAN, Assembled, Curve, of_variant
 from analysis.curves.tasks import less_is_better
+from analysis.io.schema import AnalysisError
 from analysis.stats.pairs import Pair
 from search_spaces.specs.space import JOINED
-
-ANCHOR: Final = "reconstruction"
-"""What curves are compared with: the decoded image into the MLLM."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Against:
 
 
 def against_anchors(
-    assembled: Assembled, anchor: str = ANCHOR, codec: str | None = None
+    assembled: Assembled, anchor: str | None = None, codec: str | None = None
 ) -> Iterator[Against]:
     """Every curve of primary metrics, the means over tasks first, with its anchor.
 
@@ -45,13 +42,18 @@ def against_anchors(
 
     Args:
         assembled: the sweep assembled.
-        anchor: scenario to compare with.
+        anchor: scenario to compare with; by default the sweep's scenario of role `anchor`.
         codec: compare all with the anchor of this codec, instead of each with its own codec's.
+
+    Raises:
+        AnalysisError: no curve of that scenario, or of that scenario and codec.
     """
-    known = assembled.tasks
+    known, scenarios = assembled.tasks, assembled.sweep.scenarios
     single = [c for c in assembled.curves if c.metric == known[c.task].primary]
     shown = [*assembled.means, *single]
-    anchors = [c for c in shown if c.scenario == anchor and codec in (None, c.codec)]
+    scenario = _checked(assembled, anchor, codec)
+    title = scenarios.title(scenario) or "curve of role anchor"
+    anchors = [c for c in shown if c.scenario == scenario and codec in (None, c.codec)]
     members = {MEAN: [(task.name, task.primary) for task in known.values()]}
     for curve in shown:
         parts = members.get(curve.task, [(curve.task, curve.metric)])
@@ -64,12 +66,33 @@ def against_anchors(
             continue
         of, note = _anchor_of(curve, anchors), ""
         if of is None and (of := _of_other_codec(curve, anchors)) is not None:
-            note = f"against {anchor} of {of.codec}"
+            note = f"against {title} of {of.codec}"
         if of is None or of.frame.empty:
             whose = "this codec" if codec is None else codec
-            yield Against(curve, parts, None, f"no {anchor} of {whose} to compare with")
+            yield Against(curve, parts, None, f"no {title} of {whose} to compare with")
         else:
             yield Against(curve, parts, Pair(of, curve, assembled.resampled, parts), note)
+
+
+def _checked(assembled: Assembled, anchor: str | None, codec: str | None) -> str:
+    """The scenario to compare with.
+
+    Raises:
+        AnalysisError: as `against_anchors`.
+    """
+    scenarios = list(dict.fromkeys(curve.scenario for curve in assembled.curves))
+    if anchor is not None and anchor not in scenarios:
+        raise AnalysisError(
+            f"anchor {anchor!r}: no such scenario in this sweep; there are {', '.join(scenarios)}"
+        )
+    chosen = assembled.sweep.anchor if anchor is None else anchor
+    codecs = dict.fromkeys(c.codec for c in assembled.curves if c.scenario == chosen)
+    if codec is not None and codec not in codecs:
+        raise AnalysisError(
+            f"codec {codec!r}: no {chosen or 'anchor'} of it in this sweep; there are "
+            f"{', '.join(codecs) or 'none'}"
+        )
+    return chosen
 
 
 def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:

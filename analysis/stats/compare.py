@@ -8,21 +8,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import (
-    BOUND,
-    MEAN,
-    Assembled,
-    Curve,
-    assemble,
-    scenario_rank,
-)
+from analysis.curves.assemble import MEAN, Assembled, Curve, assemble
 from analysis.curves.missing import in_words
 from analysis.curves.tasks import less_is_better
 from analysis.io.frames import rows_of
+from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
 from analysis.sampling import bd
 from analysis.sampling.intervals import RESAMPLES
-from analysis.stats.anchor import ANCHOR, against_anchors
+from analysis.stats.anchor import against_anchors
 from analysis.stats.pairs import NAN, Estimate, Pair, about_seeds, arrays
 
 PARTIAL: Final = 0.75
@@ -78,7 +72,7 @@ class Row:
 
 def compare(
     sweep: Sweep,
-    anchor: str = ANCHOR,
+    anchor: str | None = None,
     n_resamples: int = RESAMPLES,
     assembled: Assembled | None = None,
     codec: str | None = None,
@@ -90,7 +84,7 @@ def compare(
     The task's primary metric is compared. For each (MLLM, codec, variant, scenario) a first row,
     task `mean over tasks`, compares the curves of the *mean accuracy* over tasks: one curve, less
     noise, defined even where a single task saturates. `bd_rate_of_tasks` in that row is the other
-    mean, that of the tasks' BD-rates. The anchor itself and the uncompressed bound have rows too.
+    mean, that of the tasks' BD-rates. The anchor itself and the bound have rows too.
 
     Intervals: 95 % bootstrap over test samples and, from three seeds on, over seeds; paired (all
     curves see the same resampled samples and seeds, and the front is taken anew in each). Those of
@@ -99,13 +93,16 @@ def compare(
 
     Args:
         sweep: the sweep.
-        anchor: scenario to compare with.
+        anchor: scenario to compare with; by default the sweep's scenario of role `anchor`.
         n_resamples: bootstrap resamples.
         assembled: the sweep assembled, where the caller has it already.
         codec: compare all with the anchor of this codec, instead of each with its own codec's.
 
     Returns:
         A row per curve, columns as the fields of `Row`; nan and a `note` where there is no number.
+
+    Raises:
+        AnalysisError: the sweep has no curve of that anchor, or none of that codec.
     """
     if assembled is None:
         assembled = assemble(sweep, n_resamples)
@@ -118,19 +115,20 @@ def compare(
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         upward = not less_is_better(known, curve.task, curve.metric)
         saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
-        notes = [one.note, _missing_note(curve), saturated]
+        notes = [one.note, _missing_note(curve, sweep.scenarios), saturated]
         if one.pair is not None and not curve.frame.empty:
             notes += _fill_in(row, one.pair)
-        elif one.pair is None and curve.scenario == anchor and upward:
+        elif one.is_anchor and upward:
             notes.append(_front_note(curve))
         row.note = "; ".join(note for note in notes if note)
     _mean_of_bd_rates(rows, len(known))
-    rows.sort(key=lambda r: (r.mllm, r.codec, scenario_rank(r.scenario)))  # stable
-    uncompressed = sweep.points.loc[sweep.points["scenario"] == BOUND, "bpp"]
+    rank = sweep.scenarios.rank
+    rows.sort(key=lambda row: (row.mllm, row.codec, rank(row.scenario)))  # stable
+    rates = sweep.bound_points["bpp"]
     for limit in bound.values():
         if limit.task == MEAN or limit.metric == known[limit.task].primary:
-            row = Row(limit.mllm, "", "", BOUND, limit.task, limit.metric, n_points=1)
-            row.bpp_low, row.bpp_high = _ends(uncompressed)
+            row = Row(limit.mllm, "", "", sweep.bound, limit.task, limit.metric, n_points=1)
+            row.bpp_low, row.bpp_high = _ends(rates)
             row.value_low = row.value_high = limit.value
             row.note = "the bound"
             rows.append(row)
@@ -158,12 +156,11 @@ def _ends(values: pd.Series[float]) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _missing_note(curve: Curve) -> str:
+def _missing_note(curve: Curve, scenarios: Scenarios) -> str:
     if not curve.missing:
         return ""
-    if curve.frame.empty:
-        return "no point at all: " + "; ".join(in_words(curve.missing))
-    return "missing: " + "; ".join(in_words(curve.missing))
+    head = "no point at all" if curve.frame.empty else "missing"
+    return f"{head}: {'; '.join(in_words(curve.missing, scenarios))}"
 
 
 def _saturated(curve: Curve, low: float, value: float) -> str:

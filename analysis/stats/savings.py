@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.curves.assemble import Assembled
 from analysis.io.frames import rows_of
 from analysis.io.schema import AnalysisError
-from analysis.stats.anchor import ANCHOR, Against, against_anchors
+from analysis.stats.anchor import Against, against_anchors
 from analysis.stats.pairs import Estimate, about_seeds
 
 CURVE: Final = ["mllm", "codec", "variant", "scenario", "task", "metric"]
@@ -22,7 +22,7 @@ def savings(
     assembled: Assembled,
     targets: Iterable[float] | None = None,
     of_bound: Iterable[float] = (),
-    anchor: str = ANCHOR,
+    anchor: str | None = None,
     codec: str | None = None,
 ) -> pd.DataFrame:
     """Bits saved at equal accuracy, with 95 % intervals.
@@ -30,7 +30,7 @@ def savings(
     Args:
         assembled: the sweep assembled.
         targets: accuracies, in the metric's unit; by default, without `of_bound`, the anchor's own.
-        of_bound: accuracies as shares of the uncompressed value, e.g. 0.95.
+        of_bound: accuracies as shares of the bound's value, e.g. 0.95.
         anchor, codec: what to compare with, as in `compare`.
 
     Returns:
@@ -57,10 +57,8 @@ def savings(
         if targets is None and not shares:
             wanted = [(float(at), np.nan) for at in one.pair.anchor.frame["value"]]
         for target, share in wanted:
-            if np.isnan(target):
-                said = Estimate(why="there is no uncompressed bound")
-            else:
-                said = one.pair.saved(target)
+            unknown = Estimate(why="there is no bound")
+            said = unknown if np.isnan(target) else one.pair.saved(target)
             rows.append(_row(one, {"target": target, "of_bound": share}, "saved", said))
     return _frame(rows, ["target", "of_bound"], "saved")
 
@@ -68,7 +66,7 @@ def savings(
 def gains(
     assembled: Assembled,
     rates: Iterable[float] | None = None,
-    anchor: str = ANCHOR,
+    anchor: str | None = None,
     codec: str | None = None,
 ) -> pd.DataFrame:
     """Accuracy gained at equal rate, with 95 % intervals.

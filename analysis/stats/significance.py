@@ -19,10 +19,11 @@ import pandas as pd
 
 from analysis.curves.assemble import Assembled, Curve
 from analysis.io.frames import rows_of
+from analysis.io.schema import AnalysisError
 from analysis.sampling.bd import TIE
 from analysis.sampling.bootstrap import SEEDS, wide
 from analysis.sampling.intervals import Floats
-from analysis.stats.anchor import ANCHOR, against_anchors
+from analysis.stats.anchor import against_anchors
 from analysis.stats.savings import CURVE
 
 MCNEMAR, PAIRED_T, SIGN = "McNemar exact", "paired t", "sign"
@@ -31,7 +32,7 @@ _COLUMNS: Final = ["rate", "difference", "n_samples", "test", "p", "p_corrected"
 
 def significance(
     assembled: Assembled,
-    anchor: str = ANCHOR,
+    anchor: str | None = None,
     codec: str | None = None,
     families: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -48,7 +49,16 @@ def significance(
         (bits per pixel), `difference` (in the metric's unit, positive where the curve is better),
         `n_samples`, `test`, `p` (two-sided), `p_corrected` (Holm), `n_tests` in the family, and
         `note`, which says why there is none.
+
+    Raises:
+        AnalysisError: the sweep has no curve of that anchor or codec, or no such family.
     """
+    unknown = [name for name in families if name not in CURVE]
+    if unknown:
+        raise AnalysisError(
+            f"families {', '.join(map(repr, unknown))}: no such column; there are "
+            f"{', '.join(CURVE)}"
+        )
     samples = _Samples(assembled)
     rows: list[dict[str, Any]] = []
     for one in against_anchors(assembled, anchor, codec):
@@ -146,7 +156,7 @@ def _tested(
     around = _around(anchor, point.bpp)
     if around is None:
         low, high = anchor.frame["bpp"].min(), anchor.frame["bpp"].max()
-        return {"note": f"no test: outside {anchor.scenario}'s {low:.3g} to {high:.3g} bpp"}
+        return {"note": f"no test: outside {anchor.called}'s {low:.3g} to {high:.3g} bpp"}
     terms = [(point, 1.0), *((row, -share) for row, share in around)]
     seeds = {tuple(sorted(row.seeds)) for row, _ in terms}
     by_seed = next(iter(seeds)) if len(seeds) == 1 else ()

@@ -115,7 +115,9 @@ class LiveFigures:
         assembled = self._assembled(rows)
         total = len(assembled.sweep.manifest["expected"])
         progress = f"{len(self._measured)} of {total} operating points so far"
-        failed = in_words(assembled.missing, codecs=len(self._plan.space.codecs) > 1)
+        failed = in_words(
+            assembled.missing, assembled.sweep.scenarios, codecs=len(self._plan.space.codecs) > 1
+        )
         progress += f", {len(self._failed)} failed" if failed else ""
         with tempfile.TemporaryDirectory() as scratch:
             write_points(rows, f"{scratch}/points")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.io.read import write_points
+from analysis.io.scenarios import Scenarios
 from analysis.sampling.intervals import bootstrap_mean
 from tests.analysis.pictures import blurred, entry, scene
 
@@ -123,6 +125,7 @@ def make_sweep(
         "schema": 1,
         "sweep": "demo",
         "space": {"name": "demo", "codecs": list(codecs), "seeds": [0]},
+        "scenarios": scenario_block(GAIN),
         "created": "2026-11-22T18:00:00+00:00",
         "expected": expected,
         "missing": gone,
@@ -144,6 +147,13 @@ def make_sweep(
     }
     (directory / "sweep.json").write_text(json.dumps(manifest), encoding="utf-8")
     return directory
+
+
+def scenario_block(names: Iterable[str]) -> dict[str, Any]:
+    """What `sweep.json` says of scenarios: the looks of the installed ones."""
+    looks = Scenarios().looks
+    described = (name for name in ("uncompressed", *names) if name in looks)
+    return {name: looks[name].model_dump(mode="json") for name in described}
 
 
 def _psnr(scenario: str, bpp: float) -> float | None:

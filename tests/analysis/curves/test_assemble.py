@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from analysis.curves.assemble import MEAN, assemble, curves, missing_points
-from analysis.curves.missing import Missing
+from analysis.curves.missing import Missing, in_words
 from analysis.curves.tasks import tasks
 from analysis.io.read import read_sweep
+from analysis.io.scenarios import Scenarios
 from tests.analysis.sweeps import GAIN, LAMBDAS, TASKS
 
 
@@ -32,7 +33,7 @@ def test_missing_points_are_named_with_their_reason_and_break_the_line(holey_dir
     sweep = read_sweep(str(holey_dir))
     by_name = {(c.scenario, c.metric): c for c in curves(sweep)}
     d2 = by_name["d2", "accuracy@0.5"]
-    assert [m.text for m in d2.missing] == ["d2 lambda 0.004: diverged"]
+    assert in_words(d2.missing, sweep.scenarios) == ["d2 lambda 0.004: diverged"]
     assert d2.holes == (0.004,)
     assert [part["lmbda"].tolist() for part in d2.segments] == [[0.0005, 0.0015], [0.012]]
     end = by_name["post_processing", "accuracy@0.5"]
@@ -43,9 +44,10 @@ def test_missing_points_are_named_with_their_reason_and_break_the_line(holey_dir
 
 def test_a_long_reason_is_one_short_line_in_plots() -> None:
     gone = Missing("c", 0.01, "d2", 0, "RuntimeError: no\n" + "trace " * 50)
-    assert gone.text.startswith("d2 lambda 0.01: RuntimeError: no trace")
-    assert "\n" not in gone.text
-    assert len(gone.text) < 90
+    (line,) = in_words([gone], Scenarios())
+    assert line.startswith("d2 lambda 0.01: RuntimeError: no trace")
+    assert "\n" not in line
+    assert len(line) < 90
 
 
 def test_a_curve_whose_points_are_all_missing_is_still_there(sweep_dir: Path) -> None:
@@ -58,9 +60,9 @@ def test_a_curve_whose_points_are_all_missing_is_still_there(sweep_dir: Path) ->
 
 def test_without_a_manifest_a_lambda_of_another_curve_is_expected_here_too(holey_dir: Path) -> None:
     sweep = dataclasses.replace(read_sweep(str(holey_dir)), manifest={})
-    assert {m.text for m in missing_points(sweep)} == {
+    assert set(in_words(missing_points(sweep), sweep.scenarios)) == {
         "d2 lambda 0.004: not in the points",
-        "post_processing lambda 0.012: not in the points",
+        "post-processing lambda 0.012: not in the points",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,26 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from analysis.curves.assemble import Assembled, assemble
-from analysis.figures.cost import COMPLEXITY, costs_and_savings, draw_costs, read_costs
+from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
 from analysis.figures.layout import WIDTH, columns_of
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import MANY, draw_curves, draw_psnr
 from analysis.figures.render import Plot, styled
 from analysis.figures.surrogate import draw_surrogate
+from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import AnalysisError, read_sweep
 from analysis.stats.compare import compare
+from analysis.stats.costs import costs_and_savings
 from tests.analysis.rich import make_rich
 
 KINDS = ["mean", "captioning-cider", "psnr", "difference", "surrogate", "complexity", "panel-1"]
 OWN = {"d1": 1.7, "d2": 1.7, "d3": 1.7, "reconstruction": 5.1, "post_processing": 14.1}
 
 
-def write_costs(directory: Path, codecs: tuple[str, ...]) -> None:
+def write_costs(
+    directory: Path, codecs: tuple[str, ...], more: Mapping[str, float] | None = None
+) -> None:
     """As `trainables.commands.complexity --json` writes it (a test compares the two)."""
     totals = [
         {
@@ -42,7 +47,7 @@ def write_costs(directory: Path, codecs: tuple[str, ...]) -> None:
         }
         | {"own_parameters": int(2e5 * own), "saving": 1 - own / 14.1}
         for codec in codecs
-        for scenario, own in OWN.items()
+        for scenario, own in {**OWN, **(more or {})}.items()
     ]
     content = {"space": "demo", "size": 128, "teacher": "t", "block": 2, "parts": []}
     (directory / COMPLEXITY).write_text(json.dumps(content | {"totals": totals}))

@@ -11,17 +11,12 @@ from numpy.typing import NDArray
 
 from analysis.curves.assemble import Curve
 from analysis.figures.colours import on_dark
-from analysis.figures.style import (
-    CODECS,
-    FAMILIES,
-    SCENARIO,
-    SPARE_MARKERS,
-    Look,
-    Looks,
-    in_panels,
-)
+from analysis.figures.style import CODECS, Looks, in_panels
+from analysis.io.scenarios import Scenarios
+from analysis.io.schema import AnalysisError
+from search_spaces.specs.scenario_look import ScenarioLook
 
-NEW = ("feature_coding", "end_to_end_oracle", "transfer", "transfer_tuned", "shared_neck")
+INSTALLED = Scenarios()
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0: linear RGB as it is seen.
 BLIND = {
@@ -51,15 +46,17 @@ def lab(colour: str, seen: list[list[float]] | None = None) -> NDArray[np.float6
 
 
 def curve(scenario: str, codec: str = "elic") -> Curve:
-    return Curve(codec, "", scenario, "m", "vqa", "accuracy", (0,), pd.DataFrame(), (), ())
+    frame, look = pd.DataFrame(), INSTALLED.look(scenario)
+    return Curve(codec, "", scenario, "m", "vqa", "accuracy", (0,), frame, (), (), look)
 
 
-def test_no_two_scenarios_have_one_marker_or_one_colour() -> None:
-    assert set(NEW) <= set(SCENARIO)
-    for part in ("marker", "colour", "label"):
-        found = [getattr(look, part) for look in SCENARIO.values()]
-        assert len(set(found)) == len(found), part
-    assert not set(SPARE_MARKERS) & {look.marker for look in SCENARIO.values()}
+def test_no_two_installed_scenarios_have_one_marker_colour_title_or_order() -> None:
+    for part in ("marker", "colour", "title", "order"):
+        values = [getattr(look, part) for look in INSTALLED.looks.values()]
+        assert None not in values
+        assert len(set(values)) == len(values), part
+    for role in ("anchor", "bound"):
+        assert sum(look.role == role for look in INSTALLED.looks.values()) == 1
 
 
 @pytest.mark.parametrize("kind", [None, *BLIND])
@@ -67,7 +64,8 @@ def test_scenarios_and_codecs_can_be_told_apart_by_the_colour_blind(kind: str | 
     """A difference of 10 in L*a*b* is seen at a glance; 2.3 is one just noticeable. Curves that
     differ less than that in colour differ in marker and in line."""
     seen = BLIND[kind] if kind else None
-    looks = [look for name, look in SCENARIO.items() if name != "uncompressed"]
+    styles = Looks([])
+    looks = [styles.scenario(name) for name in INSTALLED.looks if not INSTALLED.is_bound(name)]
     for a, b in itertools.combinations(looks, 2):
         difference = np.linalg.norm(lab(a.colour, seen) - lab(b.colour, seen))
         assert a.marker != b.marker
@@ -78,12 +76,36 @@ def test_scenarios_and_codecs_can_be_told_apart_by_the_colour_blind(kind: str | 
         assert np.linalg.norm(lab(one, seen) - lab(other, seen)) > 10, (one, other)
 
 
-def test_unknown_scenarios_get_looks_of_their_own() -> None:
-    names = [f"unheard_{i}" for i in range(12)]
-    looks = Looks([("elic", name) for name in (*names, *SCENARIO)])
-    found = [looks.owner("elic", name) for name in (*names, *SCENARIO)]
-    assert len({look.marker for look in found}) == len(found)
-    assert [look.label for look in found[:12]] == names
+@pytest.mark.parametrize("seen", [None, *BLIND.values()], ids=["all", *BLIND])
+def test_scenarios_without_description_differ_from_all_others(
+    seen: list[list[float]] | None,
+) -> None:
+    names = [f"{word}_{i}" for i in range(4) for word in ("quantised", "resized", "pruned")]
+    looks = Looks([("elic", name) for name in names])
+    chosen = [looks.owner("elic", name) for name in names]
+    every = chosen + [looks.scenario(name) for name in INSTALLED.looks]
+    assert [look.label for look in chosen] == names
+    assert len({look.marker for look in every}) == len(every)
+    for a, b in itertools.combinations(every, 2):
+        difference = np.linalg.norm(lab(a.colour, seen) - lab(b.colour, seen))
+        # As above: those that the colour-blind cannot tell apart by colour differ in marker.
+        assert difference > (10 if seen is None else 0), (a, b)
+
+
+def test_the_look_of_a_scenario_without_description_depends_on_its_name_alone() -> None:
+    alone = Looks([("elic", "resized")]).owner("elic", "resized")
+    described = {"pruned": ScenarioLook(title="pruned", colour="#123456", marker="o")}
+    company = [("elic", name) for name in ("aaa", "d1", "pruned", "resized", "zzz")]
+    looks = Looks(company, scenarios=Scenarios.described_by({"scenarios": described}))
+    assert looks.owner("elic", "resized") == alone
+    assert looks.owner("elic", "pruned").colour == "#123456"
+    assert Looks([("tic", "resized"), ("elic", "resized")]).scenario("resized") == alone
+
+
+def test_a_marker_that_matplotlib_has_not_is_refused() -> None:
+    described = {"pruned": ScenarioLook(title="pruned", marker="blob")}
+    with pytest.raises(AnalysisError, match="'blob'"):
+        Looks([("elic", "pruned")], scenarios=Scenarios(described))
 
 
 def test_a_codec_has_its_colour_in_every_figure_and_every_sweep() -> None:
@@ -118,7 +140,7 @@ def test_with_one_learned_codec_colour_tells_scenarios_apart() -> None:
     looks = Looks(owners)
     assert not looks.by_codec
     assert len({looks.owner(*owner).colour for owner in owners}) == 4
-    assert looks.owner("elic", "d1") == SCENARIO["d1"]
+    assert looks.owner("elic", "d1") == looks.scenario("d1")
 
 
 def test_a_crossed_legend_names_each_codec_and_each_scenario_once() -> None:
@@ -132,7 +154,7 @@ def test_a_crossed_legend_names_each_codec_and_each_scenario_once() -> None:
 @pytest.mark.parametrize("codecs", [1, 2, 3, 7])
 def test_panels_hold_every_curve_once_and_not_too_many(codecs: int) -> None:
     names = [f"c{i}" for i in range(codecs)]
-    scenarios = [name for family in FAMILIES for name in family]
+    scenarios = [name for name in INSTALLED.looks if not INSTALLED.is_bound(name)]
     own = [curve(s, c) for c in names for s in (*scenarios, "unheard")]
     groups = in_panels(own, 8, 6)
     assert sorted((c.codec, c.scenario) for g in groups for c in g) == sorted(
@@ -140,6 +162,9 @@ def test_panels_hold_every_curve_once_and_not_too_many(codecs: int) -> None:
     )
     assert all(0 < len(group) <= 6 for group in groups)
     assert len(in_panels(own[:8], 8, 6)) == 1
+    if codecs == 1:
+        families = [{c.look.family for c in group} for group in groups]
+        assert all(a.isdisjoint(b) for a, b in itertools.combinations(families, 2))
 
 
 def test_colours_on_a_dark_page_reach_the_contrast() -> None:
@@ -152,5 +177,7 @@ def test_colours_on_a_dark_page_reach_the_contrast() -> None:
 
     assert (1 + 0.05) / (luminance("#767676") + 0.05) == pytest.approx(4.54, abs=0.005)
     behind = luminance("#171b21") + 0.05
-    for look in (*SCENARIO.values(), Look("", "#000000", "", "")):
-        assert (luminance(on_dark(look.colour)) + 0.05) / behind >= 4.5
+    styles = Looks([("elic", "unheard")])
+    colours = [styles.scenario(name).colour for name in (*INSTALLED.looks, "unheard")]
+    for colour in (*colours, "#000000"):
+        assert (luminance(on_dark(colour)) + 0.05) / behind >= 4.5

@@ -11,11 +11,15 @@ import pandas as pd
 import pytest
 
 from analysis.curves.assemble import assemble, curves
-from analysis.figures.ablation import ablation, draw_ablation
-from analysis.figures.cost import Costs, costs_and_savings
+from analysis.curves.missing import in_words
+from analysis.figures.ablation import draw_ablation
+from analysis.io.complexity import Costs
 from analysis.io.read import Sweep, read_sweep, write_points
+from analysis.io.scenarios import Scenarios
 from analysis.report.summary import summary_sentence, summary_table
 from analysis.stats.compare import compare
+from analysis.stats.costs import costs_and_savings
+from analysis.stats.variants import ablation
 from tests.analysis.figures.test_figures import extents
 
 AS = {"d1": "k0", "d2": "k2", "d3": "k4+k8"}
@@ -58,7 +62,7 @@ def test_a_missing_point_is_missing_in_its_variant_alone(varied: Sweep) -> None:
     gone = (varied.points["variant"] == "k2") & (varied.points["lmbda"] == 0.004)
     assembled = assemble(dataclasses.replace(varied, points=varied.points[~gone]))
     (missing,) = assembled.missing
-    assert missing.text == "d1 k2 lambda 0.004: not in the points"
+    assert in_words([missing], Scenarios()) == ["d1 k2 lambda 0.004: not in the points"]
     holes = {(c.variant, c.holes) for c in assembled.means if c.scenario == "d1"}
     assert holes == {("k0", ()), ("k2", (0.004,)), ("k4+k8", ())}
 

@@ -43,7 +43,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "picture.png": (lambda f: Image.new("RGB", (8, 8)).save(f), "not a Parquet file"),
     "picture.csv": (lambda f: f.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe"), "not a CSV"),
     "other.parquet": (lambda f: pd.DataFrame({"a": [1]}).to_parquet(f), "there are a "),
-    "other.csv": (lambda f: f.write_text("rate,top1\n1,2\n"), "others' results need `bpp` and a"),
+    "other.csv": (lambda f: f.write_text("rate,top1\n1,2\n"), "other tables need `bpp` and a"),
     "empty.parquet": (lambda f: f.write_bytes(b""), "an empty file"),
     "empty.csv": (lambda f: f.write_bytes(b""), "an empty file"),
     "empty.json": (lambda f: f.write_bytes(b""), "an empty file"),

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 
 from analysis.curves.assemble import MEAN, assemble, curves, missing_points
+from analysis.curves.missing import in_words
 from analysis.io.merge import merge
 from analysis.io.read import read_sweep, write_points
+from analysis.io.scenarios import Scenarios
 from analysis.io.schema import KEY, AnalysisError
 from analysis.io.sweep import Sweep
 from analysis.qualitative.matched_rate import panels
@@ -56,7 +58,7 @@ def test_shared_points_are_there_once_and_what_one_has_is_not_missing(
 
 def test_what_no_sweep_has_is_missing(two: tuple[Path, Path]) -> None:
     first = read_sweep(str(two[0]))
-    assert {m.text for m in missing_points(merge([first, first]))} == {
+    assert set(in_words(missing_points(merge([first, first])), Scenarios())) == {
         "d3 lambda 0.0005: killed",
         "d3 lambda 0.004: killed",
     }

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from analysis.curves.assemble import missing_points
+from analysis.curves.missing import in_words
 from analysis.io.mlflow_store import Run, _Client, open_store
 from analysis.io.names import metric_to_mlflow
 from analysis.io.read import read_sweep
+from analysis.io.scenarios import Scenarios
 from analysis.io.schema import AnalysisError
 from analysis.stats.compare import compare
 
@@ -138,9 +140,9 @@ def test_without_artifacts_failed_children_say_what_is_missing(tracking: str) ->
     complete = [r for r in runs if r.tags["bridgesweep.status"] == "complete"]
     sweep = read_sweep(tracking)
     bare = dataclasses.replace(sweep, samples=None, manifest=_described(runs, complete))
-    assert {m.text for m in missing_points(bare)} == {
+    assert set(in_words(missing_points(bare), Scenarios())) == {
         "d2 lambda 0.004: diverged",
-        "post_processing lambda 0.012: killed",
+        "post-processing lambda 0.012: killed",
     }
     key = complete[0].tags["bridgesweep.point_key"]
     assert bare.manifest["points"][key]["spec"]["scenario"] == complete[0].params["scenario"]

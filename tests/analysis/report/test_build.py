@@ -118,7 +118,7 @@ def test_missing_points_are_named_on_page_and_plot(holey_page: str, holey_dir: P
     for name in ("mean", "vqa", "captioning-cider"):
         svg = (holey_dir / "plots" / f"{name}.svg").read_text(encoding="utf-8")
         assert "missing: d2 lambda 0.004: diverged" in svg
-        assert "missing: post_processing lambda 0.012: killed" in svg
+        assert "missing: post-processing lambda 0.012: killed" in svg
     psnr = (holey_dir / "plots" / "psnr.svg").read_text(encoding="utf-8")
     assert "d2 lambda 0.004" in psnr
 
@@ -140,7 +140,7 @@ def test_uncompressed_and_chance_are_lines_and_every_scenario_is_in_the_legend(
     sweep_dir: Path,
 ) -> None:
     vqa = next(p for p in draw_curves(assemble(read_sweep(str(sweep_dir)))) if p.name == "vqa")
-    for label in ("uncompressed", "chance", "reconstruction", "post_processing", "d1", "d2", "d3"):
+    for label in ("uncompressed", "chance", "reconstruction", "post-processing", "d1", "d2", "d3"):
         assert f">{label}<" in vqa.svg
     assert "d3 0." in vqa.alt
 

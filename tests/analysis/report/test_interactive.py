@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from analysis.curves.assemble import Assembled, assemble
-from analysis.figures.cost import COMPLEXITY, draw_costs, read_costs
+from analysis.figures.cost import draw_costs
 from analysis.figures.difference import differences, draw_difference
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.style import SCENARIO, Looks
-from analysis.figures.surrogate import draw_surrogate, surrogate
+from analysis.figures.style import MARKER_LETTERS, Look, Looks
+from analysis.figures.surrogate import draw_surrogate
+from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import read_sweep
+from analysis.io.scenarios import Scenarios
 from analysis.report.interactive import (
     live_costs,
     live_curves,
@@ -21,8 +23,9 @@ from analysis.report.interactive import (
     live_surrogate,
     numbered,
 )
-from analysis.report.traces import SYMBOLS, Live
+from analysis.report.traces import SYMBOLS, Live, marker_of
 from analysis.stats.compare import compare
+from analysis.stats.surrogate import surrogate
 from tests.analysis.figures.test_figures import write_costs
 
 
@@ -60,9 +63,15 @@ def test_symbols_are_plotlys_and_as_many_as_markers() -> None:
     from plotly.validator_cache import ValidatorCache
 
     known = ValidatorCache.get_validator("scatter.marker", "symbol")
-    for look in SCENARIO.values():
-        known.validate_coerce(SYMBOLS[look.marker])
+    for look in Scenarios().looks.values():
+        known.validate_coerce(SYMBOLS[look.marker or ""])
     assert len(set(SYMBOLS.values())) == len(SYMBOLS)
+    letters = [
+        marker_of(Look("", "#000000", f"${letter}$", "-"), 8)["symbol"] for letter in MARKER_LETTERS
+    ]
+    for symbol in letters:
+        known.validate_coerce(symbol)
+    assert len(set(letters)) == len(letters)
 
 
 def test_traces_hold_the_curves_points_and_their_operating_points(

@@ -70,7 +70,7 @@ def test_targets_may_be_shares_of_the_uncompressed_bound(sweep_dir: Path) -> Non
     assert d2["saved_low"] < d2["saved"] < d2["saved_high"]
     without = drawn(reconstruction=(FOUR, RISING), d1=(FOUR, RISING))
     assert set(only(savings(assemble(without, 10), of_bound=[0.9]))["note"]) == {
-        "there is no uncompressed bound"
+        "there is no bound"
     }
 
 

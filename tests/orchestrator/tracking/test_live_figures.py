@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from analysis.figures.render import Plot
-from analysis.figures.style import SCENARIO
+from analysis.io.scenarios import Scenarios
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.tracking.live_figures import EVERY_S, SHARE, LiveFigures
@@ -256,7 +256,7 @@ def test_children_carry_what_scatter_and_parallel_coordinates_need(
         metrics = runs[one.key].metrics
         assert metrics["log2_bpp"] == pytest.approx(math.log2(metrics["bpp"]))
         assert metrics["mean_accuracy"] == pytest.approx((0.25 + 0.75) / 2)
-        assert runs[one.key].tags["mlflow.runColor"] == SCENARIO[one.point.scenario].colour
+        assert runs[one.key].tags["mlflow.runColor"] == Scenarios().look(one.point.scenario).colour
         assert "None" not in runs[one.key].params.values()
     # An axis of lambdas stays one of numbers: who has none says nothing.
     assert "lmbda" not in runs[bound.key].params

@@ -1,0 +1,107 @@
+"""What a space's variants change: a table over the variants.
+
+curves of the mean over tasks, their comparison with the anchor
+    --> per codec, MLLM, scenario and variant: accuracy, PSNR, BD-rate
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.curves.assemble import MEAN, Assembled, Curve, of_variant
+from analysis.io.frames import rows_of
+
+NAN: Final = float("nan")
+
+
+@dataclass
+class Row:
+    """A scenario under one variant; the columns of `ablation`'s frame.
+
+    `accuracy` is the mean over tasks and over the rates that all variants of the scenario have;
+    `variant` is empty for what all variants share.
+    """
+
+    mllm: str
+    codec: str
+    scenario: str
+    variant: str
+    settings: str
+    n_rates: int
+    bpp: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    bd_rate: float
+    bd_rate_low: float
+    bd_rate_high: float
+    psnr: float
+    note: str
+
+
+def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
+    """A row per codec, MLLM, scenario and variant, in the space's order of variants.
+
+    Args:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+    """
+    variants = assembled.sweep.variants
+    heads = {
+        (row.mllm, row.codec, row.variant, row.scenario): row
+        for row in rows_of(comparison[comparison["task"] == MEAN])
+    }
+    groups: dict[tuple[str, str, str], list[Curve]] = {}
+    for curve in assembled.means:
+        if not curve.frame.empty:
+            groups.setdefault((curve.mllm, curve.codec, curve.scenario), []).append(curve)
+    rows = []
+    for (mllm, codec, scenario), group in groups.items():
+        rates = set.intersection(*(set(curve.frame["lmbda"]) for curve in group))
+        for variant, settings in {**variants, "": {}}.items():
+            of = _curve_of(variant, group)
+            if of is None or not rates:
+                continue
+            head = heads[mllm, codec, of.variant, scenario]
+            frame = of.frame[of.frame["lmbda"].isin(rates)]
+            low, high = _interval(assembled, of, frame)
+            rows.append(
+                Row(
+                    *(mllm, codec, scenario, variant, _said(settings)),
+                    *(len(frame), float(frame["bpp"].mean()), float(frame["value"].mean())),
+                    *(low, high, head.bd_rate, head.bd_rate_low, head.bd_rate_high),
+                    *(_psnr(assembled, frame), head.note),
+                )
+            )
+    return pd.DataFrame([asdict(row) for row in rows], columns=list(Row.__dataclass_fields__))
+
+
+def _curve_of(variant: str, group: list[Curve]) -> Curve | None:
+    """The curve of a variant, if it has one of its own; of none the shared one."""
+    own = [c for c in group if bool(variant) == bool(c.variant) and of_variant(variant, c.variant)]
+    return own[0] if own else None
+
+
+def _said(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
+
+
+def _interval(assembled: Assembled, curve: Curve, frame: pd.DataFrame) -> tuple[float, float]:
+    parts = [
+        (curve.mllm, task.name, task.primary, keys)
+        for keys in frame["point_keys"]
+        for task in assembled.tasks.values()
+    ]
+    means = assembled.resampled.mean(parts)
+    return (NAN, NAN) if means is None else assembled.resampled.interval(means[1])
+
+
+def _psnr(assembled: Assembled, frame: pd.DataFrame) -> float:
+    keys = {key for keys in frame["point_keys"] for key in keys}
+    points = assembled.sweep.points
+    return float(points.loc[points["point_key"].isin(keys), "psnr"].mean())
