@@ -59,8 +59,7 @@ def test_shared_points_are_there_once_and_what_one_has_is_not_missing(
 def test_what_no_sweep_has_is_missing(two: tuple[Path, Path]) -> None:
     first = read_sweep(str(two[0]))
     assert set(in_words(missing_points(merge([first, first])), Scenarios())) == {
-        "d3 lambda 0.0005: killed",
-        "d3 lambda 0.004: killed",
+        "d3 lambda 0.0005, 0.004: killed"
     }
 
 
