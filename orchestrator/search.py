@@ -27,7 +27,7 @@ from orchestrator.storage import provenance
 from orchestrator.storage.lock import only_driver
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import TrialRun, open_tracker
-from search_spaces import OperatingPoint
+from search_spaces import OperatingPoint, point_stage
 
 if TYPE_CHECKING:  # imports Ray Tune
     from orchestrator.driver.search_tuner import TrialRecord
@@ -55,7 +55,7 @@ def search(request: Request) -> bool:
     if result.get("search") != digest:
         trials = _run_trials(request, fingerprints)
         store.remove_leftovers()  # what stopped trials had begun to write
-        point_dir = store.fetch(plan.stages.point(point).path)
+        point_dir = store.fetch(point_stage(plan.stages, point).path)
         base = json.loads((point_dir / "info.json").read_text(encoding="utf-8"))
         result = {
             "search": digest,

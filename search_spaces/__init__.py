@@ -5,6 +5,7 @@ Imports neither torch nor ray, so a space can be read, checked and planned anywh
 
 from search_spaces.expand import operating_points, variants_of
 from search_spaces.load import SpaceError, load_space, named_spaces
+from search_spaces.scenarios import evaluation_stage, point_stage
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint, select
@@ -20,9 +21,11 @@ __all__ = [
     "SpaceError",
     "Stage",
     "Stages",
+    "evaluation_stage",
     "load_space",
     "named_spaces",
     "operating_points",
+    "point_stage",
     "select",
     "variants_of",
 ]

@@ -13,6 +13,7 @@ from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
 from search_spaces import CodecSpec, OperatingPoint, Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes, released_config
+from search_spaces.scenarios import scenario_of
 
 _ADAM_COPIES = 3
 """A checkpoint holds the weights and Adam's two moments."""
@@ -142,7 +143,7 @@ def _storage(space: Space, plan: Plan) -> list[str]:
         if job.kind == "latents":
             assert job.codec is not None
             latents += 2.0 * images * job.codec.M * (data.size // 16) ** 2
-        if job.kind in ("codec", "point", "neck"):
+        if job.kind in ("codec", "point"):
             checkpoints += 4.0 * _trained_parameters(plan.stages.of(job.variant).space, job)
     sizes["latents"] = latents
     sizes["trained weights"] = checkpoints
@@ -154,29 +155,16 @@ def _storage(space: Space, plan: Plan) -> list[str]:
 
 def _trained_parameters(space: Space, job: Job) -> float:
     """Parameters that a job trains or keeps, to within a factor of two."""
-    scenario = job.point.scenario if job.point else "codec"
     codec = 0.0 if job.codec is None else _codec_parameters(job.codec)
+    if job.point is None:
+        return codec
     encoder, ratio = _encoder(space), space.neck.mlp_ratio
-    width, channels = encoder.width, space.feature_coding.channels
-    if job.point is not None and job.point.codec is not None:
-        channels = job.point.codec.M
+    width, channels = encoder.width, encoder.width if job.codec is None else job.codec.M
     hidden = encoder.mlp_width if ratio is None else width * ratio
     layer = width * (4 * width + 2 * hidden)
     neck = (channels + encoder.tokens) * width + space.neck.layers * layer
-    unet = space.post_processing
-    match scenario:
-        case "uncompressed" | "classical" | "reconstruction":
-            return 0.0
-        case "codec":
-            return codec
-        case "d2" | "d3":
-            return neck + codec
-        case "post_processing":
-            return neck if unet.channels == "neck" else 30 * unet.channels**2 * 4**unet.levels
-        case "feature_coding":
-            return neck + layer
-        case _:
-            return neck
+    counts = {"codec": codec, "neck": neck, "encoder_block": layer}
+    return scenario_of(job.point.scenario).trained_parameters(space, counts)
 
 
 def _necks(space: Space) -> list[str]:

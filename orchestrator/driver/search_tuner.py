@@ -25,6 +25,7 @@ from orchestrator.execution.tune import Unpickled, error_of
 from orchestrator.plan.resources import lane_ask, trial_resources
 from orchestrator.storage import provenance
 from search_spaces import Space
+from search_spaces.scenarios import scenario_of
 from search_spaces.specs.search import Range, SearchSpec
 from search_spaces.specs.training import Optimiser
 
@@ -174,7 +175,8 @@ def _search_spec(space: Space) -> SearchSpec:
 
 
 def _training(space: Space) -> Optimiser:
-    training = space.training(searched_point(space).scenario)
+    point = searched_point(space)
+    training = scenario_of(point.scenario).training(space, point)
     assert training is not None
     return training
 

@@ -28,8 +28,8 @@ from trainables.datasets.images.image_store import ShardReport
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
     from trainables.datasets.images.convert import ImageShards
+    from trainables.points.inputs import Inputs
     from trainables.training.precompute import CodecLatents, TeacherFeatures
-    from trainables.training.train import Inputs
 
 SPLITS: Final = ("train", "val")
 TEXT: Final = "text"

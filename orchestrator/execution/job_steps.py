@@ -24,8 +24,8 @@ from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
+    from trainables.points.inputs import Inputs
     from trainables.training.context import Context
-    from trainables.training.train import Inputs
 
 Json = Mapping[str, object]
 Progress = Callable[[Json], None]
@@ -70,7 +70,7 @@ def write_log(store: Store, job: Job, text: str) -> str:
 
 def inputs_of(store: Store, job: Job) -> Inputs:
     """The directories of a job's inputs on this machine."""
-    from trainables.training.train import Inputs
+    from trainables.points.inputs import Inputs
 
     rates = tuple(store.fetch(stage.path) for stage in job.rates)
     directories = {name: store.fetch(stage.path) for name, stage in job.inputs.items()}
@@ -109,19 +109,16 @@ def hardware() -> dict[str, str | int | None]:
 
 
 def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Context) -> None:
-    """Train a codec, a neck for all rates or an operating point in this process.
+    """Train a codec or an operating point in this process.
 
     Args:
         out: a directory for what is trained.
         context: receives the reports and keeps the checkpoints.
     """
-    from trainables.training.train import train_codec, train_point, train_shared_neck
+    from trainables.training.train import train_codec, train_point
 
     inputs = inputs_of(store, job)
-    if job.kind == "neck":
-        assert job.point is not None
-        train_shared_neck(settings.space_of(job), job.point, inputs, out, context)
-    elif job.point is not None:
+    if job.point is not None:
         train_point(settings.space_of(job), job.point, inputs, out, context)
     else:
         assert job.codec is not None
@@ -150,16 +147,17 @@ def evaluate_job(
         stage: of the evaluation.
     """
     from trainables.evaluation import evaluate_point
-    from trainables.training.train import Inputs
+    from trainables.points.inputs import Inputs
 
     assert job.point is not None
     store = settings.store
     point_dir = store.fetch(job.stage.path)
-    codec, text = job.inputs.get("codec"), stage.inputs[2:]
+    dataset, text, codec = stage.reads["dataset"], stage.reads.get("text"), job.inputs.get("codec")
+    assert isinstance(dataset, Stage)
     inputs = Inputs(
-        world=store.fetch(stage.inputs[1].path),
+        world=store.fetch(dataset.path),
         codec=None if codec is None else store.fetch(codec.path),
-        text=store.fetch(text[0].path) if text else None,
+        text=store.fetch(text.path) if isinstance(text, Stage) else None,
     )
 
     def report(share: float) -> None:

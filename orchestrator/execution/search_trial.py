@@ -12,6 +12,7 @@ from dataclasses import replace
 from orchestrator.execution.job_steps import Json, Settings
 from orchestrator.plan.jobs import Job, Plan
 from search_spaces import OperatingPoint, Space, operating_points
+from search_spaces.scenarios import scenario_of
 
 Chosen = Mapping[str, object]
 """Dotted path of a setting -> value."""
@@ -21,7 +22,7 @@ Report = Callable[[dict[str, float]], None]
 
 def searched_point(space: Space) -> OperatingPoint:
     """The point whose settings are searched: the only one that is trained."""
-    return next(p for p in operating_points(space) if p.scenario in space.trained)
+    return next(p for p in operating_points(space) if scenario_of(p.scenario).trains)
 
 
 def job_of(space: Space, fingerprints: Mapping[str, str], chosen: Chosen) -> Job:

@@ -35,6 +35,7 @@ from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Stage
+from search_spaces.scenarios import scenario_of
 
 CONTROLLER_FAILURES = 3
 
@@ -187,6 +188,6 @@ def report_interval(settings: Settings, job: Job) -> int:
         every = job.codec.train.checkpoint_every
     else:
         space, point = settings.space_of(job), job.point
-        training = space.d1 if job.kind == "neck" else space.training(point.scenario)
+        training = scenario_of(point.scenario).training(space, point)
         every = 1 if training is None else training.checkpoint_every
     return next(n for n in range(min(every, max(10, every // 10)), every + 1) if every % n == 0)

@@ -1,14 +1,16 @@
 """What has to be done for a space, and in which order it may be.
 
-    Stages (search_spaces) + what the storage already holds  -->  jobs with their needs and costs
+    stages (search_spaces) + what the storage already holds  -->  jobs with their needs and costs
 
-A job makes one stage; an operating point's job also makes its evaluations.
+A job makes one stage; an operating point's job also makes its evaluations. Which stages a point
+reads is its scenario's to say; the plan walks from stage to stage and asks no scenario's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from orchestrator.storage.provenance import benchmark_images, image_counts
 from orchestrator.storage.store import Store
@@ -19,37 +21,31 @@ from search_spaces import (
     Space,
     Stage,
     Stages,
+    evaluation_stage,
     operating_points,
+    point_stage,
     variants_of,
 )
 from search_spaces.facts.compressai_zoo import is_vbr
+from search_spaces.scenarios import scenario_of
 from search_spaces.specs.codec import CodecSpec
-from search_spaces.specs.stages import start_of
 
-WAVES = (
+WAVES: Final = (
     "base codecs, features, latents",
-    "d1 and what else needs no neck",
-    "d2, d3 and what else starts from a neck",
+    "points from the codec",
+    "points that start from others",
 )
-DATA = ("images", "features", "text", "latents")
+DATA: Final = ("images", "features", "text", "latents")
 """The kinds of jobs that run as passes of Ray Data; all others are trials of Ray Tune."""
 
 # Rough seconds on one core per image at 128 x 128: they decide what starts first and how time left
 # is guessed, nothing else.
-_TRAIN_COST = {
-    "codec": 0.02,
-    "d1": 0.003,
-    "d2": 0.03,
-    "d3": 0.025,
-    "post_processing": 0.02,
-    "feature_coding": 0.006,
-    "end_to_end_oracle": 0.01,
-    "transfer_tuned": 0.003,
-}
-_EVALUATION_COST = 0.02
-_WORLD_COST = 0.003
-_IMAGE_COST = 0.02
-_FEATURE_COST = 0.005
+_CODEC_COST: Final = 0.02
+_EVALUATION_COST: Final = 0.02
+_WORLD_COST: Final = 0.003
+_IMAGE_COST: Final = 0.02
+_FEATURE_COST: Final = 0.005
+_TEXT_COST_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,9 +54,11 @@ class Job:
 
     Attributes:
         key: of the stage it makes; also names its log and its work in progress.
+        kind: the stage's; `images` for a world of a data set, and `point` for all that scenarios
+            train.
         needs: keys of the jobs that must be done first.
         inputs: the stages it reads, by the name that the training functions give them.
-        rates: the latents of each rate, which a neck for all rates reads.
+        rates: the latents of each rate, which one training for all rates reads.
         evaluations: of an operating point, those that are still to be made, with their stages.
         cost: rough seconds on one core.
         wave: 0, 1, 2 as in `WAVES`.
@@ -91,7 +89,7 @@ class Plan:
         space: what is swept.
         points: the operating points that are wanted.
         fingerprints: see `Stages`.
-        store: the storage; None plans as if nothing were there.
+        store: the storage; None plans as if it were empty.
     """
 
     def __init__(
@@ -109,23 +107,28 @@ class Plan:
         self.done: dict[str, Stage] = {}
         self._store = store
         self._images = image_counts(space.data)
+        self._world = self.stages.world()
         for benchmark in space.benchmarks:
-            self._benchmark(benchmark)
+            self._require(self.stages.benchmark(benchmark))
         for point in self.points:
-            self._point(point, evaluate=True)
+            self._point(point_stage(self.stages, point), point, self.evaluations(point))
 
     def key(self, point: OperatingPoint) -> str:
         """The `point_key` of an operating point."""
-        return self.stages.point(point).key
+        return point_stage(self.stages, point).key
 
     def evaluations(self, point: OperatingPoint) -> tuple[tuple[Measurement, Stage], ...]:
         """What a point is measured on and with whom, and the stages of that."""
-        all_ = self.stages.of(point.variant).space.measurements
-        return tuple((one, self.stages.evaluation(point, one)) for one in all_)
+        measurements = self.stages.of(point.variant).space.measurements
+        return tuple(
+            (measurement, evaluation_stage(self.stages, point, measurement))
+            for measurement in measurements
+        )
 
     def is_complete(self, point: OperatingPoint) -> bool:
         """Whether everything that a point's row needs is in the storage."""
-        stages = [self.stages.point(point), *(s for _, s in self.evaluations(point))]
+        evaluations = (stage for _, stage in self.evaluations(point))
+        stages = [point_stage(self.stages, point), *evaluations]
         return all(self._has(stage) for stage in stages)
 
     def complete_points(self) -> tuple[OperatingPoint, ...]:
@@ -138,234 +141,126 @@ class Plan:
         self.done[stage.key] = stage
         return True
 
-    def _add(self, job: Job) -> None:
-        self.jobs[job.key] = job
+    def _needs(self, stages: Iterable[Stage]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(stage.key for stage in stages if stage.key in self.jobs))
 
-    def _needs(self, *stages: Stage) -> tuple[str, ...]:
-        return tuple(stage.key for stage in stages if stage.key in self.jobs)
+    def _require(self, stage: Stage) -> None:
+        """Plan a stage and what it reads, unless it is planned or in the storage."""
+        if stage.key in self.jobs or self._has(stage):
+            return
+        if stage.subject.point is not None:
+            point = stage.subject.point
+            owners = self._variants.get(stage.key, point.variant)
+            self._point(stage, replace(point, variant=owners), ())
+            return
+        reads = [*stage.inputs] if stage.kind in ("world", "benchmark") else self._read(stage)
+        for read in reads:
+            self._require(read)
+        subject = stage.subject
+        kind, label, cost = self._described(stage)
+        owners = self._variants.get(stage.key, "")
+        self.jobs[stage.key] = Job(
+            stage.key,
+            kind,
+            f"{label} ({owners})" if owners else label,
+            stage,
+            0,
+            cost,
+            self._needs(reads),
+            {} if not reads else self._inputs(stage),
+            codec=subject.codec,
+            lmbda=subject.lmbda,
+            variant=subject.variant,
+            benchmark=subject.benchmark if stage.kind == "benchmark" else None,
+        )
 
-    def _world(self) -> Stage:
-        stage, data = self.stages.world(), self.space.data
-        if stage.key not in self.jobs and not self._has(stage):
-            images = sum(self._images.values())
-            if data.kind == "scenes":
-                cost = _WORLD_COST * (images + 6 * data.episodes)
-                self._add(Job(stage.key, "world", "world", stage, 0, cost))
-            else:
-                cost, label = _IMAGE_COST * images, f"images of {data.label}"
-                self._add(Job(stage.key, "images", label, stage, 0, cost))
-        return stage
+    def _read(self, stage: Stage) -> tuple[Stage, ...]:
+        """The stages that making one reads: the world's images always."""
+        return (*self._inputs(stage).values(), *_rates(stage))
 
-    def _benchmark(self, benchmark: BenchmarkSpec) -> Stage:
-        stage = self.stages.benchmark(benchmark)
-        if stage.key not in self.jobs and not self._has(stage):
-            cost = _IMAGE_COST * benchmark_images(benchmark)
-            label = f"benchmark {benchmark.label}"
-            self._add(Job(stage.key, "benchmark", label, stage, 0, cost, benchmark=benchmark))
-        return stage
+    def _inputs(self, stage: Stage) -> dict[str, Stage]:
+        named = {name: read for name, read in stage.reads.items() if isinstance(read, Stage)}
+        return {"world": self._world, **named}
 
-    def _dataset(self, benchmark: BenchmarkSpec | None) -> Stage:
-        return self._world() if benchmark is None else self._benchmark(benchmark)
+    def _described(self, stage: Stage) -> tuple[str, str, float]:
+        """Kind, label and rough cost of the job that makes a stage which belongs to no point."""
+        subject, data = stage.subject, self.space.data
+        trained_on = self._images["train"] + self._images["val"]
+        match stage.kind:
+            case "world":
+                images = sum(self._images.values())
+                if data.kind == "scenes":
+                    return "world", "world", _WORLD_COST * (images + 6 * data.episodes)
+                return "images", f"images of {data.label}", _IMAGE_COST * images
+            case "benchmark":
+                assert subject.benchmark is not None
+                cost = _IMAGE_COST * benchmark_images(subject.benchmark)
+                return "benchmark", f"benchmark {subject.benchmark.label}", cost
+            case "features":
+                return "features", "teacher features", _FEATURE_COST * trained_on
+            case "text":
+                of = f" of {subject.benchmark.label}" if subject.benchmark else ""
+                return "text", f"text embeddings of the classes{of}", _TEXT_COST_S
+        assert subject.codec is not None
+        assert subject.lmbda is not None
+        rate = f" lambda={subject.lmbda:g}"
+        if stage.kind == "latents":
+            label = f"{subject.codec.label} latents{rate}"
+            return "latents", label, _FEATURE_COST * trained_on
+        assert stage.kind == "codec", stage.kind
+        training = subject.codec.train
+        cost = _CODEC_COST * training.steps * training.batch_size
+        label = f"{subject.codec.label} codec{'' if is_vbr(subject.codec.arch) else rate}"
+        return "codec", label, cost
 
-    def _trained_on(self) -> int:
-        return self._images["train"] + self._images["val"]
-
-    def _features(self, variant: str) -> Stage:
-        stage = self.stages.of(variant).features()
-        if stage.key not in self.jobs and not self._has(stage):
-            world = self._world()
-            cost = _FEATURE_COST * self._trained_on()
-            self._add(
-                Job(
-                    stage.key,
-                    "features",
-                    self._label("teacher features", stage),
-                    stage,
-                    0,
-                    cost,
-                    self._needs(world),
-                    {"world": world},
-                    variant=variant,
-                )
-            )
-        return stage
-
-    def _text(self, variant: str, benchmark: BenchmarkSpec | None = None) -> Stage:
-        stage = self.stages.of(variant).text(benchmark)
-        if stage.key not in self.jobs and not self._has(stage):
-            data = self._dataset(benchmark)
-            of = "the classes" if benchmark is None else f"the classes of {benchmark.label}"
-            self._add(
-                Job(
-                    stage.key,
-                    "text",
-                    self._label(f"text embeddings of {of}", stage),
-                    stage,
-                    0,
-                    1.0,
-                    self._needs(data),
-                    {"world": data},
-                    variant=variant,
-                )
-            )
-        return stage
-
-    def _codec(self, codec: CodecSpec, lmbda: float, variant: str) -> Stage:
-        stage = self.stages.of(variant).codec(codec, lmbda)
-        if stage.key not in self.jobs and not self._has(stage):
-            world = self._world()
-            self._add(
-                Job(
-                    stage.key,
-                    "codec",
-                    self._label(_codec_label(codec, lmbda), stage),
-                    stage,
-                    0,
-                    _TRAIN_COST["codec"] * codec.train.steps * codec.train.batch_size,
-                    self._needs(world),
-                    {"world": world},
-                    codec=codec,
-                    lmbda=lmbda,
-                    variant=variant,
-                )
-            )
-        return stage
-
-    def _latents(self, codec: CodecSpec, lmbda: float, variant: str) -> Stage:
-        codec = codec.at(lmbda)
-        stage = self.stages.of(variant).latents(codec, lmbda)
-        if stage.key not in self.jobs and not self._has(stage):
-            inputs = {"world": self._world(), "codec": self._codec(codec, lmbda, variant)}
-            self._add(
-                Job(
-                    stage.key,
-                    "latents",
-                    self._label(f"{codec.label} latents lambda={lmbda:g}", stage),
-                    stage,
-                    0,
-                    _FEATURE_COST * self._trained_on(),
-                    self._needs(*inputs.values()),
-                    inputs,
-                    codec=codec,
-                    lmbda=lmbda,
-                    variant=variant,
-                )
-            )
-        return stage
-
-    def _label(self, text: str, stage: Stage) -> str:
-        """A job's label, with the variants it is for where not all share it."""
-        variant = self._variants.get(stage.key, "")
-        return f"{text} ({variant})" if variant else text
-
-    def _point(self, point: OperatingPoint, evaluate: bool) -> Stage:
-        stage = self.stages.point(point)
+    def _point(
+        self,
+        stage: Stage,
+        point: OperatingPoint,
+        evaluations: Iterable[tuple[Measurement, Stage]],
+    ) -> None:
+        """Plan an operating point and the evaluations of it that are wanted."""
         known = self.jobs.get(stage.key)
         trained = known is None and self._has(stage)
-        left = tuple(e for e in self.evaluations(point) if evaluate and not self._has(e[1]))
-        if trained and not left:
-            return stage
-        if known is not None and (known.evaluations or not left):
-            return stage
-        inputs: dict[str, Stage] = {"world": self._world()}
+        left = tuple(pair for pair in evaluations if not self._has(pair[1]))
+        if (trained and not left) or (known is not None and (known.evaluations or not left)):
+            return
+        reads = self._inputs(stage)
+        rates = () if trained else _rates(stage)
+        if trained:
+            reads = {name: read for name, read in reads.items() if name in ("world", "codec")}
+        measured_on = [
+            read for _, evaluation in left for read in evaluation.inputs if read.key != stage.key
+        ]
+        for read in (*reads.values(), *rates, *measured_on):
+            self._require(read)
         space = self.stages.of(point.variant).space
-        read: list[Stage] = []
-        for measurement, _ in left:
-            read.append(self._dataset(measurement.benchmark))
-            if measurement.by_encoder:
-                read.append(self._text(point.variant, measurement.benchmark))
-        if point.codec is not None and point.lmbda is not None:
-            inputs["codec"] = self._codec(point.codec, point.lmbda, point.variant)
-        rank = 1
+        cost = sum((self._evaluation_cost(measured.benchmark) for measured, _ in left), 1.0)
         if not trained and point.released is None:
-            inputs |= self._read_in_training(point)
-            rank = 2 if "neck" in inputs else 1
-        cost = sum((self._evaluation_cost(one.benchmark) for one, _ in left), 1.0)
-        training = space.training(point.scenario)
-        if training is not None and not trained and point.released is None:
-            cost += _TRAIN_COST[point.scenario] * training.steps * training.batch_size
-        self._add(
-            Job(
-                stage.key,
-                "point",
-                point.label,
-                stage,
-                rank,
-                cost,
-                tuple(dict.fromkeys(self._needs(*inputs.values(), *read))),
-                inputs,
-                codec=point.codec,
-                lmbda=point.lmbda,
-                point=point,
-                evaluations=left,
-                variant=point.variant,
-            )
+            cost += scenario_of(point.scenario).cost(space, point)
+        self.jobs[stage.key] = Job(
+            stage.key,
+            "point",
+            point.label,
+            stage,
+            2 if "start" in reads else 1,
+            cost,
+            self._needs((*reads.values(), *rates, *measured_on)),
+            reads,
+            rates,
+            codec=point.codec,
+            lmbda=point.lmbda,
+            point=point,
+            evaluations=left,
+            variant=point.variant,
         )
-        return stage
-
-    def _read_in_training(self, point: OperatingPoint) -> dict[str, Stage]:
-        """What a point reads besides the world and its codec, by the name in `Inputs`."""
-        scenario, variant = point.scenario, point.variant
-        if scenario in ("uncompressed", "classical", "reconstruction", "feature_coding"):
-            return {}
-        assert point.codec is not None
-        assert point.lmbda is not None
-        if scenario == "shared_neck":
-            return {"neck": self._neck(point)}
-        if scenario == "transfer":
-            return {"neck": self._start(point)}
-        inputs: dict[str, Stage] = {}
-        if scenario != "end_to_end_oracle":
-            inputs["features"] = self._features(variant)
-        if scenario in ("d1", "transfer_tuned", "end_to_end_oracle"):
-            inputs["latents"] = self._latents(point.codec, point.lmbda, variant)
-        trains_on_classes = self.stages.of(variant).space.trains_on_classes
-        if trains_on_classes and scenario in ("d1", "post_processing", "transfer_tuned"):
-            inputs["text"] = self._text(variant)
-        if scenario not in ("d1", "post_processing"):
-            inputs["neck"] = self._start(point)
-        return inputs
-
-    def _neck(self, point: OperatingPoint) -> Stage:
-        """One neck for all rates of the point's codec."""
-        variant, own = point.variant, self.stages.of(point.variant)
-        assert point.codec is not None
-        stage, space = own.neck(point), own.space
-        if stage.key in self.jobs or self._has(stage):
-            return stage
-        whole = space.codec(point.codec.label)
-        inputs = {"world": self._world(), "codec": self._codec(whole, whole.lambdas[0], variant)}
-        inputs["features"] = self._features(variant)
-        if space.trains_on_classes:
-            inputs["text"] = self._text(variant)
-        rates = tuple(self._latents(whole, lmbda, variant) for lmbda in whole.lambdas)
-        self._add(
-            Job(
-                stage.key,
-                "neck",
-                self._label(f"{whole.label} neck for all rates seed={point.seed}", stage),
-                stage,
-                1,
-                _TRAIN_COST["d1"] * space.d1.steps * space.d1.batch_size,
-                tuple(dict.fromkeys(self._needs(*inputs.values(), *rates))),
-                inputs,
-                rates=rates,
-                point=point,
-                variant=variant,
-            )
-        )
-        return stage
 
     def _evaluation_cost(self, benchmark: BenchmarkSpec | None) -> float:
-        own = self._images["test"] + self.space.data.episodes
-        return _EVALUATION_COST * (own if benchmark is None else benchmark_images(benchmark))
-
-    def _start(self, point: OperatingPoint) -> Stage:
-        """The d1 whose neck a point starts from or takes, which more variants may share."""
-        d1 = start_of(self.stages.of(point.variant).space, point)
-        d1 = replace(d1, variant=self._variants.get(self.key(d1), point.variant))
-        return self._point(d1, evaluate=False)
+        images = self._images["test"] + self.space.data.episodes
+        return _EVALUATION_COST * (images if benchmark is None else benchmark_images(benchmark))
 
 
-def _codec_label(codec: CodecSpec, lmbda: float) -> str:
-    return f"{codec.label} codec" + ("" if is_vbr(codec.arch) else f" lambda={lmbda:g}")
+def _rates(stage: Stage) -> tuple[Stage, ...]:
+    rates = stage.reads.get("rates", ())
+    assert isinstance(rates, tuple)
+    return rates

@@ -18,6 +18,7 @@ from typing import TypedDict
 from search_spaces import BenchmarkSpec, Space
 from search_spaces.facts.mllm_families import FAMILIES
 from search_spaces.facts.texts import template_sets
+from search_spaces.scenarios import environments_of
 from search_spaces.specs.data import DataSpec
 
 PACKAGES = (
@@ -117,7 +118,7 @@ def _model_names(space: Space) -> list[tuple[str, str]]:
         if isinstance(weights, str):
             names.append((f"codecs.{number}.weights", weights))
         files = {"weights": weights if isinstance(weights, tuple) else ()}
-        files |= {f"released.{name}": paths for name, paths in codec.released.named().items()}
+        files |= {f"released.{name}": paths for name, paths in codec.released.items()}
         names += [
             (f"codecs.{number}.{setting}.{rate}", name)
             for setting, paths in files.items()
@@ -191,10 +192,8 @@ def fingerprints(space: Space) -> dict[str, str]:
         checksums |= {
             f"benchmark {b.label}": read_benchmark(b).fingerprint for b in space.benchmarks
         }
-    if space.classical:
-        from trainables.codecs.classical import library
-
-        checksums |= {codec.format: str(library(codec.format)) for codec in space.classical}
+    for environment in environments_of(space):
+        checksums |= environment.versions(space)
     return checksums
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import safe_uri
-from search_spaces import OperatingPoint, Space
-from search_spaces.specs.stages import start_of
+from search_spaces import OperatingPoint, Space, point_stage
+from search_spaces.scenarios import looks, scenario_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
 
     from analysis.sampling.intervals import bootstrap_mean
 
-    stage = plan.stages.point(point)
+    stage = point_stage(plan.stages, point)
     directory = store.fetch(stage.path)
     manifests = [store.manifest(stage.path)]
     rows: list[dict[str, Any]] = []
@@ -174,18 +174,7 @@ def point_spec(space: Space, point: OperatingPoint) -> dict[str, Any]:
     spec["teacher"] = space.teacher.model_dump(mode="json")
     if point.codec is not None:
         spec["base_codec"] = point.codec.model_dump(mode="json", exclude={"lambdas"})
-    training = space.training(point.scenario)
-    if training is not None:
-        spec["train"] = training.model_dump(mode="json")
-        if point.scenario not in ("feature_coding", "end_to_end_oracle"):
-            spec["surrogate"] = space.surrogate.model_dump(mode="json")
-        if point.scenario != "post_processing":
-            spec["neck"] = space.neck.model_dump(mode="json")
-    if point.scenario in ("transfer", "transfer_tuned"):
-        start = start_of(space, point)
-        assert start.codec is not None
-        spec["neck_of"] = {"codec": start.codec.label, "lmbda": start.lmbda}
-    return spec
+    return spec | scenario_of(point.scenario).record(space, point)
 
 
 def write_sweep(
@@ -248,6 +237,7 @@ def write_sweep(
         "tracking_uri": safe_uri(tracking_uri),
         "parent_run_id": parent_run_id,
         "tasks": task_descriptions(plan.space),
+        "scenarios": scenario_looks(plan.space),
         "timing": dict(timing),
     }
     text = json.dumps(content, indent=1, allow_nan=False)
@@ -276,6 +266,16 @@ def expected_points(plan: Plan, found: Mapping[str, Measured]) -> dict[str, dict
     """What identifies every wanted point, and every found one beside them, by key."""
     wanted = {plan.key(p): p for p in (*plan.points, *(one.point for one in found.values()))}
     return {key: {"point_key": key, **point.fields} for key, point in wanted.items()}
+
+
+def scenario_looks(space: Space) -> dict[str, Any]:
+    """How figures show the scenarios of a space and of its variants, as JSON data."""
+    asked = {name for variant in space.variants or ("",) for name in space.of(variant).asked}
+    return {
+        name: look.model_dump(mode="json", exclude_defaults=True)
+        for name, look in looks().items()
+        if name in asked
+    }
 
 
 def task_descriptions(space: Space) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from orchestrator.validation.teachers import check_teacher
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
 from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.facts.texts import read_class_names, read_templates
+from search_spaces.scenarios import environments_of
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 _JOB_DIRECTORY = "runtime_resources/working_dir_files"
@@ -57,7 +58,7 @@ def read_input(
     if space is not None:
         problems += [*check_models(space), *check_teacher(space), *check_towers(space)]
         problems += [*check_data(space), *check_benchmarks(space)]
-        problems += [*check_texts(space), *check_search(space), *check_classical(space)]
+        problems += [*check_texts(space), *check_search(space), *check_environments(space)]
         try:
             points = select(operating_points(space), only)
         except ValueError as error:
@@ -232,17 +233,9 @@ def check_texts(space: Space) -> list[str]:
     return problems
 
 
-def check_classical(space: Space) -> list[str]:
-    """Classical codecs that cannot be written on this machine, a line each."""
-    if not space.classical:
-        return []
-    from trainables.codecs.classical import lacking
-
-    return [
-        f"classical.{number}.format = {codec.format!r}: {reason}"
-        for number, codec in enumerate(space.classical)
-        if (reason := lacking(codec.format)) is not None
-    ]
+def check_environments(space: Space) -> list[str]:
+    """What this machine lacks for the space's scenarios, a line each."""
+    return [line for environment in environments_of(space) for line in environment.problems(space)]
 
 
 def check_search(space: Space) -> list[str]:

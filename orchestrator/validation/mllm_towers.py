@@ -30,15 +30,11 @@ from search_spaces.facts.mllm_families import (
     layers_read,
 )
 from search_spaces.facts.tasks import TASK_FACTS
+from search_spaces.scenarios import scenarios_of
 
 _BLOCK = re.compile(r"(?:^|\.)encoder\.layers?\.(\d+)\.(.+)$")
 _VISION = re.compile(r"(^|\.)vision_(model|tower)\.")
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-_BRIDGED = (
-    *("d1", "d2", "d3", "feature_coding", "shared_neck"),
-    *("transfer", "transfer_tuned", "end_to_end_oracle"),
-)
-"""What enters an MLLM's tower at block k."""
 _ROWS = 32
 """Of a matrix, every so many-th row is compared; of anything else, all."""
 _TOLERANCE = 2.0**-6
@@ -55,7 +51,9 @@ def check_towers(space: Space) -> list[str]:
 
 
 def _problems(space: Space) -> list[str]:
-    bridged = any(name in _BRIDGED for name in (*space.scenarios, *space.baselines))
+    scenarios = scenarios_of(space)
+    bridged = any(scenario.enters == "block" for scenario in scenarios)
+    through_first = [scenario.name for scenario in scenarios if scenario.trains_through_mllm]
     name = space.teacher.model
     given = _config(name)
     sizes: EncoderSizes | None = None
@@ -78,10 +76,10 @@ def _problems(space: Space) -> list[str]:
                 f"{said}{family.title} looks at one image at a time, and {', '.join(several)} "
                 "shows several"
             )
-        if family.crops and not number and "end_to_end_oracle" in space.baselines:
+        if family.crops and not number and through_first:
             problems.append(
-                f"{said}{family.title} reads crops, and baselines: end_to_end_oracle learns "
-                "through the first of mllms from whole images; put another one first"
+                f"{said}{family.title} reads crops, and baselines: {', '.join(through_first)} "
+                "learns through the first of mllms from whole images; put another one first"
             )
         if sizes is not None:
             found = _misfits(space, name, sizes, mllm, config, family)

@@ -93,6 +93,7 @@ class Registry(Generic[T]):
         self._kind = kind
         self._builtin = dict(builtin or {})
         self._loaded: dict[str, T] = {}
+        self._errors: dict[str, BrokenPluginError] = {}
 
     def names(self) -> tuple[str, ...]:
         """The names of all installed extensions, sorted; imports none of them."""
@@ -105,8 +106,14 @@ class Registry(Generic[T]):
             UnknownPluginError: no extension has the name.
             BrokenPluginError: it cannot be imported, or is no object of this kind.
         """
+        if name in self._errors:
+            raise self._errors[name]
         if name not in self._loaded:
-            self._loaded[name] = self._load(name)
+            try:
+                self._loaded[name] = self._load(name)
+            except BrokenPluginError as error:
+                self._errors[name] = error
+                raise
         return self._loaded[name]
 
     def origin(self, name: str) -> Origin:
@@ -148,6 +155,7 @@ class Registry(Generic[T]):
     def forget(self) -> None:
         """Look at the installed distributions again."""
         self._loaded.clear()
+        self._errors.clear()
         _entry_points.cache_clear()
 
     def _check_known(self, name: str) -> None:

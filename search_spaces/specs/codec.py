@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from search_spaces.facts.compressai_zoo import LAMBDAS, WIDTHS, ZOO, is_vbr, metrics
-from search_spaces.specs.base import Positive, Rate, Scenario, Spec
+from search_spaces.specs.base import Positive, Rate, Spec
 from search_spaces.specs.training import BaseCodecTraining
 
 Arch = Literal[
@@ -24,19 +24,6 @@ Arch = Literal[
     "elic2022-chandelier",
     "tic",
 ]
-
-
-class ReleasedSpec(Spec):
-    """Files of finished operating points by scenario, one per rate; of the paper's format."""
-
-    d1: tuple[str, ...] = ()
-    d2: tuple[str, ...] = ()
-    d3: tuple[str, ...] = ()
-
-    def named(self) -> dict[Scenario, tuple[str, ...]]:
-        """The scenarios that have files."""
-        files: dict[Scenario, tuple[str, ...]] = {"d1": self.d1, "d2": self.d2, "d3": self.d3}
-        return {scenario: given for scenario, given in files.items() if given}
 
 
 class CodecSpec(Spec):
@@ -68,10 +55,14 @@ class CodecSpec(Spec):
     weights: str | tuple[str, ...] | None = None
     """What base codecs start from, one for all or one per rate: `shipped:NAME`, a weights file,
     `compressai:mse` or `compressai:ms-ssim` (CompressAI's pretrained models), null for scratch."""
-    released: ReleasedSpec = ReleasedSpec()
-    """Finished operating points of this codec, which are then used and not trained."""
+    released: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Finished operating points of this codec, which are then used and not trained: scenario ->
+    files of the paper's format, one per rate."""
     train: BaseCodecTraining = BaseCodecTraining()
     """With `compressai:` weights they are taken as they are unless this is given."""
+
+    def __hash__(self) -> int:
+        return hash((self.arch, self.name, self.lambdas))
 
     @property
     def label(self) -> str:
@@ -107,8 +98,7 @@ class CodecSpec(Spec):
                 update["N"], update["M"] = WIDTHS[self.arch][quality - 1]
                 if isinstance(self.weights, str) and self.weights.count(":") == 1:
                     update["weights"] = f"{self.weights}:{quality}"
-        released = {scenario: (files[place],) for scenario, files in self.released.named().items()}
-        update["released"] = ReleasedSpec(**released)
+        update["released"] = {name: (files[place],) for name, files in self.released.items()}
         return self.model_copy(update=update)
 
     @model_validator(mode="before")
@@ -205,7 +195,7 @@ class CodecSpec(Spec):
                 problems.append("train.steps must be 0 with ms-ssim weights: the loss here is MSE")
         if self.weights is None and not self.train.steps:
             problems.append("train.steps is 0 and there are no weights to take as they are")
-        for scenario, files in self.released.named().items():
+        for scenario, files in self.released.items():
             if len(files) != rates:
                 problems.append(f"released.{scenario} names {len(files)} files for {rates} rates")
         return problems

@@ -109,11 +109,20 @@ def unknown(name: str, choices: Sequence[str]) -> str:
 def _settings(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
     """Names of the settings of the spec that stands at a location inside a model."""
     for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            inner = _model_in(model.model_fields[part].annotation)
-            if inner is not None:
-                model = inner
-    return list(model.model_fields)
+        if not isinstance(part, str):
+            continue
+        further = _further_settings(model)
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+        elif part in further:
+            model = further[part]
+    return [*model.model_fields, *_further_settings(model)]
+
+
+def _further_settings(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
+    """Settings of a spec that are no fields of its class."""
+    find = getattr(model, "settings_models", None)
+    return {} if find is None else find()
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

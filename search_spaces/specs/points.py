@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search_spaces.specs.classical import ClassicalSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.space import JOINED
-
-TOKENS = "tokens"
-"""The `codec` of feature_coding in points and plots: what is coded is no image."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One trained thing: (codec, lambda, scenario or baseline, seed), in a variant of the space.
+    """One trained thing: (codec, rate, scenario, seed), in a variant of the space.
 
-    `codec` is the codec at `lmbda` alone (`CodecSpec.at`); both are None for `uncompressed`, and
-    where `classical` is the standard's codec at `quality`. `feature_coding` has no codec and a
-    lambda of its own.
-    `variant` names the variant of the space it belongs to, or those that share it, joined by `+`;
-    empty where all do or there are none.
+    Attributes:
+        codec: the learned image codec at `lmbda` alone (`CodecSpec.at`); with all its rates where
+            `lmbda` is None; None for a scenario that uses none.
+        lmbda: CompressAI's lambda, or that of the scenario's own codec; None where there is none.
+        scenario: name of the scenario.
+        seed: of its training.
+        variant: the space's variant that it belongs to, or those that share it, joined by `+`;
+            empty where all do or there are none.
+        coder: name of what writes its bits where that is no learned image codec: a standard's
+            codec, or the scenario's own.
+        quality: of a standard's codec; None elsewhere.
     """
 
     codec: CodecSpec | None
@@ -29,7 +31,7 @@ class OperatingPoint:
     scenario: str
     seed: int
     variant: str = ""
-    classical: ClassicalSpec | None = None
+    coder: str = ""
     quality: int | None = None
 
     @property
@@ -37,26 +39,26 @@ class OperatingPoint:
         """The file that this point is taken from, if it is not trained."""
         if self.codec is None or self.lmbda is None:
             return None
-        files = self.codec.at(self.lmbda).released.named() if self.codec.released.named() else {}
-        return next((found for name, (found,) in files.items() if name == self.scenario), None)
+        files = self.codec.at(self.lmbda).released
+        return files[self.scenario][0] if self.scenario in files else None
 
     @property
     def label(self) -> str:
         """Short name for people, e.g. `mbt2018-mean d2 lambda=0.004 seed=0`."""
         scenario = f"{self.scenario} {self.variant}".strip()
-        if self.classical is not None:
-            return f"{self.classical.label} quality={self.quality}"
-        if self.lmbda is None:
+        if self.quality is not None:
+            return f"{self.coder} quality={self.quality}"
+        if self.codec is None and self.lmbda is None:
             return scenario
-        name = f"{scenario} lambda={self.lmbda:g} seed={self.seed}"
+        rate = "all rates" if self.lmbda is None else f"lambda={self.lmbda:g}"
+        name = f"{scenario} {rate} seed={self.seed}"
         return name if self.codec is None else f"{self.codec.label} {name}"
 
     @property
     def fields(self) -> dict[str, str | float | int | None]:
         """The identifying columns of the points file; `variant`, `quality` where there is one."""
-        codec = self.codec or self.classical
         fields: dict[str, str | float | int | None] = {
-            "codec": codec.label if codec else TOKENS if self.lmbda is not None else None,
+            "codec": self.codec.label if self.codec else self.coder or None,
             "lmbda": self.lmbda,
             "scenario": self.scenario,
             "seed": self.seed,
@@ -74,8 +76,8 @@ def select(points: Iterable[OperatingPoint], filters: Iterable[str]) -> tuple[Op
     A point that all variants share belongs to each of them.
 
     Raises:
-        ValueError: a filter names an unknown field or a value that no point has; the message says
-            which ones there are.
+        ValueError: a filter names an unknown field or a value that no point has; the message lists
+            the valid ones.
     """
     kept = tuple(points)
     everything = kept
@@ -89,15 +91,15 @@ def select(points: Iterable[OperatingPoint], filters: Iterable[str]) -> tuple[Op
                 f"{', '.join(FILTER_FIELDS)}"
             )
             continue
-        there = set().union(*(_values(p, field) for p in everything))
+        valid = set().union(*(_values(p, field) for p in everything))
         values = {_normal(field, value) for value in wanted.split(",")}
-        for value in sorted(values - there):
+        for value in sorted(values - valid):
             problems.append(
                 f"--only {text!r}: no operating point has {field} {value}; "
-                f"there are {', '.join(sorted(there)) or 'none in this space'}"
+                f"there are {', '.join(sorted(valid)) or 'none in this space'}"
             )
-        shared = field == "variant" and bool(there)
-        kept = tuple(p for p in kept if (own := _values(p, field)) & values or (shared and not own))
+        shared = field == "variant" and bool(valid)
+        kept = tuple(p for p in kept if (had := _values(p, field)) & values or (shared and not had))
     if problems:
         raise ValueError("\n".join(problems))
     if not kept:
@@ -106,7 +108,7 @@ def select(points: Iterable[OperatingPoint], filters: Iterable[str]) -> tuple[Op
 
 
 def _values(point: OperatingPoint, field: str) -> set[str]:
-    """What a filter may say of a point: for variants each that it belongs to."""
+    """The values that a filter may give for a point; of variants, each that it belongs to."""
     if field == "variant":
         return set(filter(None, point.variant.split(JOINED)))
     return {_text(point.fields[field])}

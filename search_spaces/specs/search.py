@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 from search_spaces.specs.base import Rate, Spec
 
 MEASURE: Final = ("steps", "gamma", "delta", "validate_every", "checkpoint_every")
+"""Settings that change the validation loss or the length of a training: never searched."""
 
 
 class Range(Spec):
@@ -26,8 +28,8 @@ class Range(Spec):
     @property
     def ends(self) -> tuple[Any, ...]:
         """The lowest and highest value, or all choices."""
-        given = (self.uniform, self.log_uniform, self.integers, self.choice)
-        return next(one for one in given if one is not None)
+        ranges = (self.uniform, self.log_uniform, self.integers, self.choice)
+        return next(ends for ends in ranges if ends is not None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -57,17 +59,20 @@ class SearchSpec(Spec):
     over: dict[str, Range]
     """Dotted path of a setting -> where it lies, e.g. `{d1.lr: {log_uniform: [1e-4, 1e-2]}}`."""
 
+    @staticmethod
+    def may_vary(path: str, roots: Sequence[str]) -> bool:
+        """Whether a setting stands at or below one of a scenario's `search_roots`, and changes
+        neither the validation loss nor the length of the training."""
+        below = any(path == root or path.startswith(f"{root}.") for root in roots)
+        return below and path.rpartition(".")[2] not in MEASURE
+
+    @staticmethod
+    def choices(roots: Sequence[str]) -> str:
+        """The valid settings, for a message."""
+        return f"{', '.join(f'{root}.*' for root in roots)}, except {', '.join(MEASURE)}"
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.over:
             raise ValueError("over is empty: nothing to search")
         return self
-
-
-def searchable(path: str, scenario: str) -> bool:
-    """Whether a setting changes neither the validation loss nor what is trained before."""
-    root, _, leaf = path.partition(".")
-    if root == scenario:
-        return leaf not in MEASURE
-    before = root == "neck" or path == "teacher.block" or path.startswith("surrogate.phases")
-    return scenario == "d1" and before

@@ -1,21 +1,32 @@
-"""The typed specs a space is made of; every mistake in one is found at construction.
+"""A space: everything that a sweep is asked to do, as validated plain data.
 
-Defaults are the paper's values (*Bridging Compressed Image Latents and Multimodal Large
-Language Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A spec never looks at the
-hardware, imports nothing heavy and is immutable. The parts of a space stand in `codec_spec.py`,
-`data_spec.py`, `benchmark_spec.py`, `training_spec.py` and `search_spec.py`; the space itself and
-what is left, here.
+Defaults are the paper's values (*Bridging Compressed Image Latents and Multimodal Large Language
+Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A space never looks at the hardware, is
+immutable, and is complete or refused: all mistakes are found at construction and reported together.
+
+Settings of scenarios are no fields of `Space`. Each scenario brings its own under its own key
+(`d1: {steps: 200}`), so a scenario of another distribution is configured like the project's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ErrorType
 
-from search_spaces.facts.compressai_zoo import is_vbr
 from search_spaces.facts.tasks import (
     TASK_FACTS,
     encoder_tasks,
@@ -24,55 +35,103 @@ from search_spaces.facts.tasks import (
     tasks_of_data,
     tasks_to_learn,
 )
-from search_spaces.specs.base import Positive, Scenario, Spec
+from search_spaces.plugins import BrokenPluginError, Registry, UnknownPluginError
+from search_spaces.specs.base import Spec
 from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
-from search_spaces.specs.classical import ClassicalSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
+from search_spaces.specs.evaluation import EvaluationSpec, Resources
 from search_spaces.specs.overrides import PathError, explain, merge, unknown
-from search_spaces.specs.search import MEASURE, SearchSpec, searchable
-from search_spaces.specs.training import (
-    FeatureCodingTraining,
-    JointTraining,
-    NeckSpec,
-    NeckTraining,
-    Optimiser,
-    OracleTraining,
-    SurrogateSpec,
-    TeacherSpec,
-    TransferTraining,
-    UNetTraining,
-)
+from search_spaces.specs.scenario_look import ScenarioLook
+from search_spaces.specs.search import SearchSpec
+from search_spaces.specs.training import NeckSpec, SurrogateSpec, TeacherSpec
 
-Baseline = Literal[
-    "uncompressed",
-    "reconstruction",
-    "post_processing",
-    "feature_coding",
-    "shared_neck",
-    "transfer",
-    "transfer_tuned",
-    "end_to_end_oracle",
-]
-UNTRAINED: Final = ("uncompressed", "reconstruction", "transfer", "shared_neck")
-"""Baselines whose points train nothing themselves; the neck of `shared_neck` is trained once."""
 TaskName = Annotated[str, AfterValidator(known_task)]
-
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
-VARIED: Final = (
-    *("codecs", "teacher", "neck", "surrogate", "d1", "d2", "d3"),
-    *("post_processing", "feature_coding", "end_to_end_oracle", "transfer"),
-)
-"""What a variant may change: how points are trained, never what they are measured on."""
+VARIED: Final = ("codecs", "teacher", "neck", "surrogate")
+"""What a variant may change, besides settings of scenarios: how points are trained, never what they
+are measured on."""
 JOINED: Final = "+"
 """Between the names of several variants that share a point."""
 
 
+class ScenarioRules(ABC):
+    """What a space asks of a scenario; `search_spaces.scenarios.contract` adds the rest."""
+
+    name: ClassVar[str]
+    """Key in spaces, files and points."""
+    look: ClassVar[ScenarioLook]
+    """How figures and tables show it."""
+    key: ClassVar[str] = ""
+    """Key of its settings in a space; empty for none. Scenarios may share one."""
+    settings: ClassVar[type[BaseModel] | None] = None
+    """Type of these settings; every setting has a default."""
+    default_list: ClassVar[Literal["", "scenarios", "baselines"]] = ""
+    """The list that names it in a space that does not give the list; for this project's own."""
+    trains: ClassVar[bool] = True
+    """Whether every operating point of its trains something."""
+    search_roots: ClassVar[tuple[str, ...]] = ()
+    """Settings that `search:` may vary, with all below them; empty: it cannot be searched."""
+
+    can_be_released: ClassVar[bool] = False
+    """Whether points can be taken from files of the paper's format (`codecs.N.released`)."""
+
+    def is_asked_for(self, settings: BaseModel) -> bool:
+        """Whether settings that a space gives ask for the scenario without its name in a list."""
+        return False
+
+    def uses(self) -> tuple[str, ...]:
+        """Names of the scenarios whose settings it uses besides its own."""
+        return ()
+
+    def problems(self, space: Space) -> Iterable[str]:
+        """What in a space that names the scenario does not fit it, a line per mistake."""
+        return ()
+
+
+SCENARIOS: Final[Registry[ScenarioRules]] = Registry(
+    "bridgesweep.scenarios",
+    "search_spaces.scenarios",
+    "SCENARIO",
+    ScenarioRules,
+)
+"""All installed scenarios."""
+
+
+_BUILT_IN_ERRORS: Final = frozenset(get_args(ErrorType))
+
+
+def settings_models() -> dict[str, type[BaseModel]]:
+    """Key -> type of the settings of all installed scenarios that can be imported."""
+    rules = SCENARIOS.working()
+    # The project's own last: no other distribution takes their keys.
+    names = sorted(rules, key=lambda name: SCENARIOS.origin(name).is_project)
+    return {
+        rules[name].key: settings
+        for name in names
+        if (settings := rules[name].settings) is not None
+    }
+
+
+def _listed(setting: Literal["scenarios", "baselines"]) -> tuple[str, ...]:
+    """The scenarios that a space has where it does not give the list."""
+    rules = SCENARIOS.working()
+    names = sorted(rules, key=lambda name: rules[name].look.order)
+    return tuple(
+        name
+        for name in names
+        if rules[name].default_list == setting and SCENARIOS.origin(name).is_project
+    )
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """What an operating point is measured on: who answers, which tasks, of which data.
+    """What an operating point is measured on.
 
-    `benchmark` is None for the space's own data.
+    Attributes:
+        answerer: name of the MLLM, or of the teacher where the encoder answers alone.
+        tasks: names of the tasks.
+        benchmark: whose samples; None for the space's own data.
     """
 
     answerer: str
@@ -85,46 +144,20 @@ class Measurement:
         return not mllm_tasks(self.tasks)
 
 
-class EvaluationSpec(Spec):
-    """How rate-accuracy points are measured."""
-
-    batch_size: Positive = 64
-    """Prompts per generation batch."""
-    beams: Positive = 1
-    """Of the search for an answer; 1 is greedy."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """In which MLLMs run; codecs and necks run in fp32."""
-    shard_size: Positive = 512
-    """Samples after which what was answered is kept: a killed evaluation continues from there. What
-    an MLLM sees of a shard's images is held in memory."""
-    examples: Annotated[int, Field(ge=0)] = 3
-    """Example pictures kept per operating point."""
-
-
-class Resources(Spec):
-    """What one operating point asks of the cluster."""
-
-    workers_per_point: Annotated[int, Field(ge=0)] = 1
-    """Ray Train workers; 0 trains in the trial's own process."""
-    cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    checkpoint_blocks: bool = False
-    """Run each encoder block again in the backward pass: less memory, the same gradients."""
-    max_failures: Annotated[int, Field(ge=0)] = 1
-    """Times a failed operating point is tried again."""
-
-
 class Space(Spec):
     """What to sweep."""
+
+    model_config = ConfigDict(extra="allow")
+    """Further keys are settings of scenarios, validated by `_read_settings`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Letters, digits, `.`, `_` and `-`."""
     description: str = ""
     codecs: tuple[CodecSpec, ...]
-    scenarios: tuple[Scenario, ...] = ("d1", "d2", "d3")
-    baselines: tuple[Baseline, ...] = ("uncompressed", "reconstruction", "post_processing")
-    classical: tuple[ClassicalSpec, ...] = ()
-    """Codecs of the standards, to compare with."""
+    scenarios: tuple[str, ...] = Field(default_factory=lambda: _listed("scenarios"))
+    """Scenarios to study. `orchestrator.sweep --list` names those that are installed."""
+    baselines: tuple[str, ...] = Field(default_factory=lambda: _listed("baselines"))
+    """Scenarios to compare them with; any scenario may stand in either list."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
@@ -136,13 +169,6 @@ class Space(Spec):
     """Published benchmarks to measure on as well."""
     neck: NeckSpec = NeckSpec()
     surrogate: SurrogateSpec = SurrogateSpec()
-    d1: NeckTraining = NeckTraining()
-    d2: JointTraining = JointTraining()
-    d3: JointTraining = JointTraining()
-    post_processing: UNetTraining = UNetTraining()
-    feature_coding: FeatureCodingTraining = FeatureCodingTraining()
-    end_to_end_oracle: OracleTraining = OracleTraining()
-    transfer: TransferTraining = TransferTraining()
     evaluation: EvaluationSpec = EvaluationSpec()
     resources: Resources = Resources()
     variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
@@ -152,8 +178,28 @@ class Space(Spec):
     search: SearchSpec | None = None
     """After the sweep of a single trained point: search for better settings of it."""
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the scenarios that have operating points: listed, or asked for by settings."""
+        implied = (
+            name
+            for name, rule in SCENARIOS.working().items()
+            if rule.key in (self.model_extra or {})
+            and rule.is_asked_for(self.settings_of(rule.key))
+        )
+        return tuple(dict.fromkeys((*self.scenarios, *self.baselines, *implied)))
+
+    def settings_of(self, key: str) -> BaseModel:
+        """The settings under a scenario's key; its defaults where the space gives none.
+
+        Raises:
+            KeyError: no installed scenario has the key.
+        """
+        given: BaseModel | None = (self.model_extra or {}).get(key)
+        return settings_models()[key]() if given is None else given
+
     def of(self, variant: str) -> Space:
-        """The space that a variant means, which has no variants itself.
+        """The space of one variant, which has no variants itself.
 
         Args:
             variant: as an operating point carries it: a name, several joined by `+` that share
@@ -183,13 +229,14 @@ class Space(Spec):
             ValueError: they make no space; a line per mistake.
         """
         data = self.model_dump(mode="json", exclude={"variants", "search"})
+        varied = (*VARIED, *settings_models())
         problems = []
         for path, value in settings.items():
             root = path.partition(".")[0]
-            if root not in VARIED:
+            if root not in varied:
                 known = root in type(self).model_fields
-                why = "the same for all points" if known else unknown(root, VARIED)
-                choices = f"; what may change is {', '.join(VARIED)}" if known else ""
+                why = "the same for all points" if known else unknown(root, varied)
+                choices = f"; what may change is {', '.join(varied)}" if known else ""
                 problems.append(f"{path} = {value!r}: {why}{choices}")
                 continue
             try:
@@ -210,77 +257,18 @@ class Space(Spec):
         The space's own data and each benchmark, with each MLLM, or with the teacher alone where
         the task is the encoder's.
         """
-        found = []
+        measurements = []
         for benchmark in (None, *self.benchmarks):
             tasks = self.tasks if benchmark is None else (benchmark.task,)
             asked, alone = mllm_tasks(tasks), encoder_tasks(tasks)
-            found += [Measurement(mllm, asked, benchmark) for mllm in self.mllms if asked]
-            found += [Measurement(self.teacher.model, alone, benchmark)] if alone else []
-        return tuple(found)
+            measurements += [Measurement(mllm, asked, benchmark) for mllm in self.mllms if asked]
+            measurements += [Measurement(self.teacher.model, alone, benchmark)] if alone else []
+        return tuple(measurements)
 
     @property
     def trains_on_classes(self) -> bool:
         """Whether the surrogate loss needs classes and their text embeddings."""
         return any(phase.ce for phase in self.surrogate.phases)
-
-    def _task_problems(self) -> list[str]:
-        kind = self.data.kind
-        problems = [
-            f"tasks: {task} has no samples for data of kind {kind!r}; valid are "
-            f"{', '.join(tasks_of_data(kind))}"
-            for task in self.tasks
-            if kind not in TASK_FACTS.get(task).data_kinds
-        ]
-        if not self.mllms and (asked := mllm_tasks(self.tasks)):
-            problems.append(f"mllms is empty: tasks {', '.join(asked)} need one")
-        return problems + self._benchmark_problems()
-
-    def _benchmark_problems(self) -> list[str]:
-        problems = []
-        labels = [benchmark.label for benchmark in self.benchmarks]
-        if len(set(labels)) != len(labels):
-            problems.append(
-                f"two benchmarks share a name ({', '.join(labels)}): give each a `name`"
-            )
-        asked = [b.label for b in self.benchmarks if mllm_tasks([b.task])]
-        if asked and not self.mllms:
-            problems.append(f"mllms is empty: benchmarks {', '.join(asked)} ask one")
-        return problems
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems = []
-        for setting in ("codecs", "tasks", "seeds"):
-            if not getattr(self, setting) and not (setting == "tasks" and self.benchmarks):
-                problems.append(f"{setting} is empty")
-        problems += self._task_problems()
-        for setting in ("scenarios", "baselines", "mllms", "tasks", "seeds"):
-            values = getattr(self, setting)
-            if len(set(values)) != len(values):
-                problems.append(f"{setting} names something twice: {', '.join(map(str, values))}")
-        labels = [codec.label for codec in self.codecs]
-        labels += [classical.label for classical in self.classical]
-        if len(set(labels)) != len(labels):
-            problems.append(f"two codecs share a name ({', '.join(labels)}): give each a `name`")
-        if self.neck.init == "encoder" and self.neck.layers > self.teacher.block:
-            problems.append(
-                f"neck.layers {self.neck.layers}: neck.init 'encoder' takes them from the "
-                f"{self.teacher.block} blocks before teacher.block"
-            )
-        problems += self._competitor_problems()
-        for codec in self.codecs:
-            joint = {"d2", "d3"} & set(self.scenarios) - set(codec.released.named())
-            if joint and not codec.lambda_is_of_mse:
-                problems.append(
-                    f"scenarios {', '.join(sorted(joint))}: their lambda weighs the MSE, that of "
-                    f"{codec.label}'s ms-ssim weights does not; use compressai:mse"
-                )
-        if not self.scenarios and not self.baselines:
-            problems.append("scenarios and baselines are both empty: nothing to sweep")
-        problems = problems or [*self._variant_problems(), *self._search_problems()]
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
 
     @property
     def meant(self) -> tuple[Space, ...]:
@@ -292,126 +280,200 @@ class Space(Spec):
         return (*spaces, *ends)
 
     @property
-    def trained(self) -> tuple[str, ...]:
-        """The scenarios and baselines that train something at every rate."""
-        return (*self.scenarios, *(name for name in self.baselines if name not in UNTRAINED))
-
-    def training(self, scenario: str) -> Optimiser | None:
-        """How a scenario or baseline is trained; None where it trains nothing."""
-        if scenario in (*UNTRAINED, "classical"):
-            return None
-        found: Optimiser = getattr(self, "transfer" if scenario == "transfer_tuned" else scenario)
-        return found
-
-    @property
     def answered(self) -> tuple[str, ...]:
-        """The tasks that `end_to_end_oracle` learns from."""
+        """The space's tasks that training images have answers for."""
         return tasks_to_learn(self.tasks)
 
     def codec(self, label: str) -> CodecSpec:
         """The codec of that name, with all its rates."""
         return next(codec for codec in self.codecs if codec.label == label)
 
-    @property
-    def source(self) -> CodecSpec:
-        """The codec whose necks `transfer` takes."""
-        return self.codec(self.transfer.source or self.codecs[0].label)
+    @classmethod
+    def settings_models(cls) -> dict[str, type[BaseModel]]:
+        """Key -> type of the settings that are no fields: those of scenarios."""
+        return settings_models()
 
-    def is_for(self, scenario: str, codec: CodecSpec) -> bool:
-        """Whether a scenario or baseline has points of a codec."""
-        if scenario == "shared_neck":
-            return is_vbr(codec.arch)
-        if scenario in ("transfer", "transfer_tuned"):
-            return codec.label != self.source.label
-        return scenario not in ("uncompressed", "feature_coding")
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_settings(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Validate the settings of scenarios with the fields, so that all mistakes are found."""
+        if not isinstance(data, dict):
+            return handler(data)
+        data, mistakes = dict(data), list[InitErrorDetails]()
+        models = settings_models()
+        for key in [key for key in data if key not in cls.model_fields]:
+            if key not in models:
+                choices = (*cls.model_fields, *models)
+                mistakes.append(_mistake(str(key), data.pop(key), unknown(str(key), choices)))
+                continue
+            try:
+                data[key] = models[key].model_validate(data[key])
+            except ValidationError as error:
+                mistakes += _below(key, error)
+                del data[key]
+        names = [*_names(data, "scenarios", mistakes), *_names(data, "baselines", mistakes)]
+        used = [*names, *(used for name in names for used in SCENARIOS.get(name).uses())]
+        for name in used:
+            rule = SCENARIOS.get(name)
+            if rule.settings is not None and rule.key not in data:
+                data[rule.key] = rule.settings()
+        try:
+            space = handler(data)
+        except ValidationError as error:
+            mistakes += _below(None, error)
+        if mistakes:
+            raise ValidationError.from_exception_data(cls.__name__, mistakes)
+        return space
 
-    def _competitor_problems(self) -> list[str]:
-        problems = []
-        lambdas = self.feature_coding.lambdas
-        twice = len(set(lambdas)) != len(lambdas) or not lambdas
-        if "feature_coding" in self.baselines and twice:
-            problems.append("feature_coding.lambdas must be one or more different values")
-        if "shared_neck" in self.baselines and not any(is_vbr(one.arch) for one in self.codecs):
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = [*self._list_problems(), *self._task_problems(), *self._codec_problems()]
+        if self.neck.init == "encoder" and self.neck.layers > self.teacher.block:
             problems.append(
-                "baselines: shared_neck is one neck for all rates of a -vbr codec, and there is "
-                "none in codecs"
+                f"neck.layers {self.neck.layers}: neck.init 'encoder' takes them from the "
+                f"{self.teacher.block} blocks before teacher.block"
             )
-        if "end_to_end_oracle" in self.baselines:
-            problems += self._oracle_problems()
-        labels = [codec.label for codec in self.codecs]
-        if {"transfer", "transfer_tuned"} & set(self.baselines) and labels:
-            if self.transfer.source not in ("", *labels):
-                problems.append(
-                    f"transfer.source = {self.transfer.source!r}: no such codec; there are "
-                    f"{', '.join(labels)}"
-                )
-            elif len(labels) == 1:
-                problems.append(f"baselines: transfer needs a codec beside {labels[0]}")
-            else:
-                given = self.source
-                problems += [
-                    f"baselines: transfer from {given.label} to {one.label}: a neck reads "
-                    f"M channels of latents, and they have {given.M} and {one.M}"
-                    for one in self.codecs
-                    if one.M != given.M
-                ]
-        return problems
+        if not problems:
+            for name in self.asked:
+                problems += SCENARIOS.get(name).problems(self)
+        problems = problems or [*self._variant_problems(), *self._search_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
-    def _oracle_problems(self) -> list[str]:
-        said = "baselines: end_to_end_oracle learns from the answers for the training images"
-        if self.data.kind != "scenes":
-            return [f"{said}, which data of kind {self.data.kind!r} has not; scenes have"]
-        if not self.mllms:
-            return [f"{said} through the first of mllms, which is empty"]
-        if not self.answered:
-            return [f"{said}, and none of tasks ({', '.join(self.tasks)}) has such answers"]
-        return []
+    def _list_problems(self) -> Iterator[str]:
+        for setting in ("codecs", "tasks", "seeds"):
+            if not getattr(self, setting) and not (setting == "tasks" and self.benchmarks):
+                yield f"{setting} is empty"
+        for setting in ("scenarios", "baselines", "mllms", "tasks", "seeds"):
+            values = getattr(self, setting)
+            if len(set(values)) != len(values):
+                yield f"{setting} names something twice: {', '.join(map(str, values))}"
+        for name in self.scenarios:
+            if name in self.baselines:
+                yield f"baselines: {name} is in scenarios already"
+        if not self.asked:
+            yield "scenarios and baselines are both empty: nothing to sweep"
+
+    def _codec_problems(self) -> Iterator[str]:
+        labels = [codec.label for codec in self.codecs]
+        if len(set(labels)) != len(labels):
+            yield f"two codecs share a name ({', '.join(labels)}): give each a `name`"
+        rules = SCENARIOS.working()
+        valid = [name for name, rule in rules.items() if rule.can_be_released]
+        for number, codec in enumerate(self.codecs):
+            for name in codec.released:
+                if name not in valid:
+                    yield (
+                        f"codecs.{number}.released.{name}: no scenario with released files; "
+                        f"valid: {', '.join(valid)}"
+                    )
+
+    def _task_problems(self) -> Iterator[str]:
+        kind = self.data.kind
+        for task in self.tasks:
+            if kind not in TASK_FACTS.get(task).data_kinds:
+                yield (
+                    f"tasks: {task} has no samples for data of kind {kind!r}; valid are "
+                    f"{', '.join(tasks_of_data(kind))}"
+                )
+        if not self.mllms and (asked := mllm_tasks(self.tasks)):
+            yield f"mllms is empty: tasks {', '.join(asked)} need one"
+        labels = [benchmark.label for benchmark in self.benchmarks]
+        if len(set(labels)) != len(labels):
+            yield f"two benchmarks share a name ({', '.join(labels)}): give each a `name`"
+        asking = [spec.label for spec in self.benchmarks if mllm_tasks([spec.task])]
+        if asking and not self.mllms:
+            yield f"mllms is empty: benchmarks {', '.join(asking)} ask one"
 
     def _search_problems(self) -> list[str]:
         if self.search is None:
             return []
         problems = []
         rates = sum(len(codec.lambdas) for codec in self.codecs)
-        if (len(self.trained), rates, len(self.seeds)) != (1, 1, 1) or self.variants:
+        trained = [name for name in self.asked if SCENARIOS.get(name).trains]
+        if (len(trained), rates, len(self.seeds)) != (1, 1, 1) or self.variants:
             problems.append(
                 "search: trains one operating point; give one codec, lambda, scenario and seed, "
-                f"and no variants (there are {rates} x {len(self.trained)} x {len(self.seeds)})"
+                f"and no variants (there are {rates} x {len(trained)} x {len(self.seeds)})"
             )
-        elif self.trained[0] not in ("d1", "d2", "d3", "post_processing"):
-            problems.append(f"search: not of {self.trained[0]}; of d1, d2, d3, post_processing")
+        elif not SCENARIOS.get(trained[0]).search_roots:
+            valid = [name for name, rule in SCENARIOS.working().items() if rule.search_roots]
+            problems.append(f"search: not of {trained[0]}; of {', '.join(valid)}")
         if self.resources.workers_per_point:
             problems.append(
                 "search: trains in the trial's own process; resources.workers_per_point = "
                 f"{self.resources.workers_per_point} must be 0"
             )
         for path, where in {} if problems else self.search.over.items():
-            said = f"search.over.{path}"
-            scenario = self.trained[0]
-            if not searchable(path, scenario):
-                valid = f"{scenario}.* except {', '.join(MEASURE)}"
-                if scenario == "d1":
-                    valid += "; neck.*, surrogate.phases, teacher.block"
-                problems.append(f"{said}: cannot be searched for {scenario}; valid: {valid}")
-                continue
-            for end in where.ends:
-                try:
-                    self.changed({path: end})
-                except ValueError as error:
-                    problems += [f"{said}: {line}" for line in str(error).splitlines()]
+            problems += self._search_range_problems(trained[0], path, where.ends)
         return list(dict.fromkeys(problems))
+
+    def _search_range_problems(
+        self, scenario: str, path: str, ends: Iterable[object]
+    ) -> Iterator[str]:
+        """What is wrong with one range of a search."""
+        assert self.search is not None
+        roots = SCENARIOS.get(scenario).search_roots
+        setting = f"search.over.{path}"
+        if not self.search.may_vary(path, roots):
+            yield (
+                f"{setting}: cannot be searched for {scenario}; valid: {self.search.choices(roots)}"
+            )
+            return
+        for end in ends:
+            try:
+                self.changed({path: end})
+            except ValueError as error:
+                yield from (f"{setting}: {line}" for line in str(error).splitlines())
 
     def _variant_problems(self) -> list[str]:
         problems = []
         if len(self.variants) == 1:
             problems.append(f"variants: {next(iter(self.variants))} is alone; give two or more")
-        meant: dict[str, Space] = {}
+        spaces: dict[str, Space] = {}
         for name in self.variants:
             try:
-                meant[name] = self.of(name)
+                spaces[name] = self.of(name)
             except ValueError as error:
                 problems += str(error).splitlines()
-        for name, space in meant.items():
-            same = next(other for other, its in meant.items() if its == space)
+        for name, space in spaces.items():
+            same = next(first for first, earlier in spaces.items() if earlier == space)
             if same != name:
                 problems.append(f"variants: {same} and {name} are the same settings")
         return problems
+
+
+def _names(
+    data: Mapping[str, Any], setting: Literal["scenarios", "baselines"], mistakes: list[Any]
+) -> list[str]:
+    """The scenarios that a list names; those that cannot be used become mistakes."""
+    given = data.get(setting, _listed(setting))
+    names = []
+    for place, name in enumerate(given if isinstance(given, (list, tuple)) else ()):
+        if not isinstance(name, str):
+            continue  # the field's own validation reports it
+        try:
+            SCENARIOS.get(name)
+            names.append(name)
+        except (UnknownPluginError, BrokenPluginError) as error:
+            mistakes.append(_mistake((setting, place), name, str(error)))
+    return names
+
+
+def _mistake(place: str | tuple[str | int, ...], value: object, why: str) -> InitErrorDetails:
+    kind = PydanticCustomError("value_error", "{why}", {"why": why})
+    loc = place if isinstance(place, tuple) else (place,)
+    return InitErrorDetails(type=kind, loc=loc, input=value)
+
+
+def _below(key: str | None, error: ValidationError) -> Iterator[InitErrorDetails]:
+    """The mistakes of a part of a space, at their places in the whole."""
+    for item in error.errors(include_url=False):
+        loc = item["loc"] if key is None else (key, *item["loc"])
+        kind: str | PydanticCustomError = item["type"]
+        if kind == "value_error" or kind not in _BUILT_IN_ERRORS:
+            why = item["msg"].removeprefix("Value error, ")
+            kind = PydanticCustomError("value_error", "{why}", {"why": why})
+        ctx = item.get("ctx", {}) if isinstance(kind, str) else {}
+        yield InitErrorDetails(type=kind, loc=loc, input=item["input"], ctx=ctx)

@@ -1,17 +1,15 @@
-"""The stages of a sweep, their inputs and their content-addressed keys.
+"""Stages of a sweep, their inputs and their content-addressed keys.
 
-    world --+--> features (teacher, per split) ----------------------+
-            +--> text (class names, where the loss or a task needs) -+
-            |                                                        |
-            +--> codec (per codec x lambda) --> latents (d1's) ------+--> point d1 --> point d2, d3,
-            |       |                                                |      end_to_end_oracle,
-            |       |                                                |      transfer, transfer_tuned
-            |       |                                                +--> point post_processing
-            |       |                           latents of all rates +--> neck --> point shared_neck
-            |       +------------------------------------------------------> point reconstruction
-            +--------------------------------------------------------------> point feature_coding
+    world --+--> features (teacher, per split) -------+
+            +--> text (class names) ------------------+
+            +--> codec (per codec x lambda) --+-------+--> point (per scenario; may start from
+            |                                 |       |           another point)
+            |                                 +-> latents
     point + MLLM + (world or benchmark) --> evaluation
-    benchmark: a published one's test images and samples, as a world has them
+    benchmark: a published one's test images and samples, in the form of a world
+
+This module makes the stages that scenarios read. What a point reads and what enters its key is its
+scenario's (`search_spaces.scenarios.contract`).
 
 A variant of a space is an ordinary space (`Space.of`): stages that it does not touch have the same
 keys in all variants, and so are made once.
@@ -24,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,61 +46,110 @@ VERSIONS = {
     "neck": 1,
 }
 
+Reads = Mapping[str, "Stage | tuple[Stage, ...]"]
+"""The stages that another one reads, by the name that its code gives them, in the key's order."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a stage is made for: the arguments of the code that makes it.
+
+    Attributes:
+        variant: of the space, whose settings it is made with.
+    """
+
+    variant: str = ""
+    codec: CodecSpec | None = None
+    lmbda: float | None = None
+    point: OperatingPoint | None = None
+    benchmark: BenchmarkSpec | None = None
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One content-addressed piece of work; `spec` is JSON data, `inputs` are stages it reads."""
+    """One content-addressed output.
+
+    Attributes:
+        kind: what makes it; a key of `VERSIONS`.
+        key: 16 hex digits.
+        spec: its own settings, JSON data.
+        reads: the stages it reads.
+        subject: what it is made for; no part of its key.
+    """
 
     kind: str
     key: str
     spec: Mapping[str, Any] = field(compare=False, hash=False)
-    inputs: tuple[Stage, ...] = ()
+    reads: Reads = field(compare=False, hash=False, default_factory=dict)
+    subject: Subject = field(compare=False, hash=False, default=Subject())
 
     @property
     def path(self) -> str:
-        """Where its output stands under the storage: `stages/<kind>/<key>`."""
+        """Where its output lies under the storage: `stages/<kind>/<key>`."""
         return f"stages/{self.kind}/{self.key}"
 
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        """All stages it reads, in the key's order."""
+        return tuple(
+            stage
+            for read in self.reads.values()
+            for stage in (read if isinstance(read, tuple) else (read,))
+        )
 
-def _stage(kind: str, spec: Mapping[str, Any], *inputs: Stage) -> Stage:
+
+def make_stage(kind: str, spec: Mapping[str, Any], reads: Reads, subject: Subject) -> Stage:
+    """A stage with the key of its content.
+
+    Args:
+        kind: a key of `VERSIONS`.
+        spec: JSON data without NaN.
+    """
+    stage = Stage(kind, "", dict(spec), dict(reads), subject)
     text = json.dumps(
         {
             "kind": kind,
             "version": VERSIONS[kind],
             "spec": spec,
-            "inputs": [stage.key for stage in inputs],
+            "inputs": [read.key for read in stage.inputs],
         },
         sort_keys=True,
         separators=(",", ":"),
         allow_nan=False,
     )
-    return Stage(kind, hashlib.sha256(text.encode()).hexdigest()[:16], dict(spec), inputs)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Stage(kind, key, stage.spec, stage.reads, subject)
 
 
 class Stages:
-    """The stages of one space. Where it has variants, a point's are those of its variant.
+    """The stages of one space that do not depend on a scenario.
 
     Args:
         space: what is swept.
         fingerprints: for each model or weights name in the space, for the data set's `uri` and for
-            each benchmark's name, a checksum of what it resolves to; for each classical format the
-            version of its library. A name that is absent stands for itself.
+            each benchmark's name, a checksum of what it resolves to; for each standard's codec the
+            version of its library. A name that is absent is its own fingerprint.
+        variant: the variant of another space that this space is.
     """
 
-    def __init__(self, space: Space, fingerprints: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, space: Space, fingerprints: Mapping[str, str] | None = None, variant: str = ""
+    ) -> None:
         self.space = space
+        self.variant = variant
         self._fingerprints = dict(fingerprints or {})
         self._of: dict[str, Stages] = {}
 
     def of(self, variant: str) -> Stages:
-        """The stages of one variant of the space; see `Space.of`."""
+        """The stages of one variant of the space, named as `Space.of` takes it."""
         if not self.space.variants:
             return self
         if variant not in self._of:
-            self._of[variant] = Stages(self.space.of(variant), self._fingerprints)
+            self._of[variant] = Stages(self.space.of(variant), self._fingerprints, variant)
         return self._of[variant]
 
-    def _weights(self, name: str | None) -> str | None:
+    def fingerprint(self, name: str | None) -> str | None:
+        """The checksum of a model, file or library; the name itself where none is known."""
         return None if name is None else self._fingerprints.get(name, name)
 
     def world(self) -> Stage:
@@ -113,41 +159,50 @@ class Stages:
         if added := plugin_identities(self.space.tasks):
             spec |= {"tasks": added}
         if data.uri is not None:
-            spec |= {"uri": None, "names": None, "listing": self._weights(data.uri)}
-        return _stage("world", spec)
+            spec |= {"uri": None, "names": None, "listing": self.fingerprint(data.uri)}
+        return make_stage("world", spec, {}, Subject(self.variant))
 
     def benchmark(self, benchmark: BenchmarkSpec) -> Stage:
         """A published benchmark's images, at the size of the space's own, and its samples."""
-        files = self._weights(f"benchmark {benchmark.label}")
+        files = self.fingerprint(f"benchmark {benchmark.label}")
         spec = {**benchmark.identity, "size": self.space.data.size, "files": files}
-        return _stage("benchmark", spec)
+        return make_stage("benchmark", spec, {}, Subject(self.variant, benchmark=benchmark))
+
+    def dataset(self, benchmark: BenchmarkSpec | None) -> Stage:
+        """What is measured on: a benchmark, or the space's own data (None)."""
+        return self.world() if benchmark is None else self.benchmark(benchmark)
 
     def features(self) -> Stage:
-        """What the loss uses of the teacher: features of the training and validation images."""
+        """The teacher's features of the training and validation images that the loss uses."""
         space, surrogate = self.space, self.space.surrogate
         spec: dict[str, Any] = {
-            "teacher": self._weights(space.teacher.model),
+            "teacher": self.fingerprint(space.teacher.model),
             "shard_size": space.data.shard_size,
         }
         if surrogate.pooled:
             spec["pooled"] = {"double_norm": surrogate.double_norm}
         if surrogate.tokens:
             spec["tokens"] = {"layer": surrogate.token_layer}
-        return _stage("features", spec, self.world())
+        return make_stage("features", spec, {"world": self.world()}, Subject(self.variant))
 
     def text(self, benchmark: BenchmarkSpec | None = None) -> Stage:
-        """The text embeddings of the classes' names, from the teacher's text tower.
+        """The text embeddings of class names, from the teacher's text tower.
 
         Args:
             benchmark: whose classes; None for those of the space's own data.
         """
         surrogate = self.space.surrogate
         spec = {
-            "teacher": self._weights(self.space.teacher.model),
-            "templates": self._weights(surrogate.templates),
-            "classes": self._weights(surrogate.classes),
+            "teacher": self.fingerprint(self.space.teacher.model),
+            "templates": self.fingerprint(surrogate.templates),
+            "classes": self.fingerprint(surrogate.classes),
         }
-        return _stage("text", spec, self.dataset(benchmark))
+        reads = {"world": self.dataset(benchmark)}
+        return make_stage("text", spec, reads, Subject(self.variant, benchmark=benchmark))
+
+    def class_texts(self) -> dict[str, Stage]:
+        """The text embeddings, where the surrogate loss uses them."""
+        return {"text": self.text()} if self.space.trains_on_classes else {}
 
     def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A base codec, trained with the rate-distortion loss or taken as it is.
@@ -155,144 +210,61 @@ class Stages:
         A variable-rate codec has one for all its lambdas.
         """
         codec = codec.at(lmbda)
+        subject = Subject(self.variant, codec, lmbda)
         unused = {"lambdas", "name", "qualities", "released"}
         unused |= set() if codec.arch == "tic" else {"depths"}
         unused |= set() if codec.rate_lambdas else {"rate_lambdas"}
         spec = codec.model_dump(mode="json", exclude=unused)
         assert codec.weights is None or isinstance(codec.weights, str)
-        spec["weights"] = self._weights(codec.weights)
+        spec["weights"] = self.fingerprint(codec.weights)
         if not is_vbr(codec.arch):
             spec["lmbda"] = lmbda
         if codec.train.steps:
-            return _stage("codec", spec, self.world())
+            return make_stage("codec", spec, {"world": self.world()}, subject)
         spec["train"] = {"steps": 0}
-        return _stage("codec", spec)
+        return make_stage("codec", spec, {}, subject)
 
     def latents(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A frozen base codec's latents of the training and validation images."""
-        spec = {"shard_size": self.space.data.shard_size, **_rate(codec.at(lmbda))}
-        return _stage("latents", spec, self.codec(codec, lmbda))
+        codec = codec.at(lmbda)
+        spec = {"shard_size": self.space.data.shard_size, **rate_identity(codec)}
+        base = self.codec(codec, lmbda)
+        # A codec that was trained here depends on the images already.
+        world = {} if base.reads else {"world": self.world()}
+        reads = {"codec": base, **world}
+        return make_stage("latents", spec, reads, Subject(self.variant, codec, lmbda))
 
-    def point(self, point: OperatingPoint) -> Stage:
-        """An operating point; its key is the `point_key` of the points file."""
-        if self.space.variants:
-            return self.of(point.variant).point(point)
-        space = self.space
-        if point.classical is not None:
-            form = point.classical.format
-            how = {"format": form, "quality": point.quality, "library": self._weights(form)}
-            return _stage("point", {"scenario": "classical", **how})
-        own: dict[str, Any] = {"scenario": point.scenario, "seed": point.seed}
-        if point.scenario == "feature_coding":
-            own |= {"lmbda": point.lmbda, **self._encoder()}
-            own["train"] = space.feature_coding.model_dump(mode="json", exclude={"lambdas"})
-            return _stage("point", own, self.world())
-        if point.codec is None or point.lmbda is None:
-            return _stage("point", own, self.world())
-        codec, rate = self.codec(point.codec, point.lmbda), _rate(point.codec)
-        if point.scenario == "reconstruction":
-            return _stage("point", {"scenario": "reconstruction", **rate}, codec)
-        if point.scenario == "shared_neck":
-            return _stage("point", {"scenario": "shared_neck", **rate}, codec, self.neck(point))
-        if point.scenario == "transfer":
-            return _stage("point", {"scenario": "transfer", **rate}, codec, self.start(point))
-        own |= {**rate, **self._encoder()}
-        own["surrogate"] = self._surrogate()
-        training = space.training(point.scenario)
-        assert training is not None
-        own["train"] = training.model_dump(mode="json", exclude={"source"})
-        if point.scenario == "post_processing":
-            del own["teacher"]["block"]
-            if space.post_processing.channels != "neck":
-                del own["neck"]
-            return _stage("point", own, codec, self.features(), *self._class_texts())
-        if (file := point.released) is not None:
-            used = {name: own[name] for name in ("scenario", "teacher", "surrogate", "neck")}
-            return _stage("point", {**used, **rate, "released": self._weights(file)}, codec)
-        if point.scenario == "d1":
-            latents = self.latents(point.codec, point.lmbda)
-            return _stage("point", own, codec, latents, self.features(), *self._class_texts())
-        start = self.start(point)
-        if point.scenario == "transfer_tuned":
-            read = (self.latents(point.codec, point.lmbda), self.features(), *self._class_texts())
-            return _stage("point", own, codec, *read, start)
-        if point.scenario == "end_to_end_oracle":
-            own |= {"mllm": self._weights(space.mllms[0]), "tasks": list(space.answered)}
-            latents = self.latents(point.codec, point.lmbda)
-            return _stage("point", own, codec, latents, start, self.world())
-        own["lmbda"] = point.lmbda
-        return _stage("point", own, codec, self.features(), start)
-
-    def _encoder(self) -> dict[str, Any]:
-        """How the encoder is entered, and with what."""
+    def encoder_identity(self) -> dict[str, Any]:
+        """The settings that decide how an encoder is entered, for a key."""
         teacher = self.space.teacher
         return {
-            "teacher": {"model": self._weights(teacher.model), "block": teacher.block},
+            "teacher": {"model": self.fingerprint(teacher.model), "block": teacher.block},
             "neck": self.space.neck.model_dump(mode="json"),
         }
 
-    def _surrogate(self) -> dict[str, Any]:
-        """The loss without its texts: they are the stage `text`, which not every loss reads."""
+    def surrogate_identity(self) -> dict[str, Any]:
+        """The surrogate loss, for a key; without its texts, which are a stage of their own."""
         return self.space.surrogate.model_dump(mode="json", exclude={"templates", "classes"})
 
-    def start(self, point: OperatingPoint) -> Stage:
-        """The d1 whose neck a point starts from or takes."""
-        return self.point(start_of(self.space, point))
+    def evaluation(self, point: Stage, measurement: Measurement) -> Stage:
+        """An operating point measured with one answerer on one data set.
 
-    def neck(self, point: OperatingPoint) -> Stage:
-        """The one neck for all rates of a variable-rate codec, trained as d1's."""
-        if self.space.variants:
-            return self.of(point.variant).neck(point)
-        assert point.codec is not None
-        whole = self.space.codec(point.codec.label)
-        own = {
-            "seed": point.seed,
-            **self._encoder(),
-            "surrogate": self._surrogate(),
-            "train": self.space.d1.model_dump(mode="json"),
-        }
-        rates = [self.latents(whole, lmbda) for lmbda in whole.lambdas]
-        read = (*rates, self.features(), *self._class_texts())
-        return _stage("neck", own, self.codec(whole, whole.lambdas[0]), *read)
-
-    def _class_texts(self) -> tuple[Stage, ...]:
-        return (self.text(),) if self.space.trains_on_classes else ()
-
-    def dataset(self, benchmark: BenchmarkSpec | None) -> Stage:
-        """What is measured on: a benchmark, or the space's own data (None)."""
-        return self.world() if benchmark is None else self.benchmark(benchmark)
-
-    def evaluation(self, point: OperatingPoint, measurement: Measurement) -> Stage:
-        """An operating point measured with one answerer on one data set: the point, the data set,
-        and the text embeddings of its classes where the encoder answers."""
-        if self.space.variants:
-            return self.of(point.variant).evaluation(point, measurement)
-        how = self.space.evaluation.model_dump(mode="json", exclude={"shard_size"})
+        Args:
+            point: the operating point's stage.
+            measurement: one of this space's.
+        """
         spec = {
-            "mllm": self._weights(measurement.answerer),
+            "mllm": self.fingerprint(measurement.answerer),
             "tasks": list(measurement.tasks),
-            "evaluation": how,
-            "teacher": self._weights(self.space.teacher.model),
+            "evaluation": self.space.evaluation.model_dump(mode="json", exclude={"shard_size"}),
+            "teacher": self.fingerprint(self.space.teacher.model),
         }
-        inputs = [self.point(point), self.dataset(measurement.benchmark)]
+        reads = {"point": point, "dataset": self.dataset(measurement.benchmark)}
         if measurement.by_encoder:
-            inputs.append(self.text(measurement.benchmark))
-        return _stage("evaluation", spec, *inputs)
+            reads["text"] = self.text(measurement.benchmark)
+        return make_stage("evaluation", spec, reads, point.subject)
 
 
-def start_of(space: Space, point: OperatingPoint) -> OperatingPoint:
-    """The d1 whose neck a point starts from or takes: of its own codec and rate, but for transfer
-    of the source codec's rate whose lambda is nearest."""
-    assert point.codec is not None
-    assert point.lmbda is not None
-    codec, lmbda = point.codec, point.lmbda
-    if point.scenario in ("transfer", "transfer_tuned"):
-        wanted = lmbda
-        lmbda = min(space.source.lambdas, key=lambda one: abs(math.log(one / wanted)))
-        codec = space.source.at(lmbda)
-    return OperatingPoint(codec, lmbda, "d1", point.seed, point.variant)
-
-
-def _rate(codec: CodecSpec) -> dict[str, int]:
+def rate_identity(codec: CodecSpec) -> dict[str, int]:
     """What tells the points of a variable-rate codec apart, which share its base codec."""
     return {"rate": codec.rate} if is_vbr(codec.arch) else {}

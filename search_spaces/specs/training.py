@@ -1,4 +1,4 @@
-"""What is trained towards what, and how long: encoder, neck, loss, optimisers."""
+"""Settings of training that scenarios share: teacher, neck, surrogate loss, optimiser."""
 
 from __future__ import annotations
 
@@ -123,80 +123,3 @@ class BaseCodecTraining(Optimiser):
     batch_size: Positive = 16
     aux_lr: Rate = 1e-3
     """Learning rate of the entropy bottleneck's quantiles (CompressAI's auxiliary loss)."""
-
-
-class NeckTraining(Optimiser):
-    """d1: the neck alone, on frozen latents and the teacher's stored features."""
-
-    steps: Positive = 200_000
-    """The paper's 60 epochs; one is 106,667 images there, a twelfth of ImageNet."""
-    lr_drop_at: Fraction = 1 / 3
-    linear_lr: Rate | None = None
-    """Learning rate of the neck's linear layer, the only one that is new where `neck.init` is
-    `encoder`; null for `lr`."""
-
-
-class JointTraining(Optimiser):
-    """d2, d3: codec and neck, on `R + lambda * (gamma * MSE + delta * L_dist)`.
-
-    R in bits per pixel, MSE of the image on the [0, 1] scale (so gamma = 255^2, delta = 0 is the
-    base codec's own loss); d3 is the same without the image term.
-    """
-
-    steps: Positive = 200_000
-    gamma: Weight = 60.0
-    """Weight of the image's MSE; ignored by d3."""
-    delta: Weight = 1.0
-    """Weight of the distillation loss."""
-    codec_lr: Rate = 1e-4
-    """Learning rate of the codec; `lr` is the neck's."""
-
-
-class UNetTraining(Optimiser):
-    """post_processing: a U-Net on the decoded image, with the same surrogate loss."""
-
-    steps: Positive = 200_000
-    channels: Positive | Literal["neck"] = 64
-    """Channels at full resolution, doubled at each of the `levels`. `neck`: as many as give the
-    U-Net no more parameters than the neck has."""
-    levels: Positive = 4
-    """Down-samplings by two."""
-
-
-class FeatureCodingTraining(Optimiser):
-    """feature_coding: the encoder's own tokens at block k, through a small learned codec.
-
-    Trained on `R + lambda * MSE` of the tokens, R in bits per pixel of the image.
-    """
-
-    steps: Positive = 200_000
-    lambdas: tuple[Rate, ...] = (0.3, 1.0, 3.0, 10.0)
-    """One codec of tokens each. What they mean depends on the scale of the encoder's tokens."""
-    channels: Positive = 64
-    """Channels of its latents, of which there is a position per patch."""
-    aux_lr: Rate = 1e-3
-    """Learning rate of the entropy bottleneck's quantiles."""
-
-
-class OracleTraining(Optimiser):
-    """end_to_end_oracle: d1's neck, trained on through the first MLLM towards the right answers.
-
-    What it gains over d1 is what the surrogate loss gives up. Only where the data has answers for
-    its training images: the bundled scenes.
-    """
-
-    steps: Positive = 20_000
-
-
-class TransferTraining(Optimiser):
-    """transfer, transfer_tuned: d1's neck of one codec on the latents of the others.
-
-    `transfer` takes the neck as it is, of the rate whose lambda is nearest; `transfer_tuned` trains
-    it with the surrogate loss for these few steps.
-    """
-
-    source: str = ""
-    """Name of the codec whose necks are taken; empty for the first."""
-    steps: Positive = 20_000
-    linear_lr: Rate | None = None
-    """Learning rate of the neck's linear layer; null for `lr`."""

@@ -46,8 +46,8 @@ from trainables.evaluation import evaluate_point
 from trainables.evaluation.evaluate import _teacher_of
 from trainables.evaluation.test_set import Sample, TestImages, read_samples
 from trainables.mllms import Mllm
+from trainables.points.inputs import Inputs
 from trainables.tasks import TASKS, scene_tasks
-from trainables.training.train import Inputs
 
 LMBDA = 0.00018
 

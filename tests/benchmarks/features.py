@@ -32,7 +32,7 @@ from search_spaces import operating_points
 from trainables.datasets.batches import in_order
 from trainables.datasets.rows import Rows
 from trainables.encoders.load import load_tower
-from trainables.scenarios.building import complete_encoder
+from trainables.points.building import complete_encoder
 
 
 def cpu_seconds() -> float:

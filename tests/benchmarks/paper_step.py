@@ -41,8 +41,10 @@ from trainables.datasets.batches import Batches
 from trainables.datasets.rows import Batch, Rows
 from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
-from trainables.scenarios.building import build_neck
-from trainables.scenarios.learners import JointLearner, Learner, NeckLearner
+from trainables.points.building import build_neck
+from trainables.points.learning import Learner
+from trainables.scenarios.d1 import NeckLearner
+from trainables.scenarios.d2 import JointLearner
 
 Step = Callable[[int], float]
 

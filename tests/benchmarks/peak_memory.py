@@ -26,8 +26,8 @@ from trainables.codecs import build_codec
 from trainables.commands.complexity import PAPER
 from trainables.datasets.rows import Batch
 from trainables.encoders.tower import Tower
-from trainables.scenarios.building import build_neck
-from trainables.scenarios.learners import JointLearner
+from trainables.points.building import build_neck
+from trainables.scenarios.d2 import JointLearner
 
 SETTINGS = [
     # precision, slices, checkpointed blocks

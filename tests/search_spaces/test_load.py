@@ -40,7 +40,7 @@ def test_all_mistakes_are_said_at_once_with_the_choices() -> None:
     assert "codecs.0.arch = 'jpeg'" in text
     assert "'mbt2018-mean'" in text
     assert "did you mean 'train'?" in text
-    assert "'d1', 'd2' or 'd3'" in text
+    assert "no scenario 'd9'; installed: classical, d1, d2, d3" in text
     assert "d1.steps = 0" in text
 
 

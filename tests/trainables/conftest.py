@@ -58,13 +58,14 @@ def kodak() -> list[Path]:
 def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
     from trainables.datasets.rows import part_file
     from trainables.encoders.text_embeddings import write_text_weights
+    from trainables.points.inputs import Inputs
     from trainables.training.context import LocalContext
     from trainables.training.precompute import (
         CodecLatents,
         TeacherFeatures,
         shard_ranges,
     )
-    from trainables.training.train import Inputs, train_codec, train_point
+    from trainables.training.train import train_codec, train_point
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("small")

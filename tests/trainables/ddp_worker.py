@@ -14,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from search_spaces import Space
 from tests.trainables.small import point
+from trainables.points.inputs import Inputs
 from trainables.training.context import LocalContext
-from trainables.training.train import Inputs, train_point
+from trainables.training.train import train_point
 
 
 class WorkerContext:

@@ -3,53 +3,47 @@
     sender     x -> analysis g_a -> hyper analysis h_a -> entropy networks -> bytes
     receiver   bytes -> entropy networks -> y_hat --+-> neck ------------------------+-> encoder_run
                                                     +-> synthesis g_s --+-> encoder_skipped --+
-                                                                        +-> U-Net --+
-
-Counted, not quoted: the project's own modules, built from a space, are run once on the meta device
-(no memory, no weights) under PyTorch's FlopCounterMode; a MAC is two of its operations. It counts
-matrix products and convolutions; attention runs on its plain mathematical path, so that both of
-its products are counted as such (fused kernels are not known to the counter on every device).
-Normalisations, activations, softmax, resizing and table look-ups are not counted.
+                                                                        +-> ... --------------+
 
     python -m trainables.commands.complexity [SPACE] [--set PATH=VALUE] [--codec NAME] [--json FILE]
 
-At the paper's sizes its own figures stand beside them, with what explains each difference.
+What a codec and the encoder cost is counted for every space; parts that only a scenario has are
+counted by the scenario. At the paper's sizes its own figures are printed beside them, with what
+explains each difference.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from pydantic import BaseModel
+from torch import nn
 
 from search_spaces import CodecSpec, Space, SpaceError, load_space
-from search_spaces.specs.base import Spec
+from search_spaces.scenarios import Scenario, scenarios_of
 from search_spaces.specs.data import DataSpec
-from search_spaces.specs.points import TOKENS
 from trainables.codecs import build_codec
 from trainables.commands.paper_figures import Comparison, compare, table
 from trainables.encoders.load import meta_tower
-from trainables.encoders.tower import Tower
-from trainables.networks.token_codec import TokenCodec
-from trainables.scenarios.building import (
-    build_neck,
-    build_token_codec,
-    build_unet,
-    complete_encoder,
-    partial_encoder,
+from trainables.points.building import complete_encoder, partial_encoder
+from trainables.points.contract import Method, method_of
+from trainables.points.counting import (
+    Counting,
+    Part,
+    codecs_of,
+    count_macs,
+    meta,
+    number_of_parameters,
 )
 
-PAPER = Space(
+PAPER: Final = Space(
     name="paper",
     codecs=(CodecSpec(arch="elic2022-chandelier"),),
     data=DataSpec(size=256),
@@ -57,43 +51,8 @@ PAPER = Space(
 )
 """The sizes of the paper: ELIC 192/320 at 256 x 256, CLIP ViT-L/14 at 224, k = 2."""
 
-SENDER = ("analysis", "hyper_analysis", "entropy")
-_ENCODER = ("encoder_skipped", "encoder_run")
-_BRIDGE = ("entropy", "neck", "encoder_run")
-RECEIVER = {
-    **dict.fromkeys(("d1", "d2", "d3", "shared_neck"), _BRIDGE),
-    **dict.fromkeys(("transfer", "transfer_tuned", "end_to_end_oracle"), _BRIDGE),
-    "post_processing": ("entropy", "synthesis", "unet", *_ENCODER),
-    "reconstruction": ("entropy", "synthesis", *_ENCODER),
-    "uncompressed": _ENCODER,
-    "feature_coding": ("token_neck", "encoder_run"),
-}
-"""The parts that the receiver of each scenario runs, up to the layer that the MLLM reads."""
-_SENDS = {"uncompressed": (), "feature_coding": ("encoder_skipped", "token_analysis")}
-"""What senders run, where it is not `SENDER`."""
-COMMON = ("entropy", "encoder_run")
-"""What every receiver of compressed images runs; the paper compares the rest."""
-
-MEANING = {
-    "analysis": "g_a: image to latents",
-    "hyper_analysis": "h_a: latents to hyper-latents",
-    "entropy": "h_s, context and parameter networks",
-    "synthesis": "g_s: latents to image",
-    "neck": "latents to tokens of block k",
-    "unet": "U-Net on the decoded image",
-    "token_analysis": "tokens of block k to latents",
-    "token_neck": "latents to tokens of block k",
-    "encoder_skipped": "patch embedding and blocks before k",
-    "encoder_run": "blocks k up to the layer that is read",
-    "teacher": "the complete encoder, as in training",
-}
-_SIDE = {
-    "analysis": "sender",
-    "hyper_analysis": "sender",
-    "token_analysis": "sender",
-    "entropy": "both",
-    "teacher": "training",
-}
+COMMON: Final = ("entropy", "encoder_run")
+"""The parts that every receiver of compressed images runs; the paper compares the rest."""
 _SIZES = (
     *("model", "block", "layers", "heads", "mlp_ratio", "channels", "levels"),
     *("arch", "N", "M", "groups", "context_width"),
@@ -102,31 +61,19 @@ _SIZES = (
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of one codec's operating points; a row of the table.
-
-    codec: its label, empty where the part does not depend on one; side: `sender`, `receiver`,
-    `both` or `training`; macs: of one image; kmac_per_pixel: of the image given to the codec;
-    variant: of the space, empty where its variants do not differ.
-    """
-
-    codec: str
-    part: str
-    side: str
-    parameters: int
-    macs: int
-    kmac_per_pixel: float
-    variant: str = ""
-
-
-@dataclass(frozen=True)
 class Total:
     """What one scenario costs with one codec, in kMAC/pixel.
 
-    sender: encoding; receiver: from bytes (pixels for `uncompressed`) to the layer that the MLLM
-    reads; own: the receiver without what every receiver of compressed images runs, the number that
-    the paper compares; own_parameters: of those parts; saving: share of `own` that is saved
-    against post_processing, of variants the cheapest; variant: as in `Part`.
+    Attributes:
+        codec: label of the codec, or name of the scenario's own.
+        scenario: its name.
+        sender: encoding.
+        receiver: from bytes to the layer that the MLLM reads.
+        own: the receiver without `COMMON`, the number that the paper compares.
+        own_parameters: of those parts.
+        saving: share of `own` that is saved against the space's reference scenario, of its variants
+            the cheapest; None where the space has no such scenario.
+        variant: as in `Part`.
     """
 
     codec: str
@@ -135,125 +82,80 @@ class Total:
     receiver: float
     own: float
     own_parameters: int
-    saving: float
+    saving: float | None
     variant: str = ""
 
 
 Row = TypeVar("Row", Part, Total)
 
 
-def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
-    """MACs of matrix products and convolutions.
-
-    Args:
-        run: what is counted.
-        inside: modules that it calls.
-
-    Returns:
-        Of all of it, then of what ran inside each module.
-    """
-    mode = FlopCounterMode(display=False)
-    sums = [0] * len(inside)
-    handles = []
-    for place, module in enumerate(inside):
-
-        def enter(_module: nn.Module, _arguments: Any, place: int = place) -> None:
-            sums[place] -= mode.get_total_flops()
-
-        def leave(_module: nn.Module, _arguments: Any, _output: Any, place: int = place) -> None:
-            sums[place] += mode.get_total_flops()
-
-        handles += [
-            module.register_forward_pre_hook(enter),
-            module.register_forward_hook(leave),
-        ]
-    try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [flops // 2 for flops in (mode.get_total_flops(), *sums)]
-
-
-def codecs_of(space: Space) -> dict[str, CodecSpec]:
-    """The codecs by label; one whose widths depend on the quality, by label and widths."""
-    found: dict[str, CodecSpec] = {}
-    for spec in space.codecs:
-        sizes = {(own.N, own.M): own for own in map(spec.at, spec.lambdas)}
-        for (N, M), own in sizes.items():
-            found[spec.label if len(sizes) == 1 else f"{spec.label} {N}/{M}"] = own
-    return found
-
-
-def codec_parts(label: str, spec: CodecSpec, size: int) -> list[Part]:
-    """The parts of a codec on an image of size x size pixels."""
+def codec_parts(counting: Counting, label: str, spec: CodecSpec) -> list[Part]:
+    """The parts of a codec."""
     # CompressAI's layers compute their first weights, so they are built with memory.
     codec = build_codec(spec).eval().to("meta")
-    image, y_hat = _meta(3, size, size), _meta(spec.M, size // 16, size // 16)
+    image, y_hat = meta(3, counting.size, counting.size), counting.latents(spec)
     hyper = [m for name, m in codec.net.named_modules() if name.rpartition(".")[2] == "h_a"]
     g_a, g_s = codec.net.g_a, codec.net.g_s
     encoding, analysis, *hyper_analysis = count_macs(lambda: codec.latents(image), g_a, *hyper)
-    macs = {"analysis": analysis, "hyper_analysis": sum(hyper_analysis)}
-    macs["entropy"] = encoding - sum(macs.values())
-    (macs["synthesis"],) = count_macs(lambda: codec.synthesis(y_hat))
-    parameters = {
-        "analysis": _parameters([g_a]),
-        "hyper_analysis": _parameters(hyper),
-        "synthesis": _parameters([g_s]),
-    }
-    parameters["entropy"] = _parameters([codec]) - sum(parameters.values())
-    return [_part(label, name, size, parameters[name], macs[name]) for name in macs]
-
-
-def other_parts(space: Space) -> list[Part]:
-    """The neck of each codec, the U-Net and the encoder."""
-    size, block = space.data.size, space.teacher.block
-    tower = meta_tower(space.teacher.model)
-    whole, partial = complete_encoder(space, tower), partial_encoder(space, tower)
-    image = _meta(3, size, size)
-    found = []
-    for label, spec in codecs_of(space).items():
-        with torch.device("meta"):
-            neck = build_neck(space, spec, tower)
-        y_hat = _meta(spec.M, size // 16, size // 16)
-        (macs,) = count_macs(functools.partial(neck, y_hat))
-        found.append(_part(label, "neck", size, _parameters([neck]), macs))
-    with torch.device("meta"):
-        unet = build_unet(space, space.codecs[0].at(space.codecs[0].lambdas[0]), tower)
-    (macs,) = count_macs(lambda: unet(image))
-    found.append(_part("", "unet", size, _parameters([unet]), macs))
-
-    hidden = torch.empty_like(whole.hidden(image, block))
-    if "feature_coding" in space.baselines:
-        found += token_parts(space, tower, hidden)
-    blocks = list(tower.blocks)
-    stem = (tower.embeddings, tower.pre_norm or nn.Identity())
-    (macs,) = count_macs(lambda: whole.hidden(image, block))
-    skipped = _parameters([*stem, *blocks[:block]])
-    found.append(_part("", "encoder_skipped", size, skipped, macs))
-    (macs,) = count_macs(lambda: partial.hidden(hidden, space.surrogate.token_layer))
-    run = _parameters(blocks[block : partial.token_index])
-    found.append(_part("", "encoder_run", size, run, macs))
-    pooled, tokens = space.surrogate.pooled > 0, space.surrogate.tokens > 0
-    (macs,) = count_macs(lambda: whole(image, pooled, tokens))
-    found.append(_part("", "teacher", size, _parameters([whole]), macs))
-    return found
-
-
-def token_parts(space: Space, tower: Tower, hidden: Tensor) -> list[Part]:
-    """Both ends of feature_coding, on hidden state k."""
-    # CompressAI's entropy bottleneck computes its first weights, so it is built with memory.
-    codec, neck = (one.to("meta") for one in build_token_codec(space, tower))
-    assert isinstance(codec, TokenCodec)
-    net, size = codec.net, space.data.size
-    (sent,) = count_macs(lambda: net.analysis(hidden))
-    (read,) = count_macs(functools.partial(neck, _meta(net.linear.out_features, *net.grid)))
-    analysis = [net.attention, net.linear]
+    (synthesis,) = count_macs(lambda: codec.synthesis(y_hat))
+    entropy = encoding - analysis - sum(hyper_analysis)
+    sizes = [number_of_parameters(modules) for modules in ([g_a], hyper, [g_s])]
+    rest = number_of_parameters([codec]) - sum(sizes)
+    sized = counting.sized
     return [
-        _part(TOKENS, "token_analysis", size, _parameters(analysis) + net.position.numel(), sent),
-        _part(TOKENS, "token_neck", size, _parameters([neck]), read),
+        sized(label, "analysis", "sender", "g_a: image to latents", sizes[0], analysis),
+        sized(
+            label,
+            "hyper_analysis",
+            "sender",
+            "h_a: latents to hyper-latents",
+            sizes[1],
+            sum(hyper_analysis),
+        ),
+        sized(label, "entropy", "both", "h_s, context and parameter networks", rest, entropy),
+        sized(label, "synthesis", "receiver", "g_s: latents to image", sizes[2], synthesis),
     ]
+
+
+def encoder_parts(counting: Counting) -> Iterator[Part]:
+    """The encoder before block k and from there on, and the teacher."""
+    space, tower = counting.space, counting.tower
+    block, surrogate = space.teacher.block, space.surrogate
+    whole, partial = complete_encoder(space, tower), partial_encoder(space, tower)
+    image = meta(3, counting.size, counting.size)
+    hidden = torch.empty_like(whole.hidden(image, block))
+    blocks = list(tower.blocks)
+    yield counting.part(
+        "",
+        "encoder_skipped",
+        "receiver",
+        "patch embedding and blocks before k",
+        [tower.embeddings, tower.pre_norm or nn.Identity(), *blocks[:block]],
+        lambda: whole.hidden(image, block),
+    )
+    yield counting.part(
+        "",
+        "encoder_run",
+        "receiver",
+        "blocks k up to the layer that is read",
+        blocks[block : partial.token_index],
+        lambda: partial.hidden(hidden, surrogate.token_layer),
+    )
+    yield counting.part(
+        "",
+        "teacher",
+        "training",
+        "the complete encoder, as in training",
+        [whole],
+        lambda: whole(image, surrogate.pooled > 0, surrogate.tokens > 0),
+    )
+
+
+def scenario_parts(counting: Counting) -> list[Part]:
+    """The parts that only some scenarios of the space have, each once."""
+    methods = dict.fromkeys(method_of(scenario.name) for scenario in scenarios_of(counting.space))
+    parts = (part for method in methods for part in method.parts(counting))
+    return list(dict.fromkeys(parts))
 
 
 def complexity(space: Space) -> tuple[list[Part], list[Total]]:
@@ -263,17 +165,37 @@ def complexity(space: Space) -> tuple[list[Part], list[Total]]:
         OSError: the teacher's configuration cannot be read.
         ValueError: the space's sizes do not fit together.
     """
-    codecs = codecs_of(space).items()
-    shared = [part for codec in codecs for part in codec_parts(*codec, space.data.size)]
-    names = _without_common("post_processing")
-    variants = {variant: space.of(variant) for variant in space.variants or ("",)}
-    parts = {variant: [*shared, *other_parts(own)] for variant, own in variants.items()}
-    worst = {
-        label: min(_kmac(_of_codec(label, found), names) for found in parts.values())
-        for label, _ in codecs
+    parts, countings = {}, {}
+    shared: list[Part] = []
+    for variant in space.variants or ("",):
+        variant_space = space.of(variant)
+        counting = Counting(variant_space, meta_tower(variant_space.teacher.model))
+        countings[variant] = counting
+        shared = shared or [
+            part for codec in counting.codecs.items() for part in codec_parts(counting, *codec)
+        ]
+        parts[variant] = [*shared, *scenario_parts(counting), *encoder_parts(counting)]
+    reference = {
+        label: min(costs)
+        for label in codecs_of(space)
+        if (costs := list(_reference_costs(label, countings, parts)))
     }
-    sums = {variant: totals(own, parts[variant], worst) for variant, own in variants.items()}
+    sums = {
+        variant: totals(counting, parts[variant], reference)
+        for variant, counting in countings.items()
+    }
     return _told_apart(parts), _told_apart(sums)
+
+
+def _reference_costs(
+    label: str, countings: Mapping[str, Counting], parts: Mapping[str, Sequence[Part]]
+) -> Iterator[float]:
+    """What a codec's receiver costs in the reference scenario, variant by variant."""
+    for variant, counting in countings.items():
+        for scenario in scenarios_of(counting.space):
+            if scenario.is_cost_reference:
+                of_codec = _of_codec(label, parts[variant])
+                yield _kmac(of_codec, _without_common(method_of(scenario.name)))
 
 
 def _told_apart(of: Mapping[str, Sequence[Row]]) -> list[Row]:
@@ -288,25 +210,26 @@ def _told_apart(of: Mapping[str, Sequence[Row]]) -> list[Row]:
     return found
 
 
-def totals(space: Space, parts: Iterable[Part], worst: Mapping[str, float]) -> list[Total]:
-    """What each scenario and baseline costs with each codec.
+def totals(
+    counting: Counting, parts: Iterable[Part], reference: Mapping[str, float]
+) -> list[Total]:
+    """What each scenario costs with each codec.
 
     Args:
-        space: without variants, or of one.
+        counting: of a space without variants, or of one.
         parts: its parts.
-        worst: kMAC/pixel by codec that savings are measured against.
+        reference: kMAC/pixel by codec that savings are measured against.
     """
-    parts = list(parts)
-    found = []
-    for label, spec in codecs_of(space).items():
-        own = _of_codec(label, parts)
-        for scenario in (*space.scenarios, *space.baselines):
-            if scenario == "uncompressed" or space.is_for(scenario, spec):
-                found.append(_total(label, scenario, own, worst[label]))
-    if "feature_coding" in space.baselines:
-        own = _of_codec(TOKENS, parts)
-        found.append(_total(TOKENS, "feature_coding", own, worst[label]))
-    return found
+    space, parts = counting.space, list(parts)
+    rows = []
+    for label, spec in counting.codecs.items():
+        for scenario in scenarios_of(space):
+            if scenario.applies_to(space, spec) or scenario.look.role == "bound":
+                rows.append(_total(label, scenario, parts, reference.get(label)))
+    for scenario in scenarios_of(space):
+        coders = {point.coder for point in scenario.own_points(space) if point.lmbda is not None}
+        rows += [_total(coder, scenario, parts, reference.get(label)) for coder in sorted(coders)]
+    return rows
 
 
 def _of_codec(label: str, parts: Iterable[Part]) -> dict[str, Part]:
@@ -314,25 +237,27 @@ def _of_codec(label: str, parts: Iterable[Part]) -> dict[str, Part]:
     return {part.part: part for part in parts if part.codec in (label, "")}
 
 
-def _total(label: str, scenario: str, own: dict[str, Part], worst: float) -> Total:
-    names = _without_common(scenario)
+def _total(label: str, scenario: Scenario, parts: Sequence[Part], reference: float | None) -> Total:
+    method, of_codec = method_of(scenario.name), _of_codec(label, parts)
+    names = _without_common(method)
+    kmac = _kmac(of_codec, names)
     return Total(
         codec=label,
-        scenario=scenario,
-        sender=_kmac(own, _SENDS.get(scenario, SENDER)),
-        receiver=_kmac(own, RECEIVER[scenario]),
-        own=_kmac(own, names),
-        own_parameters=sum(own[name].parameters for name in names),
-        saving=1 - _kmac(own, names) / worst,
+        scenario=scenario.name,
+        sender=_kmac(of_codec, method.sender),
+        receiver=_kmac(of_codec, method.receiver),
+        own=kmac,
+        own_parameters=sum(of_codec[name].parameters for name in names),
+        saving=None if reference is None else 1 - kmac / reference,
     )
 
 
-def _kmac(own: dict[str, Part], names: Iterable[str]) -> float:
-    return sum(own[name].kmac_per_pixel for name in names)
+def _kmac(of_codec: Mapping[str, Part], names: Iterable[str]) -> float:
+    return sum(of_codec[name].kmac_per_pixel for name in names)
 
 
-def _without_common(scenario: str) -> tuple[str, ...]:
-    return tuple(name for name in RECEIVER[scenario] if name not in COMMON)
+def _without_common(method: Method) -> tuple[str, ...]:
+    return tuple(name for name in method.receiver if name not in COMMON)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -365,26 +290,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def against_paper(space: Space, parts: Sequence[Part]) -> dict[str, list[Comparison]]:
-    """The paper's figures beside those of each codec that has the paper's sizes, by label."""
-    what = ("teacher", "neck", "post_processing")
-    found = {}
+    """The paper's figures beside those of each codec that has the paper's sizes, by label.
+
+    Empty for a space without the reference scenario, which the paper compares with.
+    """
+    figures = {}
     for variant in space.variants or ("",):
-        own_space = space.of(variant)
-        sizes = (_sizes(getattr(own_space, n)) == _sizes(getattr(PAPER, n)) for n in what)
-        if not all(sizes) or space.data.size != PAPER.data.size:
+        variant_space = space.of(variant)
+        if not _has_paper_sizes(variant_space):
             continue
-        told = [part for part in parts if part.variant in ("", variant)]
+        of_variant = [part for part in parts if part.variant in ("", variant)]
         for label, spec in codecs_of(space).items():
             if _sizes(spec) == _sizes(PAPER.codecs[0]):
-                own = _of_codec(label, told)
-                kmac = {name: part.kmac_per_pixel for name, part in own.items()}
-                parameters = {name: part.parameters for name, part in own.items()}
-                found[f"{label} {variant}".strip()] = compare(kmac, parameters)
-    return found
+                of_codec = _of_codec(label, of_variant)
+                kmac = {name: part.kmac_per_pixel for name, part in of_codec.items()}
+                parameters = {name: part.parameters for name, part in of_codec.items()}
+                figures[f"{label} {variant}".strip()] = compare(kmac, parameters)
+    return figures
 
 
-def _sizes(spec: Spec) -> dict[str, Any]:
-    """What of a spec decides on sizes."""
+def _has_paper_sizes(space: Space) -> bool:
+    """Whether teacher, neck, reference scenario and images have the paper's sizes."""
+    reference = next((s for s in scenarios_of(space) if s.is_cost_reference), None)
+    if reference is None or space.data.size != PAPER.data.size:
+        return False
+    settings = (
+        (space.teacher, PAPER.teacher),
+        (space.neck, PAPER.neck),
+        (space.settings_of(reference.key), PAPER.settings_of(reference.key)),
+    )
+    return all(_sizes(given) == _sizes(paper) for given, paper in settings)
+
+
+def _sizes(spec: BaseModel) -> dict[str, Any]:
+    """The settings of a spec that decide on sizes."""
     return {name: value for name, value in spec.model_dump().items() if name in _SIZES}
 
 
@@ -432,7 +371,7 @@ def _table(space: Space, parts: Sequence[Part], sums: Sequence[Total]) -> str:
     ]
     lines += [
         f"{p.codec:<22}{_with_variant(p.part, p):<{wide}}{p.side:<10}{p.parameters:>13,}"
-        f"{p.kmac_per_pixel:>12.3f}  {MEANING[p.part]}"
+        f"{p.kmac_per_pixel:>12.3f}  {p.meaning}"
         for p in parts
     ]
     lines += [
@@ -440,31 +379,24 @@ def _table(space: Space, parts: Sequence[Part], sums: Sequence[Total]) -> str:
         "kMAC/pixel in all; own: without what every receiver of compressed images runs, "
         f"{' and '.join(COMMON)}",
         f"{'codec':<22}{'scenario':<{wide}}{'sender':>10}{'receiver':>10}{'own':>10}"
-        f"{'own parameters':>16}{'saved against post_processing':>31}",
+        f"{'own parameters':>16}{'saved against ' + _reference_name(space):>31}",
     ]
     lines += [
         f"{t.codec:<22}{_with_variant(t.scenario, t):<{wide}}{t.sender:>10.2f}{t.receiver:>10.2f}"
-        f"{t.own:>10.2f}{t.own_parameters:>16,}{t.saving:>30.1%}"
+        f"{t.own:>10.2f}{t.own_parameters:>16,}"
+        + (f"{t.saving:>30.1%}" if t.saving is not None else f"{'-':>30}")
         for t in sums
     ]
     return "\n".join(lines)
 
 
+def _reference_name(space: Space) -> str:
+    names = [scenario.name for scenario in scenarios_of(space) if scenario.is_cost_reference]
+    return names[0] if names else "nothing"
+
+
 def _with_variant(name: str, row: Part | Total) -> str:
     return f"{name} {row.variant}".strip()
-
-
-def _part(codec: str, name: str, size: int, parameters: int, macs: int) -> Part:
-    side = _SIDE.get(name, "receiver")
-    return Part(codec, name, side, parameters, macs, macs / size**2 / 1000)
-
-
-def _parameters(modules: Iterable[nn.Module]) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
-
-
-def _meta(*shape: int) -> Tensor:
-    return torch.empty(1, *shape, device="meta")
 
 
 if __name__ == "__main__":

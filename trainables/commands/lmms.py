@@ -40,8 +40,8 @@ from trainables.evaluation.image_pass import Clock, Eye, batches
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
 from trainables.mllms.prompts import PLACEHOLDER
-from trainables.scenarios.building import complete_encoder
-from trainables.scenarios.point_model import load_point
+from trainables.points.building import complete_encoder
+from trainables.points.contract import load_point
 
 if TYPE_CHECKING or find_spec("lmms_eval") is None:
     _Lmms: Any = object

@@ -9,8 +9,8 @@
 
 The images keep their size (Kodak: 768 x 512): the codec pads them to what it needs and cuts the
 padding off again. As in CompressAI's evaluation, both metrics are of images rounded to 8 bits, and
-their means and that of bpp are over images. d3 trains no synthesis: its images are what the base
-codec's synthesis makes of its latents.
+their means and that of bpp are over images. A codec that was updated
+without its synthesis transform has the base codec's.
 
 Output in OUT: `images.parquet`, a row per codec and image; `<codec>-<scenario>.json`, CompressAI's
 results format, which `python -m compressai.utils.plot -f OUT/*.json` and
@@ -36,15 +36,16 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from search_spaces import CodecSpec, OperatingPoint, Space, load_space, select
+from search_spaces.scenarios import scenario_of
 from trainables.codecs import Codec, build_codec, load_codec, start_codec
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
 from trainables.datasets.tensors import to_tensor
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.evaluation.finished_points import finished
-from trainables.scenarios.point_model import load_point_codec
+from trainables.points.contract import method_of
 
 BASE = "base"
-SCENARIOS = (BASE, "d2", "d3")
+"""The `scenario` of base codecs."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif")
 MS_SSIM_SIDE = 160
 """Images must be larger than this for MS-SSIM's five scales."""
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="FIELD=VALUE[,VALUE]",
-        help="only these (repeatable), e.g. scenario=base,d2; fields: codec, lmbda, scenario, seed",
+        help="only these (repeatable), e.g. scenario=base; fields: codec, lmbda, scenario, seed",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: rd-<sweep or space>-<folder> here"
@@ -300,7 +301,7 @@ def _started(spec: CodecSpec) -> Codec:
 
 
 def _of_sweep(directory: Path) -> list[Source]:
-    """Base codecs once, and d2 and d3 of every seed, of the points that a sweep has finished."""
+    """Base codecs once, and updated codecs of every seed, of a sweep's finished points."""
     lost: dict[OperatingPoint, str] = {}
     found: dict[Path, Source] = {}
     for one in finished(directory, lost):
@@ -309,14 +310,19 @@ def _of_sweep(directory: Path) -> list[Source]:
             continue
         first = OperatingPoint(point.codec, point.lmbda, BASE, point.seed)
         found.setdefault(base, Source(first, partial(load_codec, point.codec, base)))
-        if point.scenario in SCENARIOS:
-            own = one.point_dir
-            found[own] = Source(point, partial(load_point_codec, point, base, own))
+        if scenario_of(point.scenario).updates_codec:
+            load = method_of(point.scenario).codec
+            found[one.point_dir] = Source(point, partial(load, point, base, one.point_dir))
     if missing := [why for point, why in lost.items() if point.codec is not None]:
         raise RdError("\n".join(missing))
     if not found:
         raise RdError(f"{directory}: the sweep has no finished operating point with a codec")
-    return sorted(found.values(), key=lambda one: SCENARIOS.index(one.point.scenario))
+    return sorted(found.values(), key=lambda source: _order(source.point.scenario))
+
+
+def _order(scenario: str) -> int:
+    """Base codecs first, then scenarios in the order of figures."""
+    return -1 if scenario == BASE else scenario_of(scenario).look.order
 
 
 if __name__ == "__main__":

@@ -38,6 +38,12 @@ def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     return stacked.permute(0, 3, 1, 2).float().div_(255.0)
 
 
+def to_bytes(images: Tensor) -> list[Pixels]:
+    """(B, 3, H, W) in [0, 1] -> (H, W, 3) bytes each, rounded; the inverse of `to_tensor`."""
+    levels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [np.ascontiguousarray(image) for image in levels]
+
+
 def tensor_column(name: str, values: NDArray[np.float16]) -> tuple[pa.Field, pa.Array]:
     """A Parquet column of arrays of one shape, (rows, ...): the bytes of each, little endian.
 

@@ -47,10 +47,11 @@ from trainables.evaluation.image_pass import Answerer, Clock, Eye, Rate, batches
 from trainables.evaluation.teacher_features import KnownTeacher, shared_layer
 from trainables.evaluation.test_set import Sample, TestImages, read_samples, shards
 from trainables.mllms import Mllm
-from trainables.scenarios.point_model import PointModel, load_point
+from trainables.points.contract import load_point
+from trainables.points.inputs import Inputs
+from trainables.points.models import PointModel
 from trainables.tasks import TASKS, Task
 from trainables.tasks.common.set_metrics import set_values
-from trainables.training.train import Inputs
 
 SAMPLES_SCHEMA = pa.schema(
     [
@@ -112,7 +113,7 @@ def evaluate_point(
 
     Args:
         measurement: who answers what; one of the space's.
-        inputs: `world` is the data set's directory; `codec` unless the point is `uncompressed`;
+        inputs: `world` is the data set's directory; `codec` where the point has one;
             `text` where the encoder answers.
         point_dir: the operating point's directory.
         work: a directory that survives a kill, for what is done so far.

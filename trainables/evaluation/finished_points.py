@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import OperatingPoint, Space, operating_points, select
-from trainables.scenarios.point_model import PointModel, load_point
+from trainables.points.contract import load_point
+from trainables.points.models import PointModel
 
 
 @dataclass(frozen=True)

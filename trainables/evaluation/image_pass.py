@@ -4,8 +4,8 @@
                         |                  |                   |
                         +--> bpp           +--> PSNR           +--> against the teacher: surrogate
 
-`uncompressed` takes the same path: its stream is the raw image, 8 bits per component, so 24 bits
-per pixel.
+An operating point without a codec takes the same path: its stream is the raw image, 8 bits per
+component, so 24 bits per pixel.
 
 An MLLM that reads crops has the image cut into views first, as its own processor does. Each view
 takes this path as an image of its own; the bits are those of all views, per pixel of the image that
@@ -20,16 +20,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.codecs.entropy.bitstream import overhead_bytes
-from trainables.datasets.tensors import Pixels, to_tensor
+from trainables.datasets.tensors import Pixels, to_bytes, to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import Features
 from trainables.evaluation.teacher_features import KnownTeacher
-from trainables.scenarios.point_model import PointModel
+from trainables.points.models import PointModel, Received, Sent
 
 BATCH = 32
 """Images seen together. Their streams are written and read one by one."""
@@ -150,18 +148,17 @@ class Eye:
         height, width = batch[0][1].shape[:2]
         cut = [self._answerer.views(pixels) for _, pixels in batch]
         views, count = [view for own in cut for view in own], len(cut[0])
-        image, read, streams, bits, y_hat = self._coded(views)
-        entry, x_hat = time_("enter", model.enter, read, y_hat)
+        image, sent, received = self._coded(views)
+        streams, bits = sent.streams, sent.bits_estimated
+        entry = time_("enter", model.enter, received)
         student = time_("surrogate", self._student, entry)
         # A tower that is shared holds for a whole image, not for what is cut of it.
         inside = self._further(entry, student) if count == 1 else entry
         features = time_("look", self._answerer.look, inside, (height, width))
-        # What people would see: for post_processing the codec's image, before the U-Net.
-        if y_hat is not None and x_hat is None:
-            x_hat = model.reconstruct(y_hat)
+        x_hat = model.image(received)
         psnr: list[float | None] = [None] * len(views)
         if x_hat is not None:
-            psnr = _psnr(x_hat[..., : image.shape[-2], : image.shape[-1]], image).tolist()
+            psnr = _psnr(x_hat, image).tolist()
         # The same image in other views, for another MLLM, is another image to the teacher.
         ids = [image_id for image_id, _ in batch] if count == 1 else None
         terms = time_("surrogate", self._surrogate, ids, image, student)
@@ -169,7 +166,7 @@ class Eye:
         for number, (image_id, _) in enumerate(batch):
             own = slice(number * count, (number + 1) * count)
             n_bytes = sum(map(len, streams[own]))
-            containers = map(overhead_bytes, streams[own] if model.codec is not None else ())
+            containers = map(model.overhead_bytes, streams[own])
             rate = Rate(
                 image_id=image_id,
                 n_bytes=n_bytes,
@@ -187,43 +184,22 @@ class Eye:
     def decoded(self, pixels: Pixels) -> Pixels | None:
         """An image, or its base view, as people see it after coding; None where none is decoded."""
         shown = self._answerer.views(pixels)[0]
-        _, read, _, _, y_hat = self._coded([shown])
-        if self._model.classical is not None:
-            x_hat: Tensor | None = read
-        else:
-            x_hat = None if y_hat is None else self._model.reconstruct(y_hat)
-        if x_hat is None:
-            return None
-        height, width, _ = shown.shape
-        levels = (x_hat[0, :, :height, :width] * 255).round().byte()
-        decoded: Pixels = levels.permute(1, 2, 0).cpu().numpy()
-        return decoded
+        _, _, received = self._coded([shown])
+        x_hat = self._model.image(received)
+        return None if x_hat is None else to_bytes(x_hat)[0]
 
-    def _coded(
-        self, batch: Sequence[Pixels]
-    ) -> tuple[Tensor, Tensor, list[bytes], list[float] | None, Tensor | None]:
-        """The image, the image that is read back where it is one, both on the device; streams,
-        estimated bits, and the latents that are read."""
-        codec, files, time_ = self._model.codec, self._model.classical, self._clock.time
+    def _coded(self, batch: Sequence[Pixels]) -> tuple[Tensor, Sent, Received]:
+        """The images on the device, what is sent of them, and what is read back."""
+        model, time_ = self._model, self._clock.time
         image = to_tensor(batch).to(self._device)
-        if codec is not None:
-            streams, estimates = time_("encode", codec.encode_and_estimate, image)
-            return image, image, streams, estimates.tolist(), time_("decode", codec.decode, streams)
-        if files is not None:
-            streams = [time_("encode", files.encode, pixels) for pixels in batch]
-            decoded = [time_("decode", files.decode, stream) for stream in streams]
-            return image, to_tensor(decoded).to(self._device), streams, None, None
-        streams = [pixels.tobytes() for pixels in batch]
-        read = [
-            np.frombuffer(stream, np.uint8).reshape(pixels.shape).copy()
-            for stream, pixels in zip(streams, batch, strict=True)
-        ]
-        bits = [8.0 * len(stream) for stream in streams]
-        return image, to_tensor(read).to(self._device), streams, bits, None
+        height, width = image.shape[-2:]
+        sent: Sent = time_("encode", model.encode, image)
+        received: Received = time_("decode", model.decode, sent.streams, (height, width))
+        return image, sent, received
 
     def _student(self, entry: Entry) -> Features:
         """What the teacher's encoder makes of what entered it."""
-        if self._model.scenario == "uncompressed":
+        if self._model.is_original:
             # The teacher against itself.
             return Features(None, None)
         student: Features = self._model.encoder(
@@ -242,7 +218,7 @@ class Eye:
     ) -> dict[str, list[float | None]]:
         """The distillation terms of each image."""
         wanted = {"pooled": self._pooled, "tokens": self._tokens}
-        if self._model.scenario == "uncompressed":
+        if self._model.is_original:
             return {name: [0.0 if there else None] * len(image) for name, there in wanted.items()}
         teacher = self._teacher(image_ids, image)
         terms: dict[str, list[float | None]] = {}

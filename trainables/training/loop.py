@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from search_spaces.specs.training import Optimiser
 from trainables.datasets.batches import Batches, InTurn, in_order
 from trainables.datasets.rows import Batch, Rows
-from trainables.scenarios.learners import Group, Learner
+from trainables.points.learning import Group, Learner
 from trainables.training.context import Context
 from trainables.training.noise import RowsOfBatch
 

@@ -73,6 +73,6 @@ def test_the_live_picture_shows_waves_running_points_and_failures(
     minutes, rest = map(int, clock.split(":")[-2:])
     hours = int(clock.split(":")[0]) if clock.count(":") == 2 else 0
     assert hours * 3600 + minutes * 60 + rest == pytest.approx(seconds, abs=1 + 0.01 * seconds)
-    assert "d1 and what else needs no neck 0/7" in said
+    assert "points from the codec 0/7" in said
     assert re.search(r"uncompressed +train +.* 2\.5 steps/s +0:30 left", said)
     assert "out of memory" in said

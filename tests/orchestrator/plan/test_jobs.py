@@ -40,7 +40,7 @@ def test_each_competitor_waits_for_what_it_reads() -> None:
         for label, job in by_label.items()
         if job.kind in ("point", "neck")
     }
-    shared = "vbr neck for all rates seed=0"
+    shared = "vbr shared_neck all rates seed=0"
     assert needs["feature_coding lambda=1 seed=0"] == {"world"}
     assert needs["vbr shared_neck lambda=0.01 seed=0"] == {"world", "vbr codec", shared}
     rates = {"vbr latents lambda=0.01", "vbr latents lambda=0.1"}

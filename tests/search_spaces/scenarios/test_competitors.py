@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from search_spaces import OperatingPoint, Space, Stages, operating_points, select
+from search_spaces import (
+    OperatingPoint,
+    Space,
+    Stage,
+    Stages,
+    operating_points,
+    point_stage,
+    select,
+)
+from search_spaces.scenarios import scenario_of
 from search_spaces.specs.codec import CodecSpec
-from search_spaces.specs.stages import start_of
 
 MEAN: dict[str, Any] = {"arch": "mbt2018-mean", "N": 8, "M": 16, "lambdas": [0.001, 0.01]}
 VBR: dict[str, Any] = {
@@ -31,6 +39,12 @@ def refusal(**settings: Any) -> str:
     return str(error.value)
 
 
+def start_of(space: Space, point: OperatingPoint) -> OperatingPoint:
+    start = scenario_of(point.scenario).start(space, point)
+    assert start is not None
+    return start
+
+
 def test_each_competitor_has_its_points() -> None:
     names = ["feature_coding", "shared_neck", "transfer", "transfer_tuned", "end_to_end_oracle"]
     made = space(baselines=names, feature_coding={"lambdas": [1, 2, 3]}, seeds=[0, 1])
@@ -45,7 +59,7 @@ def test_each_competitor_has_its_points() -> None:
     }
     assert {p.fields["codec"] for p in found["feature_coding"]} == {"tokens"}
     assert {p.fields["codec"] for p in found["shared_neck"]} == {"mbt2018-mean-vbr"}
-    keys = {Stages(made).point(p).key for p in operating_points(made)}
+    keys = {point_stage(Stages(made), p).key for p in operating_points(made)}
     assert len(keys) == len(operating_points(made))
 
 
@@ -53,13 +67,17 @@ def test_one_neck_rests_on_the_latents_of_all_rates() -> None:
     made = space(baselines=["shared_neck"])
     stages = Stages(made)
     points = operating_points(made)
-    necks = {stages.neck(point).key for point in points}
+    necks = {point_stage(stages, point).reads["start"] for point in points}
     assert len(necks) == 1
-    neck = stages.neck(points[0])
-    assert [one.kind for one in neck.inputs].count("latents") == 3
-    other = Stages(space(baselines=["shared_neck"], codecs=[MEAN, {**VBR, "qualities": [1, 2]}]))
-    assert other.neck(points[0]).key != neck.key
-    assert all(neck in stages.point(point).inputs for point in points)
+    (neck,) = necks
+    assert isinstance(neck, Stage)
+    assert neck.kind == "neck"
+    assert [read.kind for read in neck.inputs].count("latents") == 3
+    other = space(baselines=["shared_neck"], codecs=[MEAN, {**VBR, "qualities": [1, 2]}])
+    fewer = point_stage(Stages(other), operating_points(other)[0]).reads["start"]
+    assert isinstance(fewer, Stage)
+    assert fewer.key != neck.key
+    assert all(neck in point_stage(stages, point).inputs for point in points)
 
 
 def test_transfer_takes_the_neck_of_the_nearest_lambda() -> None:
@@ -78,14 +96,14 @@ def test_tuning_is_no_part_of_what_is_taken_as_it_is() -> None:
     settings: dict[str, Any] = {"baselines": ["transfer", "transfer_tuned"], "scenarios": ["d1"]}
     one, other = space(**settings), space(**settings, transfer={"steps": 7})
     for point in operating_points(one):
-        same = Stages(one).point(point).key == Stages(other).point(point).key
+        same = point_stage(Stages(one), point).key == point_stage(Stages(other), point).key
         assert same == (point.scenario != "transfer_tuned")
 
 
 def test_a_lambda_of_tokens_changes_its_own_point_alone() -> None:
     one = space(baselines=["feature_coding"], feature_coding={"lambdas": [1, 2]})
     other = space(baselines=["feature_coding"], feature_coding={"lambdas": [1, 3]})
-    keys = [{Stages(s).point(p).key for p in operating_points(s)} for s in (one, other)]
+    keys = [{point_stage(Stages(s), p).key for p in operating_points(s)} for s in (one, other)]
     assert len(keys[0] & keys[1]) == 1
 
 
@@ -114,7 +132,7 @@ def test_d2_still_starts_from_its_own_d1() -> None:
             {"baselines": ["feature_coding"], "feature_coding": {"lambdas": [1, 1]}},
             "feature_coding.lambdas must be one or more different values",
         ),
-        ({"baselines": ["end_to_end_oracle"], "tasks": ["fewshot"]}, "none of tasks (fewshot)"),
+        ({"baselines": ["end_to_end_oracle"], "tasks": ["fewshot"]}, "tasks has none of these"),
         (
             {
                 "baselines": ["end_to_end_oracle"],

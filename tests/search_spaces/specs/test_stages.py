@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-from search_spaces import OperatingPoint, Stages, load_space, operating_points
+from search_spaces import (
+    OperatingPoint,
+    Stages,
+    evaluation_stage,
+    load_space,
+    operating_points,
+    point_stage,
+)
 
 KINDS = (
     "world",
@@ -34,7 +41,7 @@ def keys(*overrides: str, fingerprints: dict[str, str] | None = None) -> dict[st
         "latents": stages.latents(codec, 0.02).key,
     }
     for scenario in KINDS[5:]:
-        found[scenario] = stages.point(OperatingPoint(codec, 0.02, scenario, 0)).key
+        found[scenario] = point_stage(stages, OperatingPoint(codec, 0.02, scenario, 0)).key
     return found
 
 
@@ -72,32 +79,32 @@ def test_points_have_different_keys() -> None:
     space = load_space("smoke", ["seeds=[0, 1]"])
     stages = Stages(space)
     points = operating_points(space)
-    assert len({stages.point(point).key for point in points}) == len(points)
+    assert len({point_stage(stages, point).key for point in points}) == len(points)
 
 
 def test_evaluation_depends_on_tasks_and_mllm_but_the_point_does_not() -> None:
     space = load_space("smoke")
     fewer = load_space("smoke", ["tasks=[vqa]"])
     point = operating_points(space)[1]
-    assert Stages(space).point(point).key == Stages(fewer).point(point).key
+    assert point_stage(Stages(space), point).key == point_stage(Stages(fewer), point).key
     one, other = (load_space("smoke", [f"mllms=[{name}]"]).measurements[0] for name in "ab")
-    found = Stages(space).evaluation(point, one).key
+    found = evaluation_stage(Stages(space), point, one).key
     (part,) = load_space("smoke", ["mllms=[a]", "tasks=[vqa]"]).measurements
-    assert found != Stages(space).evaluation(point, part).key
-    assert found != Stages(space).evaluation(point, other).key
+    assert found != evaluation_stage(Stages(space), point, part).key
+    assert found != evaluation_stage(Stages(space), point, other).key
     kept = load_space("smoke", ["evaluation.shard_size=7"])
-    assert found == Stages(kept).evaluation(point, one).key
+    assert found == evaluation_stage(Stages(kept), point, one).key
 
 
 def test_keys_are_the_same_in_another_process() -> None:
     code = (
         "from search_spaces import *; s = load_space('smoke');"
-        "print(' '.join(Stages(s).point(p).key for p in operating_points(s)))"
+        "print(' '.join(point_stage(Stages(s), p).key for p in operating_points(s)))"
     )
     run = [sys.executable, "-c", code]
     other = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     space = load_space("smoke")
-    assert other == [Stages(space).point(point).key for point in operating_points(space)]
+    assert other == [point_stage(Stages(space), point).key for point in operating_points(space)]
 
 
 def test_the_rates_of_a_variable_rate_codec_share_its_base_codec_alone() -> None:
@@ -108,7 +115,7 @@ def test_the_rates_of_a_variable_rate_codec_share_its_base_codec_alone() -> None
     low, high = ([p for p in points if p.lmbda == lmbda] for lmbda in space.codecs[0].lambdas)
     for one, other in zip(low, high, strict=True):
         assert one.scenario == other.scenario
-        assert stages.point(one).key != stages.point(other).key
+        assert point_stage(stages, one).key != point_stage(stages, other).key
         assert one.codec is not None
         assert other.codec is not None
         assert stages.codec(one.codec, 0.0018) == stages.codec(other.codec, 0.18)
@@ -119,7 +126,9 @@ def test_a_codec_used_as_it_is_depends_on_its_weights_alone() -> None:
     settings = ["codecs.0.weights=some.pth", "codecs.0.train.steps=0"]
     one = keys(*settings)
     assert keys(*settings, "codecs.0.train.lr=0.5")["codec"] == one["codec"]
-    assert keys(*settings, "data.train=32")["codec"] == one["codec"]
+    other_images = keys(*settings, "data.train=32")
+    assert other_images["codec"] == one["codec"]
+    assert other_images["latents"] != one["latents"], "latents of other images"
     assert keys(*settings, fingerprints={"some.pth": "another"})["codec"] != one["codec"]
 
 

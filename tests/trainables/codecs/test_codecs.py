@@ -35,7 +35,7 @@ from trainables.codecs.entropy.coding import (
     gaussian_tables,
 )
 from trainables.datasets.rows import Batch
-from trainables.scenarios.learners import CodecLearner
+from trainables.scenarios.base_codec import CodecLearner
 
 OWN = ("tic",)
 """Not CompressAI's."""

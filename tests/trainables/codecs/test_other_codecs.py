@@ -22,12 +22,14 @@ from trainables.datasets.images.convert import TASKS_SCHEMA
 from trainables.datasets.rows import Rows, part_file
 from trainables.datasets.tensors import decode_image, to_tensor
 from trainables.evaluation import evaluate_point
-from trainables.scenarios.learners import JointLearner
-from trainables.scenarios.point_model import PointModel, load_point
+from trainables.points.contract import load_point, method_of
+from trainables.points.inputs import Inputs
+from trainables.points.models import BridgedPoint, CodedPoint, PointModel
+from trainables.scenarios.d2 import JointLearner
 from trainables.training.context import LocalContext
 from trainables.training.loop import validate
 from trainables.training.precompute import CodecLatents, shard_ranges
-from trainables.training.train import Inputs, _learner, train_codec, train_point
+from trainables.training.train import train_codec, train_point
 
 CODECS: list[dict[str, Any]] = [
     {"arch": "tic", "N": 16, "M": 16, "depths": (1, 1, 1, 1, 1)},
@@ -80,7 +82,7 @@ test_images.__test__ = False  # type: ignore[attr-defined]  # pytest's, by its n
 
 
 def psnr_of(model: PointModel, image: Tensor, stream: bytes) -> float:
-    assert model.codec is not None
+    assert isinstance(model, CodedPoint)
     decoded = model.codec.synthesis(model.codec.decode([stream]))
     return float(-10 * np.log10(np.mean((decoded - image).numpy().astype(np.float64) ** 2)))
 
@@ -100,7 +102,7 @@ def test_d1_then_d2_and_d3_train_and_are_measured_from_what_was_written(
         for shard, rows in enumerate(shard_ranges(world, split, SHARD)):
             write(world, split, rows, part_file(latents, split, shard))
     base_weights = load_file(base / "model.safetensors")
-    inputs = replace(inputs, codec=base, latents=latents, neck=tmp_path / "d1")
+    inputs = replace(inputs, codec=base, latents=latents, start=tmp_path / "d1")
     for scenario in ("d1", "d2", "d3"):
         out, chosen = tmp_path / scenario, point(space, scenario)
         context = LocalContext(tmp_path / f"{scenario}-run")
@@ -122,13 +124,13 @@ def test_d1_then_d2_and_d3_train_and_are_measured_from_what_was_written(
         assert (summary["psnr"] is None) == (scenario == "d3")
         rates = {r["image_id"]: r for r in pq.read_table(found / "images.parquet").to_pylist()}
         for name, image in test_images(world).items():
-            assert used.codec is not None
+            assert isinstance(used, BridgedPoint)
             (stream,) = used.codec.encode(image)
             assert unpack(stream).rate == (RATE if "vbr" in spec.arch else None)
             assert rates[name]["bpp"] == pytest.approx(8 * len(stream) / SIDE**2)
             y_hat = used.codec.decode([stream])
             assert torch.equal(y_hat, used.codec.latents(image))
-            entry, _ = used.enter(image, y_hat)
+            entry = used.enter(used.decode([stream], (SIDE, SIDE)))
             assert entry.block == 2
             assert entry.given.shape == (1, 17, 16)
             if scenario != "d3":
@@ -137,7 +139,7 @@ def test_d1_then_d2_and_d3_train_and_are_measured_from_what_was_written(
 
 def validation_loss(space: Space, scenario: str, inputs: Inputs, context: LocalContext) -> float:
     """Of d1's neck and the base codec, before the scenario trains either."""
-    learner, _ = _learner(space, point(space, scenario), inputs)
+    learner = method_of(scenario).learner(space, point(space, scenario), inputs)
     assert isinstance(learner, JointLearner)
     rows = Rows("val", learner.columns, inputs.world, inputs.latents, inputs.features, SHARD)
     return validate(learner, [rows], 4, context)["loss"]
@@ -145,7 +147,7 @@ def validation_loss(space: Space, scenario: str, inputs: Inputs, context: LocalC
 
 def check_what_moved(used: PointModel, base: dict[str, Tensor]) -> list[str]:
     """Names of the codec's weights that are not the base codec's any more."""
-    assert used.codec is not None
+    assert isinstance(used, CodedPoint)
     assert used.codec.rate == (RATE if used.codec.rates > 1 else 0)
     own = {n: v for n, v in used.codec.net.named_parameters() if n in base}
     moved = [name for name, value in own.items() if not torch.equal(value, base[name])]

@@ -21,9 +21,11 @@ from trainables.commands.released import main
 from trainables.encoders.partial_encoder import PartialEncoder
 from trainables.encoders.tower import Tower
 from trainables.networks.neck import TransformNeck
-from trainables.scenarios.point_model import load_point
+from trainables.points.contract import load_point
+from trainables.points.inputs import Inputs
+from trainables.points.models import BridgedPoint
 from trainables.training.context import LocalContext
-from trainables.training.train import Inputs, train_codec, train_point
+from trainables.training.train import train_codec, train_point
 
 ELIC = CodecSpec.model_validate(
     {"arch": "elic2022-chandelier", "N": 8, "M": 12, "groups": (4, 4, 4), "context_width": 0.1}
@@ -265,8 +267,7 @@ def test_released_files_are_used_as_operating_points(tmp_path: Path) -> None:
         train_point(space, point, Inputs(tmp_path, tmp_path / "codec"), out, LocalContext(out))
         assert json.loads((out / "info.json").read_text())["weights"] == info["weights"]
         model = load_point(space, point, tmp_path / "codec", out)
-        assert model.codec is not None
-        assert model.neck is not None
+        assert isinstance(model, BridgedPoint)
         y_hat = model.codec.decode(model.codec.encode(x))
         assert torch.equal(y_hat, base.decode(base.encode(x))) == (point.scenario == "d1")
         if point.scenario == "d2":

@@ -11,22 +11,23 @@ import torch
 from compressai.layers import GDN
 from torch import nn
 
-from search_spaces import CodecSpec, load_space
+from search_spaces import CodecSpec, Space, load_space
+from search_spaces.specs.data import DataSpec
 from tests.trainables import small
 from trainables.codecs import build_codec
 from trainables.commands.complexity import (
     PAPER,
     against_paper,
     codec_parts,
-    codecs_of,
     complexity,
-    count_macs,
+    encoder_parts,
     main,
-    other_parts,
+    scenario_parts,
 )
 from trainables.commands.paper_figures import REPLACED, SAVING, TOTAL
-from trainables.encoders.load import load_tower
-from trainables.scenarios.building import build_unet
+from trainables.encoders.load import load_tower, meta_tower
+from trainables.points.counting import Counting, codecs_of, count_macs
+from trainables.scenarios.post_processing import build_unet
 
 
 def convolution_macs(run: Any, *modules: nn.Module) -> int:
@@ -50,6 +51,10 @@ def convolution_macs(run: Any, *modules: nn.Module) -> int:
     for handle in handles:
         handle.remove()
     return total
+
+
+def counting_of(space: Space) -> Counting:
+    return Counting(space, meta_tower(space.teacher.model))
 
 
 def test_convolutions_have_their_closed_form() -> None:
@@ -115,7 +120,8 @@ def test_a_codec_s_parts_are_what_its_layers_do_in_a_real_pass(arch: str) -> Non
     else:
         sizes = {"N": 16, "M": 24, "groups": (4, 8, 12), "context_width": 0.1}
         spec = CodecSpec.model_validate({"arch": arch, **sizes})
-    parts = {part.part: part for part in codec_parts(arch, spec, 64)}
+    small_images = PAPER.model_copy(update={"data": DataSpec(size=64)})
+    parts = {part.part: part for part in codec_parts(counting_of(small_images), arch, spec)}
     codec = build_codec(spec).eval()
     image = torch.rand(1, 3, 64, 64)
     net = codec.net
@@ -141,7 +147,8 @@ def test_a_codec_s_parts_are_what_its_layers_do_in_a_real_pass(arch: str) -> Non
 )
 def test_other_encoders_have_their_closed_forms(name: str, blocks: int) -> None:
     teacher = PAPER.teacher.model_copy(update={"model": name})
-    parts = {p.part: p for p in other_parts(PAPER.model_copy(update={"teacher": teacher}))}
+    counting = counting_of(PAPER.model_copy(update={"teacher": teacher}))
+    parts = {p.part: p for p in (*scenario_parts(counting), *encoder_parts(counting))}
     siglip = "siglip" in name
     D, M, L, patch = (768, 320, 256, 16) if siglip else (1024, 320, 576, 14)
     T = L + (not siglip)

@@ -17,9 +17,8 @@ from tests.trainables.evaluation.test_evaluate import Setting
 from trainables.commands.lmms import LmmsError, find_point, main
 from trainables.datasets.images.decode import pad
 from trainables.datasets.tensors import to_tensor
-from trainables.encoders.bridge import Entry
 from trainables.mllms import Mllm
-from trainables.scenarios.point_model import load_point
+from trainables.points.contract import load_point
 
 THERE = find_spec("lmms_eval") is not None
 needs_lmms = pytest.mark.skipif(not THERE, reason="needs lmms-eval: an extra, `.[lmms]`")
@@ -106,7 +105,6 @@ def expected_of(sweep: Path, setting: Setting, asked: list[list[Path]]) -> Any:
     one = find_point(sweep, "d1")
     space = one.space
     model = load_point(space, one.point, one.codec_dir, one.point_dir)
-    assert model.codec is not None
     mllm = Mllm.load(space.mllms[0])
     answers, rates = [], []
     for i, files in enumerate(asked):
@@ -115,9 +113,8 @@ def expected_of(sweep: Path, setting: Setting, asked: list[list[Path]]) -> Any:
             with Image.open(file) as image:
                 square = np.asarray(pad(image.convert("RGB"), space.data.size))
             given = to_tensor([square])
-            stream = model.codec.encode(given)
-            entry, _ = model.enter(given, model.codec.decode(stream))
-            assert isinstance(entry, Entry)
+            stream = model.encode(given).streams
+            entry = model.enter(model.decode(stream, square.shape[:2]))
             seen += mllm.look(entry)
             bpp.append(8 * len(stream[0]) / space.data.size**2)
         prompt = " ".join(["<image>"] * len(files)) + f"\n{QUESTIONS[i % 2]}"

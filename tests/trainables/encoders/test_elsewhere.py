@@ -17,8 +17,9 @@ from trainables.codecs import build_codec, save_codec
 from trainables.encoders.bridge import parts_of
 from trainables.encoders.tower import Tower
 from trainables.evaluation.finished_points import load_finished
-from trainables.scenarios.building import build_neck
-from trainables.scenarios.point_model import save_trained
+from trainables.points.building import build_neck
+from trainables.points.models import BridgedPoint
+from trainables.points.weights import save_trained
 
 README = Path(__file__).parents[3] / "README.md"
 
@@ -92,8 +93,7 @@ def test_the_readmes_lines_bridge_a_model_from_elsewhere(
 
     # By hand: the neck's tokens through the tower's blocks from k on, then what follows them.
     point = load_finished(sweep, "scenario=d1", f"lmbda={lmbda}")
-    assert point.codec is not None
-    assert point.neck is not None
+    assert isinstance(point, BridgedPoint)
     (stream,) = point.codec.encode(image)
     with torch.no_grad():
         hidden = point.neck(point.codec.decode([stream]))

@@ -20,8 +20,8 @@ from trainables.encoders.generic_tower import OwnTower
 from trainables.encoders.load import load_tower, meta_tower
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
 from trainables.encoders.tower import Tower
-from trainables.scenarios.building import build_neck
-from trainables.scenarios.learners import NeckLearner
+from trainables.points.building import build_neck
+from trainables.scenarios.d1 import NeckLearner
 
 NAMES = [name for name in TINY if find_family(make(name).config.model_type)]
 OWN = ["Kosmos-2", "BLIP-2", "InstructBLIP", "InternVL", "SmolVLM", "Idefics 3"]

@@ -21,9 +21,10 @@ from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.text_embeddings import read_text_weights, write_text_weights
 from trainables.encoders.zero_shot import ZeroShot
 from trainables.evaluation import evaluate_point
+from trainables.points.inputs import Inputs
 from trainables.tasks import TASKS
 from trainables.training.context import LocalContext
-from trainables.training.train import Inputs, train_codec
+from trainables.training.train import train_codec
 
 
 class _Pooled(torch.nn.Module):

@@ -32,12 +32,13 @@ from trainables.encoders.bridge import Entry
 from trainables.encoders.tower import Tower
 from trainables.evaluation import evaluate, evaluate_point
 from trainables.mllms import Mllm
+from trainables.points.building import build_neck
+from trainables.points.inputs import Inputs
+from trainables.points.models import BridgedPoint, Received
+from trainables.points.weights import save_trained
 from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_tokenizer
-from trainables.scenarios.building import build_neck
-from trainables.scenarios.point_model import save_trained
 from trainables.tasks import TASKS, scene_tasks, vqa
 from trainables.tasks.common.one_name import OneName
-from trainables.training.train import Inputs
 
 TASK_NAMES = ("captioning", "vqa", "rec", "fewshot")
 
@@ -233,13 +234,13 @@ def test_a_neck_gets_the_decoded_latents(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Tensor] = []
-    enter = evaluate.PointModel.enter
+    enter = BridgedPoint.enter
 
-    def spy(self: Any, image: Tensor, y_hat: Tensor) -> Any:
-        given.append(y_hat)
-        return enter(self, image, y_hat)
+    def spy(self: BridgedPoint, received: Received) -> Entry:
+        given.append(received.symbols)
+        return enter(self, received)
 
-    monkeypatch.setattr(evaluate.PointModel, "enter", spy)
+    monkeypatch.setattr(BridgedPoint, "enter", spy)
     result = setting.run("d1", tmp_path)
     codec, images = setting.codec(), setting.images()
     order = [row["image_id"] for row in result["images"]]
@@ -268,7 +269,6 @@ def test_d3_never_runs_the_synthesis(
 
     def without_synthesis(*arguments: Any) -> Any:
         model = load(*arguments)
-        assert model.codec is not None
         model.codec.net.g_s = nn.Sequential(Fail())
         return model
 

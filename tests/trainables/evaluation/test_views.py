@@ -15,7 +15,6 @@ from tests.trainables.mllms.test_mllm import saved, together
 from tests.trainables.small import codec_spec
 from tests.trainables.tiny_mllms import SIDE
 from trainables.codecs import Codec, build_codec
-from trainables.codecs.classical import ClassicalCodec
 from trainables.datasets.tensors import to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
@@ -24,7 +23,10 @@ from trainables.evaluation.image_pass import Clock, Eye, Seen
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
 from trainables.networks.neck import TransformNeck
-from trainables.scenarios.point_model import PointModel
+from trainables.points.models import BridgedPoint, DecodedPoint, PointModel
+from trainables.scenarios.classical import ImageFiles
+from trainables.scenarios.uncompressed import OriginalImage
+from trainables.standards.files import ClassicalCodec
 
 HEIGHT, WIDTH = 96, 72
 """Cut into a base view and two by two crops."""
@@ -72,7 +74,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 @torch.no_grad()
 def test_every_view_is_written_read_and_bridged_alone(setting: Setting) -> None:
     codec, neck = setting.codec, setting.neck
-    model = PointModel("d1", PartialEncoder(setting.tower, 2), codec, neck)
+    model = BridgedPoint(PartialEncoder(setting.tower, 2), codec, neck)
     for seen, image in zip(setting.see(model), setting.images, strict=True):
         views = setting.views(image)
         assert len(views) == 5
@@ -102,9 +104,9 @@ def test_every_view_is_written_read_and_bridged_alone(setting: Setting) -> None:
 @torch.no_grad()
 def test_baselines_take_the_path_of_their_views(setting: Setting, tmp_path: Path) -> None:
     teacher, files = Teacher(setting.tower), ClassicalCodec("jpeg", 40)
-    uncompressed = setting.see(PointModel("uncompressed", teacher))
-    decoded = setting.see(PointModel("reconstruction", teacher, setting.codec))
-    jpeg = setting.see(PointModel("classical", teacher, classical=files))
+    uncompressed = setting.see(OriginalImage(teacher))
+    decoded = setting.see(DecodedPoint(teacher, setting.codec))
+    jpeg = setting.see(ImageFiles(teacher, files))
     for number, image in enumerate(setting.images):
         views, pixels = setting.views(image), HEIGHT * WIDTH
         inputs = together(setting.mllm, setting.processor, Image.fromarray(image), "w7")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from search_spaces import OperatingPoint, Space, operating_points
+from search_spaces.scenarios import scenario_of
 from tests.trainables.conftest import Small
 from tests.trainables.evaluation.test_evaluate import save_llava
 from tests.trainables.small import SHARD, make_space, point, save_teacher
@@ -27,18 +28,17 @@ from trainables.encoders.bridge import entered
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
 from trainables.networks.token_codec import start_as_projection
-from trainables.scenarios.building import build_neck, build_token_codec, build_unet, count
-from trainables.scenarios.competitors import (
-    Asked,
-    FeatureCodingLearner,
-    OracleLearner,
-    read_answers,
-)
-from trainables.scenarios.point_model import load_point
+from trainables.points.building import build_neck, count
+from trainables.points.contract import load_point
+from trainables.points.inputs import Inputs
+from trainables.points.models import BridgedPoint
+from trainables.scenarios.end_to_end_oracle import Asked, OracleLearner, read_answers
+from trainables.scenarios.feature_coding import FeatureCodingLearner, build_token_codec
+from trainables.scenarios.post_processing import build_unet
 from trainables.tasks import scene_tasks
 from trainables.training.context import LocalContext
 from trainables.training.precompute import CodecLatents, TeacherFeatures, shard_ranges
-from trainables.training.train import Inputs, train_codec, train_point, train_shared_neck
+from trainables.training.train import train_codec, train_point
 
 SHORT = {"steps": 6, "batch_size": 4, "lr": 1e-3, "validate_every": 3, "checkpoint_every": 3}
 
@@ -62,7 +62,7 @@ def test_sent_tokens_are_written_read_and_entered(small_stages: Small, tmp_path:
     context = LocalContext(tmp_path / "run")
     train_point(space, one, Inputs(small_stages.world), tmp_path / "point", context)
     used = load_point(space, one, None, tmp_path / "point")
-    assert used.codec is not None
+    assert isinstance(used, BridgedPoint)
     image = images()
     streams, bits = used.codec.encode_and_estimate(image)
     y_hat = used.codec.decode(streams)
@@ -73,11 +73,12 @@ def test_sent_tokens_are_written_read_and_entered(small_stages: Small, tmp_path:
     for stream, estimate in zip(streams, bits.tolist(), strict=True):
         # Container and flush of the coder.
         assert 0 < 8 * len(stream) - estimate < 8 * 24
-    entry, decoded = used.enter(image, y_hat)
+    received = used.decode(streams, (64, 64))
+    entry = used.enter(received)
     assert entry.block == space.teacher.block
     assert entry.given.shape == (3, 17, 16)
-    assert decoded is None
-    assert used.reconstruct(y_hat) is None
+    assert torch.equal(received.symbols, y_hat)
+    assert used.image(received) is None
 
 
 def test_a_codec_of_tokens_starts_as_their_principal_components(small_stages: Small) -> None:
@@ -106,7 +107,7 @@ def test_a_codec_of_tokens_starts_as_their_principal_components(small_stages: Sm
 def test_the_loss_of_sent_tokens_is_rate_and_their_error(small_stages: Small) -> None:
     space, _ = of_tokens(small_stages)
     codec, neck = build_token_codec(space, load_tower(space.teacher.model))
-    learner = FeatureCodingLearner(space, codec, neck, 3.0).eval()
+    learner = FeatureCodingLearner(space.feature_coding, codec, neck, 3.0).eval()
     batch = Batch(("a", "b"), image=images(2))
     found = {n: v.item() for n, v in learner.validate(batch).items()}
     tokens = codec.net.tokens(images(2)).numpy()
@@ -163,18 +164,21 @@ def test_one_neck_serves_all_rates(rates: tuple[Space, Inputs], tmp_path: Path) 
     space, inputs = rates
     points = operating_points(space)
     assert [p.lmbda for p in points] == [0.001, 0.01, 0.1]
-    train_shared_neck(space, points[0], inputs, tmp_path / "neck", LocalContext(tmp_path / "run"))
+    whole = scenario_of("shared_neck").start(space, points[0])
+    assert whole is not None
+    assert whole.lmbda is None
+    train_point(space, whole, inputs, tmp_path / "neck", LocalContext(tmp_path / "run"))
     shared = load_file(tmp_path / "neck" / "model.safetensors")
     assert inputs.codec is not None
     for place, one in enumerate(points):
         out = tmp_path / f"point-{place}"
-        taking = replace(inputs, rates=(), neck=tmp_path / "neck")
+        taking = replace(inputs, rates=(), start=tmp_path / "neck")
         train_point(space, one, taking, out, LocalContext(tmp_path / f"run-{place}"))
         taken = load_file(out / "model.safetensors")
         assert taken.keys() == shared.keys()
         assert all(torch.equal(taken[name], shared[name]) for name in shared)
         used = load_point(space, one, inputs.codec, out)
-        assert used.codec is not None
+        assert isinstance(used, BridgedPoint)
         assert used.codec.rate == place
         assert [unpack(stream).rate for stream in used.codec.encode(images())] == [place] * 3
 
@@ -213,7 +217,7 @@ def test_a_neck_is_taken_over_as_it_is_and_tuned(small_stages: Small, tmp_path: 
         "b transfer_tuned lambda=0.02 seed=0",
     }
     names = ("world", "codec", "features", "latents", "text")
-    inputs = Inputs(**{n: getattr(small_stages, n) for n in names}, neck=small_stages.d1)
+    inputs = Inputs(**{n: getattr(small_stages, n) for n in names}, start=small_stages.d1)
     given = load_file(small_stages.d1 / "model.safetensors")
     for scenario in ("transfer", "transfer_tuned"):
         one = OperatingPoint(space.codecs[1], 0.02, scenario, 0)
@@ -223,7 +227,7 @@ def test_a_neck_is_taken_over_as_it_is_and_tuned(small_stages: Small, tmp_path: 
         assert found.keys() == given.keys()
         same = [torch.equal(found[name], given[name]) for name in given]
         assert all(same) if scenario == "transfer" else not any(same)
-        assert load_point(space, one, small_stages.codec, out).neck is not None
+        assert isinstance(load_point(space, one, small_stages.codec, out), BridgedPoint)
 
 
 # ---------------------------------------------------------------- U-Net of the neck's size
@@ -275,7 +279,7 @@ def through_mllm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, Input
             for shard, rows in enumerate(shard_ranges(root / "world", split, SHARD)):
                 write(root / "world", split, rows, part_file(directory, split, shard))
     train_point(space, point(space, "d1"), inputs, root / "d1", LocalContext(root / "d"))
-    return space, replace(inputs, neck=root / "d1")
+    return space, replace(inputs, start=root / "d1")
 
 
 def test_the_oracle_moves_the_neck_alone(
@@ -284,15 +288,15 @@ def test_the_oracle_moves_the_neck_alone(
     space, inputs = through_mllm
     one = point(space, "end_to_end_oracle")
     train_point(space, one, inputs, tmp_path / "point", LocalContext(tmp_path / "run"))
-    assert inputs.neck is not None
-    before = load_file(inputs.neck / "model.safetensors")
+    assert inputs.start is not None
+    before = load_file(inputs.start / "model.safetensors")
     after = load_file(tmp_path / "point" / "model.safetensors")
     assert after.keys() == before.keys()
     assert all(name.startswith("neck.") for name in after)
     # Keys' biases change nothing, and so get no gradient.
     still = [name for name in before if torch.equal(before[name], after[name])]
     assert not still
-    assert load_point(space, one, inputs.codec, tmp_path / "point").neck is not None
+    assert isinstance(load_point(space, one, inputs.codec, tmp_path / "point"), BridgedPoint)
 
 
 def test_the_oracles_loss_is_the_mllms_own_on_its_answers(
@@ -303,7 +307,7 @@ def test_the_oracles_loss_is_the_mllms_own_on_its_answers(
     asked = read_answers(inputs.world, "val", ["vqa", "rec", "captioning"])
     tower = load_tower(space.teacher.model)
     neck = build_neck(space, space.codecs[0], tower)
-    learner = OracleLearner(space, neck, mllm, asked).eval()
+    learner = OracleLearner(neck, space.teacher.block, mllm, asked, lr=1e-4).eval()
     rows = Rows("val", ("y_hat",), inputs.world, inputs.latents, None, SHARD)
     batch = rows.batch([(0, row) for row in range(len(rows))]).to(torch.device("cpu"))
     assert batch.y_hat is not None
@@ -338,7 +342,8 @@ def test_a_step_of_the_oracle_asks_one_thing_of_each_image_in_turn() -> None:
     space = make_space(Path("nowhere"))
     asked = {"a": [Asked("p0", "x"), Asked("p1", "y")], "b": [Asked("p2", "z")]}
     recorder: Any = Recorder()
-    learner = OracleLearner(space, torch.nn.Identity(), recorder, asked)  # type: ignore[arg-type]
+    neck: Any = torch.nn.Identity()
+    learner = OracleLearner(neck, space.teacher.block, recorder, asked, lr=1e-4)
     batch = Batch(("a", "b"), y_hat=torch.zeros(2, 1))
     assert learner(batch, 1)["loss"].item() == pytest.approx(1.5)
     assert recorder.asked == [(0, "p1", "y"), (1, "p2", "z")]

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from search_spaces import OperatingPoint
+from search_spaces import OperatingPoint, Space
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_clip, point
 from trainables.codecs import Codec, bits_estimated
@@ -16,10 +16,13 @@ from trainables.datasets.batches import in_order
 from trainables.datasets.rows import Batch, Rows
 from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.tower import Tower
-from trainables.scenarios.learners import JointLearner, Learner
-from trainables.scenarios.point_model import load_point
+from trainables.points.contract import load_point, method_of
+from trainables.points.inputs import Inputs
+from trainables.points.learning import Learner
+from trainables.points.models import BridgedPoint, DecodedPoint
+from trainables.scenarios.d2 import JointLearner
 from trainables.training.context import LocalContext
-from trainables.training.train import Inputs, _learner, train_codec, train_point
+from trainables.training.train import train_codec, train_point
 
 TRAINED = ("d1", "d2", "d3", "post_processing")
 
@@ -28,9 +31,13 @@ def inputs_of(small: Small) -> Inputs:
     return Inputs(small.world, small.codec, small.features, small.latents, small.d1, small.text)
 
 
+def new_learner(space: Space, scenario: str, inputs: Inputs) -> Learner:
+    return method_of(scenario).learner(space, point(space, scenario), inputs)
+
+
 def learner_of(small: Small, scenario: str) -> Learner:
     torch.manual_seed(0)
-    return _learner(small.space, point(small.space, scenario), inputs_of(small))[0]
+    return new_learner(small.space, scenario, inputs_of(small))
 
 
 def batch_of(small: Small, learner: Learner) -> Batch:
@@ -122,7 +129,7 @@ def test_joint_loss_is_the_papers(small_stages: Small, scenario: str) -> None:
     space = small_stages.space
     settings = {"gamma": 40.0, "delta": 3.0, "steps": 6}
     space = space.model_copy(update={scenario: space.d2.model_copy(update=settings)})
-    learner = _learner(space, point(space, scenario), inputs_of(small_stages))[0].eval()
+    learner = new_learner(space, scenario, inputs_of(small_stages)).eval()
     assert isinstance(learner, JointLearner)
     batch = batch_of(small_stages, learner)
     with torch.no_grad():
@@ -152,7 +159,7 @@ def test_the_surrogate_loss_of_every_phase_is_its_closed_form(
     longer = getattr(space, scenario).model_copy(update={"steps": 60})
     space = space.model_copy(update={scenario: longer})
     torch.manual_seed(0)
-    learner = _learner(space, point(space, scenario), inputs_of(small_stages))[0]
+    learner = new_learner(space, scenario, inputs_of(small_stages))
     batch = batch_of(small_stages, learner)
     assert learner.text_weights is not None
     text, target = learner.text_weights.double().numpy(), batch.classes.double().numpy()
@@ -236,16 +243,16 @@ def test_necks_see_latents_through_the_partial_encoder(
 ) -> None:
     chosen = point(small_stages.space, scenario)
     model = load_point(small_stages.space, chosen, small_stages.codec, trained / scenario)
-    assert model.codec is not None
-    assert model.neck is not None
-    y_hat = model.codec.decode(model.codec.encode(image))
+    assert isinstance(model, BridgedPoint)
+    received = model.decode(model.encode(image).streams, (image.shape[-2], image.shape[-1]))
+    y_hat = received.symbols
     expected = clip_from_block(model.neck(y_hat).detach())
-    entry, x_hat = model.enter(image, y_hat)
-    assert x_hat is None
+    entry = model.enter(received)
+    assert received.x_hat is None
     assert entry.block == 2
     torch.testing.assert_close(model.encoder.hidden(entry.given, -2), expected["tokens"])
     torch.testing.assert_close(model.encoder.hidden(entry.given, -1), expected["last"])
-    decoded = model.reconstruct(y_hat)
+    decoded = model.image(received)
     if scenario == "d3":
         assert decoded is None
     else:
@@ -258,19 +265,21 @@ def test_baselines_see_images_through_the_complete_encoder(
     small_stages: Small, trained: Path, image: Tensor, scenario: str
 ) -> None:
     space = small_stages.space
+    image = (image * 255).round() / 255  # an original image has 8 bits per component
     if scenario == "uncompressed":
         model = load_point(space, OperatingPoint(None, None, scenario, 0), None, trained)
-        looked_at, y_hat = image, None
+        looked_at = image
     else:
         chosen = point(space, scenario)
         model = load_point(space, chosen, small_stages.codec, trained / scenario)
-        assert model.codec is not None
+        assert isinstance(model, DecodedPoint)
         y_hat = model.codec.decode(model.codec.encode(image))
         looked_at = model.codec.synthesis(y_hat)
-        if model.unet is not None:
-            looked_at = model.unet(looked_at).detach()
+        if model.network is not None:
+            looked_at = model.network(looked_at).detach()
             assert not torch.equal(looked_at, model.codec.synthesis(y_hat))
-    entry, _ = model.enter(image, y_hat)
+    streams = model.encode(image).streams
+    entry = model.enter(model.decode(streams, (image.shape[-2], image.shape[-1])))
     assert entry.block is None
     assert torch.equal(entry.given, looked_at)
     with torch.no_grad():
@@ -285,7 +294,7 @@ def test_joint_points_have_codecs_of_their_own(
     for scenario in ("d2", "d3"):
         chosen = point(small_stages.space, scenario)
         model = load_point(small_stages.space, chosen, small_stages.codec, trained / scenario)
-        assert model.codec is not None
+        assert isinstance(model, BridgedPoint)
         own = model.codec.net.state_dict()
         changed = {n.split(".")[0] for n in base if not torch.equal(base[n], own[n])}
         assert {"g_a", "h_a", "h_s", "entropy_bottleneck"} <= changed

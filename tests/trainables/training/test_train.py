@@ -17,15 +17,17 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 import trainables.training.loop
 from search_spaces import Space
-from search_spaces.specs.training import NeckTraining, Optimiser
+from search_spaces.scenarios.d1 import NeckTraining
+from search_spaces.specs.training import Optimiser
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
 from trainables.datasets.batches import in_order
 from trainables.datasets.rows import Rows
 from trainables.encoders.pretrained import preprocess
+from trainables.points.inputs import Inputs
 from trainables.training.context import LocalContext
 from trainables.training.loop import Diverged, learning_rate_factor
-from trainables.training.train import Inputs, train_codec, train_point
+from trainables.training.train import train_codec, train_point
 
 SCENARIOS = ("codec", "d1", "d2", "d3", "post_processing")
 
@@ -262,7 +264,7 @@ def train_with_workers(small: Small, root: Path, scenarios: list[str], count: in
     """Train scenarios with several processes, into directories of their names."""
     root.mkdir()
     names = ("world", "codec", "features", "latents", "text")
-    inputs = {name: str(getattr(small, name)) for name in names} | {"neck": str(small.d1)}
+    inputs = {name: str(getattr(small, name)) for name in names} | {"start": str(small.d1)}
     given = {"space": small.space.model_dump(mode="json"), "inputs": inputs}
     (root / "given.json").write_text(json.dumps(given))
     command = [sys.executable, "-m", "tests.trainables.ddp_worker", str(root)]

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from orchestrator.sweep import main
-from search_spaces import Stages, load_space, operating_points
-from search_spaces.specs.classical import QUALITIES, ClassicalSpec
+from search_spaces import Stages, load_space, operating_points, point_stage
+from search_spaces.scenarios.classical import QUALITIES, ClassicalCodecs, ClassicalSpec
 from tests.trainables.evaluation.test_evaluate import Setting
-from trainables.codecs import vvc
-from trainables.codecs.classical import ClassicalCodec, lacking
 from trainables.evaluation import evaluate_point
-from trainables.training.train import Inputs
+from trainables.points.inputs import Inputs
+from trainables.standards import vvc
+from trainables.standards.files import ClassicalCodec, lacking
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_qualities_that_a_format_has_not_are_refused() -> None:
 
 def test_points_have_qualities_and_their_keys_the_library() -> None:
     space = load_space("smoke", ["classical=[{format: jpeg, qualities: [5, 20]}]"])
-    points = [point for point in operating_points(space) if point.classical]
+    points = [point for point in operating_points(space) if point.scenario == "classical"]
     assert [point.label for point in points] == ["jpeg quality=5", "jpeg quality=20"]
     assert points[0].fields | {"seed": 0} == {
         "codec": "jpeg",
@@ -148,16 +148,16 @@ def test_points_have_qualities_and_their_keys_the_library() -> None:
         "quality": 5,
     }
     one, other = (Stages(space, {"jpeg": version}) for version in ("1", "2"))
-    keys = {stages.point(point).key for stages in (one, other) for point in points}
+    keys = {point_stage(stages, point).key for stages in (one, other) for point in points}
     assert len(keys) == 4
 
 
 def test_an_evaluation_counts_the_files_bytes(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     space = setting.space.model_copy(
-        update={"classical": (ClassicalSpec(format="jpeg", qualities=(20,)),)}
+        update={"classical": ClassicalCodecs((ClassicalSpec(format="jpeg", qualities=(20,)),))}
     )
-    (point,) = (one for one in operating_points(space) if one.classical)
+    (point,) = (one for one in operating_points(space) if one.scenario == "classical")
     inputs = Inputs(world=tmp_path / "world")
     out = tmp_path / "out"
     evaluate_point(space, point, setting.measurement, inputs, out, out, tmp_path / "work")

@@ -11,14 +11,16 @@ by default; JPEG 2000 keeps it whole. At sizes such as 128x128 headers are most 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from search_spaces.specs.classical import QUALITIES
-from trainables.codecs import vvc
+from search_spaces.scenarios.classical import QUALITIES, SCENARIO
+from search_spaces.specs.space import Space
+from trainables.standards import vvc
 
 Pixels = NDArray[np.uint8]
 
@@ -78,6 +80,23 @@ def lacking(format: str) -> str | None:
     if format == "vvc":
         return vvc.LACKING
     return "the installed Pillow cannot write it (its wheels from a package registry can)"
+
+
+class _Libraries:
+    """The libraries that write the standards' files of a space."""
+
+    def versions(self, space: Space) -> dict[str, str]:
+        """The version of the library of each format."""
+        return {spec.format: str(library(spec.format)) for spec in SCENARIO.codecs(space)}
+
+    def problems(self, space: Space) -> Iterator[str]:
+        """Formats that cannot be written here."""
+        for number, spec in enumerate(SCENARIO.codecs(space)):
+            if (reason := lacking(spec.format)) is not None:
+                yield f"classical.{number}.format = {spec.format!r}: {reason}"
+
+
+ENVIRONMENT: Final = _Libraries()
 
 
 def _settings(format: str, quality: int) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""What the bridge is compared with and has to be trained: the encoder's tokens sent, the oracle.
+"""end_to_end_oracle: d1's neck, trained on through the MLLM itself towards the right answers.
 
-    feature_coding     tokens at block k -> codec -> tokens   R + lambda MSE of the tokens
-    end_to_end_oracle  latents -> neck -> MLLM -> answers     cross-entropy of the right answers
+    stored latents --> neck --> MLLM, frozen --> cross-entropy of the right answers
 
-Shapes: `B` images, `T` tokens of the encoder, `D` width, `M` latent channels.
+Shapes: `B` images, `M` latent channels.
 """
 
 from __future__ import annotations
@@ -14,52 +13,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.scenarios.end_to_end_oracle import OracleTraining
+from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
-from trainables.codecs import bits_estimated
 from trainables.datasets.rows import Batch
 from trainables.encoders.bridge import Entry
+from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
 from trainables.networks.neck import TransformNeck
-from trainables.networks.token_codec import TokenCodec
-from trainables.scenarios.learners import Group, Learner, codec_groups
-
-
-class FeatureCodingLearner(Learner):
-    """feature_coding: both ends of a codec of tokens. Rate in bits per pixel of the image."""
-
-    columns = ("image",)
-
-    def __init__(self, space: Space, codec: TokenCodec, neck: TransformNeck, lmbda: float) -> None:
-        super().__init__()
-        self.codec = codec
-        self.neck = neck
-        self._spec = space.feature_coding
-        self._lmbda = lmbda
-
-    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """`loss`, `bpp_estimated`, `mse` of the tokens, and `aux`."""
-        return {**self._terms(batch), "aux": self.codec.aux_loss()}
-
-    def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`, `bpp_estimated`, `mse` of the tokens."""
-        return self._terms(batch)
-
-    def groups(self) -> list[Group]:
-        """The receiver's neck, the sender's analysis with its bottleneck, and the quantiles."""
-        codec = codec_groups(self.codec, self._spec.lr, self._spec.aux_lr)
-        return [Group(list(self.neck.parameters()), self._spec.lr), *codec]
-
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch.image is not None
-        tokens = self.codec.net.tokens(batch.image)
-        y_hat, likelihoods = self.codec.of_tokens(tokens)
-        pixels = batch.image.shape[-2] * batch.image.shape[-1]
-        bpp = bits_estimated(likelihoods).mean() / pixels
-        mse = F.mse_loss(self.neck(y_hat).float(), tokens)
-        return {"loss": bpp + self._lmbda * mse, "bpp_estimated": bpp, "mse": mse}
+from trainables.points.inputs import Inputs
+from trainables.points.learning import Group, Learner
+from trainables.scenarios.d1 import Bridge, trained_neck
 
 
 @dataclass(frozen=True)
@@ -95,23 +61,27 @@ class OracleLearner(Learner):
     everything.
 
     Args:
+        block: k.
         asked: by image, of training and validation images.
+        lr: learning rate.
     """
 
     columns = ("y_hat",)
 
     def __init__(
         self,
-        space: Space,
         neck: TransformNeck,
+        block: int,
         mllm: Mllm,
         asked: Mapping[str, Sequence[Asked]],
+        lr: float,
     ) -> None:
         super().__init__()
         self.neck = neck
         self.model = mllm.model
         self._mllm = mllm
-        self._space = space
+        self._block = block
+        self._lr = lr
         self._asked = asked
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -129,7 +99,7 @@ class OracleLearner(Learner):
 
     def groups(self) -> list[Group]:
         """The neck."""
-        return [Group(list(self.neck.parameters()), self._space.end_to_end_oracle.lr)]
+        return [Group(list(self.neck.parameters()), self._lr)]
 
     def _of(self, batch: Batch) -> list[Sequence[Asked]]:
         return [self._asked[image_id] for image_id in batch.ids]
@@ -137,6 +107,28 @@ class OracleLearner(Learner):
     def _losses(self, batch: Batch, places: Sequence[int], asked: Sequence[Asked]) -> Tensor:
         """Of each question, about the image at its place in the batch."""
         assert batch.y_hat is not None
-        entry = Entry(self.neck(batch.y_hat), self._space.teacher.block)
+        entry = Entry(self.neck(batch.y_hat), self._block)
         prompts, answers = [one.prompt for one in asked], [one.answer for one in asked]
         return self._mllm.answer_losses(entry, places, prompts, answers)
+
+
+class EndToEndOracle(Bridge):
+    """d1's neck, trained on through the MLLM."""
+
+    def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> OracleLearner:
+        """d1's neck and the first MLLM of the space."""
+        assert point.codec is not None
+        assert inputs.start is not None
+        training = space.settings_of("end_to_end_oracle")
+        assert isinstance(training, OracleTraining)
+        asked = {
+            image_id: questions
+            for split in ("train", "val")
+            for image_id, questions in read_answers(inputs.world, split, space.answered).items()
+        }
+        neck = trained_neck(space, point.codec, load_tower(space.teacher.model), inputs.start)
+        mllm = Mllm.load(space.mllms[0])
+        return OracleLearner(neck, space.teacher.block, mllm, asked, training.lr)
+
+
+METHOD = EndToEndOracle()

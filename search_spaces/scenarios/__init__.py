@@ -1,0 +1,27 @@
+"""Scenarios as plain data: one file each, with the computing half in `trainables/scenarios/`.
+
+Adding one needs no change elsewhere: a module here with a `SCENARIO`, or an entry point of the
+group `bridgesweep.scenarios` in another distribution.
+"""
+
+from search_spaces.scenarios.contract import (
+    Environment,
+    Scenario,
+    environments_of,
+    evaluation_stage,
+    looks,
+    point_stage,
+    scenario_of,
+    scenarios_of,
+)
+
+__all__ = [
+    "Environment",
+    "Scenario",
+    "environments_of",
+    "evaluation_stage",
+    "looks",
+    "point_stage",
+    "scenario_of",
+    "scenarios_of",
+]

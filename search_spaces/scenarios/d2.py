@@ -1,0 +1,113 @@
+"""d2: codec and neck are trained together, for people and machine (paper, scenario d2).
+
+    image --codec--> bytes --codec--> y_hat --+--> neck --> encoder blocks k ..
+                                              +--> g_s --> image for people
+
+The loss is R + lambda (gamma MSE + delta L_dist). Training starts from d1's neck and the base
+codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from search_spaces.scenarios.contract import (
+    Counts,
+    Scenario,
+    base_codec,
+    bridge_identity,
+    settings_as,
+    started_from,
+)
+from search_spaces.scenarios.d1 import SCENARIO as D1
+from search_spaces.specs.base import Positive, Rate, Weight
+from search_spaces.specs.points import OperatingPoint
+from search_spaces.specs.scenario_look import ScenarioLook
+from search_spaces.specs.space import Space
+from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.training import Optimiser
+
+
+class JointTraining(Optimiser):
+    """d2, d3: codec and neck, on `R + lambda * (gamma * MSE + delta * L_dist)`.
+
+    R in bits per pixel, MSE of the image on the [0, 1] scale (so gamma = 255^2, delta = 0 is the
+    base codec's own loss); d3 is the same without the image term.
+    """
+
+    steps: Positive = 200_000
+    gamma: Weight = 60.0
+    """Weight of the image's MSE; ignored by d3."""
+    delta: Weight = 1.0
+    """Weight of the distillation loss."""
+    codec_lr: Rate = 1e-4
+    """Learning rate of the codec; `lr` is the neck's."""
+
+
+class Joint(Scenario):
+    """Codec and neck trained together, from d1's neck; d2, and d3 without the image."""
+
+    updates_codec = True
+    settings = JointTraining
+    default_list = "scenarios"
+    can_be_released = True
+
+    def uses(self) -> tuple[str, ...]:
+        """The neck that it starts from."""
+        return (D1.name,)
+
+    def problems(self, space: Space) -> Iterator[str]:
+        """A codec whose lambda does not weigh the MSE."""
+        for codec in space.codecs:
+            if not codec.lambda_is_of_mse and self.name not in codec.released:
+                yield (
+                    f"{self.name}: its lambda weighs the MSE, that of {codec.label}'s ms-ssim "
+                    "weights does not; use compressai:mse"
+                )
+
+    def start(self, space: Space, point: OperatingPoint) -> OperatingPoint:
+        """d1 of the same codec, rate and seed."""
+        return OperatingPoint(point.codec, point.lmbda, D1.name, point.seed, point.variant)
+
+    def reads(self, stages: Stages, point: OperatingPoint) -> Reads:
+        """Codec, features and d1's neck."""
+        return {
+            **base_codec(stages, point),
+            "features": stages.features(),
+            **started_from(stages, point),
+        }
+
+    def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
+        """Encoder, neck, loss, training and lambda."""
+        training = self.training(stages.space, point)
+        return {**bridge_identity(stages, point, training), "lmbda": point.lmbda}
+
+    def training(self, space: Space, point: OperatingPoint) -> JointTraining:
+        """The scenario's settings in the space."""
+        return settings_as(space, self.key, JointTraining)
+
+    def trained_parameters(self, space: Space, counts: Counts) -> float:
+        """Neck and codec."""
+        return counts["neck"] + counts["codec"]
+
+
+class D2(Joint):
+    """Codec and neck, for people and machine."""
+
+    name = "d2"
+    key = "d2"
+    search_roots = ("d2",)
+    seconds_per_image = 0.03
+    look = ScenarioLook(
+        title="d2",
+        order=50,
+        family="bridge",
+        colour="#0072b2",
+        marker="D",
+        image="own",
+        sentence="Codec and neck are trained together; the image for people stays in the loss.",
+    )
+
+
+SCENARIO = D2()

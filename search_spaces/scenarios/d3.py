@@ -1,0 +1,33 @@
+"""d3: codec and neck are trained together, for the machine only (paper, scenario d3).
+
+    image --codec--> bytes --codec--> y_hat --> neck --> encoder blocks k ..
+
+The loss is R + lambda delta L_dist: d2's without the image. The synthesis transform is not trained,
+so no image is decoded.
+"""
+
+from __future__ import annotations
+
+from search_spaces.scenarios.d2 import Joint
+from search_spaces.specs.scenario_look import ScenarioLook
+
+
+class D3(Joint):
+    """Codec and neck, for the machine only."""
+
+    name = "d3"
+    key = "d3"
+    search_roots = ("d3",)
+    seconds_per_image = 0.025
+    look = ScenarioLook(
+        title="d3",
+        order=60,
+        family="bridge",
+        colour="#009e73",
+        marker="^",
+        image="none",
+        sentence="Codec and neck are trained together for the machine only; no image is decoded.",
+    )
+
+
+SCENARIO = D3()

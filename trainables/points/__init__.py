@@ -1,0 +1,1 @@
+"""Operating points: what the computing halves of scenarios are made of, and their contract."""

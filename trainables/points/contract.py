@@ -1,0 +1,137 @@
+"""The computing half of a scenario: the contract of `trainables/scenarios/`.
+
+    space, point, inputs --> learner()  --> training loop --> weights
+    weights              --> restore()  --> PointModel    --> evaluation, other people's MLLMs
+    space                --> parts()    --> complexity table
+
+The data half is a `search_spaces.scenarios.contract.Scenario`; its `implementation` names the
+object of this class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from search_spaces.plugins import implementation
+from search_spaces.scenarios import scenario_of
+from search_spaces.specs.points import OperatingPoint
+from search_spaces.specs.space import Space
+from trainables.codecs import Codec, load_codec
+from trainables.encoders.load import load_tower
+from trainables.encoders.tower import Tower
+from trainables.points.counting import Counting, Part
+from trainables.points.inputs import Inputs
+from trainables.points.learning import Learner
+from trainables.points.models import PointModel
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished operating point on disk.
+
+    Attributes:
+        space: of the point's variant.
+        codec_dir: of its base codec; None where it has none.
+        point_dir: of the point itself.
+        tower: the space's teacher.
+    """
+
+    space: Space
+    point: OperatingPoint
+    codec_dir: Path | None
+    point_dir: Path
+    tower: Tower
+
+    def base_codec(self) -> Codec:
+        """The base codec, frozen, ready to encode and decode."""
+        assert self.point.codec is not None
+        assert self.codec_dir is not None
+        return load_codec(self.point.codec, self.codec_dir)
+
+
+class Method(ABC):
+    """How a scenario computes. Stateless."""
+
+    sender: ClassVar[tuple[str, ...]] = ("analysis", "hyper_analysis", "entropy")
+    """Names of the parts that its sender runs."""
+    receiver: ClassVar[tuple[str, ...]]
+    """Names of the parts that its receiver runs, up to the layer that the MLLM reads."""
+
+    def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> Learner:
+        """What is trained, at its start. The caller has seeded torch.
+
+        Raises:
+            ValueError: the inputs do not fit together.
+        """
+        raise NotImplementedError(f"{point.scenario} trains nothing")
+
+    @abstractmethod
+    def restore(self, trained: Trained) -> PointModel:
+        """A finished point, ready to use.
+
+        Raises:
+            ValueError: the stored weights are not exactly those that the scenario trains.
+        """
+
+    def codec(self, point: OperatingPoint, codec_dir: Path, point_dir: Path) -> Codec:
+        """A finished point's image codec, frozen, ready to encode and decode.
+
+        Raises:
+            ValueError: as `restore`.
+        """
+        assert point.codec is not None
+        return load_codec(point.codec, codec_dir)
+
+    def released(
+        self, space: Space, point: OperatingPoint, file: Path
+    ) -> tuple[dict[str, Tensor], str]:
+        """The weights that it would have trained, from a released file, and the file's origin.
+
+        Raises:
+            ValueError: the file does not hold exactly what the scenario trains.
+        """
+        raise NotImplementedError(f"there is no released format of {point.scenario}")
+
+    def parts(self, counting: Counting) -> Iterator[Part]:
+        """The parts that only this scenario has; those of codecs and encoder are counted anyway."""
+        return iter(())
+
+
+def method_of(scenario: str) -> Method:
+    """The computing half of a scenario.
+
+    Raises:
+        UnknownPluginError, BrokenPluginError: no such scenario, or it cannot be imported.
+    """
+    path = scenario_of(scenario).implementation or f"trainables.scenarios.{scenario}:METHOD"
+    method = implementation(path)
+    assert isinstance(method, Method), f"{path} is no {Method.__name__}"
+    return method
+
+
+def load_point(
+    space: Space,
+    point: OperatingPoint,
+    codec_dir: Path | None,
+    point_dir: Path,
+    tower: Tower | None = None,
+) -> PointModel:
+    """An operating point as it was trained, ready to use.
+
+    Args:
+        space: of the point's variant.
+        codec_dir: the base codec's directory; None where the point has none.
+        point_dir: the operating point's own directory.
+        tower: the space's teacher, where it is loaded already.
+
+    Raises:
+        ValueError: the stored weights are not exactly those that the scenario trains.
+    """
+    tower = tower or load_tower(space.teacher.model)
+    return method_of(point.scenario).restore(Trained(space, point, codec_dir, point_dir, tower))

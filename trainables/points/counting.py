@@ -1,0 +1,150 @@
+"""Counting what a part of an operating point costs: parameters and multiply-accumulates.
+
+Counted, not quoted: modules built from a space run once on the meta device (no memory, no weights)
+under PyTorch's FlopCounterMode; a MAC is two of its operations. It counts matrix products and
+convolutions; attention runs on its plain mathematical path, so that both of its products are
+counted as such (fused kernels are not known to the counter on every device). Normalisations,
+activations, softmax, resizing and table look-ups are not counted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces import CodecSpec, Space
+from trainables.encoders.tower import Tower
+
+Side = Literal["sender", "receiver", "both", "training"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of one codec's operating points; a row of the table.
+
+    Attributes:
+        codec: its label; empty where the part does not depend on one.
+        part: its name.
+        side: who runs it.
+        parameters: their number.
+        macs: of one image.
+        kmac_per_pixel: of the image given to the codec.
+        meaning: what it does, in a few words.
+        variant: of the space; empty where its variants do not differ.
+    """
+
+    codec: str
+    part: str
+    side: Side
+    parameters: int
+    macs: int
+    kmac_per_pixel: float
+    meaning: str
+    variant: str = ""
+
+
+def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
+    """MACs of matrix products and convolutions.
+
+    Args:
+        run: what is counted.
+        inside: modules that it calls.
+
+    Returns:
+        Of all of it, then of what ran inside each module.
+    """
+    mode = FlopCounterMode(display=False)
+    sums = [0] * len(inside)
+    handles = []
+    for place, module in enumerate(inside):
+
+        def enter(_module: nn.Module, _arguments: Any, place: int = place) -> None:
+            sums[place] -= mode.get_total_flops()
+
+        def leave(_module: nn.Module, _arguments: Any, _output: Any, place: int = place) -> None:
+            sums[place] += mode.get_total_flops()
+
+        handles += [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave),
+        ]
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [flops // 2 for flops in (mode.get_total_flops(), *sums)]
+
+
+def number_of_parameters(modules: Iterable[nn.Module]) -> int:
+    """Number of parameters of some modules."""
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def meta(*shape: int) -> Tensor:
+    """One item of a shape, on the meta device."""
+    return torch.empty(1, *shape, device="meta")
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A space whose parts are counted.
+
+    Attributes:
+        space: without variants, or of one.
+        tower: its teacher on the meta device.
+    """
+
+    space: Space
+    tower: Tower
+
+    @property
+    def size(self) -> int:
+        """Side of the images given to the codec, in pixels."""
+        return self.space.data.size
+
+    @functools.cached_property
+    def codecs(self) -> dict[str, CodecSpec]:
+        """The codecs by label; one whose widths depend on the quality, by label and widths."""
+        return codecs_of(self.space)
+
+    def part(
+        self,
+        codec: str,
+        name: str,
+        side: Side,
+        meaning: str,
+        modules: Iterable[nn.Module],
+        run: Callable[[], object],
+    ) -> Part:
+        """A part of some modules, counted while it runs once on one image."""
+        (macs,) = count_macs(run)
+        return self.sized(codec, name, side, meaning, number_of_parameters(modules), macs)
+
+    def sized(
+        self, codec: str, name: str, side: Side, meaning: str, parameters: int, macs: int
+    ) -> Part:
+        """A part of known cost."""
+        return Part(codec, name, side, parameters, macs, macs / self.size**2 / 1000, meaning)
+
+    def latents(self, spec: CodecSpec) -> Tensor:
+        """Latents of one image, on the meta device."""
+        return meta(spec.M, self.size // 16, self.size // 16)
+
+
+def codecs_of(space: Space) -> dict[str, CodecSpec]:
+    """The codecs by label; one whose widths depend on the quality, by label and widths."""
+    codecs: dict[str, CodecSpec] = {}
+    for spec in space.codecs:
+        sizes = {(at_rate.N, at_rate.M): at_rate for at_rate in map(spec.at, spec.lambdas)}
+        for (N, M), at_rate in sizes.items():
+            codecs[spec.label if len(sizes) == 1 else f"{spec.label} {N}/{M}"] = at_rate
+    return codecs

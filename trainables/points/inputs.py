@@ -1,0 +1,51 @@
+"""The stages that a training or an evaluation reads, as directories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from search_spaces.specs.space import Space
+from trainables.datasets.batches import Batches
+from trainables.datasets.rows import Batch, Rows
+
+FIT_IMAGES: Final = 512
+FIT_BATCH: Final = 64
+"""Training images, and images at a time, that the start of a network is fitted to."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Directories of the stages that are read; those that are not needed may be None.
+
+    Attributes:
+        world: images and tasks.
+        codec: the base codec.
+        features: the teacher's features of training and validation images.
+        latents: the base codec's latents of the same images.
+        start: the operating point whose weights are started from or taken.
+        text: text embeddings of class names.
+        rates: latents of each of the codec's rates, for one training that serves them all.
+    """
+
+    world: Path
+    codec: Path | None = None
+    features: Path | None = None
+    latents: Path | None = None
+    start: Path | None = None
+    text: Path | None = None
+    rates: tuple[Path, ...] = ()
+
+
+def images_to_fit(space: Space, inputs: Inputs, latents: Path | None, seed: int) -> Iterator[Batch]:
+    """Batches of at most `FIT_IMAGES` training images, with latents where they are given."""
+    columns = ("image",) if latents is None else ("image", "y_hat")
+    rows = Rows("train", columns, inputs.world, latents, None, space.data.shard_size)
+    batch_size = min(FIT_BATCH, len(rows))
+    batches = Batches(rows, batch_size, seed)
+    for number in range(min(FIT_IMAGES, len(rows)) // batch_size):
+        yield batches.read(number).to(torch.device("cpu"))

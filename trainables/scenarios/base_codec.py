@@ -1,0 +1,61 @@
+"""Base codecs: trained for people, before any scenario.
+
+image --> codec --> R + lambda 255^2 MSE
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainables.codecs import Codec
+from trainables.datasets.rows import Batch
+from trainables.points.learning import Group, Learner, bpp_estimated, codec_groups, image_terms
+
+
+class CodecLearner(Learner):
+    """A codec on the rate-distortion loss R + lambda * 255^2 * MSE.
+
+    A variable-rate codec sees one of its rates, drawn at random, per step, with the lambda of that
+    rate; its validation is the mean over all.
+
+    Args:
+        codec: all its parameters are trained.
+        lmbda: of a codec with one rate.
+        lr: learning rate of the codec; null for that of the codec's own training.
+    """
+
+    columns = ("image",)
+
+    def __init__(self, codec: Codec, lmbda: float, lr: float | None = None) -> None:
+        super().__init__()
+        self.codec = codec.requires_grad_(True)
+        self._lambdas = (lmbda,) if codec.rates == 1 else codec.spec.rate_table
+        self._lr = codec.spec.train.lr if lr is None else lr
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """`loss`, `bpp_estimated`, `mse` and `aux`."""
+        if len(self._lambdas) > 1:
+            self.codec.rate = int(torch.randint(len(self._lambdas), ()))
+        return {**self._terms(batch), "aux": self.codec.aux_loss()}
+
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`, `bpp_estimated`, `mse`, `psnr`."""
+        of_rates: list[dict[str, Tensor]] = []
+        for rate in range(len(self._lambdas)):
+            self.codec.rate = rate
+            of_rates.append(self._terms(batch))
+        names = of_rates[0]
+        return {name: torch.stack([terms[name] for terms in of_rates]).mean(0) for name in names}
+
+    def groups(self) -> list[Group]:
+        """The codec's parameters and its quantiles."""
+        return codec_groups(self.codec, self._lr, self.codec.spec.train.aux_lr)
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.image is not None
+        output = self.codec(batch.image)
+        bpp = bpp_estimated(output, batch.image)
+        terms = {"bpp_estimated": bpp, **image_terms(output, batch.image, self.training)}
+        weight = self._lambdas[self.codec.rate] * 255**2
+        return {"loss": bpp + weight * terms["mse"], **terms}

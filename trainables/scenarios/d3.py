@@ -1,0 +1,7 @@
+"""d3: codec and neck trained together without the image; g_s is neither run nor trained."""
+
+from __future__ import annotations
+
+from trainables.scenarios.d2 import Joint
+
+METHOD = Joint("d3", synthesis=False)

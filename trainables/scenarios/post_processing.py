@@ -1,0 +1,129 @@
+"""post_processing: a U-Net between the decoded image and the complete encoder.
+
+y_hat --g_s--> image --> U-Net --> complete encoder --> surrogate loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.scenarios.post_processing import UNetTraining
+from search_spaces.specs.codec import CodecSpec
+from search_spaces.specs.points import OperatingPoint
+from search_spaces.specs.space import Space
+from trainables.codecs import Codec, load_codec
+from trainables.datasets.rows import Batch
+from trainables.encoders.load import load_tower
+from trainables.encoders.tower import Tower
+from trainables.networks.unet import UNet, channels_within
+from trainables.points.building import complete_encoder, count, sized_neck
+from trainables.points.contract import Method, Trained
+from trainables.points.counting import Counting, Part, meta
+from trainables.points.inputs import Inputs
+from trainables.points.learning import Group, SurrogateLearner, SurrogateSetting
+from trainables.points.models import DecodedPoint
+from trainables.points.weights import load_trained, named, overlay
+from trainables.scenarios.d1 import class_texts
+from trainables.scenarios.uncompressed import ENCODER_PARTS
+
+
+class ImageLearner(SurrogateLearner):
+    """A network from decoded images to what the encoder gets, behind a frozen codec.
+
+    Stored latents are decoded where there are any (`from_latents`), else those of images.
+
+    Args:
+        setting: of the loss.
+        network: its parameters with gradients are trained, under the name `network_name`.
+        lr: learning rate.
+    """
+
+    def __init__(
+        self,
+        setting: SurrogateSetting,
+        network: nn.Module,
+        network_name: str,
+        codec: Codec,
+        lr: float,
+        from_latents: bool,
+    ) -> None:
+        super().__init__(setting, "y_hat" if from_latents else "image")
+        self.add_module(network_name, network)
+        self.codec = codec.requires_grad_(False)
+        self._network_name = network_name
+        self._lr = lr
+
+    def student_input(self, batch: Batch) -> Tensor:
+        """What the network makes of the decoded images."""
+        entered: Tensor = getattr(self, self._network_name)(self._decoded(batch))
+        return entered
+
+    def groups(self) -> list[Group]:
+        """The network."""
+        network = getattr(self, self._network_name)
+        return [Group([p for p in network.parameters() if p.requires_grad], self._lr)]
+
+    @torch.no_grad()
+    def _decoded(self, batch: Batch) -> Tensor:
+        if batch.y_hat is not None:
+            return self.codec.synthesis(batch.y_hat)
+        assert batch.image is not None
+        return self.codec.synthesis(self.codec.latents(batch.image))
+
+
+class PostProcessing(Method):
+    """A U-Net on the decoded image."""
+
+    receiver = ("entropy", "synthesis", "unet", *ENCODER_PARTS)
+
+    def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> ImageLearner:
+        """A fresh U-Net."""
+        assert point.codec is not None
+        assert inputs.codec is not None
+        settings = _settings(space)
+        tower = load_tower(space.teacher.model)
+        base = load_codec(point.codec, inputs.codec)
+        unet = build_unet(space, point.codec, tower)
+        encoder, text = complete_encoder(space, tower), class_texts(inputs)
+        setting = SurrogateSetting(space, encoder, text, settings.steps)
+        return ImageLearner(setting, unet, "unet", base, settings.lr, inputs.latents is not None)
+
+    def restore(self, trained: Trained) -> DecodedPoint:
+        """The base codec, the U-Net and the complete encoder."""
+        assert trained.point.codec is not None
+        unet = build_unet(trained.space, trained.point.codec, trained.tower)
+        overlay(named(unet=unet), load_trained(trained.point_dir))
+        encoder = complete_encoder(trained.space, trained.tower)
+        return DecodedPoint(encoder, trained.base_codec(), unet, "unet")
+
+    def parts(self, counting: Counting) -> Iterator[Part]:
+        """The U-Net."""
+        codec = counting.space.codecs[0]
+        with torch.device("meta"):
+            unet = build_unet(counting.space, codec.at(codec.lambdas[0]), counting.tower)
+        image = meta(3, counting.size, counting.size)
+        meaning = "U-Net on the decoded image"
+        yield counting.part("", "unet", "receiver", meaning, [unet], lambda: unet(image))
+
+
+def build_unet(space: Space, codec: CodecSpec, tower: Tower) -> UNet:
+    """A fresh U-Net of the space's size, or of that of the codec's neck."""
+    settings = _settings(space)
+    channels = settings.channels
+    if channels == "neck":
+        with torch.device("meta"):
+            neck = sized_neck(space, codec.M, tower, norm=True)
+        channels = channels_within(count(neck), settings.levels)
+    return UNet(channels, settings.levels)
+
+
+def _settings(space: Space) -> UNetTraining:
+    settings = space.settings_of("post_processing")
+    assert isinstance(settings, UNetTraining)
+    return settings
+
+
+METHOD = PostProcessing()

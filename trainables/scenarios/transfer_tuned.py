@@ -1,0 +1,31 @@
+"""transfer_tuned: d1's neck of another codec, trained on with the surrogate loss's last phase."""
+
+from __future__ import annotations
+
+from search_spaces.scenarios.transfer import TransferTraining
+from search_spaces.specs.points import OperatingPoint
+from search_spaces.specs.space import Space
+from trainables.encoders.load import load_tower
+from trainables.points.building import partial_encoder
+from trainables.points.inputs import Inputs
+from trainables.points.learning import SurrogateSetting
+from trainables.scenarios.d1 import Bridge, NeckLearner, class_texts, trained_neck
+
+
+class TransferTuned(Bridge):
+    """d1's neck of another codec, after a few steps."""
+
+    def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLearner:
+        """The other codec's neck."""
+        assert point.codec is not None
+        assert inputs.start is not None
+        training = space.settings_of("transfer")
+        assert isinstance(training, TransferTraining)
+        tower = load_tower(space.teacher.model)
+        neck = trained_neck(space, point.codec, tower, inputs.start)
+        encoder, text = partial_encoder(space, tower), class_texts(inputs)
+        setting = SurrogateSetting(space, encoder, text, training.steps, last_phase_only=True)
+        return NeckLearner(setting, neck, training.lr, training.linear_lr)
+
+
+METHOD = TransferTuned()
