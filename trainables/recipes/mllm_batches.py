@@ -1,0 +1,230 @@
+"""The training sequences of the MLLM's recipe, packed from scenes whose tokens are known.
+
+Shapes: `B` sequences, `L` positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import CLIPModel, PreTrainedTokenizerFast
+
+from trainables.datasets.scenes.captions import LABELS
+from trainables.datasets.scenes.drawing import render
+from trainables.datasets.scenes.samples import SceneSample
+from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS, DrawnScene, SceneSpec
+from trainables.encoders.pretrained import preprocess
+from trainables.recipes.common import (
+    BOS_ID,
+    EOS_ID,
+    IMAGE_ID,
+    IMAGE_MEAN,
+    IMAGE_SIZE,
+    IMAGE_STD,
+    PAD_ID,
+    load_checkpoint,
+    save_checkpoint,
+)
+from trainables.tasks import captioning, fewshot, rec, vqa
+
+LAYER_READ = -2
+PATCHES = 64
+IGNORE = -100
+
+
+@dataclass
+class Pool:
+    """Train scenes with the teacher's tokens, computed once.
+
+    Attributes:
+        tokens: (n, 64, tower width), half precision.
+    """
+
+    scenes: list[SceneSpec]
+    boxes: list[list[list[int]]]
+    tokens: Tensor
+
+
+@torch.no_grad()
+def make_pool(teacher: CLIPModel, scenes: list[SceneSpec], cache: Path) -> Pool:
+    """Render scenes and run the teacher on them, or read what an earlier run left in `cache`."""
+    if (state := load_checkpoint(cache)) is not None and len(state["boxes"]) == len(scenes):
+        return Pool(scenes, state["boxes"], state["tokens"])
+    tokens, boxes = [], []
+    for start in range(0, len(scenes), 64):
+        images, corners = render(scenes[start : start + 64])
+        pixels = preprocess(images, IMAGE_SIZE, IMAGE_MEAN, IMAGE_STD)
+        hidden = teacher.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
+        tokens.append(hidden[LAYER_READ][:, 1:].half())
+        boxes += corners
+    pool = Pool(scenes, boxes, torch.cat(tokens))
+    save_checkpoint(cache, {"boxes": pool.boxes, "tokens": pool.tokens})
+    return pool
+
+
+@dataclass
+class PackedBatch:
+    """Packed sequences. Shapes: B sequences, L positions.
+
+    Attributes:
+        ids: (B, L); IMAGE_ID where an image token goes.
+        images: (number of image positions, tower width), in the order of the positions.
+        positions: (B, L).
+        mask: (B, 1, L, L), True where the row may look at the column.
+        labels: (B, L); the token that each position must predict, or IGNORE.
+        classes: (B, L); few-shot: class index of the image that the position speaks of, or IGNORE.
+        quadrants: (B, L); scenes: the quadrant that an answer is to be read from, or IGNORE.
+        colours, digits: (B, L); what an image token shows, what a question mentions where its
+            answer begins, or IGNORE.
+    """
+
+    ids: Tensor
+    images: Tensor
+    positions: Tensor
+    mask: Tensor
+    labels: Tensor
+    classes: Tensor
+    quadrants: Tensor
+    colours: Tensor
+    digits: Tensor
+
+
+def scene_batch(
+    pool: Pool, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, size: int
+) -> PackedBatch:
+    """One caption, four questions and two referring expressions for each of `size` scenes."""
+    rows = rng.integers(len(pool.scenes), size=size)
+    sequences = []
+    patch = torch.arange(PATCHES)
+    quadrant_of = patch // 8 // 4 * 2 + patch % 8 // 4
+    for row in rows:
+        scene = DrawnScene(pool.scenes[row], pool.boxes[row], 128)
+        turns = captioning.TASK.scene_samples(scene, rng)
+        turns += [vqa.question(scene.spec, rng) for _ in range(4)]
+        turns += [turn for _ in range(2) for turn in rec.TASK.scene_samples(scene, rng)]
+        sequences.append(
+            [
+                (
+                    _ids(tokenizer, turn.prompt.removeprefix("<image> ")),
+                    [*_ids(tokenizer, turn.answer), EOS_ID],
+                    IGNORE if turn.position is None else turn.position,
+                    *_mentioned(turn),
+                )
+                for turn in turns
+            ]
+        )
+    prefix = 1 + PATCHES
+    length = prefix + max(sum(len(q) + len(a) for q, a, *_ in parts) for parts in sequences)
+    ids = torch.full((size, length), PAD_ID)
+    labels = torch.full((size, length), IGNORE)
+    positions = torch.zeros(size, length, dtype=torch.long)
+    group = torch.full((size, length), -1)
+    quadrants, colours, digits = (torch.full((size, length), IGNORE) for _ in range(3))
+    ids[:, 0], ids[:, 1:prefix] = BOS_ID, IMAGE_ID
+    positions[:, :prefix] = torch.arange(prefix)
+    group[:, :prefix] = 0
+    for b, parts in enumerate(sequences):
+        for o in pool.scenes[rows[b]].objects:
+            here = 1 + patch[quadrant_of == o.position]
+            colours[b, here], digits[b, here] = o.colour, o.digit
+        at = prefix
+        for number, (question, answer, quadrant, colour, digit) in enumerate(parts, 1):
+            n = len(question) + len(answer)
+            ids[b, at : at + n] = torch.tensor(question + answer)
+            labels[b, at + len(question) - 1 : at + n - 1] = torch.tensor(answer)
+            asked = slice(at + len(question) - 1, at + n - 2)
+            quadrants[b, asked], colours[b, asked], digits[b, asked] = quadrant, colour, digit
+            positions[b, at : at + n] = torch.arange(prefix, prefix + n)
+            group[b, at : at + n] = number
+            at += n
+    same = group[:, :, None] == group[:, None, :]
+    mask = (same | (group[:, None, :] == 0)).tril()
+    images = pool.tokens[torch.from_numpy(rows)].flatten(0, 1).float()
+    nothing = torch.full_like(labels, IGNORE)
+    return PackedBatch(
+        ids, images, positions, mask[:, None], labels, nothing, quadrants, colours, digits
+    )
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    # A dictionary is much faster than the tokenizer's call, and as good where words are tokens.
+    ids = tokenizer.convert_tokens_to_ids(text.split())
+    assert isinstance(ids, list)
+    return ids
+
+
+def _mentioned(turn: SceneSample) -> tuple[int, int]:
+    """Index of the colour and of the digit in the words of a question, IGNORE where none is."""
+    words = turn.prompt.split()
+    colour = next((i for i, name in enumerate(COLOUR_NAMES) if name in words), IGNORE)
+    digit = next((i for i, name in enumerate(DIGITS) if name in words), IGNORE)
+    return colour, digit
+
+
+def fewshot_batch(
+    pool: Pool,
+    by_class: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerFast,
+    rng: np.random.Generator,
+    size: int,
+    kept: int,
+) -> PackedBatch:
+    """Sequences of labelled images: the supports, then queries.
+
+    Args:
+        by_class: rows of the pool for each class.
+        kept: image tokens per image, 2 to 64. Fewer keep some of the digit's quadrant, and some
+            others, at their usual positions: the same lesson, with room for more queries.
+    """
+    (cue,) = _ids(tokenizer, "class")
+    letters = [_ids(tokenizer, letter)[0] for letter in LABELS]
+    n_images = 8 if kept == PATCHES else 20
+    stride, block = PATCHES + 2, kept + 2
+    length = 1 + n_images * block
+    ids = torch.full((size, length), IMAGE_ID)
+    labels = torch.full((size, length), IGNORE)
+    classes = torch.full((size, length), IGNORE)
+    positions = torch.zeros(size, length, dtype=torch.long)
+    images = []
+    ids[:, 0] = BOS_ID
+    for b in range(size):
+        ways = int(rng.integers(2, len(LABELS) + 1))
+        chosen = fewshot.draw_classes(rng, ways)
+        names = rng.permutation(len(LABELS))[:ways]
+        order = [*range(ways), *rng.integers(ways, size=n_images - ways).tolist()]
+        seen: set[int] = set()
+        for i, way in enumerate(order):
+            rows = by_class[chosen[way]]
+            row = rows[int(rng.integers(len(rows)))]
+            patches = _kept_patches(pool.scenes[row].objects[0].position, kept, rng)
+            images.append(pool.tokens[row][patches])
+            at = 1 + i * block
+            positions[b, at : at + kept] = patches + (1 + i * stride)
+            positions[b, at + kept :] = 1 + i * stride + PATCHES
+            positions[b, at + kept + 1] += 1
+            ids[b, at + kept], ids[b, at + kept + 1] = cue, letters[names[way]]
+            classes[b, at + kept : at + kept + 2] = chosen[way]
+            if way in seen:
+                labels[b, at + kept] = letters[names[way]]
+            seen.add(way)
+        labels[b, length - 1] = EOS_ID
+    mask = torch.ones(size, 1, length, length, dtype=torch.bool).tril()
+    nothing = torch.full_like(labels, IGNORE)
+    colours = torch.where(classes == IGNORE, IGNORE, classes // len(DIGITS))
+    digits = torch.where(classes == IGNORE, IGNORE, classes % len(DIGITS))
+    tokens = torch.cat(images).float()
+    return PackedBatch(ids, tokens, positions, mask, labels, classes, nothing, colours, digits)
+
+
+def _kept_patches(position: int, kept: int, rng: np.random.Generator) -> Tensor:
+    """Sorted indices of `kept` of the 64 patches, two thirds of them the digit's if possible."""
+    patch = rng.permutation(PATCHES)
+    here = (patch // 8 // 4 * 2 + patch % 8 // 4) == position
+    inside = patch[here][: max(1, kept * 2 // 3)]
+    outside = patch[~here][: kept - len(inside)]
+    return torch.from_numpy(np.sort(np.concatenate([inside, outside])))

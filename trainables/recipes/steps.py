@@ -1,0 +1,104 @@
+"""The training loop that the recipes of the teacher and of the MLLM share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainables.recipes.common import SpareCores, load_checkpoint, save_checkpoint, warmup_cosine
+
+LOG_EVERY = 25
+StepLoss = tuple[Tensor, Mapping[str, float]]
+"""The loss of a step, and values that are logged as means."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps, and what happens at which.
+
+    Attributes:
+        steps: of the whole training.
+        lr: the learning rate after warm-up.
+        warmup: steps of the linear warm-up.
+        save_every: steps between two checkpoints.
+    """
+
+    steps: int
+    lr: float
+    warmup: int
+    save_every: int
+
+
+def run_steps(
+    modules: Mapping[str, nn.Module],
+    parameters: Sequence[nn.Parameter],
+    optimisers: Sequence[torch.optim.Optimizer],
+    schedule: Schedule,
+    checkpoint: Path,
+    cores: SpareCores,
+    step_loss: Callable[[int], StepLoss],
+    after_save: Callable[[int], None],
+) -> None:
+    """Train to the end, continuing from the checkpoint when it exists.
+
+    Args:
+        modules: what checkpoints hold, by name.
+        parameters: all that are trained; their gradient is clipped to norm 1.
+        optimisers: of the parameters.
+        step_loss: step (0 ..) -> its loss.
+        after_save: called with the number of finished steps after each checkpoint.
+    """
+    log = logging.getLogger(checkpoint.stem)
+    step, spent = _resume(modules, optimisers, checkpoint, log)
+    started = time.monotonic() - spent
+    totals: dict[str, float] = {}
+    while step < schedule.steps:
+        if step % 5 == 0:
+            torch.set_num_threads(cores.threads())
+        for group in (g for optimiser in optimisers for g in optimiser.param_groups):
+            group["lr"] = schedule.lr * warmup_cosine(step, schedule.steps, schedule.warmup)
+        loss, values = step_loss(step)
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        step += 1
+        totals = {name: totals.get(name, 0.0) + value for name, value in values.items()}
+        seconds = time.monotonic() - started
+        if step % LOG_EVERY == 0:
+            means = ", ".join(f"{name} {total / LOG_EVERY:.3f}" for name, total in totals.items())
+            threads = torch.get_num_threads()
+            log.info("step %d: %s; %.2f s/step, %d threads", step, means, seconds / step, threads)
+            totals.clear()
+        if step % schedule.save_every == 0 or step == schedule.steps:
+            state = {name: module.state_dict() for name, module in modules.items()}
+            states = [optimiser.state_dict() for optimiser in optimisers]
+            save_checkpoint(
+                checkpoint, {**state, "optimisers": states, "step": step, "spent": seconds}
+            )
+            after_save(step)
+
+
+def _resume(
+    modules: Mapping[str, nn.Module],
+    optimisers: Sequence[torch.optim.Optimizer],
+    checkpoint: Path,
+    log: logging.Logger,
+) -> tuple[int, float]:
+    """Load a checkpoint where there is one; the steps and seconds it is worth."""
+    if (state := load_checkpoint(checkpoint)) is None:
+        return 0, 0.0
+    for name, module in modules.items():
+        module.load_state_dict(state[name])
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    log.info("continuing at step %d", state["step"])
+    return state["step"], state["spent"]
