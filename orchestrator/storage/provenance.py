@@ -112,7 +112,7 @@ def text_files(space: Space) -> list[tuple[str, str]]:
 
 def _model_names(space: Space) -> list[tuple[str, str]]:
     names = [("teacher.model", space.teacher.model)]
-    names += [(f"mllms.{number}", name) for number, name in enumerate(space.mllms)]
+    names += [(f"mllms.{number}", mllm.model) for number, mllm in enumerate(space.mllms)]
     for number, codec in enumerate(space.codecs):
         weights = codec.weights
         if isinstance(weights, str):

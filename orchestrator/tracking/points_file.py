@@ -90,7 +90,7 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         about = {
             "point_key": stage.key,
             **point.fields,
-            "mllm": measurement.answerer,
+            "mllm": measurement.label,
             "dataset": plan.space.data.label if benchmark is None else benchmark.label,
             "split": SPLIT if benchmark is None else benchmark.shown_split,
         }
@@ -119,6 +119,8 @@ def measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
                         "distill_tokens": said["tokens"],
                     }
                 )
+        # A stage of an evaluation does not depend on the names that a space gives.
+        frame["mllm"] = about["mllm"]
         frame.insert(1, "dataset", about["dataset"])
         frame.insert(0, "point_key", stage.key)
         samples.append(frame)
@@ -168,7 +170,7 @@ def point_spec(space: Space, point: OperatingPoint) -> dict[str, Any]:
     spec["dataset"] = space.data.label
     spec["data"] = space.data.model_dump(mode="json")
     spec["benchmarks"] = [one.model_dump(mode="json") for one in space.benchmarks]
-    spec["mllms"] = list(space.mllms)
+    spec["mllms"] = [mllm.model_dump(mode="json") for mllm in space.mllms]
     spec["tasks"] = list(space.tasks)
     spec["evaluation"] = space.evaluation.model_dump(mode="json")
     spec["teacher"] = space.teacher.model_dump(mode="json")

@@ -61,7 +61,7 @@ def _problems(space: Space) -> list[str]:
         with contextlib.suppress(ValueError):  # said by `check_teacher`
             sizes = encoder_sizes(given)
     problems = []
-    for number, mllm in enumerate(space.mllms):
+    for number, mllm in enumerate(spec.model for spec in space.mllms):
         config = _config(mllm)
         if config is None:
             continue
@@ -94,7 +94,7 @@ def served(space: Space) -> str:
         space: of one variant, found to be without mistakes: the MLLMs that are at hand share the
             blocks of a teacher that is. Of others it is not known yet.
     """
-    configs = {name: _config(name) for name in space.mllms}
+    configs = {mllm.model: _config(mllm.model) for mllm in space.mllms}
     there = _config(space.teacher.model) is not None
     known = [
         f"{name} (coded crop by crop)" if family_of(config["model_type"]).crops else name

@@ -91,7 +91,7 @@ class EndToEndOracle(Scenario):
         space = stages.space
         return {
             **bridge_identity(stages, point, self.training(space, point)),
-            "mllm": stages.fingerprint(space.mllms[0]),
+            "mllm": stages.fingerprint(space.mllms[0].model),
             "tasks": list(space.answered),
         }
 

@@ -41,6 +41,7 @@ from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
 from search_spaces.specs.evaluation import EvaluationSpec, Resources
+from search_spaces.specs.model import MllmSpec
 from search_spaces.specs.overrides import PathError, explain, merge, unknown
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.search import SearchSpec
@@ -129,14 +130,21 @@ class Measurement:
     """What an operating point is measured on.
 
     Attributes:
-        answerer: name of the MLLM, or of the teacher where the encoder answers alone.
+        answerer: path or id of the MLLM, or of the teacher where the encoder answers alone.
         tasks: names of the tasks.
         benchmark: whose samples; None for the space's own data.
+        name: of the answerer in points and plots; empty for its path or id.
     """
 
     answerer: str
     tasks: tuple[str, ...]
     benchmark: BenchmarkSpec | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The answerer's name in points and plots."""
+        return self.name or self.answerer
 
     @property
     def by_encoder(self) -> bool:
@@ -161,8 +169,9 @@ class Space(Spec):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
-    mllms: tuple[str, ...] = ()
-    """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM."""
+    mllms: tuple[MllmSpec, ...] = ()
+    """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM, or `{model: ...,
+    name: ...}` with a name for points and plots."""
     tasks: tuple[TaskName, ...] = ("captioning", "vqa", "rec", "fewshot")
     """On the space's own data; may be empty where there are benchmarks."""
     benchmarks: tuple[AnyBenchmark, ...] = ()
@@ -261,8 +270,13 @@ class Space(Spec):
         for benchmark in (None, *self.benchmarks):
             tasks = self.tasks if benchmark is None else (benchmark.task,)
             asked, alone = mllm_tasks(tasks), encoder_tasks(tasks)
-            measurements += [Measurement(mllm, asked, benchmark) for mllm in self.mllms if asked]
-            measurements += [Measurement(self.teacher.model, alone, benchmark)] if alone else []
+            answerers = [(mllm.model, mllm.name, asked) for mllm in self.mllms]
+            answerers.append((self.teacher.model, self.teacher.name, alone))
+            measurements += [
+                Measurement(model, tasks_of, benchmark, name)
+                for model, name, tasks_of in answerers
+                if tasks_of
+            ]
         return tuple(measurements)
 
     @property
@@ -345,8 +359,11 @@ class Space(Spec):
         for setting in ("codecs", "tasks", "seeds"):
             if not getattr(self, setting) and not (setting == "tasks" and self.benchmarks):
                 yield f"{setting} is empty"
-        for setting in ("scenarios", "baselines", "mllms", "tasks", "seeds"):
-            values = getattr(self, setting)
+        settings = ("scenarios", "baselines", "tasks", "seeds")
+        listed = {setting: getattr(self, setting) for setting in settings}
+        listed["mllms"] = [mllm.model for mllm in self.mllms]
+        listed["mllms.name"] = [mllm.label for mllm in self.mllms]
+        for setting, values in listed.items():
             if len(set(values)) != len(values):
                 yield f"{setting} names something twice: {', '.join(map(str, values))}"
         for name in self.scenarios:

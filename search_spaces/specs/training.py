@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from search_spaces.specs.base import Fraction, Positive, Rate, Spec, Weight
+from search_spaces.specs.model import ModelName
 
 
 class TeacherSpec(Spec):
@@ -15,6 +16,8 @@ class TeacherSpec(Spec):
     model: str = "openai/clip-vit-large-patch14"
     """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP, or of an
     MLLM, which stands for its own visual tower: tokens to distil, nothing pooled, no text."""
+    name: ModelName = ""
+    """The `mllm` in points and plots of tasks that the encoder does alone; empty for `model`."""
     block: Annotated[int, Field(ge=0)] = 2
     """k: the encoder block at which the neck's tokens enter, 0 to the number of blocks."""
 

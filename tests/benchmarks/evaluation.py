@@ -132,7 +132,7 @@ def main() -> None:
     space = load_space("demo")
     point = OperatingPoint(space.codecs[0], LMBDA, "reconstruction", 0)
     (measurement,) = space.measurements
-    mllm = Mllm.load(space.mllms[0]).to(device)
+    mllm = Mllm.load(space.mllms[0].model).to(device)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         write_world(

@@ -108,7 +108,7 @@ class Bridged(_Lmms):  # type: ignore[misc]
         where = torch.device(device)
         how, self._size, self._fit = space.evaluation, space.data.size, FITS[fit]
         self.label = chosen.point.label
-        self._mllm = Mllm.load(mllm or space.mllms[0], PRECISIONS[how.precision], how.beams)
+        self._mllm = Mllm.load(mllm or space.mllms[0].model, PRECISIONS[how.precision], how.beams)
         self._mllm.to(where)
         self._beams, self._batch_size = how.beams, int(batch_size)
         tower = load_tower(space.teacher.model)

@@ -127,7 +127,7 @@ class EndToEndOracle(Bridge):
             for image_id, questions in read_answers(inputs.world, split, space.answered).items()
         }
         neck = trained_neck(space, point.codec, load_tower(space.teacher.model), inputs.start)
-        mllm = Mllm.load(space.mllms[0])
+        mllm = Mllm.load(space.mllms[0].model)
         return OracleLearner(neck, space.teacher.block, mllm, asked, training.lr)
 
 

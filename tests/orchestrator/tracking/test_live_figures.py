@@ -47,7 +47,7 @@ def measured(plan: Plan, point: OperatingPoint) -> Measured:
     row = {
         "point_key": key,
         **point.fields,
-        "mllm": plan.space.mllms[0],
+        "mllm": plan.space.mllms[0].label,
         "dataset": plan.space.data.label,
         "split": "test",
         "value_low": math.nan,

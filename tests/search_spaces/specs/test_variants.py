@@ -110,7 +110,7 @@ def test_only_a_variant_keeps_what_it_shares(space: Space) -> None:
             "{a: {teacher.blok: 1}, b: {teacher.block: -1, d1.lr: fast}}",
             [
                 "variants.a: teacher.blok: no such setting (did you mean 'block'?)"
-                "; valid: model, block",
+                "; valid: model, name, block",
                 "variants.b: teacher.block = -1: input should be greater than or equal to 0",
                 "variants.b: d1.lr = 'fast': input should be a valid number, unable to parse string"
                 " as a number",

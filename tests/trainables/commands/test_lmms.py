@@ -105,7 +105,7 @@ def expected_of(sweep: Path, setting: Setting, asked: list[list[Path]]) -> Any:
     one = find_point(sweep, "d1")
     space = one.space
     model = load_point(space, one.point, one.codec_dir, one.point_dir)
-    mllm = Mllm.load(space.mllms[0])
+    mllm = Mllm.load(space.mllms[0].model)
     answers, rates = [], []
     for i, files in enumerate(asked):
         seen, bpp = [], []

@@ -180,7 +180,7 @@ def found(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 def answers_for(setting: Setting, images: dict[str, Tensor], result: dict[str, Any]) -> None:
     """The answers are those of the MLLM with its own tower on these images, one by one."""
-    llm = Mllm.load(setting.space.mllms[0])
+    llm = Mllm.load(setting.space.mllms[0].model)
     rows = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
     assert {row["task"] for row in rows} == set(TASK_NAMES)
     said = {row["sample_id"]: row["answer"] for row in result["samples"]}

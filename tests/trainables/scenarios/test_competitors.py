@@ -303,7 +303,7 @@ def test_the_oracles_loss_is_the_mllms_own_on_its_answers(
     through_mllm: tuple[Space, Inputs],
 ) -> None:
     space, inputs = through_mllm
-    mllm = Mllm.load(space.mllms[0])
+    mllm = Mllm.load(space.mllms[0].model)
     asked = read_answers(inputs.world, "val", ["vqa", "rec", "captioning"])
     tower = load_tower(space.teacher.model)
     neck = build_neck(space, space.codecs[0], tower)

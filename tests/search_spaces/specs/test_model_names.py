@@ -1,0 +1,59 @@
+"""Names of MLLMs and of the teacher: on points and plots, never in stage keys."""
+
+from typing import Any
+
+import pytest
+
+from search_spaces import Space, Stages, operating_points
+from search_spaces.scenarios import evaluation_stage
+
+SPACE: dict[str, Any] = {
+    "name": "s",
+    "codecs": [{"arch": "mbt2018-mean", "lambdas": [0.01], "N": 16, "M": 32}],
+    "data": {"kind": "folder", "uri": "/images"},
+    "tasks": ["zeroshot"],
+    "benchmarks": [{"format": "pope", "annotations": "/a", "images": "/i"}],
+    "teacher": {"model": "shipped:clip-scenes"},
+    "mllms": ["shipped:llava-scenes", "/models/other"],
+}
+NAMED = {
+    **SPACE,
+    "teacher": {"model": "shipped:clip-scenes", "name": "my-clip"},
+    "mllms": [{"model": "shipped:llava-scenes", "name": "my-llava"}, "/models/other"],
+}
+
+
+def keys(space: Space) -> list[str]:
+    stages = Stages(space)
+    points = operating_points(space)
+    return [evaluation_stage(stages, p, m).key for p in points for m in space.measurements]
+
+
+def test_names_are_on_measurements_and_not_in_keys() -> None:
+    plain, named = Space.model_validate(SPACE), Space.model_validate(NAMED)
+    labels = [m.label for m in named.measurements]
+    assert labels == ["my-clip", "my-llava", "/models/other"]
+    assert [m.label for m in plain.measurements] == [m.answerer for m in named.measurements]
+    assert keys(plain) == keys(named)
+
+
+def test_a_text_stays_a_text_when_a_space_is_written() -> None:
+    dumped = Space.model_validate(NAMED).model_dump(mode="json")
+    assert dumped["mllms"] == NAMED["mllms"]
+    assert Space.model_validate(dumped) == Space.model_validate(NAMED)
+
+
+@pytest.mark.parametrize(
+    ("mllms", "setting"),
+    [
+        (["a", "a"], "mllms"),
+        (["a", {"model": "a", "name": "b"}], "mllms"),
+        ([{"model": "a", "name": "b"}, {"model": "c", "name": "b"}], "mllms.name"),
+        ([{"model": "a", "name": "b/c"}], "mllms.0.name"),
+        ([{"name": "b"}], "mllms.0.model"),
+    ],
+)
+def test_mistakes_name_the_setting(mllms: list[Any], setting: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        Space.model_validate({**SPACE, "mllms": mllms})
+    assert setting in str(raised.value)
