@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from orchestrator.plan.resources import Ask, lane_ask, shortage
 from search_spaces import Space
@@ -36,6 +36,13 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "RAY_DATA_LOG_LEVEL": "ERROR",
 }
+
+
+class _Node(TypedDict):
+    """What Ray lists of a node, as far as it is used."""
+
+    Alive: bool
+    Resources: dict[str, float]
 
 
 def set_environment(verbose: bool = True) -> None:
@@ -92,8 +99,8 @@ def nodes() -> list[dict[str, float]]:
     """The resources of each node that is alive."""
     import ray  # after `running`, which sets the environment
 
-    listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [dict(node["Resources"]) for node in listed if node["Alive"]]
+    listed: list[_Node] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in listed if node["Alive"]]
 
 
 def can_grow() -> bool:

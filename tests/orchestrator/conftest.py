@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import subprocess
 import sys
@@ -7,25 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.orchestrator.models import write_models
+
 ROOT = Path(__file__).parents[2]
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def _write_models(directory: Path) -> tuple[Path, Path]:
-    file = Path(__file__).with_name("models.py")
-    spec = importlib.util.spec_from_file_location("bridgesweep_test_models", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    written: tuple[Path, Path] = module.write_models(directory)
-    return written
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Directories of a random teacher and a random MLLM."""
-    return _write_models(tmp_path_factory.mktemp("models"))
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

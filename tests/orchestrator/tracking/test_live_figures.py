@@ -2,7 +2,6 @@
 
 import io
 import math
-import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import Measured, point_spec
 from search_spaces import OperatingPoint, load_space, operating_points
+from tests.orchestrator.tracking.trackers import open_tracker, uri
 
 TASKS = {"captioning": "exact_match", "vqa": "accuracy"}
 RATE = {None: 24.0, 0.002: 0.25, 0.02: 1.0}
@@ -71,11 +71,6 @@ def some(plan: Plan, scenario: str) -> list[Measured]:
     return [measured(plan, one) for one in plan.points if one.scenario == scenario]
 
 
-@pytest.fixture(autouse=True)
-def database(empty_database: Path, tmp_path: Path) -> None:
-    shutil.copy(empty_database, tmp_path)
-
-
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -84,13 +79,9 @@ class Clock:
         return self.now
 
 
-def uri(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
 @pytest.fixture
 def tracker(tmp_path: Path) -> Tracker:
-    return Tracker(uri(tmp_path), (tmp_path / "mlruns").as_uri(), "smoke")
+    return open_tracker(tmp_path, "smoke")
 
 
 def artifact(tmp_path: Path, tracker: Tracker, name: str) -> bytes:
@@ -203,9 +194,7 @@ def test_a_figure_that_cannot_be_drawn_is_said_once_and_ends_nothing(
     said: list[str] = []
     clock = Clock()
     live = LiveFigures(plan, "smoke", said.append, clock)
-    queue = LogQueue(
-        lambda: Tracker(uri(tmp_path), (tmp_path / "mlruns").as_uri(), "smoke"), said.append
-    )
+    queue = LogQueue(lambda: open_tracker(tmp_path, "smoke"), said.append)
     broken, fine = some(plan, "d1")
     broken.rows[0]["value"] = 7.0  # no fraction: no points file can hold it
 

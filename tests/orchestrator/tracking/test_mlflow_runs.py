@@ -16,6 +16,7 @@ from orchestrator.tracking.mlflow_client import EXPERIMENT, AwayError
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri, open_command
 from orchestrator.tracking.points_file import Measured
 from search_spaces import OperatingPoint
+from tests.orchestrator.tracking.trackers import open_tracker, uri
 
 PAGE = Path(__file__).parents[3] / "docs" / "demo.png"
 
@@ -72,19 +73,6 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
         {},
         [made(f"stages/point/{key}"), made("stages/evaluation/e1")],
     )
-
-
-@pytest.fixture(autouse=True)
-def database(empty_database: Path, tmp_path: Path) -> None:
-    shutil.copy(empty_database, tmp_path)
-
-
-def uri(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
-def open_tracker(tmp_path: Path, name: str = "sweep") -> Tracker:
-    return Tracker(uri(tmp_path), (tmp_path / "mlruns").as_uri(), name)
 
 
 def children(tmp_path: Path) -> list[Any]:
