@@ -15,7 +15,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.request import Request
@@ -25,6 +25,7 @@ from orchestrator.execution.search_trial import searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lock import only_driver
+from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import TrialRun, open_tracker
 from search_spaces import OperatingPoint, point_stage
@@ -33,8 +34,6 @@ if TYPE_CHECKING:  # imports Ray Tune
     from orchestrator.driver.search_tuner import TrialRecord
 
 _STATUSES = ("finished", "stopped", "failed")
-SearchJson = Mapping[str, Any]
-"""The content of `search.json`."""
 
 
 def search(request: Request) -> bool:
@@ -51,7 +50,7 @@ def search(request: Request) -> bool:
     identity = {"point": plan.key(point), "search": space.search.model_dump(mode="json")}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = f"{request.name}/search.json"
-    result: SearchJson = json.loads(store.read(path) or b"{}")
+    result: JsonObject = json.loads(store.read(path) or b"{}")
     if result.get("search") != digest:
         trials = _run_trials(request, fingerprints)
         store.remove_leftovers()  # what stopped trials had begun to write
@@ -89,7 +88,7 @@ def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[Trial
         return tune_search(request, fingerprints, view)
 
 
-def _best(trials: Sequence[TrialRecord]) -> dict[str, Any]:
+def _best(trials: Sequence[TrialRecord]) -> JsonObject:
     """The finished trial with the lowest loss, and its settings as arguments of the command."""
     losses = [
         (trial.val_loss, number)
@@ -103,7 +102,7 @@ def _best(trials: Sequence[TrialRecord]) -> dict[str, Any]:
     return {"best": asdict(best), "set": lines}
 
 
-def _log(request: Request, result: SearchJson) -> None:
+def _log(request: Request, result: JsonObject) -> None:
     try:
         tracker = open_tracker(request.store, request.tracking_uri, request.name)
         for trial in result["trials"]:
@@ -113,7 +112,7 @@ def _log(request: Request, result: SearchJson) -> None:
         print(f"MLflow is away ({error}); the same command logs the trials when it is back")
 
 
-def _print(request: Request, point: OperatingPoint, result: SearchJson) -> None:
+def _print(request: Request, point: OperatingPoint, result: JsonObject) -> None:
     trials = result["trials"]
     counts = {status: sum(t["status"] == status for t in trials) for status in _STATUSES}
     statuses = ", ".join(f"{n} {status}" for status, n in counts.items() if n)

@@ -1,4 +1,4 @@
-"""What a sweep would do, in words: `--plan`."""
+"""The text of `--plan`: what a sweep would run, and what it would need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ADAM_COPIES = 3
 
 
 def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name: str) -> str:
-    """Waves, operating points, what is done already, resources and storage. Touches nothing."""
+    """Waves, operating points, complete jobs, resources and storage; writes nothing."""
     prints = fingerprints(space)
     plan, whole = Plan(space, points, prints, store), Plan(space, points, prints, None)
     done = {p: plan.is_complete(p) for p in points}
@@ -39,19 +39,19 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
                 f"  {'to do' if job.key in plan.jobs else 'done '}  {job.label}" for job in jobs
             ]
     if space.search is not None:
-        said = ", ".join(f"{p} in {list(r.ends)}" for p, r in space.search.over.items())
-        lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {said}")
+        over = ", ".join(f"{p} in {list(r.ends)}" for p, r in space.search.over.items())
+        lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {over}")
     resources, ask = space.resources, lane_ask(space)
     if resources.workers_per_point:
-        how = f"{resources.workers_per_point} Ray Train workers"
+        place = f"{resources.workers_per_point} Ray Train workers"
     else:
-        how = "trained in the trial's own process"
+        place = "trained in the trial's own process"
     lines += [
         "",
         *_necks(space),
         f"each point asks for {ask.cpu:g} CPU"
         + (f" and {ask.gpu:g} GPU" if ask.gpu else "")
-        + f" ({how}), tried {resources.max_failures + 1} times at the most",
+        + f" ({place}), tried {resources.max_failures + 1} times at the most",
         "storage, about:",
         *_storage(space, whole),
     ]
@@ -65,13 +65,13 @@ def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
     width = max(map(len, space.variants))
     lines = [f"\n{len(space.variants)} variants; {shared} of the points are shared by all of them"]
     for name, settings in space.variants.items():
-        said = ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
-        lines.append(f"  {name:<{width}}  {said or 'the settings as they stand'}")
+        changes = ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
+        lines.append(f"  {name:<{width}}  {changes or 'no changed setting'}")
     return lines
 
 
 def _data_set(space: Space) -> list[str]:
-    """Which images of a data set are used and how; nothing where scenes are made."""
+    """The images of a data set that are used; no line where scenes are made."""
     if space.data.kind == "scenes":
         return []
     from trainables.datasets.images.source import read_source
@@ -84,31 +84,32 @@ def _data_set(space: Space) -> list[str]:
         else f"{source.count(split)} {split}"
         for split in source.index
     ]
-    names, others = list(source.classes.values()), source.ignored
+    names, ignored = list(source.classes.values()), source.ignored
     lines = [f"data set: {', '.join(counts)}, each kept as {size} x {size} PNG"]
     classes = f"{len(names)} class{'' if len(names) == 1 else 'es'}"
     if names:
         classes += f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-    if others:
-        what = "other file is" if len(others) == 1 else "other files are"
-        some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        classes += f"; {len(others)} {what} ignored ({some})"
+    if ignored:
+        verb = "other file is" if len(ignored) == 1 else "other files are"
+        some = ", ".join(ignored[:3]) + (", ..." if len(ignored) > 3 else "")
+        classes += f"; {len(ignored)} {verb} ignored ({some})"
     return [*lines, f"  {classes}"]
 
 
 def _benchmarks(space: Space) -> list[str]:
-    """What of the benchmarks is used."""
+    """The samples of the benchmarks that are used."""
     if not space.benchmarks:
         return []
     from trainables.datasets.benchmarks.read import read_benchmark
 
     lines = []
-    for one in space.benchmarks:
-        found = read_benchmark(one)
-        samples, images = len(found.items), len({i for item in found.items for i in item.images})
-        said = f"benchmark {one.label}: task {one.task}, {samples} samples of {images} images"
-        without = [f"{what} ({count})" for what, count in found.left_out.items()]
-        lines.append(said + (f"; left out: {', '.join(without)}" if without else ""))
+    for spec in space.benchmarks:
+        benchmark = read_benchmark(spec)
+        samples = len(benchmark.items)
+        images = len({image for item in benchmark.items for image in item.images})
+        line = f"benchmark {spec.label}: task {spec.task}, {samples} samples of {images} images"
+        left_out = [f"{reason} ({count})" for reason, count in benchmark.left_out.items()]
+        lines.append(line + (f"; left out: {', '.join(left_out)}" if left_out else ""))
     return lines
 
 
@@ -117,7 +118,7 @@ def metrics_lacking(space: Space) -> list[str]:
     # Imported late: only captions have such metrics.
     from trainables.tasks.common.caption_metrics import lacking
 
-    labels = [one.label for one in space.benchmarks if one.task == "captions"]
+    labels = [b.label for b in space.benchmarks if b.task == "captions"]
     if not labels:
         return []
     return [f"{', '.join(labels)}: no {metric}: {why}" for metric, why in lacking().items()]
@@ -132,8 +133,8 @@ def _storage(space: Space, plan: Plan) -> list[str]:
     sizes |= {"pooled features": 0.0, "token features": 0.0}
     for job in plan.jobs.values():
         if job.kind == "features":
-            own = plan.stages.of(job.variant).space
-            encoder, surrogate = _encoder(own), own.surrogate
+            variant = plan.stages.of(job.variant).space
+            encoder, surrogate = _encoder(variant), variant.surrogate
             # In half precision.
             sizes["pooled features"] += 2.0 * images * encoder.pooled * bool(surrogate.pooled)
             tokens = 2.0 * images * encoder.tokens * encoder.width
@@ -168,19 +169,19 @@ def _trained_parameters(space: Space, job: Job) -> float:
 
 
 def _necks(space: Space) -> list[str]:
-    """How latents meet the encoder, and what of the encoder is a guess."""
-    meant = [space.of(name) for name in space.variants] or [space]
-    lines = [f"neck: {grids(one, _encoder(one))}; {served(one)}" for one in meant]
+    """How latents meet the encoder's patches, and which sizes of the encoder are assumed."""
+    variants = [space.of(name) for name in space.variants] or [space]
+    lines = [f"neck: {grids(v, _encoder(v))}; {served(v)}" for v in variants]
     lines += [
-        f"(assuming that {one.teacher.model} is a CLIP ViT-L/14)"
-        for one in meant
-        if teacher_sizes(one.teacher.model) is None
+        f"(assuming that {v.teacher.model} is a CLIP ViT-L/14)"
+        for v in variants
+        if teacher_sizes(v.teacher.model) is None
     ]
     return list(dict.fromkeys(lines))
 
 
 def _encoder(space: Space) -> EncoderSizes:
-    """The teacher's sizes; those of the paper's where nothing is known of it."""
+    """The teacher's sizes; those of the paper's teacher if it is not on this machine."""
     known = teacher_sizes(space.teacher.model)
     if known is not None:
         return known
@@ -190,7 +191,7 @@ def _encoder(space: Space) -> EncoderSizes:
 
 
 def _codec_parameters(codec: CodecSpec) -> float:
-    """Of a codec with 5x5 transforms and a hyperprior, to within a factor of two."""
+    """Parameters of a codec with 5x5 transforms and a hyperprior, to within a factor of two."""
     n, m = codec.N, codec.M
     transforms = 2 * 25 * (3 * n + 2 * n * n + n * m)
     return transforms + 2 * (9 * m * n + 50 * n * n) + 10.0 * m * m * codec.context_width

@@ -12,8 +12,8 @@ from orchestrator.driver.request import MissingPoint, Request
 from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
+from orchestrator.tracking.measured import Measured, read_measured
 from orchestrator.tracking.mlflow_runs import Tracker, open_tracker
-from orchestrator.tracking.points_file import Measured, measured
 from search_spaces import OperatingPoint
 
 
@@ -42,7 +42,7 @@ class PointLog:
         key = self._plan.key(point)
         with self._lock:
             if key not in self._measured:
-                self._measured[key] = measured(self._plan, self._store, point)
+                self._measured[key] = read_measured(self._plan, self._store, point)
             return self._measured[key]
 
     def add(self, point: OperatingPoint) -> None:

@@ -28,7 +28,9 @@ import psutil
 from fsspec import AbstractFileSystem
 
 MANIFEST = "manifest.json"
-Manifest = dict[str, Any]
+JsonObject = dict[str, Any]
+"""An object of JSON data."""
+Manifest = JsonObject
 """JSON: `stage`, `created` (seconds since 1970), `host`, `files` (path -> `bytes`, `sha256`), and
 the data that `Store.commit` was given."""
 _numbers = itertools.count()

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.plan.jobs import Plan
+from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import (
-    Measured,
     expected_points,
     point_rows,
     task_descriptions,

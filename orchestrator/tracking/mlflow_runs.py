@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.storage.store import Store
+from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import ExperimentClient
-from orchestrator.tracking.points_file import Measured
 from orchestrator.tracking.run_content import (
     FORMAT,
     VARIANT,

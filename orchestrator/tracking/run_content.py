@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.tracking.points_file import Measured
+from orchestrator.tracking.measured import Measured
 from search_spaces import OperatingPoint
 
 if TYPE_CHECKING:  # MLflow takes seconds

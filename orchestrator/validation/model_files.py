@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
 from orchestrator.storage.provenance import local_path
+from orchestrator.storage.store import JsonObject
 
 
 def model_file(name: str, file: str) -> Path | None:
@@ -25,7 +25,7 @@ def model_file(name: str, file: str) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
-def read_config(name: str) -> dict[str, Any] | None:
+def read_config(name: str) -> JsonObject | None:
     """The `config.json` of a model; None if it is not on this machine.
 
     Raises:
@@ -35,7 +35,7 @@ def read_config(name: str) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config: JsonObject = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
     return config

@@ -17,9 +17,9 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.tracking.live_figures import EVERY_S, SHARE, LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
+from orchestrator.tracking.measured import Measured, point_spec
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
-from orchestrator.tracking.points_file import Measured, point_spec
 from search_spaces import OperatingPoint, load_space, operating_points
 from tests.orchestrator.tracking.trackers import open_tracker, uri
 

@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 
 from orchestrator.storage.store import Store
 from orchestrator.tracking.log_queue import LogQueue
+from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import EXPERIMENT, AwayError
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri, open_command
-from orchestrator.tracking.points_file import Measured
 from search_spaces import OperatingPoint
 from tests.orchestrator.tracking.trackers import open_tracker, uri
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.qualitative.examples import example_of
-from orchestrator.tracking.points_file import _examples
+from orchestrator.tracking.measured import _examples
 from trainables.evaluation.example_page import Asked, Shown, ShownImage
 from trainables.evaluation.examples import write_examples
 

@@ -1,0 +1,226 @@
+"""What was measured of an operating point, read from its stages in the storage.
+
+stage of the point                   --> spec, training curve, manifest
+stages of its evaluations            --> rate-accuracy points, samples, examples, manifests
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.plan.jobs import Plan
+from orchestrator.storage.store import JsonObject, Manifest, Store
+from search_spaces import Measurement, OperatingPoint, Space, point_stage
+from search_spaces.scenarios import scenario_of
+
+if TYPE_CHECKING:  # takes a second
+    import pandas as pd
+
+SPLIT: Final = "test"
+"""The split of the space's own data set that is evaluated."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An operating point with all that was measured of it.
+
+    Attributes:
+        key: of the point.
+        spec: its settings, as JSON data.
+        rows: its rate-accuracy points: columns of the points file without `sweep` and `run_id`.
+        samples: a row per sample: `point_key`, `mllm`, `dataset`, `task`, `metric`, `sample_id`,
+            `value`, ...
+        examples: `trainables.evaluation.examples` with `dataset` and `mllm`, as in `sweep.json`;
+            their files by paths below the sweep's directory.
+        files: these files: path below the sweep's directory -> path on this machine.
+        curve: rows of the training curve.
+        info: `info.json` of the training.
+        manifests: of the point's stage and its evaluations; the source of `provenance`.
+    """
+
+    key: str
+    point: OperatingPoint
+    spec: JsonObject
+    rows: list[JsonObject]
+    samples: pd.DataFrame
+    examples: list[JsonObject]
+    files: dict[str, Path]
+    curve: list[dict[str, float]]
+    info: JsonObject
+    manifests: list[Manifest]
+
+    @property
+    def provenance(self) -> JsonObject:
+        """Code, packages, hardware and checksums of everything the point was made from."""
+        trained = self.manifests[0]
+        return {
+            "code": trained["code"],
+            "hardware": trained["hardware"],
+            "created": trained["created"],
+            "stages": {m["stage"]: _checksums(m) for m in self.manifests},
+            "inputs": trained["inputs"],
+        }
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of computing: `train` and `evaluate`."""
+        return {
+            "train": self.manifests[0]["seconds"],
+            "evaluate": sum(m["seconds"] for m in self.manifests[1:]),
+        }
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """One evaluation's part of a `Measured`."""
+
+    rows: list[JsonObject]
+    samples: pd.DataFrame
+    examples: list[JsonObject]
+    files: dict[str, Path]
+
+
+def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
+    """Read a complete operating point from the storage."""
+    import pandas as pd
+
+    stage = point_stage(plan.stages, point)
+    directory = store.fetch(stage.path)
+    manifests = [store.manifest(stage.path)]
+    evaluated: list[_Evaluated] = []
+    evaluations = plan.evaluations(point)
+    for number, (measurement, evaluation) in enumerate(evaluations):
+        manifests.append(store.manifest(evaluation.path))
+        labels = {"point_key": stage.key, **point.fields, **_labels(plan.space, measurement)}
+        pages = f"examples/{stage.key}/{f'{number}-' if len(evaluations) > 1 else ''}"
+        evaluated.append(_read_evaluation(store.fetch(evaluation.path), labels, pages))
+    curve_file = directory / "curve.jsonl"
+    lines = curve_file.read_text(encoding="utf-8").splitlines() if curve_file.exists() else []
+    return Measured(
+        stage.key,
+        point,
+        point_spec(plan.space, point),
+        [row for part in evaluated for row in part.rows],
+        pd.concat([part.samples for part in evaluated], ignore_index=True),
+        [example for part in evaluated for example in part.examples],
+        {path: file for part in evaluated for path, file in part.files.items()},
+        [json.loads(line) for line in lines],
+        json.loads((directory / "info.json").read_text(encoding="utf-8")),
+        manifests,
+    )
+
+
+def point_spec(space: Space, point: OperatingPoint) -> JsonObject:
+    """The settings of an operating point, as JSON data."""
+    space = space.of(point.variant)
+    spec: JsonObject = dict(point.fields)
+    spec["dataset"] = space.data.label
+    spec["data"] = space.data.model_dump(mode="json")
+    spec["benchmarks"] = [benchmark.model_dump(mode="json") for benchmark in space.benchmarks]
+    spec["mllms"] = [mllm.model_dump(mode="json") for mllm in space.mllms]
+    spec["tasks"] = list(space.tasks)
+    spec["evaluation"] = space.evaluation.model_dump(mode="json")
+    spec["teacher"] = space.teacher.model_dump(mode="json")
+    if point.codec is not None:
+        spec["base_codec"] = point.codec.model_dump(mode="json", exclude={"lambdas"})
+    return spec | scenario_of(point.scenario).record(space, point)
+
+
+def _labels(space: Space, measurement: Measurement) -> dict[str, str]:
+    """What identifies an evaluation among those of its point: `mllm`, `dataset`, `split`."""
+    benchmark = measurement.benchmark
+    return {
+        "mllm": measurement.label,
+        "dataset": space.data.label if benchmark is None else benchmark.label,
+        "split": SPLIT if benchmark is None else benchmark.shown_split,
+    }
+
+
+def _read_evaluation(directory: Path, labels: JsonObject, pages: str) -> _Evaluated:
+    """Read the stage of an evaluation.
+
+    Args:
+        labels: columns that identify it, `mllm` and `dataset` among them.
+        pages: prefix of the paths of drawn pages below the sweep's directory.
+    """
+    import pandas as pd
+
+    frame = pd.read_parquet(directory / "samples.parquet")
+    summary: dict[str, JsonObject] = json.loads(
+        (directory / "summary.json").read_text(encoding="utf-8")
+    )
+    rows = []
+    for task, measures in summary.items():
+        shared = labels | {
+            "task": task,
+            "n_samples": int(measures["n_samples"]),
+            "bpp": measures["bpp"],
+            "bpp_estimated": measures["bpp_estimated"],
+            "psnr": measures["psnr"],
+            "distill_pooled": measures["pooled"],
+            "distill_tokens": measures["tokens"],
+        }
+        for metric, (value, low, high) in _intervals(
+            frame[frame["task"] == task], measures
+        ).items():
+            bounds = {"value": value, "value_low": low, "value_high": high}
+            rows.append({**shared, "metric": metric, **bounds})
+    # The stage of an evaluation does not depend on the names that a space gives.
+    frame["mllm"] = labels["mllm"]
+    frame.insert(1, "dataset", labels["dataset"])
+    frame.insert(0, "point_key", labels["point_key"])
+    examples: list[JsonObject] = []
+    files: dict[str, Path] = {}
+    for example, example_files in _examples(directory / "examples", pages):
+        examples.append({"dataset": labels["dataset"], "mllm": labels["mllm"], **example})
+        files |= example_files
+    return _Evaluated(rows, frame, examples, files)
+
+
+def _intervals(
+    samples: pd.DataFrame, measures: JsonObject
+) -> dict[str, tuple[float, float, float]]:
+    """Value and bounds of a 95 % interval of each metric of a task.
+
+    Args:
+        samples: of the task; a metric's mean over them is bootstrapped.
+        measures: the task's entry in `summary.json`, with the intervals of all other metrics.
+    """
+    from analysis.sampling.intervals import bootstrap_mean
+
+    means = samples.groupby("metric", sort=False)["value"]
+    intervals = {
+        str(metric): (measures["metrics"][metric], *bootstrap_mean(values.to_numpy()))
+        for metric, values in means
+    }
+    for metric, interval in measures["set_metrics"].items():
+        intervals[metric] = interval["value"], interval["low"], interval["high"]
+    return intervals
+
+
+def _examples(directory: Path, pages: str) -> Iterator[tuple[JsonObject, dict[str, Path]]]:
+    """An evaluation's examples as in `sweep.json`, each with its files: path -> file.
+
+    Args:
+        directory: of the evaluation's examples.
+        pages: prefix of the paths of drawn pages below the sweep's directory.
+    """
+    for example in json.loads((directory / "examples.json").read_text(encoding="utf-8")):
+        files = {pages + example["page"]: directory / example["page"]}
+        images = []
+        for image in example["images"]:
+            # Named by their content, so what several points share is one file of the sweep.
+            names = {kind: image[kind] for kind in ("input", "decoded") if image[kind]}
+            files |= {f"examples/{name}": directory / name for name in names.values()}
+            images.append(image | {kind: f"examples/{name}" for kind, name in names.items()})
+        yield example | {"page": pages + example["page"], "images": images}, files
+
+
+def _checksums(manifest: Mapping[str, JsonObject]) -> dict[str, str]:
+    """Checksums of a stage's files, except of pictures, from which nothing is made."""
+    files = manifest["files"].items()
+    return {name: file["sha256"] for name, file in files if not name.startswith("examples/")}
