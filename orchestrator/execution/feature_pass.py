@@ -243,9 +243,10 @@ def _complete_world(settings: Settings, out: Path) -> dict[str, object]:
     """
     from trainables.datasets.images.convert import finish_world
     from trainables.datasets.images.source import read_source
+    from trainables.tasks import image_tasks
 
     source = read_source(settings.space.data)
-    finish_world(out, dict(source.classes))
+    finish_world(out, source.classes, image_tasks(settings.space.tasks))
     return {"origins": dict(source.origins), "ignored": list(source.ignored)}
 
 

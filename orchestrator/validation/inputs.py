@@ -194,13 +194,11 @@ def check_data(space: Space) -> list[str]:
             f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} {without}; "
             "set ce to 0 in all phases"
         )
-    if any("zeroshot" in variant.tasks for variant in space.meant) and not source.is_labelled(
-        "test"
-    ):
+    if space.tasks and not source.is_labelled("test"):
         split = source.origins["test"]
         where = f"its split {split!r}" if split else f"the data set {space.data.uri!r}"
         problems.append(
-            f"tasks: zeroshot needs the classes of the test images, and {where} {without}"
+            f"tasks: {space.tasks[0]} needs the classes of the test images, and {where} {without}"
         )
     return problems
 

@@ -136,6 +136,15 @@ def load_config(path: str) -> Any:
     return mllm_class(family).config_class.from_pretrained(path)
 
 
+def load_processor(path: str) -> Any:
+    """A model's processor; None for a local directory that has none."""
+    files = ("processor_config.json", "preprocessor_config.json")
+    if Path(path).is_dir() and not (Path(path) / files[0]).is_file():
+        return None
+    processor: Any = transformers.AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
+    return processor if isinstance(processor, transformers.ProcessorMixin) else None
+
+
 def load_preprocessing(name: str, size: int) -> Preprocessing:
     """How a model wants images, from the configuration beside its weights.
 

@@ -6,7 +6,7 @@
 
 The tower, projector and text model are transformers' own and run their own code: features are what
 the class's `get_image_features` gives, and `generate` takes them in the place of pixels (of classes
-that take pixels alone: what `sight.py` says).
+that take pixels alone: see `vision_inputs.py`).
 
 Shapes: `B` images, `S` side of the encoder's input in pixels, `T` tokens of the tower, `W` its
 width, `P` text positions of an image, `D` width of the text model.
@@ -15,19 +15,15 @@ width, `P` text positions of an image, `D` width of the text model.
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoProcessor,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    ProcessorMixin,
 )
 
 from search_spaces.facts.mllm_families import Family, family_of
@@ -37,12 +33,13 @@ from trainables.encoders.pretrained import (
     Preprocessing,
     load_config,
     load_preprocessing,
+    load_processor,
     load_tokenizer,
     mllm_class,
     resolve_pretrained,
 )
-from trainables.mllms.prompts import Encoded, Prompts
-from trainables.mllms.vision_inputs import Sight
+from trainables.mllms.prompts import Encoded, Prompts, equal_batches
+from trainables.mllms.vision_inputs import VisionInputs
 
 
 class Mllm:
@@ -76,8 +73,8 @@ class Mllm:
         self.model: Any = model
         model.train(False)
         model.requires_grad_(False)
-        self._sight = Sight(model, self.family, preprocess, processor)
-        self.tower: nn.Module = self._sight.tower
+        self._vision = VisionInputs(model, self.family, preprocess, processor)
+        self.tower: nn.Module = self._vision.tower
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self._beams = beams
@@ -89,7 +86,7 @@ class Mllm:
         views = np.stack(self.views(np.full((side, side, 3), 128, np.uint8)))
         blank = torch.from_numpy(views).permute(0, 3, 1, 2) / 255
         (probe, *_) = self.look(Entry(blank, None), (side, side))
-        self.tokens_per_image = self._sight.positions(probe)
+        self.tokens_per_image = self._vision.positions(probe)
         """P, of an image of the encoder's size."""
         self.prompts = Prompts(tokenizer, processor, self.family, self.tokens_per_image)
 
@@ -111,14 +108,14 @@ class Mllm:
         model = mllm_class(family_of(config.model_type)).from_pretrained(path, dtype=dtype)
         size: Any = config.vision_config.image_size
         side = int(size if isinstance(size, int) else size[0])
-        processor = _load_processor(path)
+        processor = load_processor(path)
         tokenizer = processor.tokenizer if processor is not None else load_tokenizer(name)
         return cls(model, tokenizer, load_preprocessing(path, side), processor, beams)
 
     @property
     def last_read(self) -> int:
         """Index of the last of the tower's hidden states that the text model reads."""
-        return self._sight.last_read
+        return self._vision.last_read
 
     @property
     def device(self) -> torch.device:
@@ -132,12 +129,12 @@ class Mllm:
         return self
 
     def views(self, pixels: Pixels) -> list[Pixels]:
-        """What of an image (H, W, 3) is coded, as `Sight.views`."""
-        return self._sight.views(pixels)
+        """What of an image (H, W, 3) is coded, as `VisionInputs.views`."""
+        return self._vision.views(pixels)
 
     @torch.no_grad()
     def look(self, entry: Entry, size: tuple[int, int] | None = None) -> list[Tensor]:
-        """What is kept of images, as `Sight.look`: P x D of each for most classes.
+        """What is kept of images, as `VisionInputs.look`: P x D of each for most classes.
 
         Args:
             entry: tokens (B, T, W) at the input of a block of the tower, or images (B, 3, H, W) in
@@ -147,7 +144,7 @@ class Mllm:
         Raises:
             ValueError: the text model reads hidden states from before that block.
         """
-        return self._sight.look(entry, size)
+        return self._vision.look(entry, size)
 
     @torch.no_grad()
     def answer(
@@ -175,9 +172,9 @@ class Mllm:
         """
         rows = self._encoded(prompts, features)
         answers = [""] * len(rows)
-        for chosen in _batches([row.shape for row in rows], batch_size):
+        for chosen in equal_batches([row.shape for row in rows], batch_size):
             inputs = self._inputs([rows[i] for i in chosen])
-            with self._sight.shown([kept for i in chosen for kept in features[i]]) as images:
+            with self._vision.shown([kept for i in chosen for kept in features[i]]) as images:
                 generated: Tensor = self.model.generate(
                     **inputs,
                     **images,
@@ -244,7 +241,7 @@ class Mllm:
         """
         if self.family.crops:
             raise ValueError(f"{self.family.title} reads crops, not the whole images of training")
-        features = self._sight.look(entry)
+        features = self._vision.look(entry)
         end = self.tokenizer.eos_token_id
         tails = [[*self.prompts.of_text(answer), end] for answer in answers]
         seen = [[features[place]] for place in places]
@@ -262,9 +259,9 @@ class Mllm:
         """Of the tail that follows each row: sums over its tokens in nats, (rows,)."""
         values: dict[int, Tensor] = {}
         shapes = [(row.shape, len(tail)) for row, tail in zip(rows, tails, strict=True)]
-        for chosen in _batches(shapes, batch_size):
+        for chosen in equal_batches(shapes, batch_size):
             tail = torch.tensor([tails[n] for n in chosen], device=self.device)
-            with self._sight.shown([kept for n in chosen for kept in features[n]]) as images:
+            with self._vision.shown([kept for n in chosen for kept in features[n]]) as images:
                 logits = self._logits([rows[n] for n in chosen], images, tail)
             logs = logits.float().log_softmax(-1).gather(-1, tail[..., None]).sum((1, 2))
             values |= dict(zip(chosen, logs, strict=True))
@@ -274,7 +271,7 @@ class Mllm:
         self, prompts: Sequence[str], features: Sequence[Sequence[Tensor]]
     ) -> list[Encoded]:
         return [
-            self.prompts.encode(prompt, [self._sight.size_of(image) for image in images])
+            self.prompts.encode(prompt, [self._vision.size_of(image) for image in images])
             for prompt, images in zip(prompts, features, strict=True)
         ]
 
@@ -302,22 +299,3 @@ class Mllm:
         longer = [row.longer(ids) for row, ids in zip(rows, tail.tolist(), strict=True)]
         logits = self.model(**self._inputs(longer), **images, **kept).logits
         return logits[:, -last:-1]
-
-
-def _batches(lengths: Sequence[Any], batch_size: int) -> Iterator[list[int]]:
-    """Places of equal lengths, at most `batch_size` at a time."""
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for place, length in enumerate(lengths):
-        groups[length].append(place)
-    for group in groups.values():
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
-
-
-def _load_processor(path: str) -> Any:
-    """A model's processor; None for a local directory that has none."""
-    files = ("processor_config.json", "preprocessor_config.json")
-    if Path(path).is_dir() and not (Path(path) / files[0]).is_file():
-        return None
-    processor: Any = AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
-    return processor if isinstance(processor, ProcessorMixin) else None

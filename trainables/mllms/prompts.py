@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,3 +125,13 @@ class Prompts:
             return prompt.replace(PLACEHOLDER, "").strip()
         mark = getattr(self._processor, "image_token", PLACEHOLDER)
         return prompt.replace(PLACEHOLDER, mark)
+
+
+def equal_batches(shapes: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
+    """Places of equal shapes, at most `batch_size` at a time."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for place, shape in enumerate(shapes):
+        groups[shape].append(place)
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]

@@ -26,7 +26,7 @@ from trainables.encoders.bridge import Entry, entered, hidden_at, parts_of, unre
 from trainables.encoders.pretrained import Preprocessing
 
 
-class Sight:
+class VisionInputs:
     """The looking part of an MLLM.
 
     Args:

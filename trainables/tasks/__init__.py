@@ -26,6 +26,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from search_spaces.plugins.registry import Registry
+from trainables.datasets.images.samples import ImageSample
 from trainables.datasets.scenes.samples import EpisodeTask, SceneSample, SceneTasks
 from trainables.datasets.scenes.scene import DrawnScene
 from trainables.tasks.common.task import Metric, Scores, Task, fraction, of_references, words
@@ -42,15 +43,33 @@ _SCENE_TASKS: Final = ("captioning", "vqa", "rec")
 __all__ = [
     "TASKS",
     "DrawnScene",
+    "ImageSample",
     "Metric",
     "SceneSample",
     "Scores",
     "Task",
     "fraction",
+    "image_tasks",
     "of_references",
     "scene_tasks",
     "words",
 ]
+
+
+def image_tasks(requested: Iterable[str] = ()) -> dict[str, Task]:
+    """The tasks that a world of labelled images gets samples of.
+
+    Args:
+        requested: tasks of a space; of other distributions, those that are requested are written.
+
+    Raises:
+        BrokenPluginError: a requested task cannot be imported.
+    """
+    return {"zeroshot": TASKS.get("zeroshot"), **_of_others(requested)}
+
+
+def _of_others(requested: Iterable[str]) -> dict[str, Task]:
+    return {n: TASKS.get(n) for n in sorted(requested) if not TASKS.origin(n).is_project}
 
 
 def scene_tasks(requested: Iterable[str] = ()) -> SceneTasks:
@@ -67,6 +86,6 @@ def scene_tasks(requested: Iterable[str] = ()) -> SceneTasks:
     assert isinstance(fewshot, EpisodeTask)
     return SceneTasks(
         in_turn={name: TASKS.get(name) for name in _SCENE_TASKS},
-        apart={n: TASKS.get(n) for n in sorted(requested) if not TASKS.origin(n).is_project},
+        apart=_of_others(requested),
         episodes={"fewshot": fewshot},
     )

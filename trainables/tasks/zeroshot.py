@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trainables.datasets.images.samples import ImageSample
 from trainables.tasks.common.task import Scores, Task, fraction, of_references
 
 
@@ -18,6 +19,10 @@ class ZeroShot(Task):
     metrics = (fraction("accuracy"), fraction("accuracy_top5"))
     primary = "accuracy"
     max_new_tokens = 1
+
+    def image_sample(self, number: int, names: Sequence[str]) -> ImageSample:
+        """The image; its class is written as "number name", which tells equal names apart."""
+        return ImageSample("<image>", {"class": f"{number} {names[number]}"})
 
     def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
         """Answers: JSON lists of classes, best first. References: {"class": str}."""

@@ -22,7 +22,7 @@ from trainables.encoders.text_embeddings import read_text_weights, write_text_we
 from trainables.encoders.zero_shot import ZeroShot
 from trainables.evaluation import evaluate_point
 from trainables.points.inputs import Inputs
-from trainables.tasks import TASKS
+from trainables.tasks import TASKS, image_tasks
 from trainables.training.context import LocalContext
 from trainables.training.train import train_codec
 
@@ -71,7 +71,7 @@ def folder_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for split in ("train", "val", "test"):
         out = root / "world" / f"images_{split}" / "part-00000.parquet"
         write(split, (0, source.count(split)), out)
-    finish_world(root / "world", dict(source.classes))
+    finish_world(root / "world", dict(source.classes), image_tasks())
     classes = json.loads((root / "world" / "classes.json").read_text())
     classes["templates"] = ["a photo of {}", "{}"]  # words of the tiny tokenizer
     (root / "world" / "classes.json").write_text(json.dumps(classes))

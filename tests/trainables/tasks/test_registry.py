@@ -6,23 +6,26 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from search_spaces import Space, Stages
 from tests.trainables.distributions import installed
+from trainables.datasets.images.convert import finish_world
 from trainables.datasets.scenes.write import write_world
-from trainables.tasks import TASKS, scene_tasks
+from trainables.datasets.schemas import IMAGES_SCHEMA
+from trainables.tasks import TASKS, image_tasks, scene_tasks
 
 PLUGIN = '''
-from trainables.tasks import DrawnScene, SceneSample, Scores, Task, fraction, of_references
+from trainables.tasks import ImageSample, SceneSample, Task, fraction, of_references
 import numpy as np
 
 
 class Counting(Task):
     """How many digits does the scene show?"""
 
-    data_kinds = ("scenes",)
+    data_kinds = ("scenes", "folder")
     metrics = (fraction("accuracy"),)
     primary = "accuracy"
     max_new_tokens = 2
@@ -31,6 +34,9 @@ class Counting(Task):
         count = str(len(scene.spec.objects))
         reference = {"count": count, "luck": int(rng.integers(9))}
         return [SceneSample("<image> count :", count, reference)]
+
+    def image_sample(self, number, names):
+        return ImageSample("<image> letters of its class :", {"count": str(len(names[number]))})
 
     def score(self, answers, references):
         counts = of_references(references, "count")
@@ -123,3 +129,17 @@ def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: None, tmp_path
         assert len(luck) > 1
     images = [pq.read_table(tmp_path / w / "images_test.parquet") for w in ("plain", "more")]
     assert images[0].equals(images[1])
+
+
+def test_a_plugin_task_has_samples_of_labelled_images(plugin: None, tmp_path: Path) -> None:
+    images = [
+        {"image_id": "a", "png": b"", "width": 1, "height": 1, "classes": [1]},
+        {"image_id": "b", "png": b"", "width": 1, "height": 1, "classes": []},
+    ]
+    pq.write_table(pa.Table.from_pylist(images, IMAGES_SCHEMA), tmp_path / "images_test.parquet")
+    finish_world(tmp_path, {"n0": "cat", "n1": "dog"}, image_tasks(["counting"]))
+    rows = pq.read_table(tmp_path / "tasks_test.parquet").to_pylist()
+    assert [(r["sample_id"], r["prompt"], json.loads(r["reference"])) for r in rows] == [
+        ("a-zeroshot", "<image>", {"class": "1 dog"}),
+        ("a-counting", "<image> letters of its class :", {"count": "3"}),
+    ]

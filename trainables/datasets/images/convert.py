@@ -1,7 +1,7 @@
 """A data set becomes a world: its images resized, cropped and kept without loss, and its classes.
 
     index rows [a, b) -> bytes, label -> decode_rgb, fit -> PNG --> images_{split}/part-*.parquet
-    all parts --> classes.json, tasks_test.parquet (zero-shot samples)
+    all parts --> classes.json, tasks_test.parquet
 
 Each image is decoded from its original once; training and every evaluation read what is kept.
 """
@@ -12,7 +12,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +26,7 @@ from trainables.datasets.images import tables
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit
 from trainables.datasets.images.files import open_root
 from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
+from trainables.datasets.images.samples import ImageTask
 from trainables.datasets.images.source import Source, class_of
 from trainables.datasets.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 
@@ -152,24 +153,25 @@ class ImageShards:
                 yield _Original(row["image_id"], data, "no bytes in its row", key)
 
 
-def finish_world(world: Path, classes: dict[str, str]) -> None:
-    """Write the classes and the zero-shot samples of a world whose parts are all there."""
+def finish_world(world: Path, classes: Mapping[str, str], tasks: Mapping[str, ImageTask]) -> None:
+    """Write the classes and the samples of a world whose parts are all there.
+
+    Args:
+        world: the directory of the parts.
+        classes: key -> name of every class.
+        tasks: by name, whose samples are written of each test image with one class.
+    """
     names = list(classes.values())
     text = json.dumps({"names": names, "templates": list(TEMPLATES)}, indent=1)
     (world / "classes.json").write_text(text + "\n", encoding="utf-8")
-    samples = []
+    rows = []
     for file in image_files(world, "test"):
-        for row in pq.read_table(file, columns=["image_id", "classes"]).to_pylist():
-            if len(row["classes"]) == 1:
-                samples.append(_zeroshot(row["image_id"], row["classes"][0], names))
-    pq.write_table(pa.Table.from_pylist(samples, TASKS_SCHEMA), world / "tasks_test.parquet")
-
-
-def _zeroshot(image_id: str, number: int, names: list[str]) -> dict[str, Any]:
-    return {
-        "sample_id": f"{image_id}-zeroshot",
-        "task": "zeroshot",
-        "image_ids": [image_id],
-        "prompt": "<image>",
-        "reference": json.dumps({"class": f"{number} {names[number]}"}),
-    }
+        for image in pq.read_table(file, columns=["image_id", "classes"]).to_pylist():
+            if len(image["classes"]) != 1:
+                continue
+            for name, task in tasks.items():
+                sample = task.image_sample(image["classes"][0], names)
+                image_id, reference = image["image_id"], json.dumps(dict(sample.reference))
+                row = (f"{image_id}-{name}", name, [image_id], sample.prompt, reference)
+                rows.append(dict(zip(TASKS_SCHEMA.names, row, strict=True)))
+    pq.write_table(pa.Table.from_pylist(rows, TASKS_SCHEMA), world / "tasks_test.parquet")

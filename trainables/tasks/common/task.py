@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.facts.tasks import TaskFacts
+from trainables.datasets.images.samples import ImageSample
 from trainables.datasets.scenes.samples import SceneSample
 from trainables.datasets.scenes.scene import DrawnScene
 
@@ -42,8 +43,9 @@ class Metric:
 class Task(TaskFacts, ABC):
     """One task: its metrics and how answers are scored; on scenes also what is asked.
 
-    A subclass sets `metrics`, `primary` and `max_new_tokens`, defines `score`, and, to be asked on
-    the embedded scenes, sets `data_kinds = ("scenes",)` and defines `scene_samples`.
+    A subclass sets `metrics`, `primary` and `max_new_tokens` and defines `score`. To be asked on
+    the embedded scenes it sets `data_kinds = ("scenes",)` and defines `scene_samples`; on labelled
+    images, `data_kinds = ("folder", "parquet", "datasets")` and `image_sample`.
     """
 
     chance: float | None = None
@@ -99,6 +101,15 @@ class Task(TaskFacts, ABC):
             rng: the source of all randomness.
         """
         raise NotImplementedError(f"{type(self).__name__} has no samples of scenes")
+
+    def image_sample(self, number: int, names: Sequence[str]) -> ImageSample:
+        """The sample of a labelled image, of a task whose `data_kinds` has other kinds of data.
+
+        Args:
+            number: index of the image's class.
+            names: of all classes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no samples of labelled images")
 
 
 def fraction(name: str, of_set: bool = False) -> Metric:

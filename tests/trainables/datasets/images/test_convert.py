@@ -27,6 +27,7 @@ from trainables.datasets.images.image_store import (
 from trainables.datasets.images.source import read_source
 from trainables.datasets.rows import Rows
 from trainables.datasets.tensors import decode_image
+from trainables.tasks import image_tasks
 
 PART = 4
 
@@ -45,7 +46,7 @@ def convert(uri: str, world: Path, **settings: Any) -> dict[str, list[ShardRepor
             rows = start, min(start + PART, source.count(split))
             out = world / f"images_{split}" / f"part-{number:05d}.parquet"
             reports.setdefault(split, []).append(write(split, rows, out))
-    finish_world(world, dict(source.classes))
+    finish_world(world, dict(source.classes), image_tasks())
     read_source.cache_clear()
     return reports
 
