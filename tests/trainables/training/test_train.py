@@ -103,7 +103,7 @@ def test_a_finished_training_finishes_again_without_a_step(
 ) -> None:
     context = LocalContext(tmp_path / "run")
     first = train(small_stages, "d2", tmp_path / "first", context)
-    monkeypatch.setattr("trainables.datasets.rows.Batches.read", None)
+    monkeypatch.setattr("trainables.datasets.batches.Batches.read", None)
     again = train(small_stages, "d2", tmp_path / "again", LocalContext(tmp_path / "run"))
     assert_equal(first, again)
     assert (tmp_path / "first" / "info.json").read_text() == (
