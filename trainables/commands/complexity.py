@@ -29,7 +29,6 @@ from torch import nn
 from search_spaces import CodecSpec, Space, SpaceError, load_space
 from search_spaces.scenarios import Scenario, scenarios_of
 from search_spaces.specs.data import DataSpec
-from trainables.codecs import build_codec
 from trainables.commands.paper_figures import Comparison, compare, table
 from trainables.encoders.load import meta_tower
 from trainables.points.building import complete_encoder, partial_encoder
@@ -37,10 +36,9 @@ from trainables.points.contract import Method, method_of
 from trainables.points.counting import (
     Counting,
     Part,
+    codec_parts,
     codecs_of,
-    count_macs,
     meta,
-    number_of_parameters,
 )
 
 PAPER: Final = Space(
@@ -52,7 +50,8 @@ PAPER: Final = Space(
 """The sizes of the paper: ELIC 192/320 at 256 x 256, CLIP ViT-L/14 at 224, k = 2."""
 
 COMMON: Final = ("entropy", "encoder_run")
-"""The parts that every receiver of compressed images runs; the paper compares the rest."""
+"""The parts that every receiver of compressed images runs; the paper compares the rest. A codec's
+entropy networks are common at whatever size of the image they run."""
 _SIZES = (
     *("model", "block", "layers", "heads", "mlp_ratio", "channels", "levels"),
     *("arch", "N", "M", "groups", "context_width"),
@@ -87,34 +86,6 @@ class Total:
 
 
 Row = TypeVar("Row", Part, Total)
-
-
-def codec_parts(counting: Counting, label: str, spec: CodecSpec) -> list[Part]:
-    """The parts of a codec."""
-    # CompressAI's layers compute their first weights, so they are built with memory.
-    codec = build_codec(spec).eval().to("meta")
-    image, y_hat = meta(3, counting.size, counting.size), counting.latents(spec)
-    hyper = [m for name, m in codec.net.named_modules() if name.rpartition(".")[2] == "h_a"]
-    g_a, g_s = codec.net.g_a, codec.net.g_s
-    encoding, analysis, *hyper_analysis = count_macs(lambda: codec.latents(image), g_a, *hyper)
-    (synthesis,) = count_macs(lambda: codec.synthesis(y_hat))
-    entropy = encoding - analysis - sum(hyper_analysis)
-    sizes = [number_of_parameters(modules) for modules in ([g_a], hyper, [g_s])]
-    rest = number_of_parameters([codec]) - sum(sizes)
-    sized = counting.sized
-    return [
-        sized(label, "analysis", "sender", "g_a: image to latents", sizes[0], analysis),
-        sized(
-            label,
-            "hyper_analysis",
-            "sender",
-            "h_a: latents to hyper-latents",
-            sizes[1],
-            sum(hyper_analysis),
-        ),
-        sized(label, "entropy", "both", "h_s, context and parameter networks", rest, entropy),
-        sized(label, "synthesis", "receiver", "g_s: latents to image", sizes[2], synthesis),
-    ]
 
 
 def encoder_parts(counting: Counting) -> Iterator[Part]:
@@ -257,7 +228,7 @@ def _kmac(of_codec: Mapping[str, Part], names: Iterable[str]) -> float:
 
 
 def _without_common(method: Method) -> tuple[str, ...]:
-    return tuple(name for name in method.receiver if name not in COMMON)
+    return tuple(name for name in method.receiver if not name.endswith(COMMON))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

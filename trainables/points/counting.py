@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import CodecSpec, Space
+from trainables.codecs import build_codec
 from trainables.encoders.tower import Tower
 
 Side = Literal["sender", "receiver", "both", "training"]
@@ -138,6 +139,39 @@ class Counting:
     def latents(self, spec: CodecSpec) -> Tensor:
         """Latents of one image, on the meta device."""
         return meta(spec.M, self.size // 16, self.size // 16)
+
+
+def codec_parts(
+    counting: Counting, label: str, spec: CodecSpec, side: int | None = None, prefix: str = ""
+) -> list[Part]:
+    """The parts of a codec.
+
+    Args:
+        side: of the square image that it codes, in pixels; None for the image given.
+        prefix: of the parts' names.
+    """
+    side = counting.size if side is None else side
+    # CompressAI's layers compute their first weights, so they are built with memory.
+    codec = build_codec(spec).eval().to("meta")
+    image = meta(3, side, side)
+    y_hat = torch.empty_like(codec.latents(image))
+    hyper = [m for name, m in codec.net.named_modules() if name.rpartition(".")[2] == "h_a"]
+    g_a, g_s = codec.net.g_a, codec.net.g_s
+    encoding, analysis, *hyper_analysis = count_macs(lambda: codec.latents(image), g_a, *hyper)
+    (synthesis,) = count_macs(lambda: codec.synthesis(y_hat))
+    macs = (analysis, sum(hyper_analysis), encoding - analysis - sum(hyper_analysis), synthesis)
+    sizes = [number_of_parameters(modules) for modules in ([g_a], hyper, [g_s])]
+    sizes.insert(2, number_of_parameters([codec]) - sum(sizes))
+    described: tuple[tuple[str, Side, str], ...] = (
+        ("analysis", "sender", "g_a: image to latents"),
+        ("hyper_analysis", "sender", "h_a: latents to hyper-latents"),
+        ("entropy", "both", "h_s, context and parameter networks"),
+        ("synthesis", "receiver", "g_s: latents to image"),
+    )
+    return [
+        counting.sized(label, prefix + name, who, meaning, parameters, cost)
+        for (name, who, meaning), parameters, cost in zip(described, sizes, macs, strict=True)
+    ]
 
 
 def codecs_of(space: Space) -> dict[str, CodecSpec]:

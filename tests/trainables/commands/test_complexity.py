@@ -18,7 +18,6 @@ from trainables.codecs import build_codec
 from trainables.commands.complexity import (
     PAPER,
     against_paper,
-    codec_parts,
     complexity,
     encoder_parts,
     main,
@@ -26,7 +25,7 @@ from trainables.commands.complexity import (
 )
 from trainables.commands.paper_figures import REPLACED, SAVING, TOTAL
 from trainables.encoders.load import load_tower, meta_tower
-from trainables.points.counting import Counting, codecs_of, count_macs
+from trainables.points.counting import Counting, codec_parts, codecs_of, count_macs
 from trainables.scenarios.post_processing import build_unet
 
 
