@@ -20,6 +20,7 @@ from torch import Tensor
 
 from search_spaces.plugins import implementation
 from search_spaces.scenarios import scenario_of
+from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from trainables.codecs import Codec, load_codec
@@ -29,6 +30,7 @@ from trainables.points.counting import Counting, Part
 from trainables.points.inputs import Inputs
 from trainables.points.learning import Learner
 from trainables.points.models import PointModel
+from trainables.points.weights import load_trained, named, overlay
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,26 @@ class Method(ABC):
     def parts(self, counting: Counting) -> Iterator[Part]:
         """The parts that only this scenario has; those of codecs and encoder are counted anyway."""
         return iter(())
+
+
+def updated_codec(spec: CodecSpec, codec_dir: Path, point_dir: Path, skip: str = "") -> Codec:
+    """A base codec with the weights that an operating point has trained in their place.
+
+    Args:
+        codec_dir: of the base codec.
+        point_dir: of the point, whose weights `codec.*` are exactly the codec's.
+        skip: beginning of the names of weights that the point has not trained; empty for none.
+
+    Raises:
+        ValueError: names or shapes differ.
+    """
+    codec = load_codec(spec, codec_dir)
+    parameters = named(codec=codec)
+    trained = {n: v for n, v in parameters.items() if not (skip and n.startswith(skip))}
+    stored = load_trained(point_dir)
+    overlay(trained, {n: v for n, v in stored.items() if n.startswith("codec.")})
+    codec.update()
+    return codec
 
 
 def method_of(scenario: str) -> Method:

@@ -5,6 +5,8 @@ image --> codec --> R + lambda 255^2 MSE
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -16,33 +18,34 @@ from trainables.points.learning import Group, Learner, bpp_estimated, codec_grou
 class CodecLearner(Learner):
     """A codec on the rate-distortion loss R + lambda * 255^2 * MSE.
 
-    A variable-rate codec sees one of its rates, drawn at random, per step, with the lambda of that
-    rate; its validation is the mean over all.
+    With several rates it sees one of them, drawn at random, per step, with the lambda of that rate;
+    its validation is the mean over all.
 
     Args:
         codec: all its parameters are trained.
-        lmbda: of a codec with one rate.
-        lr: learning rate of the codec; null for that of the codec's own training.
+        lambdas: of each rate that is trained, by its index in the codec.
+        lr: learning rate; the quantiles have that of the codec's own training.
     """
 
     columns = ("image",)
 
-    def __init__(self, codec: Codec, lmbda: float, lr: float | None = None) -> None:
+    def __init__(self, codec: Codec, lambdas: Mapping[int, float], lr: float) -> None:
         super().__init__()
         self.codec = codec.requires_grad_(True)
-        self._lambdas = (lmbda,) if codec.rates == 1 else codec.spec.rate_table
-        self._lr = codec.spec.train.lr if lr is None else lr
+        self._lambdas = dict(lambdas)
+        self._rates = tuple(lambdas)
+        self._lr = lr
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """`loss`, `bpp_estimated`, `mse` and `aux`."""
-        if len(self._lambdas) > 1:
-            self.codec.rate = int(torch.randint(len(self._lambdas), ()))
+        if len(self._rates) > 1:
+            self.codec.rate = self._rates[int(torch.randint(len(self._rates), ()))]
         return {**self._terms(batch), "aux": self.codec.aux_loss()}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, `bpp_estimated`, `mse`, `psnr`."""
         of_rates: list[dict[str, Tensor]] = []
-        for rate in range(len(self._lambdas)):
+        for rate in self._rates:
             self.codec.rate = rate
             of_rates.append(self._terms(batch))
         names = of_rates[0]

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -24,7 +23,7 @@ from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
 from trainables.networks.neck import TransformNeck
 from trainables.points.building import partial_encoder
-from trainables.points.contract import Trained
+from trainables.points.contract import Trained, updated_codec
 from trainables.points.inputs import Inputs
 from trainables.points.learning import (
     Group,
@@ -36,7 +35,6 @@ from trainables.points.learning import (
     image_terms,
 )
 from trainables.points.models import BridgedPoint
-from trainables.points.weights import load_trained, named, overlay
 from trainables.scenarios.d1 import Bridge, neck_of, read_released, trained_neck
 
 
@@ -127,27 +125,21 @@ class Joint(Bridge):
     def codec(self, point: OperatingPoint, codec_dir: Path, point_dir: Path) -> Codec:
         """The trained codec; g_s is the base codec's where it was not trained."""
         assert point.codec is not None
-        codec = load_codec(point.codec, codec_dir)
-        state = load_trained(point_dir)
-        trained = self._without_untrained(named(codec=codec))
-        overlay(trained, {n: v for n, v in state.items() if n.startswith("codec.")})
-        codec.update()
-        return codec
+        return updated_codec(point.codec, codec_dir, point_dir, self._untrained)
 
     def released(
         self, space: Space, point: OperatingPoint, file: Path
     ) -> tuple[dict[str, Tensor], str]:
         """The neck and the codec of a released file."""
         neck_state, codec_state, origin = read_released(space, point, file)
-        return self._without_untrained({**neck_state, **codec_state}), origin
+        state = {**neck_state, **codec_state}
+        skip = self._untrained
+        return {n: v for n, v in state.items() if not (skip and n.startswith(skip))}, origin
 
-    def _without_untrained(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Without the synthesis transform, where it is not trained."""
-        return {
-            name: value
-            for name, value in state.items()
-            if self._synthesis or not name.startswith("codec.net.g_s.")
-        }
+    @property
+    def _untrained(self) -> str:
+        """Beginning of the names of the codec's weights that are not trained; empty for none."""
+        return "" if self._synthesis else "codec.net.g_s."
 
 
 METHOD = Joint("d2", synthesis=True)

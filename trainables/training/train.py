@@ -58,7 +58,8 @@ def train_codec(
             save_codec(net, out)
             write_info(out, {**NOTHING_TRAINED, **origin})
         return
-    learner = CodecLearner(net, lmbda)
+    lambdas = dict(enumerate(codec.rate_table)) if net.rates > 1 else {0: lmbda}
+    learner = CodecLearner(net, lambdas, codec.train.lr)
     best = _train(learner, codec.train, inputs, DEFAULT_SHARD_SIZE, out, context, seed, origin)
     if context.rank == 0:
         learner.load_trained(best)
