@@ -317,7 +317,7 @@ def test_on_photographs_the_bytes_give_the_encoder_s_latents(arch: str, kodak: l
 def test_one_base_codec_of_a_variable_rate_model_learns_all_rates(tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = small("mbt2018-mean-vbr")
-    learner = CodecLearner(build_codec(spec), 0.0067)
+    learner = CodecLearner(build_codec(spec), dict(enumerate(spec.rate_table)), lr=1e-4)
     assert learner.codec.rate == 2
     before = learner.codec.net.Gain.detach().clone()
     image = Batch(ids=["a", "b"], image=images(2))
