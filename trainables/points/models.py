@@ -142,23 +142,26 @@ class CodedPoint(PointModel):
 
 
 class DecodedPoint(CodedPoint):
-    """Decoded images enter the complete encoder, as they are or after `network`.
+    """Decoded images enter the encoder, as they are or after `network`.
 
     Args:
-        network: image to image (B, 3, H, W) in [0, 1]; None for none.
+        network: images (B, 3, H, W) in [0, 1] to what enters the encoder; None for none.
         network_name: its name among the parts.
+        block: where the network's tokens enter; None where images enter the complete encoder.
     """
 
     def __init__(
         self,
-        encoder: Teacher,
+        encoder: PartialEncoder | Teacher,
         codec: LatentCodec,
         network: nn.Module | None = None,
         network_name: str = "network",
+        block: int | None = None,
     ) -> None:
         super().__init__(encoder, codec)
         self.network = None if network is None else network.eval()
         self._network_name = network_name
+        self._block = block
 
     def image(self, received: Received) -> Tensor:
         """The codec's images, before the network."""
@@ -168,9 +171,9 @@ class DecodedPoint(CodedPoint):
 
     @torch.no_grad()
     def enter(self, received: Received) -> Entry:
-        """The images, or what the network makes of them."""
+        """The images, or the network's output."""
         x_hat = self.image(received)
-        return Entry(x_hat if self.network is None else self.network(x_hat), None)
+        return Entry(x_hat if self.network is None else self.network(x_hat), self._block)
 
     def parts(self) -> dict[str, nn.Module]:
         """Encoder, codec and network."""
