@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.storage.store import Store, locked
+from orchestrator.storage.file_lock import locked
+from orchestrator.storage.store import Store
 
 BEAT_S, STALE_S = 10.0, 60.0
 

@@ -10,7 +10,6 @@ writers of one stage the first wins and the second's copy is dropped.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -21,11 +20,13 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import fsspec
 import psutil
 from fsspec import AbstractFileSystem
+
+from orchestrator.storage.file_lock import locked
 
 MANIFEST = "manifest.json"
 JsonObject = dict[str, Any]
@@ -275,19 +276,6 @@ class Store:
             target = directory / PurePosixPath(path).relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(path, str(target))
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[IO[str]]:
-    """Hold a lock file; the kernel releases it when the holder dies, however it dies.
-
-    Raises:
-        BlockingIOError: another process holds it and `wait` is False.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield file
 
 
 def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:

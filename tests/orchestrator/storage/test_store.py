@@ -9,7 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from orchestrator.storage.store import Store, StoreError, locked
+from orchestrator.storage.file_lock import locked
+from orchestrator.storage.store import Store, StoreError
 
 STAGE = "stages/codec/0123456789abcdef"
 
