@@ -11,7 +11,7 @@ from orchestrator.storage.provenance import fingerprints, image_counts
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
-from search_spaces import CodecSpec, OperatingPoint, Space
+from search_spaces import OperatingPoint, Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes, released_config
 from search_spaces.scenarios import scenario_of
 
@@ -143,7 +143,8 @@ def _storage(space: Space, plan: Plan) -> list[str]:
     for job in plan.jobs.values():
         if job.kind == "latents":
             assert job.codec is not None
-            latents += 2.0 * images * job.codec.M * (data.size // 16) ** 2
+            h, w = job.codec.latent_sides(data.size, data.size)
+            latents += 2.0 * images * job.codec.M * h * w
         if job.kind in ("codec", "point"):
             checkpoints += 4.0 * _trained_parameters(plan.stages.of(job.variant).space, job)
     sizes["latents"] = latents
@@ -156,7 +157,7 @@ def _storage(space: Space, plan: Plan) -> list[str]:
 
 def _trained_parameters(space: Space, job: Job) -> float:
     """Parameters that a job trains or keeps, to within a factor of two."""
-    codec = 0.0 if job.codec is None else _codec_parameters(job.codec)
+    codec = 0.0 if job.codec is None else job.codec.parameter_estimate
     if job.point is None:
         return codec
     encoder, ratio = _encoder(space), space.neck.mlp_ratio
@@ -188,13 +189,6 @@ def _encoder(space: Space) -> EncoderSizes:
     papers = released_config("openai/clip-vit-large-patch14")
     assert papers is not None
     return encoder_sizes(papers)
-
-
-def _codec_parameters(codec: CodecSpec) -> float:
-    """Parameters of a codec with 5x5 transforms and a hyperprior, to within a factor of two."""
-    n, m = codec.N, codec.M
-    transforms = 2 * 25 * (3 * n + 2 * n * n + n * m)
-    return transforms + 2 * (9 * m * n + 50 * n * n) + 10.0 * m * m * codec.context_width
 
 
 def _size(n: float) -> str:

@@ -26,7 +26,6 @@ from search_spaces import (
     point_stage,
     variants_of,
 )
-from search_spaces.facts.compressai_zoo import is_vbr
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.codec import CodecSpec
 
@@ -210,7 +209,7 @@ class Plan:
         assert stage.kind == "codec", stage.kind
         training = subject.codec.train
         cost = _CODEC_COST * training.steps * training.batch_size
-        label = f"{subject.codec.label} codec{'' if is_vbr(subject.codec.arch) else rate}"
+        label = f"{subject.codec.label} codec{'' if subject.codec.is_variable_rate else rate}"
         return "codec", label, cost
 
     def _point(

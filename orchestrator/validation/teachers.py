@@ -23,11 +23,13 @@ def teacher_sizes(name: str) -> EncoderSizes | None:
 
 def grids(space: Space, sizes: EncoderSizes) -> str:
     """The grids of a training image's latents and of the encoder's patches, in words."""
-    latents, (rows, columns) = space.data.size // 16, sizes.grid
-    same = (latents, latents) == sizes.grid
+    side, (rows, columns) = space.data.size, sizes.grid
+    latents = dict.fromkeys(codec.latent_sides(side, side) for codec in space.codecs)
+    resampled = any(grid != sizes.grid for grid in latents)
     return (
-        f"latents {latents}x{latents} -> tokens {rows}x{columns}"
-        f"{'' if same else ': resampled'}, entering block {space.teacher.block} of {sizes.blocks}"
+        f"latents {' and '.join(f'{h}x{w}' for h, w in latents)} -> tokens {rows}x{columns}"
+        f"{': resampled' if resampled else ''}, entering block {space.teacher.block} of "
+        f"{sizes.blocks}"
     )
 
 

@@ -7,7 +7,7 @@ bpp + lambda * 255^2 * MSE, that of the `ms-ssim` models bpp + lambda * (1 - MS-
 from __future__ import annotations
 
 ZOO = "compressai:"
-"""What names of pretrained weights begin with: `compressai:METRIC`."""
+"""Prefix of names of pretrained weights: `compressai:METRIC`."""
 
 LAMBDAS = {
     "mse": (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
@@ -33,16 +33,14 @@ WIDTHS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 """(N, M) by architecture and quality, 1 first."""
 
-NOT_PRETRAINED = ("bmshj2018-factorized-relu",)
-
-
-def is_vbr(arch: str) -> bool:
-    """Whether one set of weights serves all rates."""
-    return arch.endswith("-vbr")
+_OTHER_METRICS: dict[str, tuple[str, ...]] = {
+    "bmshj2018-factorized-relu": (),
+    "bmshj2018-hyperprior-vbr": ("mse",),
+    "mbt2018-mean-vbr": ("mse",),
+    "mbt2018-vbr": ("mse",),
+}
 
 
 def metrics(arch: str) -> tuple[str, ...]:
-    """What CompressAI has pretrained models of an architecture for."""
-    if arch not in WIDTHS or arch in NOT_PRETRAINED:
-        return ()
-    return ("mse",) if is_vbr(arch) else ("mse", "ms-ssim")
+    """The metrics that CompressAI has pretrained models of an architecture for."""
+    return _OTHER_METRICS.get(arch, ("mse", "ms-ssim")) if arch in WIDTHS else ()

@@ -2,10 +2,18 @@
 
 from search_spaces.plugins.registry import (
     BrokenPluginError,
+    ClassRegistry,
     Origin,
     Registry,
     UnknownPluginError,
     implementation,
 )
 
-__all__ = ["BrokenPluginError", "Origin", "Registry", "UnknownPluginError", "implementation"]
+__all__ = [
+    "BrokenPluginError",
+    "ClassRegistry",
+    "Origin",
+    "Registry",
+    "UnknownPluginError",
+    "implementation",
+]

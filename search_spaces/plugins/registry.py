@@ -15,7 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
@@ -77,6 +77,8 @@ class Registry(Generic[T]):
         attribute: name of the object in each module.
         kind: class that every object must be an instance of.
         builtin: name -> object of the project's own extensions that are no modules.
+        names_of: names of one of the project's own objects, where these are not its module's.
+            Then listing names imports the project's own extensions, but none of third parties.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class Registry(Generic[T]):
         attribute: str,
         kind: type[T],
         builtin: Mapping[str, T] | None = None,
+        names_of: Callable[[T], Iterable[str]] | None = None,
     ) -> None:
         self.group = group
         self._package = package
         self._attribute = attribute
         self._kind = kind
         self._builtin = dict(builtin or {})
+        self._names_of = names_of
         self._loaded: dict[str, T] = {}
         self._errors: dict[str, BrokenPluginError] = {}
 
@@ -181,12 +185,16 @@ class Registry(Generic[T]):
                 f"{self.group}: {name!r} of {source} cannot be imported: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if not isinstance(found, self._kind):
-            raise BrokenPluginError(
-                f"{self.group}: {name!r} of {source} is a {type(found).__name__}, "
-                f"not a {self._kind.__name__}"
-            )
-        return found
+        if mismatch := self._mismatch(found):
+            raise BrokenPluginError(f"{self.group}: {name!r} of {source} {mismatch}")
+        extension: T = found
+        return extension
+
+    def _mismatch(self, found: object) -> str:
+        """Why an object is no extension of this kind; empty if it is one."""
+        if isinstance(found, self._kind):
+            return ""
+        return f"is a {type(found).__name__}, not a {self._kind.__name__}"
 
     @property
     def _project_names(self) -> set[str]:
@@ -206,8 +214,14 @@ class Registry(Generic[T]):
             if module.ispkg or module.name.startswith("_"):
                 continue
             file = Path(locations[0]) / f"{module.name}.py"
-            if f"\n{self._attribute}" in file.read_text(encoding="utf-8"):
-                names[module.name] = f"{self._package}.{module.name}"
+            if f"\n{self._attribute}" not in file.read_text(encoding="utf-8"):
+                continue
+            path = f"{self._package}.{module.name}"
+            if self._names_of is None:
+                names[module.name] = path
+            else:
+                extension = getattr(importlib.import_module(path), self._attribute)
+                names |= dict.fromkeys(self._names_of(extension), path)
         return names
 
     def _entry_points(self) -> dict[str, tuple[EntryPoint, Distribution]]:
@@ -217,6 +231,32 @@ class Registry(Generic[T]):
             for point, distribution in _entry_points(self.group)
             if point.name not in self._project_names
         }
+
+
+class ClassRegistry(Registry[type[T]]):
+    """The extensions of one kind that are classes.
+
+    Args:
+        group, package, attribute, names_of: as of `Registry`.
+        base: class that every extension must be a subclass of.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        package: str,
+        attribute: str,
+        base: type[T],
+        names_of: Callable[[type[T]], Iterable[str]] | None = None,
+    ) -> None:
+        super().__init__(group, package, attribute, type, names_of=names_of)
+        self._base = base
+
+    def _mismatch(self, found: object) -> str:
+        if isinstance(found, type) and issubclass(found, self._base):
+            return ""
+        name = found.__name__ if isinstance(found, type) else f"a {type(found).__name__}"
+        return f"is {name}, no subclass of {self._base.__name__}"
 
 
 def implementation(path: str) -> Any:

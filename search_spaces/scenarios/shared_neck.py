@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search_spaces.facts.compressai_zoo import is_vbr
 from search_spaces.scenarios.contract import (
     Counts,
     Scenario,
@@ -58,7 +57,7 @@ class SharedNeck(Scenario):
 
     def applies_to(self, space: Space, codec: CodecSpec) -> bool:
         """Variable-rate codecs have it."""
-        return is_vbr(codec.arch)
+        return codec.is_variable_rate
 
     def start(self, space: Space, point: OperatingPoint) -> OperatingPoint | None:
         """The training of the neck; that itself starts from nothing."""

@@ -1,68 +1,121 @@
-"""Codecs: architectures, sizes, rates, and the weights they start from."""
+"""Settings of learned codecs: what all families share, and the registry of families.
+
+    {arch: tic, N: 128, ...} --> CODECS.get("tic") --> TicCodec, the family's settings class
+
+A family is a settings class and the module that computes it. The project's settings are in
+`search_spaces/codecs/`, those of third parties are entry points of the group `bridgesweep.codecs`,
+one per architecture. A settings class names its computing half (`implementation`), so that a space
+can be read without importing it.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import inspect
+import typing
+from abc import abstractmethod
+from typing import Any, ClassVar, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
-from search_spaces.facts.compressai_zoo import LAMBDAS, WIDTHS, ZOO, is_vbr, metrics
+from search_spaces.facts.compressai_zoo import ZOO
+from search_spaces.plugins import ClassRegistry
 from search_spaces.specs.base import Positive, Rate, Spec
+from search_spaces.specs.family import validate_by_family
 from search_spaces.specs.training import BaseCodecTraining
-
-Arch = Literal[
-    "bmshj2018-factorized",
-    "bmshj2018-hyperprior",
-    "mbt2018-mean",
-    "mbt2018",
-    "cheng2020-anchor",
-    "cheng2020-attn",
-    "bmshj2018-factorized-relu",
-    "bmshj2018-hyperprior-vbr",
-    "mbt2018-mean-vbr",
-    "mbt2018-vbr",
-    "elic2022-chandelier",
-    "tic",
-]
 
 
 class CodecSpec(Spec):
-    """One codec architecture and the rates it is trained for."""
+    """Settings of one learned codec: its architecture, its rates, the weights it starts from.
 
-    arch: Arch
-    """CompressAI's name of the architecture, or `tic`."""
+    Abstract: `CodecSpec.model_validate` gives an instance of the family's class. That class
+    declares `arch` as a `Literal` of its architectures, `M`, `implementation`, `stride` where it
+    is not 16, `pad_to` where it is not four times that, and settings of its own; those of them that
+    do not shape the network are named in `not_architecture`. A variable-rate family overrides
+    `is_variable_rate`, `rate` and `rate_table`.
+    """
+
+    not_architecture: ClassVar[tuple[str, ...]] = ()
+    """A family's own settings that do not shape the network."""
+
+    arch: str
+    """Name of the architecture."""
     name: str = ""
-    """How the codec is called in points and plots; empty for the architecture's name."""
-    N: Positive = 192
-    """Channels of the transforms; 128 for tic."""
-    M: Positive = 320
-    """Channels of the latents; 192 for tic."""
-    groups: tuple[Positive, ...] | None = None
-    """Channel groups of ELIC's latents, adding up to M; null for 16, 16, 32, 64, M - 128."""
-    context_width: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Width of ELIC's context and parameter networks relative to the published one."""
-    depths: tuple[Positive, ...] = (2, 4, 6, 2, 2)
-    """TIC's Swin blocks per stage, three of the transforms and two of the hyper-transforms; the
-    released implementation has 1, 2, 3, 1, 1."""
+    """Name of the codec in points and plots; empty for the architecture's name."""
+    M: Positive
+    """Channels of the latents."""
     lambdas: tuple[Rate, ...] = (0.004, 0.008, 0.016, 0.032)
     """One base codec each; CompressAI's convention, loss = bpp + lambda * 255^2 * MSE."""
-    qualities: tuple[Annotated[int, Field(ge=1, le=8)], ...] | None = None
-    """CompressAI's qualities in the place of lambdas, which follow from them as N and M do. Of a
-    `-vbr` architecture they are the rates of one base codec, all of them unless given."""
-    rate_lambdas: tuple[Rate, ...] | None = None
-    """Of a `-vbr` architecture that is trained here: the lambda of each of its rates, two to eight,
-    rising; null for those of CompressAI's eight."""
     weights: str | tuple[str, ...] | None = None
-    """What base codecs start from, one for all or one per rate: `shipped:NAME`, a weights file,
+    """Weights that base codecs start from, one for all or one per rate: `shipped:NAME`, a file,
     `compressai:mse` or `compressai:ms-ssim` (CompressAI's pretrained models), null for scratch."""
     released: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Finished operating points of this codec, which are then used and not trained: scenario ->
     files of the paper's format, one per rate."""
     train: BaseCodecTraining = BaseCodecTraining()
-    """With `compressai:` weights they are taken as they are unless this is given."""
+    """Training of base codecs. `compressai:` weights are taken as they are unless this is given."""
 
     def __hash__(self) -> int:
         return hash((self.arch, self.name, self.lambdas))
+
+    @property
+    @abstractmethod
+    def implementation(self) -> str:
+        """`module:function` that makes a `trainables.codecs.Codec` of these settings."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent position, in both directions."""
+        return 16
+
+    @property
+    def pad_to(self) -> int:
+        """Pixels; images are padded to sides that are multiples of this. By default there is a
+        hyper-latent position for 4 x 4 positions of the latents."""
+        return 4 * self.stride
+
+    def latent_sides(self, height: int, width: int) -> tuple[int, int]:
+        """Latent positions (h, w) that cover an image of a size in pixels, without its padding."""
+        return -(-height // self.stride), -(-width // self.stride)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The numbers of channels that tell sizes of this codec apart."""
+        return (self.M,)
+
+    @property
+    def parameter_estimate(self) -> float:
+        """Number of parameters, to within a factor of two; for a plan's sizes."""
+        return hyperprior_parameters(self.M, self.M)
+
+    @property
+    def is_variable_rate(self) -> bool:
+        """Whether one set of weights serves all rates."""
+        return False
+
+    @property
+    def rate(self) -> int:
+        """Index of the (first) rate of a variable-rate codec; 0 for all others."""
+        return 0
+
+    @property
+    def rate_table(self) -> tuple[float, ...]:
+        """The lambda that each rate index of one set of weights is trained for."""
+        return self.lambdas[:1]
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """The metrics that CompressAI has pretrained models of this architecture for."""
+        return ()
+
+    @property
+    def lambda_is_of_mse(self) -> bool:
+        """Whether lambda weighs the MSE, as it does in the loss of d2 and d3."""
+        return self.zoo_metric != "ms-ssim"
 
     @property
     def label(self) -> str:
@@ -70,129 +123,64 @@ class CodecSpec(Spec):
         return self.name or self.arch
 
     @property
-    def rate(self) -> int:
-        """Index of a `-vbr` architecture's (first) rate; 0 for all others."""
-        return self.qualities[0] - 1 if self.qualities and is_vbr(self.arch) else 0
+    def architecture(self) -> dict[str, Any]:
+        """The settings that shape the network, as JSON data."""
+        shared = CodecSpec.model_fields.keys() - {"arch", "M"}
+        return self.model_dump(mode="json", exclude={*shared, *self.not_architecture})
 
     @property
-    def rate_table(self) -> tuple[float, ...]:
-        """The lambda of each rate that a `-vbr` architecture is trained for."""
-        return self.rate_lambdas or LAMBDAS["mse"]
+    def identity(self) -> dict[str, Any]:
+        """What decides the content of a base codec at one rate, as JSON data, for its stage key.
 
-    def at(self, lmbda: float) -> CodecSpec:
-        """This codec at one of its rates alone, with that rate's widths and files.
+        The lambda is not in it. A third party's codec has its distribution in it.
+        """
+        train = self.train.model_dump(mode="json") if self.train.steps else {"steps": 0}
+        origin = CODECS.origin(self.arch).identity
+        plugin = {"plugin": origin} if origin else {}
+        return {**self.architecture, "weights": self.weights, "train": train, **plugin}
+
+    @property
+    def zoo_metric(self) -> str | None:
+        """The metric of CompressAI's pretrained models that `weights` names; None without them."""
+        if not isinstance(self.weights, str) or not self.weights.startswith(ZOO):
+            return None
+        return self.weights.removeprefix(ZOO).split(":")[0]
+
+    def at(self, lmbda: float) -> Self:
+        """This codec at one of its rates alone, with the files of that rate.
 
         Raises:
             ValueError: lmbda is none of its lambdas.
         """
         if lmbda not in self.lambdas:
             raise ValueError(f"{self.label} has lambdas {self.lambdas}, not {lmbda:g}")
-        place = self.lambdas.index(lmbda)
-        update: dict[str, object] = {"lambdas": (lmbda,)}
+        return self.model_copy(update=self.settings_of_rate(self.lambdas.index(lmbda)))
+
+    def settings_of_rate(self, place: int) -> dict[str, Any]:
+        """The settings that `at` changes for the lambda at a place of `lambdas`."""
+        released = {scenario: (files[place],) for scenario, files in self.released.items()}
+        settings: dict[str, Any] = {
+            "lambdas": (self.lambdas[place],),
+            "released": released,
+        }
         if isinstance(self.weights, tuple):
-            update["weights"] = self.weights[place]
-        if self.qualities is not None:
-            quality = self.qualities[place]
-            update["qualities"] = (quality,)
-            if not is_vbr(self.arch):
-                update["N"], update["M"] = WIDTHS[self.arch][quality - 1]
-                if isinstance(self.weights, str) and self.weights.count(":") == 1:
-                    update["weights"] = f"{self.weights}:{quality}"
-        update["released"] = {name: (files[place],) for name, files in self.released.items()}
-        return self.model_copy(update=update)
+            settings["weights"] = self.weights[place]
+        return settings
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, data: Any) -> Any:
-        """Defaults that follow from others; a given value that differs is left for `_check`."""
-        if not isinstance(data, dict):
-            return data
-        if data.get("arch") == "tic":
-            return {"N": 128, "M": 192, **data}
-        if data.get("arch") not in WIDTHS:
-            return data
-        data, arch = dict(data), data["arch"]
-        weights = data.get("weights")
-        own = data.get("rate_lambdas")
-        table = own or LAMBDAS["ms-ssim" if "ms-ssim" in str(weights) else "mse"]
-        if is_vbr(arch) and data.get("qualities") is None and "lambdas" not in data:
-            data["qualities"] = tuple(range(1, 1 + len(table)))
-        qualities = data.get("qualities")
-        if isinstance(qualities, (list, tuple)) and set(qualities) <= set(range(1, 1 + len(table))):
-            data.setdefault("lambdas", tuple(table[quality - 1] for quality in qualities))
-            if qualities and qualities[0] <= len(WIDTHS[arch]):
-                N, M = WIDTHS[arch][qualities[0] - 1]
-                data.setdefault("N", N)
-                data.setdefault("M", M)
-        if isinstance(weights, str) and weights.startswith(ZOO):
-            data.setdefault("train", {"steps": 0})
-        return data
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems = [*self._problems_of_rates(), *self._problems_of_weights()]
-        if self.groups is not None:
-            if self.arch != "elic2022-chandelier":
-                problems.append(f"groups is a setting of elic2022-chandelier, not of {self.arch}")
-            elif sum(self.groups) != self.M:
-                problems.append(f"groups add up to {sum(self.groups)}, but M is {self.M}")
-        elif self.arch == "elic2022-chandelier" and self.M <= 128:
-            problems.append(f"groups is needed where M ({self.M}) is 128 or less")
-        if self.arch.startswith("cheng2020") and self.M != self.N:
-            problems.append(f"{self.arch} has M = N; M is {self.M} and N is {self.N}")
-        if self.context_width != 1 and self.arch != "elic2022-chandelier":
-            problems.append(f"context_width is a setting of elic2022-chandelier, not {self.arch}")
-        if self.arch != "tic" and self.depths != type(self).model_fields["depths"].default:
-            problems.append(f"depths is a setting of tic, not of {self.arch}")
-        if self.arch == "tic" and (self.N % 16 or self.M % 16 or len(self.depths) != 5):
-            problems.append(
-                f"tic needs N and M that are multiples of 16 and five depths, not N {self.N}, "
-                f"M {self.M} and depths {self.depths}"
-            )
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
-
-    def _problems_of_rates(self) -> list[str]:
-        if len(set(self.lambdas)) != len(self.lambdas) or not self.lambdas:
-            return ["lambdas must be one or more different values"]
-        if self.rate_lambdas is not None and (wrong := self._wrong_rate_lambdas):
-            return [f"rate_lambdas {wrong}"]
-        if self.qualities is None:
-            return ["a -vbr codec has qualities, not lambdas"] if is_vbr(self.arch) else []
-        widths = WIDTHS.get(self.arch)
-        if widths is None:
-            return [f"qualities: CompressAI has none of {self.arch}; valid: {', '.join(WIDTHS)}"]
-        table = self.rate_lambdas or LAMBDAS[self._metric or "mse"]
-        last = min(len(widths), len(table))
-        if not self.qualities or max(self.qualities) > last:
-            return [f"qualities of {self.arch} are 1 to {last}, not {self.qualities}"]
-        problems = []
-        if self.lambdas != tuple(table[quality - 1] for quality in self.qualities):
-            problems.append("lambdas follow from the qualities: give one of the two")
-        if not is_vbr(self.arch) and widths[self.qualities[0] - 1] != (self.N, self.M):
-            problems.append(
-                f"N and M follow from the qualities ({widths[self.qualities[0] - 1]} for quality "
-                f"{self.qualities[0]} of {self.arch}), not {self.N}, {self.M}"
-            )
-        return problems
-
-    def _problems_of_weights(self) -> list[str]:
+    def problems(self) -> list[str]:
+        """What is wrong with settings that are each valid, a line per mistake."""
         problems = []
         rates = len(self.lambdas)
+        if len(set(self.lambdas)) != rates or not self.lambdas:
+            problems.append("lambdas must be one or more different values")
         if isinstance(self.weights, tuple):
             if len(self.weights) != rates:
                 problems.append(f"weights names {len(self.weights)} files for {rates} rates")
-            if is_vbr(self.arch) or any(name.startswith(ZOO) for name in self.weights):
+            if self.is_variable_rate or any(name.startswith(ZOO) for name in self.weights):
                 problems.append("weights is one name for all rates of a -vbr or compressai: codec")
-        elif self._metric is not None:
-            if self._metric not in metrics(self.arch):
-                has = ", ".join(ZOO + metric for metric in metrics(self.arch)) or "none"
-                problems.append(f"weights {self.weights!r}: pretrained {self.arch} are {has}")
-            elif self.qualities is None:
-                problems.append(f"weights {self.weights!r} needs qualities, such as [1, 2, 3, 4]")
-            if self._metric == "ms-ssim" and self.train.steps:
-                problems.append("train.steps must be 0 with ms-ssim weights: the loss here is MSE")
+        elif self.zoo_metric is not None and self.zoo_metric not in self.pretrained:
+            valid = ", ".join(ZOO + metric for metric in self.pretrained) or "none"
+            problems.append(f"weights {self.weights!r}: pretrained {self.arch} are {valid}")
         if self.weights is None and not self.train.steps:
             problems.append("train.steps is 0 and there are no weights to take as they are")
         for scenario, files in self.released.items():
@@ -200,28 +188,49 @@ class CodecSpec(Spec):
                 problems.append(f"released.{scenario} names {len(files)} files for {rates} rates")
         return problems
 
-    @property
-    def _wrong_rate_lambdas(self) -> str:
-        """What is wrong with `rate_lambdas`; empty if nothing is."""
-        assert self.rate_lambdas is not None
-        if not is_vbr(self.arch):
-            return f"is a setting of -vbr architectures, not of {self.arch}"
-        if self._metric is not None:
-            return f"are given by the weights {self.weights!r}"
-        if sorted(set(self.rate_lambdas)) != list(self.rate_lambdas):
-            return f"must rise, not be {self.rate_lambdas}"
-        if not 2 <= len(self.rate_lambdas) <= 8:
-            return f"are two to eight, not {len(self.rate_lambdas)}"
-        return ""
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if problems := self.problems():
+            raise ValueError("\n".join(problems))
+        return self
 
-    @property
-    def _metric(self) -> str | None:
-        """What CompressAI's pretrained models named by `weights` are for, if it names any."""
-        if not isinstance(self.weights, str) or not self.weights.startswith(ZOO):
-            return None
-        return self.weights.removeprefix(ZOO).split(":")[0]
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        if not inspect.isabstract(cls):
+            return schema
+        # Settings of any codec, as in a space's `codecs`, are validated and dumped by their family.
+        as_it_is = core_schema.simple_ser_schema("any")
+        return core_schema.no_info_wrap_validator_function(
+            lambda data, _: _of_family(data), schema, serialization=as_it_is
+        )
 
-    @property
-    def lambda_is_of_mse(self) -> bool:
-        """Whether lambda weighs the MSE, as d2 and d3 take it to."""
-        return self._metric != "ms-ssim"
+
+def hyperprior_parameters(N: int, M: int, context_width: float = 1.0) -> float:
+    """Parameters of a codec with 5x5 transforms and a hyperprior, to within a factor of two.
+
+    Args:
+        N, M: channels of the transforms and of the latents.
+        context_width: of the context and parameter networks, relative to ELIC's.
+    """
+    transforms = 2 * 25 * (3 * N + 2 * N * N + N * M)
+    return transforms + 2 * (9 * M * N + 50 * N * N) + 10.0 * M * M * context_width
+
+
+def _of_family(data: Any) -> CodecSpec:
+    return data if isinstance(data, CodecSpec) else validate_by_family(data, CODECS, "arch")
+
+
+def _architectures(family: type[CodecSpec]) -> tuple[str, ...]:
+    """The names that a family's `arch` may have."""
+    return typing.get_args(family.model_fields["arch"].annotation)
+
+
+CODECS: Final = ClassRegistry(
+    "bridgesweep.codecs",
+    "search_spaces.codecs",
+    "CODEC",
+    CodecSpec,  # type: ignore[type-abstract]  # families are subclasses
+    _architectures,
+)
+"""The families' settings classes by the names of their architectures."""

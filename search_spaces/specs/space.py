@@ -379,6 +379,11 @@ class Space(Spec):
         rules = SCENARIOS.working()
         valid = [name for name, rule in rules.items() if rule.can_be_released]
         for number, codec in enumerate(self.codecs):
+            if self.data.size % codec.pad_to:
+                yield (
+                    f"data.size = {self.data.size}: codecs.{number} ({codec.label}) needs a "
+                    f"multiple of {codec.pad_to}"
+                )
             for name in codec.released:
                 if name not in valid:
                     yield (

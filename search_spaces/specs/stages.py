@@ -26,7 +26,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search_spaces.facts.compressai_zoo import is_vbr
 from search_spaces.facts.tasks import plugin_identities
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
@@ -211,17 +210,13 @@ class Stages:
         """
         codec = codec.at(lmbda)
         subject = Subject(self.variant, codec, lmbda)
-        unused = {"lambdas", "name", "qualities", "released"}
-        unused |= set() if codec.arch == "tic" else {"depths"}
-        unused |= set() if codec.rate_lambdas else {"rate_lambdas"}
-        spec = codec.model_dump(mode="json", exclude=unused)
+        spec = codec.identity
         assert codec.weights is None or isinstance(codec.weights, str)
         spec["weights"] = self.fingerprint(codec.weights)
-        if not is_vbr(codec.arch):
+        if not codec.is_variable_rate:
             spec["lmbda"] = lmbda
         if codec.train.steps:
             return make_stage("codec", spec, {"world": self.world()}, subject)
-        spec["train"] = {"steps": 0}
         return make_stage("codec", spec, {}, subject)
 
     def latents(self, codec: CodecSpec, lmbda: float) -> Stage:
@@ -267,4 +262,4 @@ class Stages:
 
 def rate_identity(codec: CodecSpec) -> dict[str, int]:
     """What tells the points of a variable-rate codec apart, which share its base codec."""
-    return {"rate": codec.rate} if is_vbr(codec.arch) else {}
+    return {"rate": codec.rate} if codec.is_variable_rate else {}

@@ -24,7 +24,8 @@ from transformers import (
     SiglipModel,
 )
 
-from search_spaces import CodecSpec, OperatingPoint, Space
+from search_spaces import OperatingPoint, Space
+from search_spaces.codecs.hyperprior import HyperpriorCodec
 
 WIDTH, PATCHES, BLOCKS, JOINT = 16, 16, 4, 12
 SIDE = 64
@@ -131,9 +132,9 @@ def write_world(world: Path, train: int = 20, val: int = 6) -> Path:
     return world
 
 
-def codec_spec(**settings: Any) -> CodecSpec:
+def codec_spec(**settings: Any) -> HyperpriorCodec:
     train = {"steps": 6, "batch_size": 4, "lr": 1e-3, "validate_every": 4, "checkpoint_every": 3}
-    return CodecSpec(
+    return HyperpriorCodec(
         arch="mbt2018-mean",
         N=8,
         M=12,

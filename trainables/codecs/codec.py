@@ -1,16 +1,19 @@
-"""The contract of all learned codecs: image, bytes, latents."""
+"""The contract of all learned codecs: images, bytes, latents.
+
+A family's computing half makes a `Codec` of a network with `g_a` and `g_s` and of an
+`EntropyModel`, which codes the latents.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
-from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from search_spaces import CodecSpec
@@ -18,20 +21,17 @@ from trainables.codecs.entropy.bitstream import (
     BitstreamError,
     Container,
     SymbolReader,
-    Tables,
     pack,
     unpack,
 )
-from trainables.codecs.entropy.coding import (
+from trainables.codecs.entropy.coding import Estimate, Likelihoods, Read, Write
+from trainables.codecs.entropy.model import EntropyModel
+from trainables.codecs.entropy.tables import (
     Bottleneck,
-    Estimate,
-    Likelihoods,
-    Read,
-    Write,
+    CodingTables,
     bottleneck_tables,
     gaussian_tables,
 )
-from trainables.codecs.entropy.model import Entropy
 
 
 @dataclass(frozen=True)
@@ -56,34 +56,50 @@ class LatentCodec(nn.Module):
     """Writes what an analysis transform makes of images, and reads it.
 
     Args:
-        arch: its name, which streams are told apart by, together with the weights.
-        M: channels of its latents.
-        net: with `g_a`, and with `g_s` where images are decoded.
-        entropy: its entropy model's family.
+        arch: name of the architecture; streams carry a hash of it and of the weights.
+        M: channels of the latents.
+        net: the network, with `g_a`, and with `g_s` where images are decoded.
+        entropy: the entropy model of that network.
+        stride: pixels per latent position, in both directions.
         rate: see the attribute.
-        pad_to: sides of images are padded to a multiple of this.
 
     Attributes:
         rates: rates that these weights serve; more than one in a variable-rate model.
         rate: the index, 0 .. rates - 1, at which images are analysed and written. Streams carry
             it, so `decode` reads streams of any rate.
+        pad_to: images are padded to sides that are multiples of this.
     """
 
-    stride = 16
-
     def __init__(
-        self, arch: str, M: int, net: Any, entropy: Entropy, rate: int = 0, pad_to: int = 64
+        self,
+        arch: str,
+        M: int,
+        net: nn.Module,
+        entropy: EntropyModel,
+        stride: int,
+        rate: int = 0,
     ) -> None:
         super().__init__()
         self.arch = arch
         self.M = M
         self.net = net
+        self.stride = stride
         self.rates = entropy.rates
         self.rate = rate
+        self.pad_to = stride * entropy.hyper_stride
         self._entropy = entropy
-        self._pad_to = pad_to
-        self._tables: list[dict[str, Tables]] | None = None
+        self._tables: list[CodingTables] | None = None
         self._id = 0
+
+    @property
+    def g_a(self) -> nn.Module:
+        """The analysis transform: (B, 3, H, W), sides multiples of `pad_to`, to (B, M, h, w)."""
+        return self.net.get_submodule("g_a")
+
+    @property
+    def g_s(self) -> nn.Module:
+        """The synthesis transform: (B, M, h, w) to (B, 3, H, W)."""
+        return self.net.get_submodule("g_s")
 
     def forward(self, x: Tensor, synthesis: bool = True) -> CodecOutput:
         """Latents, likelihoods and, with synthesis, the image; with gradients.
@@ -92,13 +108,13 @@ class LatentCodec(nn.Module):
             x: images in [0, 1], (B, 3, H, W).
             synthesis: False never runs the synthesis transform.
 
-        In training mode the quantisation is a proxy (see the module); in eval mode y_hat is the
+        In training mode the quantisation is a proxy (see the package); in eval mode y_hat is the
         decoder's and the likelihoods are those of the symbols that would be written. Under
         autocast the transforms run in lower precision, whatever makes the rate in fp32.
         """
-        y = self.net.g_a(self._pad(x)) if self.training else self._analysis(x)
+        y = self.analyse(self._pad(x)) if self.training else self._analysis(x)
         y_hat, likelihoods = self.quantise(y)
-        x_hat = self.net.g_s(y_hat).float() if synthesis else None
+        x_hat = self.g_s(y_hat).float() if synthesis else None
         if x_hat is not None:
             x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]]
         return CodecOutput(y_hat, x_hat, likelihoods)
@@ -107,9 +123,9 @@ class LatentCodec(nn.Module):
         """y_hat and likelihoods of latents, (B, M, h, w); a proxy in training mode."""
         if self.training:
             with torch.autocast(y.device.type, enabled=False):
-                return self._entropy.train_pass(self.net, y.float(), self.rate)
+                return self._entropy.train_pass(y.float(), self.rate)
         estimate = Estimate()
-        y_hat = self._entropy.walk(self.net, y, y.shape, estimate, self.rate)
+        y_hat = self._entropy.walk(y, y.shape, estimate, self.rate)
         return y_hat, estimate.likelihoods
 
     @torch.no_grad()
@@ -122,7 +138,7 @@ class LatentCodec(nn.Module):
         self._demand_eval()
         y = self._analysis(x)
         coding = Estimate(likelihoods_too=False)
-        return self._entropy.walk(self.net, y, y.shape, coding, self.rate)
+        return self._entropy.walk(y, y.shape, coding, self.rate)
 
     def encode(self, x: Tensor) -> list[bytes]:
         """Write images in [0, 1], (B, 3, H, W): one self-contained stream each.
@@ -140,9 +156,9 @@ class LatentCodec(nn.Module):
         streams, bits = [], []
         # Image by image, here and in decode: then an image's bytes do not depend on its batch.
         for image in torch.split(x, 1):
-            y = self.net.g_a(self._pad(image))
+            y = self.analyse(self._pad(image))
             writing = Write(tables)
-            self._entropy.walk(self.net, y, y.shape, writing, self.rate)
+            self._entropy.walk(y, y.shape, writing, self.rate)
             payload = writing.writer.finish()
             streams.append(pack(Container(self._id, x.shape[-2], x.shape[-1], payload, rate)))
             bits.append(bits_estimated(writing.likelihoods))
@@ -165,15 +181,12 @@ class LatentCodec(nn.Module):
         latents = []
         for container in containers:
             h, w = self._latent_size(container.height, container.width)
-            count = self._entropy.count(self.net, self.M, h, w)
+            reader = SymbolReader(container.payload, self._entropy.symbols(self.M, h, w))
             rate = self._rate_of(container)
-            reading = Read(tables[rate], SymbolReader(container.payload, count), device)
+            reading = Read(tables[rate], reader, device)
             shape = torch.Size((1, self.M, h, w))
-            try:
-                latents.append(self._entropy.walk(self.net, None, shape, reading, rate))
-            except (ValueError, RuntimeError) as error:
-                raise BitstreamError(f"the stream cannot be decoded: {error}") from error
-            reading.reader.finish()
+            latents.append(self._entropy.walk(None, shape, reading, rate))
+            reader.finish()
         return torch.cat(latents)
 
     def _rate_of(self, container: Container) -> int:
@@ -188,19 +201,20 @@ class LatentCodec(nn.Module):
     @torch.no_grad()
     def synthesis(self, y_hat: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Decoded images in [0, 1], (B, 3, H, W); size (H, W) cuts the padding off again."""
-        x_hat = _one_by_one(self.net.g_s, y_hat).clamp(0, 1)
+        x_hat = _one_by_one(self.g_s, y_hat).clamp(0, 1)
         return x_hat if size is None else x_hat[..., : size[0], : size[1]]
 
     @torch.no_grad()
     def update(self) -> None:
         """Compute the entropy coder's tables from the current weights; before encode, decode."""
-        self._tables = []
-        for rate in range(self.rates):
-            tables = {"gaussian": gaussian_tables()}
-            for bottleneck in self._bottlenecks():
-                step = self._entropy.step(self.net, rate)
-                tables["bottleneck"] = bottleneck_tables(bottleneck, step)
-            self._tables.append(tables)
+        steps = [self._entropy.step(rate) for rate in range(self.rates)]
+        self._tables = [
+            CodingTables(
+                gaussian_tables(),
+                {prior: bottleneck_tables(prior, step) for prior in self._bottlenecks()},
+            )
+            for step in steps
+        ]
         self._id = self._fingerprint()
 
     def train(self, mode: bool = True) -> LatentCodec:
@@ -235,17 +249,22 @@ class LatentCodec(nn.Module):
             digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
         return digest.digest()[0]
 
+    def analyse(self, x: Tensor) -> Tensor:
+        """Latents y, not quantised, of images whose sides are multiples of `pad_to`."""
+        y: Tensor = self.g_a(x)
+        return y
+
     def _analysis(self, x: Tensor) -> Tensor:
-        return _one_by_one(self.net.g_a, self._pad(x))
+        return _one_by_one(self.analyse, self._pad(x))
 
     def _pad(self, x: Tensor) -> Tensor:
         x = x.contiguous()  # an image's bytes must not depend on the memory format it comes in
-        bottom, right = (-side % self._pad_to for side in x.shape[-2:])
+        bottom, right = (-side % self.pad_to for side in x.shape[-2:])
         # Zeros would give every picture an edge to code.
         return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
     def _latent_size(self, height: int, width: int) -> tuple[int, int]:
-        padded = (side + -side % self._pad_to for side in (height, width))
+        padded = (side + -side % self.pad_to for side in (height, width))
         h, w = (side // self.stride for side in padded)
         return h, w
 
@@ -253,7 +272,7 @@ class LatentCodec(nn.Module):
         if self.training:
             raise RuntimeError("the codec is in training mode: call eval() first")
 
-    def _demand_tables(self) -> list[dict[str, Tables]]:
+    def _demand_tables(self) -> list[CodingTables]:
         self._demand_eval()
         if self._tables is None:
             raise RuntimeError("the entropy coder has no tables: call update() first")
@@ -267,14 +286,13 @@ class Codec(LatentCodec):
     of images in [0, 1].
 
     Args:
-        spec: architecture and widths.
-        net: the model of that architecture, with `g_a` and `g_s`.
-        entropy: its entropy model's family.
+        spec: the codec's settings.
+        net: the network of that architecture, with the modules `g_a` and `g_s`.
+        entropy: the entropy model of that network.
     """
 
-    def __init__(self, spec: CodecSpec, net: CompressionModel, entropy: Entropy) -> None:
-        pad_to = 16 if spec.arch.startswith("bmshj2018-factorized") else 64
-        super().__init__(spec.arch, spec.M, net, entropy, spec.rate, pad_to)
+    def __init__(self, spec: CodecSpec, net: nn.Module, entropy: EntropyModel) -> None:
+        super().__init__(spec.arch, spec.M, net, entropy, spec.stride, spec.rate)
         self.spec = spec
 
 

@@ -1,6 +1,6 @@
 """Weights files from elsewhere: what they are, and their tensors under this project's names.
 
-    file --> tensors --> origin, told by the keys --> codec (CompressAI's names) + neck, if there
+    file --> tensors --> origin, by the keys --> codec (CompressAI's names), neck (where it has one)
 
 | origin | its keys | neck |
 |---|---|---|
@@ -27,6 +27,8 @@ from compressai.zoo import load_state_dict as current_names
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from trainables.codecs.entropy.tables import current_bottleneck_name
 
 PREFIXES = ("module.", "base_coder.")
 
@@ -57,9 +59,6 @@ _BLOCK = (
     (r"mlp\.c_fc\.", "expand."),
     (r"mlp\.c_proj\.", "contract."),
 )
-# CompressAI has called a bottleneck's parameters _matrices.0, then _matrix0, now matrices.0.
-_BOTTLENECK = re.compile(r"(.*entropy_bottleneck)\._?(matri|bias|factor)(?:x|ces|es|s)?\.?(\d+)$")
-_NOW = {"matri": "matrices", "bias": "biases", "factor": "factors"}
 # Tables and constants that models make for themselves, in files as buffers.
 _COMPUTED = re.compile(r"(.*\.)?gaussian_conditional\.|.*\.(attn_mask|relative_position_index)$")
 
@@ -85,7 +84,7 @@ def read_weights(file: Path) -> Weights:
     """
     content = _read(file)
     adapter = content.get("adapter")
-    codec, origin = own_names(_tensors(file, content.get("state_dict", content)))
+    codec, origin = project_names(_tensors(file, content.get("state_dict", content)))
     if adapter is None:
         return Weights(origin, codec)
     return Weights(f"the paper's released file ({origin})", codec, _neck(_tensors(file, adapter)))
@@ -110,9 +109,9 @@ def _tensors(file: Path, content: Any) -> dict[str, Tensor]:
     """Named tensors without the prefixes of wrappers."""
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{file} holds no named tensors")
-    other = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if other:
-        raise ValueError(f"{file} holds something else than tensors: {', '.join(other[:5])}")
+    no_tensors = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if no_tensors:
+        raise ValueError(f"{file} holds something else than tensors: {', '.join(no_tensors[:5])}")
     return {_bare(name): value for name, value in content.items()}
 
 
@@ -123,16 +122,10 @@ def _bare(name: str) -> str:
     return name
 
 
-def own_name(name: str) -> str:
-    """What a parameter of an entropy bottleneck is called now; others keep their names."""
-    found = _BOTTLENECK.match(name)
-    return f"{found[1]}.{_NOW[found[2]]}.{found[3]}" if found else name
-
-
-def own_names(given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """A codec's tensors under this project's names, and the origin that theirs tell."""
+def project_names(given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """A codec's tensors under this project's names, and the origin that the given names show."""
     given = {name: value for name, value in given.items() if not _COMPUTED.match(name)}
-    given = {own_name(name): value for name, value in current_names(given).items()}
+    given = {current_bottleneck_name(name): value for name, value in current_names(given).items()}
     if any(name.startswith(("cc_transforms.", "ParamAggregation.")) for name in given):
         return _renamed(given, _ELIC), "ELIC re-implementation"
     if any(name.startswith("g_a0.") for name in given):
@@ -144,11 +137,11 @@ def own_names(given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
 
 
 def _neck(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {}
+    neck = {}
     for name, value in _renamed(given, _NECK).items():
         block, inner = re.match(r"(blocks\.\d+\.)?(.*)", name).groups()  # type: ignore[union-attr]
-        found[(block or "") + (_rename(inner, _BLOCK) if block else inner)] = value
-    return found
+        neck[(block or "") + (_rename(inner, _BLOCK) if block else inner)] = value
+    return neck
 
 
 def _renamed(given: Mapping[str, Tensor], rules: Sequence[tuple[str, Any]]) -> dict[str, Tensor]:

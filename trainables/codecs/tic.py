@@ -1,4 +1,4 @@
-"""TIC, a transformer codec: its network (arXiv 2111.06707, DCC 2022).
+"""TIC, a transformer codec (Lu et al., DCC 2022, arXiv 2111.06707).
 
     x -> [conv /2, RSTB] x 3 -> conv /2 -> y -> conv, RSTB, [conv /2, RSTB], conv /2 -> z
     z -> [deconv x2, RSTB] x 2 -> conv -> side;  side + causal attention over 5x5 -> means, scales
@@ -14,7 +14,7 @@ Shapes: B images, C channels, n windows of 25 positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -24,6 +24,10 @@ from compressai.models import CompressionModel
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformerBlock
+
+from search_spaces.codecs.tic import TicCodec
+from trainables.codecs.autoregressive import Autoregressive
+from trainables.codecs.codec import Codec
 
 HEADS = (4, 8, 16, 16, 16)
 WINDOW = 8
@@ -58,7 +62,7 @@ class RSTB(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """What the decoded neighbours, above and to the left, say of a position: attention in a window.
+    """The context of a position from its decoded neighbours: attention within a window.
 
     Args:
         dim: channels of the latents; a multiple of 16.
@@ -70,10 +74,10 @@ class CausalAttention(nn.Module):
         known = torch.arange(CONTEXT**2) < CONTEXT**2 // 2
         self.known: Tensor
         self.register_buffer("known", known.float()[:, None], persistent=False)
-        # Of every pair of positions in the window, where the bias of their offset stands.
+        # The row of the bias table for each pair of positions in the window, by their offset.
         place = torch.arange(CONTEXT)
-        apart = place[:, None] - place + CONTEXT - 1
-        pairs = apart[:, None, :, None] * (2 * CONTEXT - 1) + apart[None, :, None, :]
+        offsets = place[:, None] - place + CONTEXT - 1
+        pairs = offsets[:, None, :, None] * (2 * CONTEXT - 1) + offsets[None, :, None, :]
         self.pairs: Tensor
         self.register_buffer("pairs", pairs.reshape(CONTEXT**2, CONTEXT**2), persistent=False)
         self.norm1 = nn.LayerNorm(dim)
@@ -95,7 +99,7 @@ class CausalAttention(nn.Module):
     def of_windows(self, windows: Tensor) -> Tensor:
         """The context of the windows' centres: (n, 25, C) -> (n, out).
 
-        Of a window only the twelve positions before its centre are looked at.
+        Only the twelve positions before a window's centre count.
         """
         windows = windows * self.known
         qkv: Tensor = self.qkv(self.norm1(windows))
@@ -153,6 +157,26 @@ class TIC(CompressionModel):  # type: ignore[misc]  # CompressAI has no types
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+
+
+class WindowedAttention(Autoregressive):
+    """TIC's entropy model: mbt2018's, with attention instead of a masked convolution."""
+
+    def __init__(self, network: TIC) -> None:
+        super().__init__(network)
+        self._attention = network.context_prediction
+
+    def context(self, rate: int) -> Callable[[Tensor], Tensor]:
+        """From a window (B, M, span, span) of decoded latents to its centre's context."""
+        return lambda window: self._attention.of_windows(window.flatten(2).transpose(1, 2))[
+            ..., None, None
+        ]
+
+
+def build(settings: TicCodec) -> Codec:
+    """A codec with fresh weights."""
+    network = TIC(settings.N, settings.M, settings.depths)
+    return Codec(settings, network, WindowedAttention(network))
 
 
 def _down(inner: int, outer: int) -> nn.Conv2d:

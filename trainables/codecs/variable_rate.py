@@ -4,7 +4,7 @@
 
 A rate is an index into the learned gains, inverse step sizes of the latents; a small network gives
 the reconstruction offset from a latent's scale and the gain, another the step of the hyper-latents.
-CompressAI's classes and parameters; y_hat is on y's own scale at all rates.
+The networks are CompressAI's; y_hat is on y's own scale at all rates.
 
 In training a rate is given per pass, and the gain of that rate learns with the rest.
 """
@@ -12,34 +12,62 @@ In training a rate is given per pass, and the gain of that rate learns with the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
+from compressai.entropy_models import GaussianConditional
+from compressai.models import (
+    JointAutoregressiveHierarchicalPriorsVbr,
+    MeanScaleHyperpriorVbr,
+    ScaleHyperpriorVbr,
+)
 from compressai.ops import quantize_ste
-from torch import Tensor
+from torch import Tensor, nn
 
+from search_spaces.codecs.variable_rate import RATES, VariableRateCodec
+from trainables.codecs.autoregressive import Autoregressive, MaskedConvNetwork
+from trainables.codecs.codec import Codec
 from trainables.codecs.entropy.coding import Coding, Likelihoods
-from trainables.codecs.entropy.model import Autoregressive, Hyperprior, bottleneck_pass, hyper_shape
-
-RATES = 8
-"""Rates of one model; each belongs to the CompressAI quality one above its index."""
+from trainables.codecs.entropy.model import bottleneck_pass
+from trainables.codecs.hyperprior import Hyperprior, HyperpriorNetwork
 
 
-def gain_of(net: Any, rate: int) -> Tensor:
+class Gained(Protocol):
+    """What all variable-rate networks have: gains, and the network of reconstruction offsets."""
+
+    Gain: nn.Parameter
+    QuantABCD: nn.Module
+    gaussian_conditional: GaussianConditional
+
+
+class HyperpriorVbrNetwork(HyperpriorNetwork, Gained, Protocol):
+    """One whose hyper-latents have a step for each gain."""
+
+    gayn2zqstep: nn.Module
+    lower_bound_zqstep: nn.Module
+
+
+class AutoregressiveVbrNetwork(MaskedConvNetwork, Gained, Protocol):
+    """One whose context has a summand for each gain."""
+
+    scale_to_context: nn.Module
+
+
+def gain_of(network: Gained, rate: int) -> Tensor:
     """The inverse step size of a rate, ()."""
-    return cast(Tensor, net.Gain[rate].abs())
+    return network.Gain[rate].abs()
 
 
-def reconstruct(net: Any, symbols: Tensor, scales: Tensor, gain: Tensor) -> Tensor:
-    """Deviations from the means that symbols (B, M, h, w) stand for; zero stays zero.
+def reconstruct(network: Gained, symbols: Tensor, scales: Tensor, gain: Tensor) -> Tensor:
+    """Deviations from the means that symbols (B, M, h, w) decode to; zero stays zero.
 
     Symbols may carry straight-through gradients; scales are those of the latents, not of symbols.
     """
-    widths = net.gaussian_conditional.lower_bound_scale(scales * gain)
-    offsets = -net.QuantABCD(torch.stack((widths, gain.expand_as(widths)), -1)).squeeze(-1)
-    moved = symbols.abs() + torch.where(symbols.detach().abs() < 0.5, 0.0, offsets)
-    return symbols.detach().sign() * moved / gain
+    widths = network.gaussian_conditional.lower_bound_scale(scales * gain)
+    offsets = -network.QuantABCD(torch.stack((widths, gain.expand_as(widths)), -1)).squeeze(-1)
+    magnitudes = symbols.abs() + torch.where(symbols.detach().abs() < 0.5, 0.0, offsets)
+    return symbols.detach().sign() * magnitudes / gain
 
 
 class HyperpriorVbr(Hyperprior):
@@ -47,30 +75,31 @@ class HyperpriorVbr(Hyperprior):
 
     rates = RATES
 
-    def step(self, net: Any, rate: int) -> Tensor:
-        """The hyper-latents' step at a rate, ()."""
-        inverse = 1 / gain_of(net, rate)
-        return cast(Tensor, net.lower_bound_zqstep(net.gayn2zqstep(inverse.reshape(1))))[0]
+    def __init__(self, network: HyperpriorVbrNetwork, means: bool) -> None:
+        super().__init__(network, means)
+        self._gained = network
 
-    def train_pass(self, net: Any, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
-        """See `Entropy`."""
-        gain, step = gain_of(net, rate), self.step(net, rate)
-        z_hat, z_likelihoods = bottleneck_pass(
-            net.entropy_bottleneck, self.hyper_analysis(net, y), step
-        )
-        scales, means = self.parameters(net, z_hat)
-        y_hat, y_likelihoods = _train(net, y, scales, means, gain)
+    def step(self, rate: int) -> Tensor:
+        """The distance of two values of a hyper-latent at a rate, ()."""
+        inverse = 1 / gain_of(self._gained, rate)
+        network = self._gained
+        return cast(Tensor, network.lower_bound_zqstep(network.gayn2zqstep(inverse.reshape(1))))[0]
+
+    def train_pass(self, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
+        """See `EntropyModel`."""
+        gain, step = gain_of(self._gained, rate), self.step(rate)
+        z_hat, z_likelihoods = bottleneck_pass(self.bottleneck, self.hyper_analysis(y), step)
+        scales, means = self.parameters(z_hat)
+        y_hat, y_likelihoods = _train(self._gained, y, scales, means, gain)
         return y_hat, {"y": y_likelihoods, "z": z_likelihoods}
 
-    def walk(
-        self, net: Any, y: Tensor | None, shape: torch.Size, coding: Coding, rate: int
-    ) -> Tensor:
-        """See `Entropy`."""
-        gain, step = gain_of(net, rate), self.step(net, rate)
-        z = None if y is None else self.hyper_analysis(net, y)
-        z_hat = coding.bottleneck(net.entropy_bottleneck, z, hyper_shape(net, shape), "z", step)
-        scales, means = self.parameters(net, z_hat)
-        return _code(net, y, scales, means, gain, coding)
+    def walk(self, y: Tensor | None, shape: torch.Size, coding: Coding, rate: int) -> Tensor:
+        """See `EntropyModel`."""
+        gain, step = gain_of(self._gained, rate), self.step(rate)
+        z = None if y is None else self.hyper_analysis(y)
+        z_hat = coding.bottleneck(self.bottleneck, z, self.hyper_shape(shape), "z", step)
+        scales, means = self.parameters(z_hat)
+        return _code(self._gained, y, scales, means, gain, coding)
 
 
 class AutoregressiveVbr(Autoregressive):
@@ -78,51 +107,51 @@ class AutoregressiveVbr(Autoregressive):
 
     rates = RATES
 
-    def train_pass(self, net: Any, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
-        """See `Entropy`."""
-        gain = gain_of(net, rate)
-        z_hat, z_likelihoods = bottleneck_pass(net.entropy_bottleneck, net.h_a(y))
+    def __init__(self, network: AutoregressiveVbrNetwork) -> None:
+        super().__init__(network)
+        self._gained = network
+
+    def train_pass(self, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
+        """See `EntropyModel`."""
+        network, gain = self._gained, gain_of(self._gained, rate)
+        z_hat, z_likelihoods = bottleneck_pass(self.bottleneck, network.h_a(y))
         noisy = y + (torch.rand_like(y) - 0.5) / gain.detach()
-        context = net.context_prediction(noisy) + _moved(net, gain)
-        parameters = net.entropy_parameters(torch.cat((net.h_s(z_hat), context), 1))
+        context = network.context_prediction(noisy) + self._context_of_gain(gain)
+        parameters = network.entropy_parameters(torch.cat((network.h_s(z_hat), context), 1))
         scales, means = parameters.chunk(2, 1)
-        y_hat, y_likelihoods = _train(net, y, scales, means, gain)
+        y_hat, y_likelihoods = _train(network, y, scales, means, gain)
         return y_hat, {"y": y_likelihoods, "z": z_likelihoods}
 
-    def context(self, net: Any, rate: int) -> Callable[[Tensor], Tensor]:
+    def context(self, rate: int) -> Callable[[Tensor], Tensor]:
         """From a window (B, M, span, span) of decoded latents to its centre's context."""
-        layer, moved = net.context_prediction, _moved(net, gain_of(net, rate))
+        layer = self._gained.context_prediction
+        of_gain = self._context_of_gain(gain_of(self._gained, rate))
         weight = layer.weight * layer.mask
-        return lambda window: F.conv2d(window, weight, layer.bias) + moved
+        return lambda window: F.conv2d(window, weight, layer.bias) + of_gain
 
     def code(
-        self,
-        net: Any,
-        y: Tensor | None,
-        scales: Tensor,
-        means: Tensor,
-        coding: Coding,
-        rate: int,
+        self, y: Tensor | None, scales: Tensor, means: Tensor, coding: Coding, rate: int
     ) -> Tensor:
-        """Code one position; returns its y_hat."""
-        return _code(net, y, scales, means, gain_of(net, rate), coding)
+        """Code one position, (B, M, 1, 1); returns its y_hat."""
+        return _code(self._gained, y, scales, means, gain_of(self._gained, rate), coding)
 
-
-def _moved(net: Any, gain: Tensor) -> Tensor:
-    return cast(Tensor, net.scale_to_context(gain.reshape(1, 1)).reshape(1, -1, 1, 1))
+    def _context_of_gain(self, gain: Tensor) -> Tensor:
+        """(1, C, 1, 1)."""
+        of_gain: Tensor = self._gained.scale_to_context(gain.reshape(1, 1))
+        return of_gain.reshape(1, -1, 1, 1)
 
 
 def _train(
-    net: Any, y: Tensor, scales: Tensor, means: Tensor | None, gain: Tensor
+    network: Gained, y: Tensor, scales: Tensor, means: Tensor | None, gain: Tensor
 ) -> tuple[Tensor, Tensor]:
     deviations = (y if means is None else y - means) * gain
-    _, likelihoods = net.gaussian_conditional(deviations, scales * gain)
-    y_hat = reconstruct(net, quantize_ste(deviations), scales, gain)
+    _, likelihoods = network.gaussian_conditional(deviations, scales * gain)
+    y_hat = reconstruct(network, quantize_ste(deviations), scales, gain)
     return y_hat if means is None else y_hat + means, likelihoods
 
 
 def _code(
-    net: Any,
+    network: Gained,
     y: Tensor | None,
     scales: Tensor,
     means: Tensor | None,
@@ -132,6 +161,17 @@ def _code(
     deviations = None
     if y is not None:
         deviations = (y if means is None else y - means) * gain
-    symbols = coding.gaussian(net.gaussian_conditional, deviations, scales * gain, None)
-    y_hat = reconstruct(net, symbols, scales, gain)
+    symbols = coding.gaussian(network.gaussian_conditional, deviations, scales * gain, None)
+    y_hat = reconstruct(network, symbols, scales, gain)
     return (y_hat if means is None else y_hat + means).contiguous()
+
+
+def build(settings: VariableRateCodec) -> Codec:
+    """A codec with fresh weights."""
+    N, M = settings.N, settings.M
+    if settings.arch == "mbt2018-vbr":
+        network = JointAutoregressiveHierarchicalPriorsVbr(N, M)
+        return Codec(settings, network, AutoregressiveVbr(network))
+    means = settings.arch == "mbt2018-mean-vbr"
+    network = (MeanScaleHyperpriorVbr if means else ScaleHyperpriorVbr)(N, M, vr_entbttlnck=True)
+    return Codec(settings, network, HyperpriorVbr(network, means))

@@ -14,9 +14,10 @@ from torch.hub import load_state_dict_from_url
 
 from search_spaces import CodecSpec
 from search_spaces.facts.compressai_zoo import ZOO
-from trainables.codecs.architectures import build_codec
+from trainables.codecs.building import build_codec
 from trainables.codecs.codec import Codec
-from trainables.codecs.released import Weights, own_name, own_names, read_weights
+from trainables.codecs.entropy.tables import current_bottleneck_name
+from trainables.codecs.released import Weights, project_names, read_weights
 
 log = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"
@@ -51,14 +52,13 @@ def start_codec(codec: Codec, weights: str) -> str:
         ValueError: these are not exactly the weights of this codec, or there are none of that name.
     """
     if weights.startswith(ZOO):
-        found = _from_zoo(codec.spec.arch, weights)
-        fill(codec, found.codec, weights)
+        start = _from_zoo(codec.spec.arch, weights)
+        fill(codec, start.codec, weights)
     else:
         path = Path(weights).expanduser()
-        file = path / WEIGHTS_FILE if path.is_dir() else path
-        found = load_weights(codec, file)
-    log.info("%s starts from %s: %s", codec.spec.label, weights, found.origin)
-    return found.origin
+        start = load_weights(codec, path / WEIGHTS_FILE if path.is_dir() else path)
+    log.info("%s starts from %s: %s", codec.spec.label, weights, start.origin)
+    return start.origin
 
 
 def load_weights(codec: Codec, file: Path) -> Weights:
@@ -67,9 +67,9 @@ def load_weights(codec: Codec, file: Path) -> Weights:
     Raises:
         ValueError: a tensor is missing, unknown or of another shape: not weights of this codec.
     """
-    found = read_weights(file)
-    fill(codec, found.codec, str(file))
-    return found
+    weights = read_weights(file)
+    fill(codec, weights.codec, str(file))
+    return weights
 
 
 @torch.no_grad()
@@ -83,35 +83,38 @@ def fill(codec: Codec, given: Mapping[str, Tensor], name: str) -> None:
     # CompressAI's buffers are constants, some too small for half precision, and tables that are
     # computed from the parameters: none is taken from a file.
     buffers = {name for name, _ in codec.net.named_buffers()}
-    own = {own_name(name): parameter for name, parameter in codec.net.named_parameters()}
-    problems = mismatches(own, {k: v for k, v in given.items() if k not in buffers})
+    parameters = {
+        current_bottleneck_name(name): parameter for name, parameter in codec.net.named_parameters()
+    }
+    problems = mismatches(parameters, {k: v for k, v in given.items() if k not in buffers})
     if problems:
+        sizes = ", ".join(f"{key}={value}" for key, value in codec.spec.architecture.items())
         raise ValueError(
-            f"{name} does not hold weights of {codec.spec.label} ({codec.spec.arch}, "
-            f"N={codec.spec.N}, M={codec.M}):\n  " + "\n  ".join(problems)
+            f"{name} does not hold weights of {codec.spec.label} ({sizes}):\n  "
+            + "\n  ".join(problems)
         )
-    for key, parameter in own.items():
+    for key, parameter in parameters.items():
         parameter.copy_(given[key])
 
 
-def mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """What keeps given weights from fitting: missing, unknown and wrongly shaped names."""
-    problems = [f"{name} is missing" for name in own if name not in given]
-    problems += [f"{name} is unknown" for name in given if name not in own]
+def mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Why given weights do not fit: each name that is missing, unknown or of another shape."""
+    problems = [f"{name} is missing" for name in expected if name not in given]
+    problems += [f"{name} is unknown" for name in given if name not in expected]
     return problems + [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in given and given[name].shape != own[name].shape
+        f"{name} is {tuple(given[name].shape)}, not {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in given and given[name].shape != value.shape
     ]
 
 
 def _from_zoo(arch: str, name: str) -> Weights:
     metric, _, quality = name.removeprefix(ZOO).partition(":")
-    there = image_vbr.model_urls if arch.endswith("-vbr") else image.model_urls
-    url = there.get(arch, {}).get(metric)
+    models = {**image.model_urls, **image_vbr.model_urls}
+    url = models.get(arch, {}).get(metric)
     if quality and url is not None:
         url = url.get(int(quality))
     if not isinstance(url, str):
         raise ValueError(f"CompressAI has no pretrained {arch} by the name {name!r}")
     state = load_state_dict_from_url(url, map_location="cpu", progress=False, weights_only=True)
-    return Weights(f"CompressAI's pretrained {arch}, {name}", own_names(state)[0])
+    return Weights(f"CompressAI's pretrained {arch}, {name}", project_names(state)[0])

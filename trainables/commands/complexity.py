@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from search_spaces import CodecSpec, Space, SpaceError, load_space
+from search_spaces.codecs.elic import ElicCodec
 from search_spaces.scenarios import Scenario, scenarios_of
 from search_spaces.specs.data import DataSpec
 from trainables.commands.paper_figures import Comparison, compare, table
@@ -43,7 +44,7 @@ from trainables.points.counting import (
 
 PAPER: Final = Space(
     name="paper",
-    codecs=(CodecSpec(arch="elic2022-chandelier"),),
+    codecs=(ElicCodec(arch="elic2022-chandelier"),),
     data=DataSpec(size=256),
     mllms=("none",),
 )

@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trainables.encoders.attention import multi_head_attention
 from trainables.encoders.tower import ListedBlocks, Stem, Tower
 
 
@@ -125,20 +125,17 @@ class PartialEncoder(nn.Module):
 
 
 def _class_token_block(block: Any, hidden: Tensor) -> Tensor:
-    """What a CLIP block makes of the class token: (B, T, D) -> (B, 1, D)."""
+    """The class token behind a CLIP block: (B, T, D) -> (B, 1, D)."""
     attention = block.self_attn
     normed = block.layer_norm1(hidden)
-    query, key, value = (
-        # (B, heads, tokens, D / heads)
-        linear(x).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-        for linear, x in (
-            (attention.q_proj, normed[:, :1]),
-            (attention.k_proj, normed),
-            (attention.v_proj, normed),
-        )
+    attended = multi_head_attention(
+        attention.q_proj(normed[:, :1]),
+        attention.k_proj(normed),
+        attention.v_proj(normed),
+        attention.num_heads,
+        attention.scale,
     )
-    attended = F.scaled_dot_product_attention(query, key, value, scale=attention.scale)
-    token = hidden[:, :1] + attention.out_proj(attended.transpose(1, 2).flatten(2))
+    token = hidden[:, :1] + attention.out_proj(attended)
     result: Tensor = token + block.mlp(block.layer_norm2(token))
     return result
 

@@ -1,6 +1,6 @@
 """The transform-neck: from a codec's latents to tokens at the input of encoder block k.
 
-    y_hat (B, M, h, w) -> resampled to the encoder's grid of L patches, where theirs is another
+    y_hat (B, M, h, w) -> resampled to the encoder's grid of L patches, where it differs from h x w
                        -> Linear(M -> D) on each position -> [class token | L tokens]
                        -> + positions -> LayerNorm -> residual attention blocks -> (B, T, D)
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes
+from trainables.encoders.attention import multi_head_attention
 from trainables.encoders.tower import Tower
 
 
@@ -53,23 +54,22 @@ class ResidualAttentionBlock(nn.Module):
     def start_from(self, layer: Any) -> None:
         """Take the weights of a transformers CLIP or SigLIP layer of the same sizes."""
         attention, mlp = layer.self_attn, layer.mlp
-        three = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self.qkv.weight.copy_(torch.cat([linear.weight for linear in three]))
-        self.qkv.bias.copy_(torch.cat([linear.bias for linear in three]))
-        for own, theirs in (
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.qkv.weight.copy_(torch.cat([linear.weight for linear in projections]))
+        self.qkv.bias.copy_(torch.cat([linear.bias for linear in projections]))
+        for module, source in (
             (self.norm1, layer.layer_norm1),
             (self.projection, attention.out_proj),
             (self.norm2, layer.layer_norm2),
             (self.expand, mlp.fc1),
             (self.contract, mlp.fc2),
         ):
-            own.load_state_dict(theirs.state_dict())
+            module.load_state_dict(source.state_dict())
 
     def _attention(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, heads, D / heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.projection(attended.transpose(1, 2).flatten(2))
+        query, key, value = self.qkv(x).chunk(3, -1)
+        attended = multi_head_attention(query, key, value, self.heads)
+        projected: Tensor = self.projection(attended)
         return projected
 
 
@@ -126,7 +126,7 @@ class TransformNeck(nn.Module):
 
     @torch.no_grad()
     def start_from(self, tower: Tower, block: int) -> None:
-        """Take the weights of what the neck stands in for; only `linear` stays as it is.
+        """Take the weights of the encoder's part that the neck replaces; `linear` stays as it is.
 
         With as many layers as blocks are skipped the neck is then the skipped part of the encoder
         with its patch embedding replaced by `linear`, for which `fit_linear` finds a start.
@@ -153,9 +153,9 @@ class TransformNeck(nn.Module):
         else:
             assert isinstance(self.norm, nn.Identity)
         skipped = list(tower.blocks)[block - len(self.blocks) : block]
-        for own, theirs in zip(self.blocks, skipped, strict=True):
-            assert isinstance(own, ResidualAttentionBlock)
-            own.start_from(theirs)
+        for neck_block, encoder_layer in zip(self.blocks, skipped, strict=True):
+            assert isinstance(neck_block, ResidualAttentionBlock)
+            neck_block.start_from(encoder_layer)
 
     @torch.no_grad()
     def fit_linear(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from trainables.codecs.codec import LatentCodec
 from trainables.codecs.entropy.coding import Likelihoods
-from trainables.codecs.entropy.model import Factorized
+from trainables.codecs.factorized import Factorized
 from trainables.encoders.partial_encoder import Teacher
 from trainables.networks.neck import ResidualAttentionBlock, TransformNeck
 
@@ -66,25 +66,26 @@ class TokenNet(nn.Module):
         latents: Tensor = self.linear(patches)
         return latents.transpose(1, 2).reshape(len(tokens), -1, *self.grid)
 
-    def g_a(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] to latents (B, C, h, w)."""
-        return self.analysis(self.tokens(images))
-
 
 class TokenCodec(LatentCodec):
     """Writes and reads the tokens of images; no image is ever decoded."""
 
+    net: TokenNet
+
     def __init__(self, net: TokenNet) -> None:
         channels = net.linear.out_features
-        super().__init__("tokens", channels, net, Factorized(), pad_to=1)
-        self._net = net
+        super().__init__("tokens", channels, net, Factorized(net), stride=1)
 
     def of_tokens(self, tokens: Tensor) -> tuple[Tensor, Likelihoods]:
         """Latents y_hat (B, C, h, w) and likelihoods of hidden states k (B, T, D)."""
-        return self.quantise(self._net.analysis(tokens))
+        return self.quantise(self.net.analysis(tokens))
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """Latents y, not quantised, of images (B, 3, H, W)."""
+        return self.net.analysis(self.net.tokens(x))
 
     def _latent_size(self, height: int, width: int) -> tuple[int, int]:
-        return self._net.grid
+        return self.net.grid
 
 
 @torch.no_grad()

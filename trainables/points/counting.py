@@ -138,7 +138,7 @@ class Counting:
 
     def latents(self, spec: CodecSpec) -> Tensor:
         """Latents of one image, on the meta device."""
-        return meta(spec.M, self.size // 16, self.size // 16)
+        return meta(spec.M, *spec.latent_sides(self.size, self.size))
 
 
 def codec_parts(
@@ -178,7 +178,8 @@ def codecs_of(space: Space) -> dict[str, CodecSpec]:
     """The codecs by label; one whose widths depend on the quality, by label and widths."""
     codecs: dict[str, CodecSpec] = {}
     for spec in space.codecs:
-        sizes = {(at_rate.N, at_rate.M): at_rate for at_rate in map(spec.at, spec.lambdas)}
-        for (N, M), at_rate in sizes.items():
-            codecs[spec.label if len(sizes) == 1 else f"{spec.label} {N}/{M}"] = at_rate
+        sizes = {at_rate.widths: at_rate for at_rate in map(spec.at, spec.lambdas)}
+        for widths, at_rate in sizes.items():
+            suffix = "" if len(sizes) == 1 else " " + "/".join(map(str, widths))
+            codecs[spec.label + suffix] = at_rate
     return codecs

@@ -26,6 +26,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from search_spaces import CodecSpec
+from search_spaces.codecs.elic import ElicCodec
+from search_spaces.codecs.hyperprior import HyperpriorCodec
+from search_spaces.codecs.variable_rate import VariableRateCodec
 from trainables.codecs import (
     WEIGHTS_FILE,
     Codec,
@@ -44,10 +47,6 @@ SIZE = 128
 VALIDATION_SCENES = 128
 LOG_EVERY = 50
 """Steps between two checkpoints."""
-ARCHITECTURE = {"arch", "N", "M", "groups", "context_width", "rate_lambdas"}
-"""Settings that weights depend on; they stand beside them in `config.json`."""
-
-
 VBR_LAMBDAS = (0.00002, 0.00006, 0.00018, 0.0005, 0.0015, 0.0045)
 """The demo's four, and two above them which keep details learnable."""
 
@@ -65,10 +64,10 @@ class Recipe:
 
 RECIPES = {
     "mbt2018-mean-scenes": Recipe(
-        CodecSpec(arch="mbt2018-mean", N=32, M=64), lambdas=(0.006,), steps=1000, batch=16
+        HyperpriorCodec(arch="mbt2018-mean", N=32, M=64), lambdas=(0.006,), steps=1000, batch=16
     ),
     "elic-scenes": Recipe(
-        CodecSpec(
+        ElicCodec(
             arch="elic2022-chandelier",
             N=24,
             M=48,
@@ -80,7 +79,7 @@ RECIPES = {
         batch=8,
     ),
     "mbt2018-mean-vbr-scenes": Recipe(
-        CodecSpec(arch="mbt2018-mean-vbr", N=32, M=64, rate_lambdas=VBR_LAMBDAS),
+        VariableRateCodec(arch="mbt2018-mean-vbr", N=32, M=64, rate_lambdas=VBR_LAMBDAS),
         lambdas=VBR_LAMBDAS,
         steps=8000,
         batch=16,
@@ -191,7 +190,7 @@ def finish(codec: Codec, recipe: Recipe, out: Path) -> None:
         rounded = {name: round(value, 4) for name, value in reached.items()}
         measured.append({"lmbda": lmbda} | rounded)
     report = {"arch": recipe.spec.arch, "steps": recipe.steps, "validation": measured}
-    config = recipe.spec.model_dump(mode="json", include=ARCHITECTURE)
+    config = recipe.spec.architecture
     for file, content in (("accuracy.json", report), ("config.json", config)):
         (out / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     log.info("%s: %s", out.name, report)

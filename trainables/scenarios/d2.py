@@ -61,7 +61,7 @@ class JointLearner(Learner):
         self._lmbda = lmbda
         self.columns = ("image", *feature_columns(space))
         if not synthesis:
-            self.codec.net.g_s.requires_grad_(False)
+            self.codec.g_s.requires_grad_(False)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """`loss`, its terms and `aux`."""

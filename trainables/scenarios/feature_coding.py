@@ -89,7 +89,7 @@ class FeatureCoding(Method):
         assert point.lmbda is not None
         codec, neck = build_token_codec(space, load_tower(space.teacher.model))
         images = images_to_fit(space, inputs, None, point.seed)
-        tokens = (codec.net.tokens(batch.image) for batch in images)
+        tokens = (codec.net.tokens(b.image) for b in images if b.image is not None)
         start_as_projection(codec.net, neck, tokens, point.lmbda, space.data.size**2)
         return FeatureCodingLearner(_settings(space), codec, neck, point.lmbda)
 

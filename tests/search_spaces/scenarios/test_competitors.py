@@ -17,7 +17,6 @@ from search_spaces import (
     select,
 )
 from search_spaces.scenarios import scenario_of
-from search_spaces.specs.codec import CodecSpec
 
 MEAN: dict[str, Any] = {"arch": "mbt2018-mean", "N": 8, "M": 16, "lambdas": [0.001, 0.01]}
 VBR: dict[str, Any] = {
@@ -145,28 +144,3 @@ def test_d2_still_starts_from_its_own_d1() -> None:
 )
 def test_what_cannot_be_compared_is_said(settings: dict[str, Any], message: str) -> None:
     assert message in refusal(**settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"arch": "mbt2018-mean", "rate_lambdas": [0.1, 0.2]}, "setting of -vbr architectures"),
-        ({"rate_lambdas": [0.2, 0.1]}, "rate_lambdas must rise"),
-        ({"rate_lambdas": [0.1]}, "are two to eight, not 1"),
-        ({"rate_lambdas": [0.1, 0.2], "qualities": [3]}, "qualities of mbt2018-mean-vbr are 1 to"),
-        ({"rate_lambdas": [0.1, 0.2], "weights": "compressai:mse"}, "given by the weights"),
-    ],
-)
-def test_wrong_lambdas_of_a_variable_rate_codec(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        CodecSpec(**{"arch": "mbt2018-mean-vbr", **settings})
-
-
-def test_a_variable_rate_codec_may_have_lambdas_of_its_own() -> None:
-    codec = CodecSpec(**VBR)
-    assert codec.lambdas == (0.0015, 0.002, 0.02)
-    assert (codec.at(0.002).rate, codec.at(0.002).rate_table) == (1, codec.lambdas)
-    assert CodecSpec(**{**VBR, "qualities": [2, 3]}).lambdas == (0.002, 0.02)
-    key = Stages(space(codecs=[VBR], scenarios=["d1"])).codec(codec, 0.002).key
-    other = CodecSpec(**{**VBR, "rate_lambdas": [0.0015, 0.002, 0.03]})
-    assert Stages(space(codecs=[VBR], scenarios=["d1"])).codec(other, 0.002).key != key

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from search_spaces import CodecSpec
+from search_spaces.codecs.elic import ElicCodec
 from search_spaces.facts.compressai_zoo import LAMBDAS, WIDTHS, metrics
 from trainables.codecs import (
     Codec,
@@ -28,11 +29,11 @@ from trainables.codecs import (
     save_codec,
 )
 from trainables.codecs.entropy.bitstream import BitstreamError, overhead_bytes, pack, unpack
-from trainables.codecs.entropy.coding import (
-    _scale_rows,
-    _scale_table,
+from trainables.codecs.entropy.tables import (
     bottleneck_tables,
     gaussian_tables,
+    scale_rows,
+    scale_table,
 )
 from trainables.datasets.rows import Batch
 from trainables.scenarios.base_codec import CodecLearner
@@ -359,7 +360,7 @@ def test_coding_needs_tables_and_eval_mode() -> None:
 
 def test_elic_at_full_width_has_exactly_compressai_s_parameters() -> None:
     with torch.device("meta"):
-        ours = build_codec(CodecSpec(arch="elic2022-chandelier", N=192, M=320)).net.state_dict()
+        ours = build_codec(ElicCodec(arch="elic2022-chandelier")).net.state_dict()
         theirs = Elic2022Chandelier(192, 320).state_dict()
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
@@ -374,9 +375,9 @@ def test_elic_s_context_networks_shrink_with_context_width() -> None:
 
 def test_scales_get_compressai_s_table_rows() -> None:
     prior = GaussianConditional(None)
-    prior.update_scale_table(_scale_table().tolist())
-    scales = torch.cat((torch.linspace(-1, 300, 5000), _scale_table(), torch.tensor([0.0, 1e9])))
-    assert torch.equal(_scale_rows(scales), prior.build_indexes(scales).long())
+    prior.update_scale_table(scale_table().tolist())
+    scales = torch.cat((torch.linspace(-1, 300, 5000), scale_table(), torch.tensor([0.0, 1e9])))
+    assert torch.equal(scale_rows(scales), prior.build_indexes(scales).long())
     assert gaussian_tables().lengths == tuple(prior.cdf_length.tolist())
 
 

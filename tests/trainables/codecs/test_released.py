@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
 from search_spaces import CodecSpec, OperatingPoint, Space, operating_points
+from search_spaces.codecs.hyperprior import HyperpriorCodec
 from tests.trainables import small
 from trainables.codecs import build_codec, load_codec, load_weights, start_codec
 from trainables.codecs.released import read_weights
@@ -317,7 +318,7 @@ def test_every_misfit_of_a_released_neck_is_listed_and_nothing_is_kept(
 def test_a_released_file_at_full_size(tmp_path: Path) -> None:
     """ELIC 192/320, the neck and ViT-L/14 from block 2, random weights: below 1e-4 in fp32."""
     torch.manual_seed(0)
-    spec = CodecSpec(arch="elic2022-chandelier")
+    spec = CodecSpec.model_validate({"arch": "elic2022-chandelier"})
     adapter = Adapter(320, 1024, 16, 256).eval()
     state = write_released(tmp_path / "d1_1.pth.tar", spec, adapter)
     codec = build_codec(spec)
@@ -342,7 +343,7 @@ def test_compressai_s_pretrained_models_load_from_its_own_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real download code, which looks first where torch.hub keeps what it has downloaded."""
-    spec = CodecSpec(arch="mbt2018-mean", qualities=(1, 5), weights="compressai:mse")
+    spec = HyperpriorCodec(arch="mbt2018-mean", qualities=(1, 5), weights="compressai:mse")
     low = spec.at(0.0018)
     assert (low.N, low.M, low.weights, low.train.steps) == (128, 192, "compressai:mse:1", 0)
     state = net_state(low)

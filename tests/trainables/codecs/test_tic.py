@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import CodecSpec
+from search_spaces.codecs.tic import TicCodec
 from trainables.codecs import build_codec
 from trainables.codecs.tic import RSTB, TIC, CausalAttention
 
@@ -100,7 +101,7 @@ def test_sizes_are_the_released_implementation_s() -> None:
     """Every tensor of the released TIC (its own depths) by name; counted from its code."""
     with torch.device("meta"):
         net = TIC(128, 192, (1, 2, 3, 1, 1))
-        own = build_codec(CodecSpec(arch="tic"))
+        own = build_codec(TicCodec(arch="tic"))
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
     assert shapes["g_a.1.blocks.0.attn.relative_position_bias_table"] == (15**2, 4)
     assert shapes["g_a.5.blocks.2.attn.relative_position_bias_table"] == (15**2, 16)

@@ -1,31 +1,72 @@
-"""What happens to a value when an entropy model is walked: estimated, written or read.
+"""What happens to values when an entropy model is walked: they are estimated, written or read.
 
-Quantisation, symbols and their distributions stand here once for all codecs. Tables are 16-bit
-cumulative distributions: one for Gaussians, one per entropy bottleneck and, in a variable-rate
-model, per rate, as its step of quantising hyper-latents differs.
+Quantisation, symbols and their distributions are here once for all codecs.
+
+Shapes: B images, C channels, h x w positions.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-from collections.abc import Mapping
-from typing import TypeAlias, cast
+from typing import Protocol, cast
 
 import torch
-from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, GaussianConditional
-from compressai.models.base import get_scale_table
+from compressai.entropy_models import EntropyBottleneckVbr, GaussianConditional
 from torch import Tensor
 
-from trainables.codecs.entropy.bitstream import SymbolReader, SymbolWriter, Tables
-from trainables.codecs.released import own_name
+from trainables.codecs.entropy.bitstream import SymbolReader, SymbolWriter
+from trainables.codecs.entropy.tables import Bottleneck, CodingTables, channel_rows, scale_rows
 
-Bottleneck: TypeAlias = EntropyBottleneck | EntropyBottleneckVbr
 Likelihoods = dict[str, Tensor]
 
 
+class Coding(Protocol):
+    """What happens to values on a walk."""
+
+    def gaussian(
+        self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
+    ) -> Tensor:
+        """Code latents, each a Gaussian.
+
+        Args:
+            prior: the model's conditional distribution.
+            y: the latents, (B, C, h, w); None where they are read.
+            scales: standard deviations, (B, C, h, w).
+            means: (B, C, h, w), around which latents are rounded; None for zeros.
+
+        Returns:
+            y_hat, (B, C, h, w).
+        """
+        ...
+
+    def bottleneck(
+        self,
+        prior: Bottleneck,
+        z: Tensor | None,
+        shape: torch.Size,
+        part: str,
+        step: Tensor | None = None,
+    ) -> Tensor:
+        """Code hyper-latents by the learned distribution of their channel.
+
+        Args:
+            prior: the entropy bottleneck.
+            z: the hyper-latents; None where they are read.
+            shape: theirs, (B, C, h, w).
+            part: the name of their likelihoods, `z`, or `y` where they are the latents.
+            step: (), the distance of two values of z_hat, counted from the medians; None for 1.
+
+        Returns:
+            z_hat, (B, C, h, w).
+        """
+        ...
+
+
 class Estimate:
-    """Quantises, and keeps the likelihoods of the symbols."""
+    """Quantises, and keeps the likelihoods of the symbols.
+
+    Args:
+        likelihoods_too: False only quantises.
+    """
 
     def __init__(self, likelihoods_too: bool = True) -> None:
         self._likelihoods_too = likelihoods_too
@@ -39,15 +80,17 @@ class Estimate:
     def gaussian(
         self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
     ) -> Tensor:
-        """Latents of given scales and means; returns their y_hat, (B, C, h, w)."""
+        """See `Coding`."""
         assert y is not None
-        y_hat = _symbols(y, means)
-        y_hat = y_hat if means is None else y_hat + means
         if self._likelihoods_too:
-            self._keep("y", prior.likelihood_lower_bound(prior._likelihood(y_hat, scales, means)))
+            y_hat, likelihoods = prior(y, scales, means, training=False)
+            self._keep("y", likelihoods)
+        else:
+            y_hat = _symbols(y, means)
+            y_hat = y_hat if means is None else y_hat + means
         # In one memory format here and in the decoder: convolutions round differently by format,
         # and a scale on the other side of a table's step is another distribution.
-        return y_hat.contiguous()
+        return cast(Tensor, y_hat.contiguous())
 
     def bottleneck(
         self,
@@ -57,12 +100,16 @@ class Estimate:
         part: str,
         step: Tensor | None = None,
     ) -> Tensor:
-        """Hyper-latents in steps (1 unless given) around the medians; returns z_hat."""
+        """See `Coding`."""
         assert z is not None
         medians = medians_of(prior)
         z_hat = _stepped(_steps(z, medians, step), medians, step)
         if self._likelihoods_too:
-            self._keep(part, bottleneck_likelihoods(prior, z_hat, step))
+            if step is None:
+                _, likelihoods = prior(z, training=False)
+            else:
+                likelihoods = step_likelihoods(prior, z_hat, step)
+            self._keep(part, likelihoods)
         return z_hat.contiguous()
 
     def _keep(self, part: str, likelihoods: Tensor) -> None:
@@ -70,9 +117,9 @@ class Estimate:
 
 
 class Write(Estimate):
-    """The same, and writes the symbols."""
+    """Quantises, keeps the likelihoods, and writes the symbols."""
 
-    def __init__(self, tables: Mapping[str, Tables]) -> None:
+    def __init__(self, tables: CodingTables) -> None:
         super().__init__()
         self._tables = tables
         self.writer = SymbolWriter()
@@ -80,10 +127,10 @@ class Write(Estimate):
     def gaussian(
         self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
     ) -> Tensor:
-        """See `Estimate`."""
+        """See `Coding`."""
         assert y is not None
         symbols = _symbols(y, means).int()
-        self.writer.write(self._tables["gaussian"], _scale_rows(scales), symbols)
+        self.writer.write(self._tables.gaussian, scale_rows(scales), symbols)
         return super().gaussian(prior, y, scales, means)
 
     def bottleneck(
@@ -94,19 +141,23 @@ class Write(Estimate):
         part: str,
         step: Tensor | None = None,
     ) -> Tensor:
-        """See `Estimate`."""
+        """See `Coding`."""
         assert z is not None
         symbols = _steps(z, medians_of(prior), step).int()
-        self.writer.write(self._tables["bottleneck"], _channel_rows(shape), symbols)
+        self.writer.write(self._tables.bottlenecks[prior], channel_rows(shape), symbols)
         return super().bottleneck(prior, z, shape, part, step)
 
 
 class Read:
-    """Reads symbols; the values to code are not known."""
+    """Reads the symbols of values that are not known.
 
-    def __init__(
-        self, tables: Mapping[str, Tables], reader: SymbolReader, device: torch.device
-    ) -> None:
+    Args:
+        tables: those that the symbols were written with.
+        reader: of the symbols.
+        device: of the values.
+    """
+
+    def __init__(self, tables: CodingTables, reader: SymbolReader, device: torch.device) -> None:
         self._tables = tables
         self._device = device
         self.reader = reader
@@ -114,8 +165,8 @@ class Read:
     def gaussian(
         self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
     ) -> Tensor:
-        """See `Estimate`."""
-        symbols = self.reader.read(self._tables["gaussian"], _scale_rows(scales))
+        """See `Coding`."""
+        symbols = self.reader.read(self._tables.gaussian, scale_rows(scales))
         symbols = symbols.to(self._device, torch.float32)
         return symbols if means is None else (symbols + means).contiguous()
 
@@ -127,12 +178,9 @@ class Read:
         part: str,
         step: Tensor | None = None,
     ) -> Tensor:
-        """See `Estimate`."""
-        symbols = self.reader.read(self._tables["bottleneck"], _channel_rows(shape))
+        """See `Coding`."""
+        symbols = self.reader.read(self._tables.bottlenecks[prior], channel_rows(shape))
         return _stepped(symbols.to(self._device, torch.float32), medians_of(prior), step)
-
-
-Coding = Estimate | Write | Read
 
 
 def _symbols(values: Tensor, means: Tensor | None) -> Tensor:
@@ -149,65 +197,14 @@ def _stepped(symbols: Tensor, medians: Tensor, step: Tensor | None) -> Tensor:
 
 
 def medians_of(prior: Bottleneck) -> Tensor:
-    """(1, channels, 1, 1), without gradient."""
-    return cast(Tensor, prior._get_medians()).detach().reshape(1, -1, 1, 1)
+    """The medians of a bottleneck's channels, (1, C, 1, 1), without gradient."""
+    return cast(Tensor, prior.quantiles).detach()[:, 0, 1].reshape(1, -1, 1, 1)
 
 
-def bottleneck_likelihoods(prior: Bottleneck, z_hat: Tensor, step: Tensor | None) -> Tensor:
-    """Likelihoods of hyper-latents (B, channels, h, w), in that shape: of one step each."""
-    channels = z_hat.transpose(0, 1)
-    values = channels.reshape(len(channels), 1, -1)
-    # CompressAI's own forward of a variable-rate bottleneck leaves the step out here.
-    likelihoods = (
-        prior._likelihood(values)[0]
-        if step is None
-        else prior._likelihood_variable(values, qs=step)[0]
-    )
+def step_likelihoods(prior: EntropyBottleneckVbr, values: Tensor, step: Tensor) -> Tensor:
+    """The likelihood of an interval of one step around each value, (B, C, h, w)."""
+    channels = values.transpose(0, 1)
+    # A private method: CompressAI's public `forward` forgets the step.
+    likelihoods, _, _ = prior._likelihood_variable(channels.reshape(len(channels), 1, -1), qs=step)
     bounded = cast(Tensor, prior.likelihood_lower_bound(likelihoods))
     return bounded.reshape(channels.shape).transpose(0, 1)
-
-
-@functools.cache
-def _scale_table() -> Tensor:
-    return cast(Tensor, get_scale_table())
-
-
-def _scale_rows(scales: Tensor) -> Tensor:
-    """The table row of each scale: the first one that is at least as wide, the last at most."""
-    return torch.bucketize(scales.cpu(), _scale_table()[:-1])
-
-
-def _channel_rows(shape: torch.Size) -> Tensor:
-    return torch.arange(shape[1]).reshape(1, -1, 1, 1).expand(shape)
-
-
-@functools.cache
-def gaussian_tables() -> Tables:
-    """A row per scale of CompressAI's table."""
-    prior = GaussianConditional(None)
-    prior.update_scale_table(_scale_table().tolist())
-    return Tables.of(prior.quantized_cdf, prior.cdf_length, prior.offset)
-
-
-def bottleneck_tables(bottleneck: Bottleneck, step: Tensor | None = None) -> Tables:
-    """A bottleneck's tables from its current weights."""
-    prior = copy.deepcopy(bottleneck).cpu()
-    # The tails exactly, however far the auxiliary loss has come; the medians stay, as training
-    # rounds around them. A variable-rate bottleneck has the parameters, not the search.
-    search = EntropyBottleneck(prior.channels)
-    place = "entropy_bottleneck."
-    given = {own_name(place + name): value for name, value in prior.named_parameters()}
-    with torch.no_grad():
-        for name, parameter in search.named_parameters():
-            parameter.copy_(given[place + name])
-    search._update_quantiles()
-    with torch.no_grad():
-        prior.quantiles[:, :, 0] = search.quantiles[:, :, 0]
-        prior.quantiles[:, :, 2] = search.quantiles[:, :, 2]
-    if step is None:
-        prior.update(force=True)
-    else:
-        assert isinstance(prior, EntropyBottleneckVbr)
-        with torch.no_grad():
-            prior.update_variable(force=True, qs=step.cpu())
-    return Tables.of(prior.quantized_cdf, prior.cdf_length, prior.offset)
