@@ -37,9 +37,8 @@ def validate_by_family(data: Any, registry: ClassRegistry[ModelT], setting: str)
     name = data[setting]
     try:
         family = registry.get(name if isinstance(name, str) else repr(name))
-    except UnknownPluginError:
-        message = f"valid choices are {registry.listing()}"
-        raise _errors([_error("unknown_family", message, (setting,), name)]) from None
+    except UnknownPluginError as error:
+        raise _errors([_error("unknown_family", str(error), (setting,), name)]) from None
     except BrokenPluginError as error:
         raise _errors([_error("broken_family", str(error), (setting,), name)]) from None
     try:
