@@ -26,7 +26,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from search_spaces import CodecSpec, Space, SpaceError, load_space
+from search_spaces import Space, SpaceError, load_space
 from search_spaces.codecs.elic import ElicCodec
 from search_spaces.scenarios import Scenario, scenarios_of
 from search_spaces.specs.data import DataSpec

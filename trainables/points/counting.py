@@ -156,7 +156,7 @@ def codec_parts(
     image = meta(3, side, side)
     y_hat = torch.empty_like(codec.latents(image))
     hyper = [m for name, m in codec.net.named_modules() if name.rpartition(".")[2] == "h_a"]
-    g_a, g_s = codec.net.g_a, codec.net.g_s
+    g_a, g_s = codec.g_a, codec.g_s
     encoding, analysis, *hyper_analysis = count_macs(lambda: codec.latents(image), g_a, *hyper)
     (synthesis,) = count_macs(lambda: codec.synthesis(y_hat))
     macs = (analysis, sum(hyper_analysis), encoding - analysis - sum(hyper_analysis), synthesis)

@@ -21,10 +21,9 @@ from trainables.codecs import Codec, build_codec
 from trainables.codecs.building import check_geometry
 from trainables.codecs.entropy.bitstream import unpack
 from trainables.codecs.factorized import Factorized
-from trainables.commands.complexity import codec_parts
 from trainables.datasets.rows import Batch
 from trainables.encoders.load import meta_tower
-from trainables.points.counting import Counting
+from trainables.points.counting import Counting, codec_parts
 from trainables.scenarios.base_codec import CodecLearner
 
 STRIDES = {8: Stride8(arch="strided-8"), 32: Stride32(arch="strided-32")}
