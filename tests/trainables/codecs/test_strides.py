@@ -49,7 +49,7 @@ def test_a_codec_of_any_stride_trains_and_is_read_as_it_was_written(stride: int)
     assert spec == STRIDES[stride].model_copy(update={"lambdas": (0.01,)})
     codec = build_codec(spec)
     assert (codec.stride, codec.pad_to) == (stride, 4 * stride)
-    learner = CodecLearner(codec, 0.01, lr=3e-3)
+    learner = CodecLearner(codec, {0: 0.01}, lr=3e-3)
     optimiser = torch.optim.Adam(codec.main_parameters(), lr=3e-3)
     batch = Batch(ids=["a", "b"], image=images(2, 128, 128))
     losses = []
