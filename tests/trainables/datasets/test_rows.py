@@ -104,7 +104,7 @@ def test_workers_share_the_global_batches(small_stages: Small, workers: int) -> 
 
 
 def test_more_workers_than_images_are_refused(small_stages: Small) -> None:
-    with pytest.raises(ValueError, match="batch_size 2 is less than the 3 workers"):
+    with pytest.raises(ValueError, match=r"batch_size 2.* 3 "):
         Batches(rows_of(small_stages), 2, 0, 0, 3)
 
 
@@ -142,7 +142,7 @@ def test_rows_missing_from_a_part_are_left_out(small_stages: Small, tmp_path: Pa
 def test_parts_of_another_world_are_refused(small_stages: Small, tmp_path: Path) -> None:
     features = shutil.copytree(small_stages.features, tmp_path / "features")
     shutil.copy(part_file(features, "train", 0), part_file(features, "train", 1))
-    with pytest.raises(ValueError, match=r"part-00001\.parquet holds other images"):
+    with pytest.raises(ValueError, match=r"part-00001\.parquet"):
         Rows("train", ("pooled",), small_stages.world, None, features, SHARD)
 
 

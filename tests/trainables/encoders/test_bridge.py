@@ -119,10 +119,10 @@ def test_what_cannot_be_entered_is_said() -> None:
     model = make(name)
     tower = TINY[name].tower_of(model)
     tokens = torch.zeros(1, 17, 32)
-    with pytest.raises(TowerError, match="block 5: the tower has blocks 0 to 3"):
+    with pytest.raises(TowerError, match=r"block 5.* 0 to 3"):
         entered(tower, 5, tokens).__enter__()
-    with entered(tower, 2, tokens), pytest.raises(TowerError, match="entered twice"):
+    with entered(tower, 2, tokens), pytest.raises(TowerError, match="twice"):
         entered(tower, 2, tokens).__enter__()
-    with pytest.raises(TowerError, match="Linear is no tower that can be entered"):
+    with pytest.raises(TowerError, match="Linear"):
         entered(nn.Linear(2, 2), 0, tokens).__enter__()
     assert torch.equal(logits(model, inputs(name, 1)), logits(make(name), inputs(name, 1)))

@@ -151,9 +151,9 @@ def test_gradients_pass_through_to_the_input(model: PreTrainedModel, images: Ten
 
 def test_impossible_layers_are_refused() -> None:
     tower = Tower(make_clip())
-    with pytest.raises(ValueError, match=r"teacher\.block 5: the encoder has 4 blocks"):
+    with pytest.raises(ValueError, match=r"teacher\.block 5.* 4 blocks"):
         PartialEncoder(tower, 5, token_layer=-1)
-    with pytest.raises(ValueError, match="token_layer 1 comes before"):
+    with pytest.raises(ValueError, match="token_layer 1"):
         PartialEncoder(tower, 2, token_layer=1)
     with pytest.raises(ValueError, match="layer -6"):
         PartialEncoder(tower, 0, token_layer=-6)

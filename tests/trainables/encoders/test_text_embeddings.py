@@ -100,7 +100,7 @@ def test_templates_and_names_come_from_files(small_stages: Small, tmp_path: Path
     )
     torch.testing.assert_close(read_text_weights(tmp_path), expected)
     (tmp_path / "names.txt").write_text("blue\nred\n")
-    with pytest.raises(ValueError, match="2 names for the data set's 3 classes"):
+    with pytest.raises(ValueError, match=r"2 .* 3 classes"):
         write_text_weights(space, small_stages.world, tmp_path / "text.safetensors")
 
 
@@ -130,5 +130,5 @@ def test_an_encoder_without_a_text_tower_says_so(small_stages: Small, tmp_path: 
     CLIPVisionModel(CLIPVisionConfig(**VISION)).save_pretrained(tmp_path / "vision")
     teacher = small_stages.space.teacher.model_copy(update={"model": str(tmp_path / "vision")})
     space = small_stages.space.model_copy(update={"teacher": teacher})
-    with pytest.raises(ValueError, match="has no text tower: set ce to 0 in every phase"):
+    with pytest.raises(ValueError, match=r"teacher\.model.* ce "):
         write_text_weights(space, small_stages.world, tmp_path / "text.safetensors")

@@ -51,7 +51,7 @@ def test_accuracies_are_those_of_scikit_learn() -> None:
 
 
 def test_text_weights_must_belong_to_the_classes() -> None:
-    with pytest.raises(ValueError, match="4 text weights for 3 classes"):
+    with pytest.raises(ValueError, match=r"4 .* 3 classes"):
         ZeroShot(_Pooled(), torch.eye(4), ["a", "b", "c"])  # type: ignore[arg-type]
 
 

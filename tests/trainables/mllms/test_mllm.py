@@ -143,7 +143,7 @@ def test_bf16_runs_in_bf16() -> None:
 
 def test_a_layer_before_the_bridge_cannot_be_read() -> None:
     mllm = mllm_of("LLaVA, CLIP")  # reads hidden state -2
-    with pytest.raises(ValueError, match="hidden state 3, which comes before it"):
+    with pytest.raises(ValueError, match="hidden state 3"):
         mllm.look(Entry(torch.zeros(1, 17, 32), BLOCKS))
     assert "forward" not in vars(parts_of(mllm.tower).blocks[0])
 
@@ -268,12 +268,12 @@ def test_several_images_are_refused_where_a_class_looks_at_one(tmp_path: Path) -
         mllm, _ = saved(name, tmp_path / name, torch.float32, beams=1)
         views = torch.zeros(len(mllm.views(np.zeros((SIDE, SIDE, 3), np.uint8))), 3, SIDE, SIDE)
         (seen,) = mllm.look(Entry(views, None), (SIDE, SIDE))
-        with pytest.raises(ValueError, match=f"{name} looks at one image at a time, not 2"):
+        with pytest.raises(ValueError, match=f"{name}.* 2$"):
             mllm.answer(["<image> <image> w5"], [[seen, seen]], 6, 1)
 
 
 def test_classes_that_need_a_processor_say_so(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="BLIP-2: needs its processor"):
+    with pytest.raises(ValueError, match=r"BLIP-2.*processor"):
         mllm_of("BLIP-2")
 
 

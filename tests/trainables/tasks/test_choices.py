@@ -91,5 +91,5 @@ def test_the_likeliest_choice_is_the_answer() -> None:
     scores = task.score(answers, [_reference("A"), _reference("D")])
     assert scores["accuracy"].tolist() == [1.0, 0.0]
     assert scores["accuracy_norm"].tolist() == [0.0, 1.0]
-    with pytest.raises(ValueError, match=r"\(3,\) log-likelihoods of 4 choices"):
+    with pytest.raises(ValueError, match=r"\(3,\).* 4 "):
         task.score(["[-1, -2, -3]"], [_reference("A")])

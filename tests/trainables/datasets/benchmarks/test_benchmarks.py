@@ -100,7 +100,7 @@ def test_unreadable_images_cost_their_samples_or_everything(tmp_path: Path) -> N
     assert (about["samples"], about["images"]) == (3, 2)
     assert list(about["unreadable"]) == ["COCO_val2014_000000000073.jpg"]
     assert json.loads((tmp_path / "some" / "benchmark.json").read_text()) == about
-    with pytest.raises(ValueError, match=r"1 of 3 images of pope are unreadable"):
+    with pytest.raises(ValueError, match=r"1 of 3 .*pope"):
         write_benchmark(spec, SIZE, 0.1, tmp_path / "none")
 
 
