@@ -20,7 +20,8 @@ from trainables.encoders.generic_tower import OwnTower
 from trainables.encoders.load import load_tower, meta_tower
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
 from trainables.encoders.tower import Tower
-from trainables.points.building import build_neck
+from trainables.points.building import build_neck, partial_encoder
+from trainables.points.learning import SurrogateSetting
 from trainables.scenarios.d1 import NeckLearner
 
 NAMES = [name for name in TINY if find_family(make(name).config.model_type)]
@@ -120,13 +121,15 @@ def test_a_neck_learns_from_the_tokens_of_such_a_tower(name: str, tmp_path: Path
     torch.manual_seed(0)
     neck = build_neck(space, codec_spec(), tower)
     assert (neck.class_token is not None) == tower.sizes.class_token
-    learner = NeckLearner(space, neck, tower, None)
+    steps = space.settings_of("d1").steps
+    setting = SurrogateSetting(space, partial_encoder(space, tower), None, steps)
+    learner = NeckLearner(setting, neck, 1e-3, None)
     assert learner.columns == ("y_hat", "tokens")
     tokens = Teacher(tower)(images(), pooled=False).tokens
     batch = Batch(("a", "b"), y_hat=torch.randn(2, codec_spec().M, 4, 4), tokens=tokens)
     optimiser = torch.optim.Adam(neck.parameters(), 2e-2)
     losses = []
-    for step in range(space.d1.steps):
+    for step in range(steps):
         optimiser.zero_grad()
         loss = learner(batch, step)["loss"]
         loss.backward()

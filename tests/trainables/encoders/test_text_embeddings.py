@@ -9,6 +9,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from search_spaces import Space, Stages
 from search_spaces.facts.texts import read_templates
+from search_spaces.scenarios import point_stage
 from tests.trainables.conftest import Small
 from tests.trainables.small import (
     NAMES,
@@ -117,13 +118,13 @@ def test_keys_follow_the_texts_only_where_the_loss_reads_them(small_stages: Smal
     assert Stages(space).text() != Stages(other).text()
     assert Stages(space).features() == Stages(other).features()
     d1 = point(space, "d1")
-    assert Stages(space).point(d1) != Stages(other).point(d1)
+    assert point_stage(Stages(space), d1) != point_stage(Stages(other), d1)
     alone = [{"until": 1, "ce": 0, "distill": 1}]
     pair = [
         make_space(Path(space.teacher.model), surrogate={"phases": alone, "templates": name})
         for name in ("data", "plain")
     ]
-    assert Stages(pair[0]).point(d1) == Stages(pair[1]).point(d1)
+    assert point_stage(Stages(pair[0]), d1) == point_stage(Stages(pair[1]), d1)
 
 
 def test_an_encoder_without_a_text_tower_says_so(small_stages: Small, tmp_path: Path) -> None:
