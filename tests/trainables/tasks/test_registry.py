@@ -13,8 +13,8 @@ import pytest
 from search_spaces import Space, Stages
 from tests.trainables.distributions import installed
 from trainables.datasets.images.convert import finish_world
+from trainables.datasets.images.schemas import IMAGES_SCHEMA
 from trainables.datasets.scenes.write import write_world
-from trainables.datasets.schemas import IMAGES_SCHEMA
 from trainables.tasks import TASKS, image_tasks, scene_tasks
 
 PLUGIN = '''

@@ -26,7 +26,7 @@ from trainables.datasets.images.convert import TEMPLATES
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit, pad
 from trainables.datasets.images.files import open_root
 from trainables.datasets.images.placement import Placement, area, clipped, cropped, padded
-from trainables.datasets.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
+from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 
 LEFT = 0.5
 """Share of a box that must be inside the image."""

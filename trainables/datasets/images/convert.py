@@ -27,8 +27,8 @@ from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, 
 from trainables.datasets.images.files import open_root
 from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
 from trainables.datasets.images.samples import ImageTask
+from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 from trainables.datasets.images.source import Source, class_of
-from trainables.datasets.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 
 PART_ROWS = 512
 """Images per part, before unreadable ones are left out."""

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainables.datasets import schemas
+from trainables.datasets.images import schemas
 from trainables.datasets.scenes.captions import LABELS, TEMPLATES, caption
 from trainables.datasets.scenes.drawing import render
 from trainables.datasets.scenes.samples import SceneSample, SceneTasks
