@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from types import FrameType
 
 from orchestrator.validation.inputs import InputError, read_input, safe_uri
-from search_spaces import named_spaces
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
 STOP_AGAIN_S = 10.0
@@ -29,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     arguments = _parser().parse_args(argv)
     if arguments.list:
-        width = max(map(len, named_spaces()))
-        for name, description in named_spaces().items():
-            print(f"{name:<{width}} {description}")
+        from orchestrator.driver.installed import listing  # imports every extension
+
+        print(listing())
         return OK
     try:
         space, points, store = read_input(
@@ -94,7 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         default="demo",
         help="name of a space that comes with this package, or path of a YAML file (default: demo)",
     )
-    parser.add_argument("--list", action="store_true", help="list the named spaces and exit")
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="list named spaces, scenarios, codecs, tasks, MLLM families and benchmark formats",
+    )
     parser.add_argument(
         "--storage",
         default=DEFAULT_STORAGE,

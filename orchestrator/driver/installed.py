@@ -1,0 +1,54 @@
+"""What is installed, in words: `--list`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from search_spaces import named_spaces
+from search_spaces.facts.mllm_families import FAMILIES
+from search_spaces.plugins import Registry
+from search_spaces.scenarios import scenario_of
+from search_spaces.specs.benchmark import FORMATS
+from search_spaces.specs.space import SCENARIOS
+from trainables.tasks import TASKS
+
+
+def listing() -> str:
+    """Named spaces, and every kind of extension with the distribution of those from elsewhere.
+
+    An extension that cannot be imported is listed with its error.
+    """
+    sections = [_section("spaces", named_spaces().items())]
+    sections += [
+        _section(title, _described(registry, describe))
+        for title, registry, describe in (
+            ("scenarios", SCENARIOS, lambda name: scenario_of(name).look.sentence),
+            ("tasks", TASKS, lambda name: _first_line(type(TASKS.get(name)))),
+            ("MLLM families", FAMILIES, lambda name: FAMILIES.get(name).title),
+            ("benchmark formats", FORMATS, lambda name: _first_line(FORMATS.get(name).settings)),
+        )
+    ]
+    return "\n\n".join(sections)
+
+
+def _described(
+    registry: Registry[Any], describe: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    broken = registry.broken()
+    for name in registry.names():
+        origin = registry.origin(name)
+        whence = "" if origin.is_project else f" [{origin.distribution} {origin.version}]"
+        about = f"CANNOT BE USED: {broken[name]}" if name in broken else describe(name)
+        yield name, about + whence
+
+
+def _section(title: str, rows: Any) -> str:
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join([title, *(f"  {name:<{width}}  {about}".rstrip() for name, about in rows)])
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0]

@@ -1,0 +1,1 @@
+"""Extensions of bridgesweep by another distribution: a codec, two scenarios, a task."""

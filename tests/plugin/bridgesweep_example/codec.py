@@ -1,0 +1,16 @@
+"""Settings of a codec whose latents have a position per 8 x 8 pixels."""
+
+from typing import Literal
+
+from search_spaces.specs.base import Positive
+from search_spaces.specs.codec import CodecSpec
+
+
+class Stride8(CodecSpec):
+    """A factorized prior behind three convolutions."""
+
+    implementation = "bridgesweep_example.codec_network:build"
+    stride = pad_to = 8
+    arch: Literal["stride-8"]
+    N: Positive = 16
+    M: Positive = 24
