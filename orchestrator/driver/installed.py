@@ -11,6 +11,7 @@ from search_spaces.facts.mllm_families import FAMILIES
 from search_spaces.plugins import Registry
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.benchmark import FORMATS
+from search_spaces.specs.codec import CODECS
 from search_spaces.specs.space import SCENARIOS
 from trainables.tasks import TASKS
 
@@ -25,6 +26,7 @@ def listing() -> str:
         _section(title, _described(registry, describe))
         for title, registry, describe in (
             ("scenarios", SCENARIOS, lambda name: scenario_of(name).look.sentence),
+            ("codecs", CODECS, lambda name: _first_line(CODECS.get(name))),
             ("tasks", TASKS, lambda name: _first_line(type(TASKS.get(name)))),
             ("MLLM families", FAMILIES, lambda name: FAMILIES.get(name).title),
             ("benchmark formats", FORMATS, lambda name: _first_line(FORMATS.get(name).settings)),
@@ -40,7 +42,11 @@ def _described(
     for name in registry.names():
         origin = registry.origin(name)
         whence = "" if origin.is_project else f" [{origin.distribution} {origin.version}]"
-        about = f"CANNOT BE USED: {broken[name]}" if name in broken else describe(name)
+        about = (
+            f"CANNOT BE USED: {' '.join(broken[name].split())}"
+            if name in broken
+            else describe(name)
+        )
         yield name, about + whence
 
 

@@ -3,10 +3,10 @@
 from compressai.entropy_models import EntropyBottleneck
 from compressai.models.utils import conv, deconv
 from torch import nn
-from trainables.codecs.factorized import Factorized
 
 from bridgesweep_example.codec import Stride8
 from trainables.codecs import Codec
+from trainables.codecs.factorized import Factorized
 
 
 def build(settings: Stride8) -> Codec:
