@@ -259,6 +259,22 @@ def test_a_damaged_stream_is_refused_whatever_its_checksum_says(arch: str) -> No
     assert refused >= 14
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, ValueError])
+def test_a_failure_that_is_not_the_stream_s_is_not_called_its_damage(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = lively("mbt2018-mean")
+    streams = codec.encode(images(1))
+
+    def fail(z_hat: Tensor) -> Tensor:
+        raise error("no memory")
+
+    monkeypatch.setattr(codec.net.h_s, "forward", fail)
+    with pytest.raises(error, match="no memory") as raised:
+        codec.decode(streams)
+    assert not isinstance(raised.value, BitstreamError)
+
+
 @pytest.mark.parametrize("arch", ["mbt2018-mean", "elic2022-chandelier", "tic", "mbt2018-vbr"])
 def test_under_autocast_what_makes_the_rate_stays_in_fp32(arch: str) -> None:
     codec, x = lively(arch).train(), images(2)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from search_spaces import Space
+from tests.trainables.codecs.plugin import installed
 from tests.trainables.conftest import Small
 from tests.trainables.small import NAMES, SHARD, SIDE, make_space, point, write_images
 from trainables.codecs.entropy.bitstream import unpack
@@ -36,10 +38,17 @@ CODECS: list[dict[str, Any]] = [
     {"arch": "mbt2018-mean-vbr", "N": 12, "M": 12, "qualities": (3,)},
     {"arch": "mbt2018-vbr", "N": 12, "M": 12, "qualities": (3,)},
     {"arch": "elic2022-chandelier", "N": 16, "M": 24, "groups": (4, 8, 12), "context_width": 0.1},
+    {"arch": "strided-8"},
 ]
 RATE = 2
 """Index of the variable-rate codecs' rate above."""
 FAST = {"steps": 12, "batch_size": 4, "lr": 3e-3, "validate_every": 6, "checkpoint_every": 12}
+
+
+@pytest.fixture(autouse=True)
+def plugin(tmp_path: Path) -> Iterator[None]:
+    with installed(tmp_path / "site"):
+        yield
 
 
 def space_of(small: Small, codec: dict[str, Any]) -> Space:
