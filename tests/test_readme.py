@@ -21,6 +21,14 @@ def test_the_spaces_that_are_shown_are_spaces(number: int, tmp_path: Path) -> No
     assert load_space(str(file)).name == "shown"
 
 
+def test_the_notebook_lines_train_a_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = TEXT[TEXT.index("## From a notebook") :]
+    (block, *_) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert (tmp_path / "scratch" / "codec" / "model.safetensors").is_file()
+
+
 def test_the_spaces_that_are_named_are_there() -> None:
     named = re.findall(r"orchestrator\.sweep ([a-z][a-z-]*)(?![\w.-])", TEXT)
     assert {"demo", "smoke", "demo-codecs"} <= set(named) <= set(named_spaces())

@@ -18,6 +18,7 @@ from typing import TypedDict
 from search_spaces import BenchmarkSpec, Space
 from search_spaces.facts.mllm_families import FAMILIES
 from search_spaces.facts.texts import template_sets
+from search_spaces.plugins import plugin_versions
 from search_spaces.scenarios import environments_of
 from search_spaces.specs.data import DataSpec
 
@@ -81,12 +82,12 @@ def source_checksum() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that can change a number."""
+    """Versions of the packages that can change a number, plug-ins included."""
     installed = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-    return installed
+    return installed | plugin_versions()
 
 
 def model_names(space: Space) -> list[tuple[str, str]]:

@@ -189,7 +189,7 @@ def check_data(space: Space) -> list[str]:
         return str(error).splitlines()
     problems = []
     without = "has none (folders per class, or data.label_column)"
-    if not source.classes and any(variant.trains_on_classes for variant in space.meant):
+    if not source.classes and any(variant.trains_on_classes for variant in space.expanded):
         problems.append(
             f"surrogate.phases: ce needs classes, and the data set {space.data.uri!r} {without}; "
             "set ce to 0 in all phases"

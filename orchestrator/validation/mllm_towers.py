@@ -45,7 +45,7 @@ def check_towers(space: Space) -> list[str]:
 
     Models that are not on this machine are not checked.
     """
-    problems = [line for variant in space.meant for line in _problems(variant)]
+    problems = [line for variant in space.expanded for line in _problems(variant)]
     return list(dict.fromkeys(problems))
 
 

@@ -35,7 +35,7 @@ def grids(space: Space, sizes: EncoderSizes) -> str:
 
 def check_teacher(space: Space) -> list[str]:
     """The settings of a space and its variants that do not fit the teacher, a line each."""
-    return list(dict.fromkeys(line for variant in space.meant for line in _problems(variant)))
+    return list(dict.fromkeys(line for variant in space.expanded for line in _problems(variant)))
 
 
 def _problems(space: Space) -> list[str]:

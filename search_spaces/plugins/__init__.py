@@ -7,6 +7,7 @@ from search_spaces.plugins.registry import (
     Registry,
     UnknownPluginError,
     implementation,
+    plugin_versions,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Registry",
     "UnknownPluginError",
     "implementation",
+    "plugin_versions",
 ]

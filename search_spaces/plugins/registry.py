@@ -259,6 +259,16 @@ class ClassRegistry(Registry[type[T]]):
         return f"is {name}, no subclass of {self._base.__name__}"
 
 
+def plugin_versions() -> dict[str, str]:
+    """Name -> version of the installed distributions that extend this project."""
+    return {
+        distribution.name: distribution.version
+        for distribution in distributions()
+        if distribution.name != PROJECT
+        and any(point.group.startswith(f"{PROJECT}.") for point in distribution.entry_points)
+    }
+
+
 def implementation(path: str) -> Any:
     """The object that `module:attribute` names; imports the module.
 

@@ -285,7 +285,7 @@ class Space(Spec):
         return any(phase.ce for phase in self.surrogate.phases)
 
     @property
-    def meant(self) -> tuple[Space, ...]:
+    def expanded(self) -> tuple[Space, ...]:
         """The spaces without variants or search that this one asks for: of each variant, and with
         a search those at the ends of its ranges."""
         spaces = [self.of(name) for name in self.variants] or [self]

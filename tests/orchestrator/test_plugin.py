@@ -87,10 +87,12 @@ def test_extensions_of_another_distribution_are_swept_end_to_end_in_train_worker
     shape = json.loads(pq.read_schema(latents).field("y_hat").metadata[b"shape"])
     size = content["space"]["data"]["size"]
     assert shape == [24, size // 8, size // 8]
-    specs = [
-        json.loads(file.read_text())["spec"]
-        for file in tmp_path.glob("stages/point/*/manifest.json")
+    manifests = [
+        json.loads(file.read_text()) for file in tmp_path.glob("stages/point/*/manifest.json")
     ]
+    for manifest in manifests:
+        assert manifest["code"]["packages"]["bridgesweep-example"] == "0.1.0"
+    specs = [manifest["spec"] for manifest in manifests]
     plugins = {spec["scenario"]: spec["plugin"] for spec in specs if "plugin" in spec}
     assert set(plugins) == {"grey", "gain"}
     assert plugins["grey"]["distribution"] == "bridgesweep-example"
