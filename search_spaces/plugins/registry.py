@@ -79,6 +79,8 @@ class Registry(Generic[T]):
         builtin: name -> object of the project's own extensions that are no modules.
         names_of: names of one of the project's own objects, where these are not its module's.
             Then listing names imports the project's own extensions, but none of third parties.
+        check: given the name and an object of another distribution; raises ValueError where it
+            cannot be used under this name.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Registry(Generic[T]):
         kind: type[T],
         builtin: Mapping[str, T] | None = None,
         names_of: Callable[[T], Iterable[str]] | None = None,
+        check: Callable[[str, T], None] | None = None,
     ) -> None:
         self.group = group
         self._package = package
@@ -96,6 +99,7 @@ class Registry(Generic[T]):
         self._kind = kind
         self._builtin = dict(builtin or {})
         self._names_of = names_of
+        self._check = check
         self._loaded: dict[str, T] = {}
         self._errors: dict[str, BrokenPluginError] = {}
 
@@ -129,7 +133,7 @@ class Registry(Generic[T]):
         if name in self._project_names:
             return Origin(PROJECT)
         self._check_known(name)
-        point, distribution = self._entry_points()[name]
+        point, distribution = self._entry_points()[name][0]
         return Origin(distribution.name, distribution.version, _content(point.module))
 
     def listing(self) -> str:
@@ -137,7 +141,8 @@ class Registry(Generic[T]):
         by_origin: dict[str, list[str]] = {}
         for name in sorted(self._project_names):
             by_origin.setdefault(PROJECT, []).append(name)
-        for name, (_, distribution) in sorted(self._entry_points().items()):
+        for name, points in sorted(self._entry_points().items()):
+            distribution = points[0][1]
             by_origin.setdefault(f"{distribution.name} {distribution.version}", []).append(name)
         return "; ".join(f"{', '.join(names)} ({origin})" for origin, names in by_origin.items())
 
@@ -161,6 +166,7 @@ class Registry(Generic[T]):
         self._loaded.clear()
         self._errors.clear()
         _entry_points.cache_clear()
+        _content.cache_clear()
 
     def _check_known(self, name: str) -> None:
         if name not in self.names():
@@ -177,9 +183,14 @@ class Registry(Generic[T]):
                 module = importlib.import_module(self._modules[name])
                 found = getattr(module, self._attribute)
             else:
-                point, distribution = self._entry_points()[name]
-                source = f"{distribution.name} {distribution.version} ({point.value})"
-                found = point.load()
+                points = self._entry_points()[name]
+                source = ", ".join(
+                    f"{distribution.name} {distribution.version} ({point.value})"
+                    for point, distribution in points
+                )
+                if len(points) > 1:
+                    raise ValueError("several distributions have an extension of this name")
+                found = points[0][0].load()
         except Exception as error:  # a foreign module may raise anything while it is imported
             raise BrokenPluginError(
                 f"{self.group}: {name!r} of {source} cannot be imported: "
@@ -188,6 +199,13 @@ class Registry(Generic[T]):
         if mismatch := self._mismatch(found):
             raise BrokenPluginError(f"{self.group}: {name!r} of {source} {mismatch}")
         extension: T = found
+        if self._check is not None and name not in self._project_names:
+            try:
+                self._check(name, extension)
+            except ValueError as error:
+                raise BrokenPluginError(
+                    f"{self.group}: {name!r} of {source} cannot be used: {error}"
+                ) from error
         return extension
 
     def _mismatch(self, found: object) -> str:
@@ -224,13 +242,13 @@ class Registry(Generic[T]):
                 names |= dict.fromkeys(self._names_of(extension), path)
         return names
 
-    def _entry_points(self) -> dict[str, tuple[EntryPoint, Distribution]]:
-        """Name -> entry point of other distributions; the project's own names cannot be taken."""
-        return {
-            point.name: (point, distribution)
-            for point, distribution in _entry_points(self.group)
-            if point.name not in self._project_names
-        }
+    def _entry_points(self) -> dict[str, list[tuple[EntryPoint, Distribution]]]:
+        """Name -> entry points of other distributions; the project's own names cannot be taken."""
+        by_name: dict[str, list[tuple[EntryPoint, Distribution]]] = {}
+        for point, distribution in _entry_points(self.group):
+            if point.name not in self._project_names:
+                by_name.setdefault(point.name, []).append((point, distribution))
+        return by_name
 
 
 class ClassRegistry(Registry[type[T]]):
@@ -304,10 +322,11 @@ def _installed(group: str) -> Iterator[tuple[EntryPoint, Distribution]]:
 def _content(module: str) -> str:
     """SHA-256 (16 hex digits) over the Python files of a module's top-level package."""
     spec = importlib.util.find_spec(module.partition(".")[0])
-    if spec is None or spec.origin is None:
+    if spec is None:
         return ""
-    locations = spec.submodule_search_locations
-    root = Path(spec.origin).parent if locations else Path(spec.origin)
+    # A namespace package has no origin, but a place.
+    locations = list(spec.submodule_search_locations or ())
+    root = Path(locations[0] if locations else spec.origin or "")
     files = sorted(root.rglob("*.py")) if locations else [root]
     digest = hashlib.sha256()
     for file in files:

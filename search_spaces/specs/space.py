@@ -95,6 +95,7 @@ SCENARIOS: Final[Registry[ScenarioRules]] = Registry(
     "search_spaces.scenarios",
     "SCENARIO",
     ScenarioRules,
+    check=lambda name, rule: _check_foreign_scenario(name, rule),
 )
 """All installed scenarios."""
 
@@ -112,6 +113,28 @@ def settings_models() -> dict[str, type[BaseModel]]:
         for name in names
         if (settings := rules[name].settings) is not None
     }
+
+
+def _check_foreign_scenario(name: str, rule: ScenarioRules) -> None:
+    """Whether a scenario of another distribution can be used beside the project's own.
+
+    Raises:
+        ValueError: its name or the key of its settings clashes, or these have no defaults.
+    """
+    if rule.name != name:
+        raise ValueError(f"its entry point is {name!r}, and its name is {rule.name!r}")
+    if rule.settings is None:
+        return
+    if rule.key in Space.model_fields:
+        raise ValueError(f"its key {rule.key!r} is a setting of every space")
+    for other in SCENARIOS.names():
+        if SCENARIOS.origin(other).is_project and SCENARIOS.get(other).key == rule.key:
+            raise ValueError(f"its key {rule.key!r} belongs to the scenario {other!r}")
+    try:
+        rule.settings()
+    except ValidationError as error:
+        missing = ", ".join(str(item["loc"][0]) for item in error.errors() if item["loc"])
+        raise ValueError(f"its settings need a default for {missing}") from error
 
 
 def _listed(setting: Literal["scenarios", "baselines"]) -> tuple[str, ...]:

@@ -1,0 +1,152 @@
+"""Extensions of other distributions: found, refused, told apart, without harm to anything else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search_spaces import SpaceError, load_space
+from search_spaces.plugins import BrokenPluginError, Origin, UnknownPluginError, plugin_versions
+from search_spaces.scenarios import looks
+from search_spaces.specs.space import SCENARIOS
+
+SCENARIO = """
+from search_spaces.scenarios.reconstruction import Reconstruction
+from search_spaces.specs.scenario_look import ScenarioLook
+from search_spaces.specs.base import Spec
+class Settings(Spec):
+    strength: {strength}
+class Mine(Reconstruction):
+    name, key, settings, default_list = "{name}", "{key}", Settings, "baselines"
+    look = ScenarioLook(title="Mine")
+SCENARIO = Mine()
+"""
+
+
+class Site:
+    """A directory of installed distributions."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        patch.syspath_prepend(str(directory))
+
+    def install(
+        self,
+        text: str,
+        name: str = "mine",
+        distribution: str = "mydist",
+        group: str = "bridgesweep.scenarios",
+        value: str = "",
+    ) -> None:
+        module = f"{distribution}_module"
+        (self.directory / f"{module}.py").write_text(text)
+        about = self.directory / f"{distribution}-2.1.dist-info"
+        about.mkdir(exist_ok=True)
+        (about / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.1\n"
+        )
+        entry = f"[{group}]\n{name} = {value or module + ':SCENARIO'}\n"
+        (about / "entry_points.txt").write_text(entry)
+        SCENARIOS.forget()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    yield Site(tmp_path, monkeypatch)
+    monkeypatch.undo()
+    for module in [name for name in sys.modules if name.endswith("dist_module")]:
+        del sys.modules[module]
+    SCENARIOS.forget()
+
+
+def scenario(name: str = "mine", key: str = "mine", strength: str = "float = 1.0") -> str:
+    return SCENARIO.format(name=name, key=key, strength=strength)
+
+
+def test_a_scenario_of_another_distribution_is_configured_like_the_projects(site: Site) -> None:
+    site.install(scenario())
+    space = load_space("smoke", ["baselines=[mine]", "mine.strength=3"])
+    assert space.settings_of("mine").model_dump() == {"strength": 3.0}
+    assert space.model_validate(space.model_dump(mode="json")) == space
+    assert looks()["mine"].distribution == "mydist 2.1"
+    assert looks()["reconstruction"].distribution == ""
+    assert plugin_versions()["mydist"] == "2.1"
+    with pytest.raises(SpaceError, match=r"mine\.strenth: .*'strength'"):
+        load_space("smoke", ["baselines=[mine]", "mine.strenth=3"])
+
+
+def test_an_installed_scenario_joins_no_space_that_does_not_name_it(site: Site) -> None:
+    before = load_space("smoke")
+    site.install(scenario())
+    assert load_space("smoke") == before
+    assert "mine" not in load_space("smoke").asked
+
+
+def test_names_are_listed_without_importing_anything(site: Site) -> None:
+    site.install("raise RuntimeError('imported')")
+    assert "mine" in SCENARIOS.names()
+    assert SCENARIOS.origin("mine").distribution == "mydist"
+    assert "mydist_module" not in sys.modules
+    with pytest.raises(BrokenPluginError, match=r"mydist 2\.1.*RuntimeError: imported"):
+        SCENARIOS.get("mine")
+    assert set(SCENARIOS.broken()) == {"mine"}
+    assert "d1" in SCENARIOS.working()
+    assert load_space("smoke").asked
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "reason"),
+    [
+        (scenario(name="other"), "", "its name is 'other'"),
+        (scenario(key="data"), "", "'data' is a setting of every space"),
+        (scenario(key="d1"), "", "'d1' belongs to the scenario 'd1'"),
+        (scenario(strength="float"), "", "need a default for strength"),
+        ("SCENARIO = 3", "", "is a int, not a ScenarioRules"),
+        ("", "mydist_module:NOTHING", "AttributeError"),
+        ("", "no_such_module:SCENARIO", "ModuleNotFoundError"),
+    ],
+)
+def test_an_unusable_scenario_fails_only_the_space_that_names_it(
+    site: Site, text: str, value: str, reason: str
+) -> None:
+    site.install(text, value=value)
+    assert reason in SCENARIOS.broken()["mine"]
+    assert load_space("smoke").name == "smoke"
+    with pytest.raises(SpaceError, match=r"baselines\.0: .*'mine'") as error:
+        load_space("smoke", ["baselines=[mine]"])
+    assert reason in str(error.value)
+
+
+def test_a_projects_name_cannot_be_taken(site: Site) -> None:
+    projects = SCENARIOS.get("d1")
+    site.install(scenario(name="d1", key="mine"), name="d1")
+    assert SCENARIOS.get("d1") is projects
+    assert SCENARIOS.origin("d1") == Origin("bridgesweep")
+
+
+def test_a_name_that_two_distributions_have_is_ambiguous(site: Site) -> None:
+    site.install(scenario())
+    site.install(scenario(), distribution="yourdist")
+    with pytest.raises(BrokenPluginError, match="several distributions") as error:
+        SCENARIOS.get("mine")
+    assert "mydist 2.1" in str(error.value)
+    assert "yourdist 2.1" in str(error.value)
+
+
+def test_identity_follows_the_files_of_the_distribution(site: Site) -> None:
+    site.install(scenario())
+    first = SCENARIOS.origin("mine").identity
+    assert first["distribution"] == "mydist"
+    assert SCENARIOS.origin("mine").identity == first
+    site.install(scenario(strength="float = 2.0"))
+    assert SCENARIOS.origin("mine").identity["content"] != first["content"]
+    assert SCENARIOS.origin("d1").identity == {}
+
+
+def test_unknown_names_are_answered_with_the_installed_ones(site: Site) -> None:
+    site.install(scenario())
+    with pytest.raises(UnknownPluginError, match=r"'min'.*d1.*mine \(mydist 2\.1\)"):
+        SCENARIOS.get("min")
