@@ -41,7 +41,7 @@ CONTROLLER_FAILURES = 3
 
 
 class GaveUpError(RuntimeError):
-    """Training failed as often as it may; Tune must not try it once more."""
+    """Workers failed more than `max_failures` times; the runner must not try again."""
 
 
 class TrainBackend:

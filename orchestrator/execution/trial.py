@@ -8,8 +8,8 @@ from typing import Final
 
 from orchestrator.execution.cluster import set_environment
 from orchestrator.execution.devices import use_threads
+from orchestrator.execution.job_run import Backend, run_job
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.worker import Backend, run_job
 from search_spaces import Space
 
 JOB: Final = "job"

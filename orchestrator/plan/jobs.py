@@ -2,8 +2,8 @@
 
     stages (search_spaces) + what the storage already holds  -->  jobs with their needs and costs
 
-A job makes one stage; an operating point's job also makes its evaluations. Which stages a point
-reads is its scenario's to say; the plan walks from stage to stage and asks no scenario's name.
+A job makes one stage; an operating point's job also makes its evaluations. The scenario decides
+which stages a point reads; the plan follows them from stage to stage.
 """
 
 from __future__ import annotations

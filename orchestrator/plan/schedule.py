@@ -101,7 +101,7 @@ class Schedule:
             return max(0, self.ask.lanes(room, busy + len(self.jobs)) - busy)
 
     def lanes_to_evaluate(self) -> int:
-        """Lanes in which nothing trains: free ones, and those of jobs whose stage is made."""
+        """Lanes free for evaluation: idle, or whose job has finished training."""
         with self._lock:
             made = sum(self.jobs[k].kind not in DATA and k in self._made for k in self.running)
             return self.free_lanes() + made

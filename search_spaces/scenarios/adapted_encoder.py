@@ -60,7 +60,7 @@ class AdaptedEncoder(Scenario):
         return space.neck.layers if layers is None else layers
 
     def problems(self, space: Space) -> Iterator[str]:
-        """More tuned blocks than there are before k."""
+        """Reports more tuned blocks than there are before k."""
         if self.layers(space) > space.teacher.block:
             yield (
                 f"adapted_encoder.layers: {self.layers(space)} blocks are to be tuned, and there "

@@ -108,7 +108,7 @@ class Classical(Scenario):
         return bool(settings.root)
 
     def problems(self, space: Space) -> Iterator[str]:
-        """Names that clash, or a scenario without a codec."""
+        """Reports names that clash, and a scenario without a codec."""
         specs = self.codecs(space)
         if not specs:
             yield "baselines: classical needs codecs, such as classical: [{format: avif}]"

@@ -1,4 +1,4 @@
-"""codec_tuned: reconstruction whose base codec got the further steps that d2 or d3 give theirs.
+"""codec_tuned: reconstruction with a base codec that was trained for as long as d2 or d3 train it.
 
     image --tuned codec--> bytes --tuned codec--> y_hat --g_s--> image --> complete encoder
 
@@ -25,7 +25,7 @@ from search_spaces.specs.training import Optimiser
 
 
 class CodecTuning(Spec):
-    """codec_tuned: whose further training of the codec is given to it."""
+    """codec_tuned: which scenario's training schedule is copied."""
 
     like: Literal["d2", "d3"] = "d3"
     """The scenario whose steps, batch size, codec learning rate and schedule are taken."""
@@ -58,7 +58,7 @@ class CodecTuned(Scenario):
         return (D2.name, D3.name)
 
     def problems(self, space: Space) -> Iterator[str]:
-        """A codec whose lambda does not weigh the MSE."""
+        """Reports a codec whose lambda does not weigh the MSE."""
         for codec in space.codecs:
             if not codec.lambda_is_of_mse:
                 yield (

@@ -101,6 +101,8 @@ class Scenario(ScenarioRules):
     def stage(self, stages: Stages, point: OperatingPoint) -> Stage:
         """The stage of an operating point; its key is the `point_key` of the points file.
 
+        A released point reads only its codec, and its key has the file's checksum.
+
         Args:
             stages: of the point's variant.
         """
@@ -250,7 +252,7 @@ def started_from(stages: Stages, point: OperatingPoint) -> dict[str, Stage]:
 def bridge_identity(
     stages: Stages, point: OperatingPoint, training: BaseModel, exclude: set[str] | None = None
 ) -> dict[str, Any]:
-    """The identity of what is trained with the surrogate loss on a codec's latents.
+    """The identity that scenarios with a neck share: encoder, neck, loss, training.
 
     Args:
         training: its settings.

@@ -58,7 +58,7 @@ class Joint(Scenario):
         return (D1.name,)
 
     def problems(self, space: Space) -> Iterator[str]:
-        """A codec whose lambda does not weigh the MSE."""
+        """Reports a codec whose lambda does not weigh the MSE."""
         for codec in space.codecs:
             if not codec.lambda_is_of_mse and self.name not in codec.released:
                 yield (

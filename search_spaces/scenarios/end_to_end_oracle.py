@@ -63,7 +63,7 @@ class EndToEndOracle(Scenario):
         return (D1.name,)
 
     def problems(self, space: Space) -> Iterator[str]:
-        """No answers for training images, or no MLLM."""
+        """Reports missing answers for training images, and a missing MLLM."""
         needs = "baselines: end_to_end_oracle learns from the answers for the training images"
         if space.data.kind != "scenes":
             yield f"{needs}, which data of kind {space.data.kind!r} has not; scenes have"

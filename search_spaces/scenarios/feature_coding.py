@@ -59,7 +59,7 @@ class FeatureCoding(Scenario):
     )
 
     def problems(self, space: Space) -> Iterator[str]:
-        """Lambdas that are missing or given twice."""
+        """Reports lambdas that are missing or given twice."""
         lambdas = settings_as(space, self.key, FeatureCodingTraining).lambdas
         if len(set(lambdas)) != len(lambdas) or not lambdas:
             yield "feature_coding.lambdas must be one or more different values"

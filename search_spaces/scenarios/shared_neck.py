@@ -48,7 +48,7 @@ class SharedNeck(Scenario):
         return (D1.name,)
 
     def problems(self, space: Space) -> Iterator[str]:
-        """No variable-rate codec."""
+        """Reports that no codec has a variable rate."""
         if not any(self.applies_to(space, codec) for codec in space.codecs):
             yield (
                 "baselines: shared_neck is one neck for all rates of a -vbr codec, and there is "
@@ -85,7 +85,7 @@ class SharedNeck(Scenario):
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
-        """The rate; of the neck's training encoder, neck, loss and training."""
+        """Of a point the rate; of the training of the neck: encoder, neck, loss and training."""
         assert point.codec is not None
         training = self.training(stages.space, point)
         if training is None:

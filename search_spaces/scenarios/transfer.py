@@ -58,7 +58,7 @@ class Transferred(Scenario):
         return space.codec(label or space.codecs[0].label)
 
     def problems(self, space: Space) -> Iterator[str]:
-        """No such source, no other codec, or other numbers of latent channels."""
+        """Reports a missing source codec, a missing second codec, different latent channels."""
         labels = [codec.label for codec in space.codecs]
         given = settings_as(space, self.key, TransferTraining).source
         if given not in ("", *labels):

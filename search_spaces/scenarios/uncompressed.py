@@ -48,7 +48,7 @@ class Uncompressed(Scenario):
         return {"world": stages.world()}
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
-        """Nothing but the seed, which the points file states."""
+        """The seed; no other setting changes the point."""
         return {"seed": point.seed}
 
 

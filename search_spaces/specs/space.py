@@ -1,8 +1,8 @@
 """A space: everything that a sweep is asked to do, as validated plain data.
 
 Defaults are the paper's values (*Bridging Compressed Image Latents and Multimodal Large Language
-Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A space never looks at the hardware, is
-immutable, and is complete or refused: all mistakes are found at construction and reported together.
+Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A space is immutable, does not depend on
+the hardware, and is complete or refused: all mistakes are found at construction, together.
 
 Settings of scenarios are no fields of `Space`. Each scenario brings its own under its own key
 (`d1: {steps: 200}`), so a scenario of another distribution is configured like the project's.
@@ -68,7 +68,7 @@ class ScenarioRules(ABC):
     settings: ClassVar[type[BaseModel] | None] = None
     """Type of these settings; every setting has a default."""
     default_list: ClassVar[Literal["", "scenarios", "baselines"]] = ""
-    """The list that names it in a space that does not give the list; for this project's own."""
+    """The default list that contains this scenario; empty for plug-ins."""
     trains: ClassVar[bool] = True
     """Whether every operating point of its trains something."""
     search_roots: ClassVar[tuple[str, ...]] = ()
@@ -196,7 +196,7 @@ class Space(Spec):
     """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM, or `{model: ...,
     name: ...}` with a name for points and plots."""
     tasks: tuple[TaskName, ...] = ("captioning", "vqa", "rec", "fewshot")
-    """On the space's own data; may be empty where there are benchmarks."""
+    """Tasks measured on the space's own data. May be empty if `benchmarks` is not."""
     benchmarks: tuple[AnyBenchmark, ...] = ()
     """Published benchmarks to measure on as well."""
     neck: NeckSpec = NeckSpec()
@@ -309,8 +309,10 @@ class Space(Spec):
 
     @property
     def expanded(self) -> tuple[Space, ...]:
-        """The spaces without variants or search that this one asks for: of each variant, and with
-        a search those at the ends of its ranges."""
+        """One space per variant, and one per end of each search range: what a sweep may run.
+
+        Mistakes in any of them are found before it starts.
+        """
         spaces = [self.of(name) for name in self.variants] or [self]
         over = self.search.over if self.search is not None else {}
         ends = (self.changed({path: end}) for path, where in over.items() for end in where.ends)

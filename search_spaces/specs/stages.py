@@ -128,7 +128,7 @@ class Stages:
         fingerprints: for each model or weights name in the space, for the data set's `uri` and for
             each benchmark's name, a checksum of what it resolves to; for each standard's codec the
             version of its library. A name that is absent is its own fingerprint.
-        variant: the variant of another space that this space is.
+        variant: this space's name as a variant; empty if it is not one.
     """
 
     def __init__(
@@ -261,5 +261,5 @@ class Stages:
 
 
 def rate_identity(codec: CodecSpec) -> dict[str, int]:
-    """What tells the points of a variable-rate codec apart, which share its base codec."""
+    """The rate index, which distinguishes the points of one variable-rate base codec."""
     return {"rate": codec.rate} if codec.is_variable_rate else {}

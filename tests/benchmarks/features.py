@@ -23,9 +23,9 @@ import torch
 from full_size import save_teacher, space_with
 
 from orchestrator.execution.feature_pass import run_pass
+from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
-from orchestrator.execution.worker import run_job
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import Store
 from search_spaces import operating_points

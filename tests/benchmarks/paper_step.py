@@ -43,7 +43,7 @@ from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
 from trainables.points.building import build_neck
 from trainables.points.learning import Learner
-from trainables.scenarios.d1 import NeckLearner
+from trainables.points.neck_method import NeckLearner
 from trainables.scenarios.d2 import JointLearner
 
 Step = Callable[[int], float]

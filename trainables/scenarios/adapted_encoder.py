@@ -24,8 +24,8 @@ from trainables.points.counting import Counting, Part, meta
 from trainables.points.inputs import Inputs
 from trainables.points.learning import SurrogateSetting
 from trainables.points.models import DecodedPoint
+from trainables.points.neck_method import class_texts
 from trainables.points.weights import load_trained, overlay
-from trainables.scenarios.d1 import class_texts
 from trainables.scenarios.post_processing import ImageLearner
 
 
@@ -67,7 +67,7 @@ class EncoderFront(nn.Module):
         return {f"front.{name}": p.detach() for name, p in named if p.requires_grad}
 
 
-class AdaptedEncoder(Method):
+class AdaptedEncoderMethod(Method):
     """The decoded image through tuned first blocks."""
 
     receiver = ("entropy", "synthesis", "adapted_front", "encoder_run")
@@ -109,4 +109,4 @@ def new_front(space: Space, tower: Tower) -> EncoderFront:
     return EncoderFront(tower, space.teacher.block, SCENARIO.layers(space))
 
 
-METHOD = AdaptedEncoder()
+METHOD = AdaptedEncoderMethod()

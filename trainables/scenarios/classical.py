@@ -44,7 +44,7 @@ class ImageFiles(PointModel):
         return received.x_hat
 
 
-class Classical(Method):
+class ClassicalMethod(Method):
     """A standard's codec."""
 
     sender = ()
@@ -58,4 +58,4 @@ class Classical(Method):
         return ImageFiles(complete_encoder(trained.space, trained.tower), files)
 
 
-METHOD = Classical()
+METHOD = ClassicalMethod()

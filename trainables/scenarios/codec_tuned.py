@@ -16,7 +16,7 @@ from trainables.scenarios.base_codec import CodecLearner
 from trainables.scenarios.uncompressed import ENCODER_PARTS
 
 
-class CodecTuned(Method):
+class CodecTunedMethod(Method):
     """The decoded image of a codec that was trained for longer."""
 
     receiver = ("entropy", "synthesis", *ENCODER_PARTS)
@@ -41,4 +41,4 @@ class CodecTuned(Method):
         return updated_codec(point.codec, codec_dir, point_dir)
 
 
-METHOD = CodecTuned()
+METHOD = CodecTunedMethod()

@@ -35,7 +35,7 @@ from trainables.points.learning import (
     image_terms,
 )
 from trainables.points.models import BridgedPoint
-from trainables.scenarios.d1 import Bridge, neck_of, read_released, trained_neck
+from trainables.points.neck_method import NeckMethod, neck_of, read_released, trained_neck
 
 
 class JointLearner(Learner):
@@ -88,7 +88,7 @@ class JointLearner(Learner):
         return {**terms, "bpp_estimated": bpp, "loss": bpp + self._lmbda * distortion}
 
 
-class Joint(Bridge):
+class JointMethod(NeckMethod):
     """Codec and neck; with the image in the loss or without.
 
     Args:
@@ -142,4 +142,4 @@ class Joint(Bridge):
         return "" if self._synthesis else "codec.net.g_s."
 
 
-METHOD = Joint("d2", synthesis=True)
+METHOD = JointMethod("d2", synthesis=True)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trainables.scenarios.d2 import Joint
+from trainables.scenarios.d2 import JointMethod
 
-METHOD = Joint("d3", synthesis=False)
+METHOD = JointMethod("d3", synthesis=False)

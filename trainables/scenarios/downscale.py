@@ -50,7 +50,7 @@ class SmallerImage(DecodedPoint):
         return smaller(size[0], self._factor), smaller(size[1], self._factor)
 
 
-class Downscale(Method):
+class DownscaleMethod(Method):
     """A smaller image through the base codec."""
 
     sender = tuple(PREFIX + name for name in Method.sender)
@@ -80,4 +80,4 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.clamp(0, 1)
 
 
-METHOD = Downscale()
+METHOD = DownscaleMethod()

@@ -25,7 +25,7 @@ from trainables.mllms import Mllm
 from trainables.networks.neck import TransformNeck
 from trainables.points.inputs import Inputs
 from trainables.points.learning import Group, Learner
-from trainables.scenarios.d1 import Bridge, trained_neck
+from trainables.points.neck_method import NeckMethod, trained_neck
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class OracleLearner(Learner):
         return self._mllm.answer_losses(entry, places, prompts, answers)
 
 
-class EndToEndOracle(Bridge):
+class EndToEndOracleMethod(NeckMethod):
     """d1's neck, trained on through the MLLM."""
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> OracleLearner:
@@ -131,4 +131,4 @@ class EndToEndOracle(Bridge):
         return OracleLearner(neck, space.teacher.block, mllm, asked, training.lr)
 
 
-METHOD = EndToEndOracle()
+METHOD = EndToEndOracleMethod()

@@ -78,7 +78,7 @@ class FeatureCodingLearner(Learner):
         return {"loss": bpp + self._lmbda * mse, "bpp_estimated": bpp, "mse": mse}
 
 
-class FeatureCoding(Method):
+class FeatureCodingMethod(Method):
     """The encoder's own tokens, sent."""
 
     sender = ("encoder_skipped", "token_analysis")
@@ -141,4 +141,4 @@ def _settings(space: Space) -> FeatureCodingTraining:
     return settings
 
 
-METHOD = FeatureCoding()
+METHOD = FeatureCodingMethod()

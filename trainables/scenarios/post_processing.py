@@ -25,8 +25,8 @@ from trainables.points.counting import Counting, Part, meta
 from trainables.points.inputs import Inputs
 from trainables.points.learning import Group, SurrogateLearner, SurrogateSetting
 from trainables.points.models import DecodedPoint
+from trainables.points.neck_method import class_texts
 from trainables.points.weights import load_trained, named, overlay
-from trainables.scenarios.d1 import class_texts
 from trainables.scenarios.uncompressed import ENCODER_PARTS
 
 
@@ -74,7 +74,7 @@ class ImageLearner(SurrogateLearner):
         return self.codec.synthesis(self.codec.latents(batch.image))
 
 
-class PostProcessing(Method):
+class PostProcessingMethod(Method):
     """A U-Net on the decoded image."""
 
     receiver = ("entropy", "synthesis", "unet", *ENCODER_PARTS)
@@ -126,4 +126,4 @@ def _settings(space: Space) -> UNetTraining:
     return settings
 
 
-METHOD = PostProcessing()
+METHOD = PostProcessingMethod()

@@ -8,7 +8,7 @@ from trainables.points.models import DecodedPoint
 from trainables.scenarios.uncompressed import ENCODER_PARTS
 
 
-class Reconstruction(Method):
+class ReconstructionMethod(Method):
     """The decoded image."""
 
     receiver = ("entropy", "synthesis", *ENCODER_PARTS)
@@ -19,4 +19,4 @@ class Reconstruction(Method):
         return DecodedPoint(encoder, trained.base_codec())
 
 
-METHOD = Reconstruction()
+METHOD = ReconstructionMethod()

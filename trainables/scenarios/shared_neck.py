@@ -6,10 +6,10 @@ from search_spaces.scenarios.d1 import NeckTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from trainables.points.inputs import Inputs
-from trainables.scenarios.d1 import Bridge, NeckLearner, fresh_neck_learner
+from trainables.points.neck_method import NeckLearner, NeckMethod, fresh_neck_learner
 
 
-class SharedNeck(Bridge):
+class SharedNeckMethod(NeckMethod):
     """The neck that the scenario's point without a lambda trains."""
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLearner:
@@ -19,4 +19,4 @@ class SharedNeck(Bridge):
         return fresh_neck_learner(space, point, inputs, training)
 
 
-METHOD = SharedNeck()
+METHOD = SharedNeckMethod()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trainables.scenarios.d1 import Bridge
+from trainables.points.neck_method import NeckMethod
 
-METHOD = Bridge()
+METHOD = NeckMethod()

@@ -9,10 +9,10 @@ from trainables.encoders.load import load_tower
 from trainables.points.building import partial_encoder
 from trainables.points.inputs import Inputs
 from trainables.points.learning import SurrogateSetting
-from trainables.scenarios.d1 import Bridge, NeckLearner, class_texts, trained_neck
+from trainables.points.neck_method import NeckLearner, NeckMethod, class_texts, trained_neck
 
 
-class TransferTuned(Bridge):
+class TransferTunedMethod(NeckMethod):
     """d1's neck of another codec, after a few steps."""
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLearner:
@@ -28,4 +28,4 @@ class TransferTuned(Bridge):
         return NeckLearner(setting, neck, training.lr, training.linear_lr)
 
 
-METHOD = TransferTuned()
+METHOD = TransferTunedMethod()

@@ -39,7 +39,7 @@ class OriginalImage(PointModel):
         return Entry(received.symbols, None)
 
 
-class Uncompressed(Method):
+class UncompressedMethod(Method):
     """The original image."""
 
     sender = ()
@@ -50,4 +50,4 @@ class Uncompressed(Method):
         return OriginalImage(complete_encoder(trained.space, trained.tower))
 
 
-METHOD = Uncompressed()
+METHOD = UncompressedMethod()

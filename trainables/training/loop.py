@@ -1,6 +1,7 @@
 """The one training loop, for base codecs and for every scenario that trains something.
 
-    learner (scenarios.py) + rows (data.py) -> batches, steps, validation -> best weights, info.json
+    learner (points/learning.py) + rows (datasets/rows.py)
+        -> batches, steps, validation -> best weights, info.json
 
 The loop reports to a `Context` and resumes from the checkpoint that the context kept. A checkpoint
 holds the trained weights, the optimiser, the step and the best weights so far. The schedule, the

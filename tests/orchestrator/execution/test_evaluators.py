@@ -12,10 +12,10 @@ import ray
 
 from orchestrator.execution import cluster
 from orchestrator.execution.evaluators import Keep, lent, open_pool
+from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.execution.train import TrainBackend, report_interval
-from orchestrator.execution.worker import run_job
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule

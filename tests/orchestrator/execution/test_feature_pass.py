@@ -15,9 +15,9 @@ import pytest
 from orchestrator.execution import feature_pass
 from orchestrator.execution.feature_pass import run_pass
 from orchestrator.execution.feature_shards import Extractor, Shard, shards
+from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
-from orchestrator.execution.worker import run_job
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store

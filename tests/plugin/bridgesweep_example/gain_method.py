@@ -10,8 +10,8 @@ from trainables.points.building import complete_encoder
 from trainables.points.contract import Method
 from trainables.points.learning import SurrogateSetting
 from trainables.points.models import DecodedPoint
+from trainables.points.neck_method import class_texts
 from trainables.points.weights import load_trained, named, overlay
-from trainables.scenarios.d1 import class_texts
 from trainables.scenarios.post_processing import ImageLearner
 
 
@@ -28,7 +28,7 @@ class ColourGain(nn.Module):
         return self.gain * images + self.offset
 
 
-class Gain(Method):
+class GainMethod(Method):
     """The decoded image, each colour scaled and shifted."""
 
     receiver = ("entropy", "synthesis", "encoder_skipped", "encoder_run")
@@ -49,4 +49,4 @@ class Gain(Method):
         return DecodedPoint(encoder, trained.base_codec(), network, "gain")
 
 
-METHOD = Gain()
+METHOD = GainMethod()

@@ -2,7 +2,7 @@
 
 from trainables.points.building import complete_encoder
 from trainables.points.models import DecodedPoint
-from trainables.scenarios.reconstruction import Reconstruction
+from trainables.scenarios.reconstruction import ReconstructionMethod
 
 
 class GreyPoint(DecodedPoint):
@@ -13,7 +13,7 @@ class GreyPoint(DecodedPoint):
         return super().image(received).mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
-class Grey(Reconstruction):
+class GreyMethod(ReconstructionMethod):
     """The decoded image in grey."""
 
     def restore(self, trained):
@@ -21,4 +21,4 @@ class Grey(Reconstruction):
         return GreyPoint(complete_encoder(trained.space, trained.tower), trained.base_codec())
 
 
-METHOD = Grey()
+METHOD = GreyMethod()

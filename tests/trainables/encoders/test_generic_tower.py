@@ -22,7 +22,7 @@ from trainables.encoders.partial_encoder import PartialEncoder, Teacher
 from trainables.encoders.tower import Tower
 from trainables.points.building import build_neck, partial_encoder
 from trainables.points.learning import SurrogateSetting
-from trainables.scenarios.d1 import NeckLearner
+from trainables.points.neck_method import NeckLearner
 
 NAMES = [name for name in TINY if find_family(make(name).config.model_type)]
 OWN = ["Kosmos-2", "BLIP-2", "InstructBLIP", "InternVL", "SmolVLM", "Idefics 3"]

@@ -1,4 +1,4 @@
-"""What runs inside a trial's process: one job, from its inputs in the storage to its outputs.
+"""The process of a trial (no Ray Train worker) runs one job, from stored inputs to stored outputs.
 
     lock work/<key> --> the back end trains --> stage
                     --> per MLLM and benchmark: the back end evaluates --> stage
