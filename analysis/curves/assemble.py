@@ -82,11 +82,11 @@ class Curve:
     @property
     def holes(self) -> tuple[float, ...]:
         """Missing lambdas between found ones: a line must not be drawn over them."""
-        found = self.frame["lmbda"].dropna().tolist()
-        if not found:
+        lambdas = self.frame["lmbda"].dropna().tolist()
+        if not lambdas:
             return ()
-        gone = set(self.expected) - set(found)
-        return tuple(sorted(x for x in gone if min(found) < x < max(found)))
+        gone = set(self.expected) - set(lambdas)
+        return tuple(sorted(x for x in gone if min(lambdas) < x < max(lambdas)))
 
     @property
     def segments(self) -> list[pd.DataFrame]:
@@ -113,23 +113,23 @@ def curves(sweep: Sweep) -> list[Curve]:
     expected = _expected(sweep)
     reasons = {m["point_key"]: m for m in sweep.manifest.get("missing", [])}
     kinds = list(dict.fromkeys(_tuples(sweep.points, ["mllm", "task", "metric"])))
-    there: list[Any] = points[_OWNER].drop_duplicates().fillna("").to_dict("records")
-    owners = dict.fromkeys(_owner(one) for one in [*there, *expected])
+    with_points: list[Any] = points[_OWNER].drop_duplicates().fillna("").to_dict("records")
+    owners = dict.fromkeys(_owner(point) for point in [*with_points, *expected])
     order = list(sweep.variants)
     frames = _by_rate(points)
     out = []
     for owner in sorted(owners, key=lambda o: _curve_rank(o, order, scenarios)):
         wanted = [e for e in expected if _owner(e) == owner]
         lambdas = tuple(sorted({float(e["lmbda"]) for e in wanted if e["lmbda"] is not None}))
-        own = {kind: frames.get((*owner, *kind), _NO_POINTS) for kind in kinds}
-        seen = {kind: {k for keys in f["point_keys"] for k in keys} for kind, f in own.items()}
+        of_owner = {kind: frames.get((*owner, *kind), _NO_POINTS) for kind in kinds}
+        seen = {kind: {k for keys in f["point_keys"] for k in keys} for kind, f in of_owner.items()}
         anywhere = set().union(*seen.values())
-        for (mllm, task, metric), frame in own.items():
-            found = seen[mllm, task, metric]
+        for (mllm, task, metric), frame in of_owner.items():
+            keys = seen[mllm, task, metric]
             gone = [
                 missing_point(e, reasons.get(e["point_key"]), e["point_key"] in anywhere)
                 for e in wanted
-                if e["point_key"] not in found
+                if e["point_key"] not in keys
             ]
             seeds = tuple(sorted({s for seeds in frame["seeds"] for s in seeds}))
             look = scenarios.look(owner[2])
@@ -190,9 +190,9 @@ def bounds(sweep: Sweep) -> pd.DataFrame:
     if no_mean(known):
         return out
     primary = pd.DataFrame({"task": list(known), "metric": [t.primary for t in known.values()]})
-    for mllm, own in out.merge(primary, on=["task", "metric"]).groupby("mllm", sort=False):
-        if len(own) == len(known):
-            mean = [mllm, MEAN, MEAN_METRIC, own["value"].mean(), np.nan, np.nan]
+    for mllm, rows in out.merge(primary, on=["task", "metric"]).groupby("mllm", sort=False):
+        if len(rows) == len(known):
+            mean = [mllm, MEAN, MEAN_METRIC, rows["value"].mean(), np.nan, np.nan]
             out.loc[len(out)] = mean
     return out
 
@@ -205,8 +205,8 @@ def missing_points(sweep: Sweep, single: Iterable[Curve] | None = None) -> list[
         single: what `curves` gave, where the caller has it already.
     """
     of_curves = [m for c in (curves(sweep) if single is None else single) for m in c.missing]
-    said = [missing_point(m, m, False) for m in sweep.manifest.get("missing", [])]
-    return list(dict.fromkeys([*said, *of_curves]))
+    failed = [missing_point(m, m, False) for m in sweep.manifest.get("missing", [])]
+    return list(dict.fromkeys([*failed, *of_curves]))
 
 
 @dataclass(frozen=True)
@@ -280,18 +280,18 @@ def _expected(sweep: Sweep) -> list[dict[str, Any]]:
         return [point for point in sweep.manifest["expected"] if not bound(point["scenario"])]
     rates = sweep.curve_points[["point_key", *_OWNER, "lmbda", "seed"]].drop_duplicates()
     rates = rates.astype(object).where(rates.notna(), None)
-    found: list[dict[str, Any]] = [
+    points: list[dict[str, Any]] = [
         {str(k): v for k, v in row.items()} for row in rates.to_dict("records")
     ]
     by = [*_OWNER, "seed"]
-    there = {(*(p[name] for name in by), p["lmbda"]) for p in found}
-    owners = {owner[:-1] for owner in there}
-    lambdas = {(codec, lmbda) for codec, *_, lmbda in there if lmbda is not None}
-    return found + [
+    measured = {(*(p[name] for name in by), p["lmbda"]) for p in points}
+    owners = {owner[:-1] for owner in measured}
+    lambdas = {(codec, lmbda) for codec, *_, lmbda in measured if lmbda is not None}
+    return points + [
         {"point_key": "", **dict(zip(by, owner, strict=True)), "lmbda": lmbda}
         for owner in sorted(owners, key=str)
         for of, lmbda in sorted(lambdas, key=str)
-        if of == owner[0] and (*owner, lmbda) not in there
+        if of == owner[0] and (*owner, lmbda) not in measured
     ]
 
 

@@ -36,17 +36,17 @@ def settings(sweep: Sweep) -> pd.DataFrame:
     A setting in a list or mapping stands under its dotted path, `teacher.block`,
     `surrogate.phases.1.ce`. Without a manifest (points files of others) there are no columns.
     """
-    said = sweep.manifest.get("points", {})
-    rows = {key: dict(_flat("", one.get("spec") or {})) for key, one in said.items()}
+    described = sweep.manifest.get("points", {})
+    rows = {key: dict(_flat("", point.get("spec") or {})) for key, point in described.items()}
     frame = pd.DataFrame.from_dict(rows, orient="index").infer_objects()
     return frame.rename_axis("point_key")
 
 
 def with_settings(sweep: Sweep) -> pd.DataFrame:
     """The points with a column for each setting that has no column yet."""
-    found = settings(sweep)
-    more = [name for name in found if name not in sweep.points]
-    return sweep.points.join(found[more], on="point_key")
+    trained_with = settings(sweep)
+    more = [name for name in trained_with if name not in sweep.points]
+    return sweep.points.join(trained_with[more], on="point_key")
 
 
 def along(points: pd.DataFrame, axis: str) -> pd.DataFrame:
@@ -66,8 +66,8 @@ def along(points: pd.DataFrame, axis: str) -> pd.DataFrame:
         AnalysisError: no such column, or points that differ in more than the axis and the seed.
     """
     if axis not in points:
-        there = ", ".join(map(str, points.columns))
-        raise AnalysisError(f"no column {axis!r} to go along; there are {there}")
+        columns = ", ".join(map(str, points.columns))
+        raise AnalysisError(f"no column {axis!r} to go along; there are {columns}")
     fixed = [*COLUMNS.names, *OPTIONAL]
     of = [*_CURVE, *(["variant"] if axis in fixed else []), *_RATE]
     of = [name for name in of if name in points and name != axis]
@@ -109,12 +109,12 @@ def pareto(
         A mask with the points' index: `points[pareto(points)]`.
     """
     sign = np.where(points["metric"].isin(lower_is_better), -1.0, 1.0)
-    told = points.assign(_better=sign * points["value"].to_numpy(dtype=np.float64), _on=False)
-    for _, own in told.groupby(list(by), sort=False, dropna=False):
-        ordered = own.sort_values(["bpp", "_better"], ascending=[True, False])
+    signed = points.assign(_better=sign * points["value"].to_numpy(dtype=np.float64), _on=False)
+    for _, rows in signed.groupby(list(by), sort=False, dropna=False):
+        ordered = rows.sort_values(["bpp", "_better"], ascending=[True, False])
         rate, value = (ordered[name].to_numpy(dtype=np.float64) for name in ("bpp", "_better"))
-        told.loc[ordered.index, "_on"] = bd.front(rate, value)
-    return told["_on"].rename("pareto")
+        signed.loc[ordered.index, "_on"] = bd.front(rate, value)
+    return signed["_on"].rename("pareto")
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:

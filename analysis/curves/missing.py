@@ -25,22 +25,22 @@ class Missing:
 
 
 def missing_point(
-    wanted: Mapping[str, Any], said: Mapping[str, Any] | None, there: bool
+    wanted: Mapping[str, Any], failure: Mapping[str, Any] | None, has_other_metrics: bool
 ) -> Missing:
     """A point that was wanted.
 
     Args:
         wanted: what the manifest says of it.
-        said: what it says of its failure, if anything.
-        there: whether the point has other metrics.
+        failure: the manifest's entry of its failure, if there is one.
+        has_other_metrics: whether the point has values of other metrics.
     """
-    if said is not None:
-        reason = str(said.get("reason") or "failed")
+    if failure is not None:
+        reason = str(failure.get("reason") or "failed")
     else:
-        reason = "no value of this metric" if there else "not in the points"
+        reason = "no value of this metric" if has_other_metrics else "not in the points"
     return Missing(
         *(wanted["codec"], wanted["lmbda"], wanted["scenario"], wanted["seed"], reason),
-        *((said or {}).get("log"), wanted.get("variant") or "", wanted.get("quality")),
+        *((failure or {}).get("log"), wanted.get("variant") or "", wanted.get("quality")),
     )
 
 

@@ -37,15 +37,15 @@ def tasks(sweep: Sweep) -> dict[str, Task]:
     Without a manifest the primary metric is the first of exact_match, accuracy, accuracy@0.5
     that the task has, or its first metric.
     """
-    said: dict[str, Any] = sweep.manifest.get("tasks", {})
-    there = sweep.points.groupby("task", sort=False)["metric"].unique()
+    described: dict[str, Any] = sweep.manifest.get("tasks", {})
+    measured = sweep.points.groupby("task", sort=False)["metric"].unique()
     out: dict[str, Task] = {}
     for name in [
-        *(n for n in said if n in there.index),
-        *(n for n in there.index if n not in said),
+        *(n for n in described if n in measured.index),
+        *(n for n in measured.index if n not in described),
     ]:
-        spec = said.get(name, {})
-        metrics = [str(m) for m in there[name]]
+        spec = described.get(name, {})
+        metrics = [str(m) for m in measured[name]]
         known = [m for m in _PRIMARY if m in metrics]
         primary = spec.get("primary") or (known or metrics)[0]
         of = {m: spec.get("metrics", {}).get(m, {}) for m in metrics}

@@ -51,9 +51,9 @@ def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     looks, names = looks_of(assembled), list(assembled.sweep.variants)
     out = []
     with styled():
-        for name, of, own in figures_of(ablation(assembled, comparison)):
-            figure = _figure(own, names, of, looks, assembled.sweep.anchor)
-            words = _words(own, of, looks)
+        for name, of, rows in figures_of(ablation(assembled, comparison)):
+            figure = _figure(rows, names, of, looks, assembled.sweep.anchor)
+            words = _words(rows, of, looks)
             out.append(Plot(name, of_names(TITLE, of), words, figure))
     return out
 
@@ -65,15 +65,15 @@ def figures_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         frame: what `ablation` gave.
     """
     several = frame[["mllm", "codec"]].drop_duplicates().shape[0] > 1
-    for (mllm, codec), own in frame.groupby(["mllm", "codec"], sort=False):
-        if (own["variant"] != "").any():
+    for (mllm, codec), rows in frame.groupby(["mllm", "codec"], sort=False):
+        if (rows["variant"] != "").any():
             of = f"{codec}, {mllm}" if several else ""
-            yield file_name(f"ablation-{codec}-{mllm}" if several else "ablation"), of, own
+            yield file_name(f"ablation-{codec}-{mllm}" if several else "ablation"), of, rows
 
 
-def panels_of(own: pd.DataFrame) -> list[str]:
+def panels_of(rows: pd.DataFrame) -> list[str]:
     """The panels that a figure's rows fill, of `PANELS`."""
-    varied = own[own["variant"] != ""]
+    varied = rows[rows["variant"] != ""]
     names = ["accuracy"]
     names += ["bd_rate"] if varied["bd_rate"].notna().any() else []
     return names + (["psnr"] if _varies(varied) else [])
@@ -90,14 +90,14 @@ def looks_of(assembled: Assembled) -> Looks:
     return Looks(owners, scenarios=assembled.sweep.scenarios)
 
 
-def _figure(own: pd.DataFrame, variants: list[str], of: str, looks: Looks, anchor: str) -> Figure:
-    names = panels_of(own)
-    scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
+def _figure(rows: pd.DataFrame, variants: list[str], of: str, looks: Looks, anchor: str) -> Figure:
+    names = panels_of(rows)
+    scenarios = list(dict.fromkeys(rows.loc[rows["variant"] != "", "scenario"]))
     figure = Figure()
     panels = [new_axes(figure) for _ in names]
     shared: dict[str, Line2D] = {}
     for axes, panel in zip(panels, names, strict=True):
-        shared |= _panel(axes, own, panel, variants, scenarios, looks, anchor)
+        shared |= _panel(axes, rows, panel, variants, scenarios, looks, anchor)
         axes.set_xticks(range(len(variants)), [""] * len(variants))
         axes.tick_params("x", length=0)
     room = name_axis(panels[-1], variants)
@@ -108,7 +108,7 @@ def _figure(own: pd.DataFrame, variants: list[str], of: str, looks: Looks, ancho
 
 def _panel(
     axes: Axes,
-    own: pd.DataFrame,
+    frame: pd.DataFrame,
     panel: str,
     variants: list[str],
     scenarios: list[str],
@@ -121,7 +121,7 @@ def _panel(
     axes.set_xlim(-0.5, len(variants) - 0.5)
     if panel == "bd_rate":
         axes.axhline(0, color=looks.scenario(anchor).colour, lw=1.0, ls="--", zorder=1.5)
-    for row in rows_of(own[own["variant"] == ""]):
+    for row in rows_of(frame[frame["variant"] == ""]):
         # What no variant touches: a line to measure the others by.
         if panel != "bd_rate" and np.isfinite(getattr(row, panel)):
             look = looks.scenario(row.scenario)
@@ -131,7 +131,7 @@ def _panel(
         if (panel, scenario) == ("bd_rate", anchor):  # the line at 0
             continue
         look = looks.scenario(scenario)
-        rows = own[(own["scenario"] == scenario) & (own["variant"] != "")]
+        rows = frame[(frame["scenario"] == scenario) & (frame["variant"] != "")]
         at = np.array([variants.index(name) for name in rows["variant"]], dtype=np.float64)
         at += aside(number, len(scenarios))
         value = rows[panel].to_numpy(dtype=np.float64)
@@ -158,11 +158,11 @@ def _varies(varied: pd.DataFrame) -> bool:
     return bool((spread > 0.01).any())
 
 
-def _words(own: pd.DataFrame, of: str, looks: Looks) -> str:
-    said = [
+def _words(rows: pd.DataFrame, of: str, looks: Looks) -> str:
+    words = [
         f"{looks.scenario(row.scenario).label} {row.variant} {row.accuracy:.2f}"
         + (f", BD-rate {row.bd_rate:+.0f} %" if np.isfinite(row.bd_rate) else "")
-        for row in rows_of(own[own["variant"] != ""])
+        for row in rows_of(rows[rows["variant"] != ""])
     ]
     title = of_names("Mean accuracy over tasks and rates, and BD-rate, by variant", of)
-    return f"{title}: " + "; ".join(said) + "."
+    return f"{title}: " + "; ".join(words) + "."

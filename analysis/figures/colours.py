@@ -23,9 +23,9 @@ def on_dark(colour: str, background: str = "#171b21", contrast: float = 4.5) -> 
     hue, light, saturation = colorsys.rgb_to_hls(*_channels(colour))
     behind = _luminance(background)
     while light < 1:
-        found = hex_of(colorsys.hls_to_rgb(hue, light, saturation))
-        if (_luminance(found) + 0.05) / (behind + 0.05) >= contrast:
-            return found
+        lighter = hex_of(colorsys.hls_to_rgb(hue, light, saturation))
+        if (_luminance(lighter) + 0.05) / (behind + 0.05) >= contrast:
+            return lighter
         light += 0.02
     return "#ffffff"
 

@@ -41,18 +41,18 @@ def draw_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
     several = frame["mllm"].nunique() > 1
     out = []
     with styled():
-        for mllm, own in frame.groupby("mllm", sort=False):
+        for mllm, rows in frame.groupby("mllm", sort=False):
             of = str(mllm) if several else ""
             name = file_name(f"complexity-{mllm}" if several else "complexity")
-            figure = _figure(own, looks, looks.scenario(anchor), of)
-            out.append(Plot(name, of_names(TITLE, of), _words(own, looks, of), figure))
+            figure = _figure(rows, looks, looks.scenario(anchor), of)
+            out.append(Plot(name, of_names(TITLE, of), _words(rows, looks, of), figure))
     return out
 
 
-def _figure(own: pd.DataFrame, looks: Looks, anchor: Look, of: str) -> Figure:
+def _figure(frame: pd.DataFrame, looks: Looks, anchor: Look, of: str) -> Figure:
     figure = Figure()
     axes = new_axes(figure)
-    for row in rows_of(own):
+    for row in rows_of(frame):
         look = looks.owner(row.codec, row.scenario, row.variant)
         if np.isfinite(row.low):
             axes.vlines(row.own, row.low, row.high, color=look.colour, lw=1.3, zorder=2, alpha=0.6)
@@ -61,22 +61,22 @@ def _figure(own: pd.DataFrame, looks: Looks, anchor: Look, of: str) -> Figure:
     axes.axhline(0, color=anchor.colour, lw=0.9, ls="--", zorder=1.5)
     axes.set_ylabel("bits saved (%)")
     axes.set_xlabel(LABEL)
-    if own["own"].min() > 0 and own["own"].max() / own["own"].min() >= 4:
+    if frame["own"].min() > 0 and frame["own"].max() / frame["own"].min() >= 4:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.set_xlim(own["own"].min() / 1.3, own["own"].max() * 1.3)
-    owners = [(row.codec, row.scenario, row.variant) for row in rows_of(own)]
+        axes.set_xlim(frame["own"].min() / 1.3, frame["own"].max() * 1.3)
+    owners = [(row.codec, row.scenario, row.variant) for row in rows_of(frame)]
     stack(figure, [axes], [entries_of(looks, owners, lines=False)], TITLE, HEIGHT, of)
     return figure
 
 
-def _words(own: pd.DataFrame, looks: Looks, of: str) -> str:
-    said = [
+def _words(frame: pd.DataFrame, looks: Looks, of: str) -> str:
+    words = [
         f"{looks.owner(row.codec, row.scenario, row.variant).label} {row.own:.3g} kMAC/pixel, "
         f"{round(row.saved)} % saved"
-        for row in rows_of(own)
+        for row in rows_of(frame)
     ]
     title = of_names(f"Bits saved on the mean over tasks over {LABEL}", of)
-    return f"{title}: " + "; ".join(said) + "."
+    return f"{title}: " + "; ".join(words) + "."

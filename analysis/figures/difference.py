@@ -36,12 +36,12 @@ def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.
         Curve and what `Pair.relative_difference` says of it.
     """
     compared = [
-        (one.curve, one.pair)
-        for one in against_anchors(assembled)
-        if one.pair is not None and one.curve.task == task
+        (compared.curve, compared.pair)
+        for compared in against_anchors(assembled)
+        if compared.pair is not None and compared.curve.task == task
     ]
-    found = [(curve, pair.relative_difference(STEPS)) for curve, pair in compared]
-    return [(curve, frame) for curve, frame in found if not frame.empty]
+    frames = [(curve, pair.relative_difference(STEPS)) for curve, pair in compared]
+    return [(curve, frame) for curve, frame in frames if not frame.empty]
 
 
 def title_of(assembled: Assembled) -> str:
@@ -52,38 +52,38 @@ def title_of(assembled: Assembled) -> str:
 def draw_difference(
     assembled: Assembled,
     task: str = MEAN,
-    found: Sequence[tuple[Curve, pd.DataFrame]] | None = None,
+    changes: Sequence[tuple[Curve, pd.DataFrame]] | None = None,
 ) -> list[Plot]:
     """A figure per MLLM: percent of bits relative to the anchor over accuracy.
 
     Args:
         assembled: the sweep assembled.
         task: a task's name, or the mean over tasks.
-        found: what `differences` gave, where the caller has it already.
+        changes: what `differences` gave, where the caller has it already.
 
     Returns:
         Nothing where no curve shares accuracies with its anchor.
     """
     looks, title = Looks.of(assembled), title_of(assembled)
     anchor = looks.scenario(assembled.sweep.anchor)
-    found = differences(assembled, task) if found is None else found
-    mllms = list(dict.fromkeys(curve.mllm for curve, _ in found))
+    changes = differences(assembled, task) if changes is None else changes
+    mllms = list(dict.fromkeys(curve.mllm for curve, _ in changes))
     label = "mean accuracy over tasks" if task == MEAN else f"{TITLES.get(task, task)}"
     out = []
     with styled():
         for mllm in mllms:
-            own = [(curve, frame) for curve, frame in found if curve.mllm == mllm]
+            shown = [(curve, frame) for curve, frame in changes if curve.mllm == mllm]
             of = mllm if len(mllms) > 1 else ""
             name = "difference" if task == MEAN else f"difference-{task}"
             name += f"-{mllm}" if len(mllms) > 1 else ""
-            figure = _figure(own, looks, anchor, label, title, of)
-            words = _words(own, looks, f"{title} over {label}", of)
+            figure = _figure(shown, looks, anchor, label, title, of)
+            words = _words(shown, looks, f"{title} over {label}", of)
             out.append(Plot(file_name(name), of_names(title, of), words, figure))
     return out
 
 
 def _figure(
-    own: Sequence[tuple[Curve, pd.DataFrame]],
+    shown: Sequence[tuple[Curve, pd.DataFrame]],
     looks: Looks,
     anchor: Look,
     label: str,
@@ -91,10 +91,10 @@ def _figure(
     of: str,
 ) -> Figure:
     figure = Figure()
-    frames = {id(curve): frame for curve, frame in own}
-    groups = in_panels([curve for curve, _ in own], MANY, MOST)
+    frames = {id(curve): frame for curve, frame in shown}
+    groups = in_panels([curve for curve, _ in shown], MANY, MOST)
     panels = [new_axes(figure) for _ in groups]
-    ends = [float(end) for _, f in own for end in (f["accuracy"].min(), f["accuracy"].max())]
+    ends = [float(end) for _, f in shown for end in (f["accuracy"].min(), f["accuracy"].max())]
     room = 0.03 * (max(ends) - min(ends))
     for axes, group in zip(panels, groups, strict=True):
         for curve in group:
@@ -117,11 +117,11 @@ def _figure(
     return figure
 
 
-def _words(own: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, title: str, of: str) -> str:
-    said = [
+def _words(shown: Sequence[tuple[Curve, pd.DataFrame]], looks: Looks, title: str, of: str) -> str:
+    words = [
         f"{looks.curve(curve).label} {round(frame['change'].iloc[0]):+d} % at "
         f"{frame['accuracy'].iloc[0]:.2f} to {round(frame['change'].iloc[-1]):+d} % at "
         f"{frame['accuracy'].iloc[-1]:.2f}"
-        for curve, frame in own
+        for curve, frame in shown
     ]
-    return of_names(title, of) + ": " + "; ".join(said) + "."
+    return of_names(title, of) + ": " + "; ".join(words) + "."

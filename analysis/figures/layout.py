@@ -94,16 +94,16 @@ def stack(
         remarks: lines below these that warn of nothing.
         room: inches under the last panel that the names along its axis need besides the usual.
     """
-    said = [(line, WARN) for line in _wrapped(notes)]
-    said += [(line, MUTED) for line in _wrapped(remarks)]
+    lines = [(line, WARN) for line in _wrapped(notes)]
+    lines += [(line, MUTED) for line in _wrapped(remarks)]
     blocks = []
-    for number, own in enumerate(entries):
+    for number, handles in enumerate(entries):
         last = number == len(panels) - 1
         under = TICK_ROOM + (LABEL_ROOM + room if last else 0.0)
-        blocks.append((under, legend_height(own)))
+        blocks.append((under, legend_height(handles)))
     labels = [broken(axes.get_ylabel(), height + 0.2, STYLE["font.size"]) for axes in panels]
     left = LEFT + _LINE * (max(map(len, labels)) - 1)
-    foot = 0.06 + NOTE_ROW * len(said) if said else 0.02
+    foot = 0.06 + NOTE_ROW * len(lines) if lines else 0.02
     gap = 0.1
     head = head_height(title, of, left)
     total = head + len(panels) * height + sum(map(sum, blocks)) + foot
@@ -111,18 +111,18 @@ def stack(
     figure.set_size_inches(WIDTH, total)
     write_head(figure, title, of, left)
     top = total - head
-    for axes, own, label, (under, legend) in zip(panels, entries, labels, blocks, strict=True):
+    for axes, handles, label, (under, legend) in zip(panels, entries, labels, blocks, strict=True):
         bottom = top - height
         axes.set_position(
             (left / WIDTH, bottom / total, (WIDTH - left - RIGHT) / WIDTH, height / total)
         )
         axes.set_ylabel("\n".join(label))
         top = bottom - under - 0.03
-        if own:
-            put_legend(figure, own, top)
+        if handles:
+            put_legend(figure, handles, top)
         top -= legend - 0.03 + gap
     figure.align_ylabels(panels)
-    for number, (line, colour) in enumerate(said):
+    for number, (line, colour) in enumerate(lines):
         at = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)
         figure.text(*at, line, va="top", fontsize=NOTE_SIZE, color=colour)
 
@@ -165,7 +165,10 @@ def legend_height(labels: Iterable[str]) -> float:
     if not rows:
         return 0.0
     filled = np.array_split(np.array(rows), columns_of(labels))  # as Matplotlib fills them
-    high = max(int(own.sum() - len(own)) * _LEGEND_LINE + len(own) * _LEGEND_ROW for own in filled)
+    high = max(
+        int(column.sum() - len(column)) * _LEGEND_LINE + len(column) * _LEGEND_ROW
+        for column in filled
+    )
     return high + 0.06
 
 
@@ -199,7 +202,7 @@ def columns_of(labels: Iterable[str]) -> int:
     widths = np.array([text_width(name, STYLE["legend.fontsize"]) for name in names])
     for columns in range(min(4, len(names)), 1, -1):
         filled = np.array_split(widths, columns)  # as Matplotlib fills them
-        if sum(_HANDLE + own.max() for own in filled) <= WIDTH - 0.06:
+        if sum(_HANDLE + column.max() for column in filled) <= WIDTH - 0.06:
             return columns
     return 1
 
@@ -225,7 +228,9 @@ def name_axis(axes: Axes, names: Sequence[str]) -> float:
     lines = [broken(name, slot - 0.05, size) for name in names]
     if not whole_pieces(names, slot - 0.05, size) or max(map(len, lines)) > 3:
         lines, angle = _slanting(names, slot, size)
-    axes.set_xticks(range(len(names)), ["\n".join(own) for own in lines], rotation=angle)
+    axes.set_xticks(
+        range(len(names)), ["\n".join(name_lines) for name_lines in lines], rotation=angle
+    )
     axes.tick_params("x", length=0, labelcolor=INK, color=MUTED)
     across = _LINE * max(map(len, lines))
     if not angle:
@@ -234,7 +239,7 @@ def name_axis(axes: Axes, names: Sequence[str]) -> float:
         label.set_horizontalalignment("right")
         label.set_verticalalignment("top" if angle < 90 else "center")
         label.set_rotation_mode("anchor")
-    along = max(text_width(line, size) for own in lines for line in own)
+    along = max(text_width(line, size) for name_lines in lines for line in name_lines)
     return float(along * np.sin(np.radians(angle)) + across * np.cos(np.radians(angle)) - _LINE)
 
 
@@ -256,4 +261,8 @@ def _wrapped(notes: Sequence[str]) -> list[str]:
     if len(shown) < len(notes):
         shown.append(f"and {len(notes) - len(shown)} more")
     broke = [broken(note, WIDTH - 0.3, NOTE_SIZE) for note in shown]
-    return [line if i == 0 else f"   {line}" for own in broke for i, line in enumerate(own)]
+    return [
+        line if i == 0 else f"   {line}"
+        for note_lines in broke
+        for i, line in enumerate(note_lines)
+    ]

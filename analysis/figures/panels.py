@@ -79,8 +79,8 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
     heads = [_head(question, letters) for question in panel.questions.values()]
     head_rows = max(map(len, heads), default=0)
     bodies = [
-        [wrap(_answer(one, sample), letters) or [""] for sample in panel.questions]
-        for one in panel.shown
+        [wrap(_answer(point, sample), letters) or [""] for sample in panel.questions]
+        for point in panel.shown
     ]
     rows = [max(map(len, body), default=1) for body in bodies]
     height = images + _ROW * head_rows + 0.1 + sum(_ROW * r + 0.05 for r in rows) + 0.08
@@ -90,7 +90,7 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         figure.text(x / FULL_WIDTH, 1 - y / height, text, va="top", **{"fontsize": 7, **how})
 
     write(0.1, 0.08, title, fontsize=8.5, fontweight="bold")
-    for number, (one, pixels, boxes, colour) in enumerate(pictures):
+    for number, (point, pixels, boxes, colour) in enumerate(pictures):
         x = 0.1 + number % per_row * (_IMAGE + _GAP)
         y = 0.3 + number // per_row * (tall + _CAPTION)
         scale = _IMAGE / max(pixels.shape[:2])
@@ -100,11 +100,11 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         axes.imshow(_small(pixels), interpolation="none", extent=(0, 1, 1, 0), aspect="auto")
         axes.set_axis_off()
         _draw_boxes(axes, boxes, colour)
-        name = "input" if one is None else _short(names[one.owner])
+        name = "input" if point is None else _short(names[point.owner])
         write(x, y + tall + 0.03, name, fontsize=6.5)
-        if one is not None:
-            bare = one.decoded is None and not one.is_bound
-            bits = f"{one.bpp:.3g}, no image" if bare else f"{one.bpp:.3g} bpp"
+        if point is not None:
+            bare = point.decoded is None and not point.is_bound
+            bits = f"{point.bpp:.3g}, no image" if bare else f"{point.bpp:.3g} bpp"
             write(x, y + tall + 0.14, bits, color=MUTED, fontsize=6.5)
         elif boxes:
             write(x, y + tall + 0.14, "wanted box", color=MUTED, fontsize=6.5)
@@ -116,16 +116,16 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
         for i, (text, how) in enumerate(lines):
             write(x, y + i * _ROW, text, **how)
     y += _ROW * head_rows + 0.06
-    for one, body, lines_of_row in zip(panel.shown, bodies, rows, strict=True):
+    for point, body, lines_of_row in zip(panel.shown, bodies, rows, strict=True):
         _rule(figure, y / height)
-        look = looks.owner(*one.owner)
+        look = looks.owner(*point.owner)
         _mark(figure, look, 0.17 / FULL_WIDTH, 1 - (y + 0.085) / height)
-        write(0.28, y + 0.03, _short(names[one.owner]), fontsize=7)
-        rate = f"{one.bpp:.3g}"
+        write(0.28, y + 0.03, _short(names[point.owner]), fontsize=7)
+        rate = f"{point.bpp:.3g}"
         write(0.1 + _NAME - 0.08, y + 0.03, rate, color=MUTED, fontsize=6.5, ha="right")
         for column, (sample, words) in enumerate(zip(panel.questions, body, strict=True)):
-            said = one.answers.get(sample)
-            colour = MUTED if said is None else _COLOUR[said.right]
+            answer = point.answers.get(sample)
+            colour = MUTED if answer is None else _COLOUR[answer.right]
             x = 0.1 + _NAME + column * width
             for i, line in enumerate(words):
                 write(x, y + 0.03 + i * _ROW, line, color=colour)
@@ -140,14 +140,14 @@ def _pictures(panel: Panel) -> Iterator[tuple[Shown | None, Pixels, list[Box], s
     unless the input is what it saw.
     """
     yield None, panel.pixels, list(panel.boxes.values()), WANTED
-    for one in panel.shown:
-        boxes = [one.boxes[sample] for sample in panel.boxes if sample in one.boxes]
-        if one.decoded is not None:
-            yield one, one.decoded, boxes, ANSWERED
+    for point in panel.shown:
+        boxes = [point.boxes[sample] for sample in panel.boxes if sample in point.boxes]
+        if point.decoded is not None:
+            yield point, point.decoded, boxes, ANSWERED
         elif boxes:
             paler = (panel.pixels.astype(np.uint16) + 2 * 255) // 3
-            seen = panel.pixels if one.is_bound else paler.astype(np.uint8)
-            yield one, seen, boxes, ANSWERED
+            seen = panel.pixels if point.is_bound else paler.astype(np.uint8)
+            yield point, seen, boxes, ANSWERED
 
 
 def _small(pixels: Pixels) -> Pixels:
@@ -166,7 +166,7 @@ def _draw_boxes(axes: Axes, boxes: Sequence[Box], colour: str) -> None:
 def _names(panel: Panel, looks: Looks) -> tuple[str, dict[tuple[str, str, str], str]]:
     """The codec that all names would begin with, said once (empty where there is no such one), and
     the names by curve."""
-    labels = {one.owner: looks.owner(*one.owner).label for one in panel.shown}
+    labels = {point.owner: looks.owner(*point.owner).label for point in panel.shown}
     codecs = {owner[0] for owner, label in labels.items() if label.startswith(f"{owner[0]} ")}
     if len(codecs) != 1:
         return "", labels
@@ -188,12 +188,12 @@ def _lines(text: str, letters: int, most: int) -> list[str]:
     return wrap(text, letters, max_lines=most, placeholder=" …")
 
 
-def _answer(one: Shown, sample: str) -> str:
+def _answer(point: Shown, sample: str) -> str:
     """The answer with a mark, so that colour is not all that says whether it is right."""
-    said = one.answers.get(sample)
-    if said is None:
+    answer = point.answers.get(sample)
+    if answer is None:
         return "–"
-    return f"{said.mark} {said.answer or '(nothing)'}"
+    return f"{answer.mark} {answer.answer or '(nothing)'}"
 
 
 def _short(label: str) -> str:
@@ -214,9 +214,10 @@ def _words(panel: Panel, looks: Looks) -> str:
     words = []
     for sample, question in panel.questions.items():
         answers = [
-            f"{looks.owner(*one.owner).label} at {one.bpp:.3g} bpp: {said.answer} ({said.verdict})"
-            for one in panel.shown
-            if (said := one.answers.get(sample)) is not None
+            f"{looks.owner(*point.owner).label} at {point.bpp:.3g} bpp: {answer.answer} "
+            f"({answer.verdict})"
+            for point in panel.shown
+            if (answer := point.answers.get(sample)) is not None
         ]
         asked = f"{question.task}: {question.prompt} Wanted: {question.wanted}."
         words.append(f"{asked} {'; '.join(answers)}.")

@@ -53,14 +53,14 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
     out = []
     with styled():
         for mllm, task, metric in kinds:
-            own = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
+            drawn = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
             named = titled(assembled, task, metric, mllm if len(mllms) > 1 else "")
-            limit = bound_of(assembled, own)
+            limit = bound_of(assembled, drawn)
             chance = chance_of(assembled.tasks, task, metric)
-            notes = _notes(own, looks, assembled.sweep.scenarios)
-            figure = _figure(assembled, own, looks, named, limit, chance, notes)
+            notes = _notes(drawn, looks, assembled.sweep.scenarios)
+            figure = _figure(assembled, drawn, looks, named, limit, chance, notes)
             whole = of_names(named.title, named.of)
-            words = _words(f"{whole}: {named.label}", own, looks)
+            words = _words(f"{whole}: {named.label}", drawn, looks)
             out.append(Plot(file_name(named.name), whole, words, figure))
     return out
 
@@ -77,11 +77,11 @@ def draw_psnr(assembled: Assembled) -> list[Plot]:
     if not every:
         return []
     looks = Looks.of(assembled)
-    own = distinct_images(every)
+    drawn = distinct_images(every)
     notes = _notes(every, looks, assembled.sweep.scenarios)
     with styled():
-        figure = _figure(assembled, own, looks, PSNR, None, None, notes)
-    words = _words(f"{PSNR.title}: {PSNR.label} of the decoded image", own, looks)
+        figure = _figure(assembled, drawn, looks, PSNR, None, None, notes)
+    words = _words(f"{PSNR.title}: {PSNR.label} of the decoded image", drawn, looks)
     return [Plot(PSNR.name, PSNR.title, words, figure)]
 
 
@@ -105,9 +105,9 @@ def psnr_curves(assembled: Assembled) -> list[Curve]:
     out = []
     # One of each owner, in the curves' order.
     for of in {(c.codec, c.variant, c.scenario): c for c in assembled.curves}.values():
-        own = frames.get((of.codec, of.variant, of.scenario))
-        if own is not None:
-            frame = own.assign(low=np.nan, high=np.nan).sort_values("bpp", ignore_index=True)
+        frame = frames.get((of.codec, of.variant, of.scenario))
+        if frame is not None:
+            frame = frame.assign(low=np.nan, high=np.nan).sort_values("bpp", ignore_index=True)
             out.append(replace(of, frame=frame, task="", metric="psnr"))
     return out
 
@@ -141,30 +141,30 @@ def near_chance(values: Sequence[float], chance: float, near: float = 1.0) -> bo
 
 def rate_ticks(low: float, high: float) -> list[float]:
     """Plain numbers for a logarithmic axis: 1, 2, 5, fewer of them where the range is wide."""
-    found: list[float] = []
+    shown: list[float] = []
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = (m * 10.0**e for e in range(-5, 4) for m in steps)
-        found = [tick for tick in ticks if low <= tick <= high]
-        if len(found) <= 8:
+        shown = [tick for tick in ticks if low <= tick <= high]
+        if len(shown) <= 8:
             break
-    return found
+    return shown
 
 
 def rate_axis(axes: Axes, rates: Iterable[float], label: str = RATE) -> None:
     """Logarithmic where the rates span a factor of 4 or more, with plain numbers."""
-    found = np.asarray(list(rates), dtype=np.float64)
+    values = np.asarray(list(rates), dtype=np.float64)
     axes.set_xlabel(label)
-    if len(found) == 0:
+    if len(values) == 0:
         axes.set_xticks([])
         return
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    if found.max() / found.min() < NEAR:
-        middle = np.sqrt(found.max() * found.min())
+    if values.max() / values.min() < NEAR:
+        middle = np.sqrt(values.max() * values.min())
         axes.set_xlim(middle / np.sqrt(NEAR), middle * np.sqrt(NEAR))
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    if found.max() / found.min() >= 4:
+    if values.max() / values.min() >= 4:
         axes.set_xscale("log")
-        low, high = found.min() / 1.15, found.max() * 1.15
+        low, high = values.min() / 1.15, values.max() * 1.15
         axes.set_xlim(low, high)
         axes.xaxis.set_major_locator(FixedLocator(rate_ticks(low, high)))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -184,7 +184,7 @@ def band(axes: Axes, x: pd.Series, low: pd.Series, high: pd.Series, look: Look) 
 
 def _figure(
     assembled: Assembled,
-    own: list[Curve],
+    curves: list[Curve],
     looks: Looks,
     titled: Titled,
     limit: pd.DataFrame | None,
@@ -192,29 +192,29 @@ def _figure(
     notes: tuple[Sequence[str], Sequence[str]],
 ) -> Figure:
     figure = Figure()
-    groups = in_panels([c for c in own if len(c.frame)] or own, MANY, MOST)
+    groups = in_panels([c for c in curves if len(c.frame)] or curves, MANY, MOST)
     panels = [new_axes(figure) for _ in groups]
     entries: list[dict[str, Line2D]] = []
     bound = looks.scenario(assembled.sweep.bound)
-    anchors = [c for c in own if c.scenario == assembled.sweep.anchor]
+    anchors = [c for c in curves if c.scenario == assembled.sweep.anchor]
     for axes, group in zip(panels, groups, strict=True):
-        others: dict[str, Line2D] = {}
+        pale: dict[str, Line2D] = {}
         if len(groups) > 1:
             # What it is compared with stands in every panel.
             codecs = {c.codec for c in group}
             group = [*(a for a in anchors if a not in group and a.codec in codecs), *group]
-            _pale(axes, [c for c in own if c not in group])
-            others[OTHERS] = Line2D([], [], color=PALE, lw=0.8)
+            _pale(axes, [c for c in curves if c not in group])
+            pale[OTHERS] = Line2D([], [], color=PALE, lw=0.8)
         for curve in group:
             _line(axes, curve, looks.curve(curve))
         near = 1.0 if len(groups) == 1 else 0.5
-        levels = _levels(axes, own, limit, bound, chance, near)
+        levels = _levels(axes, curves, limit, bound, chance, near)
         seen = [(c.codec, c.scenario, c.variant) for c in group if len(c.frame)]
         entries.append(entries_of(looks, seen))
         if axes is panels[-1]:
-            entries[-1] |= others | levels
+            entries[-1] |= pale | levels
         axes.set_ylabel(titled.label)
-        rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=float) for c in own]))
+        rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=float) for c in curves]))
     for axes in panels[:-1]:
         axes.set_xlabel("")
     height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
@@ -224,7 +224,7 @@ def _figure(
 
 def _levels(
     axes: Axes,
-    own: list[Curve],
+    curves: list[Curve],
     limit: pd.DataFrame | None,
     bound: Look,
     chance: float | None,
@@ -235,7 +235,7 @@ def _levels(
     Chance is drawn where it is nearer to the values than `near` times their range.
     """
     lines: dict[str, Line2D] = {}
-    values = pd.concat([c.frame["value"] for c in own])
+    values = pd.concat([c.frame["value"] for c in curves])
     span = [float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]
     for row in rows_of(limit) if limit is not None else ():
         lines[bound.label] = axes.axhline(row.value, color=bound.colour, lw=0.9, zorder=1.5)
@@ -260,19 +260,21 @@ def _line(axes: Axes, curve: Curve, look: Look) -> None:
         band(axes, part["bpp"], part["low"], part["high"], look)
 
 
-def _notes(own: Sequence[Curve], looks: Looks, scenarios: Scenarios) -> tuple[list[str], list[str]]:
+def _notes(
+    curves: Sequence[Curve], looks: Looks, scenarios: Scenarios
+) -> tuple[list[str], list[str]]:
     """What is missing, and which curves are one."""
-    gone = in_words((m for curve in own for m in curve.missing), scenarios, looks.by_codec)
-    same = [group for group in same_points(own) if len(group) > 1]
+    gone = in_words((m for curve in curves for m in curve.missing), scenarios, looks.by_codec)
+    same = [group for group in same_points(curves) if len(group) > 1]
     return [f"missing: {words}" for words in gone], [
         f"the same points: {', '.join(looks.curve(c).label for c in group)}" for group in same
     ]
 
 
-def same_points(own: Iterable[Curve]) -> list[list[Curve]]:
+def same_points(curves: Iterable[Curve]) -> list[list[Curve]]:
     """The curves in groups that have the same points; those without any are one each."""
     groups: dict[bytes | int, list[Curve]] = {}
-    for number, curve in enumerate(own):
+    for number, curve in enumerate(curves):
         values = np.round(curve.frame[["bpp", "value"]].to_numpy(dtype=np.float64), 12)
         groups.setdefault(values.tobytes() or number, []).append(curve)
     return list(groups.values())
@@ -284,12 +286,12 @@ def _pale(axes: Axes, curves: Iterable[Curve]) -> None:
             axes.plot(part["bpp"], part["value"], color=PALE, lw=0.8, zorder=1.2)
 
 
-def _words(title: str, own: list[Curve], looks: Looks) -> str:
-    said = [
+def _words(title: str, curves: list[Curve], looks: Looks) -> str:
+    words = [
         f"{looks.curve(c).label} {c.frame['value'].iloc[0]:.2f} at "
         f"{c.frame['bpp'].iloc[0]:.2g} bpp to {c.frame['value'].iloc[-1]:.2f} at "
         f"{c.frame['bpp'].iloc[-1]:.2g}"
-        for c in own
+        for c in curves
         if len(c.frame)
     ]
-    return f"{title} over bits per pixel. " + "; ".join(said) + "."
+    return f"{title} over bits per pixel. " + "; ".join(words) + "."

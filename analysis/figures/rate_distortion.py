@@ -40,9 +40,9 @@ def read_results(paths: Sequence[Path]) -> list[Sweep]:
     files: list[Path] = []
     problems: list[str] = []
     for path in paths:
-        found = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        files += found
-        if not found:
+        results = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        files += results
+        if not results:
             problems.append(f"{path} holds no results (*.json)")
     curves = []
     for file in files:
@@ -70,14 +70,14 @@ def draw(curves: Sequence[Sweep]) -> list[Plot]:
             axes = new_axes(figure)
             entries: dict[str, Line2D] = {}
             for i, curve in enumerate(curves):
-                own = curve.points[curve.points["metric"] == metric].sort_values("bpp")
-                if own.empty:
+                rows = curve.points[curve.points["metric"] == metric].sort_values("bpp")
+                if rows.empty:
                     continue
-                codec = str(own["codec"].iloc[0])
+                codec = str(rows["codec"].iloc[0])
                 # By its place among all curves: the same in both figures.
                 colour, marker = SPARE_CODECS[i % len(SPARE_CODECS)], MARKERS[i % len(MARKERS)]
                 style = line_style(Look(codec, colour, marker, "-"))
-                (entries[codec],) = axes.plot(own["bpp"], own["value"], **style)
+                (entries[codec],) = axes.plot(rows["bpp"], rows["value"], **style)
             if not entries:
                 continue
             axes.set_xlabel("bits per pixel")

@@ -196,13 +196,13 @@ class Looks:
         if sum(len(part) > 1 for part in parts) < 2 or sum(map(len, parts)) > len(crossed) + 1:
             return each
         plain = {"line": ""} if self.by_codec and self._variants else {}
-        found = [
+        crossing = [
             *(Look(name, self._codecs[name], "", self._codec_line(name)) for name in parts[0]),
             *(Look(name, self._variant_colour(name), "", "-") for name in variants),
             *(replace(self.scenario(name), colour=INK, **plain) for name in scenarios),
             *(look for owner, look in zip(owners, each, strict=True) if owner not in crossed),
         ]
-        return found if len({look.label for look in found}) == len(found) else each
+        return crossing if len({look.label for look in crossing}) == len(crossing) else each
 
     def _codec_line(self, codec: str) -> str:
         """Lines tell codecs apart where colours tell variants apart."""
@@ -251,10 +251,10 @@ def _divided(family: Sequence[Curve], most: int) -> list[list[Curve]]:
         [c for c in family if c.scenario == s] for s in dict.fromkeys(c.scenario for c in family)
     ]
     groups: list[list[Curve]] = [[]]
-    for own in scenarios:
-        if groups[-1] and (len(groups[-1]) + len(own) > most or len(groups[-1]) >= target):
+    for of_scenario in scenarios:
+        if groups[-1] and (len(groups[-1]) + len(of_scenario) > most or len(groups[-1]) >= target):
             groups.append([])
-        groups[-1] += own
+        groups[-1] += of_scenario
         while len(groups[-1]) > most:
             groups.append(groups[-1][most:])
             groups[-2] = groups[-2][:most]
@@ -275,7 +275,7 @@ def _scenario_looks(scenarios: Scenarios, shown: Iterable[str]) -> dict[str, Loo
     markers = {look.marker for look in looks.values() if look.marker is not None}
     colours = [look.colour for look in looks.values() if look.colour is not None]
     palette = [look.colour for look in Scenarios().looks.values() if look.colour is not None]
-    found = {}
+    chosen = {}
     for name, look in sorted(looks.items()):
         marker, colour, line = look.marker, look.colour, look.line
         if marker is None:
@@ -289,8 +289,8 @@ def _scenario_looks(scenarios: Scenarios, shown: Iterable[str]) -> dict[str, Loo
         if colour is None:
             colour = colour_of_name(name, palette, colours)
             colours.append(colour)
-        found[name] = Look(look.title, colour, marker, line)
-    return found
+        chosen[name] = Look(look.title, colour, marker, line)
+    return chosen
 
 
 def _marker_choices(name: str) -> Iterator[str]:
@@ -309,16 +309,16 @@ def _codec_colours(codecs: Sequence[str], fixed: Iterable[str]) -> dict[str, str
         codecs: names in order.
         fixed: colours that other curves have.
     """
-    found: dict[str, str] = {}
+    colours: dict[str, str] = {}
     for codec in codecs:
         words = re.split(r"[^a-z0-9]+", codec.lower())
         family = next((c for word in words for begin, c in CODECS if word.startswith(begin)), None)
-        if family is not None and family not in found.values():
-            found[codec] = family
-    reserved = {*found.values(), *fixed}
+        if family is not None and family not in colours.values():
+            colours[codec] = family
+    reserved = {*colours.values(), *fixed}
     free = [colour for colour in SPARE_CODECS if colour not in reserved]
-    others = [codec for codec in codecs if codec not in found]
-    for i, codec in enumerate(others):
+    without_family = [codec for codec in codecs if codec not in colours]
+    for i, codec in enumerate(without_family):
         golden = colorsys.hls_to_rgb((0.11 + i * 0.618034) % 1, 0.4, 0.55)
-        found[codec] = free[i] if i < len(free) else hex_of(golden)
-    return {codec: found[codec] for codec in codecs}
+        colours[codec] = free[i] if i < len(free) else hex_of(golden)
+    return {codec: colours[codec] for codec in codecs}

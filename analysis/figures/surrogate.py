@@ -47,24 +47,24 @@ def draw_surrogate(assembled: Assembled, frame: pd.DataFrame | None = None) -> l
     several = frame["mllm"].nunique() > 1
     out = []
     with styled():
-        for mllm, own in frame.groupby("mllm", sort=False):
+        for mllm, rows in frame.groupby("mllm", sort=False):
             of = str(mllm) if several else ""
             name = file_name(f"surrogate-{mllm}" if several else "surrogate")
             title = of_names("Surrogate terms against the tasks' metrics", of)
-            words = f"{title}. {surrogate_sentence(own)}"
-            out.append(Plot(name, of_names(TITLE, of), words, _figure(assembled, own, of)))
+            words = f"{title}. {surrogate_sentence(rows)}"
+            out.append(Plot(name, of_names(TITLE, of), words, _figure(assembled, rows, of)))
     return out
 
 
-def _figure(assembled: Assembled, own: pd.DataFrame, of: str) -> Figure:
+def _figure(assembled: Assembled, frame: pd.DataFrame, of: str) -> Figure:
     looks = Looks.of(assembled)
-    terms = list(dict.fromkeys(own["term"]))
-    tasks = list(dict.fromkeys(own["task"]))
+    terms = list(dict.fromkeys(frame["term"]))
+    tasks = list(dict.fromkeys(frame["task"]))
     figure = Figure()
     owners: list[tuple[str, str, str]] = []
     cells: dict[tuple[int, int], Axes] = {}
     left, gap = LEFT + 0.1, 0.22
-    for row in rows_of(own):
+    for row in rows_of(frame):
         axes = figure.add_subplot()
         cells[tasks.index(row.task), terms.index(row.term)] = axes
         points = points_of(assembled, row.mllm, row.task, row.metric, row.term)
@@ -77,8 +77,12 @@ def _figure(assembled: Assembled, own: pd.DataFrame, of: str) -> Figure:
             owners.append((codec, scenario, variant))
         _frame_cell(axes, row, points[row.term])
         if row.term == terms[0]:
-            said = [f"{row.task}", row.metric.replace("_", " ")]
-            lines = [part for one in said for part in broken(one, _PANEL + 0.3, STYLE["font.size"])]
+            label_parts = [f"{row.task}", row.metric.replace("_", " ")]
+            lines = [
+                part
+                for label_part in label_parts
+                for part in broken(label_part, _PANEL + 0.3, STYLE["font.size"])
+            ]
             left = max(left, LEFT + 0.12 * (len(lines) - 1))
             axes.set_ylabel("\n".join(lines))
         if row.task == tasks[-1]:
@@ -105,10 +109,10 @@ def _figure(assembled: Assembled, own: pd.DataFrame, of: str) -> Figure:
 def _frame_cell(axes: Axes, row: Any, x: pd.Series) -> None:
     axes.grid(True, axis="y")
     axes.set_axisbelow(True)
-    said = f"n = {row.n_points}"
+    heading = f"n = {row.n_points}"
     if np.isfinite(row.spearman):
-        said = f"ρ {signed(row.spearman)}, τ {signed(row.kendall)}, {said}"
-    axes.set_title(said, fontsize=7, fontweight="normal", color=MUTED, pad=2.5)
+        heading = f"ρ {signed(row.spearman)}, τ {signed(row.kendall)}, {heading}"
+    axes.set_title(heading, fontsize=7, fontweight="normal", color=MUTED, pad=2.5)
     positive = x[x > 0]
     if len(positive) == len(x) and positive.max() / positive.min() >= 4:
         axes.set_xscale("log")

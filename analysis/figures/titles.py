@@ -67,9 +67,9 @@ def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titl
     return Titled(f"{name}-{mllm}" if mllm else name, title, mllm, label)
 
 
-def bound_of(assembled: Assembled, own: Sequence[Curve]) -> pd.DataFrame:
+def bound_of(assembled: Assembled, curves: Sequence[Curve]) -> pd.DataFrame:
     """The bound of curves of one MLLM, task and metric: one row or none."""
-    limits, of = assembled.bounds, own[0]
+    limits, of = assembled.bounds, curves[0]
     return limits[
         (limits["mllm"] == of.mllm) & (limits["task"] == of.task) & (limits["metric"] == of.metric)
     ]

@@ -39,15 +39,15 @@ def read_costs(path: str) -> Costs:
         AnalysisError: no such file, or not such a file; the message names it.
     """
     try:
-        said = json.loads(read_bytes(path))
+        content = json.loads(read_bytes(path))
     except FileNotFoundError:
         raise AnalysisError(f"{path}: no such file") from None
     except ValueError:
         raise AnalysisError(f"{path}: not JSON") from None
     columns = ["codec", "variant", "scenario", "sender", "receiver", "own", "own_parameters"]
     try:
-        totals = pd.DataFrame([{name: row[name] for name in columns} for row in said["totals"]])
-        costs = Costs(totals, int(said["size"]), str(said["teacher"]))
+        totals = pd.DataFrame([{name: row[name] for name in columns} for row in content["totals"]])
+        costs = Costs(totals, int(content["size"]), str(content["teacher"]))
         totals[columns[3:]].astype("float64")
     except (KeyError, TypeError, ValueError) as error:
         raise AnalysisError(

@@ -111,8 +111,8 @@ def _check_keys(points: pd.DataFrame) -> None:
     wrong = spread.index[~np.isclose(low, high, rtol=1e-9, atol=0).all(axis=1)]
     if len(wrong):
         first = points[(points[list(KEY)] == list(wrong[0])).all(axis=1)]
-        told = zip(first["value"], first["bpp"], first["_of"], strict=True)
-        values = ", ".join(f"{value:g} at {bpp:g} bpp in {of}" for value, bpp, of in told)
+        rows = zip(first["value"], first["bpp"], first["_of"], strict=True)
+        values = ", ".join(f"{value:g} at {bpp:g} bpp in {of}" for value, bpp, of in rows)
         raise AnalysisError(
             f"clashing keys: {len(wrong)} points have one key and several values; the first, "
             f"{' '.join(map(str, wrong[0]))}, is {values}. They cannot be read together"
@@ -142,8 +142,8 @@ def _check_names(rows: pd.DataFrame) -> None:
         rate = rate.where(quality.isna() | (rate != ""), quality.map("quality {}".format))
     rows = rows.assign(codec=rows["codec"].fillna(""), _rate=rate)
     by = [*_NAMED, "metric", "_rate"]
-    found = rows.groupby(by, sort=False).agg(keys=("point_key", set), of=("_of", set))
-    several = found[(found["of"].map(len) > 1) & (found["keys"].map(len) > 1)]
+    by_name = rows.groupby(by, sort=False).agg(keys=("point_key", set), of=("_of", set))
+    several = by_name[(by_name["of"].map(len) > 1) & (by_name["keys"].map(len) > 1)]
     if len(several):
         codec, variant, scenario, seed, *_, rate_of_first = several.index[0]
         words = " ".join(filter(None, [scenario, variant, codec and f"of {codec}"]))
@@ -178,11 +178,11 @@ def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
             frame = frame.assign(task=names)
         by = [*_SAMPLE, "dataset"]
         frame = frame.assign(**{name: frame[name].astype("str") for name in by})
-        own = set(frame[by].drop_duplicates().itertuples(index=False, name=None))
-        if own & seen:
-            again = pd.MultiIndex.from_frame(frame[by]).isin(own & seen)
+        measured = set(frame[by].drop_duplicates().itertuples(index=False, name=None))
+        if measured & seen:
+            again = pd.MultiIndex.from_frame(frame[by]).isin(measured & seen)
             frame = frame[~again]
-        seen |= own
+        seen |= measured
         kept.append(frame)
     return pd.concat(kept, ignore_index=True) if kept else None
 
@@ -191,7 +191,7 @@ def _manifest(
     sweeps: Sequence[Sweep],
     labels: list[str],
     namers: Sequence[Callable[[str], str]],
-    there: set[str],
+    present: set[str],
 ) -> dict[str, Any]:
     """What the manifests say together; what is there in one of them is not missing."""
     expected: dict[tuple[str, str], dict[str, Any]] = {}
@@ -200,16 +200,18 @@ def _manifest(
     tasks: dict[str, Any] = {}
     for sweep, namer in zip(sweeps, namers, strict=True):
         for kind, into in (("expected", expected), ("missing", missing)):
-            for said in sweep.manifest.get(kind, []):
-                variant = namer(said.get("variant") or "")
-                if kind == "expected" or said["point_key"] not in there:
-                    into.setdefault((said["point_key"], variant), {**said, "variant": variant})
+            for entry in sweep.manifest.get(kind, []):
+                variant = namer(entry.get("variant") or "")
+                if kind == "expected" or entry["point_key"] not in present:
+                    into.setdefault((entry["point_key"], variant), {**entry, "variant": variant})
         endings = [f" {dataset}" for dataset in sweep.points["dataset"].unique()]
-        for task, said in sweep.manifest.get("tasks", {}).items():
-            ending = next((one for one in endings if task.endswith(one)), "")
-            tasks.setdefault(task.removesuffix(ending), said)
-        for key, said in sweep.manifest.get("points", {}).items():
-            points.setdefault(key, {**said, "examples": _placed(sweep, said.get("examples"))})
+        for task, entry in sweep.manifest.get("tasks", {}).items():
+            ending = next(
+                (dataset_ending for dataset_ending in endings if task.endswith(dataset_ending)), ""
+            )
+            tasks.setdefault(task.removesuffix(ending), entry)
+        for key, entry in sweep.manifest.get("points", {}).items():
+            points.setdefault(key, {**entry, "examples": _placed(sweep, entry.get("examples"))})
     complete = all(sweep.manifest.get("expected") for sweep in sweeps)
     return {
         "sweep": " + ".join(labels),
@@ -231,13 +233,13 @@ def _placed(sweep: Sweep, entries: Iterable[Any] | None) -> list[dict[str, Any]]
 
     return [
         {
-            **one,
-            "page": there(one["page"]),
+            **example,
+            "page": there(example["page"]),
             "images": [
                 {**image, "input": there(image["input"]), "decoded": there(image["decoded"])}
-                for image in one["images"]
+                for image in example["images"]
             ],
         }
-        for one in entries or []
-        if isinstance(one, dict)
+        for example in entries or []
+        if isinstance(example, dict)
     ]

@@ -38,12 +38,12 @@ def read_mlflow(uri: str) -> Sweep:
     if not tracking:
         raise AnalysisError(f"{uri!r}: names no store, as mlflow:sqlite:///mlflow.db would")
     store = open_store(tracking)
-    found = store.experiments()
-    if experiment not in found:
+    experiments = store.experiments()
+    if experiment not in experiments:
         raise AnalysisError(
-            f"{safe}: no experiment {experiment!r}; there are {', '.join(sorted(found))}"
+            f"{safe}: no experiment {experiment!r}; there are {', '.join(sorted(experiments))}"
         )
-    number = found[experiment]
+    number = experiments[experiment]
     parent = _parent(store, number, name, f"{safe}#{experiment}")
     children = store.runs(number, "point", parent.run_id)
     # Points of settings that the sweep has since left behind.

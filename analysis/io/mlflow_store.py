@@ -86,8 +86,8 @@ def _check_answers(tracking: str, safe: str) -> None:
         urllib.request.urlopen(f"{plain.rstrip('/')}/health", timeout=TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         if error.code >= 500:
-            said = f"HTTP {error.code} {error.reason}"
-            raise AnalysisError(f"{safe}: the MLflow server does not answer ({said})") from None
+            status = f"HTTP {error.code} {error.reason}"
+            raise AnalysisError(f"{safe}: the MLflow server does not answer ({status})") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise AnalysisError(f"{safe}: the MLflow server does not answer ({reason})") from None
@@ -99,11 +99,11 @@ class _Sqlite:
         self._tracking, self._safe = tracking, safe
         self._folders: dict[str, str] = {}
         for table, needed in TABLES.items():
-            found = {str(row[1]) for row in self._rows(f"PRAGMA table_info({table})")}
-            if not needed <= found:
+            columns = {str(row[1]) for row in self._rows(f"PRAGMA table_info({table})")}
+            if not needed <= columns:
                 raise AnalysisError(
                     f"{safe}: not a database of MLflow's as it is known here: table {table} lacks "
-                    f"{', '.join(sorted(needed - found))}"
+                    f"{', '.join(sorted(needed - columns))}"
                 )
 
     def _rows(self, query: str, *values: str) -> list[Any]:
@@ -114,10 +114,10 @@ class _Sqlite:
             raise AnalysisError(f"{self._safe}: SQLite: {error}") from None
 
     def experiments(self) -> dict[str, str]:
-        found = self._rows(
+        rows = self._rows(
             "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
         )
-        return {str(name): str(number) for name, number in found}
+        return {str(name): str(number) for name, number in rows}
 
     def runs(self, experiment: str, kind: str, parent: str | None = None) -> list[Run]:
         wanted = (
@@ -149,7 +149,7 @@ class _Sqlite:
         )
         for run, key, value, is_nan in self._rows(metrics, *values):
             kept[run][2][key] = float("nan") if is_nan else float(value)
-        return [Run(run, *said) for run, said in kept.items()]
+        return [Run(run, *content) for run, content in kept.items()]
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         folder = self._folders.get(run_id, "")
@@ -169,19 +169,19 @@ class _Client:
         self._tracking, self._safe = tracking, safe
         self._client = self._asked(lambda: MlflowClient(tracking_uri=tracking))
 
-    def _asked(self, what: Any) -> Any:
+    def _asked(self, request: Any) -> Any:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            return what()
+            return request()
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             reason = without_secrets(str(error)).splitlines()[0]
             raise AnalysisError(f"{self._safe}: MLflow: {reason}") from None
 
     def experiments(self) -> dict[str, str]:
-        found = self._asked(self._client.search_experiments)
-        return {str(one.name): str(one.experiment_id) for one in found}
+        experiments = self._asked(self._client.search_experiments)
+        return {str(experiment.name): str(experiment.experiment_id) for experiment in experiments}
 
     def runs(self, experiment: str, kind: str, parent: str | None = None) -> list[Run]:
         query = f"tags.`{KIND}` = '{kind}'"

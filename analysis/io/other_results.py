@@ -37,22 +37,24 @@ def from_compressai(data: bytes, source: str) -> Sweep:
         AnalysisError: not of that form, or rates that are estimates.
     """
     try:
-        said = json.loads(data)
+        content = json.loads(data)
     except ValueError:
         raise AnalysisError(f"{source}: not JSON") from None
     try:
-        lists = {str(k): np.asarray(v, np.float64) for k, v in said["results"].items()}
+        lists = {str(k): np.asarray(v, np.float64) for k, v in content["results"].items()}
         if len({len(values) for values in lists.values()}) != 1 or lists["bpp"].ndim != 1:
             raise ValueError("lists of several lengths")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise AnalysisError(
             f"{source}: no results in CompressAI's form, an object whose `results` are lists of "
-            f"numbers, `bpp` among them: {what}"
+            f"numbers, `bpp` among them: {reason}"
         ) from None
-    if "entropy" in str(said.get("description", "")) and "estimation" in str(said["description"]):
+    if "entropy" in str(content.get("description", "")) and "estimation" in str(
+        content["description"]
+    ):
         raise AnalysisError(
-            f"{source}: its bpp is the entropy model's estimate ({said['description']!r}), not "
+            f"{source}: its bpp is the entropy model's estimate ({content['description']!r}), not "
             "written bits; evaluate it with an entropy coder"
         )
     metrics = {k.removesuffix("-rgb"): v for k, v in lists.items() if k not in _KEPT}
@@ -60,7 +62,7 @@ def from_compressai(data: bytes, source: str) -> Sweep:
         metrics["ms-ssim-db"] = -10 * np.log10(np.maximum(1 - metrics["ms-ssim"], 1e-10))
     wide = pd.DataFrame({"bpp": lists["bpp"], **metrics})
     about: dict[str, Any] = {
-        "codec": str(said.get("name") or _stem(source)),
+        "codec": str(content.get("name") or _stem(source)),
         "scenario": Scenarios().anchor(),
         "task": IMAGES,
         "mllm": NO_MLLM,
@@ -101,8 +103,8 @@ def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
 def _sweep(wide: pd.DataFrame, metrics: list[str], about: dict[str, Any], source: str) -> Sweep:
     """The long form: a row per rate and metric; what is unknown is empty, or says so."""
     if not metrics:
-        there = ", ".join(["bpp", *(str(one) for one in about)])
-        raise AnalysisError(f"{source}: no metric beside bpp: it holds {there}")
+        columns = ", ".join(["bpp", *(str(name) for name in about)])
+        raise AnalysisError(f"{source}: no metric beside bpp: it holds {columns}")
     name = _stem(source)
     empty: dict[str, Any] = {
         "sweep": name,
@@ -120,12 +122,14 @@ def _sweep(wide: pd.DataFrame, metrics: list[str], about: dict[str, Any], source
     }
     base = wide[["bpp"]].assign(**{**empty, **about})
     base["point_key"] = [f"{name}:{i}" for i in range(len(base))]
-    rows = [base.assign(metric=about.get("metric", one), value=wide[one]) for one in metrics]
+    rows = [
+        base.assign(metric=about.get("metric", metric), value=wide[metric]) for metric in metrics
+    ]
     points = pd.concat(rows, ignore_index=True)
     points = points[np.isfinite(points["value"].to_numpy(dtype=np.float64))]
     extra = [column for column in points if column not in COLUMNS.names]
     points = check_points(points[[*COLUMNS.names, *extra]], source)
-    units = {one: {"unit": UNITS[one]} for one in metrics if one in UNITS}
+    units = {metric: {"unit": UNITS[metric]} for metric in metrics if metric in UNITS}
     tasks = {str(task): {"metrics": units} for task in points["task"].unique()} if units else {}
     return Sweep(points, None, {"sweep": name, "tasks": tasks})
 

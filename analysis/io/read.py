@@ -91,7 +91,7 @@ def read_sweep(*paths_or_uris: str, apart: bool = False) -> Sweep:
     """
     if not paths_or_uris:
         raise AnalysisError("name at least one sweep: a directory, a points file or MLflow's URI")
-    sweeps = [_read(one) for one in paths_or_uris]
+    sweeps = [_read(path_or_uri) for path_or_uri in paths_or_uris]
     return sweeps[0] if len(sweeps) == 1 else merge(sweeps, apart)
 
 
@@ -118,14 +118,14 @@ def _read(path_or_uri: str) -> Sweep:
     directory = path_or_uri
     if not _has_points(directory):
         inside = sorted(posixpath.basename(str(p).rstrip("/")) for p in fs.ls(path, detail=False))
-        found = [name for name in inside if _has_points(join(directory, name))]
-        if not found:
+        sweeps = [name for name in inside if _has_points(join(directory, name))]
+        if not sweeps:
             raise AnalysisError(f"{path_or_uri}: no {POINTS} here, nor in a directory inside")
-        if len(found) > 1:
+        if len(sweeps) > 1:
             raise AnalysisError(
-                f"{path_or_uri}: holds several sweeps; name one: {', '.join(found)}"
+                f"{path_or_uri}: holds several sweeps; name one: {', '.join(sweeps)}"
             )
-        directory = join(directory, found[0])
+        directory = join(directory, sweeps[0])
     name = POINTS if exists(join(directory, POINTS)) else POINTS_CSV
     samples = join(directory, SAMPLES)
     manifest = join(directory, MANIFEST)

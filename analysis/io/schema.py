@@ -34,8 +34,10 @@ class AnalysisError(Exception):
     """Input that cannot be analysed; the message is one line for the person who gave it."""
 
 
-def _column(name: str, kind: pa.DataType, unit: str, what: str, null: bool = False) -> pa.Field:
-    return pa.field(name, kind, null, metadata={"unit": unit, "description": what})
+def _column(
+    name: str, kind: pa.DataType, unit: str, description: str, null: bool = False
+) -> pa.Field:
+    return pa.field(name, kind, null, metadata={"unit": unit, "description": description})
 
 
 COLUMNS: Final[pa.Schema] = pa.schema(
@@ -93,9 +95,9 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
     """
     missing = [name for name in COLUMNS.names if name not in frame.columns]
     if missing:
-        there = shorten(", ".join(map(str, frame.columns)), 200, placeholder=" ...")
+        columns = shorten(", ".join(map(str, frame.columns)), 200, placeholder=" ...")
         raise AnalysisError(
-            f"not points: missing columns {', '.join(missing)}; there are {there} "
+            f"not points: missing columns {', '.join(missing)}; there are {columns} "
             "(see `python -m analysis.io.schema`); other tables need `bpp` and a metric"
         )
     problems: list[str] = []
@@ -235,15 +237,15 @@ def csv_metadata(table: pa.Table, url: str) -> bytes:
     """
     kinds = {pa.float64(): "double", pa.int64(): "integer", pa.bool_(): "boolean"}
     columns = []
-    for one in table.schema:
-        said = {k.decode(): v.decode() for k, v in (one.metadata or {}).items()}
+    for column in table.schema:
+        metadata = {k.decode(): v.decode() for k, v in (column.metadata or {}).items()}
         columns.append(
             {
-                "name": one.name,
-                "datatype": kinds.get(one.type, "string"),
-                "required": not one.nullable,
-                "dc:description": said.get("description", ""),
-                "schema:unitText": said.get("unit", ""),
+                "name": column.name,
+                "datatype": kinds.get(column.type, "string"),
+                "required": not column.nullable,
+                "dc:description": metadata.get("description", ""),
+                "schema:unitText": metadata.get("unit", ""),
             }
         )
     version = {"name": VERSION_COLUMN, "datatype": "integer", "required": True}
@@ -260,11 +262,11 @@ def csv_metadata(table: pa.Table, url: str) -> bytes:
 def documented() -> str:
     """The schema as a Markdown table."""
     lines = [f"Schema {SCHEMA_VERSION}", "", "| column | type | unit | what |", "|---|---|---|---|"]
-    for one in (*COLUMNS, *OPTIONAL.values()):
-        unit, what = (one.metadata[name].decode() for name in (b"unit", b"description"))
-        more = " (only some sweeps)" if one.name in OPTIONAL else ""
-        null = " or null" if one.nullable else ""
-        lines.append(f"| `{one.name}` | {one.type}{null} | {unit} | {what}{more} |")
+    for column in (*COLUMNS, *OPTIONAL.values()):
+        unit, description = (column.metadata[name].decode() for name in (b"unit", b"description"))
+        more = " (only some sweeps)" if column.name in OPTIONAL else ""
+        null = " or null" if column.nullable else ""
+        lines.append(f"| `{column.name}` | {column.type}{null} | {unit} | {description}{more} |")
     return "\n".join(lines)
 
 

@@ -52,12 +52,12 @@ class Sweep:
             self._split_tasks(several)
 
     def _split_tasks(self, several: set[str]) -> None:
-        said = self.manifest.get("tasks", {})
+        described = self.manifest.get("tasks", {})
         pairs = self.points[["task", "dataset"]].drop_duplicates().itertuples(index=False)
         tasks = {
-            f"{task} {dataset}" if task in several else task: said[task]
+            f"{task} {dataset}" if task in several else task: described[task]
             for task, dataset in pairs
-            if task in said
+            if task in described
         }
         object.__setattr__(self, "manifest", {**self.manifest, "tasks": tasks})
         for name in ("points", "samples"):
@@ -99,10 +99,10 @@ class Sweep:
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
         """The space's variants in its order: name -> what each sets, as far as that is known."""
-        said: dict[str, Any] = self.manifest.get("space", {}).get("variants") or {}
+        described: dict[str, Any] = self.manifest.get("space", {}).get("variants") or {}
         seen = [name for name in self.points["variant"].unique() if name]
-        found = dict.fromkeys(name for joined in seen for name in joined.split(JOINED))
-        return said or {name: {} for name in found}
+        names = dict.fromkeys(name for joined in seen for name in joined.split(JOINED))
+        return described or {name: {} for name in names}
 
 
 def _with_set(frame: pd.DataFrame, several: set[str]) -> pd.Series[str]:

@@ -110,28 +110,30 @@ class Said:
         return {"right": "✓", "wrong": "✗"}.get(self.verdict, self.verdict)
 
 
-def example_of(said: Mapping[str, Any]) -> Example:
+def example_of(entry: Mapping[str, Any]) -> Example:
     """An example from an entry of `sweep.json`."""
     images = tuple(
-        ExampleImage(**{name: one[name] for name in ("id", "input", "decoded", "bpp", "psnr")})
-        for one in said["images"]
+        ExampleImage(**{name: image[name] for name in ("id", "input", "decoded", "bpp", "psnr")})
+        for image in entry["images"]
     )
     boxes: dict[str, dict[str, Box]] = {"wanted": {}, "answered": {}}
-    for sample, own in said["boxes"].items():
-        for kind, found in boxes.items():
-            if own[kind] is not None:
-                x0, y0, x1, y1 = own[kind]
-                found[sample] = (x0, y0, x1, y1)
-    return Example(said["dataset"], said["mllm"], images, tuple(said["samples"]), **boxes)
+    for sample, sample_boxes in entry["boxes"].items():
+        for kind, by_sample in boxes.items():
+            if sample_boxes[kind] is not None:
+                x0, y0, x1, y1 = sample_boxes[kind]
+                by_sample[sample] = (x0, y0, x1, y1)
+    return Example(entry["dataset"], entry["mllm"], images, tuple(entry["samples"]), **boxes)
 
 
 def examples_of(sweep: Sweep) -> dict[str, list[Example]]:
     """The examples of each point that has some, by its key."""
-    found = {
-        str(key): [example_of(one) for one in made.get("examples") or [] if isinstance(one, dict)]
+    examples = {
+        str(key): [
+            example_of(entry) for entry in made.get("examples") or [] if isinstance(entry, dict)
+        ]
         for key, made in sweep.manifest.get("points", {}).items()
     }
-    return {key: own for key, own in found.items() if own}
+    return {key: stored for key, stored in examples.items() if stored}
 
 
 def answers_to(
@@ -141,7 +143,7 @@ def answers_to(
     samples = assembled.sweep.samples
     if samples is None or not {"answer", "dataset"} <= set(samples):
         return {}
-    ids = {sample for one in examples for sample in one.samples}
+    ids = {sample for example in examples for sample in example.samples}
     samples = samples[samples["sample_id"].isin(ids)]
     primary = {name: task.primary for name, task in assembled.tasks.items()}
     samples = samples[samples["metric"] == samples["task"].map(primary)]
@@ -179,10 +181,10 @@ def _prompt(prompt: str) -> str:
 
 def _wanted(reference: str) -> str:
     try:
-        said = json.loads(reference)
+        answer = json.loads(reference)
     except ValueError:
         return reference
-    if not isinstance(said, dict):
-        return str(said)
-    values = [value for name, value in said.items() if name not in ("size", "format")]
+    if not isinstance(answer, dict):
+        return str(answer)
+    values = [value for name, value in answer.items() if name not in ("size", "format")]
     return ", ".join(str(value) for value in values)

@@ -88,8 +88,8 @@ def panels(
     """
     sweep = assembled.sweep
     stored = {
-        key: {one.of: one for one in own if len(one.images) == 1}
-        for key, own in examples_of(sweep).items()
+        key: {example.of: example for example in examples if len(example.images) == 1}
+        for key, examples in examples_of(sweep).items()
     }
     points = sweep.points.drop_duplicates("point_key")
     points = points[points["point_key"].map(lambda key: bool(stored.get(key)))]
@@ -108,9 +108,9 @@ def panels(
     for of in _most_shared(shown):
         if len(out) == n:
             break
-        found = _panel(assembled, of, chosen, shown, answers)
-        if found is not None:
-            out.append(found)
+        panel = _panel(assembled, of, chosen, shown, answers)
+        if panel is not None:
+            out.append(panel)
     return out
 
 
@@ -137,8 +137,8 @@ _Of = tuple[str, str, tuple[str, ...]]
 
 def _most_shared(shown: Sequence[Mapping[_Of, Example]]) -> list[_Of]:
     count: dict[_Of, int] = {}
-    for own in shown:
-        for of in own:
+    for examples in shown:
+        for of in examples:
             count[of] = count.get(of, 0) + 1
     return sorted(count, key=lambda of: -count[of])  # stable: in the order of storage
 
@@ -160,20 +160,20 @@ def _panel(
         if example is None:
             continue
         pixels = read_image(sweep, example.query.input) if pixels is None else pixels
-        own = {
-            sample: said
+        point_answers = {
+            sample: answer
             for sample in example.samples
-            if (said := answers.get((row.point_key, dataset, mllm, sample)))
+            if (answer := answers.get((row.point_key, dataset, mllm, sample)))
         }
         path = example.query.decoded
         decoded = None if path is None else read_image(sweep, path)
-        if not own or (path is not None and decoded is None):
+        if not point_answers or (path is not None and decoded is None):
             continue
-        questions |= {sample: said.question for sample, said in own.items()}
+        questions |= {sample: answer.question for sample, answer in point_answers.items()}
         wanted |= example.wanted
         is_bound = sweep.scenarios.is_bound(row.scenario)
         about = (row.point_key, row.codec, row.scenario, row.variant, is_bound, example.query.bpp)
-        shown.append(Shown(*about, decoded, own, example.answered))
+        shown.append(Shown(*about, decoded, point_answers, example.answered))
     if pixels is None or not shown:
         return None
     asked = dict(list(questions.items())[:QUESTIONS])

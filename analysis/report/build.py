@@ -141,7 +141,7 @@ def write_report(
     plots = {
         "variants": draw_ablation(assembled, comparison),
         "curves": [*draw_curves(assembled), *draw_psnr(assembled)],
-        "difference": draw_difference(assembled, found=changes),
+        "difference": draw_difference(assembled, changes=changes),
         "complexity": [] if costs is None else draw_costs(assembled, comparison, costs),
         "surrogate": draw_surrogate(assembled, correlations),
         "panels": draw_panels(assembled),
@@ -198,7 +198,7 @@ def page(
     server = tracking.replace("***@", "") if served else ""
     colours = page_colours(looks)
     data = {
-        "figures": {one.name: one.figure for one in live},
+        "figures": {figure.name: figure.figure for figure in live},
         "points": [hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
         "dark": {light: dark for light, _, dark in colours},
         "mlflow": (mlflow_ui or server or MLFLOW_UI).rstrip("/"),
@@ -215,10 +215,10 @@ def page(
         n_samples=int(sweep.points["n_samples"].min()),
         headline=headline(assembled, comparison),
         figures={
-            group: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in own]
-            for group, own in plots.items()
+            group: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in group_plots]
+            for group, group_plots in plots.items()
         },
-        live={one.name for one in live},
+        live={figure.name for figure in live},
         variants=list(variant_rows(assembled, comparison)),
         table=comparison_groups(sweep, comparison),
         anchor=sweep.scenarios.title(sweep.anchor) or "the anchor",

@@ -43,8 +43,8 @@ Colours = Sequence[tuple[str, str, str]]
 
 def page_colours(looks: Looks) -> Colours:
     """Every colour of a sweep's figures."""
-    found = dict.fromkeys(colour.lower() for colour in looks.colours())
-    return [(c, NAMES.get(c, f"c-{c[1:]}"), _DARK.get(c) or on_dark(c)) for c in found]
+    colours = dict.fromkeys(colour.lower() for colour in looks.colours())
+    return [(c, NAMES.get(c, f"c-{c[1:]}"), _DARK.get(c) or on_dark(c)) for c in colours]
 
 
 def inline(svg: str, number: int, colours: Colours) -> str:
@@ -57,7 +57,7 @@ def inline(svg: str, number: int, colours: Colours) -> str:
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = _PNG.sub(lambda found: data_uri(_opened(found[1])), svg)
+    svg = _PNG.sub(lambda match: data_uri(_opened(match[1])), svg)
     # Matplotlib names images by their content, so equal ones would have one id.
     svg = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -68,7 +68,7 @@ def inline(svg: str, number: int, colours: Colours) -> str:
     svg = svg.replace("'DejaVu Sans', ", "").replace("'DejaVu Sans'", "inherit")
     variables = {colour: f"var(--{variable})" for colour, variable, _ in colours}
     known = re.compile("|".join(map(re.escape, variables)), re.IGNORECASE)
-    return known.sub(lambda found: variables[found[0].lower()], svg)
+    return known.sub(lambda match: variables[match[0].lower()], svg)
 
 
 def data_uri(image: Image.Image) -> str:

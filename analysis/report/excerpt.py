@@ -55,7 +55,9 @@ def write_excerpt(source: str, out: str) -> list[str]:
     write_bytes(join(out, POINTS), buffer.getvalue())
     kept = _examples(sweep)
     whole = [name for name in (SAMPLES, COMPLEXITY) if exists(join(inside, name))]
-    images = [image for own in kept.values() for one in own for image in one["images"]]
+    images = [
+        image for examples in kept.values() for example in examples for image in example["images"]
+    ]
     files = dict.fromkeys(image[part] for image in images for part in ("input", "decoded"))
     for name in (*whole, *filter(None, files)):
         write_bytes(join(out, name), read_bytes(join(inside, name)))
@@ -66,12 +68,12 @@ def write_excerpt(source: str, out: str) -> list[str]:
 
 def _examples(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
     """Point key -> its examples that are kept, without their drawn pages."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    kept: dict[str, list[dict[str, Any]]] = {}
     for panel in panels(assemble(sweep, 2), 1):
-        for one in panel.shown:
-            said = sweep.manifest["points"][one.key]["examples"]
-            found[one.key] = [{**e, "page": None} for e in said if example_of(e).of == panel.of]
-    return found
+        for point in panel.shown:
+            entries = sweep.manifest["points"][point.key]["examples"]
+            kept[point.key] = [{**e, "page": None} for e in entries if example_of(e).of == panel.of]
+    return kept
 
 
 def _without_places(
@@ -82,7 +84,7 @@ def _without_places(
         key: {**made, "run_id": None, "examples": kept.get(key, [])}
         for key, made in manifest["points"].items()
     }
-    missing = [{**one, "log": ""} for one in manifest["missing"]]
+    missing = [{**point, "log": ""} for point in manifest["missing"]]
     gone = {"tracking_uri": None, "parent_run_id": None}
     return {**manifest, **gone, "points": points, "missing": missing}
 

@@ -64,12 +64,12 @@ class Gallery:
     @property
     def boxed(self) -> bool:
         """Whether a box is wanted anywhere."""
-        return any(one["input"]["boxes"] for one in self.shown)
+        return any(test_image["input"]["boxes"] for test_image in self.shown)
 
     @property
     def cards(self) -> int:
         """Points of all test images."""
-        return sum(one["cards"] for one in self.shown)
+        return sum(test_image["cards"] for test_image in self.shown)
 
 
 def gallery(assembled: Assembled) -> Gallery:
@@ -77,24 +77,29 @@ def gallery(assembled: Assembled) -> Gallery:
 
     Test images come one after the other; of their points those of the lowest rates have room first.
     """
-    sweep, found = assembled.sweep, Gallery()
-    stored = {key: {one.of: one for one in own} for key, own in examples_of(sweep).items()}
+    sweep, page = assembled.sweep, Gallery()
+    stored = {
+        key: {example.of: example for example in examples}
+        for key, examples in examples_of(sweep).items()
+    }
     points = sweep.points.drop_duplicates("point_key")
     points = points[points["point_key"].isin(stored)].sort_values("seed", kind="stable")
     points = points.drop_duplicates(["codec", "variant", "scenario", *_rates(points)])
     ordered = points.sort_values("bpp").iterrows()
     seen = [_Seen.of(row, stored, sweep.scenarios) for _, row in ordered]
-    answers = answers_to(assembled, [one for own in seen for one in own.examples.values()])
-    groups = list(dict.fromkeys(of for own in seen for of in own.examples))
-    images = _Images(assembled, found, _longest(seen, groups[:GROUPS]))
+    answers = answers_to(
+        assembled, [example for point in seen for example in point.examples.values()]
+    )
+    groups = list(dict.fromkeys(of for point in seen for of in point.examples))
+    images = _Images(assembled, page, _longest(seen, groups[:GROUPS]))
     for place, of in enumerate(groups):
-        own = [one for one in seen if of in one.examples]
-        name = _evaluation(of) if len({_evaluation(one) for one in groups}) > 1 else ""
-        shown = _shown(own, of, images, answers, CARDS - found.cards) if place < GROUPS else None
-        found.left += len(own) - (shown["cards"] if shown else 0)
+        having = [point for point in seen if of in point.examples]
+        name = _evaluation(of) if len({_evaluation(group) for group in groups}) > 1 else ""
+        shown = _shown(having, of, images, answers, CARDS - page.cards) if place < GROUPS else None
+        page.left += len(having) - (shown["cards"] if shown else 0)
         if shown:
-            found.shown.append({**shown, "of": name})
-    return found
+            page.shown.append({**shown, "of": name})
+    return page
 
 
 _Of = tuple[str, str, tuple[str, ...]]
@@ -129,9 +134,9 @@ class _Seen:
 
 def _longest(seen: Sequence[_Seen], groups: Sequence[_Of]) -> int:
     """Pixels along an image, so that all of these test images have room."""
-    own = [one.examples[of] for one in seen for of in groups if of in one.examples]
-    files = {image.input for example in own for image in example.images}
-    files |= {example.query.decoded for example in own if example.query.decoded is not None}
+    examples = [point.examples[of] for point in seen for of in groups if of in point.examples]
+    files = {image.input for example in examples for image in example.images}
+    files |= {example.query.decoded for example in examples if example.query.decoded is not None}
     return next((pixels for most, pixels in LONGEST if len(files) <= most), LEAST)
 
 
@@ -179,40 +184,42 @@ def _shown(
     if len(inputs) < len(example.images) or room < 1:
         return None
     asked: dict[str, Said] = {}
-    for one in seen:
-        for sample in one.examples[of].samples:
-            said = answers.get((one.key, *of[:2], sample))
-            if said is not None and len(asked) < QUESTIONS:
-                asked.setdefault(sample, said)
+    for point in seen:
+        for sample in point.examples[of].samples:
+            answer = answers.get((point.key, *of[:2], sample))
+            if answer is not None and len(asked) < QUESTIONS:
+                asked.setdefault(sample, answer)
     labels = _labels(asked)
     cards: list[dict[str, Any]] = []
-    for one in seen:
-        own = one.examples[of]
-        path = own.query.decoded
+    for point in seen:
+        point_example = point.examples[of]
+        path = point_example.query.decoded
         picture = None if path is None else images.get(path)
         if len(cards) == room or (path is not None and picture is None):
             continue
-        boxes = [own.answered[sample] for sample in asked if sample in own.answered]
-        pale = path is None and not one.is_bound and bool(boxes)
+        boxes = [
+            point_example.answered[sample] for sample in asked if sample in point_example.answered
+        ]
+        pale = path is None and not point.is_bound and bool(boxes)
         # What is not compressed is seen as it is.
-        picture = inputs[-1] if pale or one.is_bound else picture
+        picture = inputs[-1] if pale or point.is_bound else picture
         cards.append(
             {
-                "owner": (one.codec, one.scenario, one.variant),
-                "name": one.name,
-                "order": one.order,
-                "codec": one.codec,
-                "rate": one.rate,
+                "owner": (point.codec, point.scenario, point.variant),
+                "name": point.name,
+                "order": point.order,
+                "codec": point.codec,
+                "rate": point.rate,
                 "picture": picture,
                 "decoded": path is not None,
                 "pale": pale,
                 "boxes": _rects(boxes, picture),
-                "bpp": f"{own.query.bpp:.3g}",
-                "psnr": number(own.query.psnr, ".1f"),
+                "bpp": f"{point_example.query.bpp:.3g}",
+                "psnr": number(point_example.query.psnr, ".1f"),
                 "answers": [
-                    {"label": label, "text": _cut(said.answer), "said": said}
+                    {"label": label, "text": _cut(answer.answer), "said": answer}
                     for sample, label in labels.items()
-                    if (said := answers.get((one.key, *of[:2], sample)))
+                    if (answer := answers.get((point.key, *of[:2], sample)))
                 ],
             }
         )
@@ -237,7 +244,7 @@ def _shown(
 
 def _labels(asked: Mapping[str, Said]) -> dict[str, str]:
     """A name for each question: its task, with a number where the task asks several."""
-    tasks = [said.question.task for said in asked.values()]
+    tasks = [answer.question.task for answer in asked.values()]
     return {
         sample: task if tasks.count(task) == 1 else f"{task} {tasks[: i + 1].count(task)}"
         for i, (sample, task) in enumerate(zip(asked, tasks, strict=True))
@@ -270,16 +277,18 @@ def _parts(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rates: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for card in cards:
         rates.setdefault(card["codec"], {}).setdefault(card["rate"], []).append(card)
-    alone = {codec for codec, own in rates.items() if max(map(len, own.values())) == 1}
+    alone = {codec for codec, by_rate in rates.items() if max(map(len, by_rate.values())) == 1}
     parts = []
     for codec in sorted(rates, key=lambda codec: (codec in alone, codec)):
         if codec in alone:
-            parts.append(_part(codec, [card for own in rates[codec].values() for card in own]))
+            parts.append(
+                _part(codec, [card for rate_cards in rates[codec].values() for card in rate_cards])
+            )
             continue
-        for rate, own in rates[codec].items():
-            own.sort(key=lambda card: card["order"])
-            part = _part(f"{codec} {rate}".strip(), own)
-            parts.append({**part, "cards": [{**card, "rate": ""} for card in own]})
+        for rate, rate_cards in rates[codec].items():
+            rate_cards.sort(key=lambda card: card["order"])
+            part = _part(f"{codec} {rate}".strip(), rate_cards)
+            parts.append({**part, "cards": [{**card, "rate": ""} for card in rate_cards]})
     return parts
 
 

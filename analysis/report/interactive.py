@@ -49,16 +49,16 @@ def live_curves(assembled: Assembled) -> list[Live]:
     several = len({mllm for mllm, _, _ in kinds}) > 1
     out = []
     for mllm, task, metric in kinds:
-        own = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
+        drawn = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
         named = titled(assembled, task, metric, mllm if several else "")
-        traces = _curves(own, looks, numbers)
-        rates = [rate for c in own for rate in c.frame["bpp"]]
+        traces = _curves(drawn, looks, numbers)
+        rates = [rate for c in drawn for rate in c.frame["bpp"]]
         levels = [
             (float(row.value), bound.label, bound.colour, "solid")
-            for row in rows_of(bound_of(assembled, own))
+            for row in rows_of(bound_of(assembled, drawn))
         ]
         chance = chance_of(assembled.tasks, task, metric)
-        values = [value for c in own for value in c.frame["value"]] + [row[0] for row in levels]
+        values = [value for c in drawn for value in c.frame["value"]] + [row[0] for row in levels]
         if values and chance is not None and near_chance(values, chance):
             levels.append((chance, "chance", MUTED, "dot"))
         if rates:
@@ -76,23 +76,23 @@ def live_curves(assembled: Assembled) -> list[Live]:
 
 
 def live_difference(
-    assembled: Assembled, found: Sequence[tuple[Curve, pd.DataFrame]]
+    assembled: Assembled, changes: Sequence[tuple[Curve, pd.DataFrame]]
 ) -> list[Live]:
     """Bits relative to the anchor: the figures of `draw_difference` on the mean over tasks.
 
     Args:
         assembled: the sweep assembled.
-        found: what `differences` gave.
+        changes: what `differences` gave.
     """
     looks = Looks.of(assembled)
-    mllms = list(dict.fromkeys(curve.mllm for curve, _ in found))
+    mllms = list(dict.fromkeys(curve.mllm for curve, _ in changes))
     out = []
     for mllm in mllms:
-        own = [(curve, frame) for curve, frame in found if curve.mllm == mllm]
+        shown = [(curve, frame) for curve, frame in changes if curve.mllm == mllm]
         traces = []
-        for curve, frame in own:
+        for curve, frame in shown:
             look = looks.curve(curve)
-            if len(own) <= MANY:
+            if len(shown) <= MANY:
                 known = frame[frame["low"].notna()]
                 traces += band_of(known["accuracy"], known["low"], known["high"], look)
             traces.append(
@@ -115,9 +115,9 @@ def live_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
     frame = costs_and_savings(assembled, comparison, costs)
     several = frame["mllm"].nunique() > 1
     out = []
-    for mllm, own in frame.groupby("mllm", sort=False):
+    for mllm, frame_rows in frame.groupby("mllm", sort=False):
         traces = []
-        for (codec, scenario, variant), rows in own.groupby(
+        for (codec, scenario, variant), rows in frame_rows.groupby(
             ["codec", "scenario", "variant"], sort=False
         ):
             look = looks.owner(str(codec), str(scenario), str(variant))
@@ -134,7 +134,9 @@ def live_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
             )
         of = str(mllm) if several else ""
         name = file_name(f"complexity-{mllm}" if several else "complexity")
-        figure = figure_of(traces, cost.TITLE, of, cost.LABEL, "bits saved (%)", list(own["own"]))
+        figure = figure_of(
+            traces, cost.TITLE, of, cost.LABEL, "bits saved (%)", list(frame_rows["own"])
+        )
         out.append(Live(name, figure))
     return out
 
@@ -149,8 +151,11 @@ def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
     looks, numbers = Looks.of(assembled), numbered(assembled)
     several = frame["mllm"].nunique() > 1
     out = []
-    for mllm, own in frame.groupby("mllm", sort=False):
-        tasks, terms = list(dict.fromkeys(own["task"])), list(dict.fromkeys(own["term"]))
+    for mllm, frame_rows in frame.groupby("mllm", sort=False):
+        tasks, terms = (
+            list(dict.fromkeys(frame_rows["task"])),
+            list(dict.fromkeys(frame_rows["term"])),
+        )
         of = str(mllm) if several else ""
         figure = figure_of([], TITLE, of, "", "", [])
         layout = figure["layout"]
@@ -158,7 +163,7 @@ def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
         layout["grid"] |= {"xgap": 0.14, "ygap": 0.22}
         layout["height"] = 70 + 230 * len(tasks)
         named: set[str] = set()
-        for row in rows_of(own):
+        for row in rows_of(frame_rows):
             i, j = tasks.index(row.task), terms.index(row.term)
             place = i * len(terms) + j + 1
             axis = "" if place == 1 else str(place)
@@ -180,12 +185,14 @@ def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
     return out
 
 
-def _curves(own: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+def _curves(
+    curves: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]
+) -> list[dict[str, Any]]:
     traces = []
-    for curve in sorted(own, key=lambda curve: curve.rank):
+    for curve in sorted(curves, key=lambda curve: curve.rank):
         look = looks.curve(curve)
         for i, part in enumerate(curve.segments):
-            if len(own) <= MANY:
+            if len(curves) <= MANY:
                 traces += band_of(part["bpp"], part["low"], part["high"], look)
             trace = line_of(look, part["bpp"], part["value"])
             if len(part) == 1:

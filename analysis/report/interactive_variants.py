@@ -54,15 +54,15 @@ def live_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Live]:
     looks, variants = looks_of(assembled), list(assembled.sweep.variants)
     anchor = assembled.sweep.anchor
     return [
-        Live(name, _figure(own, of, variants, looks, anchor))
-        for name, of, own in figures_of(ablation(assembled, comparison))
+        Live(name, _figure(rows, of, variants, looks, anchor))
+        for name, of, rows in figures_of(ablation(assembled, comparison))
     ]
 
 
 def _figure(
-    own: pd.DataFrame, of: str, variants: list[str], looks: Looks, anchor: str
+    rows: pd.DataFrame, of: str, variants: list[str], looks: Looks, anchor: str
 ) -> dict[str, Any]:
-    names = panels_of(own)
+    names = panels_of(rows)
     figure = figure_of([], TITLE, of, "", "", [])
     layout = figure["layout"]
     room, ticks = _name_axis(variants)
@@ -76,44 +76,46 @@ def _figure(
         top = 1 - place * (PANEL + _GAP) / whole
         domain = [max(0.0, top - PANEL / whole), top]
         layout[f"yaxis{number}"] = axis_of(PANELS[panel]) | {"domain": domain}
-        for one in _traces(own, panel, variants, looks, anchor):
-            one["yaxis"] = f"y{number}"
-            one["showlegend"] = one["name"] not in seen
-            seen.add(one["name"])
-            figure["data"].append(one)
-        layout["annotations"] += _without_number(own, panel, variants, f"y{number} domain", anchor)
+        for trace in _traces(rows, panel, variants, looks, anchor):
+            trace["yaxis"] = f"y{number}"
+            trace["showlegend"] = trace["name"] not in seen
+            seen.add(trace["name"])
+            figure["data"].append(trace)
+        layout["annotations"] += _without_number(rows, panel, variants, f"y{number} domain", anchor)
     last = "" if len(names) == 1 else str(len(names))
     layout["xaxis"] |= {**ticks, "anchor": f"y{last}", "range": [-0.5, len(variants) - 0.5]}
     return figure
 
 
 def _traces(
-    own: pd.DataFrame, panel: str, variants: list[str], looks: Looks, anchor: str
+    frame: pd.DataFrame, panel: str, variants: list[str], looks: Looks, anchor: str
 ) -> Iterable[dict[str, Any]]:
     """One panel: lines of what no variant touches, then the scenarios over the variants."""
     ends = (-0.5, len(variants) - 0.5)
     if panel == "bd_rate":
         look = looks.scenario(anchor)
         yield level_of(0.0, look.label, look.colour, "dash", ends)
-    for row in rows_of(own[own["variant"] == ""]):
+    for row in rows_of(frame[frame["variant"] == ""]):
         value = getattr(row, panel)
         if panel != "bd_rate" and np.isfinite(value):
             look = looks.scenario(row.scenario)
             yield level_of(value, look.label, look.colour, DASHES[look.line], ends)
-    scenarios = list(dict.fromkeys(own.loc[own["variant"] != "", "scenario"]))
+    scenarios = list(dict.fromkeys(frame.loc[frame["variant"] != "", "scenario"]))
     for number, scenario in enumerate(scenarios):
         if (panel, scenario) == ("bd_rate", anchor):  # the line at 0
             continue
         look = looks.scenario(scenario)
-        rows = own[(own["scenario"] == scenario) & (own["variant"] != "") & own[panel].notna()]
+        rows = frame[
+            (frame["scenario"] == scenario) & (frame["variant"] != "") & frame[panel].notna()
+        ]
         at = [variants.index(name) + aside(number, len(scenarios)) for name in rows["variant"]]
-        one = line_of(look, at, rows[panel]) | {"marker": marker_of(look, 9)}
-        one["line"] = {**one["line"], "width": 1, "dash": "solid"}
+        trace = line_of(look, at, rows[panel]) | {"marker": marker_of(look, 9)}
+        trace["line"] = {**trace["line"], "width": 1, "dash": "solid"}
         if f"{panel}_low" in rows:
-            one |= bars_of(rows[panel], rows[f"{panel}_low"], rows[f"{panel}_high"])
-        one["text"] = [_words(row) for row in rows_of(rows)]
-        one["hovertemplate"] = "%{text}"
-        yield one
+            trace |= bars_of(rows[panel], rows[f"{panel}_low"], rows[f"{panel}_high"])
+        trace["text"] = [_words(row) for row in rows_of(rows)]
+        trace["hovertemplate"] = "%{text}"
+        yield trace
 
 
 def _words(row: Any) -> str:
@@ -135,10 +137,10 @@ def _words(row: Any) -> str:
 
 
 def _without_number(
-    own: pd.DataFrame, panel: str, variants: list[str], where: str, anchor: str
+    frame: pd.DataFrame, panel: str, variants: list[str], where: str, anchor: str
 ) -> list[dict[str, Any]]:
     """Words where a value is missing; pointed at, they say why."""
-    rows = own[(own["variant"] != "") & (own["scenario"] != anchor) & own[panel].isna()]
+    rows = frame[(frame["variant"] != "") & (frame["scenario"] != anchor) & frame[panel].isna()]
     gone = {row.variant: row.note for row in rows_of(rows)} if panel != "psnr" else {}
     common = {"text": "no number", "xref": "x", "yref": where, "y": 0.1, "showarrow": False}
     return [
@@ -151,11 +153,18 @@ def _name_axis(names: Sequence[str]) -> tuple[int, dict[str, Any]]:
     """Pixels below the axes and the ticks: names level and broken, or slanting where too long."""
     letters = int(_NARROW / len(names) / _LETTER)
     lines = [wrap(name, max(1, letters), break_long_words=False) for name in names]
-    level = all(len(own) <= 3 and all(len(line) <= letters for line in own) for own in lines)
+    level = all(
+        len(name_lines) <= 3 and all(len(line) <= letters for line in name_lines)
+        for name_lines in lines
+    )
     if not level:
         lines = [wrap(name, 26) for name in names]
     room = _LINE * max(map(len, lines))
-    room += 14 if level else round(0.65 * _LETTER * max(len(line) for own in lines for line in own))
-    text = ["<br>".join(escape(line, quote=False) for line in own) for own in lines]
+    room += (
+        14
+        if level
+        else round(0.65 * _LETTER * max(len(line) for name_lines in lines for line in name_lines))
+    )
+    text = ["<br>".join(escape(line, quote=False) for line in name_lines) for name_lines in lines]
     ticks = {"tickvals": list(range(len(names))), "ticktext": text}
     return room, {**ticks, "tickangle": 0 if level else -40, "automargin": False}

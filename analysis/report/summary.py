@@ -70,24 +70,24 @@ def summary_sentence(
     anchor = scenarios.title(sweep.anchor) or "the anchor"
     heads = frame[(frame["task"] == MEAN) & frame["bd_rate"].notna()]
     varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
-    said = []
+    claims = []
     for row in rows_of(heads.sort_values("bd_rate")):
         of = ", ".join(str(getattr(row, name)) for name in varies)
         name = f"{scenarios.title(row.scenario)} {row.variant}".strip() + (f" ({of})" if of else "")
-        said.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
-    if len(said) > SAID:
-        others = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
-        ends = others[0] if len(others) == 1 else f"{others[0]} to {others[-1]}"
-        said = [*said[:SAID], f"BD-rates of {len(others)} more: {ends}"]
+        claims.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
+    if len(claims) > SAID:
+        further = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
+        ends = further[0] if len(further) == 1 else f"{further[0]} to {further[-1]}"
+        claims = [*claims[:SAID], f"BD-rates of {len(further)} more: {ends}"]
     why = no_mean(tasks(sweep))
     first = (
-        f"For equal accuracy on the mean over tasks, against {anchor}: " + "; ".join(said) + "."
-        if said
+        f"For equal accuracy on the mean over tasks, against {anchor}: " + "; ".join(claims) + "."
+        if claims
         else f"There is no mean over tasks: {why}; the notes compare task by task."
         if why
         else f"No curve compares with {anchor} on the mean over tasks; the notes say why."
     )
-    if said and sweep.manifest.get("space"):
+    if claims and sweep.manifest.get("space"):
         first += f" {TRAINING}"
     gone = missing_points(sweep) if missing is None else missing
     total = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()

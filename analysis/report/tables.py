@@ -21,9 +21,9 @@ def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     """Mean and tasks side by side: a row per curve with its BD-rates; the ends of its range."""
     tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
     rows = []
-    for curve, own in _by_curve(comparison, assembled.sweep.scenarios):
-        by_task = {row.task: row for row in own}
-        first = own[0]
+    for curve, curve_rows in _by_curve(comparison, assembled.sweep.scenarios):
+        by_task = {row.task: row for row in curve_rows}
+        first = curve_rows[0]
         cells = []
         for task in tasks:
             row = by_task.get(task)
@@ -49,7 +49,7 @@ def _by_curve(
 ) -> Iterator[tuple[dict[str, Any], list[Any]]]:
     """Every curve's owner, scenario, name and the words that tell it apart, and its rows."""
     several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
-    for (mllm, codec, variant, scenario), own in comparison.groupby(
+    for (mllm, codec, variant, scenario), rows in comparison.groupby(
         ["mllm", "codec", "variant", "scenario"], sort=False
     ):
         name = scenarios.name(str(codec), str(scenario))
@@ -58,7 +58,7 @@ def _by_curve(
         of = " ".join(str(part) for part in names if part)
         role = scenarios.look(str(scenario)).role
         curve = {"owner": (codec, scenario, variant), "name": name, "of": of, "role": role}
-        yield curve, list(rows_of(own))
+        yield curve, list(rows_of(rows))
 
 
 def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -129,15 +129,15 @@ def _more(row: Any, anchor: str) -> Iterator[str]:
 
 def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """How each operating point was made, in the curves' order."""
-    said: dict[str, Any] = sweep.manifest.get("points", {})
+    described: dict[str, Any] = sweep.manifest.get("points", {})
     scenarios = sweep.scenarios
     rows = sweep.points.assign(
         _rank=sweep.points["scenario"].map(lambda s: (not scenarios.is_bound(s), scenarios.rank(s)))
     ).sort_values(["codec", "_rank", "bpp"], na_position="first")
-    for key, own in rows.groupby("point_key", sort=False):
-        made = said.get(str(key), {})
-        first = own.iloc[0]
-        values = [f"{r.task} {r.metric} {r.value:.3f}" for r in rows_of(own)]
+    for key, point_rows in rows.groupby("point_key", sort=False):
+        made = described.get(str(key), {})
+        first = point_rows.iloc[0]
+        values = [f"{r.task} {r.metric} {r.value:.3f}" for r in rows_of(point_rows)]
         codec = "" if pd.isna(first["codec"]) else first["codec"]
         yield {
             "owner": (codec, first["scenario"], first["variant"]),
@@ -148,8 +148,8 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "codec": codec,
             "rate": rate_words(first),
             "seed": first["seed"],
-            "bpp": f"{own['bpp'].mean():.3f}",
-            "bpp_estimated": number(own["bpp_estimated"].mean(), ".3f"),
+            "bpp": f"{point_rows['bpp'].mean():.3f}",
+            "bpp_estimated": number(point_rows["bpp_estimated"].mean(), ".3f"),
             "psnr": number(first["psnr"], ".2f"),
             "values": values,
             "seconds": {k: f"{v:.1f} s" for k, v in (made.get("seconds") or {}).items()},
@@ -181,7 +181,7 @@ def hover(row: dict[str, Any]) -> dict[str, Any]:
     bits = f"{row['bpp']} bpp written"
     if row["bpp_estimated"]:
         bits += f", {row['bpp_estimated']} estimated"
-    seconds = ", ".join(f"{what} {s}" for what, s in row["seconds"].items())
+    seconds = ", ".join(f"{step} {s}" for step, s in row["seconds"].items())
     lines = [
         " ".join(filter(None, [row["codec"], row["rate"], f"seed {row['seed']}"])),
         bits + (f", PSNR {row['psnr']} dB" if row["psnr"] else ""),
@@ -218,10 +218,10 @@ def shared_settings(points: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """
     shared: dict[str, dict[str, str]] = {}
     for scenario in dict.fromkeys(point["scenario"] for point in points):
-        own = [point for point in points if point["scenario"] == scenario]
-        common = set.intersection(*(set(point["settings"].items()) for point in own))
-        shared[scenario] = {k: v for k, v in own[0]["settings"].items() if (k, v) in common}
-        for point in own:
+        of_scenario = [point for point in points if point["scenario"] == scenario]
+        common = set.intersection(*(set(point["settings"].items()) for point in of_scenario))
+        shared[scenario] = {k: v for k, v in of_scenario[0]["settings"].items() if (k, v) in common}
+        for point in of_scenario:
             mine = point["settings"].items()
             point["settings"] = {k: v for k, v in mine if (k, v) not in common}
     return shared
@@ -267,8 +267,8 @@ def versions(sweep: Sweep) -> list[tuple[str, str]]:
     """Commits the points were made with, and the packages of the first that says."""
     made = [p.get("provenance") or {} for p in sweep.manifest.get("points", {}).values()]
     flat: dict[str, list[str]] = {}
-    for one in made:
-        for name, value in one.items():
+    for provenance in made:
+        for name, value in provenance.items():
             text = value if isinstance(value, str) else pretty(value)
             seen = flat.setdefault(str(name), [])
             if text not in seen:
@@ -296,5 +296,5 @@ def rate_of(row: Any) -> str:
 
 def rate_words(row: Any) -> str:
     """The same for people: `lambda 0.01`, `quality 20`."""
-    said = rate_of(row)
-    return f"lambda {said}" if said and " " not in said else said
+    rate = rate_of(row)
+    return f"lambda {rate}" if rate and " " not in rate else rate

@@ -156,10 +156,10 @@ def figure_of(
 
 def log_axis(values: Iterable[float]) -> dict[str, Any]:
     """Logarithmic where the values span a factor of 4 or more, with plain numbers."""
-    found = list(values)
-    if not found or min(found) <= 0 or max(found) / min(found) < 4:
+    numbers = list(values)
+    if not numbers or min(numbers) <= 0 or max(numbers) / min(numbers) < 4:
         return {}
-    low, high = min(found) / 1.15, max(found) * 1.15
+    low, high = min(numbers) / 1.15, max(numbers) * 1.15
     ticks = rate_ticks(low, high)
     return {
         "type": "log",

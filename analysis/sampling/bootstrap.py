@@ -54,11 +54,15 @@ class Resampled:
         for kind, rows in needed.groupby(identity[:3], sort=False, observed=True):
             name = (str(kind[0]), str(kind[1]), str(kind[2]))
             ids, keys, (values, rates) = wide(rows, ["value", "bpp"])
-            there = np.array([(*name, key) in points.index for key in keys], dtype=bool)
+            with_point = np.array([(*name, key) in points.index for key in keys], dtype=bool)
             complete = np.isfinite(values).all(axis=1)
-            if complete.sum() < 2 or not there.any():
+            if complete.sum() < 2 or not with_point.any():
                 continue
-            keys, values, rates = keys[there], values[complete][:, there], rates[complete][:, there]
+            keys, values, rates = (
+                keys[with_point],
+                values[complete][:, with_point],
+                rates[complete][:, with_point],
+            )
             of = points.loc[[(*name, key) for key in keys]]
             value, bpp = (of[column].to_numpy(dtype=np.float64) for column in ("value", "bpp"))
             if np.abs(values.mean(axis=0) - value).max() > AGREE:
@@ -137,8 +141,8 @@ def wide(rows: pd.DataFrame, columns: list[str]) -> tuple[Names, Names, list[Flo
 
 def _in_order(column: pd.Series[str]) -> tuple[NDArray[np.int64], Names]:
     """Codes and names of a text column or of one with categories, the names in order."""
-    codes, found = pd.factorize(column)
-    names = np.asarray(found).astype(str)
+    codes, categories = pd.factorize(column)
+    names = np.asarray(categories).astype(str)
     order = np.argsort(names)
     rank = np.empty(len(names), dtype=np.int64)
     rank[order] = np.arange(len(names))

@@ -140,8 +140,8 @@ def _turned_fronts(batch: bd.Batch, x: Floats) -> Floats:
     curve = batch.rates
     shares = np.linspace(0, 1, FRONTS_TURNED)[:, None]
     at = np.clip(curve.low + shares * (curve.high - curve.low), curve.low, curve.high)
-    there = np.stack([curve(one) for one in at])
-    return np.stack([np.interp(x, there[:, r], at[:, r]) for r in range(len(curve.low))])
+    rates = np.stack([curve(accuracies) for accuracies in at])
+    return np.stack([np.interp(x, rates[:, r], at[:, r]) for r in range(len(curve.low))])
 
 
 def _meeting(base: _Gridded, test: _Gridded, shift: int, accuracy: float) -> float | None:
@@ -164,11 +164,11 @@ def _meeting(base: _Gridded, test: _Gridded, shift: int, accuracy: float) -> flo
 
 def _contrast(base: _Gridded, test: _Gridded, i: float, j: float, accuracy: float) -> Floats:
     """Resampled (R,) difference of the accuracies at two nodes, in units of both slopes."""
-    anchor, other = _between(base.resampled, i), _between(test.resampled, j)
+    anchor, test_value = _between(base.resampled, i), _between(test.resampled, j)
     if min(len(base.x), len(test.x)) == 1:
-        return anchor - other
+        return anchor - test_value
     weight = _between(test.slope, j), _between(base.slope, i)
-    out: Floats = weight[0] * (anchor - accuracy) - weight[1] * (other - accuracy)
+    out: Floats = weight[0] * (anchor - accuracy) - weight[1] * (test_value - accuracy)
     return out
 
 

@@ -69,12 +69,12 @@ class Pchip:
             total[rows] += h * (above - below)
         return total
 
-    def mean_difference(self, other: Pchip) -> Floats:
+    def mean_difference(self, base: Pchip) -> Floats:
         """Mean (R,) of self minus other over the range both have; nan where there is none."""
-        low, high = np.maximum(self.low, other.low), np.minimum(self.high, other.high)
-        defined = (high > low) & (self.size > 1) & (other.size > 1)
+        low, high = np.maximum(self.low, base.low), np.minimum(self.high, base.high)
+        defined = (high > low) & (self.size > 1) & (base.size > 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            gap = (self.integral(low, high) - other.integral(low, high)) / (high - low)
+            gap = (self.integral(low, high) - base.integral(low, high)) / (high - low)
         return np.where(defined, gap, np.nan)
 
 

@@ -100,10 +100,11 @@ def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
     first = curve.variant.partition(JOINED)[0]
     return next(
         (
-            one
-            for one in anchors
-            if (one.mllm, one.codec, one.task) == (curve.mllm, curve.codec, curve.task)
-            and of_variant(first, one.variant)
+            candidate
+            for candidate in anchors
+            if (candidate.mllm, candidate.codec, candidate.task)
+            == (curve.mllm, curve.codec, curve.task)
+            and of_variant(first, candidate.variant)
         ),
         None,
     )
@@ -111,4 +112,11 @@ def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
 
 def _of_other_codec(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
     """What a codec without an anchor of its own is compared with: the first codec's."""
-    return next((one for one in anchors if (one.mllm, one.task) == (curve.mllm, curve.task)), None)
+    return next(
+        (
+            candidate
+            for candidate in anchors
+            if (candidate.mllm, candidate.task) == (curve.mllm, curve.task)
+        ),
+        None,
+    )

@@ -109,16 +109,16 @@ def compare(
     known = assembled.tasks
     bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
     rows: list[Row] = []
-    for one in against_anchors(assembled, anchor, codec):
-        curve, row = one.curve, _describe(one.curve)
+    for compared in against_anchors(assembled, anchor, codec):
+        curve, row = compared.curve, _describe(compared.curve)
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         upward = not less_is_better(known, curve.task, curve.metric)
         saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
-        notes = [one.note, _missing_note(curve, sweep.scenarios), saturated]
-        if one.pair is not None and not curve.frame.empty:
-            notes += _fill_in(row, one.pair)
-        elif one.is_anchor and upward:
+        notes = [compared.note, _missing_note(curve, sweep.scenarios), saturated]
+        if compared.pair is not None and not curve.frame.empty:
+            notes += _fill_in(row, compared.pair)
+        elif compared.is_anchor and upward:
             notes.append(_front_note(curve))
         row.note = "; ".join(note for note in notes if note)
     _mean_of_bd_rates(rows, len(known))
@@ -209,7 +209,7 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
         list(zip(at.tolist(), pair.saved_at(at).tolist(), strict=True)) for at in measured
     )
     row.saved_at_anchor = at_anchor
-    row.saved_max_at, row.saved_max = max([*at_anchor, *at_test], key=lambda one: one[1])
+    row.saved_max_at, row.saved_max = max([*at_anchor, *at_test], key=lambda saving: saving[1])
     if min(points) == 1:
         notes.append(f"no BD-rate: {rate.why}")
     else:
@@ -227,7 +227,7 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
 def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
     """Why an interval is not there: once where the reason is the same for all."""
     named = (("BD-rate", rate), ("the saving", saved), ("BD-accuracy", gain))
-    numbers = [(name, one.why) for name, one in named if np.isfinite(one.value)]
+    numbers = [(name, estimate.why) for name, estimate in named if np.isfinite(estimate.value)]
     reasons: dict[str, list[str]] = {}
     for name, why in numbers:
         if why:

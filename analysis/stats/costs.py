@@ -31,7 +31,11 @@ def costs_and_savings(assembled: Assembled, comparison: pd.DataFrame, costs: Cos
         anchor = row.scenario == assembled.sweep.anchor
         sizes = costs.totals["codec"].str.replace(r" \d+/\d+$", "", regex=True) == row.codec
         whose = np.array(
-            [not own or of_variant(own, row.variant) for own in costs.totals["variant"]], dtype=bool
+            [
+                not cost_variant or of_variant(cost_variant, row.variant)
+                for cost_variant in costs.totals["variant"]
+            ],
+            dtype=bool,
         )
         of = costs.totals[sizes & whose & (costs.totals["scenario"] == row.scenario)]
         if of.empty or not (anchor or np.isfinite(row.bd_rate)):

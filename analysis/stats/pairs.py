@@ -124,10 +124,10 @@ class Pair:
         if self.why:
             return Estimate(why=self.why)
         at = np.array([rate])
-        for one, (rates, _) in zip((self.anchor, self.test), self._points, strict=True):
+        for curve, (rates, _) in zip((self.anchor, self.test), self._points, strict=True):
             if not rates[0] * (1 - bd.TIE) <= rate <= rates[-1] * (1 + bd.TIE):
                 return Estimate(
-                    why=f"{rate:.3g} bpp is outside {one.called}'s "
+                    why=f"{rate:.3g} bpp is outside {curve.called}'s "
                     f"{rates[0]:.3g} to {rates[-1]:.3g}"
                 )
         (base_rate, base_value), (test_rate, test_value) = self._points
@@ -163,7 +163,7 @@ class Pair:
             np.where(np.isin(at, value), "test", ""),
         )
         saved = self.saved_at(at)
-        ends = np.array([self._saved_interval(*one) for one in zip(at, saved, strict=True)])
+        ends = np.array([self._saved_interval(*number) for number in zip(at, saved, strict=True)])
         return pd.DataFrame(
             {
                 "accuracy": at,
@@ -198,21 +198,23 @@ class Pair:
             return "per-sample values are not known"
         if any((self.test.mllm, *part) in self._resampled.disagree for part in self._parts):
             return "the per-sample values do not average to the points"
-        made = [self._resample(one, self._resampled) for one in (self.anchor, self.test)]
+        made = [self._resample(curve, self._resampled) for curve in (self.anchor, self.test)]
         base, test = made
         if base is None or test is None:
             return "per-sample values are not known"
         return base, test
 
     def _resample(self, curve: Curve, resampled: Resampled) -> bd.Batch | None:
-        found = []
+        means_of_rates = []
         for keys in curve.frame["point_keys"]:
             wanted: list[Key] = [(curve.mllm, task, metric, keys) for task, metric in self._parts]
             means = resampled.mean(wanted)
             if means is None:
                 return None
-            found.append(means)
-        return bd.Batch(np.stack([f[0] for f in found], 1), np.stack([f[1] for f in found], 1))
+            means_of_rates.append(means)
+        return bd.Batch(
+            np.stack([f[0] for f in means_of_rates], 1), np.stack([f[1] for f in means_of_rates], 1)
+        )
 
     def _with_interval(self, number: float, of: Callable[[bd.Batch, bd.Batch], Floats]) -> Estimate:
         if isinstance(self._batches, str):
@@ -222,19 +224,19 @@ class Pair:
         why = "" if np.isfinite(low) else f"no interval: exists in {defined:.0%} of the resamples"
         return Estimate(number, low, high, defined, why)
 
-    def _single(self, curves: tuple[Arrays, Arrays], what: str) -> str:
-        for one, (rate, _) in zip((self.anchor, self.test), curves, strict=True):
+    def _single(self, curves: tuple[Arrays, Arrays], kind: str) -> str:
+        for curve, (rate, _) in zip((self.anchor, self.test), curves, strict=True):
             if len(rate) < 2:
-                return f"{one.called} has a single {what}"
+                return f"{curve.called} has a single {kind}"
         return ""
 
     def _beyond(self, accuracy: float) -> str:
         """Why there is no saving at an accuracy."""
-        for one, (_, value) in zip((self.anchor, self.test), self.fronts, strict=True):
+        for curve, (_, value) in zip((self.anchor, self.test), self.fronts, strict=True):
             if accuracy > value[-1]:
-                return f"{one.called} does not reach {accuracy:.3f} (its best is {value[-1]:.3f})"
+                return f"{curve.called} does not reach {accuracy:.3f} (its best is {value[-1]:.3f})"
             if accuracy < value[0]:
-                return f"{one.called} is above {accuracy:.3f} everywhere (from {value[0]:.3f} on)"
+                return f"{curve.called} is above {accuracy:.3f} everywhere (from {value[0]:.3f} on)"
         return ""
 
     def _apart(self) -> str:

@@ -44,22 +44,22 @@ def savings(
     stated, shares = _numbers("target", targets or ()), _numbers("of_bound", of_bound, above=0)
     bounds = {(b.mllm, b.task, b.metric): float(b.value) for b in rows_of(assembled.bounds)}
     rows = []
-    for one in against_anchors(assembled, anchor, codec):
-        if one.pair is None:
-            if not one.is_anchor:
+    for compared in against_anchors(assembled, anchor, codec):
+        if compared.pair is None:
+            if not compared.is_anchor:
                 nothing = {"target": np.nan, "of_bound": np.nan}
-                rows.append(_row(one, nothing, "saved", Estimate()))
+                rows.append(_row(compared, nothing, "saved", Estimate()))
             continue
-        curve = one.curve
+        curve = compared.curve
         bound = bounds.get((curve.mllm, curve.task, curve.metric), np.nan)
         wanted = [(target, np.nan) for target in stated]
         wanted += [(share * bound, share) for share in shares]
         if targets is None and not shares:
-            wanted = [(float(at), np.nan) for at in one.pair.anchor.frame["value"]]
+            wanted = [(float(at), np.nan) for at in compared.pair.anchor.frame["value"]]
         for target, share in wanted:
             unknown = Estimate(why="there is no bound")
-            said = unknown if np.isnan(target) else one.pair.saved(target)
-            rows.append(_row(one, {"target": target, "of_bound": share}, "saved", said))
+            saved = unknown if np.isnan(target) else compared.pair.saved(target)
+            rows.append(_row(compared, {"target": target, "of_bound": share}, "saved", saved))
     return _frame(rows, ["target", "of_bound"], "saved")
 
 
@@ -85,35 +85,39 @@ def gains(
     """
     stated = _numbers("rate", rates or (), above=0)
     rows = []
-    for one in against_anchors(assembled, anchor, codec):
-        if one.pair is None:
-            if not one.is_anchor:
-                rows.append(_row(one, {"rate": np.nan}, "gained", Estimate()))
+    for compared in against_anchors(assembled, anchor, codec):
+        if compared.pair is None:
+            if not compared.is_anchor:
+                rows.append(_row(compared, {"rate": np.nan}, "gained", Estimate()))
         else:
-            own = one.pair.anchor.frame["bpp"] if rates is None else stated
-            for rate in own:
-                said = one.pair.gained(float(rate))
-                rows.append(_row(one, {"rate": float(rate)}, "gained", said))
+            used_rates = compared.pair.anchor.frame["bpp"] if rates is None else stated
+            for rate in used_rates:
+                gained = compared.pair.gained(float(rate))
+                rows.append(_row(compared, {"rate": float(rate)}, "gained", gained))
     return _frame(rows, ["rate"], "gained")
 
 
 def _numbers(name: str, given: Iterable[float], above: float = -np.inf) -> list[float]:
-    found = [float(one) for one in given]
-    wrong = [one for one in found if not (np.isfinite(one) and one > above)]
+    numbers = [float(number) for number in given]
+    wrong = [number for number in numbers if not (np.isfinite(number) and number > above)]
     if wrong:
         must = "finite" if above == -np.inf else f"finite and above {above:g}"
         raise AnalysisError(f"{name} {wrong[0]:g}: must be {must}")
-    return found
+    return numbers
 
 
-def _row(one: Against, at: dict[str, float], name: str, said: Estimate) -> dict[str, Any]:
-    notes = [one.note, said.why, about_seeds(one.curve) if np.isfinite(said.low) else ""]
+def _row(compared: Against, at: dict[str, float], name: str, estimate: Estimate) -> dict[str, Any]:
+    notes = [
+        compared.note,
+        estimate.why,
+        about_seeds(compared.curve) if np.isfinite(estimate.low) else "",
+    ]
     return {
-        **{column: getattr(one.curve, column) for column in CURVE},
+        **{column: getattr(compared.curve, column) for column in CURVE},
         **at,
-        name: said.value,
-        f"{name}_low": said.low,
-        f"{name}_high": said.high,
+        name: estimate.value,
+        f"{name}_low": estimate.low,
+        f"{name}_high": estimate.high,
         "note": "; ".join(filter(None, notes)),
     }
 

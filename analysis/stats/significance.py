@@ -61,17 +61,19 @@ def significance(
         )
     samples = _Samples(assembled)
     rows: list[dict[str, Any]] = []
-    for one in against_anchors(assembled, anchor, codec):
-        if one.is_anchor:
+    for compared in against_anchors(assembled, anchor, codec):
+        if compared.is_anchor:
             continue
-        of = {column: getattr(one.curve, column) for column in CURVE}
-        if one.pair is None:
-            rows.append({**of, "note": one.note})
+        of = {column: getattr(compared.curve, column) for column in CURVE}
+        if compared.pair is None:
+            rows.append({**of, "note": compared.note})
             continue
-        for point in rows_of(one.curve.frame):
-            said = _tested(samples, one.pair.anchor, one.curve.mllm, one.parts, point)
-            notes = [one.note, said.pop("note", "")]
-            rows.append({**of, "rate": point.bpp, **said, "note": "; ".join(filter(None, notes))})
+        for point in rows_of(compared.curve.frame):
+            result = _tested(
+                samples, compared.pair.anchor, compared.curve.mllm, compared.parts, point
+            )
+            notes = [compared.note, result.pop("note", "")]
+            rows.append({**of, "rate": point.bpp, **result, "note": "; ".join(filter(None, notes))})
     frame = pd.DataFrame(rows, columns=[*CURVE, *_COLUMNS])
     groups = frame.groupby(list(families), sort=False)["p"] if families else [("", frame["p"])]
     for _, p in groups:
@@ -117,8 +119,8 @@ class _Samples:
         if self._samples is None or kind not in self._rows or kind in self._disagree:
             return None
         if kind not in self._tables:
-            own = self._samples[["sample_id", "point_key", "value"]].iloc[self._rows[kind]]
-            ids, points, (values,) = wide(own, ["value"])
+            rows = self._samples[["sample_id", "point_key", "value"]].iloc[self._rows[kind]]
+            ids, points, (values,) = wide(rows, ["value"])
             columns = {str(key): i for i, key in enumerate(points)}
             # By columns, which are what is taken out.
             self._tables[kind] = hash(tuple(ids)), columns, np.asfortranarray(values)
@@ -126,9 +128,9 @@ class _Samples:
         if not set(keys) <= set(columns):
             return None
         taken = values[:, [columns[key] for key in keys]]
-        there = np.isfinite(taken).all(axis=1)
-        whose = (ids_hash, b"" if there.all() else there.tobytes())
-        return _Values(whose, dict(zip(keys, taken[there].T, strict=True)))
+        complete = np.isfinite(taken).all(axis=1)
+        whose = (ids_hash, b"" if complete.all() else complete.tobytes())
+        return _Values(whose, dict(zip(keys, taken[complete].T, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -171,21 +173,26 @@ def _tested(
         strata.setdefault(values.whose, []).append(total)
         if len(by_seed) >= SEEDS:
             of_seeds.append(np.sum([share * values.over_samples(row) for row, share in terms], 0))
-    mixed = [(np.mean(own, axis=0), len(own) / len(parts)) for own in strata.values()]
-    said = {
-        "difference": float(sum(share * own.mean() for own, share in mixed)),
-        "n_samples": sum(len(own) for own, _ in mixed),
+    mixed = [
+        (np.mean(differences, axis=0), len(differences) / len(parts))
+        for differences in strata.values()
+    ]
+    result = {
+        "difference": float(sum(share * differences.mean() for differences, share in mixed)),
+        "n_samples": sum(len(differences) for differences, _ in mixed),
     }
     first = mixed[0][0]
     if len(mixed) == 1 and not of_seeds and np.isin(first, (-1, 0, 1)).all():
-        return {**said, "test": MCNEMAR, "p": mcnemar(first)}
-    variances = [share**2 * own.var(ddof=1) / len(own) for own, share in mixed]
-    freedom = [len(own) - 1 for own, _ in mixed]
+        return {**result, "test": MCNEMAR, "p": mcnemar(first)}
+    variances = [
+        share**2 * differences.var(ddof=1) / len(differences) for differences, share in mixed
+    ]
+    freedom = [len(differences) - 1 for differences, _ in mixed]
     if of_seeds:
         means = np.mean(of_seeds, axis=0)
         variances.append(means.var(ddof=1) / len(means))
         freedom.append(len(means) - 1)
-    return {**said, **_t_test(said["difference"], np.array(variances), np.array(freedom))}
+    return {**result, **_t_test(result["difference"], np.array(variances), np.array(freedom))}
 
 
 def _t_test(difference: float, variances: Floats, freedom: Floats) -> dict[str, Any]:

@@ -65,9 +65,9 @@ def surrogate(assembled: Assembled) -> pd.DataFrame:
     for mllm in dict.fromkeys(points["mllm"]):
         for task in assembled.tasks.values():
             of = (points["task"] == task.name) & (points["metric"] == task.primary)
-            own = points[of & (points["mllm"] == mllm)]
-            for term in (name for name in TERMS if name in own.columns):
-                rows = own[own[term].notna()]
+            task_points = points[of & (points["mllm"] == mllm)]
+            for term in (name for name in TERMS if name in task_points.columns):
+                rows = task_points[task_points[term].notna()]
                 if len(rows):
                     better = task.primary not in task.lower_is_better
                     out.append(_row(mllm, task.name, task.primary, term, rows, better))
@@ -85,20 +85,20 @@ def surrogate_sentence(frame: pd.DataFrame) -> str:
     known = frame[frame["spearman"].notna()]
     if known.empty:
         return f"Too few points (under {FEWEST}) to say whether the surrogate predicts the tasks."
-    said = []
-    for term, own in known.groupby("term", sort=False):
+    sentences = []
+    for term, rows in known.groupby("term", sort=False):
         text = [
             f"{row.task} {signed(row.spearman)}{_in_brackets(row.spearman_low, row.spearman_high)}"
-            for row in rows_of(own)
+            for row in rows_of(rows)
         ]
-        good = int(own["words"].str.startswith("predicts").sum())
-        several = own["mllm"].nunique() > 1
-        of = f"{good} of {len(own)} tasks" + (" (times MLLMs)" if several else "")
-        said.append(
+        good = int(rows["words"].str.startswith("predicts").sum())
+        several = rows["mllm"].nunique() > 1
+        of = f"{good} of {len(rows)} tasks" + (" (times MLLMs)" if several else "")
+        sentences.append(
             f"The error of the {TERMS[str(term)]} orders the points as the task does in {of} "
             f"(Spearman: {', '.join(text)})."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def spearman(x: Floats, y: Floats) -> float:
@@ -142,8 +142,8 @@ def points_of(assembled: Assembled, mllm: str, task: str, metric: str, term: str
     """The points behind a row: one per operating point that carries the term."""
     points = assembled.sweep.curve_points
     of = (points["mllm"] == mllm) & (points["task"] == task) & (points["metric"] == metric)
-    own = points[of & points[term].notna()]
-    return own.assign(codec=own["codec"].fillna(""))
+    with_term = points[of & points[term].notna()]
+    return with_term.assign(codec=with_term["codec"].fillna(""))
 
 
 def _row(mllm: str, task: str, metric: str, term: str, rows: pd.DataFrame, better: bool) -> Row:

@@ -83,8 +83,10 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
 
 def _curve_of(variant: str, group: list[Curve]) -> Curve | None:
     """The curve of a variant, if it has one of its own; of none the shared one."""
-    own = [c for c in group if bool(variant) == bool(c.variant) and of_variant(variant, c.variant)]
-    return own[0] if own else None
+    matching = [
+        c for c in group if bool(variant) == bool(c.variant) and of_variant(variant, c.variant)
+    ]
+    return matching[0] if matching else None
 
 
 def _said(settings: Mapping[str, Any]) -> str:
