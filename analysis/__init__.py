@@ -14,8 +14,9 @@
 Imports neither torch nor ray; MLflow only where points are read from its server.
 """
 
-from analysis.curves.assemble import Assembled, Curve, assemble, curves, mean_curves
+from analysis.curves.assemble import Assembled, assemble, curves, mean_curves
 from analysis.curves.axes import along, pareto, settings, with_settings
+from analysis.curves.curve import Curve
 from analysis.io.read import AnalysisError, Sweep, read_sweep, write_points
 from analysis.io.sweep import EXAMPLE
 from analysis.sampling.intervals import bootstrap_mean

@@ -22,8 +22,9 @@ from analysis.figures.layout import (
     of_names,
     stack,
 )
+from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import WARN, Looks
+from analysis.figures.style import WARN
 from analysis.figures.text_size import text_width
 from analysis.io.frames import rows_of
 from analysis.stats.variants import ablation

@@ -14,9 +14,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.curves.assemble import Assembled
 from analysis.figures.layout import entries_of, new_axes, of_names, stack
+from analysis.figures.looks import Look, Looks
 from analysis.figures.rate_accuracy import HEIGHT
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import Look, Looks
 from analysis.io.complexity import Costs
 from analysis.io.frames import rows_of
 from analysis.stats.costs import costs_and_savings

@@ -13,11 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.curves.assemble import MEAN, Assembled, Curve
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import MEAN, Curve
+from analysis.curves.grouping import in_panels
 from analysis.figures.layout import entries_of, new_axes, of_names, stack
+from analysis.figures.looks import Look, Looks
 from analysis.figures.rate_accuracy import HEIGHT, MANY, MOST, PANEL_HEIGHT, band
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import Look, Looks, in_panels
 from analysis.figures.titles import TITLES
 from analysis.stats.anchor import against_anchors
 

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.figures.looks import Looks
 from analysis.figures.render import line_style
-from analysis.figures.style import INK, MUTED, STYLE, WARN, Looks
+from analysis.figures.style import INK, MUTED, STYLE, WARN
 from analysis.figures.text_size import broken, text_width, whole_pieces
 
 WIDTH: Final = 3.5

@@ -8,7 +8,8 @@ decoded of it, or on a copy of the input where it decodes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any, Final
 
@@ -20,8 +21,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from analysis.curves.assemble import Assembled
+from analysis.figures.looks import Look, Looks
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import INK, MUTED, RIGHT, WRONG, Look, Looks
+from analysis.figures.style import INK, MUTED, RIGHT, WRONG
 from analysis.qualitative.examples import Box, Pixels, Question
 from analysis.qualitative.matched_rate import Panel, Shown, panels
 
@@ -35,6 +37,9 @@ _SHARPEST: Final = 300
 """Pixels along an image: more would not be seen in print."""
 _CAPTION: Final = 0.34
 _GAP: Final = 0.08
+_PER_ROW: Final = int((FULL_WIDTH - 0.1 + _GAP) / (_IMAGE + _GAP))
+_SMALL: Final = 6.5
+"""Points: of captions."""
 _NAME: Final = 1.56
 _ROW: Final = 0.135
 _LETTER: Final = 0.0545
@@ -65,72 +70,127 @@ _LONGEST: Final = 17
 """Letters of a name that fit beside a rate."""
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes of a panel's figure in inches, and its texts broken into lines.
+
+    Attributes:
+        pictures: what `_pictures` gave.
+        image_height: of the tallest image.
+        table_top: from the figure's top to the table.
+        column: width of a question's column.
+        heads: lines of each question, with how they are written.
+        bodies: per point and question the lines of the answer.
+    """
+
+    pictures: list[tuple[Shown | None, Pixels, list[Box], str]]
+    image_height: float
+    table_top: float
+    column: float
+    heads: list[list[tuple[str, dict[str, Any]]]]
+    bodies: list[list[list[str]]]
+
+    @classmethod
+    def of(cls, panel: Panel) -> _Layout:
+        pictures = list(_pictures(panel))
+        shapes = [pixels.shape for _, pixels, _, _ in pictures]
+        image_height = _IMAGE * max(min(1.0, shape[0] / shape[1]) for shape in shapes)
+        image_rows = -(-len(pictures) // _PER_ROW)
+        column = (FULL_WIDTH - 0.2 - _NAME) / max(1, len(panel.questions))
+        letters = int((column - 0.18) / _LETTER)
+        heads = [_head(question, letters) for question in panel.questions.values()]
+        bodies = [
+            [wrap(_answer(point, sample), letters) or [""] for sample in panel.questions]
+            for point in panel.shown
+        ]
+        table_top = 0.3 + image_rows * (image_height + _CAPTION)
+        return cls(pictures, image_height, table_top, column, heads, bodies)
+
+    @property
+    def head_height(self) -> float:
+        return _ROW * max(map(len, self.heads), default=0)
+
+    @property
+    def row_heights(self) -> list[float]:
+        return [_ROW * max(map(len, body), default=1) + 0.05 for body in self.bodies]
+
+    @property
+    def height(self) -> float:
+        return self.table_top + self.head_height + 0.1 + sum(self.row_heights) + 0.08
+
+
 def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
-    figure = Figure()
-    pictures = list(_pictures(panel))
-    of, names = _names(panel, looks)
-    per_row = int((FULL_WIDTH - 0.1 + _GAP) / (_IMAGE + _GAP))
-    image_rows = -(-len(pictures) // per_row)
-    shapes = [pixels.shape for _, pixels, _, _ in pictures]
-    tall = _IMAGE * max(min(1.0, shape[0] / shape[1]) for shape in shapes)
-    images = 0.3 + image_rows * (tall + _CAPTION)
-    width = (FULL_WIDTH - 0.2 - _NAME) / max(1, len(panel.questions))
-    letters = int((width - 0.18) / _LETTER)
-    heads = [_head(question, letters) for question in panel.questions.values()]
-    head_rows = max(map(len, heads), default=0)
-    bodies = [
-        [wrap(_answer(point, sample), letters) or [""] for sample in panel.questions]
-        for point in panel.shown
-    ]
-    rows = [max(map(len, body), default=1) for body in bodies]
-    height = images + _ROW * head_rows + 0.1 + sum(_ROW * r + 0.05 for r in rows) + 0.08
-    figure.set_size_inches(FULL_WIDTH, height)
+    figure, layout = Figure(), _Layout.of(panel)
+    figure.set_size_inches(FULL_WIDTH, layout.height)
+    _write(figure, 0.1, 0.08, title, fontsize=8.5, fontweight="bold")
+    codec, names = _names(panel, looks)
+    _draw_images(figure, layout, names)
+    _draw_table(figure, layout, panel, looks, codec, names)
+    return figure
 
-    def write(x: float, y: float, text: str, **how: Any) -> None:
-        figure.text(x / FULL_WIDTH, 1 - y / height, text, va="top", **{"fontsize": 7, **how})
 
-    write(0.1, 0.08, title, fontsize=8.5, fontweight="bold")
-    for number, (point, pixels, boxes, colour) in enumerate(pictures):
-        x = 0.1 + number % per_row * (_IMAGE + _GAP)
-        y = 0.3 + number // per_row * (tall + _CAPTION)
+def _write(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
+    """Write a text at inches from the figure's left and top."""
+    at = (x / FULL_WIDTH, 1 - y / figure.get_figheight())
+    figure.text(*at, text, va="top", **{"fontsize": 7, **how})
+
+
+def _draw_images(
+    figure: Figure, layout: _Layout, names: Mapping[tuple[str, str, str], str]
+) -> None:
+    """The images in rows, each with its boxes and a caption."""
+    small = {"fontsize": _SMALL}
+    for number, (point, pixels, boxes, colour) in enumerate(layout.pictures):
+        x = 0.1 + number % _PER_ROW * (_IMAGE + _GAP)
+        y = 0.3 + number // _PER_ROW * (layout.image_height + _CAPTION)
         scale = _IMAGE / max(pixels.shape[:2])
         high, wide = pixels.shape[0] * scale, pixels.shape[1] * scale
-        place = (x / FULL_WIDTH, 1 - (y + high) / height, wide / FULL_WIDTH, high / height)
+        bottom = 1 - (y + high) / layout.height
+        place = (x / FULL_WIDTH, bottom, wide / FULL_WIDTH, high / layout.height)
         axes = figure.add_axes(place)
         axes.imshow(_small(pixels), interpolation="none", extent=(0, 1, 1, 0), aspect="auto")
         axes.set_axis_off()
         _draw_boxes(axes, boxes, colour)
         name = "input" if point is None else _short(names[point.owner])
-        write(x, y + tall + 0.03, name, fontsize=6.5)
+        _write(figure, x, y + layout.image_height + 0.03, name, **small)
+        caption = "wanted box" if boxes else ""
         if point is not None:
             bare = point.decoded is None and not point.is_bound
-            bits = f"{point.bpp:.3g}, no image" if bare else f"{point.bpp:.3g} bpp"
-            write(x, y + tall + 0.14, bits, color=MUTED, fontsize=6.5)
-        elif boxes:
-            write(x, y + tall + 0.14, "wanted box", color=MUTED, fontsize=6.5)
-    y = images
-    write(0.1, y, _short(of) if of else "at matched rate", color=MUTED, fontsize=6.5)
-    write(0.1 + _NAME - 0.08, y, "bpp", color=MUTED, fontsize=6.5, ha="right")
-    for column, lines in enumerate(heads):
-        x = 0.1 + _NAME + column * width
+            caption = f"{point.bpp:.3g}, no image" if bare else f"{point.bpp:.3g} bpp"
+        _write(figure, x, y + layout.image_height + 0.14, caption, color=MUTED, **small)
+
+
+def _draw_table(
+    figure: Figure,
+    layout: _Layout,
+    panel: Panel,
+    looks: Looks,
+    codec: str,
+    names: Mapping[tuple[str, str, str], str],
+) -> None:
+    """The questions, and below them a row of answers per point."""
+    small: dict[str, Any] = {"color": MUTED, "fontsize": _SMALL}
+    rates = 0.1 + _NAME - 0.08
+    columns = [0.1 + _NAME + number * layout.column for number in range(len(layout.heads))]
+    y = layout.table_top
+    _write(figure, 0.1, y, _short(codec) if codec else "at matched rate", **small)
+    _write(figure, rates, y, "bpp", ha="right", **small)
+    for x, lines in zip(columns, layout.heads, strict=True):
         for i, (text, how) in enumerate(lines):
-            write(x, y + i * _ROW, text, **how)
-    y += _ROW * head_rows + 0.06
-    for point, body, lines_of_row in zip(panel.shown, bodies, rows, strict=True):
-        _rule(figure, y / height)
+            _write(figure, x, y + i * _ROW, text, **how)
+    y += layout.head_height + 0.06
+    for point, body, height in zip(panel.shown, layout.bodies, layout.row_heights, strict=True):
+        _rule(figure, y / layout.height)
         look = looks.owner(*point.owner)
-        _mark(figure, look, 0.17 / FULL_WIDTH, 1 - (y + 0.085) / height)
-        write(0.28, y + 0.03, _short(names[point.owner]), fontsize=7)
-        rate = f"{point.bpp:.3g}"
-        write(0.1 + _NAME - 0.08, y + 0.03, rate, color=MUTED, fontsize=6.5, ha="right")
-        for column, (sample, words) in enumerate(zip(panel.questions, body, strict=True)):
+        _mark(figure, look, 0.17 / FULL_WIDTH, 1 - (y + 0.085) / layout.height)
+        _write(figure, 0.28, y + 0.03, _short(names[point.owner]))
+        _write(figure, rates, y + 0.03, f"{point.bpp:.3g}", ha="right", **small)
+        for x, sample, words in zip(columns, panel.questions, body, strict=True):
             answer = point.answers.get(sample)
             colour = MUTED if answer is None else _COLOUR[answer.right]
-            x = 0.1 + _NAME + column * width
             for i, line in enumerate(words):
-                write(x, y + 0.03 + i * _ROW, line, color=colour)
-        y += _ROW * lines_of_row + 0.05
-    return figure
+                _write(figure, x, y + 0.03 + i * _ROW, line, color=colour)
+        y += height
 
 
 def _pictures(panel: Panel) -> Iterator[tuple[Shown | None, Pixels, list[Box], str]]:

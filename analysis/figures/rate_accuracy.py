@@ -13,11 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.curves.assemble import Assembled, Curve
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import Curve
+from analysis.curves.grouping import in_panels
 from analysis.curves.missing import in_words
 from analysis.figures.layout import entries_of, new_axes, of_names, stack
+from analysis.figures.looks import Look, Looks
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import MUTED, PALE, Look, Looks, in_panels
+from analysis.figures.style import MUTED, PALE
 from analysis.figures.titles import PSNR, Titled, bound_of, chance_of, titled
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios

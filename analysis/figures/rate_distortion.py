@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.layout import new_axes, stack
+from analysis.figures.looks import SPARE_CODECS, Look
 from analysis.figures.rate_accuracy import HEIGHT
 from analysis.figures.render import Plot, line_style, styled
-from analysis.figures.style import SPARE_CODECS, Look
 from analysis.io.other_results import from_compressai
 from analysis.io.schema import AnalysisError
 from analysis.io.sweep import Sweep

@@ -12,7 +12,8 @@ from typing import Any, Final
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from analysis.figures.style import STYLE, Look
+from analysis.figures.looks import Look
+from analysis.figures.style import STYLE
 from analysis.io.read import join, write_bytes
 
 ENDINGS: Final = ("png", "svg", "pdf")

@@ -24,8 +24,9 @@ from analysis.figures.layout import (
     put_legend,
     write_head,
 )
+from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import MUTED, STYLE, Looks
+from analysis.figures.style import MUTED, STYLE
 from analysis.figures.text_size import broken
 from analysis.io.frames import rows_of
 from analysis.stats.surrogate import TERMS, points_of, signed, surrogate, surrogate_sentence

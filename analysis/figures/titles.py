@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import MEAN, Assembled, Curve
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import MEAN, Curve
 from analysis.curves.tasks import Task, less_is_better
 
 TITLES: Final = {

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from analysis.io.default_looks import looks as installed_looks
 from analysis.io.schema import AnalysisError
+from search_spaces.scenarios import looks as installed_looks
 from search_spaces.specs.scenario_look import ScenarioLook
 
 NOT_DESCRIBED: Final = 1000

@@ -12,24 +12,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
-from analysis.curves.assemble import Assembled, Curve, assemble
+from analysis.curves.assemble import assemble
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import differences, draw_difference
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.render import Plot, file_name
-from analysis.figures.style import Looks
+from analysis.figures.render import file_name
 from analysis.figures.surrogate import draw_surrogate
-from analysis.io.complexity import COMPLEXITY, Costs, find_costs
+from analysis.io.complexity import COMPLEXITY, find_costs
 from analysis.io.files import make_directory
 from analysis.io.read import (
     AnalysisError,
@@ -39,50 +34,13 @@ from analysis.io.read import (
     without_secrets,
     write_bytes,
 )
-from analysis.report.embed import inline, mark, page_colours, plotly_script, script_data
-from analysis.report.gallery import gallery
-from analysis.report.interactive import (
-    live_costs,
-    live_curves,
-    live_difference,
-    live_surrogate,
-    numbered,
-)
-from analysis.report.interactive_variants import live_ablation
+from analysis.report.page import MLFLOW_UI, Findings, page
 from analysis.report.summary import summary_sentence, summary_table
-from analysis.report.tables import (
-    comparison_groups,
-    headline,
-    hover,
-    point_rows,
-    pretty,
-    scenario_rows,
-    shared_settings,
-    surrogate_rows,
-    variant_rows,
-    versions,
-)
 from analysis.stats.compare import compare
-from analysis.stats.surrogate import surrogate, surrogate_sentence
+from analysis.stats.surrogate import surrogate
 
 REPORT: Final = "report.html"
 PLOTS: Final = "plots"
-MLFLOW_UI: Final = "http://127.0.0.1:5000"
-"""Where `mlflow ui` stands by default: for links into a store that is no server itself."""
-
-PAPER: Final = {
-    "title": "Bridging Compressed Image Latents and Multimodal Large Language Models",
-    "venue": "International Conference on Learning Representations (ICLR), 2025",
-    "arxiv": "2407.19651",
-    "bibtex": """@inproceedings{kao2025bridging,
-  title     = {Bridging Compressed Image Latents and Multimodal Large Language Models},
-  author    = {Kao, Chia-Hao and Chien, Cheng and Tseng, Yu-Jen and Chen, Yi-Hsin and
-               Gnutti, Alessandro and Lo, Shao-Yuan and Peng, Wen-Hsiao and Leonardi, Riccardo},
-  booktitle = {International Conference on Learning Representations},
-  year      = {2025},
-  note      = {arXiv:2407.19651}
-}""",
-}
 
 
 @dataclass(frozen=True)
@@ -155,96 +113,10 @@ def write_report(
     ]
     sentence = summary_sentence(sweep, comparison, assembled.missing)
     html = join(out, REPORT)
-    text = page(assembled, comparison, correlations, changes, plots, sentence, costs, mlflow_ui)
+    findings = Findings(assembled, comparison, correlations, changes, plots, sentence, costs)
+    text = page(findings, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
-
-
-def page(
-    assembled: Assembled,
-    comparison: pd.DataFrame,
-    correlations: pd.DataFrame,
-    changes: list[tuple[Curve, pd.DataFrame]],
-    plots: dict[str, list[Plot]],
-    sentence: str,
-    costs: Costs | None = None,
-    mlflow_ui: str | None = None,
-) -> str:
-    """The page's HTML: everything inline, no request to anywhere.
-
-    The page is complete without its script: every figure stands in it as SVG, which is also what
-    is printed. The script replaces those that come into view by figures to point at.
-    """
-    sweep, looks = assembled.sweep, Looks.of(assembled)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    expected = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
-    manifest = sweep.manifest
-    live = [
-        *live_ablation(assembled, comparison),
-        *live_curves(assembled),
-        *live_difference(assembled, changes),
-        *([] if costs is None else live_costs(assembled, comparison, costs)),
-        *live_surrogate(assembled, correlations),
-    ]
-    points, numbers = list(point_rows(sweep)), numbered(assembled)
-    shared = shared_settings(points)
-    tracking = without_secrets(str(manifest.get("tracking_uri") or ""))
-    served = tracking.startswith(("http://", "https://"))
-    server = tracking.replace("***@", "") if served else ""
-    colours = page_colours(looks)
-    data = {
-        "figures": {figure.name: figure.figure for figure in live},
-        "points": [hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
-        "dark": {light: dark for light, _, dark in colours},
-        "mlflow": (mlflow_ui or server or MLFLOW_UI).rstrip("/"),
-    }
-    count = iter(range(1_000_000))
-    return environment.get_template("report.html.j2").render(
-        name=sweep.name,
-        sentence=sentence,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        created=str(manifest.get("created", "")),
-        n_points=sweep.points["point_key"].nunique(),
-        n_expected=expected,
-        n_missing=len(assembled.missing),
-        n_samples=int(sweep.points["n_samples"].min()),
-        headline=headline(assembled, comparison),
-        figures={
-            group: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in group_plots]
-            for group, group_plots in plots.items()
-        },
-        live={figure.name for figure in live},
-        variants=list(variant_rows(assembled, comparison)),
-        table=comparison_groups(sweep, comparison),
-        anchor=sweep.scenarios.title(sweep.anchor) or "the anchor",
-        bound=sweep.scenarios.title(sweep.bound),
-        scenarios=scenario_rows(sweep),
-        title_of=sweep.scenarios.title,
-        surrogate=list(surrogate_rows(correlations)),
-        surrogate_sentence=surrogate_sentence(correlations),
-        missing=assembled.missing,
-        points=points,
-        shared=shared,
-        numbers=numbers,
-        gallery=gallery(assembled),
-        timing=manifest.get("timing") or {},
-        space=pretty(manifest["space"]) if manifest.get("space") else "",
-        tracking_uri=tracking,
-        mlflow=data["mlflow"],
-        needs_ui=not (mlflow_ui or server) and any(row["run_id"] for row in points),
-        parent_run_id=manifest.get("parent_run_id") or "",
-        versions=versions(sweep),
-        paper=PAPER,
-        colours=colours,
-        dot=lambda owner: Markup(mark(looks, owner)),
-        data=Markup(script_data(data)),
-        plotly=Markup(plotly_script()),
-    )
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -192,37 +192,8 @@ def _shown(
     labels = _labels(asked)
     cards: list[dict[str, Any]] = []
     for point in seen:
-        point_example = point.examples[of]
-        path = point_example.query.decoded
-        picture = None if path is None else images.get(path)
-        if len(cards) == room or (path is not None and picture is None):
-            continue
-        boxes = [
-            point_example.answered[sample] for sample in asked if sample in point_example.answered
-        ]
-        pale = path is None and not point.is_bound and bool(boxes)
-        # What is not compressed is seen as it is.
-        picture = inputs[-1] if pale or point.is_bound else picture
-        cards.append(
-            {
-                "owner": (point.codec, point.scenario, point.variant),
-                "name": point.name,
-                "order": point.order,
-                "codec": point.codec,
-                "rate": point.rate,
-                "picture": picture,
-                "decoded": path is not None,
-                "pale": pale,
-                "boxes": _rects(boxes, picture),
-                "bpp": f"{point_example.query.bpp:.3g}",
-                "psnr": number(point_example.query.psnr, ".1f"),
-                "answers": [
-                    {"label": label, "text": _cut(answer.answer), "said": answer}
-                    for sample, label in labels.items()
-                    if (answer := answers.get((point.key, *of[:2], sample)))
-                ],
-            }
-        )
+        if len(cards) < room:
+            cards += _cards(point, of, inputs[-1], images, labels, answers)
     wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]
     return {
         "title": example.query.id,
@@ -240,6 +211,45 @@ def _shown(
         "parts": _parts([card for card in cards if card["codec"]]),
         "cards": len(cards),
     }
+
+
+def _cards(
+    point: _Seen,
+    of: _Of,
+    query: Picture,
+    images: _Images,
+    labels: Mapping[str, str],
+    answers: _Answers,
+) -> list[dict[str, Any]]:
+    """The card of a point: its image, bits and answers; none where its image has no room."""
+    example = point.examples[of]
+    path = example.query.decoded
+    picture = None if path is None else images.get(path)
+    if path is not None and picture is None:
+        return []
+    boxes = [example.answered[sample] for sample in labels if sample in example.answered]
+    pale = path is None and not point.is_bound and bool(boxes)
+    # The bound is seen as it is.
+    picture = query if pale or point.is_bound else picture
+    card = {
+        "owner": (point.codec, point.scenario, point.variant),
+        "name": point.name,
+        "order": point.order,
+        "codec": point.codec,
+        "rate": point.rate,
+        "picture": picture,
+        "decoded": path is not None,
+        "pale": pale,
+        "boxes": _rects(boxes, picture),
+        "bpp": f"{example.query.bpp:.3g}",
+        "psnr": number(example.query.psnr, ".1f"),
+        "answers": [
+            {"label": label, "text": _cut(answer.answer), "said": answer}
+            for sample, label in labels.items()
+            if (answer := answers.get((point.key, *of[:2], sample)))
+        ],
+    }
+    return [card]
 
 
 def _labels(asked: Mapping[str, Said]) -> dict[str, str]:

@@ -11,11 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.curves.assemble import MEAN, MEAN_METRIC, Assembled, Curve
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import MEAN, MEAN_METRIC, Curve
 from analysis.figures import cost, difference
+from analysis.figures.looks import Looks
 from analysis.figures.rate_accuracy import MANY, RATE, distinct_images, near_chance, psnr_curves
 from analysis.figures.render import file_name
-from analysis.figures.style import MUTED, Looks
+from analysis.figures.style import MUTED
 from analysis.figures.surrogate import TITLE
 from analysis.figures.titles import PSNR, bound_of, chance_of, titled
 from analysis.io.complexity import Costs

@@ -19,7 +19,7 @@ from analysis.figures.ablation import (
     looks_of,
     panels_of,
 )
-from analysis.figures.style import Looks
+from analysis.figures.looks import Looks
 from analysis.io.frames import rows_of
 from analysis.report.summary import with_interval
 from analysis.report.traces import (

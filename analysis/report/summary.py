@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import MEAN, missing_points
+from analysis.curves.assemble import missing_points
+from analysis.curves.curve import MEAN
 from analysis.curves.missing import Missing
 from analysis.curves.tasks import no_mean, tasks
 from analysis.io.frames import rows_of

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.curves.assemble import MEAN, Assembled
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import MEAN
 from analysis.io.frames import rows_of
 from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios

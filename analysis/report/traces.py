@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.figures.looks import Look
 from analysis.figures.rate_accuracy import rate_ticks
-from analysis.figures.style import GRID, INK, MUTED, Look
+from analysis.figures.style import GRID, INK, MUTED
 
 SYMBOLS: Final = {
     **{"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"},

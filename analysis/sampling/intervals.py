@@ -49,16 +49,8 @@ def bootstrap_mean(
     return percentile_interval(resampled_means(x[:, None], n_resamples, seed)[:, 0], confidence)
 
 
-def resample_weights(n: int, n_resamples: int, seed: int) -> Floats:
-    """(n_resamples, n) weights of bootstrap resamples of n samples; every row adds up to 1.
-
-    A matrix product with (n, P) per-sample values gives (n_resamples, P) resampled means in
-    which all P columns share the drawn samples: that is what makes a comparison paired.
-    """
-    return _weights(np.random.default_rng(seed), n, n_resamples)
-
-
 def _weights(rng: np.random.Generator, n: int, rows: int) -> Floats:
+    """(rows, n) weights of bootstrap resamples of n samples; every row adds up to 1."""
     drawn = rng.integers(n, size=(rows, n))
     drawn += np.arange(rows)[:, None] * n
     counts = np.bincount(drawn.ravel(), minlength=rows * n)
@@ -66,9 +58,10 @@ def _weights(rng: np.random.Generator, n: int, rows: int) -> Floats:
 
 
 def resampled_means(values: Floats, n_resamples: int, seed: int) -> Floats:
-    """(n_resamples, P) means of resamples of (n, P) values, drawn as `resample_weights` draws.
+    """(n_resamples, P) means of resamples of (n, P) values.
 
-    A block of resamples at a time: the weights of 2,000 resamples of 30,000 samples are 480 MB.
+    All P columns share the drawn samples, which makes comparisons of them paired. A block of
+    resamples is drawn at a time: the weights of 2,000 resamples of 30,000 samples are 480 MB.
     """
     n = len(values)
     rng = np.random.default_rng(seed)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.curves.assemble import MEAN, Assembled, Curve, of_variant
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import MEAN, Curve, of_variant
 from analysis.curves.tasks import less_is_better
 from analysis.io.schema import AnalysisError
 from analysis.stats.pairs import Pair

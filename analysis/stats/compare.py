@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import MEAN, Assembled, Curve, assemble
+from analysis.curves.assemble import Assembled, assemble
+from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
 from analysis.curves.tasks import less_is_better
 from analysis.io.frames import rows_of
@@ -124,22 +126,27 @@ def compare(
     _mean_of_bd_rates(rows, len(known))
     rank = sweep.scenarios.rank
     rows.sort(key=lambda row: (row.mllm, row.codec, rank(row.scenario)))  # stable
-    rates = sweep.bound_points["bpp"]
-    for limit in bound.values():
-        if limit.task == MEAN or limit.metric == known[limit.task].primary:
-            row = Row(limit.mllm, "", "", sweep.bound, limit.task, limit.metric, n_points=1)
-            row.bpp_low, row.bpp_high = _ends(rates)
-            row.value_low = row.value_high = limit.value
+    frame = _frame([*rows, *_bound_rows(assembled)])
+    order = frame["task"].map({name: i for i, name in enumerate([MEAN, *known])})
+    curve_number = frame.groupby(["mllm", "codec", "variant", "scenario"], sort=False).ngroup()
+    place = pd.DataFrame({"curve": curve_number, "task": order})
+    return frame.loc[place.sort_values(["curve", "task"]).index].reset_index(drop=True)
+
+
+def _frame(rows: Iterable[Row]) -> pd.DataFrame:
+    return pd.DataFrame([asdict(row) for row in rows], columns=list(Row.__dataclass_fields__))
+
+
+def _bound_rows(assembled: Assembled) -> Iterator[Row]:
+    """A row per MLLM and task for the bound."""
+    sweep = assembled.sweep
+    for level in rows_of(assembled.bounds):
+        if level.task == MEAN or level.metric == assembled.tasks[level.task].primary:
+            row = Row(level.mllm, "", "", sweep.bound, level.task, level.metric, n_points=1)
+            row.bpp_low, row.bpp_high = _ends(sweep.bound_points["bpp"])
+            row.value_low = row.value_high = level.value
             row.note = "the bound"
-            rows.append(row)
-    frame = pd.DataFrame([asdict(r) for r in rows], columns=list(Row.__dataclass_fields__))
-    order = {name: i for i, name in enumerate([MEAN, *known])}
-    frame["_order"] = frame["task"].map(order)
-    of_curve = frame.groupby(["mllm", "codec", "variant", "scenario"], sort=False)
-    frame["_curve"] = of_curve.ngroup()
-    return frame.sort_values(["_curve", "_order"], ignore_index=True).drop(
-        columns=["_order", "_curve"]
-    )
+            yield row
 
 
 def _describe(curve: Curve) -> Row:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import MEAN, Assembled, of_variant
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import MEAN, of_variant
 from analysis.io.complexity import Costs
 from analysis.io.frames import rows_of
 

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import Curve
+from analysis.curves.curve import Curve
 from analysis.sampling import bd
 from analysis.sampling.bootstrap import SEEDS, Key, Resampled
 from analysis.sampling.intervals import Floats, interval_of

@@ -17,7 +17,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.curves.assemble import Assembled, Curve
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import Curve
 from analysis.io.frames import rows_of
 from analysis.io.schema import AnalysisError
 from analysis.sampling.bd import TIE

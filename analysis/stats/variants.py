@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.curves.assemble import MEAN, Assembled, Curve, of_variant
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import MEAN, Curve, of_variant
 from analysis.io.frames import rows_of
 
 NAN: Final = float("nan")

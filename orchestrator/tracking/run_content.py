@@ -137,7 +137,7 @@ def tags_of(measured: Measured) -> dict[str, str]:
 
 def _colour(measured: Measured) -> str:
     """The scenario's, a standard's codec its own, as in the figures of one learned codec."""
-    from analysis.figures.style import Looks
+    from analysis.figures.looks import Looks
 
     owner = (str(measured.spec.get("codec") or ""), measured.point.scenario)
     return Looks([owner]).owner(*owner).colour

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves.assemble import MEAN, assemble, curves, missing_points
+from analysis.curves.assemble import assemble, curves, missing_points
+from analysis.curves.curve import MEAN
 from analysis.curves.missing import Missing, in_words
 from analysis.curves.tasks import tasks
 from analysis.io.read import read_sweep

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.curves.assemble import MEAN, Assembled, assemble
+from analysis.curves.assemble import Assembled, assemble
+from analysis.curves.curve import MEAN
 from analysis.figures.difference import differences, draw_difference
 from analysis.io.read import read_sweep
 from analysis.stats.compare import compare

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from analysis.curves.assemble import Curve
+from analysis.curves.curve import Curve
+from analysis.curves.grouping import in_panels
 from analysis.figures.colours import on_dark
-from analysis.figures.style import CODECS, Looks, in_panels
+from analysis.figures.looks import CODECS, Looks
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import AnalysisError
 from search_spaces.specs.scenario_look import ScenarioLook

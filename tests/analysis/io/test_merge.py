@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves.assemble import MEAN, assemble, curves, missing_points
+from analysis.curves.assemble import assemble, curves, missing_points
+from analysis.curves.curve import MEAN
 from analysis.curves.missing import in_words
 from analysis.io.merge import merge
 from analysis.io.read import read_sweep, write_points

@@ -10,8 +10,8 @@ import pytest
 from analysis.curves.assemble import Assembled, assemble
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import differences, draw_difference
+from analysis.figures.looks import MARKER_LETTERS, Look, Looks
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.style import MARKER_LETTERS, Look, Looks
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import read_sweep

@@ -11,10 +11,10 @@ from analysis.curves.assemble import Assembled, assemble
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import differences, draw_difference
+from analysis.figures.looks import Looks
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
 from analysis.figures.render import Plot
-from analysis.figures.style import Looks
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import Sweep, read_sweep

@@ -14,7 +14,6 @@ from analysis.sampling.bootstrap import Resampled, wide
 from analysis.sampling.intervals import (
     interval_of,
     percentile_interval,
-    resample_weights,
     resampled_means,
 )
 from analysis.stats.compare import compare
@@ -24,7 +23,7 @@ from tests.analysis.simulated import LINE, Population, hits, line_gain
 
 def test_blocks_of_resamples_are_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=(70, 3))
-    expected = resample_weights(70, 50, 4) @ values
+    expected = resampled_means(np.eye(70), 50, 4) @ values
     for block in (1, 71, 700, 10**6):
         monkeypatch.setattr("analysis.sampling.intervals.BLOCK", block)
         np.testing.assert_allclose(resampled_means(values, 50, 4), expected)

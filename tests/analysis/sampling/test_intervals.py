@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.sampling.intervals import bootstrap_mean, resample_weights
+from analysis.sampling.intervals import bootstrap_mean, resampled_means
 
 
 def test_interval_agrees_with_scipys_percentile_bootstrap() -> None:
@@ -52,6 +52,6 @@ def test_no_values_or_missing_ones_are_refused(values: list[float]) -> None:
 
 
 def test_weights_are_counts_of_drawn_samples() -> None:
-    weights = resample_weights(7, 50, 0)
+    weights = resampled_means(np.eye(7), 50, 0)
     np.testing.assert_allclose(weights.sum(axis=1), 1)
     np.testing.assert_allclose(weights * 7, np.round(weights * 7))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves.assemble import MEAN
+from analysis.curves.curve import MEAN
 from analysis.io.read import Sweep, read_sweep
 from analysis.report.summary import TRAINING, summary_sentence, summary_table
 from analysis.sampling.bd import bd_rate

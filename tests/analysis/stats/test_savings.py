@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy.integrate import trapezoid
 
-from analysis.curves.assemble import MEAN, assemble
+from analysis.curves.assemble import assemble
+from analysis.curves.curve import MEAN
 from analysis.io.read import read_sweep
 from analysis.io.schema import AnalysisError
 from analysis.stats.pairs import Pair

@@ -10,7 +10,7 @@ from analysis.sampling.intervals import (
     RESAMPLES,
     bootstrap_mean,
     percentile_interval,
-    resample_weights,
+    resampled_means,
 )
 from trainables.tasks import TASKS
 from trainables.tasks.common.set_metrics import set_values
@@ -75,7 +75,7 @@ def test_the_intervals_resample_as_those_of_means_do() -> None:
     assert (recall.low, recall.high) == pytest.approx(bootstrap_mean([s == "yes" for s in said]))
     # F1 of every resample, by scikit-learn's definition on whole counts.
     said, meant, references = _answers(40, 3)
-    weights = resample_weights(40, RESAMPLES, 0)
+    weights = resampled_means(np.eye(40), RESAMPLES, 0)
     yes, true = (np.array(x) == "yes" for x in (said, meant))
     f1 = 2 * (weights @ (yes & true)) / (weights @ yes.astype(float) + weights @ true.astype(float))
     found = set_values(TASKS.get("yes_no"), said, references)["f1"]

@@ -1,0 +1,187 @@
+"""The report's page: everything that its template shows."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from analysis.curves.assemble import Assembled
+from analysis.curves.curve import Curve
+from analysis.figures.looks import Looks
+from analysis.figures.render import Plot
+from analysis.io.complexity import Costs
+from analysis.io.names import without_secrets
+from analysis.report.embed import inline, mark, page_colours, plotly_script, script_data
+from analysis.report.gallery import gallery
+from analysis.report.interactive import (
+    live_costs,
+    live_curves,
+    live_difference,
+    live_surrogate,
+    numbered,
+)
+from analysis.report.interactive_variants import live_ablation
+from analysis.report.tables import (
+    comparison_groups,
+    headline,
+    hover,
+    point_rows,
+    pretty,
+    scenario_rows,
+    shared_settings,
+    surrogate_rows,
+    variant_rows,
+    versions,
+)
+from analysis.report.traces import Live
+from analysis.stats.surrogate import surrogate_sentence
+
+MLFLOW_UI: Final = "http://127.0.0.1:5000"
+"""Default address of `mlflow ui`, for links into a store that is no server."""
+
+PAPER: Final = {
+    "title": "Bridging Compressed Image Latents and Multimodal Large Language Models",
+    "venue": "International Conference on Learning Representations (ICLR), 2025",
+    "arxiv": "2407.19651",
+    "bibtex": """@inproceedings{kao2025bridging,
+  title     = {Bridging Compressed Image Latents and Multimodal Large Language Models},
+  author    = {Kao, Chia-Hao and Chien, Cheng and Tseng, Yu-Jen and Chen, Yi-Hsin and
+               Gnutti, Alessandro and Lo, Shao-Yuan and Peng, Wen-Hsiao and Leonardi, Riccardo},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2025},
+  note      = {arXiv:2407.19651}
+}""",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report shows of a sweep.
+
+    Attributes:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+        correlations: what `surrogate` gave.
+        changes: what `differences` gave.
+        plots: the drawn figures by their part of the page.
+        sentence: what came out, in a sentence or two.
+        costs: what the complexity command counted; None where it is not known.
+    """
+
+    assembled: Assembled
+    comparison: pd.DataFrame
+    correlations: pd.DataFrame
+    changes: list[tuple[Curve, pd.DataFrame]]
+    plots: dict[str, list[Plot]]
+    sentence: str
+    costs: Costs | None = None
+
+
+def page(findings: Findings, mlflow_ui: str | None = None) -> str:
+    """The page's HTML: everything inline, no request to anywhere.
+
+    The page is complete without its script: it holds every figure as SVG, which is also printed.
+    The script replaces the figures that come into view by interactive ones.
+
+    Args:
+        findings: what to show.
+        mlflow_ui: address that links to MLflow runs lead to; by default the sweep's server.
+    """
+    assembled = findings.assembled
+    sweep, looks = assembled.sweep, Looks.of(assembled)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    live, colours = _live(findings), page_colours(looks)
+    points, numbers = list(point_rows(sweep)), numbered(assembled)
+    shared = shared_settings(points)
+    tracking = without_secrets(str(sweep.manifest.get("tracking_uri") or ""))
+    is_server = tracking.startswith(("http://", "https://"))
+    server = tracking.replace("***@", "") if is_server else ""
+    data = {
+        "figures": {figure.name: figure.figure for figure in live},
+        "points": [hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
+        "dark": {light: dark for light, _, dark in colours},
+        "mlflow": (mlflow_ui or server or MLFLOW_UI).rstrip("/"),
+    }
+    count = itertools.count()
+    return environment.get_template("report.html.j2").render(
+        **_facts(assembled),
+        **_tables(findings),
+        figures={
+            group: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in plots]
+            for group, plots in findings.plots.items()
+        },
+        live={figure.name for figure in live},
+        points=points,
+        shared=shared,
+        numbers=numbers,
+        gallery=gallery(assembled),
+        tracking_uri=tracking,
+        mlflow=data["mlflow"],
+        needs_ui=not (mlflow_ui or server) and any(row["run_id"] for row in points),
+        colours=colours,
+        dot=lambda owner: Markup(mark(looks, owner)),
+        data=Markup(script_data(data)),
+        plotly=Markup(plotly_script()),
+    )
+
+
+def _live(findings: Findings) -> list[Live]:
+    """The interactive figures."""
+    assembled, comparison, costs = findings.assembled, findings.comparison, findings.costs
+    return [
+        *live_ablation(assembled, comparison),
+        *live_curves(assembled),
+        *live_difference(assembled, findings.changes),
+        *([] if costs is None else live_costs(assembled, comparison, costs)),
+        *live_surrogate(assembled, findings.correlations),
+    ]
+
+
+def _facts(assembled: Assembled) -> dict[str, Any]:
+    """Names, counts and provenance of the sweep."""
+    sweep, scenarios = assembled.sweep, assembled.sweep.scenarios
+    manifest, n_points = sweep.manifest, sweep.points["point_key"].nunique()
+    return {
+        "name": sweep.name,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "created": str(manifest.get("created", "")),
+        "n_points": n_points,
+        "n_expected": len(manifest.get("expected", [])) or n_points,
+        "n_missing": len(assembled.missing),
+        "n_samples": int(sweep.points["n_samples"].min()),
+        "missing": assembled.missing,
+        "anchor": scenarios.title(sweep.anchor) or "the anchor",
+        "bound": scenarios.title(sweep.bound),
+        "title_of": scenarios.title,
+        "timing": manifest.get("timing") or {},
+        "space": pretty(manifest["space"]) if manifest.get("space") else "",
+        "parent_run_id": manifest.get("parent_run_id") or "",
+        "versions": versions(sweep),
+        "paper": PAPER,
+    }
+
+
+def _tables(findings: Findings) -> dict[str, Any]:
+    """Sentences and tables of the comparison."""
+    assembled, comparison = findings.assembled, findings.comparison
+    return {
+        "sentence": findings.sentence,
+        "headline": headline(assembled, comparison),
+        "scenarios": scenario_rows(assembled.sweep),
+        "variants": list(variant_rows(assembled, comparison)),
+        "table": comparison_groups(assembled.sweep, comparison),
+        "surrogate": list(surrogate_rows(findings.correlations)),
+        "surrogate_sentence": surrogate_sentence(findings.correlations),
+    }
