@@ -13,6 +13,7 @@ from analysis.curves.axes import along, pareto, settings, with_settings
 from analysis.io.read import read_sweep
 from analysis.io.schema import AnalysisError
 from analysis.io.sweep import Sweep
+from tests.analysis.messages import naming
 from tests.analysis.sweeps import GAIN, LAMBDAS, make_sweep
 
 
@@ -80,9 +81,9 @@ def test_seeds_are_averaged_and_what_else_differs_is_refused(varied: Sweep) -> N
     both = along(pd.concat([points, again]), "lmbda")
     assert both["seeds"].tolist() == [(0, 1)] * len(both)
     np.testing.assert_allclose(both["value"], along(points, "lmbda")["value"] + 0.01)
-    with pytest.raises(AnalysisError, match=r"along quality2: points differ in more than that"):
+    with pytest.raises(AnalysisError, match=naming("quality2")):
         along(varied.points.assign(quality2=1), "quality2")
-    with pytest.raises(AnalysisError, match=r"no column 'k' to go along; there are sweep, point"):
+    with pytest.raises(AnalysisError, match=naming("'k'", *points.columns[:3])):
         along(points, "k")
 
 

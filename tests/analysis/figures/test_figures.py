@@ -26,6 +26,7 @@ from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import AnalysisError, read_sweep
 from analysis.stats.compare import compare
 from analysis.stats.costs import costs_and_savings
+from tests.analysis.messages import naming
 from tests.analysis.rich import make_rich
 
 KINDS = ["mean", "captioning-cider", "psnr", "difference", "surrogate", "complexity", "panel-1"]
@@ -204,8 +205,8 @@ def test_costs_are_read_as_trainables_writes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "no such file"),
-        ("no", "not JSON"),
+        (None, ""),
+        ("no", "JSON"),
         ("[]", "trainables.commands.complexity --json"),
         ('{"totals": [{"codec": "x"}], "size": 1}', "trainables.commands.complexity --json"),
     ],
@@ -214,6 +215,5 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: str | None, wo
     file = tmp_path / "c.json"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(AnalysisError, match=words) as caught:
+    with pytest.raises(AnalysisError, match=naming(file, words)):
         read_costs(str(file))
-    assert str(file) in str(caught.value)

@@ -38,18 +38,18 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "text.txt": (lambda f: f.write_text("no points\n"), "not a Parquet file, nor named .csv or"),
-    "text.csv": (lambda f: f.write_text("no points\n"), "not points: missing columns sweep"),
-    "picture.png": (lambda f: Image.new("RGB", (8, 8)).save(f), "not a Parquet file"),
-    "picture.csv": (lambda f: f.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe"), "not a CSV"),
-    "other.parquet": (lambda f: pd.DataFrame({"a": [1]}).to_parquet(f), "there are a "),
-    "other.csv": (lambda f: f.write_text("rate,top1\n1,2\n"), "other tables need `bpp` and a"),
-    "empty.parquet": (lambda f: f.write_bytes(b""), "an empty file"),
-    "empty.csv": (lambda f: f.write_bytes(b""), "an empty file"),
-    "empty.json": (lambda f: f.write_bytes(b""), "an empty file"),
-    "list.json": (lambda f: f.write_text("[1]"), "no results in CompressAI's form"),
-    "empty": (lambda f: f.mkdir(), "no points.parquet here, nor in a directory inside"),
-    "nowhere": (lambda f: None, "no such file or directory"),
+    "text.txt": (lambda f: f.write_text("no points\n"), "Parquet"),
+    "text.csv": (lambda f: f.write_text("no points\n"), "point_key"),
+    "picture.png": (lambda f: Image.new("RGB", (8, 8)).save(f), "Parquet"),
+    "picture.csv": (lambda f: f.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe"), "CSV"),
+    "other.parquet": (lambda f: pd.DataFrame({"a": [1]}).to_parquet(f), " a "),
+    "other.csv": (lambda f: f.write_text("rate,top1\n1,2\n"), "`bpp`"),
+    "empty.parquet": (lambda f: f.write_bytes(b""), "empty"),
+    "empty.csv": (lambda f: f.write_bytes(b""), "empty"),
+    "empty.json": (lambda f: f.write_bytes(b""), "empty"),
+    "list.json": (lambda f: f.write_text("[1]"), "CompressAI"),
+    "empty": (lambda f: f.mkdir(), "points.parquet"),
+    "nowhere": (lambda f: None, "no such file"),
 }
 
 

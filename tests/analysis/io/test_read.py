@@ -16,6 +16,7 @@ import pytest
 from analysis.io.names import metric_from_mlflow, metric_to_mlflow, without_secrets
 from analysis.io.read import read_sweep, write_points
 from analysis.io.schema import COLUMNS, SCHEMA_VERSION, VERSION_KEY, AnalysisError, documented
+from tests.analysis.messages import naming
 from tests.analysis.sweeps import make_sweep
 
 ROOT = Path(__file__).parents[3]
@@ -94,11 +95,11 @@ def test_all_mistakes_of_a_frame_come_in_one_message(frame: pd.DataFrame, tmp_pa
     bad = frame.astype({"n_samples": object})
     bad.loc[0, "n_samples"] = "many"
     bad["task"] = None
-    with pytest.raises(AnalysisError, match=r"task is empty in \d+ rows.*n_samples is not int64"):
+    with pytest.raises(AnalysisError, match=naming("task", "n_samples", "int64")):
         write_points(bad, str(tmp_path))
     twice = pd.concat([frame, frame.head(1)])
     twice["bpp"] = 0.0
-    with pytest.raises(AnalysisError, match=r"bpp must be above 0.*1 rows stand twice"):
+    with pytest.raises(AnalysisError, match=naming("bpp", 0, frame["point_key"].iloc[0])):
         write_points(twice, str(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -106,10 +107,10 @@ def test_all_mistakes_of_a_frame_come_in_one_message(frame: pd.DataFrame, tmp_pa
 def test_not_points_names_the_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("rate,accuracy\n1,2\n", encoding="utf-8")
-    with pytest.raises(AnalysisError, match=r"other.csv: not points: missing columns sweep, point"):
+    with pytest.raises(AnalysisError, match=naming("other.csv", "sweep", "point_key")):
         read_sweep(str(path))
     (tmp_path / "points.parquet").write_bytes(b"no parquet")
-    with pytest.raises(AnalysisError, match="not a Parquet file"):
+    with pytest.raises(AnalysisError, match=naming("points.parquet", "Parquet")):
         read_sweep(str(tmp_path / "points.parquet"))
 
 
@@ -117,13 +118,13 @@ def test_a_newer_schema_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
     table = pa.Table.from_pandas(frame)
     newer = {VERSION_KEY: str(SCHEMA_VERSION + 1).encode()}
     pq.write_table(table.replace_schema_metadata(newer), tmp_path / "points.parquet")
-    with pytest.raises(AnalysisError, match=r"points schema 2 is newer than the 1 known here"):
+    with pytest.raises(AnalysisError, match=naming("points.parquet", "schema 2")):
         read_sweep(str(tmp_path))
     frame.assign(schema=SCHEMA_VERSION + 1).to_csv(tmp_path / "newer.csv", index=False)
-    with pytest.raises(AnalysisError, match=r"newer.csv: points schema 2 is newer than the 1"):
+    with pytest.raises(AnalysisError, match=naming("newer.csv", "schema 2")):
         read_sweep(str(tmp_path / "newer.csv"))
     frame.assign(schema="two").to_csv(tmp_path / "odd.csv", index=False)
-    with pytest.raises(AnalysisError, match=r"points schema 'two' is not a number"):
+    with pytest.raises(AnalysisError, match=naming("odd.csv", "'two'")):
         read_sweep(str(tmp_path / "odd.csv"))
 
 
@@ -131,7 +132,7 @@ def test_percentages_are_refused_where_fractions_are_meant(
     frame: pd.DataFrame, tmp_path: Path
 ) -> None:
     percent = frame.assign(value=frame["value"] * 100)
-    with pytest.raises(AnalysisError, match=r"exact_match is a fraction in 0 to 1; .* percentage"):
+    with pytest.raises(AnalysisError, match=naming("exact_match", "percentage")):
         write_points(percent, str(tmp_path))
 
 
@@ -141,15 +142,15 @@ def test_a_storage_with_one_sweep_is_enough_and_several_must_be_chosen_from(
     assert read_sweep(str(sweep_dir.parent)).directory == str(sweep_dir)
     for name in ("one", "two"):
         make_sweep(tmp_path / name, n=4, examples=False)
-    with pytest.raises(AnalysisError, match="several sweeps; name one: one, two"):
+    with pytest.raises(AnalysisError, match=naming("one", "two")):
         read_sweep(str(tmp_path))
-    with pytest.raises(AnalysisError, match="no such file"):
+    with pytest.raises(AnalysisError, match=naming(tmp_path / "three")):
         read_sweep(str(tmp_path / "three"))
 
 
 def test_a_points_file_without_rows_is_an_error(frame: pd.DataFrame, tmp_path: Path) -> None:
     write_points(frame.head(0), str(tmp_path))
-    with pytest.raises(AnalysisError, match="holds no points"):
+    with pytest.raises(AnalysisError, match=naming(tmp_path)):
         read_sweep(str(tmp_path))
 
 

@@ -14,6 +14,7 @@ from analysis.figures.rate_accuracy import draw_curves
 from analysis.io.read import AnalysisError, read_sweep, write_points
 from analysis.report.build import main, write_report
 from analysis.report.tables import point_rows, shared_settings
+from tests.analysis.messages import naming
 from tests.analysis.sweeps import make_sweep
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -180,7 +181,7 @@ def test_links_lead_to_the_tracking_server_or_where_one_says(
         assert f'href="{address}/#/runs/{0:032x}"' in found
         assert f'"mlflow":"{address}"' in found
         assert "secret" not in found
-    with pytest.raises(AnalysisError, match="not an http:// or https:// address"):
+    with pytest.raises(AnalysisError, match=naming("mlflow-ui", "mlflow.example")):
         write_report(sweep, mlflow_ui="mlflow.example")
 
 

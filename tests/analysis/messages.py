@@ -1,0 +1,10 @@
+"""Patterns for messages: what they name, not how they say it."""
+
+from __future__ import annotations
+
+import re
+
+
+def naming(*parts: object) -> str:
+    """A pattern for `pytest.raises(match=...)`: the message holds all of these, in any order."""
+    return "(?s)" + "".join(f"(?=.*{re.escape(str(part))})" for part in parts)
