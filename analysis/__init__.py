@@ -1,17 +1,18 @@
 """From rate-accuracy points to curves, comparisons, figures and the report.
 
     a sweep's files, MLflow, other people's results, several of these
-        -> points.read_sweep     a `Sweep`: plain pandas frames
-        -> curves.assemble       what is there, what is missing, test samples resampled
-        -> compare.compare       BD-rate, BD-accuracy, bits saved, intervals: a row per curve
-           savings.savings       bits saved at stated accuracies
-           savings.gains         accuracy gained at stated rates
-           significance          paired tests per rate, corrected for their number
-           pairs.Pair            any two curves, and their relative difference
-           axes.along, pareto    values over any axis; the front over all points
-        -> plots, report         PNG, SVG, one HTML page
+        -> io.read.read_sweep           a `Sweep`: plain pandas frames
+        -> curves.assemble.assemble     curves, missing points, resampled test samples
+           curves.axes.along, pareto    values over any axis; the front over all points
+        -> stats.compare.compare        BD-rate, BD-accuracy, bits saved, intervals: a row per curve
+           stats.savings.savings        bits saved at given accuracies
+           stats.savings.gains          accuracy gained at given rates
+           stats.significance           paired tests per rate, corrected for their number
+           stats.pairs.Pair             any two curves, and their relative difference
+        -> figures, report              PNG, SVG, one HTML page
 
-Imports neither torch nor ray; MLflow only where points are read from its server.
+Folders import only folders named before them: io, sampling, curves, stats, qualitative, figures,
+report. Nothing here imports torch or ray, and MLflow only where points are read from its server.
 """
 
 from analysis.curves.assemble import Assembled, assemble, curves, mean_curves

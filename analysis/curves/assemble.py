@@ -1,4 +1,4 @@
-"""Points assembled into curves; what was expected and is not there is part of a curve."""
+"""Points assembled into curves. Expected points without a value are part of a curve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from analysis.sampling.intervals import RESAMPLES
 from search_spaces.specs.space import JOINED
 
 _OWNER: Final = ["codec", "variant", "scenario"]
-"""Columns that, with the MLLM, task and metric, tell curves apart."""
+"""Columns that, with the MLLM, task and metric, identify a curve."""
 _COLUMNS: Final = ["lmbda", "bpp", "value", "low", "high", "point_keys", "seeds"]
 _NO_POINTS: Final = pd.DataFrame(
     {name: pd.Series(dtype="object" if name in _COLUMNS[-2:] else "float64") for name in _COLUMNS}
@@ -103,7 +103,7 @@ def mean_curves(
 def bounds(sweep: Sweep) -> pd.DataFrame:
     """The bounds: columns `mllm, task, metric, value, low, high`.
 
-    The mean over tasks stands under `MEAN`, without an interval, where there is such a mean and
+    The row of task `MEAN` has no interval. It exists where the tasks' metrics can be averaged and
     every task has a bound.
     """
     out = sweep.bound_points.groupby(["mllm", "task", "metric"], sort=False, as_index=False).agg(

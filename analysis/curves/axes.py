@@ -31,9 +31,9 @@ MEASURED: Final = ("mllm", "task", "dataset", "split", "metric")
 
 
 def settings(sweep: Sweep) -> pd.DataFrame:
-    """What each operating point was trained with: a row per point key, a column per setting.
+    """The settings of each operating point: a row per point key, a column per setting.
 
-    A setting in a list or mapping stands under its dotted path, `teacher.block`,
+    The column of a setting in a list or mapping is its dotted path, `teacher.block`,
     `surrogate.phases.1.ce`. Without a manifest (points files of others) there are no columns.
     """
     described = sweep.manifest.get("points", {})
@@ -102,8 +102,8 @@ def pareto(
 
     Args:
         points: points, filtered as one likes (those of the bound are points as well).
-        by: columns within whose values there is a front of its own.
-        lower_is_better: metrics of which less is better.
+        by: columns; each combination of their values has its own front.
+        lower_is_better: metrics for which lower values are better.
 
     Returns:
         A mask with the points' index: `points[pareto(points)]`.
@@ -118,7 +118,7 @@ def pareto(
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    """(dotted path, scalar) pairs; text of MLflow's parameters is read as what it says."""
+    """(dotted path, scalar) pairs; text of MLflow's parameters is parsed."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             value = ast.literal_eval(value)

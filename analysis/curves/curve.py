@@ -47,7 +47,7 @@ class Curve:
 
     @property
     def called(self) -> str:
-        """Its name in a sentence: the scenario's, of a standard the codec's."""
+        """Name in sentences: the scenario's title; for a standard the name of its codec."""
         return self.codec if self.look.codec == "standard" and self.codec else self.look.title
 
     @property

@@ -1,4 +1,4 @@
-"""Operating points that were expected and have no value, and the words for them."""
+"""Operating points that were expected and have no value, and how notes name them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Missing:
 def missing_point(
     wanted: Mapping[str, Any], failure: Mapping[str, Any] | None, has_other_metrics: bool
 ) -> Missing:
-    """A point that was wanted.
+    """A missing point with its reason.
 
     Args:
-        wanted: what the manifest says of it.
+        wanted: the point as the manifest expects it.
         failure: the manifest's entry of its failure, if there is one.
         has_other_metrics: whether the point has values of other metrics.
     """

@@ -1,4 +1,4 @@
-"""What a sweep says about its tasks: primary metrics, units, chance, which way is better."""
+"""The tasks of a sweep: primary metrics, units, chance, and which direction is better."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _PRIMARY: Final = ("exact_match", "accuracy", "accuracy@0.5")
 
 @dataclass(frozen=True)
 class Task:
-    """What a sweep says about a task.
+    """A task as the sweep describes it.
 
     Attributes:
         name: of the task.
         primary: its primary metric.
         chance: value of the primary metric that guessing gives, where that is known.
         units: of its metrics.
-        lower_is_better: its metrics of which less is better. Their curves are drawn as they are;
-            comparisons, which need more to be better, give no number for them and say so.
+        lower_is_better: metrics for which lower values are better. Their curves are drawn; their
+            comparisons have no number, and a note gives that reason.
     """
 
     name: str
@@ -69,7 +69,7 @@ def no_mean(known: Mapping[str, Task]) -> str:
     units = list(dict.fromkeys(task.units[task.primary] for task in known.values()))
     if len(units) > 1:
         return f"the tasks' metrics have several units ({', '.join(units)})"
-    return f"less is better of {', '.join(lower)}" if lower else ""
+    return f"lower is better for {', '.join(lower)}" if lower else ""
 
 
 def _unit(metric: str) -> str:

@@ -1,4 +1,4 @@
-"""Arithmetic with colours: `#rrggbb`, and what stands out from a dark page."""
+"""Arithmetic with colours `#rrggbb`: contrast on a dark page, and colours chosen from names."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.
         task: a task's name, or the mean over tasks.
 
     Returns:
-        Curve and what `Pair.relative_difference` says of it.
+        (curve, frame of `Pair.relative_difference`).
     """
     compared = [
         (compared.curve, compared.pair)

@@ -1,8 +1,8 @@
 """The layout that all figures share: a title, panels, each with its legend below it, and notes.
 
-Sizes are in inches and every figure is as wide as a column, so that figures stand side by side in
-print with letters of one size. Whatever the names are, they fit: titles, legends, labels and notes
-are broken into lines.
+Sizes are in inches. Every figure is as wide as a column, so that figures fit side by side in print
+with letters of one size. Titles, legends, labels and notes are broken into lines, so that names of
+any length fit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from analysis.figures.style import INK, MUTED, STYLE, WARN
 from analysis.figures.text_size import broken, text_width, whole_pieces
 
 WIDTH: Final = 3.5
-"""Of a figure: a column of a two-column page."""
+"""Width of a figure: a column of a two-column page."""
 LEFT: Final = 0.52
 RIGHT: Final = 0.1
 TITLE_ROOM: Final = 0.28

@@ -93,7 +93,7 @@ class Looks:
         base = {codec for codec, scenario in pairs if self._coloured_by_codec(codec, scenario)}
         self._learned = sorted(base)
         self.by_codec = len(base) > 1
-        """Whether colours tell codecs apart rather than scenarios."""
+        """Whether colours distinguish codecs rather than scenarios."""
         of_one = {pair for pair in pairs if self._scenarios.look(pair[1]).codec == "own"}
         shared = sorted(
             {codec for codec, scenario in pairs if codec} - {pair[0] for pair in of_one}
@@ -103,16 +103,16 @@ class Looks:
 
     @classmethod
     def of(cls, assembled: Assembled) -> Looks:
-        """Of an assembled sweep."""
+        """The looks of an assembled sweep."""
         owners = [(curve.codec, curve.scenario) for curve in assembled.curves]
         return cls(owners, list(assembled.sweep.variants), assembled.sweep.scenarios)
 
     def scenario(self, scenario: str) -> Look:
-        """Of a scenario, whatever the codec."""
+        """The look of a scenario, without codec and variant."""
         return self._scenario.get(scenario) or Look(scenario, MUTED, "8", "-")
 
     def owner(self, codec: str, scenario: str, variant: str = "") -> Look:
-        """Of the curves of a codec, scenario and variant."""
+        """The look of the curves of a codec, scenario and variant."""
         base = self.scenario(scenario)
         label = self._scenarios.name(codec, scenario, variant)
         colour, line = base.colour, base.line
@@ -126,7 +126,7 @@ class Looks:
         return Look(label, colour, base.marker, line)
 
     def curve(self, curve: Curve) -> Look:
-        """Of a curve."""
+        """The look of a curve."""
         return self.owner(*curve.owner)
 
     def _coloured_by_codec(self, codec: str, scenario: str) -> bool:
@@ -163,7 +163,7 @@ class Looks:
         return crossing if len({look.label for look in crossing}) == len(crossing) else each
 
     def _codec_line(self, codec: str) -> str:
-        """Lines tell codecs apart where colours tell variants apart."""
+        """Line style: distinguishes codecs where colours distinguish variants."""
         number = self._learned.index(codec) if self._variants else 0
         return CODEC_LINES[number % len(CODEC_LINES)]
 

@@ -1,9 +1,9 @@
 """Qualitative panels: one image, what each scenario makes of it, and what the MLLM answers.
 
-    sweep's examples, samples.parquet --matched.py--> points at matched rate --> images and answers
+    sweep's examples, samples.parquet --matched_rate--> points at matched rate --> images, answers
 
-A box is drawn where it belongs: the wanted one on the input, an answered one on what the point
-decoded of it, or on a copy of the input where it decodes nothing.
+The wanted box is drawn on the input; an answered box on the decoded image, or on a copy of the
+input where no image is decoded.
 """
 
 from __future__ import annotations
@@ -224,8 +224,7 @@ def _draw_boxes(axes: Axes, boxes: Sequence[Box], colour: str) -> None:
 
 
 def _names(panel: Panel, looks: Looks) -> tuple[str, dict[tuple[str, str, str], str]]:
-    """The codec that all names would begin with, said once (empty where there is no such one), and
-    the names by curve."""
+    """The codec that all names begin with (empty if they differ), and the names without it."""
     labels = {point.owner: looks.owner(*point.owner).label for point in panel.shown}
     codecs = {owner[0] for owner, label in labels.items() if label.startswith(f"{owner[0]} ")}
     if len(codecs) != 1:
@@ -249,7 +248,7 @@ def _lines(text: str, letters: int, most: int) -> list[str]:
 
 
 def _answer(point: Shown, sample: str) -> str:
-    """The answer with a mark, so that colour is not all that says whether it is right."""
+    """The answer with a mark that repeats what the colour says: right or wrong."""
     answer = point.answers.get(sample)
     if answer is None:
         return "–"

@@ -203,7 +203,7 @@ def _figure(
     for axes, group in zip(panels, groups, strict=True):
         pale: dict[str, Line2D] = {}
         if len(groups) > 1:
-            # What it is compared with stands in every panel.
+            # The anchor is drawn in every panel.
             codecs = {c.codec for c in group}
             group = [*(a for a in anchors if a not in group and a.codec in codecs), *group]
             _pale(axes, [c for c in curves if c not in group])

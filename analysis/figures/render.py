@@ -1,4 +1,4 @@
-"""A figure as files, and what is the same in how all are drawn."""
+"""Figures as files, and the style in which all are drawn."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def styled() -> Any:
 
 
 def file_name(name: str) -> str:
-    """A name as it can stand in a file's."""
+    """A name with only letters, digits, dots and dashes, for a file."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 

@@ -11,9 +11,9 @@ GRID: Final = "#e3e6ea"
 WARN: Final = "#a34700"
 RIGHT: Final = "#188038"
 WRONG: Final = "#c5221f"
-"""Of answers; a mark says it again."""
+"""Colours of right and wrong answers; a mark repeats them."""
 PALE: Final = "#c3c8ce"
-"""Curves that stand behind those of a panel."""
+"""Curves in the background of a panel."""
 
 STYLE: Final[dict[str, Any]] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib

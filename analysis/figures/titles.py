@@ -1,4 +1,4 @@
-"""What the figures of a task are called, and the lines that go across them."""
+"""Titles and labels of a task's figures, and the levels across them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TITLES: Final = {
     "grounding": "Grounding",
     "text_reading": "Text reading",
 }
-"""Tasks in figures' titles; others stand under their own name."""
+"""Tasks in figures' titles; the title of any other task is its name."""
 
 
 class Titled(NamedTuple):
-    """What a figure is called.
+    """Title, labels and file name of a figure.
 
     Attributes:
         name: of its file.
@@ -49,7 +49,7 @@ PSNR: Final = Titled("psnr", "Image quality", "", "PSNR (dB)")
 
 
 def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titled:
-    """What the figure of one task's metric is called."""
+    """Title, labels and file name of the figure of a task's metric."""
     known = assembled.tasks
     if task == MEAN:
         first = next(iter(known.values()))  # all have the same unit, or there is no mean
@@ -77,7 +77,7 @@ def bound_of(assembled: Assembled, curves: Sequence[Curve]) -> pd.DataFrame:
 
 
 def chance_of(known: dict[str, Task], task: str, metric: str) -> float | None:
-    """What guessing gives, where that is known."""
+    """Value that guessing gives; None where it is unknown."""
     if task == MEAN:
         chances = [t.chance for t in known.values()]
         return None if None in chances else float(np.mean([c or 0 for c in chances]))

@@ -37,16 +37,16 @@ def write_bytes(path: str, data: bytes) -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file or directory."""
+    """Whether a file or directory of that path exists."""
     fs, inner = fsspec.core.url_to_fs(path)
     return bool(fs.exists(inner))
 
 
 def make_directory(path: str) -> None:
-    """Make a local directory or that of an fsspec URI, if it is not there.
+    """Make a local directory or that of an fsspec URI, unless it exists.
 
     Raises:
-        OSError: it cannot be made, or a file stands there.
+        OSError: it cannot be made, or a file has that name.
     """
     fs, inner = fsspec.core.url_to_fs(path)
     fs.makedirs(inner, exist_ok=True)

@@ -1,8 +1,8 @@
 """Several sweeps as one, so that their curves can be compared.
 
-Keys are made from settings, so a point that two sweeps share has one key and was measured once.
-What has one key and two values, or one name and two keys, would be averaged into a curve that
-nobody trained: it is refused, or kept apart by the sweeps' names.
+Keys are made from settings, so a point that two sweeps share has one key and was measured once. One
+key with two values, or one name with two keys, would be averaged into a curve that was never
+trained. Such sweeps are refused, or their curves are kept apart by the sweeps' names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from analysis.io.sweep import Sweep
 from search_spaces.specs.space import JOINED
 
 _NAMED: Final = ["codec", "variant", "scenario", "seed", "mllm", "task", "dataset", "split"]
-"""With the metric and the rate, what a point is called by."""
+"""Columns that, with metric and rate, are a point's name."""
 _SAMPLE: Final = ["point_key", "mllm", "task", "metric"]
 
 
@@ -37,8 +37,8 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
 
     Raises:
         AnalysisError: one key with two values; without `apart` also one name with two keys (points
-            that differ in settings nobody sees); values of the bound that differ, so that the test
-            samples are not the same.
+            that differ in settings without a column); bounds of different values, which shows that
+            the test samples differ.
     """
     labels = _labels([sweep.name for sweep in sweeps])
     parts = [_whole_tasks(sweep).assign(_of=of) for sweep, of in zip(sweeps, labels, strict=True)]
@@ -104,7 +104,7 @@ def _namer(sweep: Sweep, of: str) -> Callable[[str], str]:
 
 
 def _check_keys(points: pd.DataFrame) -> None:
-    """One key, one value."""
+    """Refuse a key with several values."""
     spread = points.groupby(list(KEY), sort=False)[["value", "bpp"]].agg(["min", "max"])
     low = spread.xs("min", axis=1, level=1).to_numpy()
     high = spread.xs("max", axis=1, level=1).to_numpy()
@@ -120,7 +120,7 @@ def _check_keys(points: pd.DataFrame) -> None:
 
 
 def _check_bounds(points: pd.DataFrame, scenarios: Scenarios) -> None:
-    """The bound has the same values in all sweeps, or the test samples differ."""
+    """Refuse sweeps whose bounds have different values: their test samples differ."""
     by = ["mllm", "task", "dataset", "split", "metric"]
     for key, same in points.groupby(by, sort=False):
         if not np.isclose(same["value"].min(), same["value"].max(), rtol=1e-6, atol=1e-9):
@@ -135,7 +135,7 @@ def _check_bounds(points: pd.DataFrame, scenarios: Scenarios) -> None:
 
 
 def _check_names(rows: pd.DataFrame) -> None:
-    """One name, one key. Where no rate is known, a curve of that name must be of one sweep."""
+    """Refuse a name with several keys from several sweeps."""
     rate = rows["lmbda"].map("lambda {:g}".format).where(rows["lmbda"].notna(), "")
     if "quality" in rows:
         quality = rows["quality"].astype(object)
@@ -157,7 +157,7 @@ def _check_names(rows: pd.DataFrame) -> None:
 
 
 def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
-    """Samples of all; of a point that several have, the first's."""
+    """Samples of all sweeps; for a shared point those of the first."""
     seen: set[tuple[Any, ...]] = set()
     kept = []
     for sweep in sweeps:
@@ -193,7 +193,7 @@ def _manifest(
     namers: Sequence[Callable[[str], str]],
     present: set[str],
 ) -> dict[str, Any]:
-    """What the manifests say together; what is there in one of them is not missing."""
+    """The manifests as one. A point that one of the sweeps has is not missing."""
     expected: dict[tuple[str, str], dict[str, Any]] = {}
     missing: dict[tuple[str, str], dict[str, Any]] = {}
     points: dict[str, Any] = {}
@@ -223,7 +223,7 @@ def _manifest(
 
 
 def _placed(sweep: Sweep, entries: Iterable[Any] | None) -> list[dict[str, Any]]:
-    """Example images (see `examples`) with whole paths; none of a sweep that has no directory."""
+    """Example images (see `examples`) with absolute paths; none of a sweep without a directory."""
     directory = sweep.directory
     if directory is None:
         return []

@@ -1,11 +1,11 @@
 """A sweep read back from MLflow: the parent run is the sweep, its children the operating points.
 
-What a child holds, besides what is only for people: tags `bridgesweep.kind` (`point`),
+Fields of a child run that are read: tags `bridgesweep.kind` (`point`),
 `bridgesweep.point_key`, `.status`, `.mllm`, `.dataset`, `.split`, `.variant`; parameters
 `codec, lmbda, scenario, seed`; metrics `bpp`, `bpp_estimated`, `psnr` and, per task,
 `<task>/<metric>`, `<task>/<metric>/low`, `<task>/<metric>/high`, `<task>/n_samples`, `<task>/bpp`.
-With several MLLMs (comma-separated in the tag) the last part of the MLLM's name and a slash stand
-in front of the task.
+With several MLLMs (comma-separated in the tag) the last part of the MLLM's name and a slash
+precede the task.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _points(run: Run, sweep: str) -> Iterator[dict[str, Any]]:
 
 
 def _described(children: list[Run], complete: list[Run]) -> dict[str, Any]:
-    """A manifest as far as the children tell, where the parent has none (yet)."""
+    """A manifest made from the child runs, where the parent run has none yet."""
     done = {run.run_id for run in complete}
 
     def point(run: Run) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Runs out of an MLflow store, many at once: a local SQLite file read directly, all else by client.
+"""Runs of an MLflow store, many at once: from a SQLite file directly, else through MLflow's client.
 
-MLflow's client takes its time with thousands of values (an object each) and seconds to import. A
-SQLite file is read here as the five tables that it is, read-only; their form is checked first.
+MLflow's client takes seconds to import and is slow with thousands of values (an object each). The
+five tables of a SQLite file are read directly, read-only; their columns are checked first.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def open_store(tracking: str) -> RunStore:
 
 
 def _check_answers(tracking: str, safe: str) -> None:
-    """Fail soon where MLflow would try again for minutes.
+    """Fail within seconds, where MLflow would retry for minutes.
 
-    Any answer will do, a refusal as well, but for an error of the server's own.
+    Any answer is accepted, also a refusal, except a server error.
     """
     try:
         plain = without_secrets(tracking).replace("***@", "")

@@ -1,4 +1,4 @@
-"""Names that cross a border: of metrics into MLflow, and of servers into messages."""
+"""Names of metrics in MLflow, and messages without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def metric_to_mlflow(name: str) -> str:
         ValueError: the name holds `_at_` itself, so that it could not be read back.
     """
     if "_at_" in name:
-        raise ValueError(f"metric {name!r}: '_at_' stands for '@' in MLflow; use another name")
+        raise ValueError(
+            f"metric {name!r}: '_at_' is reserved: MLflow's form of '@'; use another name"
+        )
     return name.replace("@", "_at_")
 
 

@@ -1,6 +1,6 @@
 """Other people's results as points: CompressAI's results JSON, and tables of (bpp, metric).
 
-They have no test samples of their own here, so their comparisons have no intervals.
+They come without test samples, so their comparisons have no intervals.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from analysis.io.sweep import Sweep
 
 UNKNOWN: Final = "unknown"
 IMAGES: Final = "image_quality"
-"""The task of rate-distortion results: how well the image looks, to nobody in particular."""
+"""The task of rate-distortion results: quality of the decoded image."""
 NO_MLLM: Final = "none"
 TIMES: Final = ("encoding_time", "decoding_time")
 UNITS: Final = {"psnr": "dB", "ms-ssim": "", "ms-ssim-db": "dB"}
@@ -82,7 +82,7 @@ def is_pairs(frame: pd.DataFrame) -> bool:
 def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
     """A sweep from a table with a column `bpp` and one for each metric, a row per rate.
 
-    Columns of the points file may stand beside them (`codec, scenario, seed, lmbda, mllm, task,
+    Further columns of the points file are allowed (`codec, scenario, seed, lmbda, mllm, task,
     dataset, ...`). Without them the scenario is the file's name, and the rest `unknown`. Other
     numeric columns are metrics; where there is no other, `value` (named by `metric`) or `psnr` is.
 
@@ -101,7 +101,7 @@ def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
 
 
 def _sweep(wide: pd.DataFrame, metrics: list[str], about: dict[str, Any], source: str) -> Sweep:
-    """The long form: a row per rate and metric; what is unknown is empty, or says so."""
+    """The long form: a row per rate and metric; unknown fields are empty or `unknown`."""
     if not metrics:
         columns = ", ".join(["bpp", *(str(name) for name in about)])
         raise AnalysisError(f"{source}: no metric beside bpp: it holds {columns}")

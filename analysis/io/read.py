@@ -1,11 +1,11 @@
-"""Points written, and read from wherever they lie; the front door of reading.
+"""Write points, and read sweeps from files, MLflow and other formats.
 
     a sweep's directory, its points file        -> schema.py
     MLflow, by database or server               -> mlflow_source.py
     CompressAI's results, a CSV of (bpp, metric) -> other_results.py
     several of these at once                    -> merge.py
 
-What comes back is a `Sweep`: plain pandas frames and the manifest.
+The result is a `Sweep`: plain pandas frames and the manifest.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MLFLOW: Final = ("mlflow:", "sqlite:", "postgresql:", "mysql:", "mssql:", "data
 
 
 def write_points(frame: pd.DataFrame, directory: str) -> None:
-    """Write `points.parquet`, `points.csv` and what describes the CSV; none is seen half-written.
+    """Write `points.parquet`, `points.csv` and the CSV's metadata; each file appears complete.
 
     Args:
         frame: one row per rate-accuracy point with at least the columns of `schema.COLUMNS`;
@@ -86,7 +86,7 @@ def read_sweep(*paths_or_uris: str, apart: bool = False) -> Sweep:
             variants. Otherwise it must be equal (see `merge.merge`).
 
     Raises:
-        AnalysisError: nothing there, not points, a newer schema, an empty experiment, several
+        AnalysisError: no such file, not points, a newer schema, an empty experiment, several
             sweeps to choose from, a server that does not answer, or clashing keys.
     """
     if not paths_or_uris:

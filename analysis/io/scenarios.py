@@ -1,8 +1,8 @@
 """The scenarios of a sweep as figures, tables and sentences show them.
 
 `sweep.json` describes a sweep's scenarios (`"scenarios": {NAME: ScenarioLook as JSON}`). A scenario
-that it does not describe has the look of the installed scenario of that name. A scenario that
-nobody describes has its name as title and comes last; figures choose its colour and marker.
+that it does not describe has the look of the installed scenario of that name. A scenario
+without any description has its name as title and comes last; figures choose its colour and marker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from search_spaces.scenarios import looks as installed_looks
 from search_spaces.specs.scenario_look import ScenarioLook
 
 NOT_DESCRIBED: Final = 1000
-"""Order of scenarios that nobody describes: after all others."""
+"""Order of scenarios without description: after all others."""
 
 
 def read_looks(block: Mapping[str, Any], source: str) -> dict[str, ScenarioLook]:
@@ -76,7 +76,7 @@ class Scenarios:
         return known or ScenarioLook(title=scenario, order=NOT_DESCRIBED)
 
     def title(self, scenario: str) -> str:
-        """The scenario's name for people; its key where nobody describes it."""
+        """The scenario's name for people; its key where there is no description."""
         return self.look(scenario).title
 
     def rank(self, scenario: str) -> tuple[int, str]:

@@ -2,9 +2,9 @@
 
     python -m analysis.io.schema        prints it as a table
 
-Parquet carries version and units in its metadata. A CSV has nowhere to put them, so its last column
-`schema` repeats the version, and `points.csv-metadata.json` beside it says types and units in the
-W3C's form for tabular data (CSV on the Web).
+Parquet holds version and units in its metadata. For a CSV the last column, `schema`, repeats the
+version, and `points.csv-metadata.json` beside it lists types and units in the W3C's format for
+tabular data (CSV on the Web).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ OPTIONAL: Final[dict[str, pa.Field]] = {
 PARQUET: Final = b"PAR1"
 """What a Parquet file begins with."""
 KEY: Final = ("point_key", "mllm", "task", "dataset", "split", "metric")
-"""What tells rate-accuracy points of a sweep apart."""
+"""Columns that identify a rate-accuracy point of a sweep."""
 
 
 def to_table(frame: pd.DataFrame) -> pa.Table:
@@ -138,7 +138,7 @@ def _out_of_range(frame: pd.DataFrame) -> list[str]:
     twice = frame[frame.duplicated(list(KEY))]
     if len(twice):
         example = " ".join(str(x) for x in twice[list(KEY)].iloc[0])
-        problems.append(f"{len(twice)} rows stand twice, the first is {example}")
+        problems.append(f"{len(twice)} rows are duplicates, the first is {example}")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""What a sweep left behind, in memory: a frame of points, one of test samples, the manifest."""
+"""A sweep in memory: a frame of points, a frame of test samples, the manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CATEGORIES: Final = ("point_key", "sample_id")
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep left behind.
+    """The results of a sweep.
 
     Attributes:
         points: the points file, columns as in `schema.COLUMNS` and `variant`.
@@ -172,4 +172,4 @@ _PARTS: Final = (
     ("scenarios", "an object of objects", _objects),
     ("space", "an object", lambda value: not value or isinstance(value, dict)),
 )
-"""Parts of the manifest that may be there, and what they must be."""
+"""Optional parts of the manifest, and their required form."""

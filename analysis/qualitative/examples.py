@@ -1,4 +1,4 @@
-"""The example images of a sweep: which files they are, and what was asked and answered.
+"""The example images of a sweep: their files, questions and answers.
 
 `points[KEY]["examples"]` in `sweep.json` is a list; an entry is what a point made of one test
 image, or of one row of images, in one evaluation:
@@ -52,7 +52,7 @@ class ExampleImage:
 
 @dataclass(frozen=True)
 class Example:
-    """What a point made of a test image, or of a row of images, the query last."""
+    """The result of a point for a test image, or for a row of images, the query last."""
 
     dataset: str
     mllm: str
@@ -75,7 +75,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the images, and the answer that is wanted."""
+    """A question about the images, and the wanted answer."""
 
     task: str
     prompt: str
@@ -94,12 +94,12 @@ class Said:
 
     @property
     def right(self) -> bool | None:
-        """None where that cannot be said."""
+        """None where the metric is no fraction."""
         return self.value > 0 if self.unit == "fraction" else None
 
     @property
     def verdict(self) -> str:
-        """In words: `right`, `wrong` or, say, `0.83 CIDEr`."""
+        """As text: `right`, `wrong` or a value such as `0.83 CIDEr`."""
         if self.right is None:
             return f"{self.value:.2g} {self.unit}"
         return "right" if self.right else "wrong"
@@ -139,7 +139,7 @@ def examples_of(sweep: Sweep) -> dict[str, list[Example]]:
 def answers_to(
     assembled: Assembled, examples: Iterable[Example]
 ) -> dict[tuple[str, str, str, str], Said]:
-    """What each point answered to the samples of examples, by (point, data set, MLLM, sample)."""
+    """The points' answers to the samples of examples, by (point, data set, MLLM, sample)."""
     samples = assembled.sweep.samples
     if samples is None or not {"answer", "dataset"} <= set(samples):
         return {}
@@ -160,7 +160,7 @@ def answers_to(
 
 
 def read_image(sweep: Sweep, path: str) -> Pixels | None:
-    """The (H, W, 3) pixels of a file; None where it is not there any more."""
+    """The (H, W, 3) pixels of a file; None where the file is gone."""
     try:
         data = read_bytes(path if sweep.directory is None else join(sweep.directory, path))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a qualitative panel shows: a test image, and what the points at matched rate make of it."""
+"""Qualitative panels: a test image and the answers of points at matched rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from analysis.qualitative.examples import (
 )
 
 QUESTIONS: Final = 4
-"""Of a panel at the most."""
+"""Largest number of questions in a panel."""
 
 
 @dataclass(frozen=True)

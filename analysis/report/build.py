@@ -45,13 +45,13 @@ PLOTS: Final = "plots"
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """What a report wrote.
+    """The files of a report, and its summary.
 
     Attributes:
         html: path or URI of the page.
         plots: paths or URIs of the PNG and SVG files.
         summary: the terminal's table, as `summary_table` gives it.
-        sentence: what came out, in a sentence or two.
+        sentence: the result in a sentence or two.
     """
 
     html: str
@@ -120,16 +120,16 @@ def write_report(
 
 
 def _check(options: argparse.Namespace) -> None:
-    """What must be said before anything is read.
+    """Refuse wrong combinations of arguments before anything is read.
 
     Raises:
         AnalysisError: several sources and nowhere to write to, or one that is kept apart.
     """
     count = len(options.sources)
     if count > 1 and not options.out:
-        raise AnalysisError(f"--out: say where to write to, {count} sources have no one place")
+        raise AnalysisError(f"--out: required with several sources ({count} given)")
     if count == 1 and options.apart:
-        raise AnalysisError("--apart: needs several sources, there is one to read")
+        raise AnalysisError("--apart: needs several sources; one was given")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,4 @@
-"""What the page of a report carries inside: figures in its colours, images, data, and Plotly's
-script."""
+"""Content that the report embeds: figures in its colours, images, data and Plotly's script."""
 
 from __future__ import annotations
 
@@ -112,7 +111,7 @@ def mark(looks: Looks, owner: tuple[str, str, str]) -> str:
 
 
 def script_data(data: Any) -> str:
-    """Data as JSON that can stand in a script element whatever it holds."""
+    """Data as JSON that is safe inside a script element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
@@ -120,8 +119,8 @@ def script_data(data: Any) -> str:
 def plotly_script() -> str:
     """Plotly's script, compressed, as base64: a third of its bytes, unpacked by the browser.
 
-    Plotly's Python package ships the complete bundle only. A browser that cannot unpack it keeps
-    the figures as they stand in the page.
+    Plotly's Python package ships only the complete bundle. A browser that cannot unpack it keeps
+    the static figures.
     """
     from plotly.offline import get_plotlyjs
 

@@ -1,11 +1,11 @@
-"""A sweep small enough to hand on or to keep in git: `python -m analysis.report.excerpt`.
+"""Write a copy of a sweep that is small enough to share: `python -m analysis.report.excerpt`.
 
     points.parquet, samples.parquet   whole; without the ids of MLflow runs
-    sweep.json                        without the tracking store and the logs, which are elsewhere
+    sweep.json                        without addresses of the tracking store and the logs
     examples/                         one test image, of the operating points of its panel
-    complexity.json                   as it is, where it stands beside the points
+    complexity.json                   unchanged, where it exists
 
-So made is `analysis/example/`, on which the notebooks run.
+`analysis/example/`, which the notebooks read, was made with it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _examples(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
 def _without_places(
     manifest: Mapping[str, Any], kept: Mapping[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    """The manifest without what only means something where the sweep ran."""
+    """The manifest without addresses that exist only where the sweep ran."""
     points = {
         key: {**made, "run_id": None, "examples": kept.get(key, [])}
         for key, made in manifest["points"].items()

@@ -1,4 +1,4 @@
-"""The report's gallery: for each stored test image, what every point makes of it and answers.
+"""The report's gallery: for each stored test image the decoded images and answers of all points.
 
 pictures   every distinct image of the page once, as a data URI
 shown      test image --> its input and the questions
@@ -22,19 +22,19 @@ from analysis.report.embed import data_uri
 from analysis.report.tables import number, rate_words
 
 GROUPS: Final = 4
-"""Test images, or rows of them, at the most."""
+"""Largest number of test images, or rows of them."""
 CARDS: Final = 320
-"""Points of all test images at the most."""
+"""Largest number of cards of all test images together."""
 BYTES: Final = 900_000
-"""Of all images together, as they stand in the page."""
+"""Largest size of all images together, as data URIs."""
 QUESTIONS: Final = 6
-"""Of a test image at the most."""
+"""Largest number of questions about a test image."""
 LONGEST: Final = ((36, 256), (60, 192))
 """Images at the most, and pixels along each; larger ones are scaled down."""
 LEAST: Final = 128
 """Pixels along an image where there are more: photographs of this size take 8 kB each."""
 _LETTERS: Final = 160
-"""Of an answer or a wanted text at the most."""
+"""Longest answer or wanted text."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Picture:
 
 @dataclass
 class Gallery:
-    """What the page shows.
+    """The examples that the page shows.
 
     Attributes:
         pictures: each distinct image.
@@ -159,7 +159,7 @@ class _Images:
 
     def get(self, path: str) -> Picture | None:
         """None where the file is gone, or there is no more room."""
-        name = path.rpartition("/")[2]  # tells of its content
+        name = path.rpartition("/")[2]  # a hash of the content
         if name not in self._known:
             pixels = read_image(self._sweep, path)
             picture = None
@@ -282,8 +282,8 @@ def _rects(boxes: Iterable[Box], picture: Picture | None) -> list[dict[str, str]
 
 
 def _parts(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cards by codec and rate, codecs with several scenarios first; where each rate of a codec
-    has one card, they stand together."""
+    """The cards by codec and rate, codecs with several scenarios first. A codec with one card per
+    rate is one part."""
     rates: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for card in cards:
         rates.setdefault(card["codec"], {}).setdefault(card["rate"], []).append(card)

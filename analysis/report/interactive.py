@@ -1,7 +1,7 @@
-"""The report's figures to point at: the same curves, as Plotly's figures (plain data).
+"""The report's interactive figures: Plotly's data and layout for the curves of each figure.
 
-Each has the name of the Matplotlib figure that it stands for. A drawn point carries the number of
-its operating point, with which the page says how it was made and where its MLflow run is.
+Each has the name of the Matplotlib figure that it replaces. A drawn point carries the number of its
+operating point, which the page uses to show its settings and to link to its MLflow run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The figure of variants to point at: the same panels as `draw_ablation`'s, as Plotly's."""
+"""The interactive figure of the variants: the panels of `draw_ablation` for Plotly."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _figure(
 def _traces(
     frame: pd.DataFrame, panel: str, variants: list[str], looks: Looks, anchor: str
 ) -> Iterable[dict[str, Any]]:
-    """One panel: lines of what no variant touches, then the scenarios over the variants."""
+    """Traces of a panel: levels of scenarios without variants, then scenarios over the variants."""
     ends = (-0.5, len(variants) - 0.5)
     if panel == "bd_rate":
         look = looks.scenario(anchor)
@@ -119,14 +119,14 @@ def _traces(
 
 
 def _words(row: Any) -> str:
-    """What is said of a variant where it is pointed at."""
+    """The text shown when the pointer is over a variant."""
     accuracy = f"accuracy {row.accuracy:.3f}"
     if np.isfinite(row.accuracy_low):
         accuracy += f" [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
     rate = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
     lines = [
         row.variant,
-        *wrap(row.settings or "the settings as they stand", 60),
+        *wrap(row.settings or "unchanged settings", 60),
         accuracy,
         f"BD-rate {rate or 'has no number'}",
         f"PSNR {row.psnr:.2f} dB" if np.isfinite(row.psnr) else "",
@@ -139,7 +139,7 @@ def _words(row: Any) -> str:
 def _without_number(
     frame: pd.DataFrame, panel: str, variants: list[str], where: str, anchor: str
 ) -> list[dict[str, Any]]:
-    """Words where a value is missing; pointed at, they say why."""
+    """Labels at missing values; hovering over one shows the reason."""
     rows = frame[(frame["variant"] != "") & (frame["scenario"] != anchor) & frame[panel].isna()]
     gone = {row.variant: row.note for row in rows_of(rows)} if panel != "psnr" else {}
     common = {"text": "no number", "xref": "x", "yref": where, "y": 0.1, "showarrow": False}

@@ -71,7 +71,7 @@ class Findings:
         correlations: what `surrogate` gave.
         changes: what `differences` gave.
         plots: the drawn figures by their part of the page.
-        sentence: what came out, in a sentence or two.
+        sentence: the result in a sentence or two.
         costs: what the complexity command counted; None where it is not known.
     """
 

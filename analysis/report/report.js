@@ -1,5 +1,5 @@
-// Replaces the page's figures, as they come into view, by ones to point at. The page is complete
-// without: where Plotly cannot be unpacked, the figures stay as they are.
+// Replaces the page's figures by interactive ones as they come into view. The page is complete
+// without this script: where Plotly cannot be unpacked, the static figures stay.
 (() => {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -134,7 +134,7 @@
     document.documentElement.dataset.lit = lit.size;
   }
 
-  // Under the figure: the point that was clicked, its run, and where all of it stands.
+  // Below the figure: the clicked point, and links to its MLflow run and its settings.
   function pick(figure, chosen) {
     const point = data.points[chosen.customdata];
     if (!point) return;

@@ -1,4 +1,4 @@
-"""A comparison in words: the terminal's table, the sentence that sums it up, numbers as text."""
+"""A comparison as text: the terminal's table, the summary sentence, formatted numbers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def summary_sentence(
     comparison: pd.DataFrame | None = None,
     missing: Sequence[Missing] | None = None,
 ) -> str:
-    """What came out, in a sentence or two: savings on the mean over tasks, and what is missing."""
+    """The result in a sentence or two: savings on the mean over tasks, and missing points."""
     frame = compare(sweep) if comparison is None else comparison
     scenarios = sweep.scenarios
     anchor = scenarios.title(sweep.anchor) or "the anchor"

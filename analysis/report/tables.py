@@ -48,7 +48,7 @@ def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
 def _by_curve(
     comparison: pd.DataFrame, scenarios: Scenarios
 ) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Every curve's owner, scenario, name and the words that tell it apart, and its rows."""
+    """Per curve: its owner, role, name and qualifiers, and its rows of the comparison."""
     several = {n: comparison.loc[comparison[n] != "", n].nunique() > 1 for n in ("mllm", "codec")}
     for (mllm, codec, variant, scenario), rows in comparison.groupby(
         ["mllm", "codec", "variant", "scenario"], sort=False
@@ -63,7 +63,7 @@ def _by_curve(
 
 
 def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Variant by variant what it sets and what came of it; nothing without variants."""
+    """Per variant its settings and results; nothing without variants."""
     frame, scenarios = ablation(assembled, comparison), assembled.sweep.scenarios
     several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
     for row in rows_of(frame[frame["variant"] != ""]):
@@ -116,7 +116,7 @@ def _comparison_row(row: Any, anchor: str) -> dict[str, str]:
 
 
 def _more(row: Any, anchor: str) -> Iterator[str]:
-    """What else is to be said of a comparison, in sentences."""
+    """Further numbers of a comparison and its note, as sentences."""
     if row.saved_at_anchor:
         at = ", ".join(f"{saved:.0f} % at {of:.2f}" for of, saved in row.saved_at_anchor)
         most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
@@ -129,7 +129,7 @@ def _more(row: Any, anchor: str) -> Iterator[str]:
 
 
 def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """How each operating point was made, in the curves' order."""
+    """Settings, results and provenance of each operating point, in the curves' order."""
     described: dict[str, Any] = sweep.manifest.get("points", {})
     scenarios = sweep.scenarios
     rows = sweep.points.assign(
@@ -161,7 +161,7 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
 
 
 def scenario_rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """The sweep's scenarios in their order: marker, name, what each does and whence it comes."""
+    """The sweep's described scenarios in order: marker, name, sentence and plug-in."""
     scenarios = sweep.scenarios
     codecs = dict(zip(sweep.points["scenario"], sweep.points["codec"].fillna(""), strict=True))
     return [
@@ -178,7 +178,7 @@ def scenario_rows(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def hover(row: dict[str, Any]) -> dict[str, Any]:
-    """What is said of an operating point where it is pointed at."""
+    """The text shown when the pointer is over an operating point."""
     bits = f"{row['bpp']} bpp written"
     if row["bpp_estimated"]:
         bits += f", {row['bpp_estimated']} estimated"
@@ -197,7 +197,7 @@ def hover(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings(made: dict[str, Any]) -> dict[str, str]:
-    """All that was set for a point and whence it comes: dotted path -> value as JSON."""
+    """Settings and provenance of a point: dotted path -> value as JSON."""
     flat: dict[str, str] = {}
 
     def flatten(path: str, value: Any) -> None:
@@ -213,9 +213,9 @@ def settings(made: dict[str, Any]) -> dict[str, str]:
 
 
 def shared_settings(points: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    """Per scenario what all of its points share; it is taken out of their own `settings`.
+    """Per scenario the settings that all of its points share, removed from the points' `settings`.
 
-    A page of a thousand points would otherwise say the same a thousand times.
+    Otherwise a page of a thousand points would repeat them a thousand times.
     """
     shared: dict[str, dict[str, str]] = {}
     for scenario in dict.fromkeys(point["scenario"] for point in points):
@@ -229,7 +229,7 @@ def shared_settings(points: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _made(spec: dict[str, Any]) -> str:
-    """The few settings of a training that a line has room for."""
+    """The first few settings of a training, as one line."""
     train = spec.get("train") or spec
     known = {k: v for k, v in train.items() if isinstance(v, (int, float, str)) and v != ""}
     known = {k: v for k, v in known.items() if k not in ("scenario", "codec", "lmbda", "seed")}
@@ -265,7 +265,7 @@ def _coefficient(value: float, low: float, high: float) -> str:
 
 
 def versions(sweep: Sweep) -> list[tuple[str, str]]:
-    """Commits the points were made with, and the packages of the first that says."""
+    """Provenance entries that are the same for all points, as (name, text)."""
     made = [p.get("provenance") or {} for p in sweep.manifest.get("points", {}).values()]
     flat: dict[str, list[str]] = {}
     for provenance in made:

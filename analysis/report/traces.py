@@ -1,4 +1,4 @@
-"""What Plotly's figures are made of, as plain data: traces, axes and the layout they share."""
+"""Parts of Plotly's figures as plain data: traces, axes and the common layout."""
 
 from __future__ import annotations
 
@@ -183,5 +183,5 @@ def axis_of(title: str) -> dict[str, Any]:
 
 
 def rounded(values: Iterable[float]) -> list[float]:
-    """Six digits are more than a screen shows, and half the page's bytes."""
+    """The values with six digits: more than a screen shows, and half the page's bytes."""
     return [float(f"{value:.6g}") for value in values]

@@ -2,10 +2,10 @@
 
 Test samples are drawn with replacement, in one draw for all points that they were measured on.
 Seeds are few, and drawing 3 of 3 with replacement varies far too little. Their part is a multiplier
-bootstrap: the seeds' deviations from their mean, each times a normal weight of its own, are added,
-scaled so that alone they give Student's interval with (seeds - 1) degrees of freedom. The same
-weights go to all curves with the same seeds, which are so compared in pairs. Two seeds say next to
-nothing about seeds (12.7 standard errors each way): with two, samples alone vary.
+bootstrap: the seeds' deviations from their mean, each times an independent normal weight, are
+added, scaled so that alone they give Student's interval with (seeds - 1) degrees of freedom. All
+curves with the same seeds get the same weights, so that they are compared in pairs. The interval of
+two seeds would be 12.7 standard errors each way: with two, only samples vary.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Resampled:
 def wide(rows: pd.DataFrame, columns: list[str]) -> tuple[Names, Names, list[Floats]]:
     """Sample ids (n,), point keys (P,), and for each column its values (n, P), nan where none is.
 
-    Both are in order; what stands twice is averaged.
+    Both are sorted; duplicates are averaged.
     """
     sample, ids = _in_order(rows["sample_id"])
     point, keys = _in_order(rows["point_key"])

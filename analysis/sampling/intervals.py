@@ -34,7 +34,7 @@ def bootstrap_mean(
 
     Returns:
         (low, high) in the metric's unit. A constant array gives (c, c): the bootstrap sees no
-        spread. One value gives (nan, nan): one sample says nothing about spread.
+        spread. One value gives (nan, nan): the spread is unknown.
 
     Raises:
         ValueError: no values, a value that is not finite, or a confidence outside (0, 1).
@@ -76,8 +76,8 @@ def resampled_means(values: Floats, n_resamples: int, seed: int) -> Floats:
 def interval_of(estimates: Floats, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
     """(low, high, share defined) of resampled estimates (R,) of which some may be undefined, nan.
 
-    A resample without a number may stand for any: it counts as the lowest for the low end and as
-    the highest for the high end. Where that leaves an end open, both are nan.
+    A resample without a number could have any: it counts as the lowest for the low end and as the
+    highest for the high end. Where that leaves an end open, both are nan.
     """
     known = np.isfinite(estimates)
     share = float(known.mean())

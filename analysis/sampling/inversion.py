@@ -3,8 +3,8 @@
     anchor and test in every resample --> accuracies at a grid of rates
     every ratio of the two rates: are both curves at the accuracy there? --> ratios not rejected
 
-Resampled savings themselves vary too much: where noise bends a curve, the rate at which it reaches
-an accuracy jumps, and where it ends short of it there is no rate at all. Accuracies at given rates
+Resampled savings vary too much: where noise bends a curve, the rate at which it reaches an accuracy
+jumps, and where the curve ends below that accuracy there is no rate. Accuracies at given rates
 always exist and are nearly normal. So each ratio of rates is tested instead (Fieller's way): anchor
 and test are taken at two rates of that ratio where their accuracies are the wanted one on average,
 and the paired interval of the difference of these accuracies, each in units of its curve's slope,

@@ -1,4 +1,4 @@
-"""Monotone cubic interpolation (PCHIP) of many curves at once, each with knots of its own."""
+"""Monotone cubic interpolation (PCHIP) of many curves at once, each with its own knots."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ class Against:
 
     Attributes:
         curve: the curve.
-        parts: the (task, metric) pairs that it is the mean of, or its own.
+        parts: the (task, metric) pairs that it averages; for a single task its own.
         pair: the curve against its anchor; None for an anchor itself and where there is none.
-        note: what is to be said of the choice; empty for the usual one.
+        note: a remark on the choice of the anchor; empty where it is the curve's own codec's.
         is_anchor: whether the curve is what others are compared with.
     """
 
@@ -39,7 +39,7 @@ def against_anchors(
 
     The anchor is the curve of the anchor's scenario, of the same codec, variant, MLLM and task. A
     codec without one (a standard's, or coded features) is compared with the first codec's.
-    Curves of a metric of which less is better are compared with nothing.
+    Curves of lower-is-better metrics are not compared.
 
     Args:
         assembled: the sweep assembled.
@@ -62,7 +62,7 @@ def against_anchors(
             yield Against(curve, parts, None, "the anchor", is_anchor=True)
             continue
         if less_is_better(known, curve.task, curve.metric):
-            why = f"no number: of {curve.metric} less is better, and comparing needs more to be"
+            why = f"no number: lower {curve.metric} is better, which is not compared"
             yield Against(curve, parts, None, why)
             continue
         of, note = _anchor_of(curve, anchors), ""
@@ -112,7 +112,7 @@ def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
 
 
 def _of_other_codec(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
-    """What a codec without an anchor of its own is compared with: the first codec's."""
+    """The anchor for a codec that has none: the first codec's."""
     return next(
         (
             candidate

@@ -22,7 +22,7 @@ from analysis.stats.anchor import against_anchors
 from analysis.stats.pairs import NAN, Estimate, Pair, about_seeds, arrays
 
 PARTIAL: Final = 0.75
-"""Overlap under which a note says so (the same bar as the `bjontegaard` package's)."""
+"""Overlap below which a note warns (the `bjontegaard` package warns at the same value)."""
 
 
 @dataclass
@@ -179,7 +179,7 @@ def _saturated(curve: Curve, low: float, value: float) -> str:
 
 
 def _front_note(curve: Curve) -> str:
-    """Which points are left out of the comparison because more bits bought no accuracy."""
+    """Which points are left out of the comparison because more bits gain no accuracy."""
     rate, accuracy = arrays(curve)
     off = ~bd.front(rate, accuracy)
     if not off.any():
@@ -232,7 +232,7 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
 
 
 def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
-    """Why an interval is not there: once where the reason is the same for all."""
+    """Why intervals are missing, stated once where all are missing for the same reason."""
     named = (("BD-rate", rate), ("the saving", saved), ("BD-accuracy", gain))
     numbers = [(name, estimate.why) for name, estimate in named if np.isfinite(estimate.value)]
     reasons: dict[str, list[str]] = {}
@@ -244,11 +244,11 @@ def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
     (first, of), *_ = reasons.items()
     if len(of) == len(numbers):
         return f"no interval: {first}"
-    return "no interval: " + ", ".join(f"{' and '.join(of)} {why}" for why, of in reasons.items())
+    return "no interval: " + ", ".join(f"{' and '.join(of)} ({why})" for why, of in reasons.items())
 
 
 def _beside(pair: Pair) -> str:
-    """A single point beside the other curve's accuracies."""
+    """Why a single point outside the other curve's accuracies cannot be compared."""
     (_, anchor_value), (_, value) = pair.fronts
     low, high = max(anchor_value[0], value[0]), min(anchor_value[-1], value[-1])
     return f"no overlap, accuracies end at {high:.3f} and begin at {low:.3f}"

@@ -1,9 +1,9 @@
-"""Two curves side by side: every number that compares them, its interval, or why there is none.
+"""Every number that compares two curves, with its interval or the reason why there is none.
 
     anchor, test --fronts--> BD-rate, bits saved at an accuracy, relative difference over accuracy
                 --points--> BD-accuracy, accuracy gained at a rate
 
-Intervals are 95 %, paired (`resampling.Resampled`): percentiles of the resampled numbers, for which
+Intervals are 95 %, paired (`bootstrap.Resampled`): percentiles of the resampled numbers, for which
 fronts are taken anew in each resample; of bits saved at an accuracy by `inversion`.
 """
 
@@ -111,11 +111,11 @@ class Pair:
             return Estimate(number, why=f"no interval: {self._inversion}")
         low, high = self._saved_interval(accuracy, number)
         if np.isnan(low):
-            return Estimate(number, why="no interval: it ends beyond the measured rates")
+            return Estimate(number, why="no interval: an end is beyond the measured rates")
         return Estimate(number, low, high)
 
     def saved_at(self, accuracies: Floats) -> Floats:
-        """What `saved` says at accuracies (T,), without intervals; nan outside both fronts."""
+        """Percent saved at accuracies (T,), without intervals; nan outside both fronts."""
         base, test = (bd.rate_at(*front, accuracies) for front in self.fronts)
         return _saving(base, test)
 
@@ -221,7 +221,7 @@ class Pair:
             return Estimate(number, why=f"no interval: {self._batches}")
         with np.errstate(invalid="ignore", divide="ignore"):
             low, high, defined = interval_of(of(*self._batches))
-        why = "" if np.isfinite(low) else f"no interval: exists in {defined:.0%} of the resamples"
+        why = "" if np.isfinite(low) else f"no interval: defined in {defined:.0%} of the resamples"
         return Estimate(number, low, high, defined, why)
 
     def _single(self, curves: tuple[Arrays, Arrays], kind: str) -> str:
@@ -275,7 +275,7 @@ def front_of(curve: Curve) -> Arrays:
 
 
 def about_seeds(curve: Curve) -> str:
-    """What an interval leaves out where a curve has a few seeds."""
+    """The caveat about intervals of a curve with two seeds; empty otherwise."""
     n = len(curve.seeds)
     if 1 < n < SEEDS:
         return f"{n} seeds: intervals are over test samples only"

@@ -36,7 +36,7 @@ def savings(
     Returns:
         A row per curve and target, one for a curve that is compared with nothing: the curve,
         `target, of_bound` (nan where stated as it is), `saved, saved_low, saved_high` (percent,
-        negative: needs more bits) and `note`, which says why a number or its interval is missing.
+        negative: needs more bits) and `note`: why a number or its interval is missing.
 
     Raises:
         AnalysisError: a target that is no number, or a share that is not above 0.

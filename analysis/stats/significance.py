@@ -49,7 +49,7 @@ def significance(
         A row per curve and rate, one for a curve that is compared with nothing: the curve, `rate`
         (bits per pixel), `difference` (in the metric's unit, positive where the curve is better),
         `n_samples`, `test`, `p` (two-sided), `p_corrected` (Holm), `n_tests` in the family, and
-        `note`, which says why there is none.
+        `note`: why there is no test.
 
     Raises:
         AnalysisError: the sweep has no curve of that anchor or codec, or no such family.
@@ -136,7 +136,7 @@ class _Samples:
 
 @dataclass(frozen=True)
 class _Values:
-    """Values (n,) by point key, and what tells their samples from others."""
+    """Values (n,) by point key, and an identifier of their samples."""
 
     whose: tuple[int, bytes]
     by_key: dict[str, Floats]
@@ -197,11 +197,17 @@ def _tested(
 
 
 def _t_test(difference: float, variances: Floats, freedom: Floats) -> dict[str, Any]:
-    """Of a sum of independent means with these variances (of the means) and degrees of freedom."""
+    """t-test of a sum of independent means.
+
+    Args:
+        difference: the sum.
+        variances: (T,) of the means.
+        freedom: (T,) degrees of freedom of the variances.
+    """
     from scipy.stats import t
 
     variance = variances.sum()
-    if variance <= TIE**2:  # every sample differs by the same: only the signs speak
+    if variance <= TIE**2:  # every sample differs by the same amount: test the signs
         n = int(freedom.max()) + 1
         return {"test": SIGN, "p": 1.0 if abs(difference) < TIE else 2.0 ** (1 - n)}
     df = variance**2 / (variances**2 / freedom).sum()

@@ -2,9 +2,9 @@
 
 points with distill_pooled, distill_tokens --> rank correlations per task --> words, table, figure
 
-Every operating point carries the surrogate's distances between its features and the teacher's, on
-the test images. If they order the points as the task's metric does, the surrogate can stand in for
-the task while training. The rate drives both, so the correlation is also given at equal rate. The
+Every operating point has the surrogate's distances between its features and the teacher's on the
+test images. If they order the points as the task's metric does, the surrogate can replace the task
+during training. The rate drives both, so the correlation is also given at equal rate. The
 uncompressed image, whose distance is zero by definition, does not count.
 """
 
@@ -161,7 +161,7 @@ def _row(mllm: str, task: str, metric: str, term: str, rows: pd.DataFrame, bette
 
 
 def _judged(row: Row, better: bool) -> str:
-    """What a correlation says, for people."""
+    """A correlation in words."""
     if np.isnan(row.spearman):
         return "no order: one of the two is the same at every point"
     wanted = -row.spearman if better else row.spearman

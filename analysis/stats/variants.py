@@ -83,7 +83,7 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curve_of(variant: str, group: list[Curve]) -> Curve | None:
-    """The curve of a variant, if it has one of its own; of none the shared one."""
+    """The curve of a variant, or, without a variant, the curve that all variants share."""
     matching = [
         c for c in group if bool(variant) == bool(c.variant) and of_variant(variant, c.variant)
     ]
