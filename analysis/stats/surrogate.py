@@ -5,7 +5,7 @@ points with distill_pooled, distill_tokens --> rank correlations per task --> wo
 Every operating point has the surrogate's distances between its features and the teacher's on the
 test images. If they order the points as the task's metric does, the surrogate can replace the task
 during training. The rate drives both, so the correlation is also given at equal rate. The
-uncompressed image, whose distance is zero by definition, does not count.
+bound, whose distance is zero by definition, does not count.
 """
 
 from __future__ import annotations
