@@ -5,6 +5,8 @@ import binascii
 import pytest
 import torch
 from compressai.ans import RansEncoder
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from trainables.codecs.entropy.bitstream import (
     LARGEST_SYMBOL,
@@ -32,12 +34,50 @@ def _payload(symbols: torch.Tensor, rows: torch.Tensor) -> bytes:
     return writer.finish()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (128, 128), (129, 40), (16384, 16385), (65536, 3)])
-def test_a_container_is_read_as_it_was_written(size: tuple[int, int]) -> None:
-    container = Container(7, *size, payload=bytes(range(16)))
+CONTAINERS = st.builds(
+    Container,
+    codec_id=st.integers(0, 255),
+    height=st.integers(1, 65536),
+    width=st.integers(1, 65536),
+    payload=st.binary(min_size=8, max_size=80).map(lambda data: data[: len(data) // 4 * 4]),
+    rate=st.none() | st.integers(0, 255),
+)
+
+
+@given(CONTAINERS)
+@example(Container(7, 1, 1, bytes(8)))
+@example(Container(7, 65536, 3, bytes(8)))
+def test_a_container_is_read_as_it_was_written(container: Container) -> None:
     stream = pack(container)
     assert unpack(stream) == container
-    assert overhead_bytes(stream) == len(stream) - 16
+    assert overhead_bytes(stream) == len(stream) - len(container.payload)
+    assert 6 <= overhead_bytes(stream) <= 11
+
+
+@given(CONTAINERS, st.data())
+def test_a_stream_cut_or_changed_anywhere_is_refused(
+    container: Container, data: st.DataObject
+) -> None:
+    stream = pack(container)
+    with pytest.raises(BitstreamError):
+        unpack(stream[: data.draw(st.integers(0, len(stream) - 1))])
+    bit = data.draw(st.integers(0, 8 * len(stream) - 1))
+    damaged = bytearray(stream)
+    damaged[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(BitstreamError):
+        unpack(bytes(damaged))
+
+
+SYMBOL = st.tuples(st.integers(-(2**26), 2**26) | st.integers(-2, 5), st.integers(0, 1))
+
+
+# CompressAI's encoder writes past its buffer where there are fewer than four symbols.
+@given(st.lists(SYMBOL, min_size=4, max_size=60))
+def test_any_symbols_come_back_in_their_order(coded: list[tuple[int, int]]) -> None:
+    symbols, rows = torch.tensor(coded).T
+    reader = SymbolReader(_payload(symbols.int(), rows), len(coded))
+    assert reader.read(TABLES, rows).tolist() == symbols.tolist()
+    reader.finish()
 
 
 def test_the_container_takes_six_bytes_for_a_small_image_and_never_more_than_eleven() -> None:
@@ -50,22 +90,6 @@ def test_the_container_takes_six_bytes_for_a_small_image_and_never_more_than_ele
 def test_a_size_that_cannot_be_written_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="1 to 65536"):
         pack(Container(0, *size, payload=bytes(8)))
-
-
-def test_a_stream_cut_anywhere_is_refused() -> None:
-    stream = pack(Container(7, 128, 128, bytes(range(40))))
-    for length in range(len(stream)):
-        with pytest.raises(BitstreamError):
-            unpack(stream[:length])
-
-
-def test_a_stream_with_any_bit_flipped_is_refused() -> None:
-    stream = pack(Container(7, 128, 200, bytes(range(40))))
-    for position in range(8 * len(stream)):
-        damaged = bytearray(stream)
-        damaged[position // 8] ^= 1 << position % 8
-        with pytest.raises(BitstreamError):
-            unpack(bytes(damaged))
 
 
 def test_foreign_bytes_are_refused_with_the_reason() -> None:
