@@ -43,7 +43,7 @@ from trainables.datasets.scenes.write import write_world
 from trainables.datasets.tensors import to_tensor
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.evaluation import evaluate_point
-from trainables.evaluation.evaluate import _teacher_of
+from trainables.evaluation.loaded_models import load_known_teacher
 from trainables.evaluation.test_set import Sample, TestImages, read_samples
 from trainables.mllms import Mllm
 from trainables.points.inputs import Inputs
@@ -169,7 +169,7 @@ def main() -> None:
             decoding, images = timed(bare.decoded)
             generating, said = timed(bare.generate, images)
             evaluating, found = timed(evaluate, str(number))
-            _teacher_of.cache_clear()
+            load_known_teacher.cache_clear()
             first, again = timed(evaluate, f"{number}-first")
             assert again == found == said == expected
             seconds["generate"].append(generating)

@@ -34,9 +34,9 @@ from search_spaces import OperatingPoint
 from trainables.datasets.images.decode import fit, pad
 from trainables.datasets.tensors import Pixels
 from trainables.encoders.load import load_tower
-from trainables.evaluation.evaluate import PRECISIONS
 from trainables.evaluation.finished_points import Finished, finished
 from trainables.evaluation.image_pass import Clock, Eye, batches
+from trainables.evaluation.loaded_models import PRECISIONS
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
 from trainables.mllms.prompts import PLACEHOLDER

@@ -1,5 +1,4 @@
-"""An example of an evaluation, and the page that is drawn of it: what went in, what a person would
-see of it, questions and answers."""
+"""The page of an example: the input image, the decoded image, questions and answers."""
 
 from __future__ import annotations
 
@@ -29,8 +28,12 @@ _BOX_RIGHT, _BOX_ANSWER = (255, 255, 255), (255, 196, 0)
 class ShownImage:
     """One image of an example.
 
-    pixels, decoded: (H, W, 3); decoded is None where no image is decoded, and of another size where
-    the MLLM looks at a view of the image; psnr in dB.
+    Attributes:
+        pixels: (H, W, 3), the input.
+        decoded: (h, w, 3), another size where the MLLM looks at a view of the image; None where no
+            image is decoded.
+        bpp: bits per pixel of the input.
+        psnr: of the decoded image in dB.
     """
 
     image_id: str
@@ -42,8 +45,13 @@ class ShownImage:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question: reference is JSON, right whether the answer is, None where that cannot be said
-    (a caption's CIDEr)."""
+    """One question and its answer.
+
+    Attributes:
+        reference: the right answer, as JSON.
+        right: whether the answer is right; None for a metric that does not tell (a caption's
+            CIDEr).
+    """
 
     sample_id: str
     task: str
@@ -55,7 +63,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Shown:
-    """All that was asked of one image, or of one row of images, the query last."""
+    """All questions about one image, or about one row of images, the query last."""
 
     name: str
     images: list[ShownImage]
@@ -63,8 +71,11 @@ class Shown:
 
 
 def boxes_of(shown: Shown, asked: Asked) -> tuple[Box, Box | None] | None:
-    """The wanted and the answered box in fractions of the image's width and height; None where no
-    box is wanted, and in the answer's place where it has none."""
+    """The right and the answered box of a question, in fractions of the image's width and height.
+
+    Returns:
+        None if the question does not ask for a box; (right, None) if the answer holds no box.
+    """
     truth = json.loads(asked.reference)
     if "box" not in truth:
         return None
@@ -78,11 +89,11 @@ def boxes_of(shown: Shown, asked: Asked) -> tuple[Box, Box | None] | None:
 
 
 def draw_example(title: str, shown: Shown) -> Image.Image:
-    """The page: input and decoded image above each other, or beside each other, and the text."""
+    """Draw the page: input, decoded image beside it (or below, of several images), and text."""
     side = _SIDE if len(shown.images) == 1 else _SIDE // 2
     columns = len(shown.images)
     inputs = [_enlarged(image.pixels, side) for image in shown.images]
-    boxes = [found for asked in shown.asked if (found := boxes_of(shown, asked)) is not None]
+    boxes = [pair for asked in shown.asked if (pair := boxes_of(shown, asked)) is not None]
     for wanted, answered in boxes:
         _draw_box(inputs[-1], wanted, _BOX_RIGHT)
         if answered is not None:
@@ -109,12 +120,12 @@ def draw_example(title: str, shown: Shown) -> Image.Image:
     pen.text((size[0] - _MARGIN, _MARGIN - 2), rate, _PALE, _font(_LINE), anchor="ra")
     pen.line((_MARGIN, top - 16, size[0] - _MARGIN, top - 16), _LINE_GREY)
 
-    for i, (image, other) in enumerate(zip(inputs, decoded, strict=True)):
+    for i, (image, decoded_image) in enumerate(zip(inputs, decoded, strict=True)):
         x = _MARGIN + i * (side + 4)
         page.paste(image, (x, top))
         at = (x + side + _GAP, top) if beside else (x, top + side + 26 + _GAP)
-        if other is not None:
-            page.paste(other, at)
+        if decoded_image is not None:
+            page.paste(decoded_image, at)
         elif beside or i == 0:
             width = side if beside else across
             pen.rectangle((*at, at[0] + width - 1, at[1] + side - 1), (245, 246, 248), _LINE_GREY)

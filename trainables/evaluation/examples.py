@@ -1,6 +1,6 @@
-"""Examples of an evaluation, kept as images and as what belongs together.
+"""Examples of an evaluation: images, a page per example for people, and a record for programs.
 
-    examples/<name>.png         a page with all of it, for people to look at: see `page.py`
+    examples/<name>.png         the page of an example, drawn by `example_page.py`
     examples/images/<sum>.png   the images themselves, named by a checksum: equal ones are one file
     examples/examples.json      a list, one entry per example
 
@@ -8,9 +8,10 @@ An entry is `{page, images, samples, boxes}`, files by their names below `exampl
 
     images    [{id, input, decoded, bpp, psnr}], in the order of the prompt, so that the query is
               last; decoded is null where no image is decoded, psnr (dB) too
-    samples   the ids of what was asked of them
-    boxes     sample id -> {wanted, answered}, where a box is wanted: [x0, y0, x1, y1] in fractions
-              of the image's width and height; answered is null where the answer has none
+    samples   the ids of the samples that ask about these images
+    boxes     sample id -> {wanted, answered} of samples that ask for a box: [x0, y0, x1, y1] in
+              fractions of the image's width and height; answered is null where the answer holds
+              no box
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from trainables.tasks import TASKS
 
 RECORD = "examples.json"
 LONGEST = 512
-"""Pixels: the longer side of what is kept of an image; larger ones are scaled down."""
+"""The longest side of a kept image in pixels; larger images are scaled down."""
 
 
 def choose_examples(
@@ -45,16 +46,16 @@ def choose_examples(
     answers: Mapping[str, str],
     values: Mapping[str, float],
 ) -> list[Shown]:
-    """What is shown: all that is asked of the first images; last, of one row of several.
+    """Choose the first images with all their questions; the last example is a row of images.
 
     Args:
-        samples: that have an answer.
-        n: examples.
+        samples: those that have an answer.
+        n: number of examples.
         images: of the data set.
-        eye: shows what is decoded of them.
-        rates: by image.
-        answers: by sample.
-        values: of the primary metric, by sample.
+        eye: decodes the images.
+        rates: by image id.
+        answers: by sample id.
+        values: of the primary metric, by sample id.
     """
     groups = _to_show(samples, n)
     pixels = images.readable({i for group in groups for i in group[0].image_ids})
@@ -79,13 +80,13 @@ def choose_examples(
 
 
 def write_examples(directory: Path, title: str, examples: Sequence[Shown]) -> None:
-    """Write pages, images and the record. What is no letter or digit in a name becomes `_`."""
+    """Write pages, images and the record. In a page's name, only letters, digits and `._-` stay."""
     (directory / "images").mkdir(parents=True, exist_ok=True)
     record = []
     for shown in examples:
         page = re.sub(r"[^A-Za-z0-9._-]", "_", shown.name) + ".png"
         draw_example(title, shown).save(directory / page)
-        found = {asked.sample_id: boxes_of(shown, asked) for asked in shown.asked}
+        boxes_by_sample = {asked.sample_id: boxes_of(shown, asked) for asked in shown.asked}
         record.append(
             {
                 "page": page,
@@ -93,7 +94,7 @@ def write_examples(directory: Path, title: str, examples: Sequence[Shown]) -> No
                 "samples": [asked.sample_id for asked in shown.asked],
                 "boxes": {
                     sample: {"wanted": boxes[0], "answered": boxes[1]}
-                    for sample, boxes in found.items()
+                    for sample, boxes in boxes_by_sample.items()
                     if boxes is not None
                 },
             }
@@ -103,7 +104,7 @@ def write_examples(directory: Path, title: str, examples: Sequence[Shown]) -> No
 
 
 def _to_show(samples: Sequence[Sample], n: int) -> list[list[Sample]]:
-    """The samples of each example: all of one image; last, one of several images."""
+    """The samples of each example: all about one image; in the last example, about several."""
     by_images: dict[tuple[str, ...], list[Sample]] = {}
     for sample in samples:
         by_images.setdefault(sample.image_ids, []).append(sample)
@@ -113,7 +114,7 @@ def _to_show(samples: Sequence[Sample], n: int) -> list[list[Sample]]:
 
 
 def _right(task: str, value: float) -> bool | None:
-    """Whether an answer is, by the task's primary metric; None where that is no fraction."""
+    """Whether an answer is right by the task's primary metric; None if it is no fraction."""
     scored = TASKS.get(task)
     (primary,) = (metric for metric in scored.metrics if metric.name == scored.primary)
     return value > 0 if primary.unit == "fraction" else None
@@ -125,7 +126,7 @@ def _name(group: Sequence[Sample]) -> str:
 
 
 def _written(directory: Path, image: ShownImage) -> dict[str, Any]:
-    """Write an image's files; its part of the record."""
+    """Write an image's files; return its part of the record."""
     decoded = None if image.decoded is None else _png(directory, image.decoded)
     return {
         "id": image.image_id,

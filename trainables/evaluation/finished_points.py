@@ -1,4 +1,4 @@
-"""Operating points that a sweep has finished, read back from its directory."""
+"""The finished operating points of a sweep, read from its directory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from trainables.points.models import PointModel
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished operating point, and where it is.
+    """A finished operating point and its directories.
 
-    space: with the settings of the point's variant; codec: of its base codec, None where it has
-    none; point: its own.
+    Attributes:
+        space: with the settings of the point's variant.
+        codec_dir: of the point's base codec; None where it has none.
+        point_dir: of the point itself.
     """
 
     space: Space
@@ -28,52 +30,52 @@ class Finished:
 
 
 def finished(sweep: Path | str, lost: dict[OperatingPoint, str]) -> Iterator[Finished]:
-    """The finished points of a sweep's directory, `<storage>/<sweep>`.
+    """Yield the finished points of a sweep's directory, `<storage>/<sweep>`.
 
     Args:
-        lost: is told which of them the storage no longer holds, a line each.
+        lost: receives the finished points that the storage no longer holds, with a message each.
 
     Raises:
-        ValueError: it is no sweep's directory.
+        ValueError: the directory is not that of a sweep.
     """
     directory = Path(sweep)
     file = directory / "sweep.json"
     if not file.is_file():
         raise ValueError(f"{directory} holds no sweep.json; name <storage>/<sweep> of a sweep")
-    said = json.loads(file.read_text(encoding="utf-8"))
+    manifest = json.loads(file.read_text(encoding="utf-8"))
     stages = directory.resolve().parent / "stages"
-    keys = {_identity(entry): str(entry["point_key"]) for entry in said["expected"]}
-    space = Space.model_validate(said["space"])
+    keys = {_identity(entry): str(entry["point_key"]) for entry in manifest["expected"]}
+    space = Space.model_validate(manifest["space"])
     for point in operating_points(space):
         key = keys.get(_identity(point.fields), "")
-        if key not in said["points"]:
+        if key not in manifest["points"]:
             continue
         try:
-            codec, own = _stages_of(stages, key, point.codec is not None)
+            codec_dir, point_dir = _stages_of(stages, key, point.codec is not None)
         except (OSError, StopIteration):
             lost[point] = f"{point.label}: {stages} no longer holds it or its base codec"
             continue
-        yield Finished(space.of(point.variant), point, codec, own)
+        yield Finished(space.of(point.variant), point, codec_dir, point_dir)
 
 
 def load_finished(sweep: Path | str, *only: str) -> PointModel:
-    """A trained operating point of a sweep, ready to use.
+    """Load a trained operating point of a sweep.
 
     Args:
         sweep: `<storage>/<sweep>`.
         only: filters `field=value` that leave one point, as those of `--only`.
 
     Raises:
-        ValueError: they leave none or several, or it is no sweep's directory.
+        ValueError: the filters leave none or several, or the directory is not that of a sweep.
     """
     lost: dict[OperatingPoint, str] = {}
-    there = {one.point: one for one in finished(sweep, lost)}
-    wanted = select(there, only)
+    by_point = {trained.point: trained for trained in finished(sweep, lost)}
+    wanted = select(by_point, only)
     if len(wanted) != 1:
-        labels = "; ".join([*(point.label for point in wanted or there), *lost.values()])
+        labels = "; ".join([*(point.label for point in wanted or by_point), *lost.values()])
         raise ValueError(f"{sweep}: {len(wanted)} points meet {', '.join(only)}, of {labels}")
-    one = there[wanted[0]]
-    return load_point(one.space, one.point, one.codec_dir, one.point_dir)
+    trained = by_point[wanted[0]]
+    return load_point(trained.space, trained.point, trained.codec_dir, trained.point_dir)
 
 
 def _identity(fields: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
@@ -82,9 +84,9 @@ def _identity(fields: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
 
 def _stages_of(stages: Path, key: str, with_codec: bool) -> tuple[Path | None, Path]:
     """The directories of a point's base codec and of the point itself."""
-    own = stages / "point" / key
-    inputs = json.loads((own / "manifest.json").read_text(encoding="utf-8"))["inputs"]
+    point_dir = stages / "point" / key
+    inputs = json.loads((point_dir / "manifest.json").read_text(encoding="utf-8"))["inputs"]
     if not with_codec:
-        return None, own
+        return None, point_dir
     codecs = (stages / "codec" / key / "manifest.json" for key in inputs)
-    return next(file.parent for file in codecs if file.is_file()), own
+    return next(file.parent for file in codecs if file.is_file()), point_dir

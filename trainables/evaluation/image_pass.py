@@ -1,4 +1,4 @@
-"""Images through an operating point: written, read, and looked at.
+"""Images through an operating point: encoded, decoded, and seen by an answerer.
 
     image --encode--> bytes --decode--> y_hat --enter--> tokens or image --look--> features
                         |                  |                   |
@@ -7,9 +7,9 @@
 An operating point without a codec takes the same path: its stream is the raw image, 8 bits per
 component, so 24 bits per pixel.
 
-An MLLM that reads crops has the image cut into views first, as its own processor does. Each view
-takes this path as an image of its own; the bits are those of all views, per pixel of the image that
-was given, and what is measured of a view is averaged over them.
+For an MLLM that reads crops, the image is first cut into views, as the MLLM's processor does. Each
+view takes this path like an image. The bits are those of all views, per pixel of the original
+image; other measurements are means over the views.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.points.models import PointModel, Received, Sent
 
 BATCH = 32
-"""Images seen together. Their streams are written and read one by one."""
+"""Images that are seen together. Their streams are written and read one by one."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What an image costs and keeps; a row of `images.parquet`.
+    """The rate of an image and the errors that coding causes; a row of `images.parquet`.
 
-    n_bytes: the whole stream, or those of all views; bpp: its bits per pixel of the image given;
-    bpp_estimated: the entropy model's estimate, None where there is none; psnr: of the decoded
-    image in dB, None where no image is decoded; overhead_bytes: of n_bytes, what is container;
-    pooled, tokens: the surrogate loss's distillation terms, mean squared errors against the teacher
-    on the image itself, None where the space's loss has no such term.
+    Attributes:
+        n_bytes: of the whole stream, or of the streams of all views.
+        bpp: bits of these bytes per pixel of the original image.
+        bpp_estimated: the entropy model's estimate; None where there is none.
+        psnr: of the decoded image in dB; None where no image is decoded.
+        overhead_bytes: the part of `n_bytes` that is container, not content.
+        pooled, tokens: the distillation terms of the surrogate loss, mean squared errors against
+            the teacher on the original image; None where the space's loss has no such term.
     """
 
     image_id: str
@@ -56,21 +59,21 @@ class Rate:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image as an answerer keeps it."""
+    """The rate of an image and the features that an answerer keeps of it."""
 
     rate: Rate
     features: Tensor
 
 
 class Answerer(Protocol):
-    """What looks at images, or at what enters its encoder, and answers: an MLLM or the encoder."""
+    """An MLLM or the encoder: computes features of images and answers prompts about them."""
 
     def views(self, pixels: Pixels, /) -> list[Pixels]:
-        """What of an image is coded, each as an image of its own: the image, or its crops."""
+        """The views of an image (H, W, 3) that are coded: the image itself, or its crops."""
         ...
 
     def look(self, entry: Entry, size: tuple[int, int], /) -> Sequence[Tensor]:
-        """What is kept of each of B images of a size (H, W); all their views enter."""
+        """The features of B images of a size (H, W); the entry holds all their views."""
         ...
 
     def answer(
@@ -146,8 +149,8 @@ class Eye:
     def _see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
         model, time_ = self._model, self._clock.time
         height, width = batch[0][1].shape[:2]
-        cut = [self._answerer.views(pixels) for _, pixels in batch]
-        views, count = [view for own in cut for view in own], len(cut[0])
+        views_of = [self._answerer.views(pixels) for _, pixels in batch]
+        views, count = [view for views in views_of for view in views], len(views_of[0])
         image, sent, received = self._coded(views)
         streams, bits = sent.streams, sent.bits_estimated
         entry = time_("enter", model.enter, received)
@@ -162,34 +165,34 @@ class Eye:
         # The same image in other views, for another MLLM, is another image to the teacher.
         ids = [image_id for image_id, _ in batch] if count == 1 else None
         terms = time_("surrogate", self._surrogate, ids, image, student)
-        found = []
+        seen = []
         for number, (image_id, _) in enumerate(batch):
-            own = slice(number * count, (number + 1) * count)
-            n_bytes = sum(map(len, streams[own]))
-            containers = map(model.overhead_bytes, streams[own])
+            image_views = slice(number * count, (number + 1) * count)
+            n_bytes = sum(map(len, streams[image_views]))
+            containers = map(model.overhead_bytes, streams[image_views])
             rate = Rate(
                 image_id=image_id,
                 n_bytes=n_bytes,
                 bpp=8 * n_bytes / (height * width),
-                bpp_estimated=None if bits is None else sum(bits[own]) / (height * width),
-                psnr=_mean(psnr[own]),
+                bpp_estimated=None if bits is None else sum(bits[image_views]) / (height * width),
+                psnr=_mean(psnr[image_views]),
                 overhead_bytes=sum(containers),
-                pooled=_mean(terms["pooled"][own]),
-                tokens=_mean(terms["tokens"][own]),
+                pooled=_mean(terms["pooled"][image_views]),
+                tokens=_mean(terms["tokens"][image_views]),
             )
-            found.append(Seen(rate, features[number]))
-        return found
+            seen.append(Seen(rate, features[number]))
+        return seen
 
     @torch.no_grad()
     def decoded(self, pixels: Pixels) -> Pixels | None:
-        """An image, or its base view, as people see it after coding; None where none is decoded."""
+        """The decoded image, or its first view, (H, W, 3); None where no image is decoded."""
         shown = self._answerer.views(pixels)[0]
         _, _, received = self._coded([shown])
         x_hat = self._model.image(received)
         return None if x_hat is None else to_bytes(x_hat)[0]
 
     def _coded(self, batch: Sequence[Pixels]) -> tuple[Tensor, Sent, Received]:
-        """The images on the device, what is sent of them, and what is read back."""
+        """The images on the device, their encoded streams, and what is decoded from these."""
         model, time_ = self._model, self._clock.time
         image = to_tensor(batch).to(self._device)
         height, width = image.shape[-2:]
@@ -198,7 +201,7 @@ class Eye:
         return image, sent, received
 
     def _student(self, entry: Entry) -> Features:
-        """What the teacher's encoder makes of what entered it."""
+        """The features that the teacher's encoder computes from an entry."""
         if self._model.is_original:
             # The teacher against itself.
             return Features(None, None)
@@ -208,7 +211,7 @@ class Eye:
         return student
 
     def _further(self, entry: Entry, student: Features) -> Entry:
-        """The same, further inside where the answerer's tower is the teacher's."""
+        """The entry at a later block, already computed, if the answerer shares the teacher's."""
         if self._shared is None or student.tokens is None:
             return entry
         return Entry(student.tokens, self._shared)
@@ -219,15 +222,15 @@ class Eye:
         """The distillation terms of each image."""
         wanted = {"pooled": self._pooled, "tokens": self._tokens}
         if self._model.is_original:
-            return {name: [0.0 if there else None] * len(image) for name, there in wanted.items()}
+            return {name: [0.0 if used else None] * len(image) for name, used in wanted.items()}
         teacher = self._teacher(image_ids, image)
         terms: dict[str, list[float | None]] = {}
-        for name, there in wanted.items():
-            if not there:
+        for name, used in wanted.items():
+            if not used:
                 terms[name] = [None] * len(image)
             else:
-                one, other = getattr(student, name), getattr(teacher, name)
-                terms[name] = (one - other).square().flatten(1).mean(1).tolist()
+                error = getattr(student, name) - getattr(teacher, name)
+                terms[name] = error.square().flatten(1).mean(1).tolist()
         return terms
 
 
@@ -237,6 +240,6 @@ def _psnr(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Over an image's views; None where there is nothing to measure."""
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
+    """The mean over an image's views; None where nothing was measured."""
+    measured = [value for value in values if value is not None]
+    return sum(measured) / len(measured) if measured else None

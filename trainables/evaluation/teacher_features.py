@@ -1,5 +1,5 @@
 """The teacher in an evaluation: its features of a data set's images, which are the same for every
-operating point, and how much of an MLLM's tower it is."""
+operating point, and the layers that it shares with an MLLM's tower."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from trainables.encoders.tower import Tower
 from trainables.mllms import Mllm
 
 ROOM = 1 << 28
-"""Bytes of features that are kept."""
+"""Bytes of features that are kept by default."""
 
 _Kept = tuple[Tensor | None, Tensor | None]
 
 
 class KnownTeacher:
-    """A teacher that looks at an image once, and remembers what it saw while there is room.
+    """A teacher that computes features of an image once and keeps them while there is room.
 
     Args:
         teacher: the complete encoder.
-        pooled, tokens: what is wanted of an image.
-        room: bytes of features to keep, in CPU memory; images that come later are looked at again.
+        pooled, tokens: which features are computed.
+        room: bytes of features to keep, in CPU memory; features of images that come later are
+            computed again each time.
     """
 
     def __init__(self, teacher: Teacher, pooled: bool, tokens: bool, room: int = ROOM) -> None:
@@ -39,7 +40,7 @@ class KnownTeacher:
         """Features of images (B, 3, H, W) in [0, 1].
 
         Args:
-            image_ids: an id always means the same image; None remembers nothing.
+            image_ids: an id always means the same image; None keeps no features.
         """
         if image_ids is None:
             unknown: Features = self.teacher(images, **self._wanted)
@@ -60,21 +61,21 @@ class KnownTeacher:
         for place, image_id in enumerate(image_ids):
             size = sum(part[place].numel() * part.element_size() for part in parts)
             if image_id not in self._kept and size <= self._room:
-                own = iter([part[place].clone() for part in parts])
-                pooled = next(own) if seen.pooled is not None else None
-                self._kept[image_id] = (pooled, next(own, None))
+                copies = iter([part[place].clone() for part in parts])
+                pooled = next(copies) if seen.pooled is not None else None
+                self._kept[image_id] = (pooled, next(copies, None))
                 self._room -= size
 
 
 def shared_layer(answerer: object, teacher: Tower, token_layer: int) -> int | None:
-    """The hidden state at `token_layer`, if an MLLM's tower computes it as the teacher does.
+    """The index of the hidden state at `token_layer`, if an MLLM computes it as the teacher does.
 
-    That is: the same preprocessing, and the same weights in the same precision up to there. An MLLM
-    may then be entered with the teacher's tokens, and gives the answers that it gives to the image.
+    It does if preprocessing, weights and precision are the same up to this layer. The teacher's
+    tokens may then enter the MLLM there, and the MLLM's answers are those to the image.
 
     Args:
-        answerer: of an evaluation; None is returned for any but an MLLM.
-        teacher: the space's.
+        answerer: of an evaluation; for anything but an MLLM, None is returned.
+        teacher: the space's teacher.
         token_layer: index into the hidden states, may be negative.
     """
     if not isinstance(answerer, Mllm) or answerer.preprocess != teacher.preprocess:
@@ -82,17 +83,17 @@ def shared_layer(answerer: object, teacher: Tower, token_layer: int) -> int | No
     index = teacher.sizes.hidden_index(token_layer)
     if index > answerer.last_read:
         return None
-    own, other = parts_of(answerer.tower), parts_of(teacher.model)
-    pairs = [(own.stem, other.stem), *zip(own.between, other.between, strict=False)]
-    pairs += zip(own.blocks[:index], other.blocks[:index], strict=False)
-    same = len(own.between) == len(other.between) and all(_equal(*pair) for pair in pairs)
+    mllm, encoder = parts_of(answerer.tower), parts_of(teacher.model)
+    pairs = [(mllm.stem, encoder.stem), *zip(mllm.between, encoder.between, strict=False)]
+    pairs += zip(mllm.blocks[:index], encoder.blocks[:index], strict=False)
+    same = len(mllm.between) == len(encoder.between) and all(_equal(*pair) for pair in pairs)
     return index if same else None
 
 
-def _equal(one: nn.Module, other: nn.Module) -> bool:
-    a, b = one.state_dict(), other.state_dict()
+def _equal(first: nn.Module, second: nn.Module) -> bool:
+    a, b = first.state_dict(), second.state_dict()
     return (
-        type(one) is type(other)
+        type(first) is type(second)
         and a.keys() == b.keys()
         and all(
             a[name].dtype == b[name].dtype

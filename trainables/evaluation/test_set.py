@@ -1,4 +1,4 @@
-"""What is measured on: the samples of a data set, in shards, and its images, read as needed."""
+"""The test samples of a data set, in shards, and its test images, read as needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_samples(directory: Path, tasks: Sequence[str]) -> list[Sample]:
     """The samples of these tasks, in the data set's order.
 
     Raises:
-        ValueError: there are none of a task.
+        ValueError: the data set has no sample of a task.
     """
     columns = ["sample_id", "task", "image_ids", "prompt", "reference"]
     table = pq.read_table(directory / "tasks_test.parquet", columns=columns)
@@ -45,27 +45,28 @@ def read_samples(directory: Path, tasks: Sequence[str]) -> list[Sample]:
 
 
 def shards(samples: Sequence[Sample], images: TestImages, size: int) -> list[list[Sample]]:
-    """The samples in the order of their images, so many at a time: an image is needed for a while
-    and then no more.
+    """Split samples into shards of `size`, in the order of their images.
+
+    In this order, few shards ask about the same image.
 
     Raises:
-        ValueError: a sample refers to an image that is not there.
+        ValueError: a sample refers to an image that the data set does not hold.
     """
     missing = sorted({i for s in samples for i in s.image_ids if i not in images})
     if missing:
-        raise ValueError(f"samples refer to images that are not there: {missing[:3]}")
+        raise ValueError(f"samples refer to images that the data set does not hold: {missing[:3]}")
     ordered = sorted(samples, key=lambda sample: min(map(images.place, sample.image_ids)))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
 class TestImages:
-    """The test images of a data set; pixels are decoded when asked for.
+    """The test images of a data set; pixels are decoded when they are read.
 
     Args:
-        directory: of the world, or of a benchmark.
+        directory: of the world or of a benchmark.
     """
 
-    __test__ = False  # no test, whatever pytest thinks of its name
+    __test__ = False  # the name makes pytest take this class for a test
 
     def __init__(self, directory: Path) -> None:
         self._files = [pq.ParquetFile(file) for file in image_files(directory, "test")]
@@ -85,11 +86,11 @@ class TestImages:
         return image_id in self._places
 
     def place(self, image_id: str) -> int:
-        """Where an image stands in the order of the data set."""
+        """The place of an image in the order of the data set, 0 .."""
         return self._places[image_id]
 
     def read(self, image_ids: Iterable[str]) -> Iterator[tuple[str, Pixels | str]]:
-        """(image_id, (H, W, 3)) in the data set's order; the reason where it is unreadable."""
+        """Yield (image_id, pixels (H, W, 3)) in the data set's order; the reason if unreadable."""
         ordered = sorted(set(image_ids), key=self.place)
         by_group: dict[int, list[str]] = {}
         for image_id in ordered:
@@ -106,5 +107,5 @@ class TestImages:
                     yield image_id, str(error)
 
     def readable(self, image_ids: Iterable[str]) -> Mapping[str, Pixels]:
-        """Those of the images that can be read."""
-        return {i: found for i, found in self.read(image_ids) if not isinstance(found, str)}
+        """The pixels (H, W, 3) of those images that can be read, by image id."""
+        return {i: pixels for i, pixels in self.read(image_ids) if not isinstance(pixels, str)}

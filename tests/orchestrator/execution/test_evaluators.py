@@ -78,9 +78,9 @@ def asked(settings: Settings, job: Job, question: Callable[[Any], Any]) -> Any:
 
 def mllms_loaded(evaluator: Any) -> tuple[int, int]:
     """The process, and how often it has loaded an MLLM."""
-    from trainables.evaluation import evaluate
+    from trainables.evaluation.loaded_models import load_mllm
 
-    return os.getpid(), evaluate._load_mllm.cache_info().misses
+    return os.getpid(), load_mllm.cache_info().misses
 
 
 def free() -> float:

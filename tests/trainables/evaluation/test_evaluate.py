@@ -31,6 +31,7 @@ from trainables.datasets.tensors import decode_image
 from trainables.encoders.bridge import Entry
 from trainables.encoders.tower import Tower
 from trainables.evaluation import evaluate, evaluate_point
+from trainables.evaluation.shard_results import ShardResult
 from trainables.mllms import Mllm
 from trainables.points.building import build_neck
 from trainables.points.inputs import Inputs
@@ -354,15 +355,15 @@ def test_shards_and_a_kill_between_them_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[int] = []
-    keep = evaluate._keep
+    write = ShardResult.write
 
-    def killed(answered: Any, directory: Path) -> None:
+    def killed(result: ShardResult, directory: Path) -> None:
         if len(done) == 3:
             raise InterruptedError
-        done.append(len(answered.answers))
-        keep(answered, directory)
+        done.append(len(result.answers))
+        write(result, directory)
 
-    monkeypatch.setattr(evaluate, "_keep", killed)
+    monkeypatch.setattr(ShardResult, "write", killed)
     with pytest.raises(InterruptedError):
         setting.run("d1", tmp_path / "out", shard_size=4)
     assert done == [4, 4, 4]
@@ -374,7 +375,7 @@ def test_shards_and_a_kill_between_them_change_nothing(
         asked.append(len(prompts))
         return answer(self, prompts, *others)
 
-    monkeypatch.setattr(evaluate, "_keep", keep)
+    monkeypatch.setattr(ShardResult, "write", write)
     monkeypatch.setattr(Mllm, "answer", counted)
     setting.run("d1", tmp_path / "out", shard_size=4)
     samples = pq.read_table(setting.root / "world/tasks_test.parquet").num_rows
