@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import Tensor
@@ -13,6 +14,8 @@ from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.test_set import Sample, TestImages
 from trainables.mllms import Mllm
 from trainables.tasks import TASKS, Task
+
+log = logging.getLogger(__name__)
 
 _SEEING = 0.6
 """The share of a shard's time that its images take, for the progress that is reported."""
@@ -90,7 +93,12 @@ class ShardPass:
             return self._ask(task, samples, self._batch_size)
         except Exception:
             # Whatever it was (memory, a prompt that the model cannot take): the rest is answered.
-            pass
+            log.warning(
+                "task %s: answering %d samples together failed; each is now tried alone",
+                task_name,
+                len(samples),
+                exc_info=True,
+            )
         answers: dict[str, str] = {}
         for sample in samples:
             try:

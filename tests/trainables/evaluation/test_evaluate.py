@@ -423,6 +423,31 @@ def test_a_sample_that_fails_is_tried_alone_and_listed(
     assert sum(task["n_samples"] for task in result["summary"].values()) == len(there)
 
 
+def test_the_error_of_a_batch_is_logged_before_its_samples_are_tried_alone(
+    setting: Setting,
+    found: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answer = Mllm.answer
+
+    def fails(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+        if len(prompts) > 1:
+            raise RuntimeError("out of memory, say")
+        return answer(self, prompts, *others)
+
+    monkeypatch.setattr(Mllm, "answer", fails)
+    result = setting.run("reconstruction", tmp_path / "out")
+    assert result["info"]["failed"] == []
+    assert result["samples"] == found["reconstruction"]["samples"]
+    records = [record for record in caplog.records if record.name.startswith("trainables.eval")]
+    assert {record.levelname for record in records} == {"WARNING"}
+    assert all(task in " ".join(r.getMessage() for r in records) for task in TASK_NAMES)
+    errors = [record.exc_info[1] for record in records if record.exc_info]
+    assert [str(error) for error in errors] == ["out of memory, say"] * len(TASK_NAMES)
+
+
 def test_surrogate_terms_are_the_errors_against_transformers_own_encoder(
     setting: Setting, found: dict[str, dict[str, Any]]
 ) -> None:
