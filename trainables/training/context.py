@@ -1,4 +1,4 @@
-"""What a training function reports to. Who listens is decided outside.
+"""The context of a training function: where it runs and where it reports to.
 
 train_point(..., context) --report(metrics, checkpoint)--+--> LocalContext: a plain directory
                                                          +--> elsewhere: a cluster's adapter
@@ -19,7 +19,7 @@ from torch import nn
 
 
 class Context(Protocol):
-    """Where a training function runs and whom it tells."""
+    """Where a training function runs and where its metrics and checkpoints go."""
 
     @property
     def rank(self) -> int:
@@ -41,16 +41,16 @@ class Context(Protocol):
         ...
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
-        """Tell how training goes. Every worker calls it, rank 0 alone with a checkpoint.
+        """Report metrics. Every worker calls it; only rank 0 passes a checkpoint.
 
         Args:
-            metrics: finite numbers; `step` (done so far) and `steps` (in all) are always there.
+            metrics: finite numbers, always with `step` (done so far) and `steps` (in all).
             checkpoint: a complete directory, to be kept (moved or copied) in one atomic step.
         """
         ...
 
     def latest_checkpoint(self) -> Path | None:
-        """The checkpoint that was kept last, to be read and not changed; None at the start."""
+        """The directory of the last kept checkpoint, read-only; None at the start."""
         ...
 
 
@@ -62,7 +62,7 @@ class LocalContext:
     beyond the checkpoint's step are dropped when training continues from it.
 
     Args:
-        directory: made if it is not there.
+        directory: made if it does not exist.
         on_report: called with the metrics of every report.
         device: where to train; the CPU by default.
     """

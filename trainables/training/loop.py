@@ -1,43 +1,39 @@
-"""The one training loop, for base codecs and for every scenario that trains something.
+"""The training loop of base codecs and of every scenario that trains something.
 
     learner (points/learning.py) + rows (datasets/rows.py)
-        -> batches, steps, validation -> best weights, info.json
+        -> batches, gradients.py, steps, validation -> best weights, info.json
 
 The loop reports to a `Context` and resumes from the checkpoint that the context kept. A checkpoint
 holds the trained weights, the optimiser, the step and the best weights so far. The schedule, the
 order of the data and the random numbers of a step are functions of (seed, step), so a run that
 was interrupted equals one that was not, bit for bit on one machine. Several workers, and batches in
-slices, equal one worker with whole batches but for rounding.
+slices, equal one worker with whole batches except for rounding.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from search_spaces.specs.training import Optimiser
 from trainables.datasets.batches import Batches, InTurn, in_order
-from trainables.datasets.rows import Batch, Rows
+from trainables.datasets.rows import Rows
 from trainables.points.learning import Group, Learner
+from trainables.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from trainables.training.context import Context
-from trainables.training.noise import RowsOfBatch
+from trainables.training.gradients import accumulate_gradients, global_means, sum_over_workers
 
 REPORT_EVERY = 10
 """Steps between two rows of the training curve."""
-_CHECKPOINT_FILE = "checkpoint.pt"
 
 
 class Diverged(RuntimeError):  # noqa: N818 - what happened, in one word
@@ -52,19 +48,19 @@ def fit(
     out: Path,
     context: Context,
     seed: int,
-    told: Mapping[str, Any] | None = None,
+    extra_info: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Tensor]:
     """Train a learner; write `out/info.json`.
 
     Args:
         learner: at its start.
-        spec: how long and fast.
-        rows: to train on; of several, a step reads one, in turn.
-        validation: to choose the weights by.
-        out: directory.
+        spec: steps, batch size, learning rate and the like.
+        rows: to train on; of several, each step reads one, in turn.
+        validation: rows by which the best weights are chosen.
+        out: directory of `info.json`.
         context: where to report, and what to resume from.
         seed: of the data's order and of a step's random numbers.
-        told: what `info.json` says besides.
+        extra_info: further entries of `info.json`.
 
     Returns:
         The trained weights with the lowest validation loss (`Learner.validate`), on the CPU.
@@ -73,127 +69,42 @@ def fit(
         Diverged: the loss, or its gradient, is no longer finite.
     """
     batches = InTurn(
-        [Batches(one, spec.batch_size, seed, context.rank, context.world_size) for one in rows]
+        [Batches(part, spec.batch_size, seed, context.rank, context.world_size) for part in rows]
     )
     learner = learner.to(context.device)
     model = context.prepare(learner)
     groups = learner.groups()
-    main = [parameter for group in groups if group.main for parameter in group.parameters]
     optimiser = torch.optim.Adam(
         [{"params": group.parameters, "lr": group.lr} for group in groups], fused=True
     )
-    state = _State()
+    state = TrainingState()
     if (checkpoint := context.latest_checkpoint()) is not None:
-        state = _load(checkpoint, learner, optimiser, context.device)
+        state = read_checkpoint(checkpoint, learner, optimiser, context.device)
     learner.train()
-    resumed, clock = state.seconds, time.monotonic()
-    reported = state.step, clock
+    reporter = _Reporter(context, spec, state)
     while state.step < spec.steps:
-        _set_rates(optimiser, groups, spec, state.step)
+        _set_learning_rates(optimiser, groups, spec, state.step)
         batch = batches.read(state.step).to(context.device)
-
         optimiser.zero_grad(set_to_none=True)
-        terms = _backward(model, batch, batches.first, state.step, spec, context, seed)
-        norm = torch.nn.utils.clip_grad_norm_(main, spec.grad_clip or math.inf)
-        finite = [norm, terms["loss"], terms.get("aux", norm)]
-        if not all(math.isfinite(value.item()) for value in finite):
-            raise Diverged(f"at step {state.step + 1} the loss is {terms['loss'].item()}")
+        terms = accumulate_gradients(model, batch, batches.first, state.step, spec, context, seed)
+        _clip_gradients(groups, terms, spec, state.step)
         optimiser.step()
         state.step += 1
 
-        metrics: dict[str, float] = {}
         last = state.step == spec.steps
+        metrics: dict[str, float] = {}
         if state.step % spec.validate_every == 0 or last:
-            found = validate(learner, validation, spec.batch_size, context)
-            if not all(math.isfinite(value) for value in found.values()):
-                raise Diverged(f"after step {state.step} the validation gives {found}")
-            if not state.best or found["loss"] < state.best_metrics["loss"]:
-                state.best = {n: v.to("cpu", copy=True) for n, v in learner.trained().items()}
-                state.best_metrics = found
-            metrics |= {f"val_{name}": value for name, value in found.items()}
+            metrics = _validate_and_keep_best(learner, validation, spec, context, state)
         save = state.step % spec.checkpoint_every == 0 or last
         if state.step % REPORT_EVERY == 0 or metrics or save:
-            metrics |= _means(terms, context)
-            now = time.monotonic()
-            images = (state.step - reported[0]) * spec.batch_size
-            metrics["images_per_s"] = images / max(now - reported[1], 1e-9)
-            metrics["lr"] = optimiser.param_groups[0]["lr"]
-            metrics |= {"step": state.step, "steps": spec.steps}
-            state.seconds = resumed + now - clock
-            _report(context, metrics, state if save else None, learner, optimiser)
-            reported = state.step, time.monotonic()
-
+            reporter.report(metrics, terms, learner, optimiser, save)
     if context.rank == 0:
-        parts: dict[str, int] = {}
-        for name, value in state.best.items():
-            part = name.split(".")[0]
-            parts[part] = parts.get(part, 0) + value.numel()
-        info = {f"val_{name}": value for name, value in state.best_metrics.items()}
-        counts = {"trained": sum(parts.values()), **parts}
-        info |= {"steps": state.step, "seconds": state.seconds}
-        write_info(out, {**info, "parameters": counts, **(told or {})})
+        write_info(out, {**_info(state), **(extra_info or {})})
     return state.best
 
 
-def _backward(
-    model: nn.Module,
-    batch: Batch,
-    first: int,
-    step: int,
-    spec: Optimiser,
-    context: Context,
-    seed: int,
-) -> dict[str, Tensor]:
-    """Add up the gradients of a worker's batch, slice by slice; returns its share of each term.
-
-    Shares are weighted so that their mean over the workers is the mean over the global batch:
-    slices, and workers' batches, may differ by an image.
-
-    Args:
-        first: row of the global batch that the worker's begins with.
-    """
-    shares: dict[str, Tensor] = {}
-    slices = batch.split(spec.accumulate)
-    for number, part in enumerate(slices):
-        share = len(part) * context.world_size / spec.batch_size
-        bf16 = torch.autocast(context.device.type, torch.bfloat16, spec.precision == "bf16")
-        whole = len(part) == spec.batch_size
-        noise = RowsOfBatch(first, len(part), spec.batch_size)
-        parallel: Any = model  # where there are several workers it averages their gradients
-        apart = context.world_size > 1 and number < len(slices) - 1
-        _seed_step(seed, step)
-        with parallel.no_sync() if apart else contextlib.nullcontext():
-            with bf16, contextlib.nullcontext() if whole else noise:
-                terms: dict[str, Tensor] = model(part, step)
-            objective = share * (terms["loss"] + terms.get("aux", 0.0))
-            objective.backward()  # type: ignore[no-untyped-call]
-        for name, value in terms.items():
-            shares[name] = shares.get(name, 0.0) + share * value.detach().double()
-        first += len(part)
-    return shares
-
-
-@dataclass
-class _State:
-    """Where a training stands, beside its weights and optimiser."""
-
-    step: int = 0
-    """Steps done."""
-    seconds: float = 0.0
-    """Spent training, over all resumptions."""
-    best: dict[str, Tensor] = field(default_factory=dict)
-    """The trained weights with the lowest validation loss so far, on the CPU."""
-    best_metrics: dict[str, float] = field(default_factory=dict)
-
-
-def _seed_step(seed: int, step: int) -> None:
-    """Random numbers of a step (a codec's noise) depend on nothing before it."""
-    words = np.random.SeedSequence((seed, step)).generate_state(2)
-    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
-
-
 def learning_rate_factor(spec: Optimiser, step: int) -> float:
-    """What the learning rate of step `step` (0 ..) is multiplied by."""
+    """The factor of the learning rate at step `step` (0 ..), in [0, 1]."""
     warm = min(1.0, (step + 1) / (spec.warmup_steps + 1))
     first = spec.lr_drop_at * spec.steps
     if step < first:
@@ -204,12 +115,52 @@ def learning_rate_factor(spec: Optimiser, step: int) -> float:
     return warm * (1.0 - gone * (1.0 - spec.lr_drop))
 
 
-def _set_rates(
-    optimiser: torch.optim.Optimizer, groups: list[Group], spec: Optimiser, step: int
+def _set_learning_rates(
+    optimiser: torch.optim.Optimizer, groups: Sequence[Group], spec: Optimiser, step: int
 ) -> None:
     factor = learning_rate_factor(spec, step)
     for group, options in zip(groups, optimiser.param_groups, strict=True):
         options["lr"] = group.lr * (factor if group.main else 1.0)
+
+
+def _clip_gradients(
+    groups: Sequence[Group], terms: Mapping[str, Tensor], spec: Optimiser, step: int
+) -> None:
+    """Clip the gradient of the main parameters to the norm `spec.grad_clip`, if it is set.
+
+    Raises:
+        Diverged: a loss or the gradient's norm is not finite.
+    """
+    main = [parameter for group in groups if group.main for parameter in group.parameters]
+    norm = nn.utils.clip_grad_norm_(main, spec.grad_clip or math.inf)
+    values = [norm, terms["loss"], terms.get("aux", norm)]
+    if not all(math.isfinite(value.item()) for value in values):
+        raise Diverged(f"at step {step + 1} the loss is {terms['loss'].item()}")
+
+
+def _validate_and_keep_best(
+    learner: Learner,
+    validation: Sequence[Rows],
+    spec: Optimiser,
+    context: Context,
+    state: TrainingState,
+) -> dict[str, float]:
+    """Validate; the weights with the lowest loss so far become the state's best.
+
+    Returns:
+        The validation's values as `val_*`.
+
+    Raises:
+        Diverged: a value is not finite.
+    """
+    values = validate(learner, validation, spec.batch_size, context)
+    if not all(math.isfinite(value) for value in values.values()):
+        raise Diverged(f"after step {state.step} the validation gives {values}")
+    if not state.best or values["loss"] < state.best_metrics["loss"]:
+        trained = learner.trained()
+        state.best = {name: value.to("cpu", copy=True) for name, value in trained.items()}
+        state.best_metrics = values
+    return {f"val_{name}": value for name, value in values.items()}
 
 
 @torch.no_grad()
@@ -219,7 +170,7 @@ def validate(
     """Means of `Learner.validate` over all rows, the same on every worker."""
     learner.eval()
     sums: dict[str, Tensor] = {}
-    ordered = (in_order(one, batch_size, context.rank, context.world_size) for one in sources)
+    ordered = (in_order(rows, batch_size, context.rank, context.world_size) for rows in sources)
     for batch in itertools.chain.from_iterable(ordered):
         terms = learner.validate(batch.to(context.device))
         for name, value in terms.items():
@@ -227,64 +178,78 @@ def validate(
             sums[name] = sums[name] + value if name in sums else value
     learner.train()
     if context.world_size > 1:
-        sums = _summed(sums, context)
-    total = sum(len(one) for one in sources)
+        sums = sum_over_workers(sums, context)
+    total = sum(len(rows) for rows in sources)
     return {name: value.item() / total for name, value in sums.items()}
 
 
-def _means(shares: Mapping[str, Tensor], context: Context) -> dict[str, float]:
-    """A step's loss terms, means over the global batch."""
-    if context.world_size > 1:
-        shares = {n: v / context.world_size for n, v in _summed(shares, context).items()}
-    return {name: value.item() for name, value in shares.items()}
+class _Reporter:
+    """Reports a training's metrics to its context, with checkpoints, and counts its seconds."""
+
+    def __init__(self, context: Context, spec: Optimiser, state: TrainingState) -> None:
+        self._context, self._spec, self._state = context, spec, state
+        self._seconds_before, self._started = state.seconds, time.monotonic()
+        self._last_step, self._last_time = state.step, self._started
+
+    def report(
+        self,
+        validation: Mapping[str, float],
+        terms: Mapping[str, Tensor],
+        learner: Learner,
+        optimiser: torch.optim.Optimizer,
+        save: bool,
+    ) -> None:
+        """Report the metrics of a step.
+
+        Args:
+            validation: `val_*` of the step; empty where it was not validated.
+            terms: the worker's loss terms of the step.
+            save: whether rank 0 writes a checkpoint.
+        """
+        state, spec = self._state, self._spec
+        metrics = {**validation, **global_means(terms, self._context)}
+        now = time.monotonic()
+        images = (state.step - self._last_step) * spec.batch_size
+        metrics["images_per_s"] = images / max(now - self._last_time, 1e-9)
+        metrics["lr"] = optimiser.param_groups[0]["lr"]
+        metrics |= {"step": state.step, "steps": spec.steps}
+        state.seconds = self._seconds_before + now - self._started
+        if save and self._context.rank == 0:
+            self._report_checkpoint(metrics, learner, optimiser)
+        else:
+            self._context.report(metrics)
+        self._last_step, self._last_time = state.step, time.monotonic()
+
+    def _report_checkpoint(
+        self, metrics: Mapping[str, float], learner: Learner, optimiser: torch.optim.Optimizer
+    ) -> None:
+        with tempfile.TemporaryDirectory(
+            prefix="checkpoint-", ignore_cleanup_errors=True
+        ) as directory:
+            write_checkpoint(Path(directory), self._state, learner, optimiser)
+            self._context.report(metrics, Path(directory))
 
 
-def _summed(values: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
-    names: list[Any] = [None] * context.world_size
-    # A worker without a validation batch knows no names.
-    torch.distributed.all_gather_object(names, sorted(values))
-    everything = sorted(set().union(*names))
-    zero = torch.zeros((), dtype=torch.float64, device=context.device)
-    stacked = torch.stack([values.get(name, zero) for name in everything])
-    torch.distributed.all_reduce(stacked)
-    return dict(zip(everything, stacked, strict=True))
-
-
-def _report(
-    context: Context,
-    metrics: Mapping[str, float],
-    state: _State | None,
-    learner: Learner,
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    """Report, on rank 0 with a checkpoint of the state where there is one."""
-    if state is None or context.rank != 0:
-        context.report(metrics)
-        return
-    with tempfile.TemporaryDirectory(prefix="checkpoint-", ignore_cleanup_errors=True) as made:
-        content = {
-            "trained": learner.trained(),
-            "optimiser": optimiser.state_dict(),
-            "step": state.step,
-            "seconds": state.seconds,
-            "best": state.best,
-            "best_metrics": state.best_metrics,
-        }
-        torch.save(content, Path(made) / _CHECKPOINT_FILE)
-        context.report(metrics, Path(made))
-
-
-def _load(
-    checkpoint: Path, learner: Learner, optimiser: torch.optim.Optimizer, device: torch.device
-) -> _State:
-    content = torch.load(checkpoint / _CHECKPOINT_FILE, map_location=device, weights_only=True)
-    learner.load_trained(content["trained"])
-    optimiser.load_state_dict(content["optimiser"])
-    return _State(content["step"], content["seconds"], content["best"], content["best_metrics"])
+def _info(state: TrainingState) -> dict[str, Any]:
+    """`info.json` of a training: best validation values, steps, seconds, parameters by module."""
+    by_module: dict[str, int] = {}
+    for name, value in state.best.items():
+        module = name.split(".")[0]
+        by_module[module] = by_module.get(module, 0) + value.numel()
+    return {
+        **{f"val_{name}": value for name, value in state.best_metrics.items()},
+        "steps": state.step,
+        "seconds": state.seconds,
+        "parameters": {"trained": sum(by_module.values()), **by_module},
+    }
 
 
 def write_info(out: Path, info: Mapping[str, Any]) -> None:
-    """Write a training's `info.json`."""
+    """Write `info.json` of a training to its directory.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dict(info), indent=2, allow_nan=False) + "\n"
     (out / "info.json").write_text(text, encoding="utf-8")

@@ -17,15 +17,15 @@ from torch.overrides import TorchFunctionMode
 
 
 class RowsOfBatch(TorchFunctionMode):
-    """While it is entered, uniform noise is drawn for the whole batch and cut to a part's rows.
+    """While this mode is on, uniform noise is drawn for the whole batch and cut to a part's rows.
 
     Covers what codecs in training draw: `Tensor.uniform_` and `torch.rand_like`, of (B, C, h, w)
     or, in CompressAI's entropy bottlenecks, of (C, 1, B * h * w).
 
     Args:
-        first: row of the whole batch that the part begins with.
-        rows: the part's.
-        total: the whole batch's.
+        first: the row of the whole batch with which the part begins.
+        rows: number of rows of the part.
+        total: number of rows of the whole batch.
     """
 
     def __init__(self, first: int, rows: int, total: int) -> None:
@@ -39,7 +39,7 @@ class RowsOfBatch(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """See `torch.overrides`."""
+        """Cut the noise of functions that draw any; call all other functions as they are."""
         kwargs = kwargs or {}
         if func is torch.Tensor.uniform_:
             part: Tensor = args[0]
@@ -49,7 +49,7 @@ class RowsOfBatch(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _whole(self, part: Tensor) -> Tensor:
-        """Room for the whole batch's noise."""
+        """An uninitialised tensor for the whole batch's noise."""
         axis, per_row = self._layout(part)
         shape = list(part.shape)
         shape[axis] = self._total * per_row
@@ -60,7 +60,7 @@ class RowsOfBatch(TorchFunctionMode):
         return whole.narrow(axis, self._first * per_row, self._rows * per_row)
 
     def _layout(self, part: Tensor) -> tuple[int, int]:
-        """The axis that holds the rows, and how many of its places each takes."""
+        """The axis that holds the rows, and the number of its places that a row takes."""
         axis = {3: 2, 4: 0}[part.ndim]
         assert part.shape[axis] % self._rows == 0, part.shape
         return axis, part.shape[axis] // self._rows

@@ -1,10 +1,10 @@
-"""Pre-computing what d1 trains on: teacher features and codec latents, a shard at a time.
+"""Pre-computing inputs of training, teacher features and codec latents, a shard at a time.
 
     world/images_{split}, rows [a, b)         --+-- teacher --> image_id, pooled, tokens   (fp16)
                                                 +-- codec ----> image_id, y_hat            (fp16)
 
-A shard is one Parquet file, written atomically, so what is there is complete. An unreadable image
-has no row in it; the file itself lists it.
+A shard is one Parquet file, written atomically: a file that exists is complete. Unreadable images
+have no row; the file's metadata lists them.
 
 Shapes: `B` images, `M` latent channels, `L` patches, `D` width, `P` joint width, `C` classes.
 """
@@ -42,13 +42,13 @@ def shard_ranges(world: Path, split: str, shard_size: int) -> list[tuple[int, in
 
 
 def read_report(file: Path) -> ShardReport:
-    """What the shard in a file says about itself."""
-    said = json.loads(pq.read_schema(file).metadata[_REPORT])
-    return ShardReport(said["images"], [(i, reason) for i, reason in said["unreadable"]])
+    """Read how many images a shard holds and which were unreadable, from its file's metadata."""
+    report = json.loads(pq.read_schema(file).metadata[_REPORT])
+    return ShardReport(report["images"], [(i, reason) for i, reason in report["unreadable"]])
 
 
 class TeacherFeatures:
-    """Writes shards of those of the teacher's features, pooled and tokens, that the loss uses.
+    """Writes shards of the teacher's features, pooled and tokens, as far as the loss uses them.
 
     Tokens are the bulk: half a megabyte an image for CLIP ViT-L/14.
     """
@@ -65,7 +65,7 @@ class TeacherFeatures:
         """Write the features of rows [start, stop) of a split to the file `out`.
 
         Returns:
-            How many images were read, and which were not.
+            The number of images that were read, and the unreadable ones.
         """
         return _write_shard(world, split, rows, out, self._compute)
 
@@ -77,7 +77,7 @@ class TeacherFeatures:
 
 
 class CodecLatents:
-    """Writes shards of a base codec's latents, exactly those that its decoder would get."""
+    """Writes shards of a base codec's latents, exactly those that its decoder gets."""
 
     def __init__(
         self, codec: CodecSpec, codec_dir: Path, device: torch.device | str = "cpu"

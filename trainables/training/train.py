@@ -1,4 +1,4 @@
-"""What is trained, from what, and where it goes: base codecs and operating points.
+"""Training of base codecs and operating points, from a spec to weights on disk.
 
 spec + inputs --> learner at its start (of the scenario) --> loop.py --> weights, info.json
 """
@@ -31,7 +31,7 @@ from trainables.training.loop import fit, write_info
 
 DEFAULT_SHARD_SIZE: Final = 512
 NOTHING_TRAINED: Final = {"steps": 0, "seconds": 0.0, "parameters": {"trained": 0}}
-"""The `info.json` of what is used as it is."""
+"""The `info.json` of a codec or point that is used without training."""
 
 
 def train_codec(
@@ -39,8 +39,8 @@ def train_codec(
 ) -> None:
     """Train a base codec with `bpp + lambda * 255^2 * MSE`; write it to the directory `out`.
 
-    With `codec.train.steps` 0 its weights are written as they are given. A variable-rate codec is
-    trained at all its rates, whatever `lmbda`.
+    With `codec.train.steps` 0, the given weights are written unchanged. A variable-rate codec is
+    trained at all its rates, whatever `lmbda` is.
 
     Raises:
         Diverged: the loss is no longer finite.
@@ -69,10 +69,10 @@ def train_codec(
 def train_point(
     space: Space, point: OperatingPoint, inputs: Inputs, out: Path, context: Context
 ) -> None:
-    """Train an operating point; write what was trained and `info.json` to the directory `out`.
+    """Train an operating point; write the trained weights and `info.json` to the directory `out`.
 
-    A point that trains nothing gets its `info.json` and the weights that it takes from its start;
-    a released point's weights are taken from its file.
+    A point that trains nothing gets `info.json` and the weights of the point that it starts from;
+    a released point gets the weights of its file.
 
     Args:
         space: of the point's variant.
