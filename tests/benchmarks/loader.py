@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from trainables.commands.complexity import PAPER, complexity
+from trainables.commands.complexity import PAPER
+from trainables.commands.costs import complexity
 from trainables.datasets.batches import Batches
 from trainables.datasets.images.image_store import image_column
 from trainables.datasets.rows import Rows, part_file

@@ -170,7 +170,8 @@ def test_rate_distortion_on_a_folder_finds_the_sweep_s_codecs(
     swept: tuple[Path, str], tmp_path: Path
 ) -> None:
     """On a test image, written as a file, each codec writes as many bytes as in the evaluation."""
-    from trainables.commands.rd_eval import find_sources, measure
+    from trainables.commands.rd_eval import measure
+    from trainables.commands.rd_sources import find_sources
 
     storage, folder = swept[0], tmp_path / "folder"
     (world,) = storage.glob("stages/world/*/images_test.parquet")

@@ -1,4 +1,4 @@
-"""What each part costs: parameters, and kMAC per pixel of the image given to the codec.
+"""The cost of each part: parameters, and kMAC per pixel of the image given to the codec.
 
     sender     x -> analysis g_a -> hyper analysis h_a -> entropy networks -> bytes
     receiver   bytes -> entropy networks -> y_hat --+-> neck ------------------------+-> encoder_run
@@ -7,9 +7,8 @@
 
     python -m trainables.commands.complexity [SPACE] [--set PATH=VALUE] [--codec NAME] [--json FILE]
 
-What a codec and the encoder cost is counted for every space; parts that only a scenario has are
-counted by the scenario. At the paper's sizes its own figures are printed beside them, with what
-explains each difference.
+At the paper's sizes, the paper's figures are printed beside the counted ones, with the reason of
+each difference. `costs.py` counts.
 """
 
 from __future__ import annotations
@@ -17,30 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import torch
 from pydantic import BaseModel
-from torch import nn
 
 from search_spaces import Space, SpaceError, load_space
 from search_spaces.codecs.elic import ElicCodec
-from search_spaces.scenarios import Scenario, scenarios_of
+from search_spaces.scenarios import scenarios_of
 from search_spaces.specs.data import DataSpec
+from trainables.commands.costs import COMMON, Total, complexity, parts_of_codec
 from trainables.commands.paper_figures import Comparison, compare, table
-from trainables.encoders.load import meta_tower
-from trainables.points.building import complete_encoder, partial_encoder
-from trainables.points.contract import Method, method_of
-from trainables.points.counting import (
-    Counting,
-    Part,
-    codec_parts,
-    codecs_of,
-    meta,
-)
+from trainables.points.counting import Part, codecs_of
 
 PAPER: Final = Space(
     name="paper",
@@ -50,186 +39,11 @@ PAPER: Final = Space(
 )
 """The sizes of the paper: ELIC 192/320 at 256 x 256, CLIP ViT-L/14 at 224, k = 2."""
 
-COMMON: Final = ("entropy", "encoder_run")
-"""The parts that every receiver of compressed images runs; the paper compares the rest. A codec's
-entropy networks are common at whatever size of the image they run."""
 _SIZES = (
     *("model", "block", "layers", "heads", "mlp_ratio", "channels", "levels"),
     *("arch", "N", "M", "groups", "context_width"),
 )
 """Settings that decide what parts cost."""
-
-
-@dataclass(frozen=True)
-class Total:
-    """What one scenario costs with one codec, in kMAC/pixel.
-
-    Attributes:
-        codec: label of the codec, or name of the scenario's own.
-        scenario: its name.
-        sender: encoding.
-        receiver: from bytes to the layer that the MLLM reads.
-        own: the receiver without `COMMON`, the number that the paper compares.
-        own_parameters: of those parts.
-        saving: share of `own` that is saved against the space's reference scenario, of its variants
-            the cheapest; None where the space has no such scenario.
-        variant: as in `Part`.
-    """
-
-    codec: str
-    scenario: str
-    sender: float
-    receiver: float
-    own: float
-    own_parameters: int
-    saving: float | None
-    variant: str = ""
-
-
-Row = TypeVar("Row", Part, Total)
-
-
-def encoder_parts(counting: Counting) -> Iterator[Part]:
-    """The encoder before block k and from there on, and the teacher."""
-    space, tower = counting.space, counting.tower
-    block, surrogate = space.teacher.block, space.surrogate
-    whole, partial = complete_encoder(space, tower), partial_encoder(space, tower)
-    image = meta(3, counting.size, counting.size)
-    hidden = torch.empty_like(whole.hidden(image, block))
-    blocks = list(tower.blocks)
-    yield counting.part(
-        "",
-        "encoder_skipped",
-        "receiver",
-        "patch embedding and blocks before k",
-        [tower.embeddings, tower.pre_norm or nn.Identity(), *blocks[:block]],
-        lambda: whole.hidden(image, block),
-    )
-    yield counting.part(
-        "",
-        "encoder_run",
-        "receiver",
-        "blocks k up to the layer that is read",
-        blocks[block : partial.token_index],
-        lambda: partial.hidden(hidden, surrogate.token_layer),
-    )
-    yield counting.part(
-        "",
-        "teacher",
-        "training",
-        "the complete encoder, as in training",
-        [whole],
-        lambda: whole(image, surrogate.pooled > 0, surrogate.tokens > 0),
-    )
-
-
-def scenario_parts(counting: Counting) -> list[Part]:
-    """The parts that only some scenarios of the space have, each once."""
-    methods = dict.fromkeys(method_of(scenario.name) for scenario in scenarios_of(counting.space))
-    parts = (part for method in methods for part in method.parts(counting))
-    return list(dict.fromkeys(parts))
-
-
-def complexity(space: Space) -> tuple[list[Part], list[Total]]:
-    """All parts of a space's operating points, and what its scenarios cost.
-
-    Raises:
-        OSError: the teacher's configuration cannot be read.
-        ValueError: the space's sizes do not fit together.
-    """
-    parts, countings = {}, {}
-    shared: list[Part] = []
-    for variant in space.variants or ("",):
-        variant_space = space.of(variant)
-        counting = Counting(variant_space, meta_tower(variant_space.teacher.model))
-        countings[variant] = counting
-        shared = shared or [
-            part for codec in counting.codecs.items() for part in codec_parts(counting, *codec)
-        ]
-        parts[variant] = [*shared, *scenario_parts(counting), *encoder_parts(counting)]
-    reference = {
-        label: min(costs)
-        for label in codecs_of(space)
-        if (costs := list(_reference_costs(label, countings, parts)))
-    }
-    sums = {
-        variant: totals(counting, parts[variant], reference)
-        for variant, counting in countings.items()
-    }
-    return _told_apart(parts), _told_apart(sums)
-
-
-def _reference_costs(
-    label: str, countings: Mapping[str, Counting], parts: Mapping[str, Sequence[Part]]
-) -> Iterator[float]:
-    """What a codec's receiver costs in the reference scenario, variant by variant."""
-    for variant, counting in countings.items():
-        for scenario in scenarios_of(counting.space):
-            if scenario.is_cost_reference:
-                of_codec = _of_codec(label, parts[variant])
-                yield _kmac(of_codec, _without_common(method_of(scenario.name)))
-
-
-def _told_apart(of: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """The rows of all variants; one that is the same in all of them once, without a name."""
-    found = []
-    for place, (variant, rows) in enumerate(of.items()):
-        for row in rows:
-            if not all(row in other for other in of.values()):
-                found.append(replace(row, variant=variant))
-            elif place == 0:
-                found.append(row)
-    return found
-
-
-def totals(
-    counting: Counting, parts: Iterable[Part], reference: Mapping[str, float]
-) -> list[Total]:
-    """What each scenario costs with each codec.
-
-    Args:
-        counting: of a space without variants, or of one.
-        parts: its parts.
-        reference: kMAC/pixel by codec that savings are measured against.
-    """
-    space, parts = counting.space, list(parts)
-    rows = []
-    for label, spec in counting.codecs.items():
-        for scenario in scenarios_of(space):
-            if scenario.applies_to(space, spec) or scenario.look.role == "bound":
-                rows.append(_total(label, scenario, parts, reference.get(label)))
-    for scenario in scenarios_of(space):
-        coders = {point.coder for point in scenario.own_points(space) if point.lmbda is not None}
-        rows += [_total(coder, scenario, parts, reference.get(label)) for coder in sorted(coders)]
-    return rows
-
-
-def _of_codec(label: str, parts: Iterable[Part]) -> dict[str, Part]:
-    """The parts of a codec's points by name, with those that depend on no codec."""
-    return {part.part: part for part in parts if part.codec in (label, "")}
-
-
-def _total(label: str, scenario: Scenario, parts: Sequence[Part], reference: float | None) -> Total:
-    method, of_codec = method_of(scenario.name), _of_codec(label, parts)
-    names = _without_common(method)
-    kmac = _kmac(of_codec, names)
-    return Total(
-        codec=label,
-        scenario=scenario.name,
-        sender=_kmac(of_codec, method.sender),
-        receiver=_kmac(of_codec, method.receiver),
-        own=kmac,
-        own_parameters=sum(of_codec[name].parameters for name in names),
-        saving=None if reference is None else 1 - kmac / reference,
-    )
-
-
-def _kmac(of_codec: Mapping[str, Part], names: Iterable[str]) -> float:
-    return sum(of_codec[name].kmac_per_pixel for name in names)
-
-
-def _without_common(method: Method) -> tuple[str, ...]:
-    return tuple(name for name in method.receiver if not name.endswith(COMMON))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -274,7 +88,7 @@ def against_paper(space: Space, parts: Sequence[Part]) -> dict[str, list[Compari
         of_variant = [part for part in parts if part.variant in ("", variant)]
         for label, spec in codecs_of(space).items():
             if _sizes(spec) == _sizes(PAPER.codecs[0]):
-                of_codec = _of_codec(label, of_variant)
+                of_codec = parts_of_codec(label, of_variant)
                 kmac = {name: part.kmac_per_pixel for name, part in of_codec.items()}
                 parameters = {name: part.parameters for name, part in of_codec.items()}
                 figures[f"{label} {variant}".strip()] = compare(kmac, parameters)

@@ -8,10 +8,10 @@
 
 SWEEP is the directory of a sweep (`<storage>/<sweep>`), POINT the `point_key` of one of its
 operating points, or its beginning. The first command prints lmms-eval's table with bpp in it; the
-second is lmms-eval's own, which knows no bpp, so it is written to a file.
+second is lmms-eval's own, whose table has no bpp, so bpp is written to a file.
 
-An extra (`pip install ".[lmms]"`); nothing else here imports lmms-eval. Tasks whose answers are
-generated, greedily or by beam search; others are refused.
+lmms-eval is an extra (`pip install ".[lmms]"`); no other module imports it. Tasks with generated
+answers, greedily or by beam search, are supported; other tasks are refused.
 """
 
 from __future__ import annotations
@@ -28,18 +28,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from search_spaces import OperatingPoint
+from trainables.commands.lmms_request import NAME, LmmsError, LmmsRequest
 from trainables.datasets.images.decode import fit, pad
 from trainables.datasets.tensors import Pixels
 from trainables.encoders.load import load_tower
 from trainables.evaluation.finished_points import Finished, finished
-from trainables.evaluation.image_pass import Clock, Eye, batches
+from trainables.evaluation.image_pass import Clock, Eye, Seen, batches
 from trainables.evaluation.loaded_models import PRECISIONS
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
-from trainables.mllms.prompts import PLACEHOLDER
 from trainables.points.building import complete_encoder
 from trainables.points.contract import load_point
 
@@ -48,18 +47,11 @@ if TYPE_CHECKING or find_spec("lmms_eval") is None:
 else:
     from lmms_eval.api.model import lmms as _Lmms
 
-NAME = "bridgesweep"
 FITS = {"crop": fit, "pad": pad}
-MAX_NEW_TOKENS = 128
-"""Where a task does not say."""
-
-
-class LmmsError(ValueError):
-    """What was asked for is not there, or cannot be done; the message has a line per mistake."""
 
 
 def manifest() -> Any:
-    """What lmms-eval's registry wants to know; its entry point."""
+    """The entry point for lmms-eval's registry of models."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest(NAME, simple_class_path=f"{__name__}.Bridged")
@@ -71,16 +63,16 @@ class Bridged(_Lmms):  # type: ignore[misc]
     Args:
         sweep: directory of the sweep, on this machine.
         point: key of a finished operating point, or its beginning.
-        mllm: who answers; empty for the sweep's first.
-        fit: how an image becomes the square that the sweep's codecs are trained for: `pad` keeps
-            all of it, `crop` its centre.
+        mllm: the MLLM that answers; empty for the sweep's first.
+        fit: how an image becomes a square of the size that the sweep's codecs are trained for:
+            `pad` keeps the whole image, `crop` its centre.
         batch_size: prompts per generation batch.
         device: where models run.
-        rates: a JSON file to write bits to: task -> bpp, samples.
+        rates: a JSON file for the rates: task -> bpp, samples.
 
     Attributes:
-        bpp: of every answered sample, by task and number: the mean of its images, in bits per pixel
-            of the square.
+        bpp: of every answered sample, by task and number: the mean over its images, in bits per
+            pixel of the square.
 
     Raises:
         LmmsError: no such sweep, point or MLLM.
@@ -102,132 +94,94 @@ class Bridged(_Lmms):  # type: ignore[misc]
         chosen = find_point(Path(sweep), str(point))
         space = chosen.space
         if not mllm and not space.mllms:
-            raise LmmsError(f"{sweep} has no MLLM: name one (mllm)")
+            raise LmmsError(f"mllm is empty and {sweep} has no MLLM: name one")
         if fit not in FITS:
             raise LmmsError(f"fit = {fit!r}: valid are {', '.join(FITS)}")
-        where = torch.device(device)
-        how, self._size, self._fit = space.evaluation, space.data.size, FITS[fit]
+        target = torch.device(device)
+        evaluation, self._size, self._fit = space.evaluation, space.data.size, FITS[fit]
         self.label = chosen.point.label
-        self._mllm = Mllm.load(mllm or space.mllms[0].model, PRECISIONS[how.precision], how.beams)
-        self._mllm.to(where)
-        self._beams, self._batch_size = how.beams, int(batch_size)
+        precision, self._beams = PRECISIONS[evaluation.precision], evaluation.beams
+        self._mllm = Mllm.load(mllm or space.mllms[0].model, precision, self._beams).to(target)
+        self._batch_size = int(batch_size)
         tower = load_tower(space.teacher.model)
-        model = load_point(space, chosen.point, chosen.codec_dir, chosen.point_dir, tower).to(where)
-        teacher = KnownTeacher(complete_encoder(space, tower).to(where), False, False)
-        self._eye = Eye(model, teacher, False, False, self._mllm, None, where, Clock())
+        model = load_point(space, chosen.point, chosen.codec_dir, chosen.point_dir, tower)
+        teacher = KnownTeacher(complete_encoder(space, tower).to(target), False, False)
+        self._eye = Eye(model.to(target), teacher, False, False, self._mllm, None, target, Clock())
         self._rates = None if rates is None else Path(rates)
         self.bpp: dict[str, dict[int, float]] = defaultdict(dict)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Answers, each up to the task's stop words."""
-        asked = [_Asked(self.task_dict, request.args) for request in requests]
+        asked = [LmmsRequest(self.task_dict, request.args) for request in requests]
         squares = [
-            [np.asarray(self._fit(image.convert("RGB"), self._size)) for image in one.images()]
-            for one in asked
+            [np.asarray(self._fit(image.convert("RGB"), self._size)) for image in request.images()]
+            for request in asked
         ]
-        names = [[_name(square) for square in own] for own in squares]
-        known = self._see(dict(zip(_flat(names), _flat(squares), strict=True)))
+        names = [[_name(square) for square in of_request] for of_request in squares]
+        seen = self._see(dict(zip(_flat(names), _flat(squares), strict=True)))
         answers = [""] * len(asked)
         groups: dict[int, list[int]] = defaultdict(list)
-        for place, one in enumerate(asked):
-            groups[one.max_new_tokens(self._beams)].append(place)
+        for place, request in enumerate(asked):
+            groups[request.max_new_tokens(self._beams)].append(place)
         for tokens, places in groups.items():
             prompts = [asked[i].prompt(len(names[i])) for i in places]
-            seen = [[known[name][0] for name in names[i]] for i in places]
-            said = self._mllm.answer(prompts, seen, tokens, self._batch_size)
-            for i, text in zip(places, said, strict=True):
+            features = [[seen[name].features for name in names[i]] for i in places]
+            texts = self._mllm.answer(prompts, features, tokens, self._batch_size)
+            for i, text in zip(places, texts, strict=True):
                 answers[i] = asked[i].cut(text)
-        for one, own in zip(asked, names, strict=True):
-            if own:
-                self.bpp[one.task][one.number] = float(np.mean([known[name][1] for name in own]))
+        for request, of_request in zip(asked, names, strict=True):
+            if of_request:
+                bpp = float(np.mean([seen[name].rate.bpp for name in of_request]))
+                self.bpp[request.task][request.number] = bpp
         if self._rates is not None:
             self._rates.write_text(json.dumps(self.rates(), indent=1) + "\n", encoding="utf-8")
         return answers
 
     def loglikelihood(self, requests: Sequence[Any]) -> Any:
-        """Not offered."""
-        raise LmmsError(f"{NAME} answers tasks of output_type generate_until alone")
+        """Raise `LmmsError`: only generated answers are supported."""
+        raise LmmsError(f"{NAME} answers only tasks of output_type generate_until")
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> Any:
-        """Not offered."""
-        raise LmmsError(f"{NAME} answers tasks of output_type generate_until alone")
+        """Raise `LmmsError`: only generated answers are supported."""
+        raise LmmsError(f"{NAME} answers only tasks of output_type generate_until")
 
     def rates(self) -> dict[str, dict[str, float]]:
-        """Of every task: `bpp`, the mean over its samples with images, and how many `samples`."""
+        """By task: `bpp`, a mean over samples with images, and the number of these `samples`."""
         return {
-            task: {"bpp": float(np.mean(list(own.values()))), "samples": len(own)}
-            for task, own in self.bpp.items()
+            task: {"bpp": float(np.mean(list(bpp.values()))), "samples": len(bpp)}
+            for task, bpp in self.bpp.items()
         }
 
-    def _see(self, squares: Mapping[str, Pixels]) -> dict[str, tuple[Tensor, float]]:
-        """What the MLLM sees of images, and their bpp; each is coded once."""
-        seen = [one for batch in batches(squares.items()) for one in self._eye.see(batch)]
-        return {one.rate.image_id: (one.features, one.rate.bpp) for one in seen}
-
-
-class _Asked:
-    """A request of lmms-eval."""
-
-    def __init__(self, tasks: Mapping[str, Any], args: tuple[Any, ...]) -> None:
-        self._context, self._how, self._visual, self.number, self.task, split = args
-        self._doc = tasks[self.task][split][self.number]
-
-    def images(self) -> list[Any]:
-        """Its images (Pillow)."""
-        found = self._visual(self._doc) or []
-        wrong = [one for one in found if not hasattr(one, "convert")]
-        if wrong:
-            raise LmmsError(f"{self.task}: {type(wrong[0]).__name__} is no image")
-        return list(found)
-
-    def prompt(self, images: int) -> str:
-        """With a placeholder per image, in front of it unless the task places them itself."""
-        if PLACEHOLDER in self._context or not images:
-            return str(self._context)
-        return " ".join([PLACEHOLDER] * images) + f"\n{self._context}"
-
-    def max_new_tokens(self, beams: int) -> int:
-        """How long the answer may be.
-
-        Raises:
-            LmmsError: the task samples, or wants another search.
-        """
-        if self._how.get("do_sample") or float(self._how.get("temperature") or 0) > 0:
-            raise LmmsError(f"{self.task} samples its answers; {NAME} does not")
-        if int(self._how.get("num_beams") or 1) not in (1, beams):
-            raise LmmsError(
-                f"{self.task} wants {self._how['num_beams']} beams; the sweep's "
-                f"evaluation.beams is {beams}"
-            )
-        return int(self._how.get("max_new_tokens") or MAX_NEW_TOKENS)
-
-    def cut(self, text: str) -> str:
-        """The answer up to the first of the task's stop words."""
-        until = self._how.get("until") or []
-        for stop in [until] if isinstance(until, str) else until:
-            text = text.split(stop)[0] if stop else text
-        return text
+    def _see(self, squares: Mapping[str, Pixels]) -> dict[str, Seen]:
+        """The MLLM's features and the rates of images by name; each image is coded once."""
+        return {
+            seen.rate.image_id: seen
+            for batch in batches(squares.items())
+            for seen in self._eye.see(batch)
+        }
 
 
 def find_point(sweep: Path, key: str) -> Finished:
-    """A finished operating point of a sweep.
+    """Find a finished operating point of a sweep.
 
     Args:
-        key: its `point_key`, or the beginning of it.
+        sweep: the sweep's directory.
+        key: the point's `point_key`, or its beginning.
 
     Raises:
-        LmmsError: no sweep there, or not one such point; the message lists those there are.
+        LmmsError: `sweep` is no sweep's directory, or not exactly one point fits; the message lists
+            the points.
     """
     lost: dict[OperatingPoint, str] = {}
     try:
-        there = {one.point_dir.name: one for one in finished(sweep, lost)}
+        points = {trained.point_dir.name: trained for trained in finished(sweep, lost)}
     except ValueError as error:
         raise LmmsError(str(error)) from error
-    fitting = [found for found in there if found.startswith(key)]
+    fitting = [name for name in points if name.startswith(key)]
     if len(fitting) != 1:
-        listed = "\n".join(f"{found}  {one.point.label}" for found, one in there.items())
+        listed = "\n".join(f"{name}  {trained.point.label}" for name, trained in points.items())
         raise LmmsError(f"point = {key!r}: {len(fitting)} points begin so; there are\n{listed}")
-    return there[fitting[0]]
+    return points[fitting[0]]
 
 
 def _name(square: Pixels) -> str:
@@ -235,7 +189,7 @@ def _name(square: Pixels) -> str:
 
 
 def _flat(nested: Iterable[Iterable[Any]]) -> list[Any]:
-    return [one for own in nested for one in own]
+    return [item for items in nested for item in items]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,8 +240,8 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     tasks, manager = options.tasks.split(","), TaskManager(include_path=options.include_path)
     unknown = [name for name in tasks if name not in manager.all_tasks]
     if unknown:
-        raise LmmsError(f"--tasks: lmms-eval knows no task {', '.join(unknown)}")
-    found: dict[str, Any] = simple_evaluate(
+        raise LmmsError(f"--tasks: lmms-eval has no task {', '.join(unknown)}")
+    results: dict[str, Any] = simple_evaluate(
         model=model,
         tasks=tasks,
         task_manager=manager,
@@ -296,9 +250,9 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
         log_samples=False,
     )
     for task, rate in model.rates().items():
-        found["results"][task]["bpp,none"] = rate["bpp"]
-        found["higher_is_better"].setdefault(task, {})["bpp"] = False
-    return {**found, "point": model.label}
+        results["results"][task]["bpp,none"] = rate["bpp"]
+        results["higher_is_better"].setdefault(task, {})["bpp"] = False
+    return {**results, "point": model.label}
 
 
 if __name__ == "__main__":

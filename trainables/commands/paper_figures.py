@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 NECK = "neck"
 REPLACED = ("synthesis", "unet", "encoder_skipped")
-"""What the neck stands in for: the parts of post-processing that not every receiver runs."""
+"""The parts that the neck replaces: those of post-processing that not every receiver runs."""
 TOTAL, SAVING = "all that the neck replaces", "saving"
 
 # (kMAC/pixel, million parameters) as the paper gives them, and what explains the difference.
@@ -56,8 +56,12 @@ _TOTAL_REASON = (
 class Comparison:
     """One figure of the paper; a row of the comparison.
 
-    name: a part, or `TOTAL`, in kMAC/pixel of the image given to the codec, or `SAVING`, the share
-    of the total that the neck saves; million parameters are None where the paper gives none.
+    Attributes:
+        name: a part or `TOTAL`, in kMAC/pixel of the image given to the codec; or `SAVING`, the
+            share of the total that the neck saves.
+        paper, here: the paper's figure and the counted one.
+        paper_million, here_million: million parameters; None where the paper gives none.
+        reason: of the difference.
     """
 
     name: str
@@ -69,12 +73,12 @@ class Comparison:
 
 
 def compare(kmac: Mapping[str, float], parameters: Mapping[str, int]) -> list[Comparison]:
-    """Every figure that the paper gives.
+    """Compare every figure that the paper gives.
 
     Args:
         kmac, parameters: of each part, counted at the paper's sizes.
     """
-    found = [
+    compared = [
         Comparison(name, theirs, kmac[name], millions, parameters[name] / 1e6, reason)
         for name, (theirs, millions, reason) in _GIVEN.items()
     ]
@@ -82,14 +86,14 @@ def compare(kmac: Mapping[str, float], parameters: Mapping[str, int]) -> list[Co
     million = sum(parameters[name] for name in REPLACED) / 1e6
     saving = 1 - _GIVEN[NECK][0] / _TOTAL[0], 1 - kmac[NECK] / total
     return [
-        *found,
+        *compared,
         Comparison(TOTAL, _TOTAL[0], total, _TOTAL[1], million, _TOTAL_REASON),
         Comparison(SAVING, *saving, None, None, "the paper says about 95 %"),
     ]
 
 
 def table(rows: Sequence[Comparison]) -> str:
-    """The comparison for people, a reason below each row."""
+    """The comparison as text, a reason below each row."""
     lines = [
         "against the paper's table (million parameters; kMAC/pixel)",
         f"{'':<28}{'theirs':>8}{'here':>8}{'theirs':>10}{'here':>10}{'difference':>12}",

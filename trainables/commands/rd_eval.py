@@ -9,8 +9,8 @@
 
 The images keep their size (Kodak: 768 x 512): the codec pads them to what it needs and cuts the
 padding off again. As in CompressAI's evaluation, both metrics are of images rounded to 8 bits, and
-their means and that of bpp are over images. A codec that was updated
-without its synthesis transform has the base codec's.
+the means of metrics and bpp are over images. A codec that was updated
+without its synthesis transform keeps the base codec's.
 
 Output in OUT: `images.parquet`, a row per codec and image; `<codec>-<scenario>.json`, CompressAI's
 results format, which `python -m compressai.utils.plot -f OUT/*.json` and
@@ -24,7 +24,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,43 +34,24 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
-from search_spaces import CodecSpec, OperatingPoint, Space, load_space, select
-from search_spaces.scenarios import scenario_of
-from trainables.codecs import Codec, build_codec, load_codec, start_codec
+from trainables.codecs import Codec
+from trainables.commands.rd_sources import RdError, Source, find_sources
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
 from trainables.datasets.tensors import to_tensor
-from trainables.encoders.pretrained import resolve_pretrained
-from trainables.evaluation.finished_points import finished
-from trainables.points.contract import method_of
 
-BASE = "base"
-"""The `scenario` of base codecs."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif")
 MS_SSIM_SIDE = 160
 """Images must be larger than this for MS-SSIM's five scales."""
 
 
-class RdError(ValueError):
-    """Input that cannot be measured; the message has a line per mistake."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A codec to measure.
-
-    point: what it is; of scenario `base` for a base codec. load: reads it.
-    """
-
-    point: OperatingPoint
-    load: Callable[[], Codec]
-
-
 @dataclass(frozen=True)
 class Measured:
-    """What one image costs and looks like; a row of `images.parquet`.
+    """The rate and the quality of one image by one codec; a row of `images.parquet`.
 
-    bpp: bits of the written file per pixel; psnr: in dB; ms_ssim: 0 to 1, None for images too
-    small for it.
+    Attributes:
+        bpp: bits of the written file per pixel.
+        psnr: in dB.
+        ms_ssim: 0 to 1; None for images that are too small for it.
     """
 
     codec: str
@@ -126,21 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def find_sources(source: str, only: Sequence[str] = ()) -> list[Source]:
-    """The codecs of a sweep or of a space.
-
-    Raises:
-        RdError: the source cannot be read, has no codec that meets the filters, or one is missing.
-    """
-    try:
-        directory = Path(source)
-        found = _of_sweep(directory) if directory.is_dir() else _of_space(load_space(source))
-        wanted = select([one.point for one in found], only)
-    except ValueError as error:
-        raise RdError(str(error)) from None
-    return [one for one in found if one.point in wanted]
-
-
 @torch.no_grad()
 def measure(
     sources: Sequence[Source],
@@ -149,49 +114,50 @@ def measure(
     device: torch.device | str = "cpu",
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Measured]:
-    """Measure codecs on every image of a folder and write what the module says to `out`.
+    """Measure codecs on every image of a folder; write `images.parquet` and curves to `out`.
 
     Args:
-        say: told what is found, line by line.
+        say: called with each line that is to be printed.
 
     Raises:
-        RdError: there is no readable image in the folder.
+        RdError: the folder holds no readable image.
     """
     images, unreadable = read_folder(folder)
-    for name, why in unreadable.items():
-        say(f"skipped {name}: {why}")
+    for name, reason in unreadable.items():
+        say(f"skipped {name}: {reason}")
     small = sum(min(x.shape[-2:]) <= MS_SSIM_SIDE for x in images.values())
     note = f"; {small} too small for MS-SSIM" if small else ""
     say(f"{len(images)} images, {len(unreadable)} unreadable{note}; {len(sources)} codecs")
     rows: list[Measured] = []
     for source in sources:
         codec = source.load().to(device)
-        own = [_measure(source, codec, name, x, out) for name, x in images.items()]
-        rows += own
-        quality = "".join(f", {k} {v:.4f}" for k, v in _means(own).items() if k != "bpp")
-        say(f"{source.point.label}: {_means(own)['bpp']:.4f} bpp{quality}")
+        codec_rows = [_measure(source, codec, name, x, out) for name, x in images.items()]
+        rows += codec_rows
+        means = _means(codec_rows)
+        quality = "".join(f", {k} {v:.4f}" for k, v in means.items() if k != "bpp")
+        say(f"{source.point.label}: {means['bpp']:.4f} bpp{quality}")
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), out / "images.parquet")
-    said = f"{folder.resolve().name}: {len(images)} images, {len(unreadable)} unreadable"
-    for file, result in results(rows, said).items():
+    description = f"{folder.resolve().name}: {len(images)} images, {len(unreadable)} unreadable"
+    for file, result in results(rows, description).items():
         text = json.dumps(result, indent=2, allow_nan=False) + "\n"
         (out / f"{file}.json").write_text(text, encoding="utf-8")
     return rows
 
 
 def results(rows: Sequence[Measured], description: str) -> dict[str, dict[str, Any]]:
-    """File name -> CompressAI's results of one curve, its rates rising."""
+    """File name -> one curve in CompressAI's results format, its rates rising."""
     seeds = {row.seed for row in rows}
     curves: dict[tuple[str, str, str, int], dict[float, list[Measured]]] = {}
     for row in rows:
         identity = (row.codec, row.scenario, row.variant, row.seed)
         curves.setdefault(identity, {}).setdefault(row.lmbda, []).append(row)
-    found = {}
+    results_by_file = {}
     for (codec, scenario, variant, seed), by_lambda in curves.items():
         words = [codec, scenario, variant, f"seed {seed}" if len(seeds) > 1 else ""]
-        points = [{**_means(own), "lmbda": lmbda} for lmbda, own in by_lambda.items()]
+        points = [{**_means(at_rate), "lmbda": lmbda} for lmbda, at_rate in by_lambda.items()]
         points.sort(key=lambda point: point["bpp"])
         names = set.intersection(*(set(point) for point in points))
-        found["-".join(filter(None, words)).replace(" ", "")] = {
+        results_by_file["-".join(filter(None, words)).replace(" ", "")] = {
             "name": " ".join(filter(None, words)),
             "description": description,
             "results": {
@@ -200,14 +166,17 @@ def results(rows: Sequence[Measured], description: str) -> dict[str, dict[str, A
                 if name in names
             },
         }
-    return found
+    return results_by_file
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The images of a folder by file name, (1, 3, H, W) in [0, 1] each, and why others are not.
+    """Read the images of a folder.
+
+    Returns:
+        Images by file name, (1, 3, H, W) in [0, 1] each; reasons by file name of unreadable ones.
 
     Raises:
-        RdError: no such folder, or no image in it can be read.
+        RdError: no such folder, or it holds no readable image.
     """
     if not folder.is_dir():
         raise RdError(f"{folder} is not a folder")
@@ -220,7 +189,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         except UnreadableImageError as error:
             unreadable[file.name] = str(error)
     if not images:
-        reasons = "".join(f"\n{name}: {why}" for name, why in unreadable.items())
+        reasons = "".join(f"\n{name}: {reason}" for name, reason in unreadable.items())
         kinds = ", ".join(ENDINGS)
         raise RdError(f"{folder} holds no image that can be read ({kinds}){reasons}")
     return images, unreadable
@@ -267,62 +236,13 @@ def _measure(source: Source, codec: Codec, name: str, x: Tensor, out: Path) -> M
 
 
 def _means(rows: Sequence[Measured]) -> dict[str, float]:
-    """CompressAI's names; no `ms-ssim-rgb` where no image is large enough."""
-    found = {
+    """Means over images by CompressAI's names; `ms-ssim-rgb` only if an image is large enough."""
+    means = {
         "bpp": sum(row.bpp for row in rows) / len(rows),
         "psnr-rgb": sum(row.psnr for row in rows) / len(rows),
     }
     similar = [row.ms_ssim for row in rows if row.ms_ssim is not None]
-    return found | ({"ms-ssim-rgb": sum(similar) / len(similar)} if similar else {})
-
-
-def _of_space(space: Space) -> list[Source]:
-    without = [spec.label for spec in space.codecs if spec.weights is None]
-    if without:
-        raise RdError(
-            f"{space.name}: {', '.join(without)} has no weights to measure; name a sweep's "
-            "directory, or set codecs.N.weights"
-        )
-    return [
-        Source(OperatingPoint(own := spec.at(lmbda), lmbda, BASE, 0), partial(_started, own))
-        for spec in space.codecs
-        for lmbda in spec.lambdas
-    ]
-
-
-def _started(spec: CodecSpec) -> Codec:
-    """A codec of one rate by the weights that it would start its training from."""
-    assert isinstance(spec.weights, str)
-    codec = build_codec(spec)
-    start_codec(codec, resolve_pretrained(spec.weights))
-    codec.eval().requires_grad_(False)
-    codec.update()
-    return codec
-
-
-def _of_sweep(directory: Path) -> list[Source]:
-    """Base codecs once, and updated codecs of every seed, of a sweep's finished points."""
-    lost: dict[OperatingPoint, str] = {}
-    found: dict[Path, Source] = {}
-    for one in finished(directory, lost):
-        point, base = one.point, one.codec_dir
-        if point.codec is None or point.lmbda is None or base is None:
-            continue
-        first = OperatingPoint(point.codec, point.lmbda, BASE, point.seed)
-        found.setdefault(base, Source(first, partial(load_codec, point.codec, base)))
-        if scenario_of(point.scenario).updates_codec:
-            load = method_of(point.scenario).codec
-            found[one.point_dir] = Source(point, partial(load, point, base, one.point_dir))
-    if missing := [why for point, why in lost.items() if point.codec is not None]:
-        raise RdError("\n".join(missing))
-    if not found:
-        raise RdError(f"{directory}: the sweep has no finished operating point with a codec")
-    return sorted(found.values(), key=lambda source: _order(source.point.scenario))
-
-
-def _order(scenario: str) -> int:
-    """Base codecs first, then scenarios in the order of figures."""
-    return -1 if scenario == BASE else scenario_of(scenario).look.order
+    return means | ({"ms-ssim-rgb": sum(similar) / len(similar)} if similar else {})
 
 
 if __name__ == "__main__":

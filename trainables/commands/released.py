@@ -1,4 +1,4 @@
-"""What weights files are: where they come from, the sizes of the codec and of the neck in them.
+"""Describe weights files: their origin, and the sizes of the codec and of the neck in them.
 
 python -m trainables.commands.released FILE [FILE ...]
 """
@@ -15,7 +15,11 @@ from trainables.codecs.released import read_weights
 
 
 def describe(file: Path) -> str:
-    """What a weights file is, in a line."""
+    """Describe a weights file in a line.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or holds no known weights.
+    """
     weights = read_weights(file)
     parts = [f"{file}: {weights.origin}", f"codec of {_size(weights.codec)}"]
     by_end = [(n, t) for n, t in weights.codec.items() if n.startswith("g_a.") and t.dim() == 4]

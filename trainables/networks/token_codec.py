@@ -1,4 +1,4 @@
-"""A codec of an encoder's tokens: what `feature_coding` sends instead of an image.
+"""A codec of an encoder's tokens, which are sent instead of an image.
 
               image -> blocks 0 .. k-1 -> tokens -> analysis -> y -> entropy bottleneck -> bytes
     (sender)                                                             |

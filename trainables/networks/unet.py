@@ -1,4 +1,4 @@
-"""The post-processing baseline's U-Net: decoded image -> image that suits the encoder.
+"""A residual U-Net: decoded image -> image that suits the encoder.
 
     x_hat --+--> [conv conv] --down--> ... [conv conv] --up--> ... [conv conv] -> conv --+--> image
             +-------------------------------- residual ---------------------------------+
@@ -64,7 +64,7 @@ class UNet(nn.Module):
         multiple = 2**self.levels
         if image.shape[-2] % multiple or image.shape[-1] % multiple:
             raise ValueError(
-                f"post_processing.levels {self.levels} needs images whose sides are multiples of "
+                f"a U-Net of {self.levels} levels needs images whose sides are multiples of "
                 f"{multiple}, not {image.shape[-2]} x {image.shape[-1]}"
             )
         skips: list[Tensor] = []

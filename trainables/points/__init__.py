@@ -1,1 +1,1 @@
-"""Operating points: what the computing halves of scenarios are made of, and their contract."""
+"""Operating points: the contract of the computing halves of scenarios, and building blocks."""

@@ -58,7 +58,7 @@ class Trained:
 
 
 class Method(ABC):
-    """How a scenario computes. Stateless."""
+    """The computing half of a scenario. It has no state."""
 
     sender: ClassVar[tuple[str, ...]] = ("analysis", "hyper_analysis", "entropy")
     """Names of the parts that its sender runs."""
@@ -66,23 +66,23 @@ class Method(ABC):
     """Names of the parts that its receiver runs, up to the layer that the MLLM reads."""
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> Learner:
-        """What is trained, at its start. The caller has seeded torch.
+        """The learner of a point before its first step. The caller has seeded torch.
 
         Raises:
             ValueError: the inputs do not fit together.
         """
-        raise NotImplementedError(f"{point.scenario} trains nothing")
+        raise NotImplementedError(f"{point.scenario} has no training")
 
     @abstractmethod
     def restore(self, trained: Trained) -> PointModel:
-        """A finished point, ready to use.
+        """Load a finished point, ready to use.
 
         Raises:
             ValueError: the stored weights are not exactly those that the scenario trains.
         """
 
     def codec(self, point: OperatingPoint, codec_dir: Path, point_dir: Path) -> Codec:
-        """A finished point's image codec, frozen, ready to encode and decode.
+        """Load a finished point's image codec, frozen, ready to encode and decode.
 
         Raises:
             ValueError: as `restore`.
@@ -93,25 +93,28 @@ class Method(ABC):
     def released(
         self, space: Space, point: OperatingPoint, file: Path
     ) -> tuple[dict[str, Tensor], str]:
-        """The weights that it would have trained, from a released file, and the file's origin.
+        """Read trained weights from a released file.
+
+        Returns:
+            The weights that the scenario trains, and the file's origin in words.
 
         Raises:
-            ValueError: the file does not hold exactly what the scenario trains.
+            ValueError: the file does not hold exactly the weights that the scenario trains.
         """
-        raise NotImplementedError(f"there is no released format of {point.scenario}")
+        raise NotImplementedError(f"{point.scenario} has no released format")
 
     def parts(self, counting: Counting) -> Iterator[Part]:
-        """The parts that only this scenario has; those of codecs and encoder are counted anyway."""
+        """Count the parts that only this scenario has, besides those of codecs and encoder."""
         return iter(())
 
 
 def updated_codec(spec: CodecSpec, codec_dir: Path, point_dir: Path, skip: str = "") -> Codec:
-    """A base codec with the weights that an operating point has trained in their place.
+    """Load a base codec and replace those of its weights that an operating point has trained.
 
     Args:
         codec_dir: of the base codec.
-        point_dir: of the point, whose weights `codec.*` are exactly the codec's.
-        skip: beginning of the names of weights that the point has not trained; empty for none.
+        point_dir: of the point; its weights `codec.*` are exactly the codec's, without `skip`.
+        skip: how the names of the codec's untrained weights begin; empty if all were trained.
 
     Raises:
         ValueError: names or shapes differ.
@@ -129,7 +132,8 @@ def method_of(scenario: str) -> Method:
     """The computing half of a scenario.
 
     Raises:
-        UnknownPluginError, BrokenPluginError: no such scenario, or it cannot be imported.
+        UnknownPluginError: no such scenario.
+        BrokenPluginError: the scenario cannot be imported.
     """
     path = scenario_of(scenario).implementation or f"trainables.scenarios.{scenario}:METHOD"
     method = implementation(path)
@@ -144,7 +148,7 @@ def load_point(
     point_dir: Path,
     tower: Tower | None = None,
 ) -> PointModel:
-    """An operating point as it was trained, ready to use.
+    """Load a trained operating point, ready to use.
 
     Args:
         space: of the point's variant.

@@ -1,10 +1,10 @@
-"""Counting what a part of an operating point costs: parameters and multiply-accumulates.
+"""Counting the cost of a part of an operating point: parameters and multiply-accumulates.
 
-Counted, not quoted: modules built from a space run once on the meta device (no memory, no weights)
-under PyTorch's FlopCounterMode; a MAC is two of its operations. It counts matrix products and
-convolutions; attention runs on its plain mathematical path, so that both of its products are
-counted as such (fused kernels are not known to the counter on every device). Normalisations,
-activations, softmax, resizing and table look-ups are not counted.
+Costs are counted, not quoted: modules built from a space run once on the meta device (no memory, no
+weights) under PyTorch's FlopCounterMode; a MAC is two of its operations. It counts matrix products
+and convolutions. Attention runs on its plain mathematical path, so that both of its products are
+counted (the counter does not see into fused kernels on every device). Normalisations, activations,
+softmax, resizing and table look-ups are not counted.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Part:
     Attributes:
         codec: its label; empty where the part does not depend on one.
         part: its name.
-        side: who runs it.
-        parameters: their number.
-        macs: of one image.
-        kmac_per_pixel: of the image given to the codec.
-        meaning: what it does, in a few words.
-        variant: of the space; empty where its variants do not differ.
+        side: where it runs.
+        parameters: the number of parameters.
+        macs: for one image.
+        kmac_per_pixel: per pixel of the image given to the codec.
+        meaning: its function in a few words.
+        variant: of the space; empty where the variants do not differ.
     """
 
     codec: str
@@ -52,14 +52,14 @@ class Part:
 
 
 def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
-    """MACs of matrix products and convolutions.
+    """Count the MACs of matrix products and convolutions.
 
     Args:
-        run: what is counted.
+        run: the computation.
         inside: modules that it calls.
 
     Returns:
-        Of all of it, then of what ran inside each module.
+        The MACs of the whole computation, then of each module.
     """
     mode = FlopCounterMode(display=False)
     sums = [0] * len(inside)
@@ -100,8 +100,8 @@ class Counting:
     """A space whose parts are counted.
 
     Attributes:
-        space: without variants, or of one.
-        tower: its teacher on the meta device.
+        space: without variants, or of one variant.
+        tower: the space's teacher on the meta device.
     """
 
     space: Space
@@ -114,7 +114,7 @@ class Counting:
 
     @functools.cached_property
     def codecs(self) -> dict[str, CodecSpec]:
-        """The codecs by label; one whose widths depend on the quality, by label and widths."""
+        """The codecs by label; if a codec's widths depend on the quality, by label and widths."""
         return codecs_of(self.space)
 
     def part(
@@ -126,14 +126,14 @@ class Counting:
         modules: Iterable[nn.Module],
         run: Callable[[], object],
     ) -> Part:
-        """A part of some modules, counted while it runs once on one image."""
+        """Count a part: the parameters of `modules`, and the MACs of `run` on one image."""
         (macs,) = count_macs(run)
         return self.sized(codec, name, side, meaning, number_of_parameters(modules), macs)
 
     def sized(
         self, codec: str, name: str, side: Side, meaning: str, parameters: int, macs: int
     ) -> Part:
-        """A part of known cost."""
+        """A part whose cost is known."""
         return Part(codec, name, side, parameters, macs, macs / self.size**2 / 1000, meaning)
 
     def latents(self, spec: CodecSpec) -> Tensor:
@@ -144,9 +144,10 @@ class Counting:
 def codec_parts(
     counting: Counting, label: str, spec: CodecSpec, side: int | None = None, prefix: str = ""
 ) -> list[Part]:
-    """The parts of a codec.
+    """Count the parts of a codec.
 
     Args:
+        label: of the codec.
         side: of the square image that it codes, in pixels; None for the image given.
         prefix: of the parts' names.
     """
@@ -175,7 +176,7 @@ def codec_parts(
 
 
 def codecs_of(space: Space) -> dict[str, CodecSpec]:
-    """The codecs by label; one whose widths depend on the quality, by label and widths."""
+    """The codecs by label; if a codec's widths depend on the quality, by label and widths."""
     codecs: dict[str, CodecSpec] = {}
     for spec in space.codecs:
         sizes = {at_rate.widths: at_rate for at_rate in map(spec.at, spec.lambdas)}

@@ -15,21 +15,21 @@ from trainables.datasets.rows import Batch, Rows
 
 FIT_IMAGES: Final = 512
 FIT_BATCH: Final = 64
-"""Training images, and images at a time, that the start of a network is fitted to."""
+"""Training images to which the start of a network is fitted, and images per batch."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Directories of the stages that are read; those that are not needed may be None.
+    """Directories of the stages that a training or an evaluation reads; None where not needed.
 
     Attributes:
         world: images and tasks.
         codec: the base codec.
         features: the teacher's features of training and validation images.
         latents: the base codec's latents of the same images.
-        start: the operating point whose weights are started from or taken.
+        start: the operating point with whose weights the training starts, or which are taken.
         text: text embeddings of class names.
-        rates: latents of each of the codec's rates, for one training that serves them all.
+        rates: latents at each of the codec's rates, for one training that serves all rates.
     """
 
     world: Path

@@ -1,6 +1,6 @@
-"""Learners: what a training loop asks of whatever it trains, and losses that several share.
+"""Learners: the contract between a training loop and what it trains, and losses that they share.
 
-    batch, step --> Learner.forward --> loss and its terms (and the entropy bottleneck's own)
+    batch, step --> Learner.forward --> loss and its terms (and that of the entropy bottleneck)
     batch       --> Learner.validate --> the fixed metric by which the best weights are chosen
 
 R is in bits per pixel, MSE on the [0, 1] scale.
@@ -29,7 +29,7 @@ from trainables.points.weights import overlay
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that are trained alike."""
+    """Parameters with one learning rate."""
 
     parameters: list[nn.Parameter]
     lr: float
@@ -40,23 +40,23 @@ class Group:
 class Learner(nn.Module):
     """One scenario in training: `forward` gives a step's loss, `validate` the fixed metric.
 
-    Its parameters with `requires_grad` are exactly what the scenario trains; the rest is frozen
+    Parameters with `requires_grad` are exactly those that the scenario trains; the rest is frozen
     and stays in evaluation mode.
     """
 
     columns: tuple[str, ...]
-    """What batches must hold."""
+    """The columns that batches must hold."""
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Mean over the batch of `loss`, which is minimised, and of its terms.
+        """Means over the batch of `loss`, which is minimised, and of its terms.
 
-        Where there is an `aux`, it is minimised too: the loss of an entropy bottleneck's
-        quantiles, which have no gradient from `loss`, and nothing else has one from `aux`.
+        A term `aux`, the loss of an entropy bottleneck's quantiles, is minimised too. Only the
+        quantiles have a gradient from `aux`, and they have none from `loss`.
         """
         raise NotImplementedError
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean over the batch of `loss`, by which the best weights are chosen, and of others."""
+        """Means over the batch: `loss` chooses the best weights; further terms are reported."""
         raise NotImplementedError
 
     def groups(self) -> list[Group]:
@@ -64,30 +64,30 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> Learner:
-        """As in PyTorch, but what is frozen stays in evaluation mode."""
+        """Set the training mode; frozen modules stay in evaluation mode."""
         super().train(mode)
         for child in self.children():
             child.train(mode and any(p.requires_grad for p in child.parameters()))
         return self
 
     def trained(self) -> dict[str, Tensor]:
-        """Names and values of what is trained: `neck.*`, `unet.*`, `codec.*`."""
+        """The trained parameters by name, such as `neck.*` and `codec.*`."""
         return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad}
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
-        """Set what is trained; the names must be exactly those of `trained()`."""
+        """Set the trained parameters; the names must be exactly those of `trained()`."""
         overlay(self.trained(), state)
 
 
 @dataclass(frozen=True)
 class SurrogateSetting:
-    """What the surrogate loss is computed with.
+    """The ingredients of the surrogate loss.
 
     Attributes:
         space: its `surrogate` is the loss.
         encoder: complete or from block k on, frozen.
         text: text embeddings of the classes, (P, C); None where the loss has no cross-entropy.
-        steps: of the training, which the loss's phases divide.
+        steps: of the whole training, which the loss's phases divide.
         last_phase_only: use the loss's last phase throughout.
     """
 
@@ -116,7 +116,7 @@ class SurrogateLearner(Learner):
         self.columns = (source, *feature_columns(space), *class_column(space))
 
     def student_input(self, batch: Batch) -> Tensor:
-        """What the trained network gives to the encoder for a batch."""
+        """The input of the encoder that the trained network computes from a batch."""
         raise NotImplementedError
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -148,7 +148,7 @@ def class_column(space: Space) -> tuple[str, ...]:
 
 
 def codec_groups(codec: LatentCodec, lr: float, aux_lr: float) -> list[Group]:
-    """A codec's parameters, and its quantiles apart."""
+    """Two groups: a codec's parameters, and the quantiles of its entropy bottleneck."""
     trained = [p for p in codec.main_parameters() if p.requires_grad]
     return [Group(trained, lr), Group(codec.aux_parameters(), aux_lr, main=False)]
 
@@ -164,7 +164,7 @@ def image_terms(output: CodecOutput, image: Tensor, training: bool) -> dict[str,
     assert output.x_hat is not None
     terms = {"mse": F.mse_loss(output.x_hat, image)}
     if not training:
-        # As people see it: clamped, and the mean of the images' decibels.
+        # Of the image that people see, which is clamped; a mean over the images' decibels.
         errors = (output.x_hat.clamp(0, 1) - image).square().flatten(1).mean(1)
         terms["psnr"] = (-10 * errors.clamp(min=1e-10).log10()).mean()
     return terms
@@ -201,7 +201,7 @@ def surrogate_terms(
 def distillation_terms(
     space: Space, encoder: PartialEncoder | Teacher, entered: Tensor, batch: Batch
 ) -> dict[str, Tensor]:
-    """`loss`: the distillation loss of what enters the encoder, and its terms."""
+    """`loss`: the distillation loss of the encoder's input, and its terms."""
     spec = space.surrogate
     student = encoder(entered, pooled=bool(spec.pooled), tokens=bool(spec.tokens))
     total, split = distillation(spec, student, Features(batch.pooled, batch.tokens))

@@ -57,8 +57,8 @@ class PointModel(ABC):
 
     Attributes:
         encoder: the teacher from where the point enters it: complete, or from block k on.
-        is_original: whether the encoder gets the original image, so that the student is the
-            teacher.
+        is_original: whether the encoder gets the original image; student and teacher are then the
+            same.
     """
 
     is_original = False
@@ -67,40 +67,40 @@ class PointModel(ABC):
         self.encoder = encoder.eval()
 
     def to(self, device: torch.device) -> PointModel:
-        """Move all its parts."""
+        """Move all parts to a device."""
         for part in self.parts().values():
             part.to(device)
         return self
 
     @abstractmethod
     def encode(self, images: Tensor) -> Sent:
-        """Write images (B, 3, H, W) in [0, 1]."""
+        """Encode images (B, 3, H, W) in [0, 1]."""
 
     @abstractmethod
     def decode(self, streams: Sequence[bytes], size: tuple[int, int]) -> Received:
-        """Read streams of images of one size.
+        """Decode the streams of images of one size.
 
         Args:
             size: (H, W) of the images that were encoded.
 
         Raises:
-            BitstreamError: a stream is damaged or of other weights.
+            BitstreamError: a stream is damaged or was written with other weights.
         """
 
     @abstractmethod
     def enter(self, received: Received) -> Entry:
-        """What enters the visual encoder, and at which block."""
+        """The input of the visual encoder, and the block at which it enters."""
 
     def image(self, received: Received) -> Tensor | None:
         """The images that people see, (B, 3, H, W) in [0, 1]; None where none is decoded."""
         return None
 
     def overhead_bytes(self, stream: bytes) -> int:
-        """The bytes of a stream that are container, not content."""
+        """The number of bytes of a stream that are container, not content."""
         return 0
 
     def parts(self) -> dict[str, nn.Module]:
-        """Its networks by name; a network that two parts share belongs to the first."""
+        """The networks by name; a network that two parts share belongs to the first."""
         return {"encoder": self.encoder}
 
     def parameters(self) -> dict[str, int]:
@@ -142,10 +142,10 @@ class CodedPoint(PointModel):
 
 
 class DecodedPoint(CodedPoint):
-    """Decoded images enter the encoder, as they are or after `network`.
+    """Decoded images enter the encoder, unchanged or after `network`.
 
     Args:
-        network: images (B, 3, H, W) in [0, 1] to what enters the encoder; None for none.
+        network: images (B, 3, H, W) in [0, 1] to the encoder's input; None for none.
         network_name: its name among the parts.
         block: where the network's tokens enter; None where images enter the complete encoder.
     """
@@ -187,9 +187,9 @@ class BridgedPoint(CodedPoint):
     Args:
         encoder: from block k on.
         neck: latents (B, M, h, w) to tokens (B, T, D).
-        has_image: whether the codec's synthesis transform still fits its latents, so that people
-            can look at an image.
-        crop: whether latents of padding are cut off, which lies beyond the image's own pixels.
+        has_image: whether the codec's synthesis transform still fits its latents, so that an image
+            can be decoded for people.
+        crop: whether the latents of padding around the image are cut off.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class BridgedPoint(CodedPoint):
         return Entry(self.neck(y_hat), self._block)
 
     def image(self, received: Received) -> Tensor | None:
-        """The codec's images, computed for people alone."""
+        """The decoded images, computed only for people."""
         if self._has_image and received.x_hat is None:
             received.x_hat = self.codec.synthesis(received.symbols, received.size)
         return received.x_hat

@@ -1,4 +1,4 @@
-"""The weights that an operating point has trained: written, read, and put into modules."""
+"""The trained weights of an operating point: writing, reading, and copying into modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POINT_FILE: Final = "model.safetensors"
 
 
 def named(**modules: nn.Module) -> dict[str, Tensor]:
-    """The parameters of modules, `MODULE.PARAMETER`, without gradients."""
+    """The parameters of modules by `MODULE.PARAMETER`, without gradients."""
     return {
         f"{prefix}.{name}": parameter.detach()
         for prefix, module in modules.items()
@@ -29,7 +29,7 @@ def overlay(parameters: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> N
     """Copy stored values into parameters.
 
     Raises:
-        ValueError: names and shapes do not agree exactly.
+        ValueError: names or shapes differ.
     """
     problems = mismatches(parameters, stored)
     if problems:
@@ -45,5 +45,5 @@ def save_trained(state: Mapping[str, Tensor], directory: Path) -> None:
 
 
 def load_trained(directory: Path) -> dict[str, Tensor]:
-    """The trained weights of an operating point's directory."""
+    """Read the trained weights of an operating point's directory."""
     return load_file(directory / POINT_FILE)

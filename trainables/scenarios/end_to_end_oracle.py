@@ -37,32 +37,34 @@ class Asked:
 
 
 def read_answers(world: Path, split: str, tasks: Sequence[str]) -> dict[str, list[Asked]]:
-    """The prompts of some tasks with their right answers, by image.
+    """Read the prompts and right answers of some tasks, by image id.
+
+    Samples about several images are left out.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the tasks have no such samples.
     """
     columns = ["task", "image_ids", "prompt", "answer"]
     table = pq.read_table(world / f"tasks_{split}.parquet", columns=columns)
-    found: dict[str, list[Asked]] = {}
+    asked: dict[str, list[Asked]] = {}
     for row in table.to_pylist():
         if row["task"] in tasks and len(row["image_ids"]) == 1:
-            own = found.setdefault(row["image_ids"][0], [])
-            own.append(Asked(row["prompt"], row["answer"]))
-    if not found:
+            of_image = asked.setdefault(row["image_ids"][0], [])
+            of_image.append(Asked(row["prompt"], row["answer"]))
+    if not asked:
         raise ValueError(f"the {split} images have no answers for {', '.join(tasks)}")
-    return found
+    return asked
 
 
 class OracleLearner(Learner):
     """end_to_end_oracle: d1's neck through the MLLM itself, towards the right answers.
 
-    The MLLM is frozen. A training step asks one thing about each image, in turn; validation asks
-    everything.
+    The MLLM is frozen. A training step asks one question about each image, in turn; validation asks
+    all questions.
 
     Args:
-        block: k.
-        asked: by image, of training and validation images.
+        block: k, at which the neck's tokens enter.
+        asked: questions by image id, of training and validation images.
         lr: learning rate.
     """
 
@@ -86,29 +88,36 @@ class OracleLearner(Learner):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """`loss`: mean cross-entropy of the answers' tokens, in nats, mean over the batch."""
-        one_each = [own[step % len(own)] for own in self._of(batch)]
-        return {"loss": self._losses(batch, list(range(len(batch))), one_each).mean()}
+        asked = [questions[step % len(questions)] for questions in self._questions(batch)]
+        return {"loss": self._losses(batch, list(range(len(batch))), asked).mean()}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`: the same over everything that is asked about an image, mean over images."""
-        own = self._of(batch)
-        places = [place for place, some in enumerate(own) for _ in some]
-        losses = self._losses(batch, places, [one for some in own for one in some])
-        weights = torch.tensor([1 / len(own[place]) for place in places], device=losses.device)
+        """`loss`: the same, mean over all questions about an image, then mean over images."""
+        by_image = self._questions(batch)
+        places = [place for place, questions in enumerate(by_image) for _ in questions]
+        asked = [question for questions in by_image for question in questions]
+        losses = self._losses(batch, places, asked)
+        weights = torch.tensor([1 / len(by_image[place]) for place in places], device=losses.device)
         return {"loss": (weights * losses).sum() / len(batch)}
 
     def groups(self) -> list[Group]:
         """The neck."""
         return [Group(list(self.neck.parameters()), self._lr)]
 
-    def _of(self, batch: Batch) -> list[Sequence[Asked]]:
+    def _questions(self, batch: Batch) -> list[Sequence[Asked]]:
+        """The questions about each image of a batch."""
         return [self._asked[image_id] for image_id in batch.ids]
 
     def _losses(self, batch: Batch, places: Sequence[int], asked: Sequence[Asked]) -> Tensor:
-        """Of each question, about the image at its place in the batch."""
+        """The loss of each question.
+
+        Args:
+            places: of the questions' images in the batch.
+        """
         assert batch.y_hat is not None
         entry = Entry(self.neck(batch.y_hat), self._block)
-        prompts, answers = [one.prompt for one in asked], [one.answer for one in asked]
+        prompts = [question.prompt for question in asked]
+        answers = [question.answer for question in asked]
         return self._mllm.answer_losses(entry, places, prompts, answers)
 
 

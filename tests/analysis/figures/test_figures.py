@@ -191,7 +191,8 @@ def test_costs_meet_savings(drawn: tuple[Assembled, dict[str, Plot]]) -> None:
 
 def test_costs_are_read_as_trainables_writes_them(tmp_path: Path) -> None:
     from search_spaces import load_space
-    from trainables.commands.complexity import Total, as_data  # imports torch
+    from trainables.commands.complexity import as_data  # imports torch
+    from trainables.commands.costs import Total
 
     total = Total("elic 192/320", "d1", 3.0, 5.0, 2.0, 1000, 0.9)
     (tmp_path / "c.json").write_text(json.dumps(as_data(load_space("smoke"), [], [total])))

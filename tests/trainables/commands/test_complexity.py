@@ -15,14 +15,8 @@ from search_spaces import CodecSpec, Space, load_space
 from search_spaces.specs.data import DataSpec
 from tests.trainables import small
 from trainables.codecs import build_codec
-from trainables.commands.complexity import (
-    PAPER,
-    against_paper,
-    complexity,
-    encoder_parts,
-    main,
-    scenario_parts,
-)
+from trainables.commands.complexity import PAPER, against_paper, main
+from trainables.commands.costs import complexity, encoder_parts, scenario_parts
 from trainables.commands.paper_figures import REPLACED, SAVING, TOTAL
 from trainables.encoders.load import load_tower, meta_tower
 from trainables.points.counting import Counting, codec_parts, codecs_of, count_macs

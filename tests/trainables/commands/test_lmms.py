@@ -14,7 +14,8 @@ from PIL import Image
 from search_spaces import operating_points
 from tests.trainables.benchmark_files import crop
 from tests.trainables.evaluation.test_evaluate import Setting
-from trainables.commands.lmms import LmmsError, find_point, main
+from trainables.commands.lmms import find_point, main
+from trainables.commands.lmms_request import LmmsError
 from trainables.datasets.images.decode import pad
 from trainables.datasets.tensors import to_tensor
 from trainables.mllms import Mllm

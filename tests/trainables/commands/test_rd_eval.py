@@ -13,7 +13,8 @@ from PIL import Image
 
 from search_spaces import OperatingPoint
 from tests.trainables.codecs.test_codecs import images, lively
-from trainables.commands.rd_eval import BASE, RdError, Source, find_sources, main, measure, quality
+from trainables.commands.rd_eval import main, measure, quality
+from trainables.commands.rd_sources import BASE, RdError, Source, find_sources
 
 SIZES = {"wide.png": (176, 200), "small.png": (40, 70)}  # neither a multiple of 64
 

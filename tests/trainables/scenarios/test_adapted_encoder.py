@@ -13,7 +13,7 @@ from search_spaces import load_space
 from search_spaces.specs.space import Space
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_clip, make_space, point
-from trainables.commands.complexity import complexity
+from trainables.commands.costs import complexity
 from trainables.datasets.batches import in_order
 from trainables.datasets.rows import Rows
 from trainables.encoders.partial_encoder import Teacher

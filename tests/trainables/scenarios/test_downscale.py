@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from search_spaces import OperatingPoint, Stages, operating_points, point_stage
 from tests.trainables.conftest import Small
 from tests.trainables.small import make_space
-from trainables.commands.complexity import complexity
+from trainables.commands.costs import complexity
 from trainables.datasets.tensors import to_bytes, to_tensor
 from trainables.points.contract import load_point
 from trainables.points.models import DecodedPoint
