@@ -4,6 +4,7 @@ import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from search_spaces import operating_points
 from tests.trainables.benchmark_files import crop
 from tests.trainables.evaluation.test_evaluate import Setting
-from trainables.commands.lmms import find_point, main
+from trainables.commands.lmms import Bridged, find_point, main
 from trainables.commands.lmms_request import LmmsError
 from trainables.datasets.images.decode import pad
 from trainables.datasets.tensors import to_tensor
@@ -124,6 +125,36 @@ def expected_of(sweep: Path, setting: Setting, asked: list[list[Path]]) -> Any:
     return answers, rates
 
 
+def test_requests_are_answered_with_the_bits_of_their_images(
+    sweep: tuple[Path, Setting], tmp_path: Path
+) -> None:
+    directory, setting = sweep
+    files = write_task(tmp_path / "task", [""] * 4)
+    answers, rates = expected_of(directory, setting, files)
+    stop = answers[3].split()[-1]
+    model = Bridged(str(directory), "d1", rates=str(tmp_path / "rates.json"))
+    model.task_dict = {"pictures": {"test": files}}
+
+    def images(doc: list[Path]) -> list[Image.Image]:
+        return [Image.open(file) for file in doc]
+
+    requests = [
+        SimpleNamespace(
+            args=(
+                QUESTIONS[number % 2],
+                {"max_new_tokens": 5, "until": [stop] if number == 3 else []},
+                *(images, number, "pictures", "test"),
+            )
+        )
+        for number in range(4)
+    ]
+    answered = model.generate_until(requests)
+    assert answered == [*answers[:3], answers[3].split(stop)[0]]
+    assert model.bpp == {"pictures": pytest.approx(dict(enumerate(rates)))}
+    written = json.loads((tmp_path / "rates.json").read_text())
+    assert written == {"pictures": {"bpp": pytest.approx(np.mean(rates)), "samples": 4}}
+
+
 @needs_lmms
 def test_a_local_task_is_scored_with_bpp_beside_it(
     sweep: tuple[Path, Setting],
@@ -161,7 +192,7 @@ def test_lmms_eval_finds_the_model_by_its_entry_point_and_builds_it(
 
     from lmms_eval.models.registry_v2 import ModelRegistryV2
 
-    from trainables.commands.lmms import Bridged, manifest
+    from trainables.commands.lmms import manifest
 
     registry = ModelRegistryV2()
     registry.register_manifest(manifest())
