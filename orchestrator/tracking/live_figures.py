@@ -26,6 +26,7 @@ from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import (
     expected_points,
     point_rows,
+    scenario_looks,
     task_descriptions,
 )
 from search_spaces import OperatingPoint
@@ -147,6 +148,7 @@ class LiveFigures:
             "expected": list(expected.values()),
             "missing": list(self._failed.values()),
             "tasks": task_descriptions(self._plan.space),
+            "scenarios": scenario_looks(self._plan.space),
         }
         whole = assemble(Sweep(rows, None, manifest))
         # All holes stay; the list of what is still to come would fill the figure.
