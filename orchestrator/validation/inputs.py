@@ -15,6 +15,7 @@ import fsspec
 
 from orchestrator.storage.provenance import local_path, model_names, shipped_names, text_files
 from orchestrator.storage.store import Store
+from orchestrator.validation.extensions import check_extensions
 from orchestrator.validation.mllm_towers import check_towers
 from orchestrator.validation.teachers import check_teacher
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
@@ -58,7 +59,12 @@ def read_input(
     if space is not None:
         problems += [*check_models(space), *check_teacher(space), *check_towers(space)]
         problems += [*check_data(space), *check_benchmarks(space)]
-        problems += [*check_texts(space), *check_search(space), *check_environments(space)]
+        problems += [
+            *check_texts(space),
+            *check_search(space),
+            *check_environments(space),
+            *check_extensions(space),
+        ]
         try:
             points = select(operating_points(space), only)
         except ValueError as error:

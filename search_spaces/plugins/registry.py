@@ -10,11 +10,13 @@ imported is reported by name with its error, and fails only the spaces that ask 
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -23,6 +25,8 @@ from typing import Any, Final, Generic, TypeVar
 
 PROJECT: Final = "bridgesweep"
 """The name of this project's own distribution."""
+
+_REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 T = TypeVar("T")
 
@@ -42,8 +46,9 @@ class Origin:
     Attributes:
         distribution: its name.
         version: its version; empty for this project, whose stages have versions of their own.
-        content: SHA-256 (16 hex digits) over the Python files of the extension's package; empty for
-            this project.
+        content: SHA-256 (16 hex digits) over the Python files of the extension: its module, what
+            that imports of its own package, and modules that it names as `module:attribute`; empty
+            for this project.
     """
 
     distribution: str
@@ -191,7 +196,7 @@ class Registry(Generic[T]):
                 if len(points) > 1:
                     raise ValueError("several distributions have an extension of this name")
                 found = points[0][0].load()
-        except Exception as error:  # a foreign module may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # a foreign module may raise anything
             raise BrokenPluginError(
                 f"{self.group}: {name!r} of {source} cannot be imported: "
                 f"{type(error).__name__}: {error}"
@@ -202,7 +207,7 @@ class Registry(Generic[T]):
         if self._check is not None and name not in self._project_names:
             try:
                 self._check(name, extension)
-            except ValueError as error:
+            except Exception as error:  # a foreign object may raise anything
                 raise BrokenPluginError(
                     f"{self.group}: {name!r} of {source} cannot be used: {error}"
                 ) from error
@@ -212,7 +217,8 @@ class Registry(Generic[T]):
         """Why an object is no extension of this kind; empty if it is one."""
         if isinstance(found, self._kind):
             return ""
-        return f"is a {type(found).__name__}, not a {self._kind.__name__}"
+        kind = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+        return f"is {kind}, not an instance of {self._kind.__name__}"
 
     @property
     def _project_names(self) -> set[str]:
@@ -272,7 +278,8 @@ class ClassRegistry(Registry[type[T]]):
 
     def _mismatch(self, found: object) -> str:
         if isinstance(found, type) and issubclass(found, self._base):
-            return ""
+            missing = sorted(getattr(found, "__abstractmethods__", ()))
+            return f"does not define {', '.join(missing)}" if missing else ""
         name = found.__name__ if isinstance(found, type) else f"a {type(found).__name__}"
         return f"is {name}, no subclass of {self._base.__name__}"
 
@@ -296,7 +303,7 @@ def implementation(path: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a foreign module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a foreign module may raise anything
         raise BrokenPluginError(
             f"{path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -320,16 +327,42 @@ def _installed(group: str) -> Iterator[tuple[EntryPoint, Distribution]]:
 
 @functools.cache
 def _content(module: str) -> str:
-    """SHA-256 (16 hex digits) over the Python files of a module's top-level package."""
-    spec = importlib.util.find_spec(module.partition(".")[0])
-    if spec is None:
-        return ""
-    # A namespace package has no origin, but a place.
-    locations = list(spec.submodule_search_locations or ())
-    root = Path(locations[0] if locations else spec.origin or "")
-    files = sorted(root.rglob("*.py")) if locations else [root]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(root.parent).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    """SHA-256 (16 hex digits) over a module and all that it uses of its own top-level package."""
+    package, digest = module.partition(".")[0], hashlib.sha256()
+    files: dict[str, bytes] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        file = _file_of(name)
+        if file is None or name in files:
+            continue
+        files[name] = file.read_bytes()
+        waiting += [used for used in _used_by(files[name], name) if used.split(".")[0] == package]
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0".encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()[:16]
+
+
+def _file_of(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):  # an attribute, or a module that is missing
+        return None
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def _used_by(source: bytes, module: str) -> Iterator[str]:
+    """Dotted names that a module imports, or names in a string `module:attribute`."""
+    package = module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *filter(None, [base])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and _REFERENCE.fullmatch(str(node.value)):
+            yield str(node.value).partition(":")[0]

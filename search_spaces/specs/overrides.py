@@ -90,6 +90,8 @@ def _explain(item: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
     if kind == "missing":
         return [f"{setting}: must be given"]
     message = str(item["msg"]).removeprefix("Value error, ")
+    if kind == "tuple_type":
+        message = "input should be a list"
     if kind == "literal_error":
         message = f"valid choices are {item['ctx']['expected']}"
     if kind == "value_error":

@@ -10,6 +10,7 @@ Settings of scenarios are no fields of `Space`. Each scenario brings its own und
 
 from __future__ import annotations
 
+import re
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,9 @@ SCENARIOS: Final[Registry[ScenarioRules]] = Registry(
 _BUILT_IN_ERRORS: Final = frozenset(get_args(ErrorType))
 
 
+_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
 def settings_models() -> dict[str, type[BaseModel]]:
     """Key -> type of the settings of all installed scenarios that can be imported."""
     rules = SCENARIOS.working()
@@ -121,10 +125,18 @@ def _check_foreign_scenario(name: str, rule: ScenarioRules) -> None:
     Raises:
         ValueError: its name or the key of its settings clashes, or these have no defaults.
     """
-    if rule.name != name:
-        raise ValueError(f"its entry point is {name!r}, and its name is {rule.name!r}")
+    if getattr(rule, "name", None) != name:
+        raise ValueError(f"its entry point is {name!r}; give it `name = {name!r}`")
+    if not isinstance(getattr(rule, "look", None), ScenarioLook):
+        raise ValueError("its `look` must be a ScenarioLook")
+    if not hasattr(rule, "stage"):
+        raise ValueError("it must be a search_spaces.scenarios.Scenario")
     if rule.settings is None:
         return
+    if not (isinstance(rule.settings, type) and issubclass(rule.settings, BaseModel)):
+        raise ValueError("its `settings` must be a subclass of Spec")
+    if not _KEY.fullmatch(rule.key):
+        raise ValueError(f"its key {rule.key!r} must be letters, digits and _, as in {name!r}")
     if rule.key in Space.model_fields:
         raise ValueError(f"its key {rule.key!r} is a setting of every space")
     for other in SCENARIOS.names():
@@ -374,7 +386,7 @@ class Space(Spec):
             )
         if not problems:
             for name in self.asked:
-                problems += SCENARIOS.get(name).problems(self)
+                problems += _problems_of(name, self)
         problems = problems or [*self._variant_problems(), *self._search_problems()]
         if problems:
             raise ValueError("\n".join(problems))
@@ -489,6 +501,16 @@ class Space(Spec):
             if same != name:
                 problems.append(f"variants: {same} and {name} are the same settings")
         return problems
+
+
+def _problems_of(name: str, space: Space) -> list[str]:
+    """What a scenario finds wrong; an error of another distribution's code is a line, too."""
+    try:
+        return list(SCENARIOS.get(name).problems(space))
+    except Exception as error:
+        if SCENARIOS.origin(name).is_project:
+            raise
+        return [f"{name}: its check of the space failed: {type(error).__name__}: {error}"]
 
 
 def _names(

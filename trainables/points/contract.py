@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from search_spaces.plugins import implementation
+from search_spaces.plugins import BrokenPluginError, implementation
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
@@ -137,7 +137,8 @@ def method_of(scenario: str) -> Method:
     """
     path = scenario_of(scenario).implementation or f"trainables.scenarios.{scenario}:METHOD"
     method = implementation(path)
-    assert isinstance(method, Method), f"{path} is no {Method.__name__}"
+    if not isinstance(method, Method):
+        raise BrokenPluginError(f"{path} is {type(method).__name__}, not an instance of Method")
     return method
 
 

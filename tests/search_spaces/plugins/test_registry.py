@@ -100,13 +100,18 @@ def test_names_are_listed_without_importing_anything(site: Site) -> None:
 @pytest.mark.parametrize(
     ("text", "value", "reason"),
     [
-        (scenario(name="other"), "", "its name is 'other'"),
+        (scenario(name="other"), "", "give it `name = 'mine'`"),
         (scenario(key="data"), "", "'data' is a setting of every space"),
         (scenario(key="d1"), "", "'d1' belongs to the scenario 'd1'"),
         (scenario(strength="float"), "", "need a default for strength"),
-        ("SCENARIO = 3", "", "is a int, not a ScenarioRules"),
+        ("SCENARIO = 3", "", "is int, not an instance of ScenarioRules"),
         ("", "mydist_module:NOTHING", "AttributeError"),
         ("", "no_such_module:SCENARIO", "ModuleNotFoundError"),
+        ("import sys; sys.exit('no licence')", "", "SystemExit: no licence"),
+        (scenario() + "Mine.look = None", "", "must be a ScenarioLook"),
+        (scenario() + "Mine.settings = int", "", "must be a subclass of Spec"),
+        (scenario(key="a.b"), "", "its key 'a.b'"),
+        (scenario().replace('"Mine")', '"Mine", marker="nope")'), "", "marker"),
     ],
 )
 def test_an_unusable_scenario_fails_only_the_space_that_names_it(
@@ -138,6 +143,7 @@ def test_a_name_that_two_distributions_have_is_ambiguous(site: Site) -> None:
 
 def test_identity_follows_the_files_of_the_distribution(site: Site) -> None:
     site.install(scenario())
+    (site.directory / "mydist_unrelated.py").write_text("X = 1")
     first = SCENARIOS.origin("mine").identity
     assert first["distribution"] == "mydist"
     assert SCENARIOS.origin("mine").identity == first

@@ -1,0 +1,62 @@
+"""Extensions of other distributions that a space names: can they compute what they declare?
+
+The project's own are checked by its tests; only others are loaded here, as that imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from search_spaces import CodecSpec, Space
+from search_spaces.facts.tasks import TASK_FACTS
+from search_spaces.specs.codec import CODECS
+from search_spaces.specs.space import SCENARIOS
+
+
+def check_extensions(space: Space) -> list[str]:
+    """What is wrong with the computing halves of a space's extensions, a line per mistake."""
+    problems = []
+    for setting, load in _loads(space):
+        try:
+            load()
+        except (Exception, SystemExit) as error:  # foreign code may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            problems.append(f"{setting}: {reason}")
+    return list(dict.fromkeys(problems))
+
+
+def _loads(space: Space) -> Iterator[tuple[str, Callable[[], object]]]:
+    """(setting, what loads it) of every extension that is not the project's."""
+    for name in space.asked:
+        if not SCENARIOS.origin(name).is_project:
+            yield f"scenario {name}", partial(_load_method, name)
+    for number, codec in enumerate(space.codecs):
+        if not CODECS.origin(codec.arch).is_project:
+            yield f"codecs.{number}", partial(_build, codec)
+    for task in space.tasks:
+        if not TASK_FACTS.origin(task).is_project:
+            yield f"tasks: {task}", partial(_check_task, task)
+
+
+def _load_method(name: str) -> None:
+    from trainables.points.contract import method_of  # imports torch
+
+    method_of(name)
+
+
+def _build(codec: CodecSpec) -> None:
+    from trainables.codecs import build_codec  # imports torch
+
+    build_codec(codec.at(codec.lambdas[0]))
+
+
+def _check_task(name: str) -> None:
+    from trainables.tasks import TASKS
+
+    task = TASKS.get(name)
+    names = [metric.name for metric in task.metrics]
+    if task.primary not in names:
+        raise ValueError(f"its primary metric {task.primary!r} is none of {', '.join(names)}")
+    if not isinstance(task.data_kinds, tuple):
+        raise ValueError(f"its data_kinds are {task.data_kinds!r}, not a tuple")
