@@ -182,7 +182,7 @@ def _write_info(
     model: PointModel,
     device: torch.device,
 ) -> None:
-    """Write what the evaluation took, what it lost, and what ran it."""
+    """Write seconds, losses, parameters and hardware of an evaluation."""
     n_images = len(result.rates)
     info = {
         "seconds": seconds,

@@ -109,17 +109,17 @@ def batches(images: Iterable[tuple[str, Pixels]]) -> Iterator[list[tuple[str, Pi
 
 
 class Eye:
-    """Sees images as one answerer does through one operating point.
+    """Codes images with one operating point and computes the features that one answerer sees.
 
     Args:
         model: the operating point, on `device`.
-        teacher: its features are what the surrogate terms compare with.
-        pooled, tokens: which terms there are.
-        answerer: who looks.
+        teacher: its features are the targets of the surrogate terms.
+        pooled, tokens: which surrogate terms are measured.
+        answerer: computes features.
         shared: the hidden state (the teacher's `token_layer`) up to which the answerer's tower
             computes what the teacher's does, so that it need not do so again; None if it does not.
-        device: where it all stands.
-        clock: counts the seconds of the parts.
+        device: of model, teacher and answerer.
+        clock: counts the seconds of each part.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Eye:
         self._device, self._clock = device, clock
 
     def see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
-        """Write, read and look at images of one size."""
+        """Encode and decode images of one size; return their rates and features."""
         count = len(self._answerer.views(batch[0][1]))
         at_once = max(1, BATCH // count)
         starts = range(0, len(batch), at_once)
@@ -155,7 +155,7 @@ class Eye:
         streams, bits = sent.streams, sent.bits_estimated
         entry = time_("enter", model.enter, received)
         student = time_("surrogate", self._student, entry)
-        # A tower that is shared holds for a whole image, not for what is cut of it.
+        # The teacher sees whole images, so its tokens do not serve for views.
         inside = self._further(entry, student) if count == 1 else entry
         features = time_("look", self._answerer.look, inside, (height, width))
         x_hat = model.image(received)

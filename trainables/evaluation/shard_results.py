@@ -1,4 +1,4 @@
-"""What the shards of an evaluation gave, kept on disk as soon as each is done."""
+"""The results of an evaluation's shards, each kept on disk as soon as the shard is done."""
 
 from __future__ import annotations
 

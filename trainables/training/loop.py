@@ -74,9 +74,8 @@ def fit(
     learner = learner.to(context.device)
     model = context.prepare(learner)
     groups = learner.groups()
-    optimiser = torch.optim.Adam(
-        [{"params": group.parameters, "lr": group.lr} for group in groups], fused=True
-    )
+    options = [{"params": group.parameters, "lr": group.lr} for group in groups]
+    optimiser = torch.optim.Adam(options, fused=True)
     state = TrainingState()
     if (checkpoint := context.latest_checkpoint()) is not None:
         state = read_checkpoint(checkpoint, learner, optimiser, context.device)
