@@ -62,19 +62,19 @@ def test_convolutions_have_their_closed_form() -> None:
 
 def test_at_the_paper_s_sizes_the_counts_are_closed_forms_and_agree_with_its_table() -> None:
     parts, totals = complexity(PAPER)
-    found = {part.part: part for part in parts}
+    part_of = {part.part: part for part in parts}
     L, T, M, D = 256, 257, 320, 1024
     block = 12 * D * D * T + 2 * T * T * D
-    assert found["neck"].macs == L * M * D + block
-    assert found["encoder_skipped"].macs == L * 3 * 14 * 14 * D + 2 * block
+    assert part_of["neck"].macs == L * M * D + block
+    assert part_of["encoder_skipped"].macs == L * 3 * 14 * 14 * D + 2 * block
     # The MLLM reads the input of the last block.
-    assert found["encoder_run"].macs == 21 * block
+    assert part_of["encoder_run"].macs == 21 * block
     # The pooled feature needs the class token alone of the last block, its patches as keys, values.
     last = 2 * T * D * D + 10 * D * D + 2 * T * D
-    assert found["teacher"].macs == L * 3 * 14 * 14 * D + 23 * block + last + D * 768
+    assert part_of["teacher"].macs == L * 3 * 14 * 14 * D + 23 * block + last + D * 768
     convolutions = 9 * (3 * 64 + 64 * 64) + 4 * 9 * (2 + 4) * 64 * 64 / 4
     convolutions += 4 * (2 * 64 * 64 + 9 * (2 * 64 * 64 + 64 * 64)) + 64 * 3
-    assert found["unet"].macs == 256 * 256 * convolutions
+    assert part_of["unet"].macs == 256 * 256 * convolutions
 
     (rows,) = against_paper(PAPER, parts).values()
     paper = {row.name: row for row in rows}
@@ -82,7 +82,7 @@ def test_at_the_paper_s_sizes_the_counts_are_closed_forms_and_agree_with_its_tab
         assert paper[name].here_million == pytest.approx(paper[name].paper_million, rel=0.02)
     # What the reasons say: the transposed convolutions three times more, and the encoder's patch
     # embedding with one block at the pixels of its own image.
-    assert paper["neck"].here == found["neck"].kmac_per_pixel == pytest.approx(52.795, rel=0.003)
+    assert paper["neck"].here == part_of["neck"].kmac_per_pixel == pytest.approx(52.795, rel=0.003)
     transposed = 4 * 2 * 64 * 64 / 1000
     assert transposed == pytest.approx(32.8, abs=0.05)
     assert paper["unet"].paper == pytest.approx(paper["unet"].here + 3 * transposed, rel=0.003)
@@ -90,7 +90,7 @@ def test_at_the_paper_s_sizes_the_counts_are_closed_forms_and_agree_with_its_tab
     assert one_block == pytest.approx(paper["encoder_skipped"].paper, rel=0.001)
     assert sum(paper[name].paper for name in REPLACED) == pytest.approx(1017.96)
     assert paper["synthesis"].here / paper["synthesis"].paper == pytest.approx(2.3, abs=0.05)
-    replaced = [found[name] for name in REPLACED]
+    replaced = [part_of[name] for name in REPLACED]
     assert paper[TOTAL].here == pytest.approx(sum(part.kmac_per_pixel for part in replaced))
     differences = [paper[name].here - paper[name].paper for name in REPLACED]
     assert differences == pytest.approx([143.0, -100.6, 34.9], abs=0.05)
@@ -100,9 +100,9 @@ def test_at_the_paper_s_sizes_the_counts_are_closed_forms_and_agree_with_its_tab
     by_scenario = {total.scenario: total for total in totals}
     assert by_scenario["d1"].saving == pytest.approx(0.95, abs=0.005)
     for total in totals:
-        common = found["encoder_run"].kmac_per_pixel
+        common = part_of["encoder_run"].kmac_per_pixel
         if total.scenario != "uncompressed":
-            common += found["entropy"].kmac_per_pixel
+            common += part_of["entropy"].kmac_per_pixel
         assert total.receiver == pytest.approx(common + total.own)
 
 
@@ -157,8 +157,8 @@ def test_other_encoders_have_their_closed_forms(name: str, blocks: int) -> None:
 
 def test_a_codec_whose_widths_depend_on_the_quality_is_counted_at_each() -> None:
     spec = CodecSpec.model_validate({"arch": "mbt2018-mean", "qualities": [1, 4, 5]})
-    found = codecs_of(PAPER.model_copy(update={"codecs": (spec,)}))
-    assert {(label, own.N, own.M) for label, own in found.items()} == {
+    codecs = codecs_of(PAPER.model_copy(update={"codecs": (spec,)}))
+    assert {(label, at_rate.N, at_rate.M) for label, at_rate in codecs.items()} == {
         ("mbt2018-mean 128/192", 128, 192),
         ("mbt2018-mean 192/320", 192, 320),
     }
@@ -187,9 +187,9 @@ def test_only_the_paper_s_sizes_are_compared_with_the_paper() -> None:
     parts, _ = complexity(both)
     assert set(against_paper(both, parts)) == {"elic2022-chandelier"}
     # Longer training and other data of the same size change nothing.
-    other = load_space("paper", ["d1.steps=5", "data.val=7"])
+    space = load_space("paper", ["d1.steps=5", "data.val=7"])
     named = [replace(part, codec=part.codec and "elic") for part in parts]
-    assert set(against_paper(other, named)) == {"elic"}
+    assert set(against_paper(space, named)) == {"elic"}
     for setting in ("teacher.block=3", "data.size=320", "neck.layers=2"):
         assert against_paper(load_space("paper", [setting]), named) == {}
 
@@ -218,18 +218,18 @@ def test_mistakes_are_told_with_the_choices(capsys: pytest.CaptureFixture[str]) 
 def test_both_ends_of_feature_coding_have_their_closed_forms() -> None:
     space = PAPER.model_copy(update={"baselines": ("post_processing", "feature_coding")})
     parts, totals = complexity(space)
-    found = {part.part: part for part in parts}
+    part_of = {part.part: part for part in parts}
     L, T, C, D = 256, 257, 64, 1024
     block = 12 * D * D * T + 2 * T * T * D
-    assert found["token_analysis"].macs == block + L * D * C
-    assert found["token_neck"].macs == L * C * D + block
+    assert part_of["token_analysis"].macs == block + L * D * C
+    assert part_of["token_neck"].macs == L * C * D + block
     weights = 12 * D * D + 13 * D  # two LayerNorms, biases of 3 D, D, 4 D and D
-    assert found["token_analysis"].parameters == weights + L * D + D * C + C
-    assert found["token_neck"].parameters == weights + C * D + D + D + T * D
-    (total,) = [one for one in totals if one.scenario == "feature_coding"]
-    assert (total.codec, total.own_parameters) == ("tokens", found["token_neck"].parameters)
+    assert part_of["token_analysis"].parameters == weights + L * D + D * C + C
+    assert part_of["token_neck"].parameters == weights + C * D + D + D + T * D
+    (total,) = [row for row in totals if row.scenario == "feature_coding"]
+    assert (total.codec, total.own_parameters) == ("tokens", part_of["token_neck"].parameters)
     # The sender runs the blocks that the receiver of latents skips.
-    sender = found["encoder_skipped"].kmac_per_pixel + found["token_analysis"].kmac_per_pixel
+    sender = part_of["encoder_skipped"].kmac_per_pixel + part_of["token_analysis"].kmac_per_pixel
     assert total.sender == pytest.approx(sender)
 
 

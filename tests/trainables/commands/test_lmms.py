@@ -64,21 +64,21 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Setting]:
     stages = root / "stages"
     (root / "made" / "uncompressed").mkdir()
     for kind, name in (("codec", "codec"), ("point", "d1"), ("point", "uncompressed")):
-        own = stages / kind / KEYS[name]
-        shutil.copytree(root / "made" / name, own)
+        stage_dir = stages / kind / KEYS[name]
+        shutil.copytree(root / "made" / name, stage_dir)
         inputs = ["w0rld", KEYS["codec"]] if name == "d1" else ["w0rld"]
-        (own / "manifest.json").write_text(json.dumps({"inputs": inputs}))
+        (stage_dir / "manifest.json").write_text(json.dumps({"inputs": inputs}))
     expected = []
     for point in operating_points(setting.space):
         key = KEYS.get(point.scenario, "") if point.lmbda in (None, 0.01) else ""
         expected.append({**point.fields, "point_key": key or f"other{len(expected)}"})
     (root / "sweep").mkdir()
-    said = {
+    manifest = {
         "space": setting.space.model_dump(mode="json"),
         "expected": expected,
         "points": {KEYS["d1"]: {}, KEYS["uncompressed"]: {}},
     }
-    (root / "sweep" / "sweep.json").write_text(json.dumps(said))
+    (root / "sweep" / "sweep.json").write_text(json.dumps(manifest))
     return root / "sweep", setting
 
 
@@ -92,8 +92,8 @@ def write_task(directory: Path, wanted: list[str]) -> list[list[Path]]:
         files.append(file)
     asked = [[files[0]], [files[1]], [files[2], files[3]], [files[0]]]
     rows = [
-        {"files": [str(f) for f in own], "question": QUESTIONS[i % 2], "wanted": want}
-        for i, (own, want) in enumerate(zip(asked, wanted, strict=True))
+        {"files": [str(f) for f in of_sample], "question": QUESTIONS[i % 2], "wanted": want}
+        for i, (of_sample, want) in enumerate(zip(asked, wanted, strict=True))
     ]
     (directory / "pictures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (directory / "pictures.yaml").write_text(TASK.format(data=directory / "pictures.jsonl"))
@@ -104,9 +104,9 @@ def write_task(directory: Path, wanted: list[str]) -> list[list[Path]]:
 @torch.no_grad()
 def expected_of(sweep: Path, setting: Setting, asked: list[list[Path]]) -> Any:
     """Answers and bpp of every sample, image by image, without any of the evaluation."""
-    one = find_point(sweep, "d1")
-    space = one.space
-    model = load_point(space, one.point, one.codec_dir, one.point_dir)
+    trained = find_point(sweep, "d1")
+    space = trained.space
+    model = load_point(space, trained.point, trained.codec_dir, trained.point_dir)
     mllm = Mllm.load(space.mllms[0].model)
     answers, rates = [], []
     for i, files in enumerate(asked):
@@ -173,15 +173,15 @@ def test_a_local_task_is_scored_with_bpp_beside_it(
     command = [str(directory), "d1", "--tasks", "pictures"]
     command += ["--include-path", str(tmp_path / "task"), "--out", str(tmp_path / "found.json")]
     assert main(command) == 0
-    found = json.loads((tmp_path / "found.json").read_text())
-    own = found["results"]["pictures"]
-    assert own["right,none"] == 0.75
-    assert own["bpp,none"] == pytest.approx(np.mean(rates))
-    assert "d1" in found["point"]
-    said = capsys.readouterr().out
-    (row,) = [line for line in said.splitlines() if "bpp" in line]
+    written = json.loads((tmp_path / "found.json").read_text())
+    metrics = written["results"]["pictures"]
+    assert metrics["right,none"] == 0.75
+    assert metrics["bpp,none"] == pytest.approx(np.mean(rates))
+    assert "d1" in written["point"]
+    table = capsys.readouterr().out
+    (row,) = [line for line in table.splitlines() if "bpp" in line]
     assert f"{np.mean(rates):.4f}" in row
-    assert any("right" in line and "0.75" in line for line in said.splitlines())
+    assert any("right" in line and "0.75" in line for line in table.splitlines())
 
 
 @needs_lmms
@@ -200,7 +200,9 @@ def test_lmms_eval_finds_the_model_by_its_entry_point_and_builds_it(
     assert model is Bridged
     made = model.create_from_arg_string(f"sweep={sweep[0]},point=0000,fit=crop", {"batch_size": 2})
     assert "uncompressed" in made.label
-    if any(one.name == "bridgesweep" for one in entry_points(group="lmms_eval.models")):
+    if any(
+        entry_point.name == "bridgesweep" for entry_point in entry_points(group="lmms_eval.models")
+    ):
         registry = ModelRegistryV2()
         registry.load_entrypoint_manifests()
         assert "bridgesweep" in registry.list_model_names()

@@ -38,15 +38,15 @@ def source(lmbda: float, seed: int) -> Source:
 
 
 def test_rates_are_of_files_and_metrics_those_of_compressai(folder: Path, tmp_path: Path) -> None:
-    out, said = tmp_path / "out", list[str]()
-    one, other = source(0.02, 0), source(0.01, 1)
-    rows = measure([one, other], folder, out, say=said.append)
+    out, lines = tmp_path / "out", list[str]()
+    first, second = source(0.02, 0), source(0.01, 1)
+    rows = measure([first, second], folder, out, say=lines.append)
     assert [row.image for row in rows] == ["small.png", "wide.png"] * 2
-    assert "skipped broken.png" in said[0]
-    assert "2 images, 1 unreadable; 1 too small" in said[1]
+    assert "skipped broken.png" in lines[0]
+    assert "2 images, 1 unreadable; 1 too small" in lines[1]
     assert pq.read_table(out / "images.parquet").num_rows == len(rows)
 
-    codec = one.load()
+    codec = first.load()
     for row in rows[:2]:
         height, width = SIZES[row.image]
         assert (row.height, row.width) == (height, width)
@@ -68,7 +68,9 @@ def test_rates_are_of_files_and_metrics_those_of_compressai(folder: Path, tmp_pa
     result = json.loads((out / "mbt2018-mean-base.json").read_text())
     assert result["name"] == "mbt2018-mean base"
     rates = result["results"]["bpp"]
-    assert rates == sorted(np.mean([row.bpp for row in own]) for own in (rows[:2], rows[2:]))
+    assert rates == sorted(
+        np.mean([row.bpp for row in of_codec]) for of_codec in (rows[:2], rows[2:])
+    )
     for metric, values in (("psnr", result["results"]["psnr-rgb"]), ("ms-ssim", None)):
         read = parse_json_file(out / "mbt2018-mean-base.json", metric)
         assert read["xs"] == rates
@@ -116,13 +118,13 @@ def test_a_codec_that_is_not_in_the_storage_any_more_is_named(tmp_path: Path) ->
     space = load_space("smoke")
     points = operating_points(space)
     keys = {f"key{number}": point for number, point in enumerate(points)}
-    said = {
+    manifest = {
         "space": space.model_dump(mode="json"),
         "expected": [{"point_key": key, **point.fields} for key, point in keys.items()],
         "points": {key: {} for key in keys},
     }
     (tmp_path / "smoke").mkdir()
-    (tmp_path / "smoke" / "sweep.json").write_text(json.dumps(said))
+    (tmp_path / "smoke" / "sweep.json").write_text(json.dumps(manifest))
     with pytest.raises(RdError, match=r"hyperprior d2 lambda=0.002 seed=0: .*no longer") as error:
         find_sources(str(tmp_path / "smoke"))
     assert len(str(error.value).splitlines()) == len(points) - 1  # all but uncompressed

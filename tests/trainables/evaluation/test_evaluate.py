@@ -79,8 +79,8 @@ class Setting:
         (root / "d1").mkdir()
         save_trained(state, root / "d1")
         torch.manual_seed(2)
-        other = build_codec(self.spec)
-        state |= {f"codec.{name}": p.detach() for name, p in other.named_parameters()}
+        updated_codec = build_codec(self.spec)
+        state |= {f"codec.{name}": p.detach() for name, p in updated_codec.named_parameters()}
         (root / "d3").mkdir()
         kept = {n: v for n, v in state.items() if not n.startswith("codec.net.g_s.")}
         save_trained(kept, root / "d3")
@@ -171,7 +171,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 
 @pytest.fixture(scope="module")
-def found(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def results(
+    setting: Setting, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     out = tmp_path_factory.mktemp("out")
     return {
         s: setting.run(s, out / s) | {"out": out / s}
@@ -184,20 +186,20 @@ def answers_for(setting: Setting, images: dict[str, Tensor], result: dict[str, A
     llm = Mllm.load(setting.space.mllms[0].model)
     rows = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
     assert {row["task"] for row in rows} == set(TASK_NAMES)
-    said = {row["sample_id"]: row["answer"] for row in result["samples"]}
-    assert said.keys() == {row["sample_id"] for row in rows}
+    answers = {row["sample_id"]: row["answer"] for row in result["samples"]}
+    assert answers.keys() == {row["sample_id"] for row in rows}
     for row in rows:
         pixels = torch.cat([images[i] for i in row["image_ids"]])
         features = llm.look(Entry(pixels, None))
         tokens = TASKS.get(row["task"]).max_new_tokens
-        assert said[row["sample_id"]] == llm.answer([row["prompt"]], [features], tokens, 1)[0]
-    assert len(set(said.values())) > 5, "the test's MLLM says the same about everything"
+        assert answers[row["sample_id"]] == llm.answer([row["prompt"]], [features], tokens, 1)[0]
+    assert len(set(answers.values())) > 5, "the test's MLLM says the same about everything"
 
 
 def test_uncompressed_images_take_24_bits_per_pixel_and_the_same_path(
-    setting: Setting, found: dict[str, dict[str, Any]]
+    setting: Setting, results: dict[str, dict[str, Any]]
 ) -> None:
-    result = found["uncompressed"]
+    result = results["uncompressed"]
     for row in result["images"]:
         assert row["n_bytes"] == 64 * 64 * 3
         assert row["bpp"] == row["bpp_estimated"] == 24
@@ -210,9 +212,9 @@ def test_uncompressed_images_take_24_bits_per_pixel_and_the_same_path(
 
 
 def test_the_rate_is_the_bytes_and_the_answers_are_about_the_decoded_image(
-    setting: Setting, found: dict[str, dict[str, Any]]
+    setting: Setting, results: dict[str, dict[str, Any]]
 ) -> None:
-    result, codec, images = found["reconstruction"], setting.codec(), setting.images()
+    result, codec, images = results["reconstruction"], setting.codec(), setting.images()
     decoded = {}
     for row in result["images"]:
         image = images[row["image_id"]]
@@ -250,17 +252,17 @@ def test_a_neck_gets_the_decoded_latents(
 
 
 def test_d1_has_the_base_codec_s_rate_and_psnr_and_d3_has_no_image(
-    found: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Any]],
 ) -> None:
     rates = ("image_id", "n_bytes", "bpp", "bpp_estimated", "psnr", "overhead_bytes")
-    one, other = (
-        [{name: row[name] for name in rates} for row in found[scenario]["images"]]
+    d1_rates, base_rates = (
+        [{name: row[name] for name in rates} for row in results[scenario]["images"]]
         for scenario in ("d1", "reconstruction")
     )
-    assert one == other
-    assert found["d1"]["samples"] != found["reconstruction"]["samples"]
-    assert all(row["psnr"] is None for row in found["d3"]["images"])
-    assert all(task["psnr"] is None for task in found["d3"]["summary"].values())
+    assert d1_rates == base_rates
+    assert results["d1"]["samples"] != results["reconstruction"]["samples"]
+    assert all(row["psnr"] is None for row in results["d3"]["images"])
+    assert all(task["psnr"] is None for task in results["d3"]["summary"].values())
 
 
 def test_d3_never_runs_the_synthesis(
@@ -286,9 +288,9 @@ class Fail(nn.Module):
 
 @pytest.mark.parametrize("scenario", ["reconstruction", "d1"])
 def test_the_summary_is_the_mean_of_the_samples(
-    found: dict[str, dict[str, Any]], setting: Setting, scenario: str
+    results: dict[str, dict[str, Any]], setting: Setting, scenario: str
 ) -> None:
-    result = found[scenario]
+    result = results[scenario]
     tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
     images_of = {row["sample_id"]: row["image_ids"] for row in tasks}
     image = {row["image_id"]: row for row in result["images"]}
@@ -311,13 +313,13 @@ def test_the_summary_is_the_mean_of_the_samples(
 
 
 def test_evaluating_again_gives_the_same_files(
-    setting: Setting, found: dict[str, dict[str, Any]], tmp_path: Path
+    setting: Setting, results: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     setting.run("d1", tmp_path)
-    first = found["d1"]["out"]
+    first = results["d1"]["out"]
     names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     # Four of numbers, two pages, the record, and images: those seen twice are one file.
-    shown = {image["id"] for one in found["d1"]["examples"] for image in one["images"]}
+    shown = {image["id"] for example in results["d1"]["examples"] for image in example["images"]}
     assert len(names) == 4 + 2 + 1 + 2 * len(shown)
     for name in names:
         if name.name != "info.json":
@@ -325,9 +327,9 @@ def test_evaluating_again_gives_the_same_files(
 
 
 def test_examples_are_pictures_with_room_for_their_text(
-    found: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Any]],
 ) -> None:
-    for result in found.values():
+    for result in results.values():
         pictures = sorted((result["out"] / "examples").glob("*.png"))
         assert len(pictures) == 2
         assert any("fewshot" in picture.name for picture in pictures)
@@ -337,20 +339,20 @@ def test_examples_are_pictures_with_room_for_their_text(
                 assert np.asarray(image).std() > 10
 
 
-def same_but_for_time(one: Path, other: Path) -> None:
+def same_but_for_time(given_out: Path, expected_out: Path) -> None:
     for file in ("samples.parquet", "images.parquet"):
-        a, b = (pq.read_table(out / file).to_pylist() for out in (one, other))
+        a, b = (pq.read_table(out / file).to_pylist() for out in (given_out, expected_out))
         key = "sample_id" if "sample_id" in a[0] else "image_id"
-        for found, expected in zip(*(sorted(x, key=lambda r: r[key]) for x in (a, b)), strict=True):
+        for row, expected in zip(*(sorted(x, key=lambda r: r[key]) for x in (a, b)), strict=True):
             text = {name: value for name, value in expected.items() if isinstance(value, str)}
-            assert {name: found[name] for name in text} == text
+            assert {name: row[name] for name in text} == text
             numbers = {n: v for n, v in expected.items() if n not in text and v is not None}
-            assert {name: found[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
+            assert {name: row[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
 
 
 def test_shards_and_a_kill_between_them_change_nothing(
     setting: Setting,
-    found: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Any]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -371,16 +373,16 @@ def test_shards_and_a_kill_between_them_change_nothing(
     asked: list[int] = []
     answer = Mllm.answer
 
-    def counted(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+    def counted(self: Mllm, prompts: Any, *arguments: Any) -> list[str]:
         asked.append(len(prompts))
-        return answer(self, prompts, *others)
+        return answer(self, prompts, *arguments)
 
     monkeypatch.setattr(ShardResult, "write", write)
     monkeypatch.setattr(Mllm, "answer", counted)
     setting.run("d1", tmp_path / "out", shard_size=4)
     samples = pq.read_table(setting.root / "world/tasks_test.parquet").num_rows
     assert sum(asked) == samples - 12, "the first three shards are not answered again"
-    same_but_for_time(tmp_path / "out", found["d1"]["out"])
+    same_but_for_time(tmp_path / "out", results["d1"]["out"])
 
 
 def test_a_sample_that_fails_is_tried_alone_and_listed(
@@ -388,10 +390,10 @@ def test_a_sample_that_fails_is_tried_alone_and_listed(
 ) -> None:
     answer = Mllm.answer
 
-    def fails(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+    def fails(self: Mllm, prompts: Any, *arguments: Any) -> list[str]:
         if any(prompt.count("<image>") > 1 for prompt in prompts):
             raise RuntimeError("out of memory, say")
-        return answer(self, prompts, *others)
+        return answer(self, prompts, *arguments)
 
     monkeypatch.setattr(Mllm, "answer", fails)
     with pytest.raises(ValueError, match=r"samples could not be answered.*out of memory, say"):
@@ -417,30 +419,30 @@ def test_a_sample_that_fails_is_tried_alone_and_listed(
         "sample_id": tasks[0]["sample_id"],
         "reason": "RuntimeError: out of memory, say",
     }
-    there = {row["sample_id"] for row in result["samples"]}
+    scored = {row["sample_id"] for row in result["samples"]}
     asked = {row["sample_id"] for row in tasks if row["task"] != "fewshot"}
-    assert there == asked - {tasks[0]["sample_id"]}
-    assert sum(task["n_samples"] for task in result["summary"].values()) == len(there)
+    assert scored == asked - {tasks[0]["sample_id"]}
+    assert sum(task["n_samples"] for task in result["summary"].values()) == len(scored)
 
 
 def test_the_error_of_a_batch_is_logged_before_its_samples_are_tried_alone(
     setting: Setting,
-    found: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Any]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answer = Mllm.answer
 
-    def fails(self: Mllm, prompts: Any, *others: Any) -> list[str]:
+    def fails(self: Mllm, prompts: Any, *arguments: Any) -> list[str]:
         if len(prompts) > 1:
             raise RuntimeError("out of memory, say")
-        return answer(self, prompts, *others)
+        return answer(self, prompts, *arguments)
 
     monkeypatch.setattr(Mllm, "answer", fails)
     result = setting.run("reconstruction", tmp_path / "out")
     assert result["info"]["failed"] == []
-    assert result["samples"] == found["reconstruction"]["samples"]
+    assert result["samples"] == results["reconstruction"]["samples"]
     records = [record for record in caplog.records if record.name.startswith("trainables.eval")]
     assert {record.levelname for record in records} == {"WARNING"}
     assert all(task in " ".join(r.getMessage() for r in records) for task in TASK_NAMES)
@@ -449,7 +451,7 @@ def test_the_error_of_a_batch_is_logged_before_its_samples_are_tried_alone(
 
 
 def test_surrogate_terms_are_the_errors_against_transformers_own_encoder(
-    setting: Setting, found: dict[str, dict[str, Any]]
+    setting: Setting, results: dict[str, dict[str, Any]]
 ) -> None:
     clip, images, codec = make_clip(), setting.images(), setting.codec()
 
@@ -459,19 +461,19 @@ def test_surrogate_terms_are_the_errors_against_transformers_own_encoder(
             seen = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
             return clip.visual_projection(seen.pooler_output), seen.hidden_states[-2]
 
-    for row in found["reconstruction"]["images"]:
+    for row in results["reconstruction"]["images"]:
         image = images[row["image_id"]]
         decoded = codec.synthesis(codec.decode(codec.encode(image)))
-        for name, one, other in zip(
+        for name, of_decoded, of_image in zip(
             ("pooled", "tokens"), features(decoded), features(image), strict=True
         ):
-            expected = np.mean((one - other).double().numpy() ** 2)
+            expected = np.mean((of_decoded - of_image).double().numpy() ** 2)
             assert row[name] == pytest.approx(expected, rel=1e-3)
-    assert {row["tokens"] for row in found["uncompressed"]["images"]} == {0.0}
+    assert {row["tokens"] for row in results["uncompressed"]["images"]} == {0.0}
     tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
     shown = [i for row in tasks if row["task"] == "captioning" for i in row["image_ids"]]
-    errors = {row["image_id"]: row["tokens"] for row in found["d1"]["images"]}
-    summary = found["d1"]["summary"]["captioning"]
+    errors = {row["image_id"]: row["tokens"] for row in results["d1"]["images"]}
+    summary = results["d1"]["summary"]["captioning"]
     assert summary["tokens"] == pytest.approx(np.mean([errors[i] for i in shown]))
 
 
@@ -482,8 +484,8 @@ def test_a_benchmark_is_evaluated_as_the_space_s_own_data_is(
         {**write_pope(tmp_path), "prompt": "<image> question : {question} answer :"}
     )
     write_benchmark(spec, 64, 0.0, tmp_path / "pope")
-    own = setting.space.model_copy(update={"benchmarks": (spec,)})
-    world, benchmark = own.measurements
+    space = setting.space.model_copy(update={"benchmarks": (spec,)})
+    world, benchmark = space.measurements
     assert (world.benchmark, benchmark.tasks) == (None, ("yes_no",))
     whole, setting.measurement = setting.measurement, benchmark
     try:
@@ -504,9 +506,13 @@ def test_choices_by_likelihood_are_asked_so(
 
         def score(self, answers: Any, references: Any) -> Any:
             values = [json.loads(answer) for answer in answers]
-            assert all(len(own) == 2 for own in values)
-            assert all(value < 0 for own in values for value in own)
-            return {"accuracy": np.array([own[0] > own[1] for own in values], np.float64)}
+            assert all(len(likelihoods) == 2 for likelihoods in values)
+            assert all(value < 0 for likelihoods in values for value in likelihoods)
+            return {
+                "accuracy": np.array(
+                    [likelihoods[0] > likelihoods[1] for likelihoods in values], np.float64
+                )
+            }
 
     monkeypatch.setattr(vqa, "TASK", Likeliest())
     TASKS.forget()
@@ -529,7 +535,7 @@ def test_choices_by_likelihood_are_asked_so(
 
 
 def test_samples_of_an_unreadable_image_are_left_out_and_named(
-    setting: Setting, found: dict[str, dict[str, Any]], tmp_path: Path
+    setting: Setting, results: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     world = damaged(setting, tmp_path / "world")
     with pytest.raises(ValueError, match="max_unreadable"):
@@ -543,7 +549,7 @@ def test_samples_of_an_unreadable_image_are_left_out_and_named(
         setting.space = whole
     assert [row["image_id"] for row in result["info"]["unreadable"]] == ["test-000000"]
     left = {row["sample_id"] for row in result["samples"]}
-    everything = {row["sample_id"] for row in found["uncompressed"]["samples"]}
+    everything = {row["sample_id"] for row in results["uncompressed"]["samples"]}
     gone = everything - left
     assert gone
     assert all(sample.startswith("test-000000") for sample in gone)

@@ -27,7 +27,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 
 @pytest.fixture(scope="module")
-def found(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def results(
+    setting: Setting, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     out = tmp_path_factory.mktemp("out")
     return {s: setting.run(s, out / s) | {"files": out / s / "examples"} for s in SCENARIOS}
 
@@ -39,15 +41,15 @@ def pixels_of(file: Path) -> np.ndarray:
 
 
 def test_inputs_are_the_test_images_and_decoded_ones_what_the_bytes_give(
-    setting: Setting, found: dict[str, dict[str, Any]]
+    setting: Setting, results: dict[str, dict[str, Any]]
 ) -> None:
     images, codec = setting.images(), setting.codec()
-    for scenario, result in found.items():
-        one, several = result["examples"]
-        assert len(one["images"]) == 1
+    for scenario, result in results.items():
+        single, several = result["examples"]
+        assert len(single["images"]) == 1
         assert len(several["images"]) > 1
         rates = {row["image_id"]: row for row in result["images"]}
-        for image in [*one["images"], *several["images"]]:
+        for image in [*single["images"], *several["images"]]:
             given = images[image["id"]]
             levels = (given[0] * 255).round().byte().permute(1, 2, 0).numpy()
             np.testing.assert_array_equal(pixels_of(result["files"] / image["input"]), levels)
@@ -66,39 +68,39 @@ def test_inputs_are_the_test_images_and_decoded_ones_what_the_bytes_give(
 
 
 def test_equal_images_are_one_file_whichever_point_wrote_them(
-    found: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Any]],
 ) -> None:
     def names(scenario: str, part: str) -> list[str]:
-        return [i[part] for one in found[scenario]["examples"] for i in one["images"]]
+        return [i[part] for example in results[scenario]["examples"] for i in example["images"]]
 
     assert len({tuple(names(scenario, "input")) for scenario in SCENARIOS}) == 1
     assert names("d1", "decoded") == names("reconstruction", "decoded")
     for scenario in SCENARIOS:
-        files = found[scenario]["files"]
-        said = {name for part in ("input", "decoded") for name in names(scenario, part) if name}
-        assert said == {f"images/{file.name}" for file in (files / "images").iterdir()}
+        files = results[scenario]["files"]
+        recorded = {name for part in ("input", "decoded") for name in names(scenario, part) if name}
+        assert recorded == {f"images/{file.name}" for file in (files / "images").iterdir()}
 
 
 def test_samples_are_all_that_is_asked_of_the_images(
-    setting: Setting, found: dict[str, dict[str, Any]]
+    setting: Setting, results: dict[str, dict[str, Any]]
 ) -> None:
     rows = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
-    for result in found.values():
-        for one in result["examples"]:
-            assert (result["files"] / one["page"]).is_file()
-            ids = [image["id"] for image in one["images"]]
+    for result in results.values():
+        for example in result["examples"]:
+            assert (result["files"] / example["page"]).is_file()
+            ids = [image["id"] for image in example["images"]]
             asked = {row["sample_id"] for row in rows if row["image_ids"] == ids}
-            assert set(one["samples"]) == asked
+            assert set(example["samples"]) == asked
             assert asked
 
 
-def test_boxes_are_in_fractions_of_the_image(found: dict[str, dict[str, Any]]) -> None:
+def test_boxes_are_in_fractions_of_the_image(results: dict[str, dict[str, Any]]) -> None:
     answered = 0
-    for result in found.values():
+    for result in results.values():
         rec = {row["sample_id"]: row for row in result["samples"] if row["task"] == "rec"}
-        for one in result["examples"]:
-            assert set(one["boxes"]) == set(one["samples"]) & set(rec)
-            for sample, boxes in one["boxes"].items():
+        for example in result["examples"]:
+            assert set(example["boxes"]) == set(example["samples"]) & set(rec)
+            for sample, boxes in example["boxes"].items():
                 truth = json.loads(rec[sample]["reference"])
                 assert truth["size"] == 64
                 np.testing.assert_allclose(np.array(boxes["wanted"]) * 64, truth["box"])
@@ -107,7 +109,7 @@ def test_boxes_are_in_fractions_of_the_image(found: dict[str, dict[str, Any]]) -
                 if guess is not None:
                     answered += 1
                     np.testing.assert_allclose(np.array(boxes["answered"]) * 64, guess)
-    assert sum(len(one["boxes"]) for r in found.values() for one in r["examples"]) > 0
+    assert sum(len(example["boxes"]) for r in results.values() for example in r["examples"]) > 0
 
 
 def shown(width: int, height: int, answer: str, form: str) -> Shown:
@@ -124,8 +126,8 @@ def test_boxes_follow_the_format_of_the_answer_and_the_shape_of_the_image() -> N
         ("shikra", "[0.25,0.25,0.75,0.5]"),
         ("internvl", "[[250, 250, 750, 500]]"),
     ):
-        one = shown(64, 64, answer, form)
-        assert boxes_of(one, one.asked[0]) == ((0.5, 0.5, 1, 1), (0.25, 0.25, 0.75, 0.5))
+        example = shown(64, 64, answer, form)
+        assert boxes_of(example, example.asked[0]) == ((0.5, 0.5, 1, 1), (0.25, 0.25, 0.75, 0.5))
     wide = shown(96, 48, "[0,0,0.5,0.25]", "shikra")
     assert boxes_of(wide, wide.asked[0]) == ((0.5, 0.5, 1, 1), (0, 0, 0.5, 0.5))
     nothing = shown(64, 64, "I see none", "shikra")
@@ -142,19 +144,19 @@ def test_the_page_has_the_boxes_where_they_are() -> None:
 
 
 def test_a_caption_is_neither_right_nor_wrong() -> None:
-    found = {task: (_right(task, 0.3), _right(task, 0.0)) for task in ("captions", "open_vqa")}
-    assert found == {"captions": (None, None), "open_vqa": (True, False)}
+    right_of = {task: (_right(task, 0.3), _right(task, 0.0)) for task in ("captions", "open_vqa")}
+    assert right_of == {"captions": (None, None), "open_vqa": (True, False)}
     green, red = (24, 128, 56), (197, 34, 31)
     for right, colours in ((True, {green}), (False, {red}), (None, set())):
-        one = shown(64, 64, "I see none", "shikra")
-        one = replace(one, asked=[replace(one.asked[0], right=right)])
-        page = np.asarray(draw_example("t", one)).astype(int)
+        example = shown(64, 64, "I see none", "shikra")
+        example = replace(example, asked=[replace(example.asked[0], right=right)])
+        page = np.asarray(draw_example("t", example)).astype(int)
         drawn = {c for c in (green, red) if (np.abs(page - c).max(-1) < 12).sum() > 20}
         assert drawn == colours
 
 
 def test_large_images_are_kept_smaller_and_of_their_shape(tmp_path: Path) -> None:
     write_examples(tmp_path, "t", [shown(1536, 768, "", "shikra")])
-    (one,) = json.loads((tmp_path / "examples.json").read_text())
-    assert pixels_of(tmp_path / one["images"][0]["input"]).shape == (LONGEST // 2, LONGEST, 3)
-    np.testing.assert_allclose(one["boxes"]["a-0"]["wanted"], (0.5, 0.5, 1, 1))
+    (example,) = json.loads((tmp_path / "examples.json").read_text())
+    assert pixels_of(tmp_path / example["images"][0]["input"]).shape == (LONGEST // 2, LONGEST, 3)
+    np.testing.assert_allclose(example["boxes"]["a-0"]["wanted"], (0.5, 0.5, 1, 1))

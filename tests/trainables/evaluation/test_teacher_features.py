@@ -36,10 +36,10 @@ def test_what_is_remembered_is_what_the_teacher_says(pooled: bool, tokens: bool)
     again = known(["c", "a"], images[[2, 0]])
     assert teacher.seen == 4
     for name, wanted in (("pooled", pooled), ("tokens", tokens)):
-        one, other = getattr(first, name), getattr(again, name)
-        assert (one is not None) == (other is not None) == wanted
+        computed, kept = getattr(first, name), getattr(again, name)
+        assert (computed is not None) == (kept is not None) == wanted
         if wanted:
-            assert torch.equal(other, one[[2, 0]])
+            assert torch.equal(kept, computed[[2, 0]])
 
 
 def test_without_room_the_teacher_looks_again() -> None:
@@ -50,9 +50,9 @@ def test_without_room_the_teacher_looks_again() -> None:
     known = KnownTeacher(teacher, True, False, room=4 * pooled[0].numel())
     teacher.seen = 0
     for _ in range(2):
-        found = known(["a", "b", "c"], images).pooled
-        assert found is not None
-        assert torch.equal(found, pooled)
+        recomputed = known(["a", "b", "c"], images).pooled
+        assert recomputed is not None
+        assert torch.equal(recomputed, pooled)
     assert teacher.seen == 6, "there is room for one image, not for the batch"
     assert known(["a"], images[:1]).pooled is not None
     assert teacher.seen == 6
@@ -73,16 +73,16 @@ def test_an_mllm_with_the_teacher_s_tower_may_be_entered_behind_it(mllm: Mllm) -
     tokens = Teacher(tower)(images, pooled=False).tokens
     assert tokens is not None
     inside, outside = mllm.look(Entry(tokens, layer)), mllm.look(Entry(images, None))
-    for one, other in zip(inside, outside, strict=True):
-        assert torch.equal(one, other)
+    for features, expected in zip(inside, outside, strict=True):
+        assert torch.equal(features, expected)
 
 
 def test_it_may_not_where_anything_differs(mllm: Mllm) -> None:
     tower = Tower(make_clip(), mllm.preprocess)
     assert shared_layer(mllm, tower, -1) is None, "the text model reads an earlier layer"
     assert shared_layer(object(), tower, -2) is None
-    other = replace(mllm.preprocess, resampling="bilinear")
-    assert shared_layer(mllm, Tower(make_clip(), other), -2) is None
+    preprocess = replace(mllm.preprocess, resampling="bilinear")
+    assert shared_layer(mllm, Tower(make_clip(), preprocess), -2) is None
     with torch.no_grad():
         next(tower.blocks[0].parameters()).view(-1)[0] += 1e-3
     assert shared_layer(mllm, tower, -2) is None

@@ -49,8 +49,8 @@ class Setting:
         self.codec: Codec = codec
         self.neck = TransformNeck(codec.M, self.tower.sizes).eval()
         levels = np.random.default_rng(0).integers(0, 256, (2, 12, 9, 3), dtype=np.uint8)
-        shapes = [Image.fromarray(one).resize((WIDTH, HEIGHT)) for one in levels]
-        self.images: list[NDArray[np.uint8]] = [np.array(one) for one in shapes]
+        shapes = [Image.fromarray(pixels).resize((WIDTH, HEIGHT)) for pixels in levels]
+        self.images: list[NDArray[np.uint8]] = [np.array(pixels) for pixels in shapes]
 
     def see(self, model: PointModel) -> list[Seen]:
         known = KnownTeacher(Teacher(self.tower), False, True)
@@ -94,10 +94,13 @@ def test_every_view_is_written_read_and_bridged_alone(setting: Setting) -> None:
         partial, teacher = PartialEncoder(setting.tower, 2), Teacher(setting.tower)
         errors = []
         for token, view in zip(tokens, views, strict=True):
-            one, other = partial(token, False).tokens, teacher(view, False).tokens
-            assert one is not None
-            assert other is not None
-            errors.append((one - other).square().mean())
+            student_tokens, teacher_tokens = (
+                partial(token, False).tokens,
+                teacher(view, False).tokens,
+            )
+            assert student_tokens is not None
+            assert teacher_tokens is not None
+            errors.append((student_tokens - teacher_tokens).square().mean())
         assert seen.rate.tokens == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
@@ -110,9 +113,11 @@ def test_baselines_take_the_path_of_their_views(setting: Setting, tmp_path: Path
     for number, image in enumerate(setting.images):
         views, pixels = setting.views(image), HEIGHT * WIDTH
         inputs = together(setting.mllm, setting.processor, Image.fromarray(image), "w7")
-        own = setting.mllm.model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+        expected = setting.mllm.model.get_image_features(
+            inputs["pixel_values"], inputs["image_sizes"]
+        )
         seen = uncompressed[number]
-        torch.testing.assert_close(seen.features, own.pooler_output[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(seen.features, expected.pooler_output[0], atol=1e-4, rtol=1e-4)
         assert seen.rate.bpp == pytest.approx(24 * 5 * SIDE**2 / pixels)
 
         streams = [setting.codec.encode(view)[0] for view in views]
@@ -133,13 +138,15 @@ def test_baselines_take_the_path_of_their_views(setting: Setting, tmp_path: Path
 def test_images_of_other_sizes_take_other_numbers_of_positions(setting: Setting) -> None:
     """The placeholders of each prompt are those that the processor makes for its image."""
     mllm = setting.mllm
-    found = []
+    features = []
     for height, width in ((SIDE, SIDE), (HEIGHT, WIDTH), (SIDE, 3 * SIDE)):
         image = np.full((height, width, 3), 90, np.uint8)
         (seen,) = mllm.look(Entry(torch.cat(setting.views(image)), None), (height, width))
         inputs = together(mllm, setting.processor, Image.fromarray(image), "w7")
         assert len(seen) == int((inputs["input_ids"] == mllm.model.config.image_token_id).sum())
-        found.append(seen)
-    answers = mllm.answer(["<image> w5"] * 3, [[one] for one in found], 3, batch_size=3)
+        features.append(seen)
+    answers = mllm.answer(
+        ["<image> w5"] * 3, [[of_image] for of_image in features], 3, batch_size=3
+    )
     assert len(answers) == 3
-    assert len({len(one) for one in found}) == 3
+    assert len({len(of_image) for of_image in features}) == 3

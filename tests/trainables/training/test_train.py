@@ -116,8 +116,8 @@ def test_the_seed_decides(small_stages: Small, tmp_path: Path, scenario: str) ->
     first = train(small_stages, scenario, tmp_path / "first")
     torch.manual_seed(99)
     assert_equal(first, train(small_stages, scenario, tmp_path / "same"))
-    other = train(small_stages, scenario, tmp_path / "other", seed=1)
-    assert [name for name in first if not torch.equal(first[name], other[name])]
+    of_seed_1 = train(small_stages, scenario, tmp_path / "other", seed=1)
+    assert [name for name in first if not torch.equal(first[name], of_seed_1[name])]
 
 
 @pytest.mark.parametrize("scenario", ["d1", "post_processing"])
@@ -150,8 +150,8 @@ def test_the_best_weights_are_kept(
             seen[int(metrics["step"])] = content["trained"]["neck.position"].clone()
             super().report(metrics, checkpoint)
 
-    found = train(small_stages, "d1", tmp_path / "out", Watching(tmp_path / "run"), space)
-    assert torch.equal(found["neck.position"], seen[4])
+    weights = train(small_stages, "d1", tmp_path / "out", Watching(tmp_path / "run"), space)
+    assert torch.equal(weights["neck.position"], seen[4])
     assert not torch.equal(seen[4], seen[6])
     assert json.loads((tmp_path / "out" / "info.json").read_text())["val_loss"] == 2.0
 
@@ -192,8 +192,8 @@ def test_a_batch_in_slices_trains_like_a_whole_one(small_stages: Small, tmp_path
     for name in whole.keys() - {"neck.blocks.0.qkv.bias"}:
         torch.testing.assert_close(sliced[name], whole[name], atol=1e-6, rtol=1e-5)
     rows = curve(tmp_path / "whole-run"), curve(tmp_path / "sliced-run")
-    for one, other in zip(*rows, strict=True):
-        assert one == pytest.approx(other, rel=1e-3)
+    for whole_row, sliced_row in zip(*rows, strict=True):
+        assert whole_row == pytest.approx(sliced_row, rel=1e-3)
 
 
 @pytest.mark.parametrize("scenario", ["d1", "d2"])
@@ -204,9 +204,9 @@ def test_bf16_trains_near_fp32(small_stages: Small, tmp_path: Path, scenario: st
     weights = train(small_stages, scenario, tmp_path / "low", space=low)
     train(small_stages, scenario, tmp_path / "full", space=space)
     assert {value.dtype for value in weights.values()} == {torch.float32}
-    first, other = (curve(tmp_path / f"{name}-run")[0] for name in ("low", "full"))
-    assert first["loss"] != other["loss"]
-    assert first["loss"] == pytest.approx(other["loss"], rel=0.05)
+    low_row, full = (curve(tmp_path / f"{name}-run")[0] for name in ("low", "full"))
+    assert low_row["loss"] != full["loss"]
+    assert low_row["loss"] == pytest.approx(full["loss"], rel=0.05)
 
 
 def test_the_learning_rate_follows_the_spec() -> None:
@@ -285,7 +285,7 @@ def test_two_workers_with_sliced_batches_equal_one(small_stages: Small, tmp_path
         n: getattr(small_stages.space, n).model_copy(update={"batch_size": 5}) for n in scenarios
     }
     sliced = {n: spec.model_copy(update={"accumulate": 2}) for n, spec in settings.items()}
-    one = Small(small_stages.space.model_copy(update=settings), small_stages.root)
+    single = Small(small_stages.space.model_copy(update=settings), small_stages.root)
     several = Small(small_stages.space.model_copy(update=sliced), small_stages.root)
     two = tmp_path / "two"
     train_with_workers(several, two, scenarios, 2)
@@ -293,12 +293,12 @@ def test_two_workers_with_sliced_batches_equal_one(small_stages: Small, tmp_path
         runs = [two / f"{scenario}-run" / f"rank{rank}" for rank in (0, 1)]
         assert curve(runs[0]) == curve(runs[1])
         parallel = load_file(two / scenario / "model.safetensors")
-        for name, value in train(one, scenario, tmp_path / scenario).items():
+        for name, value in train(single, scenario, tmp_path / scenario).items():
             if name.endswith("qkv.bias"):
                 # Keys' biases change nothing; Adam scales their gradient's rounding noise up.
                 keys = slice(len(value) // 3, 2 * len(value) // 3)
                 value[keys] = parallel[name][keys]
             torch.testing.assert_close(parallel[name], value, atol=1e-5, rtol=1e-4)
         rows = zip(curve(tmp_path / f"{scenario}-run"), curve(runs[0]), strict=True)
-        for expected, found in rows:
-            assert found == pytest.approx(expected, rel=1e-4)
+        for expected, row in rows:
+            assert row == pytest.approx(expected, rel=1e-4)
