@@ -1,6 +1,6 @@
 """How long does a large sweep's comparison take, and how much memory?
 
-    python tests/benchmarks/analysis_speed.py [--points 1000] [--samples 5000] [--resamples 2000]
+    python -m tests.benchmarks.analysis_speed [--points 1000] [--samples 5000] [--resamples 2000]
 
 Writes points and per-sample values of codecs with eight rates, five scenarios and four tasks each,
 as the orchestrator stores them, reads them back, and compares every curve with its reconstruction.
@@ -79,24 +79,24 @@ def main() -> None:
         write(Path(folder) / "large", options.points, options.samples)
         start, worked = time.perf_counter(), time.process_time()
 
-        def told(what: str) -> None:
+        def report(step: str) -> None:
             nonlocal start, worked
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             seconds, of_work = time.perf_counter() - start, time.process_time() - worked
-            print(f"{what:12} {seconds:6.1f} s, {of_work:6.1f} s of work, {peak:.1f} GiB at most")
+            print(f"{step:12} {seconds:6.1f} s, {of_work:6.1f} s of work, {peak:.1f} GiB at most")
             start, worked = time.perf_counter(), time.process_time()
 
-        told("(start)")
+        report("(start)")
         sweep = read_sweep(folder)
-        told("read")
+        report("read")
         assembled = assemble(sweep, options.resamples)
-        told("assemble")
+        report("assemble")
         comparison = compare(sweep, assembled=assembled)
-        told("compare")
+        report("compare")
         savings(assembled)
-        told("savings")
+        report("savings")
         significance(assembled)
-        told("significance")
+        report("significance")
         defined = comparison["bd_rate_low"].notna().sum()
         print(f"{len(comparison)} curves, {defined} of them with an interval of the BD-rate")
 

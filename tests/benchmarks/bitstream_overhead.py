@@ -1,9 +1,9 @@
 """Bits written against bits estimated, per codec architecture; how much of the gap is overhead.
 
-    python tests/benchmarks/bitstream_overhead.py                    scenes of the demo, 128x128
-    python tests/benchmarks/bitstream_overhead.py --images kodak/     a folder of images (PNG, JPEG)
-    python tests/benchmarks/bitstream_overhead.py --images kodak/ --crop 256 --full  ELIC 192/320
-    python tests/benchmarks/bitstream_overhead.py --codec CODEC_DIR --space demo     a trained codec
+    python -m tests.benchmarks.bitstream_overhead                    scenes of the demo, 128x128
+    python -m tests.benchmarks.bitstream_overhead --images kodak/     a folder of images (PNG, JPEG)
+    python -m tests.benchmarks.bitstream_overhead --images kodak/ --crop 256 --full  ELIC 192/320
+    python -m tests.benchmarks.bitstream_overhead --codec CODEC_DIR --space demo     a trained codec
 
 Columns, all means per image:
     bpp, estimated   of the written stream, and -log2 of its symbols' likelihoods, per pixel

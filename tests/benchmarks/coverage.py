@@ -1,6 +1,6 @@
 """How often do the nominal 95 % intervals hold the truth? And how often does a test cry wolf?
 
-    python tests/benchmarks/coverage.py [--simulations 1000] [--resamples 1000] [--only NAME ...]
+    python -m tests.benchmarks.coverage [--simulations 1000] [--resamples 1000] [--only NAME ...]
 
 Draws sweeps from populations whose curves are known (tests/analysis/simulated.py) and compares
 their curves by what `compare`, `savings` and `gains` take their numbers from. Prints the share of
@@ -44,31 +44,31 @@ def truths(population: Population, target: float) -> dict[str, float]:
     """The numbers of the population's own curves."""
     rate, accuracy = np.array(RATES), np.array(population.accuracy)
     test_rate, test = population.factor * rate, np.array(population.test_accuracy or accuracy)
-    said = {"mean": test[1]}
+    values = {"mean": test[1]}
     if population.test_accuracy is None:
-        said |= {
+        values |= {
             "BD-rate": 100 * (population.factor - 1),
             "saving": 100 * (1 - population.factor),
             "BD-accuracy": bd_accuracy(rate, accuracy, test_rate, test),
         }
-        assert np.isclose(said["BD-rate"], bd_rate(rate, accuracy, test_rate, test), atol=1e-9)
+        assert np.isclose(values["BD-rate"], bd_rate(rate, accuracy, test_rate, test), atol=1e-9)
     else:
         both = (rate, accuracy), (test_rate, test)
-        kept = [front(*one) for one in both]
+        kept = [front(*curve) for curve in both]
         (a, x), (b, y) = ((r[on], v[on]) for (r, v), on in zip(both, kept, strict=True))
         at = np.array([target])
-        said |= {
+        values |= {
             "BD-rate": bd_rate(a, x, b, y),
             "saving": 100 * (1 - float((rate_at(b, y, at) / rate_at(a, x, at))[0])),
             "BD-accuracy": bd_accuracy(rate, accuracy, test_rate, test),
         }
     if population.accuracy == LINE:
-        said["gain"] = line_gain(population.factor)
-        assert np.isclose(said["BD-accuracy"], said["gain"])
-    return said
+        values["gain"] = line_gain(population.factor)
+        assert np.isclose(values["BD-accuracy"], values["gain"])
+    return values
 
 
-def one(
+def simulate(
     population: Population, n: int, resamples: int, seed: int, target: float
 ) -> dict[str, float]:
     """Whether each interval of one simulated sweep holds the truth; nan without an interval."""
@@ -83,13 +83,15 @@ def one(
         means = resampled.mean([("m", "vqa", "accuracy", point["point_keys"])])
         assert means is not None
         mean = resampled.interval(means[1])
-    said = {
+    intervals = {
         "BD-rate": pair.bd_rate(),
         "saving": pair.saved(target),
         "BD-accuracy": pair.bd_accuracy(),
         "gain": pair.gained(RATE),
     }
-    ends = {"mean": mean} | {name: (found.low, found.high) for name, found in said.items()}
+    ends = {"mean": mean} | {
+        name: (interval.low, interval.high) for name, interval in intervals.items()
+    }
     out = {name: float(hits(ends[name][0], truth[name], ends[name][1])) for name in truth}
     if population.factor == 1:
         tests = significance(assemble(sweep, 50), families=["task"])
@@ -110,16 +112,16 @@ def main() -> None:
         start = time.perf_counter()
         target = TARGETS.get(name, TARGET)
         seeds = range(options.simulations)
-        found = [one(population, n, options.resamples, seed, target) for seed in seeds]
+        simulations = [simulate(population, n, options.resamples, seed, target) for seed in seeds]
         seconds = time.perf_counter() - start
         print(f"{name}: {n} samples, {options.simulations} simulations in {seconds:.0f} s")
-        for what in found[0]:
-            held = np.array([f[what] for f in found])
+        for value in simulations[0]:
+            held = np.array([f[value] for f in simulations])
             known = held[~np.isnan(held)]
             share = known.mean() if len(known) else float("nan")
             error = np.sqrt(share * (1 - share) / max(1, len(known)))
             print(
-                f"  {what:20} {share:6.1%} ± {error:.1%}   ({len(known) / len(held):.0%} defined)"
+                f"  {value:20} {share:6.1%} ± {error:.1%}   ({len(known) / len(held):.0%} defined)"
             )
 
 

@@ -1,7 +1,7 @@
 """Samples/s of an evaluation against a bare batched `generate` loop over the same inputs.
 
-    python tests/benchmarks/evaluation.py [--scenario reconstruction] [--images 64] [--episodes 48]
-                                          [--rounds 3] [--threads 1] [--device cpu]
+    python -m tests.benchmarks.evaluation [--images 64] [--episodes 48] [--rounds 3] [--threads 1]
+                                          [--device cpu]
 
 The demo's MLLM (`shipped:llava-scenes`) and codec on scenes that it writes. An evaluation is all of
 `evaluate_point`: loading the operating point, reading the images, writing and reading streams,
@@ -72,16 +72,16 @@ class Bare:
 
     def decoded(self) -> dict[str, Tensor]:
         """Write, read and decode every image, image by image, then preprocess it."""
-        found = {}
+        decoded = {}
         for image_id, pixels in self.pixels.items():
             x_hat = self._codec.synthesis(self._codec.decode(self._codec.encode(pixels)))
-            found[image_id] = self._mllm.preprocess(x_hat)
-        return found
+            decoded[image_id] = self._mllm.preprocess(x_hat)
+        return decoded
 
     @torch.no_grad()
     def generate(self, images: dict[str, Tensor]) -> dict[str, str]:
         """The loop: answers by sample."""
-        said: dict[str, str] = {}
+        answers: dict[str, str] = {}
         for batch in self._batches():
             ids = torch.tensor([self._ids[s.sample_id] for s in batch], device=self._mllm.device)
             pixels = torch.cat([images[i] for s in batch for i in s.image_ids])
@@ -95,8 +95,8 @@ class Bare:
             texts = self._mllm.tokenizer.batch_decode(
                 generated[:, ids.shape[1] :], skip_special_tokens=True
             )
-            said |= {s.sample_id: text.strip() for s, text in zip(batch, texts, strict=True)}
-        return said
+            answers |= {s.sample_id: text.strip() for s, text in zip(batch, texts, strict=True)}
+        return answers
 
     def _batches(self) -> Iterator[list[Sample]]:
         groups: dict[Any, list[Sample]] = defaultdict(list)
@@ -167,11 +167,11 @@ def main() -> None:
         seconds: dict[str, list[Tensor]] = defaultdict(list)
         for number in range(options.rounds):
             decoding, images = timed(bare.decoded)
-            generating, said = timed(bare.generate, images)
-            evaluating, found = timed(evaluate, str(number))
+            generating, generated = timed(bare.generate, images)
+            evaluating, evaluated = timed(evaluate, str(number))
             load_known_teacher.cache_clear()
             first, again = timed(evaluate, f"{number}-first")
-            assert again == found == said == expected
+            assert again == evaluated == generated == expected
             seconds["generate"].append(generating)
             seconds["codec + generate"].append(decoding + generating)
             seconds["first evaluation"].append(first)
@@ -184,12 +184,15 @@ def main() -> None:
         for name, rounds in seconds.items():
             spent = [float(each[place]) for each in rounds]
             print(f"{how}: {name:<18} {n / statistics.median(spent):6.1f} samples/s")
-        for own in ("evaluation", "first evaluation"):
+        for measured in ("evaluation", "first evaluation"):
             for loop in ("generate", "codec + generate"):
-                pairs = zip(seconds[loop], seconds[own], strict=True)
-                ratios = [float(one[place] / other[place]) for one, other in pairs]
+                pairs = zip(seconds[loop], seconds[measured], strict=True)
+                ratios = [
+                    float(loop_spent[place] / evaluation_spent[place])
+                    for loop_spent, evaluation_spent in pairs
+                ]
                 print(
-                    f"{how}: {own} / {loop}: {statistics.median(ratios):.2f} "
+                    f"{how}: {measured} / {loop}: {statistics.median(ratios):.2f} "
                     f"({min(ratios):.2f} to {max(ratios):.2f})"
                 )
 

@@ -1,6 +1,6 @@
 """How exact: the largest differences behind the tests of exactness, as numbers.
 
-python tests/benchmarks/exactness.py [--full] [--images kodak/ -n 2]
+python -m tests.benchmarks.exactness [--full] [--images kodak/ -n 2]
 
 released     a file of the released form, random weights: neck + partial encoder against torch's
              own MultiheadAttention blocks; --full: ELIC 192/320 and ViT-L/14 from block 2
@@ -23,7 +23,8 @@ import torch
 from transformers import CLIPConfig, CLIPModel, SiglipVisionConfig, SiglipVisionModel
 
 from search_spaces import CodecSpec, load_space
-from tests.trainables import small, test_codecs, test_released
+from tests.trainables import small
+from tests.trainables.codecs import test_codecs, test_released
 from trainables.codecs import build_codec, load_weights
 from trainables.codecs.entropy.bitstream import overhead_bytes, unpack
 from trainables.commands.rd_eval import read_folder
@@ -58,9 +59,9 @@ def released(full: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "d1_1.pth.tar"
         test_released.write_released(file, spec, adapter)
-        found = load_weights(build_codec(spec), file)
+        weights = load_weights(build_codec(spec), file)
     neck = TransformNeck(spec.M, Tower(clip).sizes, mlp_ratio=4.0)
-    neck.load_state_dict(dict(found.neck))
+    neck.load_state_dict(dict(weights.neck))
     y_hat = 4 * torch.randn(1, spec.M, rows, columns).round()
     pooled, last = test_released.partial_encoder_by_hand(clip, adapter(y_hat), 2)
     ours = PartialEncoder(Tower(clip), 2)(neck(y_hat))
@@ -95,6 +96,7 @@ def entering(full: bool) -> None:
 def surrogate() -> None:
     """Largest relative difference of the loss of the paper's space."""
     space, rng = load_space("paper"), np.random.default_rng(0)
+    steps = space.settings_of("d1").steps
     student, teacher = (rng.normal(size=(32, 768)).astype("f4") for _ in range(2))
     text = rng.normal(size=(768, 1000)).astype("f4")
     text /= np.linalg.norm(text, axis=0)
@@ -109,11 +111,11 @@ def surrogate() -> None:
     closed_distill = np.mean((student.astype("f8") - teacher) ** 2)
     given = {0: (100, 0), 19: (100, 0), 20: (1, 100), 39: (1, 100), 40: (0, 100), 59: (0, 100)}
     for epoch, (alpha, beta) in given.items():
-        phase = phase_at(space.surrogate, -(-epoch * space.d1.steps // 60), space.d1.steps)
+        phase = phase_at(space.surrogate, -(-epoch * steps // 60), steps)
         ours = phase.ce * ce + phase.distill * distill
         closed = alpha * closed_ce + beta * closed_distill
-        said = f"epoch {epoch:<3} {phase.ce:g} CE + {phase.distill:g} L_dist"
-        print(f"surrogate   {said:<33}{abs(ours / closed - 1):.1e} of {closed:.4f}")
+        label = f"epoch {epoch:<3} {phase.ce:g} CE + {phase.distill:g} L_dist"
+        print(f"surrogate   {label:<33}{abs(ours / closed - 1):.1e} of {closed:.4f}")
 
 
 def codecs(folder: Path | None, n: int) -> None:

@@ -1,6 +1,6 @@
 """Teacher features by the project's Ray Data pass against a bare loop over the same teacher.
 
-    python tests/benchmarks/features.py [--images 48] [--shard 8] [--gpu]
+    python -m tests.benchmarks.features [--images 48] [--shard 8] [--gpu]
 
 CLIP ViT-L/14 with random weights on scenes of 256 x 256. The pass decodes the stored images, runs
 the teacher in an actor and writes Parquet; it is timed from its first finished shard to its last,
@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 import ray
 import torch
-from full_size import save_teacher, space_with
 
 from orchestrator.execution.feature_pass import run_pass
 from orchestrator.execution.job_run import run_job
@@ -29,6 +28,7 @@ from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import Store
 from search_spaces import operating_points
+from tests.benchmarks.full_size import save_teacher, space_with
 from trainables.datasets.batches import in_order
 from trainables.datasets.rows import Rows
 from trainables.encoders.load import load_tower
@@ -94,27 +94,27 @@ def main() -> None:
         before = bare(batches, teacher)
 
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        told: list[tuple[float, float]] = []
+        progress: list[tuple[float, float]] = []
         failed: list[str | None] = []
         run_pass(
             settings,
             [plan.jobs[features.key]],
             1,
             lambda key, reason: failed.append(reason),
-            lambda key, done, total: told.append((time.perf_counter(), cpu_seconds())),
+            lambda key, done, total: progress.append((time.perf_counter(), cpu_seconds())),
         )
         assert failed == [None], failed
         ray.shutdown()
         after = bare(batches, teacher)
     # The training shards come first, the validation image's last.
-    first, last = told[0], told[options.images // options.shard - 1]
+    first, last = progress[0], progress[options.images // options.shard - 1]
     images = options.images - options.shard
     for name, place in (("by the clock", 0), ("by CPU time", 1)):
-        own = (last[place] - first[place]) / images
+        spent = (last[place] - first[place]) / images
         alone = (before[place] + after[place]) / 2
         print(
-            f"{name}: pass {1 / own:.3f} images/s, bare loop {1 / before[place]:.3f} before and "
-            f"{1 / after[place]:.3f} after, ratio {alone / own:.2f}"
+            f"{name}: pass {1 / spent:.3f} images/s, bare loop {1 / before[place]:.3f} before and "
+            f"{1 / after[place]:.3f} after, ratio {alone / spent:.2f}"
         )
 
 

@@ -1,6 +1,6 @@
 """Does a sweep survive `kill -9`? Kills its driver, trials and workers at random moments.
 
-    python tests/benchmarks/kill_resume.py [--kills 10] [--seed 0] [sweep options, e.g. --set ...]
+    python -m tests.benchmarks.kill_resume [--kills 10] [--seed 0] [sweep options, e.g. --set ...]
 
 Sweeps the smoke space with two seeds twice, once undisturbed and once with kills, starting it
 again whenever it ended early, and compares: the points, their values, and the runs in MLflow.
@@ -38,15 +38,15 @@ def sweep(storage: Path, options: list[str]) -> list[str]:
 
 
 def processes(driver: psutil.Process, patterns: tuple[str, ...]) -> list[psutil.Process]:
-    found = []
+    matching = []
     for child in driver.children(recursive=True):
         try:
             title = " ".join(child.cmdline())
         except psutil.Error:
             continue
         if title.startswith(patterns):
-            found.append(child)
-    return found
+            matching.append(child)
+    return matching
 
 
 def kill_one(
@@ -76,10 +76,10 @@ def runs_per_key(storage: Path) -> collections.Counter[str]:
     client = MlflowClient(f"sqlite:///{storage}/mlflow.db")
     experiment = client.get_experiment_by_name("bridgesweep")
     assert experiment is not None
-    found = client.search_runs(
+    runs = client.search_runs(
         [experiment.experiment_id], "tags.`bridgesweep.kind` = 'point'", max_results=10_000
     )
-    return collections.Counter(run.data.tags["bridgesweep.point_key"] for run in found)
+    return collections.Counter(run.data.tags["bridgesweep.point_key"] for run in runs)
 
 
 def main() -> int:

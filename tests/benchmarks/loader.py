@@ -1,6 +1,6 @@
 """Does reading cached latents and features keep up with a d1 step on a GPU?
 
-    python tests/benchmarks/loader.py [--images 2048] [--tokens] [--tflops 125]
+    python -m tests.benchmarks.loader [--images 2048] [--tokens] [--tflops 125]
 
 Writes random rows of the paper's sizes as the project stores them (latents 320 x 16 x 16, pooled
 768, with --tokens 257 x 1024 as well, half precision), and reads two epochs of shuffled batches of
@@ -51,15 +51,16 @@ def write(root: Path, images: int, shard_size: int, tokens: bool) -> None:
     for kind, shapes in SHAPES.items():
         wanted = {**shapes, **({"tokens": TOKENS} if tokens and kind == "features" else {})}
         for shard, start in enumerate(range(0, images, shard_size)):
-            own = ids.slice(start, shard_size)
+            shard_ids = ids.slice(start, shard_size)
             made = [
                 tensor_column(
-                    name, generator.standard_normal((len(own), *shape), np.float32).astype("f2")
+                    name,
+                    generator.standard_normal((len(shard_ids), *shape), np.float32).astype("f2"),
                 )
                 for name, shape in wanted.items()
             ]
             schema = pa.schema([pa.field("image_id", pa.string()), *(field for field, _ in made)])
-            columns = [own.combine_chunks(), *(array for _, array in made)]
+            columns = [shard_ids.combine_chunks(), *(array for _, array in made)]
             file = part_file(root / kind, "train", shard)
             file.parent.mkdir(parents=True, exist_ok=True)
             table = pa.Table.from_arrays(columns, schema=schema)

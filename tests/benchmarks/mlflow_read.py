@@ -1,6 +1,6 @@
 """How long does it take until 1,000 runs of a local MLflow are a table of points?
 
-    python tests/benchmarks/mlflow_read.py [--runs 1000] [--store FILE]
+    python -m tests.benchmarks.mlflow_read [--runs 1000] [--store FILE]
 
 Logs a sweep through MLflow's own client into a new SQLite file (or takes the one that --store
 names, if it is there): each run with 40 metrics, 60 parameters and the tags that the orchestrator

@@ -1,8 +1,8 @@
 """Training steps at the paper's size against the same steps as the method is naively run.
 
-    python tests/benchmarks/paper_step.py [--scenarios d1 d2 d3] [--batch 2] [--rounds 5]
-    python tests/benchmarks/paper_step.py --device cuda --precision bf16 --batch 32
-    python tests/benchmarks/paper_step.py --compile
+    python -m tests.benchmarks.paper_step [--scenarios d1 d2 d3] [--batch 2] [--rounds 5]
+    python -m tests.benchmarks.paper_step --device cuda --precision bf16 --batch 32
+    python -m tests.benchmarks.paper_step --compile
 
 ELIC 192/320 and CLIP ViT-L/14 with random weights, images of 256 x 256, the distillation of the
 pooled feature (d1 in the middle of its schedule: cross-entropy as well). Both read their batches
@@ -33,16 +33,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from full_size import Made, macs, make
 from torch import Tensor, nn
 
+from search_spaces.scenarios.d1 import NeckTraining
+from search_spaces.scenarios.d2 import JointTraining
+from tests.benchmarks.full_size import Made, macs, make
 from trainables.codecs import load_codec
 from trainables.datasets.batches import Batches
 from trainables.datasets.rows import Batch, Rows
 from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
-from trainables.points.building import build_neck
-from trainables.points.learning import Learner
+from trainables.points.building import build_neck, partial_encoder
+from trainables.points.learning import Learner, SurrogateSetting
 from trainables.points.neck_method import NeckLearner
 from trainables.scenarios.d2 import JointLearner
 
@@ -63,7 +65,7 @@ class Reference(nn.Module):
         self.neck = neck
         self.net = load_codec(space.codecs[0], made.codec).net
         self.net.requires_grad_(scenario != "d1").train(scenario != "d1")
-        self.spec, self.lmbda = getattr(space, scenario), space.codecs[0].lambdas[0]
+        self.spec, self.lmbda = space.settings_of(scenario), space.codecs[0].lambdas[0]
         self.y_hat: Tensor | None = None
         self.net.g_s.register_forward_pre_hook(self._keep)
 
@@ -174,16 +176,23 @@ def pair(
     text = F.normalize(torch.randn(tower.sizes.pooled, classes.shape[1]), dim=0)
     learner: Learner
     if scenario == "d1":
-        learner = NeckLearner(space, neck, tower, text)
+        neck_training = space.settings_of(scenario)
+        assert isinstance(neck_training, NeckTraining)
+        encoder = partial_encoder(space, tower)
+        setting = SurrogateSetting(space, encoder, text, neck_training.steps)
+        learner = NeckLearner(setting, neck, neck_training.lr, neck_training.linear_lr)
     else:
         codec = load_codec(spec, made.codec)
-        learner = JointLearner(space, scenario, codec, neck, tower, spec.lambdas[0])
-    own = Batches(Rows("train", learner.columns, *sources), batch_size, 0)
+        training, synthesis = space.settings_of(scenario), scenario == "d2"
+        assert isinstance(training, JointTraining)
+        lmbda = spec.lambdas[0]
+        learner = JointLearner(space, training, codec, neck, tower, lmbda, synthesis)
+    batches = Batches(Rows("train", learner.columns, *sources), batch_size, 0)
     if compiled:
-        return compiled_step(learner.to(device).train(), own, device, bf16)
+        return compiled_step(learner.to(device).train(), batches, device, bf16)
     naive = Reference(made, scenario, copy_of(tower), copy.deepcopy(neck), text.to(device))
     return (
-        learner_step(learner.to(device).train(), own, device, bf16),
+        learner_step(learner.to(device).train(), batches, device, bf16),
         reference_step(naive.to(device), images, device, bf16),
     )
 
@@ -236,13 +245,13 @@ def main() -> None:
                 order = (here, reference) if number % 2 else (reference, here)
                 taken = {step: timed(step, number + 1, device) for step in order}
                 times.append((taken[here], taken[reference]))
-            own, naive = (statistics.median(column) for column in zip(*times, strict=True))
-            limit, ratio = work[1] / work[0], naive / own
+            ours, naive = (statistics.median(column) for column in zip(*times, strict=True))
+            limit, ratio = work[1] / work[0], naive / ours
             rounds = " ".join(f"{b / a:.2f}" for a, b in times)
             gmac = [count / options.batch / 1e9 for count in work]
             print(
                 f"{scenario:>11}{gmac[0]:>11.1f}{gmac[1]:>11.1f}{limit:>11.2f}"
-                f"{options.batch / own:>11.3f}{options.batch / naive:>11.3f}{ratio:>11.2f}"
+                f"{options.batch / ours:>11.3f}{options.batch / naive:>11.3f}{ratio:>11.2f}"
                 f"{ratio / limit:>11.0%}   {rounds}; {losses[0]:.4f} {losses[1]:.4f}",
                 flush=True,
             )

@@ -1,6 +1,6 @@
 """Peak GPU memory of a d2 or d3 step for ELIC 192/320 and CLIP ViT-L/14, computed without a GPU.
 
-    python tests/benchmarks/peak_memory.py [--scenarios d2 d3] [--batch 32]
+    python -m tests.benchmarks.peak_memory [--scenarios d2 d3] [--batch 32]
 
 The project's learner takes two whole steps on fake tensors (sizes, no data), and after every
 operation the storages that are alive are added up: weights, gradients, Adam's states, what is saved
@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 
 from search_spaces.facts.encoders import released_config
-from trainables.codecs import build_codec
+from search_spaces.plugins import implementation
+from search_spaces.scenarios.d2 import JointTraining
 from trainables.commands.complexity import PAPER
 from trainables.datasets.rows import Batch
 from trainables.encoders.tower import Tower
@@ -82,12 +83,17 @@ def peak_gib(scenario: str, batch: int, precision: str, slices: int, checkpoint:
     with FakeTensorMode(), Alive() as alive:
         tower = Tower(CLIPVisionModelWithProjection(config.vision_config))
         tower.model.requires_grad_(False)
-        codec, neck = build_codec(spec), build_neck(space, spec, tower)
+        # Without the check of `build_codec`, whose meta tensors do not mix with fake ones.
+        codec, neck = implementation(spec.implementation)(spec), build_neck(space, spec, tower)
         for module in codec.net.modules():
             if isinstance(module, EntropyBottleneck):
                 # It looks at values to order axes; the hyper-latents are a thousandth of the rest.
                 module.forward = lambda z: (z + 0.5, torch.sigmoid(z))
-        learner = JointLearner(space, scenario, codec, neck, tower, spec.lambdas[0]).train()
+        training = space.settings_of(scenario)
+        assert isinstance(training, JointTraining)
+        learner = JointLearner(
+            space, training, codec, neck, tower, spec.lambdas[0], synthesis=scenario == "d2"
+        ).train()
         optimiser = torch.optim.Adam([p for g in learner.groups() for p in g.parameters])
         ids = tuple(map(str, range(batch)))
         data = Batch(ids, image=torch.rand(batch, 3, 256, 256), pooled=torch.rand(batch, 768))
@@ -114,11 +120,11 @@ def main() -> None:
     print(f"batch {options.batch}; GiB at the peak")
     print(f"{'precision':<11}{'accumulate':<12}{'checkpoint_blocks':<19}", *options.scenarios)
     for precision, slices, checkpoint in SETTINGS:
-        found = [
+        peaks = [
             peak_gib(scenario, options.batch, precision, slices, checkpoint)
             for scenario in options.scenarios
         ]
-        row = "".join(f"{gib:>7.1f}" for gib in found)
+        row = "".join(f"{gib:>7.1f}" for gib in peaks)
         print(f"{precision:<11}{slices:<12}{checkpoint!s:<19}{row}", flush=True)
 
 

@@ -1,6 +1,6 @@
 """How long a report of many operating points takes to write and to open in headless Chromium.
 
-    python tests/benchmarks/report_open.py [--points 1000] [--repeats 5] [--keep DIR]
+    python -m tests.benchmarks.report_open [--points 1000] [--repeats 5] [--keep DIR]
 
 A simulated sweep: five codecs, five scenarios, four rates and as many seeds as it takes; five
 metrics each. Its specs and provenance are as long as a real sweep's. Milliseconds from the start of
@@ -35,22 +35,24 @@ def make_large(directory: Path, points: int, samples: int) -> Path:
     sweep = read_sweep(str(directory))
     assert sweep.samples is not None
     manifest, rng = dict(sweep.manifest), np.random.default_rng(0)
-    frames, answers, expected, said = [], [], [], {}
+    frames, answers, expected, points_made = [], [], [], {}
     per_seed = sweep.points["point_key"].nunique()
     settings = {f"setting_{i}": {"value": i, "unit": "steps", "of": "training"} for i in range(40)}
     for seed in range(-(-points // per_seed)):
         value = sweep.points["value"] + rng.normal(0, 0.003, len(sweep.points))
         error = 0.3 * (1.1 - value / max(value)) * np.exp(rng.normal(0, 0.1, len(value)))
-        own = sweep.points.assign(seed=seed, distill_pooled=error, distill_tokens=error**0.5)
-        frames.append(own.assign(point_key=own["point_key"] + f"-{seed}", value=own["value"]))
+        of_seed = sweep.points.assign(seed=seed, distill_pooled=error, distill_tokens=error**0.5)
+        frames.append(
+            of_seed.assign(point_key=of_seed["point_key"] + f"-{seed}", value=of_seed["value"])
+        )
         keys = sweep.samples["point_key"].astype("str") + f"-{seed}"
         answers.append(sweep.samples.assign(point_key=keys))
         for point in manifest["expected"]:
             key = f"{point['point_key']}-{seed}"
             expected.append({**point, "point_key": key, "seed": seed})
             made = manifest["points"][point["point_key"]]
-            said[key] = {**made, "spec": made["spec"] | {"train": settings}}
-    manifest |= {"expected": expected, "points": said}
+            points_made[key] = {**made, "spec": made["spec"] | {"train": settings}}
+    manifest |= {"expected": expected, "points": points_made}
     write_points(pd.concat(frames).drop(columns="variant"), str(directory))
     pd.concat(answers).to_parquet(directory / "samples.parquet")
     (directory / "sweep.json").write_text(json.dumps(manifest), encoding="utf-8")
