@@ -82,14 +82,38 @@ def score_task(task: str, samples: Sequence[Sample], result: ShardResult) -> Tas
         samples: the answered ones, of this and of further tasks.
 
     Raises:
-        ValueError: no answered sample is of this task.
+        ValueError: no answered sample is of this task, or its values are not what its metrics
+            declare.
     """
     of_task = [sample for sample in samples if sample.task == task]
     if not of_task:
         raise ValueError(f"no sample of task {task} is left")
     answers = [result.answers[sample.sample_id] for sample in of_task]
     values = TASKS.get(task).score(answers, [sample.reference for sample in of_task])
+    _check_values(task, values, len(of_task))
     return TaskScores(task, of_task, answers, values)
+
+
+def _check_values(task: str, values: Mapping[str, NDArray[np.float64]], count: int) -> None:
+    """Refuse what a task's metrics do not declare, before anything is written.
+
+    Raises:
+        ValueError: a metric is missing or unknown, or a value is outside its range.
+    """
+    metrics = {m.name: m for m in TASKS.get(task).metrics if not m.of_set}
+    if set(values) != set(metrics):
+        raise ValueError(
+            f"task {task}: its scores are {', '.join(values)}; it declares {', '.join(metrics)}"
+        )
+    for name, metric in metrics.items():
+        if np.shape(values[name]) != (count,):
+            raise ValueError(f"task {task}: {name} has {np.size(values[name])} values, not {count}")
+        inside = (values[name] >= metric.low) & (values[name] <= metric.high)  # False for NaN
+        if not inside.all():
+            wrong = values[name][~inside][0]
+            raise ValueError(
+                f"task {task}: {name} is {wrong:g}, outside {metric.low:g} to {metric.high:g}"
+            )
 
 
 def write_results(
