@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from search_spaces.specs.space import Space
 from trainables.datasets.batches import Batches
 from trainables.datasets.rows import Batch, Rows
+from trainables.encoders.text_embeddings import read_text_weights
 
 FIT_IMAGES: Final = 512
 FIT_BATCH: Final = 64
@@ -49,3 +51,8 @@ def images_to_fit(space: Space, inputs: Inputs, latents: Path | None, seed: int)
     batches = Batches(rows, batch_size, seed)
     for number in range(min(FIT_IMAGES, len(rows)) // batch_size):
         yield batches.read(number).to(torch.device("cpu"))
+
+
+def class_texts(inputs: Inputs) -> Tensor | None:
+    """The text embeddings (P, C), where they are among the inputs."""
+    return None if inputs.text is None else read_text_weights(inputs.text)

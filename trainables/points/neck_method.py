@@ -22,13 +22,12 @@ from trainables.codecs import build_codec, fill, mismatches
 from trainables.codecs.released import read_weights
 from trainables.datasets.rows import Batch
 from trainables.encoders.load import load_tower
-from trainables.encoders.text_embeddings import read_text_weights
 from trainables.encoders.tower import Tower
 from trainables.networks.neck import TransformNeck
 from trainables.points.building import build_neck, complete_encoder, partial_encoder
 from trainables.points.contract import Method, Trained
 from trainables.points.counting import Counting, Part
-from trainables.points.inputs import Inputs, images_to_fit
+from trainables.points.inputs import Inputs, class_texts, images_to_fit
 from trainables.points.learning import Group, SurrogateLearner, SurrogateSetting
 from trainables.points.models import BridgedPoint
 from trainables.points.weights import load_trained, named, overlay
@@ -99,11 +98,6 @@ def fresh_neck_learner(
     encoder = partial_encoder(space, tower)
     setting = SurrogateSetting(space, encoder, class_texts(inputs), training.steps)
     return NeckLearner(setting, neck, training.lr, training.linear_lr)
-
-
-def class_texts(inputs: Inputs) -> Tensor | None:
-    """The text embeddings (P, C), where they are among the inputs."""
-    return None if inputs.text is None else read_text_weights(inputs.text)
 
 
 def trained_neck(space: Space, codec: CodecSpec, tower: Tower, directory: Path) -> TransformNeck:

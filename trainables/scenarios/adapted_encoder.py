@@ -21,12 +21,11 @@ from trainables.encoders.tower import ListedBlocks, Tower
 from trainables.points.building import partial_encoder
 from trainables.points.contract import Method, Trained
 from trainables.points.counting import Counting, Part, meta
-from trainables.points.inputs import Inputs
+from trainables.points.image_learner import ImageLearner
+from trainables.points.inputs import Inputs, class_texts
 from trainables.points.learning import SurrogateSetting
 from trainables.points.models import DecodedPoint
-from trainables.points.neck_method import class_texts
 from trainables.points.weights import load_trained, overlay
-from trainables.scenarios.post_processing import ImageLearner
 
 
 class EncoderFront(nn.Module):

@@ -8,70 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
 
 from search_spaces.scenarios.post_processing import UNetTraining
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
-from trainables.codecs import Codec, load_codec
-from trainables.datasets.rows import Batch
+from trainables.codecs import load_codec
 from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
 from trainables.networks.unet import UNet, channels_within
 from trainables.points.building import complete_encoder, count, sized_neck
 from trainables.points.contract import Method, Trained
 from trainables.points.counting import Counting, Part, meta
-from trainables.points.inputs import Inputs
-from trainables.points.learning import Group, SurrogateLearner, SurrogateSetting
+from trainables.points.image_learner import ImageLearner
+from trainables.points.inputs import Inputs, class_texts
+from trainables.points.learning import SurrogateSetting
 from trainables.points.models import DecodedPoint
-from trainables.points.neck_method import class_texts
 from trainables.points.weights import load_trained, named, overlay
 from trainables.scenarios.uncompressed import ENCODER_PARTS
-
-
-class ImageLearner(SurrogateLearner):
-    """A network from decoded images to what the encoder gets, behind a frozen codec.
-
-    Stored latents are decoded where there are any (`from_latents`), else those of images.
-
-    Args:
-        setting: of the loss.
-        network: its parameters with gradients are trained, under the name `network_name`.
-        lr: learning rate.
-    """
-
-    def __init__(
-        self,
-        setting: SurrogateSetting,
-        network: nn.Module,
-        network_name: str,
-        codec: Codec,
-        lr: float,
-        from_latents: bool,
-    ) -> None:
-        super().__init__(setting, "y_hat" if from_latents else "image")
-        self.add_module(network_name, network)
-        self.codec = codec.requires_grad_(False)
-        self._network_name = network_name
-        self._lr = lr
-
-    def student_input(self, batch: Batch) -> Tensor:
-        """What the network makes of the decoded images."""
-        entered: Tensor = getattr(self, self._network_name)(self._decoded(batch))
-        return entered
-
-    def groups(self) -> list[Group]:
-        """The network."""
-        network = getattr(self, self._network_name)
-        return [Group([p for p in network.parameters() if p.requires_grad], self._lr)]
-
-    @torch.no_grad()
-    def _decoded(self, batch: Batch) -> Tensor:
-        if batch.y_hat is not None:
-            return self.codec.synthesis(batch.y_hat)
-        assert batch.image is not None
-        return self.codec.synthesis(self.codec.latents(batch.image))
 
 
 class PostProcessingMethod(Method):

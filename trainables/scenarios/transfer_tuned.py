@@ -7,9 +7,9 @@ from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from trainables.encoders.load import load_tower
 from trainables.points.building import partial_encoder
-from trainables.points.inputs import Inputs
+from trainables.points.inputs import Inputs, class_texts
 from trainables.points.learning import SurrogateSetting
-from trainables.points.neck_method import NeckLearner, NeckMethod, class_texts, trained_neck
+from trainables.points.neck_method import NeckLearner, NeckMethod, trained_neck
 
 
 class TransferTunedMethod(NeckMethod):

@@ -8,11 +8,11 @@ from trainables.codecs import load_codec
 from trainables.encoders.load import load_tower
 from trainables.points.building import complete_encoder
 from trainables.points.contract import Method
+from trainables.points.image_learner import ImageLearner
+from trainables.points.inputs import class_texts
 from trainables.points.learning import SurrogateSetting
 from trainables.points.models import DecodedPoint
-from trainables.points.neck_method import class_texts
 from trainables.points.weights import load_trained, named, overlay
-from trainables.scenarios.post_processing import ImageLearner
 
 
 class ColourGain(nn.Module):
