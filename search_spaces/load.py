@@ -21,12 +21,14 @@ class SpaceError(ValueError):
 
 def named_spaces() -> dict[str, str]:
     """Name -> description of the spaces that come with the project."""
-    found = {}
+    descriptions = {}
     for entry in sorted(resources.files("search_spaces").joinpath("spaces").iterdir(), key=str):
         if entry.name.endswith(".yaml"):
             text = yaml.safe_load(entry.read_text(encoding="utf-8"))
-            found[entry.name.removesuffix(".yaml")] = str(text.get("description", "")).strip()
-    return found
+            descriptions[entry.name.removesuffix(".yaml")] = str(
+                text.get("description", "")
+            ).strip()
+    return descriptions
 
 
 def load_space(space: str, overrides: Iterable[str] = ()) -> Space:

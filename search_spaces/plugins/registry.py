@@ -186,7 +186,7 @@ class Registry(Generic[T]):
                 return self._builtin[name]
             if name in self._modules:
                 module = importlib.import_module(self._modules[name])
-                found = getattr(module, self._attribute)
+                candidate = getattr(module, self._attribute)
             else:
                 points = self._entry_points()[name]
                 source = ", ".join(
@@ -195,15 +195,15 @@ class Registry(Generic[T]):
                 )
                 if len(points) > 1:
                     raise ValueError("several distributions have an extension of this name")
-                found = points[0][0].load()
+                candidate = points[0][0].load()
         except (Exception, SystemExit) as error:  # a foreign module may raise anything
             raise BrokenPluginError(
                 f"{self.group}: {name!r} of {source} cannot be imported: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if mismatch := self._mismatch(found):
+        if mismatch := self._mismatch(candidate):
             raise BrokenPluginError(f"{self.group}: {name!r} of {source} {mismatch}")
-        extension: T = found
+        extension: T = candidate
         if self._check is not None and name not in self._project_names:
             try:
                 self._check(name, extension)
@@ -213,11 +213,15 @@ class Registry(Generic[T]):
                 ) from error
         return extension
 
-    def _mismatch(self, found: object) -> str:
+    def _mismatch(self, candidate: object) -> str:
         """Why an object is no extension of this kind; empty if it is one."""
-        if isinstance(found, self._kind):
+        if isinstance(candidate, self._kind):
             return ""
-        kind = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+        kind = (
+            f"the class {candidate.__name__}"
+            if isinstance(candidate, type)
+            else type(candidate).__name__
+        )
         return f"is {kind}, not an instance of {self._kind.__name__}"
 
     @property
@@ -276,11 +280,13 @@ class ClassRegistry(Registry[type[T]]):
         super().__init__(group, package, attribute, type, names_of=names_of)
         self._base = base
 
-    def _mismatch(self, found: object) -> str:
-        if isinstance(found, type) and issubclass(found, self._base):
-            missing = sorted(getattr(found, "__abstractmethods__", ()))
+    def _mismatch(self, candidate: object) -> str:
+        if isinstance(candidate, type) and issubclass(candidate, self._base):
+            missing = sorted(getattr(candidate, "__abstractmethods__", ()))
             return f"does not define {', '.join(missing)}" if missing else ""
-        name = found.__name__ if isinstance(found, type) else f"a {type(found).__name__}"
+        name = (
+            candidate.__name__ if isinstance(candidate, type) else f"a {type(candidate).__name__}"
+        )
         return f"is {name}, no subclass of {self._base.__name__}"
 
 

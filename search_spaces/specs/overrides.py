@@ -42,9 +42,9 @@ def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
     """
     for path, value in changes.items():
         holder, key = _place(data, str(path))
-        there = holder.get(key) if isinstance(holder, dict) else holder[key]
-        if isinstance(value, Mapping) and isinstance(there, dict):
-            merge(there, value)
+        present = holder.get(key) if isinstance(holder, dict) else holder[key]
+        if isinstance(value, Mapping) and isinstance(present, dict):
+            merge(present, value)
         else:
             holder[key] = value
 
@@ -58,14 +58,14 @@ def _place(data: dict[str, Any], path: str) -> tuple[Any, Any]:
         if isinstance(at, list):
             if not key.isdigit() or int(key) >= len(at):
                 raise PathError(f"{where} has items 0 to {len(at) - 1}, not {key!r}")
-            found: Any = int(key)
+            step: Any = int(key)
         elif isinstance(at, dict):
-            found = key
+            step = key
         else:
             raise PathError(f"{where} has no settings of its own")
         if depth == len(keys) - 1:
-            return at, found
-        at = at.setdefault(found, {}) if isinstance(at, dict) else at[found]
+            return at, step
+        at = at.setdefault(step, {}) if isinstance(at, dict) else at[step]
     raise AssertionError("a path has at least one part")
 
 

@@ -14,7 +14,7 @@ import re
 from abc import ABC
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,8 +25,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
-from pydantic_core.core_schema import ErrorType
+from pydantic_core import InitErrorDetails
 
 from search_spaces.facts.tasks import (
     TASK_FACTS,
@@ -42,6 +41,7 @@ from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
 from search_spaces.specs.evaluation import EvaluationSpec, Resources
+from search_spaces.specs.mistakes import mistake, mistakes_below
 from search_spaces.specs.model import MllmSpec
 from search_spaces.specs.overrides import PathError, explain, merge, unknown
 from search_spaces.specs.scenario_look import ScenarioLook
@@ -99,9 +99,6 @@ SCENARIOS: Final[Registry[ScenarioRules]] = Registry(
     check=lambda name, rule: _check_foreign_scenario(name, rule),
 )
 """All installed scenarios."""
-
-
-_BUILT_IN_ERRORS: Final = frozenset(get_args(ErrorType))
 
 
 _KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -355,12 +352,12 @@ class Space(Spec):
         for key in [key for key in data if key not in cls.model_fields]:
             if key not in models:
                 choices = (*cls.model_fields, *models)
-                mistakes.append(_mistake(str(key), data.pop(key), unknown(str(key), choices)))
+                mistakes.append(mistake(str(key), data.pop(key), unknown(str(key), choices)))
                 continue
             try:
                 data[key] = models[key].model_validate(data[key])
             except ValidationError as error:
-                mistakes += _below(key, error)
+                mistakes += mistakes_below(key, error)
                 del data[key]
         names = [*_names(data, "scenarios", mistakes), *_names(data, "baselines", mistakes)]
         used = [*names, *(used for name in names for used in SCENARIOS.get(name).uses())]
@@ -371,7 +368,7 @@ class Space(Spec):
         try:
             space = handler(data)
         except ValidationError as error:
-            mistakes += _below(None, error)
+            mistakes += mistakes_below(None, error)
         if mistakes:
             raise ValidationError.from_exception_data(cls.__name__, mistakes)
         return space
@@ -526,23 +523,5 @@ def _names(
             SCENARIOS.get(name)
             names.append(name)
         except (UnknownPluginError, BrokenPluginError) as error:
-            mistakes.append(_mistake((setting, place), name, str(error)))
+            mistakes.append(mistake((setting, place), name, str(error)))
     return names
-
-
-def _mistake(place: str | tuple[str | int, ...], value: object, why: str) -> InitErrorDetails:
-    kind = PydanticCustomError("value_error", "{why}", {"why": why})
-    loc = place if isinstance(place, tuple) else (place,)
-    return InitErrorDetails(type=kind, loc=loc, input=value)
-
-
-def _below(key: str | None, error: ValidationError) -> Iterator[InitErrorDetails]:
-    """The mistakes of a part of a space, at their places in the whole."""
-    for item in error.errors(include_url=False):
-        loc = item["loc"] if key is None else (key, *item["loc"])
-        kind: str | PydanticCustomError = item["type"]
-        if kind == "value_error" or kind not in _BUILT_IN_ERRORS:
-            why = item["msg"].removeprefix("Value error, ")
-            kind = PydanticCustomError("value_error", "{why}", {"why": why})
-        ctx = item.get("ctx", {}) if isinstance(kind, str) else {}
-        yield InitErrorDetails(type=kind, loc=loc, input=item["input"], ctx=ctx)
