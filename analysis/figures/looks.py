@@ -16,14 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from matplotlib.lines import Line2D
-
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import Curve
 from analysis.figures.colours import colour_of_name, hex_of
 from analysis.figures.style import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG
 from analysis.io.scenarios import Scenarios
-from analysis.io.schema import AnalysisError
 from search_spaces.specs.space import JOINED
 
 
@@ -76,9 +73,6 @@ class Looks:
         owners: (codec, scenario) of every curve; the codec is empty where there is none.
         variants: the space's variants, in order.
         scenarios: of the sweep; by default the installed ones.
-
-    Raises:
-        AnalysisError: a scenario's marker is none of Matplotlib's.
     """
 
     def __init__(
@@ -185,9 +179,6 @@ def _scenario_looks(scenarios: Scenarios, shown: Iterable[str]) -> dict[str, Loo
     Colours and markers that no description fixes are chosen from the scenarios' names, so that they
     stay when other scenarios are added. Where two names ask for what is nearly the same, the one
     that is later in the alphabet takes its next choice.
-
-    Raises:
-        AnalysisError: a marker is none of Matplotlib's.
     """
     looks = {name: scenarios.look(name) for name in {*scenarios.looks, *shown}}
     markers = {look.marker for look in looks.values() if look.marker is not None}
@@ -199,11 +190,6 @@ def _scenario_looks(scenarios: Scenarios, shown: Iterable[str]) -> dict[str, Loo
         if marker is None:
             marker = next(m for m in _marker_choices(name) if m not in markers)
             markers.add(marker)
-        elif marker not in Line2D.markers and not marker.startswith("$"):
-            raise AnalysisError(
-                f"scenario {name}: marker {marker!r} is none of Matplotlib's; there are "
-                f"{' '.join(map(str, Line2D.filled_markers))} and $LETTER$"
-            )
         if colour is None:
             colour = colour_of_name(name, palette, colours)
             colours.append(colour)

@@ -20,7 +20,9 @@ class ScenarioLook(Spec):
     """Scenarios of one family share a panel where a figure is divided."""
     colour: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")] | None = None
     """Colour in sweeps of one learned codec; null for a stable one that the figures choose."""
-    marker: Annotated[str, Field(pattern=r"^([.,ov^<>1-8spP*hH+xXDd|_]|\$[^$]+\$)$")] | None = None
+    marker: Annotated[str, Field(pattern=r"^([.,ov^<>12348spP*hH+xXDd|_]|\$[^$]+\$)$")] | None = (
+        None
+    )
     """Matplotlib marker; null for a stable one that the figures choose."""
     line: Literal["-", "--", "-.", ":"] = "-"
     """Matplotlib line style."""

@@ -7,7 +7,9 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from analysis.curves.curve import Curve
 from analysis.curves.grouping import in_panels
@@ -104,9 +106,15 @@ def test_the_look_of_a_scenario_without_description_depends_on_its_name_alone() 
 
 
 def test_a_marker_that_matplotlib_has_not_is_refused() -> None:
-    described = {"pruned": ScenarioLook(title="pruned", marker="blob")}
+    described = {"pruned": {"title": "pruned", "marker": "blob"}}
     with pytest.raises(AnalysisError, match="'blob'"):
-        Looks([("elic", "pruned")], scenarios=Scenarios(described))
+        Scenarios.described_by({"scenarios": described})
+    for marker in "".join(map(chr, range(33, 127))):
+        try:
+            ScenarioLook(title="pruned", marker=marker)
+        except ValidationError:
+            continue
+        assert marker in Line2D.markers
 
 
 def test_a_codec_has_its_colour_in_every_figure_and_every_sweep() -> None:
