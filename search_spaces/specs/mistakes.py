@@ -1,11 +1,14 @@
-"""Mistakes of a part of a space as mistakes of the whole, so that all are reported together."""
+"""Mistakes of a space: collected from its parts, reported together, explained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, get_args
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
@@ -35,3 +38,72 @@ def mistakes_below(key: str | None, error: ValidationError) -> Iterator[InitErro
             kind = PydanticCustomError("value_error", "{why}", {"why": why})
         ctx = item.get("ctx", {}) if isinstance(kind, str) else {}
         yield InitErrorDetails(type=kind, loc=loc, input=item["input"], ctx=ctx)
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A line per mistake: the setting, the value and the valid choices.
+
+    Args:
+        error: what validating a `model` raised.
+        model: the spec whose settings are the choices.
+    """
+    lines = [line for item in error.errors() for line in _explain(item, model)]
+    return list(dict.fromkeys(lines))
+
+
+def _explain(item: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
+    location = list(item["loc"])
+    setting = ".".join(str(part) for part in location)
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        choices = _settings(location[:-1], model)
+        return [f"{setting}: {unknown(str(location[-1]), choices)}"]
+    if kind == "missing":
+        return [f"{setting}: must be given"]
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if kind == "tuple_type":
+        message = "input should be a list"
+    if kind == "literal_error":
+        message = f"valid choices are {item['ctx']['expected']}"
+    if kind == "value_error":
+        # Those of the whole space say themselves what they are about.
+        return [f"{setting}: {line}" if setting else line for line in message.splitlines()]
+    value = item.get("input")
+    return [f"{setting or 'space'} = {value!r}: {message[0].lower()}{message[1:]}"]
+
+
+def unknown(name: str, choices: Sequence[str]) -> str:
+    """What to say of a setting that does not exist."""
+    close = difflib.get_close_matches(name, choices, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"no such setting{hint}; valid: {', '.join(choices)}"
+
+
+def _settings(location: Sequence[str | int], model: type[BaseModel]) -> list[str]:
+    """Names of the settings of the spec that stands at a location inside a model."""
+    for part in location:
+        if not isinstance(part, str):
+            continue
+        further = _further_settings(model)
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+        elif part in further:
+            model = further[part]
+    return [*model.model_fields, *_further_settings(model)]
+
+
+def _further_settings(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
+    """Settings of a spec that are no fields of its class."""
+    find = getattr(model, "settings_models", None)
+    return {} if find is None else find()
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (tuple, list, typing.Union, types.UnionType):
+        for argument in typing.get_args(annotation):
+            inner = _model_in(argument)
+            if inner is not None:
+                return inner
+    return None

@@ -133,7 +133,9 @@ def test_several_sweeps(sweep_dir: Path, tmp_path: Path, refused: Callable[..., 
     other = points.assign(point_key="other-" + points["point_key"], sweep="other")
     write_points(other[other["scenario"] != "uncompressed"], str(tmp_path / "other"))
     out = ("--out", tmp_path / "out")
-    assert "--out: say where to write to, 2 sources" in refused(sweep_dir, tmp_path / "clash")
+    assert "--out: required with several sources (2 given)" in refused(
+        sweep_dir, tmp_path / "clash"
+    )
     assert "--apart: needs several sources" in refused(sweep_dir, "--apart")
     assert "one key and several values" in refused(sweep_dir, tmp_path / "clash", *out)
     line = refused(sweep_dir, tmp_path / "other", *out)
