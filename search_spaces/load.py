@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from search_spaces.specs.mistakes import explain
-from search_spaces.specs.overrides import PathError, merge, put
+from search_spaces.settings.mistakes import explain
+from search_spaces.settings.overrides import PathError, merge, put
 from search_spaces.specs.space import Space
 
 

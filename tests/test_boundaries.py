@@ -20,7 +20,7 @@ FORBIDDEN = {
     "analysis": (*HEAVY, "transformers", "trainables", "orchestrator"),
 }
 FLOORS = {
-    "search_spaces": ("plugins", "facts", "specs", "codecs", "scenarios", ""),
+    "search_spaces": ("plugins", "settings", "facts", "specs", "codecs", "scenarios", ""),
     "trainables": (
         *("codecs/entropy", "codecs", "standards", "encoders"),
         *("datasets/images", "datasets/scenes", "datasets/benchmarks", "datasets"),

@@ -24,8 +24,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.plugins import ClassRegistry
+from search_spaces.settings.family import validate_by_family
 from search_spaces.specs.base import Positive, Rate, Spec
-from search_spaces.specs.family import validate_by_family
 from search_spaces.specs.training import BaseCodecTraining
 
 

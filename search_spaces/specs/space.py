@@ -36,14 +36,14 @@ from search_spaces.facts.tasks import (
     tasks_to_learn,
 )
 from search_spaces.plugins import BrokenPluginError, Registry, UnknownPluginError
+from search_spaces.settings.mistakes import explain, mistake, mistakes_below, unknown
+from search_spaces.settings.overrides import PathError, merge
 from search_spaces.specs.base import Spec
 from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
 from search_spaces.specs.evaluation import EvaluationSpec, Resources
-from search_spaces.specs.mistakes import explain, mistake, mistakes_below, unknown
 from search_spaces.specs.model import MllmSpec
-from search_spaces.specs.overrides import PathError, merge
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.search import SearchSpec
 from search_spaces.specs.training import NeckSpec, SurrogateSpec, TeacherSpec

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from search_spaces.plugins import BrokenPluginError, ClassRegistry, UnknownPluginError
-from search_spaces.specs.mistakes import unknown
+from search_spaces.settings.mistakes import unknown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
