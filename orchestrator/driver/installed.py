@@ -40,14 +40,12 @@ def _described(
 ) -> Iterator[tuple[str, str]]:
     broken = registry.broken()
     for name in registry.names():
-        origin = registry.origin(name)
-        whence = "" if origin.is_project else f" [{origin.distribution} {origin.version}]"
-        about = (
-            f"CANNOT BE USED: {' '.join(broken[name].split())}"
-            if name in broken
-            else describe(name)
-        )
-        yield name, about + whence
+        if name not in broken:
+            origin = registry.origin(name)
+            whence = "" if origin.is_project else f" [{origin.distribution} {origin.version}]"
+            yield name, describe(name) + whence
+    for name, error in sorted(broken.items()):
+        yield name, f"CANNOT BE USED: {' '.join(error.split())}"
 
 
 def _section(title: str, rows: Any) -> str:

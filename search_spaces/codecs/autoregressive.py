@@ -13,7 +13,10 @@ from search_spaces.codecs.compressai_codec import CompressAICodec
 
 
 class AutoregressiveCodec(CompressAICodec):
-    """Settings of mbt2018 and cheng2020; the latter has N channels of latents, too."""
+    """Settings of mbt2018 and cheng2020.
+
+    cheng2020 has N channels of latents, too.
+    """
 
     implementation: ClassVar[str] = "trainables.codecs.autoregressive:build"
 

@@ -17,8 +17,10 @@ RATES = 8
 
 
 class VariableRateCodec(CompressAICodec):
-    """Settings of the variable-rate models. Qualities are the rates of the one base codec that are
-    swept, all of them unless given."""
+    """Settings of the variable-rate models.
+
+    `qualities` are the rates of the one base codec that are swept, all of them unless given.
+    """
 
     implementation: ClassVar[str] = "trainables.codecs.variable_rate:build"
     not_architecture: ClassVar[tuple[str, ...]] = ("qualities", "rate_lambdas")

@@ -152,8 +152,17 @@ class Registry(Generic[T]):
         return "; ".join(f"{', '.join(names)} ({origin})" for origin, names in by_origin.items())
 
     def broken(self) -> dict[str, str]:
-        """Name -> error of each extension that cannot be used. Imports all of them."""
-        errors = {}
+        """Name -> error of each extension that cannot be used. Imports all of them.
+
+        An entry point with a name of the project's own is listed as `NAME of DISTRIBUTION`.
+        """
+        errors = {
+            f"{point.name} of {distribution.name} {distribution.version}": (
+                f"{self.group}: {point.name!r} is an extension of {PROJECT}; choose another name"
+            )
+            for point, distribution in _entry_points(self.group)
+            if point.name in self._project_names
+        }
         for name in self.names():
             try:
                 self.get(name)

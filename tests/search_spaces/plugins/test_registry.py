@@ -130,6 +130,8 @@ def test_a_projects_name_cannot_be_taken(site: Site) -> None:
     site.install(scenario(name="d1", key="mine"), name="d1")
     assert SCENARIOS.get("d1") is projects
     assert SCENARIOS.origin("d1") == Origin("bridgesweep")
+    assert set(SCENARIOS.broken()) == {"d1 of mydist 2.1"}
+    assert SCENARIOS.working()["d1"] is projects
 
 
 def test_a_name_that_two_distributions_have_is_ambiguous(site: Site) -> None:
