@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,9 @@ from trainables.evaluation.shard_results import ShardResult, write_json
 from trainables.evaluation.test_set import Sample
 from trainables.tasks import TASKS
 from trainables.tasks.common.set_metrics import set_values
+
+ROUNDING: Final = 1e-9
+"""How far a score may be outside its metric's range, as a part of the bound: sums round."""
 
 SAMPLES_SCHEMA = pa.schema(
     [
@@ -108,9 +111,11 @@ def _check_values(task: str, values: Mapping[str, NDArray[np.float64]], count: i
     for name, metric in metrics.items():
         if np.shape(values[name]) != (count,):
             raise ValueError(f"task {task}: {name} has {np.size(values[name])} values, not {count}")
-        inside = (values[name] >= metric.low) & (values[name] <= metric.high)  # False for NaN
+        low = metric.low - ROUNDING * max(1.0, abs(metric.low))
+        high = metric.high + ROUNDING * max(1.0, abs(metric.high))
+        inside = (values[name] >= low) & (values[name] <= high)
         if not inside.all():
-            wrong = values[name][~inside][0]
+            wrong = values[name][~inside][0]  # NaN is outside any range
             raise ValueError(
                 f"task {task}: {name} is {wrong:g}, outside {metric.low:g} to {metric.high:g}"
             )
