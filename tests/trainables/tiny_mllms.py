@@ -30,6 +30,7 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
+    PreTrainedConfig,
     PreTrainedModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -108,6 +109,25 @@ class Tiny:
         """The visual tower of one of them."""
         module: nn.Module = attrgetter(self.tower)(model)
         return module
+
+
+def _four_patches_a_token(
+    model: type[PreTrainedModel], config: type[PreTrainedConfig], vision: str
+) -> Tiny:
+    """One of Idefics 3's kind: four patches are one text position."""
+    return Tiny(
+        lambda: model(
+            config(
+                vision_config={"model_type": vision, **_VISION},
+                text_config=_LLAMA,
+                image_token_id=IMAGE,
+                scale_factor=2,
+            )
+        ),
+        "model.vision_model",
+        GRID**2 // 4,
+        (1, 3, SIDE, SIDE),
+    )
 
 
 def _llava(vision: dict[str, Any], **settings: Any) -> Callable[[], PreTrainedModel]:
@@ -209,31 +229,11 @@ TINY: dict[str, Tiny] = {
         4,
         inputs=lambda n, ids: {"token_type_ids": (ids == IMAGE).long()},
     ),
-    "SmolVLM": Tiny(
-        lambda: SmolVLMForConditionalGeneration(
-            SmolVLMConfig(
-                vision_config={"model_type": "smolvlm_vision", **_VISION},
-                text_config=_LLAMA,
-                image_token_id=IMAGE,
-                scale_factor=2,
-            )
-        ),
-        "model.vision_model",
-        GRID**2 // 4,
-        (1, 3, SIDE, SIDE),
+    "SmolVLM": _four_patches_a_token(
+        SmolVLMForConditionalGeneration, SmolVLMConfig, "smolvlm_vision"
     ),
-    "Idefics 3": Tiny(
-        lambda: Idefics3ForConditionalGeneration(
-            Idefics3Config(
-                vision_config={"model_type": "idefics3_vision", **_VISION},
-                text_config=_LLAMA,
-                image_token_id=IMAGE,
-                scale_factor=2,
-            )
-        ),
-        "model.vision_model",
-        GRID**2 // 4,
-        (1, 3, SIDE, SIDE),
+    "Idefics 3": _four_patches_a_token(
+        Idefics3ForConditionalGeneration, Idefics3Config, "idefics3_vision"
     ),
     "Kosmos-2": Tiny(
         lambda: Kosmos2ForConditionalGeneration(

@@ -33,7 +33,6 @@ from trainables.datasets.images.placement import Box, area
 
 _IMAGE = ("image", "file_name", "img_path")
 
-
 BoxFormat = Literal["shikra", "kosmos2", "paligemma", "qwen", "qwen2.5", "internvl", "loc"]
 _PROMPTS: dict[BoxFormat, str] = {
     "shikra": "<image>\nGive the box [x0,y0,x1,y1] of {expression}.",
