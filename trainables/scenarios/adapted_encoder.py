@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from search_spaces.scenarios.adapted_encoder import SCENARIO, AdaptationTraining
+from search_spaces.scenarios.contract import settings_as
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from trainables.codecs import load_codec
@@ -75,8 +76,7 @@ class AdaptedEncoderMethod(Method):
         """The encoder's own first blocks."""
         assert point.codec is not None
         assert inputs.codec is not None
-        settings = space.settings_of(SCENARIO.key)
-        assert isinstance(settings, AdaptationTraining)
+        settings = settings_as(space, SCENARIO.key, AdaptationTraining)
         tower = load_tower(space.teacher.model)
         base = load_codec(point.codec, inputs.codec)
         front = new_front(space, tower)

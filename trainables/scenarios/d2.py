@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from search_spaces.scenarios.contract import settings_as
 from search_spaces.scenarios.d2 import JointTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
@@ -106,8 +107,7 @@ class JointMethod(NeckMethod):
         assert point.lmbda is not None
         assert inputs.codec is not None
         assert inputs.start is not None
-        training = space.settings_of(self._key)
-        assert isinstance(training, JointTraining)
+        training = settings_as(space, self._key, JointTraining)
         tower = load_tower(space.teacher.model)
         base = load_codec(point.codec, inputs.codec)
         neck = trained_neck(space, point.codec, tower, inputs.start)

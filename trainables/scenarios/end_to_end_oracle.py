@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from search_spaces.scenarios.contract import settings_as
 from search_spaces.scenarios.end_to_end_oracle import OracleTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
@@ -128,8 +129,7 @@ class EndToEndOracleMethod(NeckMethod):
         """d1's neck and the first MLLM of the space."""
         assert point.codec is not None
         assert inputs.start is not None
-        training = space.settings_of("end_to_end_oracle")
-        assert isinstance(training, OracleTraining)
+        training = settings_as(space, "end_to_end_oracle", OracleTraining)
         asked = {
             image_id: questions
             for split in ("train", "val")

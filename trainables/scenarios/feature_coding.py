@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.scenarios.contract import settings_as
 from search_spaces.scenarios.feature_coding import TOKENS, FeatureCodingTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
@@ -136,9 +137,7 @@ def build_token_codec(space: Space, tower: Tower) -> tuple[TokenCodec, Transform
 
 
 def _settings(space: Space) -> FeatureCodingTraining:
-    settings = space.settings_of("feature_coding")
-    assert isinstance(settings, FeatureCodingTraining)
-    return settings
+    return settings_as(space, "feature_coding", FeatureCodingTraining)
 
 
 METHOD = FeatureCodingMethod()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
+from search_spaces.scenarios.contract import settings_as
 from search_spaces.scenarios.post_processing import UNetTraining
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
@@ -75,9 +76,7 @@ def build_unet(space: Space, codec: CodecSpec, tower: Tower) -> UNet:
 
 
 def _settings(space: Space) -> UNetTraining:
-    settings = space.settings_of("post_processing")
-    assert isinstance(settings, UNetTraining)
-    return settings
+    return settings_as(space, "post_processing", UNetTraining)
 
 
 METHOD = PostProcessingMethod()

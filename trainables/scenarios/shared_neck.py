@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search_spaces.scenarios.contract import settings_as
 from search_spaces.scenarios.d1 import NeckTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
@@ -14,8 +15,7 @@ class SharedNeckMethod(NeckMethod):
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLearner:
         """A fresh neck; a step reads the latents of one rate, in turn."""
-        training = space.settings_of("d1")
-        assert isinstance(training, NeckTraining)
+        training = settings_as(space, "d1", NeckTraining)
         return fresh_neck_learner(space, point, inputs, training)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search_spaces.scenarios.contract import settings_as
 from search_spaces.scenarios.transfer import TransferTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
@@ -19,8 +20,7 @@ class TransferTunedMethod(NeckMethod):
         """The other codec's neck."""
         assert point.codec is not None
         assert inputs.start is not None
-        training = space.settings_of("transfer")
-        assert isinstance(training, TransferTraining)
+        training = settings_as(space, "transfer", TransferTraining)
         tower = load_tower(space.teacher.model)
         neck = trained_neck(space, point.codec, tower, inputs.start)
         encoder, text = partial_encoder(space, tower), class_texts(inputs)
