@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ MISSING = (
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    # A screenshot needs more shared memory than some containers have: use files in /tmp.
+    "--disable-dev-shm-usage",
     # Nothing may be fetched: whatever is asked for ends here.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
@@ -124,5 +127,9 @@ class Browser:
         asked = urllib.request.Request(
             self._url + path, data, {"Content-Type": "application/json"}, method=method
         )
-        with urllib.request.urlopen(asked, timeout=120) as answer:
-            return json.loads(answer.read())["value"]
+        try:
+            with urllib.request.urlopen(asked, timeout=120) as answer:
+                return json.loads(answer.read())["value"]
+        except urllib.error.HTTPError as error:
+            reason = json.loads(error.read())["value"]["message"]
+            raise RuntimeError(f"{method} {path}: {reason}") from error
