@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from search_spaces.plugins.registry import Registry
+from search_spaces.plugins import Registry
 
 
 class UnknownMllmError(ValueError):

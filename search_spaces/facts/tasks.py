@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from search_spaces.plugins.registry import Registry
+from search_spaces.plugins import Registry
 
 
 class TaskFacts:

@@ -10,23 +10,22 @@ imported is reported by name with its error, and fails only the spaces that ask 
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
 import importlib
 import importlib.util
 import pkgutil
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-PROJECT: Final = "bridgesweep"
-"""The name of this project's own distribution."""
-
-_REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+from search_spaces.plugins.origin import (
+    PROJECT,
+    Origin,
+    content_of,
+    entry_points_of,
+    forget_installed,
+)
 
 T = TypeVar("T")
 
@@ -37,39 +36,6 @@ class UnknownPluginError(ValueError):
 
 class BrokenPluginError(ValueError):
     """An extension cannot be imported or is not of the right kind; the message has its error."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The distribution that an extension comes from.
-
-    Attributes:
-        distribution: its name.
-        version: its version; empty for this project, whose stages have versions of their own.
-        content: SHA-256 (16 hex digits) over the Python files of the extension: its module, what
-            that imports of its own package, and modules that it names as `module:attribute`; empty
-            for this project.
-    """
-
-    distribution: str
-    version: str = ""
-    content: str = ""
-
-    @property
-    def is_project(self) -> bool:
-        """Whether the extension is part of this project."""
-        return self.distribution == PROJECT
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What enters stage keys and provenance; empty for this project."""
-        if self.is_project:
-            return {}
-        return {
-            "distribution": self.distribution,
-            "version": self.version,
-            "content": self.content,
-        }
 
 
 class Registry(Generic[T]):
@@ -139,7 +105,7 @@ class Registry(Generic[T]):
             return Origin(PROJECT)
         self._check_known(name)
         point, distribution = self._entry_points()[name][0]
-        return Origin(distribution.name, distribution.version, _content(point.module))
+        return Origin(distribution.name, distribution.version, content_of(point.module))
 
     def listing(self) -> str:
         """All names by distribution, `a, b (bridgesweep); c (other 1.0)`; imports none."""
@@ -160,7 +126,7 @@ class Registry(Generic[T]):
             f"{point.name} of {distribution.name} {distribution.version}": (
                 f"{self.group}: {point.name!r} is an extension of {PROJECT}; choose another name"
             )
-            for point, distribution in _entry_points(self.group)
+            for point, distribution in entry_points_of(self.group)
             if point.name in self._project_names
         }
         for name in self.names():
@@ -179,8 +145,7 @@ class Registry(Generic[T]):
         """Look at the installed distributions again."""
         self._loaded.clear()
         self._errors.clear()
-        _entry_points.cache_clear()
-        _content.cache_clear()
+        forget_installed()
 
     def _check_known(self, name: str) -> None:
         if name not in self.names():
@@ -264,7 +229,7 @@ class Registry(Generic[T]):
     def _entry_points(self) -> dict[str, list[tuple[EntryPoint, Distribution]]]:
         """Name -> entry points of other distributions; the project's own names cannot be taken."""
         by_name: dict[str, list[tuple[EntryPoint, Distribution]]] = {}
-        for point, distribution in _entry_points(self.group):
+        for point, distribution in entry_points_of(self.group):
             if point.name not in self._project_names:
                 by_name.setdefault(point.name, []).append((point, distribution))
         return by_name
@@ -299,16 +264,6 @@ class ClassRegistry(Registry[type[T]]):
         return f"is {name}, no subclass of {self._base.__name__}"
 
 
-def plugin_versions() -> dict[str, str]:
-    """Name -> version of the installed distributions that extend this project."""
-    return {
-        distribution.name: distribution.version
-        for distribution in distributions()
-        if distribution.name != PROJECT
-        and any(point.group.startswith(f"{PROJECT}.") for point in distribution.entry_points)
-    }
-
-
 def implementation(path: str) -> Any:
     """The object that `module:attribute` names; imports the module.
 
@@ -322,62 +277,3 @@ def implementation(path: str) -> Any:
         raise BrokenPluginError(
             f"{path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-
-
-@functools.cache
-def _entry_points(group: str) -> tuple[tuple[EntryPoint, Distribution], ...]:
-    return tuple(_installed(group))
-
-
-def _installed(group: str) -> Iterator[tuple[EntryPoint, Distribution]]:
-    seen = set()
-    for distribution in distributions():
-        if distribution.name in seen:
-            continue  # shadowed by one that stands earlier on the path
-        seen.add(distribution.name)
-        for point in distribution.entry_points:
-            if point.group == group:
-                yield point, distribution
-
-
-@functools.cache
-def _content(module: str) -> str:
-    """SHA-256 (16 hex digits) over a module and all that it uses of its own top-level package."""
-    package, digest = module.partition(".")[0], hashlib.sha256()
-    files: dict[str, bytes] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        file = _file_of(name)
-        if file is None or name in files:
-            continue
-        files[name] = file.read_bytes()
-        waiting += [used for used in _used_by(files[name], name) if used.split(".")[0] == package]
-    for name, content in sorted(files.items()):
-        digest.update(f"{name}\0".encode() + hashlib.sha256(content).digest())
-    return digest.hexdigest()[:16]
-
-
-def _file_of(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):  # an attribute, or a module that is missing
-        return None
-    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
-
-
-def _used_by(source: bytes, module: str) -> Iterator[str]:
-    """Dotted names that a module imports, or names in a string `module:attribute`."""
-    package = module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *filter(None, [base])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and _REFERENCE.fullmatch(str(node.value)):
-            yield str(node.value).partition(":")[0]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from search_spaces.plugins.registry import Registry
+from search_spaces.plugins import Registry
 from search_spaces.specs.base import Positive, Spec
 
 IMAGE: Final = "<image>"
