@@ -9,7 +9,8 @@ from search_spaces.scenarios import evaluation_stage, point_stage
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint, select
-from search_spaces.specs.space import Measurement, Space
+from search_spaces.specs.space import Space
+from search_spaces.specs.space_fields import Measurement
 from search_spaces.specs.stages import Stage, Stages
 
 __all__ = [

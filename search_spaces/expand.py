@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from search_spaces.scenarios import point_stage, scenarios_of
-from search_spaces.specs.points import OperatingPoint
-from search_spaces.specs.space import JOINED, Space
+from search_spaces.specs.points import JOINED, OperatingPoint
+from search_spaces.specs.space import Space
 from search_spaces.specs.stages import Stage, Stages
 
 

@@ -17,7 +17,7 @@ from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
 from analysis.sampling.bootstrap import Resampled
 from analysis.sampling.intervals import RESAMPLES
-from search_spaces.specs.space import JOINED
+from search_spaces.specs.points import JOINED
 
 _OWNER: Final = ["codec", "variant", "scenario"]
 """Columns that, with the MLLM, task and metric, identify a curve."""

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.missing import Missing
+from search_spaces.specs.points import JOINED
 from search_spaces.specs.scenario_look import ScenarioLook
-from search_spaces.specs.space import JOINED
 
 MEAN: Final = "mean over tasks"
 """Task of the curves that average the tasks' primary metrics."""

@@ -21,7 +21,7 @@ from analysis.curves.curve import Curve
 from analysis.figures.colours import colour_of_name, hex_of
 from analysis.figures.style import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG
 from analysis.io.scenarios import Scenarios
-from search_spaces.specs.space import JOINED
+from search_spaces.specs.points import JOINED
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import KEY, AnalysisError
 from analysis.io.sweep import Sweep
-from search_spaces.specs.space import JOINED
+from search_spaces.specs.points import JOINED
 
 _NAMED: Final = ["codec", "variant", "scenario", "seed", "mllm", "task", "dataset", "split"]
 """Columns that, with metric and rate, are a point's name."""

@@ -13,7 +13,7 @@ from pandas.api.types import is_numeric_dtype
 
 from analysis.io.scenarios import Scenarios, read_looks
 from analysis.io.schema import VARIANT, AnalysisError, check_version, parquet_table
-from search_spaces.specs.space import JOINED
+from search_spaces.specs.points import JOINED
 
 SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
 EXAMPLE: Final = str(Path(__file__).parents[1] / "example")

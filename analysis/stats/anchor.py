@@ -10,7 +10,7 @@ from analysis.curves.curve import MEAN, Curve, of_variant
 from analysis.curves.tasks import less_is_better
 from analysis.io.schema import AnalysisError
 from analysis.stats.pairs import Pair
-from search_spaces.specs.space import JOINED
+from search_spaces.specs.points import JOINED
 
 
 @dataclass(frozen=True)

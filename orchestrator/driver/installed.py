@@ -12,7 +12,7 @@ from search_spaces.plugins import Registry
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.benchmark import FORMATS
 from search_spaces.specs.codec import CODECS
-from search_spaces.specs.space import SCENARIOS
+from search_spaces.specs.scenario_rules import SCENARIOS
 from trainables.tasks import TASKS
 
 

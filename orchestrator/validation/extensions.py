@@ -11,7 +11,7 @@ from functools import partial
 from search_spaces import CodecSpec, Space
 from search_spaces.facts.tasks import TASK_FACTS
 from search_spaces.specs.codec import CODECS
-from search_spaces.specs.space import SCENARIOS
+from search_spaces.specs.scenario_rules import SCENARIOS
 
 
 def check_extensions(space: Space) -> list[str]:

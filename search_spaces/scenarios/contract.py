@@ -22,7 +22,9 @@ from search_spaces.plugins import implementation
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
-from search_spaces.specs.space import SCENARIOS, Measurement, ScenarioRules, Space
+from search_spaces.specs.scenario_rules import SCENARIOS, ScenarioRules
+from search_spaces.specs.space import Space
+from search_spaces.specs.space_fields import Measurement
 from search_spaces.specs.stages import (
     Reads,
     Stage,
@@ -52,7 +54,7 @@ class Environment(Protocol):
         ...
 
 
-class Scenario(ScenarioRules):
+class Scenario(ScenarioRules[Space]):
     """One way from an image to the MLLM's tokens, and how it is trained.
 
     A scenario is stateless. Methods that take an operating point get the space of its variant.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from search_spaces.specs.codec import CodecSpec
-from search_spaces.specs.space import JOINED
+
+JOINED: Final = "+"
+"""Between the names of several variants that share a point."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from search_spaces.facts.tasks import plugin_identities
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
-from search_spaces.specs.space import Measurement, Space
+from search_spaces.specs.space import Space
+from search_spaces.specs.space_fields import Measurement
 
 # Raise a stage's version whenever its code changes what it writes.
 VERSIONS = {

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from search_spaces import OperatingPoint, Space
-from search_spaces.specs.space import Measurement
+from search_spaces.specs.space_fields import Measurement
 from trainables.encoders.tower import Tower
 from trainables.evaluation.examples import choose_examples, write_examples
 from trainables.evaluation.image_pass import Answerer, Clock, Eye

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from search_spaces import Space
-from search_spaces.specs.space import Measurement
+from search_spaces.specs.space_fields import Measurement
 from search_spaces.specs.training import SurrogateSpec, TeacherSpec
 from trainables.datasets.rows import class_names
 from trainables.encoders.load import load_tower

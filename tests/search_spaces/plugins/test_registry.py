@@ -11,7 +11,7 @@ import pytest
 from search_spaces import SpaceError, load_space
 from search_spaces.plugins import BrokenPluginError, Origin, UnknownPluginError, plugin_versions
 from search_spaces.scenarios import looks
-from search_spaces.specs.space import SCENARIOS
+from search_spaces.specs.scenario_rules import SCENARIOS
 
 SCENARIO = """
 from search_spaces.scenarios.reconstruction import Reconstruction

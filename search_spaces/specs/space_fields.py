@@ -1,0 +1,140 @@
+"""What a space says besides its scenarios: data, models, tasks, codecs, and how points train.
+
+`search_spaces.specs.space` adds scenarios, variants and the checks of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from search_spaces.facts.tasks import (
+    TASK_FACTS,
+    encoder_tasks,
+    known_task,
+    mllm_tasks,
+    tasks_of_data,
+    tasks_to_learn,
+)
+from search_spaces.specs.base import Spec
+from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
+from search_spaces.specs.codec import CodecSpec
+from search_spaces.specs.data import DataSpec
+from search_spaces.specs.evaluation import EvaluationSpec, Resources
+from search_spaces.specs.model import MllmSpec
+from search_spaces.specs.search import SearchSpec
+from search_spaces.specs.training import NeckSpec, SurrogateSpec, TeacherSpec
+
+TaskName = Annotated[str, AfterValidator(known_task)]
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What an operating point is measured on.
+
+    Attributes:
+        answerer: path or id of the MLLM, or of the teacher where the encoder answers alone.
+        tasks: names of the tasks.
+        benchmark: whose samples; None for the space's own data.
+        name: of the answerer in points and plots; empty for its path or id.
+    """
+
+    answerer: str
+    tasks: tuple[str, ...]
+    benchmark: BenchmarkSpec | None = None
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The answerer's name in points and plots."""
+        return self.name or self.answerer
+
+    @property
+    def by_encoder(self) -> bool:
+        """Whether the visual encoder answers alone."""
+        return not mllm_tasks(self.tasks)
+
+
+class SpaceFields(Spec):
+    """The settings of a space that belong to no scenario."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Letters, digits, `.`, `_` and `-`."""
+    description: str = ""
+    codecs: tuple[CodecSpec, ...]
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    data: DataSpec = DataSpec()
+    teacher: TeacherSpec = TeacherSpec()
+    mllms: tuple[MllmSpec, ...] = ()
+    """Each `shipped:NAME`, a local directory or a hub id of a transformers MLLM, or `{model: ...,
+    name: ...}` with a name for points and plots."""
+    tasks: tuple[TaskName, ...] = ("captioning", "vqa", "rec", "fewshot")
+    """Tasks measured on the space's own data. May be empty if `benchmarks` is not."""
+    benchmarks: tuple[AnyBenchmark, ...] = ()
+    """Published benchmarks to measure on as well."""
+    neck: NeckSpec = NeckSpec()
+    surrogate: SurrogateSpec = SurrogateSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    resources: Resources = Resources()
+    variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
+    """What an ablation compares: name (letters, digits, `_`, `:`, `-`) -> settings, e.g.
+    `{k0: {teacher.block: 0}, k2: {teacher.block: 2}}`. Each is swept over everything else; what it
+    does not touch is trained once for all."""
+    search: SearchSpec | None = None
+    """After the sweep of a single trained point: search for better settings of it."""
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """What every operating point is measured on, and with whom.
+
+        The space's own data and each benchmark, with each MLLM, or with the teacher alone where
+        the task is the encoder's.
+        """
+        measurements = []
+        for benchmark in (None, *self.benchmarks):
+            tasks = self.tasks if benchmark is None else (benchmark.task,)
+            asked, alone = mllm_tasks(tasks), encoder_tasks(tasks)
+            answerers = [(mllm.model, mllm.name, asked) for mllm in self.mllms]
+            answerers.append((self.teacher.model, self.teacher.name, alone))
+            measurements += [
+                Measurement(model, tasks_of, benchmark, name)
+                for model, name, tasks_of in answerers
+                if tasks_of
+            ]
+        return tuple(measurements)
+
+    @property
+    def trains_on_classes(self) -> bool:
+        """Whether the surrogate loss needs classes and their text embeddings."""
+        return any(phase.ce for phase in self.surrogate.phases)
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The space's tasks that training images have answers for."""
+        return tasks_to_learn(self.tasks)
+
+    def codec(self, label: str) -> CodecSpec:
+        """The codec of that name, with all its rates."""
+        return next(codec for codec in self.codecs if codec.label == label)
+
+    def task_problems(self) -> Iterator[str]:
+        """Tasks, MLLMs and benchmarks that do not fit each other, a line each."""
+        kind = self.data.kind
+        for task in self.tasks:
+            if kind not in TASK_FACTS.get(task).data_kinds:
+                yield (
+                    f"tasks: {task} has no samples for data of kind {kind!r}; valid are "
+                    f"{', '.join(tasks_of_data(kind))}"
+                )
+        if not self.mllms and (asked := mllm_tasks(self.tasks)):
+            yield f"mllms is empty: tasks {', '.join(asked)} need one"
+        labels = [benchmark.label for benchmark in self.benchmarks]
+        if len(set(labels)) != len(labels):
+            yield f"two benchmarks share a name ({', '.join(labels)}): give each a `name`"
+        asking = [spec.label for spec in self.benchmarks if mllm_tasks([spec.task])]
+        if asking and not self.mllms:
+            yield f"mllms is empty: benchmarks {', '.join(asking)} ask one"
