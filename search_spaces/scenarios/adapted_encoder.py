@@ -71,20 +71,14 @@ class AdaptedEncoder(Scenario):
         """Codec, features and, for the cross-entropy, text embeddings."""
         return {
             **base_codec(stages, point),
-            "features": stages.features(),
-            **stages.class_texts(),
+            **stages.surrogate_targets(),
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, loss, training and the number of tuned blocks."""
-        training = self.training(stages.space, point)
-        identity = bridge_identity(stages, point, training, {"layers"})
+        identity = bridge_identity(stages, point, {"layers"})
         del identity["neck"]
         return {**identity, "layers": self.layers(stages.space)}
-
-    def training(self, space: Space, point: OperatingPoint) -> AdaptationTraining:
-        """`adapted_encoder` of the space."""
-        return settings_as(space, self.key, AdaptationTraining)
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """The tuned blocks; the stem is small."""

@@ -149,8 +149,12 @@ class Scenario(ScenarioRules[Space]):
     # Training
 
     def training(self, space: Space, point: OperatingPoint) -> Optimiser | None:
-        """How a point is trained; None where it trains nothing."""
-        return None
+        """How a point is trained; None where it trains nothing.
+
+        The scenario's settings, where these are an `Optimiser`'s.
+        """
+        settings = space.settings_of(self.key) if self.trains and self.key else None
+        return settings if isinstance(settings, Optimiser) else None
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """Parameters that a point keeps, to within a factor of two."""
@@ -252,15 +256,16 @@ def started_from(stages: Stages, point: OperatingPoint) -> dict[str, Stage]:
 
 
 def bridge_identity(
-    stages: Stages, point: OperatingPoint, training: BaseModel, exclude: set[str] | None = None
+    stages: Stages, point: OperatingPoint, exclude: set[str] | None = None
 ) -> dict[str, Any]:
     """The identity that scenarios with a neck share: encoder, neck, loss, training.
 
     Args:
-        training: its settings.
-        exclude: names of settings that are not part of it.
+        exclude: names of settings of the training that are not part of it.
     """
     assert point.codec is not None
+    training = scenario_of(point.scenario).training(stages.space, point)
+    assert training is not None
     return {
         "seed": point.seed,
         **rate_identity(point.codec),

@@ -15,7 +15,6 @@ from search_spaces.scenarios.contract import (
     base_codec,
     bridge_identity,
     frozen_latents,
-    settings_as,
 )
 from search_spaces.specs.base import Fraction, Positive, Rate
 from search_spaces.specs.points import OperatingPoint
@@ -60,17 +59,12 @@ class D1(Scenario):
         return {
             **base_codec(stages, point),
             **frozen_latents(stages, point),
-            "features": stages.features(),
-            **stages.class_texts(),
+            **stages.surrogate_targets(),
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, neck, loss and training."""
-        return bridge_identity(stages, point, self.training(stages.space, point))
-
-    def training(self, space: Space, point: OperatingPoint) -> NeckTraining:
-        """`d1` of the space."""
-        return settings_as(space, self.key, NeckTraining)
+        return bridge_identity(stages, point)
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """The neck."""

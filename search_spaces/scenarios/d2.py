@@ -17,7 +17,6 @@ from search_spaces.scenarios.contract import (
     Scenario,
     base_codec,
     bridge_identity,
-    settings_as,
     started_from,
 )
 from search_spaces.scenarios.d1 import SCENARIO as D1
@@ -80,12 +79,7 @@ class Joint(Scenario):
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, neck, loss, training and lambda."""
-        training = self.training(stages.space, point)
-        return {**bridge_identity(stages, point, training), "lmbda": point.lmbda}
-
-    def training(self, space: Space, point: OperatingPoint) -> JointTraining:
-        """The scenario's settings in the space."""
-        return settings_as(space, self.key, JointTraining)
+        return {**bridge_identity(stages, point), "lmbda": point.lmbda}
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """Neck and codec."""

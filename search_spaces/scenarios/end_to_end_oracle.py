@@ -17,7 +17,6 @@ from search_spaces.scenarios.contract import (
     base_codec,
     bridge_identity,
     frozen_latents,
-    settings_as,
     started_from,
 )
 from search_spaces.scenarios.d1 import SCENARIO as D1
@@ -90,14 +89,10 @@ class EndToEndOracle(Scenario):
         """Encoder, neck, training, the MLLM and the tasks that it learns from."""
         space = stages.space
         return {
-            **bridge_identity(stages, point, self.training(space, point)),
+            **bridge_identity(stages, point),
             "mllm": stages.fingerprint(space.mllms[0].model),
             "tasks": list(space.answered),
         }
-
-    def training(self, space: Space, point: OperatingPoint) -> OracleTraining:
-        """`end_to_end_oracle` of the space."""
-        return settings_as(space, self.key, OracleTraining)
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """The neck."""

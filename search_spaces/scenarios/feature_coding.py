@@ -80,17 +80,13 @@ class FeatureCoding(Scenario):
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, lambda and training."""
-        training = self.training(stages.space, point)
+        training = settings_as(stages.space, self.key, FeatureCodingTraining)
         return {
             "seed": point.seed,
             "lmbda": point.lmbda,
             **stages.encoder_identity(),
             "train": training.model_dump(mode="json", exclude={"lambdas"}),
         }
-
-    def training(self, space: Space, point: OperatingPoint) -> FeatureCodingTraining:
-        """`feature_coding` of the space."""
-        return settings_as(space, self.key, FeatureCodingTraining)
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """The receiver's neck and the sender's attention block."""

@@ -61,22 +61,16 @@ class PostProcessing(Scenario):
         """Codec, features and, for the cross-entropy, text embeddings."""
         return {
             **base_codec(stages, point),
-            "features": stages.features(),
-            **stages.class_texts(),
+            **stages.surrogate_targets(),
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, loss and training; the neck only where it gives the U-Net's size."""
-        training = self.training(stages.space, point)
-        identity = bridge_identity(stages, point, training)
+        identity = bridge_identity(stages, point)
         del identity["teacher"]["block"]
-        if training.channels != "neck":
+        if settings_as(stages.space, self.key, UNetTraining).channels != "neck":
             del identity["neck"]
         return identity
-
-    def training(self, space: Space, point: OperatingPoint) -> UNetTraining:
-        """`post_processing` of the space."""
-        return settings_as(space, self.key, UNetTraining)
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """The U-Net."""

@@ -80,8 +80,7 @@ class SharedNeck(Scenario):
         return {
             "codec": stages.codec(whole, whole.lambdas[0]),
             "rates": tuple(stages.latents(whole, lmbda) for lmbda in whole.lambdas),
-            "features": stages.features(),
-            **stages.class_texts(),
+            **stages.surrogate_targets(),
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:

@@ -13,14 +13,12 @@ from search_spaces.scenarios.contract import (
     base_codec,
     bridge_identity,
     frozen_latents,
-    settings_as,
     started_from,
 )
 from search_spaces.scenarios.d1 import SCENARIO as D1
-from search_spaces.scenarios.transfer import Transferred, TransferTraining
+from search_spaces.scenarios.transfer import Transferred
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
-from search_spaces.specs.space import Space
 from search_spaces.specs.stages import Reads, Stages
 
 
@@ -44,18 +42,13 @@ class TransferTuned(Transferred):
         return {
             **base_codec(stages, point),
             **frozen_latents(stages, point),
-            "features": stages.features(),
-            **stages.class_texts(),
+            **stages.surrogate_targets(),
             **started_from(stages, point),
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, neck, loss and training."""
-        return bridge_identity(stages, point, self.training(stages.space, point), {"source"})
-
-    def training(self, space: Space, point: OperatingPoint) -> TransferTraining:
-        """`transfer` of the space."""
-        return settings_as(space, self.key, TransferTraining)
+        return bridge_identity(stages, point, {"source"})
 
 
 SCENARIO = TransferTuned()

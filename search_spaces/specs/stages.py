@@ -200,9 +200,10 @@ class Stages:
         reads = {"world": self.dataset(benchmark)}
         return make_stage("text", spec, reads, Subject(self.variant, benchmark=benchmark))
 
-    def class_texts(self) -> dict[str, Stage]:
-        """The text embeddings, where the surrogate loss uses them."""
-        return {"text": self.text()} if self.space.trains_on_classes else {}
+    def surrogate_targets(self) -> dict[str, Stage]:
+        """The teacher's features and, where the loss uses them, the text embeddings of classes."""
+        texts = {"text": self.text()} if self.space.trains_on_classes else {}
+        return {"features": self.features(), **texts}
 
     def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A base codec, trained with the rate-distortion loss or taken as it is.

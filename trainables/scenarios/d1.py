@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from search_spaces.scenarios.d1 import SCENARIO
+from search_spaces.scenarios.contract import settings_as
+from search_spaces.scenarios.d1 import NeckTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from trainables.points.inputs import Inputs
@@ -26,7 +27,7 @@ class D1Method(NeckMethod):
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLearner:
         """A fresh neck."""
-        return fresh_neck_learner(space, point, inputs, SCENARIO.training(space, point))
+        return fresh_neck_learner(space, point, inputs, settings_as(space, "d1", NeckTraining))
 
     def released(
         self, space: Space, point: OperatingPoint, file: Path

@@ -1,6 +1,6 @@
 """gain: three gains and three offsets on the decoded image, trained with the surrogate loss."""
 
-from search_spaces.scenarios.contract import Scenario, base_codec, bridge_identity, settings_as
+from search_spaces.scenarios.contract import Scenario, base_codec, bridge_identity
 from search_spaces.specs.base import Positive
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.training import Optimiser
@@ -24,16 +24,11 @@ class Gain(Scenario):
 
     def reads(self, stages, point):
         """Codec, features, texts."""
-        features = {"features": stages.features(), **stages.class_texts()}
-        return {**base_codec(stages, point), **features}
+        return {**base_codec(stages, point), **stages.surrogate_targets()}
 
     def identity(self, stages, point):
         """Encoder, loss, training."""
-        return bridge_identity(stages, point, self.training(stages.space, point))
-
-    def training(self, space, point):
-        """`gain` of the space."""
-        return settings_as(space, "gain", GainTraining)
+        return bridge_identity(stages, point)
 
 
 SCENARIO = Gain()
