@@ -29,7 +29,7 @@ def listing() -> str:
             ("codecs", CODECS, lambda name: _first_line(CODECS.get(name))),
             ("tasks", TASKS, lambda name: _first_line(type(TASKS.get(name)))),
             ("MLLM families", FAMILIES, lambda name: FAMILIES.get(name).title),
-            ("benchmark formats", FORMATS, lambda name: _first_line(FORMATS.get(name).settings)),
+            ("benchmark formats", FORMATS, lambda name: _first_line(FORMATS.get(name))),
         )
     ]
     return "\n\n".join(sections)

@@ -6,14 +6,13 @@ task; it is imported when a space names the format.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from search_spaces.plugins import Registry
+from search_spaces.plugins import ClassRegistry
+from search_spaces.settings.family import validate_by_family
 from search_spaces.specs.base import Positive, Spec
 
 IMAGE: Final = "<image>"
@@ -110,28 +109,6 @@ class BenchmarkSpec(Spec):
     def _default_template(self) -> str:
         return self.default_prompt
 
-    @model_validator(mode="before")
-    @classmethod
-    def _check_names(cls, settings: object) -> object:
-        """Say which settings are not the format's, and which are missing."""
-        if not isinstance(settings, Mapping):
-            return settings
-        form, fields = settings.get("format"), cls.model_fields
-        valid = ", ".join(fields)
-        problems = [
-            f"{name} is no setting of format {form!r}; valid: {valid}"
-            for name in settings
-            if name not in fields
-        ]
-        problems += [
-            f"{name} must be given where format is {form!r}"
-            for name, about in fields.items()
-            if about.is_required() and name not in settings
-        ]
-        if problems:
-            raise ValueError("\n".join(problems))
-        return settings
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = self._prompt_problems()
@@ -175,30 +152,21 @@ class ImageDirectorySpec(BenchmarkSpec):
         return self.images
 
 
-@dataclass(frozen=True)
-class BenchmarkFormat:
-    """What the file of a format defines as `FORMAT`: the class of its settings."""
-
-    settings: type[BenchmarkSpec]
-
-
-FORMATS: Final = Registry(
-    "bridgesweep.benchmarks", "trainables.datasets.benchmarks", "FORMAT", BenchmarkFormat
+FORMATS: Final = ClassRegistry(
+    "bridgesweep.benchmarks", "trainables.datasets.benchmarks", "FORMAT", BenchmarkSpec
 )
+"""The classes of the formats' settings."""
 
 
 def benchmark_spec(settings: object) -> BenchmarkSpec:
     """A benchmark's settings, of the class that belongs to their `format`.
 
     Raises:
-        ValueError: no format is given, or no such format is installed.
-        ValidationError: the settings are not those of the format.
+        ValidationError: no such format is installed, or the settings are not the format's.
     """
     if isinstance(settings, BenchmarkSpec):
         return settings
-    if not isinstance(settings, Mapping) or not isinstance(settings.get("format"), str):
-        raise ValueError(f"format must be given: {FORMATS.listing()}")
-    return FORMATS.get(settings["format"]).settings.model_validate(settings)
+    return validate_by_family(settings, FORMATS, "format")
 
 
 AnyBenchmark = Annotated[SerializeAsAny[BenchmarkSpec], BeforeValidator(benchmark_spec)]

@@ -260,9 +260,9 @@ def test_settings_of_other_formats_are_said(
     assert main(arguments) == 2
     said = capsys.readouterr().err
     for expected in (
-        "shots is no setting of format 'pope'",
-        "scoring is no setting of format 'pope'",
-        "images must be given where format is 'pope'",
+        "benchmarks.0.shots: no such setting",
+        "benchmarks.0.scoring: no such setting",
+        "benchmarks.0.images: must be given",
     ):
         assert expected in said
 

@@ -25,7 +25,7 @@ OWN = {
 def test_each_format_has_its_own_settings_only() -> None:
     common = set(BenchmarkSpec.model_fields)
     formats = FORMATS.working()
-    assert {n: set(f.settings.model_fields) - common for n, f in formats.items()} == OWN
+    assert {n: set(f.model_fields) - common for n, f in formats.items()} == OWN
 
 
 def test_formats_import_no_torch() -> None:

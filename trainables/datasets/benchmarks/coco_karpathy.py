@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
@@ -75,4 +75,4 @@ def _name(image: dict[str, str]) -> str:
     return f"{folder}/{image['filename']}" if folder else image["filename"]
 
 
-FORMAT = BenchmarkFormat(KarpathySpec)
+FORMAT = KarpathySpec

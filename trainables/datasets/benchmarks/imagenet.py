@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import Item, Items, PublishedBenchmark, fill
 from trainables.datasets.benchmarks.mini_imagenet import class_names_of
 from trainables.datasets.images.files import IMAGE_SUFFIXES, SourceError, absolute, list_files
@@ -44,4 +44,4 @@ def read_imagenet(spec: ImagenetSpec) -> Items:
     return Items(items, classes=tuple(names.values()))
 
 
-FORMAT = BenchmarkFormat(ImagenetSpec)
+FORMAT = ImagenetSpec

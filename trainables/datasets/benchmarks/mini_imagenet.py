@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from search_spaces.specs.base import Positive
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
@@ -123,4 +123,4 @@ def class_names_of(keys: Sequence[str], file: str | None, setting: str) -> dict[
         raise SourceError(str(error).replace("data.names", setting)) from error
 
 
-FORMAT = BenchmarkFormat(MiniImagenetSpec)
+FORMAT = MiniImagenetSpec

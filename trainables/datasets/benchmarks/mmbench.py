@@ -14,7 +14,6 @@ import hashlib
 from collections import Counter
 from typing import Any, Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat
 from trainables.datasets.benchmarks.choices import LETTERS, MultipleChoice, check_choices, listed
 from trainables.datasets.benchmarks.items import (
     Item,
@@ -96,4 +95,4 @@ def _index(row: dict[str, str]) -> int:
     return int(row["index"].strip().removesuffix(".0"))
 
 
-FORMAT = BenchmarkFormat(MmBenchSpec)
+FORMAT = MmBenchSpec

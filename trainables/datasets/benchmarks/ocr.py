@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
@@ -55,4 +55,4 @@ def _texts(value: Any) -> list[str]:
     return texts if all(map(is_text, texts)) else []
 
 
-FORMAT = BenchmarkFormat(OcrSpec)
+FORMAT = OcrSpec

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
@@ -60,4 +60,4 @@ def read_pope(spec: PopeSpec) -> Items:
     return Items(items)
 
 
-FORMAT = BenchmarkFormat(PopeSpec)
+FORMAT = PopeSpec

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
@@ -162,4 +162,4 @@ def _are_sentences(value: Any) -> bool:
     )
 
 
-FORMAT = BenchmarkFormat(RefCocoSpec)
+FORMAT = RefCocoSpec

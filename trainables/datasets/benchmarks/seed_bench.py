@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.choices import LETTERS, MultipleChoice, check_choices, listed
 from trainables.datasets.benchmarks.items import (
     Item,
@@ -66,4 +66,4 @@ def read_seed_bench(spec: SeedBenchSpec) -> Items:
     return Items(items, left_out=left_out)
 
 
-FORMAT = BenchmarkFormat(SeedBenchSpec)
+FORMAT = SeedBenchSpec

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from search_spaces.specs.benchmark import BenchmarkFormat, ImageDirectorySpec
+from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
@@ -88,4 +88,4 @@ def _are_answers(value: Any) -> bool:
     )
 
 
-FORMAT = BenchmarkFormat(VqaV2Spec)
+FORMAT = VqaV2Spec
