@@ -7,6 +7,7 @@ The loss is the surrogate loss, through the complete encoder.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from search_spaces.scenarios.contract import (
@@ -56,6 +57,15 @@ class PostProcessing(Scenario):
         line="-.",
         sentence="A U-Net mends the decoded image; the complete encoder reads the result.",
     )
+
+    def problems(self, space: Space) -> Iterator[str]:
+        """Reports images that cannot be halved at every level."""
+        levels = settings_as(space, self.key, UNetTraining).levels
+        if space.data.size % 2**levels:
+            yield (
+                f"post_processing.levels = {levels}: data.size = {space.data.size} is no multiple "
+                f"of {2**levels}"
+            )
 
     def reads(self, stages: Stages, point: OperatingPoint) -> Reads:
         """Codec, features and, for the cross-entropy, text embeddings."""

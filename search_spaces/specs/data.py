@@ -51,7 +51,8 @@ class DataSpec(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the scenes; of which images of a data set are taken, and in which order."""
     size: Positive = 128
-    """Height and width in pixels of the image given to the codec; a multiple of 64."""
+    """Height and width in pixels of the image given to the codec; a multiple of every codec's
+    `pad_to` (64 for most)."""
     train: Positive | None = None
     """Training images; null for 4096 scenes, or for all that the data set has."""
     val: Positive | None = None
@@ -96,8 +97,6 @@ class DataSpec(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = []
-        if self.size % 64:
-            problems.append(f"size {self.size} is not a multiple of 64")
         settings = {"scenes": {"episodes"}, "folder": set(), "parquet": _COLUMNS}
         valid = settings.get(self.kind, _COLUMNS)
         if self.kind != "scenes":

@@ -144,3 +144,16 @@ def test_d2_still_starts_from_its_own_d1() -> None:
 )
 def test_what_cannot_be_compared_is_said(settings: dict[str, Any], message: str) -> None:
     assert message in refusal(**settings)
+
+
+def test_images_that_a_unet_cannot_halve_are_refused() -> None:
+    message = refusal(baselines=["post_processing"], post_processing={"levels": 8})
+    assert all(text in message for text in ("post_processing.levels = 8", "128", "256"))
+
+
+def test_the_codecs_decide_which_sizes_of_images_are_valid() -> None:
+    factorized = {"arch": "bmshj2018-factorized", "N": 8, "M": 16, "lambdas": [0.001]}
+    kept = space(codecs=[factorized], data={"size": 144}, baselines=["reconstruction"])
+    assert kept.data.size == 144
+    message = refusal(data={"size": 144}, baselines=["reconstruction"])
+    assert all(text in message for text in ("data.size = 144", "multiple of 64"))
