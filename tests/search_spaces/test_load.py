@@ -49,12 +49,12 @@ def test_all_mistakes_are_said_at_once_with_the_choices() -> None:
 @pytest.mark.parametrize(
     ("space", "overrides", "message"),
     [
-        ("dmeo", [], "did you mean 'demo'"),
-        ("missing.yaml", [], "no such file"),
+        ("dmeo", [], "dmeo.*'demo'"),
+        ("missing.yaml", [], "missing.yaml"),
         ("smoke", ["d1.steps"], "key.path=value"),
-        ("smoke", ["codecs.7.N=3"], "items 0 to 0"),
-        ("smoke", ["name.first=3"], "no settings of its own"),
-        ("smoke", ["d1.steps=[1"], "not valid YAML"),
+        ("smoke", ["codecs.7.N=3"], "codecs.7.N=3.* 0 to 0"),
+        ("smoke", ["name.first=3"], "name.first=3"),
+        ("smoke", ["d1.steps=[1"], r"d1\.steps=\[1.*YAML"),
     ],
 )
 def test_what_cannot_be_read_is_explained(space: str, overrides: list[str], message: str) -> None:
@@ -65,5 +65,5 @@ def test_what_cannot_be_read_is_explained(space: str, overrides: list[str], mess
 def test_broken_yaml_is_explained(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text("codecs: [")
-    with pytest.raises(SpaceError, match="not valid YAML"):
+    with pytest.raises(SpaceError, match=r"broken\.yaml.*YAML"):
         load_space(str(file))

@@ -137,7 +137,7 @@ def test_a_projects_name_cannot_be_taken(site: Site) -> None:
 def test_a_name_that_two_distributions_have_is_ambiguous(site: Site) -> None:
     site.install(scenario())
     site.install(scenario(), distribution="yourdist")
-    with pytest.raises(BrokenPluginError, match="several distributions") as error:
+    with pytest.raises(BrokenPluginError, match="'mine'") as error:
         SCENARIOS.get("mine")
     assert "mydist 2.1" in str(error.value)
     assert "yourdist 2.1" in str(error.value)

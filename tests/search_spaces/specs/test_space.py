@@ -29,12 +29,12 @@ def test_defaults_are_the_papers() -> None:
     ],
 )
 def test_phases_must_cover_the_training(phases: tuple) -> None:
-    with pytest.raises(ValidationError, match="phases must end"):
+    with pytest.raises(ValidationError, match=r"phases"):
         SurrogateSpec(phases=phases)
 
 
 def test_a_phase_without_any_loss_is_refused() -> None:
-    with pytest.raises(ValidationError, match="one of ce and distill"):
+    with pytest.raises(ValidationError, match=r"phases.0\n.* ce .* distill"):
         SurrogateSpec.model_validate({"phases": [{"until": 1, "ce": 0, "distill": 0}]})
 
 
@@ -53,7 +53,7 @@ def test_a_neck_cannot_start_from_blocks_that_are_not_skipped() -> None:
 def test_a_lambda_of_ms_ssim_is_not_taken_for_one_of_the_mse() -> None:
     codec = {"arch": "mbt2018", "qualities": [1], "weights": "compressai:ms-ssim"}
     assert CodecSpec.model_validate(codec).lambdas == (2.4,)
-    with pytest.raises(ValidationError, match="d2: its lambda weighs the MSE"):
+    with pytest.raises(ValidationError, match=r"d2: .*ms-ssim"):
         Space.model_validate({"name": "x", "codecs": [codec], "mllms": ["m"]})
     space = {"name": "x", "codecs": [codec], "mllms": ["m"], "scenarios": ["d1"]}
     Space.model_validate(space)
