@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from search_spaces.settings.mistakes import explain
 from search_spaces.settings.overrides import PathError, merge, put
+from search_spaces.settings.paths import located_texts
 from search_spaces.specs.space import Space
 
 
@@ -37,6 +38,9 @@ def load_space(space: str, overrides: Iterable[str] = ()) -> Space:
 
     A YAML file may say `extends: SPACE` (a named one, or a file beside it): then its settings,
     which may be dotted paths as in an override, change that space's, mapping by mapping.
+
+    Relative paths in a file are seen from its directory, those of overrides from the working
+    directory.
 
     Args:
         space: a named space or the path of a YAML file.
@@ -87,6 +91,7 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
         raise SpaceError(f"space {space!r}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
         raise SpaceError(f"space {space!r}: a space is a mapping of settings")
+    data = located_texts(data, path.parent.absolute())
     if "extends" in data:
         data = _extended(space, data, path.parent, (*chain, identity))
     return {"name": path.stem, **data}
@@ -115,7 +120,7 @@ def _override(data: dict[str, Any], text: str) -> str | None:
     if not equals or not all(path.strip().split(".")):
         return f"--set {text!r}: write key.path=value"
     try:
-        put(data, path, yaml.safe_load(value))
+        put(data, path, located_texts(yaml.safe_load(value), Path.cwd()))
     except yaml.YAMLError:
         return f"--set {text!r}: the value is not valid YAML"
     except PathError as error:

@@ -6,6 +6,7 @@ task; it is imported when a space names the format.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from search_spaces.plugins import ClassRegistry
 from search_spaces.settings.family import validate_by_family
+from search_spaces.settings.paths import locate
 from search_spaces.specs.base import Positive, Spec
 
 IMAGE: Final = "<image>"
@@ -108,6 +110,14 @@ class BenchmarkSpec(Spec):
 
     def _default_template(self) -> str:
         return self.default_prompt
+
+    @model_validator(mode="before")
+    @classmethod
+    def _make_absolute(cls, settings: object) -> object:
+        if not isinstance(settings, Mapping):
+            return settings
+        paths = (*cls.file_settings, "images")
+        return {k: locate(value) if k in paths else value for k, value in settings.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

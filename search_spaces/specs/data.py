@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from search_spaces.settings.paths import Location
 from search_spaces.specs.base import Fraction, Positive, Spec
 
 _COLUMNS = {"image_column", "label_column"}
@@ -34,13 +35,13 @@ class DataSpec(Spec):
     or as it stands on the hub (Parquet)."""
     name: str = ""
     """How the data set is called in points; empty for the last part of `uri`, or for `scenes`."""
-    uri: str | None = None
+    uri: Location | None = None
     """A data set's directory (or a Parquet file): a path, or a URI that fsspec knows."""
     splits: SplitNames | None = None
     """null: the data set's own train, val (validation, valid, dev) and test. Where it lacks one,
     test is taken from its val, and what else is lacking from its train; where it has none, all
     from all of its images. Splits of one origin never share an image."""
-    names: str | None = None
+    names: Location | None = None
     """A file that names the classes: lines `KEY NAME`, of which the name counts up to its first
     comma (the usual list of synsets), or JSON, {KEY: NAME} or a list. KEY is the class's folder or
     the value in `label_column`. null: what the data set itself says."""

@@ -19,6 +19,7 @@ from search_spaces.facts.tasks import (
     tasks_of_data,
     tasks_to_learn,
 )
+from search_spaces.settings.paths import short_name
 from search_spaces.specs.base import Spec
 from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
@@ -40,7 +41,7 @@ class Measurement:
         answerer: path or id of the MLLM, or of the teacher where the encoder answers alone.
         tasks: names of the tasks.
         benchmark: whose samples; None for the space's own data.
-        name: of the answerer in points and plots; empty for its path or id.
+        name: of the answerer in points and plots; empty for its id or its directory's name.
     """
 
     answerer: str
@@ -51,7 +52,7 @@ class Measurement:
     @property
     def label(self) -> str:
         """The answerer's name in points and plots."""
-        return self.name or self.answerer
+        return self.name or short_name(self.answerer)
 
     @property
     def by_encoder(self) -> bool:

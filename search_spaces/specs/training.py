@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from search_spaces.facts.texts import template_sets
+from search_spaces.settings.paths import Location, locate
 from search_spaces.specs.base import Fraction, Positive, Rate, Spec, Weight
 from search_spaces.specs.model import ModelName
 
@@ -13,11 +15,12 @@ from search_spaces.specs.model import ModelName
 class TeacherSpec(Spec):
     """The complete visual encoder whose features are the target."""
 
-    model: str = "openai/clip-vit-large-patch14"
+    model: Location = "openai/clip-vit-large-patch14"
     """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP, or of an
     MLLM, which stands for its own visual tower: tokens to distil, nothing pooled, no text."""
     name: ModelName = ""
-    """The `mllm` in points and plots of tasks that the encoder does alone; empty for `model`."""
+    """The `mllm` in points and plots of tasks that the encoder does alone; empty for the
+    hub id or the directory's name."""
     block: Annotated[int, Field(ge=0)] = 2
     """k: the encoder block at which the neck's tokens enter, 0 to the number of blocks."""
 
@@ -55,6 +58,11 @@ class Phase(Spec):
         return self
 
 
+def _templates(value: Any) -> Any:
+    """A set of templates by its name, or the absolute path of a file."""
+    return value if value in template_sets() else locate(value)
+
+
 class SurrogateSpec(Spec):
     """The loss that stands in for the MLLM: cross-entropy and distillation (paper, section 3.3)."""
 
@@ -72,10 +80,10 @@ class SurrogateSpec(Spec):
     """That layer, as an index into the encoder's hidden states."""
     double_norm: bool = False
     """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does."""
-    templates: str = "imagenet-80"
+    templates: Annotated[str, BeforeValidator(_templates)] = "imagenet-80"
     """Prompts around the class names: `imagenet-80` (CLIP's eighty, the paper's), `plain` (the
     name alone), `data` (the data set's own), or a file: a template a line, `{}` for the name."""
-    classes: str | None = None
+    classes: Location | None = None
     """A file with a class name a line, in the data set's order; null for the data set's names."""
 
     @model_validator(mode="after")
