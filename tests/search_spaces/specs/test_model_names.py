@@ -32,8 +32,9 @@ def keys(space: Space) -> list[str]:
 def test_names_are_on_measurements_and_not_in_keys() -> None:
     plain, named = Space.model_validate(SPACE), Space.model_validate(NAMED)
     labels = [m.label for m in named.measurements]
-    assert labels == ["my-clip", "my-llava", "/models/other"]
-    assert [m.label for m in plain.measurements] == [m.answerer for m in named.measurements]
+    assert labels == ["my-clip", "my-llava", "other"]
+    labels = [m.label for m in plain.measurements]
+    assert labels == ["shipped:clip-scenes", "shipped:llava-scenes", "other"]
     assert keys(plain) == keys(named)
 
 
