@@ -24,7 +24,7 @@ from orchestrator.execution import cluster
 from orchestrator.execution.search_trial import searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
-from orchestrator.storage.lock import only_driver
+from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import TrialRun, open_tracker

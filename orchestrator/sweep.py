@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.driver.jobs_on_ray import ClusterTooSmallError
     from orchestrator.driver.request import Request
     from orchestrator.driver.run import run
-    from orchestrator.storage.lock import SweepHeldError
+    from orchestrator.storage.lease import SweepHeldError
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)

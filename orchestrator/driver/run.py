@@ -22,7 +22,7 @@ from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import View, libraries_to, open_view
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
-from orchestrator.storage.lock import only_driver
+from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri
 from orchestrator.tracking.points_file import write_sweep

@@ -23,10 +23,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-import psutil
 from fsspec import AbstractFileSystem
 
 from orchestrator.storage.file_lock import locked
+from orchestrator.storage.lease import Process, hold
 
 MANIFEST = "manifest.json"
 JsonObject = dict[str, Any]
@@ -34,6 +34,8 @@ JsonObject = dict[str, Any]
 Manifest = JsonObject
 """JSON: `stage`, `created` (seconds since 1970), `host`, `files` (path -> `bytes`, `sha256`), and
 the data that `Store.commit` was given."""
+FOREIGN_LEFTOVER_S = 24 * 3600.0
+"""Age of what another machine was writing, after which it is deleted."""
 _numbers = itertools.count()
 
 
@@ -51,7 +53,8 @@ class Store:
     """
 
     def __init__(self, uri: str, cache: Path | None = None, remote: bool | None = None) -> None:
-        self.fs, root = fsspec.core.url_to_fs(uri)
+        # Other machines write, too: what is there is asked for each time.
+        self.fs, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
         local = "file" in _protocols(self.fs)
         self.remote = (not local) if remote is None else remote
         self.root = str(Path(root).resolve()) if local else root.rstrip("/")
@@ -91,9 +94,9 @@ class Store:
 
     def new(self, stage: str) -> Path:
         """An empty local directory to write a stage's output to, for `commit`."""
-        key = PurePosixPath(stage).name
-        name = f"{key}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        directory = self._local / "tmp" / name
+        owner = Process.current()
+        name = f"{PurePosixPath(stage).name}.{owner.boot}.{owner.pid}.{owner.started_ms}"
+        directory = self._local / "tmp" / f"{name}.{uuid.uuid4().hex[:8]}"
         directory.mkdir(parents=True)
         return directory
 
@@ -137,9 +140,12 @@ class Store:
         upload = uuid.uuid4().hex
         # Each writer has a place of its own, so a manifest always names one writer's files.
         self._upload(directory, self.path(stage, upload))
-        self.write(f"{stage}/{MANIFEST}", json.dumps({**manifest, "upload": upload}).encode())
+        content = json.dumps({**manifest, "upload": upload}).encode()
+        is_first = self.create(f"{stage}/{MANIFEST}", content)
+        if not is_first:
+            self.fs.rm(self.path(stage, upload), recursive=True)
         shutil.rmtree(directory)
-        return True
+        return is_first
 
     def fetch(self, stage: str) -> Path:
         """A complete stage as a local directory (downloaded once where the storage is remote).
@@ -181,7 +187,7 @@ class Store:
             key: of the job.
         """
         directory = self._local / "work" / key
-        with locked(self._local / "locks" / key):
+        with hold(self, f"job-{key}"):
             directory.mkdir(parents=True, exist_ok=True)
             yield directory
 
@@ -195,7 +201,7 @@ class Store:
             key: of the job.
             evaluation: key of the evaluation's stage.
         """
-        with locked(self._local / "locks" / evaluation):
+        with hold(self, f"evaluation-{evaluation}"):
             yield self._local / "work" / key / f"evaluation-{evaluation}"
 
     def remove_work(self, key: str) -> None:
@@ -247,6 +253,45 @@ class Store:
             self.fs.pipe_file(path, data)
         return path
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file that does not exist yet, whole; of several writers, one wins.
+
+        Uses a hard link on disks, also shared ones, and the conditional write of object stores.
+
+        Returns:
+            False if the file exists.
+        """
+        path = self.path(name)
+        self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        if "file" not in _protocols(self.fs):
+            try:
+                self.fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
+        _write_synced(temporary, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        return bool(self.fs.exists(self.path(name)))
+
+    def names(self, directory: str) -> list[str]:
+        """The sorted names of the complete files in a directory; empty where there is none."""
+        try:
+            files = self.fs.ls(self.path(directory), detail=False)
+        except FileNotFoundError:
+            return []
+        names = (PurePosixPath(file).name for file in files)
+        return sorted(name for name in names if not name.endswith(".tmp"))
+
     def read(self, name: str) -> bytes | None:
         """A file's content; None if the file does not exist."""
         try:
@@ -259,11 +304,18 @@ class Store:
         self.write(name, source.read_bytes())
 
     def remove_leftovers(self) -> None:
-        """Delete the directories that dead processes of this machine left in `tmp`."""
+        """Delete what dead processes left in `tmp`.
+
+        Of processes that cannot be seen from here, such as those of a lost machine, what is a day
+        old.
+        """
         for directory in (self._local / "tmp").glob("*"):
-            host, pid, _ = directory.name.partition(".")[2].rsplit(".", 2)
-            if host == socket.gethostname() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(directory, ignore_errors=True)
+            boot, pid, started_ms, _ = directory.name.rsplit(".", 4)[1:]
+            owner = Process("", boot, int(pid), int(started_ms))
+            with contextlib.suppress(FileNotFoundError):  # its owner has just finished with it
+                age = time.time() - directory.stat().st_mtime
+                if owner.is_gone or (age > FOREIGN_LEFTOVER_S and not owner.is_here):
+                    shutil.rmtree(directory, ignore_errors=True)
 
     def _upload(self, directory: Path, target: str) -> None:
         for file in sorted(p for p in directory.rglob("*") if p.is_file()):

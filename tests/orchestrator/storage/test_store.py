@@ -1,28 +1,17 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import fsspec
 import pytest
 
-from orchestrator.storage.file_lock import locked
+from orchestrator.storage.lease import LeaseHeldError, hold
 from orchestrator.storage.store import Store, StoreError
+from tests.orchestrator.storage.conftest import OpenStore
 
 STAGE = "stages/codec/0123456789abcdef"
-
-
-@pytest.fixture(params=["local", "file-as-remote", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "local":
-        return Store(str(tmp_path / "storage"))
-    if request.param == "file-as-remote":
-        return Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
-    fsspec.filesystem("memory").store.clear()
-    return Store("memory://bucket/storage", cache=tmp_path / "cache")
 
 
 def make(store: Store, text: str) -> Path:
@@ -73,10 +62,10 @@ def test_a_damaged_stage_is_an_error_that_says_what_to_delete(tmp_path: Path) ->
         store.fetch(STAGE)
 
 
-def test_work_of_another_node_is_found_again(tmp_path: Path) -> None:
-    uri = f"file://{tmp_path}/storage"
-    one = Store(uri, cache=tmp_path / "node1", remote=True)
-    two = Store(uri, cache=tmp_path / "node2", remote=True)
+def test_work_of_another_node_is_found_again(open_store: OpenStore) -> None:
+    one, two = open_store("node1"), open_store("node2")
+    if not one.remote:
+        pytest.skip("nodes share the working directories of a disk")
     for text in ("step 1", "step 2"):
         with one.work("key") as work:
             (work / "checkpoint").mkdir(exist_ok=True)
@@ -111,7 +100,7 @@ def test_work_waits_for_its_holder_and_goes_on_when_that_is_killed(tmp_path: Pat
     try:
         while not (tmp_path / "work" / "key" / "held").exists():
             time.sleep(0.05)
-        with pytest.raises(BlockingIOError), locked(tmp_path / "locks" / "key", wait=False):
+        with pytest.raises(LeaseHeldError), hold(Store(str(tmp_path)), "job-key", wait=False):
             pass
         holder.kill()
         with Store(str(tmp_path)).work("key") as work:
@@ -121,18 +110,32 @@ def test_work_waits_for_its_holder_and_goes_on_when_that_is_killed(tmp_path: Pat
         holder.wait()
 
 
+MAKE = """
+import sys
+from orchestrator.storage.store import Store
+print(Store(sys.argv[1]).new(sys.argv[2]))
+"""
+
+
 def test_leftovers_of_dead_processes_are_swept_and_those_of_living_ones_kept(
     tmp_path: Path,
 ) -> None:
     store = Store(str(tmp_path))
     mine = store.new(STAGE)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    theirs = mine.with_name(mine.name.replace(f".{os.getpid()}.", f".{dead.pid}."))
-    shutil.copytree(mine, theirs)
+    command = [sys.executable, "-c", MAKE, str(tmp_path), STAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    of_dead = Path(done.stdout.strip())
+    key, _, pid, rest = mine.name.split(".", 3)
+    of_other_machine = mine.with_name(f"{key}.{'0' * 12}.{pid}.{rest}")
+    old_of_other_machine = mine.with_name(f"{key}.{'1' * 12}.{pid}.{rest}")
+    of_other_machine.mkdir()
+    old_of_other_machine.mkdir()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(old_of_other_machine, (two_days_ago, two_days_ago))
+    assert of_dead.exists()
     store.remove_leftovers()
-    assert mine.exists()
-    assert not theirs.exists()
+    kept = {path.name for path in (tmp_path / "tmp").iterdir()}
+    assert kept == {mine.name, of_other_machine.name}
 
 
 def test_a_manifest_is_plain_json(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""The storages that the tests run on: a disk, a disk used as a remote storage, memory, S3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from orchestrator.storage.store import Store
+
+BUCKET = "lab"
+OpenStore = Callable[[str], Store]
+"""Node name -> the storage as that node sees it, with a cache of its own."""
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of a local server that speaks S3."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "file-as-remote", "memory", "s3"])
+def open_store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> OpenStore:
+    if request.param == "local":
+        return lambda node: Store(str(tmp_path / "storage"))
+    if request.param == "file-as-remote":
+        uri = f"file://{tmp_path}/storage"
+        return lambda node: Store(uri, cache=tmp_path / node, remote=True)
+    if request.param == "memory":
+        fsspec.filesystem("memory").store.clear()
+        return lambda node: Store("memory://bucket/storage", cache=tmp_path / node)
+    endpoint = request.getfixturevalue("s3_endpoint")
+    for name, value in (
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    return lambda node: Store(f"s3://{BUCKET}/{tmp_path.name}", cache=tmp_path / node)
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> Store:
+    return open_store("cache")

@@ -1,0 +1,179 @@
+"""A lease has one holder, on a disk and on S3; a dead holder's is taken, a living one's is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.storage.lease import (
+    LeaseHeldError,
+    LeaseLostError,
+    Pace,
+    Process,
+    SweepHeldError,
+    hold,
+    only_driver,
+)
+from orchestrator.storage.store import Store
+from tests.orchestrator.storage.conftest import OpenStore
+
+FAST = Pace(beat=0.05, stale=0.6, look=0.02)
+ELSEWHERE = replace(Process.current(), host="node7", boot="0" * 12)
+
+
+def write_lease(store: Store, number: int, holder: Process, beat: int = 3) -> None:
+    state = {"holder": asdict(holder), "beat": beat, "released": False}
+    store.write(f"leases/x/{number:06}.json", json.dumps(state).encode())
+
+
+def test_one_of_many_racing_writers_holds_it_at_a_time(open_store: OpenStore) -> None:
+    holders, most, turns = 0, 0, []
+    lock = threading.Lock()
+
+    def take_turn(node: int) -> None:
+        nonlocal holders, most
+        store = open_store(f"node{node}")
+        for _ in range(3):
+            with hold(store, "x", pace=FAST):
+                with lock:
+                    holders += 1
+                    most = max(most, holders)
+                time.sleep(0.01)
+                with lock:
+                    holders -= 1
+                    turns.append(node)
+
+    threads = [threading.Thread(target=take_turn, args=(node,)) for node in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert sorted(turns) == [node for node in range(4) for _ in range(3)]
+
+
+def test_of_two_writers_of_a_file_one_wins(open_store: OpenStore) -> None:
+    one, two = open_store("node1"), open_store("node2")
+    assert one.create("a/b.json", b"first")
+    assert not two.create("a/b.json", b"second")
+    assert two.read("a/b.json") == b"first"
+    assert two.names("a") == ["b.json"]
+
+
+def test_a_beating_holder_on_another_machine_keeps_it(store: Store) -> None:
+    over = threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while not over.wait(0.05):
+            number += 1
+            write_lease(store, 1, ELSEWHERE, number)
+
+    write_lease(store, 1, ELSEWHERE, 0)
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(LeaseHeldError) as error, hold(store, "x", wait=False, pace=FAST):
+            pass
+        assert error.value.holder == ELSEWHERE
+    finally:
+        over.set()
+        thread.join()
+    start = time.monotonic()
+    with hold(store, "x", pace=FAST):
+        assert time.monotonic() - start > FAST.stale
+
+
+def test_clocks_of_other_machines_do_not_count(store: Store) -> None:
+    """Only that the beat stands still counts, not when it was written."""
+    write_lease(store, 1, replace(ELSEWHERE, started_ms=10**15))
+    with hold(store, "x", wait=False, pace=FAST):
+        assert store.names("leases/x") == ["000001.json", "000002.json"]
+
+
+@pytest.mark.parametrize("change", [{"pid": 2**22 + 1}, {"started_ms": 1}])
+def test_a_dead_process_of_this_machine_holds_nothing(
+    tmp_path: Path, change: dict[str, int]
+) -> None:
+    """Also not where a restarted container has the same host name and process id."""
+    store = Store(str(tmp_path))
+    write_lease(store, 1, replace(Process.current(), **change))
+    start = time.monotonic()
+    with hold(store, "x", wait=False):
+        assert time.monotonic() - start < Pace().stale / 2
+
+
+def test_a_killed_holder_is_followed_at_once(tmp_path: Path) -> None:
+    code = f"""
+import time
+from orchestrator.storage.lease import hold
+from orchestrator.storage.store import Store
+with hold(Store({str(tmp_path)!r}), "x"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    store = Store(str(tmp_path))
+    with pytest.raises(LeaseHeldError, match=f"process {holder.pid}"), hold(store, "x", wait=False):
+        pass
+    holder.kill()
+    holder.wait()
+    start = time.monotonic()
+    with hold(store, "x"):
+        assert time.monotonic() - start < Pace().stale / 2
+
+
+def test_a_holder_learns_that_another_one_has_taken_it(store: Store) -> None:
+    with hold(store, "x", pace=FAST) as lease:
+        lease.check()
+        write_lease(store, 2, ELSEWHERE)
+        deadline = time.monotonic() + 5
+        while not lease.is_lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with pytest.raises(LeaseLostError, match="x"):
+            lease.check()
+    state = json.loads(store.read("leases/x/000002.json") or b"")
+    assert not state["released"], "a holder that lost its lease does not release the next one's"
+
+
+def test_an_outage_makes_it_doubtful_and_the_next_beat_mends_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = store.write
+    with hold(store, "x", pace=FAST) as lease:
+
+        def refuse(name: str, data: bytes) -> str:
+            raise OSError("no answer")
+
+        monkeypatch.setattr(store, "write", refuse)
+        time.sleep(2 * FAST.stale)
+        assert lease.is_lost
+        monkeypatch.setattr(store, "write", write)
+        deadline = time.monotonic() + 5
+        while lease.is_lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_second_driver_of_a_sweep_is_told_who_runs_it(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with only_driver(store, "demo"):
+        with pytest.raises(SweepHeldError) as error, only_driver(store, "demo"):
+            pass
+        message = str(error.value)
+        assert all(text in message for text in ("'demo'", str(os.getpid()), "--name", "--storage"))
+        with only_driver(store, "other"):
+            pass
+    with only_driver(store, "demo"):
+        pass
