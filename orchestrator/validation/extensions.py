@@ -1,21 +1,24 @@
-"""Extensions of other distributions that a space names: can they compute what they declare?
+"""Extensions of other distributions that a space names: do they work in it?
 
 The project's own are checked by its tests; only others are loaded here, as that imports torch.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from search_spaces import CodecSpec, Space
+from search_spaces import CodecSpec, OperatingPoint, Space, Stages
 from search_spaces.facts.tasks import TASK_FACTS
+from search_spaces.plugins import implementation
+from search_spaces.scenarios import Environment, Scenario, scenario_of
 from search_spaces.specs.codec import CODECS
 from search_spaces.specs.scenario_rules import SCENARIOS
 
 
 def check_extensions(space: Space) -> list[str]:
-    """What is wrong with the computing halves of a space's extensions, a line per mistake."""
+    """What is wrong with a space's extensions, a line per mistake."""
     problems = []
     for setting, load in _loads(space):
         try:
@@ -29,8 +32,12 @@ def check_extensions(space: Space) -> list[str]:
 def _loads(space: Space) -> Iterator[tuple[str, Callable[[], object]]]:
     """(setting, what loads it) of every extension that is not the project's."""
     for name in space.asked:
-        if not SCENARIOS.origin(name).is_project:
-            yield f"scenario {name}", partial(_load_method, name)
+        origin = SCENARIOS.origin(name)
+        if not origin.is_project:
+            setting = f"scenario {name} of {origin.distribution} {origin.version}"
+            yield setting, partial(_load_method, name)
+            for variant in space.expanded:
+                yield setting, partial(_declare, name, variant)
     for number, codec in enumerate(space.codecs):
         if not CODECS.origin(codec.arch).is_project:
             yield f"codecs.{number}", partial(_build, codec)
@@ -43,6 +50,28 @@ def _load_method(name: str) -> None:
     from trainables.points.contract import method_of  # imports torch
 
     method_of(name)
+
+
+def _declare(name: str, space: Space) -> None:
+    """Call what a scenario declares of a space and its points, as plan and records will."""
+    scenario, stages = scenario_of(name), Stages(space)
+    for point in _points(scenario, space):
+        scenario.stage(stages, point)
+        scenario.cost(space, point)
+        json.dumps(scenario.record(space, point))
+    if scenario.environment:
+        environment: Environment = implementation(scenario.environment)
+        environment.versions(space)
+        environment.problems(space)
+
+
+def _points(scenario: Scenario, space: Space) -> Iterator[OperatingPoint]:
+    """A scenario's operating points under the first seed."""
+    yield from scenario.own_points(space)
+    for codec in space.codecs:
+        if scenario.applies_to(space, codec):
+            for lmbda in codec.lambdas:
+                yield OperatingPoint(codec.at(lmbda), lmbda, scenario.name, space.seeds[0])
 
 
 def _build(codec: CodecSpec) -> None:

@@ -58,17 +58,16 @@ def read_input(
         problems += str(error).splitlines()
     if space is not None:
         problems += [*check_models(space), *check_teacher(space), *check_towers(space)]
-        problems += [*check_data(space), *check_benchmarks(space)]
-        problems += [
-            *check_texts(space),
-            *check_search(space),
-            *check_environments(space),
-            *check_extensions(space),
-        ]
-        try:
-            points = select(operating_points(space), only)
-        except ValueError as error:
-            problems += str(error).splitlines()
+        problems += [*check_data(space), *check_benchmarks(space), *check_texts(space)]
+        problems += check_search(space)
+        if broken := check_extensions(space):
+            problems += broken
+        else:
+            problems += check_environments(space)
+            try:
+                points = select(operating_points(space), only)
+            except ValueError as error:
+                problems += str(error).splitlines()
     if name is not None and not NAME.match(name):
         problems.append(f"--name {name!r}: letters, digits, '.', '_' and '-', not a path")
     store = None
