@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.driver.request import Outcome, Request, Timing
+from orchestrator.driver.request import MissingPoint, Outcome, Request, Timing
 from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.mlflow_runs import open_command
 from orchestrator.validation.inputs import safe_uri
@@ -30,10 +31,21 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
     if outcome.missing:
         count = f"{len(outcome.missing)} of {len(plan.points)} points are missing:"
         print(f"\n{count}", file=sys.stderr)
-        for gone in outcome.missing.values():
-            hint = f"\n    log: {gone.log}" if gone.log and gone.log not in gone.reason else ""
-            print(f"  {gone.point.label}: {gone.reason}{hint}", file=sys.stderr)
+        for line in _causes(outcome.missing.values()):
+            print(line, file=sys.stderr)
         print(f"the same command tries them again:\n  {request.command}", file=sys.stderr)
+
+
+def _causes(missing: Iterable[MissingPoint]) -> Iterator[str]:
+    """Each cause once, the points that are missing for it, and the first log that explains it."""
+    by_cause: dict[str, list[MissingPoint]] = {}
+    for gone in missing:
+        cause = gone.reason.removesuffix(f" (log: {gone.log})")
+        by_cause.setdefault(cause, []).append(gone)
+    for cause, points in by_cause.items():
+        yield f"  {cause}"
+        yield f"    {', '.join(gone.point.label for gone in points)}"
+        yield from [f"    log: {gone.log}" for gone in points if gone.log][:1]
 
 
 def _efficiency(timing: Timing) -> str:

@@ -1,0 +1,38 @@
+"""The last lines of a sweep that lacks points."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.driver.request import MissingPoint, Outcome, Request
+from orchestrator.driver.summary import print_summary
+from orchestrator.plan.jobs import Plan
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+
+
+def test_points_that_failed_for_one_cause_are_listed_under_it_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = load_space("smoke")
+    points = operating_points(space)
+    plan = Plan(space, points, {}, None)
+    missing = {}
+    for number, point in enumerate(points[:5]):
+        log = f"/logs/{number}.log"
+        reason = f"OSError: no/such is no model (log: {log})" if number < 3 else "out of memory"
+        missing[str(number)] = MissingPoint(point, reason, log)
+    store = Store(str(tmp_path))
+    request = Request(space, points, store, "smoke", None, False, 0.0, "the command")
+    print_summary(request, plan, Outcome(None, missing, "sqlite:///x.db", {}))
+    err = capsys.readouterr().err
+    assert f"5 of {len(points)} points" in err
+    for cause, members, log in (
+        ("OSError: no/such is no model", points[:3], "/logs/0.log"),
+        ("out of memory", points[3:5], "/logs/3.log"),
+    ):
+        assert err.count(cause) == 1
+        listed = err.partition(cause)[2].splitlines()[1]
+        assert listed.strip() == ", ".join(point.label for point in members)
+        assert log in err
+    assert err.count(".log") == 2
