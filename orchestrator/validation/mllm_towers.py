@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from orchestrator.storage.store import JsonObject
 from orchestrator.validation.model_files import model_file, read_config
+from orchestrator.validation.teachers import task_settings
 from search_spaces import Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes
 from search_spaces.facts.mllm_families import (
@@ -28,7 +29,6 @@ from search_spaces.facts.mllm_families import (
     family_of,
     layers_read,
 )
-from search_spaces.facts.tasks import TASK_FACTS
 from search_spaces.scenarios import scenarios_of
 
 _BLOCK = re.compile(r"(?:^|\.)encoder\.layers?\.(\d+)\.(.+)$")
@@ -70,7 +70,8 @@ def _problems(space: Space) -> list[str]:
         except UnknownMllmError as error:
             problems.append(setting + str(error))
             continue
-        if family.one_image and (several := _of_several_images(space)):
+        several = task_settings(space, lambda task: task.several_images)
+        if family.one_image and several:
             problems.append(
                 f"{setting}{family.title} looks at one image at a time, and {', '.join(several)} "
                 "shows several"
@@ -105,13 +106,6 @@ def served(space: Space) -> str:
     if unknown:
         words.append(f"{', '.join(unknown)} if they share its encoder (not all is at hand)")
     return "; ".join(words) or "serves the encoder alone"
-
-
-def _of_several_images(space: Space) -> list[str]:
-    """The tasks and benchmarks that show several images at once: setting and value of each."""
-    tasks = [f"tasks: {task}" for task in space.tasks if TASK_FACTS.get(task).several_images]
-    benchmarks = [b.label for b in space.benchmarks if TASK_FACTS.get(b.task).several_images]
-    return tasks + [f"benchmarks: {label}" for label in benchmarks]
 
 
 def _misfits(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.storage.provenance import local_path
 from orchestrator.validation.model_files import read_config
 from search_spaces import Space
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
-from search_spaces.facts.tasks import encoder_tasks
+from search_spaces.facts.tasks import TASK_FACTS, TaskFacts
 
 
 def teacher_sizes(name: str) -> EncoderSizes | None:
@@ -64,7 +66,7 @@ def _problems(space: Space) -> list[str]:
             f"surrogate.phases: ce needs class names' text embeddings, and {name} has no text "
             "tower; set ce to 0 in every phase (distillation alone) or give the whole model"
         )
-    if not sizes.text and (alone := _encoder_tasks(space)):
+    if not sizes.text and (alone := task_settings(space, lambda task: task.by_encoder)):
         problems.append(
             f"{', '.join(alone)}: the encoder alone classifies by class names' text embeddings, "
             f"and {name} has no text tower; give the whole model"
@@ -100,8 +102,8 @@ def _problems(space: Space) -> list[str]:
     return problems
 
 
-def _encoder_tasks(space: Space) -> list[str]:
-    """The tasks and benchmarks that are measured without an MLLM: setting and value of each."""
-    tasks = [f"tasks: {task}" for task in encoder_tasks(space.tasks)]
-    benchmarks = [b.label for b in space.benchmarks if encoder_tasks([b.task])]
+def task_settings(space: Space, applies: Callable[[TaskFacts], bool]) -> list[str]:
+    """Setting and value of each task and each benchmark whose task the condition applies to."""
+    tasks = [f"tasks: {task}" for task in space.tasks if applies(TASK_FACTS.get(task))]
+    benchmarks = [b.label for b in space.benchmarks if applies(TASK_FACTS.get(b.task))]
     return tasks + [f"benchmarks: {label}" for label in benchmarks]
