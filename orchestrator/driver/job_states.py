@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from orchestrator.execution.listener import JobEvent
 from orchestrator.plan.jobs import Job
 
 MIN_ELAPSED_S = 5.0
@@ -28,11 +29,12 @@ class RunningJob:
     phase_began: float = 0.0
     first_step: float = 0
 
-    def progress(self, phase: str, step: float, steps: float) -> None:
+    def progress(self, event: JobEvent) -> None:
         """Record a report."""
-        if self.phase != phase:
-            self.phase, self.phase_began, self.first_step = phase, time.monotonic(), step
-        self.step, self.steps = step, steps
+        if self.phase != event.phase:
+            self.phase, self.phase_began = event.phase, time.monotonic()
+            self.first_step = event.step
+        self.step, self.steps = event.step, event.steps
 
     def speed(self, now: float) -> tuple[str, str]:
         """The speed of the phase (while training) and its time left, in words."""
@@ -51,33 +53,27 @@ class JobStates:
 
     jobs: dict[str, Job] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
     running: dict[str, RunningJob] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     first_job_began: float | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def start(self, key: str) -> None:
-        """A job runs."""
-        now = time.monotonic()
-        self.running[key] = RunningJob(now)
-        self.first_job_began = self.first_job_began or now
-
-    def progress(self, key: str, phase: str, step: float, steps: float) -> None:
-        """A job reported; ignored if it does not run."""
-        if key in self.running:
-            self.running[key].progress(phase, step, steps)
-
-    def finish(self, key: str) -> float:
-        """A job is done; returns the seconds that it ran."""
-        job = self.running.pop(key, None)
-        self.done.add(key)
-        return 0.0 if job is None else time.monotonic() - job.began
-
-    def fail(self, key: str, reason: str) -> None:
-        """A job failed for good, or can never run."""
-        self.running.pop(key, None)
-        self.failed[key] = reason
+    def record(self, event: JobEvent) -> float:
+        """Record an event; returns the seconds that the job has run, 0 if it did not."""
+        key, now = event.key, time.monotonic()
+        job = self.running.get(key)
+        if event.kind == "started":
+            self.running[key] = RunningJob(now)
+            self.first_job_began = self.first_job_began or now
+        elif event.kind == "progressed":
+            if job is not None:
+                job.progress(event)
+        else:
+            self.running.pop(key, None)
+            if event.kind != "retried":
+                (self.done if event.kind == "finished" else self.failed).add(key)
+        return 0.0 if job is None else now - job.began
 
     def time_left(self) -> str:
         """The time left at the pace so far, in words; empty until a job is done.
@@ -86,7 +82,7 @@ class JobStates:
         """
         if not self.done or self.first_job_began is None:
             return ""
-        over = self.done | set(self.failed)
+        over = self.done | self.failed
         left = sum(job.cost for job in self.jobs.values() if job.key not in over)
         partly = sum(
             self.jobs[key].cost * min(1.0, job.step / job.steps)

@@ -9,6 +9,7 @@ from orchestrator.driver.request import Request
 from orchestrator.driver.view import View
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.listener import JobEvent, JobListener
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import lane_ask
 from orchestrator.plan.schedule import Schedule
@@ -34,39 +35,6 @@ class JobResults:
     lanes: int = 0
 
 
-class SweepListener:
-    """Shows the events of jobs, and logs operating points that are complete or failed."""
-
-    def __init__(self, plan: Plan, view: View, point_log: PointLog) -> None:
-        self._plan, self._view, self._point_log = plan, view, point_log
-
-    def job_started(self, key: str) -> None:
-        """Show it."""
-        self._view.job_started(key)
-
-    def job_progressed(self, key: str, phase: str, step: float, steps: float) -> None:
-        """Show it."""
-        self._view.job_progressed(key, phase, step, steps)
-
-    def job_retried(self, key: str, reason: str) -> None:
-        """Show it."""
-        self._view.job_retried(key, reason)
-
-    def job_finished(self, key: str) -> None:
-        """Show it, and log the job's operating point if all its evaluations are complete."""
-        self._view.job_finished(key)
-        point = self._plan.jobs[key].point
-        if point is not None and self._plan.is_complete(point):
-            self._point_log.add(point)
-
-    def job_failed(self, key: str, reason: str) -> None:
-        """Show it, and log that the job's operating point failed."""
-        self._view.job_failed(key, reason)
-        point = self._plan.jobs[key].point
-        if point is not None:
-            self._point_log.add_failed(point, reason)
-
-
 def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) -> JobResults:
     """Run a plan's jobs to their end.
 
@@ -90,9 +58,28 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
         schedule = Schedule(plan.jobs, lane_ask(space), capacity)
         lanes = schedule.free_lanes()
         view.plan(plan.jobs, lanes)
-        listener = SweepListener(plan, view, point_log)
         runner = Runner(
-            settings, schedule, listener, lambda: cluster.capacity(space)[0], open_pool(settings)
+            settings,
+            schedule,
+            listener(plan, view, point_log),
+            lambda: cluster.capacity(space)[0],
+            open_pool(settings),
         )
         tune_jobs(runner, request.verbose)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
+
+
+def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
+    """Shows the events of jobs, and logs operating points that are complete or failed."""
+
+    def listen(event: JobEvent) -> None:
+        view.job_event(event)
+        point = plan.jobs[event.key].point
+        if point is None:
+            return
+        if event.kind == "failed":
+            point_log.add_failed(point, event.reason)
+        elif event.kind == "finished" and plan.is_complete(point):
+            point_log.add(point)
+
+    return listen

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
 
 from orchestrator.driver.job_states import JobStates, clock_text
+from orchestrator.execution.listener import JobEvent
 from orchestrator.plan.jobs import Job
+
+_WORDS = {"started": "start", "retried": "again", "finished": "done ", "failed": "FAIL "}
 
 
 class LineView:
-    """Prints a line per event, for logs and `ray job submit`.
+    """Prints a line per event, for logs and `ray job submit`."""
 
-    Args:
-        stream: where to; standard output by default.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self) -> None:
         self._states = JobStates()
-        self._stream = stream or sys.stdout
+        # What the libraries print from now on goes to a log.
+        self._stream = sys.stdout
 
     def plan(self, jobs: dict[str, Job], lanes: int) -> None:
         """Print how many jobs there are, and how many run at once."""
@@ -32,39 +31,18 @@ class LineView:
             seconds = time.monotonic() - self._states.began
             print(f"[{clock_text(seconds)}] {text}", file=self._stream, flush=True)
 
-    def job_started(self, key: str) -> None:
-        """Print it."""
-        with self._states.lock:
-            self._states.start(key)
-        self._event("start", key)
-
-    def job_progressed(self, key: str, phase: str, step: float, steps: float) -> None:
-        """Print nothing: a log wants events."""
-        with self._states.lock:
-            self._states.progress(key, phase, step, steps)
-
-    def job_retried(self, key: str, reason: str) -> None:
-        """Print it with the reason."""
-        self._event("again", key, f": {reason}")
-
-    def job_finished(self, key: str) -> None:
-        """Print it with the seconds that it took, and the time left."""
-        with self._states.lock:
-            seconds = self._states.finish(key)
-            left = self._states.time_left()
-        self._event("done ", key, f" in {seconds:.1f} s{left}")
-
-    def job_failed(self, key: str, reason: str) -> None:
-        """Print it with the reason."""
-        with self._states.lock:
-            self._states.fail(key, reason)
-        self._event("FAIL ", key, f": {reason}")
+    def job_event(self, event: JobEvent) -> None:
+        """Print it, with the reason of a failure, or the seconds it took; no progress."""
+        states = self._states
+        with states.lock:
+            seconds = states.record(event)
+            if event.kind == "progressed":
+                return
+            more = f": {event.reason}" if event.reason else ""
+            if event.kind == "finished":
+                more = f" in {seconds:.1f} s{states.time_left()}"
+            over, label = len(states.done) + len(states.failed), states.jobs[event.key].label
+            self.note(f"{over}/{len(states.jobs)} {_WORDS[event.kind]} {label}{more}")
 
     def close(self) -> None:
         """Do nothing."""
-
-    def _event(self, event: str, key: str, more: str = "") -> None:
-        states = self._states
-        with states.lock:
-            over = len(states.done) + len(states.failed)
-            self.note(f"{over}/{len(states.jobs)} {event} {states.jobs[key].label}{more}")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.driver.job_states import JobStates, clock_text
+from orchestrator.execution.listener import JobEvent
 from orchestrator.plan.jobs import WAVES, Job
 
 STARTING = "starting Ray"
@@ -51,32 +52,13 @@ class LiveView:
         with self._states.lock:
             self._notes = [*self._notes, text][-MAX_NOTES:]
 
-    def job_started(self, key: str) -> None:
-        """Show its progress from now on."""
+    def job_event(self, event: JobEvent) -> None:
+        """Move, add or remove the job's bar, and note the reason of a failure."""
         with self._states.lock:
-            self._states.start(key)
-
-    def job_progressed(self, key: str, phase: str, step: float, steps: float) -> None:
-        """Move its bar."""
-        with self._states.lock:
-            self._states.progress(key, phase, step, steps)
-
-    def job_retried(self, key: str, reason: str) -> None:
-        """Remove its bar, and note the reason."""
-        with self._states.lock:
-            self._states.running.pop(key, None)
-            self.note(f"again: {self._states.jobs[key].label}: {reason}")
-
-    def job_finished(self, key: str) -> None:
-        """Remove its bar, and count it."""
-        with self._states.lock:
-            self._states.finish(key)
-
-    def job_failed(self, key: str, reason: str) -> None:
-        """Remove its bar, count it, and note the reason."""
-        with self._states.lock:
-            self._states.fail(key, reason)
-            self.note(f"failed: {self._states.jobs[key].label}: {reason}")
+            self._states.record(event)
+            if event.reason:
+                word = "again" if event.kind == "retried" else event.kind
+                self.note(f"{word}: {self._states.jobs[event.key].label}: {event.reason}")
 
     def close(self) -> None:
         """Draw the last picture and leave it on the terminal."""

@@ -7,28 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.live_view import LiveView
-from orchestrator.execution.listener import JobListener
-from orchestrator.plan.jobs import Job
 
-
-class View(JobListener, Protocol):
-    """Shows the events of a sweep."""
-
-    def plan(self, jobs: dict[str, Job], lanes: int) -> None:
-        """Show the jobs to come, and how many run at once."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show a line."""
-        ...
-
-    def close(self) -> None:
-        """The sweep is over, or was stopped."""
-        ...
+View = LineView | LiveView
+"""Shows the events of a sweep; called from several threads."""
 
 
 def open_view(name: str, verbose: bool) -> View:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 
-class JobListener(Protocol):
-    """Is called, from several threads, with what happens to each job; `key` names the job."""
+@dataclass(frozen=True)
+class JobEvent:
+    """What happened to a job.
 
-    def job_started(self, key: str) -> None:
-        """A job runs."""
-        ...
+    Attributes:
+        kind: `started`; `progressed`: it has made `step` of `steps` in a `phase`; `retried`: it
+            failed for a `reason` and will run again; `finished`; `failed`: for good for a `reason`,
+            or it can never run.
+        key: of the job.
+    """
 
-    def job_progressed(self, key: str, phase: str, step: float, steps: float) -> None:
-        """A job has made `step` of `steps` in a phase."""
-        ...
+    kind: Literal["started", "progressed", "retried", "finished", "failed"]
+    key: str
+    reason: str = ""
+    phase: str = ""
+    step: float = 0
+    steps: float = 0
 
-    def job_retried(self, key: str, reason: str) -> None:
-        """A job failed and will run again."""
-        ...
 
-    def job_finished(self, key: str) -> None:
-        """A job is done."""
-        ...
-
-    def job_failed(self, key: str, reason: str) -> None:
-        """A job failed for good, or can never run."""
-        ...
+JobListener = Callable[[JobEvent], None]
+"""Called from several threads."""

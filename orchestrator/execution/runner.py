@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.execution.feature_pass import pool_size, run_pass
 from orchestrator.execution.feature_shards import needs_gpu
 from orchestrator.execution.job_steps import Json, Settings, write_log
-from orchestrator.execution.listener import JobListener
+from orchestrator.execution.listener import JobEvent, JobListener
 from orchestrator.execution.trial import WAIT
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import Ask
@@ -77,7 +77,7 @@ class Runner:
         job = self.schedule.next_job()
         if job is not None:
             self._trials[trial_id] = job.key
-            self._listener.job_started(job.key)
+            self._listener(JobEvent("started", job.key))
             if self.settings.store.has(job.stage.path):
                 self.schedule.stage_made(job.key)
         self._limit_evaluators()
@@ -104,7 +104,8 @@ class Runner:
             self.schedule.stage_made(key)
         step, steps = metrics.get("step"), metrics.get("steps")
         if isinstance(step, int | float) and isinstance(steps, int | float):
-            self._listener.job_progressed(key, str(metrics["phase"]), step, steps)
+            phase = str(metrics["phase"])
+            self._listener(JobEvent("progressed", key, phase=phase, step=step, steps=steps))
 
     def trial_completed(self, trial_id: str) -> None:
         """A trial ended without an error: its job is done if all its stages are complete."""
@@ -152,7 +153,7 @@ class Runner:
         again = self._failures[key] <= self.settings.space.resources.max_failures
         if again and "GaveUpError" not in lines[-1]:
             self.schedule.retry(key)
-            self._listener.job_retried(key, reason)
+            self._listener(JobEvent("retried", key, reason))
         else:
             self._give_up(key, reason)
 
@@ -160,13 +161,13 @@ class Runner:
 
     def _finish(self, key: str) -> None:
         self.schedule.finish(key)
-        self._listener.job_finished(key)
+        self._listener(JobEvent("finished", key))
 
     def _give_up(self, key: str, reason: str) -> None:
         """Record that a job failed for good, and with it the jobs that need it."""
         lost = [job.key for job in self.schedule.give_up(key, reason)]
         for failed in (key, *lost):
-            self._listener.job_failed(failed, self.schedule.failed[failed])
+            self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
 
     def _start_pass(self) -> None:
         """Start a pass of Ray Data, if jobs for one are ready and none runs."""
@@ -182,7 +183,7 @@ class Runner:
         if not jobs:
             return
         for job in jobs:
-            self._listener.job_started(job.key)
+            self._listener(JobEvent("started", job.key))
         self._pass = threading.Thread(
             target=self._run_pass, args=(jobs, gpu), name="ray-data-pass", daemon=True
         )
@@ -198,7 +199,7 @@ class Runner:
                 self._give_up(key, failure)
 
         def progress(key: str, shards: int, total: int) -> None:
-            self._listener.job_progressed(key, "shards", shards, total)
+            self._listener(JobEvent("progressed", key, phase="shards", step=shards, steps=total))
 
         actors = pool_size(jobs, self.schedule.capacity.cpu, bool(gpu))
         try:

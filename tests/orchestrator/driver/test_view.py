@@ -5,6 +5,7 @@ import pytest
 
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.live_view import LiveView
+from orchestrator.execution.listener import JobEvent
 from orchestrator.plan.jobs import Job, Plan
 from search_spaces import load_space, operating_points
 
@@ -14,21 +15,20 @@ def jobs() -> dict[str, Job]:
     return dict(Plan(space, operating_points(space), {}, None).jobs)
 
 
-def test_lines_tell_each_event_once_and_no_progress() -> None:
-    stream = io.StringIO()
-    view, plan = LineView(stream), jobs()
+def test_lines_tell_each_event_once_and_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    view, plan = LineView(), jobs()
     first, second, third = list(plan)[:3]
     view.plan(plan, 2)
-    view.job_started(first)
+    view.job_event(JobEvent("started", first))
     for step in range(100):
-        view.job_progressed(first, "train", step, 100)
-    view.job_finished(first)
-    view.job_started(second)
-    view.job_retried(second, "it broke")
-    view.job_started(second)
-    view.job_failed(second, "it broke again")
-    view.job_failed(third, "because the second failed")
-    lines = [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in stream.getvalue().splitlines()]
+        view.job_event(JobEvent("progressed", first, phase="train", step=step, steps=100))
+    view.job_event(JobEvent("finished", first))
+    view.job_event(JobEvent("started", second))
+    view.job_event(JobEvent("retried", second, "it broke"))
+    view.job_event(JobEvent("started", second))
+    view.job_event(JobEvent("failed", second, "it broke again"))
+    view.job_event(JobEvent("failed", third, "because the second failed"))
+    lines = [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in capsys.readouterr().out.splitlines()]
     total = len(plan)
     assert lines[0] == f"{total} jobs to do, 2 at a time"
     assert lines[1] == f"0/{total} start world"
@@ -48,17 +48,17 @@ def test_the_live_picture_shows_waves_running_points_and_failures(
     try:
         first, second, third = list(plan)[:3]
         view.plan(plan, 2)
-        view.job_started(first)
-        view.job_finished(first)
-        view.job_started(second)
-        view.job_progressed(second, "train", 0, 100)
+        view.job_event(JobEvent("started", first))
+        view.job_event(JobEvent("finished", first))
+        view.job_event(JobEvent("started", second))
+        view.job_event(JobEvent("progressed", second, phase="train", step=0, steps=100))
         running = view._states.running[second]
         running.phase_began -= 10
-        view.job_progressed(second, "train", 25, 100)
+        view.job_event(JobEvent("progressed", second, phase="train", step=25, steps=100))
         # The world took 0 s of the 10; a quarter of the second job went with them.
         view._states.first_job_began = running.phase_began
-        view.job_started(third)
-        view.job_failed(third, "out of memory")
+        view.job_event(JobEvent("started", third))
+        view.job_event(JobEvent("failed", third, "out of memory"))
         left = sum(job.cost for key, job in plan.items() if key not in (first, third))
         gone = plan[first].cost + 0.25 * plan[second].cost
         seconds = round(10 * (left - 0.25 * plan[second].cost) / gone)
