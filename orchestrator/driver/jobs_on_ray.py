@@ -74,7 +74,7 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
 
     def listen(event: JobEvent) -> None:
         view.job_event(event)
-        point = plan.jobs[event.key].point
+        point = plan.jobs[event.key].subject.point
         if point is None:
             return
         if event.kind == "failed":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+
+from rich.filesize import decimal
 
 from orchestrator.plan.jobs import WAVES, Job, Plan
 from orchestrator.plan.resources import lane_ask
@@ -128,45 +131,42 @@ def _storage(space: Space, plan: Plan) -> list[str]:
     data, counts = space.data, image_counts(space.data)
     images = counts["train"] + counts["val"]
     episodes = data.episodes if data.kind == "scenes" else 0
+    names = ("world", "pooled features", "token features", "latents", "trained weights")
+    sizes = Counter(dict.fromkeys(names, 0))
     # Images are kept without loss: a photograph takes two bytes a pixel.
-    sizes = {"world": 2.0 * data.size**2 * (images + counts["test"] + 3 * episodes)}
-    sizes |= {"pooled features": 0.0, "token features": 0.0}
+    sizes["world"] = 2 * data.size**2 * (images + counts["test"] + 3 * episodes)
     for job in plan.jobs.values():
+        space = plan.stages.of(job.subject.variant).space
+        # Features and latents are kept in half precision.
         if job.kind == "features":
-            variant = plan.stages.of(job.variant).space
-            encoder, surrogate = _encoder(variant), variant.surrogate
-            # In half precision.
-            sizes["pooled features"] += 2.0 * images * encoder.pooled * bool(surrogate.pooled)
-            tokens = 2.0 * images * encoder.tokens * encoder.width
-            sizes["token features"] += tokens * bool(surrogate.tokens)
-    latents = checkpoints = 0.0
-    for job in plan.jobs.values():
-        if job.kind == "latents":
-            assert job.codec is not None
-            h, w = job.codec.latent_sides(data.size, data.size)
-            latents += 2.0 * images * job.codec.M * h * w
-        if job.kind in ("codec", "point"):
-            checkpoints += 4.0 * _trained_parameters(plan.stages.of(job.variant).space, job)
-    sizes["latents"] = latents
-    sizes["trained weights"] = checkpoints
-    sizes["checkpoints while training"] = checkpoints * _ADAM_COPIES
-    lines = [f"  {name:<27}{_size(value):>9}" for name, value in sizes.items() if value]
-    lines.append(f"  {'in all':<27}{_size(sum(sizes.values())):>9}")
-    return lines
+            encoder, surrogate = _encoder(space), space.surrogate
+            tokens = encoder.tokens * encoder.width
+            sizes["pooled features"] += 2 * images * encoder.pooled * bool(surrogate.pooled)
+            sizes["token features"] += 2 * images * tokens * bool(surrogate.tokens)
+        elif job.kind == "latents":
+            assert job.subject.codec is not None
+            h, w = job.subject.codec.latent_sides(data.size, data.size)
+            sizes["latents"] += 2 * images * job.subject.codec.M * h * w
+        elif job.kind in ("codec", "point"):
+            sizes["trained weights"] += int(4 * _trained_parameters(space, job))
+    sizes["checkpoints while training"] = sizes["trained weights"] * _ADAM_COPIES
+    sizes["in all"] = sizes.total()
+    return [f"  {name:<27}{decimal(n, precision=0):>9}" for name, n in sizes.items() if n]
 
 
 def _trained_parameters(space: Space, job: Job) -> float:
     """Parameters that a job trains or keeps, to within a factor of two."""
-    codec = 0.0 if job.codec is None else job.codec.parameter_estimate
-    if job.point is None:
-        return codec
+    codec, point = job.subject.codec, job.subject.point
+    parameters = 0.0 if codec is None else codec.parameter_estimate
+    if point is None:
+        return parameters
     encoder, ratio = _encoder(space), space.neck.mlp_ratio
-    width, channels = encoder.width, encoder.width if job.codec is None else job.codec.M
+    width, channels = encoder.width, encoder.width if codec is None else codec.M
     hidden = encoder.mlp_width if ratio is None else width * ratio
     layer = width * (4 * width + 2 * hidden)
     neck = (channels + encoder.tokens) * width + space.neck.layers * layer
-    counts = {"codec": codec, "neck": neck, "encoder_block": layer}
-    return scenario_of(job.point.scenario).trained_parameters(space, counts)
+    counts = {"codec": parameters, "neck": neck, "encoder_block": layer}
+    return scenario_of(point.scenario).trained_parameters(space, counts)
 
 
 def _necks(space: Space) -> list[str]:
@@ -189,11 +189,3 @@ def _encoder(space: Space) -> EncoderSizes:
     papers = released_config("openai/clip-vit-large-patch14")
     assert papers is not None
     return encoder_sizes(papers)
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"

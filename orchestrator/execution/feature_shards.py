@@ -211,7 +211,7 @@ class Extractor:
         from trainables.training.precompute import CodecLatents, TeacherFeatures
 
         device = device_of(self._settings.space)
-        if job.codec is None:
+        if job.subject.codec is None:
             return TeacherFeatures(self._settings.space_of(job), device)
         assert inputs.codec is not None
-        return CodecLatents(job.codec, inputs.codec, device)
+        return CodecLatents(job.subject.codec, inputs.codec, device)

@@ -120,9 +120,9 @@ def _write_world(settings: Settings, job: Job, out: Path) -> None:
 def _write_benchmark(settings: Settings, job: Job, out: Path) -> None:
     from trainables.datasets.benchmarks.write import write_benchmark  # imports torch
 
-    assert job.benchmark is not None
+    assert job.subject.benchmark is not None
     data = settings.space.data
-    write_benchmark(job.benchmark, data.size, data.max_unreadable, out)
+    write_benchmark(job.subject.benchmark, data.size, data.max_unreadable, out)
 
 
 def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Progress) -> None:

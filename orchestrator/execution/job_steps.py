@@ -58,7 +58,7 @@ class Settings:
 
     def space_of(self, job: Job) -> Space:
         """The space with the settings of the job's variant."""
-        return self.space.of(job.variant)
+        return self.space.of(job.subject.variant)
 
 
 def write_log(store: Store, job: Job, text: str) -> str:
@@ -118,12 +118,12 @@ def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Co
     from trainables.training.train import train_codec, train_point
 
     inputs = inputs_of(store, job)
-    if job.point is not None:
-        train_point(settings.space_of(job), job.point, inputs, out, context)
+    if job.subject.point is not None:
+        train_point(settings.space_of(job), job.subject.point, inputs, out, context)
     else:
-        assert job.codec is not None
-        assert job.lmbda is not None
-        train_codec(job.codec, job.lmbda, inputs, out, context)
+        assert job.subject.codec is not None
+        assert job.subject.lmbda is not None
+        train_codec(job.subject.codec, job.subject.lmbda, inputs, out, context)
 
 
 def commit_training(settings: Settings, store: Store, job: Job, out: Path, curve: Path) -> None:
@@ -149,8 +149,8 @@ def evaluate_job(
     from trainables.evaluation import evaluate_point
     from trainables.points.inputs import Inputs
 
-    assert job.point is not None
-    store = settings.store
+    store, space, point = settings.store, settings.space_of(job), job.subject.point
+    assert point is not None
     point_dir = store.fetch(job.stage.path)
     dataset, text, codec = stage.reads["dataset"], stage.reads.get("text"), job.inputs.get("codec")
     assert isinstance(dataset, Stage)
@@ -163,11 +163,10 @@ def evaluate_job(
     def report(share: float) -> None:
         progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
 
-    space = settings.space_of(job)
     with store.evaluation_work(job.key, stage.key) as work:
         if store.has(stage.path):
             return
         out, began = store.new(stage.path), time.monotonic()
         device = device_of(settings.space)
-        evaluate_point(space, job.point, measurement, inputs, point_dir, out, work, device, report)
+        evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
         store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))

@@ -183,11 +183,11 @@ class TrainContext:
 
 def report_interval(settings: Settings, job: Job) -> int:
     """Steps between reports: a divisor of the checkpoint interval, about a tenth, at least 10."""
-    if job.point is None:
-        assert job.codec is not None
-        every = job.codec.train.checkpoint_every
+    if job.subject.point is None:
+        assert job.subject.codec is not None
+        every = job.subject.codec.train.checkpoint_every
     else:
-        space, point = settings.space_of(job), job.point
+        space, point = settings.space_of(job), job.subject.point
         training = scenario_of(point.scenario).training(space, point)
         every = 1 if training is None else training.checkpoint_every
     return next(n for n in range(min(every, max(10, every // 10)), every + 1) if every % n == 0)

@@ -27,7 +27,7 @@ from search_spaces import (
     variants_of,
 )
 from search_spaces.scenarios import scenario_of
-from search_spaces.specs.codec import CodecSpec
+from search_spaces.specs.stages import Subject
 
 WAVES: Final = (
     "base codecs, features, latents",
@@ -61,7 +61,6 @@ class Job:
         evaluations: of an operating point, those that are still to be made, with their stages.
         cost: rough seconds on one core.
         wave: 0, 1, 2 as in `WAVES`.
-        variant: whose settings it runs under, as in `OperatingPoint`.
     """
 
     key: str
@@ -73,12 +72,12 @@ class Job:
     needs: tuple[str, ...] = ()
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     rates: tuple[Stage, ...] = ()
-    codec: CodecSpec | None = None
-    lmbda: float | None = None
-    point: OperatingPoint | None = None
     evaluations: tuple[tuple[Measurement, Stage], ...] = ()
-    variant: str = ""
-    benchmark: BenchmarkSpec | None = None
+
+    @property
+    def subject(self) -> Subject:
+        """What the stage is made for: codec, lambda, operating point, benchmark, variant."""
+        return self.stage.subject
 
 
 class Plan:
@@ -155,7 +154,6 @@ class Plan:
         reads = [*stage.inputs] if stage.kind in ("world", "benchmark") else self._read(stage)
         for read in reads:
             self._require(read)
-        subject = stage.subject
         kind, label, cost = self._described(stage)
         owners = self._variants.get(stage.key, "")
         self.jobs[stage.key] = Job(
@@ -167,10 +165,6 @@ class Plan:
             cost,
             self._needs(reads),
             {} if not reads else self._inputs(stage),
-            codec=subject.codec,
-            lmbda=subject.lmbda,
-            variant=subject.variant,
-            benchmark=subject.benchmark if stage.kind == "benchmark" else None,
         )
 
     def _read(self, stage: Stage) -> tuple[Stage, ...]:
@@ -241,17 +235,13 @@ class Plan:
             stage.key,
             "point",
             point.label,
-            stage,
+            replace(stage, subject=replace(stage.subject, point=point, variant=point.variant)),
             2 if "start" in reads else 1,
             cost,
             self._needs((*reads.values(), *rates, *measured_on)),
             reads,
             rates,
-            codec=point.codec,
-            lmbda=point.lmbda,
-            point=point,
-            evaluations=left,
-            variant=point.variant,
+            left,
         )
 
     def _evaluation_cost(self, benchmark: BenchmarkSpec | None) -> float:

@@ -41,13 +41,13 @@ def settings_in(directory: Path, models: tuple[Path, Path], *more: str) -> Setti
 
 
 def points(settings: Settings) -> list[Job]:
-    return [job for job in settings.jobs.values() if job.point is not None]
+    return [job for job in settings.jobs.values() if job.subject.point is not None]
 
 
 def train(settings: Settings) -> None:
     """Make the world and the points' own stages, without any evaluation."""
     for job in settings.jobs.values():
-        if job.point is None:
+        if job.subject.point is None:
             run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
     for job in points(settings):
         with settings.store.work(job.key) as work:
@@ -139,7 +139,9 @@ def test_every_kind_of_point_reports_as_often_as_it_keeps_checkpoints(
     more = ("scenarios=[d1, d2, d3]", "baselines=[uncompressed, reconstruction, post_processing]")
     settings = settings_in(tmp_path, models, *more)
     found = {
-        job.point.scenario: report_interval(settings, job) for job in points(settings) if job.point
+        point.scenario: report_interval(settings, job)
+        for job in points(settings)
+        if (point := job.subject.point)
     }
     assert found == {
         **dict.fromkeys(("uncompressed", "reconstruction", "classical"), 1),

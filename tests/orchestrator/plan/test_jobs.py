@@ -21,15 +21,17 @@ def plan() -> Plan:
 
 def test_latents_are_of_the_rate_that_they_are_named_for() -> None:
     jobs = [job for job in plan().jobs.values() if job.kind == "latents"]
-    found = {job.label: job.codec.rate if job.codec else None for job in jobs}
+    found = {job.label: job.subject.codec.rate if job.subject.codec else None for job in jobs}
     assert found == {
         "mbt2018-mean latents lambda=0.02": 0,
         "vbr latents lambda=0.01": 1,
         "vbr latents lambda=0.1": 2,
     }
     for job in jobs:
-        assert job.codec is not None
-        assert (job.codec.lambdas, job.stage.spec.get("rate", 0)) == ((job.lmbda,), job.codec.rate)
+        codec = job.subject.codec
+        assert codec is not None
+        assert codec.lambdas == (job.subject.lmbda,)
+        assert codec.rate == job.stage.spec.get("rate", 0)
 
 
 def test_each_competitor_waits_for_what_it_reads() -> None:

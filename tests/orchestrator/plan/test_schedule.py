@@ -176,8 +176,8 @@ def test_variants_share_the_jobs_they_do_not_touch() -> None:
     plain = plan(*fewer, "d2.steps=5", "d2.gamma=7")
     assert set(plain.jobs) < set(varied.jobs)
     for job in varied.jobs.values():
-        if job.variant and job.point is not None:
-            block = varied.space.of(job.variant).teacher.block
+        if job.subject.variant and job.subject.point is not None:
+            block = varied.space.of(job.subject.variant).teacher.block
             assert block == (1 if "k1" in job.label else 2)
 
 
