@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 
 from orchestrator.plan.jobs import DATA, Job
 from orchestrator.plan.resources import Ask
@@ -33,6 +34,8 @@ class Schedule:
 
     def __init__(self, jobs: Mapping[str, Job], ask: Ask, capacity: Ask) -> None:
         self.jobs = dict(jobs)
+        needs = {key: job.needs for key, job in jobs.items()}
+        self._sorted = [jobs[key] for key in TopologicalSorter(needs).static_order()]
         self.ask = ask
         self.capacity = capacity
         self.done: set[str] = set()
@@ -134,19 +137,13 @@ class Schedule:
             self.running.discard(key)
             self.failed[key] = reason
             lost: list[Job] = []
-            changed = True
-            while changed:
-                changed = False
-                for job in self.jobs.values():
-                    if not self._is_open(job):
-                        continue
-                    culprit = next((n for n in job.needs if self._is_lost(n)), None)
-                    if culprit is not None:
-                        cause = self.failed[culprit]
-                        root = cause if cause.startswith("because ") else None
-                        self.failed[job.key] = root or f"because {self.jobs[culprit].label} failed"
-                        lost.append(job)
-                        changed = True
+            for job in self._sorted:
+                culprit = next((need for need in job.needs if self._is_lost(need)), None)
+                if culprit is not None and self._is_open(job):
+                    cause = self.failed[culprit]
+                    root = cause if cause.startswith("because ") else None
+                    self.failed[job.key] = root or f"because {self.jobs[culprit].label} failed"
+                    lost.append(job)
             return lost
 
     @property
@@ -173,15 +170,8 @@ class Schedule:
 
     def _chains(self) -> dict[str, float]:
         """Per job its cost and that of the longest chain of jobs that wait for it."""
-        chains: dict[str, float] = {}
-        waiting: dict[str, list[str]] = {}
-        for job in self.jobs.values():
+        chains = {key: job.cost for key, job in self.jobs.items()}
+        for job in reversed(self._sorted):
             for need in job.needs:
-                waiting.setdefault(need, []).append(job.key)
-
-        def chain(key: str) -> float:
-            if key not in chains:
-                chains[key] = self.jobs[key].cost + max(map(chain, waiting.get(key, [])), default=0)
-            return chains[key]
-
-        return {key: chain(key) for key in self.jobs}
+                chains[need] = max(chains[need], self.jobs[need].cost + chains[job.key])
+        return chains
