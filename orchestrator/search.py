@@ -15,7 +15,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.request import Request
@@ -27,11 +26,8 @@ from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError
-from orchestrator.tracking.mlflow_runs import TrialRun, open_tracker
+from orchestrator.tracking.mlflow_runs import TrialRecord, open_tracker
 from search_spaces import OperatingPoint, point_stage
-
-if TYPE_CHECKING:  # imports Ray Tune
-    from orchestrator.driver.search_tuner import TrialRecord
 
 _STATUSES = ("finished", "stopped", "failed")
 
@@ -106,8 +102,7 @@ def _log(request: Request, result: JsonObject) -> None:
     try:
         tracker = open_tracker(request.store, request.tracking_uri, request.name)
         for trial in result["trials"]:
-            names = ("settings", "key", "status", "val_loss", "curve")
-            tracker.log_trial(TrialRun(**{name: trial[name] for name in names}))
+            tracker.log_trial(TrialRecord(**trial))
     except AwayError as error:
         print(f"MLflow is away ({error}); the same command logs the trials when it is back")
 

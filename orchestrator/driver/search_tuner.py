@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from ray import tune
 from ray.tune import Callback
@@ -24,6 +23,7 @@ from orchestrator.execution.search_trial import job_of, rounded, searched_point,
 from orchestrator.execution.tune import Unpickled, error_of
 from orchestrator.plan.resources import lane_ask, trial_resources
 from orchestrator.storage import provenance
+from orchestrator.tracking.mlflow_runs import TrialRecord
 from search_spaces import Space
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.search import Range, SearchSpec
@@ -31,27 +31,6 @@ from search_spaces.specs.training import Optimiser
 
 ASHA_REDUCTION = 3
 """ASHA lets the best third of the trials go on from each rung."""
-
-
-@dataclass
-class TrialRecord:
-    """The settings of a trial and what came of it.
-
-    Attributes:
-        settings: dotted path -> value.
-        key: of the operating point under these settings.
-        status: `running`, `finished`, `stopped` (by ASHA, early) or `failed`.
-        val_loss: the lowest validation loss so far.
-        curve: (step, validation loss).
-        reason: of a failure, in parentheses.
-    """
-
-    settings: dict[str, object]
-    key: str
-    status: str = "running"
-    val_loss: float | None = None
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    reason: str = ""
 
 
 def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -> list[TrialRecord]:
@@ -78,7 +57,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
     resources = tune.PlacementGroupFactory([trial_resources(space)])
     tuner = tune.Tuner(
         tune.with_resources(bridgesweep_search, resources),
-        param_space=None if spec.algorithm == "optuna" else _domains(spec.over),
+        param_space=_domains(spec.over),
         tune_config=tune.TuneConfig(
             metric="val_loss",
             mode="min",
@@ -201,21 +180,9 @@ def _domain(bounds: Range) -> Domain:
 def _algorithm(spec: SearchSpec, lanes: int) -> SearchAlgorithm | Searcher:
     if spec.algorithm != "optuna":
         return BasicVariantGenerator(random_state=spec.seed, max_concurrent=lanes)
-    # An optional dependency.
-    from optuna import distributions
-    from ray.tune.search.optuna import OptunaSearch
+    from ray.tune.search.optuna import OptunaSearch  # an optional dependency
 
-    def distribution(bounds: Range) -> distributions.BaseDistribution:
-        if bounds.integers is not None:
-            return distributions.IntDistribution(*bounds.integers)
-        if bounds.choice is not None:
-            return distributions.CategoricalDistribution(bounds.choice)
-        low, high = bounds.ends
-        return distributions.FloatDistribution(low, high, log=bounds.log_uniform is not None)
-
-    over = {path: distribution(bounds) for path, bounds in spec.over.items()}
-    searcher = OptunaSearch(over, metric="val_loss", mode="min", seed=spec.seed)
-    return ConcurrencyLimiter(searcher, lanes)
+    return ConcurrencyLimiter(OptunaSearch(seed=spec.seed), lanes)
 
 
 def _asha(space: Space) -> ASHAScheduler:

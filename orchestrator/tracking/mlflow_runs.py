@@ -14,13 +14,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import ExperimentClient
+from orchestrator.tracking.mlflow_client import answering, open_experiment
 from orchestrator.tracking.run_content import (
     FORMAT,
     VARIANT,
@@ -32,7 +32,7 @@ from orchestrator.tracking.run_content import (
 from search_spaces import OperatingPoint
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 PARENT = "mlflow.parentRunId"
 DESCRIPTION = "mlflow.note.content"
@@ -43,6 +43,8 @@ POINT_KEY, STATUS, CONTENT = (
     "bridgesweep.content",
 )
 _RUN_NAME_LENGTH = 250
+_MOST_RUNS = 50_000
+"""The most that MLflow returns at once."""
 
 
 def default_uri(store: Store) -> str:
@@ -57,23 +59,25 @@ def open_command(uri: str) -> str:
     return f"mlflow ui --backend-store-uri {uri}"
 
 
-@dataclass(frozen=True)
-class TrialRun:
-    """A trial of a search, as it is logged.
+@dataclass
+class TrialRecord:
+    """A trial of a search: its settings and what came of it.
 
     Attributes:
         settings: dotted path -> value.
         key: of the operating point under these settings.
-        status: `finished`, `stopped` (early) or `failed`.
-        val_loss: the lowest validation loss; None if there is none.
+        status: `running`, `finished`, `stopped` (by ASHA, early) or `failed`.
+        val_loss: the lowest validation loss so far; None if there is none.
         curve: (step, validation loss).
+        reason: of a failure, in parentheses.
     """
 
-    settings: Mapping[str, object]
+    settings: dict[str, object]
     key: str
-    status: str
-    val_loss: float | None
-    curve: Sequence[tuple[int, float]]
+    status: str = "running"
+    val_loss: float | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    reason: str = ""
 
 
 class Tracker:
@@ -89,27 +93,28 @@ class Tracker:
     """
 
     def __init__(self, uri: str, artifacts: str | None, name: str) -> None:
-        self._client = ExperimentClient(uri, artifacts)
-        self._name = name
-        self.parent = self._find_parent()
-        self._children = self._find_children()
+        self._uri, self._name = uri, name
+        self._client, self._experiment = open_experiment(uri, artifacts)
+        with answering(uri):
+            self.parent = self._find_parent()
+            self._children = self._find_children()
 
     def _find_parent(self) -> str:
-        runs = self._client.search(f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP}` = '{self._name}'")
+        runs = self._search(f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP}` = '{self._name}'")
         if runs:
-            return str(min(runs, key=lambda run: int(run.info.start_time)).info.run_id)
+            return str(runs[0].info.run_id)
         tags = {KIND: "sweep", SWEEP: self._name, "mlflow.runName": self._name}
-        return str(self._client.create(self._name, tags).info.run_id)
+        return str(self._client.create_run(self._experiment, tags=tags).info.run_id)
 
     def _find_children(self) -> dict[str, Run]:
         """Point key -> run. A second run of a key can only come from two drivers at once."""
         children: dict[str, Run] = {}
-        for run in self._client.search(f"tags.`{PARENT}` = '{self.parent}'"):
+        for run in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
             key = run.data.tags.get(POINT_KEY)
             if key is None:
                 continue
             if key in children:
-                self._client.delete(run.info.run_id)
+                self._client.delete_run(run.info.run_id)
             else:
                 children[key] = run
         return children
@@ -126,21 +131,22 @@ class Tracker:
             tags = child.data.tags
             if tags.get(STATUS) == "complete" and tags.get(CONTENT) == content:
                 if tags.get(VARIANT, "") != measured.point.variant:
-                    self._rename(str(child.info.run_id), measured.point)
+                    # The variant has a new name.
+                    self._set_tags(child, {VARIANT: "", **name_tags(measured.point)})
                 return str(child.info.run_id)
-        first = measured.manifests[0]
-        run_id = self._child(measured.key, measured.point, first["created"] - first["seconds"])
-        self._client.log(run_id, metrics_of(measured), params_of(measured), tags_of(measured))
+        first, last = measured.manifests[0], measured.manifests[-1]
         with tempfile.TemporaryDirectory() as scratch:
             _write_artifacts(measured, Path(scratch))
-            self._client.log_artifacts(run_id, Path(scratch))
-        # Last: a run with the status `complete` has everything.
-        self._client.set_tag(run_id, CONTENT, content)
-        self._client.set_tag(run_id, STATUS, "complete")
-        self._client.terminate(
-            run_id, failed=False, end_time=int(1000 * measured.manifests[-1]["created"])
-        )
-        self._children[measured.key] = self._client.get(run_id)
+            began = int(1000 * (first["created"] - first["seconds"]))
+            run_id = str(self._child(measured.key, measured.point, began).info.run_id)
+            self._log(run_id, metrics_of(measured), params_of(measured), tags_of(measured))
+            with answering(self._uri):
+                self._client.log_artifacts(run_id, scratch)
+                # Last: a run with the status `complete` has everything.
+                self._client.set_tag(run_id, CONTENT, content)
+                self._client.set_tag(run_id, STATUS, "complete")
+                self._client.set_terminated(run_id, end_time=int(1000 * last["created"]))
+                self._children[measured.key] = self._client.get_run(run_id)
         return run_id
 
     def log_missing(self, key: str, point: OperatingPoint, reason: str) -> None:
@@ -149,31 +155,32 @@ class Tracker:
         Args:
             key: of the point.
         """
-        child = self._children.get(key)
-        if child is not None and child.data.tags.get(STATUS) == "complete":
-            return
-        run_id = self._child(key, point)
-        self._client.set_tag(run_id, STATUS, "failed")
-        self._client.set_tag(run_id, "bridgesweep.reason", reason)
-        self._client.terminate(run_id, failed=True)
+        child = self._child(key, point)
+        if child.data.tags.get(STATUS) != "complete":
+            self._set_tags(child, {STATUS: "failed", "bridgesweep.reason": reason})
+            with answering(self._uri):
+                self._client.set_terminated(child.info.run_id, "FAILED")
 
-    def log_trial(self, trial: TrialRun) -> None:
+    def log_trial(self, trial: TrialRecord) -> None:
         """Log a trial of a search unless it is logged already."""
         from mlflow.entities import Metric
 
         content = f"{trial.key},{trial.status}"
-        same = f"tags.`{PARENT}` = '{self.parent}' and tags.`{CONTENT}` = '{content}'"
-        if self._client.search(same):
-            return
         tags = {PARENT: self.parent, KIND: "trial", SWEEP: self._name, STATUS: trial.status}
         name = ", ".join(f"{path}={value}" for path, value in trial.settings.items())
-        run = self._client.create(f"trial {name}"[:_RUN_NAME_LENGTH], tags)
-        now = int(run.info.start_time)
-        metrics = [Metric("val_loss", loss, now, step) for step, loss in trial.curve]
+        same = f"tags.`{PARENT}` = '{self.parent}' and tags.`{CONTENT}` = '{content}'"
+        with answering(self._uri):
+            if self._search(same):
+                return
+            run_name = f"trial {name}"[:_RUN_NAME_LENGTH]
+            run = self._client.create_run(self._experiment, tags=tags, run_name=run_name).info
+        metrics = [Metric("val_loss", loss, run.start_time, step) for step, loss in trial.curve]
         if trial.val_loss is not None:
-            metrics.append(Metric("best_val_loss", trial.val_loss, now, 0))
-        self._client.log(run.info.run_id, metrics, trial.settings, {CONTENT: content})
-        self._client.terminate(run.info.run_id, failed=trial.status == "failed")
+            metrics.append(Metric("best_val_loss", trial.val_loss, run.start_time, 0))
+        self._log(run.run_id, metrics, trial.settings, {CONTENT: content})
+        with answering(self._uri):
+            status = "FAILED" if trial.status == "failed" else "FINISHED"
+            self._client.set_terminated(run.run_id, status)
 
     def mark_stale(self, keys: set[str]) -> None:
         """Mark the children whose point is no longer in the space: its settings changed.
@@ -183,7 +190,7 @@ class Tracker:
         """
         for key, run in self._children.items():
             if key not in keys and run.data.tags.get(STATUS) != "stale":
-                self._client.set_tag(run.info.run_id, STATUS, "stale")
+                self._set_tags(run, {STATUS: "stale"})
 
     def show_progress(self, table: Path, plots: Path, done: int, sentence: str) -> None:
         """Give the parent run the figures and the table of an unfinished sweep.
@@ -197,10 +204,11 @@ class Tracker:
         from mlflow.entities import Metric
 
         metric = Metric("points_complete", float(done), int(1000 * time.time()), done)
-        self._client.log(self.parent, [metric], {}, {STATUS: "running", DESCRIPTION: sentence})
-        self._client.log_artifact(self.parent, table)
-        self._client.log_artifacts(self.parent, plots, "plots")
-        self._client.set_running(self.parent)
+        self._log(self.parent, [metric], {}, {STATUS: "running", DESCRIPTION: sentence})
+        with answering(self._uri):
+            self._client.log_artifact(self.parent, str(table))
+            self._client.log_artifacts(self.parent, str(plots), "plots")
+            self._client.update_run(self.parent, "RUNNING")
 
     def finish(
         self, directory: Path, params: Mapping[str, object], complete: bool, sentence: str
@@ -212,39 +220,65 @@ class Tracker:
             sentence: the description: the result in words.
         """
         tags = {STATUS: "complete" if complete else "failed", DESCRIPTION: sentence}
-        self._client.log(self.parent, [], params, tags)
-        for file in sorted(directory.iterdir()):
-            if file.is_file() and not file.name.startswith("."):
-                self._client.log_artifact(self.parent, file)
-            elif file.name == "plots":
-                self._client.log_artifacts(self.parent, file, "plots")
-        self._client.terminate(self.parent, failed=not complete)
+        self._log(self.parent, [], params, tags)
+        with answering(self._uri):
+            for file in sorted(directory.iterdir()):
+                if file.is_file() and not file.name.startswith("."):
+                    self._client.log_artifact(self.parent, str(file))
+                elif file.name == "plots":
+                    self._client.log_artifacts(self.parent, str(file), "plots")
+            self._client.set_terminated(self.parent, "FINISHED" if complete else "FAILED")
 
-    def _rename(self, run_id: str, point: OperatingPoint) -> None:
-        """Follow a variant's new name."""
-        for name, value in {VARIANT: "", **name_tags(point)}.items():
-            self._client.set_tag(run_id, name, value)
-
-    def _child(self, key: str, point: OperatingPoint, began: float | None = None) -> str:
-        """The id of a point's run, which is created if there is none.
+    def _child(self, key: str, point: OperatingPoint, began: int | None = None) -> Run:
+        """A point's run, which is created if there is none.
 
         Args:
-            began: when its training began, in seconds; None for now.
+            began: when its training began, in milliseconds; None for now.
         """
-        child = self._children.get(key)
-        if child is not None:
-            return str(child.info.run_id)
-        tags = {
-            PARENT: self.parent,
-            KIND: "point",
-            POINT_KEY: key,
-            SWEEP: self._name,
-            STATUS: "running",
-            **name_tags(point),
-        }
-        run = self._client.create(point.label, tags, None if began is None else int(1000 * began))
-        self._children[key] = run
-        return str(run.info.run_id)
+        if key not in self._children:
+            tags = {
+                PARENT: self.parent,
+                KIND: "point",
+                POINT_KEY: key,
+                SWEEP: self._name,
+                STATUS: "running",
+                **name_tags(point),
+            }
+            with answering(self._uri):
+                self._children[key] = self._client.create_run(self._experiment, began, tags)
+        return self._children[key]
+
+    def _search(self, condition: str) -> list[Run]:
+        """All runs that meet a condition, the oldest first."""
+        return list(
+            self._client.search_runs(
+                [self._experiment],
+                condition,
+                max_results=_MOST_RUNS,
+                order_by=["attributes.start_time ASC"],
+            )
+        )
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric],
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Log any number of metrics, parameters and tags; MLflow cuts long values."""
+        from mlflow.entities import Param, RunTag
+
+        with answering(self._uri):
+            self._client.log_batch(
+                run_id,
+                metrics,
+                [Param(name, str(value)) for name, value in params.items()],
+                [RunTag(name, value) for name, value in tags.items()],
+            )
+
+    def _set_tags(self, run: Run, tags: Mapping[str, str]) -> None:
+        self._log(run.info.run_id, [], {}, tags)
 
 
 def open_tracker(store: Store, uri: str | None, name: str) -> Tracker:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.driver.search_tuner import TrialRecord, _algorithm, _domains
+from orchestrator.driver.search_tuner import _algorithm, _domains
 from orchestrator.execution.search_trial import job_of, rounded, searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
-from orchestrator.tracking.mlflow_runs import Tracker, TrialRun
+from orchestrator.tracking.mlflow_runs import Tracker, TrialRecord
 from orchestrator.validation.inputs import check_search
 from search_spaces import Space, load_space, operating_points
 
@@ -45,6 +45,7 @@ def draws(algorithm: str, n: int) -> list[dict[str, Any]]:
     assert one.search is not None
     drawer: Any = _algorithm(one.search, 1)
     if algorithm == "optuna":
+        drawer.set_search_properties("val_loss", "min", _domains(one.search.over))
         found = []
         for number in range(n):
             found.append(rounded(drawer.suggest(str(number))))
@@ -106,7 +107,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_trials_are_logged_once_and_are_no_points(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    trial = TrialRun({"d1.lr": 0.1}, "a", "stopped", 0.5, [(4, 0.7), (8, 0.5)])
+    trial = TrialRecord({"d1.lr": 0.1}, "a", "stopped", 0.5, [(4, 0.7), (8, 0.5)])
     for _ in range(2):
         tracker = Tracker(uri, (tmp_path / "mlruns").as_uri(), "sweep")
         assert tracker.run_ids() == {}

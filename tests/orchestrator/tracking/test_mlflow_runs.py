@@ -136,7 +136,7 @@ def test_a_child_that_was_being_logged_when_the_driver_died_is_completed(tmp_pat
     client = MlflowClient(uri(tmp_path))
     (half,) = children(tmp_path)
     # The metrics got there, the rest did not.
-    tracker._client.log(half.info.run_id, [], {"train.lr": 0.1}, {})
+    tracker._client.log_param(half.info.run_id, "train.lr", 0.1)
     open_tracker(tmp_path).log_point(point())
     (run,) = children(tmp_path)
     assert run.info.run_id == half.info.run_id
