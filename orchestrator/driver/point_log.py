@@ -14,7 +14,7 @@ from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured, read_measured
 from orchestrator.tracking.mlflow_runs import Tracker, open_tracker
-from search_spaces import OperatingPoint
+from search_spaces import OperatingPoint, operating_points
 
 
 class PointLog:
@@ -68,14 +68,15 @@ class PointLog:
         Args:
             missing: by key of the point.
         """
-        for key, gone in missing.items():
-            self._queue.put(_log_missing(key, gone))
+
+        def log(tracker: Tracker) -> None:
+            for key, gone in missing.items():
+                tracker.log_missing(key, gone.point, gone.reason)
+            tracker.mark_stale({self._plan.key(p) for p in operating_points(self._plan.space)})
+
+        self._queue.put(log)
         self._figures.stop()
         return self._queue.close()
-
-
-def _log_missing(key: str, gone: MissingPoint) -> Callable[[Tracker], None]:
-    return lambda tracker: tracker.log_missing(key, gone.point, gone.reason)
 
 
 def _import_report(tracker: Tracker) -> None:

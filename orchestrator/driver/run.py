@@ -68,10 +68,7 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
         results = run_on_ray(request, plan, view, point_log)
     missing = _missing_points(request.store, plan, results)
     view.note("writing the report")
-    tracker = point_log.close(missing)
-    if tracker is not None:
-        tracker.mark_stale({plan.key(point) for point in operating_points(plan.space)})
-    return _report(request, plan, point_log, results, missing, tracker)
+    return _report(request, plan, point_log, results, missing, point_log.close(missing))
 
 
 def _report(

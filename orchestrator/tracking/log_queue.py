@@ -19,7 +19,7 @@ class LogQueue:
 
     Args:
         open_tracker: called in the thread.
-        note: called once with a line for a person, if the server is away.
+        note: called with a line for a person if the server is away: once, and again in `close`.
         idle: called in the thread every `IDLE_S` seconds while the queue is empty.
     """
 
@@ -33,7 +33,7 @@ class LogQueue:
         self._note = note
         self._idle = idle
         self._queue: SimpleQueue[Action | None] = SimpleQueue()
-        self._left: list[Action] = []
+        self._left: list[Action] = [_open_only]
         self._tracker: Tracker | None = None
         self._is_away = False
         self._error: BaseException | None = None
@@ -50,51 +50,39 @@ class LogQueue:
         self._thread.join()
         if self._error is not None:
             raise self._error
-        try:
-            if self._tracker is None:
-                self._tracker = self._open()
-            for action in self._left:
-                action(self._tracker)
-        except AwayError as error:
-            self._note(f"MLflow is away ({error}); points are kept and logged by the next run")
-            return None
-        return self._tracker
+        self._is_away = False
+        return self._tracker if all(self._call(action) for action in self._left) else None
 
     def _run(self) -> None:
         try:
-            self._loop()
+            self._call(_open_only)
+            while (action := self._next()) is not None:
+                if not self._call(action):
+                    self._left.append(action)
         except BaseException as error:
             self._error = error  # raised again by `close`
-
-    def _loop(self) -> None:
-        try:
-            self._tracker = self._open()
-        except AwayError as error:
-            self._set_away(error)
-        while (action := self._next()) is not None:
-            if self._tracker is None or self._is_away:
-                self._left.append(action)
-                continue
-            try:
-                action(self._tracker)
-            except AwayError as error:
-                self._left.append(action)
-                self._set_away(error)
 
     def _next(self) -> Action | None:
         """The next action, or None at the end; calls `idle` while it waits."""
         while True:
-            idle = self._idle if self._tracker is not None and not self._is_away else None
+            idle = None if self._is_away else self._idle
             try:
                 return self._queue.get(timeout=None if idle is None else IDLE_S)
             except Empty:
                 assert idle is not None
-                assert self._tracker is not None
-                try:
-                    idle(self._tracker)
-                except AwayError as error:
-                    self._set_away(error)
+                self._call(idle)
 
-    def _set_away(self, error: AwayError) -> None:
-        self._is_away = True
-        self._note(f"MLflow is away ({error}); points are kept in the storage meanwhile")
+    def _call(self, action: Action) -> bool:
+        """Call an action, unless the server is away, now or since before; True if called."""
+        if not self._is_away:
+            try:
+                self._tracker = self._tracker or self._open()
+                action(self._tracker)
+            except AwayError as error:
+                self._is_away = True
+                self._note(f"MLflow is away ({error}); the storage keeps what is to be logged")
+        return not self._is_away
+
+
+def _open_only(tracker: Tracker) -> None:
+    """Do nothing: the tracker was opened."""
