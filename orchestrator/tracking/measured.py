@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from search_spaces.scenarios import scenario_of
 if TYPE_CHECKING:  # takes a second
     import pandas as pd
 
+_SPEC: Final = {"data", "benchmarks", "mllms", "tasks", "evaluation", "teacher"}
 SPLIT: Final = "test"
 """The split of the space's own data set that is evaluated."""
 
@@ -74,57 +75,41 @@ class Measured:
         }
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """One evaluation's part of a `Measured`."""
-
-    rows: list[JsonObject]
-    samples: pd.DataFrame
-    examples: list[JsonObject]
-    files: dict[str, Path]
-
-
 def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     """Read a complete operating point from the storage."""
     import pandas as pd
 
     stage = point_stage(plan.stages, point)
     directory = store.fetch(stage.path)
-    manifests = [store.manifest(stage.path)]
-    evaluated: list[_Evaluated] = []
-    evaluations = plan.evaluations(point)
-    for number, (measurement, evaluation) in enumerate(evaluations):
-        manifests.append(store.manifest(evaluation.path))
-        labels = {"point_key": stage.key, **point.fields, **_labels(plan.space, measurement)}
-        pages = f"examples/{stage.key}/{f'{number}-' if len(evaluations) > 1 else ''}"
-        evaluated.append(_read_evaluation(store.fetch(evaluation.path), labels, pages))
     curve_file = directory / "curve.jsonl"
     lines = curve_file.read_text(encoding="utf-8").splitlines() if curve_file.exists() else []
-    return Measured(
-        stage.key,
-        point,
-        point_spec(plan.space, point),
-        [row for part in evaluated for row in part.rows],
-        pd.concat([part.samples for part in evaluated], ignore_index=True),
-        [example for part in evaluated for example in part.examples],
-        {path: file for part in evaluated for path, file in part.files.items()},
-        [json.loads(line) for line in lines],
-        json.loads((directory / "info.json").read_text(encoding="utf-8")),
-        manifests,
+    measured = Measured(
+        key=stage.key,
+        point=point,
+        spec=point_spec(plan.space, point),
+        rows=[],
+        samples=pd.DataFrame(),
+        examples=[],
+        files={},
+        curve=[json.loads(line) for line in lines],
+        info=json.loads((directory / "info.json").read_text(encoding="utf-8")),
+        manifests=[store.manifest(stage.path)],
     )
+    samples = []
+    evaluations = plan.evaluations(point)
+    for number, (measurement, evaluation) in enumerate(evaluations):
+        measured.manifests.append(store.manifest(evaluation.path))
+        labels = {"point_key": stage.key, **point.fields, **_labels(plan.space, measurement)}
+        pages = f"examples/{stage.key}/{f'{number}-' if len(evaluations) > 1 else ''}"
+        samples.append(_read_evaluation(store.fetch(evaluation.path), labels, pages, measured))
+    return replace(measured, samples=pd.concat(samples, ignore_index=True))
 
 
 def point_spec(space: Space, point: OperatingPoint) -> JsonObject:
     """The settings of an operating point, as JSON data."""
     space = space.of(point.variant)
-    spec: JsonObject = dict(point.fields)
-    spec["dataset"] = space.data.label
-    spec["data"] = space.data.model_dump(mode="json")
-    spec["benchmarks"] = [benchmark.model_dump(mode="json") for benchmark in space.benchmarks]
-    spec["mllms"] = [mllm.model_dump(mode="json") for mllm in space.mllms]
-    spec["tasks"] = list(space.tasks)
-    spec["evaluation"] = space.evaluation.model_dump(mode="json")
-    spec["teacher"] = space.teacher.model_dump(mode="json")
+    spec: JsonObject = {**point.fields, "dataset": space.data.label}
+    spec |= space.model_dump(mode="json", include=_SPEC)
     if point.codec is not None:
         spec["base_codec"] = point.codec.model_dump(mode="json", exclude={"lambdas"})
     return spec | scenario_of(point.scenario).record(space, point)
@@ -140,12 +125,15 @@ def _labels(space: Space, measurement: Measurement) -> dict[str, str]:
     }
 
 
-def _read_evaluation(directory: Path, labels: JsonObject, pages: str) -> _Evaluated:
-    """Read the stage of an evaluation.
+def _read_evaluation(
+    directory: Path, labels: JsonObject, pages: str, measured: Measured
+) -> pd.DataFrame:
+    """Add the rows, examples and files of an evaluation's stage; returns its samples.
 
     Args:
         labels: columns that identify it, `mllm` and `dataset` among them.
         pages: prefix of the paths of drawn pages below the sweep's directory.
+        measured: the point, to which they are added.
     """
     import pandas as pd
 
@@ -153,7 +141,6 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str) -> _Evalua
     summary: dict[str, JsonObject] = json.loads(
         (directory / "summary.json").read_text(encoding="utf-8")
     )
-    rows = []
     for task, measures in summary.items():
         shared = labels | {
             "task": task,
@@ -168,17 +155,16 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str) -> _Evalua
             frame[frame["task"] == task], measures
         ).items():
             bounds = {"value": value, "value_low": low, "value_high": high}
-            rows.append({**shared, "metric": metric, **bounds})
+            measured.rows.append({**shared, "metric": metric, **bounds})
     # The stage of an evaluation does not depend on the names that a space gives.
     frame["mllm"] = labels["mllm"]
     frame.insert(1, "dataset", labels["dataset"])
     frame.insert(0, "point_key", labels["point_key"])
-    examples: list[JsonObject] = []
-    files: dict[str, Path] = {}
-    for example, example_files in _examples(directory / "examples", pages):
-        examples.append({"dataset": labels["dataset"], "mllm": labels["mllm"], **example})
-        files |= example_files
-    return _Evaluated(rows, frame, examples, files)
+    names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
+    for example, files in _examples(directory / "examples", pages):
+        measured.examples.append({**names, **example})
+        measured.files.update(files)
+    return frame
 
 
 def _intervals(
