@@ -23,12 +23,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
-from orchestrator.tracking.points_file import (
-    expected_points,
-    point_rows,
-    scenario_looks,
-    task_descriptions,
-)
+from orchestrator.tracking.points_file import point_rows, sweep_content
 from search_spaces import OperatingPoint
 
 if TYPE_CHECKING:  # pandas and Matplotlib take seconds
@@ -65,7 +60,7 @@ class LiveFigures:
     ) -> None:
         self._plan, self._name, self._note, self._clock = plan, name, note, clock
         self._measured: dict[str, Measured] = {}
-        self._failed: dict[str, dict[str, object]] = {}
+        self._failed: dict[str, dict[str, str]] = {}
         self._changed = False
         self._next = -float("inf")
         self._stopped = threading.Event()
@@ -77,8 +72,7 @@ class LiveFigures:
 
     def add_failed(self, point: OperatingPoint, reason: str) -> None:
         """Add a point that failed for good."""
-        key = self._plan.key(point)
-        self._failed[key] = {"point_key": key, **point.fields, "reason": reason}
+        self._failed[self._plan.key(point)] = {"reason": reason}
         self._changed = bool(self._measured)
 
     def stop(self) -> None:
@@ -141,18 +135,10 @@ class LiveFigures:
         from analysis.curves.missing import missing_point
         from analysis.io.read import Sweep
 
-        expected = expected_points(self._plan, self._measured)
-        manifest = {
-            "sweep": self._name,
-            "space": self._plan.space.model_dump(mode="json"),
-            "expected": list(expected.values()),
-            "missing": list(self._failed.values()),
-            "tasks": task_descriptions(self._plan.space),
-            "scenarios": scenario_looks(self._plan.space),
-        }
-        whole = assemble(Sweep(rows, None, manifest))
+        content = sweep_content(self._plan, self._name, self._measured, self._failed)
+        whole = assemble(Sweep(rows, None, content))
         # All holes stay; the list of what is still to come would fill the figure.
-        gone = [missing_point(row, row, False) for row in self._failed.values()]
+        gone = [missing_point(row, row, False) for row in content["missing"]]
         curves, means = (
             [replace(c, missing=tuple(m for m in c.missing if m in gone)) for c in group]
             for group in (whole.curves, whole.means)

@@ -42,17 +42,11 @@ def write_sweep(
     Returns:
         The sweep's directory or URI.
     """
-    expected = expected_points(plan, complete)
+    about_missing = {key: {"reason": why, "log": log} for key, (why, log) in missing.items()}
     content = {
         "schema": 1,
-        "sweep": name,
-        "space": plan.space.model_dump(mode="json"),
+        **sweep_content(plan, name, complete, about_missing),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "expected": list(expected.values()),
-        "missing": [
-            {**expected[key], "reason": reason, "log": log}
-            for key, (reason, log) in missing.items()
-        ],
         "points": {
             key: {
                 "spec": measured.spec,
@@ -66,8 +60,6 @@ def write_sweep(
         },
         "tracking_uri": safe_uri(tracking_uri),
         "parent_run_id": parent_run_id,
-        "tasks": task_descriptions(plan.space),
-        "scenarios": scenario_looks(plan.space),
         "timing": dict(timing),
     }
     _write_tables(store, name, complete, run_ids)
@@ -113,14 +105,33 @@ def point_rows(
     ]
 
 
-def expected_points(plan: Plan, complete: Mapping[str, Measured]) -> dict[str, JsonObject]:
-    """The columns that identify each wanted or complete point, by key."""
+def sweep_content(
+    plan: Plan,
+    name: str,
+    complete: Mapping[str, Measured],
+    missing: Mapping[str, Mapping[str, str]],
+) -> JsonObject:
+    """The part of `sweep.json` that figures are drawn with.
+
+    Args:
+        name: the sweep's.
+        complete: complete points by key.
+        missing: what is known of a missing point, by its key: `reason`, ...
+    """
     points = (*plan.points, *(measured.point for measured in complete.values()))
     by_key = {plan.key(point): point for point in points}
-    return {key: {"point_key": key, **point.fields} for key, point in by_key.items()}
+    expected = {key: {"point_key": key, **point.fields} for key, point in by_key.items()}
+    return {
+        "sweep": name,
+        "space": plan.space.model_dump(mode="json"),
+        "expected": list(expected.values()),
+        "missing": [{**expected[key], **about} for key, about in missing.items()],
+        "tasks": _task_descriptions(plan.space),
+        "scenarios": _scenario_looks(plan.space),
+    }
 
 
-def scenario_looks(space: Space) -> JsonObject:
+def _scenario_looks(space: Space) -> JsonObject:
     """How figures show the scenarios of a space and of its variants, as JSON data."""
     asked = {name for variant in space.variants or ("",) for name in space.of(variant).asked}
     return {
@@ -130,7 +141,7 @@ def scenario_looks(space: Space) -> JsonObject:
     }
 
 
-def task_descriptions(space: Space) -> JsonObject:
+def _task_descriptions(space: Space) -> JsonObject:
     """Per task its primary metric, chance level, and the metrics' units and ranges."""
     from trainables.tasks import TASKS  # imports torch
 
