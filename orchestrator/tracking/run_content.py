@@ -34,45 +34,44 @@ def metrics_of(measured: Measured) -> list[Metric]:
     from analysis.io.read import metric_to_mlflow
 
     trained, evaluated = (int(1000 * measured.manifests[n]["created"]) for n in (0, -1))
-    metrics = []
-    for reported in measured.curve:
-        metrics += [
-            Metric(f"train/{name}", float(value), trained, int(reported["step"]))
-            for name, value in reported.items()
-            if name not in ("step", "steps")
-        ]
+    curve = {
+        (f"train/{name}", int(reported["step"])): float(value)
+        for reported in measured.curve
+        for name, value in reported.items()
+        if name not in ("step", "steps")
+    }
     several = len({row["mllm"] for row in measured.rows}) > 1
-    dataset = measured.spec["dataset"]
+
+    def prefix_of(mllm: str) -> str:
+        return f"{Path(mllm).name}/" if several else ""
 
     def task_of(row: Mapping[str, object]) -> str:
         """The task, with its data set where that is a benchmark."""
-        task = str(row["task"])
-        return task if row["dataset"] == dataset else f"{row['dataset']}.{task}"
+        is_benchmark = row["dataset"] != measured.spec["dataset"]
+        return f"{row['dataset']}.{row['task']}" if is_benchmark else str(row["task"])
 
+    values: dict[str, float] = {}
     for name in ("bpp", "bpp_estimated", "psnr", "distill_pooled", "distill_tokens"):
         by_task = {(row["mllm"], task_of(row)): row[name] for row in measured.rows}
-        values = [value for value in by_task.values() if value is not None]
-        if values:
-            metrics.append(Metric(name, sum(values) / len(values), evaluated, 0))
-            if name == "bpp":
-                metrics.append(Metric("log2_bpp", math.log2(metrics[-1].value), evaluated, 0))
+        known = [value for value in by_task.values() if value is not None]
+        if known:
+            values[name] = sum(known) / len(known)
+    if "bpp" in values:
+        values["log2_bpp"] = math.log2(values["bpp"])
     for mllm, value in _mean_accuracy(measured).items():
-        prefix = f"{Path(mllm).name}/" if several else ""
-        metrics.append(Metric(f"{prefix}mean_accuracy", value, evaluated, 0))
+        values[f"{prefix_of(mllm)}mean_accuracy"] = value
     for row in measured.rows:
-        prefix = f"{Path(row['mllm']).name}/" if several else ""
-        base = f"{prefix}{task_of(row)}/{metric_to_mlflow(row['metric'])}"
-        metrics.append(Metric(base, float(row["value"]), evaluated, 0))
-        for end in ("low", "high"):
-            bound = float(row[f"value_{end}"])
-            if bound == bound:
-                metrics.append(Metric(f"{base}/{end}", bound, evaluated, 0))
-        for name in ("n_samples", "bpp"):
-            metrics.append(Metric(f"{prefix}{task_of(row)}/{name}", float(row[name]), evaluated, 0))
-    for name, value in measured.seconds.items():
-        metrics.append(Metric(f"seconds/{name}", float(value), evaluated, 0))
-    unique = {(m.key, m.step): m for m in metrics}
-    return list(unique.values())
+        task = prefix_of(row["mllm"]) + task_of(row)
+        base = f"{task}/{metric_to_mlflow(row['metric'])}"
+        values[base] = row["value"]
+        bounds = {f"{base}/{end}": row[f"value_{end}"] for end in ("low", "high")}
+        values |= {name: bound for name, bound in bounds.items() if not math.isnan(bound)}
+        values |= {f"{task}/{name}": row[name] for name in ("n_samples", "bpp")}
+    values |= {f"seconds/{name}": value for name, value in measured.seconds.items()}
+    return [
+        *(Metric(name, value, trained, step) for (name, step), value in curve.items()),
+        *(Metric(name, float(value), evaluated, 0) for name, value in values.items()),
+    ]
 
 
 def _mean_accuracy(measured: Measured) -> dict[str, float]:
@@ -94,20 +93,13 @@ def _mean_accuracy(measured: Measured) -> dict[str, float]:
 
 def params_of(measured: Measured) -> dict[str, object]:
     """The settings that the point was trained with, by dotted path; without those that are None."""
-
-    def flat(prefix: str, value: object) -> dict[str, object]:
-        if isinstance(value, Mapping):
-            return {
-                name: inner
-                for key, part in value.items()
-                for name, inner in flat(f"{prefix}.{key}" if prefix else key, part).items()
-            }
-        return {prefix: value}
+    import pandas as pd
 
     # What evaluates a point or names it may change later, and a parameter must not: those are tags.
     changing = ("mllms", "tasks", "benchmarks", "evaluation", "variant")
-    params = flat("", {k: v for k, v in measured.spec.items() if k not in changing})
-    return {name: value for name, value in params.items() if value is not None}
+    kept = {name: value for name, value in measured.spec.items() if name not in changing}
+    (params,) = pd.json_normalize(kept).to_dict("records")
+    return {str(name): value for name, value in params.items() if value is not None}
 
 
 def name_tags(point: OperatingPoint) -> dict[str, str]:
