@@ -140,12 +140,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(argv: Sequence[str] | None) -> str:
+    """The command as it can be typed again, without secrets."""
     given = sys.argv[1:] if argv is None else argv
-    return shlex.join(["python", "-m", "orchestrator.sweep", *_without_secrets(given)])
-
-
-def _without_secrets(argv: Sequence[str]) -> list[str]:
-    return [safe_uri(word) if "://" in word else word for word in argv]
+    words = [safe_uri(word) if "://" in word else word for word in given]
+    return shlex.join(["python", "-m", "orchestrator.sweep", *words])
 
 
 def _bad(message: str) -> int:

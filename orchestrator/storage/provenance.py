@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import subprocess
 from functools import cache
@@ -39,6 +38,7 @@ PACKAGES = (
     "bjontegaard",
 )
 _ROOT = Path(__file__).resolve().parents[2]
+_SHIPPED = _ROOT / "trainables" / "shipped"
 # The checksum of a larger file is of evenly spread blocks: a plan must not read hundreds of GB.
 _WHOLE = 256 * 2**20
 _BLOCKS, _BLOCK = 64, 2**16
@@ -128,19 +128,11 @@ def _model_names(space: Space) -> list[tuple[str, str]]:
     return names
 
 
-def shipped_dir() -> Path:
-    """The directory of the shipped weights; does not import `trainables`."""
-    spec = importlib.util.find_spec("trainables")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations))) / "shipped"
-
-
 def shipped_names() -> list[str]:
     """All valid `shipped:NAME`."""
     return sorted(
         f"shipped:{path.name.removesuffix('.safetensors')}"
-        for path in shipped_dir().glob("*")
+        for path in _SHIPPED.glob("*")
         if path.is_dir() or path.suffix == ".safetensors"
     )
 
@@ -148,7 +140,7 @@ def shipped_names() -> list[str]:
 def local_path(name: str) -> Path | None:
     """The file or directory that a model's name means; None for a hub id."""
     if name.startswith("shipped:"):
-        path = shipped_dir() / name.removeprefix("shipped:")
+        path = _SHIPPED / name.removeprefix("shipped:")
         return path if path.exists() else path.with_name(path.name + ".safetensors")
     path = Path(name).expanduser()
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
@@ -208,10 +200,8 @@ def benchmark_images(benchmark: BenchmarkSpec) -> int:
 def image_counts(data: DataSpec) -> dict[str, int]:
     """Images of train, val and test, before any is found to be unreadable."""
     if data.kind == "scenes":
-        assert data.train is not None
-        assert data.val is not None
-        assert data.test is not None
-        return {"train": data.train, "val": data.val, "test": data.test}
+        counts = {"train": data.train, "val": data.val, "test": data.test}
+        return {split: count for split, count in counts.items() if count is not None}
     from trainables.datasets.images.source import read_source
 
     source = read_source(data)
