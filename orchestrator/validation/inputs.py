@@ -151,33 +151,35 @@ def check_models(space: Space) -> list[str]:
     """Mistakes in the models' names, a line each."""
     problems = []
     for setting, name in model_names(space):
-        path = local_path(name)
-        of_codec = "codecs." in setting
-        if path is None and of_codec and not name.startswith(ZOO):
-            path = Path(name)
-        if path is None:
-            continue
-        if of_codec and not name.startswith("shipped:") and not path.exists():
-            problems.append(
-                f"{setting} = {name!r}: no such file; give a weights file, {ZOO}mse or shipped:NAME"
-            )
-        elif name.startswith("shipped:") and not path.exists():
-            choices = ", ".join(shipped_names()) or "none in this installation"
-            problems.append(f"{setting} = {name!r}: nothing is shipped by that name; {choices}")
-        elif not path.exists():
-            problems.append(
-                f"{setting} = {name!r}: no such directory; give shipped:NAME "
-                f"({', '.join(shipped_names()) or 'none'}), a local directory or a hub id"
-            )
-        elif of_codec:
-            weights = path / "model.safetensors" if path.is_dir() else path
-            if not weights.is_file() or not os.access(weights, os.R_OK):
-                problems.append(f"{setting} = {name!r}: {weights} cannot be read")
-        elif not path.is_dir() or not os.access(path / "config.json", os.R_OK):
-            problems.append(
-                f"{setting} = {name!r}: not a transformers model (no readable config.json)"
-            )
+        mistake = _weights_mistake(name) if "codecs." in setting else _model_mistake(name)
+        if mistake:
+            problems.append(f"{setting} = {name!r}: {mistake}")
     return problems
+
+
+def _weights_mistake(name: str) -> str | None:
+    path = local_path(name) or Path(name)
+    if name.startswith(ZOO):
+        return None
+    if not path.exists():
+        return f"no such file; give a weights file, {ZOO}mse or {_shipped()}"
+    file = path / "model.safetensors" if path.is_dir() else path
+    readable = file.is_file() and os.access(file, os.R_OK)
+    return None if readable else f"{file} cannot be read"
+
+
+def _model_mistake(name: str) -> str | None:
+    path = local_path(name)
+    if path is None:
+        return None
+    if not path.exists():
+        return f"no such directory; give {_shipped()}, a local directory or a hub id"
+    readable = path.is_dir() and os.access(path / "config.json", os.R_OK)
+    return None if readable else "not a transformers model (no readable config.json)"
+
+
+def _shipped() -> str:
+    return f"shipped:NAME ({', '.join(shipped_names()) or 'none in this installation'})"
 
 
 def check_data(space: Space) -> list[str]:
