@@ -11,7 +11,6 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -167,7 +166,7 @@ def _first_difference(teacher: str, mllm: str, blocks: range) -> str | None:
         expected, actual = teacher_tensors[key], mllm_tensors[key]
         same = expected.shape == actual.shape
         if same:
-            a, b = expected.values(), actual.values()
+            a, b = _sampled(expected), _sampled(actual)
             spread = float(np.abs(a).mean())
             same = bool(np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * spread))
         if not same:
@@ -175,27 +174,20 @@ def _first_difference(teacher: str, mllm: str, blocks: range) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """The place of a tensor in a safetensors file; the format's NumPy reader has no bfloat16."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-
-    def values(self) -> NDArray[np.float32]:
-        """Every `_ROWS`-th row of a matrix, else all; float32."""
-        mapped = np.memmap(self.file, _DTYPES[self.dtype], "r", self.start, self.shape)
-        some = np.asarray(mapped[::_ROWS] if len(self.shape) > 1 else mapped)
-        if self.dtype == "BF16":
-            return (some.astype(np.uint32) << 16).view(np.float32)
-        return some.astype(np.float32)
+def _sampled(tensor: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Every `_ROWS`-th row of a matrix, else all values; float32."""
+    some = np.asarray(tensor[::_ROWS] if tensor.ndim > 1 else tensor)
+    if some.dtype == _DTYPES["BF16"]:
+        return (some.astype(np.uint32) << 16).view(np.float32)
+    return some.astype(np.float32)
 
 
-def _block_tensors(name: str) -> dict[tuple[int, str], _Tensor]:
-    """(block, name inside it) -> tensor of a model's visual encoder; nothing if it has none."""
-    tensors = {}
+def _block_tensors(name: str) -> dict[tuple[int, str], NDArray[np.generic]]:
+    """(block, name inside it) -> tensor of a model's visual encoder; nothing if it has none.
+
+    Tensors are mapped and not read. The NumPy reader of safetensors has no bfloat16.
+    """
+    tensors: dict[tuple[int, str], NDArray[np.generic]] = {}
     for file in _weight_files(name):
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -207,9 +199,9 @@ def _block_tensors(name: str) -> dict[tuple[int, str], _Tensor]:
                 continue
             if about["dtype"] not in _DTYPES:
                 return {}
-            start = 8 + length + about["data_offsets"][0]
-            key = int(block[1]), block[2]
-            tensors[key] = _Tensor(file, about["dtype"], tuple(about["shape"]), start)
+            start, shape = 8 + length + about["data_offsets"][0], tuple(about["shape"])
+            mapped = np.memmap(file, _DTYPES[about["dtype"]], "r", start, shape)
+            tensors[int(block[1]), block[2]] = mapped
     return tensors
 
 
