@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from orchestrator.driver.request import MissingPoint, Request
+from orchestrator.driver.request import Request
 from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured, read_measured
 from orchestrator.tracking.mlflow_runs import Tracker, open_tracker
+from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import OperatingPoint, operating_points
 
 
@@ -58,10 +59,6 @@ class PointLog:
         """Show a failed point in the live figures."""
         self._queue.put(lambda tracker: self._figures.add_failed(point, reason))
 
-    def import_report(self) -> None:
-        """Import what the report needs, in the thread, while there is nothing to log."""
-        self._queue.put(_import_report)
-
     def close(self, missing: Mapping[str, MissingPoint]) -> Tracker | None:
         """Log what is left and the missing points; None if the server is away.
 
@@ -77,9 +74,3 @@ class PointLog:
         self._queue.put(log)
         self._figures.stop()
         return self._queue.close()
-
-
-def _import_report(tracker: Tracker) -> None:
-    import analysis.report.build
-
-    assert analysis.report.build

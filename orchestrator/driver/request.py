@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from orchestrator.storage.store import Store
+from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import OperatingPoint, Space
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
@@ -33,19 +34,6 @@ class Request:
     verbose: bool
     began: float
     command: str
-
-
-@dataclass(frozen=True)
-class MissingPoint:
-    """A wanted operating point that is not complete.
-
-    Attributes:
-        log: path of the log that explains it; empty if there is none.
-    """
-
-    point: OperatingPoint
-    reason: str
-    log: str
 
 
 class Timing(TypedDict, total=False):

@@ -17,7 +17,7 @@ from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
 from orchestrator.driver.live_view import STARTING
 from orchestrator.driver.plan_text import metrics_lacking
 from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import MissingPoint, Outcome, Request, Timing
+from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import View, libraries_to, open_view
 from orchestrator.plan.jobs import Job, Plan
@@ -25,7 +25,7 @@ from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri
-from orchestrator.tracking.points_file import write_sweep
+from orchestrator.tracking.points_file import MissingPoint, write_sweep
 from search_spaces import operating_points
 
 
@@ -61,7 +61,6 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
         point_log.add(point)
     results = JobResults()
     if plan.jobs:
-        point_log.import_report()
         for line in metrics_lacking(request.space):
             view.note(line)
         view.note(STARTING)
@@ -88,7 +87,7 @@ def _report(
         store,
         name,
         complete,
-        {key: (gone.reason, gone.log) for key, gone in missing.items()},
+        missing,
         tracker.run_ids() if tracker else {},
         tracking_uri,
         tracker.parent if tracker else None,

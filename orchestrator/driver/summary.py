@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.driver.request import MissingPoint, Outcome, Request, Timing
+from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.mlflow_runs import open_command
+from orchestrator.tracking.points_file import MissingPoint
 from orchestrator.validation.inputs import safe_uri
 
 if TYPE_CHECKING:  # Matplotlib takes seconds

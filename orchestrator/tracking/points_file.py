@@ -9,13 +9,27 @@ import io
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import JsonObject, Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.validation.inputs import safe_uri
-from search_spaces import Space
+from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import looks
+
+
+@dataclass(frozen=True)
+class MissingPoint:
+    """A wanted operating point that is not complete.
+
+    Attributes:
+        log: path of the log that explains it; empty if there is none.
+    """
+
+    point: OperatingPoint
+    reason: str
+    log: str
 
 
 def write_sweep(
@@ -23,7 +37,7 @@ def write_sweep(
     store: Store,
     name: str,
     complete: Mapping[str, Measured],
-    missing: Mapping[str, tuple[str, str]],
+    missing: Mapping[str, MissingPoint],
     run_ids: Mapping[str, str],
     tracking_uri: str,
     parent_run_id: str | None,
@@ -34,7 +48,7 @@ def write_sweep(
     Args:
         name: the sweep's.
         complete: complete points by key.
-        missing: key -> (reason, path of the log).
+        missing: missing points by key.
         run_ids: of the runs in MLflow, by key.
         parent_run_id: of the sweep's run in MLflow.
         timing: `driver.request.Timing`.
@@ -42,10 +56,10 @@ def write_sweep(
     Returns:
         The sweep's directory or URI.
     """
-    about_missing = {key: {"reason": why, "log": log} for key, (why, log) in missing.items()}
+    reasons = {key: {"reason": gone.reason, "log": gone.log} for key, gone in missing.items()}
     content = {
         "schema": 1,
-        **sweep_content(plan, name, complete, about_missing),
+        **sweep_content(plan, name, complete, reasons),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "points": {
             key: {
