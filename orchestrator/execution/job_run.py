@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from orchestrator.execution.job_steps import (
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
-from search_spaces import Measurement, Stage
+from search_spaces import Measurement, Space, Stage
 
 REPORT_EVERY_S = 1.0
 
@@ -62,9 +63,9 @@ def run_job(
     job, store = settings.jobs[key], settings.store
     try:
         if job.kind == "world":
-            _make(settings, store, job, _write_world)
+            _make(settings, store, job, partial(_write_world, settings.space))
         elif job.kind == "benchmark":
-            _make(settings, store, job, _write_benchmark)
+            _make(settings, store, job, partial(_write_benchmark, settings.space, job))
         else:
             _train_and_evaluate(store, job, open_backend(), throttled(progress))
     except Exception:
@@ -85,44 +86,32 @@ def throttled(progress: Progress) -> Progress:
     return report
 
 
-def _make(
-    settings: Settings, store: Store, job: Job, write: Callable[[Settings, Job, Path], None]
-) -> None:
+def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], None]) -> None:
     """Make a stage that has no inputs, unless it is complete."""
     with store.work(job.key):
         if store.has(job.stage.path):
             return
         out, began = store.new(job.stage.path), time.monotonic()
-        write(settings, job, out)
+        write(out)
         seconds = time.monotonic() - began
         store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
     store.remove_work(job.key)
 
 
-def _write_world(settings: Settings, job: Job, out: Path) -> None:
+def _write_world(space: Space, out: Path) -> None:
     from trainables.datasets.scenes.write import write_world  # imports torch
     from trainables.tasks import scene_tasks
 
-    data = settings.space.data
-    counts = image_counts(data)
-    write_world(
-        out,
-        scene_tasks(settings.space.tasks),
-        size=data.size,
-        seed=data.seed,
-        n_train=counts["train"],
-        n_val=counts["val"],
-        n_test=counts["test"],
-        n_episodes=data.episodes,
-    )
+    counts = {f"n_{split}": count for split, count in image_counts(space.data).items()}
+    data, tasks = space.data, scene_tasks(space.tasks)
+    write_world(out, tasks, size=data.size, seed=data.seed, n_episodes=data.episodes, **counts)
 
 
-def _write_benchmark(settings: Settings, job: Job, out: Path) -> None:
+def _write_benchmark(space: Space, job: Job, out: Path) -> None:
     from trainables.datasets.benchmarks.write import write_benchmark  # imports torch
 
     assert job.subject.benchmark is not None
-    data = settings.space.data
-    write_benchmark(job.subject.benchmark, data.size, data.max_unreadable, out)
+    write_benchmark(job.subject.benchmark, space.data.size, space.data.max_unreadable, out)
 
 
 def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Progress) -> None:
