@@ -177,34 +177,29 @@ class Plan:
 
     def _described(self, stage: Stage) -> tuple[str, str, float]:
         """Kind, label and rough cost of the job that makes a stage which belongs to no point."""
-        subject, data = stage.subject, self.space.data
+        codec, benchmark, data = stage.subject.codec, stage.subject.benchmark, self.space.data
         trained_on = self._images["train"] + self._images["val"]
+        rate = f" lambda={stage.subject.lmbda:g}" if stage.subject.lmbda is not None else ""
         match stage.kind:
             case "world":
                 images = sum(self._images.values())
                 if data.kind == "scenes":
                     return "world", "world", _WORLD_COST * (images + 6 * data.episodes)
                 return "images", f"images of {data.label}", _IMAGE_COST * images
-            case "benchmark":
-                assert subject.benchmark is not None
-                cost = _IMAGE_COST * benchmark_images(subject.benchmark)
-                return "benchmark", f"benchmark {subject.benchmark.label}", cost
+            case "benchmark" if benchmark is not None:
+                cost = _IMAGE_COST * benchmark_images(benchmark)
+                return "benchmark", f"benchmark {benchmark.label}", cost
             case "features":
                 return "features", "teacher features", _FEATURE_COST * trained_on
             case "text":
-                of = f" of {subject.benchmark.label}" if subject.benchmark else ""
+                of = f" of {benchmark.label}" if benchmark is not None else ""
                 return "text", f"text embeddings of the classes{of}", _TEXT_COST_S
-        assert subject.codec is not None
-        assert subject.lmbda is not None
-        rate = f" lambda={subject.lmbda:g}"
-        if stage.kind == "latents":
-            label = f"{subject.codec.label} latents{rate}"
-            return "latents", label, _FEATURE_COST * trained_on
-        assert stage.kind == "codec", stage.kind
-        training = subject.codec.train
-        cost = _CODEC_COST * training.steps * training.batch_size
-        label = f"{subject.codec.label} codec{'' if subject.codec.is_variable_rate else rate}"
-        return "codec", label, cost
+            case "latents" if codec is not None:
+                return "latents", f"{codec.label} latents{rate}", _FEATURE_COST * trained_on
+            case "codec" if codec is not None:
+                cost = _CODEC_COST * codec.train.steps * codec.train.batch_size
+                return "codec", f"{codec.label} codec{'' if codec.is_variable_rate else rate}", cost
+        raise AssertionError(stage)
 
     def _point(
         self,
