@@ -40,13 +40,14 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
         fingerprints: `provenance.fingerprints` of the space.
     """
     space, store = request.space, request.store
-    spec = _search_spec(space)
+    spec = space.search
+    assert spec is not None
     settings = Settings(space, store.uri, {}, provenance.code())
     capacity, problem = cluster.capacity(space)
     assert not problem, problem  # the sweep before would have failed
     lanes = lane_ask(space).lanes(capacity, spec.trials)
     directory = store.new("tmp/tune")
-    listener = TrialListener(space, fingerprints, view)
+    listener = TrialListener(space, spec.trials, fingerprints, view)
 
     def bridgesweep_search(config: Mapping[str, object]) -> None:
         cluster.set_environment()
@@ -90,8 +91,10 @@ class TrialListener(Unpickled, Callback):
         records: by Tune's trial id, in the order in which trials started.
     """
 
-    def __init__(self, space: Space, fingerprints: Mapping[str, str], view: View) -> None:
-        self._space, self._fingerprints, self._view = space, fingerprints, view
+    def __init__(
+        self, space: Space, total: int, fingerprints: Mapping[str, str], view: View
+    ) -> None:
+        self._space, self._total, self._fingerprints, self._view = space, total, fingerprints, view
         self._steps = _training(space).steps
         self.records: dict[str, TrialRecord] = {}
 
@@ -143,14 +146,8 @@ class TrialListener(Unpickled, Callback):
         loss = "" if record.val_loss is None else f" val_loss {record.val_loss:.5g}"
         after = f" after {record.curve[-1][0]} steps" if record.status == "stopped" else ""
         settings = ", ".join(f"{path} = {value}" for path, value in record.settings.items())
-        total = _search_spec(self._space).trials
-        line = f"{over}/{total} {record.status}{after}{loss}: {settings} {record.reason}"
+        line = f"{over}/{self._total} {record.status}{after}{loss}: {settings} {record.reason}"
         self._view.note(line.rstrip())
-
-
-def _search_spec(space: Space) -> SearchSpec:
-    assert space.search is not None
-    return space.search
 
 
 def _training(space: Space) -> Optimiser:
