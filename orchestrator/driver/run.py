@@ -24,6 +24,7 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
+from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
 from search_spaces import operating_points
@@ -67,19 +68,19 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
         results = run_on_ray(request, plan, view, point_log)
     missing = _missing_points(request.store, plan, results)
     view.note("writing the report")
-    return _report(request, plan, point_log, results, missing, point_log.close(missing))
+    return _report(request, plan, view, point_log, results, missing)
 
 
 def _report(
     request: Request,
     plan: Plan,
+    view: View,
     point_log: PointLog,
     results: JobResults,
     missing: dict[str, MissingPoint],
-    tracker: Tracker | None,
 ) -> Outcome:
     """Write the points file and the report, and add them to the parent run in MLflow."""
-    store, name = request.store, request.name
+    store, name, tracker = request.store, request.name, point_log.close(missing)
     tracking_uri = request.tracking_uri or default_uri(store)
     complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
     directory = write_sweep(
@@ -103,7 +104,10 @@ def _report(
     _replace_timing(store, name, timing)
     if tracker is not None:
         sentence = report.sentence if report is not None else "No point is complete yet."
-        _finish_parent_run(tracker, request, plan, not missing, sentence)
+        try:
+            _finish_parent_run(tracker, request, plan, not missing, sentence)
+        except AwayError as error:
+            view.note(f"MLflow is away ({error}); the same command logs the report again")
     return Outcome(report, missing, tracking_uri, timing)
 
 
@@ -160,6 +164,7 @@ def _replace_timing(store: Store, name: str, timing: Timing) -> None:
 def _finish_parent_run(
     tracker: Tracker, request: Request, plan: Plan, complete: bool, sentence: str
 ) -> None:
+    """Add the files of the sweep's directory to its run in MLflow, and end the run."""
     params = {"space": plan.space.name, "points": len(operating_points(plan.space))}
     store, name = request.store, request.name
     if not store.remote:
