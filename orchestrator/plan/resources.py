@@ -39,12 +39,14 @@ class Ask:
         return next((n for n in range(limit) if not self.times(n + 1).fits(room)), limit)
 
 
+def worker_ask(space: Space) -> Ask:
+    """What one worker takes of the cluster."""
+    return Ask(space.resources.cpus_per_worker, space.resources.gpus_per_worker)
+
+
 def lane_ask(space: Space) -> Ask:
     """What one lane takes of the cluster: an operating point with all its workers."""
-    resources = space.resources
-    return Ask(resources.cpus_per_worker, resources.gpus_per_worker).times(
-        max(1, resources.workers_per_point)
-    )
+    return worker_ask(space).times(max(1, space.resources.workers_per_point))
 
 
 def worker_resources(space: Space) -> dict[str, float]:
@@ -75,18 +77,14 @@ def shortage(space: Space, nodes: Sequence[Mapping[str, float]]) -> str | None:
     """
     resources = space.resources
     workers = max(1, resources.workers_per_point)
-    fitting = 0
-    for node in nodes:
-        fits = node.get("CPU", 0) // resources.cpus_per_worker
-        if resources.gpus_per_worker:
-            fits = min(fits, node.get("GPU", 0) // resources.gpus_per_worker)
-        fitting += int(fits)
+    rooms = [Ask(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes]
+    fitting = sum(worker_ask(space).lanes(room, workers) for room in rooms)
     if fitting >= workers:
         return None
     asked = f"{resources.cpus_per_worker} CPU"
     if resources.gpus_per_worker:
         asked += f" and {resources.gpus_per_worker:g} GPU"
-    available = ", ".join(f"{n.get('CPU', 0):g} CPU and {n.get('GPU', 0):g} GPU" for n in nodes)
+    available = ", ".join(f"{room.cpu:g} CPU and {room.gpu:g} GPU" for room in rooms)
     return (
         f"resources: an operating point asks for {workers} x ({asked}) "
         f"(workers_per_point = {resources.workers_per_point}, "
