@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,8 +114,9 @@ def open_storage(uri: str, touch: bool) -> Store:
     try:
         store = Store(uri)
         if not store.remote:
-            _check_directory(Path(store.root), touch)
-        elif touch:
+            _check_directory(Path(store.root))
+        if touch:
+            # A file system may be read-only or full whatever its permission bits are.
             probe = f"tmp/probe-{uuid.uuid4().hex}"
             store.write(probe, b"")
             store.fs.rm(store.path(probe))
@@ -132,7 +132,7 @@ def open_storage(uri: str, touch: bool) -> Store:
     return store
 
 
-def _check_directory(path: Path, touch: bool) -> None:
+def _check_directory(path: Path) -> None:
     above = path
     while not above.exists():
         above = above.parent
@@ -140,11 +140,6 @@ def _check_directory(path: Path, touch: bool) -> None:
         raise InputError(f"--storage {path}: {above} is a file, not a directory")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"--storage {path}: no permission to write in {above}")
-    if touch:
-        path.mkdir(parents=True, exist_ok=True)
-        # A file system may be read-only or full whatever its permission bits are.
-        with tempfile.TemporaryFile(dir=path):
-            pass
 
 
 def check_models(space: Space) -> list[str]:
