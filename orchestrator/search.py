@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -28,8 +29,6 @@ from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import TrialRecord, open_tracker
 from search_spaces import OperatingPoint, point_stage
-
-_STATUSES = ("finished", "stopped", "failed")
 
 
 def search(request: Request) -> bool:
@@ -86,14 +85,14 @@ def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[Trial
 
 def _best(trials: Sequence[TrialRecord]) -> JsonObject:
     """The finished trial with the lowest loss, and its settings as arguments of the command."""
-    losses = [
-        (trial.val_loss, number)
-        for number, trial in enumerate(trials)
+    losses = {
+        trial.val_loss: trial
+        for trial in reversed(trials)
         if trial.status == "finished" and trial.val_loss is not None
-    ]
+    }
     if not losses:
         return {}
-    best = trials[min(losses)[1]]
+    best = losses[min(losses)]
     lines = [f"--set {shlex.quote(f'{p}={json.dumps(v)}')}" for p, v in best.settings.items()]
     return {"best": asdict(best), "set": lines}
 
@@ -109,8 +108,8 @@ def _log(request: Request, result: JsonObject) -> None:
 
 def _print(request: Request, point: OperatingPoint, result: JsonObject) -> None:
     trials = result["trials"]
-    counts = {status: sum(t["status"] == status for t in trials) for status in _STATUSES}
-    statuses = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+    counts = Counter(trial["status"] for trial in trials)
+    statuses = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     print(f"\nsearch of {point.label} by {result['algorithm']}: {len(trials)} trials ({statuses})")
     print(f"validation loss with the space's settings: {result['as_it_stands']:.5g}")
     if "best" not in result:

@@ -82,9 +82,7 @@ def _data_set(space: Space) -> list[str]:
     source, size = read_source(space.data), space.data.size
     counts = [
         f"{source.count(split)} {split}{' images' if split == 'train' else ''}"
-        f" (of {source.origins[split]!r})"
-        if source.origins[split]
-        else f"{source.count(split)} {split}"
+        + (f" (of {origin!r})" if (origin := source.origins[split]) else "")
         for split in source.index
     ]
     names, ignored = list(source.classes.values()), source.ignored

@@ -32,10 +32,7 @@ _SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
-_QUIET = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "RAY_DATA_LOG_LEVEL": "ERROR",
-}
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "RAY_DATA_LOG_LEVEL": "ERROR"}
 
 
 class _Node(TypedDict):
@@ -51,11 +48,8 @@ def set_environment(verbose: bool = True) -> None:
     Every process sets it for itself: passed on by Ray's runtime environment, it would make Ray
     throw away the worker processes that it starts ahead of time.
     """
-    for name, value in _SETTINGS.items():
+    for name, value in {**_SETTINGS, **({} if verbose else _QUIET)}.items():
         os.environ.setdefault(name, value)
-    if not verbose:
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager

@@ -46,11 +46,7 @@ def pool_size(jobs: Iterable[Job], cpus: float, gpu: bool) -> int:
 
 
 def run_pass(
-    settings: Settings,
-    jobs: Sequence[Job],
-    actors: int,
-    done: Done,
-    progress: ShardProgress,
+    settings: Settings, jobs: Sequence[Job], actors: int, done: Done, progress: ShardProgress
 ) -> None:
     """Make the stages of `jobs`; blocks until each is committed or has failed.
 

@@ -16,13 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.execution.job_steps import (
-    Json,
-    Progress,
-    Settings,
-    provenance_of,
-    write_log,
-)
+from orchestrator.execution.job_steps import Json, Progress, Settings, provenance_of, write_log
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store

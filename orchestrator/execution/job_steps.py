@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import sys
@@ -96,11 +97,9 @@ def hardware() -> dict[str, str | int | None]:
     """What this process computes on."""
     about: dict[str, str | int | None] = {"machine": platform.machine(), "cpus": os.cpu_count()}
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        names = [line for line in lines if "model name" in line]
-        if names:
-            about["cpu"] = names[0].partition(":")[2].strip()
+    name = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    if name is not None:
+        about["cpu"] = name[1].strip()
     # The driver has no torch and must not wait for its import.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

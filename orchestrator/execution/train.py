@@ -24,13 +24,7 @@ from torch import nn
 
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.evaluators import lent
-from orchestrator.execution.job_steps import (
-    CURVE,
-    Progress,
-    Settings,
-    commit_training,
-    train_job,
-)
+from orchestrator.execution.job_steps import CURVE, Progress, Settings, commit_training, train_job
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
 from orchestrator.storage.store import Store

@@ -202,10 +202,7 @@ class Plan:
         raise AssertionError(stage)
 
     def _point(
-        self,
-        stage: Stage,
-        point: OperatingPoint,
-        evaluations: Iterable[tuple[Measurement, Stage]],
+        self, stage: Stage, point: OperatingPoint, evaluations: Iterable[tuple[Measurement, Stage]]
     ) -> None:
         """Plan an operating point and the evaluations of it that are wanted."""
         known = self.jobs.get(stage.key)

@@ -37,11 +37,7 @@ if TYPE_CHECKING:  # MLflow takes seconds
 PARENT = "mlflow.parentRunId"
 DESCRIPTION = "mlflow.note.content"
 KIND, SWEEP = "bridgesweep.kind", "bridgesweep.sweep"
-POINT_KEY, STATUS, CONTENT = (
-    "bridgesweep.point_key",
-    "bridgesweep.status",
-    "bridgesweep.content",
-)
+POINT_KEY, STATUS, CONTENT = ("bridgesweep.point_key", "bridgesweep.status", "bridgesweep.content")
 _RUN_NAME_LENGTH = 250
 _MOST_RUNS = 50_000
 """The most that MLflow returns at once."""

@@ -22,12 +22,7 @@ from orchestrator.validation.model_files import model_file, read_config
 from orchestrator.validation.teachers import task_settings
 from search_spaces import Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes
-from search_spaces.facts.mllm_families import (
-    Family,
-    UnknownMllmError,
-    family_of,
-    layers_read,
-)
+from search_spaces.facts.mllm_families import Family, UnknownMllmError, family_of, layers_read
 from search_spaces.scenarios import scenarios_of
 
 _BLOCK = re.compile(r"(?:^|\.)encoder\.layers?\.(\d+)\.(.+)$")
@@ -108,12 +103,7 @@ def served(space: Space) -> str:
 
 
 def _misfits(
-    space: Space,
-    name: str,
-    sizes: EncoderSizes,
-    mllm: str,
-    config: JsonObject,
-    family: Family,
+    space: Space, name: str, sizes: EncoderSizes, mllm: str, config: JsonObject, family: Family
 ) -> Iterator[str]:
     """Why an MLLM's tower is not the teacher.
 
