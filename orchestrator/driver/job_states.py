@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from orchestrator.execution.listener import JobEvent
+from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 
 MIN_ELAPSED_S = 5.0

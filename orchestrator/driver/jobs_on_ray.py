@@ -9,7 +9,7 @@ from orchestrator.driver.request import Request
 from orchestrator.driver.view import View
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.listener import JobEvent, JobListener
+from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import lane_ask
 from orchestrator.plan.schedule import Schedule

@@ -6,7 +6,7 @@ import sys
 import time
 
 from orchestrator.driver.job_states import JobStates, clock_text
-from orchestrator.execution.listener import JobEvent
+from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 
 _WORDS = {"started": "start", "retried": "again", "finished": "done ", "failed": "FAIL "}

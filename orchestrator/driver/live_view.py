@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.driver.job_states import JobStates, clock_text
-from orchestrator.execution.listener import JobEvent
+from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import WAVES, Job
 
 STARTING = "starting Ray"

@@ -5,7 +5,7 @@ import pytest
 
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.live_view import LiveView
-from orchestrator.execution.listener import JobEvent
+from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
 from search_spaces import load_space, operating_points
 
