@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from orchestrator.validation.inputs import InputError, read_input, safe_uri
+from orchestrator.validation.inputs import InputError, read_input
+from search_spaces.settings.secrets import without_secrets
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
 STOP_AGAIN_S = 10.0
@@ -142,13 +143,12 @@ def _parser() -> argparse.ArgumentParser:
 def _command(argv: Sequence[str] | None) -> str:
     """The command as it can be typed again, without secrets."""
     given = sys.argv[1:] if argv is None else argv
-    words = [safe_uri(word) if "://" in word else word for word in given]
-    return shlex.join(["python", "-m", "orchestrator.sweep", *words])
+    return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *given]))
 
 
 def _bad(message: str) -> int:
     for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {without_secrets(line)}", file=sys.stderr)
     return BAD_INPUT
 
 

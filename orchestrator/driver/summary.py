@@ -10,7 +10,7 @@ from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.mlflow_runs import open_command
 from orchestrator.tracking.points_file import MissingPoint
-from orchestrator.validation.inputs import safe_uri
+from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
@@ -26,7 +26,7 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
         for plot in report.plots:
             if plot.endswith(".png"):
                 print(f"plot    {plot}")
-    print(f"MLflow  {open_command(safe_uri(outcome.tracking_uri))}", flush=True)
+    print(f"MLflow  {open_command(without_secrets(outcome.tracking_uri))}", flush=True)
     if request.verbose:
         print(_efficiency(outcome.timing))
     if outcome.missing:

@@ -7,8 +7,9 @@ import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from orchestrator.validation.inputs import without_password
+from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from mlflow import MlflowClient
@@ -36,7 +37,9 @@ def answering(uri: str) -> Iterator[None]:
         if getattr(error, "error_code", None) in _CALLER_MISTAKES:
             raise
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise AwayError(without_password(text, uri)) from None
+        password = urlsplit(uri).password
+        text = without_secrets(text)
+        raise AwayError(text.replace(password, "***") if password else text) from None
 
 
 def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]:
@@ -53,6 +56,8 @@ def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # It would print the URI with its password.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     from mlflow import MlflowClient  # seconds, and only after its environment is set
 

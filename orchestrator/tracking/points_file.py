@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import JsonObject, Store
 from orchestrator.tracking.measured import Measured
-from orchestrator.validation.inputs import safe_uri
 from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import looks
+from search_spaces.settings.secrets import without_secrets
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def write_sweep(
             }
             for key, measured in complete.items()
         },
-        "tracking_uri": safe_uri(tracking_uri),
+        "tracking_uri": without_secrets(tracking_uri),
         "parent_run_id": parent_run_id,
         "timing": dict(timing),
     }

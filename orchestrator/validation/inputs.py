@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import fsspec
 
@@ -21,6 +21,7 @@ from search_spaces import OperatingPoint, Space, SpaceError, load_space, operati
 from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.facts.texts import read_class_names, read_templates
 from search_spaces.scenarios import environments_of
+from search_spaces.settings.secrets import has_secret, without_secrets
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 _JOB_DIRECTORY = "runtime_resources/working_dir_files"
@@ -94,18 +95,23 @@ def open_storage(uri: str, touch: bool) -> Store:
     Raises:
         InputError: unknown scheme, missing package, no permission, or a file in the way.
     """
-    scheme = urlsplit(uri).scheme
+    scheme, shown = urlsplit(uri).scheme, without_secrets(uri)
     known = sorted(fsspec.available_protocols())
     if "://" in uri and scheme not in known:
         some = [x for x in ("file", "s3", "gs", "abfs", "hdfs", "sftp") if x in known]
         raise InputError(
-            f"--storage {safe_uri(uri)}: unknown scheme {scheme!r}; a directory, or an fsspec URI "
+            f"--storage {shown}: unknown scheme {scheme!r}; a directory, or an fsspec URI "
             f"such as {', '.join(f'{x}://' for x in some)}"
         )
     if "://" not in uri and not Path(uri).is_absolute() and _JOB_DIRECTORY in str(Path.cwd()):
         raise InputError(
             f"--storage {uri}: a job's working directory is deleted with the job; give an absolute "
             "directory that all nodes see, or a URI"
+        )
+    if has_secret(uri):
+        raise InputError(
+            f"--storage {shown}: give logins and signatures by the environment (such "
+            "as AWS_ACCESS_KEY_ID), as the URI is written to logs and files"
         )
     if scheme == "memory":
         raise InputError(
@@ -126,8 +132,7 @@ def open_storage(uri: str, touch: bool) -> Store:
         # Each storage has its own errors; after any of them it cannot be used.
         text = str(error).strip().splitlines()
         raise InputError(
-            f"--storage {safe_uri(uri)}: cannot be used "
-            f"({type(error).__name__}: {text[0] if text else ''})"
+            f"--storage {shown}: cannot be used ({type(error).__name__}: {text[0] if text else ''})"
         ) from error
     return store
 
@@ -256,29 +261,11 @@ def check_tracking(uri: str) -> str | None:
     scheme = url.scheme.partition("+")[0]
     if scheme not in TRACKING:
         return (
-            f"--tracking-uri {safe_uri(uri)}: unknown scheme {scheme!r}; "
+            f"--tracking-uri {without_secrets(uri)}: unknown scheme {scheme!r}; "
             f"http(s)://HOST:PORT, sqlite:///PATH, or {', '.join(f'{x}://' for x in TRACKING[3:])}"
         )
     if scheme in ("http", "https") and not url.hostname:
-        return f"--tracking-uri {safe_uri(uri)}: no host; write http://HOST:PORT"
+        return f"--tracking-uri {without_secrets(uri)}: no host; write http://HOST:PORT"
     if scheme == "sqlite" and not uri.startswith("sqlite:///"):
-        return f"--tracking-uri {safe_uri(uri)}: write sqlite:///PATH"
+        return f"--tracking-uri {without_secrets(uri)}: write sqlite:///PATH"
     return None
-
-
-def safe_uri(uri: str) -> str:
-    """A URI with its password and its query replaced by `***`."""
-    url = urlsplit(uri)
-    if "@" not in url.netloc and not url.query:
-        return uri
-    login, _, host = url.netloc.rpartition("@")
-    user, colon, _ = login.partition(":")
-    netloc = f"{user}:***@{host}" if colon else url.netloc
-    return urlunsplit((url.scheme, netloc, url.path, "***" if url.query else "", ""))
-
-
-def without_password(text: str, uri: str) -> str:
-    """A text that may quote a URI, without the URI's password."""
-    password = urlsplit(uri).password
-    text = text.replace(uri, safe_uri(uri))
-    return text.replace(password, "***") if password else text

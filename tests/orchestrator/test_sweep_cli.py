@@ -27,7 +27,7 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
     said = capsys.readouterr().err
     assert code == 2
     for expected in (
-        "teacher.model = './no/such/teacher': ",
+        f"teacher.model = '{Path.cwd()}/no/such/teacher': ",
         "mllms.0 = 'shipped:nonsense': ",
         "scenario d9",
         "d1, d2, d3",

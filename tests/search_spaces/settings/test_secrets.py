@@ -1,0 +1,36 @@
+"""No login and no query of a URI stays in a text."""
+
+import pytest
+
+from search_spaces.settings.secrets import has_secret, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:pw@host:5000/x", "http://***@host:5000/x"),
+        ("--tracking-uri=http://me:pw@host", "--tracking-uri=http://***@host"),
+        ("https://TOKEN@host/x", "https://***@host/x"),
+        ("http://u:p@ss@h/x", "http://***@h/x"),
+        ("simplecache::s3://key:pw@bucket/a", "simplecache::s3://***@bucket/a"),
+        ("data={uri: 's3://k:pw@b/c'}, x", "data={uri: 's3://***@b/c'}, x"),
+        ("s3://b/c?token=abc&x=1", "s3://b/c?***"),
+        ("postgresql+psycopg://me:pw@db/x?sslkey=/k", "postgresql+psycopg://***@db/x?***"),
+        ("HTTP://me:pw@host and http://you:pw@host", "HTTP://***@host and http://***@host"),
+    ],
+)
+def test_logins_and_queries_are_replaced(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+    assert has_secret(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("s3://bucket/sweeps", "abfs://container@account.dfs.core.windows.net/x", "a@b.org"),
+        *("sqlite:////tmp/mlflow.db", "what? http://host/path", "me@host:path", "C:\\x?y"),
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert without_secrets(text) == text
+    assert not has_secret(text)
