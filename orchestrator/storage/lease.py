@@ -12,22 +12,17 @@ machines are compared. A holder that was a process of this machine is dead as so
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import logging
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from enum import Enum, auto
+from pathlib import PurePosixPath
 
-import psutil
-
-if TYPE_CHECKING:
-    from orchestrator.storage.store import Store
+from orchestrator.storage.files import Files
+from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
 
@@ -64,65 +59,6 @@ class LeaseLostError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Process:
-    """A process, told apart from all others of all machines and containers.
-
-    Attributes:
-        host: host name.
-        boot: of the machine and its process namespace, 12 hex digits; processes with another one
-            cannot be seen.
-        pid: in the namespace.
-        started_ms: milliseconds since 1970.
-    """
-
-    host: str
-    boot: str
-    pid: int
-    started_ms: int
-
-    @classmethod
-    def current(cls) -> Process:
-        """This process."""
-        process = psutil.Process()
-        return cls(socket.gethostname(), _boot(), process.pid, _started_ms(process))
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether it certainly does not run any more; False where it cannot be seen from here."""
-        if self.boot != _boot():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            is_zombie = process.status() == psutil.STATUS_ZOMBIE
-            return is_zombie or _started_ms(process) != self.started_ms
-        except psutil.NoSuchProcess:
-            return True
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it can be seen from here, so that `is_gone` decides."""
-        return self.boot == _boot()
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
-
-
-@functools.cache
-def _boot() -> str:
-    """Identity of this machine's boot and process namespace."""
-    boot_id, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    if boot_id.exists():
-        identity = f"{boot_id.read_text(encoding='ascii').strip()}/{namespace.stat().st_ino}"
-    else:
-        identity = f"{socket.gethostname()}/{psutil.boot_time():.0f}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:12]
-
-
-def _started_ms(process: psutil.Process) -> int:
-    return round(process.create_time() * 1000)
-
-
-@dataclass(frozen=True)
 class _State:
     """The content of a lease's file."""
 
@@ -142,7 +78,7 @@ class _State:
 class Lease:
     """A lease that this process holds; see `hold`."""
 
-    def __init__(self, store: Store, name: str, number: int, pace: Pace) -> None:
+    def __init__(self, store: Files, name: str, number: int, pace: Pace) -> None:
         self._store = store
         self._name = name
         self._number = number
@@ -197,7 +133,7 @@ class Lease:
 
 
 @contextlib.contextmanager
-def hold(store: Store, name: str, wait: bool = True, pace: Pace | None = None) -> Iterator[Lease]:
+def hold(store: Files, name: str, wait: bool = True, pace: Pace | None = None) -> Iterator[Lease]:
     """Hold a lease.
 
     Args:
@@ -217,7 +153,7 @@ def hold(store: Store, name: str, wait: bool = True, pace: Pace | None = None) -
 
 
 @contextlib.contextmanager
-def only_driver(store: Store, sweep: str) -> Iterator[Lease]:
+def only_driver(store: Files, sweep: str) -> Iterator[Lease]:
     """Hold the lease of a sweep, which one driver at a time can have.
 
     Raises:
@@ -233,41 +169,69 @@ def only_driver(store: Store, sweep: str) -> Iterator[Lease]:
         ) from None
 
 
-def _acquire(store: Store, name: str, wait: bool, pace: Pace) -> Lease:
-    seen: tuple[int, int] | None = None
-    since = time.monotonic()
+class _Standing(Enum):
+    """What is known of a lease's holder."""
+
+    FREE = auto()
+    ALIVE = auto()
+    UNKNOWN = auto()
+
+
+class _Watch:
+    """Looks at a lease again and again, and says whether it can be taken."""
+
+    def __init__(self, store: Files, name: str, pace: Pace) -> None:
+        self._store, self._name, self._pace = store, name, pace
+        self._seen: tuple[int, int | None] | None = None
+        self._since = time.monotonic()
+        self.number = 0
+        """The latest lease; 0 if there was none."""
+        self.holder: Process | None = None
+
+    def look(self) -> _Standing:
+        """What is known by now."""
+        self.number = _highest(self._store, self._name)
+        state = _read(self._store, self._name, self.number) if self.number else None
+        self.holder = None if state is None else state.holder
+        current = (self.number, None if state is None else state.beat)
+        is_first_look, has_changed = self._seen is None, self._seen != current
+        if has_changed:
+            self._seen, self._since = current, time.monotonic()
+        if self.number == 0 or (state is not None and state.released):
+            return _Standing.FREE
+        if self.holder is not None and self.holder.is_here:
+            return _Standing.FREE if self.holder.is_gone else _Standing.ALIVE
+        if time.monotonic() - self._since > self._pace.stale:
+            return _Standing.FREE
+        return _Standing.ALIVE if has_changed and not is_first_look else _Standing.UNKNOWN
+
+
+def _acquire(store: Files, name: str, wait: bool, pace: Pace) -> Lease:
+    watch = _Watch(store, name, pace)
+    content = _State(Process.current(), 0).dump()
     while True:
-        number = _highest(store, name)
-        state = _read(store, name, number) if number else None
-        is_free = number == 0 or (state is not None and (state.released or state.holder.is_gone))
-        if not is_free and state is not None:
-            current = (number, state.beat)
-            if seen is None:
-                seen, since = current, time.monotonic()
-                log.info("%s is held by %s", name, state.holder)
-            is_alive = state.holder.is_here or current != seen
-            if is_alive and not wait:
-                raise LeaseHeldError(name, state.holder)
-            if current != seen:
-                seen, since = current, time.monotonic()
-            is_free = not state.holder.is_here and time.monotonic() - since > pace.stale
-        if is_free:
-            content = _State(Process.current(), 0).dump()
-            if store.create(_file(name, number + 1), content):
-                return Lease(store, name, number + 1, pace)
-            continue
+        standing = watch.look()
+        if standing is _Standing.FREE:
+            if store.create(_file(name, watch.number + 1), content):
+                return Lease(store, name, watch.number + 1, pace)
+            continue  # another one was first
+        if standing is _Standing.ALIVE and not wait and watch.holder is not None:
+            raise LeaseHeldError(name, watch.holder)
         time.sleep(pace.look)
 
 
-def _highest(store: Store, name: str) -> int:
+def _highest(store: Files, name: str) -> int:
     """The number of the latest lease of a name; 0 if there was none."""
     numbers = [int(PurePosixPath(file).stem) for file in store.names(f"leases/{name}")]
     return max(numbers, default=0)
 
 
-def _read(store: Store, name: str, number: int) -> _State | None:
-    data = store.read(_file(name, number))
-    return None if data is None else _State.parse(data)
+def _read(store: Files, name: str, number: int) -> _State | None:
+    """The state of a lease; None if its file cannot be read (yet)."""
+    try:
+        return _State.parse(store.read(_file(name, number)) or b"")
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _file(name: str, number: int) -> str:

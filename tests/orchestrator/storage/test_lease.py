@@ -99,6 +99,14 @@ def test_clocks_of_other_machines_do_not_count(store: Store) -> None:
         assert store.names("leases/x") == ["000001.json", "000002.json"]
 
 
+def test_a_lease_that_cannot_be_read_is_waited_for_and_taken(store: Store) -> None:
+    store.write("leases/x/000001.json", b"garbage")
+    start = time.monotonic()
+    with hold(store, "x", pace=FAST):
+        assert time.monotonic() - start > FAST.stale
+        assert store.names("leases/x")[-1] == "000002.json"
+
+
 @pytest.mark.parametrize("change", [{"pid": 2**22 + 1}, {"started_ms": 1}])
 def test_a_dead_process_of_this_machine_holds_nothing(
     tmp_path: Path, change: dict[str, int]
@@ -120,14 +128,15 @@ with hold(Store({str(tmp_path)!r}), "x"):
     print("held", flush=True)
     time.sleep(60)
 """
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     store = Store(str(tmp_path))
     with pytest.raises(LeaseHeldError, match=f"process {holder.pid}"), hold(store, "x", wait=False):
         pass
     holder.kill()
-    holder.wait()
+    holder.communicate()
     start = time.monotonic()
     with hold(store, "x"):
         assert time.monotonic() - start < Pace().stale / 2

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def test_the_first_of_two_writers_wins_and_the_second_leaves_nothing(store: Stor
 
 def test_files_of_an_upload_without_its_manifest_are_never_read(tmp_path: Path) -> None:
     store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
-    store._upload(make(store, "half"), store.path(STAGE, "someupload"))
+    store.upload(make(store, "half"), store.path(STAGE, "someupload"))
     assert not store.has(STAGE)
     assert store.commit(STAGE, make(store, "whole"), {})
     assert (store.fetch(STAGE) / "train" / "part.txt").read_text() == "whole"
@@ -136,6 +137,32 @@ def test_leftovers_of_dead_processes_are_swept_and_those_of_living_ones_kept(
     store.remove_leftovers()
     kept = {path.name for path in (tmp_path / "tmp").iterdir()}
     assert kept == {mine.name, of_other_machine.name}
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/../../escaped", "."])
+def test_names_in_a_storage_do_not_lead_out_of_the_cache(tmp_path: Path, name: str) -> None:
+    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
+    store.commit(STAGE, make(store, "hello"), {})
+    manifest = json.loads(store.read(f"{STAGE}/manifest.json") or b"")
+    for change in ({"upload": name}, {"files": {name: {"bytes": 1, "sha256": ""}}}):
+        store.write(f"{STAGE}/manifest.json", json.dumps(manifest | change).encode())
+        with pytest.raises(StoreError, match="leads out of"):
+            store.fetch(STAGE)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    store.write("work/key/checkpoint/LATEST", name.encode())
+    with pytest.raises(StoreError, match="leads out of"):
+        store.load_work("key", "checkpoint", tmp_path / "checkpoint")
+
+
+def test_stray_files_and_a_damaged_manifest_cost_nothing_else(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.new(STAGE)
+    for stray in (".DS_Store", ".nfs0001", "a.b.c.d.e"):
+        (tmp_path / "tmp" / stray).write_text("")
+    store.remove_leftovers()
+    store.write(f"{STAGE}/manifest.json", b"{")
+    with pytest.raises(StoreError, match=f"manifest.json of {STAGE}"):
+        store.fetch(STAGE)
 
 
 def test_a_manifest_is_plain_json(tmp_path: Path) -> None:
