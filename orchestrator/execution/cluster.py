@@ -38,6 +38,7 @@ _QUIET = {"TRANSFORMERS_VERBOSITY": "error", "RAY_DATA_LOG_LEVEL": "ERROR"}
 class _Node(TypedDict):
     """What Ray lists of a node, as far as it is used."""
 
+    NodeID: str
     Alive: bool
     Resources: dict[str, float]
 
@@ -91,10 +92,19 @@ def capacity(space: Space) -> tuple[Ask, str | None]:
 
 def nodes() -> list[dict[str, float]]:
     """The resources of each node that is alive."""
+    return [node["Resources"] for node in _alive()]
+
+
+def node_ids() -> frozenset[str]:
+    """The ids of the nodes that are alive."""
+    return frozenset(node["NodeID"] for node in _alive())
+
+
+def _alive() -> list[_Node]:
     import ray  # after `running`, which sets the environment
 
     listed: list[_Node] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in listed if node["Alive"]]
+    return [node for node in listed if node["Alive"]]
 
 
 def can_grow() -> bool:

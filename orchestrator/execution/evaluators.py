@@ -6,7 +6,8 @@
 
 An evaluator takes one worker's share of the cluster, GPU included. A trial holds as many as it has
 workers, and only after they are gone, so both fit where the schedule lets the trial run. An
-evaluator that is killed is started again by Ray and goes on from its shards. All of them end with
+evaluator that dies is replaced, and the new one goes on from its shards. The pool stands on the
+driver's machine and is started again if it dies; then all evaluators are new. All of them end with
 the driver.
 """
 
@@ -19,8 +20,12 @@ from typing import cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.devices import use_threads
+from orchestrator.execution.failures import Tries, cause_of
 from orchestrator.execution.job_steps import Settings, evaluate_job
 from orchestrator.plan.resources import worker_resources
 from search_spaces import Measurement, Stage
@@ -97,10 +102,15 @@ class Pool:
         return actor
 
     @ray.method
-    def give_back(self, stage: str) -> None:
-        """End a loan: the stage is complete, or its evaluation failed."""
-        if stage in self._lent:
-            self._idle.append(self._lent.pop(stage))
+    def give_back(self, stage: str, is_dead: bool) -> None:
+        """End a loan: the stage is complete, its evaluation failed, or the evaluator is dead."""
+        loan = self._lent.pop(stage, None)
+        if loan is None:
+            return
+        if is_dead:
+            _kill(loan)
+        else:
+            self._idle.append(loan)
 
     @ray.method
     def keep(self, limit: int, running: frozenset[str]) -> None:
@@ -121,8 +131,6 @@ class Pool:
             num_cpus=resources["CPU"],
             num_gpus=resources.get("GPU", 0),
             scheduling_strategy="SPREAD",
-            max_restarts=-1,
-            max_task_retries=self._settings.space.resources.max_failures,
         )
         return remote.remote(self._settings)
 
@@ -138,7 +146,19 @@ def open_pool(settings: Settings) -> Keep:
     """
     if not settings.space.resources.workers_per_point:
         return lambda limit, running: None
-    pool = ray.remote(Pool).options(num_cpus=0, name=_pool_name()).remote(settings)
+    here = ray.get_runtime_context().get_node_id()
+    pool = (
+        ray.remote(Pool)
+        .options(
+            num_cpus=0,
+            name=pool_name(),
+            # The driver's node: if that is lost, so is the driver.
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+            max_restarts=-1,
+            max_task_retries=-1,
+        )
+        .remote(settings)
+    )
     last: tuple[int, frozenset[str]] | None = None
 
     def keep(limit: int, running: frozenset[str]) -> None:
@@ -157,18 +177,44 @@ def lent(job: str, stage: str, answerer: str) -> Iterator[ActorProxy[Evaluator]]
     Args:
         job, stage, answerer: of `Pool.lend`.
     """
-    pool: ActorProxy[Pool] = ray.get_actor(_pool_name())
+    pool: ActorProxy[Pool] = ray.get_actor(pool_name())
     actor = ray.get(pool.lend.remote(job, stage, answerer))
+    is_dead = False
     try:
         yield actor
+    except RayActorError:
+        is_dead = True
+        raise
     finally:
-        ray.get(pool.give_back.remote(stage))
+        ray.get(pool.give_back.remote(stage, is_dead))
+
+
+def evaluate_in_pool(settings: Settings, job: str, measurement: Measurement, stage: Stage) -> None:
+    """Evaluate in a borrowed evaluator, from a trial; replace one that dies.
+
+    Args:
+        job: key of the job.
+
+    Raises:
+        RayActorError: evaluators died `resources.max_failures` times and once more, on machines
+            that were not lost.
+    """
+    tries = Tries(settings.space.resources.max_failures)
+    while True:
+        nodes_before = node_ids()
+        try:
+            with lent(job, stage.key, measurement.answerer) as evaluator:
+                ray.get(evaluator.evaluate.remote(job, measurement, stage))
+            return
+        except RayActorError as error:
+            if not tries.again(cause_of(error, nodes_before)):
+                raise
 
 
 def _kill(loan: _Loan) -> None:
     ray.kill(cast("ActorHandle[Evaluator]", loan.actor))
 
 
-def _pool_name() -> str:
+def pool_name() -> str:
     """The pool's name in the cluster, where several drivers may run."""
     return f"bridgesweep-evaluators-{ray.get_runtime_context().get_job_id()}"

@@ -12,9 +12,17 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 
+from orchestrator.execution.cluster import node_ids
+from orchestrator.execution.failures import (
+    Cause,
+    GaveUpError,
+    Tries,
+    cause_of,
+    original,
+    reason_of,
+)
 from orchestrator.execution.feature_pass import pool_size, run_pass
 from orchestrator.execution.feature_shards import needs_gpu
 from orchestrator.execution.job_steps import Json, Settings, write_log
@@ -55,7 +63,10 @@ class Runner:
         self._capacity_checked = time.monotonic()
         self._trials: dict[str, str] = {}
         """Trial id -> key of its job, or `WAIT`."""
-        self._failures: Counter[str] = Counter()
+        self._nodes: dict[str, frozenset[str]] = {}
+        """Trial id -> ids of the nodes that were alive when it started its job."""
+        max_failures = settings.space.resources.max_failures
+        self._tries = {key: Tries(max_failures) for key in settings.jobs}
         self._pass: threading.Thread | None = None
         resources = settings.space.resources
         # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
@@ -77,6 +88,7 @@ class Runner:
         job = self.schedule.next_job()
         if job is not None:
             self._trials[trial_id] = job.key
+            self._nodes[trial_id] = node_ids()
             self._listener(JobEvent("started", job.key))
             if self.settings.store.has(job.stage.path):
                 self.schedule.stage_made(job.key)
@@ -116,17 +128,28 @@ class Runner:
         stages = [job.stage, *(stage for _, stage in job.evaluations)]
         missing = [stage.path for stage in stages if not store.has(stage.path)]
         if missing:
-            error = f"it ended without writing {', '.join(missing)}"
-            write_log(store, job, error)
-            self._retry_or_give_up(key, error)
+            reason = f"it ended without writing {', '.join(missing)}"
+            write_log(store, job, reason)
+            self._retry_or_give_up(key, Cause.UNREACHABLE, reason)
         else:
             self._finish(key)
 
-    def trial_failed(self, trial_id: str, error: str) -> None:
-        """A trial failed: its job is tried again, `max_failures` times."""
+    def trial_failed(self, trial_id: str, error: BaseException | None) -> None:
+        """A trial failed: its job is tried again, if that can help.
+
+        Args:
+            error: None if its process could not say.
+        """
         key = self._trials.pop(trial_id, WAIT)
-        if key != WAIT:
-            self._retry_or_give_up(key, error)
+        if key == WAIT:
+            return
+        cause = cause_of(error, self._nodes[trial_id])
+        reason = reason_of(error, cause)
+        if cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED):
+            # It could not write its own log.
+            write_log(self.settings.store, self.settings.jobs[key], str(error or reason))
+        has_given_up = error is not None and isinstance(original(error), GaveUpError)
+        self._retry_or_give_up(key, cause, reason, has_given_up)
 
     def _limit_evaluators(self) -> None:
         lanes = self.schedule.lanes_to_evaluate()
@@ -141,17 +164,11 @@ class Runner:
         """Free lanes that will be needed again."""
         return min(self.schedule.free_lanes(), self.schedule.open_lane_jobs())
 
-    def _retry_or_give_up(self, key: str, error: str) -> None:
-        self._failures[key] += 1
-        job, store = self.settings.jobs[key], self.settings.store
-        lines = error.strip().splitlines()
-        if "The actor died" in error or not lines:
-            # It could not write its own log.
-            write_log(store, job, error)
-            lines = ["its process died (killed, or out of memory)"]
-        reason = f"{lines[-1]} (log: {store.path('logs', key)}.log)"
-        again = self._failures[key] <= self.settings.space.resources.max_failures
-        if again and "GaveUpError" not in lines[-1]:
+    def _retry_or_give_up(
+        self, key: str, cause: Cause, reason: str, has_given_up: bool = False
+    ) -> None:
+        reason = f"{reason} (log: {self.settings.store.path('logs', key)}.log)"
+        if not has_given_up and self._tries[key].again(cause):
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:

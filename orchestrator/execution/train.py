@@ -15,16 +15,24 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import ray
 import torch
 from ray import train
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
 
+from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.devices import use_threads
-from orchestrator.execution.evaluators import lent
-from orchestrator.execution.job_steps import CURVE, Progress, Settings, commit_training, train_job
+from orchestrator.execution.evaluators import evaluate_in_pool
+from orchestrator.execution.failures import GaveUpError, Tries, cause_of, reason_of
+from orchestrator.execution.job_steps import (
+    CURVE,
+    Progress,
+    Settings,
+    commit_training,
+    train_job,
+    write_log,
+)
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
 from orchestrator.storage.store import Store
@@ -32,10 +40,6 @@ from search_spaces import Measurement, Stage
 from search_spaces.scenarios import scenario_of
 
 CONTROLLER_FAILURES = 3
-
-
-class GaveUpError(RuntimeError):
-    """Workers failed more than `max_failures` times; the runner must not try again."""
 
 
 class TrainBackend:
@@ -47,12 +51,32 @@ class TrainBackend:
     def train(self, job: Job, work: Path, progress: Progress) -> None:
         """Train and commit the job's stage, continuing from the last checkpoint of Ray Train.
 
+        Lost machines cost no try.
+
         Raises:
-            GaveUpError: workers failed `resources.max_failures` times and once more.
+            GaveUpError: workers failed `resources.max_failures` times and once more, or with an
+                error that would come again.
         """
-        resources, store = self._settings.space.resources, self._settings.store
-        path, filesystem = _storage(store)
-        trainer = TorchTrainer(
+        store = self._settings.store
+        tries = Tries(self._settings.space.resources.max_failures)
+        while True:
+            nodes_before = node_ids()
+            try:
+                self._trainer(job).fit()
+                break
+            except train.TrainingFailedError as error:
+                cause = cause_of(error, nodes_before)
+                if not tries.again(cause):
+                    raise GaveUpError(cause, reason_of(error, cause)) from error
+                write_log(store, job, f"tried again: {reason_of(error, cause)}")
+        if store.fs.exists(store.path("train", job.key)):
+            store.fs.rm(store.path("train", job.key), recursive=True)
+
+    def _trainer(self, job: Job) -> TorchTrainer:
+        """A trainer that continues the job's run, whichever process began it."""
+        resources = self._settings.space.resources
+        path, filesystem = _storage(self._settings.store)
+        return TorchTrainer(
             train_in_worker,
             train_loop_config={"settings": self._settings, "key": job.key},
             scaling_config=train.ScalingConfig(
@@ -67,22 +91,13 @@ class TrainBackend:
                 storage_filesystem=filesystem,
                 # Without the second limit, workers that can never start are asked for for ever.
                 failure_config=train.FailureConfig(  # type: ignore[call-arg]  # typed as version 1
-                    max_failures=resources.max_failures,
+                    max_failures=0,  # it cannot tell a lost machine from a bug
                     controller_failure_limit=CONTROLLER_FAILURES,
                 ),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
                 callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
             ),
         )
-        try:
-            trainer.fit()
-        except train.TrainingFailedError as error:
-            # Ray Train has tried it `max_failures` times again already.
-            failures = getattr(error, "worker_failures", {}) or {0: error}
-            lines = str(next(iter(failures.values()))).strip().splitlines()
-            raise GaveUpError(lines[-1] if lines else "a worker died") from error
-        if store.fs.exists(store.path("train", job.key)):
-            store.fs.rm(store.path("train", job.key), recursive=True)
 
     def evaluate(
         self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
@@ -92,8 +107,7 @@ class TrainBackend:
 
         def evaluate_one(evaluation: tuple[Measurement, Stage]) -> None:
             measurement, stage = evaluation
-            with lent(job.key, stage.key, measurement.answerer) as evaluator:
-                ray.get(evaluator.evaluate.remote(job.key, measurement, stage))
+            evaluate_in_pool(self._settings, job.key, measurement, stage)
 
         with ThreadPoolExecutor(self._settings.space.resources.workers_per_point) as threads:
             for number, _ in enumerate(threads.map(evaluate_one, evaluations), 1):

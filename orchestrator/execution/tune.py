@@ -122,7 +122,7 @@ class _ErrorListener(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         """A trial failed."""
-        self._runner.trial_failed(trial.trial_id, error_of(trial))
+        self._runner.trial_failed(trial.trial_id, trial.get_pickled_error())
 
 
 def error_of(trial: Trial) -> str:

@@ -35,4 +35,6 @@ class Resources(Spec):
     checkpoint_blocks: bool = False
     """Run each encoder block again in the backward pass: less memory, the same gradients."""
     max_failures: Annotated[int, Field(ge=0)] = 1
-    """Times a failed operating point is tried again."""
+    """Times that an operating point is tried again after its process died or a file, the storage or
+    the network failed. A lost machine costs no try; an error of its code or data is not tried
+    again."""

@@ -1,8 +1,10 @@
 """Evaluators keep the MLLM, go on after a kill and make room: on a real, small Ray."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import ray
 
 from orchestrator.execution import cluster
-from orchestrator.execution.evaluators import Keep, lent, open_pool
+from orchestrator.execution.evaluators import Keep, lent, open_pool, pool_name
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
@@ -109,14 +111,13 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     stage = third.evaluations[0][1]
     with store.evaluation_work(third.key, stage.key) as work:
         pass
-    measurement = third.evaluations[0][0]
-    with lent(third.key, stage.key, measurement.answerer) as evaluator:
-        made = evaluator.evaluate.remote(third.key, measurement, stage)
+    with ThreadPoolExecutor(1) as threads:
+        made = threads.submit(TrainBackend(settings).evaluate, third, third.evaluations, print)
         wait_until((work / "shard-00002").exists, 120)
         os.kill(process, signal.SIGKILL)
         assert not store.has(stage.path), "it was done before it was killed"
         kept = (work / "shard-00001").stat().st_mtime_ns
-        ray.get(made)
+        made.result()
     assert (work / "shard-00001").stat().st_mtime_ns == kept
     rows = pq.read_table(store.fetch(stage.path) / "samples.parquet").to_pylist()
     reference = pq.read_table(store.fetch(second.evaluations[0][1].path) / "samples.parquet")
@@ -131,6 +132,24 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     keep(0, frozenset())
     wait_until(lambda: free() == pytest.approx(2), 120)
     assert asked(settings, second, mllms_loaded)[0] != again
+
+
+@pytest.mark.slow
+def test_a_pool_that_dies_starts_again_and_lends_new_evaluators(
+    ready: tuple[Settings, Keep],
+) -> None:
+    settings, keep = ready
+    job = points(settings)[1]
+    process, _ = asked(settings, job, mllms_loaded)
+    pool = ray.get_actor(pool_name())
+    os.kill(ray.get(pool.__ray_call__.remote(lambda pool: os.getpid())), signal.SIGKILL)
+    stage = job.evaluations[0][1]
+    shutil.rmtree(settings.store.path(stage.path), ignore_errors=True)
+    TrainBackend(settings).evaluate(job, job.evaluations, lambda metrics: None)
+    assert settings.store.has(stage.path)
+    assert asked(settings, job, mllms_loaded)[0] != process
+    keep(0, frozenset({"another job"}))
+    wait_until(lambda: free() == pytest.approx(2), 120)
 
 
 def test_every_kind_of_point_reports_as_often_as_it_keeps_checkpoints(

@@ -1,0 +1,126 @@
+"""Why a job failed, told apart by the types of errors and by the machines that are left."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError, WorkerCrashedError
+
+from orchestrator.execution.cluster import node_ids
+
+MACHINE_LOSSES = 20
+"""Times that a job may lose its machine; more often, something else is wrong."""
+
+
+NODE_DEATH_S = 60.0
+"""A broken connection is known at once, the death of its node when Ray's health checks have failed:
+so long is waited for it."""
+
+
+class Cause(StrEnum):
+    """What made a job fail."""
+
+    MACHINE_LOST = "its machine was lost"
+    PROCESS_DIED = "its process died (killed, or out of memory)"
+    OUT_OF_MEMORY = "out of memory"
+    UNREACHABLE = "a file, the storage or the network failed"
+    ERROR = "an error"
+    """Of its code or its data: it would come again."""
+
+
+class GaveUpError(RuntimeError):
+    """A back end has tried a job as often as it may; the runner must not try it again.
+
+    Args:
+        cause: of the last failure.
+        reason: one line.
+    """
+
+    def __init__(self, cause: Cause, reason: str) -> None:
+        super().__init__(cause, reason)
+        self.cause = cause
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Tries:
+    """Counts the failures of one thing, and says whether it is tried again.
+
+    A lost machine costs no try, and an error of the code or the data is never tried again.
+
+    Args:
+        max_failures: after which it is tried again.
+    """
+
+    def __init__(self, max_failures: int) -> None:
+        self._left = {False: max_failures, True: MACHINE_LOSSES}
+
+    def again(self, cause: Cause) -> bool:
+        """Whether it is tried again after a failure."""
+        if cause is Cause.ERROR:
+            return False
+        is_loss = cause is Cause.MACHINE_LOST
+        self._left[is_loss] -= 1
+        return self._left[is_loss] >= 0
+
+
+def original(error: BaseException) -> BaseException:
+    """The error that was raised where the work was done."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        return original(error.cause)
+    # Ray Train: of a group of workers, of a health check, of the training function.
+    workers = getattr(error, "worker_failures", None)
+    if workers:
+        errors = [original(failure) for failure in workers.values()]
+        # Where one rank dies, the others fail with broken connections.
+        return next((e for e in errors if isinstance(e, RayActorError)), errors[0])
+    for name in ("controller_failure", "health_check_failure", "_base_exc"):
+        inner = getattr(error, name, None)
+        if isinstance(inner, BaseException):
+            return original(inner)
+    return error
+
+
+def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause:
+    """Why a job failed.
+
+    Args:
+        error: None if its process could not say.
+        nodes_before: ids of the nodes that were alive when it started.
+    """
+    error = None if error is None else original(error)
+    if isinstance(error, GaveUpError):
+        return error.cause
+    if error is None or isinstance(error, (RayActorError, WorkerCrashedError)):
+        is_preempted = isinstance(error, RayActorError) and error.preempted
+        patience_s = NODE_DEATH_S if isinstance(error, ActorUnavailableError) else 0.0
+        is_lost = is_preempted or _is_one_lost(nodes_before, patience_s)
+        return Cause.MACHINE_LOST if is_lost else Cause.PROCESS_DIED
+    # By name, as the driver does not import torch: its own, Ray's and CUDA's.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Cause.OUT_OF_MEMORY
+    return Cause.UNREACHABLE if isinstance(error, OSError) else Cause.ERROR
+
+
+def _is_one_lost(nodes: frozenset[str], patience_s: float) -> bool:
+    """Whether one of some nodes is dead by now, or dies while this waits."""
+    end = time.monotonic() + patience_s
+    while nodes <= node_ids():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(1)
+    return True
+
+
+def reason_of(error: BaseException | None, cause: Cause) -> str:
+    """One line about a failure."""
+    if error is None or cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED):
+        return str(cause)
+    error = original(error)
+    if isinstance(error, GaveUpError):
+        return error.reason
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

@@ -1,0 +1,106 @@
+"""Causes of failures are told apart by type; a lost machine costs no try."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerHealthCheckFailedError,
+)
+
+from orchestrator.execution import failures
+from orchestrator.execution.failures import (
+    MACHINE_LOSSES,
+    Cause,
+    GaveUpError,
+    Tries,
+    cause_of,
+    original,
+    reason_of,
+)
+
+BEFORE = frozenset({"head", "node1"})
+
+
+def in_task(error: Exception) -> Exception:
+    """An error as Ray raises it where the result of a task is asked for."""
+    raised = RayTaskError("f", "Traceback ...", error).as_instanceof_cause()
+    assert isinstance(raised, Exception)
+    return raised
+
+
+def of_worker(error: Exception) -> Exception:
+    """An error of rank 1 as Ray Train raises it; rank 0 lost its connection to it."""
+    broken = UserExceptionWithTraceback(RuntimeError("connection closed by peer"), "...")
+    return WorkerGroupError("...", {0: broken, 1: error})
+
+
+def dead_actor() -> Exception:
+    return WorkerHealthCheckFailedError("a worker is gone", ActorDiedError())
+
+
+@pytest.mark.parametrize(
+    ("error", "nodes", "cause"),
+    [
+        (ActorDiedError(), BEFORE, Cause.PROCESS_DIED),
+        (ActorDiedError(), {"head"}, Cause.MACHINE_LOST),
+        (ActorDiedError(), {"head", "node2"}, Cause.MACHINE_LOST),
+        (ActorUnavailableError("no answer", None), {"head"}, Cause.MACHINE_LOST),
+        (None, BEFORE, Cause.PROCESS_DIED),
+        (None, {"head"}, Cause.MACHINE_LOST),
+        (of_worker(dead_actor()), BEFORE, Cause.PROCESS_DIED),
+        (of_worker(dead_actor()), {"head"}, Cause.MACHINE_LOST),
+        (in_task(torch.OutOfMemoryError("CUDA")), BEFORE, Cause.OUT_OF_MEMORY),
+        (MemoryError(), BEFORE, Cause.OUT_OF_MEMORY),
+        (in_task(OSError("no space left")), BEFORE, Cause.UNREACHABLE),
+        (in_task(ConnectionResetError("peer")), BEFORE, Cause.UNREACHABLE),
+        (in_task(ValueError("a bug")), BEFORE, Cause.ERROR),
+        (in_task(ValueError("a bug")), {"head"}, Cause.ERROR),
+        (GaveUpError(Cause.OUT_OF_MEMORY, "x"), BEFORE, Cause.OUT_OF_MEMORY),
+    ],
+)
+def test_the_cause_follows_from_the_type_and_the_machines_that_are_left(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, nodes: set[str], cause: Cause
+) -> None:
+    monkeypatch.setattr(failures, "node_ids", lambda: frozenset(nodes))
+    assert cause_of(error, BEFORE) is cause
+
+
+def test_a_broken_connection_waits_for_what_ray_finds_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([BEFORE, BEFORE, frozenset({"head"})])
+    monkeypatch.setattr(failures, "node_ids", lambda: next(answers))
+    monkeypatch.setattr(failures.time, "sleep", lambda seconds: None)
+    assert cause_of(ActorUnavailableError("no answer", None), BEFORE) is Cause.MACHINE_LOST
+    monkeypatch.setattr(failures, "NODE_DEATH_S", 0.0)
+    monkeypatch.setattr(failures, "node_ids", lambda: BEFORE)
+    assert cause_of(ActorUnavailableError("no answer", None), BEFORE) is Cause.PROCESS_DIED
+
+
+def test_an_actor_that_was_preempted_lost_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "node_ids", lambda: BEFORE)
+    error = ActorDiedError()
+    error._preempted = True
+    assert cause_of(error, BEFORE) is Cause.MACHINE_LOST
+
+
+def test_the_reason_names_the_first_error_and_survives_other_processes() -> None:
+    error = cloudpickle.loads(cloudpickle.dumps(in_task(ValueError("first\nlast line"))))
+    assert reason_of(error, Cause.ERROR) == "ValueError: last line"
+    given_up = cloudpickle.loads(cloudpickle.dumps(GaveUpError(Cause.ERROR, "KeyError: 'x'")))
+    assert isinstance(original(in_task(given_up)), GaveUpError)
+    assert reason_of(in_task(given_up), Cause.ERROR) == "KeyError: 'x'"
+    assert reason_of(ActorDiedError(), Cause.MACHINE_LOST) == Cause.MACHINE_LOST
+
+
+def test_lost_machines_cost_no_try_and_errors_are_not_tried_again() -> None:
+    tries = Tries(max_failures=1)
+    assert all(tries.again(Cause.MACHINE_LOST) for _ in range(MACHINE_LOSSES))
+    assert not tries.again(Cause.MACHINE_LOST)
+    assert not tries.again(Cause.ERROR)
+    assert tries.again(Cause.PROCESS_DIED)
+    assert not tries.again(Cause.UNREACHABLE)
+    assert not Tries(max_failures=0).again(Cause.OUT_OF_MEMORY)
