@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
 
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
-    from orchestrator.driver.jobs_on_ray import ClusterTooSmallError
+    from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
     from orchestrator.driver.run import run
     from orchestrator.storage.lease import SweepHeldError
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             complete = search(request)
         return OK if complete else MISSING
-    except (SweepHeldError, ClusterTooSmallError) as error:
+    except (SweepHeldError, ClusterUnfitError) as error:
         return _bad(str(error))
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)

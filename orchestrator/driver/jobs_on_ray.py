@@ -16,8 +16,8 @@ from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 
 
-class ClusterTooSmallError(RuntimeError):
-    """The cluster can never run a point of this space."""
+class ClusterUnfitError(RuntimeError):
+    """The cluster is too small for any point, or its nodes see other files; a line per mistake."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
     """Run a plan's jobs to their end.
 
     Raises:
-        ClusterTooSmallError: the cluster is too small for any point.
+        ClusterUnfitError: no point can run on the cluster.
     """
     space = plan.space
     settings = Settings(space, request.store.uri, plan.jobs, provenance.code())
@@ -51,10 +51,12 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
 
         capacity, problem = cluster.capacity(space)
         if problem:
-            raise ClusterTooSmallError(problem)
-        nodes = len(cluster.nodes())
-        if nodes > 1 and not request.store.remote:
-            view.note(f"all {nodes} nodes of the cluster must see {request.store.uri}")
+            raise ClusterUnfitError(problem)
+        if len(cluster.nodes()) > 1:
+            view.note("asking every node whether it sees the storage, the models and the data")
+            problems = cluster.blind_nodes(space, request.store, plan.fingerprints)
+            if problems:
+                raise ClusterUnfitError("\n".join(problems))
         schedule = Schedule(plan.jobs, lane_ask(space), capacity)
         lanes = schedule.free_lanes()
         view.plan(plan.jobs, lanes)

@@ -35,7 +35,7 @@ def run(request: Request) -> bool:
 
     Raises:
         SweepHeldError: another driver runs it.
-        ClusterTooSmallError: the cluster is too small for any point.
+        ClusterUnfitError: no point can run on the cluster.
     """
     store = request.store
     with contextlib.ExitStack() as stack:

@@ -1,17 +1,23 @@
-"""Starting or joining Ray without its output, and the size of its cluster."""
+"""Starting or joining Ray without its output; the size of its cluster, and what its nodes see."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
 from orchestrator.plan.resources import Ask, lane_ask, shortage
+from orchestrator.storage import provenance
+from orchestrator.storage.store import Store
 from search_spaces import Space
 
+NODE_ANSWER_S = 300.0
+"""How long a node may take to start a process and to read models and data."""
+CODE = "this program"
 _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # Train's controller looks at its workers this often; at the default of 2 s every report waits.
@@ -39,6 +45,8 @@ class _Node(TypedDict):
     """What Ray lists of a node, as far as it is used."""
 
     NodeID: str
+    NodeManagerHostname: str
+    NodeManagerAddress: str
     Alive: bool
     Resources: dict[str, float]
 
@@ -105,6 +113,52 @@ def _alive() -> list[_Node]:
 
     listed: list[_Node] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in listed if node["Alive"]]
+
+
+def blind_nodes(space: Space, store: Store, checksums: Mapping[str, str]) -> list[str]:
+    """What nodes do not see as this process does, a line each: storage, models, data, program.
+
+    Args:
+        checksums: `provenance.fingerprints` of the space, as this process sees it.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    token = uuid.uuid4().hex
+    name = f"tmp/token-{token}"
+    store.write(name, token.encode())
+    look = ray.remote(num_cpus=0, max_retries=0)(_look_from_node)
+    expected = {**checksums, CODE: provenance.source_checksum()}
+    answers = {}
+    for node in _alive():
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        address = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        task = look.options(scheduling_strategy=here)
+        answers[address] = task.remote(space, store.uri, name, token, expected)
+    ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_ANSWER_S)
+    problems = []
+    for address, answer in answers.items():
+        try:
+            seen = ray.get(answer, timeout=0)
+        except Exception as error:  # whatever keeps a node from looking
+            lines = str(error).strip().splitlines()
+            seen = [f"did not answer ({type(error).__name__}: {lines[-1] if lines else ''})"]
+        problems += [f"node {address} {line}" for line in seen]
+    store.fs.rm(store.path(name))
+    return problems
+
+
+def _look_from_node(
+    space: Space, uri: str, name: str, token: str, checksums: Mapping[str, str]
+) -> list[str]:
+    if Store(uri).read(name) != token.encode():
+        return [f"does not see the storage {uri}; give a directory or URI that all nodes share"]
+    try:
+        seen = provenance.fingerprints(space) | {CODE: provenance.source_checksum()}
+    except Exception as error:  # a file is missing or cannot be read
+        return [f"cannot read what the space names: {type(error).__name__}: {error}"]
+    differ = sorted(model for model, checksum in checksums.items() if seen.get(model) != checksum)
+    return [f"has other files, or none, for {model}" for model in differ]
 
 
 def can_grow() -> bool:

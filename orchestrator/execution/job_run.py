@@ -83,13 +83,12 @@ def throttled(progress: Progress) -> Progress:
 def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], None]) -> None:
     """Make a stage that has no inputs, unless it is complete."""
     with store.work(job.key):
-        if store.has(job.stage.path):
-            return
-        out, began = store.new(job.stage.path), time.monotonic()
-        write(out)
-        seconds = time.monotonic() - began
-        store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
-    store.remove_work(job.key)
+        if not store.has(job.stage.path):
+            out, began = store.new(job.stage.path), time.monotonic()
+            write(out)
+            seconds = time.monotonic() - began
+            store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
+        store.remove_work(job.key)
 
 
 def _write_world(space: Space, out: Path) -> None:
@@ -116,4 +115,4 @@ def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Prog
         missing = [(m, stage) for m, stage in job.evaluations if not store.has(stage.path)]
         if missing:
             backend.evaluate(job, missing, progress)
-    store.remove_work(job.key)
+        store.remove_work(job.key)

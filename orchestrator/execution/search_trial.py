@@ -70,6 +70,6 @@ def train_trial(
     with store.work(job.key) as work:
         if not store.has(job.stage.path):
             LocalBackend(changed).train(job, work, progress)
-    store.remove_work(job.key)
+        store.remove_work(job.key)
     info = json.loads((store.fetch(job.stage.path) / "info.json").read_text(encoding="utf-8"))
     report({"step": info["steps"] + 1, "val_loss": info["val_loss"]})

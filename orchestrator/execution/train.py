@@ -69,8 +69,6 @@ class TrainBackend:
                 if not tries.again(cause):
                     raise GaveUpError(cause, reason_of(error, cause)) from error
                 write_log(store, job, f"tried again: {reason_of(error, cause)}")
-        if store.fs.exists(store.path("train", job.key)):
-            store.fs.rm(store.path("train", job.key), recursive=True)
 
     def _trainer(self, job: Job) -> TorchTrainer:
         """A trainer that continues the job's run, whichever process began it."""

@@ -99,6 +99,7 @@ class Plan:
     ) -> None:
         self.space = space
         self.points = tuple(points)
+        self.fingerprints = fingerprints
         self.stages = Stages(space, fingerprints)
         self._variants = variants_of(self.stages)
         self.jobs: dict[str, Job] = {}

@@ -185,10 +185,11 @@ class Store(Files):
             yield self._local / "work" / key / f"evaluation-{evaluation}"
 
     def remove_work(self, key: str) -> None:
-        """Delete the working directory of `key`."""
+        """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)
-        if self.remote and self.fs.exists(self.path("work", key)):
-            self.fs.rm(self.path("work", key), recursive=True)
+        for name in (f"work/{key}", f"train/{key}"):
+            if self.exists(name):
+                self.fs.rm(self.path(name), recursive=True)
 
     def save_work(self, key: str, directory: Path, name: str) -> None:
         """Copy a part of a working directory to the remote storage, for other nodes.

@@ -14,6 +14,7 @@ from orchestrator.execution import cluster
 from orchestrator.execution.evaluators import lent, open_pool, pool_name
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.train import TrainBackend
+from orchestrator.storage.provenance import fingerprints
 from tests.orchestrator.execution.test_evaluators import points, settings_in, train
 from tests.orchestrator.waiting import wait_until
 
@@ -44,6 +45,8 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
     machines: tuple[Settings, Cluster],
 ) -> None:
     settings, nodes = machines
+    checksums = fingerprints(settings.space)
+    assert cluster.blind_nodes(settings.space, settings.store, checksums) == []
     keep = open_pool(settings)  # the pool lives as long as this
     job = points(settings)[0]
     measurement, stage = job.evaluations[0]

@@ -1,0 +1,47 @@
+"""A node that sees another storage, other models or another program is named before any work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from orchestrator.execution import cluster
+from orchestrator.storage.provenance import fingerprint, fingerprints, source_checksum
+from orchestrator.storage.store import Store
+from search_spaces import Space, load_space
+
+
+@pytest.fixture
+def space(tmp_path: Path, models: tuple[Path, Path]) -> Space:
+    """A space whose teacher is in a directory of this test."""
+    teacher = shutil.copytree(models[0], tmp_path / "clip")
+    return load_space("smoke", [f"teacher.model={teacher}"])
+
+
+def look(space: Space, storage: Path, expected: dict[str, str]) -> list[str]:
+    return cluster._look_from_node(space, str(storage), "tmp/token", "abc", expected)
+
+
+def test_a_node_that_sees_the_same_has_nothing_to_report(space: Space, tmp_path: Path) -> None:
+    Store(str(tmp_path)).write("tmp/token", b"abc")
+    expected = fingerprints(space) | {cluster.CODE: source_checksum()}
+    assert look(space, tmp_path, expected) == []
+
+
+def test_another_storage_program_or_model_is_named(space: Space, tmp_path: Path) -> None:
+    (line,) = look(space, tmp_path, {})
+    assert str(tmp_path) in line
+    Store(str(tmp_path)).write("tmp/token", b"abc")
+    expected = fingerprints(space) | {cluster.CODE: "another"}
+    (line,) = look(space, tmp_path, expected)
+    assert line.endswith(cluster.CODE)
+    model = Path(space.teacher.model)
+    (model / "config.json").write_text("{}")
+    fingerprint.cache_clear()
+    (line,) = look(space, tmp_path, expected | {cluster.CODE: source_checksum()})
+    assert line.endswith(str(model))
+    shutil.rmtree(model)
+    fingerprint.cache_clear()
+    assert look(space, tmp_path, expected), "a missing model is reported"
