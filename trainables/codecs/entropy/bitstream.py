@@ -39,6 +39,11 @@ LARGEST_SYMBOL = 1 << 26
 """In either direction. The coder takes a larger one's bits modulo 32, and may never end."""
 _SHORTEST_RANS = 8  # the flushed 64-bit state
 _WORD = 4
+_FEWEST = 4
+"""Symbols of a stream. CompressAI's encoder has a buffer of a word per symbol, and does not look
+where it ends: its state alone is two words."""
+_COIN = [0, 1 << 15, 1 << 16]
+"""Distribution of what fills a stream up to so many symbols, a bit each."""
 
 
 class BitstreamError(ValueError):
@@ -185,8 +190,13 @@ class SymbolWriter:
 
     def finish(self) -> bytes:
         """All symbols so far, in order, as rANS bytes (a multiple of 4)."""
+        missing = max(0, _FEWEST - len(self._symbols))
         encoded = RansEncoder().encode_with_indexes(
-            self._symbols, self._rows, self._cdfs, self._lengths, self._offsets
+            [*self._symbols, *[0] * missing],
+            [*self._rows, *[len(self._cdfs)] * missing],
+            [*self._cdfs, _COIN],
+            [*self._lengths, len(_COIN)],
+            [*self._offsets, 0],
         )
         return bytes(encoded)
 
