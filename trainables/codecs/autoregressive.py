@@ -11,66 +11,51 @@ networks are CompressAI's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from compressai.entropy_models import GaussianConditional
 from compressai.layers import MaskedConv2d
 from compressai.models import (
     Cheng2020Anchor,
     Cheng2020Attention,
     JointAutoregressiveHierarchicalPriors,
 )
-from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
 from search_spaces.codecs.autoregressive import AutoregressiveCodec
 from trainables.codecs.codec import Codec
 from trainables.codecs.entropy.coding import Coding, Likelihoods
-from trainables.codecs.entropy.model import EntropyModel, bottleneck_pass
-from trainables.codecs.entropy.tables import Bottleneck
+from trainables.codecs.entropy.model import bottleneck_pass
+from trainables.codecs.hyperprior import GaussianLatents, HyperpriorNetwork
 
 
-class ContextNetwork(Protocol):
-    """A network with hyper-latents and a layer for the context of a position."""
+class ContextNetwork(HyperpriorNetwork, Protocol):
+    """One with a layer for the context of a position."""
 
-    h_a: nn.Module
-    h_s: nn.Module
-    entropy_bottleneck: Bottleneck
-    gaussian_conditional: GaussianConditional
+    context_prediction: MaskedConv2d
     entropy_parameters: nn.Module
 
 
-class MaskedConvNetwork(ContextNetwork, Protocol):
-    """One whose context is a masked convolution."""
-
-    context_prediction: MaskedConv2d
-
-
-class Autoregressive(EntropyModel):
+class Autoregressive(GaussianLatents):
     """Latents that are coded position by position, each a Gaussian given those before it."""
 
     reach = 2
     """Latent positions that the context looks up and left."""
+    _network: ContextNetwork
 
-    def __init__(self, network: MaskedConvNetwork) -> None:
-        self._network = network
-
-    @property
-    def bottleneck(self) -> Bottleneck:
-        """See `EntropyModel`."""
-        return self._network.entropy_bottleneck
+    def __init__(self, network: ContextNetwork) -> None:
+        super().__init__(network)
 
     def train_pass(self, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
         """See `EntropyModel`."""
         network = self._network
         z_hat, z_likelihoods = bottleneck_pass(self.bottleneck, network.h_a(y))
-        context = network.context_prediction(network.gaussian_conditional.quantize(y, "noise"))
+        context = self.train_context(y, rate)
         parameters = network.entropy_parameters(torch.cat((network.h_s(z_hat), context), 1))
         scales, means = parameters.chunk(2, 1)
-        _, y_likelihoods = network.gaussian_conditional(y, scales, means=means)
-        return quantize_ste(y - means) + means, {"y": y_likelihoods, "z": z_likelihoods}
+        y_hat, y_likelihoods = self.train_latents(y, scales, means, rate)
+        return y_hat, {"y": y_likelihoods, "z": z_likelihoods}
 
     def walk(self, y: Tensor | None, shape: torch.Size, coding: Coding, rate: int) -> Tensor:
         """See `EntropyModel`."""
@@ -94,17 +79,16 @@ class Autoregressive(EntropyModel):
         inside = slice(self.reach, -self.reach)
         return canvas[..., inside, inside].contiguous()
 
+    def train_context(self, y: Tensor, rate: int) -> Tensor:
+        """The context of all positions, (B, C, h, w), from latents plus noise."""
+        noisy = self._network.gaussian_conditional.quantize(y, "noise")
+        return cast(Tensor, self._network.context_prediction(noisy))
+
     def context(self, rate: int) -> Callable[[Tensor], Tensor]:
         """From a window (B, M, span, span) of decoded latents to its centre's context."""
         layer = self._network.context_prediction
         weight = layer.weight * layer.mask
         return lambda window: F.conv2d(window, weight, layer.bias)
-
-    def code(
-        self, y: Tensor | None, scales: Tensor, means: Tensor, coding: Coding, rate: int
-    ) -> Tensor:
-        """Code one position, (B, M, 1, 1); returns its y_hat."""
-        return coding.gaussian(self._network.gaussian_conditional, y, scales, means)
 
 
 def build(settings: AutoregressiveCodec) -> Codec:

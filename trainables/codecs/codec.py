@@ -7,9 +7,8 @@ A family's computing half makes a `Codec` of a network with `g_a` and `g_s` and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +25,7 @@ from trainables.codecs.entropy.bitstream import (
 )
 from trainables.codecs.entropy.coding import Estimate, Likelihoods, Read, Write
 from trainables.codecs.entropy.model import EntropyModel
-from trainables.codecs.entropy.tables import (
-    Bottleneck,
-    CodingTables,
-    bottleneck_tables,
-    gaussian_tables,
-)
+from trainables.codecs.entropy.tables import CodingTables, coding_tables
 
 
 @dataclass(frozen=True)
@@ -208,13 +202,7 @@ class LatentCodec(nn.Module):
     def update(self) -> None:
         """Compute the entropy coder's tables from the current weights; before encode, decode."""
         steps = [self._entropy.step(rate) for rate in range(self.rates)]
-        self._tables = [
-            CodingTables(
-                gaussian_tables(),
-                {prior: bottleneck_tables(prior, step) for prior in self._bottlenecks()},
-            )
-            for step in steps
-        ]
+        self._tables = [coding_tables(self.net, step) for step in steps]
         self._id = self._fingerprint()
 
     def train(self, mode: bool = True) -> LatentCodec:
@@ -226,7 +214,8 @@ class LatentCodec(nn.Module):
 
     def aux_loss(self) -> Tensor:
         """Loss of the entropy bottleneck's quantiles; for `aux_parameters()` alone."""
-        losses = [cast(Tensor, bottleneck.loss()) for bottleneck in self._bottlenecks()]
+        bottlenecks = (EntropyBottleneck, EntropyBottleneckVbr)
+        losses = [m.loss() for m in self.net.modules() if isinstance(m, bottlenecks)]
         return torch.stack(losses).sum()
 
     def aux_parameters(self) -> list[nn.Parameter]:
@@ -236,11 +225,6 @@ class LatentCodec(nn.Module):
     def main_parameters(self) -> list[nn.Parameter]:
         """All parameters that the rate-distortion loss trains."""
         return [p for n, p in self.named_parameters() if not n.endswith(".quantiles")]
-
-    def _bottlenecks(self) -> Iterator[Bottleneck]:
-        for module in self.net.modules():
-            if isinstance(module, (EntropyBottleneck, EntropyBottleneckVbr)):
-                yield module
 
     def _fingerprint(self) -> int:
         digest = hashlib.sha256(self.arch.encode())

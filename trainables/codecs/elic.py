@@ -9,9 +9,6 @@ He et al. (CVPR 2022, arXiv 2203.10886); the network is CompressAI's `Elic2022Ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
-
 import torch
 from compressai.entropy_models import GaussianConditional
 from compressai.latent_codecs import CheckerboardLatentCodec
@@ -24,60 +21,14 @@ from search_spaces.codecs.elic import ElicCodec
 from trainables.codecs.codec import Codec
 from trainables.codecs.entropy.coding import Coding, Likelihoods
 from trainables.codecs.entropy.model import EntropyModel
-from trainables.codecs.entropy.tables import Bottleneck
-
-
-class Hyper(Protocol):
-    """The hyper-transforms."""
-
-    h_a: nn.Module
-    h_s: nn.Module
-    entropy_bottleneck: Bottleneck
-
-
-class Groups(Protocol):
-    """The channel groups; `y0`, `y1`, ... are the keys of both mappings."""
-
-    groups: list[int]
-    channel_context: Mapping[str, nn.Module]
-    latent_codec: Mapping[str, CheckerboardLatentCodec]
-
-    def merge_y(self, *decoded: Tensor) -> Tensor:
-        """What a group sees of those before it: the first and the latest."""
-        ...
-
-    def merge_params(self, context: Tensor, side: Tensor) -> Tensor:
-        """The parameters of the groups before and those of the hyper-latents."""
-        ...
-
-
-class GroupedLatents(Protocol):
-    """ELIC's entropy model in CompressAI."""
-
-    hyper: Hyper
-    y: Groups
-
-    def __call__(self, y: Tensor) -> dict[str, Any]:
-        """CompressAI's pass in training."""
-        ...
-
-
-class ElicNetwork(Protocol):
-    """ELIC's network in CompressAI."""
-
-    latent_codec: GroupedLatents
 
 
 class ChannelGroups(EntropyModel):
     """Groups of channels, each a checkerboard: anchors first, then the positions between them."""
 
-    def __init__(self, network: ElicNetwork) -> None:
+    def __init__(self, network: Elic2022Chandelier) -> None:
+        super().__init__(network.latent_codec.hyper.entropy_bottleneck)
         self._network = network
-
-    @property
-    def bottleneck(self) -> Bottleneck:
-        """See `EntropyModel`."""
-        return self._network.latent_codec.hyper.entropy_bottleneck
 
     def train_pass(self, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
         """See `EntropyModel`."""

@@ -37,12 +37,7 @@ class Factorized(EntropyModel):
     hyper_stride = 1
 
     def __init__(self, network: FactorizedNetwork) -> None:
-        self._network = network
-
-    @property
-    def bottleneck(self) -> Bottleneck:
-        """See `EntropyModel`."""
-        return self._network.entropy_bottleneck
+        super().__init__(network.entropy_bottleneck)
 
     def train_pass(self, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
         """See `EntropyModel`."""

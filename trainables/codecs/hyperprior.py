@@ -33,7 +33,29 @@ class HyperpriorNetwork(Protocol):
     gaussian_conditional: GaussianConditional
 
 
-class Hyperprior(EntropyModel):
+class GaussianLatents(EntropyModel):
+    """Latents that are Gaussian given what is decoded before them."""
+
+    def __init__(self, network: HyperpriorNetwork) -> None:
+        super().__init__(network.entropy_bottleneck)
+        self._network = network
+
+    def train_latents(
+        self, y: Tensor, scales: Tensor, means: Tensor | None, rate: int
+    ) -> tuple[Tensor, Tensor]:
+        """y_hat with straight-through gradients, and the likelihoods of y plus noise."""
+        _, likelihoods = self._network.gaussian_conditional(y, scales, means=means)
+        y_hat = quantize_ste(y) if means is None else quantize_ste(y - means) + means
+        return y_hat, likelihoods
+
+    def code(
+        self, y: Tensor | None, scales: Tensor, means: Tensor | None, coding: Coding, rate: int
+    ) -> Tensor:
+        """Code latents, or read them where y is None; returns y_hat."""
+        return coding.gaussian(self._network.gaussian_conditional, y, scales, means)
+
+
+class Hyperprior(GaussianLatents):
     """Latents that are Gaussian given the hyper-latents.
 
     Args:
@@ -43,13 +65,8 @@ class Hyperprior(EntropyModel):
     """
 
     def __init__(self, network: HyperpriorNetwork, means: bool) -> None:
-        self._network = network
+        super().__init__(network)
         self._means = means
-
-    @property
-    def bottleneck(self) -> Bottleneck:
-        """See `EntropyModel`."""
-        return self._network.entropy_bottleneck
 
     def hyper_analysis(self, y: Tensor) -> Tensor:
         """z, (B, N, h / 4, w / 4)."""
@@ -65,17 +82,16 @@ class Hyperprior(EntropyModel):
 
     def train_pass(self, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:
         """See `EntropyModel`."""
-        z_hat, z_likelihoods = bottleneck_pass(self.bottleneck, self.hyper_analysis(y))
-        scales, means = self.parameters(z_hat)
-        _, y_likelihoods = self._network.gaussian_conditional(y, scales, means=means)
-        y_hat = quantize_ste(y) if means is None else quantize_ste(y - means) + means
+        z = self.hyper_analysis(y)
+        z_hat, z_likelihoods = bottleneck_pass(self.bottleneck, z, self.step(rate))
+        y_hat, y_likelihoods = self.train_latents(y, *self.parameters(z_hat), rate)
         return y_hat, {"y": y_likelihoods, "z": z_likelihoods}
 
     def walk(self, y: Tensor | None, shape: torch.Size, coding: Coding, rate: int) -> Tensor:
         """See `EntropyModel`."""
-        z = None if y is None else self.hyper_analysis(y)
-        z_hat = coding.bottleneck(self.bottleneck, z, self.hyper_shape(shape), "z")
-        return coding.gaussian(self._network.gaussian_conditional, y, *self.parameters(z_hat))
+        z, hyper_shape = None if y is None else self.hyper_analysis(y), self.hyper_shape(shape)
+        z_hat = coding.bottleneck(self.bottleneck, z, hyper_shape, "z", self.step(rate))
+        return self.code(y, *self.parameters(z_hat), coding, rate)
 
 
 def build(settings: HyperpriorCodec) -> Codec:

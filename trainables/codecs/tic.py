@@ -162,15 +162,12 @@ class TIC(CompressionModel):  # type: ignore[misc]  # CompressAI has no types
 class WindowedAttention(Autoregressive):
     """TIC's entropy model: mbt2018's, with attention instead of a masked convolution."""
 
-    def __init__(self, network: TIC) -> None:
-        super().__init__(network)
-        self._attention = network.context_prediction
+    _network: TIC
 
     def context(self, rate: int) -> Callable[[Tensor], Tensor]:
         """From a window (B, M, span, span) of decoded latents to its centre's context."""
-        return lambda window: self._attention.of_windows(window.flatten(2).transpose(1, 2))[
-            ..., None, None
-        ]
+        of_windows = self._network.context_prediction.of_windows
+        return lambda window: of_windows(window.flatten(2).transpose(1, 2))[..., None, None]
 
 
 def build(settings: TicCodec) -> Codec:

@@ -7,11 +7,13 @@ Shapes: B images, C channels, h x w positions.
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from compressai.entropy_models import EntropyBottleneckVbr, GaussianConditional
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.codecs.entropy.bitstream import SymbolReader, SymbolWriter
 from trainables.codecs.entropy.tables import Bottleneck, CodingTables, channel_rows, scale_rows
@@ -19,8 +21,24 @@ from trainables.codecs.entropy.tables import Bottleneck, CodingTables, channel_r
 Likelihoods = dict[str, Tensor]
 
 
-class Coding(Protocol):
-    """What happens to values on a walk."""
+class Coding(ABC):
+    """What happens to values on a walk: each kind turns them into symbols, or knows the symbols."""
+
+    @abstractmethod
+    def _symbols(
+        self, prior: nn.Module, rows: Callable[[], Tensor], values: Tensor | None
+    ) -> Tensor:
+        """Whole numbers as floats.
+
+        Args:
+            prior: the distribution of the symbols.
+            rows: gives the row of each symbol in the tables of that distribution.
+            values: in steps of the quantisation, not rounded; None where they are read.
+        """
+
+    @abstractmethod
+    def _keep(self, part: str, likelihoods: Callable[[], Tensor]) -> None:
+        """Keep the likelihoods, (B, ...), of known values, under the name of their part."""
 
     def gaussian(
         self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
@@ -36,7 +54,13 @@ class Coding(Protocol):
         Returns:
             y_hat, (B, C, h, w).
         """
-        ...
+        values = y if y is None or means is None else y - means
+        symbols = self._symbols(prior, lambda: scale_rows(scales), values)
+        if y is not None:
+            self._keep("y", lambda: prior(y, scales, means, training=False)[1])
+        # In one memory format here and in the decoder: convolutions round differently by format,
+        # and a scale on the other side of a table's step is another distribution.
+        return (symbols if means is None else symbols + means).contiguous()
 
     def bottleneck(
         self,
@@ -58,10 +82,18 @@ class Coding(Protocol):
         Returns:
             z_hat, (B, C, h, w).
         """
-        ...
+        medians = medians_of(prior)
+        values = None if z is None else z - medians
+        if values is not None and step is not None:
+            values = values / step
+        symbols = self._symbols(prior, lambda: channel_rows(shape), values)
+        z_hat = (symbols if step is None else symbols * step) + medians
+        if z is not None:
+            self._keep(part, lambda: _likelihoods(prior, z, z_hat, step))
+        return z_hat.contiguous()
 
 
-class Estimate:
+class Estimate(Coding):
     """Quantises, and keeps the likelihoods of the symbols.
 
     Args:
@@ -77,43 +109,15 @@ class Estimate:
         """Per symbol, (B, symbols), for `y` and, where there are hyper-latents, `z`."""
         return {part: torch.cat(tensors, 1) for part, tensors in self._parts.items()}
 
-    def gaussian(
-        self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
+    def _symbols(
+        self, prior: nn.Module, rows: Callable[[], Tensor], values: Tensor | None
     ) -> Tensor:
-        """See `Coding`."""
-        assert y is not None
-        if self._likelihoods_too:
-            y_hat, likelihoods = prior(y, scales, means, training=False)
-            self._keep("y", likelihoods)
-        else:
-            y_hat = _symbols(y, means)
-            y_hat = y_hat if means is None else y_hat + means
-        # In one memory format here and in the decoder: convolutions round differently by format,
-        # and a scale on the other side of a table's step is another distribution.
-        return cast(Tensor, y_hat.contiguous())
+        assert values is not None
+        return torch.round(values)
 
-    def bottleneck(
-        self,
-        prior: Bottleneck,
-        z: Tensor | None,
-        shape: torch.Size,
-        part: str,
-        step: Tensor | None = None,
-    ) -> Tensor:
-        """See `Coding`."""
-        assert z is not None
-        medians = medians_of(prior)
-        z_hat = _stepped(_steps(z, medians, step), medians, step)
+    def _keep(self, part: str, likelihoods: Callable[[], Tensor]) -> None:
         if self._likelihoods_too:
-            if step is None:
-                _, likelihoods = prior(z, training=False)
-            else:
-                likelihoods = step_likelihoods(prior, z_hat, step)
-            self._keep(part, likelihoods)
-        return z_hat.contiguous()
-
-    def _keep(self, part: str, likelihoods: Tensor) -> None:
-        self._parts.setdefault(part, []).append(likelihoods.flatten(1))
+            self._parts.setdefault(part, []).append(likelihoods().flatten(1))
 
 
 class Write(Estimate):
@@ -124,31 +128,15 @@ class Write(Estimate):
         self._tables = tables
         self.writer = SymbolWriter()
 
-    def gaussian(
-        self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
+    def _symbols(
+        self, prior: nn.Module, rows: Callable[[], Tensor], values: Tensor | None
     ) -> Tensor:
-        """See `Coding`."""
-        assert y is not None
-        symbols = _symbols(y, means).int()
-        self.writer.write(self._tables.gaussian, scale_rows(scales), symbols)
-        return super().gaussian(prior, y, scales, means)
-
-    def bottleneck(
-        self,
-        prior: Bottleneck,
-        z: Tensor | None,
-        shape: torch.Size,
-        part: str,
-        step: Tensor | None = None,
-    ) -> Tensor:
-        """See `Coding`."""
-        assert z is not None
-        symbols = _steps(z, medians_of(prior), step).int()
-        self.writer.write(self._tables.bottlenecks[prior], channel_rows(shape), symbols)
-        return super().bottleneck(prior, z, shape, part, step)
+        symbols = super()._symbols(prior, rows, values)
+        self.writer.write(self._tables[prior], rows(), symbols.int())
+        return symbols
 
 
-class Read:
+class Read(Coding):
     """Reads the symbols of values that are not known.
 
     Args:
@@ -159,41 +147,22 @@ class Read:
 
     def __init__(self, tables: CodingTables, reader: SymbolReader, device: torch.device) -> None:
         self._tables = tables
+        self._reader = reader
         self._device = device
-        self.reader = reader
 
-    def gaussian(
-        self, prior: GaussianConditional, y: Tensor | None, scales: Tensor, means: Tensor | None
+    def _symbols(
+        self, prior: nn.Module, rows: Callable[[], Tensor], values: Tensor | None
     ) -> Tensor:
-        """See `Coding`."""
-        symbols = self.reader.read(self._tables.gaussian, scale_rows(scales))
-        symbols = symbols.to(self._device, torch.float32)
-        return symbols if means is None else (symbols + means).contiguous()
+        return self._reader.read(self._tables[prior], rows()).to(self._device, torch.float32)
 
-    def bottleneck(
-        self,
-        prior: Bottleneck,
-        z: Tensor | None,
-        shape: torch.Size,
-        part: str,
-        step: Tensor | None = None,
-    ) -> Tensor:
-        """See `Coding`."""
-        symbols = self.reader.read(self._tables.bottlenecks[prior], channel_rows(shape))
-        return _stepped(symbols.to(self._device, torch.float32), medians_of(prior), step)
+    def _keep(self, part: str, likelihoods: Callable[[], Tensor]) -> None:
+        raise AssertionError("values that are read are not known before")
 
 
-def _symbols(values: Tensor, means: Tensor | None) -> Tensor:
-    return torch.round(values if means is None else values - means)
-
-
-def _steps(z: Tensor, medians: Tensor, step: Tensor | None) -> Tensor:
-    """Hyper-latents as whole numbers of steps from the medians; a step is 1 unless given."""
-    return _symbols(z, medians) if step is None else torch.round((z - medians) / step)
-
-
-def _stepped(symbols: Tensor, medians: Tensor, step: Tensor | None) -> Tensor:
-    return symbols + medians if step is None else symbols * step + medians
+def _likelihoods(prior: Bottleneck, z: Tensor, z_hat: Tensor, step: Tensor | None) -> Tensor:
+    if step is None:
+        return cast(Tensor, prior(z, training=False)[1])
+    return step_likelihoods(prior, z_hat, step)
 
 
 def medians_of(prior: Bottleneck) -> Tensor:

@@ -24,6 +24,9 @@ class EntropyModel(ABC):
         y: latents, (B, M, h, w).
         rate: index of a variable-rate model's rate; of no meaning to other models.
 
+    Args:
+        bottleneck: the network's entropy bottleneck.
+
     Attributes:
         rates: rates that one set of weights serves.
         hyper_stride: latent positions per hyper-latent position in both directions; 1 where there
@@ -33,10 +36,8 @@ class EntropyModel(ABC):
     rates = 1
     hyper_stride = 4
 
-    @property
-    @abstractmethod
-    def bottleneck(self) -> Bottleneck:
-        """The network's entropy bottleneck."""
+    def __init__(self, bottleneck: Bottleneck) -> None:
+        self.bottleneck = bottleneck
 
     @abstractmethod
     def train_pass(self, y: Tensor, rate: int) -> tuple[Tensor, Likelihoods]:

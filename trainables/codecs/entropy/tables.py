@@ -10,7 +10,6 @@ import copy
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import torch
@@ -21,22 +20,12 @@ from torch import Tensor, nn
 from trainables.codecs.entropy.bitstream import Tables
 
 Bottleneck: TypeAlias = EntropyBottleneck | EntropyBottleneckVbr
+CodingTables: TypeAlias = Mapping[nn.Module, Tables]
+"""All tables of a codec at one rate, by the part of its network that models the symbols."""
 
 # CompressAI has called a bottleneck's parameters _matrices.0, then _matrix0, now matrices.0.
 _BOTTLENECK = re.compile(r"(.*entropy_bottleneck)\._?(matri|bias|factor)(?:x|ces|es|s)?\.?(\d+)$")
 _CURRENT = {"matri": "matrices", "bias": "biases", "factor": "factors"}
-
-
-@dataclass(frozen=True)
-class CodingTables:
-    """All tables of a codec at one rate.
-
-    gaussian: a row per scale of `scale_table`; bottlenecks: by entropy bottleneck, a row per
-    channel.
-    """
-
-    gaussian: Tables
-    bottlenecks: Mapping[nn.Module, Tables]
 
 
 def current_bottleneck_name(name: str) -> str:
@@ -67,6 +56,21 @@ def gaussian_tables() -> Tables:
     prior = GaussianConditional(None)
     prior.update_scale_table(scale_table().tolist())
     return Tables.of(prior.quantized_cdf, prior.cdf_length, prior.offset)
+
+
+def coding_tables(network: nn.Module, step: Tensor | None = None) -> CodingTables:
+    """The tables of all entropy models in a network, from its current weights.
+
+    Args:
+        step: see `bottleneck_tables`.
+    """
+    tables: dict[nn.Module, Tables] = {}
+    for module in network.modules():
+        if isinstance(module, GaussianConditional):
+            tables[module] = gaussian_tables()
+        elif isinstance(module, (EntropyBottleneck, EntropyBottleneckVbr)):
+            tables[module] = bottleneck_tables(module, step)
+    return tables
 
 
 def bottleneck_tables(bottleneck: Bottleneck, step: Tensor | None = None) -> Tables:
