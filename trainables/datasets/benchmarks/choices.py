@@ -5,12 +5,12 @@ from __future__ import annotations
 from string import ascii_uppercase
 from typing import ClassVar, Literal
 
-from trainables.datasets.benchmarks.items import Mistakes, PublishedBenchmark
+from trainables.datasets.benchmarks.items import Mistakes, SplitBenchmark
 
 LETTERS = ascii_uppercase[:8]
 
 
-class MultipleChoice(PublishedBenchmark):
+class MultipleChoice(SplitBenchmark):
     """Settings of multiple choice."""
 
     prompt_fields: ClassVar[tuple[str, ...]] = ("question", "options")
@@ -26,11 +26,6 @@ class MultipleChoice(PublishedBenchmark):
     def task(self) -> str:
         """The task in `trainables.tasks` that scores it."""
         return "choice_likelihood" if self.scoring == "likelihood" else self.default_task
-
-    @property
-    def chosen_split(self) -> str | None:
-        """The split of the annotations that is used."""
-        return self.split
 
     def _default_template(self) -> str:
         return self.likelihood_prompt if self.scoring == "likelihood" else self.default_prompt

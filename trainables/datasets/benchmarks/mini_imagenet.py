@@ -10,18 +10,8 @@ from pydantic import Field
 
 from search_spaces.specs.base import Positive
 from search_spaces.specs.benchmark import ImageDirectorySpec
-from trainables.datasets.benchmarks.items import (
-    Item,
-    Items,
-    Mistakes,
-    PublishedBenchmark,
-    fill,
-    is_text,
-    keep_complete,
-    read_table,
-)
+from trainables.datasets.benchmarks.items import Item, Items, PublishedBenchmark, is_text
 from trainables.datasets.images.class_names import name_classes
-from trainables.datasets.images.files import SourceError
 
 _LABEL = "{label}"
 EPISODES: Final = 600
@@ -57,70 +47,53 @@ class MiniImagenetSpec(PublishedBenchmark, ImageDirectorySpec):
         return problems
 
     def items(self) -> Items:
-        """The samples of the annotations."""
-        return read_mini_imagenet(self)
+        """n-way k-shot episodes; the reference is {"label": str, "labels": [str]}.
 
+        The images with their labels come in random order, then one more of one of the classes.
+        """
+        mistakes = self.mistakes()
+        table = self.read_table(",", ("filename", "label"))
+        rows = mistakes.complete(table, {"filename": is_text, "label": is_text})
+        mistakes.unique((row["filename"] for row in rows), "filename")
+        mistakes.raise_any()
+        members: dict[str, list[str]] = {}
+        for row in rows:
+            members.setdefault(row["label"].strip(), []).append(row["filename"].strip())
+        names = name_classes(sorted(members), self.names, setting="names")
+        if len(set(names.values())) < len(names):
+            raise self.error("names", "two classes have the same name")
+        able = [key for key in names if len(members[key]) > self.shots]
+        if len(able) < self.ways:
+            raise self.error(
+                "ways",
+                f"{len(able)} of the {len(members)} classes in {self.annotations!r} have more than "
+                f"shots = {self.shots} images",
+            )
+        count = EPISODES if self.limit is None else self.limit
+        return Items([self._episode(number, able, members, names) for number in range(count)])
 
-def read_mini_imagenet(spec: MiniImagenetSpec) -> Items:
-    """n-way k-shot episodes; the reference is {"label": str, "labels": [str]}.
-
-    The images with their labels come in random order, then one more of one of the classes.
-    """
-    mistakes = Mistakes()
-    table = read_table("annotations", spec.annotations, ",", ("filename", "label"))
-    rows = keep_complete(table, {"filename": is_text, "label": is_text}, mistakes)
-    mistakes.unique((row["filename"] for row in rows), "filename")
-    mistakes.raise_any("annotations", spec.annotations)
-    members: dict[str, list[str]] = {}
-    for row in rows:
-        members.setdefault(row["label"].strip(), []).append(row["filename"].strip())
-    names = class_names_of(sorted(members), spec.names, "names")
-    if len(set(names.values())) < len(names):
-        raise SourceError(f"names = {spec.names!r}: two classes have the same name")
-    able = [key for key in names if len(members[key]) > spec.shots]
-    if len(able) < spec.ways:
-        raise SourceError(
-            f"ways = {spec.ways}: {len(able)} of the {len(members)} classes in "
-            f"{spec.annotations!r} have more than shots = {spec.shots} images"
-        )
-    count = EPISODES if spec.limit is None else spec.limit
-    return Items([_episode(spec, number, able, members, names) for number in range(count)])
-
-
-def _episode(
-    spec: MiniImagenetSpec,
-    number: int,
-    able: Sequence[str],
-    members: dict[str, list[str]],
-    names: dict[str, str],
-) -> Item:
-    rng = np.random.default_rng([spec.seed or 0, number])
-    classes = [able[i] for i in rng.choice(len(able), spec.ways, replace=False)]
-    asked = classes[int(rng.integers(spec.ways))]
-    support, query = [], ""
-    for key in classes:
-        wanted = spec.shots + (key == asked)
-        drawn = [members[key][i] for i in rng.choice(len(members[key]), wanted, replace=False)]
-        support += [(image, names[key]) for image in drawn[: spec.shots]]
-        query = drawn[-1] if key == asked else query
-    support = [support[i] for i in rng.permutation(len(support))]
-    shown = "".join(fill(spec, label=name) for _, name in support)
-    prompt = shown + spec.template.split(_LABEL)[0].format().rstrip()
-    images = (*(image for image, _ in support), query)
-    reference = {"label": names[asked], "labels": [names[key] for key in classes]}
-    return Item(f"episode-{number:05d}", images, prompt, reference)
-
-
-def class_names_of(keys: Sequence[str], file: str | None, setting: str) -> dict[str, str]:
-    """The name of each class, by its key.
-
-    Raises:
-        SourceError: the file cannot be used; the message names the setting.
-    """
-    try:
-        return name_classes(keys, file)
-    except SourceError as error:
-        raise SourceError(str(error).replace("data.names", setting)) from error
+    def _episode(
+        self,
+        number: int,
+        able: Sequence[str],
+        members: dict[str, list[str]],
+        names: dict[str, str],
+    ) -> Item:
+        rng = np.random.default_rng([self.seed or 0, number])
+        classes = [able[i] for i in rng.choice(len(able), self.ways, replace=False)]
+        asked = classes[int(rng.integers(self.ways))]
+        support, query = [], ""
+        for key in classes:
+            wanted = self.shots + (key == asked)
+            drawn = [members[key][i] for i in rng.choice(len(members[key]), wanted, replace=False)]
+            support += [(image, names[key]) for image in drawn[: self.shots]]
+            query = drawn[-1] if key == asked else query
+        support = [support[i] for i in rng.permutation(len(support))]
+        shown = "".join(self.fill(label=name) for _, name in support)
+        prompt = shown + self.template.split(_LABEL)[0].format().rstrip()
+        images = (*(image for image, _ in support), query)
+        reference = {"label": names[asked], "labels": [names[key] for key in classes]}
+        return Item(f"episode-{number:05d}", images, prompt, reference)
 
 
 FORMAT = MiniImagenetSpec

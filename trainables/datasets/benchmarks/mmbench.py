@@ -15,16 +15,7 @@ from collections import Counter
 from typing import Any, Literal
 
 from trainables.datasets.benchmarks.choices import LETTERS, MultipleChoice, check_choices, listed
-from trainables.datasets.benchmarks.items import (
-    Item,
-    Items,
-    Mistakes,
-    fill,
-    is_text,
-    keep_complete,
-    of_split,
-    read_table,
-)
+from trainables.datasets.benchmarks.items import Item, Items, is_text
 
 ROTATION = 1_000_000
 """Between the indices of a question's rotations."""
@@ -46,41 +37,36 @@ class MmBenchSpec(MultipleChoice):
     format: Literal["mmbench"]
 
     def items(self) -> Items:
-        """The samples of the annotations."""
-        return read_mmbench(self)
-
-
-def read_mmbench(spec: MmBenchSpec) -> Items:
-    """The rows of a TSV; the reference is {"answer": "A", "choices": {"A": str}, "group": str}."""
-    uri, mistakes = spec.annotations, Mistakes()
-    table = read_table("annotations", uri, "\t", _COLUMNS)
-    fields = {"index": _is_index, "question": is_text, "answer": is_text, "image": is_text}
-    rows = keep_complete(table, fields, mistakes)
-    mistakes.unique((_index(row) for row in rows), "index")
-    images = {_index(row): row["image"].strip() for row in rows}
-    left_out: Counter[str] = Counter()
-    items, embedded = [], {}
-    for row in of_split(spec, rows, spec.split, [row.get("split") or "" for row in rows]):
-        index, image = _index(row), row["image"].strip()
-        if spec.scoring == "likelihood" and index >= ROTATION:
-            left_out["rotations of other questions"] += 1
-            continue
-        if len(image) < _INDEX_LENGTH and image.isdigit():
-            image = images.get(int(image), "")
-        if not image:
-            mistakes.add("image is the index of no row", index)
-        choices = {x: row[x].strip() for x in LETTERS if _is_there(row.get(x))}
-        answer = row["answer"].strip().upper()
-        check_choices(choices, answer, index, mistakes)
-        hint = f"{row['hint'].strip()}\n" if _is_there(row.get("hint")) else ""
-        prompt = fill(spec, question=row["question"], options=listed(choices), hint=hint)
-        # A question's rotations show one image, which is coded once.
-        name = hashlib.sha256(image.encode()).hexdigest()[:16]
-        embedded[name] = image
-        reference = {"answer": answer, "choices": choices, "group": str(index % ROTATION)}
-        items.append(Item(str(index), (name,), prompt, reference, group=str(index % ROTATION)))
-    mistakes.raise_any("annotations", uri)
-    return Items(items, embedded, left_out)
+        """The rows; the reference is {"answer": "A", "choices": {"A": str}, "group": str}."""
+        mistakes, table = self.mistakes(), self.read_table("\t", _COLUMNS)
+        fields = {"index": _is_index, "question": is_text, "answer": is_text, "image": is_text}
+        rows = mistakes.complete(table, fields)
+        mistakes.unique((_index(row) for row in rows), "index")
+        images = {_index(row): row["image"].strip() for row in rows}
+        left_out: Counter[str] = Counter()
+        items, embedded = [], {}
+        for row in self.of_split(rows, [row.get("split") or "" for row in rows]):
+            index, image = _index(row), row["image"].strip()
+            if self.scoring == "likelihood" and index >= ROTATION:
+                left_out["rotations of other questions"] += 1
+                continue
+            if len(image) < _INDEX_LENGTH and image.isdigit():
+                image = images.get(int(image), "")
+            if not image:
+                mistakes.add("image is the index of no row", index)
+            choices = {x: row[x].strip() for x in LETTERS if _is_there(row.get(x))}
+            answer = row["answer"].strip().upper()
+            check_choices(choices, answer, index, mistakes)
+            hint = f"{row['hint'].strip()}\n" if _is_there(row.get("hint")) else ""
+            prompt = self.fill(question=row["question"], options=listed(choices), hint=hint)
+            # A question's rotations show one image, which is coded once.
+            name = hashlib.sha256(image.encode()).hexdigest()[:16]
+            embedded[name] = image
+            group = str(index % ROTATION)
+            reference = {"answer": answer, "choices": choices, "group": group}
+            items.append(Item(str(index), (name,), prompt, reference, group=group))
+        mistakes.raise_any()
+        return Items(items, embedded, left_out)
 
 
 def _is_there(cell: str | None) -> bool:

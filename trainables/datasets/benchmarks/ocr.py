@@ -5,16 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from search_spaces.specs.benchmark import ImageDirectorySpec
-from trainables.datasets.benchmarks.items import (
-    Item,
-    Items,
-    Mistakes,
-    PublishedBenchmark,
-    fill,
-    is_text,
-    keep_complete,
-    read_lines,
-)
+from trainables.datasets.benchmarks.items import Item, Items, PublishedBenchmark, is_text
 
 
 class OcrSpec(PublishedBenchmark, ImageDirectorySpec):
@@ -26,27 +17,21 @@ class OcrSpec(PublishedBenchmark, ImageDirectorySpec):
     format: Literal["ocr"]
 
     def items(self) -> Items:
-        """The samples of the annotations."""
-        return read_ocr(self)
-
-
-def read_ocr(spec: OcrSpec) -> Items:
-    """The images with text; the reference is {"texts": [str]}."""
-    mistakes = Mistakes()
-    rows = read_lines("annotations", spec.annotations)
-    rows = keep_complete(rows, {"image": is_text, "text": lambda t: bool(_texts(t))}, mistakes)
-    items = [
-        Item(
-            str(row.get("id", row["image"])),
-            (row["image"],),
-            fill(spec),
-            {"texts": _texts(row["text"])},
-        )
-        for row in rows
-    ]
-    mistakes.unique((item.sample_id for item in items), "id (or image)")
-    mistakes.raise_any("annotations", spec.annotations)
-    return Items(items)
+        """The images with text; the reference is {"texts": [str]}."""
+        mistakes = self.mistakes()
+        fields = {"image": is_text, "text": lambda text: bool(_texts(text))}
+        items = [
+            Item(
+                str(row.get("id", row["image"])),
+                (row["image"],),
+                self.fill(),
+                {"texts": _texts(row["text"])},
+            )
+            for row in mistakes.complete(self.read_lines(), fields)
+        ]
+        mistakes.unique((item.sample_id for item in items), "id (or image)")
+        mistakes.raise_any()
+        return Items(items)
 
 
 def _texts(value: Any) -> list[str]:

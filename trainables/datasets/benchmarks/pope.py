@@ -8,17 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from search_spaces.specs.benchmark import ImageDirectorySpec
-from trainables.datasets.benchmarks.items import (
-    Item,
-    Items,
-    Mistakes,
-    PublishedBenchmark,
-    fill,
-    is_id,
-    is_text,
-    keep_complete,
-    read_lines,
-)
+from trainables.datasets.benchmarks.items import Item, Items, PublishedBenchmark, is_id, is_text
 
 ANSWERS = ("yes", "no")
 
@@ -33,31 +23,19 @@ class PopeSpec(PublishedBenchmark, ImageDirectorySpec):
     format: Literal["pope"]
 
     def items(self) -> Items:
-        """The samples of the annotations."""
-        return read_pope(self)
-
-
-def read_pope(spec: PopeSpec) -> Items:
-    """The questions of a file; the reference is {"answer": "yes" or "no"}."""
-    mistakes = Mistakes()
-    fields = {"question_id": is_id, "image": is_text, "text": is_text, "label": is_text}
-    rows = keep_complete(read_lines("annotations", spec.annotations), fields, mistakes)
-    mistakes.unique((row["question_id"] for row in rows), "question_id")
-    items = []
-    for row in rows:
-        answer = row["label"].strip().lower()
-        if answer not in ANSWERS:
-            mistakes.add("label is neither yes nor no", f"{row['question_id']}: {row['label']}")
-        items.append(
-            Item(
-                str(row["question_id"]),
-                (row["image"],),
-                fill(spec, question=row["text"]),
-                {"answer": answer},
-            )
-        )
-    mistakes.raise_any("annotations", spec.annotations)
-    return Items(items)
+        """The questions of a file; the reference is {"answer": "yes" or "no"}."""
+        mistakes, items = self.mistakes(), []
+        fields = {"question_id": is_id, "image": is_text, "text": is_text, "label": is_text}
+        rows = mistakes.complete(self.read_lines(), fields)
+        mistakes.unique((row["question_id"] for row in rows), "question_id")
+        for row in rows:
+            sample, answer = str(row["question_id"]), row["label"].strip().lower()
+            if answer not in ANSWERS:
+                mistakes.add("label is neither yes nor no", f"{sample}: {row['label']}")
+            prompt = self.fill(question=row["text"])
+            items.append(Item(sample, (row["image"],), prompt, {"answer": answer}))
+        mistakes.raise_any()
+        return Items(items)
 
 
 FORMAT = PopeSpec

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from search_spaces.specs.benchmark import BenchmarkSpec
-from trainables.datasets.benchmarks.items import Item, Mistakes, PublishedBenchmark, read_file
+from trainables.datasets.benchmarks.items import Item, PublishedBenchmark
 from trainables.datasets.images.files import File, SourceError, absolute, list_files
 
 _COCO_PREFIX = re.compile(r"^COCO_[A-Za-z]+\d{4}_(?=\d{12})")
@@ -47,15 +47,15 @@ def read_benchmark(spec: BenchmarkSpec) -> Benchmark:
     assert isinstance(spec, PublishedBenchmark), spec.format
     content = spec.items()
     if not content.items:
-        raise SourceError(f"annotations = {spec.annotations!r}: there are no samples in it")
+        raise spec.error("annotations", "there are no samples in it")
     items = _limited(spec, content.items)
     digest = hashlib.sha256()
-    for setting, uri in spec.files.items():
-        digest.update(hashlib.sha256(read_file(setting, uri)).digest())
+    for setting in spec.files:
+        digest.update(hashlib.sha256(spec.read(setting)).digest())
     root = None
     if spec.image_directory is not None:
         root = absolute(spec.image_directory)
-        items, files = _placed(spec.image_directory, root, items)
+        items, files = _placed(spec, root, items)
         for file in files:
             digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode())
     return Benchmark(
@@ -80,18 +80,20 @@ def _limited(spec: BenchmarkSpec, items: Sequence[Item]) -> Sequence[Item]:
     return [item for item in items if (item.group or item.sample_id) in kept]
 
 
-def _placed(directory: str, root: str, items: Sequence[Item]) -> tuple[list[Item], list[File]]:
+def _placed(
+    spec: PublishedBenchmark, root: str, items: Sequence[Item]
+) -> tuple[list[Item], list[File]]:
     """The samples with the paths of their images, and the files of these."""
     try:
         files = list_files(root)
     except SourceError as error:
-        raise SourceError(f"images = {directory!r}: {error}") from error
+        raise spec.error("images", error) from error
     by_path = {file.path: file for file in files}
     by_name: dict[str, list[str]] = {}
     for path in by_path:
         for name in {PurePosixPath(path).name, PurePosixPath(path).stem}:
             by_name.setdefault(name, []).append(path)
-    mistakes = Mistakes()
+    mistakes = spec.mistakes("images")
     places: dict[str, str] = {}
     absent = f"images are not among its {len(files)} files"
     if files:
@@ -104,6 +106,6 @@ def _placed(directory: str, root: str, items: Sequence[Item]) -> tuple[list[Item
             places[name] = paths[0]
         else:
             mistakes.add("an image is in several places" if paths else absent, name)
-    mistakes.raise_any("images", directory)
+    mistakes.raise_any()
     placed = [replace(item, images=tuple(places[n] for n in item.images)) for item in items]
     return placed, [by_path[path] for path in sorted(set(places.values()))]

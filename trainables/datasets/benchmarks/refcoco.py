@@ -18,16 +18,10 @@ from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import (
     Item,
     Items,
-    Mistakes,
-    PublishedBenchmark,
-    entries,
-    fill,
+    SplitBenchmark,
+    all_with,
     is_id,
     is_text,
-    keep_complete,
-    of_split,
-    read_json,
-    read_lines,
 )
 from trainables.datasets.images.placement import Box, area
 
@@ -45,7 +39,10 @@ _PROMPTS: dict[BoxFormat, str] = {
 }
 
 
-class RefCocoSpec(PublishedBenchmark, ImageDirectorySpec):
+_are_sentences = all_with("sent", is_text)
+
+
+class RefCocoSpec(SplitBenchmark, ImageDirectorySpec):
     """Settings of format `refcoco`."""
 
     default_task = "grounding"
@@ -54,8 +51,6 @@ class RefCocoSpec(PublishedBenchmark, ImageDirectorySpec):
     default_fit = "pad"
 
     format: Literal["refcoco"]
-    split: str | None = None
-    """Which of the splits is used; null: all."""
     instances: str | None = None
     """COCO's instances JSON, where `annotations` are refs that name its boxes."""
     box_format: BoxFormat = "shikra"
@@ -69,78 +64,62 @@ class RefCocoSpec(PublishedBenchmark, ImageDirectorySpec):
     def _default_template(self) -> str:
         return _PROMPTS[self.box_format]
 
-    @property
-    def chosen_split(self) -> str | None:
-        """The split of the annotations that is used."""
-        return self.split
-
     def items(self) -> Items:
-        """The samples of the annotations."""
-        return read_refcoco(self)
+        """A sample per expression; the reference is {"format": how the MLLM writes boxes}."""
+        rows = self.read_lines()
+        rows = self.of_split(rows, [str(row.get("split", "")) for row in rows])
+        return self._of_rows(rows) if self.instances is None else self._of_refs(rows)
 
+    def _of_rows(self, rows: list[dict[str, Any]]) -> Items:
+        mistakes, items = self.mistakes(), []
+        for number, row in enumerate(rows):
+            image = next((row[name] for name in _IMAGE if is_text(row.get(name))), None)
+            box = _box(row.get("bbox"), self.boxes)
+            if image is None:
+                mistakes.add("no 'image', 'file_name' or 'img_path'", f"entry {number}")
+            if not is_text(row.get("expression")):
+                mistakes.add("no usable 'expression'", f"entry {number}")
+            if box is None:
+                where = f"entry {number}: {row.get('bbox')}"
+                mistakes.add(f"no usable 'bbox' ({self.boxes})", where)
+            if image is not None and is_text(row.get("expression")) and box is not None:
+                sample = str(row.get("id", number))
+                items.append(self._item(sample, image, row["expression"], box))
+        mistakes.unique((item.sample_id for item in items), "id")
+        mistakes.raise_any()
+        return Items(items)
 
-def read_refcoco(spec: RefCocoSpec) -> Items:
-    """A sample per expression; the reference is {"format": how the MLLM writes boxes}."""
-    rows = read_lines("annotations", spec.annotations)
-    rows = of_split(spec, rows, spec.split, [str(row.get("split", "")) for row in rows])
-    return _refs(spec, rows) if spec.instances is not None else _rows(spec, rows)
+    def _of_refs(self, refs: list[dict[str, Any]]) -> Items:
+        content, wrong = self.read_json("instances"), self.mistakes("instances")
+        fields = {"id": is_id, "bbox": lambda box: _box(box, "xywh") is not None}
+        boxes = wrong.complete(self.entries(content, "annotations", "instances"), fields)
+        fields = {"id": is_id, "file_name": is_text}
+        images = wrong.complete(self.entries(content, "images", "instances"), fields)
+        wrong.unique((row["id"] for row in boxes), "id of an annotation")
+        wrong.raise_any()
+        by_box = {row["id"]: row["bbox"] for row in boxes}
+        by_image = {row["id"]: row["file_name"] for row in images}
+        mistakes, items = self.mistakes(), []
+        fields = {"ref_id": is_id, "ann_id": is_id, "image_id": is_id, "sentences": _are_sentences}
+        refs = mistakes.complete(refs, fields)
+        mistakes.unique((ref["ref_id"] for ref in refs), "ref_id")
+        for ref in refs:
+            box = _box(by_box.get(ref["ann_id"]), "xywh")
+            image = by_image.get(ref["image_id"])
+            if box is None:
+                mistakes.add("ann_id is not in instances", ref["ann_id"])
+            if image is None:
+                mistakes.add("image_id is not in instances", ref["image_id"])
+            for number, sentence in enumerate(ref["sentences"]):
+                if box is not None and image is not None:
+                    sample = f"{ref['ref_id']}-{number}"
+                    items.append(self._item(sample, image, sentence["sent"], box))
+        mistakes.raise_any()
+        return Items(items)
 
-
-def _rows(spec: RefCocoSpec, rows: list[dict[str, Any]]) -> Items:
-    mistakes, items = Mistakes(), []
-    for number, row in enumerate(rows):
-        image = next((row[name] for name in _IMAGE if is_text(row.get(name))), None)
-        box = _box(row.get("bbox"), spec.boxes)
-        if image is None:
-            mistakes.add("no 'image', 'file_name' or 'img_path'", f"entry {number}")
-        if not is_text(row.get("expression")):
-            mistakes.add("no usable 'expression'", f"entry {number}")
-        if box is None:
-            mistakes.add(f"no usable 'bbox' ({spec.boxes})", f"entry {number}: {row.get('bbox')}")
-        if image is not None and is_text(row.get("expression")) and box is not None:
-            sample = str(row.get("id", number))
-            items.append(_item(spec, sample, image, row["expression"], box))
-    mistakes.unique((item.sample_id for item in items), "id")
-    mistakes.raise_any("annotations", spec.annotations)
-    return Items(items)
-
-
-def _refs(spec: RefCocoSpec, refs: list[dict[str, Any]]) -> Items:
-    assert spec.instances is not None
-    mistakes, content = Mistakes(), read_json("instances", spec.instances)
-    boxes = entries("instances", spec.instances, content, "annotations")
-    images = entries("instances", spec.instances, content, "images")
-    wrong = Mistakes()
-    boxes = keep_complete(
-        boxes, {"id": is_id, "bbox": lambda b: _box(b, "xywh") is not None}, wrong
-    )
-    images = keep_complete(images, {"id": is_id, "file_name": is_text}, wrong)
-    wrong.unique((row["id"] for row in boxes), "id of an annotation")
-    wrong.raise_any("instances", spec.instances)
-    by_box = {row["id"]: row["bbox"] for row in boxes}
-    by_image = {row["id"]: row["file_name"] for row in images}
-    fields = {"ref_id": is_id, "ann_id": is_id, "image_id": is_id, "sentences": _are_sentences}
-    refs = keep_complete(refs, fields, mistakes)
-    mistakes.unique((ref["ref_id"] for ref in refs), "ref_id")
-    items = []
-    for ref in refs:
-        box = _box(by_box.get(ref["ann_id"]), "xywh")
-        image = by_image.get(ref["image_id"])
-        if box is None:
-            mistakes.add("ann_id is not in instances", ref["ann_id"])
-        if image is None:
-            mistakes.add("image_id is not in instances", ref["image_id"])
-        for number, sentence in enumerate(ref["sentences"]):
-            if box is not None and image is not None:
-                sample = f"{ref['ref_id']}-{number}"
-                items.append(_item(spec, sample, image, sentence["sent"], box))
-    mistakes.raise_any("annotations", spec.annotations)
-    return Items(items)
-
-
-def _item(spec: RefCocoSpec, sample: str, image: str, expression: str, box: Box) -> Item:
-    prompt = fill(spec, expression=expression)
-    return Item(sample, (image,), prompt, {"format": spec.box_format}, box)
+    def _item(self, sample: str, image: str, expression: str, box: Box) -> Item:
+        prompt = self.fill(expression=expression)
+        return Item(sample, (image,), prompt, {"format": self.box_format}, box)
 
 
 def _box(value: Any, form: str) -> Box | None:
@@ -152,14 +131,6 @@ def _box(value: Any, form: str) -> Box | None:
     a, b, c, d = map(float, value)
     box = (a, b, a + c, b + d) if form == "xywh" else (a, b, c, d)
     return box if area(box) > 0 else None
-
-
-def _are_sentences(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(sentence, dict) and is_text(sentence.get("sent")) for sentence in value)
-    )
 
 
 FORMAT = RefCocoSpec

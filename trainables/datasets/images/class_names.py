@@ -20,25 +20,29 @@ _SYNSET = re.compile(r"^n\d{8}$")
 
 
 def name_classes(
-    keys: Sequence[str], given: str | None, features: Sequence[str] | None = None
+    keys: Sequence[str],
+    given: str | None,
+    features: Sequence[str] | None = None,
+    setting: str = "data.names",
 ) -> dict[str, str]:
     """Key -> name, in the order of the keys.
 
     Args:
         keys: of all classes that occur; whole numbers as text.
-        given: `data.names`.
+        given: the file that names them.
         features: names by number, where the data set has them.
+        setting: whose value `given` is.
 
     Raises:
         SourceError: a line per mistake, with the setting.
     """
     if given is not None:
-        names = _read(given)
+        names = _read(given, setting)
         missing = [key for key in keys if key not in names]
         if missing:
             some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise SourceError(
-                f"data.names = {given!r}: {len(missing)} of {len(keys)} classes are not named: "
+                f"{setting} = {given!r}: {len(missing)} of {len(keys)} classes are not named: "
                 f"{some}; it names {len(names)}, such as {', '.join(list(names)[:3])}"
             )
         return {key: names[key] for key in keys}
@@ -52,12 +56,12 @@ def name_classes(
         return {key: clean(features[int(key)]) for key in keys}
     if keys and all(_SYNSET.match(key) for key in keys):
         raise SourceError(
-            f"data.names: the {len(keys)} classes are synsets ({keys[0]}, ...), which say nothing "
+            f"{setting}: the {len(keys)} classes are synsets ({keys[0]}, ...), which say nothing "
             "to a text encoder; give a file with lines such as 'n01440764 tench, Tinca tinca'"
         )
     if keys and all(re.fullmatch(r"-?\d+", key) for key in keys):
         raise SourceError(
-            f"data.names: the {len(keys)} classes are numbers ({', '.join(keys[:3])}, ...) and the "
+            f"{setting}: the {len(keys)} classes are numbers ({', '.join(keys[:3])}, ...) and the "
             "data set does not name them; give a file with lines such as '0 tench', or a JSON list"
         )
     return {key: clean(key) for key in keys}
@@ -68,32 +72,32 @@ def clean(name: str) -> str:
     return name.split(",")[0].replace("_", " ").strip()
 
 
-def _read(given: str) -> Mapping[str, str]:
+def _read(given: str, setting: str) -> Mapping[str, str]:
     try:
         text = read_text(given)
     except SourceError as error:
-        raise SourceError(f"data.names = {given!r}: {error}") from error
+        raise SourceError(f"{setting} = {given!r}: {error}") from error
     if given.endswith(".json"):
-        return _read_json(given, text)
+        return _read_json(given, setting, text)
     lines = [line for line in text.splitlines() if line.strip()]
     pairs = [line.strip().split(None, 1) for line in lines]
     for line, pair in zip(lines, pairs, strict=True):
         if len(pair) != 2:
-            raise SourceError(f"data.names = {given!r}: no name in the line {line!r}")
+            raise SourceError(f"{setting} = {given!r}: no name in the line {line!r}")
     names: dict[str, str] = {}
     for key, name in pairs:
         if names.setdefault(key, clean(name)) != clean(name):
-            raise SourceError(f"data.names = {given!r}: a class has more than one name: {key}")
+            raise SourceError(f"{setting} = {given!r}: a class has more than one name: {key}")
     return names
 
 
-def _read_json(given: str, text: str) -> Mapping[str, str]:
+def _read_json(given: str, setting: str, text: str) -> Mapping[str, str]:
     try:
         names = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SourceError(f"data.names = {given!r}: not JSON ({error})") from error
+        raise SourceError(f"{setting} = {given!r}: not JSON ({error})") from error
     if isinstance(names, list):
         names = {str(number): name for number, name in enumerate(names)}
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise SourceError(f"data.names = {given!r}: neither {{KEY: NAME}} nor a list of names")
+        raise SourceError(f"{setting} = {given!r}: neither {{KEY: NAME}} nor a list of names")
     return names
