@@ -5,7 +5,6 @@ Shapes: `B` images, `S` side of the encoder's input in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,34 +54,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def preprocess(
-    images: Tensor,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    resampling: str = "bicubic",
-) -> Tensor:
-    """Resize and normalise images as CLIP and SigLIP do.
-
-    Args:
-        images: (B, 3, H, W) in [0, 1].
-        size: S, side of the encoder's input in pixels.
-        mean, std: per channel, as in the model's preprocessor configuration.
-        resampling: `bicubic`, `bilinear` or `lanczos`, as there.
-
-    Returns:
-        (B, 3, S, S).
-    """
-    if resampling == "lanczos":
-        rows, columns = (_lanczos(side, size).to(images) for side in images.shape[-2:])
-        resized = rows @ images @ columns.T
-    else:
-        resized = F.interpolate(
-            images, size=(size, size), mode=resampling, align_corners=False, antialias=True
-        )
-    return (resized.clamp(0.0, 1.0) - _channels(mean, images)) / _channels(std, images)
-
-
 @lru_cache(maxsize=8)
 def _lanczos(side: int, size: int) -> Tensor:
     """(size, side): Pillow's weights, found by resizing each unit vector."""
@@ -90,13 +61,9 @@ def _lanczos(side: int, size: int) -> Tensor:
     return torch.from_numpy(np.array(unit.resize((side, size), Image.Resampling.LANCZOS)))
 
 
-def _channels(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
-
-
 @dataclass(frozen=True)
 class Preprocessing:
-    """From images to what the embeddings take."""
+    """How a CLIP or a SigLIP wants images: resized and normalised."""
 
     size: int
     """S in pixels."""
@@ -107,8 +74,20 @@ class Preprocessing:
     """`bicubic`, `bilinear` or `lanczos`."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1], of any size -> (B, 3, S, S), resized and normalised."""
-        return preprocess(images, self.size, self.mean, self.std, self.resampling)
+        """(B, 3, H, W) in [0, 1], of any size -> (B, 3, S, S)."""
+        if self.resampling == "lanczos":
+            rows, columns = (_lanczos(side, self.size).to(images) for side in images.shape[-2:])
+            resized = rows @ images @ columns.T
+        else:
+            resized = F.interpolate(
+                images,
+                size=(self.size, self.size),
+                mode=self.resampling,
+                align_corners=False,
+                antialias=True,
+            )
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return (resized.clamp(0.0, 1.0) - mean) / std
 
 
 def mllm_class(family: Family) -> Any:

@@ -13,13 +13,12 @@ that exists, and writes DIR/NAME: the weights in half precision and what they re
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,23 +28,19 @@ from search_spaces import CodecSpec
 from search_spaces.codecs.elic import ElicCodec
 from search_spaces.codecs.hyperprior import HyperpriorCodec
 from search_spaces.codecs.variable_rate import VariableRateCodec
-from trainables.codecs import (
-    WEIGHTS_FILE,
-    Codec,
-    bits_estimated,
-    build_codec,
-    load_codec,
-    save_codec,
-)
+from trainables.codecs import WEIGHTS_FILE, Codec, build_codec, load_codec, save_codec
+from trainables.datasets.rows import Batch
 from trainables.datasets.scenes.drawing import render
 from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import Split, scene_rng
-from trainables.recipes.common import load_checkpoint, save_checkpoint, warmup_cosine
+from trainables.recipes.common import begin, recipe_parser
+from trainables.recipes.steps import Schedule, StepLoss, run_steps
+from trainables.scenarios.base_codec import CodecLearner
 
 log = logging.getLogger("base_codec")
 SIZE = 128
 VALIDATION_SCENES = 128
-LOG_EVERY = 50
+SAVE_EVERY = 50
 """Steps between two checkpoints."""
 VBR_LAMBDAS = (0.00002, 0.00006, 0.00018, 0.0005, 0.0015, 0.0045)
 """The demo's four, and two above them which keep details learnable."""
@@ -102,11 +97,11 @@ def measure(codec: Codec, lmbda: float) -> dict[str, float]:
     images = scenes("val", 0, VALIDATION_SCENES)
     real = estimated = psnr = mse = 0.0
     for batch in torch.split(images, 16):
-        streams = codec.encode(batch)
+        streams, bits = codec.encode_and_estimate(batch)
         decoded = codec.synthesis(codec.decode(streams))
         errors = (decoded - batch).square().flatten(1).mean(1)
         real += 8.0 * sum(map(len, streams))
-        estimated += bits_estimated(codec(batch, synthesis=False).likelihoods).sum().item()
+        estimated += bits.sum().item()
         psnr += (-10 * errors.log10()).sum().item()
         mse += errors.sum().item()
     pixels, n = len(images) * SIZE**2, len(images)
@@ -122,56 +117,35 @@ def train(recipe: Recipe, checkpoint: Path, seed: int = 0) -> Codec:
     """Train to the end, continuing from the checkpoint when it exists."""
     torch.manual_seed(seed)
     codec = build_codec(recipe.spec)
-    main = torch.optim.Adam(codec.main_parameters(), lr=recipe.lr)
-    aux = torch.optim.Adam(codec.aux_parameters(), lr=1e-3)
-    step, spent = 0, 0.0
-    if (state := load_checkpoint(checkpoint)) is not None:
-        codec.load_state_dict(state["codec"])
-        main.load_state_dict(state["main"])
-        aux.load_state_dict(state["aux"])
-        step, spent = state["step"], state["seconds"]
-        log.info("continuing at step %d", step)
-    started = time.monotonic() - spent
-    while step < recipe.steps:
+    learner = CodecLearner(codec, dict(enumerate(recipe.lambdas)), recipe.lr)
+    main, quantiles = learner.groups()
+    groups: list[dict[str, Any]] = [
+        {"params": main.parameters},
+        {"params": quantiles.parameters, "lr": quantiles.lr, "constant": True},
+    ]
+
+    def step_loss(step: int) -> StepLoss:
         torch.manual_seed(seed * 1_000_003 + step)
-        for group in main.param_groups:
-            group["lr"] = recipe.lr * warmup_cosine(step, recipe.steps, 50)
         images = scenes("train", step * recipe.batch, recipe.batch)
-        codec.rate = int(torch.randint(len(recipe.lambdas), ()))
-        out = codec(images)
-        bpp = bits_estimated(out.likelihoods).mean() / SIZE**2
-        mse = (out.x_hat - images).square().mean()
-        main.zero_grad()
-        aux.zero_grad()
-        weight = recipe.lambdas[codec.rate] * 255**2
-        (bpp + weight * mse + codec.aux_loss()).backward()
-        torch.nn.utils.clip_grad_norm_(codec.main_parameters(), 1.0)
-        main.step()
-        aux.step()
-        step += 1
-        if step % LOG_EVERY == 0 or step == recipe.steps:
-            log.info(
-                "step %d: rate %d, %.3f bpp, %.2f dB, %.0f s",
-                *(step, codec.rate, bpp.item(), -10 * mse.log10().item()),
-                time.monotonic() - started,
-            )
-            state = {"codec": codec.state_dict(), "main": main.state_dict()}
-            state |= {"aux": aux.state_dict(), "step": step}
-            save_checkpoint(checkpoint, state | {"seconds": time.monotonic() - started})
+        terms = learner(Batch((), image=images), step)
+        return terms["loss"] + terms["aux"], {name: term.item() for name, term in terms.items()}
+
+    run_steps(
+        {"codec": codec},
+        main.parameters,
+        [torch.optim.Adam(groups, lr=recipe.lr)],
+        Schedule(recipe.steps, recipe.lr, warmup=50, save_every=SAVE_EVERY),
+        checkpoint,
+        step_loss,
+    )
     return codec
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train one shipped codec; see the module."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = recipe_parser(__doc__)
     parser.add_argument("name", choices=sorted(RECIPES))
-    parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(options.threads)
+    options = begin(parser, arguments)
     recipe = RECIPES[options.name]
     codec = train(recipe, options.work / f"{options.name}.pt")
     finish(codec, recipe, options.work / options.name)

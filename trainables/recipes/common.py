@@ -1,34 +1,50 @@
-"""What the recipes of the teacher and of the MLLM share: tokenizer, preprocessing constants,
-checkpoints, saving, schedule."""
+"""What recipes share: command line, tokenizer, preprocessing, checkpoints, saving, schedule."""
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
+import logging
 import math
-import os
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split as SplitPattern
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from trainables.datasets.scenes.captions import vocabulary
+from trainables.encoders.pretrained import Preprocessing
 
-IMAGE_SIZE = 112
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+PREPROCESSING = Preprocessing(112, tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD))
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>", "<image>")
 # CLIPTextModel treats eos_token_id == 2 as "old checkpoint, take the largest id", so <eos> must not
 # be number 2.
 PAD_ID, UNK_ID, BOS_ID, EOS_ID, IMAGE_ID = range(5)
+
+
+def recipe_parser(description: str | None) -> argparse.ArgumentParser:
+    """The command line of a recipe, with what every recipe has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def begin(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; set up the log and the number of threads."""
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    return options
 
 
 def build_tokenizer(*, end: bool) -> PreTrainedTokenizerFast:
@@ -59,9 +75,9 @@ def build_tokenizer(*, end: bool) -> PreTrainedTokenizerFast:
 
 def image_processor() -> CLIPImageProcessor:
     """The preprocessing that the models expect, to stand beside their weights."""
-    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    side = {"height": PREPROCESSING.size, "width": PREPROCESSING.size}
     return CLIPImageProcessor(
-        size=side, crop_size=side, image_mean=list(IMAGE_MEAN), image_std=list(IMAGE_STD)
+        size=side, crop_size=side, image_mean=OPENAI_CLIP_MEAN, image_std=OPENAI_CLIP_STD
     )
 
 
@@ -102,32 +118,3 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
-
-
-class SpareCores:
-    """How many threads to use beside other work: two threads that wait for each other on a busy
-    core are slower than one.
-
-    Args:
-        threads: what `threads()` always answers; 0 means "what others leave free", measured.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._fixed = threads
-        self._cores = os.cpu_count() or 1
-        self._process = psutil.Process()
-        self._last = self._read()
-
-    def _read(self) -> tuple[float, float]:
-        whole, process_times = psutil.cpu_times(), self._process.cpu_times()
-        busy = sum(whole) - whole.idle - getattr(whole, "iowait", 0.0)
-        return busy - process_times.user - process_times.system, time.monotonic()
-
-    def threads(self) -> int:
-        """Number of threads for the next steps, at least 1."""
-        if self._fixed:
-            return self._fixed
-        (before, then), (after, now) = self._last, self._read()
-        self._last = (after, now)
-        busy_cores = (after - before) / max(1e-3, now - then)
-        return max(1, self._cores - math.ceil(busy_cores - 0.35))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
-import torch
-from PIL import Image
 from torch import Tensor
 
+from trainables.datasets.tensors import decode_image, to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.mllms import Mllm
 from trainables.tasks import TASKS
@@ -29,7 +26,7 @@ def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[
     images = pq.read_table(world / f"images_{split}.parquet", columns=["image_id", "png"])
     features: dict[str, Tensor] = {}
     for batch in images.to_batches(max_chunksize=64):
-        pixels = torch.stack([_decode(png) for png in batch["png"].to_pylist()])
+        pixels = to_tensor([decode_image(png) for png in batch["png"].to_pylist()])
         looked = mllm.look(Entry(pixels, None))
         features.update(zip(batch["image_id"].to_pylist(), looked, strict=True))
     rows = pq.read_table(world / f"tasks_{split}.parquet").to_pylist()
@@ -47,10 +44,3 @@ def uncompressed_accuracy(mllm: Mllm, world: Path, split: str = "test") -> dict[
         result |= {f"{name}/{metric}": float(values.mean()) for metric, values in scores.items()}
         result[f"{name}/samples"] = float(len(task_rows))
     return result
-
-
-def _decode(png: bytes) -> Tensor:
-    """(3, H, W) in [0, 1]."""
-    with Image.open(io.BytesIO(png)) as image:
-        pixels = np.asarray(image.convert("RGB"), np.float32) / 255.0
-    return torch.from_numpy(pixels).permute(2, 0, 1)

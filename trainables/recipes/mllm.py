@@ -37,18 +37,16 @@ from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import DIGITS, class_names, scene_rng
 from trainables.datasets.scenes.write import write_world
 from trainables.encoders.load import load_tower
-from trainables.encoders.pretrained import Preprocessing
 from trainables.mllms import Mllm
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
     IMAGE_ID,
-    IMAGE_MEAN,
-    IMAGE_SIZE,
-    IMAGE_STD,
     PAD_ID,
-    SpareCores,
+    PREPROCESSING,
+    begin,
     build_tokenizer,
+    recipe_parser,
     save_half,
 )
 from trainables.recipes.evaluate import uncompressed_accuracy
@@ -176,10 +174,7 @@ class StepLosses:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints")
+    parser = recipe_parser(__doc__)
     parser.add_argument("--teacher", default="shipped:clip-scenes")
     parser.add_argument("--out", type=Path, help="where it goes (default: WORK/llava-scenes)")
     parser.add_argument("--steps", type=int, default=1600)
@@ -189,15 +184,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--singles", type=int, default=40, help="few-shot images per class")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as others leave free")
-    return parser.parse_args(arguments)
+    return begin(parser, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     options = _options(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    cores = SpareCores(options.threads)
     seed: int = options.seed
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(end=False)
@@ -214,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def validate(step: int) -> None:
         if step % 500:
             return
-        frozen = Mllm(model, tokenizer, Preprocessing(IMAGE_SIZE, IMAGE_MEAN, IMAGE_STD))
+        frozen = Mllm(model, tokenizer, PREPROCESSING)
         log.info("val %s", uncompressed_accuracy(frozen, world, "val"))
         model.train()
         for parameter in trained:
@@ -227,7 +219,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         optimisers_of(model, trained, options.lr),
         Schedule(options.steps, options.lr, warmup=100, save_every=100),
         options.work / "mllm.pt",
-        cores,
         StepLosses(model, heads, tokenizer, pools, options),
         validate,
     )

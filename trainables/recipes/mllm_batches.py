@@ -18,15 +18,12 @@ from trainables.datasets.scenes.captions import LABELS
 from trainables.datasets.scenes.drawing import render
 from trainables.datasets.scenes.samples import SceneSample
 from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS, DrawnScene, SceneSpec
-from trainables.encoders.pretrained import preprocess
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
     IMAGE_ID,
-    IMAGE_MEAN,
-    IMAGE_SIZE,
-    IMAGE_STD,
     PAD_ID,
+    PREPROCESSING,
     load_checkpoint,
     save_checkpoint,
 )
@@ -58,7 +55,7 @@ def make_pool(teacher: CLIPModel, scenes: list[SceneSpec], cache: Path) -> Pool:
     tokens, boxes = [], []
     for start in range(0, len(scenes), 64):
         images, corners = render(scenes[start : start + 64])
-        pixels = preprocess(images, IMAGE_SIZE, IMAGE_MEAN, IMAGE_STD)
+        pixels = PREPROCESSING(images)
         hidden = teacher.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
         tokens.append(hidden[LAYER_READ][:, 1:].half())
         boxes += corners

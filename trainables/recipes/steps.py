@@ -1,4 +1,4 @@
-"""The training loop that the recipes of the teacher and of the MLLM share."""
+"""The training loop that recipes share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trainables.recipes.common import SpareCores, load_checkpoint, save_checkpoint, warmup_cosine
+from trainables.recipes.common import load_checkpoint, save_checkpoint, warmup_cosine
 
 LOG_EVERY = 25
 StepLoss = tuple[Tensor, Mapping[str, float]]
@@ -41,16 +41,16 @@ def run_steps(
     optimisers: Sequence[torch.optim.Optimizer],
     schedule: Schedule,
     checkpoint: Path,
-    cores: SpareCores,
     step_loss: Callable[[int], StepLoss],
-    after_save: Callable[[int], None],
+    after_save: Callable[[int], None] = lambda steps: None,
 ) -> None:
     """Train to the end, continuing from the checkpoint when it exists.
 
     Args:
         modules: what checkpoints hold, by name.
-        parameters: all that are trained; their gradient is clipped to norm 1.
-        optimisers: of the parameters.
+        parameters: their gradient is clipped to norm 1.
+        optimisers: of the parameters, and of others that are not clipped; groups with an entry
+            `constant` keep their learning rate.
         step_loss: step (0 ..) -> its loss.
         after_save: called with the number of finished steps after each checkpoint.
     """
@@ -59,13 +59,12 @@ def run_steps(
     started = time.monotonic() - spent
     totals: dict[str, float] = {}
     while step < schedule.steps:
-        if step % 5 == 0:
-            torch.set_num_threads(cores.threads())
-        for group in (g for optimiser in optimisers for g in optimiser.param_groups):
-            group["lr"] = schedule.lr * warmup_cosine(step, schedule.steps, schedule.warmup)
+        factor = warmup_cosine(step, schedule.steps, schedule.warmup)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+            for group in optimiser.param_groups:
+                group["lr"] = group["lr"] if "constant" in group else schedule.lr * factor
         loss, values = step_loss(step)
-        for parameter in parameters:
-            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimiser in optimisers:
@@ -75,8 +74,7 @@ def run_steps(
         seconds = time.monotonic() - started
         if step % LOG_EVERY == 0:
             means = ", ".join(f"{name} {total / LOG_EVERY:.3f}" for name, total in totals.items())
-            threads = torch.get_num_threads()
-            log.info("step %d: %s; %.2f s/step, %d threads", step, means, seconds / step, threads)
+            log.info("step %d: %s; %.2f s/step", step, means, seconds / step)
             totals.clear()
         if step % schedule.save_every == 0 or step == schedule.steps:
             state = {name: module.state_dict() for name, module in modules.items()}

@@ -28,16 +28,14 @@ from transformers import CLIPConfig, CLIPModel
 from trainables.datasets.scenes.drawing import render_with_ink
 from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import SceneSpec, scene_rng
-from trainables.encoders.pretrained import preprocess
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
-    IMAGE_MEAN,
-    IMAGE_SIZE,
-    IMAGE_STD,
     PAD_ID,
-    SpareCores,
+    PREPROCESSING,
+    begin,
     build_tokenizer,
+    recipe_parser,
     save_half,
 )
 from trainables.recipes.muon import Muon
@@ -68,8 +66,8 @@ def build_teacher(vocab_size: int) -> CLIPModel:
             "intermediate_size": 4 * WIDTH,
             "num_hidden_layers": LAYERS,
             "num_attention_heads": 4,
-            "image_size": IMAGE_SIZE,
-            "patch_size": IMAGE_SIZE // GRID,
+            "image_size": PREPROCESSING.size,
+            "patch_size": PREPROCESSING.size // GRID,
             "hidden_act": "quick_gelu",
             "projection_dim": WIDTH,
         },
@@ -134,7 +132,7 @@ def step_loss(
     full = step < options.full_until * options.steps
     scenes = batch_scenes(options.seed, step, options.batch, full)
     images, boxes, ink = render_with_ink(scenes)
-    pixels = preprocess(images, IMAGE_SIZE, IMAGE_MEAN, IMAGE_STD)
+    pixels = PREPROCESSING(images)
     vision = model.vision_model(pixel_values=pixels, output_hidden_states=True)
     outputs = heads(vision.hidden_states, vision.pooler_output)
     supervised = dense_loss(heads, outputs, targets(scenes, boxes))
@@ -148,10 +146,7 @@ def step_loss(
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, required=True, help="directory of checkpoints and log")
+    parser = recipe_parser(__doc__)
     parser.add_argument(
         "--out", type=Path, help="where the finished teacher goes (default: WORK/clip-scenes)"
     )
@@ -159,19 +154,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as others leave free")
     parser.add_argument("--muon", type=int, default=1, help="0: AdamW everywhere")
     parser.add_argument(
         "--full-until", type=float, default=0.5, help="share of the steps with four digits a scene"
     )
-    return parser.parse_args(arguments)
+    return begin(parser, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     options = _options(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    cores = SpareCores(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer(end=True)
     texts = Texts(tokenizer)
@@ -189,7 +181,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         optimisers_of(model, parameters, options.lr, bool(options.muon)),
         Schedule(options.steps, options.lr, warmup=200, save_every=200),
         options.work / "teacher.pt",
-        cores,
         lambda step: step_loss(model, heads, texts, step, options),
         validate,
     )

@@ -23,8 +23,7 @@ from trainables.datasets.scenes.scene import (
     class_names,
     scene_rng,
 )
-from trainables.encoders.pretrained import preprocess
-from trainables.recipes.common import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD
+from trainables.recipes.common import PREPROCESSING
 
 WIDTH, LAYERS, GRID = 128, 6, 8
 DENSE_LAYERS = (3, 5)  # indices into hidden_states; 5 is the layer that the MLLM reads
@@ -161,7 +160,7 @@ def evaluate(
     model.train(False)
     scenes = [sample_scene(scene_rng(0, split, i, stream=2), split) for i in range(n_scenes)]
     images, boxes = render(scenes)
-    pixels = preprocess(images, IMAGE_SIZE, IMAGE_MEAN, IMAGE_STD)
+    pixels = PREPROCESSING(images)
     vision = [
         model.vision_model(pixel_values=p, output_hidden_states=True)
         for p in torch.split(pixels, 64)

@@ -22,7 +22,7 @@ from transformers import (
 from tests.trainables.small import JOINT, VISION, WIDTH, make_clip, make_siglip
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
-from trainables.encoders.pretrained import Preprocessing, preprocess
+from trainables.encoders.pretrained import Preprocessing
 from trainables.encoders.tower import Tower
 
 SIDE = 56
@@ -88,7 +88,7 @@ OTHER = {2: "bicubic", 3: "bilinear"}
 def test_lanczos_is_pillows() -> None:
     """Pillow resizes one channel of floats at a time."""
     images = torch.rand(2, 3, 60, 44, generator=torch.Generator().manual_seed(0))
-    ours = preprocess(images, 24, (0, 0, 0), (1, 1, 1), "lanczos")
+    ours = Preprocessing(24, (0, 0, 0), (1, 1, 1), "lanczos")(images)
     for image, found in zip(images, ours, strict=True):
         for channel, resized in zip(image, found, strict=True):
             whole = Image.fromarray(channel.numpy())

@@ -10,7 +10,7 @@ import torch
 from search_spaces.codecs.hyperprior import HyperpriorCodec
 from trainables.codecs import load_codec
 from trainables.encoders.pretrained import SHIPPED, resolve_pretrained
-from trainables.recipes import base_codec
+from trainables.recipes import base_codec, steps
 from trainables.recipes.base_codec import RECIPES, Recipe, measure, train
 
 SHIPPED_CODECS = sorted(name for name in RECIPES if (SHIPPED / name).is_dir())
@@ -49,7 +49,7 @@ def test_an_interrupted_recipe_ends_where_an_uninterrupted_one_does(
         HyperpriorCodec(arch="mbt2018-mean", N=8, M=12), lambdas=(0.01,), steps=4, batch=2
     )
     straight = train(recipe, tmp_path / "straight.pt")
-    save = base_codec.save_checkpoint
+    save = steps.save_checkpoint
 
     class InterruptedRecipeError(Exception):
         pass
@@ -59,11 +59,11 @@ def test_an_interrupted_recipe_ends_where_an_uninterrupted_one_does(
         raise InterruptedRecipeError
 
     # The schedule depends on the number of steps, so the interruption is not a shorter recipe.
-    monkeypatch.setattr(base_codec, "LOG_EVERY", 2)
-    monkeypatch.setattr(base_codec, "save_checkpoint", interrupt)
+    monkeypatch.setattr(base_codec, "SAVE_EVERY", 2)
+    monkeypatch.setattr(steps, "save_checkpoint", interrupt)
     with pytest.raises(InterruptedRecipeError):
         train(recipe, tmp_path / "resumed.pt")
-    monkeypatch.setattr(base_codec, "save_checkpoint", save)
+    monkeypatch.setattr(steps, "save_checkpoint", save)
     resumed = train(dataclasses.replace(recipe), tmp_path / "resumed.pt")
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

@@ -14,7 +14,7 @@ from tests.trainables.small import SHARD, make_clip, write_images
 from trainables.codecs import load_codec
 from trainables.datasets.rows import Rows, part_file
 from trainables.datasets.tensors import decode_image, read_tensor, to_tensor
-from trainables.encoders.pretrained import preprocess
+from trainables.encoders.pretrained import Preprocessing
 from trainables.training.precompute import (
     CodecLatents,
     TeacherFeatures,
@@ -36,7 +36,7 @@ def images(world: Path, split: str) -> torch.Tensor:
 def test_features_are_the_teachers(small_stages: Small) -> None:
     clip = make_clip()
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    pixels = preprocess(images(small_stages.world, "val"), 56, mean, std)
+    pixels = Preprocessing(56, mean, std)(images(small_stages.world, "val"))
     with torch.no_grad():
         tower = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
         pooled = clip.get_image_features(pixel_values=pixels).pooler_output

@@ -23,7 +23,7 @@ from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
 from trainables.datasets.batches import in_order
 from trainables.datasets.rows import Rows
-from trainables.encoders.pretrained import preprocess
+from trainables.encoders.pretrained import Preprocessing
 from trainables.points.inputs import Inputs
 from trainables.training.context import LocalContext
 from trainables.training.loop import Diverged, learning_rate_factor
@@ -236,7 +236,7 @@ def test_a_neck_from_the_encoder_starts_at_the_regression_of_its_patch_embedding
     assert rows.y_hat is not None
     clip = CLIPModel.from_pretrained(teacher)
     embeddings = clip.vision_model.embeddings
-    pixels = preprocess(rows.image, 56, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    pixels = Preprocessing(56, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)(rows.image)
     with torch.no_grad():
         patches = embeddings(pixels)[:, 1:] - embeddings.position_embedding.weight[1:]
     x = rows.y_hat.movedim(1, -1).flatten(0, 2).numpy()

@@ -15,7 +15,7 @@ from torchvision import transforms
 
 from trainables.datasets.images import decode
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit
-from trainables.encoders.pretrained import preprocess
+from trainables.encoders.pretrained import Preprocessing
 
 Array = np.ndarray[Any, Any]
 
@@ -233,7 +233,7 @@ def test_the_teacher_sees_the_bicubic_224_of_the_crop() -> None:
     crop = fit(photograph(), 256)
     reference = np.asarray(crop.resize((224, 224), Image.Resampling.BICUBIC))
     image = torch.from_numpy(np.asarray(crop).copy()).permute(2, 0, 1)[None].float() / 255
-    found = preprocess(image, 224, (0, 0, 0), (1, 1, 1))[0].permute(1, 2, 0).numpy() * 255
+    found = Preprocessing(224, (0, 0, 0), (1, 1, 1))(image)[0].permute(1, 2, 0).numpy() * 255
     # Pillow rounds between its two passes, the encoder's own resize does not.
     assert np.abs(found - reference).max() <= 1.5
     assert np.abs(found - reference).mean() < 0.4
