@@ -24,9 +24,8 @@ import torch
 
 from search_spaces import OperatingPoint, Space
 from search_spaces.specs.space_fields import Measurement
-from trainables.encoders.tower import Tower
 from trainables.evaluation.examples import choose_examples, write_examples
-from trainables.evaluation.image_pass import Answerer, Clock, Eye
+from trainables.evaluation.image_pass import Clock, Eye
 from trainables.evaluation.loaded_models import (
     load_answerer,
     load_known_teacher,
@@ -72,7 +71,10 @@ def evaluate_point(
     tower = load_teacher_tower(space.teacher.model)
     model = load_point(space, point, inputs.codec, point_dir, tower).to(model_device)
     answerer = load_answerer(space, measurement, inputs, model, model_device)
-    eye = _eye(space, model, answerer, tower, inputs.world, model_device, clock)
+    surrogate = space.surrogate
+    teacher = load_known_teacher(inputs.world, space.teacher, surrogate, model_device)
+    shared = shared_layer(answerer, tower, surrogate.token_layer)
+    eye = Eye(model, teacher, answerer, shared, model_device, clock)
 
     images = TestImages(inputs.world)
     samples = read_samples(inputs.world, measurement.tasks)
@@ -89,36 +91,11 @@ def evaluate_point(
 
     primary = {i: value for task in scores for i, value in task.primary.items()}
     n_examples = space.evaluation.examples
-    examples = choose_examples(
-        answered, n_examples, images, eye, result.rates, result.answers, primary
-    )
+    examples = choose_examples(answered, n_examples, images, eye, result, primary)
     title = f"{point.label} · {Path(measurement.answerer).name}"
     write_examples(out / "examples", title, examples)
     seconds = time.monotonic() - started
     _write_info(out / "info.json", seconds, clock, result, model, model_device)
-
-
-def _eye(
-    space: Space,
-    model: PointModel,
-    answerer: Answerer,
-    tower: Tower,
-    world: Path,
-    device: torch.device,
-    clock: Clock,
-) -> Eye:
-    """The eye of an answerer, with the surrogate terms that the space's loss has."""
-    surrogate = space.surrogate
-    return Eye(
-        model,
-        load_known_teacher(world, space.teacher, surrogate, device),
-        bool(surrogate.pooled),
-        bool(surrogate.tokens),
-        answerer,
-        shared_layer(answerer, tower, surrogate.token_layer),
-        device,
-        clock,
-    )
 
 
 def _run_shards(

@@ -28,7 +28,8 @@ from PIL import Image
 
 from trainables.datasets.tensors import Pixels
 from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
-from trainables.evaluation.image_pass import Eye, Rate
+from trainables.evaluation.image_pass import Eye
+from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.test_set import Sample, TestImages
 from trainables.tasks import TASKS
 
@@ -42,8 +43,7 @@ def choose_examples(
     n: int,
     images: TestImages,
     eye: Eye,
-    rates: Mapping[str, Rate],
-    answers: Mapping[str, str],
+    result: ShardResult,
     values: Mapping[str, float],
 ) -> list[Shown]:
     """Choose the first images with all their questions; the last example is a row of images.
@@ -53,11 +53,10 @@ def choose_examples(
         n: number of examples.
         images: of the data set.
         eye: decodes the images.
-        rates: by image id.
-        answers: by sample id.
+        result: rates of the images and answers to the samples.
         values: of the primary metric, by sample id.
     """
-    groups = _to_show(samples, n)
+    groups, rates = _to_show(samples, n), result.rates
     pixels = images.readable({i for group in groups for i in group[0].image_ids})
     decoded = {i: eye.decoded(image) for i, image in pixels.items()}
     return [
@@ -69,7 +68,7 @@ def choose_examples(
             ],
             [
                 Asked(
-                    *(s.sample_id, s.task, s.prompt, s.reference, answers[s.sample_id]),
+                    *(s.sample_id, s.task, s.prompt, s.reference, result.answers[s.sample_id]),
                     _right(s.task, values[s.sample_id]),
                 )
                 for s in group

@@ -113,8 +113,8 @@ class Eye:
 
     Args:
         model: the operating point, on `device`.
-        teacher: its features are the targets of the surrogate terms.
-        pooled, tokens: which surrogate terms are measured.
+        teacher: its features are the targets of the surrogate terms; those that it computes are
+            measured.
         answerer: computes features.
         shared: the hidden state (the teacher's `token_layer`) up to which the answerer's tower
             computes what the teacher's does, so that it need not do so again; None if it does not.
@@ -126,16 +126,13 @@ class Eye:
         self,
         model: PointModel,
         teacher: KnownTeacher,
-        pooled: bool,
-        tokens: bool,
         answerer: Answerer,
         shared: int | None,
         device: torch.device,
         clock: Clock,
     ) -> None:
         self._model, self._answerer = model, answerer
-        self._teacher = teacher
-        self._pooled, self._tokens, self._shared = pooled, tokens, shared
+        self._teacher, self._shared = teacher, shared
         self._device, self._clock = device, clock
 
     def see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
@@ -205,8 +202,9 @@ class Eye:
         if self._model.is_original:
             # The teacher against itself.
             return Features(None, None)
+        wanted = self._teacher.wanted
         student: Features = self._model.encoder(
-            entry.given, pooled=self._pooled, tokens=self._tokens or self._shared is not None
+            entry.given, wanted["pooled"], wanted["tokens"] or self._shared is not None
         )
         return student
 
@@ -220,7 +218,7 @@ class Eye:
         self, image_ids: Sequence[str] | None, image: Tensor, student: Features
     ) -> dict[str, list[float | None]]:
         """The distillation terms of each image."""
-        wanted = {"pooled": self._pooled, "tokens": self._tokens}
+        wanted = self._teacher.wanted
         if self._model.is_original:
             return {name: [0.0 if used else None] * len(image) for name, used in wanted.items()}
         teacher = self._teacher(image_ids, image)

@@ -24,14 +24,14 @@ class KnownTeacher:
 
     Args:
         teacher: the complete encoder.
-        pooled, tokens: which features are computed.
+        pooled, tokens: which features are computed, also by name in the attribute `wanted`.
         room: bytes of features to keep, in CPU memory; features of images that come later are
             computed again each time.
     """
 
     def __init__(self, teacher: Teacher, pooled: bool, tokens: bool, room: int = ROOM) -> None:
         self.teacher = teacher
-        self._wanted = {"pooled": pooled, "tokens": tokens}
+        self.wanted = {"pooled": pooled, "tokens": tokens}
         self._room = room
         self._kept: dict[str, _Kept] = {}
 
@@ -43,16 +43,16 @@ class KnownTeacher:
             image_ids: an id always means the same image; None keeps no features.
         """
         if image_ids is None:
-            unknown: Features = self.teacher(images, **self._wanted)
+            unknown: Features = self.teacher(images, **self.wanted)
             return unknown
         if not all(image_id in self._kept for image_id in image_ids):
-            seen: Features = self.teacher(images, **self._wanted)
+            seen: Features = self.teacher(images, **self.wanted)
             self._keep(image_ids, seen)
             return seen
         kept = [self._kept[image_id] for image_id in image_ids]
         pooled, tokens = (
             torch.stack(parts).to(images.device) if wanted else None
-            for parts, wanted in zip(zip(*kept, strict=True), self._wanted.values(), strict=True)
+            for parts, wanted in zip(zip(*kept, strict=True), self.wanted.values(), strict=True)
         )
         return Features(pooled, tokens)
 

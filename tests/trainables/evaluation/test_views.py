@@ -54,7 +54,7 @@ class Setting:
 
     def see(self, model: PointModel) -> list[Seen]:
         known = KnownTeacher(Teacher(self.tower), False, True)
-        eye = Eye(model, known, False, True, self.mllm, None, CPU, Clock())
+        eye = Eye(model, known, self.mllm, None, CPU, Clock())
         return eye.see([(str(n), image) for n, image in enumerate(self.images)])
 
     def views(self, image: NDArray[np.uint8]) -> list[Tensor]:
