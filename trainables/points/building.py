@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.space import Space
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
@@ -35,11 +33,6 @@ def sized_neck(space: Space, channels: int, tower: Tower, norm: bool) -> Transfo
         mlp_ratio=space.neck.mlp_ratio,
         norm=norm,
     )
-
-
-def count(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(p.numel() for p in module.parameters())
 
 
 def partial_encoder(space: Space, tower: Tower) -> PartialEncoder:

@@ -10,7 +10,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
+from trainables.codecs import Codec, load_codec
 from trainables.datasets.batches import Batches
 from trainables.datasets.rows import Batch, Rows
 from trainables.encoders.text_embeddings import read_text_weights
@@ -41,6 +43,13 @@ class Inputs:
     start: Path | None = None
     text: Path | None = None
     rates: tuple[Path, ...] = ()
+
+
+def base_codec(point: OperatingPoint, inputs: Inputs) -> Codec:
+    """The base codec of a point, frozen, ready to encode and decode."""
+    assert point.codec is not None
+    assert inputs.codec is not None
+    return load_codec(point.codec, inputs.codec)
 
 
 def images_to_fit(space: Space, inputs: Inputs, latents: Path | None, seed: int) -> Iterator[Batch]:

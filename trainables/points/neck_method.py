@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from search_spaces.scenarios.d1 import NeckTraining
-from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from trainables.codecs import build_codec, fill, mismatches
@@ -71,7 +70,7 @@ class NeckMethod(Method):
 
     def restore(self, trained: Trained) -> BridgedPoint:
         """The base codec, the point's neck, the encoder from block k on."""
-        neck = neck_of(trained.space, trained.point, trained.tower, trained.point_dir)
+        neck = trained_neck(trained.space, trained.point, trained.tower, trained.point_dir)
         encoder = partial_encoder(trained.space, trained.tower)
         return BridgedPoint(encoder, trained.base_codec(), neck)
 
@@ -100,18 +99,17 @@ def fresh_neck_learner(
     return NeckLearner(setting, neck, training.lr, training.linear_lr)
 
 
-def trained_neck(space: Space, codec: CodecSpec, tower: Tower, directory: Path) -> TransformNeck:
-    """The neck that a point has trained, whatever else it trained with it."""
-    neck = build_neck(space, codec, tower)
+def trained_neck(
+    space: Space, point: OperatingPoint, tower: Tower, directory: Path | None
+) -> TransformNeck:
+    """A neck of the sizes of a point, with the weights that the point of a directory has trained,
+    whatever else that trained with it."""
+    assert point.codec is not None
+    assert directory is not None
+    neck = build_neck(space, point.codec, tower)
     state = load_trained(directory)
     overlay(named(neck=neck), {n: v for n, v in state.items() if not n.startswith("codec.")})
     return neck
-
-
-def neck_of(space: Space, point: OperatingPoint, tower: Tower, point_dir: Path) -> TransformNeck:
-    """The neck of a finished point."""
-    assert point.codec is not None
-    return trained_neck(space, point.codec, tower, point_dir)
 
 
 def read_released(

@@ -16,14 +16,13 @@ from search_spaces.scenarios.adapted_encoder import SCENARIO, AdaptationTraining
 from search_spaces.scenarios.contract import settings_as
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
-from trainables.codecs import load_codec
 from trainables.encoders.load import load_tower
 from trainables.encoders.tower import ListedBlocks, Tower
 from trainables.points.building import partial_encoder
 from trainables.points.contract import Method, Trained
 from trainables.points.counting import Counting, Part, meta
 from trainables.points.image_learner import ImageLearner
-from trainables.points.inputs import Inputs, class_texts
+from trainables.points.inputs import Inputs, base_codec, class_texts
 from trainables.points.learning import SurrogateSetting
 from trainables.points.models import DecodedPoint
 from trainables.points.weights import load_trained, overlay
@@ -74,15 +73,13 @@ class AdaptedEncoderMethod(Method):
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> ImageLearner:
         """The encoder's own first blocks."""
-        assert point.codec is not None
-        assert inputs.codec is not None
         settings = settings_as(space, SCENARIO.key, AdaptationTraining)
         tower = load_tower(space.teacher.model)
-        base = load_codec(point.codec, inputs.codec)
+        base, from_latents = base_codec(point, inputs), inputs.latents is not None
         front = new_front(space, tower)
         encoder, text = partial_encoder(space, tower), class_texts(inputs)
         setting = SurrogateSetting(space, encoder, text, settings.steps)
-        return ImageLearner(setting, front, "front", base, settings.lr, inputs.latents is not None)
+        return ImageLearner(setting, front, "front", base, settings.lr, from_latents)
 
     def restore(self, trained: Trained) -> DecodedPoint:
         """The base codec, the tuned blocks, and the encoder from block k on."""

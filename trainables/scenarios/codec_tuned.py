@@ -7,10 +7,10 @@ from pathlib import Path
 from search_spaces.scenarios.codec_tuned import SCENARIO
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
-from trainables.codecs import Codec, load_codec
+from trainables.codecs import Codec
 from trainables.points.building import complete_encoder
 from trainables.points.contract import Method, Trained, updated_codec
-from trainables.points.inputs import Inputs
+from trainables.points.inputs import Inputs, base_codec
 from trainables.points.models import DecodedPoint
 from trainables.scenarios.base_codec import CodecLearner
 from trainables.scenarios.uncompressed import ENCODER_PARTS
@@ -23,10 +23,8 @@ class CodecTunedMethod(Method):
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> CodecLearner:
         """The base codec, at the point's rate alone."""
-        assert point.codec is not None
         assert point.lmbda is not None
-        assert inputs.codec is not None
-        codec = load_codec(point.codec, inputs.codec)
+        codec = base_codec(point, inputs)
         return CodecLearner(codec, {codec.rate: point.lmbda}, SCENARIO.training(space, point).lr)
 
     def restore(self, trained: Trained) -> DecodedPoint:

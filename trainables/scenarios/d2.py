@@ -18,14 +18,14 @@ from search_spaces.scenarios.contract import settings_as
 from search_spaces.scenarios.d2 import JointTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
-from trainables.codecs import Codec, load_codec
+from trainables.codecs import Codec
 from trainables.datasets.rows import Batch
 from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
 from trainables.networks.neck import TransformNeck
 from trainables.points.building import partial_encoder
 from trainables.points.contract import Trained, updated_codec
-from trainables.points.inputs import Inputs
+from trainables.points.inputs import Inputs, base_codec
 from trainables.points.learning import (
     Group,
     Learner,
@@ -36,7 +36,7 @@ from trainables.points.learning import (
     image_terms,
 )
 from trainables.points.models import BridgedPoint
-from trainables.points.neck_method import NeckMethod, neck_of, read_released, trained_neck
+from trainables.points.neck_method import NeckMethod, read_released, trained_neck
 
 
 class JointLearner(Learner):
@@ -103,20 +103,17 @@ class JointMethod(NeckMethod):
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> JointLearner:
         """The base codec and d1's neck."""
-        assert point.codec is not None
         assert point.lmbda is not None
-        assert inputs.codec is not None
-        assert inputs.start is not None
         training = settings_as(space, self._key, JointTraining)
         tower = load_tower(space.teacher.model)
-        base = load_codec(point.codec, inputs.codec)
-        neck = trained_neck(space, point.codec, tower, inputs.start)
+        neck = trained_neck(space, point, tower, inputs.start)
+        base = base_codec(point, inputs)
         return JointLearner(space, training, base, neck, tower, point.lmbda, self._synthesis)
 
     def restore(self, trained: Trained) -> BridgedPoint:
         """The point's codec and neck, the encoder from block k on."""
         assert trained.codec_dir is not None
-        neck = neck_of(trained.space, trained.point, trained.tower, trained.point_dir)
+        neck = trained_neck(trained.space, trained.point, trained.tower, trained.point_dir)
         codec = self.codec(trained.point, trained.codec_dir, trained.point_dir)
         encoder = partial_encoder(trained.space, trained.tower)
         # Without training, g_s does not fit the latents any more.

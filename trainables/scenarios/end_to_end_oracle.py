@@ -127,15 +127,13 @@ class EndToEndOracleMethod(NeckMethod):
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> OracleLearner:
         """d1's neck and the first MLLM of the space."""
-        assert point.codec is not None
-        assert inputs.start is not None
         training = settings_as(space, "end_to_end_oracle", OracleTraining)
         asked = {
             image_id: questions
             for split in ("train", "val")
             for image_id, questions in read_answers(inputs.world, split, space.answered).items()
         }
-        neck = trained_neck(space, point.codec, load_tower(space.teacher.model), inputs.start)
+        neck = trained_neck(space, point, load_tower(space.teacher.model), inputs.start)
         mllm = Mllm.load(space.mllms[0].model)
         return OracleLearner(neck, space.teacher.block, mllm, asked, training.lr)
 

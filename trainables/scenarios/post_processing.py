@@ -14,15 +14,14 @@ from search_spaces.scenarios.post_processing import UNetTraining
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
-from trainables.codecs import load_codec
 from trainables.encoders.load import load_tower
 from trainables.encoders.tower import Tower
 from trainables.networks.unet import UNet, channels_within
-from trainables.points.building import complete_encoder, count, sized_neck
+from trainables.points.building import complete_encoder, sized_neck
 from trainables.points.contract import Method, Trained
-from trainables.points.counting import Counting, Part, meta
+from trainables.points.counting import Counting, Part, meta, number_of_parameters
 from trainables.points.image_learner import ImageLearner
-from trainables.points.inputs import Inputs, class_texts
+from trainables.points.inputs import Inputs, base_codec, class_texts
 from trainables.points.learning import SurrogateSetting
 from trainables.points.models import DecodedPoint
 from trainables.points.weights import load_trained, named, overlay
@@ -37,14 +36,13 @@ class PostProcessingMethod(Method):
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> ImageLearner:
         """A fresh U-Net."""
         assert point.codec is not None
-        assert inputs.codec is not None
         settings = _settings(space)
         tower = load_tower(space.teacher.model)
-        base = load_codec(point.codec, inputs.codec)
+        base, from_latents = base_codec(point, inputs), inputs.latents is not None
         unet = build_unet(space, point.codec, tower)
         encoder, text = complete_encoder(space, tower), class_texts(inputs)
         setting = SurrogateSetting(space, encoder, text, settings.steps)
-        return ImageLearner(setting, unet, "unet", base, settings.lr, inputs.latents is not None)
+        return ImageLearner(setting, unet, "unet", base, settings.lr, from_latents)
 
     def restore(self, trained: Trained) -> DecodedPoint:
         """The base codec, the U-Net and the complete encoder."""
@@ -71,7 +69,7 @@ def build_unet(space: Space, codec: CodecSpec, tower: Tower) -> UNet:
     if channels == "neck":
         with torch.device("meta"):
             neck = sized_neck(space, codec.M, tower, norm=True)
-        channels = channels_within(count(neck), settings.levels)
+        channels = channels_within(number_of_parameters([neck]), settings.levels)
     return UNet(channels, settings.levels)
 
 

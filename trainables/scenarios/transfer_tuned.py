@@ -18,11 +18,9 @@ class TransferTunedMethod(NeckMethod):
 
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> NeckLearner:
         """The other codec's neck."""
-        assert point.codec is not None
-        assert inputs.start is not None
         training = settings_as(space, "transfer", TransferTraining)
         tower = load_tower(space.teacher.model)
-        neck = trained_neck(space, point.codec, tower, inputs.start)
+        neck = trained_neck(space, point, tower, inputs.start)
         encoder, text = partial_encoder(space, tower), class_texts(inputs)
         setting = SurrogateSetting(space, encoder, text, training.steps, last_phase_only=True)
         return NeckLearner(setting, neck, training.lr, training.linear_lr)

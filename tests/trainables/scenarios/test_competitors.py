@@ -28,8 +28,9 @@ from trainables.encoders.bridge import entered
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
 from trainables.networks.token_codec import start_as_projection
-from trainables.points.building import build_neck, count
+from trainables.points.building import build_neck
 from trainables.points.contract import load_point
+from trainables.points.counting import number_of_parameters
 from trainables.points.inputs import Inputs
 from trainables.points.models import BridgedPoint
 from trainables.scenarios.end_to_end_oracle import Asked, OracleLearner, read_answers
@@ -241,12 +242,13 @@ def test_a_u_net_of_the_necks_size_is_the_largest_that_has_no_more(
     space = make_space(small_stages.root / "teacher", post_processing=training)
     tower = load_tower(space.teacher.model)
     unet = build_unet(space, space.codecs[0], tower)
-    limit = count(build_neck(space, space.codecs[0], tower))
+    limit = number_of_parameters([build_neck(space, space.codecs[0], tower)])
     channels = unet.last.in_channels
     larger = make_space(
         small_stages.root / "teacher", post_processing={**training, "channels": channels + 1}
     )
-    assert count(unet) <= limit < count(build_unet(larger, space.codecs[0], tower))
+    assert number_of_parameters([unet]) <= limit
+    assert limit < number_of_parameters([build_unet(larger, space.codecs[0], tower)])
 
 
 # ---------------------------------------------------------------- through the MLLM itself
