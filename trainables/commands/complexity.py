@@ -14,7 +14,6 @@ each difference. `costs.py` counts.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -28,7 +27,9 @@ from search_spaces.codecs.elic import ElicCodec
 from search_spaces.scenarios import scenarios_of
 from search_spaces.specs.data import DataSpec
 from trainables.commands.costs import COMMON, Total, complexity, parts_of_codec
+from trainables.commands.errors import refuse
 from trainables.commands.paper_figures import Comparison, compare, table
+from trainables.datasets.images.files import write_json
 from trainables.points.counting import Part, codecs_of
 
 PAPER: Final = Space(
@@ -63,15 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         space = _space(options.space, options.set, options.codec)
         parts, sums = complexity(space)
     except (SpaceError, OSError, ValueError) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+        return refuse(error)
     print(_table(space, parts, sums))
     for label, rows in against_paper(space, parts).items():
         print(f"\n{label} {table(rows)}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(as_data(space, parts, sums), indent=1) + "\n", "utf-8")
+        write_json(options.json, as_data(space, parts, sums))
     return 0
 
 

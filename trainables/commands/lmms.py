@@ -30,8 +30,10 @@ import numpy as np
 import torch
 
 from search_spaces import OperatingPoint
+from trainables.commands.errors import refuse
 from trainables.commands.lmms_request import NAME, LmmsError, LmmsRequest
 from trainables.datasets.images.decode import fit, pad
+from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import Pixels
 from trainables.encoders.load import load_tower
 from trainables.evaluation.finished_points import Finished, finished
@@ -134,7 +136,7 @@ class Bridged(_Lmms):  # type: ignore[misc]
                 bpp = float(np.mean([seen[name].rate.bpp for name in of_request]))
                 self.bpp[request.task][request.number] = bpp
         if self._rates is not None:
-            self._rates.write_text(json.dumps(self.rates(), indent=1) + "\n", encoding="utf-8")
+            write_json(self._rates, self.rates())
         return answers
 
     def loglikelihood(self, requests: Sequence[Any]) -> Any:
@@ -210,14 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     options = parser.parse_args(argv)
     if find_spec("lmms_eval") is None:
-        print('error: lmms-eval is not installed: pip install ".[lmms]"', file=sys.stderr)
-        return 2
+        return refuse('lmms-eval is not installed: pip install ".[lmms]"')
     try:
         results = _evaluate(options)
     except LmmsError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+        return refuse(error)
     from lmms_eval.utils import make_table
 
     if options.out is not None:

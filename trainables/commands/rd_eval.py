@@ -20,7 +20,6 @@ results format, which `python -m compressai.utils.plot -f OUT/*.json` and
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,8 +34,10 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from trainables.codecs import Codec
+from trainables.commands.errors import refuse
 from trainables.commands.rd_sources import RdError, Source, find_sources
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
+from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import to_tensor
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif")
@@ -99,9 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = find_sources(options.source, options.only)
         measure(sources, options.folder, out, torch.device(options.device), print)
     except (RdError, OSError) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+        return refuse(error)
     print(f"results: {out}/*.json; draw them: python -m analysis.figures.rate_distortion {out}")
     return 0
 
@@ -139,8 +138,7 @@ def measure(
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), out / "images.parquet")
     description = f"{folder.resolve().name}: {len(images)} images, {len(unreadable)} unreadable"
     for file, result in results(rows, description).items():
-        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-        (out / f"{file}.json").write_text(text, encoding="utf-8")
+        write_json(out / f"{file}.json", result, indent=2)
     return rows
 
 

@@ -9,11 +9,9 @@ workers sees the same global batches, each its slice of them. One group of shard
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trainables.datasets.rows import Batch, Rows
 
@@ -126,9 +124,6 @@ def in_order(rows: Rows, batch_size: int, rank: int = 0, world_size: int = 1) ->
 
 
 def _concatenate(batches: Sequence[Batch]) -> Batch:
-    values = {
-        f.name: torch.cat([getattr(batch, f.name) for batch in batches])
-        for f in fields(Batch)
-        if isinstance(getattr(batches[0], f.name), Tensor)
-    }
+    names = batches[0].tensors
+    values = {name: torch.cat([batch.tensors[name] for batch in batches]) for name in names}
     return Batch(tuple(i for batch in batches for i in batch.ids), **values)

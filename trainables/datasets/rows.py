@@ -58,24 +58,25 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The columns that were asked for, by name."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in columns.items() if isinstance(value, Tensor)}
+
     def split(self, parts: int) -> list[Batch]:
         """At most `parts` slices of nearly equal size, none empty."""
         ends = [len(self) * part // parts for part in range(parts + 1)]
         slices = [slice(start, stop) for start, stop in pairwise(ends) if stop > start]
-        names = [f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)]
         return [
-            Batch(self.ids[rows], **{name: getattr(self, name)[rows] for name in names})
+            Batch(self.ids[rows], **{name: value[rows] for name, value in self.tensors.items()})
             for rows in slices
         ]
 
     def to(self, device: torch.device) -> Batch:
         """The same rows on a device, in float32."""
-        moved = {
-            f.name: value.to(device).float()
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return Batch(self.ids, **moved)
+        tensors = self.tensors.items()
+        return Batch(self.ids, **{name: value.to(device).float() for name, value in tensors})
 
 
 def part_file(directory: Path, split: str, shard: int) -> Path:

@@ -24,6 +24,7 @@ import torch
 
 from search_spaces import OperatingPoint, Space
 from search_spaces.specs.space_fields import Measurement
+from trainables.datasets.images.files import write_json
 from trainables.evaluation.examples import choose_examples, write_examples
 from trainables.evaluation.image_pass import Clock, Eye
 from trainables.evaluation.loaded_models import (
@@ -33,7 +34,7 @@ from trainables.evaluation.loaded_models import (
 )
 from trainables.evaluation.result_files import score_task, write_results
 from trainables.evaluation.shard_pass import ShardPass
-from trainables.evaluation.shard_results import ShardResult, write_json
+from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.teacher_features import shared_layer
 from trainables.evaluation.test_set import Sample, TestImages, read_samples, shards
 from trainables.points.contract import load_point
@@ -174,4 +175,4 @@ def _write_info(
             "threads": torch.get_num_threads(),
         },
     }
-    write_json(file, info)
+    write_json(file, info, indent=2)

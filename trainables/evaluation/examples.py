@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 from PIL import Image
 
+from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import Pixels
 from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
 from trainables.evaluation.image_pass import Eye
@@ -98,8 +98,7 @@ def write_examples(directory: Path, title: str, examples: Sequence[Shown]) -> No
                 },
             }
         )
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    (directory / RECORD).write_text(text, encoding="utf-8")
+    write_json(directory / RECORD, record)
 
 
 def _to_show(samples: Sequence[Sample], n: int) -> list[list[Sample]]:

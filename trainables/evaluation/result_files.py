@@ -8,7 +8,7 @@ summary.json      per task: means over samples, and the metrics of the set
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from trainables.datasets.images.files import write_json
 from trainables.evaluation.image_pass import Rate
-from trainables.evaluation.shard_results import ShardResult, write_json
+from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.test_set import Sample
 from trainables.tasks import TASKS
 from trainables.tasks.common.set_metrics import set_values
@@ -39,18 +40,9 @@ SAMPLES_SCHEMA = pa.schema(
         ("prompt", pa.string()),
     ]
 )
-IMAGES_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("n_bytes", pa.int64()),
-        ("bpp", pa.float64()),
-        ("bpp_estimated", pa.float64()),
-        ("psnr", pa.float64()),
-        ("overhead_bytes", pa.int64()),
-        ("pooled", pa.float64()),
-        ("tokens", pa.float64()),
-    ]
-)
+_NUMBER = pa.float64()
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": _NUMBER, "float | None": _NUMBER}
+IMAGES_SCHEMA = pa.schema([(field.name, _TYPES[str(field.type)]) for field in fields(Rate)])
 _RATE_MEANS = ("bpp", "bpp_estimated", "psnr", "pooled", "tokens")
 
 
@@ -139,7 +131,8 @@ def write_results(
     images = [asdict(rates[image_id]) for image_id in image_ids]
     pq.write_table(pa.Table.from_pylist(rows, SAMPLES_SCHEMA), out / "samples.parquet")
     pq.write_table(pa.Table.from_pylist(images, IMAGES_SCHEMA), out / "images.parquet")
-    write_json(out / "summary.json", {task.task: _summary(task, rates) for task in scores})
+    summary = {task.task: _summary(task, rates) for task in scores}
+    write_json(out / "summary.json", summary, indent=2)
 
 
 def _sample_rows(

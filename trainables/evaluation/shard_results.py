@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from trainables.datasets.images.files import write_json
 from trainables.evaluation.image_pass import Rate
 
 _FILE = "answered.json"
@@ -50,6 +49,7 @@ class ShardResult:
                 "unreadable": self.unreadable,
                 "failed": self.failed,
             },
+            indent=2,
         )
         scratch.replace(directory)
 
@@ -59,13 +59,3 @@ class ShardResult:
         content = json.loads((directory / _FILE).read_text(encoding="utf-8"))
         rates = {rate["image_id"]: Rate(**rate) for rate in content["rates"]}
         return cls(content["answers"], rates, content["unreadable"], content["failed"])
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    text = json.dumps(dict(content), indent=2, allow_nan=False) + "\n"
-    file.write_text(text, encoding="utf-8")

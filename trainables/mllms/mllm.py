@@ -20,14 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
-from search_spaces.facts.mllm_families import Family, family_of
-from trainables.datasets.tensors import Pixels
+from search_spaces.facts.mllm_families import family_of
 from trainables.encoders.bridge import Entry
 from trainables.encoders.pretrained import (
     Preprocessing,
@@ -42,7 +41,7 @@ from trainables.mllms.prompts import Encoded, Prompts, equal_batches
 from trainables.mllms.vision_inputs import VisionInputs
 
 
-class Mllm:
+class Mllm(VisionInputs):
     """A frozen MLLM, for answers by greedy decoding or beam search and likelihoods of choices.
 
     Args:
@@ -52,9 +51,6 @@ class Mllm:
         processor: its processor, whose chat template and image tokens prompts get; None for a model
             whose prompts are plain text.
         beams: of the search; 1 is greedy.
-
-    Attributes:
-        tower: its visual tower.
 
     Raises:
         UnknownMllmError: a model of another class.
@@ -69,26 +65,23 @@ class Mllm:
         processor: Any = None,
         beams: int = 1,
     ) -> None:
-        self.family: Family = family_of(model.config.model_type)
-        self.model: Any = model
+        family = family_of(model.config.model_type)
+        super().__init__(model, family, preprocess, processor)
         model.train(False)
         model.requires_grad_(False)
-        self._vision = VisionInputs(model, self.family, preprocess, processor)
-        self.tower: nn.Module = self._vision.tower
         self.tokenizer = tokenizer
-        self.preprocess = preprocess
         self._beams = beams
         # With an encoder for the text, what is generated and judged is what its decoder says.
         self._decoder_start: int | None = None
-        if self.family.pixels_only and not model.config.use_decoder_only_language_model:
+        if family.pixels_only and not model.config.use_decoder_only_language_model:
             self._decoder_start = model.config.text_config.decoder_start_token_id
         side = preprocess.size
         views = np.stack(self.views(np.full((side, side, 3), 128, np.uint8)))
         blank = torch.from_numpy(views).permute(0, 3, 1, 2) / 255
         (probe, *_) = self.look(Entry(blank, None), (side, side))
-        self.tokens_per_image = self._vision.positions(probe)
+        self.tokens_per_image = self.positions(probe)
         """P, of an image of the encoder's size."""
-        self.prompts = Prompts(tokenizer, processor, self.family, self.tokens_per_image)
+        self.prompts = Prompts(tokenizer, processor, family, self.tokens_per_image)
 
     @classmethod
     def load(cls, name: str, dtype: torch.dtype = torch.float32, beams: int = 1) -> Mllm:
@@ -113,11 +106,6 @@ class Mllm:
         return cls(model, tokenizer, load_preprocessing(path, side), processor, beams)
 
     @property
-    def last_read(self) -> int:
-        """Index of the last of the tower's hidden states that the text model reads."""
-        return self._vision.last_read
-
-    @property
     def device(self) -> torch.device:
         """Where the model stands."""
         device: torch.device = self.model.device
@@ -127,10 +115,6 @@ class Mllm:
         """Move the model."""
         self.model.to(device)
         return self
-
-    def views(self, pixels: Pixels) -> list[Pixels]:
-        """What of an image (H, W, 3) is coded, as `VisionInputs.views`."""
-        return self._vision.views(pixels)
 
     @torch.no_grad()
     def look(self, entry: Entry, size: tuple[int, int] | None = None) -> list[Tensor]:
@@ -144,7 +128,7 @@ class Mllm:
         Raises:
             ValueError: the text model reads hidden states from before that block.
         """
-        return self._vision.look(entry, size)
+        return super().look(entry, size)
 
     @torch.no_grad()
     def answer(
@@ -174,7 +158,7 @@ class Mllm:
         answers = [""] * len(rows)
         for chosen in equal_batches([row.shape for row in rows], batch_size):
             inputs = self._inputs([rows[i] for i in chosen])
-            with self._vision.shown([kept for i in chosen for kept in features[i]]) as images:
+            with self.shown([kept for i in chosen for kept in features[i]]) as images:
                 generated: Tensor = self.model.generate(
                     **inputs,
                     **images,
@@ -241,7 +225,7 @@ class Mllm:
         """
         if self.family.crops:
             raise ValueError(f"{self.family.title} reads crops, not the whole images of training")
-        features = self._vision.look(entry)
+        features = super().look(entry)
         end = self.tokenizer.eos_token_id
         tails = [[*self.prompts.of_text(answer), end] for answer in answers]
         seen = [[features[place]] for place in places]
@@ -261,7 +245,7 @@ class Mllm:
         shapes = [(row.shape, len(tail)) for row, tail in zip(rows, tails, strict=True)]
         for chosen in equal_batches(shapes, batch_size):
             tail = torch.tensor([tails[n] for n in chosen], device=self.device)
-            with self._vision.shown([kept for n in chosen for kept in features[n]]) as images:
+            with self.shown([kept for n in chosen for kept in features[n]]) as images:
                 logits = self._logits([rows[n] for n in chosen], images, tail)
             logs = logits.float().log_softmax(-1).gather(-1, tail[..., None]).sum((1, 2))
             values |= dict(zip(chosen, logs, strict=True))
@@ -271,7 +255,7 @@ class Mllm:
         self, prompts: Sequence[str], features: Sequence[Sequence[Tensor]]
     ) -> list[Encoded]:
         return [
-            self.prompts.encode(prompt, [self._vision.size_of(image) for image in images])
+            self.prompts.encode(prompt, [self.size_of(image) for image in images])
             for prompt, images in zip(prompts, features, strict=True)
         ]
 

@@ -36,6 +36,7 @@ class VisionInputs:
         processor: its processor; None where it has none.
 
     Attributes:
+        model, family, preprocess: as given.
         tower: its visual tower.
         last_read: index of the last of the tower's hidden states that the text model reads.
 
@@ -48,7 +49,7 @@ class VisionInputs:
     ) -> None:
         if processor is None and (family.crops or family.pixels_only):
             raise ValueError(f"{family.title}: needs its processor, and there is none beside it")
-        self._model, self._family, self._preprocess = model, family, preprocess
+        self.model, self.family, self.preprocess = model, family, preprocess
         self._cutter = processor.image_processor if family.crops else None
         self.tower: nn.Module = attrgetter(family.tower)(model)
         self._blocks = len(parts_of(self.tower).blocks)
@@ -80,30 +81,30 @@ class VisionInputs:
         Raises:
             ValueError: the text model reads hidden states from before that block.
         """
-        device, side = self._model.device, self._preprocess.size
+        device, side = self.model.device, self.preprocess.size
         if entry.block is None:
-            pixels = self._preprocess(entry.given.to(device))
+            pixels = self.preprocess(entry.given.to(device))
         else:
             # Nobody looks at them; ones, because some classes drop images that are all zero.
             pixels = torch.ones(len(entry.given), 3, side, side, device=device)
-        if self._family.nested:
+        if self.family.nested:
             pixels = pixels[:, None]
         with self._tower_of(entry):
-            features = self._features(pixels.to(self._model.dtype), size)
+            features = self._features(pixels.to(self.model.dtype), size)
         # Some classes make a list of features and want one, others a tensor of equal images.
         self._listed = not isinstance(features, Tensor)
-        if self._family.crops and size is not None:
+        if self.family.crops and size is not None:
             self._sizes[len(features[0])] = size
         return list(features)
 
     def positions(self, kept: Tensor) -> int:
         """P: how many positions of the text an image takes."""
-        return self._model.config.num_query_tokens if self._family.pixels_only else len(kept)
+        return self.model.config.num_query_tokens if self.family.pixels_only else len(kept)
 
     def size_of(self, kept: Tensor) -> tuple[int, int]:
         """(H, W) of an image that takes as many positions of the text."""
-        side = self._preprocess.size
-        return self._sizes[len(kept)] if self._family.crops else (side, side)
+        side = self.preprocess.size
+        return self._sizes[len(kept)] if self.family.crops else (side, side)
 
     @contextlib.contextmanager
     def shown(self, kept: Sequence[Tensor]) -> Iterator[dict[str, Any]]:
@@ -115,14 +116,14 @@ class VisionInputs:
         if not kept:
             yield {}
             return
-        device = self._model.device
+        device = self.model.device
         seen = [image.to(device) for image in kept]
-        if self._family.pixels_only:
-            side = self._preprocess.size
-            blank = torch.ones(len(seen), 3, side, side, device=device, dtype=self._model.dtype)
+        if self.family.pixels_only:
+            side = self.preprocess.size
+            blank = torch.ones(len(seen), 3, side, side, device=device, dtype=self.model.dtype)
             with entered(self.tower, self._blocks, torch.stack(seen)):
                 yield {"pixel_values": blank}
-        elif self._family.embeds:
+        elif self.family.embeds:
             yield {"image_embeds": torch.stack(seen)}
         else:
             pooled: Any = seen if self._listed else torch.stack(seen)
@@ -131,7 +132,7 @@ class VisionInputs:
             }
 
     def _features(self, pixels: Tensor, size: tuple[int, int] | None) -> Any:
-        model, family = self._model, self._family
+        model, family = self.model, self.family
         if family.pixels_only:
             return hidden_at(self.tower, self._blocks, lambda: self.tower(pixels))
         if family.crops:
@@ -154,7 +155,7 @@ class VisionInputs:
                         f"block {entry.block}: the text model reads the tower's hidden state "
                         f"{self._first_read}, which comes before it"
                     )
-                given = entry.given.to(self._model.device)
+                given = entry.given.to(self.model.device)
                 stack.enter_context(entered(self.tower, entry.block, given))
             if self.last_read < self._blocks:
                 stack.enter_context(unread(self.tower, self.last_read))

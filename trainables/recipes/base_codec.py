@@ -13,7 +13,6 @@ that exists, and writes DIR/NAME: the weights in half precision and what they re
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from search_spaces.codecs.elic import ElicCodec
 from search_spaces.codecs.hyperprior import HyperpriorCodec
 from search_spaces.codecs.variable_rate import VariableRateCodec
 from trainables.codecs import WEIGHTS_FILE, Codec, build_codec, load_codec, save_codec
+from trainables.datasets.images.files import write_json
 from trainables.datasets.rows import Batch
 from trainables.datasets.scenes.drawing import render
 from trainables.datasets.scenes.sampling import sample_scene
@@ -164,9 +164,8 @@ def finish(codec: Codec, recipe: Recipe, out: Path) -> None:
         rounded = {name: round(value, 4) for name, value in reached.items()}
         measured.append({"lmbda": lmbda} | rounded)
     report = {"arch": recipe.spec.arch, "steps": recipe.steps, "validation": measured}
-    config = recipe.spec.architecture
-    for file, content in (("accuracy.json", report), ("config.json", config)):
-        (out / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "accuracy.json", report, indent=2)
+    write_json(out / "config.json", recipe.spec.architecture, indent=2)
     log.info("%s: %s", out.name, report)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from trainables.datasets.images.files import write_json
 from trainables.datasets.scenes.captions import vocabulary
 from trainables.encoders.pretrained import Preprocessing
 
@@ -101,7 +101,7 @@ def save_half(
     half.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     image_processor().save_pretrained(directory)
-    (directory / "accuracy.json").write_text(json.dumps(dict(accuracy), indent=2) + "\n")
+    write_json(directory / "accuracy.json", dict(accuracy), indent=2)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, features
 
 from search_spaces.scenarios.classical import QUALITIES, SCENARIO
 from search_spaces.specs.space import Space
 from trainables.standards import vvc
-
-Pixels = NDArray[np.uint8]
+from trainables.standards.vvc import Pixels
 
 _FEATURES: Final = {"jpeg": "jpg", "jpeg2000": "jpg_2000", "webp": "webp", "avif": "avif"}
 

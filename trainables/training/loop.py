@@ -13,7 +13,6 @@ slices, equal one worker with whole batches except for rounding.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import tempfile
 import time
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from search_spaces.specs.training import Optimiser
 from trainables.datasets.batches import Batches, InTurn, in_order
+from trainables.datasets.images.files import write_json
 from trainables.datasets.rows import Rows
 from trainables.points.learning import Group, Learner
 from trainables.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
@@ -250,5 +250,4 @@ def write_info(out: Path, info: Mapping[str, Any]) -> None:
         ValueError: a number is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dict(info), indent=2, allow_nan=False) + "\n"
-    (out / "info.json").write_text(text, encoding="utf-8")
+    write_json(out / "info.json", dict(info), indent=2)

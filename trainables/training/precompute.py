@@ -82,6 +82,7 @@ class CodecLatents:
     def __init__(
         self, codec: CodecSpec, codec_dir: Path, device: torch.device | str = "cpu"
     ) -> None:
+        # Imported late: the teacher's features need no CompressAI.
         from trainables.codecs import load_codec
 
         self._device = torch.device(device)

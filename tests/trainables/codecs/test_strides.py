@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -83,6 +84,7 @@ def network(stages: int, channels: int = 12, growth: int = 1) -> nn.Module:
     down = [nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(sizes)]
     net.g_a = nn.Sequential(*down)
     net.g_s = nn.Sequential(nn.Upsample(scale_factor=growth * 2**stages), nn.Conv2d(channels, 3, 1))
+    net.entropy_bottleneck = EntropyBottleneck(channels)
     return net
 
 

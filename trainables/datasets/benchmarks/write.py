@@ -24,7 +24,7 @@ from search_spaces import BenchmarkSpec
 from trainables.datasets.benchmarks.read import Benchmark, read_benchmark
 from trainables.datasets.images.convert import TEMPLATES
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit, pad
-from trainables.datasets.images.files import open_root
+from trainables.datasets.images.files import open_root, write_json
 from trainables.datasets.images.placement import Placement, area, clipped, cropped, padded
 from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 
@@ -79,9 +79,8 @@ def write_benchmark(
         raise ValueError(f"no sample of {spec.label} is left")
     pq.write_table(pa.Table.from_pylist(rows, TASKS_SCHEMA), out / "tasks_test.parquet")
     if benchmark.classes:
-        classes = {"names": list(benchmark.classes), "templates": list(TEMPLATES)}
-        text = json.dumps(classes, indent=1)
-        (out / "classes.json").write_text(text + "\n", encoding="utf-8")
+        classes = {"names": benchmark.classes, "templates": TEMPLATES}
+        write_json(out / "classes.json", classes)
     about = {
         "samples": len(rows),
         "images": len(sizes),
@@ -89,7 +88,7 @@ def write_benchmark(
         "boxes_outside": outside,
         "left_out": dict(benchmark.left_out),
     }
-    (out / "benchmark.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "benchmark.json", about)
     return about
 
 

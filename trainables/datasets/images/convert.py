@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from search_spaces.specs.data import DataSpec
 from trainables.datasets.images import tables
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit
-from trainables.datasets.images.files import open_root
+from trainables.datasets.images.files import open_root, write_json
 from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
 from trainables.datasets.images.samples import ImageTask
 from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
@@ -162,8 +162,7 @@ def finish_world(world: Path, classes: Mapping[str, str], tasks: Mapping[str, Im
         tasks: by name, whose samples are written of each test image with one class.
     """
     names = list(classes.values())
-    text = json.dumps({"names": names, "templates": list(TEMPLATES)}, indent=1)
-    (world / "classes.json").write_text(text + "\n", encoding="utf-8")
+    write_json(world / "classes.json", {"names": names, "templates": TEMPLATES})
     rows = []
     for file in image_files(world, "test"):
         for image in pq.read_table(file, columns=["image_id", "classes"]).to_pylist():

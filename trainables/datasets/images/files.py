@@ -6,6 +6,7 @@ URI goes through fsspec.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -188,6 +189,16 @@ def read_text(uri: str) -> str:
         return read_bytes(uri).decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(f"cannot be read ({type(error).__name__})") from error
+
+
+def write_json(file: Path, content: object, indent: int = 1) -> None:
+    """Write indented JSON to a local file.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(content, indent=indent, allow_nan=False) + "\n"
+    file.write_text(text, encoding="utf-8")
 
 
 def absolute(uri: str) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainables.datasets.images import schemas
+from trainables.datasets.images.files import write_json
 from trainables.datasets.scenes.captions import LABELS, TEMPLATES, caption
 from trainables.datasets.scenes.drawing import render
 from trainables.datasets.scenes.samples import SceneSample, SceneTasks
@@ -100,9 +101,7 @@ def _write(
     counts: dict[Split, int],
     episodes: dict[Split, int],
 ) -> None:
-    (directory / "classes.json").write_text(
-        json.dumps({"names": class_names(), "templates": list(TEMPLATES)}, indent=1) + "\n"
-    )
+    write_json(directory / "classes.json", {"names": class_names(), "templates": TEMPLATES})
     for split, count in counts.items():
         scenes = [
             sample_scene(scene_rng(seed, split, i, _SCENES), split, augment=split == "train")

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from trainables.datasets.images.placement import Box, area
 from trainables.datasets.scenes.captions import LOCATION_BINS
@@ -24,6 +23,16 @@ _FOUR = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 _CORNERS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*,\s*\({_NUMBER},{_NUMBER}\)")
 _PATCHES = re.compile(r"<patch_index_(\d{4})>\s*<patch_index_(\d{4})>")
 _LOCATIONS = re.compile(r"\s*".join([r"<loc(\d{4})>"] * 4))
+_WORDS = re.compile(r"\A\s*" + r"\s+".join([r"loc(\d+)"] * 4) + r"\s*\Z")
+_WRITTEN: dict[str, tuple[re.Pattern[str], float]] = {
+    "shikra": (_FOUR, 1.0),
+    "paligemma": (_LOCATIONS, 1024.0),
+    "qwen": (_CORNERS, 1000.0),
+    "qwen2.5": (_FOUR, 1.0),
+    "internvl": (_FOUR, 1000.0),
+    "loc": (_WORDS, LOCATION_BINS),
+}
+"""How four numbers are written, and what number is the image's side; of `qwen2.5` its side."""
 _GRID = 32
 _QWEN_CELL = 28
 """Qwen2.5-VL resizes its input to multiples of this."""
@@ -34,43 +43,24 @@ def parse_box(answer: str, size: float, form: str = "loc") -> Box | None:
 
     Returns None for an answer without a box or with an empty one: a wrong answer, not an error.
     """
-    unit = _PARSERS[form](answer, size)
+    unit = _kosmos2(answer) if form == "kosmos2" else _four_numbers(answer, size, form)
     if unit is None:
         return None
     x0, y0, x1, y1 = (value * size for value in unit)
     return (x0, y0, x1, y1) if area((x0, y0, x1, y1)) > 0 else None
 
 
-def _numbers(pattern: re.Pattern[str], answer: str, per: float) -> Box | None:
-    match = pattern.search(answer)
-    if match is None:
+def _four_numbers(answer: str, size: float, form: str) -> Box | None:
+    pattern, per = _WRITTEN[form]
+    if (match := pattern.search(answer)) is None:
         return None
+    if form == "qwen2.5":
+        per = max(1, round(size / _QWEN_CELL)) * _QWEN_CELL
     a, b, c, d = (float(value) / per for value in match.groups())
-    return (a, b, c, d)
+    return (b, a, d, c) if form == "paligemma" else (a, b, c, d)
 
 
-def _shikra(answer: str, size: float) -> Box | None:
-    return _numbers(_FOUR, answer, 1.0)
-
-
-def _qwen(answer: str, size: float) -> Box | None:
-    return _numbers(_CORNERS, answer, 1000.0)
-
-
-def _qwen25(answer: str, size: float) -> Box | None:
-    return _numbers(_FOUR, answer, max(1, round(size / _QWEN_CELL)) * _QWEN_CELL)
-
-
-def _internvl(answer: str, size: float) -> Box | None:
-    return _numbers(_FOUR, answer, 1000.0)
-
-
-def _paligemma(answer: str, size: float) -> Box | None:
-    box = _numbers(_LOCATIONS, answer, 1024.0)
-    return None if box is None else (box[1], box[0], box[3], box[2])
-
-
-def _kosmos2(answer: str, size: float) -> Box | None:
+def _kosmos2(answer: str) -> Box | None:
     """From the middle of the first cell to that of the last; whole cells along a side where the
     box is one cell high or wide."""
     match = _PATCHES.search(answer)
@@ -82,22 +72,3 @@ def _kosmos2(answer: str, size: float) -> Box | None:
     inside = 0.0 if x0 == x1 or y0 == y1 else 0.5
     a, b = (x0 + inside) / _GRID, (y0 + inside) / _GRID
     return (a, b, (x1 + 1 - inside) / _GRID, (y1 + 1 - inside) / _GRID)
-
-
-def _loc(answer: str, size: float) -> Box | None:
-    bins = [re.fullmatch(r"loc(\d+)", word) for word in answer.split()]
-    if len(bins) != 4 or not all(bins):
-        return None
-    a, b, c, d = (int(match.group(1)) / LOCATION_BINS for match in bins if match)
-    return (a, b, c, d)
-
-
-_PARSERS: dict[str, Callable[[str, float], Box | None]] = {
-    "shikra": _shikra,
-    "kosmos2": _kosmos2,
-    "paligemma": _paligemma,
-    "qwen": _qwen,
-    "qwen2.5": _qwen25,
-    "internvl": _internvl,
-    "loc": _loc,
-}
