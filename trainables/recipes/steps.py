@@ -18,6 +18,16 @@ StepLoss = tuple[Tensor, Mapping[str, float]]
 """The loss of a step, and values that are logged as means."""
 
 
+def muon_of(
+    matrices: Sequence[nn.Parameter], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Muon for the hidden matrices of a small transformer; its updates have AdamW's usual size, so
+    that both share a learning rate. Needs torch 2.9."""
+    return torch.optim.Muon(
+        matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How many steps, and what happens at which.

@@ -11,7 +11,8 @@ there.
 
 Run `python -m trainables.recipes.teacher --work DIR`; it continues from DIR/teacher.pt when that
 exists, also with another number of steps, which re-shapes the rest of the schedule. The shipped
-teacher is what this gives from nothing: 2,200 steps, half an hour on one to two cores.
+teacher is what this gave from nothing, with Muon in single precision: 2,200 steps, half an hour on
+one to two cores.
 """
 
 from __future__ import annotations
@@ -38,8 +39,7 @@ from trainables.recipes.common import (
     recipe_parser,
     save_half,
 )
-from trainables.recipes.muon import Muon
-from trainables.recipes.steps import Schedule, StepLoss, run_steps
+from trainables.recipes.steps import Schedule, StepLoss, muon_of, run_steps
 from trainables.recipes.teacher_losses import (
     GRID,
     LAYERS,
@@ -122,7 +122,7 @@ def optimisers_of(
     decay, plain = [p for p in rest if p.ndim >= 2], [p for p in rest if p.ndim < 2]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
     optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
-    return [*optimisers, Muon(hidden, lr=lr, weight_decay=0.05)] if hidden else optimisers
+    return [*optimisers, muon_of(hidden, lr, weight_decay=0.05)] if hidden else optimisers
 
 
 def step_loss(
