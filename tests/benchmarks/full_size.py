@@ -13,12 +13,12 @@ from transformers import AutoConfig, CLIPVisionModelWithProjection
 
 from search_spaces import Space
 from search_spaces.facts.encoders import released_config
+from tests.trainables.shards import write_shards
 from trainables.codecs import build_codec, save_codec
 from trainables.commands.complexity import PAPER
-from trainables.datasets.rows import part_file
 from trainables.datasets.scenes.write import write_world
 from trainables.tasks import scene_tasks
-from trainables.training.precompute import CodecLatents, TeacherFeatures, shard_ranges
+from trainables.training.precompute import CodecLatents, TeacherFeatures
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def make(root: Path, images: int, device: str = "cpu") -> Made:
         (TeacherFeatures(space, device), made.features),
         (CodecLatents(space.codecs[0], made.codec, device), made.latents),
     ):
-        for shard, rows in enumerate(shard_ranges(made.world, "train", space.data.shard_size)):
-            write(made.world, "train", rows, part_file(directory, "train", shard))
+        write_shards(write, made.world, directory, ("train",), space.data.shard_size)
     return made
 
 

@@ -56,15 +56,11 @@ def kodak() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
-    from trainables.datasets.rows import part_file
+    from tests.trainables.shards import write_shards
     from trainables.encoders.text_embeddings import write_text_weights
     from trainables.points.inputs import Inputs
     from trainables.training.context import LocalContext
-    from trainables.training.precompute import (
-        CodecLatents,
-        TeacherFeatures,
-        shard_ranges,
-    )
+    from trainables.training.precompute import CodecLatents, TeacherFeatures
     from trainables.training.train import train_codec, train_point
 
     torch.set_num_threads(1)
@@ -75,14 +71,8 @@ def small_stages(tmp_path_factory: pytest.TempPathFactory) -> Small:
     inputs = Inputs(made.world, made.codec, made.features, made.latents, text=made.text)
     codec = space.codecs[0]
     train_codec(codec, 0.01, inputs, made.codec, LocalContext(root / "codec-context"))
-    writers = (
-        (TeacherFeatures(space), made.features),
-        (CodecLatents(codec, made.codec), made.latents),
-    )
-    for write, directory in writers:
-        for split in ("train", "val"):
-            for shard, rows in enumerate(shard_ranges(made.world, split, small.SHARD)):
-                write(made.world, split, rows, part_file(directory, split, shard))
+    write_shards(TeacherFeatures(space), made.world, made.features)
+    write_shards(CodecLatents(codec, made.codec), made.world, made.latents)
     write_text_weights(space, made.world, made.text / "text.safetensors")
     context = LocalContext(root / "d1-context")
     train_point(space, small.point(space, "d1"), inputs, made.d1, context)

@@ -38,7 +38,7 @@ from trainables.commands.errors import refuse
 from trainables.commands.rd_sources import RdError, Source, find_sources
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
 from trainables.datasets.images.files import write_json
-from trainables.datasets.tensors import to_tensor
+from trainables.datasets.tensors import psnr_of, to_tensor
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif")
 MS_SSIM_SIDE = 160
@@ -199,8 +199,7 @@ def quality(x_hat: Tensor, x: Tensor) -> tuple[float, float | None]:
     Equal images have a PSNR of 100 dB; images of 160 pixels and less have no MS-SSIM.
     """
     ours, theirs = ((image.clamp(0, 1) * 255).round() for image in (x_hat, x))
-    error = (ours - theirs).square().mean().item()
-    psnr = -10 * torch.log10(torch.tensor(max(error, 255**2 * 1e-10) / 255**2)).item()
+    psnr = psnr_of(ours / 255, theirs / 255).item()
     if min(x.shape[-2:]) <= MS_SSIM_SIDE:
         return psnr, None
     return psnr, ms_ssim(ours, theirs, data_range=255.0).item()

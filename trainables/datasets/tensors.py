@@ -44,6 +44,11 @@ def to_bytes(images: Tensor) -> list[Pixels]:
     return [np.ascontiguousarray(image) for image in levels]
 
 
+def psnr_of(x_hat: Tensor, x: Tensor) -> Tensor:
+    """PSNR of images (B, 3, H, W) in [0, 1], (B,) in dB; at most 100, that of equal images."""
+    return -10 * (x_hat - x).square().flatten(1).mean(1).clamp(min=1e-10).log10()
+
+
 def tensor_column(name: str, values: NDArray[np.float16]) -> tuple[pa.Field, pa.Array]:
     """A Parquet column of arrays of one shape, (rows, ...): the bytes of each, little endian.
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trainables.datasets.tensors import Pixels, to_bytes, to_tensor
+from trainables.datasets.tensors import Pixels, psnr_of, to_bytes, to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import Features
 from trainables.evaluation.teacher_features import KnownTeacher
@@ -70,11 +70,9 @@ class Answerer(Protocol):
 
     def views(self, pixels: Pixels, /) -> list[Pixels]:
         """The views of an image (H, W, 3) that are coded: the image itself, or its crops."""
-        ...
 
     def look(self, entry: Entry, size: tuple[int, int], /) -> Sequence[Tensor]:
         """The features of B images of a size (H, W); the entry holds all their views."""
-        ...
 
     def answer(
         self,
@@ -84,7 +82,6 @@ class Answerer(Protocol):
         batch_size: int,
     ) -> list[str]:
         """Answers to prompts, each with the features of its images."""
-        ...
 
 
 class Clock:
@@ -158,7 +155,7 @@ class Eye:
         x_hat = model.image(received)
         psnr: list[float | None] = [None] * len(views)
         if x_hat is not None:
-            psnr = _psnr(x_hat, image).tolist()
+            psnr = psnr_of(x_hat, image).tolist()
         # The same image in other views, for another MLLM, is another image to the teacher.
         ids = [image_id for image_id, _ in batch] if count == 1 else None
         terms = time_("surrogate", self._surrogate, ids, image, student)
@@ -230,11 +227,6 @@ class Eye:
                 error = getattr(student, name) - getattr(teacher, name)
                 terms[name] = error.square().flatten(1).mean(1).tolist()
         return terms
-
-
-def _psnr(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Per image in dB, of values in [0, 1] that are not rounded to 8 bits; at most 100."""
-    return -10 * (x_hat - x).square().flatten(1).mean(1).clamp(min=1e-10).log10()
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

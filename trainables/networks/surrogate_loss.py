@@ -49,15 +49,11 @@ def distillation(
     Returns:
         L_dist and its unweighted terms, `pooled` and `tokens`.
     """
-    terms: dict[str, Tensor] = {}
-    if spec.pooled:
-        assert student.pooled is not None
-        assert teacher.pooled is not None
-        terms["pooled"] = F.mse_loss(student.pooled, teacher.pooled)
-    if spec.tokens:
-        assert student.tokens is not None
-        assert teacher.tokens is not None
-        terms["tokens"] = F.mse_loss(student.tokens, teacher.tokens)
     weights = {"pooled": spec.pooled, "tokens": spec.tokens}
+    terms = {
+        name: F.mse_loss(getattr(student, name), getattr(teacher, name))
+        for name, weight in weights.items()
+        if weight
+    }
     parts = [weights[name] * term for name, term in terms.items()]
     return sum(parts[1:], parts[0]), terms

@@ -22,6 +22,7 @@ from search_spaces.specs.space import Space
 from search_spaces.specs.training import Phase
 from trainables.codecs import CodecOutput, LatentCodec, bits_estimated
 from trainables.datasets.rows import Batch
+from trainables.datasets.tensors import psnr_of
 from trainables.encoders.partial_encoder import Features, PartialEncoder, Teacher
 from trainables.networks.surrogate_loss import cross_entropy, distillation, phase_at
 from trainables.points.weights import overlay
@@ -165,8 +166,7 @@ def image_terms(output: CodecOutput, image: Tensor, training: bool) -> dict[str,
     terms = {"mse": F.mse_loss(output.x_hat, image)}
     if not training:
         # Of the image that people see, which is clamped; a mean over the images' decibels.
-        errors = (output.x_hat.clamp(0, 1) - image).square().flatten(1).mean(1)
-        terms["psnr"] = (-10 * errors.clamp(min=1e-10).log10()).mean()
+        terms["psnr"] = psnr_of(output.x_hat.clamp(0, 1), image).mean()
     return terms
 
 

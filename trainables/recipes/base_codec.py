@@ -33,6 +33,7 @@ from trainables.datasets.rows import Batch
 from trainables.datasets.scenes.drawing import render
 from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import Split, scene_rng
+from trainables.datasets.tensors import psnr_of
 from trainables.recipes.common import begin, recipe_parser
 from trainables.recipes.steps import Schedule, StepLoss, run_steps
 from trainables.scenarios.base_codec import CodecLearner
@@ -99,11 +100,10 @@ def measure(codec: Codec, lmbda: float) -> dict[str, float]:
     for batch in torch.split(images, 16):
         streams, bits = codec.encode_and_estimate(batch)
         decoded = codec.synthesis(codec.decode(streams))
-        errors = (decoded - batch).square().flatten(1).mean(1)
         real += 8.0 * sum(map(len, streams))
         estimated += bits.sum().item()
-        psnr += (-10 * errors.log10()).sum().item()
-        mse += errors.sum().item()
+        psnr += psnr_of(decoded, batch).sum().item()
+        mse += (decoded - batch).square().mean().item() * len(batch)
     pixels, n = len(images) * SIZE**2, len(images)
     return {
         "bpp": real / pixels,

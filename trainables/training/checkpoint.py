@@ -37,21 +37,16 @@ def write_checkpoint(
     content = {
         "trained": learner.trained(),
         "optimiser": optimiser.state_dict(),
-        "step": state.step,
-        "seconds": state.seconds,
-        "best": state.best,
-        "best_metrics": state.best_metrics,
+        **vars(state),
     }
     torch.save(content, directory / _FILE)
 
 
 def read_checkpoint(
-    directory: Path, learner: Learner, optimiser: torch.optim.Optimizer, device: torch.device
+    directory: Path, learner: Learner, optimiser: torch.optim.Optimizer
 ) -> TrainingState:
-    """Read a checkpoint into a learner and an optimiser on `device`; return the state."""
-    content = torch.load(directory / _FILE, map_location=device, weights_only=True)
-    learner.load_trained(content["trained"])
-    optimiser.load_state_dict(content["optimiser"])
-    return TrainingState(
-        content["step"], content["seconds"], content["best"], content["best_metrics"]
-    )
+    """Read a checkpoint into a learner and an optimiser, wherever they are; return the state."""
+    content = torch.load(directory / _FILE, map_location="cpu", weights_only=True)
+    learner.load_trained(content.pop("trained"))
+    optimiser.load_state_dict(content.pop("optimiser"))
+    return TrainingState(**content)

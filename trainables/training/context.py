@@ -24,21 +24,17 @@ class Context(Protocol):
     @property
     def rank(self) -> int:
         """This worker's number, 0 .. world_size - 1."""
-        ...
 
     @property
     def world_size(self) -> int:
         """Workers that train the same thing together."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where this worker's tensors live."""
-        ...
 
     def prepare(self, module: nn.Module) -> nn.Module:
         """Make a module average its gradients over the workers (itself where there is one)."""
-        ...
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
         """Report metrics. Every worker calls it; only rank 0 passes a checkpoint.
@@ -47,11 +43,9 @@ class Context(Protocol):
             metrics: finite numbers, always with `step` (done so far) and `steps` (in all).
             checkpoint: a complete directory, to be kept (moved or copied) in one atomic step.
         """
-        ...
 
     def latest_checkpoint(self) -> Path | None:
         """The directory of the last kept checkpoint, read-only; None at the start."""
-        ...
 
 
 class LocalContext:

@@ -78,7 +78,7 @@ def fit(
     optimiser = torch.optim.Adam(options, fused=True)
     state = TrainingState()
     if (checkpoint := context.latest_checkpoint()) is not None:
-        state = read_checkpoint(checkpoint, learner, optimiser, context.device)
+        state = read_checkpoint(checkpoint, learner, optimiser)
     learner.train()
     reporter = _Reporter(context, spec, state)
     while state.step < spec.steps:

@@ -26,25 +26,13 @@ from torch import Tensor
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.space import Space
 from trainables.datasets.images.decode import UnreadableImageError
-from trainables.datasets.images.image_store import ShardReport, count_images, read_images
+from trainables.datasets.images.image_store import ShardReport, read_images
 from trainables.datasets.tensors import decode_image, tensor_column, to_tensor
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 
 BATCH_SIZE = 32
 _REPORT = b"report"
-
-
-def shard_ranges(world: Path, split: str, shard_size: int) -> list[tuple[int, int]]:
-    """The ranges [start, stop) of a split's rows that make up its shards."""
-    rows = count_images(world, split)
-    return [(start, min(start + shard_size, rows)) for start in range(0, rows, shard_size)]
-
-
-def read_report(file: Path) -> ShardReport:
-    """Read how many images a shard holds and which were unreadable, from its file's metadata."""
-    report = json.loads(pq.read_schema(file).metadata[_REPORT])
-    return ShardReport(report["images"], [(i, reason) for i, reason in report["unreadable"]])
 
 
 class TeacherFeatures:

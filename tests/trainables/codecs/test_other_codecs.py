@@ -18,10 +18,11 @@ from torch import Tensor
 from search_spaces import Space
 from tests.trainables.codecs.plugin import installed
 from tests.trainables.conftest import Small
+from tests.trainables.shards import write_shards
 from tests.trainables.small import NAMES, SHARD, SIDE, make_space, point, write_images
 from trainables.codecs.entropy.bitstream import unpack
 from trainables.datasets.images.convert import TASKS_SCHEMA
-from trainables.datasets.rows import Rows, part_file
+from trainables.datasets.rows import Rows
 from trainables.datasets.tensors import decode_image, to_tensor
 from trainables.evaluation import evaluate_point
 from trainables.points.contract import load_point, method_of
@@ -30,7 +31,7 @@ from trainables.points.models import BridgedPoint, CodedPoint, PointModel
 from trainables.scenarios.d2 import JointLearner
 from trainables.training.context import LocalContext
 from trainables.training.loop import validate
-from trainables.training.precompute import CodecLatents, shard_ranges
+from trainables.training.precompute import CodecLatents
 from trainables.training.train import train_codec, train_point
 
 CODECS: list[dict[str, Any]] = [
@@ -106,10 +107,7 @@ def test_d1_then_d2_and_d3_train_and_are_measured_from_what_was_written(
     base, latents = tmp_path / "codec", tmp_path / "latents"
     inputs = Inputs(world, text=small_stages.text, features=small_stages.features)
     train_codec(spec, lmbda, inputs, base, LocalContext(tmp_path / "run"))
-    write = CodecLatents(spec, base)
-    for split in ("train", "val"):
-        for shard, rows in enumerate(shard_ranges(world, split, SHARD)):
-            write(world, split, rows, part_file(latents, split, shard))
+    write_shards(CodecLatents(spec, base), world, latents)
     base_weights = load_file(base / "model.safetensors")
     inputs = replace(inputs, codec=base, latents=latents, start=tmp_path / "d1")
     for scenario in ("d1", "d2", "d3"):

@@ -18,11 +18,12 @@ from search_spaces import OperatingPoint, Space, operating_points
 from search_spaces.scenarios import scenario_of
 from tests.trainables.conftest import Small
 from tests.trainables.evaluation.test_evaluate import save_llava
+from tests.trainables.shards import write_shards
 from tests.trainables.small import SHARD, make_space, point, save_teacher
 from trainables.codecs import bits_estimated
 from trainables.codecs.entropy.bitstream import unpack
 from trainables.datasets.batches import Batches, InTurn
-from trainables.datasets.rows import Batch, Rows, part_file
+from trainables.datasets.rows import Batch, Rows
 from trainables.datasets.scenes.write import write_world
 from trainables.encoders.bridge import entered
 from trainables.encoders.load import load_tower
@@ -38,7 +39,7 @@ from trainables.scenarios.feature_coding import FeatureCodingLearner, build_toke
 from trainables.scenarios.post_processing import build_unet
 from trainables.tasks import scene_tasks
 from trainables.training.context import LocalContext
-from trainables.training.precompute import CodecLatents, TeacherFeatures, shard_ranges
+from trainables.training.precompute import CodecLatents, TeacherFeatures
 from trainables.training.train import train_codec, train_point
 
 SHORT = {"steps": 6, "batch_size": 4, "lr": 1e-3, "validate_every": 3, "checkpoint_every": 3}
@@ -153,10 +154,7 @@ def rates(small_stages: Small, tmp_path_factory: pytest.TempPathFactory) -> tupl
     directories = []
     for lmbda in whole.lambdas:
         directory = root / f"latents-{lmbda:g}"
-        write = CodecLatents(whole.at(lmbda), root / "codec")
-        for split in ("train", "val"):
-            for shard, rows in enumerate(shard_ranges(small_stages.world, split, SHARD)):
-                write(small_stages.world, split, rows, part_file(directory, split, shard))
+        write_shards(CodecLatents(whole.at(lmbda), root / "codec"), small_stages.world, directory)
         directories.append(directory)
     return space, replace(inputs, codec=root / "codec", rates=tuple(directories))
 
@@ -272,14 +270,9 @@ def through_mllm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, Input
     )
     inputs = Inputs(root / "world", root / "codec", root / "features", root / "latents")
     train_codec(space.codecs[0], 0.01, inputs, root / "codec", LocalContext(root / "c"))
-    writers = (
-        (TeacherFeatures(space), root / "features"),
-        (CodecLatents(space.codecs[0], root / "codec"), root / "latents"),
-    )
-    for write, directory in writers:
-        for split in ("train", "val"):
-            for shard, rows in enumerate(shard_ranges(root / "world", split, SHARD)):
-                write(root / "world", split, rows, part_file(directory, split, shard))
+    write_shards(TeacherFeatures(space), root / "world", root / "features")
+    latents = CodecLatents(space.codecs[0], root / "codec")
+    write_shards(latents, root / "world", root / "latents")
     train_point(space, point(space, "d1"), inputs, root / "d1", LocalContext(root / "d"))
     return space, replace(inputs, start=root / "d1")
 

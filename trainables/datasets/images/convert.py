@@ -33,8 +33,6 @@ from trainables.datasets.images.source import Source, class_of
 PART_ROWS = 512
 """Images per part, before unreadable ones are left out."""
 TEMPLATES = ("a photo of a {}.",)
-PNG_BYTES_PER_PIXEL = 2.0
-"""Of photographs, about."""
 _GROUP_ROWS = 64
 _READ_TOGETHER = 64
 

@@ -30,4 +30,3 @@ class ImageTask(Protocol):
             number: index of its class.
             names: of all classes.
         """
-        ...

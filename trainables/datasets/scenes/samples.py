@@ -49,7 +49,6 @@ class SceneTask(Protocol):
 
     def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
         """The samples of one scene; `rng` is the source of all randomness."""
-        ...
 
 
 @runtime_checkable
@@ -65,7 +64,6 @@ class EpisodeTask(Protocol):
             images_of_class: class index -> ids of the images with one digit of that class.
             rng: the source of all randomness.
         """
-        ...
 
 
 @dataclass(frozen=True)

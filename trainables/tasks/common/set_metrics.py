@@ -15,6 +15,8 @@ from trainables.tasks.common.task import Task, Values
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+SEED = 0
+"""Of the resampling; that of the intervals of means."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,12 @@ class SetValue:
 
 
 def set_values(
-    task: Task, answers: Sequence[str], references: Sequence[str], seed: int = 0
+    task: Task, answers: Sequence[str], references: Sequence[str]
 ) -> dict[str, SetValue]:
     """The set metrics of a task on these samples.
 
     Args:
         answers, references: of all samples, at least one.
-        seed: of the resampling, which is that of the intervals of means.
     """
     statistics = task.statistics(answers, references)
     if not statistics:
@@ -41,7 +42,7 @@ def set_values(
     names, n = list(statistics), len(answers)
     table = np.stack([statistics[name] for name in names], axis=1)
     whole = task.of_set({name: table[:, i].sum(keepdims=True) for i, name in enumerate(names)})
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     sums = np.stack([table[rng.integers(n, size=n)].sum(0) for _ in range(RESAMPLES)])
     drawn = task.of_set({name: sums[:, i] for i, name in enumerate(names)})
     return {name: _with_interval(whole[name][0], drawn[name]) for name in whole}
