@@ -10,33 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
-    Blip2Config,
     Blip2ForConditionalGeneration,
-    Gemma3Config,
     Gemma3ForConditionalGeneration,
-    Idefics3Config,
     Idefics3ForConditionalGeneration,
-    InstructBlipConfig,
     InstructBlipForConditionalGeneration,
-    InternVLConfig,
     InternVLForConditionalGeneration,
-    Kosmos2Config,
     Kosmos2ForConditionalGeneration,
-    LlavaConfig,
     LlavaForConditionalGeneration,
-    LlavaNextConfig,
     LlavaNextForConditionalGeneration,
-    LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
-    PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
-    PreTrainedConfig,
     PreTrainedModel,
-    Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    SmolVLMConfig,
     SmolVLMForConditionalGeneration,
-    VipLlavaConfig,
     VipLlavaForConditionalGeneration,
 )
 
@@ -101,9 +87,9 @@ class Tiny:
     make: Callable[[], PreTrainedModel]
     tower: str
     tokens: int
-    pixels: tuple[int, ...] = (3, SIDE, SIDE)
-    inputs: Callable[[int, Tensor], dict[str, Tensor]] = lambda n, ids: {}
-    deepest: int = BLOCKS - 1
+    pixels: tuple[int, ...]
+    inputs: Callable[[int, Tensor], dict[str, Tensor]]
+    deepest: int
 
     def tower_of(self, model: nn.Module) -> nn.Module:
         """The visual tower of one of them."""
@@ -111,257 +97,190 @@ class Tiny:
         return module
 
 
-def _four_patches_a_token(
-    model: type[PreTrainedModel], config: type[PreTrainedConfig], vision: str
+def _tiny(
+    model: Any,
+    tower: str,
+    tokens: int,
+    pixels: tuple[int, ...] = (3, SIDE, SIDE),
+    inputs: Callable[[int, Tensor], dict[str, Tensor]] = lambda n, ids: {},
+    deepest: int = BLOCKS - 1,
+    **config: Any,
 ) -> Tiny:
-    """One of Idefics 3's kind: four patches are one text position."""
+    """One of a class of transformers; its text model is a Llama unless the settings have one."""
+    settings = {"text_config": _LLAMA, **config}
     return Tiny(
-        lambda: model(
-            config(
-                vision_config={"model_type": vision, **_VISION},
-                text_config=_LLAMA,
-                image_token_id=IMAGE,
-                scale_factor=2,
-            )
-        ),
+        lambda: model(model.config_class(**settings)), tower, tokens, pixels, inputs, deepest
+    )
+
+
+def _of_llava(model: Any, vision: dict[str, Any], **settings: Any) -> Tiny:
+    """A LLaVA or what is like one."""
+    settings = {"tokens": GRID**2, "image_token_index": IMAGE, **settings}
+    return _tiny(model, "model.vision_tower", vision_config=vision, **settings)
+
+
+def _with_crops(model: Any, vision: dict[str, Any], **settings: Any) -> Tiny:
+    """One that reads a base view and crops."""
+    return _of_llava(
+        model,
+        vision,
+        tokens=2 * GRID**2 + GRID,
+        pixels=(3, 3, SIDE, SIDE),
+        inputs=lambda n, ids: {"image_sizes": torch.full((n, 2), SIDE)},
+        image_grid_pinpoints=PINPOINTS,
+        **settings,
+    )
+
+
+def _four_patches_a_token(model: Any, vision: str) -> Tiny:
+    """One of Idefics 3's kind: four patches are one text position."""
+    return _tiny(
+        model,
         "model.vision_model",
         GRID**2 // 4,
         (1, 3, SIDE, SIDE),
+        vision_config={"model_type": vision, **_VISION},
+        image_token_id=IMAGE,
+        scale_factor=2,
     )
 
 
-def _llava(vision: dict[str, Any], **settings: Any) -> Callable[[], PreTrainedModel]:
-    return lambda: LlavaForConditionalGeneration(
-        LlavaConfig(vision_config=vision, text_config=_LLAMA, image_token_index=IMAGE, **settings)
+def _with_qformer(model: Any, kind: str, **settings: Any) -> Tiny:
+    """One of BLIP-2's kind."""
+    return _tiny(
+        model,
+        "vision_model",
+        4,
+        vision_config={"model_type": f"{kind}_vision_model", **_VISION},
+        qformer_config={
+            "model_type": f"{kind}_qformer",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "encoder_hidden_size": WIDTH,
+            "vocab_size": VOCAB,
+        },
+        num_query_tokens=4,
+        image_token_index=IMAGE,
+        **settings,
     )
-
-
-def _position_mask(n: int, ids: Tensor) -> dict[str, Tensor]:
-    return {"image_embeds_position_mask": (ids == IMAGE)}
 
 
 TINY: dict[str, Tiny] = {
-    "LLaVA, CLIP": Tiny(_llava(_CLIP), "model.vision_tower", GRID**2),
-    "LLaVA, SigLIP": Tiny(
-        _llava(_SIGLIP, vision_feature_select_strategy="full"), "model.vision_tower", GRID**2
+    "LLaVA, CLIP": _of_llava(LlavaForConditionalGeneration, _CLIP),
+    "LLaVA, SigLIP": _of_llava(
+        LlavaForConditionalGeneration, _SIGLIP, vision_feature_select_strategy="full"
     ),
-    "VipLLaVA": Tiny(
-        lambda: VipLlavaForConditionalGeneration(
-            VipLlavaConfig(
-                vision_config=_CLIP,
-                text_config=_LLAMA,
-                image_token_index=IMAGE,
-                vision_feature_layer=[-2, -1],
-            )
-        ),
-        "model.vision_tower",
-        GRID**2,
-    ),
-    "LLaVA-NeXT": Tiny(
-        lambda: LlavaNextForConditionalGeneration(
-            LlavaNextConfig(
-                vision_config=_CLIP,
-                text_config=_LLAMA,
-                image_token_index=IMAGE,
-                image_grid_pinpoints=PINPOINTS,
-            )
-        ),
-        "model.vision_tower",
-        2 * GRID**2 + GRID,
-        (3, 3, SIDE, SIDE),
-        lambda n, ids: {"image_sizes": torch.full((n, 2), SIDE)},
-    ),
-    "Granite Vision": Tiny(
-        lambda: LlavaNextForConditionalGeneration(
-            LlavaNextConfig(
-                vision_config=_SIGLIP,
-                text_config=_LLAMA,
-                image_token_index=IMAGE,
-                image_grid_pinpoints=PINPOINTS,
-                vision_feature_layer=[-3, -2, -1],
-                vision_feature_select_strategy="full",
-            )
-        ),
-        "model.vision_tower",
-        2 * GRID**2 + GRID,
-        (3, 3, SIDE, SIDE),
-        lambda n, ids: {"image_sizes": torch.full((n, 2), SIDE)},
+    "VipLLaVA": _of_llava(VipLlavaForConditionalGeneration, _CLIP, vision_feature_layer=[-2, -1]),
+    "LLaVA-NeXT": _with_crops(LlavaNextForConditionalGeneration, _CLIP),
+    "Granite Vision": _with_crops(
+        LlavaNextForConditionalGeneration,
+        _SIGLIP,
+        vision_feature_layer=[-3, -2, -1],
+        vision_feature_select_strategy="full",
         deepest=BLOCKS - 2,
     ),
-    "LLaVA-OneVision": Tiny(
-        lambda: LlavaOnevisionForConditionalGeneration(
-            LlavaOnevisionConfig(
-                vision_config=_SIGLIP,
-                text_config={"model_type": "qwen2", **_TEXT},
-                image_token_index=IMAGE,
-                image_grid_pinpoints=PINPOINTS,
-            )
-        ),
-        "model.vision_tower",
-        2 * GRID**2 + GRID,
-        (3, 3, SIDE, SIDE),
-        lambda n, ids: {"image_sizes": torch.full((n, 2), SIDE)},
+    "LLaVA-OneVision": _with_crops(
+        LlavaOnevisionForConditionalGeneration,
+        _SIGLIP,
+        text_config={"model_type": "qwen2", **_TEXT},
     ),
-    "PaliGemma": Tiny(
-        lambda: PaliGemmaForConditionalGeneration(
-            PaliGemmaConfig(
-                vision_config={**_SIGLIP, "vision_use_head": False},
-                text_config={"model_type": "gemma", **_GEMMA},
-                image_token_index=IMAGE,
-                projection_dim=32,
-            )
-        ),
-        "model.vision_tower",
-        GRID**2,
+    "PaliGemma": _of_llava(
+        PaliGemmaForConditionalGeneration,
+        {**_SIGLIP, "vision_use_head": False},
+        text_config={"model_type": "gemma", **_GEMMA},
+        projection_dim=32,
         inputs=lambda n, ids: {"token_type_ids": torch.zeros_like(ids)},
     ),
-    "Gemma 3": Tiny(
-        lambda: Gemma3ForConditionalGeneration(
-            Gemma3Config(
-                vision_config={**_SIGLIP, "vision_use_head": False},
-                text_config={"model_type": "gemma3_text", **_GEMMA, "sliding_window": 64},
-                image_token_index=IMAGE,
-                mm_tokens_per_image=4,
-                tie_word_embeddings=False,
-            )
-        ),
-        "model.vision_tower",
-        4,
+    "Gemma 3": _of_llava(
+        Gemma3ForConditionalGeneration,
+        {**_SIGLIP, "vision_use_head": False},
+        text_config={"model_type": "gemma3_text", **_GEMMA, "sliding_window": 64},
+        tokens=4,
+        mm_tokens_per_image=4,
+        tie_word_embeddings=False,
         inputs=lambda n, ids: {"token_type_ids": (ids == IMAGE).long()},
     ),
-    "SmolVLM": _four_patches_a_token(
-        SmolVLMForConditionalGeneration, SmolVLMConfig, "smolvlm_vision"
-    ),
-    "Idefics 3": _four_patches_a_token(
-        Idefics3ForConditionalGeneration, Idefics3Config, "idefics3_vision"
-    ),
-    "Kosmos-2": Tiny(
-        lambda: Kosmos2ForConditionalGeneration(
-            Kosmos2Config(
-                vision_config={"model_type": "kosmos_2_vision_model", **_VISION},
-                text_config={
-                    "vocab_size": VOCAB,
-                    "embed_dim": 32,
-                    "layers": 2,
-                    "ffn_dim": 64,
-                    "attention_heads": 2,
-                    "bos_token_id": 1,
-                    "eos_token_id": 2,
-                    "pad_token_id": 0,
-                    "init_std": 0.4,
-                    "tie_word_embeddings": False,
-                },
-                latent_query_num=4,
-                tie_word_embeddings=False,
-            )
-        ),
+    "SmolVLM": _four_patches_a_token(SmolVLMForConditionalGeneration, "smolvlm_vision"),
+    "Idefics 3": _four_patches_a_token(Idefics3ForConditionalGeneration, "idefics3_vision"),
+    "Kosmos-2": _tiny(
+        Kosmos2ForConditionalGeneration,
         "vision_model.model",
         4,
-        inputs=_position_mask,
+        inputs=lambda n, ids: {"image_embeds_position_mask": ids == IMAGE},
+        vision_config={"model_type": "kosmos_2_vision_model", **_VISION},
+        text_config={
+            "vocab_size": VOCAB,
+            "embed_dim": 32,
+            "layers": 2,
+            "ffn_dim": 64,
+            "attention_heads": 2,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+            "init_std": 0.4,
+            "tie_word_embeddings": False,
+        },
+        latent_query_num=4,
+        tie_word_embeddings=False,
     ),
-    "BLIP-2": Tiny(
-        lambda: Blip2ForConditionalGeneration(
-            Blip2Config(
-                vision_config={"model_type": "blip_2_vision_model", **_VISION},
-                qformer_config=_qformer("blip_2_qformer"),
-                text_config=_LLAMA,
-                num_query_tokens=4,
-                image_token_index=IMAGE,
-            )
-        ),
-        "vision_model",
-        4,
-    ),
-    "BLIP-2, T5": Tiny(
-        lambda: Blip2ForConditionalGeneration(
-            Blip2Config(
-                vision_config={"model_type": "blip_2_vision_model", **_VISION},
-                qformer_config=_qformer("blip_2_qformer"),
-                text_config=_T5,
-                num_query_tokens=4,
-                image_token_index=IMAGE,
-            )
-        ),
-        "vision_model",
-        4,
+    "BLIP-2": _with_qformer(Blip2ForConditionalGeneration, "blip_2"),
+    "BLIP-2, T5": _with_qformer(
+        Blip2ForConditionalGeneration,
+        "blip_2",
+        text_config=_T5,
         inputs=lambda n, ids: {"decoder_input_ids": torch.zeros_like(ids[:, :1])},
     ),
-    "InstructBLIP": Tiny(
-        lambda: InstructBlipForConditionalGeneration(
-            InstructBlipConfig(
-                vision_config={"model_type": "instructblip_vision_model", **_VISION},
-                qformer_config=_qformer("instructblip_qformer"),
-                text_config=_LLAMA,
-                num_query_tokens=4,
-                image_token_index=IMAGE,
-            )
-        ),
-        "vision_model",
-        4,
+    "InstructBLIP": _with_qformer(
+        InstructBlipForConditionalGeneration,
+        "instructblip",
         inputs=lambda n, ids: {
             "qformer_input_ids": torch.full((n, 3), 5),
             "qformer_attention_mask": torch.ones(n, 3, dtype=torch.long),
         },
     ),
-    "InternVL": Tiny(
-        lambda: InternVLForConditionalGeneration(
-            InternVLConfig(
-                vision_config={
-                    "model_type": "internvl_vision",
-                    **_VISION,
-                    "image_size": [SIDE, SIDE],
-                    "patch_size": [PATCH, PATCH],
-                },
-                text_config={"model_type": "qwen2", **_TEXT},
-                image_token_id=IMAGE,
-            )
-        ),
+    "InternVL": _tiny(
+        InternVLForConditionalGeneration,
         "model.vision_tower",
         GRID**2 // 4,
+        vision_config={
+            "model_type": "internvl_vision",
+            **_VISION,
+            "image_size": [SIDE, SIDE],
+            "patch_size": [PATCH, PATCH],
+        },
+        text_config={"model_type": "qwen2", **_TEXT},
+        image_token_id=IMAGE,
     ),
-    "Qwen2.5-VL": Tiny(
-        lambda: Qwen2_5_VLForConditionalGeneration(
-            Qwen2_5_VLConfig(
-                vision_config={
-                    "depth": BLOCKS,
-                    "hidden_size": WIDTH,
-                    "intermediate_size": 2 * WIDTH,
-                    "num_heads": 2,
-                    "patch_size": PATCH,
-                    "window_size": 2 * 2 * PATCH,
-                    "fullatt_block_indexes": [BLOCKS - 1],
-                    "out_hidden_size": 32,
-                },
-                text_config={
-                    "model_type": "qwen2_5_vl_text",
-                    **_TEXT,
-                    "rope_parameters": {
-                        "rope_type": "default",
-                        "mrope_section": [2, 3, 3],
-                        "rope_theta": 1e4,
-                    },
-                },
-                image_token_id=IMAGE,
-                vision_start_token_id=61,
-            )
-        ),
+    "Qwen2.5-VL": _tiny(
+        Qwen2_5_VLForConditionalGeneration,
         "model.visual",
         QWEN_GRID**2 // 4,
         inputs=lambda n, ids: {"image_grid_thw": torch.tensor([[1, QWEN_GRID, QWEN_GRID]] * n)},
+        vision_config={
+            "depth": BLOCKS,
+            "hidden_size": WIDTH,
+            "intermediate_size": 2 * WIDTH,
+            "num_heads": 2,
+            "patch_size": PATCH,
+            "window_size": 2 * 2 * PATCH,
+            "fullatt_block_indexes": [BLOCKS - 1],
+            "out_hidden_size": 32,
+        },
+        text_config={
+            "model_type": "qwen2_5_vl_text",
+            **_TEXT,
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [2, 3, 3],
+                "rope_theta": 1e4,
+            },
+        },
+        image_token_id=IMAGE,
+        vision_start_token_id=61,
     ),
 }
-
-
-def _qformer(kind: str) -> dict[str, Any]:
-    return {
-        "model_type": kind,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "encoder_hidden_size": WIDTH,
-        "vocab_size": VOCAB,
-    }
 
 
 def make(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
