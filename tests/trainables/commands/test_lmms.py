@@ -14,7 +14,7 @@ from PIL import Image
 
 from search_spaces import operating_points
 from tests.trainables.benchmark_files import crop
-from tests.trainables.evaluation.test_evaluate import Setting
+from tests.trainables.evaluation.setting import Setting
 from trainables.commands.lmms import Bridged, find_point, main
 from trainables.commands.lmms_request import LmmsError
 from trainables.datasets.images.decode import pad

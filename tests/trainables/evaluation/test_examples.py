@@ -9,29 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
-from tests.trainables.evaluation.test_evaluate import Setting
+from tests.trainables.evaluation.setting import Setting
 from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
 from trainables.evaluation.examples import LONGEST, _right, write_examples
 from trainables.tasks.common.box_formats import parse_box
-
-SCENARIOS = ("uncompressed", "reconstruction", "d1", "d3")
-
-
-@pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    torch.set_num_threads(1)
-    return Setting(tmp_path_factory.mktemp("examples"))
-
-
-@pytest.fixture(scope="module")
-def results(
-    setting: Setting, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, Any]]:
-    out = tmp_path_factory.mktemp("out")
-    return {s: setting.run(s, out / s) | {"files": out / s / "examples"} for s in SCENARIOS}
 
 
 def pixels_of(file: Path) -> np.ndarray:
@@ -52,7 +35,9 @@ def test_inputs_are_the_test_images_and_decoded_ones_what_the_bytes_give(
         for image in [*single["images"], *several["images"]]:
             given = images[image["id"]]
             levels = (given[0] * 255).round().byte().permute(1, 2, 0).numpy()
-            np.testing.assert_array_equal(pixels_of(result["files"] / image["input"]), levels)
+            np.testing.assert_array_equal(
+                pixels_of(result["out"] / "examples" / image["input"]), levels
+            )
             assert image["bpp"] == rates[image["id"]]["bpp"]
             assert image["psnr"] == rates[image["id"]]["psnr"]
             if scenario in ("uncompressed", "d3"):
@@ -61,7 +46,7 @@ def test_inputs_are_the_test_images_and_decoded_ones_what_the_bytes_give(
             # Another decoder, which has nothing but the weights and the bytes.
             x_hat = codec.synthesis(codec.decode(codec.encode(given)))[0]
             expected = (x_hat.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-            decoded = pixels_of(result["files"] / image["decoded"])
+            decoded = pixels_of(result["out"] / "examples" / image["decoded"])
             np.testing.assert_array_equal(decoded, expected)
             error = np.mean((decoded / 255.0 - levels / 255.0) ** 2)
             assert -10 * np.log10(error) == pytest.approx(image["psnr"], abs=0.1)
@@ -73,10 +58,10 @@ def test_equal_images_are_one_file_whichever_point_wrote_them(
     def names(scenario: str, part: str) -> list[str]:
         return [i[part] for example in results[scenario]["examples"] for i in example["images"]]
 
-    assert len({tuple(names(scenario, "input")) for scenario in SCENARIOS}) == 1
+    assert len({tuple(names(scenario, "input")) for scenario in results}) == 1
     assert names("d1", "decoded") == names("reconstruction", "decoded")
-    for scenario in SCENARIOS:
-        files = results[scenario]["files"]
+    for scenario in results:
+        files = results[scenario]["out"] / "examples"
         recorded = {name for part in ("input", "decoded") for name in names(scenario, part) if name}
         assert recorded == {f"images/{file.name}" for file in (files / "images").iterdir()}
 
@@ -87,7 +72,7 @@ def test_samples_are_all_that_is_asked_of_the_images(
     rows = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
     for result in results.values():
         for example in result["examples"]:
-            assert (result["files"] / example["page"]).is_file()
+            assert (result["out"] / "examples" / example["page"]).is_file()
             ids = [image["id"] for image in example["images"]]
             asked = {row["sample_id"] for row in rows if row["image_ids"] == ids}
             assert set(example["samples"]) == asked

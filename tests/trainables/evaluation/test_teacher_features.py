@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.evaluation.test_evaluate import save_llava
+from tests.trainables.evaluation.setting import save_llava
 from tests.trainables.small import make_clip
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import Features, Teacher

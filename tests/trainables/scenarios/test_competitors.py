@@ -17,7 +17,7 @@ from torch import Tensor
 from search_spaces import OperatingPoint, Space, operating_points
 from search_spaces.scenarios import scenario_of
 from tests.trainables.conftest import Small
-from tests.trainables.evaluation.test_evaluate import save_llava
+from tests.trainables.evaluation.setting import save_llava
 from tests.trainables.shards import write_shards
 from tests.trainables.small import SHARD, make_space, point, save_teacher
 from trainables.codecs import bits_estimated

@@ -12,7 +12,7 @@ from PIL import Image
 from orchestrator.sweep import main
 from search_spaces import Stages, load_space, operating_points, point_stage
 from search_spaces.scenarios.classical import QUALITIES, ClassicalCodecs, ClassicalSpec
-from tests.trainables.evaluation.test_evaluate import Setting
+from tests.trainables.evaluation.setting import Setting
 from trainables.evaluation import evaluate_point
 from trainables.points.inputs import Inputs
 from trainables.standards import vvc
