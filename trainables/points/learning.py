@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.specs.space import Space
-from search_spaces.specs.training import Phase
 from trainables.codecs import CodecOutput, LatentCodec, bits_estimated
 from trainables.datasets.rows import Batch
 from trainables.datasets.tensors import psnr_of
@@ -129,7 +128,21 @@ class SurrogateLearner(Learner):
             pooled=bool(phase.ce or (phase.distill and spec.pooled)),
             tokens=bool(phase.distill and spec.tokens),
         )
-        return surrogate_terms(setting.space, student, batch, self.text_weights, phase)
+        weighted: list[Tensor] = []
+        terms: dict[str, Tensor] = {}
+        if phase.ce:
+            assert student.pooled is not None
+            assert batch.classes is not None
+            assert self.text_weights is not None, (
+                "the cross-entropy needs text weights"
+            )
+            terms["ce"] = cross_entropy(student.pooled, self.text_weights, batch.classes)
+            weighted.append(phase.ce * terms["ce"])
+        if phase.distill:
+            total, split = distillation(spec, student, Features(batch.pooled, batch.tokens))
+            terms |= {"distill": total, **split}
+            weighted.append(phase.distill * total)
+        return {"loss": sum(weighted[1:], weighted[0]), **terms}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: the distillation loss, whatever the phase, and its terms."""
@@ -168,34 +181,6 @@ def image_terms(output: CodecOutput, image: Tensor, training: bool) -> dict[str,
         # Of the image that people see, which is clamped; a mean over the images' decibels.
         terms["psnr"] = psnr_of(output.x_hat.clamp(0, 1), image).mean()
     return terms
-
-
-def surrogate_terms(
-    space: Space,
-    student: Features,
-    batch: Batch,
-    text: Tensor | None,
-    phase: Phase,
-) -> dict[str, Tensor]:
-    """`loss` of one phase of the surrogate loss, and its terms.
-
-    Args:
-        student: features of the batch, those that the phase's terms need.
-        text: (P, C); None where the phase has no cross-entropy.
-    """
-    weighted: list[Tensor] = []
-    terms: dict[str, Tensor] = {}
-    if phase.ce:
-        assert student.pooled is not None
-        assert batch.classes is not None
-        assert text is not None, "the cross-entropy needs the classes' text weights"
-        terms["ce"] = cross_entropy(student.pooled, text, batch.classes)
-        weighted.append(phase.ce * terms["ce"])
-    if phase.distill:
-        total, split = distillation(space.surrogate, student, Features(batch.pooled, batch.tokens))
-        terms |= {"distill": total, **split}
-        weighted.append(phase.distill * total)
-    return {"loss": sum(weighted[1:], weighted[0]), **terms}
 
 
 def distillation_terms(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trainables.codecs.entropy.bitstream import (
     LARGEST_SYMBOL,
+    VERSION,
     BitstreamError,
     Container,
     SymbolReader,
@@ -96,21 +97,21 @@ def test_a_size_that_cannot_be_written_is_refused(size: tuple[int, int]) -> None
 
 
 def test_foreign_bytes_are_refused_with_the_reason() -> None:
-    with pytest.raises(BitstreamError, match="not a stream of this software"):
+    with pytest.raises(BitstreamError, match="0x89"):
         unpack(b"\x89PNG\r\n\x1a\n" + bytes(40))
-    with pytest.raises(BitstreamError, match="too few"):
+    with pytest.raises(BitstreamError, match="0 bytes"):
         unpack(b"")
     other = bytearray(pack(Container(7, 8, 8, bytes(16)))[:-2])
     other[0] ^= 0x0F
-    with pytest.raises(BitstreamError, match="version"):
+    with pytest.raises(BitstreamError, match=rf"version {(VERSION ^ 0x0F) & 7}\D.* {VERSION}"):
         unpack(_with_crc(bytes(other)))
-    with pytest.raises(BitstreamError, match="another codec"):
+    with pytest.raises(BitstreamError, match=r"id 7\D.* 8"):
         unpack(pack(Container(7, 8, 8, bytes(16))), codec_id=8)
 
 
 @pytest.mark.parametrize("body", [b"\xb1\x07" + b"\xff" * 20, b"\xb1\x07\x01\x01" + bytes(9)])
 def test_a_header_that_does_not_fit_is_refused_though_its_checksum_is_right(body: bytes) -> None:
-    with pytest.raises(BitstreamError, match="does not fit"):
+    with pytest.raises(BitstreamError, match="header"):
         unpack(_with_crc(body))
 
 
@@ -159,14 +160,13 @@ def test_symbols_that_the_coder_would_never_end_with_are_refused(symbol: int) ->
     assert torch.equal(reader.read(TABLES, rows), most)
     reader.finish()
     beyond = torch.tensor([1, symbol + (1 if symbol > 0 else -1), 2], dtype=torch.int32)
-    with pytest.raises(ValueError, match="cannot be coded"):
-        _payload(beyond, rows)
-    with pytest.raises(ValueError, match="cannot be coded"):
-        _payload(torch.tensor([float("nan")]).int(), rows[:1])
+    for symbols in (beyond, torch.tensor([float("nan")]).int()):
+        with pytest.raises(ValueError, match=str(symbols.abs().max().item())):
+            _payload(symbols, rows[: len(symbols)])
     # CompressAI's coder itself still writes the first few of them: no stream of ours.
     tables = (list(TABLES.cdfs), list(TABLES.lengths), list(TABLES.offsets))
     payload = RansEncoder().encode_with_indexes(beyond.tolist(), [0, 0, 0], *tables)
-    with pytest.raises(BitstreamError, match="damaged: symbols of"):
+    with pytest.raises(BitstreamError, match="damaged"):
         SymbolReader(payload, 3).read(TABLES, rows)
 
 

@@ -190,7 +190,7 @@ def test_every_misfit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> None:
     torch.save(given, tmp_path / "w.pth")
     codec = build_codec(ELIC)
     before = {name: value.clone() for name, value in codec.net.named_parameters()}
-    with pytest.raises(ValueError, match="does not hold weights of elic") as error:
+    with pytest.raises(ValueError, match=r"w\.pth.* elic") as error:
         start_codec(codec, str(tmp_path / "w.pth"))
     lines = str(error.value).splitlines()[1:]
     assert [line.strip() for line in lines] == [
@@ -205,11 +205,9 @@ def test_a_file_that_could_execute_something_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"g_a.weight": torch.ones(1)}, "args": Path("x")}, tmp_path / "w.pth")
     (tmp_path / "text.safetensors").write_text("no tensors")
     torch.save([1, 2], tmp_path / "list.pth")
-    for name in ("w.pth", "text.safetensors"):
-        with pytest.raises(ValueError, match="is no weights file"):
+    for name, kind in (("w.pth", ""), ("text.safetensors", ""), ("list.pth", ".* list")):
+        with pytest.raises(ValueError, match=name + kind):
             read_weights(tmp_path / name)
-    with pytest.raises(ValueError, match="holds a list"):
-        read_weights(tmp_path / "list.pth")
 
 
 def test_the_command_says_what_a_file_is(
@@ -304,7 +302,7 @@ def test_every_misfit_of_a_released_neck_is_listed_and_nothing_is_kept(
     torch.save({**content, "adapter": given}, file)
     point = OperatingPoint(space.codecs[0].at(0.01), 0.01, scenario, 0)
     out = tmp_path / "out"
-    with pytest.raises(ValueError, match="does not hold the neck of") as error:
+    with pytest.raises(ValueError, match=rf"{scenario}\.pth\.tar") as error:
         train_point(space, point, Inputs(tmp_path), out, LocalContext(tmp_path))
     assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
         "neck.norm.bias is missing",
@@ -359,5 +357,5 @@ def test_compressai_s_pretrained_models_load_from_its_own_cache(
     loaded = load_codec(low, tmp_path / "codec")
     for name, parameter in loaded.net.named_parameters():
         assert torch.equal(parameter, state[name]), name
-    with pytest.raises(ValueError, match="no pretrained mbt2018-mean"):
+    with pytest.raises(ValueError, match="mbt2018-mean"):
         start_codec(build_codec(low), "compressai:mse:9")

@@ -112,5 +112,5 @@ def test_the_readmes_lines_bridge_a_model_from_elsewhere(
 def test_a_point_is_named_exactly(sweep: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no sweep\.json"):
         load_finished(tmp_path)
-    with pytest.raises(ValueError, match="there are"):
+    with pytest.raises(ValueError, match="d2"):
         load_finished(sweep, "scenario=d2")

@@ -105,11 +105,11 @@ def test_without_a_program_vvc_is_refused_with_the_reason(
     vvc.program.cache_clear()
     vvc.version.cache_clear()
     try:
-        with pytest.raises(ValueError, match="vvc cannot be written here: no ffmpeg here has both"):
+        with pytest.raises(ValueError, match=r"vvc.*libvvenc"):
             ClassicalCodec("vvc", 40)
         asked = ["smoke", "--set", "classical=[{format: vvc}]", "--storage", str(tmp_path)]
         assert main(asked) == 2
-        assert "classical.0.format = 'vvc': no ffmpeg here" in capsys.readouterr().err
+        assert "classical.0.format = 'vvc'" in capsys.readouterr().err
     finally:
         vvc.program.cache_clear()
         vvc.version.cache_clear()
@@ -118,7 +118,7 @@ def test_without_a_program_vvc_is_refused_with_the_reason(
 def test_odd_sides_and_broken_streams_are_said(photograph: np.ndarray) -> None:
     if (reason := lacking("vvc")) is not None:
         pytest.skip(reason)
-    with pytest.raises(vvc.VvcError, match="even sides, not 65 x 64"):
+    with pytest.raises(vvc.VvcError, match="65 x 64"):
         vvc.encode(np.ascontiguousarray(photograph[:64, :65]), 40)
     assert vvc.decode(vvc.encode(np.ascontiguousarray(photograph[:70, :90]), 30)).shape == (
         70,
@@ -130,9 +130,9 @@ def test_odd_sides_and_broken_streams_are_said(photograph: np.ndarray) -> None:
 
 
 def test_qualities_that_a_format_has_not_are_refused() -> None:
-    with pytest.raises(ValueError, match="qualities of jpeg are 1 to 95, not 99"):
+    with pytest.raises(ValueError, match=r"jpeg.* 1 to 95.* 99"):
         ClassicalSpec(format="jpeg", qualities=(10, 99))
-    with pytest.raises(ValueError, match="names something twice"):
+    with pytest.raises(ValueError, match="twice"):
         ClassicalSpec(format="webp", qualities=(10, 10))
 
 

@@ -166,10 +166,10 @@ def test_one_pixel_is_enlarged() -> None:
         (b"", "empty file"),
         (b"no image at all", "no image that is known"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image that is known"),
-        (png_of(12_000, 9_000), "12000 x 9000 pixels are more than"),
+        (png_of(12_000, 9_000), f"12000 x 9000 .*{decode.MAX_PIXELS}"),
         (png_of(60_000, 60_000), "DecompressionBomb"),
-        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "mode F have no range"),
-        (encoded(Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), "mode I have no range"),
+        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "mode F"),
+        (encoded(Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), "mode I"),
     ],
 )
 def test_what_is_no_image_says_why(data: bytes, reason: str) -> None:
@@ -225,7 +225,7 @@ def test_an_image_of_the_right_size_is_not_touched() -> None:
 
 def test_a_line_of_pixels_is_refused_before_it_fills_the_memory() -> None:
     line = Image.new("RGB", (decode.MAX_PIXELS // 256 // 256 + 1, 1))
-    with pytest.raises(UnreadableImageError, match="too narrow"):
+    with pytest.raises(UnreadableImageError, match=" x 1 pixels"):
         fit(line, 256)
 
 
