@@ -195,7 +195,7 @@ class LatentCodec(nn.Module):
     @torch.no_grad()
     def synthesis(self, y_hat: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Decoded images in [0, 1], (B, 3, H, W); size (H, W) cuts the padding off again."""
-        x_hat = _one_by_one(self.g_s, y_hat).clamp(0, 1)
+        x_hat = _image_by_image(self.g_s, y_hat).clamp(0, 1)
         return x_hat if size is None else x_hat[..., : size[0], : size[1]]
 
     @torch.no_grad()
@@ -239,7 +239,7 @@ class LatentCodec(nn.Module):
         return y
 
     def _analysis(self, x: Tensor) -> Tensor:
-        return _one_by_one(self.analyse, self._pad(x))
+        return _image_by_image(self.analyse, self._pad(x))
 
     def _pad(self, x: Tensor) -> Tensor:
         x = x.contiguous()  # an image's bytes must not depend on the memory format it comes in
@@ -280,7 +280,7 @@ class Codec(LatentCodec):
         self.spec = spec
 
 
-def _one_by_one(transform: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+def _image_by_image(transform: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     """A transform of each image; on a CPU apart, which halves the time as it stays in the cache."""
     if batch.device.type != "cpu":
         return transform(batch)

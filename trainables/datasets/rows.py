@@ -126,9 +126,9 @@ class Rows:
         world_ids: list[str] = image_column(world, split, "image_id").to_pylist()
         self._ids: list[list[str]] = []
         for shard, start in enumerate(range(0, len(world_ids), shard_size)):
-            own_ids = kept = world_ids[start : start + shard_size]
+            shard_ids = kept = world_ids[start : start + shard_size]
             for directory in self._parts:
-                part_ids = self._part_ids(directory, shard, own_ids)
+                part_ids = self._part_ids(directory, shard, shard_ids)
                 kept = [image_id for image_id in kept if image_id in part_ids]
             self._ids.append(kept)
         self.sizes = [len(kept) for kept in self._ids]

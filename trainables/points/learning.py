@@ -133,9 +133,7 @@ class SurrogateLearner(Learner):
         if phase.ce:
             assert student.pooled is not None
             assert batch.classes is not None
-            assert self.text_weights is not None, (
-                "the cross-entropy needs text weights"
-            )
+            assert self.text_weights is not None, "the cross-entropy needs text weights"
             terms["ce"] = cross_entropy(student.pooled, self.text_weights, batch.classes)
             weighted.append(phase.ce * terms["ce"])
         if phase.distill:

@@ -75,34 +75,34 @@ def decode(stream: bytes) -> Pixels:
 @functools.cache
 def program() -> str | None:
     """An ffmpeg that encodes and decodes VVC; None where there is none."""
-    return next((found for found in _programs() if _is_able(found)), None)
+    return next((path for path in _programs() if _is_able(path)), None)
 
 
 @functools.cache
 def version() -> str | None:
     """Of that ffmpeg."""
-    found = program()
-    if found is None:
+    ffmpeg = program()
+    if ffmpeg is None:
         return None
-    return _said(found, "-version").splitlines()[0].partition(" Copyright")[0]
+    return _answer_of(ffmpeg, "-version").splitlines()[0].partition(" Copyright")[0]
 
 
 def _programs() -> list[str]:
-    found = [shutil.which("ffmpeg")]
+    paths = [shutil.which("ffmpeg")]
     if find_spec("imageio_ffmpeg") is not None:
         # Imported late, as it is an extra.
         from imageio_ffmpeg import get_ffmpeg_exe
 
-        found.append(get_ffmpeg_exe())
-    return [one for one in found if one]
+        paths.append(get_ffmpeg_exe())
+    return [path for path in paths if path]
 
 
 def _is_able(ffmpeg: str) -> bool:
-    encoders, decoders = (_said(ffmpeg, f"-{what}") for what in ("encoders", "decoders"))
+    encoders, decoders = (_answer_of(ffmpeg, f"-{kind}") for kind in ("encoders", "decoders"))
     return " libvvenc " in encoders and " vvc " in decoders
 
 
-def _said(ffmpeg: str, question: str) -> str:
+def _answer_of(ffmpeg: str, question: str) -> str:
     done = subprocess.run(
         [ffmpeg, "-hide_banner", question], capture_output=True, text=True, check=False
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
+from trainables.tasks.common.one_name import AccuracyTask
+from trainables.tasks.common.task import words
 
-from trainables.tasks.common.task import Scores, Task, fraction, words
 
-
-class FewshotNames(Task):
+class FewshotNames(AccuracyTask):
     """Few-shot classification by the classes' names: does the answer begin with the right one?
 
     What follows the name counts for nothing, as an MLLM goes on in the manner of its prompt; of
@@ -18,18 +17,13 @@ class FewshotNames(Task):
     """
 
     several_images = True
-    metrics = (fraction("accuracy"),)
-    primary = "accuracy"
     max_new_tokens = 12
 
-    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
+    def accuracy(self, answer: str, reference: Mapping[str, Any]) -> float:
         """References: {"label": str, "labels": [str]}, the episode's classes."""
-        right = []
-        for answer, reference in zip(answers, references, strict=True):
-            truth, answered = json.loads(reference), f"{words(answer)} "
-            begun = [name for name in truth["labels"] if answered.startswith(f"{words(name)} ")]
-            right.append(max(begun, key=len, default=None) == truth["label"])
-        return {"accuracy": np.array(right, np.float64)}
+        answered = f"{words(answer)} "
+        begun = [name for name in reference["labels"] if answered.startswith(f"{words(name)} ")]
+        return float(max(begun, key=len, default=None) == reference["label"])
 
 
 TASK = FewshotNames()

@@ -9,11 +9,12 @@ Both sides are normalised, as the challenge's server does.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from trainables.tasks.common.task import Scores, Task, fraction, of_references
+from trainables.tasks.common.one_name import AccuracyTask
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGITS_WITH_COMMA = re.compile(r"\d,\d")
@@ -47,18 +48,14 @@ def _spellings(contraction: str) -> list[str]:
 _WRITTEN = {wrong: right for right in _CONTRACTIONS.split() for wrong in _spellings(right)}
 
 
-class OpenVqa(Task):
+class OpenVqa(AccuracyTask):
     """A short answer, worth as much as people agree with it."""
 
-    metrics = (fraction("accuracy"),)
-    primary = "accuracy"
     max_new_tokens = 10
 
-    def score(self, answers: Sequence[str], references: Sequence[str]) -> Scores:
+    def accuracy(self, answer: str, reference: Mapping[str, Any]) -> float:
         """References: {"answers": [str]}, of people, ten where published."""
-        people = of_references(references, "answers")
-        scores = [vqa_accuracy(a, m) for a, m in zip(answers, people, strict=True)]
-        return {"accuracy": np.array(scores, np.float64)}
+        return vqa_accuracy(answer, reference["answers"])
 
 
 def vqa_accuracy(answer: str, people: Sequence[str]) -> float:

@@ -90,7 +90,7 @@ class Mistakes:
                 kept.append(row)
         return kept
 
-    def raise_any(self, *others: Mistakes) -> None:
+    def raise_any(self, *further: Mistakes) -> None:
         """Say all of them, and those of other settings.
 
         Raises:
@@ -99,7 +99,7 @@ class Mistakes:
         lines = [
             f"{mistakes._subject}: {kind}: {len(places)} time{'s' * (len(places) > 1)} "
             f"({', '.join(places[:SHOWN])}{', ...' * (len(places) > SHOWN)})"
-            for mistakes in (self, *others)
+            for mistakes in (self, *further)
             for kind, places in mistakes._places.items()
         ]
         if lines:
@@ -190,8 +190,8 @@ class PublishedBenchmark(BenchmarkSpec):
         except csv.Error as error:
             raise self.error("annotations", f"not a table ({error})") from error
         if lacking := [column for column in columns if column not in present]:
-            there = ", ".join(present) or "none"
-            raise self.error("annotations", f"no column {', '.join(lacking)}; there are: {there}")
+            listed = ", ".join(present) or "none"
+            raise self.error("annotations", f"no column {', '.join(lacking)}; there are: {listed}")
         return rows
 
     def entries(self, content: Any, key: str, setting: str = "annotations") -> list[Any]:
