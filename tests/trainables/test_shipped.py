@@ -17,7 +17,7 @@ from trainables.encoders.bridge import Entry
 from trainables.encoders.load import load_tower
 from trainables.encoders.pretrained import SHIPPED, load_tokenizer, resolve_pretrained
 from trainables.mllms import Mllm
-from trainables.recipes.evaluate import uncompressed_accuracy
+from trainables.recipes.accuracy import uncompressed_accuracy
 from trainables.tasks import scene_tasks
 
 TEACHER, MLLM = "shipped:clip-scenes", "shipped:llava-scenes"

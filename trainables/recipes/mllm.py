@@ -50,7 +50,7 @@ from trainables.recipes.common import (
     recipe_parser,
     save_half,
 )
-from trainables.recipes.evaluate import uncompressed_accuracy
+from trainables.recipes.accuracy import uncompressed_accuracy
 from trainables.recipes.mllm_batches import (
     LAYER_READ,
     PATCHES,
