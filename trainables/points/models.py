@@ -117,6 +117,9 @@ class PointModel(ABC):
 class CodedPoint(PointModel):
     """An operating point whose streams a learned codec writes."""
 
+    has_image = True
+    """Whether images can be decoded for people."""
+
     def __init__(self, encoder: PartialEncoder | Teacher, codec: LatentCodec) -> None:
         super().__init__(encoder)
         self.codec = codec.eval()
@@ -131,6 +134,16 @@ class CodedPoint(PointModel):
     def decode(self, streams: Sequence[bytes], size: tuple[int, int]) -> Received:
         """The codec's latents."""
         return Received(self.codec.decode(streams), size)
+
+    def image(self, received: Received) -> Tensor | None:
+        """The codec's images, decoded when they are first asked for."""
+        if self.has_image and received.x_hat is None:
+            received.x_hat = self.synthesis(received)
+        return received.x_hat
+
+    def synthesis(self, received: Received) -> Tensor:
+        """Decode the images, (B, 3, H, W) in [0, 1]."""
+        return self.codec.synthesis(received.symbols, received.size)
 
     def overhead_bytes(self, stream: bytes) -> int:
         """The container's bytes."""
@@ -163,16 +176,11 @@ class DecodedPoint(CodedPoint):
         self._network_name = network_name
         self._block = block
 
-    def image(self, received: Received) -> Tensor:
-        """The codec's images, before the network."""
-        if received.x_hat is None:
-            received.x_hat = self.codec.synthesis(received.symbols, received.size)
-        return received.x_hat
-
     @torch.no_grad()
     def enter(self, received: Received) -> Entry:
         """The images, or the network's output."""
         x_hat = self.image(received)
+        assert x_hat is not None
         return Entry(x_hat if self.network is None else self.network(x_hat), self._block)
 
     def parts(self) -> dict[str, nn.Module]:
@@ -203,7 +211,7 @@ class BridgedPoint(CodedPoint):
         super().__init__(encoder, codec)
         self.neck = neck.eval()
         self._block = encoder.first
-        self._has_image = has_image
+        self.has_image = has_image
         self._crop = crop
 
     @torch.no_grad()
@@ -215,12 +223,6 @@ class BridgedPoint(CodedPoint):
             rows, columns = (-(-side // self.codec.stride) for side in received.size)
             y_hat = y_hat[..., :rows, :columns]
         return Entry(self.neck(y_hat), self._block)
-
-    def image(self, received: Received) -> Tensor | None:
-        """The decoded images, computed only for people."""
-        if self._has_image and received.x_hat is None:
-            received.x_hat = self.codec.synthesis(received.symbols, received.size)
-        return received.x_hat
 
     def parts(self) -> dict[str, nn.Module]:
         """Encoder, codec and neck."""

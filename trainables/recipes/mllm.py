@@ -39,6 +39,7 @@ from trainables.datasets.scenes.scene import DIGITS, class_names, scene_rng
 from trainables.datasets.scenes.write import write_world
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
+from trainables.recipes.accuracy import uncompressed_accuracy
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
@@ -50,7 +51,6 @@ from trainables.recipes.common import (
     recipe_parser,
     save_half,
 )
-from trainables.recipes.accuracy import uncompressed_accuracy
 from trainables.recipes.mllm_batches import (
     LAYER_READ,
     PATCHES,

@@ -39,12 +39,10 @@ class SmallerImage(DecodedPoint):
         height, width = images.shape[-2:]
         return super().encode(_resized(images, self._smaller((height, width))))
 
-    def image(self, received: Received) -> Tensor:
+    def synthesis(self, received: Received) -> Tensor:
         """The decoded images at their first size."""
-        if received.x_hat is None:
-            small = self.codec.synthesis(received.symbols, self._smaller(received.size))
-            received.x_hat = _resized(small, received.size)
-        return received.x_hat
+        small = self.codec.synthesis(received.symbols, self._smaller(received.size))
+        return _resized(small, received.size)
 
     def _smaller(self, size: tuple[int, int]) -> tuple[int, int]:
         return smaller(size[0], self._factor), smaller(size[1], self._factor)

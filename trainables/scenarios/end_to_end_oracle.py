@@ -30,14 +30,14 @@ from trainables.points.neck_method import NeckMethod, trained_neck
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A prompt about one image, and its right answer."""
 
     prompt: str
     answer: str
 
 
-def read_answers(world: Path, split: str, tasks: Sequence[str]) -> dict[str, list[Asked]]:
+def read_answers(world: Path, split: str, tasks: Sequence[str]) -> dict[str, list[Question]]:
     """Read the prompts and right answers of some tasks, by image id.
 
     Samples about several images are left out.
@@ -47,11 +47,11 @@ def read_answers(world: Path, split: str, tasks: Sequence[str]) -> dict[str, lis
     """
     columns = ["task", "image_ids", "prompt", "answer"]
     table = pq.read_table(world / f"tasks_{split}.parquet", columns=columns)
-    asked: dict[str, list[Asked]] = {}
+    asked: dict[str, list[Question]] = {}
     for row in table.to_pylist():
         if row["task"] in tasks and len(row["image_ids"]) == 1:
             of_image = asked.setdefault(row["image_ids"][0], [])
-            of_image.append(Asked(row["prompt"], row["answer"]))
+            of_image.append(Question(row["prompt"], row["answer"]))
     if not asked:
         raise ValueError(f"the {split} images have no answers for {', '.join(tasks)}")
     return asked
@@ -76,7 +76,7 @@ class OracleLearner(Learner):
         neck: TransformNeck,
         block: int,
         mllm: Mllm,
-        asked: Mapping[str, Sequence[Asked]],
+        asked: Mapping[str, Sequence[Question]],
         lr: float,
     ) -> None:
         super().__init__()
@@ -105,11 +105,11 @@ class OracleLearner(Learner):
         """The neck."""
         return [Group(list(self.neck.parameters()), self._lr)]
 
-    def _questions(self, batch: Batch) -> list[Sequence[Asked]]:
+    def _questions(self, batch: Batch) -> list[Sequence[Question]]:
         """The questions about each image of a batch."""
         return [self._asked[image_id] for image_id in batch.ids]
 
-    def _losses(self, batch: Batch, places: Sequence[int], asked: Sequence[Asked]) -> Tensor:
+    def _losses(self, batch: Batch, places: Sequence[int], asked: Sequence[Question]) -> Tensor:
         """The loss of each question.
 
         Args:

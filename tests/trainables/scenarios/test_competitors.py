@@ -34,7 +34,7 @@ from trainables.points.contract import load_point
 from trainables.points.counting import number_of_parameters
 from trainables.points.inputs import Inputs
 from trainables.points.models import BridgedPoint
-from trainables.scenarios.end_to_end_oracle import Asked, OracleLearner, read_answers
+from trainables.scenarios.end_to_end_oracle import OracleLearner, Question, read_answers
 from trainables.scenarios.feature_coding import FeatureCodingLearner, build_token_codec
 from trainables.scenarios.post_processing import build_unet
 from trainables.tasks import scene_tasks
@@ -335,7 +335,7 @@ def test_a_step_of_the_oracle_asks_one_thing_of_each_image_in_turn() -> None:
             return torch.arange(1.0, 1 + len(prompts))
 
     space = make_space(Path("nowhere"))
-    asked = {"a": [Asked("p0", "x"), Asked("p1", "y")], "b": [Asked("p2", "z")]}
+    asked = {"a": [Question("p0", "x"), Question("p1", "y")], "b": [Question("p2", "z")]}
     recorder: Any = Recorder()
     neck: Any = torch.nn.Identity()
     learner = OracleLearner(neck, space.teacher.block, recorder, asked, lr=1e-4)
