@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
-from search_spaces.facts.mllm_families import find_family
+from search_spaces.facts.mllm_families import Family, find_family
 from trainables.encoders.generic_tower import OwnTower
 from trainables.encoders.pretrained import (
     Preprocessing,
@@ -51,7 +51,7 @@ def load_tower(name: str) -> Tower:
     model, loading = kind.from_pretrained(path, dtype=precision, output_loading_info=True)
     inside = "" if family is None else f"{family.tower}."
     _demand_whole(name, loading, inside)
-    vision: Any = _vision_of(model, config)
+    vision: Any = _vision_of(model, family)
     vision.to(torch.float32)
     try:
         return _tower(vision, sizes, _preprocessing(path, sizes))
@@ -81,7 +81,7 @@ def meta_tower(name: str) -> Tower:
         else:
             kind = mllm_class(family)
             model = kind(config) if hasattr(kind, "config_class") else kind.from_config(config)
-    return _tower(_vision_of(model, config), sizes, usual_preprocessing(sizes))
+    return _tower(_vision_of(model, family), sizes, usual_preprocessing(sizes))
 
 
 def _tower(vision: PreTrainedModel, sizes: EncoderSizes, preprocessing: Preprocessing) -> Tower:
@@ -92,14 +92,10 @@ def _tower(vision: PreTrainedModel, sizes: EncoderSizes, preprocessing: Preproce
     return OwnTower(vision, sizes, preprocessing)
 
 
-def _vision_of(model: Any, config: Any) -> PreTrainedModel:
+def _vision_of(model: Any, family: Family | None) -> PreTrainedModel:
     """The model itself; of an MLLM its visual tower."""
-    family = find_family(config.model_type)
-    if family is None:
-        whole: PreTrainedModel = model
-        return whole
-    tower: PreTrainedModel = attrgetter(family.tower)(model)
-    return tower
+    vision: PreTrainedModel = model if family is None else attrgetter(family.tower)(model)
+    return vision
 
 
 def _demand_whole(name: str, loading: Mapping[str, Any], inside: str) -> None:

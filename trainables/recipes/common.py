@@ -18,7 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from trainables.datasets.images.files import write_json
+from trainables.datasets.images.files import replacing, write_json
 from trainables.datasets.scenes.captions import vocabulary
 from trainables.encoders.pretrained import Preprocessing
 
@@ -106,10 +106,8 @@ def save_half(
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write atomically: a killed recipe never leaves a half-written checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ Shapes: `B` images, `M` latent channels, `L` patches, `D` width, `P` joint width
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from torch import Tensor
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.space import Space
 from trainables.datasets.images.decode import UnreadableImageError
+from trainables.datasets.images.files import replacing
 from trainables.datasets.images.image_store import ShardReport, read_images
 from trainables.datasets.tensors import decode_image, tensor_column, to_tensor
 from trainables.encoders.load import load_tower
@@ -121,18 +121,15 @@ def _write_shard(
         metadata={_REPORT: json.dumps({"images": len(ids), "unreadable": unreadable})},
     )
     arrays = [pa.array(ids, pa.string()), *(array for _, array in made)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Two writers of one shard may meet after a restart; each has its own temporary file.
-    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    # Floats do not compress; plain pages are read seven times as fast as dictionaries.
-    pq.write_table(
-        pa.Table.from_arrays(arrays, schema=schema),
-        temporary,
-        compression="none",
-        use_dictionary=False,
-        write_statistics=False,
-    )
-    temporary.replace(out)
+    with replacing(out) as temporary:
+        # Floats do not compress; plain pages are read seven times as fast as dictionaries.
+        pq.write_table(
+            pa.Table.from_arrays(arrays, schema=schema),
+            temporary,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+        )
     return report
 
 

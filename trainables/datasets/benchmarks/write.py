@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 from search_spaces import BenchmarkSpec
 from trainables.datasets.benchmarks.read import Benchmark, read_benchmark
 from trainables.datasets.images.convert import TEMPLATES
-from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit, pad
+from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit, pad, png_of
 from trainables.datasets.images.files import open_root, write_json
 from trainables.datasets.images.placement import Placement, area, clipped, cropped, padded
 from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
@@ -108,13 +107,12 @@ def _write_images(
         for name, data in _originals(benchmark):
             try:
                 image, _ = decode_rgb(data)
-                buffer = io.BytesIO()
-                square(image, size).save(buffer, format="PNG", compress_level=1)
+                png = png_of(square(image, size))
             except UnreadableImageError as error:
                 unreadable[name] = str(error)
                 continue
             sizes[name] = image.size
-            row = {"image_id": name, "png": buffer.getvalue(), "width": size, "height": size}
+            row = {"image_id": name, "png": png, "width": size, "height": size}
             rows.append({**row, "classes": []})
             if len(rows) == _GROUP_ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, IMAGES_SCHEMA))

@@ -8,9 +8,7 @@ Each image is decoded from its original once; training and every evaluation read
 
 from __future__ import annotations
 
-import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +21,8 @@ import pyarrow.parquet as pq
 
 from search_spaces.specs.data import DataSpec
 from trainables.datasets.images import tables
-from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit
-from trainables.datasets.images.files import open_root, write_json
+from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit, png_of
+from trainables.datasets.images.files import open_root, replacing, write_json
 from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
 from trainables.datasets.images.samples import ImageTask
 from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
@@ -99,18 +97,13 @@ class ImageShards:
                 unreadable.append((original.image_id, str(error)))
                 continue
             treated.update(done)
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG", compress_level=1)
             number = None if original.key is None else self._numbers.get(original.key)
             classes = [] if number is None else [number]
-            row = (original.image_id, buffer.getvalue(), size, size, classes)
+            row = (original.image_id, png_of(image), size, size, classes)
             kept.append(dict(zip(IMAGES_SCHEMA.names, row, strict=True)))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Two writers of one shard may meet after a restart; each has its own temporary file.
-        temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
         table = pa.Table.from_pylist(kept, IMAGES_SCHEMA)
-        pq.write_table(table, temporary, row_group_size=_GROUP_ROWS, compression="none")
-        temporary.replace(out)
+        with replacing(out) as temporary:
+            pq.write_table(table, temporary, row_group_size=_GROUP_ROWS, compression="none")
         return ShardReport(len(kept), unreadable, dict(sorted(treated.items())))
 
     def _read(self, index: list[dict[str, Any]], split: str) -> Iterator[_Original]:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -189,6 +190,18 @@ def read_text(uri: str) -> str:
         return read_bytes(uri).decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(f"cannot be read ({type(error).__name__})") from error
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `out` once it has been written.
+
+    Two writers of one file may meet after a restart; each process has its own temporary file.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+    yield temporary
+    temporary.replace(out)
 
 
 def write_json(file: Path, content: object, indent: int = 1) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainables.datasets.images import schemas
+from trainables.datasets.images.decode import png_of
 from trainables.datasets.images.files import write_json
 from trainables.datasets.scenes.captions import LABELS, TEMPLATES, caption
 from trainables.datasets.scenes.drawing import render
@@ -139,8 +139,6 @@ def _image_row(
     image_id: str, scene: SceneSpec, image: Tensor, boxes: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
     pixels = (image * 255.0).round().byte().permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
     objects = [
         {
             "digit": DIGITS[o.digit],
@@ -152,7 +150,7 @@ def _image_row(
     ]
     return {
         "image_id": image_id,
-        "png": buffer.getvalue(),
+        "png": png_of(Image.fromarray(pixels)),
         "width": pixels.shape[1],
         "height": pixels.shape[0],
         "classes": [o.class_index for o in scene.objects],
