@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -132,7 +133,7 @@ def measure(
         codec = source.load().to(device)
         codec_rows = [_measure(source, codec, name, x, out) for name, x in images.items()]
         rows += codec_rows
-        means = _means(codec_rows)
+        means = _means(pd.DataFrame(map(asdict, codec_rows)))
         quality = "".join(f", {k} {v:.4f}" for k, v in means.items() if k != "bpp")
         say(f"{source.point.label}: {means['bpp']:.4f} bpp{quality}")
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), out / "images.parquet")
@@ -144,25 +145,18 @@ def measure(
 
 def results(rows: Sequence[Measured], description: str) -> dict[str, dict[str, Any]]:
     """File name -> one curve in CompressAI's results format, its rates rising."""
-    seeds = {row.seed for row in rows}
-    curves: dict[tuple[str, str, str, int], dict[float, list[Measured]]] = {}
-    for row in rows:
-        identity = (row.codec, row.scenario, row.variant, row.seed)
-        curves.setdefault(identity, {}).setdefault(row.lmbda, []).append(row)
+    table = pd.DataFrame([asdict(row) for row in rows])
     results_by_file = {}
-    for (codec, scenario, variant, seed), by_lambda in curves.items():
-        words = [codec, scenario, variant, f"seed {seed}" if len(seeds) > 1 else ""]
-        points = [{**_means(at_rate), "lmbda": lmbda} for lmbda, at_rate in by_lambda.items()]
-        points.sort(key=lambda point: point["bpp"])
-        names = set.intersection(*(set(point) for point in points))
+    identity = ["codec", "scenario", "variant", "seed"]
+    for (codec, scenario, variant, seed), curve in table.groupby(identity, sort=False):
+        several = table["seed"].nunique() > 1
+        words = [str(codec), str(scenario), str(variant), f"seed {seed}" if several else ""]
+        points = [{**_means(point), "lmbda": lmbda} for lmbda, point in curve.groupby("lmbda")]
+        means = pd.DataFrame(points).sort_values("bpp").dropna(axis=1)
         results_by_file["-".join(filter(None, words)).replace(" ", "")] = {
             "name": " ".join(filter(None, words)),
             "description": description,
-            "results": {
-                name: [point[name] for point in points]
-                for name in ("bpp", "psnr-rgb", "ms-ssim-rgb", "lmbda")
-                if name in names
-            },
+            "results": {name: values.tolist() for name, values in means.items()},
         }
     return results_by_file
 
@@ -232,14 +226,11 @@ def _measure(source: Source, codec: Codec, name: str, x: Tensor, out: Path) -> M
     )
 
 
-def _means(rows: Sequence[Measured]) -> dict[str, float]:
+def _means(rows: pd.DataFrame) -> dict[str, float]:
     """Means over images by CompressAI's names; `ms-ssim-rgb` only if an image is large enough."""
-    means = {
-        "bpp": sum(row.bpp for row in rows) / len(rows),
-        "psnr-rgb": sum(row.psnr for row in rows) / len(rows),
-    }
-    similar = [row.ms_ssim for row in rows if row.ms_ssim is not None]
-    return means | ({"ms-ssim-rgb": sum(similar) / len(similar)} if similar else {})
+    names = {"bpp": "bpp", "psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb"}
+    means = rows[list(names)].astype(float).mean().dropna()
+    return {names[str(name)]: float(value) for name, value in means.items()}
 
 
 if __name__ == "__main__":
