@@ -20,7 +20,7 @@ from trainables.encoders.load import load_tower
 from trainables.encoders.tower import ListedBlocks, Tower
 from trainables.points.building import partial_encoder
 from trainables.points.contract import Method, Trained
-from trainables.points.counting import Counting, Part, meta
+from trainables.points.counting import Counting, Part, count_macs, meta
 from trainables.points.image_learner import ImageLearner
 from trainables.points.inputs import Inputs, base_codec, class_texts
 from trainables.points.learning import SurrogateSetting
@@ -92,12 +92,10 @@ class AdaptedEncoderMethod(Method):
         """The tuned copy of the encoder's first blocks; its parameters are those that differ."""
         front = new_front(counting.space, counting.tower)
         image = meta(3, counting.size, counting.size)
-        part = counting.part("", "adapted_front", "receiver", MEANING, [], lambda: front(image))
+        (macs,) = count_macs(lambda: front(image))
         parameters = sum(p.numel() for p in front.trained().values())
-        yield counting.sized("", part.part, part.side, part.meaning, parameters, part.macs)
-
-
-MEANING = "tuned patch embedding and blocks before k"
+        meaning = "tuned patch embedding and blocks before k"
+        yield counting.sized("", "adapted_front", "receiver", meaning, parameters, macs)
 
 
 def new_front(space: Space, tower: Tower) -> EncoderFront:

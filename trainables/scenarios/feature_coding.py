@@ -27,7 +27,7 @@ from trainables.networks.neck import TransformNeck
 from trainables.networks.token_codec import TokenCodec, TokenNet, start_as_projection
 from trainables.points.building import complete_encoder, partial_encoder, sized_neck
 from trainables.points.contract import Method, Trained
-from trainables.points.counting import Counting, Part, meta, number_of_parameters
+from trainables.points.counting import Counting, Part, count_macs, meta, number_of_parameters
 from trainables.points.inputs import Inputs, images_to_fit
 from trainables.points.learning import Group, Learner, codec_groups
 from trainables.points.models import BridgedPoint
@@ -115,15 +115,9 @@ class FeatureCodingMethod(Method):
         image = meta(3, counting.size, counting.size)
         hidden = torch.empty_like(whole.hidden(image, space.teacher.block))
         analysis = number_of_parameters([net.attention, net.linear]) + net.position.numel()
-        sent = counting.part(
-            TOKENS,
-            "token_analysis",
-            "sender",
-            "tokens of block k to latents",
-            [],
-            lambda: net.analysis(hidden),
-        )
-        yield counting.sized(TOKENS, sent.part, sent.side, sent.meaning, analysis, sent.macs)
+        (macs,) = count_macs(lambda: net.analysis(hidden))
+        meaning = "tokens of block k to latents"
+        yield counting.sized(TOKENS, "token_analysis", "sender", meaning, analysis, macs)
         run = functools.partial(neck, meta(net.linear.out_features, *net.grid))
         meaning = "latents to tokens of block k"
         yield counting.part(TOKENS, "token_neck", "receiver", meaning, [neck], run)
