@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainables.encoders.attention import multi_head_attention
-from trainables.encoders.tower import ListedBlocks, Stem, Tower
+from trainables.encoders.tower import ListedBlocks, Tower
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,7 @@ class Teacher(nn.Module):
 
         Of a CLIP or a SigLIP.
         """
-        assert isinstance(self.stem, Stem)
-        embeddings: Any = self.stem.embeddings
+        embeddings: Any = self.stem.get_submodule("embeddings")
         embedded: Tensor = embeddings.patch_embedding(self.preprocess(images))
         return embedded.flatten(2).transpose(1, 2)
 

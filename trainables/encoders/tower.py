@@ -12,6 +12,7 @@ feature.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,19 +44,6 @@ def usual_preprocessing(sizes: EncoderSizes) -> Preprocessing:
     """How images are prepared for an encoder of a family, where nothing says otherwise."""
     mean, std = _NORMALISATION[sizes.family]
     return Preprocessing(sizes.image_size, tuple(mean), tuple(std))
-
-
-class Stem(nn.Module):
-    """Pixels to hidden state 0: (B, 3, S, S) -> (B, T, D)."""
-
-    def __init__(self, embeddings: nn.Module, pre_norm: nn.Module | None) -> None:
-        super().__init__()
-        self.embeddings, self.pre_norm = embeddings, pre_norm
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Patches with their positions, the class token in front, normalised where CLIP is."""
-        hidden: Tensor = self.embeddings(pixels)
-        return hidden if self.pre_norm is None else self.pre_norm(hidden)
 
 
 class Blocks(nn.Module):
@@ -103,19 +91,6 @@ class ClassPool(nn.Module):
         return pooled
 
 
-class AttentionPool(nn.Module):
-    """SigLIP's: a learned query attends to all tokens, normalised; an MLP follows."""
-
-    def __init__(self, norm: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.norm, self.head = norm, head
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """The last hidden state: (B, T, D) -> (B, D)."""
-        pooled: Tensor = self.head(self.norm(hidden))
-        return pooled
-
-
 class Tower:
     """A pretrained model's visual encoder in parts; its text tower stays in `model`.
 
@@ -151,8 +126,11 @@ class Tower:
         self.blocks: Sequence[Any] = self._vision.encoder.layers
 
     def stem(self) -> nn.Module:
-        """Pixels to hidden state 0."""
-        return Stem(self.embeddings, self.pre_norm)
+        """Pixels to hidden state 0: (B, 3, S, S) -> (B, T, D)."""
+        parts = {"embeddings": self.embeddings, "pre_norm": self.pre_norm}
+        return nn.Sequential(
+            OrderedDict((n, part) for n, part in parts.items() if part is not None)
+        )
 
     def body(self, first: int) -> Blocks:
         """Blocks `first` .. end, shared with the tower."""
@@ -170,4 +148,5 @@ class Tower:
         if self.sizes.class_token:
             projection = getattr(self.model, "visual_projection", None)
             return ClassPool(norm, projection or nn.Identity(), double_norm)
-        return AttentionPool(norm, self._vision.head)
+        # A learned query attends to all tokens; an MLP follows.
+        return nn.Sequential(norm, self._vision.head)

@@ -135,42 +135,34 @@ def optimisers_of(
     ]
 
 
-class StepLosses:
-    """The loss of each step, on batches that are drawn for it.
+def step_loss(
+    model: LlavaForConditionalGeneration,
+    heads: Heads,
+    tokenizer: PreTrainedTokenizerFast,
+    pools: tuple[Pool, Pool],
+    step: int,
+    options: argparse.Namespace,
+) -> StepLoss:
+    """The loss of a step (0 ..), on batches that are drawn for it.
 
     Args:
+        pools: as `make_pools` gives them.
         options: of the command line.
-        pool, singles: as `make_pools` gives them.
     """
-
-    def __init__(
-        self,
-        model: LlavaForConditionalGeneration,
-        heads: Heads,
-        tokenizer: PreTrainedTokenizerFast,
-        pools: tuple[Pool, Pool],
-        options: argparse.Namespace,
-    ) -> None:
-        self._model, self._heads, self._tokenizer = model, heads, tokenizer
-        self._pool, self._singles = pools
-        self._options = options
-        n_scenes, n_classes = len(self._singles.scenes), len(class_names())
-        self._by_class = [range(c, n_scenes, n_classes) for c in range(n_classes)]
-
-    def __call__(self, step: int) -> StepLoss:
-        """The loss of a step (0 ..)."""
-        options = self._options
-        rng = np.random.default_rng((options.seed, step, 9))
-        kept = PATCHES if step % 3 == 2 else 6
-        scenes = scene_batch(self._pool, self._tokenizer, rng, options.scenes)
-        size = options.episodes // 2 if kept == PATCHES else options.episodes
-        episodes = fewshot_batch(self._singles, self._by_class, self._tokenizer, rng, size, kept)
-        answer, look, right = batch_loss(self._model, self._heads, scenes)
-        label, auxiliary, label_right = batch_loss(self._model, self._heads, episodes)
-        loss = answer + label + 0.3 * (look + auxiliary)
-        tensors = {"answers": answer, "look": look, "labels": label, "auxiliary": auxiliary}
-        values = {name: tensor.item() for name, tensor in tensors.items()}
-        return loss, {**values, "answers right": right, "labels right": label_right}
+    pool, singles = pools
+    n_scenes, n_classes = len(singles.scenes), len(class_names())
+    by_class = [range(c, n_scenes, n_classes) for c in range(n_classes)]
+    rng = np.random.default_rng((options.seed, step, 9))
+    kept = PATCHES if step % 3 == 2 else 6
+    scenes = scene_batch(pool, tokenizer, rng, options.scenes)
+    size = options.episodes // 2 if kept == PATCHES else options.episodes
+    episodes = fewshot_batch(singles, by_class, tokenizer, rng, size, kept)
+    answer, look, right = batch_loss(model, heads, scenes)
+    label, auxiliary, label_right = batch_loss(model, heads, episodes)
+    loss = answer + label + 0.3 * (look + auxiliary)
+    tensors = {"answers": answer, "look": look, "labels": label, "auxiliary": auxiliary}
+    values = {name: tensor.item() for name, tensor in tensors.items()}
+    return loss, {**values, "answers right": right, "labels right": label_right}
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -219,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         optimisers_of(model, trained, options.lr),
         Schedule(options.steps, options.lr, warmup=100, save_every=100),
         options.work / "mllm.pt",
-        StepLosses(model, heads, tokenizer, pools, options),
+        lambda step: step_loss(model, heads, tokenizer, pools, step, options),
         validate,
     )
     out = options.out or options.work / "llava-scenes"
