@@ -18,7 +18,7 @@ from search_spaces.plugins import BrokenPluginError
 from search_spaces.specs.codec import CODECS
 from tests.trainables.codecs.plugin import installed
 from tests.trainables.codecs.strided_settings import Stride8, Stride32
-from trainables.codecs import Codec, build_codec
+from trainables.codecs import Codec, LatentCodec, build_codec
 from trainables.codecs.building import check_geometry
 from trainables.codecs.entropy.bitstream import unpack
 from trainables.codecs.factorized import Factorized
@@ -86,6 +86,19 @@ def network(stages: int, channels: int = 12, growth: int = 1) -> nn.Module:
     net.g_s = nn.Sequential(nn.Upsample(scale_factor=growth * 2**stages), nn.Conv2d(channels, 3, 1))
     net.entropy_bottleneck = EntropyBottleneck(channels)
     return net
+
+
+def test_an_image_of_two_symbols_is_written_and_read() -> None:
+    net = network(3, channels=2)
+    with torch.no_grad():
+        net.g_a[-1].weight.mul_(200)
+    codec = LatentCodec("tiny", 2, net, Factorized(net), stride=8).eval()
+    codec.update()
+    x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y_hat = codec.decode(codec.encode(x))
+    assert y_hat.shape == (5, 2, 1, 1)
+    assert torch.equal(y_hat, torch.cat([codec.latents(image) for image in x.split(1)]))
+    assert y_hat.unique().numel() > 3
 
 
 class WithoutHyperLatents(Stride8):
