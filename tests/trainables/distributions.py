@@ -11,9 +11,10 @@ import pytest
 
 from search_spaces.facts.mllm_families import FAMILIES
 from search_spaces.facts.tasks import TASK_FACTS
+from search_spaces.specs.codec import CODECS
 from trainables.tasks import TASKS
 
-REGISTRIES = (TASKS, TASK_FACTS, FAMILIES)
+REGISTRIES = (TASKS, TASK_FACTS, FAMILIES, CODECS)
 
 
 @contextmanager
@@ -34,15 +35,18 @@ def installed(
     for module, source in modules.items():
         (directory / f"{module}.py").write_text(source)
     about = directory / f"{name}-{version}.dist-info"
-    about.mkdir()
+    about.mkdir(parents=True)
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (about / "entry_points.txt").write_text(entry_points)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(directory))
         for registry in REGISTRIES:
             registry.forget()
-        yield
-    for registry in REGISTRIES:
-        registry.forget()
-    for module in modules:
-        sys.modules.pop(module, None)
+        try:
+            yield
+        finally:
+            patch.undo()
+            for registry in REGISTRIES:
+                registry.forget()
+            for module in modules:
+                sys.modules.pop(module, None)
