@@ -50,6 +50,8 @@ DAMAGED = (
 )
 GREY = (122, 116, 104)
 """What is added to an image: the mean colour that CLIP's preprocessing takes away."""
+_KINDS = {"grey": ("1", "L", "LA", "La"), "palette": ("P", "PA"), "CMYK": ("CMYK",)}
+"""Modes of images that become RGB, by what is said of them."""
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -133,12 +135,7 @@ def _decode(data: bytes) -> tuple[Image.Image, frozenset[str]]:
         if image.mode in (*_SIXTEEN_BITS, "I"):
             done.add("16 bits")
             image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
-        if image.mode in ("1", "L", "LA", "La"):
-            done.add("grey")
-        elif image.mode in ("P", "PA"):
-            done.add("palette")
-        elif image.mode == "CMYK":
-            done.add("CMYK")
+        done |= {kind for kind, modes in _KINDS.items() if image.mode in modes}
         if image.has_transparency_data:
             done.add("alpha")
             image = image.convert("RGBA")

@@ -6,7 +6,7 @@ A *chunk* is a row group or a record batch: what is read at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -128,18 +128,14 @@ def label_keys(column: pa.ChunkedArray) -> list[str | None]:
 
 def distinct_labels(fs: Any, root: str, tables: Tables, column: str) -> list[str]:
     """All labels that occur, numbers in their order, else as text."""
-    labels: set[str] = set()
+    labels: set[str | None] = set()
     for file, _ in tables:
-        for values in _label_chunks(fs, f"{root}/{file.path}", column):
-            labels.update(key for key in label_keys(values) if key is not None)
-    return sorted(labels, key=lambda key: (int(key), "") if key.isdigit() else (0, key))
-
-
-def _label_chunks(fs: Any, path: str, column: str) -> Iterator[pa.ChunkedArray]:
-    _, chunks = describe(fs, path)
-    for chunk in range(len(chunks)):
-        values = read_chunk(fs, path, chunk, [column]).column(column)
-        yield pa.chunked_array([values.unique()])
+        path = f"{root}/{file.path}"
+        for chunk in range(len(describe(fs, path)[1])):
+            values = read_chunk(fs, path, chunk, [column]).column(column)
+            labels.update(label_keys(pa.chunked_array([values.unique()])))
+    keys = [key for key in labels if key is not None]
+    return sorted(keys, key=lambda key: (int(key), "") if key.isdigit() else (0, key))
 
 
 def _is_image(kind: pa.DataType) -> bool:
