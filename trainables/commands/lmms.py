@@ -36,13 +36,13 @@ from trainables.datasets.images.decode import fit, pad
 from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import Pixels
 from trainables.encoders.load import load_tower
-from trainables.evaluation.finished_points import Finished, finished
+from trainables.evaluation.finished_points import finished
 from trainables.evaluation.image_pass import Clock, Eye, Seen, batches
 from trainables.evaluation.loaded_models import PRECISIONS
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
 from trainables.points.building import complete_encoder
-from trainables.points.contract import load_point
+from trainables.points.contract import Finished, load_point
 
 if TYPE_CHECKING or find_spec("lmms_eval") is None:
     _Lmms: Any = object

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search_spaces import OperatingPoint, Space, operating_points, select
-from trainables.points.contract import load_point
+from trainables.points.contract import Finished, load_point
 from trainables.points.models import PointModel
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished operating point and its directories.
-
-    Attributes:
-        space: with the settings of the point's variant.
-        codec_dir: of the point's base codec; None where it has none.
-        point_dir: of the point itself.
-    """
-
-    space: Space
-    point: OperatingPoint
-    codec_dir: Path | None
-    point_dir: Path
 
 
 def finished(sweep: Path | str, lost: dict[OperatingPoint, str]) -> Iterator[Finished]:

@@ -34,20 +34,25 @@ from trainables.points.weights import load_trained, named, overlay
 
 
 @dataclass(frozen=True)
-class Trained:
+class Finished:
     """A finished operating point on disk.
 
     Attributes:
         space: of the point's variant.
         codec_dir: of its base codec; None where it has none.
         point_dir: of the point itself.
-        tower: the space's teacher.
     """
 
     space: Space
     point: OperatingPoint
     codec_dir: Path | None
     point_dir: Path
+
+
+@dataclass(frozen=True)
+class Trained(Finished):
+    """A finished operating point with its space's teacher, `tower`."""
+
     tower: Tower
 
     def base_codec(self) -> Codec:
