@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# A sweep on Slurm: sbatch deploy/slurm.sh SPACE STORAGE [more options of orchestrator.sweep]
+# One Ray node per Slurm node. Slurm runs the job again when it is preempted or a machine fails
+# (--requeue); the same command then goes on from the storage.
+#SBATCH --job-name=bridgesweep
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --gpus-per-node=1
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: sbatch deploy/slurm.sh SPACE STORAGE [OPTION ...]" >&2
+    exit 2
+fi
+space=$1 storage=$2
+shift 2
+
+# A token of this job alone, in a file that only its owner can read, on a disk that all nodes see.
+export RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN_PATH="${SLURM_SUBMIT_DIR:?}/.ray-token-${SLURM_JOB_ID:?}"
+(umask 077 && python -c "import secrets; print(secrets.token_hex(32))" > "$RAY_AUTH_TOKEN_PATH")
+trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# Of several jobs on one machine, each has its own port.
+port=$((20000 + SLURM_JOB_ID % 20000))
+cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
+
+srun --nodes=1 --ntasks=1 --nodelist="$head" \
+    ray start --head --node-ip-address="$head" --port="$port" --dashboard-host=127.0.0.1 \
+    --num-cpus="$cpus" --num-gpus="$gpus" --block &
+sleep 20
+if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
+    # --no-kill: the loss of a machine does not end the others.
+    srun --no-kill --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \
+        --exclude="$head" \
+        ray start --address="$head:$port" --num-cpus="$cpus" --num-gpus="$gpus" --block &
+    sleep 20
+fi
+
+RAY_ADDRESS="$head:$port" python -m orchestrator.sweep "$space" --storage "$storage" "$@"

@@ -1,0 +1,111 @@
+"""The files in `deploy/`: valid for what reads them, and their commands are the program's own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from orchestrator.sweep import _parser
+from search_spaces import named_spaces
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+
+
+def check_command(command: str) -> None:
+    """A sweep command is one of this program: its options, a named space, a remote storage."""
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "orchestrator.sweep"]
+    arguments = _parser().parse_args(words[3:])
+    assert arguments.space in named_spaces()
+    assert arguments.storage.startswith("s3://")
+
+
+def test_the_job_s_command_is_valid() -> None:
+    check_command(yaml.safe_load((DEPLOY / "ray-job.yaml").read_text())["spec"]["entrypoint"])
+
+
+def test_the_command_in_the_cluster_s_comment_is_valid() -> None:
+    head = (DEPLOY / "ray-cluster.yaml").read_text().partition("\ncluster_name")[0]
+    text = re.sub(r"\\?\n#", " ", head)
+    check_command(text[text.index("python -m") :])
+
+
+def test_the_cluster_is_valid_for_rays_launcher() -> None:
+    cluster = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text())
+    schema = resources.files("ray.autoscaler").joinpath("ray-schema.json").read_text()
+    jsonschema.validate(cluster, json.loads(schema))
+    types = cluster["available_node_types"]
+    market = {
+        name: kind["node_config"].get("InstanceMarketOptions") for name, kind in types.items()
+    }
+    assert market[cluster["head_node_type"]] is None, "the head is on demand"
+    assert market["worker"] == {"MarketType": "spot"}
+    for start in (*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]):
+        assert "ray start" not in start or "RAY_AUTH_MODE=token" in start
+
+
+def test_the_kubernetes_job_is_tried_again_on_a_cluster_with_tokens() -> None:
+    job = yaml.safe_load((DEPLOY / "ray-job.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]
+    assert spec["backoffLimit"] > 0
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    for group in [
+        spec["rayClusterSpec"]["headGroupSpec"],
+        *spec["rayClusterSpec"]["workerGroupSpecs"],
+    ]:
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+
+
+def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE):
+        *sources, _ = line.split()
+        assert all((ROOT / source).exists() for source in sources)
+    packages = {"search_spaces", "trainables", "orchestrator", "analysis"}
+    assert all(f"COPY {package} {package}" in text for package in packages)
+    install = '-c constraints.txt ".[cluster]"'
+    assert install in text
+    assert install in (ROOT / "README.md").read_text()
+
+
+def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path: Path) -> None:
+    """With programs that write down how they were called."""
+    calls = tmp_path / "calls"
+    for name, output in (
+        ("scontrol", "node1\nnode2"),
+        ("srun", ""),
+        ("python", "secret"),
+        ("sleep", ""),
+    ):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >> {calls}\necho "{output}"\n')
+        program.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "4",
+    }
+    script = ["bash", str(DEPLOY / "slurm.sh")]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert (done.returncode, "usage" in done.stderr) == (2, True)
+    subprocess.run([*script, "demo", "/shared", "--plan"], env=environment, check=True)
+    lines = calls.read_text().splitlines()
+    starts = sorted(line for line in lines if line.startswith("srun"))
+    assert len(starts) == 2
+    assert any("--head --node-ip-address=node1 --port=20007" in line for line in starts)
+    assert any("--exclude=node1 ray start --address=node1:20007" in line for line in starts)
+    assert "python -m orchestrator.sweep demo --storage /shared --plan" in lines
+    assert not list(tmp_path.glob(".ray-token*")), "the token is removed"
