@@ -14,6 +14,7 @@ import yaml
 
 from orchestrator.sweep import _parser
 from search_spaces import named_spaces
+from tests.orchestrator.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -102,9 +103,10 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
     done = subprocess.run(script, env=environment, capture_output=True, text=True)
     assert (done.returncode, "usage" in done.stderr) == (2, True)
     subprocess.run([*script, "demo", "/shared", "--plan"], env=environment, check=True)
+    # They run in the background.
+    wait_until(lambda: calls.read_text().count("srun") == 2, 20)
     lines = calls.read_text().splitlines()
-    starts = sorted(line for line in lines if line.startswith("srun"))
-    assert len(starts) == 2
+    starts = [line for line in lines if line.startswith("srun")]
     assert any("--head --node-ip-address=node1 --port=20007" in line for line in starts)
     assert any("--exclude=node1 ray start --address=node1:20007" in line for line in starts)
     assert "python -m orchestrator.sweep demo --storage /shared --plan" in lines
