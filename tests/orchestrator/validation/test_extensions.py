@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.sweep import main
 from search_spaces.specs.space import SCENARIOS
+from tests.orchestrator.models import SMOKE
 from tests.trainables.distributions import installed
 
 SCENARIO = """
@@ -22,8 +23,10 @@ class Mine(Reconstruction):
 SCENARIO = Mine()
 """
 ENTRY_POINT = "[bridgesweep.scenarios]\nmine = mydist_module:SCENARIO\n"
-HOOKS = ("own_points", "applies_to", "reads", "identity", "cost", "record")
-SMOKE = ["smoke", "--set=teacher.model=hub/teacher", "--set=mllms=[hub/mllm]"]
+HOOKS = (
+    *("own_points", "applies_to", "reads", "identity"),
+    *("training", "cost", "trained_parameters", "record"),
+)
 
 
 @pytest.mark.parametrize("variants", ["{}", "{a: {}, b: {d1.steps: 3}}"])
