@@ -1,10 +1,26 @@
-"""Small random models in the format of the shipped ones, for tests that need no accuracy.
+"""Models of tests that need no accuracy: small random ones, and hub ids that nobody has.
 
 Run as a script: `python tests/orchestrator/models.py DIRECTORY` writes DIRECTORY/{clip,llava}.
 """
 
 import sys
 from pathlib import Path
+
+from orchestrator.execution.job_steps import Settings
+from orchestrator.plan.jobs import Plan
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+
+SMOKE = ["smoke", "--set=teacher.model=hub/teacher", "--set=mllms=[hub/mllm]"]
+"""Arguments of the command: the smoke space with models that are not on this machine."""
+
+
+def settings_of(storage: Path, models: tuple[Path, Path], *overrides: str) -> Settings:
+    """What the jobs of the smoke space need that a storage does not hold yet."""
+    clip, llava = models
+    space = load_space("smoke", (f"teacher.model={clip}", f"mllms=[{llava}]", *overrides))
+    plan = Plan(space, operating_points(space), {}, Store(str(storage)))
+    return Settings(space, str(storage), plan.jobs, {})
 
 
 def write_models(directory: Path) -> tuple[Path, Path]:

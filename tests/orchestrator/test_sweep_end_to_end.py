@@ -35,6 +35,19 @@ def runs(storage: Path) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id], max_results=1000))
 
 
+def start(command: list[str], environment: dict[str, str], output: int) -> subprocess.Popen[str]:
+    """A sweep in a process group of its own."""
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
 def running(process: subprocess.Popen[str]) -> bool:
     return process.poll() is None
 
@@ -45,14 +58,7 @@ def killed(
 ) -> Path:
     """A storage whose driver was killed -9 when the first base codec was done."""
     storage = tmp_path_factory.mktemp("storage")
-    process = subprocess.Popen(
-        command(storage),
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start(command(storage), environment, subprocess.DEVNULL)
     try:
         wait_until(
             lambda: any(storage.glob("stages/codec/*/manifest.json")), 300, lambda: running(process)
@@ -235,15 +241,7 @@ def test_a_second_driver_is_refused_and_ctrl_c_says_how_to_continue(
     execute: Sweep,
     environment: dict[str, str],
 ) -> None:
-    process = subprocess.Popen(
-        command(tmp_path),
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    process = start(command(tmp_path), environment, subprocess.PIPE)
     try:
         driver_lock = tmp_path / "smoke" / ".driver"
         wait_until(driver_lock.exists, 60, lambda: running(process))

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sweep import main
-
-SMOKE = ["smoke", "--set", "teacher.model=hub/teacher", "--set", "mllms=[hub/mllm]"]
+from tests.orchestrator.models import SMOKE
 
 
 def test_the_plan_names_waves_points_resources_and_storage(

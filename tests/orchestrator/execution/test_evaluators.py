@@ -18,11 +18,10 @@ from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.execution.train import TrainBackend, report_interval
-from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
-from orchestrator.storage.store import Store
-from search_spaces import load_space, operating_points
+from tests.orchestrator.models import settings_of
 from tests.orchestrator.waiting import wait_until
 
 SETTINGS = (
@@ -35,11 +34,7 @@ SETTINGS = (
 
 
 def settings_in(directory: Path, models: tuple[Path, Path], *more: str) -> Settings:
-    clip, llava = models
-    own = (*SETTINGS, f"teacher.model={clip}", f"mllms=[{llava}]", *more)
-    space = load_space("smoke", own)
-    plan = Plan(space, operating_points(space), {}, Store(str(directory)))
-    return Settings(space, str(directory), plan.jobs, {})
+    return settings_of(directory, models, *SETTINGS, *more)
 
 
 def points(settings: Settings) -> list[Job]:

@@ -22,6 +22,7 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
+from tests.orchestrator.models import settings_of
 from tests.trainables.image_folders import write_folder
 from trainables.datasets.images.source import read_source
 
@@ -29,15 +30,13 @@ SETTINGS = ("data.train=20", "data.val=4", "data.test=2", "data.episodes=1", "da
 
 
 def sweep(models: tuple[Path, Path], storage: Path, *more: str) -> tuple[Settings, Job]:
-    clip, llava = models
-    names = (f"teacher.model={clip}", f"mllms=[{llava}]")
-    space = load_space("smoke", (*names, *SETTINGS, *more))
-    plan = Plan(space, operating_points(space), {}, Store(str(storage)))
-    settings = Settings(space, str(storage), plan.jobs, {})
-    world = plan.stages.world()
-    if world.key in plan.jobs:
-        run_job(settings, world.key, lambda: LocalBackend(settings), lambda metrics: None)
-    return settings, plan.jobs[plan.stages.features().key]
+    """A sweep whose world is made, and its job of the teacher's features."""
+    settings = settings_of(storage, models, *SETTINGS, *more)
+    for job in settings.jobs.values():
+        if job.kind == "world":
+            run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
+    (features,) = (job for job in settings.jobs.values() if job.kind == "features")
+    return settings, features
 
 
 def damage(settings: Settings, job: Job, *rows: int) -> None:

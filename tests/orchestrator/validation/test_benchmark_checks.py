@@ -10,6 +10,7 @@ import pytest
 from orchestrator.sweep import main
 from orchestrator.validation.inputs import check_benchmarks
 from search_spaces import load_space
+from tests.orchestrator.models import SMOKE
 from tests.trainables.benchmark_files import WRITERS, write_pope
 from trainables.datasets.images.files import list_files
 
@@ -296,8 +297,7 @@ def test_the_plan_says_what_of_a_benchmark_is_used_and_which_metrics_are_lacking
         WRITERS["seed_bench"](tmp_path / "b"),
         {**WRITERS["mmbench"](tmp_path / "c"), "limit": 1},
     ]
-    models = ["--set=teacher.model=hub/teacher", "--set=mllms=[hub/mllm]"]
-    arguments = ["smoke", *models, f"--set=benchmarks={json.dumps(benchmarks)}", "--plan"]
+    arguments = [*SMOKE, f"--set=benchmarks={json.dumps(benchmarks)}", "--plan"]
     monkeypatch.setenv("PATH", "")
     assert main([*arguments, f"--storage={tmp_path / 'results'}"]) == 0
     said = capsys.readouterr().out
