@@ -89,9 +89,8 @@ def _report(
         name,
         complete,
         missing,
-        tracker.run_ids() if tracker else {},
+        tracker,
         tracking_uri,
-        tracker.parent if tracker else None,
         _timing(request, plan, results),
     )
     report = None

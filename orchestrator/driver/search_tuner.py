@@ -58,7 +58,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
     resources = tune.PlacementGroupFactory([trial_resources(space)])
     tuner = tune.Tuner(
         tune.with_resources(bridgesweep_search, resources),
-        param_space=_domains(spec.over),
+        param_space={path: _domain(bounds) for path, bounds in spec.over.items()},
         tune_config=tune.TuneConfig(
             metric="val_loss",
             mode="min",
@@ -157,21 +157,14 @@ def _training(space: Space) -> Optimiser:
     return training
 
 
-def _domains(over: Mapping[str, Range]) -> dict[str, Domain]:
-    return {path: _domain(bounds) for path, bounds in over.items()}
-
-
 def _domain(bounds: Range) -> Domain:
-    domain: Domain
     if bounds.uniform is not None:
-        domain = tune.uniform(*bounds.uniform)
-    elif bounds.log_uniform is not None:
-        domain = tune.loguniform(*bounds.log_uniform)
-    elif bounds.integers is not None:
-        domain = tune.randint(bounds.integers[0], bounds.integers[1] + 1)
-    else:
-        domain = tune.choice(list(bounds.ends))
-    return domain
+        return tune.uniform(*bounds.uniform)
+    if bounds.log_uniform is not None:
+        return tune.loguniform(*bounds.log_uniform)
+    if bounds.integers is not None:
+        return tune.randint(bounds.integers[0], bounds.integers[1] + 1)
+    return tune.choice(list(bounds.ends))
 
 
 def _algorithm(spec: SearchSpec, lanes: int) -> SearchAlgorithm | Searcher:

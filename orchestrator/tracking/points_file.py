@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import JsonObject, Store
 from orchestrator.tracking.measured import Measured
+from orchestrator.tracking.mlflow_runs import Tracker
 from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import looks
 from search_spaces.settings.secrets import without_secrets
@@ -38,9 +39,8 @@ def write_sweep(
     name: str,
     complete: Mapping[str, Measured],
     missing: Mapping[str, MissingPoint],
-    run_ids: Mapping[str, str],
+    tracker: Tracker | None,
     tracking_uri: str,
-    parent_run_id: str | None,
     timing: Mapping[str, object],
 ) -> str:
     """Write the points file, the samples, the examples and `sweep.json`.
@@ -49,13 +49,13 @@ def write_sweep(
         name: the sweep's.
         complete: complete points by key.
         missing: missing points by key.
-        run_ids: of the runs in MLflow, by key.
-        parent_run_id: of the sweep's run in MLflow.
+        tracker: knows the runs in MLflow; None while that is away.
         timing: `driver.request.Timing`.
 
     Returns:
         The sweep's directory or URI.
     """
+    run_ids = tracker.run_ids() if tracker is not None else {}
     reasons = {key: {"reason": gone.reason, "log": gone.log} for key, gone in missing.items()}
     content = {
         "schema": 1,
@@ -73,7 +73,7 @@ def write_sweep(
             for key, measured in complete.items()
         },
         "tracking_uri": without_secrets(tracking_uri),
-        "parent_run_id": parent_run_id,
+        "parent_run_id": tracker.parent if tracker is not None else None,
         "timing": dict(timing),
     }
     _write_tables(store, name, complete, run_ids)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.driver.search_tuner import _algorithm, _domains
+from orchestrator.driver.search_tuner import _algorithm, _domain
 from orchestrator.execution.search_trial import job_of, rounded, searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
@@ -44,16 +44,15 @@ def draws(algorithm: str, n: int) -> list[dict[str, Any]]:
     one = space(f"search.algorithm={algorithm}")
     assert one.search is not None
     drawer: Any = _algorithm(one.search, 1)
+    domains = {path: _domain(bounds) for path, bounds in one.search.over.items()}
     if algorithm == "optuna":
-        drawer.set_search_properties("val_loss", "min", _domains(one.search.over))
+        drawer.set_search_properties("val_loss", "min", domains)
         found = []
         for number in range(n):
             found.append(rounded(drawer.suggest(str(number))))
             drawer.on_trial_complete(str(number), {"val_loss": found[-1]["d1.lr"]})
         return found
-    drawer.add_configurations(
-        {"": {"run": "x", "config": _domains(one.search.over), "num_samples": n}}
-    )
+    drawer.add_configurations({"": {"run": "x", "config": domains, "num_samples": n}})
     found = []
     for _ in range(n):
         trial = drawer.next_trial()
