@@ -129,24 +129,23 @@ class TrialListener(Unpickled, Callback):
     ) -> None:
         """Close the record of a trial that finished or was stopped."""
         record = self.records[trial.trial_id]
-        record.status = "finished" if record.status == "finished" else "stopped"
-        self._print(record)
+        self._close(record, "finished" if record.status == "finished" else "stopped")
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         """Close the record of a trial that failed."""
-        record = self.records[trial.trial_id]
-        lines = error_of(trial).strip().splitlines()
-        record.status, record.reason = "failed", f"({lines[-1]})" if lines else ""
-        self._print(record)
+        record, lines = self.records[trial.trial_id], error_of(trial).strip().splitlines()
+        record.reason = f"({lines[-1]})" if lines else ""
+        self._close(record, "failed")
 
-    def _print(self, record: TrialRecord) -> None:
+    def _close(self, record: TrialRecord, status: str) -> None:
+        record.status = status
         over = sum(listed.status != "running" for listed in self.records.values())
         loss = "" if record.val_loss is None else f" val_loss {record.val_loss:.5g}"
-        after = f" after {record.curve[-1][0]} steps" if record.status == "stopped" else ""
+        after = f" after {record.curve[-1][0]} steps" if status == "stopped" else ""
         settings = ", ".join(f"{path} = {value}" for path, value in record.settings.items())
-        line = f"{over}/{self._total} {record.status}{after}{loss}: {settings} {record.reason}"
+        line = f"{over}/{self._total} {status}{after}{loss}: {settings} {record.reason}"
         self._view.note(line.rstrip())
 
 
@@ -158,13 +157,16 @@ def _training(space: Space) -> Optimiser:
 
 
 def _domain(bounds: Range) -> Domain:
+    domain: Domain
     if bounds.uniform is not None:
-        return tune.uniform(*bounds.uniform)
-    if bounds.log_uniform is not None:
-        return tune.loguniform(*bounds.log_uniform)
-    if bounds.integers is not None:
-        return tune.randint(bounds.integers[0], bounds.integers[1] + 1)
-    return tune.choice(list(bounds.ends))
+        domain = tune.uniform(*bounds.uniform)
+    elif bounds.log_uniform is not None:
+        domain = tune.loguniform(*bounds.log_uniform)
+    elif bounds.integers is not None:
+        domain = tune.randint(bounds.integers[0], bounds.integers[1] + 1)
+    else:
+        domain = tune.choice(list(bounds.ends))
+    return domain
 
 
 def _algorithm(spec: SearchSpec, lanes: int) -> SearchAlgorithm | Searcher:

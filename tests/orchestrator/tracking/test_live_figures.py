@@ -21,7 +21,7 @@ from orchestrator.tracking.measured import Measured, point_spec
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
 from search_spaces import OperatingPoint, load_space, operating_points
-from tests.orchestrator.tracking.trackers import open_tracker, uri
+from tests.orchestrator.tracking.trackers import manifest, open_tracker, row, uri
 
 TASKS = {"captioning": "exact_match", "vqa": "accuracy"}
 RATE = {None: 24.0, 0.002: 0.25, 0.02: 1.0}
@@ -35,34 +35,15 @@ def plan() -> Plan:
 
 def measured(plan: Plan, point: OperatingPoint) -> Measured:
     key, bpp = plan.key(point), RATE[point.lmbda]
-    made = {
-        "stage": f"stages/point/{key}",
-        "created": 1_700_000_000.0,
-        "seconds": 3.0,
-        "inputs": [],
-        "code": {"commit": "abc", "dirty": False, "packages": {"torch": "2"}},
-        "hardware": {"cpus": 2},
-        "files": {},
-    }
-    row = {
-        "point_key": key,
-        **point.fields,
-        "mllm": plan.space.mllms[0].label,
-        "dataset": plan.space.data.label,
-        "split": "test",
-        "value_low": math.nan,
-        "value_high": math.nan,
-        "n_samples": 16,
-        "bpp": bpp,
-        "bpp_estimated": bpp,
-        "psnr": None,
-        "distill_pooled": None,
-        "distill_tokens": None,
-    }
+    mllm, dataset = plan.space.mllms[0].label, plan.space.data.label
+    names = {"point_key": key, **point.fields, "mllm": mllm, "dataset": dataset}
     rows = [
-        {**row, "task": task, "metric": metric, "value": 0.25 + 0.5 * number}
+        row(
+            **names, bpp=bpp, bpp_estimated=bpp, task=task, metric=metric, value=0.25 + 0.5 * number
+        )
         for number, (task, metric) in enumerate(TASKS.items())
     ]
+    made = manifest(f"stages/point/{key}")
     spec = point_spec(plan.space, point)
     return Measured(key, point, spec, rows, pd.DataFrame(), [], {}, [], {}, [made, made])
 

@@ -16,45 +16,29 @@ from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import EXPERIMENT, AwayError
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri, open_command
 from search_spaces import OperatingPoint
-from tests.orchestrator.tracking.trackers import open_tracker, uri
+from tests.orchestrator.tracking.trackers import manifest, open_tracker, row, uri
 
 PAGE = Path(__file__).parents[3] / "docs" / "demo.png"
 
 
 def point(key: str = "k1", value: float = 0.5) -> Measured:
-    def made(stage: str) -> dict[str, Any]:
-        return {
-            "stage": stage,
-            "created": 1_700_000_000.25,
-            "seconds": 3.0,
-            "inputs": [],
-            "code": {"commit": "abc", "dirty": False, "packages": {"torch": "2"}},
-            "hardware": {"cpus": 2},
-            "files": {"model.safetensors": {"bytes": 1, "sha256": "00"}},
-        }
-
-    row = {
-        "point_key": key,
-        "codec": "elic",
-        "lmbda": 0.01,
-        "scenario": "d1",
-        "seed": 0,
-        "mllm": "m",
-        "task": "rec",
-        "dataset": "scenes",
-        "split": "test",
-        "metric": "accuracy@0.5",
-        "value": value,
-        "value_low": value - 0.1,
-        "value_high": float("nan"),
-        "n_samples": 4,
-        "bpp": 0.25,
-        "bpp_estimated": 0.24,
-        "psnr": None,
-        "distill_pooled": None,
-        "distill_tokens": 0.5,
-    }
-    other = {**row, "task": "vqa", "metric": "accuracy", "bpp": 0.35}
+    measured = row(
+        point_key=key,
+        codec="elic",
+        lmbda=0.01,
+        scenario="d1",
+        seed=0,
+        mllm="m",
+        task="rec",
+        dataset="scenes",
+        metric="accuracy@0.5",
+        value=value,
+        value_low=value - 0.1,
+        bpp=0.25,
+        bpp_estimated=0.24,
+        distill_tokens=0.5,
+    )
+    other = {**measured, "task": "vqa", "metric": "accuracy", "bpp": 0.35}
     return Measured(
         key,
         OperatingPoint(None, None, "d1", 0),
@@ -65,13 +49,13 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
             "mllms": ["m"],
             "tasks": ["rec"],
         },
-        [row, other],
+        [measured, other],
         pd.DataFrame({"point_key": [key], "value": [value]}),
         [{"page": "examples/k1/x.png"}],
         {"examples/k1/x.png": PAGE},
         [{"step": s, "steps": 1500, "loss": 1.0 / s} for s in range(1, 1501)],
         {},
-        [made(f"stages/point/{key}"), made("stages/evaluation/e1")],
+        [manifest(f"stages/point/{key}"), manifest("stages/evaluation/e1")],
     )
 
 

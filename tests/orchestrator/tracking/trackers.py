@@ -1,6 +1,8 @@
-"""Trackers on the MLflow database in a test's directory."""
+"""Trackers on the MLflow database in a test's directory, and what they log."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 from orchestrator.tracking.mlflow_runs import Tracker
 
@@ -11,3 +13,22 @@ def uri(directory: Path) -> str:
 
 def open_tracker(directory: Path, name: str = "sweep") -> Tracker:
     return Tracker(uri(directory), (directory / "mlruns").as_uri(), name)
+
+
+def manifest(stage: str) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "created": 1_700_000_000.25,
+        "seconds": 3.0,
+        "inputs": [],
+        "code": {"commit": "abc", "dirty": False, "packages": {"torch": "2"}},
+        "hardware": {"cpus": 2},
+        "files": {"model.safetensors": {"bytes": 1, "sha256": "00"}},
+    }
+
+
+def row(**columns: Any) -> dict[str, Any]:
+    """A row of the points file, of whose columns those are empty that are not given."""
+    empty = dict.fromkeys(("psnr", "distill_pooled", "distill_tokens"))
+    bounds = {"value_low": math.nan, "value_high": math.nan}
+    return {"split": "test", "n_samples": 4, **bounds, **empty, **columns}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sweep import main
-from search_spaces.specs.space import SCENARIOS
+from search_spaces.specs.scenario_rules import SCENARIOS
 from tests.orchestrator.models import SMOKE
 from tests.trainables.distributions import installed
 
