@@ -16,6 +16,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.request import Request
@@ -85,14 +86,10 @@ def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[Trial
 
 def _best(trials: Sequence[TrialRecord]) -> JsonObject:
     """The finished trial with the lowest loss, and its settings as arguments of the command."""
-    losses = {
-        trial.val_loss: trial
-        for trial in reversed(trials)
-        if trial.status == "finished" and trial.val_loss is not None
-    }
-    if not losses:
+    finished = [t for t in trials if t.status == "finished" and t.val_loss is not None]
+    if not finished:
         return {}
-    best = losses[min(losses)]
+    best = min(finished, key=attrgetter("val_loss"))
     lines = [f"--set {shlex.quote(f'{p}={json.dumps(v)}')}" for p, v in best.settings.items()]
     return {"best": asdict(best), "set": lines}
 
@@ -109,7 +106,7 @@ def _log(request: Request, result: JsonObject) -> None:
 def _print(request: Request, point: OperatingPoint, result: JsonObject) -> None:
     trials = result["trials"]
     counts = Counter(trial["status"] for trial in trials)
-    statuses = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    statuses = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     print(f"\nsearch of {point.label} by {result['algorithm']}: {len(trials)} trials ({statuses})")
     print(f"validation loss with the space's settings: {result['as_it_stands']:.5g}")
     if "best" not in result:

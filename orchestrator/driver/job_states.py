@@ -71,8 +71,10 @@ class JobStates:
                 job.progress(event)
         else:
             self.running.pop(key, None)
-            if event.kind != "retried":
-                (self.done if event.kind == "finished" else self.failed).add(key)
+            if event.kind == "finished":
+                self.done.add(key)
+            elif event.kind == "failed":
+                self.failed.add(key)
         return 0.0 if job is None else now - job.began
 
     def time_left(self) -> str:

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 
 from orchestrator.plan.jobs import WAVES, Job, Plan
 from orchestrator.plan.resources import lane_ask
-from orchestrator.storage.provenance import fingerprints, image_counts
+from orchestrator.storage.provenance import benchmark_images, fingerprints, image_counts
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
@@ -107,7 +107,7 @@ def _benchmarks(space: Space) -> list[str]:
     for spec in space.benchmarks:
         benchmark = read_benchmark(spec)
         samples = len(benchmark.items)
-        images = len({image for item in benchmark.items for image in item.images})
+        images = benchmark_images(spec)
         line = f"benchmark {spec.label}: task {spec.task}, {samples} samples of {images} images"
         left_out = [f"{reason} ({count})" for reason, count in benchmark.left_out.items()]
         lines.append(line + (f"; left out: {', '.join(left_out)}" if left_out else ""))

@@ -80,7 +80,8 @@ def _report(
     missing: dict[str, MissingPoint],
 ) -> Outcome:
     """Write the points file and the report, and add them to the parent run in MLflow."""
-    store, name, tracker = request.store, request.name, point_log.close(missing)
+    store, name = request.store, request.name
+    tracker = point_log.close(missing)
     tracking_uri = request.tracking_uri or default_uri(store)
     complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
     directory = write_sweep(

@@ -33,6 +33,7 @@ class LogQueue:
         self._note = note
         self._idle = idle
         self._queue: SimpleQueue[Action | None] = SimpleQueue()
+        # `close` opens the tracker though nothing may be left.
         self._left: list[Action] = [_open_only]
         self._tracker: Tracker | None = None
         self._is_away = False
