@@ -60,7 +60,7 @@ class LiveFigures:
     ) -> None:
         self._plan, self._name, self._note, self._clock = plan, name, note, clock
         self._measured: dict[str, Measured] = {}
-        self._failed: dict[str, dict[str, str]] = {}
+        self._failed: dict[str, dict[str, object]] = {}
         self._changed = False
         self._next = -float("inf")
         self._stopped = threading.Event()
@@ -72,7 +72,7 @@ class LiveFigures:
 
     def add_failed(self, point: OperatingPoint, reason: str) -> None:
         """Add a point that failed for good."""
-        self._failed[self._plan.key(point)] = {"reason": reason}
+        self._failed[self._plan.key(point)] = {**point.fields, "reason": reason}
         self._changed = bool(self._measured)
 
     def stop(self) -> None:

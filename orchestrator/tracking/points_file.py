@@ -56,10 +56,13 @@ def write_sweep(
         The sweep's directory or URI.
     """
     run_ids = tracker.run_ids() if tracker is not None else {}
-    reasons = {key: {"reason": gone.reason, "log": gone.log} for key, gone in missing.items()}
+    gone = {
+        key: {**absent.point.fields, "reason": absent.reason, "log": absent.log}
+        for key, absent in missing.items()
+    }
     content = {
         "schema": 1,
-        **sweep_content(plan, name, complete, reasons),
+        **sweep_content(plan, name, complete, gone),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "points": {
             key: {
@@ -123,14 +126,14 @@ def sweep_content(
     plan: Plan,
     name: str,
     complete: Mapping[str, Measured],
-    missing: Mapping[str, Mapping[str, str]],
+    missing: Mapping[str, Mapping[str, object]],
 ) -> JsonObject:
     """The part of `sweep.json` that figures are drawn with.
 
     Args:
         name: the sweep's.
         complete: complete points by key.
-        missing: what is known of a missing point, by its key: `reason`, ...
+        missing: by key of a missing point its `OperatingPoint.fields` and `reason`, ...
     """
     points = (*plan.points, *(measured.point for measured in complete.values()))
     by_key = {plan.key(point): point for point in points}
@@ -139,7 +142,7 @@ def sweep_content(
         "sweep": name,
         "space": plan.space.model_dump(mode="json"),
         "expected": list(expected.values()),
-        "missing": [{**expected[key], **about} for key, about in missing.items()],
+        "missing": [{"point_key": key, **about} for key, about in missing.items()],
         "tasks": _task_descriptions(plan.space),
         "scenarios": _scenario_looks(plan.space),
     }

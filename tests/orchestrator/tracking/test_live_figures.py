@@ -140,6 +140,21 @@ def test_points_that_failed_so_far_are_named(
     assert f"Running: {counted}." in tags["mlflow.note.content"]
 
 
+def test_a_failed_point_from_which_only_others_start_is_named(
+    tmp_path: Path, tracker: Tracker, plan: Plan
+) -> None:
+    notes: list[str] = []
+    wanted = [point for point in plan.points if point.scenario != "d1"]
+    part = Plan(plan.space, wanted, fingerprints(plan.space), None)
+    live = LiveFigures(part, "smoke", notes.append, Clock())
+    live.add_failed(some(plan, "d1")[0].point, "loss is nan")
+    live.add(some(plan, "uncompressed")[0])
+    live.refresh(tracker)
+    assert notes == []
+    tags = MlflowClient(uri(tmp_path)).get_run(tracker.parent).data.tags
+    assert "loss is nan" in tags["mlflow.note.content"]
+
+
 def test_it_is_refreshed_no_more_often_than_is_said(tracker: Tracker, plan: Plan) -> None:
     clock, drawn = Clock(), list[int]()
 
