@@ -105,7 +105,7 @@ def _report(
     if tracker is not None:
         sentence = report.sentence if report is not None else "No point is complete yet."
         try:
-            _finish_parent_run(tracker, request, plan, not missing, sentence)
+            _finish_parent_run(tracker, request, plan, len(complete), not missing, sentence)
         except AwayError as error:
             view.note(f"MLflow is away ({error}); the same command logs the report again")
     return Outcome(report, missing, tracking_uri, timing)
@@ -162,14 +162,14 @@ def _replace_timing(store: Store, name: str, timing: Timing) -> None:
 
 
 def _finish_parent_run(
-    tracker: Tracker, request: Request, plan: Plan, complete: bool, sentence: str
+    tracker: Tracker, request: Request, plan: Plan, done: int, complete: bool, sentence: str
 ) -> None:
     """Add the files of the sweep's directory to its run in MLflow, and end the run."""
     params = {"space": plan.space.name, "points": len(operating_points(plan.space))}
     store, name = request.store, request.name
     if not store.remote:
-        tracker.finish(Path(store.path(name)), params, complete, sentence)
+        tracker.finish(Path(store.path(name)), params, done, complete, sentence)
         return
     with tempfile.TemporaryDirectory() as scratch:
         store.fs.get(store.path(name) + "/", scratch + "/", recursive=True)
-        tracker.finish(Path(scratch), params, complete, sentence)
+        tracker.finish(Path(scratch), params, done, complete, sentence)

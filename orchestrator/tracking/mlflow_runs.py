@@ -197,26 +197,30 @@ class Tracker:
             done: how many operating points are complete; a metric, for its course over time.
             sentence: the description.
         """
-        from mlflow.entities import Metric
-
-        metric = Metric("points_complete", float(done), int(1000 * time.time()), done)
-        self._log(self.parent, [metric], {}, {STATUS: "running", DESCRIPTION: sentence})
+        self._log_done(done, {}, {STATUS: "running", DESCRIPTION: sentence})
         with answering(self._uri):
             self._client.log_artifact(self.parent, str(table))
             self._client.log_artifacts(self.parent, str(plots), "plots")
             self._client.update_run(self.parent, "RUNNING")
 
     def finish(
-        self, directory: Path, params: Mapping[str, object], complete: bool, sentence: str
+        self,
+        directory: Path,
+        params: Mapping[str, object],
+        done: int,
+        complete: bool,
+        sentence: str,
     ) -> None:
         """Give the parent run its artifacts and description, and end it.
 
         Args:
             directory: the sweep's: points, report and plots.
+            done: how many operating points are complete.
+            complete: whether all that were wanted are.
             sentence: the description: the result in words.
         """
         tags = {STATUS: "complete" if complete else "failed", DESCRIPTION: sentence}
-        self._log(self.parent, [], params, tags)
+        self._log_done(done, params, tags)
         with answering(self._uri):
             for file in sorted(directory.iterdir()):
                 if file.is_file() and not file.name.startswith("."):
@@ -224,6 +228,12 @@ class Tracker:
                 elif file.name == "plots":
                     self._client.log_artifacts(self.parent, str(file), "plots")
             self._client.set_terminated(self.parent, "FINISHED" if complete else "FAILED")
+
+    def _log_done(self, done: int, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Metric
+
+        metric = Metric("points_complete", float(done), int(1000 * time.time()), done)
+        self._log(self.parent, [metric], params, tags)
 
     def _child(self, key: str, point: OperatingPoint, began: int | None = None) -> Run:
         """A point's run, which is created if there is none.

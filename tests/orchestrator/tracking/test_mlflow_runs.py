@@ -196,12 +196,13 @@ def test_the_parent_gets_points_report_and_plots(tmp_path: Path) -> None:
     shutil.copy(PAGE, sweep / "plots" / "vqa.png")
     tracker = open_tracker(tmp_path)
     for sentence in ("d1 needs 1 % fewer bits.", "d1 needs 20 % fewer bits."):
-        tracker.finish(sweep, {"points": 3}, complete=True, sentence=sentence)
+        tracker.finish(sweep, {"points": 3}, 3, complete=True, sentence=sentence)
     client = MlflowClient(uri(tmp_path))
     assert {a.path for a in client.list_artifacts(tracker.parent)} == {"report.html", "plots"}
     parent = client.get_run(tracker.parent)
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["mlflow.note.content"] == sentence
+    assert parent.data.metrics["points_complete"] == 3
 
 
 def dead_server() -> str:
