@@ -61,7 +61,7 @@ def test_a_folder_of_images_is_swept(
     assert set(points.scenario) == {"uncompressed", "reconstruction", "d1"}
     assert set(points.task) == {"zeroshot"}
     assert set(points.dataset) == {"birds"}
-    assert set(points.mllm) == {str(models[0])}
+    assert set(points.mllm) == {models[0].name}
     assert set(points.metric) == {"accuracy", "accuracy_top5"}
     assert (points.n_samples == 10).all()
     assert points.value.between(0, 1).all()

@@ -243,8 +243,8 @@ def test_a_second_driver_is_refused_and_ctrl_c_says_how_to_continue(
 ) -> None:
     process = start(command(tmp_path), environment, subprocess.PIPE)
     try:
-        driver_lock = tmp_path / "smoke" / ".driver"
-        wait_until(driver_lock.exists, 60, lambda: running(process))
+        lease = tmp_path / "leases" / "sweep-smoke" / "000001.json"
+        wait_until(lease.exists, 60, lambda: running(process))
         second = execute(command(tmp_path))
         assert second.returncode == 2
         assert f"process {process.pid} " in second.stderr
