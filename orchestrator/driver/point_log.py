@@ -59,6 +59,11 @@ class PointLog:
         """Show a failed point in the live figures."""
         self._queue.put(lambda tracker: self._figures.add_failed(point, reason))
 
+    @property
+    def error(self) -> Exception | None:
+        """The first error of this program while it logged."""
+        return self._queue.error
+
     def close(self, missing: Mapping[str, MissingPoint]) -> Tracker | None:
         """Log what is left and the missing points; None if the server is away.
 

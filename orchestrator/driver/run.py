@@ -24,7 +24,7 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
-from orchestrator.tracking.mlflow_client import AwayError
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
 from search_spaces import operating_points
@@ -106,8 +106,10 @@ def _report(
         sentence = report.sentence if report is not None else "No point is complete yet."
         try:
             _finish_parent_run(tracker, request, plan, len(complete), not missing, sentence)
-        except AwayError as error:
-            view.note(f"MLflow is away ({error}); the same command logs the report again")
+        except (AwayError, RefusedError) as error:
+            view.note(f"MLflow: {error}; the same command logs the report again")
+    if point_log.error is not None:
+        raise point_log.error
     return Outcome(report, missing, tracking_uri, timing)
 
 

@@ -19,12 +19,16 @@ _CALLER_MISTAKES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT
 
 
 class AwayError(RuntimeError):
-    """The tracking server does not answer, or refuses the request."""
+    """The tracking server does not answer."""
+
+
+class RefusedError(RuntimeError):
+    """The tracking server refuses a request: a changed parameter, a deleted run, a limit."""
 
 
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Raise `AwayError` where calls of MLflow's client fail and this program is not to blame.
+    """Raise `AwayError` or `RefusedError` where calls of MLflow's client fail.
 
     Args:
         uri: tracking URI, whose password never enters the message.
@@ -34,12 +38,12 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        if getattr(error, "error_code", None) in _CALLER_MISTAKES:
-            raise
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         password = urlsplit(uri).password
         text = without_secrets(text)
-        raise AwayError(text.replace(password, "***") if password else text) from None
+        is_refused = getattr(error, "error_code", None) in _CALLER_MISTAKES
+        kind = RefusedError if is_refused else AwayError
+        raise kind(text.replace(password, "***") if password else text) from None
 
 
 def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]:

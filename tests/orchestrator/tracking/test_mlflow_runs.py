@@ -11,9 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.storage.store import Store
+from orchestrator.tracking import log_queue
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import EXPERIMENT, AwayError
+from orchestrator.tracking.mlflow_client import EXPERIMENT, AwayError, answering
 from orchestrator.tracking.mlflow_runs import Tracker, default_uri, open_command
 from search_spaces import OperatingPoint
 from tests.orchestrator.tracking.trackers import manifest, open_tracker, row, uri
@@ -245,11 +246,54 @@ def _log(tracker: Tracker) -> None:
     tracker.log_point(point())
 
 
-def test_a_bug_in_the_background_is_not_swallowed(tmp_path: Path) -> None:
+def test_a_server_that_comes_back_is_used_again_while_the_sweep_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_queue, "RETRY_S", 0.1)
+    answers, logged = iter([AwayError("gone"), AwayError("gone"), None]), threading.Event()
+
+    def open_it() -> Tracker:
+        if (error := next(answers)) is not None:
+            raise error
+        return open_tracker(tmp_path)
+
+    said = list[str]()
+    queue = LogQueue(open_it, said.append)
+    queue.put(lambda tracker: logged.set())
+    assert logged.wait(60)
+    assert len(said) == 1
+    assert queue.close() is not None
+
+
+def test_what_the_server_refuses_costs_that_alone(tmp_path: Path) -> None:
+    """A parameter cannot change, and a run that was deleted by hand cannot be written."""
+    said = list[str]()
+    queue = LogQueue(lambda: open_tracker(tmp_path), said.append)
+
+    def change_a_parameter(tracker: Tracker) -> None:
+        _log(tracker)
+        client = MlflowClient(uri(tmp_path))
+        (run,) = children(tmp_path)
+        with answering(uri(tmp_path)):
+            client.log_param(run.info.run_id, next(iter(run.data.params)), "another")
+
+    queue.put(change_a_parameter)
+    queue.put(change_a_parameter)
+    queue.put(_log)
+    assert queue.close() is not None
+    assert queue.error is None
+    (line,) = said
+    assert "another" in line
+    assert len(children(tmp_path)) == 1
+
+
+def test_a_bug_in_the_background_is_kept_and_stops_nothing(tmp_path: Path) -> None:
     queue = LogQueue(lambda: open_tracker(tmp_path), print)
     queue.put(lambda tracker: tracker.no_such_method())  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError):
-        queue.close()
+    queue.put(_log)
+    assert queue.close() is not None
+    assert isinstance(queue.error, AttributeError)
+    assert len(children(tmp_path)) == 1
 
 
 def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:
