@@ -14,12 +14,13 @@ Frames in, frames out. The ratio alpha : beta, for instance:
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from analysis.io.frames import leaves
 from analysis.io.schema import COLUMNS, OPTIONAL, AnalysisError
 from analysis.io.sweep import Sweep
 from analysis.sampling import bd
@@ -37,7 +38,10 @@ def settings(sweep: Sweep) -> pd.DataFrame:
     `surrogate.phases.1.ce`. Without a manifest (points files of others) there are no columns.
     """
     described = sweep.manifest.get("points", {})
-    rows = {key: dict(_flat("", point.get("spec") or {})) for key, point in described.items()}
+    rows = {
+        key: dict(leaves({name: _parsed(v) for name, v in (point.get("spec") or {}).items()}))
+        for key, point in described.items()
+    }
     frame = pd.DataFrame.from_dict(rows, orient="index").infer_objects()
     return frame.rename_axis("point_key")
 
@@ -117,27 +121,11 @@ def pareto(
     return signed["_on"].rename("pareto")
 
 
-def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    """(dotted path, scalar) pairs; text of MLflow's parameters is parsed."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            return [(prefix, value)]
-    if isinstance(value, str):
-        try:
-            return [(prefix, float(value) if "." in value or "e" in value else int(value))]
-        except ValueError:
-            return [(prefix, value)]
-    inner: list[tuple[Any, Any]] = []
-    if isinstance(value, Mapping):
-        inner = list(value.items())
-    elif isinstance(value, list | tuple):
-        inner = list(enumerate(value))
-    else:
-        return [(prefix, value)]
-    return [
-        pair
-        for name, part in inner
-        for pair in _flat(f"{prefix}.{name}" if prefix else str(name), part)
-    ]
+def _parsed(value: Any) -> Any:
+    """A setting; MLflow's parameters are text as Python writes numbers, lists and mappings."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value

@@ -5,26 +5,28 @@ from __future__ import annotations
 import colorsys
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
+
+from matplotlib.colors import to_hex, to_rgb
 
 CLEAR: Final = 13.0
 """Distance in CIE L*a*b* that is seen at a glance; 2.3 is just noticeable."""
 
 
-def on_dark(colour: str, background: str = "#171b21", contrast: float = 4.5) -> str:
-    """The colour lightened until it stands out from a dark background.
+BACKGROUND: Final = "#171b21"
+"""Of a dark page."""
+CONTRAST: Final = 4.5
+"""WCAG 2's for text."""
 
-    Args:
-        colour: `#rrggbb`.
-        background: `#rrggbb`.
-        contrast: WCAG 2 contrast ratio to reach.
-    """
-    hue, light, saturation = colorsys.rgb_to_hls(*_channels(colour))
-    behind = _luminance(background)
+
+def on_dark(colour: str) -> str:
+    """The colour `#rrggbb` lightened until it stands out from a dark background."""
+    hue, light, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    behind = _luminance(BACKGROUND)
     while light < 1:
-        lighter = hex_of(colorsys.hls_to_rgb(hue, light, saturation))
-        if (_luminance(lighter) + 0.05) / (behind + 0.05) >= contrast:
+        lighter = to_hex(colorsys.hls_to_rgb(hue, light, saturation))
+        if (_luminance(lighter) + 0.05) / (behind + 0.05) >= CONTRAST:
             return lighter
         light += 0.02
     return "#ffffff"
@@ -47,7 +49,7 @@ def colour_of_name(name: str, palette: Sequence[str], taken: Sequence[str]) -> s
     while True:
         drawn = zlib.crc32(f"{attempt} {name}".encode())
         hue, light, saturation = drawn % 360, drawn // 360 % 25, drawn // 9000 % 40
-        candidate = hex_of(
+        candidate = to_hex(
             colorsys.hls_to_rgb(hue / 360, 0.3 + light / 100, 0.55 + saturation / 100)
         )
         if all(math.dist(_lab(candidate), place) >= apart * share for place, share in known):
@@ -56,20 +58,10 @@ def colour_of_name(name: str, palette: Sequence[str], taken: Sequence[str]) -> s
         apart *= 0.8 if attempt % 64 == 0 else 1.0
 
 
-def _channels(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue
-
-
-def hex_of(channels: Iterable[float]) -> str:
-    """Red, green and blue in [0, 1] as `#rrggbb`."""
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
-
-
 def _linear(colour: str) -> tuple[float, float, float]:
     """Red, green and blue without sRGB's gamma."""
     red, green, blue = (
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _channels(colour)
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
     )
     return red, green, blue
 

@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.looks import Looks
-from analysis.figures.render import line_style
+from analysis.figures.looks import Look, line_style
 from analysis.figures.style import INK, MUTED, STYLE, WARN
 from analysis.figures.text_size import broken, text_width, whole_pieces
 
@@ -32,6 +31,8 @@ NOTE_ROW: Final = 0.13
 NOTES: Final = 6
 """Lines of notes at the most."""
 NOTE_SIZE: Final = 6.5
+_BESIDE, _BELOW = 0.22, 0.1
+"""Inches: between panels beside and below each other."""
 _LEGEND_ROW, _LEGEND_LINE = 0.15, 0.12
 _HANDLE: Final = 0.42
 """Inches: of a legend's entry beside its label."""
@@ -41,39 +42,23 @@ _NAMES: Final = 7.0
 """Points: of the names that a title goes with."""
 
 
-def new_axes(figure: Figure) -> Axes:
-    """Axes with the grid that figures have; `stack` places them."""
-    axes = figure.add_subplot()
-    axes.grid(True, axis="y")
-    axes.set_axisbelow(True)
-    return axes
-
-
-def entries_of(
-    looks: Looks, owners: Iterable[tuple[str, str, str]], lines: bool = True
-) -> dict[str, Line2D]:
-    """Legend entries of curves by codec, scenario and variant, as `Looks.legend` chooses them.
+def entries_of(looks: Iterable[Look], joined: bool = True) -> dict[str, Line2D]:
+    """Legend entries by label.
 
     Args:
-        looks: of the sweep.
-        owners: codec, scenario and variant of every curve.
-        lines: whether curves are lines; without, an entry that has no marker is a square.
+        looks: what `Looks.legend` gave.
+        joined: whether curves are lines; without, an entry that has no marker is a square.
     """
-    entries = {look.label: Line2D([], [], **line_style(look)) for look in looks.legend(owners)}
-    if not lines:
+    entries = {look.label: Line2D([], [], **line_style(look)) for look in looks}
+    if not joined:
         for entry in entries.values():
             entry.set(ls="", marker=entry.get_marker() or "s")
     return entries
 
 
-def of_names(title: str, of: str) -> str:
-    """A title in one line: `Captioning (a codec, an MLLM)`."""
-    return f"{title} ({of})" if of else title
-
-
 def stack(
     figure: Figure,
-    panels: Sequence[Axes],
+    rows: Sequence[Sequence[Axes]],
     entries: Sequence[Mapping[str, Any]],
     title: str,
     height: float,
@@ -82,50 +67,60 @@ def stack(
     remarks: Sequence[str] = (),
     room: float = 0.0,
 ) -> None:
-    """Place panels below each other, each with its legend below it, and notes at the end.
+    """Place rows of panels below each other, each with its legend below it, and notes at the end.
 
     Args:
         figure: the figure; becomes as high as it must.
-        panels: axes from top to bottom.
-        entries: of each panel's legend, handles by label; where empty there is no legend.
+        rows: axes from top to bottom, as many in each row.
+        entries: of each row's legend, handles by label; where empty there is no legend.
         title: above the first.
         height: of each panel's axes.
         of: names that the title goes with, smaller and in a line of their own.
         notes: lines below everything, in the colour of warnings; wrapped, and cut after `NOTES`.
         remarks: lines below these that warn of nothing.
-        room: inches under the last panel that the names along its axis need besides the usual.
+        room: inches under the last row that the names along its axis need besides the usual.
     """
     lines = [(line, WARN) for line in _wrapped(notes)]
     lines += [(line, MUTED) for line in _wrapped(remarks)]
-    blocks = []
-    for number, handles in enumerate(entries):
-        last = number == len(panels) - 1
-        under = TICK_ROOM + (LABEL_ROOM + room if last else 0.0)
-        blocks.append((under, legend_height(handles)))
-    labels = [broken(axes.get_ylabel(), height + 0.2, STYLE["font.size"]) for axes in panels]
-    left = LEFT + _LINE * (max(map(len, labels)) - 1)
+    labels = [broken(row[0].get_ylabel(), height + 0.2, STYLE["font.size"]) for row in rows]
+    left = max(LEFT, _ticks_width(row[0] for row in rows) + _LINE * max(map(len, labels)))
+    width = (WIDTH - left - RIGHT - _BESIDE * (len(rows[0]) - 1)) / len(rows[0])
+    heading = NOTE_ROW * any(axes.get_title("left") for row in rows for axes in row)
+    legends = [legend_height(handles) for handles in entries]
     foot = 0.06 + NOTE_ROW * len(lines) if lines else 0.02
-    gap = 0.1
+    under = [TICK_ROOM] * (len(rows) - 1) + [TICK_ROOM + LABEL_ROOM + room]
     head = head_height(title, of, left)
-    total = head + len(panels) * height + sum(map(sum, blocks)) + foot
-    total += gap * (len(panels) - 1)
+    total = head + len(rows) * (heading + height) + sum(under) + sum(legends) + foot
+    total += _BELOW * (len(rows) - 1)
     figure.set_size_inches(WIDTH, total)
     write_head(figure, title, of, left)
     top = total - head
-    for axes, handles, label, (under, legend) in zip(panels, entries, labels, blocks, strict=True):
-        bottom = top - height
-        axes.set_position(
-            (left / WIDTH, bottom / total, (WIDTH - left - RIGHT) / WIDTH, height / total)
-        )
-        axes.set_ylabel("\n".join(label))
-        top = bottom - under - 0.03
+    for row, handles, label, below, legend in zip(
+        rows, entries, labels, under, legends, strict=True
+    ):
+        bottom = top - heading - height
+        for number, axes in enumerate(row):
+            x = left + number * (width + _BESIDE)
+            axes.set_position((x / WIDTH, bottom / total, width / WIDTH, height / total))
+        row[0].set_ylabel("\n".join(label))
+        top = bottom - below - 0.03
         if handles:
             put_legend(figure, handles, top)
-        top -= legend - 0.03 + gap
-    figure.align_ylabels(panels)
+        top -= legend - 0.03 + _BELOW
+    figure.align_ylabels([row[0] for row in rows])
     for number, (line, colour) in enumerate(lines):
         at = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)
         figure.text(*at, line, va="top", fontsize=NOTE_SIZE, color=colour)
+
+
+def _ticks_width(panels: Iterable[Axes]) -> float:
+    """Inches that value axes need for their ticks' labels, and the spaces around these."""
+    labels: list[str] = []
+    for axes in panels:
+        low, high = axes.get_ylim()
+        ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        labels += axes.yaxis.get_major_formatter().format_ticks(ticks)
+    return 0.19 + max((text_width(label, STYLE["ytick.labelsize"]) for label in labels), default=0)
 
 
 def head_height(title: str, of: str = "", left: float = LEFT) -> float:
@@ -173,14 +168,13 @@ def legend_height(labels: Iterable[str]) -> float:
     return high + 0.06
 
 
-def put_legend(figure: Figure, entries: Mapping[str, Any], top: float, handle: float = 2.4) -> None:
+def put_legend(figure: Figure, entries: Mapping[str, Any], top: float) -> None:
     """A legend over the whole width of a figure, its labels broken where they must be.
 
     Args:
         figure: the figure, which has its size.
         entries: handles by label.
         top: of the legend, inches from the figure's bottom.
-        handle: length of the handles in letters.
     """
     figure.legend(
         list(entries.values()),
@@ -188,7 +182,7 @@ def put_legend(figure: Figure, entries: Mapping[str, Any], top: float, handle: f
         loc="upper left",
         bbox_to_anchor=(0.06 / WIDTH, top / figure.get_figheight()),
         ncols=columns_of(entries),
-        handlelength=handle,
+        handlelength=2.4,
         handletextpad=0.5,
         columnspacing=1.2,
         labelspacing=0.35,

@@ -14,12 +14,14 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
+
+from matplotlib.colors import to_hex
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import Curve
-from analysis.figures.colours import colour_of_name, hex_of
-from analysis.figures.style import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG
+from analysis.figures.colours import colour_of_name
+from analysis.figures.style import GRID, INK, MUTED, PALE, RIGHT, STYLE, WARN, WRONG
 from analysis.io.scenarios import Scenarios
 from search_spaces.specs.points import JOINED
 
@@ -32,6 +34,20 @@ class Look:
     colour: str
     marker: str
     line: str
+
+
+def line_style(look: Look) -> dict[str, Any]:
+    """A look as Matplotlib's arguments for a line with markers."""
+    return {
+        "color": look.colour,
+        "marker": look.marker,
+        "ls": look.line,
+        # A letter is thin: its edge belongs to it.
+        "markeredgecolor": look.colour if look.marker.startswith("$") else "white",
+        "markeredgewidth": 0.5,
+        # Stars and letters are drawn smaller than other markers of the same size.
+        "markersize": 6.6 if look.marker.startswith(("*", "$")) else STYLE["lines.markersize"],
+    }
 
 
 CODECS: Final[tuple[tuple[str, str], ...]] = (
@@ -224,5 +240,5 @@ def _codec_colours(codecs: Sequence[str], fixed: Iterable[str]) -> dict[str, str
     without_family = [codec for codec in codecs if codec not in colours]
     for i, codec in enumerate(without_family):
         golden = colorsys.hls_to_rgb((0.11 + i * 0.618034) % 1, 0.4, 0.55)
-        colours[codec] = free[i] if i < len(free) else hex_of(golden)
+        colours[codec] = free[i] if i < len(free) else to_hex(golden)
     return {codec: colours[codec] for codec in codecs}

@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.curves.assemble import Assembled
-from analysis.curves.curve import Curve
-from analysis.curves.grouping import in_panels
+from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
-from analysis.figures.layout import entries_of, new_axes, of_names, stack
-from analysis.figures.looks import Look, Looks
-from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import MUTED, PALE
-from analysis.figures.titles import PSNR, Titled, bound_of, chance_of, titled
+from analysis.curves.tasks import Task, less_is_better
+from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, of_names
+from analysis.figures.looks import Looks
+from analysis.figures.render import Plot, draw, file_name
+from analysis.figures.style import MUTED
 from analysis.io.frames import rows_of
-from analysis.io.scenarios import Scenarios
-
-HEIGHT: Final = 2.05
-"""Inches: of the axes of a figure of one panel."""
-PANEL_HEIGHT: Final = 1.6
-"""And of several."""
-MANY: Final = 8
-"""Curves in one panel at the most; with more the figure is divided ..."""
-MOST: Final = 6
-"""... into panels of at most so many, the others pale behind them."""
-NEAR: Final = 1.1
-"""The factor that an axis of rates spans at least: what differs less is the same rate."""
-OTHERS: Final = "the other curves"
 
 RATE: Final = "bits per pixel (real bytes written)"
+
+TITLES: Final = {
+    MEAN: "Mean over tasks",
+    "captioning": "Captioning",
+    "vqa": "Visual question answering",
+    "rec": "Referring expressions",
+    "fewshot": "Few-shot classification",
+    "zeroshot": "Zero-shot classification",
+    "captions": "Captioning",
+    "choice": "Multiple choice",
+    "yes_no": "Yes or no",
+    "open_vqa": "Open questions",
+    "grounding": "Grounding",
+    "text_reading": "Text reading",
+}
+"""Tasks in figures' titles; the title of any other task is its name."""
+
+
+class Titled(NamedTuple):
+    """Title, labels and file name of a figure.
+
+    Attributes:
+        name: of its file.
+        title: what it shows.
+        of: the names that go with the title; may be empty.
+        label: of the value axis.
+    """
+
+    name: str
+    title: str
+    of: str
+    label: str
+
+
+PSNR: Final = Titled("psnr", "Image quality", "", "PSNR (dB)")
+
+
+def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titled:
+    """Title, labels and file name of the figure of a task's metric."""
+    known = assembled.tasks
+    if task == MEAN:
+        first = next(iter(known.values()))  # all have the same unit, or there is no mean
+        name, title, unit = "mean", TITLES[MEAN], first.units[first.primary]
+        label = "mean accuracy over tasks" if unit == "fraction" else TITLES[MEAN].lower()
+    else:
+        title, label = TITLES.get(task, task), metric.replace("_", " ")
+        unit, main = known[task].units[metric], metric == known[task].primary
+        name = task if main else f"{task}-{metric}"
+        if not main:
+            title = f"{title}: {metric if unit == 'fraction' else unit}"
+    if unit not in ("fraction", metric, ""):
+        label = f"{label} ({unit})" if unit.lower() != label.lower() else unit
+    if less_is_better(known, task, metric):
+        label = f"{label}, lower is better"
+    return Titled(f"{name}-{mllm}" if mllm else name, title, mllm, label)
 
 
 def draw_curves(assembled: Assembled) -> list[Plot]:
@@ -49,22 +85,15 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
     Args:
         assembled: the sweep assembled.
     """
-    looks = Looks.of(assembled)
     shown = [*assembled.means, *assembled.curves]
     kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
-    mllms = {mllm for mllm, _, _ in kinds}
+    several = len({mllm for mllm, _, _ in kinds}) > 1
     out = []
-    with styled():
-        for mllm, task, metric in kinds:
-            drawn = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
-            named = titled(assembled, task, metric, mllm if len(mllms) > 1 else "")
-            limit = bound_of(assembled, drawn)
-            chance = chance_of(assembled.tasks, task, metric)
-            notes = _notes(drawn, looks, assembled.sweep.scenarios)
-            figure = _figure(assembled, drawn, looks, named, limit, chance, notes)
-            whole = of_names(named.title, named.of)
-            words = _words(f"{whole}: {named.label}", drawn, looks)
-            out.append(Plot(file_name(named.name), whole, words, figure))
+    for mllm, task, metric in kinds:
+        drawn = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
+        named = titled(assembled, task, metric, mllm if several else "")
+        levels = list(_levels(assembled, drawn))
+        out.append(_draw(assembled, drawn, drawn, named, levels))
     return out
 
 
@@ -77,15 +106,7 @@ def draw_psnr(assembled: Assembled) -> list[Plot]:
         assembled: the sweep assembled.
     """
     every = psnr_curves(assembled)
-    if not every:
-        return []
-    looks = Looks.of(assembled)
-    drawn = distinct_images(every)
-    notes = _notes(every, looks, assembled.sweep.scenarios)
-    with styled():
-        figure = _figure(assembled, drawn, looks, PSNR, None, None, notes)
-    words = _words(f"{PSNR.title}: {PSNR.label} of the decoded image", drawn, looks)
-    return [Plot(PSNR.name, PSNR.title, words, figure)]
+    return [_draw(assembled, distinct_images(every), every, PSNR)] if every else []
 
 
 def psnr_curves(assembled: Assembled) -> list[Curve]:
@@ -137,143 +158,6 @@ def distinct_images(curves: Iterable[Curve]) -> list[Curve]:
     return [curve for number, curve in enumerate(curves) if number not in left_out]
 
 
-def near_chance(values: Sequence[float], chance: float, near: float = 1.0) -> bool:
-    """Whether chance is nearer to the values than `near` times their range: else it is left out."""
-    return min(values) - chance < near * (max(values) - min(values)) + 1e-9
-
-
-def rate_ticks(low: float, high: float) -> list[float]:
-    """Plain numbers for a logarithmic axis: 1, 2, 5, fewer of them where the range is wide."""
-    shown: list[float] = []
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        ticks = (m * 10.0**e for e in range(-5, 4) for m in steps)
-        shown = [tick for tick in ticks if low <= tick <= high]
-        if len(shown) <= 8:
-            break
-    return shown
-
-
-def rate_axis(axes: Axes, rates: Iterable[float], label: str = RATE) -> None:
-    """Logarithmic where the rates span a factor of 4 or more, with plain numbers."""
-    values = np.asarray(list(rates), dtype=np.float64)
-    axes.set_xlabel(label)
-    if len(values) == 0:
-        axes.set_xticks([])
-        return
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    if values.max() / values.min() < NEAR:
-        middle = np.sqrt(values.max() * values.min())
-        axes.set_xlim(middle / np.sqrt(NEAR), middle * np.sqrt(NEAR))
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-    if values.max() / values.min() >= 4:
-        axes.set_xscale("log")
-        low, high = values.min() / 1.15, values.max() * 1.15
-        axes.set_xlim(low, high)
-        axes.xaxis.set_major_locator(FixedLocator(rate_ticks(low, high)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-
-
-def band(axes: Axes, x: pd.Series, low: pd.Series, high: pd.Series, look: Look) -> None:
-    """An interval along a curve: a band, or a bar where there is one point."""
-    bottom, top = low.to_numpy(dtype=float), high.to_numpy(dtype=float)
-    if not np.isfinite(bottom).all():
-        return
-    if len(x) > 1:
-        axes.fill_between(x, bottom, top, color=look.colour, alpha=0.14, lw=0, zorder=2)
-    else:
-        axes.vlines(x, bottom, top, color=look.colour, lw=1.1, zorder=2)
-
-
-def _figure(
-    assembled: Assembled,
-    curves: list[Curve],
-    looks: Looks,
-    titled: Titled,
-    limit: pd.DataFrame | None,
-    chance: float | None,
-    notes: tuple[Sequence[str], Sequence[str]],
-) -> Figure:
-    figure = Figure()
-    groups = in_panels([c for c in curves if len(c.frame)] or curves, MANY, MOST)
-    panels = [new_axes(figure) for _ in groups]
-    entries: list[dict[str, Line2D]] = []
-    bound = looks.scenario(assembled.sweep.bound)
-    anchors = [c for c in curves if c.scenario == assembled.sweep.anchor]
-    for axes, group in zip(panels, groups, strict=True):
-        pale: dict[str, Line2D] = {}
-        if len(groups) > 1:
-            # The anchor is drawn in every panel.
-            codecs = {c.codec for c in group}
-            group = [*(a for a in anchors if a not in group and a.codec in codecs), *group]
-            _pale(axes, [c for c in curves if c not in group])
-            pale[OTHERS] = Line2D([], [], color=PALE, lw=0.8)
-        for curve in group:
-            _line(axes, curve, looks.curve(curve))
-        near = 1.0 if len(groups) == 1 else 0.5
-        levels = _levels(axes, curves, limit, bound, chance, near)
-        seen = [(c.codec, c.scenario, c.variant) for c in group if len(c.frame)]
-        entries.append(entries_of(looks, seen))
-        if axes is panels[-1]:
-            entries[-1] |= pale | levels
-        axes.set_ylabel(titled.label)
-        rate_axis(axes, np.concatenate([c.frame["bpp"].to_numpy(dtype=float) for c in curves]))
-    for axes in panels[:-1]:
-        axes.set_xlabel("")
-    height = HEIGHT if len(panels) == 1 else PANEL_HEIGHT
-    stack(figure, panels, entries, titled.title, height, titled.of, *notes)
-    return figure
-
-
-def _levels(
-    axes: Axes,
-    curves: list[Curve],
-    limit: pd.DataFrame | None,
-    bound: Look,
-    chance: float | None,
-    near: float,
-) -> dict[str, Line2D]:
-    """The bound and chance as lines, and the range of values; returns the lines by their labels.
-
-    Chance is drawn where it is nearer to the values than `near` times their range.
-    """
-    lines: dict[str, Line2D] = {}
-    values = pd.concat([c.frame["value"] for c in curves])
-    span = [float(values.min()), float(values.max())] if len(values) else [0.0, 1.0]
-    for row in rows_of(limit) if limit is not None else ():
-        lines[bound.label] = axes.axhline(row.value, color=bound.colour, lw=0.9, zorder=1.5)
-        if np.isfinite(row.low):
-            axes.axhspan(row.low, row.high, color=bound.colour, alpha=0.07, lw=0, zorder=1)
-        span.append(float(row.value))
-    if chance is not None and near_chance(span, chance, near):
-        dots = (0, (1, 2))
-        lines["chance"] = axes.axhline(chance, color=MUTED, lw=0.9, ls=dots, zorder=1.5)
-        span.append(chance)
-    room = 0.06 * (max(span) - min(span) or 1.0)
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(
-        min(min(span) - room, bottom), max(max(span) + room, min(top, max(span) + 4 * room))
-    )
-    return lines
-
-
-def _line(axes: Axes, curve: Curve, look: Look) -> None:
-    for part in curve.segments:
-        axes.plot(part["bpp"], part["value"], zorder=3, **line_style(look))
-        band(axes, part["bpp"], part["low"], part["high"], look)
-
-
-def _notes(
-    curves: Sequence[Curve], looks: Looks, scenarios: Scenarios
-) -> tuple[list[str], list[str]]:
-    """What is missing, and which curves are one."""
-    gone = in_words((m for curve in curves for m in curve.missing), scenarios, looks.by_codec)
-    same = [group for group in same_points(curves) if len(group) > 1]
-    return [f"missing: {words}" for words in gone], [
-        f"the same points: {', '.join(looks.curve(c).label for c in group)}" for group in same
-    ]
-
-
 def same_points(curves: Iterable[Curve]) -> list[list[Curve]]:
     """The curves in groups that have the same points; those without any are one each."""
     groups: dict[bytes | int, list[Curve]] = {}
@@ -283,18 +167,79 @@ def same_points(curves: Iterable[Curve]) -> list[list[Curve]]:
     return list(groups.values())
 
 
-def _pale(axes: Axes, curves: Iterable[Curve]) -> None:
-    for curve in curves:
-        for part in curve.segments:
-            axes.plot(part["bpp"], part["value"], color=PALE, lw=0.8, zorder=1.2)
+def chance_of(known: dict[str, Task], task: str, metric: str) -> float | None:
+    """Value that guessing gives; None where it is unknown."""
+    if task == MEAN:
+        chances = [t.chance for t in known.values()]
+        return None if None in chances else float(np.mean([c or 0 for c in chances]))
+    return known[task].chance if metric == known[task].primary else None
 
 
-def _words(title: str, curves: list[Curve], looks: Looks) -> str:
+def near_chance(values: Sequence[float], chance: float) -> bool:
+    """Whether chance is nearer to the values than their range: else it is left out."""
+    return min(values) - chance < max(values) - min(values) + 1e-9
+
+
+def _draw(
+    assembled: Assembled,
+    drawn: Sequence[Curve],
+    every: Sequence[Curve],
+    titled: Titled,
+    levels: Sequence[Level] = (),
+) -> Plot:
+    """A figure of some curves, with notes on all that it stands for."""
+    looks = Looks.of(assembled)
+    series = [
+        Series(
+            *(curve.owner, looks.curve(curve), part["bpp"], part["value"]),
+            *(part["low"], part["high"]),
+            joined=True,
+            keys=[keys[0] for keys in part["point_keys"]],
+        )
+        for curve in sorted(drawn, key=lambda curve: curve.rank)
+        for part in curve.segments
+    ]
+    anchors = [c for c in drawn if c.scenario == assembled.sweep.anchor]
+    panel = Panel(titled.label, series, groups_of(drawn, looks, anchors), levels, RATE)
+    missing = [m for curve in every for m in curve.missing]
     words = [
         f"{looks.curve(c).label} {c.frame['value'].iloc[0]:.2f} at "
         f"{c.frame['bpp'].iloc[0]:.2g} bpp to {c.frame['value'].iloc[-1]:.2f} at "
         f"{c.frame['bpp'].iloc[-1]:.2g}"
-        for c in curves
+        for c in drawn
         if len(c.frame)
     ]
-    return f"{title} over bits per pixel. " + "; ".join(words) + "."
+    title = of_names(titled.title, titled.of)
+    return draw(
+        Drawing(
+            file_name(titled.name),
+            titled.title,
+            titled.of,
+            f"{title}: {titled.label} over bits per pixel. " + "; ".join(words) + ".",
+            [[panel]],
+            logarithmic=True,
+            warnings=[
+                f"missing: {line}"
+                for line in in_words(missing, assembled.sweep.scenarios, looks.by_codec)
+            ],
+            remarks=[
+                f"the same points: {', '.join(looks.curve(c).label for c in group)}"
+                for group in same_points(every)
+                if len(group) > 1
+            ],
+        )
+    )
+
+
+def _levels(assembled: Assembled, curves: Sequence[Curve]) -> Iterator[Level]:
+    """The bound of curves of one MLLM, task and metric, and chance where that is near."""
+    of, limits = curves[0], assembled.bounds
+    values = [float(value) for curve in curves for value in curve.frame["value"]]
+    look = Looks.of(assembled).scenario(assembled.sweep.bound)
+    kind = ["mllm", "task", "metric"]
+    for row in rows_of(limits[(limits[kind] == [of.mllm, of.task, of.metric]).all(axis=1)]):
+        values.append(float(row.value))
+        yield Level(look.label, float(row.value), look.colour, "-", row.low, row.high)
+    chance = chance_of(assembled.tasks, of.task, of.metric)
+    if chance is not None and near_chance(values or [0.0, 1.0], chance):
+        yield Level("chance", chance, MUTED, ":")

@@ -15,13 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
-from analysis.figures.layout import new_axes, stack
+from analysis.figures.drawing import Drawing, Group, Panel, Series
 from analysis.figures.looks import SPARE_CODECS, Look
-from analysis.figures.rate_accuracy import HEIGHT
-from analysis.figures.render import Plot, line_style, styled
+from analysis.figures.render import Plot
+from analysis.figures.render import draw as draw_figure
 from analysis.io.other_results import from_compressai
 from analysis.io.schema import AnalysisError
 from analysis.io.sweep import Sweep
@@ -64,28 +61,24 @@ def draw(curves: Sequence[Sweep]) -> list[Plot]:
         curves: what `read_results` gave.
     """
     out = []
-    with styled():
-        for metric, (name, label) in METRICS.items():
-            figure = Figure()
-            axes = new_axes(figure)
-            entries: dict[str, Line2D] = {}
-            for i, curve in enumerate(curves):
-                rows = curve.points[curve.points["metric"] == metric].sort_values("bpp")
-                if rows.empty:
-                    continue
-                codec = str(rows["codec"].iloc[0])
-                # By its place among all curves: the same in both figures.
-                colour, marker = SPARE_CODECS[i % len(SPARE_CODECS)], MARKERS[i % len(MARKERS)]
-                style = line_style(Look(codec, colour, marker, "-"))
-                (entries[codec],) = axes.plot(rows["bpp"], rows["value"], **style)
-            if not entries:
+    for metric, (name, label) in METRICS.items():
+        series = []
+        for i, curve in enumerate(curves):
+            rows = curve.points[curve.points["metric"] == metric].sort_values("bpp")
+            if rows.empty:
                 continue
-            axes.set_xlabel("bits per pixel")
-            axes.set_ylabel(label)
+            codec = str(rows["codec"].iloc[0])
+            # By its place among all curves: the same in both figures.
+            look = Look(codec, SPARE_CODECS[i % len(SPARE_CODECS)], MARKERS[i % len(MARKERS)], "-")
+            owner = (codec, curve.name, "")
+            series.append(Series(owner, look, rows["bpp"], rows["value"], joined=True))
+        if series:
+            looks = [s.look for s in series]
+            group = Group(frozenset(s.owner for s in series), looks)
+            panel = Panel(label, series, [group], x_label="bits per pixel")
+            words = f"{label} over bits per pixel of {', '.join(s.label for s in looks)}."
             title = label.partition(" (")[0]
-            stack(figure, [axes], [entries], title, HEIGHT)
-            words = f"{label} over bits per pixel of {', '.join(entries)}."
-            out.append(Plot(name, title, words, figure))
+            out.append(draw_figure(Drawing(name, title, "", words, [[panel]])))
     return out
 
 

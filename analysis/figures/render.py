@@ -9,14 +9,41 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.figures.looks import Look
-from analysis.figures.style import STYLE
-from analysis.io.read import join, write_bytes
+from analysis.figures.drawing import (
+    Drawing,
+    Group,
+    Panel,
+    Series,
+    log_range,
+    log_ticks,
+    of_names,
+)
+from analysis.figures.layout import LEFT, NOTE_SIZE, RIGHT, WIDTH, entries_of, name_axis, stack
+from analysis.figures.looks import line_style
+from analysis.figures.style import MUTED, PALE, STYLE, WARN
+from analysis.figures.text_size import text_width
+from analysis.io.files import join, write_bytes
 
 ENDINGS: Final = ("png", "svg", "pdf")
+HEIGHT: Final = 2.05
+"""Inches: of the axes of a figure of one panel."""
+PANEL_HEIGHT: Final = 1.6
+"""And of several."""
+NEAR: Final = 1.1
+"""The factor that an axis spans at least: what differs less is the same rate."""
+OTHERS: Final = "the other curves"
+ABSENT: Final = "no number"
+STEPS: Final = (1, 2, 2.5, 5, 10)
+"""Between ticks, times powers of ten."""
+MANY_POINTS: Final = 300
+"""Points of a panel above which they are drawn as pixels."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +55,14 @@ class Plot:
         title: what it shows, and of what.
         alt: the figure in words, for those who do not see it.
         figure: Matplotlib's, to change and to save again.
+        drawing: what it shows, for other ways to draw it; None where there is none.
     """
 
     name: str
     title: str
     alt: str
     figure: Figure
+    drawing: Drawing | None = None
 
     @cached_property
     def png(self) -> bytes:
@@ -86,15 +115,118 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 
-def line_style(look: Look) -> dict[str, Any]:
-    """A look as Matplotlib's arguments for a line with markers."""
-    return {
-        "color": look.colour,
-        "marker": look.marker,
-        "ls": look.line,
-        # A letter is thin: its edge belongs to it.
-        "markeredgecolor": look.colour if look.marker.startswith("$") else "white",
-        "markeredgewidth": 0.5,
-        # Stars and letters are drawn smaller than other markers of the same size.
-        "markersize": 6.6 if look.marker.startswith(("*", "$")) else STYLE["lines.markersize"],
-    }
+def draw(drawing: Drawing) -> Plot:
+    """The figure as Matplotlib draws it."""
+    with styled():
+        figure = Figure()
+        rows: list[list[Axes]] = []
+        entries: list[dict[str, Any]] = []
+        shared: dict[str, Any] = {}
+        for panels in drawing.rows:
+            first: Axes | None = None
+            for groups in zip(*(panel.groups for panel in panels), strict=True):
+                rows.append([])
+                joined = any(series.joined for series in panels[0].series)
+                entries.append(entries_of(groups[0].legend, joined))
+                for panel, group in zip(panels, groups, strict=True):
+                    axes = figure.add_subplot(sharey=first)
+                    axes.tick_params("y", labelleft=not rows[-1])
+                    first = first or axes
+                    rows[-1].append(axes)
+                    shared |= _draw_panel(axes, panel, group, drawing.names)
+            if first is not None:
+                first.set_ylabel(panels[0].label)
+                limits = zip(first.get_ylim(), panels[0].limits, (max, min), strict=True)
+                first.set_ylim(*(inner(end, limit) for end, limit, inner in limits))
+        if any(len(panel.groups) > 1 for panels in drawing.rows for panel in panels):
+            entries[-1][OTHERS] = Line2D([], [], color=PALE, lw=0.8)
+        entries[-1] |= shared
+        room = _finish_x(drawing, rows)
+        height = drawing.height or (HEIGHT if len(rows) == 1 else PANEL_HEIGHT)
+        notes = (drawing.warnings, drawing.remarks)
+        stack(figure, rows, entries, drawing.title, height, drawing.of, *notes, room)
+    title = of_names(drawing.title, drawing.of)
+    return Plot(drawing.name, title, drawing.alt, figure, drawing)
+
+
+def _draw_panel(axes: Axes, panel: Panel, group: Group, names: Sequence[str]) -> dict[str, Line2D]:
+    """Draw one panel; returns the levels by their labels."""
+    axes.grid(True, axis="y")
+    axes.set_axisbelow(True)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    axes.set_title(panel.heading, fontsize=7, fontweight="normal", color=MUTED, pad=2.5)
+    many = sum(np.size(series.x) for series in panel.series) > MANY_POINTS
+    for series in panel.series:
+        if series.owner in group.owners:
+            _draw_series(axes, series, rasterized=many and not series.joined)
+        elif series.joined:
+            axes.plot(series.x, series.y, color=PALE, lw=0.8, zorder=1.2)
+    lines = {}
+    for level in panel.levels:
+        how: dict[str, Any] = {"color": level.colour, "ls": level.line, "lw": 1.0}
+        lines[level.label] = axes.axhline(level.value, zorder=1.5, **how)
+        if np.isfinite(level.low):
+            axes.axhspan(level.low, level.high, color=level.colour, alpha=0.07, lw=0, zorder=1)
+    slot = (WIDTH - LEFT - RIGHT) / max(1, len(names)) / max(1, len(panel.series))
+    upright = text_width(ABSENT, NOTE_SIZE) > slot
+    for x in panel.absent:
+        axes.text(
+            *(x, 0.1, ABSENT),
+            transform=axes.get_xaxis_transform(),
+            rotation=90 if upright else 0,
+            color=WARN,
+            fontsize=NOTE_SIZE,
+            ha="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )
+    return {label: line for label, line in lines.items() if label}
+
+
+def _draw_series(axes: Axes, series: Series, rasterized: bool) -> None:
+    style = line_style(series.look)
+    style |= {} if series.joined else {"ls": ""}
+    style |= {"markevery": (2, 6)} if series.dense else {}
+    # Of very many points a picture: as paths they would be most of the file.
+    axes.plot(series.x, series.y, zorder=3, rasterized=rasterized, **style)
+    if series.low is None or series.high is None or np.isnan(series.low).all():
+        return
+    ends = (series.x, np.asarray(series.low, float), np.asarray(series.high, float))
+    if series.joined and np.size(series.x) > 1:
+        axes.fill_between(*ends, color=series.look.colour, alpha=0.14, lw=0, zorder=2)
+    else:
+        axes.vlines(*ends, color=series.look.colour, lw=1.1, zorder=2)
+
+
+def _finish_x(drawing: Drawing, rows: Sequence[Sequence[Axes]]) -> float:
+    """Range, ticks and labels along x; returns the inches that names need below the usual."""
+    for number, last in enumerate(rows[-1]):
+        panels = [panels[number] for panels in drawing.rows]
+        values = [float(x) for panel in panels for s in panel.series for x in np.ravel(s.x)]
+        for row in rows:
+            if drawing.names:
+                row[number].set_xlim(-0.5, len(drawing.names) - 0.5)
+                row[number].set_xticks(range(len(drawing.names)), [""] * len(drawing.names))
+                row[number].tick_params("x", length=0)
+            else:
+                _scale(row[number], values, drawing.logarithmic, 6 if len(row) == 1 else 4)
+        last.set_xlabel(panels[-1].x_label)
+    return name_axis(rows[-1][0], drawing.names) if drawing.names else 0.0
+
+
+def _scale(axes: Axes, values: Sequence[float], logarithmic: bool, most: int) -> None:
+    """Ticks at plain numbers; on a logarithmic axis too."""
+    if not values:
+        axes.set_xticks([])
+        return
+    axes.xaxis.set_major_locator(MaxNLocator(most, steps=STEPS))
+    ends = log_range(values) if logarithmic else None
+    if ends is not None:
+        axes.set_xscale("log")
+        axes.set_xlim(*ends)
+        axes.xaxis.set_major_locator(FixedLocator(log_ticks(*ends, most + 2)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    elif min(values) > 0 and max(values) / min(values) < NEAR:
+        middle = np.sqrt(max(values) * min(values))
+        axes.set_xlim(middle / np.sqrt(NEAR), middle * np.sqrt(NEAR))
+        axes.xaxis.set_major_locator(MaxNLocator(4))

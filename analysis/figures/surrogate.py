@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.layout import (
-    LABEL_ROOM,
-    LEFT,
-    RIGHT,
-    TICK_ROOM,
-    WIDTH,
-    entries_of,
-    head_height,
-    legend_height,
-    of_names,
-    put_legend,
-    write_head,
-)
+from analysis.figures.drawing import Drawing, Group, Panel, Series, of_names
 from analysis.figures.looks import Looks
-from analysis.figures.render import Plot, file_name, line_style, styled
-from analysis.figures.style import MUTED, STYLE
-from analysis.figures.text_size import broken
+from analysis.figures.render import Plot, draw, file_name
 from analysis.io.frames import rows_of
-from analysis.stats.surrogate import TERMS, points_of, signed, surrogate, surrogate_sentence
+from analysis.stats.surrogate import TERMS, coefficient, points_of, surrogate, surrogate_sentence
 
 TITLE: Final = "Does the surrogate predict the task?"
-_MANY: Final = 300
-_PANEL: Final = 1.15
-_GAP: Final = 0.42
+PANEL: Final = 1.15
+"""Inches: height of a panel's axes."""
 
 
 def draw_surrogate(assembled: Assembled, frame: pd.DataFrame | None = None) -> list[Plot]:
@@ -47,80 +30,42 @@ def draw_surrogate(assembled: Assembled, frame: pd.DataFrame | None = None) -> l
     frame = surrogate(assembled) if frame is None else frame
     several = frame["mllm"].nunique() > 1
     out = []
-    with styled():
-        for mllm, rows in frame.groupby("mllm", sort=False):
-            of = str(mllm) if several else ""
-            name = file_name(f"surrogate-{mllm}" if several else "surrogate")
-            title = of_names("Surrogate terms against the tasks' metrics", of)
-            words = f"{title}. {surrogate_sentence(rows)}"
-            out.append(Plot(name, of_names(TITLE, of), words, _figure(assembled, rows, of)))
+    looks = Looks.of(assembled)
+    for mllm, rows in frame.groupby("mllm", sort=False):
+        of = str(mllm) if several else ""
+        name = file_name(f"surrogate-{mllm}" if several else "surrogate")
+        title = of_names("Surrogate terms against the tasks' metrics", of)
+        by_place = {(row.task, row.term): row for row in rows_of(rows)}
+        panels = [
+            [_panel(assembled, looks, by_place.get((task, term))) for term in rows["term"].unique()]
+            for task in rows["task"].unique()
+        ]
+        owners = [s.owner for row in panels for panel in row for s in panel.series]
+        group = Group(frozenset(owners), looks.legend(owners))
+        panels[-1] = [replace(panel, groups=[group]) for panel in panels[-1]]
+        alt = f"{title}. {surrogate_sentence(rows)}"
+        out.append(draw(Drawing(name, TITLE, of, alt, panels, PANEL, logarithmic=True)))
     return out
 
 
-def _figure(assembled: Assembled, frame: pd.DataFrame, of: str) -> Figure:
-    looks = Looks.of(assembled)
-    terms = list(dict.fromkeys(frame["term"]))
-    tasks = list(dict.fromkeys(frame["task"]))
-    figure = Figure()
-    owners: list[tuple[str, str, str]] = []
-    cells: dict[tuple[int, int], Axes] = {}
-    left, gap = LEFT + 0.1, 0.22
-    for row in rows_of(frame):
-        axes = figure.add_subplot()
-        cells[tasks.index(row.task), terms.index(row.term)] = axes
-        points = points_of(assembled, row.mllm, row.task, row.metric, row.term)
-        for names, rows in points.groupby(["codec", "scenario", "variant"], sort=False):
-            codec, scenario, variant = map(str, names)
-            look = looks.owner(codec, scenario, variant)
-            style = {**line_style(look), "ls": ""}
-            # Of very many points a picture: as paths they would be most of the file.
-            axes.plot(rows[row.term], rows["value"], rasterized=len(points) > _MANY, **style)
-            owners.append((codec, scenario, variant))
-        _frame_cell(axes, row, points[row.term])
-        if row.term == terms[0]:
-            label_parts = [f"{row.task}", row.metric.replace("_", " ")]
-            lines = [
-                part
-                for label_part in label_parts
-                for part in broken(label_part, _PANEL + 0.3, STYLE["font.size"])
-            ]
-            left = max(left, LEFT + 0.12 * (len(lines) - 1))
-            axes.set_ylabel("\n".join(lines))
-        if row.task == tasks[-1]:
-            axes.set_xlabel(f"error of the {TERMS[row.term]}")
-    entries = entries_of(looks, owners, lines=False)
-    legend = legend_height(entries)
-    head = head_height(TITLE, of, left) + 0.14
-    below = legend + TICK_ROOM + LABEL_ROOM
-    height = head + len(tasks) * _PANEL + (len(tasks) - 1) * _GAP + below
-    width = (WIDTH - left - RIGHT - gap * (len(terms) - 1)) / len(terms)
-    figure.set_size_inches(WIDTH, height)
-    for (i, j), axes in cells.items():
-        bottom = height - head - (i + 1) * _PANEL - i * _GAP
-        x = left + j * (width + gap)
-        axes.set_position((x / WIDTH, bottom / height, width / WIDTH, _PANEL / height))
-        if j:
-            axes.sharey(cells.get((i, 0), axes))
-            axes.tick_params("y", labelleft=False)
-    write_head(figure, TITLE, of, left)
-    put_legend(figure, entries, legend, handle=1.2)
-    return figure
-
-
-def _frame_cell(axes: Axes, row: Any, x: pd.Series) -> None:
-    axes.grid(True, axis="y")
-    axes.set_axisbelow(True)
+def _panel(assembled: Assembled, looks: Looks, row: Any) -> Panel:
+    """A term against a task's metric; empty where no point of the task has the term."""
+    if row is None:
+        return Panel("", [], [Group(frozenset())])
+    points = points_of(assembled, row.mllm, row.task, row.metric, row.term)
+    series = []
+    for names, rows in points.groupby(["codec", "scenario", "variant"], sort=False):
+        codec, scenario, variant = map(str, names)
+        owner = (codec, scenario, variant)
+        keys = list(rows["point_key"])
+        series.append(Series(owner, looks.owner(*owner), rows[row.term], rows["value"], keys=keys))
     heading = f"n = {row.n_points}"
     if np.isfinite(row.spearman):
-        heading = f"ρ {signed(row.spearman)}, τ {signed(row.kendall)}, {heading}"
-    axes.set_title(heading, fontsize=7, fontweight="normal", color=MUTED, pad=2.5)
-    positive = x[x > 0]
-    if len(positive) == len(x) and positive.max() / positive.min() >= 4:
-        axes.set_xscale("log")
-        decades = np.log10(positive.max() / positive.min())
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+        heading = f"ρ {coefficient(row.spearman)}, τ {coefficient(row.kendall)}, {heading}"
+    return Panel(
+        f"{row.task}: {row.metric.replace('_', ' ')}",
+        series,
+        [Group(frozenset(s.owner for s in series))],
+        x_label=f"error of the {TERMS[row.term]}",
+        heading=heading,
+    )

@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.curves.assemble import assemble
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
-from analysis.figures.difference import differences, draw_difference
+from analysis.figures.difference import draw_difference
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
 from analysis.figures.render import file_name
@@ -95,11 +95,11 @@ def write_report(
     costs = find_costs(sweep.directory, complexity)
     assembled = assemble(sweep)
     comparison = compare(sweep, assembled=assembled)
-    correlations, changes = surrogate(assembled), differences(assembled)
+    correlations = surrogate(assembled)
     plots = {
         "variants": draw_ablation(assembled, comparison),
         "curves": [*draw_curves(assembled), *draw_psnr(assembled)],
-        "difference": draw_difference(assembled, changes=changes),
+        "difference": draw_difference(assembled),
         "complexity": [] if costs is None else draw_costs(assembled, comparison, costs),
         "surrogate": draw_surrogate(assembled, correlations),
         "panels": draw_panels(assembled),
@@ -113,7 +113,7 @@ def write_report(
     ]
     sentence = summary_sentence(sweep, comparison, assembled.missing)
     html = join(out, REPORT)
-    findings = Findings(assembled, comparison, correlations, changes, plots, sentence, costs)
+    findings = Findings(assembled, comparison, correlations, plots, sentence)
     text = page(findings, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)

@@ -15,7 +15,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow.parquet as pq
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from analysis.curves.assemble import assemble
 from analysis.io.complexity import COMPLEXITY
 from analysis.io.files import exists, join, read_bytes, write_bytes
+from analysis.io.frames import leaves
 from analysis.io.read import POINTS, AnalysisError, Sweep, read_sweep
 from analysis.io.schema import from_parquet, to_table
 from analysis.io.sweep import MANIFEST, SAMPLES
@@ -63,7 +64,11 @@ def write_excerpt(source: str, out: str) -> list[str]:
         write_bytes(join(out, name), read_bytes(join(inside, name)))
     manifest = _without_places(sweep.manifest, kept)
     write_bytes(join(out, MANIFEST), json.dumps(manifest, separators=(",", ":")).encode())
-    return [f"{name} = {value}" for name, value in _strings("", manifest) if _PATH.search(value)]
+    return [
+        f"{name} = {value}"
+        for name, value in leaves(manifest)
+        if isinstance(value, str) and _PATH.search(value)
+    ]
 
 
 def _examples(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
@@ -87,20 +92,6 @@ def _without_places(
     missing = [{**point, "log": ""} for point in manifest["missing"]]
     gone = {"tracking_uri": None, "parent_run_id": None}
     return {**manifest, **gone, "points": points, "missing": missing}
-
-
-def _strings(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    """(dotted path, text) of every text inside."""
-    if isinstance(value, str):
-        yield prefix, value
-        return
-    inner: list[tuple[Any, Any]] = []
-    if isinstance(value, Mapping):
-        inner = list(value.items())
-    elif isinstance(value, list):
-        inner = list(enumerate(value))
-    for name, part in inner:
-        yield from _strings(f"{prefix}.{name}" if prefix else str(name), part)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,40 +1,51 @@
-"""The report's interactive figures: Plotly's data and layout for the curves of each figure.
+"""The report's interactive figures: drawings as Plotly's data and layout.
 
-Each has the name of the Matplotlib figure that it replaces. A drawn point carries the number of its
-operating point, which the page uses to show its settings and to link to its MLflow run.
+A point carries the number of its operating point, which the page uses to show its settings and to
+link to its MLflow run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from textwrap import wrap
+from typing import Any, Final
 
-import pandas as pd
+import numpy as np
+from numpy.typing import ArrayLike
 
 from analysis.curves.assemble import Assembled
-from analysis.curves.curve import MEAN, MEAN_METRIC, Curve
-from analysis.figures import cost, difference
-from analysis.figures.looks import Looks
-from analysis.figures.rate_accuracy import MANY, RATE, distinct_images, near_chance, psnr_curves
-from analysis.figures.render import file_name
-from analysis.figures.style import MUTED
-from analysis.figures.surrogate import TITLE
-from analysis.figures.titles import PSNR, bound_of, chance_of, titled
-from analysis.io.complexity import Costs
-from analysis.io.frames import rows_of
-from analysis.report.traces import (
-    Live,
-    axis_of,
-    band_of,
-    bars_of,
-    figure_of,
-    level_of,
-    line_of,
-    log_axis,
-    marker_of,
+from analysis.figures.drawing import MANY, Drawing, Level, Panel, Series, log_range, log_ticks
+from analysis.figures.looks import Look
+from analysis.figures.render import ABSENT
+from analysis.figures.style import GRID, INK, MUTED
+from analysis.sampling.intervals import Floats
+
+SYMBOLS: Final = {
+    **{"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down"},
+    **{"<": "triangle-left", ">": "triangle-right", "P": "cross", "X": "x", "*": "star"},
+    **{"h": "hexagon", "p": "pentagon", "d": "diamond-tall", "8": "octagon", "H": "hexagon2"},
+}
+"""Matplotlib's markers as Plotly's."""
+LETTERS: Final = (
+    *("hexagram", "star-triangle-up", "star-triangle-down", "star-square", "star-diamond"),
+    *("hourglass", "bowtie", "circle-cross", "circle-x", "square-cross", "square-x"),
+    *("diamond-cross", "diamond-x", "triangle-ne", "triangle-se", "triangle-sw", "triangle-nw"),
+    *("diamond-wide", "octagon", "star", "hexagon2", "pentagon", "diamond", "square", "circle"),
+    "hexagon",
 )
-from analysis.stats.costs import costs_and_savings
-from analysis.stats.surrogate import TERMS, points_of
+"""Open symbols for markers that are letters, A to Z: Plotly has no letters."""
+DASHES: Final = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+ONE, SEVERAL = 246, 150
+"""Pixels: heights of the axes of a figure's one panel, and of each of several; the page adds what
+the legend needs."""
+BESIDE: Final = 0.14
+"""Between panels side by side, as a share of the width."""
+_NARROW: Final = 290
+"""Pixels: of the axes on a phone, where the names along them must be readable too."""
+_LETTER: Final = 6.4
+_LINE: Final = 15
+"""Pixels: of a letter and of a line of names."""
 
 
 def numbered(assembled: Assembled) -> dict[str, int]:
@@ -42,170 +53,207 @@ def numbered(assembled: Assembled) -> dict[str, int]:
     return {str(key): i for i, key in enumerate(assembled.sweep.points["point_key"].unique())}
 
 
-def live_curves(assembled: Assembled) -> list[Live]:
-    """Accuracy over bits per pixel, and PSNR: the figures of `draw_curves` and `draw_psnr`."""
-    looks, numbers = Looks.of(assembled), numbered(assembled)
-    bound = looks.scenario(assembled.sweep.bound)
-    shown = [*assembled.means, *assembled.curves]
-    kinds = dict.fromkeys((c.mllm, c.task, c.metric) for c in shown)
-    several = len({mllm for mllm, _, _ in kinds}) > 1
-    out = []
-    for mllm, task, metric in kinds:
-        drawn = [c for c in shown if (c.mllm, c.task, c.metric) == (mllm, task, metric)]
-        named = titled(assembled, task, metric, mllm if several else "")
-        traces = _curves(drawn, looks, numbers)
-        rates = [rate for c in drawn for rate in c.frame["bpp"]]
-        levels = [
-            (float(row.value), bound.label, bound.colour, "solid")
-            for row in rows_of(bound_of(assembled, drawn))
-        ]
-        chance = chance_of(assembled.tasks, task, metric)
-        values = [value for c in drawn for value in c.frame["value"]] + [row[0] for row in levels]
-        if values and chance is not None and near_chance(values, chance):
-            levels.append((chance, "chance", MUTED, "dot"))
-        if rates:
-            ends = (min(rates) / 1.15, max(rates) * 1.15)
-            traces += [level_of(*level, ends=ends) for level in levels]
-        figure = figure_of(traces, named.title, named.of, RATE, named.label, rates)
-        out.append(Live(file_name(named.name), figure))
-    psnr = distinct_images(psnr_curves(assembled))
-    if psnr:
-        rates = [rate for c in psnr for rate in c.frame["bpp"]]
-        traces = _curves(psnr, looks, numbers)
-        figure = figure_of(traces, PSNR.title, PSNR.of, RATE, PSNR.label, rates)
-        out.append(Live(PSNR.name, figure))
-    return out
-
-
-def live_difference(
-    assembled: Assembled, changes: Sequence[tuple[Curve, pd.DataFrame]]
-) -> list[Live]:
-    """Bits relative to the anchor: the figures of `draw_difference` on the mean over tasks.
+def interactive(drawing: Drawing, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """A figure's `data` and `layout`; the page breaks title and names into lines that fit.
 
     Args:
-        assembled: the sweep assembled.
-        changes: what `differences` gave.
+        drawing: what it shows.
+        numbers: what `numbered` gave; a point's is its `customdata`, -1 where it has none.
     """
-    looks = Looks.of(assembled)
-    mllms = list(dict.fromkeys(curve.mllm for curve, _ in changes))
-    out = []
-    for mllm in mllms:
-        shown = [(curve, frame) for curve, frame in changes if curve.mllm == mllm]
-        traces = []
-        for curve, frame in shown:
-            look = looks.curve(curve)
-            if len(shown) <= MANY:
-                known = frame[frame["low"].notna()]
-                traces += band_of(known["accuracy"], known["low"], known["high"], look)
-            traces.append(
-                {
-                    **line_of(look, frame["accuracy"], frame["change"]),
-                    "mode": "lines",
-                    "hovertemplate": "%{y:.0f} % bits at accuracy %{x:.3f}",
-                }
-            )
-        of = mllm if len(mllms) > 1 else ""
-        label = titled(assembled, MEAN, MEAN_METRIC).label
-        figure = figure_of(traces, difference.title_of(assembled), of, label, "bits (%)", [])
-        out.append(Live(file_name(f"difference-{of}"), figure))
-    return out
+    layout = _layout(drawing)
+    room, ticks = _name_axis(drawing.names) if drawing.names else (44, {})
+    n_rows, n_columns = len(drawing.rows), len(drawing.rows[0])
+    height, gap = (ONE if n_rows == 1 else SEVERAL), (26 if drawing.names else 60)
+    whole = n_rows * height + (n_rows - 1) * gap
+    width = (1 - BESIDE * (n_columns - 1)) / n_columns
+    layout["margin"]["b"] = room
+    layout["height"] = layout["margin"]["t"] + whole + room
+    data: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for place, panel in enumerate(panel for row in drawing.rows for panel in row):
+        i, j = divmod(place, n_columns)
+        axis = "" if place == 0 else str(place + 1)
+        top, left, last = 1 - i * (height + gap) / whole, j * (width + BESIDE), i == n_rows - 1
+        x_axis, ends = _x_axis(drawing, panel)
+        x_axis |= {"anchor": f"y{axis}", "domain": [left, left + width]}
+        x_axis |= ticks if last else {"showticklabels": not drawing.names}
+        x_axis |= {} if last else {"title": {"text": ""}}
+        layout[f"xaxis{axis}"] = x_axis
+        layout[f"yaxis{axis}"] = axis_of("" if j else panel.label) | {
+            "anchor": f"x{axis}",
+            "domain": [max(0.0, top - height / whole), top],
+        }
+        if np.isfinite(panel.limits).all():
+            clip = dict(zip(("clipmin", "clipmax"), panel.limits, strict=True))
+            layout[f"yaxis{axis}"]["autorangeoptions"] = clip
+        traces = [trace for series in panel.series for trace in _traces(series, panel, numbers)]
+        traces += [_level(level, ends) for level in panel.levels]
+        data += [{**trace, "xaxis": f"x{axis}", "yaxis": f"y{axis}"} for trace in traces]
+        annotations += _without_number(panel, axis)
+    named: set[str] = set()
+    for trace in data:
+        trace["showlegend"] = trace.get("showlegend", trace["name"] not in named)
+        named |= {trace["name"]} if trace["showlegend"] else set()
+    return {"data": data, "layout": {**layout, "annotations": annotations}}
 
 
-def live_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> list[Live]:
-    """Bits saved over kMAC per pixel: the figures of `draw_costs`."""
-    looks = Looks.of(assembled)
-    frame = costs_and_savings(assembled, comparison, costs)
-    several = frame["mllm"].nunique() > 1
-    out = []
-    for mllm, frame_rows in frame.groupby("mllm", sort=False):
-        traces = []
-        for (codec, scenario, variant), rows in frame_rows.groupby(
-            ["codec", "scenario", "variant"], sort=False
-        ):
-            look = looks.owner(str(codec), str(scenario), str(variant))
-            (parameters,) = rows["parameters"]
-            traces.append(
-                {
-                    **line_of(look, rows["own"], rows["saved"]),
-                    "mode": "markers",
-                    "marker": marker_of(look, 11),
-                    **bars_of(rows["saved"], rows["low"], rows["high"]),
-                    "hovertemplate": f"%{{y:.0f}} % saved, %{{x:.2f}} kMAC/pixel, "
-                    f"{parameters:,.0f} parameters",
-                }
-            )
-        of = str(mllm) if several else ""
-        name = file_name(f"complexity-{mllm}" if several else "complexity")
-        figure = figure_of(
-            traces, cost.TITLE, of, cost.LABEL, "bits saved (%)", list(frame_rows["own"])
-        )
-        out.append(Live(name, figure))
-    return out
+def _traces(series: Series, panel: Panel, numbers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """The series, below it the band of its intervals where there are few curves."""
+    look, bars = series.look, {}
+    common = {"type": "scatter", "name": look.label, "legendgroup": look.label}
+    low, high = _intervals(series)
+    known = np.isfinite(low)
+    if series.joined and len(low) > 1:
+        if known.any() and len({s.owner for s in panel.series}) <= MANY:
+            x = rounded(np.asarray(series.x)[known])
+            red, green, blue = (int(look.colour[i : i + 2], 16) for i in (1, 3, 5))
+            yield {
+                **common,
+                "mode": "lines",
+                "x": [*x, *x[::-1]],
+                "y": [*rounded(high[known]), *rounded(low[known])[::-1]],
+                "fill": "toself",
+                "fillcolor": f"rgba({red},{green},{blue},0.14)",
+                "line": {"width": 0, "color": look.colour},
+                "hoverinfo": "skip",
+                "showlegend": False,
+            }
+    elif known.any():
+        y = np.asarray(series.y, np.float64)
+        ends = {"array": np.nan_to_num(high - y), "arrayminus": np.nan_to_num(y - low)}
+        bars = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 0}
+        bars |= {end: rounded(values) for end, values in ends.items()}
+    modes = ["lines"] * series.joined + ["markers"] * (not series.dense)
+    yield {
+        **common,
+        "mode": "+".join(modes),
+        "x": rounded(series.x),
+        "y": rounded(series.y),
+        "line": {"color": look.colour, "dash": DASHES.get(look.line, "solid"), "width": 2},
+        "marker": marker_of(look),
+        **({"error_y": bars} if bars else {}),
+        **_words(series, low, high, numbers),
+    }
 
 
-def live_surrogate(assembled: Assembled, frame: pd.DataFrame) -> list[Live]:
-    """The surrogate's terms against the tasks: the figures of `draw_surrogate`.
-
-    Args:
-        assembled: the sweep assembled.
-        frame: what `surrogate` gave.
-    """
-    looks, numbers = Looks.of(assembled), numbered(assembled)
-    several = frame["mllm"].nunique() > 1
-    out = []
-    for mllm, frame_rows in frame.groupby("mllm", sort=False):
-        tasks, terms = (
-            list(dict.fromkeys(frame_rows["task"])),
-            list(dict.fromkeys(frame_rows["term"])),
-        )
-        of = str(mllm) if several else ""
-        figure = figure_of([], TITLE, of, "", "", [])
-        layout = figure["layout"]
-        layout["grid"] = {"rows": len(tasks), "columns": len(terms), "pattern": "independent"}
-        layout["grid"] |= {"xgap": 0.14, "ygap": 0.22}
-        layout["height"] = 70 + 230 * len(tasks)
-        named: set[str] = set()
-        for row in rows_of(frame_rows):
-            i, j = tasks.index(row.task), terms.index(row.term)
-            place = i * len(terms) + j + 1
-            axis = "" if place == 1 else str(place)
-            points = points_of(assembled, row.mllm, row.task, row.metric, row.term)
-            by = points.groupby(["codec", "scenario", "variant"], sort=False)
-            for (codec, scenario, variant), rows in by:
-                look = looks.owner(str(codec), str(scenario), str(variant))
-                trace = line_of(look, rows[row.term], rows["value"]) | {"mode": "markers"}
-                trace |= {"xaxis": f"x{axis}", "yaxis": f"y{axis}"}
-                trace["showlegend"] = look.label not in named
-                trace["customdata"] = [numbers[key] for key in rows["point_key"]]
-                named.add(look.label)
-                figure["data"].append(trace)
-            x_title = f"error of the {TERMS[row.term]}" if i == len(tasks) - 1 else ""
-            layout[f"xaxis{axis}"] = axis_of(x_title) | log_axis(points[row.term])
-            layout[f"yaxis{axis}"] = axis_of(f"{row.task}: {row.metric}" if j == 0 else "")
-        name = file_name(f"surrogate-{mllm}" if several else "surrogate")
-        out.append(Live(name, figure))
-    return out
+def _words(series: Series, low: Floats, high: Floats, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """What is shown when the pointer is over a point."""
+    if not series.keys:
+        return {"hovertemplate": series.hover, **({"text": series.texts} if series.texts else {})}
+    # Written out here: Plotly's templates would show a missing interval as such.
+    text = [f"[{a:.3f}, {b:.3f}]" if np.isfinite(a) else "" for a, b in zip(low, high, strict=True)]
+    return {"customdata": [numbers.get(key, -1) for key in series.keys], "text": text}
 
 
-def _curves(
-    curves: Sequence[Curve], looks: Looks, numbers: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    traces = []
-    for curve in sorted(curves, key=lambda curve: curve.rank):
-        look = looks.curve(curve)
-        for i, part in enumerate(curve.segments):
-            if len(curves) <= MANY:
-                traces += band_of(part["bpp"], part["low"], part["high"], look)
-            trace = line_of(look, part["bpp"], part["value"])
-            if len(part) == 1:
-                trace |= bars_of(part["value"], part["low"], part["high"])
-            trace["showlegend"] = i == 0
-            trace["customdata"] = [numbers.get(keys[0], -1) for keys in part["point_keys"]]
-            known = part["low"].notna().all()
-            # Written out here: Plotly's templates would show a missing interval as such.
-            trace["text"] = [
-                f"[{low:.3f}, {high:.3f}]" if known else ""
-                for low, high in zip(part["low"], part["high"], strict=True)
-            ]
-            traces.append(trace)
-    return traces
+def _intervals(series: Series) -> tuple[Floats, Floats]:
+    """Ends (P,) of the intervals, nan where unknown."""
+    size = np.size(series.x)
+    if series.low is None or series.high is None:
+        return np.full(size, np.nan), np.full(size, np.nan)
+    return np.asarray(series.low, np.float64), np.asarray(series.high, np.float64)
+
+
+def _level(level: Level, ends: tuple[float, float]) -> dict[str, Any]:
+    """A horizontal line from one end of x to the other."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": level.label,
+        "x": rounded(ends),
+        "y": [level.value, level.value],
+        "line": {"color": level.colour, "dash": DASHES[level.line], "width": 1.4},
+        **({} if level.label else {"showlegend": False}),
+        "hovertemplate": f"{level.label} %{{y:.3f}}<extra></extra>",
+    }
+
+
+def _x_axis(drawing: Drawing, panel: Panel) -> tuple[dict[str, Any], tuple[float, float]]:
+    """An axis along x, and the ends of levels on it."""
+    values = [float(x) for series in panel.series for x in np.ravel(series.x)]
+    axis = axis_of(panel.x_label)
+    if drawing.names:
+        ends = (-0.5, len(drawing.names) - 0.5)
+        return axis | {"range": list(ends)}, ends
+    if drawing.logarithmic and (ends_of_log := log_range(values)):
+        ticks = log_ticks(*ends_of_log)
+        scale = {"type": "log", "range": [float(np.log10(end)) for end in ends_of_log]}
+        labels = {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+        return axis | scale | labels, ends_of_log
+    return axis, (min(values, default=0.0), max(values, default=1.0))
+
+
+def _without_number(panel: Panel, axis: str) -> list[dict[str, Any]]:
+    """Labels at missing values; hovering over one shows the reason."""
+    where = {"xref": f"x{axis}", "yref": f"y{axis} domain", "y": 0.1, "showarrow": False}
+    turned = {"textangle": -90} if len(panel.absent) > 1 else {}
+    return [
+        {"text": ABSENT, **where, **turned, "x": x, "hovertext": "<br>".join(wrap(escape(why), 60))}
+        for x, why in panel.absent.items()
+    ]
+
+
+def marker_of(look: Look) -> dict[str, Any]:
+    """A look's marker."""
+    letter = ord(look.marker.strip("$")[:1].upper() or "A") - ord("A")
+    symbol = SYMBOLS.get(look.marker) or f"{LETTERS[letter % len(LETTERS)]}-open"
+    edge = {} if symbol.endswith("open") else {"line": {"width": 1, "color": "#ffffff"}}
+    return {"color": look.colour, "symbol": symbol, "size": 8, **edge}
+
+
+def _layout(drawing: Drawing) -> dict[str, Any]:
+    """What all figures have in common."""
+    heading: dict[str, Any] = {"text": drawing.title, "font": {"size": 15, "color": INK}}
+    if drawing.of:
+        heading["subtitle"] = {"text": drawing.of, "font": {"size": 12, "color": MUTED}}
+    return {
+        "title": {**heading, "x": 0, "xref": "paper"},
+        "margin": {"l": 56, "r": 12, "t": 40},
+        "font": {"color": INK, "size": 12},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left"},
+        "legend": {
+            **{"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+            "tracegroupgap": 0,
+        },
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": MUTED},
+    }
+
+
+def axis_of(title: str) -> dict[str, Any]:
+    """An axis with its title, in the figures' colours."""
+    return {
+        "title": {"text": title, "standoff": 8, "font": {"size": 12}},
+        "gridcolor": GRID,
+        "linecolor": MUTED,
+        "showline": True,
+        "zeroline": False,
+        "automargin": True,
+    }
+
+
+def rounded(values: ArrayLike) -> list[float]:
+    """The values with six digits: more than a screen shows, and half the page's bytes."""
+    return [float(f"{value:.6g}") for value in np.ravel(values)]
+
+
+def _name_axis(names: Sequence[str]) -> tuple[int, dict[str, Any]]:
+    """Pixels below the axes and the ticks: names level and broken, or slanting where too long."""
+    letters = int(_NARROW / len(names) / _LETTER)
+    lines = [wrap(name, max(1, letters), break_long_words=False) for name in names]
+    level = all(
+        len(name_lines) <= 3 and all(len(line) <= letters for line in name_lines)
+        for name_lines in lines
+    )
+    if not level:
+        lines = [wrap(name, 26) for name in names]
+    room = _LINE * max(map(len, lines))
+    room += (
+        14
+        if level
+        else round(0.65 * _LETTER * max(len(line) for name_lines in lines for line in name_lines))
+    )
+    text = ["<br>".join(escape(line, quote=False) for line in name_lines) for name_lines in lines]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": text}
+    return room, {**ticks, "tickangle": 0 if level else -40, "automargin": False}

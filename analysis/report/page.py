@@ -13,21 +13,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.curves.assemble import Assembled
-from analysis.curves.curve import Curve
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot
-from analysis.io.complexity import Costs
 from analysis.io.names import without_secrets
 from analysis.report.embed import inline, mark, page_colours, plotly_script, script_data
 from analysis.report.gallery import gallery
-from analysis.report.interactive import (
-    live_costs,
-    live_curves,
-    live_difference,
-    live_surrogate,
-    numbered,
-)
-from analysis.report.interactive_variants import live_ablation
+from analysis.report.interactive import interactive, numbered
 from analysis.report.tables import (
     comparison_groups,
     headline,
@@ -40,7 +31,6 @@ from analysis.report.tables import (
     variant_rows,
     versions,
 )
-from analysis.report.traces import Live
 from analysis.stats.surrogate import surrogate_sentence
 
 MLFLOW_UI: Final = "http://127.0.0.1:5000"
@@ -69,19 +59,15 @@ class Findings:
         assembled: the sweep assembled.
         comparison: what `compare` gave.
         correlations: what `surrogate` gave.
-        changes: what `differences` gave.
         plots: the drawn figures by their part of the page.
         sentence: the result in a sentence or two.
-        costs: what the complexity command counted; None where it is not known.
     """
 
     assembled: Assembled
     comparison: pd.DataFrame
     correlations: pd.DataFrame
-    changes: list[tuple[Curve, pd.DataFrame]]
     plots: dict[str, list[Plot]]
     sentence: str
-    costs: Costs | None = None
 
 
 def page(findings: Findings, mlflow_ui: str | None = None) -> str:
@@ -102,14 +88,20 @@ def page(findings: Findings, mlflow_ui: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    live, colours = _live(findings), page_colours(looks)
+    colours = page_colours(looks)
     points, numbers = list(point_rows(sweep)), numbered(assembled)
+    live = {
+        plot.name: interactive(plot.drawing, numbers)
+        for plots in findings.plots.values()
+        for plot in plots
+        if plot.drawing is not None
+    }
     shared = shared_settings(points)
     tracking = without_secrets(str(sweep.manifest.get("tracking_uri") or ""))
     is_server = tracking.startswith(("http://", "https://"))
     server = tracking.replace("***@", "") if is_server else ""
     data = {
-        "figures": {figure.name: figure.figure for figure in live},
+        "figures": live,
         "points": [hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
         "dark": {light: dark for light, _, dark in colours},
         "mlflow": (mlflow_ui or server or MLFLOW_UI).rstrip("/"),
@@ -122,7 +114,7 @@ def page(findings: Findings, mlflow_ui: str | None = None) -> str:
             group: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in plots]
             for group, plots in findings.plots.items()
         },
-        live={figure.name for figure in live},
+        live=live,
         points=points,
         shared=shared,
         numbers=numbers,
@@ -135,18 +127,6 @@ def page(findings: Findings, mlflow_ui: str | None = None) -> str:
         data=Markup(script_data(data)),
         plotly=Markup(plotly_script()),
     )
-
-
-def _live(findings: Findings) -> list[Live]:
-    """The interactive figures."""
-    assembled, comparison, costs = findings.assembled, findings.comparison, findings.costs
-    return [
-        *live_ablation(assembled, comparison),
-        *live_curves(assembled),
-        *live_difference(assembled, findings.changes),
-        *([] if costs is None else live_costs(assembled, comparison, costs)),
-        *live_surrogate(assembled, findings.correlations),
-    ]
 
 
 def _facts(assembled: Assembled) -> dict[str, Any]:

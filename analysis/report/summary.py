@@ -14,25 +14,27 @@ from analysis.curves.missing import Missing
 from analysis.curves.tasks import no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.sweep import Sweep
-from analysis.stats.compare import compare
+from analysis.stats.as_text import span, with_interval
 
 
-def summary_table(sweep: Sweep, comparison: pd.DataFrame | None = None) -> pd.DataFrame:
+def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
     """The comparison as short strings for a terminal: a row per curve and task.
 
     Args:
         sweep: the sweep.
-        comparison: what `compare` gave, where the caller has it already.
+        comparison: what `compare` gave.
 
     Returns:
         Columns `curve, task, bpp, accuracy, BD-rate, bits saved, note`; `bits saved` is at equal
         accuracy against the anchor, in the middle of the shared accuracies.
     """
-    frame = compare(sweep) if comparison is None else comparison
     scenarios = sweep.scenarios
-    several = {name: frame.loc[frame[name] != "", name].nunique() > 1 for name in ("mllm", "codec")}
+    several = {
+        name: comparison.loc[comparison[name] != "", name].nunique() > 1
+        for name in ("mllm", "codec")
+    }
     out = []
-    for row in rows_of(frame):
+    for row in rows_of(comparison):
         names = [row.mllm if several["mllm"] else "", row.codec if several["codec"] else ""]
         out.append(
             {
@@ -62,14 +64,13 @@ TRAINING: Final = (
 
 def summary_sentence(
     sweep: Sweep,
-    comparison: pd.DataFrame | None = None,
+    comparison: pd.DataFrame,
     missing: Sequence[Missing] | None = None,
 ) -> str:
     """The result in a sentence or two: savings on the mean over tasks, and missing points."""
-    frame = compare(sweep) if comparison is None else comparison
     scenarios = sweep.scenarios
     anchor = scenarios.title(sweep.anchor) or "the anchor"
-    heads = frame[(frame["task"] == MEAN) & frame["bd_rate"].notna()]
+    heads = comparison[(comparison["task"] == MEAN) & comparison["bd_rate"].notna()]
     varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
     claims = []
     for row in rows_of(heads.sort_values("bd_rate")):
@@ -104,25 +105,3 @@ def _claim(rate: float, low: float, high: float) -> str:
     nearest, farthest = sorted((abs(low), abs(high)))
     interval = f" ({nearest:.0f} to {farthest:.0f})" if np.isfinite(low) else " (no interval)"
     return f"needs {abs(rate):.0f} % {'fewer' if rate < 0 else 'more'} bits{interval}"
-
-
-def span(low: float, high: float, digits: int) -> str:
-    """`0.12 to 0.50` as short text; empty where unknown."""
-    if np.isnan(low):
-        return ""
-    if np.isclose(low, high):
-        return f"{low:.{digits}f}"
-    return f"{low:.{digits}f}–{high:.{digits}f}"
-
-
-def with_interval(
-    value: float, low: float, high: float, sign: bool = False, digits: int = 0, unit: str = " %"
-) -> str:
-    """`-34 % [-41, -28]` as short text; empty where there is no number."""
-    form = f"{'+' if sign else ''}.{digits}f"
-    if np.isnan(value):
-        return ""
-    text = f"{value:{form}}{unit}".replace("-", "−")
-    if np.isnan(low):
-        return text
-    return text + f" [{low:{form}}, {high:{form}}]".replace("-", "−")

@@ -10,11 +10,11 @@ import pandas as pd
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN
-from analysis.io.frames import rows_of
+from analysis.io.frames import leaves, rows_of
 from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
-from analysis.report.summary import span, with_interval
-from analysis.stats.surrogate import TERMS
+from analysis.stats.as_text import span, with_interval
+from analysis.stats.surrogate import TERMS, coefficient
 from analysis.stats.variants import ablation
 
 
@@ -31,7 +31,7 @@ def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
             if row is None:
                 cells.append({"main": "", "sub": "", "note": ""})
                 continue
-            number = with_interval(row.bd_rate, float("nan"), float("nan"), sign=True)
+            number = with_interval(row.bd_rate, sign=True)
             interval = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
             cells.append(
                 {
@@ -68,7 +68,7 @@ def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dic
     several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
     for row in rows_of(frame[frame["variant"] != ""]):
         names = [row.codec if several["codec"] else "", row.mllm if several["mllm"] else ""]
-        accuracy, rate = "", with_interval(row.bd_rate, float("nan"), float("nan"), sign=True)
+        accuracy, rate = "", with_interval(row.bd_rate, sign=True)
         if pd.notna(row.accuracy_low):
             accuracy = f"[{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
         both = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
@@ -122,7 +122,7 @@ def _more(row: Any, anchor: str) -> Iterator[str]:
         most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
         yield f"Saved at {anchor}'s accuracies: {at}; {most}.".replace("-", "−")
     if not pd.isna(row.bd_rate_of_tasks):
-        mean = with_interval(row.bd_rate_of_tasks, float("nan"), float("nan"), sign=True)
+        mean = with_interval(row.bd_rate_of_tasks, sign=True)
         yield f"The mean of the tasks' BD-rates is {mean}."
     if row.note:
         yield f"{row.note[0].upper()}{row.note[1:]}."
@@ -198,18 +198,13 @@ def hover(row: dict[str, Any]) -> dict[str, Any]:
 
 def settings(made: dict[str, Any]) -> dict[str, str]:
     """Settings and provenance of a point: dotted path -> value as JSON."""
-    flat: dict[str, str] = {}
-
-    def flatten(path: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for name, inner in value.items():
-                flatten(f"{path}.{name}" if path else str(name), inner)
-        else:
-            flat[path] = json.dumps(value, ensure_ascii=False, default=str)
-
-    flatten("", made.get("spec") or {})
-    flatten("provenance", made.get("provenance") or {})
-    return {path: value for path, value in flat.items() if path}
+    parts = [("", made.get("spec") or {}), ("provenance", made.get("provenance") or {})]
+    return {
+        path: json.dumps(value, ensure_ascii=False, default=str)
+        for prefix, part in parts
+        for path, value in leaves(part, prefix, lists=False)
+        if path and path != prefix
+    }
 
 
 def shared_settings(points: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
@@ -240,28 +235,16 @@ def surrogate_rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The surrogate's terms against the tasks: what `surrogate` gave, as text."""
     several = frame["mllm"].nunique() > 1
     for row in rows_of(frame):
-        coefficients = {
-            name: _coefficient(
-                getattr(row, name), getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
-            )
-            for name in ("spearman", "kendall")
-        }
         yield {
             "task": row.task,
             "of": f"{row.metric}, {row.mllm}" if several else row.metric,
             "term": TERMS[row.term],
             "n": row.n_points,
-            **coefficients,
-            "equal": _coefficient(row.at_equal_rate, float("nan"), float("nan")),
+            "spearman": coefficient(row.spearman, row.spearman_low, row.spearman_high),
+            "kendall": coefficient(row.kendall, row.kendall_low, row.kendall_high),
+            "equal": coefficient(row.at_equal_rate),
             "words": row.words,
         }
-
-
-def _coefficient(value: float, low: float, high: float) -> str:
-    if pd.isna(value):
-        return ""
-    interval = "" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]"
-    return f"{value:+.2f}{interval}".replace("-", "−")
 
 
 def versions(sweep: Sweep) -> list[tuple[str, str]]:

@@ -10,18 +10,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
-CONFIDENCE = 0.95
+TAIL = (1 - 0.95) / 2
+"""Share of the resamples beyond each end of an interval: all are 95 %."""
 BLOCK = 4_000_000
 """Weights held at a time."""
 
 
 def bootstrap_mean(
-    values: Sequence[float] | Floats,
-    seed: int = 0,
-    n_resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
+    values: Sequence[float] | Floats, seed: int = 0, n_resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of per-sample values.
+    """95 % percentile bootstrap interval of the mean of per-sample values.
 
     Plain numpy: the same draw and percentiles as `scipy.stats.bootstrap(method="percentile")`
     (the tests compare the two), without importing scipy.stats in the process that evaluates.
@@ -30,14 +28,13 @@ def bootstrap_mean(
         values: (n,) one value per test sample, in the metric's own unit.
         seed: of the resampling; the same seed and n draw the same samples.
         n_resamples: number of bootstrap resamples.
-        confidence: nominal coverage, in (0, 1).
 
     Returns:
         (low, high) in the metric's unit. A constant array gives (c, c): the bootstrap sees no
         spread. One value gives (nan, nan): the spread is unknown.
 
     Raises:
-        ValueError: no values, a value that is not finite, or a confidence outside (0, 1).
+        ValueError: no values, or a value that is not finite.
     """
     x = np.asarray(values, dtype=np.float64).ravel()
     if x.size == 0 or not np.isfinite(x).all():
@@ -46,7 +43,7 @@ def bootstrap_mean(
         return float("nan"), float("nan")
     if np.ptp(x) == 0:
         return float(x[0]), float(x[0])
-    return percentile_interval(resampled_means(x[:, None], n_resamples, seed)[:, 0], confidence)
+    return percentile_interval(resampled_means(x[:, None], n_resamples, seed)[:, 0])
 
 
 def _weights(rng: np.random.Generator, n: int, rows: int) -> Floats:
@@ -73,7 +70,7 @@ def resampled_means(values: Floats, n_resamples: int, seed: int) -> Floats:
     return means
 
 
-def interval_of(estimates: Floats, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+def interval_of(estimates: Floats) -> tuple[float, float, float]:
     """(low, high, share defined) of resampled estimates (R,) of which some may be undefined, nan.
 
     A resample without a number could have any: it counts as the lowest for the low end and as the
@@ -81,21 +78,14 @@ def interval_of(estimates: Floats, confidence: float = CONFIDENCE) -> tuple[floa
     """
     known = np.isfinite(estimates)
     share = float(known.mean())
-    low = np.quantile(np.where(known, estimates, -np.inf), (1 - confidence) / 2, method="lower")
-    high = np.quantile(np.where(known, estimates, np.inf), (1 + confidence) / 2, method="higher")
+    low = np.quantile(np.where(known, estimates, -np.inf), TAIL, method="lower")
+    high = np.quantile(np.where(known, estimates, np.inf), 1 - TAIL, method="higher")
     if not np.isfinite([low, high]).all():
         return float("nan"), float("nan"), share
     return float(low), float(high), share
 
 
-def percentile_interval(estimates: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """(low, high) percentiles of resampled estimates (R,).
-
-    Raises:
-        ValueError: a confidence outside (0, 1).
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence {confidence} is not between 0 and 1")
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(estimates, [tail, 1 - tail])
+def percentile_interval(estimates: Floats) -> tuple[float, float]:
+    """(low, high) percentiles of resampled estimates (R,)."""
+    low, high = np.quantile(estimates, [TAIL, 1 - TAIL])
     return float(low), float(high)

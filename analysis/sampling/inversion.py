@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from analysis.sampling import bd
-from analysis.sampling.intervals import CONFIDENCE, Floats
+from analysis.sampling.intervals import TAIL, Floats
 from analysis.sampling.pchip import Pchip
 
 NODES: Final = 40
@@ -78,8 +78,7 @@ class Inversion:
                 spread.append(_contrast(base, test, at, at - shift, accuracy))
         if not by:
             return np.nan, np.nan
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(np.stack(spread, axis=1), [tail, 1 - tail], axis=0)
+        low, high = np.quantile(np.stack(spread, axis=1), [TAIL, 1 - TAIL], axis=0)
         # The contrast rises as the ratio falls: the test is taken at ever lower rates.
         return _last_crossing(np.array(by), low), _first_crossing(np.array(by), high)
 

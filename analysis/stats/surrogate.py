@@ -19,6 +19,7 @@ import pandas as pd
 from analysis.curves.assemble import Assembled
 from analysis.io.frames import rows_of
 from analysis.sampling.intervals import Floats
+from analysis.stats.as_text import with_interval
 
 TERMS: Final = {"distill_pooled": "pooled feature", "distill_tokens": "patch tokens"}
 """Columns of the points file and what they compare with the teacher's."""
@@ -88,7 +89,7 @@ def surrogate_sentence(frame: pd.DataFrame) -> str:
     sentences = []
     for term, rows in known.groupby("term", sort=False):
         text = [
-            f"{row.task} {signed(row.spearman)}{_in_brackets(row.spearman_low, row.spearman_high)}"
+            f"{row.task} {coefficient(row.spearman, row.spearman_low, row.spearman_high)}"
             for row in rows_of(rows)
         ]
         good = int(rows["words"].str.startswith("predicts").sum())
@@ -184,10 +185,6 @@ def _partial(x: Floats, y: Floats, z: Floats) -> float:
     return float((xy - xz * yz) / np.sqrt(rest)) if rest > ROUNDING else NAN
 
 
-def signed(value: float) -> str:
-    """A coefficient with its sign, two digits."""
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def _in_brackets(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f" [{signed(low)}, {signed(high)}]"
+def coefficient(value: float, low: float = NAN, high: float = NAN) -> str:
+    """A coefficient with its sign, two digits, and its interval as far as it is known."""
+    return with_interval(value, low, high, sign=True, digits=2, unit="")

@@ -8,22 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from plotly.graph_objects import Figure as PlotlyFigure
 
 from analysis.curves.assemble import Assembled, assemble
 from analysis.curves.missing import Missing, in_words
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
-from analysis.figures.layout import WIDTH, name_axis, new_axes, stack
+from analysis.figures.drawing import Drawing, Group, Panel, Series
+from analysis.figures.layout import WIDTH
+from analysis.figures.looks import Looks
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.render import Plot, styled
+from analysis.figures.render import Plot, draw, styled
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import read_sweep
 from analysis.io.scenarios import Scenarios
-from analysis.report.interactive import live_curves
-from analysis.report.interactive_variants import live_ablation
+from analysis.report.interactive import interactive
 from analysis.report.summary import summary_sentence
 from analysis.stats.compare import compare
 from analysis.stats.savings import gains, savings
@@ -98,25 +99,21 @@ def test_codecs_variants_and_scenarios_are_told_once_each(plots: list[Plot]) -> 
     assert set(labels[4:]) <= {"reconstruction", "d1", "d2"}
 
 
-def test_the_variants_to_point_at_are_the_drawn_ones(plots: list[Plot], crowded: Assembled) -> None:
-    comparison = compare(crowded.sweep, n_resamples=20, assembled=crowded)
-    live = live_ablation(crowded, comparison)
-    drawn = {plot.name: plot.figure for plot in plots if plot.name.startswith("ablation")}
-    assert [one.name for one in live] == list(drawn)
-    assert len(live) == 4
-    for one in live:
-        one.plotly()  # raises for what Plotly does not know
-        panels = drawn[one.name].axes
-        for number, axes in enumerate(panels):
-            own = [
-                t for t in one.figure["data"] if t["yaxis"] == f"y{number + 1 if number else ''}"
-            ]
-            varied = [t for t in own if "text" in t]
+def test_the_variants_to_point_at_are_the_drawn_ones(plots: list[Plot]) -> None:
+    drawn = [plot for plot in plots if plot.name.startswith("ablation")]
+    assert len(drawn) == 4
+    for plot in drawn:
+        assert plot.drawing is not None
+        live = interactive(plot.drawing, {})
+        PlotlyFigure(live)  # raises for what Plotly does not know
+        for number, axes in enumerate(plot.figure.axes):
+            on_axis = f"y{number + 1 if number else ''}"
+            varied = [t for t in live["data"] if t["yaxis"] == on_axis and "text" in t]
             markers = [line for line in axes.lines if line.get_linestyle() == "None"]
             for trace, line in zip(varied, markers, strict=True):
                 np.testing.assert_allclose(trace["x"], line.get_xdata(), rtol=1e-5)
                 np.testing.assert_allclose(trace["y"], line.get_ydata(), rtol=1e-5)
-        text = next(t["text"][0] for t in one.figure["data"] if t["name"] == "d1" and "text" in t)
+        text = next(t["text"][0] for t in live["data"] if t["name"] == "d1" and "text" in t)
         for words in (
             "entering-at-block-2",
             "teacher.block = 2",
@@ -199,8 +196,8 @@ def test_one_rate_alone_is_drawn_with_its_interval(sweep_dir: Path) -> None:
     assert "difference" not in plots
     bars = plots["mean"].figure.axes[0].collections
     assert len(bars) == 5
-    (live,) = (one for one in live_curves(assembled) if one.name == "mean")
-    traces = {trace["name"]: trace for trace in live.figure["data"]}
+    assert plots["mean"].drawing is not None
+    traces = {trace["name"]: trace for trace in interactive(plots["mean"].drawing, {})["data"]}
     (d1,) = (c for c in assembled.means if c.scenario == "d1")
     high = traces["d1"]["y"][0] + traces["d1"]["error_y"]["array"][0]
     assert high == pytest.approx(d1.frame["high"].iloc[0], rel=1e-5)
@@ -268,16 +265,19 @@ def test_names_along_an_axis_fit_however_many_there_are(count: int) -> None:
         "x",
         "a-variant-with-a-name-without-an-end",
     ] * 2
+    owner = ("elic", "d1", "")
+    look = Looks([owner[:2]]).owner(*owner)
+    panel = Panel("", [Series(owner, look, [0], [0])], [Group(frozenset([owner]), [look])])
+    plot = draw(Drawing("names", "Names", "", "", [[panel]], names=names[:count]))
+    figure = plot.figure
     with styled():
-        figure = Figure()
-        axes = new_axes(figure)
-        axes.set_xlim(-0.5, count - 0.5)
-        room = name_axis(axes, names[:count])
-        stack(figure, [axes], [{"a legend": axes.plot([0], [0])[0]}], "Names", 1.0, room=room)
         figure.draw_without_rendering()
-        below = [label.get_window_extent().y0 for label in axes.get_xticklabels()]
-        assert min(below) >= figure.legends[0].get_window_extent().y1 - 1
-    check_fits(Plot("names", "Names", "", figure))
+    labels = figure.axes[0].get_xticklabels()
+    shown = "".join(label.get_text() for label in labels)
+    assert "".join(shown.split()) == "".join(names[:count]).replace(" ", "")
+    below = [label.get_window_extent().y0 for label in labels]
+    assert min(below) >= figure.legends[0].get_window_extent().y1 - 1
+    check_fits(plot)
 
 
 def test_image_quality_of_one_codec_is_one_curve(crowded: Assembled) -> None:
@@ -307,5 +307,5 @@ def test_an_anchor_of_every_variant_is_the_line_at_zero_and_lacks_nothing(sweep_
     assert not rates.texts
     markers = [line for line in rates.lines if line.get_linestyle() == "None"]
     assert len(markers) == 1
-    (live,) = live_ablation(assembled, comparison)
-    assert live.figure["layout"]["annotations"] == []
+    assert plot.drawing is not None
+    assert interactive(plot.drawing, {})["layout"]["annotations"] == []

@@ -10,7 +10,7 @@ import pytest
 from analysis.curves.assemble import Assembled, assemble
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
-from analysis.figures.difference import differences, draw_difference
+from analysis.figures.difference import draw_difference
 from analysis.figures.looks import Looks
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
@@ -19,9 +19,8 @@ from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import Sweep, read_sweep
 from analysis.report.build import write_report
-from analysis.report.interactive import live_costs, live_curves, live_difference, live_surrogate
+from analysis.report.interactive import interactive, numbered
 from analysis.stats.compare import compare
-from analysis.stats.surrogate import surrogate
 from tests.analysis.awkward import crowd, some
 from tests.analysis.figures.test_figures import check_fits, write_costs
 from tests.analysis.rich import make_rich
@@ -105,18 +104,12 @@ def test_colours_and_markers_are_distinct_and_stay_when_a_scenario_is_added(
                 assert without.scenario(scenario) == looks.scenario(scenario)
 
 
-def test_both_are_in_the_figures_to_point_at(assembled: Assembled, directory: Path) -> None:
-    comparison = compare(assembled.sweep, assembled=assembled)
-    live = [
-        *live_curves(assembled),
-        *live_difference(assembled, differences(assembled)),
-        *live_costs(assembled, comparison, read_costs(str(directory / COMPLEXITY))),
-        *live_surrogate(assembled, surrogate(assembled)),
-    ]
-    for figure in live:
-        traces = {trace.get("name"): trace for trace in figure.figure["data"] if "marker" in trace}
-        if figure.name == "psnr":
-            continue
+def test_both_are_in_the_figures_to_point_at(assembled: Assembled, plots: dict[str, Plot]) -> None:
+    for name in ("mean", "vqa", "difference", "complexity", "surrogate"):
+        drawing = plots[name].drawing
+        assert drawing is not None
+        data = interactive(drawing, numbered(assembled))["data"]
+        traces = {trace["name"]: trace for trace in data if "marker" in trace}
         both = [traces["brand-new way"]["marker"], traces[UNKNOWN]["marker"]]
         assert both[0]["symbol"] != both[1]["symbol"]
         assert both[0]["color"] != both[1]["color"]

@@ -1,0 +1,32 @@
+"""Numbers and their intervals as short text."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def span(low: float, high: float, digits: int) -> str:
+    """`0.12 to 0.50` as short text; empty where unknown."""
+    if np.isnan(low):
+        return ""
+    if np.isclose(low, high):
+        return f"{low:.{digits}f}"
+    return f"{low:.{digits}f}–{high:.{digits}f}"
+
+
+def with_interval(
+    value: float,
+    low: float = float("nan"),
+    high: float = float("nan"),
+    sign: bool = False,
+    digits: int = 0,
+    unit: str = " %",
+) -> str:
+    """`-34 % [-41, -28]` as short text; empty where there is no number."""
+    form = f"{'+' if sign else ''}.{digits}f"
+    if np.isnan(value):
+        return ""
+    text = f"{value:{form}}{unit}".replace("-", "−")
+    if np.isnan(low):
+        return text
+    return text + f" [{low:{form}}, {high:{form}}]".replace("-", "−")
