@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import socket
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from analysis.curves.assemble import missing_points
 from analysis.curves.missing import in_words
-from analysis.io.mlflow_store import Run, _Client, open_store
+from analysis.io.mlflow_store import Run, open_store
 from analysis.io.names import metric_to_mlflow
 from analysis.io.read import read_sweep
 from analysis.io.scenarios import Scenarios
@@ -149,55 +148,28 @@ def test_without_artifacts_failed_children_say_what_is_missing(tracking: str) ->
     assert bare.manifest["points"][key]["spec"]["scenario"] == complete[0].params["scenario"]
 
 
-def test_a_database_read_directly_gives_what_mlflows_client_gives(tracking: str) -> None:
+def test_of_a_metric_the_latest_value_counts_and_deleted_runs_do_not(tracking: str) -> None:
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri=tracking)
-    number = client.get_experiment_by_name("bridgesweep").experiment_id
-    parent = client.search_runs([number], "tags.`bridgesweep.kind` = 'sweep'")[0].info.run_id
-    odd = client.create_run(
-        number, tags={"mlflow.parentRunId": parent, "bridgesweep.kind": "point"}
-    ).info.run_id
+    client, store = MlflowClient(tracking_uri=tracking), open_store(tracking)
+    number = store.experiments()["bridgesweep"]
+    (parent,) = store.runs(number, "sweep")
+    tags = {"mlflow.parentRunId": parent.run_id, "bridgesweep.kind": "point"}
+    odd, gone = (client.create_run(number, tags=tags).info.run_id for _ in range(2))
+    client.delete_run(gone)
     steps = [("loss", 3.0, 0), ("loss", 1.0, 2), ("loss", 2.0, 1), ("broken", float("nan"), 0)]
     client.log_batch(odd, [Metric(name, value, 0, step) for name, value, step in steps])
     client.log_param(odd, "odd", "a 'quoted' ; value")
-    gone = client.create_run(number, tags={"bridgesweep.kind": "point"}).info.run_id
-    client.delete_run(gone)
     try:
-        direct, theirs = open_store(tracking), _Client(tracking, tracking)
-        assert direct.experiments() == theirs.experiments()
-        for kind, of in (("point", None), ("point", parent), ("sweep", None), ("point", "nobody")):
-            ours, said = direct.runs(number, kind, of), theirs.runs(number, kind, of)
-            assert sorted(r.run_id for r in ours) == sorted(r.run_id for r in said)
-            by_id = {run.run_id: run for run in ours}
-            assert len(by_id) == len(said)
-            for run in said:
-                mine = by_id[run.run_id]
-                assert mine.tags == run.tags
-                assert mine.params == run.params
-                assert mine.metrics == pytest.approx(run.metrics, rel=0, abs=0, nan_ok=True)
-        assert gone not in {r.run_id for r in direct.runs(number, "point")}
-        for name in ("sweep.json", "nothing.json"):
-            assert direct.artifact(parent, name) == theirs.artifact(parent, name)
-        assert by_id == {}  # of nobody
+        runs = {run.run_id: run for run in store.runs(number, "point", parent.run_id)}
+        assert runs[odd].metrics == pytest.approx({"loss": 1.0, "broken": math.nan}, nan_ok=True)
+        assert runs[odd].params == {"odd": "a 'quoted' ; value"}
+        assert gone not in runs
+        assert store.runs(number, "point", "nobody") == []
+        assert store.artifact(parent.run_id, "nothing.json") is None
     finally:
         client.delete_run(odd)
-
-
-def test_what_is_no_store_of_mlflows_is_said(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match=naming("none.db")):
-        read_sweep(f"sqlite:///{tmp_path / 'none.db'}")
-    assert not (tmp_path / "none.db").exists()
-    (tmp_path / "text.db").write_text("this is no database" * 100)
-    with pytest.raises(AnalysisError, match=naming("text.db", "SQLite")):
-        read_sweep(f"sqlite:///{tmp_path / 'text.db'}")
-    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
-        other.execute("CREATE TABLE experiments (name TEXT)")
-    with pytest.raises(
-        AnalysisError, match=naming("other.db", "experiments", "experiment_id", "lifecycle_stage")
-    ):
-        read_sweep(f"sqlite:///{tmp_path / 'other.db'}")
 
 
 def test_a_server_that_is_not_there_is_said_soon() -> None:
