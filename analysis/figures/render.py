@@ -208,7 +208,7 @@ def _finish_x(drawing: Drawing, rows: Sequence[Sequence[Axes]]) -> float:
                 row[number].set_xticks(range(len(drawing.names)), [""] * len(drawing.names))
                 row[number].tick_params("x", length=0)
             else:
-                _scale(row[number], values, drawing.logarithmic, 6 if len(row) == 1 else 4)
+                _scale(row[number], values, drawing.logarithmic, 7 if len(row) == 1 else 4)
         last.set_xlabel(panels[-1].x_label)
     return name_axis(rows[-1][0], drawing.names) if drawing.names else 0.0
 

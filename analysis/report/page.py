@@ -15,6 +15,7 @@ from markupsafe import Markup
 from analysis.curves.assemble import Assembled
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot
+from analysis.io.frames import rows_of
 from analysis.io.names import without_secrets
 from analysis.report.embed import inline, mark, page_colours, plotly_script, script_data
 from analysis.report.gallery import gallery
@@ -23,15 +24,17 @@ from analysis.report.tables import (
     comparison_groups,
     headline,
     hover,
+    more_of,
+    number,
     point_rows,
     pretty,
     scenario_rows,
     shared_settings,
-    surrogate_rows,
-    variant_rows,
     versions,
 )
-from analysis.stats.surrogate import surrogate_sentence
+from analysis.stats.as_text import bracketed, span, with_interval
+from analysis.stats.surrogate import TERMS, coefficient, surrogate_sentence
+from analysis.stats.variants import ablation
 
 MLFLOW_UI: Final = "http://127.0.0.1:5000"
 """Default address of `mlflow ui`, for links into a store that is no server."""
@@ -142,6 +145,7 @@ def _facts(assembled: Assembled) -> dict[str, Any]:
         "n_missing": len(assembled.missing),
         "n_samples": int(sweep.points["n_samples"].min()),
         "missing": assembled.missing,
+        "anchor_key": sweep.anchor,
         "anchor": scenarios.title(sweep.anchor) or "the anchor",
         "bound": scenarios.title(sweep.bound),
         "title_of": scenarios.title,
@@ -154,14 +158,23 @@ def _facts(assembled: Assembled) -> dict[str, Any]:
 
 
 def _tables(findings: Findings) -> dict[str, Any]:
-    """Sentences and tables of the comparison."""
+    """Sentences and tables of the comparison, and what writes their numbers."""
     assembled, comparison = findings.assembled, findings.comparison
+    variants, correlations = ablation(assembled, comparison), findings.correlations
     return {
         "sentence": findings.sentence,
         "headline": headline(assembled, comparison),
         "scenarios": scenario_rows(assembled.sweep),
-        "variants": list(variant_rows(assembled, comparison)),
+        "variants": list(rows_of(variants[variants["variant"] != ""])),
         "table": comparison_groups(assembled.sweep, comparison),
-        "surrogate": list(surrogate_rows(findings.correlations)),
-        "surrogate_sentence": surrogate_sentence(findings.correlations),
+        "surrogate": list(rows_of(correlations)),
+        "surrogate_sentence": surrogate_sentence(correlations),
+        "several": lambda rows, name: len({getattr(row, name) for row in rows}) > 1,
+        "terms": TERMS,
+        "interval": with_interval,
+        "bracketed": bracketed,
+        "coefficient": coefficient,
+        "span": span,
+        "number": number,
+        "more_of": more_of,
     }

@@ -13,35 +13,17 @@ from analysis.curves.curve import MEAN
 from analysis.io.frames import leaves, rows_of
 from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
-from analysis.stats.as_text import span, with_interval
-from analysis.stats.surrogate import TERMS, coefficient
-from analysis.stats.variants import ablation
+from analysis.stats.as_text import with_interval
 
 
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
-    """Mean and tasks side by side: a row per curve with its BD-rates; the ends of its range."""
+    """Mean and tasks side by side: every curve with its rows of the comparison, None without."""
     tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
     rows = []
     for curve, curve_rows in _by_curve(comparison, assembled.sweep.scenarios):
         by_task = {row.task: row for row in curve_rows}
-        first = curve_rows[0]
-        cells = []
-        for task in tasks:
-            row = by_task.get(task)
-            if row is None:
-                cells.append({"main": "", "sub": "", "note": ""})
-                continue
-            number = with_interval(row.bd_rate, sign=True)
-            interval = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
-            cells.append(
-                {
-                    "main": number,
-                    "sub": interval[len(number) :].strip(),
-                    "accuracy": span(row.value_low, row.value_high, 2),
-                    "note": row.note if not number else "",
-                }
-            )
-        rows.append({**curve, "bpp": span(first.bpp_low, first.bpp_high, 2), "cells": cells})
+        cells = [by_task.get(task) for task in tasks]
+        rows.append({**curve, "first": curve_rows[0], "cells": cells})
     return {"tasks": tasks, "rows": rows}
 
 
@@ -62,70 +44,28 @@ def _by_curve(
         yield curve, list(rows_of(rows))
 
 
-def variant_rows(assembled: Assembled, comparison: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Per variant its settings and results; nothing without variants."""
-    frame, scenarios = ablation(assembled, comparison), assembled.sweep.scenarios
-    several = {name: frame[name].nunique() > 1 for name in ("codec", "mllm")}
-    for row in rows_of(frame[frame["variant"] != ""]):
-        names = [row.codec if several["codec"] else "", row.mllm if several["mllm"] else ""]
-        accuracy, rate = "", with_interval(row.bd_rate, sign=True)
-        if pd.notna(row.accuracy_low):
-            accuracy = f"[{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
-        both = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
-        yield {
-            "owner": (row.codec, row.scenario, row.variant),
-            "variant": row.variant,
-            "settings": row.settings,
-            "name": scenarios.title(row.scenario),
-            "is_anchor": row.scenario == assembled.sweep.anchor,
-            "of": ", ".join(filter(None, names)),
-            "bpp": f"{row.bpp:.3f}",
-            "accuracy": f"{row.accuracy:.3f}",
-            "accuracy_interval": accuracy,
-            "bd_rate": rate,
-            "bd_rate_interval": both[len(rate) :].strip(),
-            "psnr": number(row.psnr, ".2f"),
-            "note": row.note,
-        }
-
-
 def comparison_groups(sweep: Sweep, comparison: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every curve against the anchor, in all of `compare`'s numbers: its rows task by task."""
-    anchor = sweep.scenarios.title(sweep.anchor)
+    """Every curve against the anchor, with its rows of the comparison task by task."""
     return [
-        {**curve, "rows": [_comparison_row(row, anchor) for row in rows]}
+        {**curve, "rows": rows}
         for curve, rows in _by_curve(comparison, sweep.scenarios)
         if curve["role"] == "curve"  # anchor and bound are in the table above
     ]
 
 
-def _comparison_row(row: Any, anchor: str) -> dict[str, str]:
-    gained = (row.bd_accuracy, row.bd_accuracy_low, row.bd_accuracy_high)
-    return {
-        "task": row.task,
-        "metric": row.metric,
-        "bpp": span(row.bpp_low, row.bpp_high, 3),
-        "accuracy": span(row.value_low, row.value_high, 3),
-        "bd_rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
-        "bd_accuracy": with_interval(*gained, sign=True, digits=3, unit=""),
-        "saved": with_interval(row.saved, row.saved_low, row.saved_high),
-        "target": span(row.target, row.target, 2),
-        "overlap": "" if pd.isna(row.overlap) else f"{row.overlap:.0%}",
-        "more": " ".join(_more(row, anchor)),
-    }
-
-
-def _more(row: Any, anchor: str) -> Iterator[str]:
+def more_of(row: Any, anchor: str) -> str:
     """Further numbers of a comparison and its note, as sentences."""
+    sentences = []
     if row.saved_at_anchor:
         at = ", ".join(f"{saved:.0f} % at {of:.2f}" for of, saved in row.saved_at_anchor)
         most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
-        yield f"Saved at {anchor}'s accuracies: {at}; {most}.".replace("-", "−")
+        sentences.append(f"Saved at {anchor}'s accuracies: {at}; {most}.".replace("-", "−"))
     if not pd.isna(row.bd_rate_of_tasks):
         mean = with_interval(row.bd_rate_of_tasks, sign=True)
-        yield f"The mean of the tasks' BD-rates is {mean}."
+        sentences.append(f"The mean of the tasks' BD-rates is {mean}.")
     if row.note:
-        yield f"{row.note[0].upper()}{row.note[1:]}."
+        sentences.append(f"{row.note[0].upper()}{row.note[1:]}.")
+    return " ".join(sentences)
 
 
 def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
@@ -229,22 +169,6 @@ def _made(spec: dict[str, Any]) -> str:
     known = {k: v for k, v in train.items() if isinstance(v, (int, float, str)) and v != ""}
     known = {k: v for k, v in known.items() if k not in ("scenario", "codec", "lmbda", "seed")}
     return ", ".join(f"{k} {v}" for k, v in list(known.items())[:5])
-
-
-def surrogate_rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The surrogate's terms against the tasks: what `surrogate` gave, as text."""
-    several = frame["mllm"].nunique() > 1
-    for row in rows_of(frame):
-        yield {
-            "task": row.task,
-            "of": f"{row.metric}, {row.mllm}" if several else row.metric,
-            "term": TERMS[row.term],
-            "n": row.n_points,
-            "spearman": coefficient(row.spearman, row.spearman_low, row.spearman_high),
-            "kendall": coefficient(row.kendall, row.kendall_low, row.kendall_high),
-            "equal": coefficient(row.at_equal_rate),
-            "words": row.words,
-        }
 
 
 def versions(sweep: Sweep) -> list[tuple[str, str]]:

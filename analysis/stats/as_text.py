@@ -23,10 +23,13 @@ def with_interval(
     unit: str = " %",
 ) -> str:
     """`-34 % [-41, -28]` as short text; empty where there is no number."""
-    form = f"{'+' if sign else ''}.{digits}f"
     if np.isnan(value):
         return ""
-    text = f"{value:{form}}{unit}".replace("-", "−")
-    if np.isnan(low):
-        return text
-    return text + f" [{low:{form}}, {high:{form}}]".replace("-", "−")
+    text = f"{value:{'+' if sign else ''}.{digits}f}{unit}".replace("-", "−")
+    return f"{text} {bracketed(low, high, sign, digits)}".strip()
+
+
+def bracketed(low: float, high: float, sign: bool = False, digits: int = 0) -> str:
+    """An interval, `[-41, -28]`; empty where there is none."""
+    form = f"{'+' if sign else ''}.{digits}f"
+    return "" if np.isnan(low) else f"[{low:{form}}, {high:{form}}]".replace("-", "−")

@@ -280,6 +280,15 @@ def test_names_along_an_axis_fit_however_many_there_are(count: int) -> None:
     check_fits(plot)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_a_value_axis_has_room_for_its_label_beside_wide_ticks(scale: float) -> None:
+    owner = ("elic", "d1", "")
+    look = Looks([owner[:2]]).owner(*owner)
+    series = Series(owner, look, [1, 2], [-1.25 * scale, 1.375 * scale], joined=True)
+    panel = Panel("vqa: accuracy", [series], [Group(frozenset([owner]), [look])])
+    check_fits(draw(Drawing("wide", "Wide", "", "", [[panel]])))
+
+
 def test_image_quality_of_one_codec_is_one_curve(crowded: Assembled) -> None:
     """Scenarios that leave the codec as it is are told together, whatever their number."""
     (plot,) = draw_psnr(crowded)
