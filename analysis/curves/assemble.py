@@ -39,7 +39,7 @@ def curves(sweep: Sweep) -> list[Curve]:
     with_points: list[Any] = points[_OWNER].drop_duplicates().fillna("").to_dict("records")
     owners = dict.fromkeys(_owner(point) for point in [*with_points, *expected])
     order = list(sweep.variants)
-    frames = _by_rate(points)
+    frames = by_rate(points)
     out = []
     for owner in sorted(owners, key=lambda o: _curve_rank(o, order, scenarios)):
         wanted = [e for e in expected if _owner(e) == owner]
@@ -213,7 +213,7 @@ def _expected(sweep: Sweep) -> list[dict[str, Any]]:
     ]
 
 
-def _by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
+def by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
     """Frames of all curves by (codec, variant, scenario, mllm, task, metric), seeds averaged.
 
     The seeds' intervals are averaged too; `assemble` puts the mean's own in their place where the

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from analysis.curves.assemble import Assembled
+from analysis.curves.assemble import Assembled, by_rate
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
 from analysis.curves.tasks import Task, less_is_better
@@ -113,25 +113,15 @@ def psnr_curves(assembled: Assembled) -> list[Curve]:
     """A curve of PSNR for each codec, variant and scenario that gives an image."""
     points = assembled.sweep.curve_points
     rows = points[points["psnr"].notna()]
-    rows = rows.assign(
-        codec=rows["codec"].fillna(""),
-        rate=rows["lmbda"].astype(object).where(rows["lmbda"].notna(), rows["point_key"]),
-    )
-    by = ["codec", "variant", "scenario"]
-    means = rows.groupby([*by, "rate"], sort=False, as_index=False).agg(
-        lmbda=("lmbda", "first"),
-        bpp=("bpp", "mean"),
-        value=("psnr", "mean"),
-        point_keys=("point_key", lambda keys: tuple(dict.fromkeys(keys))),
-        seeds=("seed", lambda seeds: tuple(dict.fromkeys(seeds))),
-    )
-    frames = {tuple(map(str, key)): frame for key, frame in means.groupby(by)}
+    nothing: dict[str, Any] = dict.fromkeys(("value_low", "value_high"), np.nan)
+    nothing |= {"mllm": "", "task": "", "metric": "psnr"}
+    rows = rows.assign(bpp=rows.groupby("point_key")["bpp"].transform("mean"), **nothing)
+    frames = by_rate(rows.drop_duplicates("point_key").assign(value=lambda each: each["psnr"]))
     out = []
     # One of each owner, in the curves' order.
     for of in {(c.codec, c.variant, c.scenario): c for c in assembled.curves}.values():
-        frame = frames.get((of.codec, of.variant, of.scenario))
+        frame = frames.get((of.codec, of.variant, of.scenario, "", "", "psnr"))
         if frame is not None:
-            frame = frame.assign(low=np.nan, high=np.nan).sort_values("bpp", ignore_index=True)
             out.append(replace(of, frame=frame, task="", metric="psnr"))
     return out
 

@@ -19,6 +19,7 @@ from analysis.figures.drawing import Drawing, Group, Panel, Series
 from analysis.figures.looks import SPARE_CODECS, Look
 from analysis.figures.render import Plot
 from analysis.figures.render import draw as draw_figure
+from analysis.io.files import read_bytes
 from analysis.io.other_results import from_compressai
 from analysis.io.schema import AnalysisError
 from analysis.io.sweep import Sweep
@@ -34,21 +35,17 @@ def read_results(paths: Sequence[Path]) -> list[Sweep]:
     Raises:
         AnalysisError: a file is not of CompressAI's results format, or there is none; a line each.
     """
-    files: list[Path] = []
+    curves: list[Sweep] = []
     problems: list[str] = []
     for path in paths:
-        results = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        files += results
-        if not results:
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not files:
             problems.append(f"{path} holds no results (*.json)")
-    curves = []
-    for file in files:
-        try:
-            curves.append(from_compressai(file.read_bytes(), str(file)))
-        except OSError as error:
-            problems.append(f"{file}: {error.strerror}")
-        except AnalysisError as error:
-            problems.append(str(error))
+        for file in files:
+            try:
+                curves.append(from_compressai(read_bytes(str(file)), str(file)))
+            except (AnalysisError, OSError) as error:
+                problems.append(str(error))
     if problems:
         raise AnalysisError("\n".join(problems))
     return curves

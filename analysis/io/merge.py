@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.io.files import join, whole
-from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import KEY, AnalysisError
 from analysis.io.sweep import Sweep
@@ -22,7 +21,7 @@ from search_spaces.specs.points import JOINED
 
 _NAMED: Final = ["codec", "variant", "scenario", "seed", "mllm", "task", "dataset", "split"]
 """Columns that, with metric and rate, are a point's name."""
-_SAMPLE: Final = ["point_key", "mllm", "task", "metric"]
+_SAMPLE: Final = ["point_key", "mllm", "task", "metric", "dataset"]
 
 
 def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
@@ -41,11 +40,10 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
             the test samples differ.
     """
     labels = _labels([sweep.name for sweep in sweeps])
-    parts = [_whole_tasks(sweep).assign(_of=of) for sweep, of in zip(sweeps, labels, strict=True)]
     namers = [_namer(sweep, of if apart else "") for sweep, of in zip(sweeps, labels, strict=True)]
     parts = [
-        part.assign(variant=part["variant"].map(namer))
-        for part, namer in zip(parts, namers, strict=True)
+        _whole_tasks(sweep.points).assign(_of=of, variant=sweep.points["variant"].map(namer))
+        for sweep, of, namer in zip(sweeps, labels, namers, strict=True)
     ]
     points = pd.concat(parts, ignore_index=True)
     _check_keys(points)
@@ -82,13 +80,10 @@ def _labels(names: list[str]) -> list[str]:
     ]
 
 
-def _whole_tasks(sweep: Sweep) -> pd.DataFrame:
-    """The points with their tasks' own names, without the data set's that a `Sweep` adds."""
-    tasks = [
-        str(row.task).removesuffix(f" {row.dataset}")
-        for row in rows_of(sweep.points[["task", "dataset"]])
-    ]
-    return sweep.points.assign(task=tasks)
+def _whole_tasks(frame: pd.DataFrame) -> pd.DataFrame:
+    """Points or samples with their tasks' names alone, without the data set's (see `Sweep`)."""
+    pairs = zip(frame["task"], frame["dataset"], strict=True)
+    return frame.assign(task=[str(task).removesuffix(f" {dataset}") for task, dataset in pairs])
 
 
 def _namer(sweep: Sweep, of: str) -> Callable[[str], str]:
@@ -158,32 +153,20 @@ def _check_names(rows: pd.DataFrame) -> None:
 
 def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
     """Samples of all sweeps; for a shared point those of the first."""
-    seen: set[tuple[Any, ...]] = set()
-    kept = []
+    kept, seen = [], pd.MultiIndex.from_arrays([[]] * len(_SAMPLE), names=_SAMPLE)
     for sweep in sweeps:
         if sweep.samples is None:
             continue
         frame = sweep.samples
         if "dataset" not in frame:
-            of = sweep.points.drop_duplicates(_SAMPLE).set_index(_SAMPLE)["dataset"]
-            keys = pd.MultiIndex.from_frame(frame[_SAMPLE])
+            names = ["point_key", "mllm", "task", "metric"]
+            of = sweep.points.drop_duplicates(names).set_index(names)["dataset"]
+            keys = pd.MultiIndex.from_frame(frame[names])
             frame = frame.assign(dataset=of.reindex(keys).to_numpy())
-        pairs = frame[["task", "dataset"]].drop_duplicates()
-        whole = {
-            (task, dataset): str(task).removesuffix(f" {dataset}")
-            for task, dataset in pairs.itertuples(index=False)
-        }
-        if any(task != name for (task, _), name in whole.items()):
-            names = [whole[pair] for pair in zip(frame["task"], frame["dataset"], strict=True)]
-            frame = frame.assign(task=names)
-        by = [*_SAMPLE, "dataset"]
-        frame = frame.assign(**{name: frame[name].astype("str") for name in by})
-        measured = set(frame[by].drop_duplicates().itertuples(index=False, name=None))
-        if measured & seen:
-            again = pd.MultiIndex.from_frame(frame[by]).isin(measured & seen)
-            frame = frame[~again]
-        seen |= measured
-        kept.append(frame)
+        frame = _whole_tasks(frame).astype(dict.fromkeys(_SAMPLE, "str"))
+        index = pd.MultiIndex.from_frame(frame[_SAMPLE])
+        kept.append(frame[~index.isin(seen)])
+        seen = seen.append(index.unique())
     return pd.concat(kept, ignore_index=True) if kept else None
 
 
@@ -204,12 +187,9 @@ def _manifest(
                 variant = namer(entry.get("variant") or "")
                 if kind == "expected" or entry["point_key"] not in present:
                     into.setdefault((entry["point_key"], variant), {**entry, "variant": variant})
-        endings = [f" {dataset}" for dataset in sweep.points["dataset"].unique()]
+        whole = dict(zip(sweep.points["task"], _whole_tasks(sweep.points)["task"], strict=True))
         for task, entry in sweep.manifest.get("tasks", {}).items():
-            ending = next(
-                (dataset_ending for dataset_ending in endings if task.endswith(dataset_ending)), ""
-            )
-            tasks.setdefault(task.removesuffix(ending), entry)
+            tasks.setdefault(whole.get(task, task), entry)
         for key, entry in sweep.manifest.get("points", {}).items():
             points.setdefault(key, {**entry, "examples": _placed(sweep, entry.get("examples"))})
     complete = all(sweep.manifest.get("expected") for sweep in sweeps)

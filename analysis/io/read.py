@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 
 from analysis.io.files import exists, join, read_bytes, write_bytes
 from analysis.io.merge import merge
-from analysis.io.names import metric_from_mlflow, metric_to_mlflow, without_secrets
+from analysis.io.names import metric_to_mlflow
 from analysis.io.other_results import from_compressai, from_pairs, is_pairs
 from analysis.io.schema import (
-    COLUMNS,
     AnalysisError,
     check_points,
     csv_metadata,
@@ -34,20 +33,7 @@ from analysis.io.schema import (
 )
 from analysis.io.sweep import MANIFEST, SAMPLES, Sweep, read_manifest, read_samples
 
-__all__ = [
-    "COLUMNS",
-    "AnalysisError",
-    "Sweep",
-    "is_mlflow",
-    "join",
-    "metric_from_mlflow",
-    "metric_to_mlflow",
-    "read_bytes",
-    "read_sweep",
-    "without_secrets",
-    "write_bytes",
-    "write_points",
-]
+__all__ = ["AnalysisError", "Sweep", "metric_to_mlflow", "read_sweep", "write_points"]
 
 POINTS, POINTS_CSV, CSV_METADATA = "points.parquet", "points.csv", "points.csv-metadata.json"
 _MLFLOW: Final = ("mlflow:", "sqlite:", "postgresql:", "mysql:", "mssql:", "databricks")

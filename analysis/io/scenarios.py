@@ -87,10 +87,6 @@ class Scenarios:
         """Whether the scenario is a level across each figure instead of a curve."""
         return self.look(scenario).role == "bound"
 
-    def is_anchor(self, scenario: str) -> bool:
-        """Whether curves are compared with the scenario's unless another one is named."""
-        return self.look(scenario).role == "anchor"
-
     def has_base_codec(self, scenario: str) -> bool:
         """Whether the scenario writes the bits of a learned image codec of the space."""
         return self.look(scenario).codec == "base"

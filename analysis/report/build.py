@@ -25,16 +25,10 @@ from analysis.figures.rate_accuracy import draw_curves, draw_psnr
 from analysis.figures.render import file_name
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, find_costs
-from analysis.io.files import make_directory
-from analysis.io.read import (
-    AnalysisError,
-    Sweep,
-    join,
-    read_sweep,
-    without_secrets,
-    write_bytes,
-)
-from analysis.report.page import MLFLOW_UI, Findings, page
+from analysis.io.files import join, make_directory, write_bytes
+from analysis.io.names import without_secrets
+from analysis.io.read import AnalysisError, Sweep, read_sweep
+from analysis.report.page import MLFLOW_UI, page
 from analysis.report.summary import summary_sentence, summary_table
 from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
@@ -113,8 +107,7 @@ def write_report(
     ]
     sentence = summary_sentence(sweep, comparison, assembled.missing)
     html = join(out, REPORT)
-    findings = Findings(assembled, comparison, correlations, plots, sentence)
-    text = page(findings, mlflow_ui)
+    text = page(assembled, comparison, correlations, plots, sentence, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
 

@@ -7,8 +7,9 @@ shown      test image --> its input and the questions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from textwrap import shorten
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from analysis.curves.assemble import Assembled
 from analysis.io.scenarios import Scenarios
-from analysis.qualitative.examples import Box, Example, Said, answers_to, examples_of, read_image
+from analysis.qualitative.examples import Example, Said, answers_to, examples_of, read_image
 from analysis.report.embed import data_uri
 from analysis.report.tables import number, rate_words
 
@@ -108,12 +109,10 @@ _Answers = Mapping[tuple[str, str, str, str], Said]
 
 @dataclass(frozen=True)
 class _Seen:
-    """A point and its examples."""
+    """A point and its examples; `owner` is codec, scenario and variant."""
 
     key: str
-    codec: str
-    scenario: str
-    variant: str
+    owner: tuple[str, str, str]
     rate: str
     examples: Mapping[_Of, Example]
     name: str
@@ -128,7 +127,7 @@ class _Seen:
         key, scenario, variant = str(row["point_key"]), str(row["scenario"]), str(row["variant"])
         name = f"{scenarios.title(scenario)} {variant}".strip()
         order = (scenarios.rank(scenario), variant)
-        of = (key, codec, scenario, variant, rate_words(row), stored[key])
+        of = (key, (codec, scenario, variant), rate_words(row), stored[key])
         return cls(*of, name, order, scenarios.is_bound(scenario))
 
 
@@ -190,15 +189,13 @@ def _shown(
             if answer is not None and len(asked) < QUESTIONS:
                 asked.setdefault(sample, answer)
     labels = _labels(asked)
-    cards: list[dict[str, Any]] = []
-    for point in seen:
-        if len(cards) < room:
-            cards += _cards(point, of, inputs[-1], images, labels, answers)
+    made = (_card(point, of, inputs[-1], images, labels, answers) for point in seen)
+    cards = list(islice(filter(None, made), room))
     wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]
     return {
         "title": example.query.id,
         "shots": [{"picture": picture, "boxes": []} for picture in inputs[:-1]],
-        "input": {"picture": inputs[-1], "boxes": _rects(wanted, inputs[-1])},
+        "input": {"picture": inputs[-1], "boxes": wanted},
         "questions": [
             {
                 "label": label,
@@ -213,34 +210,34 @@ def _shown(
     }
 
 
-def _cards(
+def _card(
     point: _Seen,
     of: _Of,
     query: Picture,
     images: _Images,
     labels: Mapping[str, str],
     answers: _Answers,
-) -> list[dict[str, Any]]:
-    """The card of a point: its image, bits and answers; none where its image has no room."""
+) -> dict[str, Any] | None:
+    """The card of a point: its image, bits and answers; None where its image has no room."""
     example = point.examples[of]
     path = example.query.decoded
     picture = None if path is None else images.get(path)
     if path is not None and picture is None:
-        return []
+        return None
     boxes = [example.answered[sample] for sample in labels if sample in example.answered]
     pale = path is None and not point.is_bound and bool(boxes)
     # The bound is seen as it is.
     picture = query if pale or point.is_bound else picture
-    card = {
-        "owner": (point.codec, point.scenario, point.variant),
+    return {
+        "owner": point.owner,
         "name": point.name,
         "order": point.order,
-        "codec": point.codec,
+        "codec": point.owner[0],
         "rate": point.rate,
         "picture": picture,
         "decoded": path is not None,
         "pale": pale,
-        "boxes": _rects(boxes, picture),
+        "boxes": boxes if picture else [],
         "bpp": f"{example.query.bpp:.3g}",
         "psnr": number(example.query.psnr, ".1f"),
         "answers": [
@@ -249,7 +246,6 @@ def _cards(
             if (answer := answers.get((point.key, *of[:2], sample)))
         ],
     }
-    return [card]
 
 
 def _labels(asked: Mapping[str, Said]) -> dict[str, str]:
@@ -263,22 +259,6 @@ def _labels(asked: Mapping[str, Said]) -> dict[str, str]:
 
 def _cut(text: str) -> str:
     return shorten(text, _LETTERS, placeholder=" …") or "(nothing)"
-
-
-def _rects(boxes: Iterable[Box], picture: Picture | None) -> list[dict[str, str]]:
-    """Boxes in pixels of a picture, as an SVG's rectangles."""
-    if picture is None:
-        return []
-    wide, high = picture.width, picture.height
-    return [
-        {
-            "x": f"{x0 * wide:.4g}",
-            "y": f"{y0 * high:.4g}",
-            "width": f"{(x1 - x0) * wide:.4g}",
-            "height": f"{(y1 - y0) * high:.4g}",
-        }
-        for x0, y0, x1, y1 in boxes
-    ]
 
 
 def _parts(cards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,6 @@ from analysis.report.tables import (
     number,
     point_rows,
     pretty,
-    scenario_rows,
     shared_settings,
     versions,
 )
@@ -54,36 +53,27 @@ PAPER: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a report shows of a sweep.
-
-    Attributes:
-        assembled: the sweep assembled.
-        comparison: what `compare` gave.
-        correlations: what `surrogate` gave.
-        plots: the drawn figures by their part of the page.
-        sentence: the result in a sentence or two.
-    """
-
-    assembled: Assembled
-    comparison: pd.DataFrame
-    correlations: pd.DataFrame
-    plots: dict[str, list[Plot]]
-    sentence: str
-
-
-def page(findings: Findings, mlflow_ui: str | None = None) -> str:
+def page(
+    assembled: Assembled,
+    comparison: pd.DataFrame,
+    correlations: pd.DataFrame,
+    plots: Mapping[str, Sequence[Plot]],
+    sentence: str,
+    mlflow_ui: str | None = None,
+) -> str:
     """The page's HTML: everything inline, no request to anywhere.
 
     The page is complete without its script: it holds every figure as SVG, which is also printed.
     The script replaces the figures that come into view by interactive ones.
 
     Args:
-        findings: what to show.
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+        correlations: what `surrogate` gave.
+        plots: the drawn figures by their part of the page.
+        sentence: the result in a sentence or two.
         mlflow_ui: address that links to MLflow runs lead to; by default the sweep's server.
     """
-    assembled = findings.assembled
     sweep, looks = assembled.sweep, Looks.of(assembled)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -95,8 +85,8 @@ def page(findings: Findings, mlflow_ui: str | None = None) -> str:
     points, numbers = list(point_rows(sweep)), numbered(assembled)
     live = {
         plot.name: interactive(plot.drawing, numbers)
-        for plots in findings.plots.values()
-        for plot in plots
+        for group in plots.values()
+        for plot in group
         if plot.drawing is not None
     }
     shared = shared_settings(points)
@@ -112,10 +102,11 @@ def page(findings: Findings, mlflow_ui: str | None = None) -> str:
     count = itertools.count()
     return environment.get_template("report.html.j2").render(
         **_facts(assembled),
-        **_tables(findings),
+        **_tables(assembled, comparison, correlations),
+        sentence=sentence,
         figures={
-            group: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in plots]
-            for group, plots in findings.plots.items()
+            part: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in group]
+            for part, group in plots.items()
         },
         live=live,
         points=points,
@@ -135,9 +126,12 @@ def page(findings: Findings, mlflow_ui: str | None = None) -> str:
 def _facts(assembled: Assembled) -> dict[str, Any]:
     """Names, counts and provenance of the sweep."""
     sweep, scenarios = assembled.sweep, assembled.sweep.scenarios
+    codecs = dict(zip(sweep.points["scenario"], sweep.points["codec"].fillna(""), strict=True))
     manifest, n_points = sweep.manifest, sweep.points["point_key"].nunique()
     return {
         "name": sweep.name,
+        "looks": {name: scenarios.look(name) for name in sorted(codecs, key=scenarios.rank)},
+        "codecs": codecs,
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "created": str(manifest.get("created", "")),
         "n_points": n_points,
@@ -157,14 +151,13 @@ def _facts(assembled: Assembled) -> dict[str, Any]:
     }
 
 
-def _tables(findings: Findings) -> dict[str, Any]:
+def _tables(
+    assembled: Assembled, comparison: pd.DataFrame, correlations: pd.DataFrame
+) -> dict[str, Any]:
     """Sentences and tables of the comparison, and what writes their numbers."""
-    assembled, comparison = findings.assembled, findings.comparison
-    variants, correlations = ablation(assembled, comparison), findings.correlations
+    variants = ablation(assembled, comparison)
     return {
-        "sentence": findings.sentence,
         "headline": headline(assembled, comparison),
-        "scenarios": scenario_rows(assembled.sweep),
         "variants": list(rows_of(variants[variants["variant"] != ""])),
         "table": comparison_groups(assembled.sweep, comparison),
         "surrogate": list(rows_of(correlations)),

@@ -100,23 +100,6 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         }
 
 
-def scenario_rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """The sweep's described scenarios in order: marker, name, sentence and plug-in."""
-    scenarios = sweep.scenarios
-    codecs = dict(zip(sweep.points["scenario"], sweep.points["codec"].fillna(""), strict=True))
-    return [
-        {
-            "owner": (codecs[name], name, ""),
-            "name": look.title,
-            "key": name,
-            "sentence": look.sentence,
-            "distribution": look.distribution,
-        }
-        for name in sorted(codecs, key=scenarios.rank)
-        if (look := scenarios.look(name)).sentence or look.distribution
-    ]
-
-
 def hover(row: dict[str, Any]) -> dict[str, Any]:
     """The text shown when the pointer is over an operating point."""
     bits = f"{row['bpp']} bpp written"
@@ -174,14 +157,10 @@ def _made(spec: dict[str, Any]) -> str:
 def versions(sweep: Sweep) -> list[tuple[str, str]]:
     """Provenance entries that are the same for all points, as (name, text)."""
     made = [p.get("provenance") or {} for p in sweep.manifest.get("points", {}).values()]
-    flat: dict[str, list[str]] = {}
-    for provenance in made:
-        for name, value in provenance.items():
-            text = value if isinstance(value, str) else pretty(value)
-            seen = flat.setdefault(str(name), [])
-            if text not in seen:
-                seen.append(text)
-    return [(name, texts[0]) for name, texts in flat.items() if len(texts) == 1]
+    texts: dict[str, set[str]] = {}
+    for name, value in (entry for provenance in made for entry in provenance.items()):
+        texts.setdefault(name, set()).add(value if isinstance(value, str) else pretty(value))
+    return [(name, next(iter(seen))) for name, seen in texts.items() if len(seen) == 1]
 
 
 def pretty(value: Any) -> str:

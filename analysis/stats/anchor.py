@@ -65,13 +65,12 @@ def against_anchors(
             why = f"no number: lower {curve.metric} is better, which is not compared"
             yield Against(curve, parts, None, why)
             continue
-        of, note = _anchor_of(curve, anchors), ""
-        if of is None and (of := _of_other_codec(curve, anchors)) is not None:
-            note = f"against {title} of {of.codec}"
+        of, same_codec = _anchor_of(curve, anchors)
         if of is None or of.frame.empty:
             whose = "this codec" if codec is None else codec
             yield Against(curve, parts, None, f"no {title} of {whose} to compare with")
         else:
+            note = "" if same_codec else f"against {title} of {of.codec}"
             yield Against(curve, parts, Pair(of, curve, assembled.resampled, parts), note)
 
 
@@ -96,28 +95,12 @@ def _checked(assembled: Assembled, anchor: str | None, codec: str | None) -> str
     return chosen
 
 
-def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
-    """The anchor of a curve: its own variant's, which several variants may share."""
+def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> tuple[Curve | None, bool]:
+    """The anchor of a curve and whether it is of its codec: its own variant's, which several
+    variants may share; for a codec that has none the first codec's."""
     first = curve.variant.partition(JOINED)[0]
-    return next(
-        (
-            candidate
-            for candidate in anchors
-            if (candidate.mllm, candidate.codec, candidate.task)
-            == (curve.mllm, curve.codec, curve.task)
-            and of_variant(first, candidate.variant)
-        ),
-        None,
-    )
-
-
-def _of_other_codec(curve: Curve, anchors: Sequence[Curve]) -> Curve | None:
-    """The anchor for a codec that has none: the first codec's."""
-    return next(
-        (
-            candidate
-            for candidate in anchors
-            if (candidate.mllm, candidate.task) == (curve.mllm, curve.task)
-        ),
-        None,
-    )
+    others = [a for a in anchors if (a.mllm, a.task) == (curve.mllm, curve.task)]
+    for anchor in others:
+        if anchor.codec == curve.codec and of_variant(first, anchor.variant):
+            return anchor, True
+    return next(iter(others), None), False
