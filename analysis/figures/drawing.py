@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.curves.curve import Curve
 from analysis.curves.grouping import in_panels
 from analysis.figures.looks import Look, Looks
+from analysis.sampling.intervals import Floats
 
 MANY: Final = 8
 """Curves in one panel at the most; with more a panel is divided ..."""
@@ -51,6 +53,12 @@ class Series:
     keys: Sequence[str] = ()
     hover: str = ""
     texts: Sequence[str] = ()
+
+    def interval(self) -> tuple[Floats, Floats]:
+        """Low and high (P,), nan where unknown."""
+        unknown = np.full(np.size(self.x), np.nan)
+        low, high = (unknown if end is None else end for end in (self.low, self.high))
+        return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
 @dataclass(frozen=True)

@@ -89,11 +89,14 @@ def stack(
     legends = [legend_height(handles) for handles in entries]
     foot = 0.06 + NOTE_ROW * len(lines) if lines else 0.02
     under = [TICK_ROOM] * (len(rows) - 1) + [TICK_ROOM + LABEL_ROOM + room]
-    head = head_height(title, of, left)
+    room_above = WIDTH - left - 0.04
+    main = broken(title, room_above, STYLE["axes.titlesize"], bold=True)
+    names = broken(of, room_above, _NAMES) if of else []
+    head = TITLE_ROOM + _LINE * (len(main) - 1 + len(names))
     total = head + len(rows) * (heading + height) + sum(under) + sum(legends) + foot
     total += _BELOW * (len(rows) - 1)
     figure.set_size_inches(WIDTH, total)
-    write_head(figure, title, of, left)
+    _write_head(figure, main, names, left)
     top = total - head
     for row, handles, label, below, legend in zip(
         rows, entries, labels, under, legends, strict=True
@@ -113,6 +116,16 @@ def stack(
         figure.text(*at, line, va="top", fontsize=NOTE_SIZE, color=colour)
 
 
+def _write_head(figure: Figure, main: list[str], names: list[str], left: float) -> None:
+    """Write a title, and in smaller letters what it is of, at the top of a figure of its size."""
+    height = figure.get_figheight()
+    how: dict[str, Any] = {"va": "top", "linespacing": 1.05}
+    bold = {"fontsize": STYLE["axes.titlesize"], "fontweight": STYLE["axes.titleweight"]}
+    figure.text(left / WIDTH, 1 - 0.075 / height, "\n".join(main), color=INK, **bold, **how)
+    y = 1 - (0.085 + _LINE * len(main)) / height
+    figure.text(left / WIDTH, y, "\n".join(names), color=MUTED, fontsize=_NAMES, **how)
+
+
 def _ticks_width(panels: Iterable[Axes]) -> float:
     """Inches that value axes need for their ticks' labels, and the spaces around these."""
     labels: list[str] = []
@@ -121,38 +134,6 @@ def _ticks_width(panels: Iterable[Axes]) -> float:
         ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
         labels += axes.yaxis.get_major_formatter().format_ticks(ticks)
     return 0.19 + max((text_width(label, STYLE["ytick.labelsize"]) for label in labels), default=0)
-
-
-def head_height(title: str, of: str = "", left: float = LEFT) -> float:
-    """Inches above the axes for a title and the names it goes with."""
-    main, names = _head(title, of, left)
-    return TITLE_ROOM + _LINE * (len(main) - 1 + len(names))
-
-
-def write_head(figure: Figure, title: str, of: str = "", left: float = LEFT) -> None:
-    """Write a title, and in smaller letters what it is of, at the top of a figure of its size.
-
-    Args:
-        figure: the figure.
-        title: what it shows.
-        of: names; may be empty.
-        left: inches to their left.
-    """
-    main, names = _head(title, of, left)
-    height = figure.get_figheight()
-    where: dict[str, Any] = {"va": "top", "linespacing": 1.05}
-    size, weight = STYLE["axes.titlesize"], STYLE["axes.titleweight"]
-    at = (left / WIDTH, 1 - 0.075 / height)
-    figure.text(*at, "\n".join(main), fontsize=size, fontweight=weight, color=INK, **where)
-    if names:
-        at = (left / WIDTH, 1 - (0.085 + _LINE * len(main)) / height)
-        figure.text(*at, "\n".join(names), fontsize=_NAMES, color=MUTED, **where)
-
-
-def _head(title: str, of: str, left: float) -> tuple[list[str], list[str]]:
-    room = WIDTH - left - 0.04
-    names = broken(of, room, _NAMES) if of else []
-    return broken(title, room, STYLE["axes.titlesize"], bold=True), names
 
 
 def legend_height(labels: Iterable[str]) -> float:

@@ -188,9 +188,9 @@ def _draw_series(axes: Axes, series: Series, rasterized: bool) -> None:
     style |= {"markevery": (2, 6)} if series.dense else {}
     # Of very many points a picture: as paths they would be most of the file.
     axes.plot(series.x, series.y, zorder=3, rasterized=rasterized, **style)
-    if series.low is None or series.high is None or np.isnan(series.low).all():
+    ends = (series.x, *series.interval())
+    if np.isnan(ends[1]).all():
         return
-    ends = (series.x, np.asarray(series.low, float), np.asarray(series.high, float))
     if series.joined and np.size(series.x) > 1:
         axes.fill_between(*ends, color=series.look.colour, alpha=0.14, lw=0, zorder=2)
     else:

@@ -144,23 +144,25 @@ def _described(children: list[Run], complete: list[Run]) -> dict[str, Any]:
             "variant": run.tags.get("bridgesweep.variant", ""),
         }
 
+    expected = {run.run_id: point(run) for run in children}
     return {
-        "expected": [point(run) for run in children],
+        "expected": list(expected.values()),
         "points": {
-            point(run)["point_key"]: {"spec": dict(run.params), "run_id": run.run_id}
+            expected[run.run_id]["point_key"]: {"spec": dict(run.params), "run_id": run.run_id}
             for run in complete
         },
         "missing": [
-            point(run)
-            | {
-                "reason": run.tags.get(
-                    "bridgesweep.reason", run.tags.get("bridgesweep.status", "unfinished")
-                )
-            }
+            expected[run.run_id] | {"reason": _reason(run)}
             for run in children
             if run.run_id not in done
         ],
     }
+
+
+def _reason(run: Run) -> str:
+    """Why a point is missing."""
+    status = run.tags.get("bridgesweep.status", "unfinished")
+    return run.tags.get("bridgesweep.reason", status)
 
 
 def _param(params: Mapping[str, str], name: str) -> str | None:

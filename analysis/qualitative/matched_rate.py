@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -136,11 +137,8 @@ _Of = tuple[str, str, tuple[str, ...]]
 
 
 def _most_shared(shown: Sequence[Mapping[_Of, Example]]) -> list[_Of]:
-    count: dict[_Of, int] = {}
-    for examples in shown:
-        for of in examples:
-            count[of] = count.get(of, 0) + 1
-    return sorted(count, key=lambda of: -count[of])  # stable: in the order of storage
+    count = Counter(of for examples in shown for of in examples)
+    return [of for of, _ in count.most_common()]  # of equal ones in the order of storage
 
 
 def _panel(

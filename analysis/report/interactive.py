@@ -101,7 +101,7 @@ def _traces(series: Series, panel: Panel, numbers: Mapping[str, int]) -> Iterato
     """The series, below it the band of its intervals where there are few curves."""
     look, bars = series.look, {}
     common = {"type": "scatter", "name": look.label, "legendgroup": look.label}
-    low, high = _intervals(series)
+    low, high = series.interval()
     known = np.isfinite(low)
     if series.joined and len(low) > 1:
         if known.any() and len({s.owner for s in panel.series}) <= MANY:
@@ -143,14 +143,6 @@ def _words(series: Series, low: Floats, high: Floats, numbers: Mapping[str, int]
     # Written out here: Plotly's templates would show a missing interval as such.
     text = [f"[{a:.3f}, {b:.3f}]" if np.isfinite(a) else "" for a, b in zip(low, high, strict=True)]
     return {"customdata": [numbers.get(key, -1) for key in series.keys], "text": text}
-
-
-def _intervals(series: Series) -> tuple[Floats, Floats]:
-    """Ends (P,) of the intervals, nan where unknown."""
-    size = np.size(series.x)
-    if series.low is None or series.high is None:
-        return np.full(size, np.nan), np.full(size, np.nan)
-    return np.asarray(series.low, np.float64), np.asarray(series.high, np.float64)
 
 
 def _level(level: Level, ends: tuple[float, float]) -> dict[str, Any]:

@@ -89,13 +89,7 @@ def bd_rate(
         Percent; nan where the fronts share no range of accuracies or one has a single point.
     """
     shared = overlap(anchor_accuracy, test_accuracy)
-    if shared.high <= shared.low or min(len(anchor_rate), len(test_rate)) < 2:
-        return float("nan")
-    import bjontegaard  # imports pyplot, which whoever only writes points need not wait for
-
-    return float(
-        bjontegaard.bd_rate(anchor_rate, anchor_accuracy, test_rate, test_accuracy, **PACKAGE)
-    )
+    return _by_package("bd_rate", shared, anchor_rate, anchor_accuracy, test_rate, test_accuracy)
 
 
 def bd_accuracy(
@@ -114,13 +108,16 @@ def bd_accuracy(
         The gain; nan where the curves share no range of rates or one has a single point.
     """
     shared = overlap(anchor_rate, test_rate)
-    if shared.high <= shared.low or min(len(anchor_rate), len(test_rate)) < 2:
-        return float("nan")
-    import bjontegaard
+    return _by_package("bd_psnr", shared, anchor_rate, anchor_accuracy, test_rate, test_accuracy)
 
-    return float(
-        bjontegaard.bd_psnr(anchor_rate, anchor_accuracy, test_rate, test_accuracy, **PACKAGE)
-    )
+
+def _by_package(name: str, shared: Overlap, *curves: Floats) -> float:
+    """A number of the `bjontegaard` package; nan without a shared range or of a single point."""
+    if shared.high <= shared.low or min(map(len, curves)) < 2:
+        return float("nan")
+    import bjontegaard  # imports pyplot, which whoever only writes points need not wait for
+
+    return float(getattr(bjontegaard, name)(*curves, **PACKAGE))
 
 
 def rate_at(rate: Floats, accuracy: Floats, at: Floats) -> Floats:

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 
 from analysis.io.read import write_points
 from analysis.report.build import main
+from tests.analysis.messages import holds
 
 pytestmark = pytest.mark.timeout(60)  # a server that is away must not be waited for
-NEWER = "is newer than the 1 known here; update bridgesweep"
 
 
 @pytest.fixture
@@ -62,16 +60,6 @@ def test_files_that_are_no_points(name: str, tmp_path: Path, refused: Callable[.
     assert str(tmp_path / name) in line
 
 
-def test_a_newer_schema(sweep_dir: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
-    table = pq.read_table(sweep_dir / "points.parquet")
-    newer = table.replace_schema_metadata({b"bridgesweep.schema": b"9"})
-    pq.write_table(newer, tmp_path / "points.parquet")
-    assert f"points schema 9 {NEWER}" in refused(tmp_path)
-    csv = tmp_path / "points.csv"
-    pd.read_csv(sweep_dir / "points.csv").assign(schema=9).to_csv(csv, index=False)
-    assert f"points schema 9 {NEWER}" in refused(csv)
-
-
 def spoilt(sweep_dir: Path, tmp_path: Path, name: str, data: bytes) -> Path:
     """The sweep with other bytes in one of its files."""
     for file in ("points.parquet", "samples.parquet", "sweep.json"):
@@ -90,7 +78,7 @@ def test_damaged_files(
     if damage == "overwritten":
         half = data[:200] + b"\xff" * 2000 + data[2200:]
     line = refused(spoilt(sweep_dir, tmp_path, name, half))
-    assert f"{tmp_path / name}: a damaged Parquet file (" in line
+    assert holds(line, tmp_path / name, "damaged", "Parquet")
 
 
 def test_samples_of_another_form(
@@ -101,30 +89,29 @@ def test_samples_of_another_form(
     samples.assign(value="right").to_parquet(worded)
     (tmp_path / "one").mkdir()
     line = refused(spoilt(sweep_dir, tmp_path / "one", "samples.parquet", worded.read_bytes()))
-    assert "samples.parquet: not samples: no numbers in value" in line
+    assert holds(line, "one/samples.parquet", "numbers", "value")
     samples.drop(columns="task").to_parquet(worded)
     (tmp_path / "two").mkdir()
     line = refused(spoilt(sweep_dir, tmp_path / "two", "samples.parquet", worded.read_bytes()))
-    assert "samples.parquet: not samples: missing columns task" in line
+    assert holds(line, "two/samples.parquet", "missing", "task")
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"schema": 1, "sweep":', "not JSON"),
-        ("[1]", "not a manifest of a sweep"),
-        ('{"schema": 7}', f"manifest schema 7 {NEWER}"),
-        ('{"expected": [{"codec": "elic"}]}', "expected must be a list of points, each with"),
-        ('{"points": {"x": 3}, "tasks": []}', "points must be an object of objects"),
-        ('{"tasks": [1]}', "tasks must be an object of objects"),
+        ('{"schema": 1, "sweep":', ["JSON"]),
+        ("[1]", ["manifest"]),
+        ('{"schema": 7}', ["schema 7", "1 known"]),
+        ('{"expected": [{"codec": "elic"}]}', ["expected", "point_key", "lmbda", "scenario"]),
+        ('{"points": {"x": 3}, "tasks": []}', ["points", "objects"]),
+        ('{"tasks": [1]}', ["tasks", "objects"]),
     ],
 )
 def test_manifests_that_are_none(
-    sweep_dir: Path, tmp_path: Path, content: str, words: str, refused: Callable[..., str]
+    sweep_dir: Path, tmp_path: Path, content: str, words: list[str], refused: Callable[..., str]
 ) -> None:
     line = refused(spoilt(sweep_dir, tmp_path, "sweep.json", content.encode()))
-    assert words in line
-    assert str(tmp_path / "sweep.json") in line
+    assert holds(line, tmp_path / "sweep.json", *words)
 
 
 def test_several_sweeps(sweep_dir: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
@@ -133,14 +120,10 @@ def test_several_sweeps(sweep_dir: Path, tmp_path: Path, refused: Callable[..., 
     other = points.assign(point_key="other-" + points["point_key"], sweep="other")
     write_points(other[other["scenario"] != "uncompressed"], str(tmp_path / "other"))
     out = ("--out", tmp_path / "out")
-    assert "--out: required with several sources (2 given)" in refused(
-        sweep_dir, tmp_path / "clash"
-    )
-    assert "--apart: needs several sources" in refused(sweep_dir, "--apart")
-    assert "one key and several values" in refused(sweep_dir, tmp_path / "clash", *out)
-    line = refused(sweep_dir, tmp_path / "other", *out)
-    assert "clashing keys: demo and other both have" in line
-    assert "--apart on the command line" in line
+    assert holds(refused(sweep_dir, tmp_path / "clash"), "--out", "2 given")
+    assert holds(refused(sweep_dir, "--apart"), "--apart", "one was given")
+    assert holds(refused(sweep_dir, tmp_path / "clash", *out), "demo 1", "demo 2", " at ")
+    assert holds(refused(sweep_dir, tmp_path / "other", *out), "demo and other", "--apart")
     assert not (tmp_path / "out").exists()
     assert main([str(sweep_dir), str(tmp_path / "other"), "--apart", *map(str, out)]) == 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -152,24 +135,12 @@ def test_settings_that_cannot_be(
     sweep_dir: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     (tmp_path / "file").write_text("here")
-    assert "cannot be written to" in refused(sweep_dir, "--out", tmp_path / "file" / "deeper")
-    assert "mlflow-ui 'x': not an http:// or https://" in refused(sweep_dir, "--mlflow-ui", "x")
+    inside = tmp_path / "file" / "deeper"
+    assert holds(refused(sweep_dir, "--out", inside), "out", inside)
+    assert holds(refused(sweep_dir, "--mlflow-ui", "x"), "mlflow-ui 'x'", "http://", "https://")
     assert "x: no such file" in refused(sweep_dir, "--complexity", "x")
     assert "nosuch" in refused("nosuch://x/y")
-    assert "'mlflow:': names no store" in refused("mlflow:")
-
-
-def test_mlflow_without_a_sweep(
-    empty_database: Path, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    line = refused(uri)
-    assert "no experiment 'bridgesweep'; there are Default" in line
-    MlflowClient(uri).create_experiment("bridgesweep", artifact_location=tmp_path.as_uri())
-    assert "an empty experiment, it holds no sweep" in refused(uri)
-    line = refused(f"mlflow:{uri}#nothing")
-    assert "no experiment 'nothing'; there are Default, bridgesweep" in line
+    assert holds(refused("mlflow:"), "'mlflow:'", "mlflow:sqlite:///")
 
 
 def test_databases_that_are_none(
@@ -215,6 +186,6 @@ def broken_server() -> Iterator[str]:
 
 def test_servers_that_do_not_answer(broken_server: str, refused: Callable[..., str]) -> None:
     line = refused("http://somebody:secret@127.0.0.1:9")
-    assert "the MLflow server does not answer" in line
+    assert holds(line, "***@127.0.0.1:9", "MLflow")
     assert "secret" not in line
-    assert "does not answer (HTTP 503" in refused(broken_server)
+    assert holds(refused(broken_server), broken_server, "503")

@@ -172,15 +172,6 @@ def test_of_a_metric_the_latest_value_counts_and_deleted_runs_do_not(tracking: s
         client.delete_run(odd)
 
 
-def test_a_server_that_is_not_there_is_said_soon() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(AnalysisError, match=naming(f"***@127.0.0.1:{port}", "MLflow")) as said:
-        read_sweep(f"http://me:secret@127.0.0.1:{port}")
-    assert "secret" not in str(said.value)
-
-
 def test_a_server_that_accepts_and_stays_silent_is_said_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

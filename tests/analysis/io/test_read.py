@@ -104,16 +104,6 @@ def test_all_mistakes_of_a_frame_come_in_one_message(frame: pd.DataFrame, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_not_points_names_the_missing_columns(tmp_path: Path) -> None:
-    path = tmp_path / "other.csv"
-    path.write_text("rate,accuracy\n1,2\n", encoding="utf-8")
-    with pytest.raises(AnalysisError, match=naming("other.csv", "sweep", "point_key")):
-        read_sweep(str(path))
-    (tmp_path / "points.parquet").write_bytes(b"no parquet")
-    with pytest.raises(AnalysisError, match=naming("points.parquet", "Parquet")):
-        read_sweep(str(tmp_path / "points.parquet"))
-
-
 def test_a_newer_schema_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
     table = pa.Table.from_pandas(frame)
     newer = {VERSION_KEY: str(SCHEMA_VERSION + 1).encode()}

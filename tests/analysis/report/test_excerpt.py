@@ -13,6 +13,7 @@ from analysis.curves.assemble import assemble
 from analysis.qualitative.examples import examples_of
 from analysis.qualitative.matched_rate import panels
 from analysis.report.excerpt import main, write_excerpt
+from tests.analysis.messages import holds
 from tests.analysis.sweeps import make_sweep
 
 
@@ -56,7 +57,7 @@ def test_what_is_no_sweep_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     sweep = make_sweep(tmp_path / "sweep", n=20, examples=False)
     (sweep / "sweep.json").unlink()
     assert main([str(sweep), str(tmp_path / "out")]) == 2
-    assert "not a sweep's directory with points.parquet and sweep.json" in capsys.readouterr().err
+    assert holds(capsys.readouterr().err, sweep, "points.parquet", "sweep.json")
 
 
 def test_the_example_that_ships_is_a_whole_sweep_and_names_no_place() -> None:

@@ -14,6 +14,7 @@ from analysis.io.read import Sweep, read_sweep
 from analysis.report.summary import TRAINING, summary_sentence, summary_table
 from analysis.sampling.bd import bd_rate
 from analysis.stats.compare import compare
+from tests.analysis.messages import holds
 from tests.analysis.sweeps import GAIN, MLLM, make_sweep
 
 RATES = (0.1, 0.2, 0.4, 0.8)
@@ -67,7 +68,7 @@ def test_half_the_bits_is_minus_50_percent_everywhere() -> None:
     assert got["overlap"] == pytest.approx(1)
     assert [a for a, _ in got["saved_at_anchor"]] == pytest.approx(RISING)
     assert np.isnan(got["bd_rate_low"])
-    assert got["note"] == "no interval: per-sample values are not known"
+    assert holds(got["note"], "no interval", "per-sample")
 
 
 def test_identical_curves_are_zero_and_said_to_be() -> None:
@@ -85,7 +86,7 @@ def test_a_dip_is_left_out_and_said_and_the_other_points_decide() -> None:
         d1=((rates[0], rates[1], rates[3]), (0.4, 0.55, 0.85)),
     )
     without.points.loc[without.points["point_key"] == "d12", "lmbda"] = 0.008
-    assert "d1 dips by 0.050: 1 of 4 points left out (0.2 bpp)" in got["note"]
+    assert holds(got["note"], "d1", "0.050", "1 of 4", "(0.2 bpp)")
     # A point off the front is known, a missing one is a hole: only the former gives a number.
     whole = without.points[without.points["scenario"] == "d1"]
     expected = bd_rate(
@@ -99,26 +100,24 @@ def test_no_overlap_gives_no_number_but_what_can_be_said() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d3=(RATES, above)), "d3")
     assert np.isnan(got["bd_rate"])
     assert np.isnan(got["saved"])
-    assert "no BD-rate, no saving: no overlap" in got["note"]
+    assert holds(got["note"], "no BD-rate", "no saving", "overlap")
     assert got["bd_accuracy"] > 0  # at equal rates there is something to say
-    assert "the cheapest with 88 % fewer bits" in got["note"]
-    below = (0.1, 0.2, 0.3, 0.35)
-    assert (
-        "at or below" in row(drawn(reconstruction=(RATES, RISING), d1=(RATES, below)), "d1")["note"]
-    )
+    assert holds(got["note"], "0.900", "0.850", "88 % fewer")
+    below = drawn(reconstruction=(RATES, RISING), d1=(RATES, (0.1, 0.2, 0.3, 0.35)))
+    assert holds(row(below, "d1")["note"], "no BD-rate", "0.350", "0.400")
 
 
 def test_a_single_point_has_a_saving_and_no_bd_rate() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d1=((0.1,), (0.55,))), "d1")
     assert np.isnan(got["bd_rate"])
     assert got["saved"] == pytest.approx(50)
-    assert "no BD-rate: d1 has a single usable point" in got["note"]
+    assert holds(got["note"], "no BD-rate", "d1", "single")
 
 
 def test_a_flat_curve_is_a_single_usable_point() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d1=(RATES, (0.6,) * 4)), "d1")
     assert np.isnan(got["bd_rate"])
-    assert "no more accuracy: 3 of 4 points left out" in got["note"]
+    assert holds(got["note"], "d1", "3 of 4")
 
 
 def test_accuracy_saturated_at_the_uncompressed_bound_is_said_and_its_end_not_counted() -> None:
@@ -128,8 +127,7 @@ def test_accuracy_saturated_at_the_uncompressed_bound_is_said_and_its_end_not_co
     points = sweep.points.assign(codec=sweep.points["codec"].where(sweep.points["bpp"] < 24))
     sweep = dataclasses.replace(sweep, points=points)
     got = row(sweep, "d1")
-    assert "saturated: 3 of 4 points within the bound's interval" in got["note"]
-    assert "no more accuracy: 2 of 4 points left out (0.4, 0.8 bpp)" in got["note"]
+    assert holds(got["note"], "saturated: 3 of 4", "2 of 4", "(0.4, 0.8 bpp)")
     expected = bd_rate(np.array(RATES), np.array(RISING), np.array(RATES[:2]), np.array(top[:2]))
     assert got["bd_rate"] == pytest.approx(expected)
     assert got["saved_max"] == pytest.approx(100 * (1 - 0.2 / 0.8))
@@ -151,7 +149,7 @@ def test_partial_overlap_is_said_with_its_share() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d2=(RATES, (0.7, 0.8, 0.9, 1.0))), "d2")
     assert got["overlap"] == pytest.approx(0.15 / 0.6)
     assert got["bd_rate"] < -50
-    assert "over accuracies 0.70–0.85 (25% shared)" in got["note"]
+    assert holds(got["note"], "0.70–0.85", "25%")
 
 
 def test_a_hole_gives_no_number_and_a_missing_end_does() -> None:
@@ -160,19 +158,15 @@ def test_a_hole_gives_no_number_and_a_missing_end_does() -> None:
         points = whole.points[whole.points["point_key"] != gone]
         got = row(dataclasses.replace(whole, points=points), "d1")
         assert np.isfinite(got["bd_rate"]) == number
-        assert "missing: d1 lambda" in got["note"]
-    assert (
-        "hole at lambda 0.004"
-        in row(
-            dataclasses.replace(whole, points=whole.points[whole.points["point_key"] != "d12"]),
-            "d1",
-        )["note"]
-    )
+        lmbda = "0.004" if gone == "d12" else "0.008"
+        assert holds(got["note"], "missing", f"d1 lambda {lmbda}")
+        assert ("hole" in got["note"]) != number
 
 
 def test_without_an_anchor_it_is_said() -> None:
     got = row(drawn(d1=(RATES, RISING)), "d1")
-    assert got["note"].startswith("no reconstruction of this codec")
+    assert np.isnan(got["bd_rate"])
+    assert holds(got["note"], "no reconstruction")
 
 
 def test_simulated_gains_are_found_again_with_intervals_that_hold_them(sweep_dir: Path) -> None:
@@ -212,7 +206,7 @@ def test_samples_that_contradict_the_points_give_no_interval(sweep_dir: Path) ->
     got = frame[(frame["scenario"] == "d1") & (frame["task"] == "vqa")].iloc[0]
     assert np.isfinite(got["bd_rate"])
     assert np.isnan(got["bd_rate_low"])
-    assert "do not average to the points" in got["note"]
+    assert holds(got["note"], "no interval", "per-sample", "average")
 
 
 def test_two_codecs_are_each_compared_with_their_own_reconstruction(tmp_path: Path) -> None:
@@ -238,9 +232,9 @@ def test_summary_is_short_text_with_a_row_per_curve_and_task(holey_dir: Path) ->
     assert d3["BD-rate"].startswith("−6")
     d2 = table[(table["curve"] == "d2") & (table["task"] == MEAN)].iloc[0]
     assert d2["BD-rate"] == ""
-    assert "missing: d2 lambda 0.004: diverged" in d2["note"]
+    assert holds(d2["note"], "missing", "d2 lambda 0.004", "diverged")
     sentence = summary_sentence(sweep, comparison)
-    assert "2 of 21 operating points are missing" in sentence
+    assert "2 of 21" in sentence
     assert "d3 needs 6" in sentence
 
 
@@ -256,14 +250,12 @@ def test_a_sentence_claims_no_more_than_the_interval_and_the_training_lengths(
     trained = dataclasses.replace(sweep, manifest={**sweep.manifest, "space": {"name": "demo"}})
     sentence = summary_sentence(trained, pd.DataFrame([row]))
     assert "fewer" not in sentence
-    assert "d3 shows no difference (BD-rate -13 %, interval -24 to +6 %)" in sentence
+    assert holds(sentence, "d3", "no difference", "-13 %", "-24 to +6 %")
     assert TRAINING in sentence
     foreign = dataclasses.replace(sweep, manifest={})
     assert TRAINING not in summary_sentence(foreign, pd.DataFrame([row]))
     row |= {"bd_rate_low": float("nan"), "bd_rate_high": float("nan")}
-    assert "d3 needs 13 % fewer bits (no interval)" in summary_sentence(
-        trained, pd.DataFrame([row])
-    )
+    assert holds(summary_sentence(trained, pd.DataFrame([row])), "13 % fewer", "no interval")
 
 
 def test_a_sentence_names_the_curves_that_save_most(holey_dir: Path) -> None:
@@ -276,4 +268,4 @@ def test_a_sentence_names_the_curves_that_save_most(holey_dir: Path) -> None:
     many = pd.DataFrame([{**row, "scenario": f"s{i}", "bd_rate": r} for i, r in enumerate(rates)])
     sentence = summary_sentence(sweep, many)
     assert [f"s{i} needs" in sentence for i in range(8)] == [True] * 6 + [False] * 2
-    assert "BD-rates of 2 more: -10 % to +5 %" in sentence
+    assert "2 more: -10 % to +5 %" in sentence

@@ -23,6 +23,7 @@ from analysis.stats.significance import (
     mcnemar,
     significance,
 )
+from tests.analysis.messages import holds
 from tests.analysis.simulated import Population
 
 
@@ -90,7 +91,7 @@ def test_between_two_rates_of_the_anchor_its_samples_are_interpolated() -> None:
         expected = stats.ttest_rel(table[f"d1-{i}-0"], (around[0] + around[1]) / 2)
         assert frame.loc[i, "p"] == pytest.approx(expected.pvalue)
     assert np.isnan(frame.loc[3, "p"])
-    assert frame.loc[3, "note"] == "no test: outside reconstruction's 0.1 to 0.8 bpp"
+    assert holds(frame.loc[3, "note"], "no test", "reconstruction", "0.1 to 0.8 bpp")
     assert frame.loc[3, "n_tests"] is pd.NA
 
 
@@ -145,4 +146,4 @@ def test_without_samples_there_is_no_test(sweep_dir: Path) -> None:
     sweep = dataclasses.replace(read_sweep(str(sweep_dir)), samples=None)
     frame = significance(assemble(sweep, 10))
     assert frame["p"].isna().all()
-    assert "no test: per-sample values are not known" in set(frame["note"])
+    assert frame["note"].str.contains("per-sample").any()
