@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from analysis.io.schema import FRACTIONS
 from analysis.io.sweep import Sweep
-
-_PRIMARY: Final = ("exact_match", "accuracy", "accuracy@0.5")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def tasks(sweep: Sweep) -> dict[str, Task]:
     ]:
         spec = described.get(name, {})
         metrics = [str(m) for m in measured[name]]
-        known = [m for m in _PRIMARY if m in metrics]
+        known = [m for m in FRACTIONS if m in metrics]
         primary = spec.get("primary") or (known or metrics)[0]
         of = {m: spec.get("metrics", {}).get(m, {}) for m in metrics}
         units = {m: str(of[m].get("unit", _unit(m))) for m in metrics}
@@ -73,4 +72,4 @@ def no_mean(known: Mapping[str, Task]) -> str:
 
 
 def _unit(metric: str) -> str:
-    return "fraction" if metric in _PRIMARY else metric
+    return "fraction" if metric in FRACTIONS else metric

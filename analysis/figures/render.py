@@ -223,7 +223,7 @@ def _scale(axes: Axes, values: Sequence[float], logarithmic: bool, most: int) ->
     if ends is not None:
         axes.set_xscale("log")
         axes.set_xlim(*ends)
-        axes.xaxis.set_major_locator(FixedLocator(log_ticks(*ends, most + 2)))
+        axes.xaxis.set_major_locator(FixedLocator(log_ticks(*ends, most + 1)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     elif min(values) > 0 and max(values) / min(values) < NEAR:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.io.files import join, whole
+from analysis.io.names import told_apart
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import KEY, AnalysisError
 from analysis.io.sweep import Sweep
@@ -39,7 +40,7 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
             that differ in settings without a column); bounds of different values, which shows that
             the test samples differ.
     """
-    labels = _labels([sweep.name for sweep in sweeps])
+    labels = told_apart([sweep.name for sweep in sweeps])
     namers = [_namer(sweep, of if apart else "") for sweep, of in zip(sweeps, labels, strict=True)]
     parts = [
         _whole_tasks(sweep.points).assign(_of=of, variant=sweep.points["variant"].map(namer))
@@ -70,14 +71,6 @@ def _scenarios(sweeps: Sequence[Sweep]) -> dict[str, Any]:
     for sweep in sweeps:
         described = {**(sweep.manifest.get("scenarios") or {}), **described}
     return described
-
-
-def _labels(names: list[str]) -> list[str]:
-    """The sweeps' names, numbered where two are the same."""
-    return [
-        name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}"
-        for i, name in enumerate(names)
-    ]
 
 
 def _whole_tasks(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Names of metrics in MLflow, and messages without secrets."""
+"""Names of metrics in MLflow, names that differ, and messages without secrets."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def metric_from_mlflow(name: str) -> str:
 def without_secrets(text: str) -> str:
     """The text with user and password taken out of the URIs in it."""
     return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+
+
+def told_apart(names: list[str]) -> list[str]:
+    """The names, numbered where several are the same: `demo 1`, `demo 2`."""
+    return [
+        name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}"
+        for i, name in enumerate(names)
+    ]

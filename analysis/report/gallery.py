@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from analysis.curves.assemble import Assembled
+from analysis.io.names import told_apart
 from analysis.io.scenarios import Scenarios
 from analysis.qualitative.examples import Example, Said, answers_to, examples_of, read_image
 from analysis.report.embed import data_uri
@@ -85,7 +86,8 @@ def gallery(assembled: Assembled) -> Gallery:
     }
     points = sweep.points.drop_duplicates("point_key")
     points = points[points["point_key"].isin(stored)].sort_values("seed", kind="stable")
-    points = points.drop_duplicates(["codec", "variant", "scenario", *_rates(points)])
+    of_rate = ["codec", "variant", "scenario", "lmbda", "quality"]
+    points = points.drop_duplicates([name for name in of_rate if name in points])
     ordered = points.sort_values("bpp").iterrows()
     seen = [_Seen.of(row, stored, sweep.scenarios) for _, row in ordered]
     answers = answers_to(
@@ -139,11 +141,6 @@ def _longest(seen: Sequence[_Seen], groups: Sequence[_Of]) -> int:
     return next((pixels for most, pixels in LONGEST if len(files) <= most), LEAST)
 
 
-def _rates(points: pd.DataFrame) -> list[str]:
-    """Columns that say a point's rate."""
-    return [name for name in ("lmbda", "quality") if name in points]
-
-
 def _evaluation(of: _Of) -> str:
     return f"{of[0]}, {of[1].rpartition('/')[2]}"
 
@@ -188,7 +185,8 @@ def _shown(
             answer = answers.get((point.key, *of[:2], sample))
             if answer is not None and len(asked) < QUESTIONS:
                 asked.setdefault(sample, answer)
-    labels = _labels(asked)
+    tasks = [answer.question.task for answer in asked.values()]
+    labels = dict(zip(asked, told_apart(tasks), strict=True))
     made = (_card(point, of, inputs[-1], images, labels, answers) for point in seen)
     cards = list(islice(filter(None, made), room))
     wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]
@@ -245,15 +243,6 @@ def _card(
             for sample, label in labels.items()
             if (answer := answers.get((point.key, *of[:2], sample)))
         ],
-    }
-
-
-def _labels(asked: Mapping[str, Said]) -> dict[str, str]:
-    """A name for each question: its task, with a number where the task asks several."""
-    tasks = [answer.question.task for answer in asked.values()]
-    return {
-        sample: task if tasks.count(task) == 1 else f"{task} {tasks[: i + 1].count(task)}"
-        for i, (sample, task) in enumerate(zip(asked, tasks, strict=True))
     }
 
 

@@ -77,15 +77,6 @@ def test_batch_equals_the_package_row_by_row_with_dips_ties_and_gaps() -> None:
     np.testing.assert_allclose(batched, one_by_one, rtol=1e-9)
 
 
-def test_batch_does_not_care_in_which_order_points_come() -> None:
-    rate, accuracy = np.array([[0.1, 0.2, 0.4]]), np.array([[0.5, 0.6, 0.9]])
-    mixed = [2, 0, 1]
-    at = np.array([0.7])
-    assert Batch(rate, accuracy).rate_at(at) == Batch(rate[:, mixed], accuracy[:, mixed]).rate_at(
-        at
-    )
-
-
 def test_front_keeps_what_no_cheaper_point_matches() -> None:
     rate = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     on = front(rate, np.array([0.5, 0.7, 0.6, 0.7 + 1e-12, 0.8]))
