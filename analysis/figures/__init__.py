@@ -1,1 +1,1 @@
-"""One module per kind of figure, and the style that they share."""
+"""One module per kind of figure: each describes (`drawing`) what `render` draws."""
