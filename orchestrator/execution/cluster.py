@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from orchestrator.plan.resources import Ask, lane_ask, shortage
+from orchestrator.plan.resources import Ask, lane_ask, shortage, usable
 from orchestrator.storage import provenance
 from orchestrator.storage.store import Store
 from search_spaces import Space
@@ -90,12 +90,12 @@ def running(verbose: bool) -> Iterator[None]:
 def capacity(space: Space) -> tuple[Ask, str | None]:
     """What the cluster has, and why a point can never run on it (None if it can)."""
     sizes = nodes()
-    total = Ask(sum(n.get("CPU", 0) for n in sizes), sum(n.get("GPU", 0) for n in sizes))
-    ask = lane_ask(space)
+    room = usable(space, sizes)
     if can_grow():
         # The autoscaler only sees what is asked for and does not fit: ask for one lane more.
-        return Ask(total.cpu + ask.cpu, total.gpu + ask.gpu), None
-    return total, shortage(space, sizes)
+        ask = lane_ask(space)
+        return Ask(room.cpu + ask.cpu, room.gpu + ask.gpu), None
+    return room, shortage(space, sizes)
 
 
 def nodes() -> list[dict[str, float]]:

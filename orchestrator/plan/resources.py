@@ -69,6 +69,32 @@ def trial_resources(space: Space) -> dict[str, float]:
     return worker_resources(space)
 
 
+def usable(space: Space, nodes: Sequence[Mapping[str, float]]) -> Ask:
+    """What jobs can use of a cluster, where no worker stands on two nodes.
+
+    The cluster's sum, but no more CPUs than whole lanes take, where the nodes' leftovers would add
+    up to a lane that fits nowhere.
+
+    Args:
+        nodes: per node its `CPU` and `GPU`.
+    """
+    rooms = _rooms(nodes)
+    total = Ask(sum(room.cpu for room in rooms), sum(room.gpu for room in rooms))
+    lanes = _workers_that_fit(space, rooms) // max(1, space.resources.workers_per_point)
+    lane = lane_ask(space)
+    return total if not lane.times(lanes + 1).fits(total) else Ask(lane.cpu * lanes, total.gpu)
+
+
+def _rooms(nodes: Sequence[Mapping[str, float]]) -> list[Ask]:
+    return [Ask(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes]
+
+
+def _workers_that_fit(space: Space, rooms: Sequence[Ask]) -> int:
+    """How many workers find a place, each on one node."""
+    worker = worker_ask(space)
+    return sum(worker.lanes(room, int(room.cpu) + 1) for room in rooms)
+
+
 def shortage(space: Space, nodes: Sequence[Mapping[str, float]]) -> str | None:
     """Why a point can never run on these nodes; None if it can.
 
@@ -77,8 +103,8 @@ def shortage(space: Space, nodes: Sequence[Mapping[str, float]]) -> str | None:
     """
     resources = space.resources
     workers = max(1, resources.workers_per_point)
-    rooms = [Ask(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes]
-    fitting = sum(worker_ask(space).lanes(room, workers) for room in rooms)
+    rooms = _rooms(nodes)
+    fitting = _workers_that_fit(space, rooms)
     if fitting >= workers:
         return None
     asked = f"{resources.cpus_per_worker} CPU"
