@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.devices import use_threads
-from orchestrator.execution.failures import Tries, cause_of
+from orchestrator.execution.failures import GaveUpError, Tries, cause_of, reason_of
 from orchestrator.execution.job_steps import Settings, evaluate_job
 from orchestrator.plan.resources import worker_resources
 from search_spaces import Measurement, Stage
@@ -196,8 +196,8 @@ def evaluate_in_pool(settings: Settings, job: str, measurement: Measurement, sta
         job: key of the job.
 
     Raises:
-        RayActorError: evaluators died `resources.max_failures` times and once more, on machines
-            that were not lost.
+        GaveUpError: evaluators died `resources.max_failures` times and once more, on machines that
+            were not lost.
     """
     tries = Tries(settings.space.resources.max_failures)
     while True:
@@ -207,8 +207,9 @@ def evaluate_in_pool(settings: Settings, job: str, measurement: Measurement, sta
                 ray.get(evaluator.evaluate.remote(job, measurement, stage))
             return
         except RayActorError as error:
-            if not tries.again(cause_of(error, nodes_before)):
-                raise
+            cause = cause_of(error, nodes_before)
+            if not tries.again(cause):
+                raise GaveUpError(cause, f"its evaluator: {reason_of(error, cause)}") from error
 
 
 def _kill(loan: _Loan) -> None:

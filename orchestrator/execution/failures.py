@@ -99,6 +99,11 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
         patience_s = NODE_DEATH_S if isinstance(error, ActorUnavailableError) else 0.0
         is_lost = is_preempted or _is_one_lost(nodes_before, patience_s)
         return Cause.MACHINE_LOST if is_lost else Cause.PROCESS_DIED
+    return cause_of_type(error)
+
+
+def cause_of_type(error: BaseException) -> Cause:
+    """Why a process failed that lives on and has caught an error."""
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY

@@ -17,7 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
+from orchestrator.execution.cluster import node_ids
+from orchestrator.execution.failures import Cause, Tries, cause_of, reason_of
 from orchestrator.execution.feature_shards import (
     INDEX,
     TEXT,
@@ -38,6 +41,11 @@ ShardProgress = Callable[[str, int, int], None]
 """Called with a job's key, the number of complete shards and the number of all."""
 
 
+Failure = tuple[Cause, str]
+"""Of a job: why, and a line about it."""
+ENDED: Final = (Cause.PROCESS_DIED, "Ray Data ended without its shards")
+
+
 def pool_size(jobs: Iterable[Job], cpus: float, gpu: bool) -> int:
     """Actors of a pass: a model on each GPU or pair of cores, images on every core."""
     if not needs_gpu(jobs):
@@ -48,41 +56,44 @@ def pool_size(jobs: Iterable[Job], cpus: float, gpu: bool) -> int:
 def run_pass(
     settings: Settings, jobs: Sequence[Job], actors: int, done: Done, progress: ShardProgress
 ) -> None:
-    """Make the stages of `jobs`; blocks until each is committed or has failed.
+    """Make the stages of `jobs`; blocks until each is committed or has failed for good.
 
     Args:
         actors: how many compute at a time.
         done: called once per job.
         progress: called after every shard.
     """
-    store, attempts = settings.store, settings.space.resources.max_failures + 1
+    store, max_failures = settings.store, settings.space.resources.max_failures
+    tries = {job.key: Tries(max_failures) for job in jobs}
     with contextlib.ExitStack() as locks:
         # Two sweeps may share stages; taking the locks in one order keeps them from a deadlock.
         by_key = sorted(jobs, key=lambda job: job.key)
         work = {job.key: locks.enter_context(store.work(job.key)) for job in by_key}
         left = list(jobs)
-        for attempt in range(attempts):
-            failed: dict[str, str] = {}
-            for job in list(left):
+        while left:
+            failed: dict[str, Failure] = {}
+            for job in tuple(left):
                 if store.has(job.stage.path):
                     left.remove(job)
                     done(job.key, None)
+            nodes_before = node_ids()
             try:
-                for job, reason in _compute(settings, store, left, work, actors, progress):
-                    if reason is None:
+                for job, failure in _compute(settings, store, tuple(left), work, actors, progress):
+                    if failure is None:
                         left.remove(job)
                         done(job.key, None)
                     else:
-                        failed[job.key] = reason
+                        failed[job.key] = failure
             except Exception as error:
-                text = traceback.format_exc()
+                text, cause = traceback.format_exc(), cause_of(error, nodes_before)
                 for job in left:
                     write_log(store, job, text)
-                    failed.setdefault(job.key, f"{type(error).__name__}: {error}")
-            if not left or attempt == attempts - 1:
-                break
-        for job in left:
-            done(job.key, failed.get(job.key, "Ray Data ended without its shards"))
+                    failed.setdefault(job.key, (cause, reason_of(error, cause)))
+            for job in tuple(left):
+                cause, reason = failed.get(job.key, ENDED)
+                if not tries[job.key].again(cause):
+                    left.remove(job)
+                    done(job.key, reason)
 
 
 def _compute(
@@ -92,7 +103,7 @@ def _compute(
     work: Mapping[str, Path],
     actors: int,
     progress: ShardProgress,
-) -> Iterable[tuple[Job, str | None]]:
+) -> Iterable[tuple[Job, Failure | None]]:
     """Run the missing shards; yields each job as soon as it is complete or has failed."""
     open_jobs: dict[str, tuple[Job, int]] = {}
     missing: dict[str, int] = {}
@@ -110,14 +121,14 @@ def _compute(
     for job in jobs:
         if job.kind == "images":
             _write_index(settings, work[job.key], job.key)
-    for key, error in _stream(settings, todo, actors):
+    for key, error, cause in _stream(settings, todo, actors):
         if key not in open_jobs:
             continue
         job, total = open_jobs[key]
         if error:
             log = write_log(store, job, error)
             del open_jobs[key]
-            yield job, f"{error.strip().splitlines()[-1]} (log: {log})"
+            yield job, (Cause(cause), f"{error.strip().splitlines()[-1]} (log: {log})")
             continue
         missing[key] -= 1
         progress(key, total - missing[key], total)
@@ -126,8 +137,10 @@ def _compute(
             yield job, _commit(settings, store, work[job.key], job)
 
 
-def _stream(settings: Settings, todo: Sequence[Shard], actors: int) -> Iterable[tuple[str, str]]:
-    """Compute shards; yields (key of the job, traceback or '') as they are done."""
+def _stream(
+    settings: Settings, todo: Sequence[Shard], actors: int
+) -> Iterable[tuple[str, str, str]]:
+    """Compute shards; yields (key of the job, traceback or '', cause or '') as they are done."""
     import ray.data  # seconds, and only where there is a pass
 
     context = ray.data.DataContext.get_current()
@@ -146,7 +159,7 @@ def _stream(settings: Settings, todo: Sequence[Shard], actors: int) -> Iterable[
         num_gpus=gpus or None,
     )
     for row in dataset.iter_rows():
-        yield str(row["key"]), str(row["error"])
+        yield str(row["key"]), str(row["error"]), str(row["cause"])
 
 
 def _write_index(settings: Settings, work: Path, key: str) -> None:
@@ -159,7 +172,7 @@ def _write_index(settings: Settings, work: Path, key: str) -> None:
         settings.store.save_work(key, work / INDEX, INDEX)
 
 
-def _commit(settings: Settings, store: Store, work: Path, job: Job) -> str | None:
+def _commit(settings: Settings, store: Store, work: Path, job: Job) -> Failure | None:
     """Commit a stage whose shards are complete.
 
     Returns:
@@ -179,7 +192,7 @@ def _commit(settings: Settings, store: Store, work: Path, job: Job) -> str | Non
         treated.update(timed.report.treated)
     failure = _too_many_unreadable(settings, store, job, rows, unreadable)
     if failure is not None:
-        return failure
+        return Cause.ERROR, failure
     out = store.new(job.stage.path)
     for shard, _ in reports:
         name = shard.file_name(job)

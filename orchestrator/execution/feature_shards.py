@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from orchestrator.execution.devices import device_of, use_threads
+from orchestrator.execution.failures import cause_of_type
 from orchestrator.execution.job_steps import Settings, inputs_of
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.provenance import image_counts
@@ -145,16 +146,16 @@ class Extractor:
         """Compute the shard in a batch of one row.
 
         Returns:
-            `key` of the job and `error`, a traceback or the empty string.
+            `key` of the job; `error`, a traceback, and `cause` of a failure, or empty strings.
         """
         shard = Shard.from_batch(batch)
-        error = ""
+        text = cause = ""
         try:
             self._compute(self._settings.jobs[shard.key], shard)
-        except Exception:
+        except Exception as error:
             # An error in one stage must not end the pass for the others.
-            error = traceback.format_exc()
-        return {"key": [shard.key], "error": [error]}
+            text, cause = traceback.format_exc(), str(cause_of_type(error))
+        return {"key": [shard.key], "error": [text], "cause": [cause]}
 
     def _compute(self, job: Job, shard: Shard) -> None:
         store = self._settings.store

@@ -56,23 +56,26 @@ def damage(settings: Settings, job: Job, *rows: int) -> None:
     manifest.write_text(json.dumps(told))
 
 
-def compute(actor: Extractor, shard: Shard) -> tuple[str, str]:
-    """Hand a shard to an actor as Ray Data does; returns (key, error)."""
+def compute(actor: Extractor, shard: Shard) -> tuple[str, str, str]:
+    """Hand a shard to an actor as Ray Data does; returns (key, error, cause)."""
     row = actor({name: np.array([value]) for name, value in asdict(shard).items()})
-    return row["key"][0], row["error"][0]
+    return row["key"][0], row["error"][0], row["cause"][0]
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Shard]:
     """Replace Ray Data's pool by an actor in this process; returns the shards it is asked for."""
     asked: list[Shard] = []
 
-    def stream(settings: Settings, todo: Sequence[Shard], actors: int) -> Iterator[tuple[str, str]]:
+    def stream(
+        settings: Settings, todo: Sequence[Shard], actors: int
+    ) -> Iterator[tuple[str, str, str]]:
         actor = Extractor(settings)
         for shard in todo:
             asked.append(shard)
             yield compute(actor, shard)
 
     monkeypatch.setattr(feature_pass, "_stream", stream)
+    monkeypatch.setattr(feature_pass, "node_ids", frozenset)
     return asked
 
 
@@ -161,8 +164,45 @@ def test_an_error_in_a_shard_fails_its_stage_with_its_reason_and_log(
     reason = run(settings, job)[job.key]
     assert reason is not None
     assert "images_val.parquet" in reason
-    assert len([s for s in asked if s.split == "val"]) <= 2, "tried at most twice"
+    assert len([s for s in asked if s.split == "val"]) == 1, "an error of the data is final"
     assert "Traceback" in (tmp_path / "logs" / f"{job.key}.log").read_text()
+
+
+def test_a_shard_whose_disk_fails_is_tried_again(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path)
+    asked = in_process(monkeypatch)
+    compute_shard, failures = Extractor._compute, iter([OSError("input/output error")])
+
+    def fail_once(self: Extractor, job: Job, shard: Shard) -> None:
+        for error in failures:
+            raise error
+        compute_shard(self, job, shard)
+
+    monkeypatch.setattr(Extractor, "_compute", fail_once)
+    assert run(settings, job) == {job.key: None}
+    assert len(asked) > len({(shard.split, shard.start) for shard in asked})
+
+
+def test_stages_whose_shards_are_all_there_are_committed(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill between the last shards of several stages and their commits."""
+    settings, _ = sweep(models, tmp_path, "scenarios=[d1]", "codecs.0.lambdas=[0.002, 0.02]")
+    jobs = [job for job in settings.jobs.values() if job.kind in ("features", "latents")]
+    for job in settings.jobs.values():
+        if job.kind == "codec":
+            run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
+    actor = Extractor(settings)
+    for job in jobs:
+        for shard in shards(settings, job):
+            compute(actor, shard)
+    assert len(jobs) == 3
+    asked, told = in_process(monkeypatch), dict[str, str | None]()
+    run_pass(settings, jobs, 1, told.__setitem__, lambda key, done, total: None)
+    assert told == {job.key: None for job in jobs}
+    assert asked == []
 
 
 def image_sweep(
