@@ -189,7 +189,8 @@ def test_stages_whose_shards_are_all_there_are_committed(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a kill between the last shards of several stages and their commits."""
-    settings, _ = sweep(models, tmp_path, "scenarios=[d1]", "codecs.0.lambdas=[0.002, 0.02]")
+    more = ("scenarios=[d1]", "codecs.0.lambdas=[0.002, 0.02]", "resources.max_failures=0")
+    settings, _ = sweep(models, tmp_path, *more)
     jobs = [job for job in settings.jobs.values() if job.kind in ("features", "latents")]
     for job in settings.jobs.values():
         if job.kind == "codec":
