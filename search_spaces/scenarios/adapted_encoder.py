@@ -1,4 +1,4 @@
-"""adapted_encoder: the encoder's first blocks are tuned on decoded images.
+"""adapted_encoder: the encoder's stem and last blocks before k are tuned on decoded images.
 
     image --codec--> bytes --codec--> y_hat --g_s--> image --> tuned stem and blocks 0 .. k-1
                                                                 --> encoder blocks k ..
@@ -51,7 +51,7 @@ class AdaptedEncoder(Scenario):
         colour="#44aa99",
         marker="8",
         line="-.",
-        sentence="The encoder's first k blocks are tuned on images that the base codec decodes.",
+        sentence="The encoder's last blocks before k are tuned on images of the base codec.",
     )
 
     def layers(self, space: Space) -> int:
