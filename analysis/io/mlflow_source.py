@@ -16,9 +16,10 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.io.mlflow_store import Run, RunStore, open_store
-from analysis.io.names import metric_from_mlflow, without_secrets
+from analysis.io.names import metric_from_mlflow
 from analysis.io.schema import OPTIONAL, AnalysisError, check_points
 from analysis.io.sweep import MANIFEST, SAMPLES, Sweep, read_manifest, read_samples
+from search_spaces.settings.secrets import without_secrets
 
 EXPERIMENT: Final = "bridgesweep"
 _NONE: Final = ("", "None")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from analysis.io.names import without_secrets
 from analysis.io.schema import AnalysisError
+from search_spaces.settings.secrets import without_secrets
 
 KIND: Final = "bridgesweep.kind"
 PARENT: Final = "mlflow.parentRunId"

@@ -1,8 +1,6 @@
-"""Names of metrics in MLflow, names that differ, and messages without secrets."""
+"""Names of metrics in MLflow, and names that differ."""
 
 from __future__ import annotations
-
-import re
 
 
 def metric_to_mlflow(name: str) -> str:
@@ -23,11 +21,6 @@ def metric_to_mlflow(name: str) -> str:
 def metric_from_mlflow(name: str) -> str:
     """The inverse of `metric_to_mlflow`."""
     return name.replace("_at_", "@")
-
-
-def without_secrets(text: str) -> str:
-    """The text with user and password taken out of the URIs in it."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
 
 
 def told_apart(names: list[str]) -> list[str]:

@@ -26,12 +26,12 @@ from analysis.figures.render import file_name
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, find_costs
 from analysis.io.files import join, make_directory, write_bytes
-from analysis.io.names import without_secrets
 from analysis.io.read import AnalysisError, Sweep, read_sweep
 from analysis.report.page import MLFLOW_UI, page
 from analysis.report.summary import summary_sentence, summary_table
 from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
+from search_spaces.settings.secrets import without_secrets
 
 REPORT: Final = "report.html"
 PLOTS: Final = "plots"

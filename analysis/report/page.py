@@ -16,7 +16,6 @@ from analysis.curves.assemble import Assembled
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot
 from analysis.io.frames import rows_of
-from analysis.io.names import without_secrets
 from analysis.report.embed import inline, mark, page_colours, plotly_script, script_data
 from analysis.report.gallery import gallery
 from analysis.report.interactive import interactive, numbered
@@ -34,6 +33,7 @@ from analysis.report.tables import (
 from analysis.stats.as_text import bracketed, span, with_interval
 from analysis.stats.surrogate import TERMS, coefficient, surrogate_sentence
 from analysis.stats.variants import ablation
+from search_spaces.settings.secrets import without_secrets
 
 MLFLOW_UI: Final = "http://127.0.0.1:5000"
 """Default address of `mlflow ui`, for links into a store that is no server."""
@@ -75,12 +75,6 @@ def page(
         mlflow_ui: address that links to MLflow runs lead to; by default the sweep's server.
     """
     sweep, looks = assembled.sweep, Looks.of(assembled)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     colours = page_colours(looks)
     points, numbers = list(point_rows(sweep)), numbered(assembled)
     live = {
@@ -91,8 +85,7 @@ def page(
     }
     shared = shared_settings(points)
     tracking = without_secrets(str(sweep.manifest.get("tracking_uri") or ""))
-    is_server = tracking.startswith(("http://", "https://"))
-    server = tracking.replace("***@", "") if is_server else ""
+    server = _server_of(tracking)
     data = {
         "figures": live,
         "points": [hover(row) for row in sorted(points, key=lambda row: numbers[row["key"]])],
@@ -100,7 +93,7 @@ def page(
         "mlflow": (mlflow_ui or server or MLFLOW_UI).rstrip("/"),
     }
     count = itertools.count()
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         **_facts(assembled),
         **_tables(assembled, comparison, correlations),
         sentence=sentence,
@@ -121,6 +114,22 @@ def page(
         data=Markup(script_data(data)),
         plotly=Markup(plotly_script()),
     )
+
+
+def _server_of(tracking: str) -> str:
+    """The address of MLflow's pages; empty where the store is no server."""
+    is_server = tracking.startswith(("http://", "https://"))
+    return tracking.replace("***@", "") if is_server else ""
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
 
 
 def _facts(assembled: Assembled) -> dict[str, Any]:

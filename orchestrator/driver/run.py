@@ -24,8 +24,8 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
-from orchestrator.tracking.mlflow_client import AwayError, RefusedError
-from orchestrator.tracking.mlflow_runs import Tracker, default_uri
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError, default_uri
+from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
 from search_spaces import operating_points
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.plan.jobs import Plan
-from orchestrator.tracking.mlflow_runs import open_command
+from orchestrator.tracking.mlflow_client import open_command
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces.settings.secrets import without_secrets
 

@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # MLflow takes seconds
@@ -77,3 +79,15 @@ def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
         return client, str(experiment.experiment_id)
+
+
+def default_uri(store: Store) -> str:
+    """SQLite in a local storage; with a remote one, in the working directory."""
+    return f"sqlite:///{Path(store.root if not store.remote else '.').resolve()}/mlflow.db"
+
+
+def open_command(uri: str) -> str:
+    """What opens the MLflow UI on a tracking URI."""
+    if uri.startswith(("http://", "https://")):
+        return f"open {uri}"
+    return f"mlflow ui --backend-store-uri {uri}"

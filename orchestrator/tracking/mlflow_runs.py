@@ -9,8 +9,6 @@ lost: the next sweep logs it.
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import answering, open_experiment
+from orchestrator.tracking.mlflow_client import answering, default_uri, open_experiment
 from orchestrator.tracking.run_content import (
     FORMAT,
     VARIANT,
@@ -28,6 +26,7 @@ from orchestrator.tracking.run_content import (
     name_tags,
     params_of,
     tags_of,
+    write_artifacts,
 )
 from search_spaces import OperatingPoint
 
@@ -41,18 +40,6 @@ POINT_KEY, STATUS, CONTENT = ("bridgesweep.point_key", "bridgesweep.status", "br
 _RUN_NAME_LENGTH = 250
 _MOST_RUNS = 50_000
 """The most that MLflow returns at once."""
-
-
-def default_uri(store: Store) -> str:
-    """SQLite in a local storage; with a remote one, in the working directory."""
-    return f"sqlite:///{Path(store.root if not store.remote else '.').resolve()}/mlflow.db"
-
-
-def open_command(uri: str) -> str:
-    """What opens the MLflow UI on a tracking URI."""
-    if uri.startswith(("http://", "https://")):
-        return f"open {uri}"
-    return f"mlflow ui --backend-store-uri {uri}"
 
 
 @dataclass
@@ -132,7 +119,7 @@ class Tracker:
                 return str(child.info.run_id)
         first, last = measured.manifests[0], measured.manifests[-1]
         with tempfile.TemporaryDirectory() as scratch:
-            _write_artifacts(measured, Path(scratch))
+            write_artifacts(measured, Path(scratch))
             began = int(1000 * (first["created"] - first["seconds"]))
             run_id = str(self._child(measured.key, measured.point, began).info.run_id)
             self._log(run_id, metrics_of(measured), params_of(measured), tags_of(measured))
@@ -302,14 +289,3 @@ def open_tracker(store: Store, uri: str | None, name: str) -> Tracker:
     in_storage = uri.startswith("sqlite:") and not store.remote
     artifacts = (Path(store.root) / "mlruns").as_uri() if in_storage else None
     return Tracker(uri, artifacts, name)
-
-
-def _write_artifacts(measured: Measured, directory: Path) -> None:
-    """Write the artifacts of a point's run: spec, provenance, samples, examples."""
-    (directory / "spec.json").write_text(json.dumps(measured.spec, indent=1), encoding="utf-8")
-    provenance = json.dumps(measured.provenance, indent=1)
-    (directory / "provenance.json").write_text(provenance, encoding="utf-8")
-    measured.samples.to_parquet(directory / "samples.parquet", index=False)
-    (directory / "examples").mkdir()
-    for page in (example["page"] for example in measured.examples):
-        shutil.copy(measured.files[page], directory / "examples" / Path(page).name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,3 +134,14 @@ def _colour(measured: Measured) -> str:
 
     owner = (str(measured.spec.get("codec") or ""), measured.point.scenario)
     return Looks([owner]).owner(*owner).colour
+
+
+def write_artifacts(measured: Measured, directory: Path) -> None:
+    """Write the artifacts of a point's run: spec, provenance, samples, examples."""
+    (directory / "spec.json").write_text(json.dumps(measured.spec, indent=1), encoding="utf-8")
+    provenance = json.dumps(measured.provenance, indent=1)
+    (directory / "provenance.json").write_text(provenance, encoding="utf-8")
+    measured.samples.to_parquet(directory / "samples.parquet", index=False)
+    (directory / "examples").mkdir()
+    for page in (example["page"] for example in measured.examples):
+        shutil.copy(measured.files[page], directory / "examples" / Path(page).name)

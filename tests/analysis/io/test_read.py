@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.io.names import metric_from_mlflow, metric_to_mlflow, without_secrets
+from analysis.io.names import metric_from_mlflow, metric_to_mlflow
 from analysis.io.read import read_sweep, write_points
 from analysis.io.schema import COLUMNS, SCHEMA_VERSION, VERSION_KEY, AnalysisError, documented
+from search_spaces.settings.secrets import without_secrets
 from tests.analysis.messages import naming
 from tests.analysis.sweeps import make_sweep
 

@@ -14,8 +14,14 @@ from orchestrator.storage.store import Store
 from orchestrator.tracking import log_queue
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import EXPERIMENT, AwayError, answering
-from orchestrator.tracking.mlflow_runs import Tracker, default_uri, open_command
+from orchestrator.tracking.mlflow_client import (
+    EXPERIMENT,
+    AwayError,
+    answering,
+    default_uri,
+    open_command,
+)
+from orchestrator.tracking.mlflow_runs import Tracker
 from search_spaces import OperatingPoint
 from tests.orchestrator.tracking.trackers import manifest, open_tracker, row, uri
 
