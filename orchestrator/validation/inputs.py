@@ -23,7 +23,10 @@ from search_spaces.facts.texts import read_class_names, read_templates
 from search_spaces.scenarios import environments_of
 from search_spaces.settings.secrets import has_secret, without_secrets
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LONGEST_NAME = 100
+RESERVED = ("leases", "locks", "logs", "mlflow.db", "mlruns", "stages", "tmp", "train", "work")
+"""What stands in a storage beside the directories of sweeps."""
 _JOB_DIRECTORY = "runtime_resources/working_dir_files"
 TRACKING = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 
@@ -68,8 +71,7 @@ def read_input(
                 points = select(operating_points(space), only)
             except ValueError as error:
                 problems += str(error).splitlines()
-    if name is not None and not NAME.match(name):
-        problems.append(f"--name {name!r}: letters, digits, '.', '_' and '-', not a path")
+    problems += check_name(name, space)
     store = None
     if tracking_uri is not None and (problem := check_tracking(tracking_uri)):
         problems.append(problem)
@@ -83,6 +85,23 @@ def read_input(
     assert space is not None
     assert store is not None
     return space, points, store
+
+
+def check_name(name: str | None, space: Space | None) -> list[str]:
+    """Mistakes in a sweep's name, which is a directory in the storage.
+
+    Args:
+        name: as given by `--name`; None for the space's.
+    """
+    if name is None and space is None:
+        return []
+    setting, sweep = ("--name", name) if name is not None else ("name", space.name if space else "")
+    if NAME.fullmatch(sweep) is None or len(sweep) > LONGEST_NAME:
+        valid = f"up to {LONGEST_NAME} letters, digits, '.', '_' and '-', not a path"
+        return [f"{setting} {sweep!r}: {valid}"]
+    if sweep in RESERVED:
+        return [f"{setting} {sweep!r}: the storage's own directory; not {', '.join(RESERVED)}"]
+    return []
 
 
 def open_storage(uri: str, touch: bool) -> Store:

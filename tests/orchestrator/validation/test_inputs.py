@@ -1,0 +1,39 @@
+"""Names of sweeps and storages that would destroy or reveal something are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.validation.inputs import RESERVED, InputError, check_name, open_storage
+from search_spaces import load_space
+
+
+@pytest.mark.parametrize("name", [*RESERVED, "../up", "a/b", "a\n", "", ".hidden", "x" * 300])
+def test_names_that_are_no_directory_of_a_sweep_are_refused(name: str) -> None:
+    (line,) = check_name(name, None)
+    assert line.startswith(f"--name {name!r}: ")
+
+
+def test_the_space_s_own_name_is_checked_too() -> None:
+    space = load_space("smoke", ["name=tmp"])
+    (line,) = check_name(None, space)
+    assert line.startswith("name 'tmp': ")
+    assert check_name("mine", space) == []
+    assert check_name(None, load_space("smoke")) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://key:secret@bucket/x", "https://token@host/x", "s3://b/x?sig=1"]
+)
+def test_a_storage_with_a_secret_is_refused_without_showing_it(uri: str) -> None:
+    with pytest.raises(InputError) as error:
+        open_storage(uri, touch=False)
+    message = str(error.value)
+    assert "***" in message
+    assert not any(secret in message for secret in ("secret", "token@", "sig=1"))
+
+
+def test_a_directory_is_no_secret(tmp_path: Path) -> None:
+    assert not open_storage(str(tmp_path), touch=False).remote
