@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -122,7 +122,17 @@ class _ErrorListener(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         """A trial failed."""
-        self._runner.trial_failed(trial.trial_id, trial.get_pickled_error())
+        self._runner.trial_failed(trial.trial_id, exception_of(trial))
+
+
+def exception_of(trial: Trial) -> BaseException | None:
+    """The last exception of a trial; None if its process could not say."""
+    # `Trial.get_pickled_error` looks in the storage, where the file comes later.
+    file = Path(trial.pickled_error_file) if trial.pickled_error_file else None
+    if file is None or not file.exists():
+        return None
+    error: BaseException = cloudpickle.loads(file.read_bytes())
+    return error
 
 
 def error_of(trial: Trial) -> str:
