@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import time
 import uuid
 from pathlib import Path, PurePosixPath
+from typing import Final, Literal
 
 import fsspec
 from fsspec import AbstractFileSystem
+
+_NO_LINKS: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links answer, such as exFAT, CIFS and some in user space."""
 
 
 class StoreError(RuntimeError):
@@ -49,10 +55,13 @@ class Files:
         """Write a file whole; returns its path."""
         path = self.path(name)
         self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-        if "file" in _protocols(self.fs):
-            temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
-            write_synced(temporary, data)
-            temporary.replace(path)
+        if self._is_on_disk:
+            temporary = _temporary(path)
+            try:
+                write_synced(temporary, data)
+                temporary.replace(path)
+            finally:  # a full disk must not be filled with empty files
+                temporary.unlink(missing_ok=True)
         else:  # object stores show a file only when it is complete
             self.fs.pipe_file(path, data)
         return path
@@ -62,26 +71,34 @@ class Files:
 
         Uses a hard link on disks, also shared ones, and the conditional write of object stores.
 
+        Args:
+            data: differs from the data of any other writer.
+
         Returns:
-            False if the file exists.
+            False if another writer was first.
         """
         path = self.path(name)
         self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-        if "file" not in _protocols(self.fs):
+        try:
+            if self._is_on_disk:
+                _link_new(Path(path), data)
+            else:
+                self._put_new(path, data)
+        except FileExistsError:
+            # A write whose answer was lost is sent again and then refused: it may be this one.
+            return self.read(name) == data
+        return True
+
+    def _put_new(self, path: str, data: bytes) -> None:
+        for seconds in (0.5, 1.0, 2.0, None):
             try:
                 self.fs.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
-            return True
-        temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
-        write_synced(temporary, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        return True
+                return
+            except OSError as error:
+                # S3's answer to two conditional writes at the same moment: to be sent again.
+                if "ConditionalRequestConflict" not in str(error) or seconds is None:
+                    raise
+                time.sleep(seconds)
 
     def exists(self, name: str) -> bool:
         """Whether a file is there."""
@@ -106,6 +123,10 @@ class Files:
     def put_file(self, source: Path, name: str) -> None:
         """Copy a local file to the storage."""
         self.write(name, source.read_bytes())
+
+    @property
+    def _is_on_disk(self) -> bool:
+        return "file" in _protocols(self.fs)
 
     def upload(self, directory: Path, target: str) -> None:
         """Copy a local directory to a path of the storage."""
@@ -142,9 +163,29 @@ def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
-def write_synced(path: Path, content: str | bytes) -> None:
+def _temporary(path: str | Path) -> Path:
+    """A name beside a path; `Files.names` leaves it out."""
+    return Path(f"{path}.{uuid.uuid4().hex}.tmp")
+
+
+def _link_new(path: Path, data: bytes) -> None:
+    """Write a local file that does not exist yet; raises FileExistsError if it does."""
+    temporary = _temporary(path)
+    try:
+        write_synced(temporary, data)
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Readers may see a part of this file for a moment.
+        write_synced(path, data, mode="xb")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_synced(path: Path, content: str | bytes, mode: Literal["wb", "xb"] = "wb") -> None:
     """Write a local file that survives a loss of power."""
-    with path.open("wb") as file:
+    with path.open(mode) as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())

@@ -1,6 +1,6 @@
 """Leases: one holder of a name at a time, on whatever machine that sees the storage.
 
-    leases/<name>/000001.json    holder, beat, released
+    leases/<name>/000001.json    holder, grant, beat, released
     leases/<name>/000002.json    made when 000001 was released, or its holder is dead
 
 The file with the highest number is the lease. A number is made by a conditional write, so one of
@@ -14,17 +14,21 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import re
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
-from pathlib import PurePosixPath
 
 from orchestrator.storage.files import Files
 from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
+
+_NUMBERED = re.compile(r"(\d{6,})\.json")
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,12 @@ class LeaseLostError(RuntimeError):
 
 @dataclass(frozen=True)
 class _State:
-    """The content of a lease's file."""
+    """The content of a lease's file; `grant` tells apart the threads of a process."""
 
     holder: Process
     beat: int
     released: bool = False
+    grant: str = ""
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -88,8 +93,8 @@ class Lease:
         self._taken = threading.Event()
         self._renewed = time.monotonic()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
-        self._thread.start()
+        self._is_given_back = threading.Event()
+        threading.Thread(target=self._keep, name=f"lease {name}", daemon=True).start()
 
     @property
     def is_lost(self) -> bool:
@@ -107,24 +112,40 @@ class Lease:
             raise LeaseLostError(f"the lease of {self._name} could not be renewed and is lost")
 
     def release(self) -> None:
-        """Give the lease back, if it is still held."""
+        """Give the lease back; if the storage is away, as soon as it is back."""
+        if os.getpid() != self._process.pid:
+            return  # a forked child, whose parent holds it
         self._over.set()
-        self._thread.join()
+        self._is_given_back.wait()
+
+    def _keep(self) -> None:
+        while not self._over.wait(self._pace.beat):
+            self._renew()
+        # While this process lives, nobody on this machine would take it for dead.
+        while not self._is_released() and not self._taken.is_set():
+            self._is_given_back.set()
+            time.sleep(self._pace.beat)
+        self._is_given_back.set()
+
+    def _renew(self) -> None:
+        if self._taken.is_set():
+            return
+        try:
+            if self._store.exists(_file(self._name, self._number + 1)):
+                self._taken.set()
+                return
+            self._write()
+            self._renewed = time.monotonic()
+        except Exception as error:  # whatever a storage raises, the next beat may get through
+            log.info("the lease of %s was not renewed: %s", self._name, error)
+
+    def _is_released(self) -> bool:
         try:
             self._write(released=True)  # of no effect where another one has the next number
         except Exception as error:
-            log.info("the lease of %s was not released and expires: %s", self._name, error)
-
-    def _renew(self) -> None:
-        while not self._over.wait(self._pace.beat):
-            try:
-                if self._store.exists(_file(self._name, self._number + 1)):
-                    self._taken.set()
-                    return
-                self._write()
-                self._renewed = time.monotonic()
-            except Exception as error:  # whatever a storage raises, the next beat may get through
-                log.info("the lease of %s was not renewed: %s", self._name, error)
+            log.info("the lease of %s was not released: %s", self._name, error)
+            return False
+        return True
 
     def _write(self, released: bool = False) -> None:
         self._beat += 1
@@ -208,22 +229,22 @@ class _Watch:
 
 def _acquire(store: Files, name: str, wait: bool, pace: Pace) -> Lease:
     watch = _Watch(store, name, pace)
-    content = _State(Process.current(), 0).dump()
     while True:
         standing = watch.look()
         if standing is _Standing.FREE:
+            content = _State(Process.current(), 0, grant=uuid.uuid4().hex).dump()
             if store.create(_file(name, watch.number + 1), content):
                 return Lease(store, name, watch.number + 1, pace)
-            continue  # another one was first
-        if standing is _Standing.ALIVE and not wait and watch.holder is not None:
+            # Another one was first, though a listing may not show it yet.
+        elif standing is _Standing.ALIVE and not wait and watch.holder is not None:
             raise LeaseHeldError(name, watch.holder)
         time.sleep(pace.look)
 
 
 def _highest(store: Files, name: str) -> int:
     """The number of the latest lease of a name; 0 if there was none."""
-    numbers = [int(PurePosixPath(file).stem) for file in store.names(f"leases/{name}")]
-    return max(numbers, default=0)
+    matches = (_NUMBERED.fullmatch(file) for file in store.names(f"leases/{name}"))
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
 def _read(store: Files, name: str, number: int) -> _State | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Process:
         boot: of the machine and its process namespace, 12 hex digits; processes with another one
             cannot be seen.
         pid: in the namespace.
-        started_ms: milliseconds since 1970.
+        started_ms: milliseconds since the boot, as steps of the clock move every other time; since
+            1970 on systems whose kernel keeps that.
     """
 
     host: str
@@ -37,7 +41,7 @@ class Process:
     @property
     def is_gone(self) -> bool:
         """Whether it certainly does not run any more; False where it cannot be seen from here."""
-        if self.boot != _boot():
+        if not self.is_here:
             return False
         try:
             process = psutil.Process(self.pid)
@@ -49,7 +53,7 @@ class Process:
     @property
     def is_here(self) -> bool:
         """Whether it can be seen from here, so that `is_gone` decides."""
-        return self.boot == _boot()
+        return self.boot == _boot() and not _is_hidden(self.pid)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -58,13 +62,26 @@ class Process:
 @functools.cache
 def _boot() -> str:
     """Identity of this machine's boot and process namespace."""
-    boot_id, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    if boot_id.exists():
-        identity = f"{boot_id.read_text(encoding='ascii').strip()}/{namespace.stat().st_ino}"
+    if _BOOT_ID.exists():
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        identity = f"{_BOOT_ID.read_text(encoding='ascii').strip()}/{namespace}"
     else:
         identity = f"{socket.gethostname()}/{psutil.boot_time():.0f}"
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def _started_ms(process: psutil.Process) -> int:
-    return round(process.create_time() * 1000)
+    # psutil adds the time of the boot, which Linux computes from the clock of the moment.
+    start = psutil.boot_time() if _BOOT_ID.exists() else 0.0
+    return round((process.create_time() - start) * 1000)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process of another user runs that /proc does not show (`hidepid`)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return _BOOT_ID.exists() and not Path(f"/proc/{pid}").exists()
+    except (OSError, OverflowError):
+        pass
+    return False

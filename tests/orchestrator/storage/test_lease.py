@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.storage.lease import (
@@ -186,3 +188,139 @@ def test_a_second_driver_of_a_sweep_is_told_who_runs_it(tmp_path: Path) -> None:
             pass
     with only_driver(store, "demo"):
         pass
+
+
+def test_a_release_that_did_not_get_through_is_made_up_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process lives on, so that nobody here would ever take it for dead."""
+    write = store.write
+    with hold(store, "x", pace=FAST):
+
+        def refuse(name: str, data: bytes) -> str:
+            raise OSError("no answer")
+
+        monkeypatch.setattr(store, "write", refuse)
+    monkeypatch.setattr(store, "write", write)
+    taken = threading.Event()
+
+    def take() -> None:
+        with hold(store, "x", pace=FAST):
+            taken.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    assert taken.wait(10)
+
+
+def test_a_step_of_the_clock_makes_no_process_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells the time of its boot by the clock of the moment."""
+    this = Process.current()
+    boot_time = psutil.boot_time()
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot_time + 1)
+    assert not this.is_gone
+
+
+def test_a_hidden_process_of_another_user_is_not_taken_for_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = replace(Process.current(), pid=2**22 + 1)
+
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.kill", refuse)
+    assert not other.is_gone
+    assert not other.is_here
+
+
+def test_files_that_are_no_leases_are_skipped(store: Store) -> None:
+    store.write("leases/x/.DS_Store", b"")
+    store.write("leases/x/000001 (copy).json", b"")
+    with hold(store, "x", wait=False, pace=FAST):
+        assert "000001.json" in store.names("leases/x")
+
+
+def test_a_forked_child_releases_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    with hold(store, "x", pace=FAST) as lease:
+        parent = replace(lease._process, pid=os.getpid() + 1)
+        with monkeypatch.context() as in_child:
+            in_child.setattr(lease, "_process", parent)
+            lease.release()
+        assert b'"released": true' not in (store.read("leases/x/000001.json") or b"")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_has_leases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    store = Store(str(tmp_path))
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(number, "no links")
+
+    monkeypatch.setattr("os.link", refuse)
+    assert store.create("a/b.json", b"first")
+    assert not store.create("a/b.json", b"second")
+    assert store.names("a") == ["b.json"]
+    with hold(store, "x", wait=False, pace=FAST):
+        pass
+
+
+def test_a_disk_that_is_full_is_not_filled_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.write("a/b.json", b"old")
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="full"):
+        store.write("a/b.json", b"new")
+    with pytest.raises(OSError, match="full"):
+        store.create("a/c.json", b"new")
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["b.json"]
+    assert store.read("a/b.json") == b"old"
+
+
+def lose_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each conditional write succeed, be sent again as its answer is lost, and be refused."""
+    pipe_file = store.fs.pipe_file
+
+    def write_twice(path: str, data: bytes, mode: str = "overwrite") -> None:
+        pipe_file(path, data, mode=mode)
+        if mode == "create":
+            pipe_file(path, data, mode=mode)
+
+    monkeypatch.setattr(store.fs, "pipe_file", write_twice)
+
+
+@pytest.mark.parametrize("open_store", ["memory", "s3"], indirect=True)
+def test_a_write_whose_answer_is_lost_is_known_as_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_answers(store, monkeypatch)
+    with hold(store, "x", wait=False, pace=FAST):
+        assert store.names("leases/x") == ["000001.json"]
+    out = store.new("stages/point/k1")
+    (out / "info.json").write_text("{}")
+    assert store.commit("stages/point/k1", out, {})
+    assert (store.fetch("stages/point/k1") / "info.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("open_store", ["memory", "s3"], indirect=True)
+def test_a_conflict_of_two_conditional_writes_is_sent_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe_file = store.fs.pipe_file
+    answers = ["An error occurred (ConditionalRequestConflict) when calling PutObject"]
+
+    def conflict(path: str, data: bytes, mode: str = "overwrite") -> None:
+        if answers:
+            raise OSError(errno.EIO, answers.pop())
+        pipe_file(path, data, mode=mode)
+
+    monkeypatch.setattr(store.fs, "pipe_file", conflict)
+    assert store.create("a/b.json", b"first")
