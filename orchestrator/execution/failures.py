@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 from enum import StrEnum
 
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import (
+    ActorUnavailableError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from orchestrator.execution.cluster import node_ids
+from orchestrator.storage.lease import LeaseLostError
 
 MACHINE_LOSSES = 20
 """Times that a job may lose its machine; more often, something else is wrong."""
@@ -16,6 +25,12 @@ MACHINE_LOSSES = 20
 NODE_DEATH_S = 60.0
 """A broken connection is known at once, the death of its node when Ray's health checks have failed:
 so long is waited for it."""
+_OUTSIDE = (
+    *("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx"),
+    *("ray", "requests", "urllib3"),
+)
+"""Packages whose errors tell of a network, a storage or Ray itself, though many are no OSError."""
+_CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
 
 class Cause(StrEnum):
@@ -75,8 +90,8 @@ def original(error: BaseException) -> BaseException:
     workers = getattr(error, "worker_failures", None)
     if workers:
         errors = [original(failure) for failure in workers.values()]
-        # Where one rank dies, the others fail with broken connections.
-        return next((e for e in errors if isinstance(e, RayActorError)), errors[0])
+        # Where one rank dies or fails, the others fail with broken connections.
+        return min(errors, key=lambda e: (not isinstance(e, RayActorError), _has_lost_peer(e)))
     for name in ("controller_failure", "health_check_failure", "_base_exc"):
         inner = getattr(error, name, None)
         if isinstance(inner, BaseException):
@@ -94,9 +109,12 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     error = None if error is None else original(error)
     if isinstance(error, GaveUpError):
         return error.cause
-    if error is None or isinstance(error, (RayActorError, WorkerCrashedError)):
+    if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
+        return Cause.MACHINE_LOST
+    is_broken = isinstance(error, ActorUnavailableError) or _has_lost_peer(error)
+    if error is None or is_broken or isinstance(error, (RayActorError, WorkerCrashedError)):
         is_preempted = isinstance(error, RayActorError) and error.preempted
-        patience_s = NODE_DEATH_S if isinstance(error, ActorUnavailableError) else 0.0
+        patience_s = NODE_DEATH_S if is_broken else 0.0
         is_lost = is_preempted or _is_one_lost(nodes_before, patience_s)
         return Cause.MACHINE_LOST if is_lost else Cause.PROCESS_DIED
     return cause_of_type(error)
@@ -107,7 +125,17 @@ def cause_of_type(error: BaseException) -> Cause:
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY
-    return Cause.UNREACHABLE if isinstance(error, OSError) else Cause.ERROR
+    package = type(error).__module__.partition(".")[0]
+    is_outside = package in _OUTSIDE and not isinstance(error, RayTaskError)
+    is_unreachable = is_outside or isinstance(error, (OSError, LeaseLostError))
+    return Cause.UNREACHABLE if is_unreachable else Cause.ERROR
+
+
+def _has_lost_peer(error: BaseException | None) -> bool:
+    """Whether a worker has lost the connection to another one, as torch tells it."""
+    if not isinstance(error, RuntimeError):
+        return False
+    return type(error).__name__.startswith("Dist") or bool(_CONNECTION.search(str(error)))
 
 
 def _is_one_lost(nodes: frozenset[str], patience_s: float) -> bool:

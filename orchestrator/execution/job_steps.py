@@ -7,6 +7,7 @@ stage + benchmark --evaluate_job--> stage of the evaluation
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
@@ -23,10 +24,13 @@ from orchestrator.execution.devices import device_of
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
+from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
     from trainables.points.inputs import Inputs
     from trainables.training.context import Context
+
+log = logging.getLogger(__name__)
 
 Json = Mapping[str, object]
 Progress = Callable[[Json], None]
@@ -63,10 +67,15 @@ class Settings:
 
 
 def write_log(store: Store, job: Job, text: str) -> str:
-    """Append to a job's log; returns its path."""
+    """Append to a job's log, unless the storage is away; returns its path."""
     name = f"logs/{job.key}.log"
     head = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {socket.gethostname()} {job.label}\n"
-    return store.write(name, (store.read(name) or b"") + (head + text + "\n").encode())
+    entry = head + without_secrets(text) + "\n"
+    try:
+        store.write(name, (store.read(name) or b"") + entry.encode())
+    except Exception as error:  # each storage has its own; the failure to be logged matters more
+        log.warning("the log of %s was not written (%s): %s", job.key, error, entry)
+    return store.path(name)
 
 
 def inputs_of(store: Store, job: Job) -> Inputs:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from botocore.exceptions import EndpointConnectionError
 from ray import cloudpickle
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
-from ray.train import WorkerGroupError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    OwnerDiedError,
+    RayTaskError,
+)
+from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
+    WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
 )
 
@@ -22,6 +30,7 @@ from orchestrator.execution.failures import (
     original,
     reason_of,
 )
+from orchestrator.storage.lease import LeaseLostError
 
 BEFORE = frozenset({"head", "node1"})
 
@@ -35,8 +44,13 @@ def in_task(error: Exception) -> Exception:
 
 def of_worker(error: Exception) -> Exception:
     """An error of rank 1 as Ray Train raises it; rank 0 lost its connection to it."""
-    broken = UserExceptionWithTraceback(RuntimeError("connection closed by peer"), "...")
-    return WorkerGroupError("...", {0: broken, 1: error})
+    return WorkerGroupError("...", {0: lost_peer(), 1: error})
+
+
+def lost_peer() -> Exception:
+    """What a rank says whose partner is gone, and what it may say before Ray knows of that."""
+    text = "[gloo/transport/tcp/pair.cc:545] Read error [10.0.0.2]:16294: Connection reset by peer"
+    return UserExceptionWithTraceback(RuntimeError(text), "...")
 
 
 def dead_actor() -> Exception:
@@ -58,6 +72,14 @@ def dead_actor() -> Exception:
         (MemoryError(), BEFORE, Cause.OUT_OF_MEMORY),
         (in_task(OSError("no space left")), BEFORE, Cause.UNREACHABLE),
         (in_task(ConnectionResetError("peer")), BEFORE, Cause.UNREACHABLE),
+        (NodeDiedError("its node is dead"), BEFORE, Cause.MACHINE_LOST),
+        (in_task(OwnerDiedError("00", None, "")), BEFORE, Cause.UNREACHABLE),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), BEFORE, Cause.UNREACHABLE),
+        (in_task(EndpointConnectionError(endpoint_url="x")), BEFORE, Cause.UNREACHABLE),
+        (LeaseLostError("x"), BEFORE, Cause.UNREACHABLE),
+        (WorkerGroupError("...", {0: lost_peer()}), {"head"}, Cause.MACHINE_LOST),
+        (WorkerGroupError("...", {0: lost_peer()}), BEFORE, Cause.PROCESS_DIED),
+        (of_worker(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), {"head"}, Cause.ERROR),
         (GaveUpError(Cause.OUT_OF_MEMORY, "x"), BEFORE, Cause.OUT_OF_MEMORY),
@@ -66,6 +88,7 @@ def dead_actor() -> Exception:
 def test_the_cause_follows_from_the_type_and_the_machines_that_are_left(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None, nodes: set[str], cause: Cause
 ) -> None:
+    monkeypatch.setattr(failures, "NODE_DEATH_S", 0.0)
     monkeypatch.setattr(failures, "node_ids", lambda: frozenset(nodes))
     assert cause_of(error, BEFORE) is cause
 
