@@ -16,6 +16,10 @@ from search_spaces.settings.secrets import has_secret, without_secrets
         ("data={uri: 's3://k:pw@b/c'}, x", "data={uri: 's3://***@b/c'}, x"),
         ("s3://b/c?token=abc&x=1", "s3://b/c?***"),
         ("postgresql+psycopg://me:pw@db/x?sslkey=/k", "postgresql+psycopg://***@db/x?***"),
+        ("postgresql://me:p/w#?d@db/x", "postgresql://***@db/x"),
+        ("s3://KEY:a/b+c'd@bucket/x", "s3://***@bucket/x"),
+        ("with url: /x?X-Amz-Signature=ab (", "with url: /x?X-Amz-Signature=*** ("),
+        ("https://host/x#access_token=abc", "https://host/x#access_token=***"),
         ("HTTP://me:pw@host and http://you:pw@host", "HTTP://***@host and http://***@host"),
     ],
 )
@@ -29,6 +33,7 @@ def test_logins_and_queries_are_replaced(text: str, shown: str) -> None:
     [
         *("s3://bucket/sweeps", "abfs://container@account.dfs.core.windows.net/x", "a@b.org"),
         *("sqlite:////tmp/mlflow.db", "what? http://host/path", "me@host:path", "C:\\x?y"),
+        *("surrogate.tokens=1", "http://host:80/x"),
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
