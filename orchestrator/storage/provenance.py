@@ -142,9 +142,10 @@ def local_path(name: str) -> Path | None:
     if name.startswith("shipped:"):
         path = _SHIPPED / name.removeprefix("shipped:")
         return path if path.exists() else path.with_name(path.name + ".safetensors")
-    path = Path(name).expanduser()
-    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
-    return path if looks_local or path.exists() else None
+    # Paths are absolute since the space was read, so a directory that happens to stand in the
+    # working directory of this process is not meant.
+    path = Path(name)
+    return path if path.is_absolute() or name.count("/") > 1 else None
 
 
 @cache

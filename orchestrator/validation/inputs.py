@@ -21,7 +21,8 @@ from search_spaces import OperatingPoint, Space, SpaceError, load_space, operati
 from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.facts.texts import read_class_names, read_templates
 from search_spaces.scenarios import environments_of
-from search_spaces.settings.secrets import has_secret, without_secrets
+from search_spaces.settings.paths import is_there
+from search_spaces.settings.secrets import NO_SECRET, has_secret, without_secrets
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 100
@@ -128,10 +129,7 @@ def open_storage(uri: str, touch: bool) -> Store:
             "directory that all nodes see, or a URI"
         )
     if has_secret(uri):
-        raise InputError(
-            f"--storage {shown}: give logins and signatures by the environment (such "
-            "as AWS_ACCESS_KEY_ID), as the URI is written to logs and files"
-        )
+        raise InputError(f"--storage {shown}: the URI {NO_SECRET}")
     if scheme == "memory":
         raise InputError(
             f"--storage {uri}: memory is not shared between processes; use a directory"
@@ -180,7 +178,8 @@ def _weights_mistake(name: str) -> str | None:
     path = local_path(name) or Path(name)
     if name.startswith(ZOO):
         return None
-    if not path.exists():
+    # A relative path is of no file beside the space that names it: then it would be absolute.
+    if not path.is_absolute() or not is_there(path):
         return f"no such file; give a weights file, {ZOO}mse or {_shipped()}"
     file = path / "model.safetensors" if path.is_dir() else path
     readable = file.is_file() and os.access(file, os.R_OK)
@@ -189,9 +188,14 @@ def _weights_mistake(name: str) -> str | None:
 
 def _model_mistake(name: str) -> str | None:
     path = local_path(name)
+    if path is None and is_there(Path(name)):
+        return (
+            "is here, but not beside the space that names it, and could be meant for a hub id; "
+            "give its absolute path, or start elsewhere"
+        )
     if path is None:
         return None
-    if not path.exists():
+    if not is_there(path):
         return f"no such directory; give {_shipped()}, a local directory or a hub id"
     readable = path.is_dir() and os.access(path / "config.json", os.R_OK)
     return None if readable else "not a transformers model (no readable config.json)"
@@ -205,6 +209,14 @@ def check_data(space: Space) -> list[str]:
     """Mistakes in the settings of a data set, a line each; none where scenes are made."""
     if space.data.kind == "scenes":
         return []
+    # A relative path is of no file beside the space that names it: then it would be absolute.
+    lost = [
+        f"data.{setting} = {path!r}: no such directory or file"
+        for setting, path in (("uri", space.data.uri), ("names", space.data.names))
+        if path is not None and "://" not in path and not Path(path).is_absolute()
+    ]
+    if lost:
+        return lost
     # Imported late: the demo has no data set to list.
     from trainables.datasets.images.files import SourceError
     from trainables.datasets.images.source import read_source

@@ -7,10 +7,13 @@ Processes on other machines have other working directories, so no relative path 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9]+:")
 
 
 class FileText(str):
@@ -42,17 +45,43 @@ def located_texts(data: Any, directory: Path) -> Any:
 
 
 def locate(value: Any) -> Any:
-    """The absolute path of a text that is a path; everything else as it is.
+    """The absolute path of a text that names a file or a directory; everything else as it is.
+
+    URIs, `shipped:NAME` and `compressai:METRIC` pass.
+    """
+    if not isinstance(value, str) or not value or "://" in value:
+        return value
+    path = _absolute(value)
+    return str(value) if _SCHEME.match(value) and not is_there(path) else str(path)
+
+
+def locate_or_name(value: Any) -> Any:
+    """The absolute path of a file or directory that is there; everything else as it is.
 
     A text is a path if it begins with `.` or `~`, or if a file or directory of that name is there.
-    So names of the hub, `shipped:NAME`, `compressai:METRIC` and URIs pass.
+    So names of the hub pass, besides what `locate` passes.
     """
-    if not isinstance(value, str) or "://" in value or not value:
+    if not isinstance(value, str) or not value or "://" in value:
         return value
-    directory = value.directory if isinstance(value, FileText) else Path.cwd()
-    path = directory / Path(value).expanduser()
-    is_path = value.startswith((".", "~")) or path.exists()
-    return str(path.absolute()) if is_path else str(value)
+    path = _absolute(value)
+    return str(path) if value.startswith((".", "~")) or is_there(path) else str(value)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or directory exists and can be seen; False for what can be no path."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _absolute(text: str) -> Path:
+    directory = text.directory if isinstance(text, FileText) else Path.cwd()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # no such user
+        path = Path(text)
+    return (directory / path).absolute()
 
 
 def short_name(location: str) -> str:
@@ -62,4 +91,6 @@ def short_name(location: str) -> str:
 
 
 Location = Annotated[str, BeforeValidator(locate)]
-"""A path, a URI, or a name that something else finds."""
+"""A path or a URI; also `shipped:NAME` and the like."""
+LocationOrName = Annotated[str, BeforeValidator(locate_or_name)]
+"""A path, or a name that something else finds."""

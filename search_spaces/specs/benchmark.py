@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from search_spaces.plugins import ClassRegistry
 from search_spaces.settings.family import validate_by_family
 from search_spaces.settings.paths import locate
+from search_spaces.settings.secrets import NO_SECRET, has_secret
 from search_spaces.specs.base import Positive, Spec
 
 IMAGE: Final = "<image>"
@@ -123,9 +124,8 @@ class BenchmarkSpec(Spec):
     def _check(self) -> Self:
         problems = self._prompt_problems()
         for uri in (*self.files.values(), self.image_directory or ""):
-            user, at, _ = uri.partition("://")[2].partition("/")[0].rpartition("@")
-            if at and ":" in user:
-                problems.append("a URI must hold no password: give it by the environment")
+            if has_secret(uri):
+                problems.append(f"a URI {NO_SECRET}")
         if problems:
             raise ValueError("\n".join(dict.fromkeys(problems)))
         return self

@@ -25,7 +25,7 @@ from pydantic_core import CoreSchema, core_schema
 from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.plugins import ClassRegistry
 from search_spaces.settings.family import validate_by_family
-from search_spaces.settings.paths import Location
+from search_spaces.settings.paths import LocationOrName
 from search_spaces.specs.base import Positive, Rate, Spec
 from search_spaces.specs.training import BaseCodecTraining
 
@@ -51,10 +51,10 @@ class CodecSpec(Spec):
     """Channels of the latents."""
     lambdas: tuple[Rate, ...] = (0.004, 0.008, 0.016, 0.032)
     """One base codec each; CompressAI's convention, loss = bpp + lambda * 255^2 * MSE."""
-    weights: Location | tuple[Location, ...] | None = None
+    weights: LocationOrName | tuple[LocationOrName, ...] | None = None
     """Weights that base codecs start from, one for all or one per rate: `shipped:NAME`, a file,
     `compressai:mse` or `compressai:ms-ssim` (CompressAI's pretrained models), null for scratch."""
-    released: dict[str, tuple[Location, ...]] = Field(default_factory=dict)
+    released: dict[str, tuple[LocationOrName, ...]] = Field(default_factory=dict)
     """Finished operating points of this codec, which are then used and not trained: scenario ->
     files of the paper's format, one per rate."""
     train: BaseCodecTraining = BaseCodecTraining()

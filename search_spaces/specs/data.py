@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from search_spaces.settings.paths import Location
+from search_spaces.settings.paths import LocationOrName
+from search_spaces.settings.secrets import NO_SECRET, has_secret
 from search_spaces.specs.base import Fraction, Positive, Spec
 
 _COLUMNS = {"image_column", "label_column"}
@@ -35,13 +36,13 @@ class DataSpec(Spec):
     or as it stands on the hub (Parquet)."""
     name: str = ""
     """How the data set is called in points; empty for the last part of `uri`, or for `scenes`."""
-    uri: Location | None = None
+    uri: LocationOrName | None = None
     """A data set's directory (or a Parquet file): a path, or a URI that fsspec knows."""
     splits: SplitNames | None = None
     """null: the data set's own train, val (validation, valid, dev) and test. Where it lacks one,
     test is taken from its val, and what else is lacking from its train; where it has none, all
     from all of its images. Splits of one origin never share an image."""
-    names: Location | None = None
+    names: LocationOrName | None = None
     """A file that names the classes: lines `KEY NAME`, of which the name counts up to its first
     comma (the usual list of synsets), or JSON, {KEY: NAME} or a list. KEY is the class's folder or
     the value in `label_column`. null: what the data set itself says."""
@@ -110,9 +111,8 @@ class DataSpec(Spec):
             if getattr(self, setting) != type(self).model_fields[setting].default:
                 problems.append(f"{setting} is no setting of kind {self.kind!r}")
         for uri in (self.uri, self.names):
-            user, at, _ = (uri or "").partition("://")[2].partition("/")[0].rpartition("@")
-            if at and ":" in user:
-                problems.append("uri and names must hold no password: give it by the environment")
+            if uri is not None and has_secret(uri):
+                problems.append(f"uri and names {NO_SECRET}")
         if problems:
             raise ValueError("; ".join(problems))
         return self

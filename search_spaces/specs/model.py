@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from search_spaces.settings.paths import Location, short_name
+from search_spaces.settings.paths import LocationOrName, short_name
 from search_spaces.specs.base import Spec
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]*$")]
@@ -16,7 +16,7 @@ ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]*$")]
 class MllmSpec(Spec):
     """An MLLM that answers; a text stands for `{model: TEXT}`."""
 
-    model: Location
+    model: LocationOrName
     """`shipped:NAME`, a local directory or a hub id of a transformers MLLM."""
     name: ModelName = ""
     """The `mllm` in points and plots; empty for the hub id or the directory's name."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from search_spaces.facts.texts import template_sets
-from search_spaces.settings.paths import Location, locate
+from search_spaces.settings.paths import Location, LocationOrName, locate
 from search_spaces.specs.base import Fraction, Positive, Rate, Spec, Weight
 from search_spaces.specs.model import ModelName
 
@@ -15,7 +15,7 @@ from search_spaces.specs.model import ModelName
 class TeacherSpec(Spec):
     """The complete visual encoder whose features are the target."""
 
-    model: Location = "openai/clip-vit-large-patch14"
+    model: LocationOrName = "openai/clip-vit-large-patch14"
     """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP, or of an
     MLLM, which stands for its own visual tower: tokens to distil, nothing pooled, no text."""
     name: ModelName = ""

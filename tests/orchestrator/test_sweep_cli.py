@@ -44,8 +44,9 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
         (["nonsense"], "demo, "),
         (["smoke", "--set", "d1.stepz=3"], "'steps'"),
         ([*SMOKE, "--set", "surrogate.templates=imagnet"], "data, plain, imagenet-80"),
-        ([*SMOKE, "--set", "surrogate.classes=no.txt"], "surrogate.classes = 'no.txt'"),
+        ([*SMOKE, "--set", "surrogate.classes=no.txt"], "/no.txt' cannot be read"),
         ([*SMOKE, "--set", "mllms=[{tmp}]"], "(no readable config.json)"),
+        ([*SMOKE, "--set", "codecs.0.weights=no.pth"], "codecs.0.weights = 'no.pth': no such"),
         ([*SMOKE, "--storage", "s4://bucket"], "--storage s4://bucket: "),
         ([*SMOKE, "--storage", "memory://x"], "--storage memory://x: "),
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http:///x"], "http://HOST:PORT"),
@@ -59,6 +60,27 @@ def test_bad_input_exits_2_before_any_work(
     assert main([word.replace("{tmp}", str(tmp_path)) for word in arguments]) == 2
     assert expected in capsys.readouterr().err
     assert not list(tmp_path.glob("*/"))
+
+
+def test_files_beside_no_space_are_mistakes_though_they_are_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other nodes have other working directories."""
+    space = tmp_path / "lab" / "mine.yaml"
+    for file in (space, tmp_path / "w.pth.tar", tmp_path / "clip" / "config.json"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+    images = (
+        "data: {kind: folder, uri: clip, size: 64}, scenarios: [d1], mllms: [], tasks: [zeroshot]"
+    )
+    model = "codecs: [{arch: tic, lambdas: [0.1], weights: w.pth.tar}], teacher: {model: clip}"
+    space.write_text(f"{{{model}, {images}}}")
+    monkeypatch.chdir(tmp_path)
+    assert main([str(space), "--storage", str(tmp_path / "storage")]) == 2
+    mistakes = capsys.readouterr().err
+    assert "codecs.0.weights = 'w.pth.tar': no such file" in mistakes
+    assert "data.uri = 'clip': no such directory" in mistakes
+    assert "teacher.model = 'clip': is here, but not beside the space" in mistakes
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

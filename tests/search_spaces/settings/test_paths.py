@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search_spaces import Space, load_space
+from search_spaces import Space, SpaceError, load_space
 
 
 @pytest.fixture
@@ -105,3 +105,31 @@ def test_a_local_model_is_called_by_its_directory(lab: Path) -> None:
     space = load_space(write(lab / "mine.yaml", SPACE), ["tasks=[zeroshot]"])
     assert [mllm.label for mllm in space.mllms][:2] == ["llava", "llava-hf/llava-1.5-7b-hf"]
     assert "clip" in {measurement.label for measurement in space.measurements}
+
+
+def test_a_file_that_is_only_in_the_working_directory_is_not_meant(lab: Path) -> None:
+    here = lab.parent / "elsewhere"
+    (here / "classes.txt").write_text("x")
+    changes = {
+        "surrogate": {"templates": "classes.txt", "classes": "classes.txt"},
+        "benchmarks": [{"format": "pope", "annotations": "classes.txt", "images": "data"}],
+    }
+    space = load_space(write(lab / "mine.yaml", SPACE | changes))
+    assert (space.surrogate.templates, space.surrogate.classes) == (f"{lab}/classes.txt",) * 2
+    assert space.benchmarks[0].image_directory == f"{lab}/data"
+
+
+@pytest.mark.parametrize("name", ["~no_such_user/x", "x" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_no_crash(lab: Path, name: str) -> None:
+    changed = SPACE | {"teacher": {"model": name}, "codecs": [{"arch": "tic", "weights": name}]}
+    load_space(write(lab / "mine.yaml", changed))
+
+
+@pytest.mark.parametrize("uri", ["s3://me:pw@b/x", "https://TOKEN@host/x", "https://host/x?sig=a"])
+def test_a_uri_with_a_secret_is_refused(lab: Path, uri: str) -> None:
+    data = SPACE | {"data": {"kind": "folder", "uri": uri, "size": 128}}
+    with pytest.raises(SpaceError, match="must hold no password, token or query"):
+        load_space(write(lab / "mine.yaml", data))
+    benchmarks = SPACE | {"benchmarks": [{"format": "pope", "annotations": uri, "images": "x"}]}
+    with pytest.raises(SpaceError, match="must hold no password, token or query"):
+        load_space(write(lab / "mine.yaml", benchmarks))
