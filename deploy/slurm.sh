@@ -9,6 +9,8 @@
 #SBATCH --gpus-per-node=1
 #SBATCH --time=24:00:00
 #SBATCH --requeue
+# The loss of a machine does not end the others.
+#SBATCH --no-kill
 #SBATCH --open-mode=append
 set -euo pipefail
 
@@ -30,14 +32,14 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
 
-srun --nodes=1 --ntasks=1 --nodelist="$head" \
+# srun does not take the number of CPUs from sbatch.
+srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --nodelist="$head" \
     ray start --head --node-ip-address="$head" --port="$port" --dashboard-host=127.0.0.1 \
     --num-cpus="$cpus" --num-gpus="$gpus" --block &
 sleep 20
 if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
-    # --no-kill: the loss of a machine does not end the others.
     srun --no-kill --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \
-        --exclude="$head" \
+        --cpus-per-task="$cpus" --exclude="$head" \
         ray start --address="$head:$port" --num-cpus="$cpus" --num-gpus="$gpus" --block &
     sleep 20
 fi

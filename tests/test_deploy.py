@@ -107,6 +107,8 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
     wait_until(lambda: calls.read_text().count("srun") == 2, 20)
     lines = calls.read_text().splitlines()
     starts = [line for line in lines if line.startswith("srun")]
+    assert all("--cpus-per-task=4 " in line for line in starts)
+    assert "#SBATCH --no-kill" in (DEPLOY / "slurm.sh").read_text(), "not only of its steps"
     assert any("--head --node-ip-address=node1 --port=20007" in line for line in starts)
     assert any("--exclude=node1 ray start --address=node1:20007" in line for line in starts)
     assert "python -m orchestrator.sweep demo --storage /shared --plan" in lines
