@@ -115,7 +115,9 @@ def open_storage(uri: str, touch: bool) -> Store:
     Raises:
         InputError: unknown scheme, missing package, no permission, or a file in the way.
     """
-    scheme, shown = urlsplit(uri).scheme, without_secrets(uri)
+    # Not `urlsplit`, which raises at a bracket.
+    found, shown = re.match(r"([a-z][\w+.-]*)(?=:)", uri.lower()), without_secrets(uri)
+    scheme = found[1] if found else ""
     known = sorted(fsspec.available_protocols())
     if "://" in uri and scheme not in known:
         some = [x for x in ("file", "s3", "gs", "abfs", "hdfs", "sftp") if x in known]
@@ -288,7 +290,10 @@ def check_search(space: Space) -> list[str]:
 
 def check_tracking(uri: str) -> str | None:
     """The mistake in a tracking URI's form, or None."""
-    url = urlsplit(uri)
+    try:
+        url = urlsplit(uri)
+    except ValueError as error:  # a bracket in a login or a host
+        return f"--tracking-uri {without_secrets(uri)}: {error}; escape what stands before the host"
     scheme = url.scheme.partition("+")[0]
     if scheme not in TRACKING:
         return (

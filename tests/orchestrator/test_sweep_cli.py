@@ -49,6 +49,8 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
         ([*SMOKE, "--set", "codecs.0.weights=no.pth"], "codecs.0.weights = 'no.pth': no such"),
         ([*SMOKE, "--storage", "s4://bucket"], "--storage s4://bucket: "),
         ([*SMOKE, "--storage", "memory://x"], "--storage memory://x: "),
+        ([*SMOKE, "--storage", "s3://[x/y"], "--storage s3://[x/y: "),
+        ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http://me:p[w@h"], "http://***@h: "),
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http:///x"], "http://HOST:PORT"),
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "sqlite://x.db"], "sqlite:///PATH"),
         ([*SMOKE, "--storage", "{tmp}", "--only", "colour=red"], "codec, lmbda, scenario, seed"),
