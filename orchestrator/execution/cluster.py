@@ -108,6 +108,14 @@ def node_ids() -> frozenset[str]:
     return frozenset(node["NodeID"] for node in _alive())
 
 
+def node_of_actor(actor_id: str) -> str | None:
+    """The id of the node that an actor stands or stood on; None if that is not known."""
+    from ray._private.state import actors  # `ray.util.state` needs a dashboard
+
+    address: dict[str, str] = actors(actor_id).get("Address", {})
+    return address.get("NodeID") or None
+
+
 def _alive() -> list[_Node]:
     import ray  # after `running`, which sets the environment
 

@@ -15,7 +15,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from orchestrator.execution.cluster import node_ids
+from orchestrator.execution.cluster import node_ids, node_of_actor
 from orchestrator.storage.lease import LeaseLostError
 
 MACHINE_LOSSES = 20
@@ -115,7 +115,11 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     if error is None or is_broken or isinstance(error, (RayActorError, WorkerCrashedError)):
         is_preempted = isinstance(error, RayActorError) and error.preempted
         patience_s = NODE_DEATH_S if is_broken else 0.0
-        is_lost = is_preempted or _is_one_lost(nodes_before, patience_s)
+        actor_id = error.actor_id if isinstance(error, RayActorError) else None
+        node = node_of_actor(actor_id) if actor_id else None
+        # Of other nodes' losses no actor dies; an autoscaler takes idle nodes away all the time.
+        nodes = frozenset({node}) if node else nodes_before
+        is_lost = is_preempted or _is_one_lost(nodes, patience_s)
         return Cause.MACHINE_LOST if is_lost else Cause.PROCESS_DIED
     return cause_of_type(error)
 

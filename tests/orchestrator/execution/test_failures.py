@@ -110,6 +110,21 @@ def test_an_actor_that_was_preempted_lost_its_machine(monkeypatch: pytest.Monkey
     assert cause_of(error, BEFORE) is Cause.MACHINE_LOST
 
 
+@pytest.mark.parametrize(
+    ("lost", "cause"), [("node2", Cause.PROCESS_DIED), ("node1", Cause.MACHINE_LOST)]
+)
+def test_only_the_loss_of_its_own_node_counts(
+    monkeypatch: pytest.MonkeyPatch, lost: str, cause: Cause
+) -> None:
+    """An autoscaler takes idle nodes away; an actor that then dies would cost no try for ever."""
+    before = BEFORE | {"node2"}
+    error = ActorDiedError()
+    error.actor_id = "a1"
+    monkeypatch.setattr(failures, "node_of_actor", {"a1": "node1"}.get)
+    monkeypatch.setattr(failures, "node_ids", lambda: before - {lost})
+    assert cause_of(error, before) is cause
+
+
 def test_the_reason_names_the_first_error_and_survives_other_processes() -> None:
     error = cloudpickle.loads(cloudpickle.dumps(in_task(ValueError("first\nlast line"))))
     assert reason_of(error, Cause.ERROR) == "ValueError: last line"
