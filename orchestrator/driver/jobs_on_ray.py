@@ -14,6 +14,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import lane_ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
+from orchestrator.storage.outage import patiently
 
 
 class ClusterUnfitError(RuntimeError):
@@ -81,7 +82,7 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
             return
         if event.kind == "failed":
             point_log.add_failed(point, event.reason)
-        elif event.kind == "finished" and plan.is_complete(point):
+        elif event.kind == "finished" and patiently(lambda: plan.is_complete(point)):
             point_log.add(point)
 
     return listen

@@ -9,6 +9,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from orchestrator.execution.job_steps import Json, Progress, Settings, provenance_of, write_log
 from orchestrator.plan.jobs import Job
+from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
@@ -63,7 +65,11 @@ def run_job(
         else:
             _train_and_evaluate(store, job, open_backend(), throttled(progress))
     except Exception:
-        write_log(store, job, traceback.format_exc())
+        text = traceback.format_exc()
+        # Another try that began while the storage is away would fail, too.
+        with contextlib.suppress(Exception):
+            patiently(lambda: store.exists("logs"))
+        write_log(store, job, text)
         raise
 
 

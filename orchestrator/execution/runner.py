@@ -31,6 +31,7 @@ from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.outage import patiently
 
 CAPACITY_EVERY_S = 10.0
 
@@ -90,7 +91,7 @@ class Runner:
             self._trials[trial_id] = job.key
             self._nodes[trial_id] = node_ids()
             self._listener(JobEvent("started", job.key))
-            if self.settings.store.has(job.stage.path):
+            if self._is_stored(job.stage.path):
                 self.schedule.stage_made(job.key)
         self._limit_evaluators()
         if job is not None:
@@ -126,7 +127,7 @@ class Runner:
             return
         job, store = self.settings.jobs[key], self.settings.store
         stages = [job.stage, *(stage for _, stage in job.evaluations)]
-        missing = [stage.path for stage in stages if not store.has(stage.path)]
+        missing = [stage.path for stage in stages if not self._is_stored(stage.path)]
         if missing:
             reason = f"it ended without writing {', '.join(missing)}"
             write_log(store, job, reason)
@@ -150,6 +151,10 @@ class Runner:
             write_log(self.settings.store, self.settings.jobs[key], str(error or reason))
         has_given_up = error is not None and isinstance(original(error), GaveUpError)
         self._retry_or_give_up(key, cause, reason, has_given_up)
+
+    def _is_stored(self, stage: str) -> bool:
+        # An error in a hook of Tune would end the sweep.
+        return patiently(lambda: self.settings.store.has(stage))
 
     def _limit_evaluators(self) -> None:
         lanes = self.schedule.lanes_to_evaluate()

@@ -35,6 +35,7 @@ from orchestrator.execution.job_steps import (
 )
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
+from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Stage
 from search_spaces.scenarios import scenario_of
@@ -68,6 +69,7 @@ class TrainBackend:
                 cause = cause_of(error, nodes_before)
                 if not tries.again(cause):
                     raise GaveUpError(cause, reason_of(error, cause)) from error
+                patiently(lambda: store.exists("logs"))
                 write_log(store, job, f"tried again: {reason_of(error, cause)}")
 
     def _trainer(self, job: Job) -> TorchTrainer:

@@ -42,3 +42,28 @@ def test_secrets_do_not_get_into_a_log(settings: Settings) -> None:
     text = (settings.store.read(f"logs/{job.key}.log") or b"").decode()
     assert "https://host/x.parquet?***" in text
     assert "abc" not in text
+
+
+def test_a_try_ends_when_the_storage_is_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended before, it would be tried again at once, and fail again, until no try is left."""
+    job = next(job for job in settings.jobs.values() if job.kind == "codec")
+    exists, asked = Store.exists, 0
+
+    def answer_at_the_third_time(store: Store, name: str) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise OSError("away")
+        return exists(store, name)
+
+    def fail() -> None:
+        monkeypatch.setattr(Store, "exists", answer_at_the_third_time)
+        raise OSError("away")
+
+    monkeypatch.setattr("orchestrator.storage.outage.LOOK_S", 0.0)
+    with pytest.raises(OSError, match="away"):
+        run_job(settings, job.key, fail, lambda metrics: None)  # type: ignore[arg-type]
+    assert asked == 3
+    assert settings.store.read(f"logs/{job.key}.log") is not None
