@@ -8,7 +8,6 @@ A shard that is complete is never computed again, so a killed pass goes on where
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -65,10 +64,7 @@ def run_pass(
     """
     store, max_failures = settings.store, settings.space.resources.max_failures
     tries = {job.key: Tries(max_failures) for job in jobs}
-    with contextlib.ExitStack() as locks:
-        # Two sweeps may share stages; taking the locks in one order keeps them from a deadlock.
-        by_key = sorted(jobs, key=lambda job: job.key)
-        work = {job.key: locks.enter_context(store.work(job.key)) for job in by_key}
+    with store.work_of(job.key for job in jobs) as work:
         left = list(jobs)
         while left:
             failed: dict[str, Failure] = {}

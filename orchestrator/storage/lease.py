@@ -19,7 +19,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 
@@ -165,12 +165,24 @@ def hold(store: Files, name: str, wait: bool = True, pace: Pace | None = None) -
     Raises:
         LeaseHeldError: another process holds it and `wait` is False.
     """
-    default = Pace() if store.remote else Pace(look=0.1)
-    lease = _acquire(store, name, wait, pace or default)
+    lease = _acquire(_Watch(store, name, pace), wait)
     try:
         yield lease
     finally:
         lease.release()
+
+
+@contextlib.contextmanager
+def hold_all(store: Files, names: Iterable[str], pace: Pace | None = None) -> Iterator[None]:
+    """Hold several leases, in one order for all callers, who so never wait for each other.
+
+    It takes as long as for one lease until all their holders are known to be dead.
+    """
+    watches = [_Watch(store, name, pace) for name in sorted(set(names))]
+    with contextlib.ExitStack() as stack:
+        for number, watch in enumerate(watches, 1):
+            stack.callback(_acquire(watch, wait=True, others=watches[number:]).release)
+        yield
 
 
 @contextlib.contextmanager
@@ -201,8 +213,9 @@ class _Standing(Enum):
 class _Watch:
     """Looks at a lease again and again, and says whether it can be taken."""
 
-    def __init__(self, store: Files, name: str, pace: Pace) -> None:
-        self._store, self._name, self._pace = store, name, pace
+    def __init__(self, store: Files, name: str, pace: Pace | None) -> None:
+        self.store, self.name = store, name
+        self.pace = pace or (Pace() if store.remote else Pace(look=0.1))
         self._seen: tuple[int, int | None] | None = None
         self._since = time.monotonic()
         self.number = 0
@@ -211,8 +224,8 @@ class _Watch:
 
     def look(self) -> _Standing:
         """What is known by now."""
-        self.number = _highest(self._store, self._name)
-        state = _read(self._store, self._name, self.number) if self.number else None
+        self.number = _highest(self.store, self.name)
+        state = _read(self.store, self.name, self.number) if self.number else None
         self.holder = None if state is None else state.holder
         current = (self.number, None if state is None else state.beat)
         is_first_look, has_changed = self._seen is None, self._seen != current
@@ -222,13 +235,18 @@ class _Watch:
             return _Standing.FREE
         if self.holder is not None and self.holder.is_here:
             return _Standing.FREE if self.holder.is_gone else _Standing.ALIVE
-        if time.monotonic() - self._since > self._pace.stale:
+        if time.monotonic() - self._since > self.pace.stale:
             return _Standing.FREE
         return _Standing.ALIVE if has_changed and not is_first_look else _Standing.UNKNOWN
 
 
-def _acquire(store: Files, name: str, wait: bool, pace: Pace) -> Lease:
-    watch = _Watch(store, name, pace)
+def _acquire(watch: _Watch, wait: bool, others: Sequence[_Watch] = ()) -> Lease:
+    """Take a lease.
+
+    Args:
+        others: of leases that are taken next; they are looked at meanwhile.
+    """
+    store, name, pace = watch.store, watch.name, watch.pace
     while True:
         standing = watch.look()
         if standing is _Standing.FREE:
@@ -238,6 +256,8 @@ def _acquire(store: Files, name: str, wait: bool, pace: Pace) -> Lease:
             # Another one was first, though a listing may not show it yet.
         elif standing is _Standing.ALIVE and not wait and watch.holder is not None:
             raise LeaseHeldError(name, watch.holder)
+        for other in others:
+            other.look()
         time.sleep(pace.look)
 
 

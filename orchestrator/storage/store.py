@@ -18,13 +18,13 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.storage.file_lock import locked
 from orchestrator.storage.files import Files, StoreError, inside, write_synced
-from orchestrator.storage.lease import hold
+from orchestrator.storage.lease import hold, hold_all
 from orchestrator.storage.process import Process
 
 MANIFEST = "manifest.json"
@@ -170,6 +170,15 @@ class Store(Files):
         with hold(self, f"job-{key}"):
             directory.mkdir(parents=True, exist_ok=True)
             yield directory
+
+    @contextlib.contextmanager
+    def work_of(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
+        """The working directories of several jobs, as `work` gives one; by key."""
+        directories = {key: self._local / "work" / key for key in keys}
+        with hold_all(self, [f"job-{key}" for key in directories]):
+            for directory in directories.values():
+                directory.mkdir(parents=True, exist_ok=True)
+            yield directories
 
     @contextlib.contextmanager
     def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:

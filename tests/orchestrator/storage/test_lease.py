@@ -22,6 +22,7 @@ from orchestrator.storage.lease import (
     Process,
     SweepHeldError,
     hold,
+    hold_all,
     only_driver,
 )
 from orchestrator.storage.store import Store
@@ -324,3 +325,16 @@ def test_a_conflict_of_two_conditional_writes_is_sent_again(
 
     monkeypatch.setattr(store.fs, "pipe_file", conflict)
     assert store.create("a/b.json", b"first")
+
+
+def test_several_dead_holders_are_waited_for_at_the_same_time(store: Store) -> None:
+    for name in ("x", "y", "z"):
+        state = {"holder": asdict(ELSEWHERE), "beat": 3, "released": False}
+        store.write(f"leases/{name}/000001.json", json.dumps(state).encode())
+    start = time.monotonic()
+    with hold_all(store, ["z", "x", "y", "x"], pace=FAST):
+        assert time.monotonic() - start < 2 * FAST.stale
+        with pytest.raises(LeaseHeldError), hold(store, "y", wait=False, pace=FAST):
+            pass
+    with hold(store, "z", wait=False, pace=FAST):
+        pass
