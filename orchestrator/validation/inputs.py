@@ -143,8 +143,13 @@ def open_storage(uri: str, touch: bool) -> Store:
         if touch:
             # A file system may be read-only or full whatever its permission bits are.
             probe = f"tmp/probe-{uuid.uuid4().hex}"
-            store.write(probe, b"")
+            is_written_once = store.create(probe, b"1") and not store.create(probe, b"2")
             store.fs.rm(store.path(probe))
+            if not is_written_once:
+                raise InputError(
+                    f"--storage {shown}: it overwrites a file where it must not, so two sweeps could "
+                    "destroy each other's work; use a disk or S3"
+                )
     except InputError:
         raise
     except Exception as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from orchestrator.validation.inputs import RESERVED, InputError, check_name, open_storage
 from search_spaces import load_space
@@ -33,6 +36,21 @@ def test_a_storage_with_a_secret_is_refused_without_showing_it(uri: str) -> None
     message = str(error.value)
     assert "***" in message
     assert not any(secret in message for secret in ("secret", "token@", "sig=1"))
+
+
+class OverwritingFileSystem(MemoryFileSystem):
+    """A storage that knows no conditional write."""
+
+    protocol = "overwriting"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        super().pipe_file(path, value, mode="overwrite", **options)
+
+
+def test_a_storage_without_conditional_writes_is_refused() -> None:
+    fsspec.register_implementation("overwriting", OverwritingFileSystem, clobber=True)
+    with pytest.raises(InputError, match="overwriting://x"):
+        open_storage("overwriting://x", touch=True)
 
 
 def test_a_directory_is_no_secret(tmp_path: Path) -> None:
