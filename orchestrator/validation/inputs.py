@@ -147,8 +147,8 @@ def open_storage(uri: str, touch: bool) -> Store:
             store.fs.rm(store.path(probe))
             if not is_written_once:
                 raise InputError(
-                    f"--storage {shown}: it overwrites a file where it must not, so two sweeps could "
-                    "destroy each other's work; use a disk or S3"
+                    f"--storage {shown}: it overwrites a file where it must not, so two sweeps "
+                    "could destroy each other's work; use a disk or S3"
                 )
     except InputError:
         raise
