@@ -1,4 +1,4 @@
-"""Reading spaces: by name or from YAML, with overrides, and with every mistake said at once."""
+"""Reading spaces: by name or from YAML, with overrides; mistakes are reported together."""
 
 from __future__ import annotations
 

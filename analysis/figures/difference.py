@@ -1,7 +1,7 @@
 """Relative curve difference: how many more or fewer bits than the anchor, at each accuracy.
 
-BD-rate is the mean of this over the shared accuracies (of its logarithm); the figure shows where
-the savings come from and where they end.
+BD-rate is the exponential of the mean log ratio of the rates over the shared accuracies, minus one;
+the figure shows where the savings come from and where they end.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from analysis.figures.looks import Look, Looks
 from analysis.sampling.intervals import Floats
 
 MANY: Final = 8
-"""Curves in one panel at the most; with more a panel is divided ..."""
+"""Largest number of curves in an undivided panel."""
 MOST: Final = 6
-"""... into panels of at most so many, the others pale behind them."""
+"""Largest number of curves in each part of a divided panel, where the other curves are pale."""
 
 Owner = tuple[str, str, str]
 """Codec, scenario and variant."""

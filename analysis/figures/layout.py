@@ -22,11 +22,15 @@ from analysis.figures.text_size import broken, text_width, whole_pieces
 WIDTH: Final = 3.5
 """Width of a figure: a column of a two-column page."""
 LEFT: Final = 0.52
+"""Room on the left of the axes."""
 RIGHT: Final = 0.1
+"""Room on the right of the axes."""
 TITLE_ROOM: Final = 0.28
+"""Room above the axes."""
 TICK_ROOM: Final = 0.22
+"""Room below the axes for ticks."""
 LABEL_ROOM: Final = 0.15
-"""Left and right of the axes, above them, and below them for ticks and for the axis's name."""
+"""Room below the ticks for the axis's name."""
 NOTE_ROW: Final = 0.13
 NOTES: Final = 6
 """Lines of notes at the most."""

@@ -63,7 +63,7 @@ CODECS: Final[tuple[tuple[str, str], ...]] = (
     ("avif", "#44aa99"),
     ("vvc", "#5b6470"),
 )
-"""Beginnings of words in codecs' names and their colours; the first of a family gets it."""
+"""Beginnings of words in codecs' names, and the colour of the first codec with such a word."""
 SPARE_MARKERS: Final = ("d", "8", "H")
 MARKER_LETTERS: Final = "ABCEFGHKLMNQRSTUVWYZ"
 """Markers of scenarios whose description fixes none, without letters that look like a shape."""

@@ -1,4 +1,4 @@
-"""Figures as files, and the style in which all are drawn."""
+"""Drawings as Matplotlib figures, and figures as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting or joining Ray without its output; the size of its cluster, and what its nodes see."""
+"""Starting or joining Ray quietly; the size of its cluster, and what its nodes see."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
     trial  --lend--> Pool --> an Evaluator, if possible one that holds the MLLM already
     trial  --evaluate--> Evaluator --shards, then the stage--> storage
-    runner --keep--> Pool: idle evaluators go where their room is needed for training
+    runner --keep--> Pool: idle evaluators are ended when training needs their CPUs or GPU
 
-An evaluator takes one worker's share of the cluster, GPU included. A trial holds as many as it has
-workers, and only after they are gone, so both fit where the schedule lets the trial run. An
-evaluator that dies is replaced, and the new one goes on from its shards. The pool stands on the
-driver's machine and is started again if it dies; then all evaluators are new. All of them end with
-the driver.
+An evaluator takes one worker's share of the cluster, GPU included. A trial borrows as many as it
+has workers. It borrows them only after its workers have ended, so its share of the cluster
+suffices. An evaluator that dies is replaced, and the new one continues from the finished shards.
+The pool runs on the driver's machine and is started again if it dies; then all evaluators are new.
+All of them end with the driver.
 """
 
 from __future__ import annotations

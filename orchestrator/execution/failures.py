@@ -1,4 +1,4 @@
-"""Why a job failed, told apart by the types of errors and by the machines that are left."""
+"""Why a job failed, from the error's type and the nodes still alive."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MACHINE_LOSSES = 20
 
 
 NODE_DEATH_S = 60.0
-"""A broken connection is known at once, the death of its node when Ray's health checks have failed:
-so long is waited for it."""
+"""Seconds to wait for Ray to report a node's death. Ray reports it only after failed health checks,
+but a broken connection at once."""
 _OUTSIDE = (
     *("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx"),
     *("ray", "requests", "urllib3"),

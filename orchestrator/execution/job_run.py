@@ -1,4 +1,4 @@
-"""The process of a trial (no Ray Train worker) runs one job, from stored inputs to stored outputs.
+"""Runs one job in the process of its Tune trial, from stored inputs to stored outputs.
 
     lock work/<key> --> the back end trains --> stage
                     --> per MLLM and benchmark: the back end evaluates --> stage

@@ -1,4 +1,4 @@
-"""The steps of a job, each in whatever process calls it: train, commit, evaluate.
+"""The steps of a job, in the caller's process: train, commit, evaluate.
 
 inputs in the storage --train_job--> a directory --commit_training--> stage
 stage + benchmark --evaluate_job--> stage of the evaluation

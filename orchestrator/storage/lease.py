@@ -1,12 +1,13 @@
-"""Leases: one holder of a name at a time, on whatever machine that sees the storage.
+"""Leases: one holder of a name at a time, across all machines that share the storage.
 
     leases/<name>/000001.json    holder, grant, beat, released
     leases/<name>/000002.json    made when 000001 was released, or its holder is dead
 
 The file with the highest number is the lease. A number is made by a conditional write, so one of
-several writers wins it. Its holder alone rewrites it, with a `beat` that rises. A waiter takes a
-holder for dead when the beat has not risen for a minute of the waiter's own clock: no clocks of two
-machines are compared. A holder that was a process of this machine is dead as soon as that is gone.
+several writers wins it. Only its holder rewrites it, with a `beat` that rises. A waiter considers
+the holder dead when the beat has not risen for a minute of the waiter's own clock: clocks of two
+machines are never compared. A holder that was a process of this machine is dead as soon as that
+process has ended.
 """
 
 from __future__ import annotations

@@ -1,2 +1,2 @@
-"""One module per codec family: its settings. The class that is its `CODEC` is registered under the
-names of its architectures; see `search_spaces.specs.codec`."""
+"""One module per codec family: its settings. A module's `CODEC` class is registered under each
+value of `arch`; see `search_spaces.specs.codec`."""

@@ -1,4 +1,4 @@
-"""Autoregressive models: means and scales also from the latents above and to the left.
+"""Autoregressive models: means and scales depend also on the latents above and to the left.
 
 Minnen et al., *Joint autoregressive and hierarchical priors* (NeurIPS 2018, arXiv 1809.02736);
 Cheng et al., *Learned image compression with discretized Gaussian mixture likelihoods and attention

@@ -1,4 +1,4 @@
-"""Hyperpriors: scales, and means, of the latents from hyper-latents.
+"""Hyperpriors: the latents' scales (and means) are predicted from hyper-latents.
 
 Ballé et al., *Variational image compression with a scale hyperprior* (ICLR 2018, arXiv 1802.01436);
 Minnen et al., *Joint autoregressive and hierarchical priors* (NeurIPS 2018, arXiv 1809.02736).

@@ -1,1 +1,1 @@
-"""Facts about the world outside: encoder sizes, MLLM classes, CompressAI's models, prompt texts."""
+"""Facts about external models, tasks, texts: encoder sizes, MLLM classes, CompressAI's models."""

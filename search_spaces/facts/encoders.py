@@ -2,9 +2,9 @@
 
 Families: CLIP (a class token, a LayerNorm in front, pooled = the class token projected) and SigLIP
 (no class token, pooled = the output of an attention pooling head). The fixed-resolution models of
-SigLIP 2 are of the family SigLIP in transformers, too. An MLLM stands for its visual tower, which
-pools nothing here: a CLIP, a SigLIP, or its own (BLIP-2's and InstructBLIP's are one family, and
-SmolVLM's and Idefics 3's).
+SigLIP 2 are of the family SigLIP in transformers, too. For an MLLM, these are its visual
+tower's sizes, without a pooled feature. The tower is a CLIP, a SigLIP, or of another family
+(BLIP-2's and InstructBLIP's are one family, and SmolVLM's and Idefics 3's).
 
 Shapes: `L` patches, `D` width, `P` width of the pooled feature.
 """

@@ -1,6 +1,6 @@
-"""Prompt templates and lists of class names: the texts that classes are known by.
+"""Prompt templates and lists of class names: the texts for classes.
 
-Files are UTF-8, one entry a line; empty lines count for nothing. A template has one `{}`, where
+Files are UTF-8, one entry a line; empty lines are ignored. A template has one `{}`, where
 the name goes.
 """
 

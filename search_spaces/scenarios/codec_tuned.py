@@ -2,9 +2,9 @@
 
     image --tuned codec--> bytes --tuned codec--> y_hat --g_s--> image --> complete encoder
 
-The codec is trained on with its own loss, R + lambda 255^2 MSE, for as many steps and images and at
-the learning rates that `like` gives its codec. It is the control that says how much of d2's and
-d3's gain is only further training of the codec.
+The codec's training continues on its own loss, R + lambda 255^2 MSE, with the steps, batch size,
+codec learning rate and schedule of the scenario in `like`. It is the control that says how much of
+d2's and d3's gain is only further training of the codec.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     point    --> start()                       whose weights does it start from?
              --> reads(), identity()           which stages does it read, what else is in its key?
              --> training(), cost(), ...       how is it trained, and what does that cost?
-    look                                       how is it drawn and called?
+    look                                       style and title in figures
 
 `implementation` names the computing half, a `trainables.points.contract.Method`; it is imported
 only where something is computed.

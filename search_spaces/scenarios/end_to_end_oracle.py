@@ -2,7 +2,7 @@
 
     image --codec--> bytes --codec--> y_hat --> neck --> encoder blocks k .. --> MLLM --> answer
 
-Its gain over d1 is what the surrogate loss gives up. It needs answers for the training images.
+Its gain over d1 estimates what the surrogate loss costs. It needs answers for the training images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from search_spaces.specs.training import Optimiser
 class OracleTraining(Optimiser):
     """end_to_end_oracle: d1's neck, trained on through the first MLLM towards the right answers.
 
-    What it gains over d1 is what the surrogate loss gives up. Only where the data has answers for
+    Its gain over d1 estimates what the surrogate loss costs. Only where the data has answers for
     its training images: the bundled scenes.
     """
 

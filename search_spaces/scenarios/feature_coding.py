@@ -1,6 +1,7 @@
 """feature_coding: the sender runs the encoder's first blocks and sends their tokens.
 
-    image --> encoder blocks 0 .. k-1 --> tokens --token codec--> bytes --> tokens --> blocks k ..
+    image --> encoder blocks 0 .. k-1 --> tokens --token codec--> bytes    (sender)
+    bytes --token codec--> y_hat --> neck --> encoder blocks k ..          (receiver)
 
 The token codec is trained on R + lambda MSE of the tokens.
 """

@@ -2,8 +2,8 @@
 
     image --codec at any rate--> bytes --> y_hat --> the one neck --> encoder blocks k ..
 
-The neck is trained once, as d1's is, on the latents of all rates in turn. That training is a point
-of its own without a lambda, which is not evaluated; the points at each rate take its neck.
+The neck is trained once, as d1's is, on the latents of all rates in turn. The training is a
+separate, unevaluated point with no lambda; the points at each rate take its neck.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Paths in settings, made absolute when a space is read.
 
-    YAML file --> texts that know its directory --> Location --> absolute path, or the text as it is
+    YAML file --> strings that carry its directory --> Location --> absolute path, or the string
 
-Processes on other machines have other working directories, so no relative path may leave here.
+Processes on other machines have other working directories, so paths are made absolute.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FileText(str):
 
 
 def located_texts(data: Any, directory: Path) -> Any:
-    """YAML data whose texts know the directory that their relative paths are seen from.
+    """YAML data whose texts carry the directory that their relative paths are seen from.
 
     Args:
         data: nested mappings and lists; keys stay as they are.

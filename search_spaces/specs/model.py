@@ -1,4 +1,4 @@
-"""Pretrained models with a name of one's choice for curves and files."""
+"""Pretrained models, with an optional display name for curves and files."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """A space: everything that a sweep is asked to do, as validated plain data.
 
 Defaults are the paper's values (*Bridging Compressed Image Latents and Multimodal Large Language
-Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A space is immutable, does not depend on
-the hardware, and is complete or refused: all mistakes are found at construction, together.
+Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A space is immutable and does not depend
+on the hardware. An invalid or incomplete space raises at construction, all mistakes together.
 
-Settings of scenarios are no fields of `Space`. Each scenario brings its own under its own key
-(`d1: {steps: 200}`), so a scenario of another distribution is configured like the project's.
+Settings of scenarios are not fields of `Space`; they are extra keys. Each scenario brings its own
+key (`d1: {steps: 200}`), so a scenario of another distribution is configured like the project's.
 """
 
 from __future__ import annotations

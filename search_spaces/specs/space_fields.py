@@ -1,4 +1,4 @@
-"""What a space says besides its scenarios: data, models, tasks, codecs, and how points train.
+"""A space's settings outside scenarios: data, models, tasks, codecs, and how points train.
 
 `search_spaces.specs.space` adds scenarios, variants and the checks of the whole.
 """

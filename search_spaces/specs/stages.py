@@ -8,8 +8,8 @@
     point + MLLM + (world or benchmark) --> evaluation
     benchmark: a published one's test images and samples, in the form of a world
 
-This module makes the stages that scenarios read. What a point reads and what enters its key is its
-scenario's (`search_spaces.scenarios.contract`).
+This module makes the stages that scenarios read. Each scenario decides what its points read and
+what enters their keys (`search_spaces.scenarios.contract`).
 
 A variant of a space is an ordinary space (`Space.of`): stages that it does not touch have the same
 keys in all variants, and so are made once.

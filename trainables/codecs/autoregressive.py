@@ -1,4 +1,4 @@
-"""Autoregressive models: means and scales also from the latents above and to the left.
+"""Autoregressive models: means and scales depend also on the latents above and to the left.
 
     hyper-latents -> h_s --------+
                                  +-> entropy_parameters -> scales, means of one position

@@ -1,4 +1,4 @@
-"""Hyperpriors: scales, and means, of the latents from hyper-latents z.
+"""Hyperpriors: the latents' scales (and means) are predicted from hyper-latents z.
 
     x -> g_a -> y ------------------------> y_hat -> g_s -> x_hat
                 +-> h_a -> z_hat -> h_s -> scales, means

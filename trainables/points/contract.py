@@ -4,8 +4,8 @@
     weights              --> restore()  --> PointModel    --> evaluation, other people's MLLMs
     space                --> parts()    --> complexity table
 
-The data half is a `search_spaces.scenarios.contract.Scenario`; its `implementation` names the
-object of this class.
+The data half is a `search_spaces.scenarios.contract.Scenario`; its `implementation` is the path
+of the `Method` instance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counting the cost of a part of an operating point: parameters and multiply-accumulates.
 
 Costs are counted, not quoted: modules built from a space run once on the meta device (no memory, no
-weights) under PyTorch's FlopCounterMode; a MAC is two of its operations. It counts matrix products
+weights) under PyTorch's FlopCounterMode; one MAC is two counted FLOPs. It counts matrix products
 and convolutions. Attention runs on its plain mathematical path, so that both of its products are
 counted (the counter does not see into fused kernels on every device). Normalisations, activations,
 softmax, resizing and table look-ups are not counted.

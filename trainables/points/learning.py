@@ -1,6 +1,6 @@
 """Learners: the contract between a training loop and what it trains, and losses that they share.
 
-    batch, step --> Learner.forward --> loss and its terms (and that of the entropy bottleneck)
+    batch, step --> Learner.forward --> loss and its terms, and the entropy bottleneck's `aux` loss
     batch       --> Learner.validate --> the fixed metric by which the best weights are chosen
 
 R is in bits per pixel, MSE on the [0, 1] scale.

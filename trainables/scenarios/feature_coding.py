@@ -1,6 +1,8 @@
-"""feature_coding: the encoder's tokens at block k through a learned codec of their own.
+"""feature_coding: the sender runs the encoder's first blocks and sends their tokens.
 
-    image --> blocks 0 .. k-1 --> tokens --> token codec --> y_hat --> neck --> blocks k ..
+    image --> encoder blocks 0 .. k-1 --> tokens --token codec--> bytes    (sender)
+    bytes --token codec--> y_hat --> neck --> encoder blocks k ..          (receiver)
+
     loss = R + lambda MSE of the tokens, R in bits per pixel of the image
 
 Shapes: `B` images, `T` tokens of the encoder, `D` width.
