@@ -37,7 +37,7 @@ from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import Pixels
 from trainables.encoders.load import load_tower
 from trainables.evaluation.finished_points import finished
-from trainables.evaluation.image_pass import Clock, Eye, Seen, batches
+from trainables.evaluation.image_pass import Clock, CodedImage, ImagePass, batches
 from trainables.evaluation.loaded_models import PRECISIONS
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
@@ -108,7 +108,7 @@ class Bridged(_Lmms):  # type: ignore[misc]
         tower = load_tower(space.teacher.model)
         model = load_point(space, chosen.point, chosen.codec_dir, chosen.point_dir, tower)
         teacher = KnownTeacher(complete_encoder(space, tower).to(target), False, False)
-        self._eye = Eye(model.to(target), teacher, self._mllm, None, target, Clock())
+        self._image_pass = ImagePass(model.to(target), teacher, self._mllm, None, target, Clock())
         self._rates = None if rates is None else Path(rates)
         self.bpp: dict[str, dict[int, float]] = defaultdict(dict)
 
@@ -120,20 +120,20 @@ class Bridged(_Lmms):  # type: ignore[misc]
             for request in asked
         ]
         names = [[_name(square) for square in of_request] for of_request in squares]
-        seen = self._see(dict(zip(_flat(names), _flat(squares), strict=True)))
+        coded = self._coded_images(dict(zip(_flat(names), _flat(squares), strict=True)))
         answers = [""] * len(asked)
         groups: dict[int, list[int]] = defaultdict(list)
         for place, request in enumerate(asked):
             groups[request.max_new_tokens(self._beams)].append(place)
         for tokens, places in groups.items():
             prompts = [asked[i].prompt(len(names[i])) for i in places]
-            features = [[seen[name].features for name in names[i]] for i in places]
+            features = [[coded[name].features for name in names[i]] for i in places]
             texts = self._mllm.answer(prompts, features, tokens, self._batch_size)
             for i, text in zip(places, texts, strict=True):
                 answers[i] = asked[i].cut(text)
         for request, of_request in zip(asked, names, strict=True):
             if of_request:
-                bpp = float(np.mean([seen[name].rate.bpp for name in of_request]))
+                bpp = float(np.mean([coded[name].rate.bpp for name in of_request]))
                 self.bpp[request.task][request.number] = bpp
         if self._rates is not None:
             write_json(self._rates, self.rates())
@@ -154,12 +154,12 @@ class Bridged(_Lmms):  # type: ignore[misc]
             for task, bpp in self.bpp.items()
         }
 
-    def _see(self, squares: Mapping[str, Pixels]) -> dict[str, Seen]:
+    def _coded_images(self, squares: Mapping[str, Pixels]) -> dict[str, CodedImage]:
         """The MLLM's features and the rates of images by name; each image is coded once."""
         return {
-            seen.rate.image_id: seen
+            image.rate.image_id: image
             for batch in batches(squares.items())
-            for seen in self._eye.see(batch)
+            for image in self._image_pass.run(batch)
         }
 
 

@@ -1,11 +1,11 @@
 """Measure an operating point with an MLLM, or with the encoder alone.
 
-    samples --shards--> images of a shard --see--> features, rates --+
-                                                                     +--> answers --> kept in `work`
-    prompts ---------------------------------------------------------+
+    samples --shards--> images --ImagePass--> features, rates --+
+                                                                +--> answers --> kept in `work`
+    prompts ----------------------------------------------------+
     all shards --> Task.score --> samples.parquet, images.parquet, summary.json
 
-Every image is coded and seen once, however many samples ask about it, unless these samples lie
+Every image is coded and looked at once, however many samples ask about it, unless these samples lie
 shards apart. The result of a shard is kept before the next shard begins; an evaluation that is
 started again continues there.
 
@@ -26,7 +26,7 @@ from search_spaces import OperatingPoint, Space
 from search_spaces.specs.space_fields import Measurement
 from trainables.datasets.images.files import write_json
 from trainables.evaluation.examples import choose_examples, write_examples
-from trainables.evaluation.image_pass import Clock, Eye
+from trainables.evaluation.image_pass import Clock, ImagePass
 from trainables.evaluation.loaded_models import (
     load_answerer,
     load_known_teacher,
@@ -75,12 +75,12 @@ def evaluate_point(
     surrogate = space.surrogate
     teacher = load_known_teacher(inputs.world, space.teacher, surrogate, model_device)
     shared = shared_layer(answerer, tower, surrogate.token_layer)
-    eye = Eye(model, teacher, answerer, shared, model_device, clock)
+    image_pass = ImagePass(model, teacher, answerer, shared, model_device, clock)
 
     images = TestImages(inputs.world)
     samples = read_samples(inputs.world, measurement.tasks)
     sample_shards = shards(samples, images, space.evaluation.shard_size)
-    shard_pass = ShardPass(images, eye, answerer, space.evaluation.batch_size, clock)
+    shard_pass = ShardPass(images, image_pass, answerer, space.evaluation.batch_size, clock)
     limit = space.data.max_unreadable
     result = _run_shards(sample_shards, shard_pass, limit, work, progress)
 
@@ -92,7 +92,7 @@ def evaluate_point(
 
     primary = {i: value for task in scores for i, value in task.primary.items()}
     n_examples = space.evaluation.examples
-    examples = choose_examples(answered, n_examples, images, eye, result, primary)
+    examples = choose_examples(answered, n_examples, images, image_pass, result, primary)
     title = f"{point.label} · {Path(measurement.answerer).name}"
     write_examples(out / "examples", title, examples)
     seconds = time.monotonic() - started

@@ -45,7 +45,7 @@ class ShownImage:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnsweredQuestion:
     """One question and its answer.
 
     Attributes:
@@ -63,46 +63,48 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExamplePage:
     """All questions about one image, or about one row of images, the query last."""
 
     name: str
     images: list[ShownImage]
-    asked: list[Asked]
+    questions: list[AnsweredQuestion]
 
 
-def boxes_of(shown: Shown, asked: Asked) -> tuple[Box, Box | None] | None:
+def boxes_of(example: ExamplePage, question: AnsweredQuestion) -> tuple[Box, Box | None] | None:
     """The right and the answered box of a question, in fractions of the image's width and height.
 
     Returns:
         None if the question does not ask for a box; (right, None) if the answer holds no box.
     """
-    truth = json.loads(asked.reference)
+    truth = json.loads(question.reference)
     if "box" not in truth:
         return None
-    height, width = shown.images[-1].pixels.shape[:2]
+    height, width = example.images[-1].pixels.shape[:2]
 
     def fractions(box: Box) -> Box:
         return (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
 
-    guess = parse_box(asked.answer, float(truth["size"]), truth.get("format", "loc"))
+    guess = parse_box(question.answer, float(truth["size"]), truth.get("format", "loc"))
     return fractions(truth["box"]), None if guess is None else fractions(guess)
 
 
-def draw_example(title: str, shown: Shown) -> Image.Image:
+def draw_example(title: str, example: ExamplePage) -> Image.Image:
     """Draw the page: the inputs, the decoded images below them, and the text beside them."""
-    side = _SIDE if len(shown.images) == 1 else _SIDE // 2
-    inputs = [_enlarged(image.pixels, side) for image in shown.images]
+    side = _SIDE if len(example.images) == 1 else _SIDE // 2
+    inputs = [_enlarged(image.pixels, side) for image in example.images]
     decoded = [
-        None if image.decoded is None else _enlarged(image.decoded, side) for image in shown.images
+        None if image.decoded is None else _enlarged(image.decoded, side)
+        for image in example.images
     ]
     down = max(image.height for image in (*inputs, *decoded) if image is not None)
-    boxes = [pair for asked in shown.asked if (pair := boxes_of(shown, asked)) is not None]
+    pairs = (boxes_of(example, question) for question in example.questions)
+    boxes = [pair for pair in pairs if pair is not None]
     for wanted, answered in boxes:
         _draw_box(inputs[-1], wanted, _BOX_RIGHT)
         if answered is not None:
             _draw_box(inputs[-1], answered, _BOX_ANSWER)
-    lines = [line for asked in shown.asked for line in _lines(asked)]
+    lines = [line for question in example.questions for line in _lines(question)]
     across = len(inputs) * (side + _GAP) - _GAP
     text_x, top = 2 * _MARGIN + across, _MARGIN + 44
     below = top + down + 2 * _LINE
@@ -110,8 +112,8 @@ def draw_example(title: str, shown: Shown) -> Image.Image:
     page = Image.new("RGB", (text_x + _TEXT_WIDTH + _MARGIN, bottom), "white")
     pen, right = ImageDraw.Draw(page), page.width - _MARGIN
     pen.text((_MARGIN, _MARGIN - 4), title, _INK, _font(_TEXT + 2))
-    rate = f"{fmean(image.bpp for image in shown.images):.3f} bpp"
-    psnr = [image.psnr for image in shown.images if image.psnr is not None]
+    rate = f"{fmean(image.bpp for image in example.images):.3f} bpp"
+    psnr = [image.psnr for image in example.images if image.psnr is not None]
     rate += f", {fmean(psnr):.1f} dB" if psnr else ""
     pen.text((right, _MARGIN - 2), rate, _PALE, _font(_TEXT), anchor="ra")
     pen.line((_MARGIN, top - 16, right, top - 16), _LINE_GREY)
@@ -133,19 +135,19 @@ def draw_example(title: str, shown: Shown) -> Image.Image:
     return page
 
 
-def _lines(asked: Asked) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def _lines(question: AnsweredQuestion) -> Iterator[tuple[str, tuple[int, int, int]]]:
     """The text of one question, line by line with its colour."""
-    parts = asked.prompt.split("<image>")
+    parts = question.prompt.split("<image>")
     if len(parts) == 2:
         words = " ".join(parts)
     else:
         words = parts[0] + "".join(f" [{i}] {part}" for i, part in enumerate(parts[1:], 1))
-    values = [v for k, v in json.loads(asked.reference).items() if k not in ("size", "format")]
+    values = [v for k, v in json.loads(question.reference).items() if k not in ("size", "format")]
     for text, colour in (
-        (asked.task, _PALE),
+        (question.task, _PALE),
         (words, _INK),
         (f"wanted: {', '.join(map(str, values))}", _INK),
-        (f"answer: {asked.answer or '(nothing)'}", _COLOUR[asked.right]),
+        (f"answer: {question.answer or '(nothing)'}", _COLOUR[question.right]),
     ):
         yield from ((line, colour) for line in textwrap.wrap(" ".join(text.split()), 64))
     yield "", _INK

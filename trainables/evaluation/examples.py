@@ -27,8 +27,14 @@ from PIL import Image
 
 from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import Pixels
-from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
-from trainables.evaluation.image_pass import Eye
+from trainables.evaluation.example_page import (
+    AnsweredQuestion,
+    ExamplePage,
+    ShownImage,
+    boxes_of,
+    draw_example,
+)
+from trainables.evaluation.image_pass import ImagePass
 from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.test_set import Sample, TestImages
 from trainables.tasks import TASKS
@@ -42,32 +48,32 @@ def choose_examples(
     samples: Sequence[Sample],
     n: int,
     images: TestImages,
-    eye: Eye,
+    image_pass: ImagePass,
     result: ShardResult,
     values: Mapping[str, float],
-) -> list[Shown]:
+) -> list[ExamplePage]:
     """Choose the first images with all their questions; the last example is a row of images.
 
     Args:
         samples: those that have an answer.
         n: number of examples.
         images: of the data set.
-        eye: decodes the images.
+        image_pass: decodes the images.
         result: rates of the images and answers to the samples.
         values: of the primary metric, by sample id.
     """
     groups, rates = _to_show(samples, n), result.rates
     pixels = images.readable({i for group in groups for i in group[0].image_ids})
-    decoded = {i: eye.decoded(image) for i, image in pixels.items()}
+    decoded = {i: image_pass.decoded(image) for i, image in pixels.items()}
     return [
-        Shown(
+        ExamplePage(
             _name(group),
             [
                 ShownImage(i, pixels[i], decoded[i], rates[i].bpp, rates[i].psnr)
                 for i in group[0].image_ids
             ],
             [
-                Asked(
+                AnsweredQuestion(
                     *(s.sample_id, s.task, s.prompt, s.reference, result.answers[s.sample_id]),
                     _right(s.task, values[s.sample_id]),
                 )
@@ -78,19 +84,19 @@ def choose_examples(
     ]
 
 
-def write_examples(directory: Path, title: str, examples: Sequence[Shown]) -> None:
+def write_examples(directory: Path, title: str, examples: Sequence[ExamplePage]) -> None:
     """Write pages, images and the record. In a page's name, only letters, digits and `._-` stay."""
     (directory / "images").mkdir(parents=True, exist_ok=True)
     record = []
-    for shown in examples:
-        page = re.sub(r"[^A-Za-z0-9._-]", "_", shown.name) + ".png"
-        draw_example(title, shown).save(directory / page)
-        boxes_by_sample = {asked.sample_id: boxes_of(shown, asked) for asked in shown.asked}
+    for example in examples:
+        page = re.sub(r"[^A-Za-z0-9._-]", "_", example.name) + ".png"
+        draw_example(title, example).save(directory / page)
+        boxes_by_sample = {q.sample_id: boxes_of(example, q) for q in example.questions}
         record.append(
             {
                 "page": page,
-                "images": [_written(directory, image) for image in shown.images],
-                "samples": [asked.sample_id for asked in shown.asked],
+                "images": [_written(directory, image) for image in example.images],
+                "samples": [question.sample_id for question in example.questions],
                 "boxes": {
                     sample: {"wanted": boxes[0], "answered": boxes[1]}
                     for sample, boxes in boxes_by_sample.items()

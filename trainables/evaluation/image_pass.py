@@ -1,4 +1,4 @@
-"""Images through an operating point: encoded, decoded, and seen by an answerer.
+"""Images through an operating point: encoded, decoded, and given to an answerer.
 
     image --encode--> bytes --decode--> y_hat --enter--> tokens or image --look--> features
                         |                  |                   |
@@ -30,7 +30,7 @@ from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.points.models import PointModel, Received, Sent
 
 BATCH = 32
-"""Images that are seen together. Their streams are written and read one by one."""
+"""Images that are coded together. Their streams are written and read one by one."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CodedImage:
     """The rate of an image and the features that an answerer keeps of it."""
 
     rate: Rate
@@ -105,8 +105,8 @@ def batches(images: Iterable[tuple[str, Pixels]]) -> Iterator[list[tuple[str, Pi
             yield batch
 
 
-class Eye:
-    """Codes images with one operating point and computes the features that one answerer sees.
+class ImagePass:
+    """Codes images with one operating point and computes an answerer's features of them.
 
     Args:
         model: the operating point, on `device`.
@@ -132,15 +132,16 @@ class Eye:
         self._teacher, self._shared = teacher, shared
         self._device, self._clock = device, clock
 
-    def see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
+    def run(self, batch: Sequence[tuple[str, Pixels]]) -> list[CodedImage]:
         """Encode and decode images of one size; return their rates and features."""
         count = len(self._answerer.views(batch[0][1]))
         at_once = max(1, BATCH // count)
         starts = range(0, len(batch), at_once)
-        return [seen for start in starts for seen in self._see(batch[start : start + at_once])]
+        slices = (batch[start : start + at_once] for start in starts)
+        return [image for images in slices for image in self._run_at_once(images)]
 
     @torch.no_grad()
-    def _see(self, batch: Sequence[tuple[str, Pixels]]) -> list[Seen]:
+    def _run_at_once(self, batch: Sequence[tuple[str, Pixels]]) -> list[CodedImage]:
         model, time_ = self._model, self._clock.time
         height, width = batch[0][1].shape[:2]
         views_of = [self._answerer.views(pixels) for _, pixels in batch]
@@ -159,7 +160,7 @@ class Eye:
         # The same image in other views, for another MLLM, is another image to the teacher.
         ids = [image_id for image_id, _ in batch] if count == 1 else None
         terms = time_("surrogate", self._surrogate, ids, image, student)
-        seen = []
+        coded = []
         for number, (image_id, _) in enumerate(batch):
             image_views = slice(number * count, (number + 1) * count)
             n_bytes = sum(map(len, streams[image_views]))
@@ -174,8 +175,8 @@ class Eye:
                 pooled=_mean(terms["pooled"][image_views]),
                 tokens=_mean(terms["tokens"][image_views]),
             )
-            seen.append(Seen(rate, features[number]))
-        return seen
+            coded.append(CodedImage(rate, features[number]))
+        return coded
 
     @torch.no_grad()
     def decoded(self, pixels: Pixels) -> Pixels | None:

@@ -1,4 +1,4 @@
-"""One shard of an evaluation: its images are seen, then its samples are answered."""
+"""One shard of an evaluation: its images are coded, then its samples are answered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from torch import Tensor
 
 from trainables.datasets.tensors import Pixels
-from trainables.evaluation.image_pass import Answerer, Clock, Eye, batches
+from trainables.evaluation.image_pass import Answerer, Clock, ImagePass, batches
 from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.test_set import Sample, TestImages
 from trainables.mllms import Mllm
@@ -17,7 +17,7 @@ from trainables.tasks import TASKS, Task
 
 log = logging.getLogger(__name__)
 
-_SEEING = 0.6
+_IMAGES_SHARE = 0.6
 """The share of a shard's time that its images take, for the progress that is reported."""
 
 
@@ -28,21 +28,26 @@ class ShardPass:
 
     Args:
         images: the test images.
-        eye: codes images and computes their features.
+        image_pass: codes images and computes their features.
         answerer: answers prompts about features.
         batch_size: prompts that are answered together.
         clock: counts the seconds of answering.
     """
 
     def __init__(
-        self, images: TestImages, eye: Eye, answerer: Answerer, batch_size: int, clock: Clock
+        self,
+        images: TestImages,
+        image_pass: ImagePass,
+        answerer: Answerer,
+        batch_size: int,
+        clock: Clock,
     ) -> None:
-        self._images, self._eye, self._answerer = images, eye, answerer
+        self._images, self._image_pass, self._answerer = images, image_pass, answerer
         self._batch_size, self._clock = batch_size, clock
         self._features: dict[str, Tensor] = {}
 
     def run(self, samples: Sequence[Sample], progress: Callable[[float], None]) -> ShardResult:
-        """See the images of a shard that have no features yet, and answer its samples.
+        """Code the images of a shard that have no features yet, and answer its samples.
 
         A sample with an unreadable image gets no answer.
 
@@ -50,12 +55,12 @@ class ShardPass:
             progress: called with the share of the shard that is done, 0 to 1.
         """
         result = ShardResult()
-        unseen = {i for sample in samples for i in sample.image_ids} - self._features.keys()
-        for batch in batches(self._readable(unseen, result)):
-            for seen in self._eye.see(batch):
-                self._features[seen.rate.image_id] = seen.features
-                result.rates[seen.rate.image_id] = seen.rate
-            progress(_SEEING * len(result.rates) / max(1, len(unseen)))
+        uncoded = {i for sample in samples for i in sample.image_ids} - self._features.keys()
+        for batch in batches(self._readable(uncoded, result)):
+            for image in self._image_pass.run(batch):
+                self._features[image.rate.image_id] = image.features
+                result.rates[image.rate.image_id] = image.rate
+            progress(_IMAGES_SHARE * len(result.rates) / max(1, len(uncoded)))
         tasks = dict.fromkeys(sample.task for sample in samples)
         for number, name in enumerate(tasks):
             answerable = [
@@ -64,7 +69,7 @@ class ShardPass:
                 if sample.task == name and self._features.keys() >= set(sample.image_ids)
             ]
             result.answers |= self._clock.time("answer", self._answers, name, answerable, result)
-            progress(_SEEING + (1 - _SEEING) * (number + 1) / len(tasks))
+            progress(_IMAGES_SHARE + (1 - _IMAGES_SHARE) * (number + 1) / len(tasks))
         return result
 
     def forget(self, image_ids: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.qualitative.examples import example_of
 from orchestrator.tracking.measured import _examples
-from trainables.evaluation.example_page import Asked, Shown, ShownImage
+from trainables.evaluation.example_page import AnsweredQuestion, ExamplePage, ShownImage
 from trainables.evaluation.examples import write_examples
 
 
@@ -16,8 +16,10 @@ def evaluated(directory: Path, answer: str, decoded: int) -> Path:
     given = np.full((48, 64, 3), 30, np.uint8)
     seen = np.full((48, 64, 3), decoded, np.uint8)
     reference = json.dumps({"box": [0, 0, 32, 24], "size": 64, "format": "shikra"})
-    asked = Asked("a-0", "grounding", "<image> Where?", reference, answer, True)
-    write_examples(directory, "t", [Shown("a", [ShownImage("a", given, seen, 0.5, 20.0)], [asked])])
+    question = AnsweredQuestion("a-0", "grounding", "<image> Where?", reference, answer, True)
+    write_examples(
+        directory, "t", [ExamplePage("a", [ShownImage("a", given, seen, 0.5, 20.0)], [question])]
+    )
     return directory
 
 
@@ -47,8 +49,8 @@ def test_pages_are_each_evaluation_s_own_and_equal_images_one_file(tmp_path: Pat
 
 def test_where_nothing_is_decoded_there_is_no_file(tmp_path: Path) -> None:
     image = ShownImage("a", np.zeros((8, 8, 3), np.uint8), None, 24.0, None)
-    asked = Asked("a-0", "vqa", "<image> What?", '{"answer": "red"}', "red", True)
-    write_examples(tmp_path, "t", [Shown("a/b c", [image], [asked])])
+    question = AnsweredQuestion("a-0", "vqa", "<image> What?", '{"answer": "red"}', "red", True)
+    write_examples(tmp_path, "t", [ExamplePage("a/b c", [image], [question])])
     ((one, files),) = _examples(tmp_path, "examples/key/")
     assert one["images"][0]["decoded"] is None
     assert set(files) == {"examples/key/a_b_c.png", one["images"][0]["input"]}

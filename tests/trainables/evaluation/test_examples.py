@@ -12,7 +12,13 @@ import pytest
 from PIL import Image
 
 from tests.trainables.evaluation.setting import Setting
-from trainables.evaluation.example_page import Asked, Shown, ShownImage, boxes_of, draw_example
+from trainables.evaluation.example_page import (
+    AnsweredQuestion,
+    ExamplePage,
+    ShownImage,
+    boxes_of,
+    draw_example,
+)
 from trainables.evaluation.examples import LONGEST, _right, write_examples
 from trainables.tasks.common.box_formats import parse_box
 
@@ -97,13 +103,13 @@ def test_boxes_are_in_fractions_of_the_image(results: dict[str, dict[str, Any]])
     assert sum(len(example["boxes"]) for r in results.values() for example in r["examples"]) > 0
 
 
-def shown(width: int, height: int, answer: str, form: str) -> Shown:
+def example_page(width: int, height: int, answer: str, form: str) -> ExamplePage:
     """A grey image with a box wanted from its middle to its lower right corner."""
     pixels = np.full((height, width, 3), 90, np.uint8)
     box = [width / 2, height / 2, width, height]
     reference = json.dumps({"box": box, "size": max(width, height), "format": form})
-    asked = Asked("a-0", "grounding", "<image> Where?", reference, answer, True)
-    return Shown("a", [ShownImage("a", pixels, None, 0.5, None)], [asked])
+    question = AnsweredQuestion("a-0", "grounding", "<image> Where?", reference, answer, True)
+    return ExamplePage("a", [ShownImage("a", pixels, None, 0.5, None)], [question])
 
 
 def test_boxes_follow_the_format_of_the_answer_and_the_shape_of_the_image() -> None:
@@ -111,16 +117,19 @@ def test_boxes_follow_the_format_of_the_answer_and_the_shape_of_the_image() -> N
         ("shikra", "[0.25,0.25,0.75,0.5]"),
         ("internvl", "[[250, 250, 750, 500]]"),
     ):
-        example = shown(64, 64, answer, form)
-        assert boxes_of(example, example.asked[0]) == ((0.5, 0.5, 1, 1), (0.25, 0.25, 0.75, 0.5))
-    wide = shown(96, 48, "[0,0,0.5,0.25]", "shikra")
-    assert boxes_of(wide, wide.asked[0]) == ((0.5, 0.5, 1, 1), (0, 0, 0.5, 0.5))
-    nothing = shown(64, 64, "I see none", "shikra")
-    assert boxes_of(nothing, nothing.asked[0]) == ((0.5, 0.5, 1, 1), None)
+        example = example_page(64, 64, answer, form)
+        assert boxes_of(example, example.questions[0]) == (
+            (0.5, 0.5, 1, 1),
+            (0.25, 0.25, 0.75, 0.5),
+        )
+    wide = example_page(96, 48, "[0,0,0.5,0.25]", "shikra")
+    assert boxes_of(wide, wide.questions[0]) == ((0.5, 0.5, 1, 1), (0, 0, 0.5, 0.5))
+    nothing = example_page(64, 64, "I see none", "shikra")
+    assert boxes_of(nothing, nothing.questions[0]) == ((0.5, 0.5, 1, 1), None)
 
 
 def test_the_page_has_the_boxes_where_they_are() -> None:
-    page = np.asarray(draw_example("t", shown(96, 48, "[0,0,0.5,0.25]", "shikra")))
+    page = np.asarray(draw_example("t", example_page(96, 48, "[0,0,0.5,0.25]", "shikra")))
     # The input is 256 x 128 pixels from (24, 68): the wanted box is white, the answered one amber.
     white, amber = (255, 255, 255), (255, 196, 0)
     assert tuple(page[68 + 64, 24 + 200]) == white
@@ -133,15 +142,15 @@ def test_a_caption_is_neither_right_nor_wrong() -> None:
     assert right_of == {"captions": (None, None), "open_vqa": (True, False)}
     green, red = (24, 128, 56), (197, 34, 31)
     for right, colours in ((True, {green}), (False, {red}), (None, set())):
-        example = shown(64, 64, "I see none", "shikra")
-        example = replace(example, asked=[replace(example.asked[0], right=right)])
+        example = example_page(64, 64, "I see none", "shikra")
+        example = replace(example, questions=[replace(example.questions[0], right=right)])
         page = np.asarray(draw_example("t", example)).astype(int)
         drawn = {c for c in (green, red) if (np.abs(page - c).max(-1) < 12).sum() > 20}
         assert drawn == colours
 
 
 def test_large_images_are_kept_smaller_and_of_their_shape(tmp_path: Path) -> None:
-    write_examples(tmp_path, "t", [shown(1536, 768, "", "shikra")])
+    write_examples(tmp_path, "t", [example_page(1536, 768, "", "shikra")])
     (example,) = json.loads((tmp_path / "examples.json").read_text())
     assert pixels_of(tmp_path / example["images"][0]["input"]).shape == (LONGEST // 2, LONGEST, 3)
     np.testing.assert_allclose(example["boxes"]["a-0"]["wanted"], (0.5, 0.5, 1, 1))

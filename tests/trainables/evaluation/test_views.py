@@ -19,7 +19,7 @@ from trainables.datasets.tensors import to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
 from trainables.encoders.tower import Tower
-from trainables.evaluation.image_pass import Clock, Eye, Seen
+from trainables.evaluation.image_pass import Clock, CodedImage, ImagePass
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
 from trainables.networks.neck import TransformNeck
@@ -52,10 +52,10 @@ class Setting:
         shapes = [Image.fromarray(pixels).resize((WIDTH, HEIGHT)) for pixels in levels]
         self.images: list[NDArray[np.uint8]] = [np.array(pixels) for pixels in shapes]
 
-    def see(self, model: PointModel) -> list[Seen]:
+    def coded(self, model: PointModel) -> list[CodedImage]:
         known = KnownTeacher(Teacher(self.tower), False, True)
-        eye = Eye(model, known, self.mllm, None, CPU, Clock())
-        return eye.see([(str(n), image) for n, image in enumerate(self.images)])
+        image_pass = ImagePass(model, known, self.mllm, None, CPU, Clock())
+        return image_pass.run([(str(n), image) for n, image in enumerate(self.images)])
 
     def views(self, image: NDArray[np.uint8]) -> list[Tensor]:
         """(1, 3, S, S) each."""
@@ -75,7 +75,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 def test_every_view_is_written_read_and_bridged_alone(setting: Setting) -> None:
     codec, neck = setting.codec, setting.neck
     model = BridgedPoint(PartialEncoder(setting.tower, 2), codec, neck)
-    for seen, image in zip(setting.see(model), setting.images, strict=True):
+    for seen, image in zip(setting.coded(model), setting.images, strict=True):
         views = setting.views(image)
         assert len(views) == 5
         assert all(view.shape == (1, 3, SIDE, SIDE) for view in views)
@@ -107,9 +107,9 @@ def test_every_view_is_written_read_and_bridged_alone(setting: Setting) -> None:
 @torch.no_grad()
 def test_baselines_take_the_path_of_their_views(setting: Setting, tmp_path: Path) -> None:
     teacher, files = Teacher(setting.tower), ClassicalCodec("jpeg", 40)
-    uncompressed = setting.see(OriginalImage(teacher))
-    decoded = setting.see(DecodedPoint(teacher, setting.codec))
-    jpeg = setting.see(ImageFiles(teacher, files))
+    uncompressed = setting.coded(OriginalImage(teacher))
+    decoded = setting.coded(DecodedPoint(teacher, setting.codec))
+    jpeg = setting.coded(ImageFiles(teacher, files))
     for number, image in enumerate(setting.images):
         views, pixels = setting.views(image), HEIGHT * WIDTH
         inputs = together(setting.mllm, setting.processor, Image.fromarray(image), "w7")
