@@ -25,7 +25,7 @@ from analysis.figures.looks import Look, Looks, line_style
 from analysis.figures.render import Plot, file_name, styled
 from analysis.figures.style import INK, MUTED, RIGHT, WRONG
 from analysis.qualitative.examples import Box, Pixels, Question
-from analysis.qualitative.matched_rate import Panel, Shown, panels
+from analysis.qualitative.matched_rate import Panel, ShownPoint, panels
 
 FULL_WIDTH: Final = 7.0
 """Inches: panels are as wide as a page's text, for they hold sentences."""
@@ -83,7 +83,7 @@ class _Layout:
         bodies: per point and question the lines of the answer.
     """
 
-    pictures: list[tuple[Shown | None, Pixels, list[Box], str]]
+    pictures: list[tuple[ShownPoint | None, Pixels, list[Box], str]]
     image_height: float
     table_top: float
     column: float
@@ -193,7 +193,7 @@ def _draw_table(
         y += height
 
 
-def _pictures(panel: Panel) -> Iterator[tuple[Shown | None, Pixels, list[Box], str]]:
+def _pictures(panel: Panel) -> Iterator[tuple[ShownPoint | None, Pixels, list[Box], str]]:
     """(point, pixels, boxes, their colour) of each image: first the input, which is no point's.
 
     A point that decodes nothing has one where it answers with a box: a copy of the input, paler
@@ -247,7 +247,7 @@ def _lines(text: str, letters: int, most: int) -> list[str]:
     return wrap(text, letters, max_lines=most, placeholder=" …")
 
 
-def _answer(point: Shown, sample: str) -> str:
+def _answer(point: ShownPoint, sample: str) -> str:
     """The answer with a mark that repeats what the colour says: right or wrong."""
     answer = point.answers.get(sample)
     if answer is None:

@@ -83,7 +83,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Said:
+class Answer:
     """An answer to a question, and the task's primary metric: right where that is a fraction above
     0; where it is no fraction (CIDEr), nothing is right or wrong, and `value` and `unit` say it."""
 
@@ -138,7 +138,7 @@ def examples_of(sweep: Sweep) -> dict[str, list[Example]]:
 
 def answers_to(
     assembled: Assembled, examples: Iterable[Example]
-) -> dict[tuple[str, str, str, str], Said]:
+) -> dict[tuple[str, str, str, str], Answer]:
     """The points' answers to the samples of examples, by (point, data set, MLLM, sample)."""
     samples = assembled.sweep.samples
     if samples is None or not {"answer", "dataset"} <= set(samples):
@@ -149,7 +149,7 @@ def answers_to(
     samples = samples[samples["metric"] == samples["task"].map(primary)]
     units = {name: task.units[task.primary] for name, task in assembled.tasks.items()}
     return {
-        (row.point_key, row.dataset, row.mllm, row.sample_id): Said(
+        (row.point_key, row.dataset, row.mllm, row.sample_id): Answer(
             Question(row.task, _prompt(row.prompt), _wanted(row.reference)),
             str(row.answer),
             float(row.value),

@@ -14,11 +14,11 @@ from analysis.curves.assemble import Assembled
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.qualitative.examples import (
+    Answer,
     Box,
     Example,
     Pixels,
     Question,
-    Said,
     answers_to,
     examples_of,
     read_image,
@@ -29,7 +29,7 @@ QUESTIONS: Final = 4
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPoint:
     """One point in a panel: its bits per pixel of this image, what it decoded, if anything, and its
     answers and boxes by sample."""
 
@@ -40,7 +40,7 @@ class Shown:
     is_bound: bool
     bpp: float
     decoded: Pixels | None
-    answers: Mapping[str, Said]
+    answers: Mapping[str, Answer]
     boxes: Mapping[str, Box]
 
     @property
@@ -61,7 +61,7 @@ class Panel:
     pixels: Pixels
     questions: Mapping[str, Question]
     boxes: Mapping[str, Box]
-    shown: list[Shown]
+    shown: list[ShownPoint]
 
     @property
     def image(self) -> str:
@@ -146,7 +146,7 @@ def _panel(
     of: _Of,
     chosen: pd.DataFrame,
     stored: Sequence[Mapping[_Of, Example]],
-    answers: Mapping[tuple[str, str, str, str], Said],
+    answers: Mapping[tuple[str, str, str, str], Answer],
 ) -> Panel | None:
     sweep, (dataset, mllm, _) = assembled.sweep, of
     pixels: Pixels | None = None
@@ -171,7 +171,7 @@ def _panel(
         wanted |= example.wanted
         is_bound = sweep.scenarios.is_bound(row.scenario)
         about = (row.point_key, row.codec, row.scenario, row.variant, is_bound, example.query.bpp)
-        shown.append(Shown(*about, decoded, point_answers, example.answered))
+        shown.append(ShownPoint(*about, decoded, point_answers, example.answered))
     if pixels is None or not shown:
         return None
     asked = dict(list(questions.items())[:QUESTIONS])

@@ -19,7 +19,7 @@ from PIL import Image
 from analysis.curves.assemble import Assembled
 from analysis.io.names import told_apart
 from analysis.io.scenarios import Scenarios
-from analysis.qualitative.examples import Example, Said, answers_to, examples_of, read_image
+from analysis.qualitative.examples import Answer, Example, answers_to, examples_of, read_image
 from analysis.report.embed import data_uri
 from analysis.report.tables import number, rate_words
 
@@ -89,14 +89,14 @@ def gallery(assembled: Assembled) -> Gallery:
     of_rate = ["codec", "variant", "scenario", "lmbda", "quality"]
     points = points.drop_duplicates([name for name in of_rate if name in points])
     ordered = points.sort_values("bpp").iterrows()
-    seen = [_Seen.of(row, stored, sweep.scenarios) for _, row in ordered]
+    gallery_points = [_GalleryPoint.of(row, stored, sweep.scenarios) for _, row in ordered]
     answers = answers_to(
-        assembled, [example for point in seen for example in point.examples.values()]
+        assembled, [example for point in gallery_points for example in point.examples.values()]
     )
-    groups = list(dict.fromkeys(of for point in seen for of in point.examples))
-    images = _Images(assembled, page, _longest(seen, groups[:GROUPS]))
+    groups = list(dict.fromkeys(of for point in gallery_points for of in point.examples))
+    images = _Images(assembled, page, _longest(gallery_points, groups[:GROUPS]))
     for place, of in enumerate(groups):
-        having = [point for point in seen if of in point.examples]
+        having = [point for point in gallery_points if of in point.examples]
         name = _evaluation(of) if len({_evaluation(group) for group in groups}) > 1 else ""
         shown = _shown(having, of, images, answers, CARDS - page.cards) if place < GROUPS else None
         page.left += len(having) - (shown["cards"] if shown else 0)
@@ -106,11 +106,11 @@ def gallery(assembled: Assembled) -> Gallery:
 
 
 _Of = tuple[str, str, tuple[str, ...]]
-_Answers = Mapping[tuple[str, str, str, str], Said]
+_Answers = Mapping[tuple[str, str, str, str], Answer]
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _GalleryPoint:
     """A point and its examples; `owner` is codec, scenario and variant."""
 
     key: str
@@ -124,7 +124,7 @@ class _Seen:
     @classmethod
     def of(
         cls, row: Any, stored: Mapping[str, Mapping[_Of, Example]], scenarios: Scenarios
-    ) -> _Seen:
+    ) -> _GalleryPoint:
         codec = "" if pd.isna(row["codec"]) else str(row["codec"])
         key, scenario, variant = str(row["point_key"]), str(row["scenario"]), str(row["variant"])
         name = f"{scenarios.title(scenario)} {variant}".strip()
@@ -133,9 +133,11 @@ class _Seen:
         return cls(*of, name, order, scenarios.is_bound(scenario))
 
 
-def _longest(seen: Sequence[_Seen], groups: Sequence[_Of]) -> int:
+def _longest(gallery_points: Sequence[_GalleryPoint], groups: Sequence[_Of]) -> int:
     """Pixels along an image, so that all of these test images have room."""
-    examples = [point.examples[of] for point in seen for of in groups if of in point.examples]
+    examples = [
+        point.examples[of] for point in gallery_points for of in groups if of in point.examples
+    ]
     files = {image.input for example in examples for image in example.images}
     files |= {example.query.decoded for example in examples if example.query.decoded is not None}
     return next((pixels for most, pixels in LONGEST if len(files) <= most), LEAST)
@@ -172,22 +174,22 @@ class _Images:
 
 
 def _shown(
-    seen: Sequence[_Seen], of: _Of, images: _Images, answers: _Answers, room: int
+    gallery_points: Sequence[_GalleryPoint], of: _Of, images: _Images, answers: _Answers, room: int
 ) -> dict[str, Any] | None:
     """A test image with at most so many of these points; None where there is no room."""
-    example = seen[0].examples[of]
+    example = gallery_points[0].examples[of]
     inputs = [picture for image in example.images if (picture := images.get(image.input))]
     if len(inputs) < len(example.images) or room < 1:
         return None
-    asked: dict[str, Said] = {}
-    for point in seen:
+    asked: dict[str, Answer] = {}
+    for point in gallery_points:
         for sample in point.examples[of].samples:
             answer = answers.get((point.key, *of[:2], sample))
             if answer is not None and len(asked) < QUESTIONS:
                 asked.setdefault(sample, answer)
     tasks = [answer.question.task for answer in asked.values()]
     labels = dict(zip(asked, told_apart(tasks), strict=True))
-    made = (_card(point, of, inputs[-1], images, labels, answers) for point in seen)
+    made = (_card(point, of, inputs[-1], images, labels, answers) for point in gallery_points)
     cards = list(islice(filter(None, made), room))
     wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]
     return {
@@ -209,7 +211,7 @@ def _shown(
 
 
 def _card(
-    point: _Seen,
+    point: _GalleryPoint,
     of: _Of,
     query: Picture,
     images: _Images,
@@ -239,7 +241,7 @@ def _card(
         "bpp": f"{example.query.bpp:.3g}",
         "psnr": number(example.query.psnr, ".1f"),
         "answers": [
-            {"label": label, "text": _cut(answer.answer), "said": answer}
+            {"label": label, "text": _cut(answer.answer), "answer": answer}
             for sample, label in labels.items()
             if (answer := answers.get((point.key, *of[:2], sample)))
         ],

@@ -79,12 +79,12 @@ def test_every_point_of_every_test_image_has_a_card_with_its_answers(rich: Assem
         assert len(cards(shown)) == len(points) == shown["cards"]
         own = samples[samples["sample_id"].str.startswith(shown["title"])]
         own = own[own["metric"] != "cider"]
-        rights = sum(said["said"].right for card in cards(shown) for said in card["answers"])
+        rights = sum(row["answer"].right for card in cards(shown) for row in card["answers"])
         assert rights == int((own["value"] > 0).sum())
         for card in cards(shown):
             assert len(card["answers"]) == 4
             (box,) = card["boxes"]
-            right = card["answers"][2]["said"].right
+            right = card["answers"][2]["answer"].right
             assert (box == WANTED) is right
             assert card["decoded"] is (card["picture"] is not shown["input"]["picture"])
             assert card["pale"] is (not card["decoded"] and card["name"] != "uncompressed")
