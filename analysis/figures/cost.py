@@ -44,9 +44,10 @@ def draw_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
             owner = (row.codec, row.scenario, row.variant)
             look = looks.owner(*owner)
             hover = "%{y:.0f} % saved, %{x:.2f} kMAC/pixel, " + f"{row.parameters:,.0f} parameters"
-            place = ([row.own], [row.saved], [row.low], [row.high])
+            kmac = row.receiver_without_common
+            place = ([kmac], [row.saved], [row.low], [row.high])
             series.append(Series(owner, look, *place, hover=hover))
-            words.append(f"{look.label} {row.own:.3g} kMAC/pixel, {round(row.saved)} % saved")
+            words.append(f"{look.label} {kmac:.3g} kMAC/pixel, {round(row.saved)} % saved")
         owners = [point.owner for point in series]
         group = Group(frozenset(owners), looks.legend(owners))
         levels = [Level("", 0.0, zero, "--")]

@@ -22,10 +22,11 @@ def costs_and_savings(assembled: Assembled, comparison: pd.DataFrame, costs: Cos
         costs: what `read_costs` gave.
 
     Returns:
-        Columns `mllm, codec, variant, scenario, own, parameters, saved, low, high`: kMAC/pixel and
-        parameters of the receiver's own parts; bits saved in percent (minus the BD-rate) with its
-        95 % interval, 0 for the anchor. A codec whose widths change with the rate counts with
-        the mean of its sizes.
+        Columns `mllm, codec, variant, scenario, receiver_without_common, parameters, saved, low,
+        high`: kMAC/pixel and parameters of the receiver's parts without those that every receiver
+        of compressed images runs; bits saved in percent (minus the BD-rate) with its 95 % interval,
+        0 for the anchor. A codec whose widths change with the rate counts with the mean of its
+        sizes.
     """
     rows: list[dict[str, Any]] = []
     for row in rows_of(comparison[comparison["task"] == MEAN]):
@@ -44,12 +45,13 @@ def costs_and_savings(assembled: Assembled, comparison: pd.DataFrame, costs: Cos
         rows.append(
             {
                 **{n: getattr(row, n) for n in ("mllm", "codec", "variant", "scenario")},
-                "own": of["own"].mean(),
+                "receiver_without_common": of["own"].mean(),
                 "parameters": of["own_parameters"].mean(),
                 "saved": 0.0 if anchor else -row.bd_rate,
                 "low": np.nan if anchor else -row.bd_rate_high,
                 "high": np.nan if anchor else -row.bd_rate_low,
             }
         )
-    names = ["mllm", "codec", "variant", "scenario", "own", "parameters", "saved", "low", "high"]
+    names = ["mllm", "codec", "variant", "scenario", "receiver_without_common", "parameters"]
+    names += ["saved", "low", "high"]
     return pd.DataFrame(rows, columns=names)

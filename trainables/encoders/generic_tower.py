@@ -23,7 +23,7 @@ from trainables.encoders.pretrained import Preprocessing
 from trainables.encoders.tower import Blocks, Tower
 
 
-class OwnTower(Tower):
+class GenericTower(Tower):
     """An MLLM's visual tower of a form that is neither CLIP's nor SigLIP's.
 
     Args:

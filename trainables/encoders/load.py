@@ -20,7 +20,7 @@ from transformers import (
 
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
 from search_spaces.facts.mllm_families import Family, find_family
-from trainables.encoders.generic_tower import OwnTower
+from trainables.encoders.generic_tower import GenericTower
 from trainables.encoders.pretrained import (
     Preprocessing,
     load_config,
@@ -89,7 +89,7 @@ def _tower(vision: PreTrainedModel, sizes: EncoderSizes, preprocessing: Preproce
     vision.requires_grad_(False)
     if sizes.family in CLIP_LIKE:
         return Tower(vision, preprocessing, sizes)
-    return OwnTower(vision, sizes, preprocessing)
+    return GenericTower(vision, sizes, preprocessing)
 
 
 def _vision_of(model: Any, family: Family | None) -> PreTrainedModel:

@@ -181,7 +181,7 @@ def test_costs_meet_savings(drawn: tuple[Assembled, dict[str, Plot]]) -> None:
     costs = read_costs(f"{assembled.sweep.directory}/{COMPLEXITY}")
     frame = costs_and_savings(assembled, comparison, costs)
     elic = frame[frame["codec"] == "elic"].set_index("scenario")
-    assert dict(elic["own"]) == OWN
+    assert dict(elic["receiver_without_common"]) == OWN
     assert elic.loc["reconstruction", "saved"] == 0
     heads = comparison[(comparison["task"] == "mean over tasks") & (comparison["codec"] == "elic")]
     d3 = heads.set_index("scenario").loc["d3"]

@@ -166,7 +166,7 @@ def test_each_variant_has_the_cost_that_was_counted_for_it(varied: Sweep) -> Non
     assembled = assemble(varied, 20)
     comparison = compare(varied, n_resamples=20, assembled=assembled)
     found = costs_and_savings(assembled, comparison, Costs(totals, 128, "t"))
-    by = found.set_index(["scenario", "variant"])["own"].to_dict()
+    by = found.set_index(["scenario", "variant"])["receiver_without_common"].to_dict()
     assert by == {
         ("reconstruction", ""): 5,
         ("d1", "k0"): 1,

@@ -16,7 +16,7 @@ from tests.trainables.small import codec_spec, make_space
 from tests.trainables.tiny_mllms import BLOCKS, GRID, PATCH, SIDE, TINY, WIDTH, inputs, make
 from trainables.datasets.rows import Batch
 from trainables.encoders.bridge import entered, hidden_at
-from trainables.encoders.generic_tower import OwnTower
+from trainables.encoders.generic_tower import GenericTower
 from trainables.encoders.load import load_tower, meta_tower
 from trainables.encoders.partial_encoder import PartialEncoder, Teacher
 from trainables.encoders.tower import Tower
@@ -50,7 +50,7 @@ def of_the_mllm(name: str, tower: Tower, block: int) -> tuple[Any, Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_teacher_is_the_mllms_tower(name: str, tmp_path: Path) -> None:
     tower = loaded(name, tmp_path)
-    assert isinstance(tower, OwnTower) == any(one in name for one in OWN)
+    assert isinstance(tower, GenericTower) == any(one in name for one in OWN)
     sizes = tower.sizes
     assert sizes == encoder_sizes(make(name).config.to_dict())
     assert (sizes.grid, sizes.width, sizes.blocks) == ((GRID, GRID), WIDTH, BLOCKS)

@@ -127,7 +127,7 @@ def _hidden(path: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
 
 
-def own_splits(names: Iterable[str]) -> dict[str, str]:
+def find_splits(names: Iterable[str]) -> dict[str, str]:
     """`train`, `val`, `test` -> the name by which a data set has it; what it lacks is absent."""
     by_lower = {name.lower(): name for name in sorted(names, reverse=True)}
     splits = {}

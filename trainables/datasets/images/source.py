@@ -31,8 +31,8 @@ from trainables.datasets.images.files import (
     File,
     SourceError,
     absolute,
+    find_splits,
     open_root,
-    own_splits,
     walk,
 )
 
@@ -114,7 +114,7 @@ def _folder(data: DataSpec, root: str, files: Sequence[File]) -> Source:
             f"({', '.join(IMAGE_SUFFIXES)})"
         )
     folders = {file.path.split("/")[0] for file in images if "/" in file.path}
-    split_names = own_splits(folders)
+    split_names = find_splits(folders)
     if len(split_names) < 2 and len(folders) > 1:
         split_names = {}  # a class may be called `train`
     origins, problems = _origins(data, split_names, folders)
@@ -154,7 +154,7 @@ def _tables(data: DataSpec, root: str, fs: object, path: str, files: Sequence[Fi
             wanted = "Parquet files, nor what `save_to_disk` writes (state.json, *.arrow)"
         raise SourceError(f"data.uri = {data.uri!r}: among its {len(files)} files are no {wanted}")
     named = {split for _, split in table_files if split}
-    origins, problems = _origins(data, own_splits(named), named)
+    origins, problems = _origins(data, find_splits(named), named)
     used = [(file, split) for file, split in table_files if {split, ALL} & set(origins.values())]
     rows: dict[str, list[tuple[str, list[int]]]] = {}
     schema = None
