@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.io.files import join, whole
-from analysis.io.names import told_apart
+from analysis.io.names import number_duplicates
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import KEY, AnalysisError
 from analysis.io.sweep import Sweep
@@ -40,7 +40,7 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
             that differ in settings without a column); bounds of different values, which shows that
             the test samples differ.
     """
-    labels = told_apart([sweep.name for sweep in sweeps])
+    labels = number_duplicates([sweep.name for sweep in sweeps])
     namers = [_namer(sweep, of if apart else "") for sweep, of in zip(sweeps, labels, strict=True)]
     parts = [
         _whole_tasks(sweep.points).assign(_of=of, variant=sweep.points["variant"].map(namer))
@@ -201,15 +201,15 @@ def _placed(sweep: Sweep, entries: Iterable[Any] | None) -> list[dict[str, Any]]
     if directory is None:
         return []
 
-    def there(path: str | None) -> str | None:
+    def absolute(path: str | None) -> str | None:
         return None if path is None else whole(join(directory, path))
 
     return [
         {
             **example,
-            "page": there(example["page"]),
+            "page": absolute(example["page"]),
             "images": [
-                {**image, "input": there(image["input"]), "decoded": there(image["decoded"])}
+                {**image, "input": absolute(image["input"]), "decoded": absolute(image["decoded"])}
                 for image in example["images"]
             ],
         }

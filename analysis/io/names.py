@@ -23,7 +23,7 @@ def metric_from_mlflow(name: str) -> str:
     return name.replace("_at_", "@")
 
 
-def told_apart(names: list[str]) -> list[str]:
+def number_duplicates(names: list[str]) -> list[str]:
     """The names, numbered where several are the same: `demo 1`, `demo 2`."""
     return [
         name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}"

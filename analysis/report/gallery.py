@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from analysis.curves.assemble import Assembled
-from analysis.io.names import told_apart
+from analysis.io.names import number_duplicates
 from analysis.io.scenarios import Scenarios
 from analysis.qualitative.examples import Answer, Example, answers_to, examples_of, read_image
 from analysis.report.embed import data_uri
@@ -188,7 +188,7 @@ def _shown(
             if answer is not None and len(asked) < QUESTIONS:
                 asked.setdefault(sample, answer)
     tasks = [answer.question.task for answer in asked.values()]
-    labels = dict(zip(asked, told_apart(tasks), strict=True))
+    labels = dict(zip(asked, number_duplicates(tasks), strict=True))
     made = (_card(point, of, inputs[-1], images, labels, answers) for point in gallery_points)
     cards = list(islice(filter(None, made), room))
     wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]

@@ -53,7 +53,7 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, columns=columns)
 
 
-SAID: Final = 6
+NAMED_CURVES: Final = 6
 """Curves that the summary sentence names, those that save most."""
 TRAINING: Final = (
     "This compares the curves as trained in this sweep: training lengths differ between scenarios, "
@@ -77,10 +77,10 @@ def summary_sentence(
         of = ", ".join(str(getattr(row, name)) for name in varies)
         name = f"{scenarios.title(row.scenario)} {row.variant}".strip() + (f" ({of})" if of else "")
         claims.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
-    if len(claims) > SAID:
-        further = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[SAID:]]
+    if len(claims) > NAMED_CURVES:
+        further = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[NAMED_CURVES:]]
         ends = further[0] if len(further) == 1 else f"{further[0]} to {further[-1]}"
-        claims = [*claims[:SAID], f"BD-rates of {len(further)} more: {ends}"]
+        claims = [*claims[:NAMED_CURVES], f"BD-rates of {len(further)} more: {ends}"]
     why = no_mean(tasks(sweep))
     first = (
         f"For equal accuracy on the mean over tasks, against {anchor}: " + "; ".join(claims) + "."

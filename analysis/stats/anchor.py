@@ -14,7 +14,7 @@ from search_spaces.specs.points import JOINED
 
 
 @dataclass(frozen=True)
-class Against:
+class AnchorComparison:
     """A curve and what it is compared with.
 
     Attributes:
@@ -22,7 +22,7 @@ class Against:
         parts: the (task, metric) pairs that it averages; for a single task its own.
         pair: the curve against its anchor; None for an anchor itself and where there is none.
         note: a remark on the choice of the anchor; empty where it is the curve's own codec's.
-        is_anchor: whether the curve is what others are compared with.
+        is_anchor: whether the curve is what other curves are compared with.
     """
 
     curve: Curve
@@ -34,7 +34,7 @@ class Against:
 
 def against_anchors(
     assembled: Assembled, anchor: str | None = None, codec: str | None = None
-) -> Iterator[Against]:
+) -> Iterator[AnchorComparison]:
     """Every curve of primary metrics, the means over tasks first, with its anchor.
 
     The anchor is the curve of the anchor's scenario, of the same codec, variant, MLLM and task. A
@@ -59,19 +59,19 @@ def against_anchors(
     for curve in shown:
         parts = members.get(curve.task, [(curve.task, curve.metric)])
         if curve in anchors:
-            yield Against(curve, parts, None, "the anchor", is_anchor=True)
+            yield AnchorComparison(curve, parts, None, "the anchor", is_anchor=True)
             continue
         if less_is_better(known, curve.task, curve.metric):
             why = f"no number: lower {curve.metric} is better, which is not compared"
-            yield Against(curve, parts, None, why)
+            yield AnchorComparison(curve, parts, None, why)
             continue
         of, same_codec = _anchor_of(curve, anchors)
         if of is None or of.frame.empty:
             whose = "this codec" if codec is None else codec
-            yield Against(curve, parts, None, f"no {title} of {whose} to compare with")
+            yield AnchorComparison(curve, parts, None, f"no {title} of {whose} to compare with")
         else:
             note = "" if same_codec else f"against {title} of {of.codec}"
-            yield Against(curve, parts, Pair(of, curve, assembled.resampled, parts), note)
+            yield AnchorComparison(curve, parts, Pair(of, curve, assembled.resampled, parts), note)
 
 
 def _checked(assembled: Assembled, anchor: str | None, codec: str | None) -> str:
@@ -99,8 +99,8 @@ def _anchor_of(curve: Curve, anchors: Sequence[Curve]) -> tuple[Curve | None, bo
     """The anchor of a curve and whether it is of its codec: its own variant's, which several
     variants may share; for a codec that has none the first codec's."""
     first = curve.variant.partition(JOINED)[0]
-    others = [a for a in anchors if (a.mllm, a.task) == (curve.mllm, curve.task)]
-    for anchor in others:
+    candidates = [a for a in anchors if (a.mllm, a.task) == (curve.mllm, curve.task)]
+    for anchor in candidates:
         if anchor.codec == curve.codec and of_variant(first, anchor.variant):
             return anchor, True
-    return next(iter(others), None), False
+    return next(iter(candidates), None), False

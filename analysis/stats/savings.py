@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.curves.assemble import Assembled
 from analysis.io.frames import rows_of
 from analysis.io.schema import AnalysisError
-from analysis.stats.anchor import Against, against_anchors
+from analysis.stats.anchor import AnchorComparison, against_anchors
 from analysis.stats.pairs import Estimate, about_seeds
 
 CURVE: Final = ["mllm", "codec", "variant", "scenario", "task", "metric"]
@@ -106,7 +106,9 @@ def _numbers(name: str, given: Iterable[float], above: float = -np.inf) -> list[
     return numbers
 
 
-def _row(compared: Against, at: dict[str, float], name: str, estimate: Estimate) -> dict[str, Any]:
+def _row(
+    compared: AnchorComparison, at: dict[str, float], name: str, estimate: Estimate
+) -> dict[str, Any]:
     notes = [
         compared.note,
         estimate.why,

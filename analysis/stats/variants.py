@@ -73,7 +73,7 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
             low, high = _interval(assembled, of, frame)
             rows.append(
                 Row(
-                    *(mllm, codec, scenario, variant, _said(settings)),
+                    *(mllm, codec, scenario, variant, _settings_text(settings)),
                     *(len(frame), float(frame["bpp"].mean()), float(frame["value"].mean())),
                     *(low, high, head.bd_rate, head.bd_rate_low, head.bd_rate_high),
                     *(_psnr(assembled, frame), head.note),
@@ -90,7 +90,7 @@ def _curve_of(variant: str, group: list[Curve]) -> Curve | None:
     return matching[0] if matching else None
 
 
-def _said(settings: Mapping[str, Any]) -> str:
+def _settings_text(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{path} = {json.dumps(value)}" for path, value in settings.items())
 
 
