@@ -17,9 +17,9 @@ from analysis.curves.grouping import in_panels
 from analysis.figures.looks import Look, Looks
 from analysis.sampling.intervals import Floats
 
-MANY: Final = 8
+UNDIVIDED_CURVES: Final = 8
 """Largest number of curves in an undivided panel."""
-MOST: Final = 6
+CURVES_PER_PANEL: Final = 6
 """Largest number of curves in each part of a divided panel, where the other curves are pale."""
 
 Owner = tuple[str, str, str]
@@ -166,7 +166,9 @@ def groups_of(curves: Sequence[Curve], looks: Looks, anchors: Iterable[Curve] = 
         looks: of the sweep.
         anchors: drawn in every panel of their codecs where there are several.
     """
-    groups = in_panels([c for c in curves if len(c.frame)] or curves, MANY, MOST)
+    groups = in_panels(
+        [c for c in curves if len(c.frame)] or curves, UNDIVIDED_CURVES, CURVES_PER_PANEL
+    )
     out = []
     for group in groups:
         if len(groups) > 1:

@@ -35,8 +35,9 @@ NOTE_ROW: Final = 0.13
 NOTES: Final = 6
 """Lines of notes at the most."""
 NOTE_SIZE: Final = 6.5
-_BESIDE, _BELOW = 0.22, 0.1
-"""Inches: between panels beside and below each other."""
+_COLUMN_GAP: Final = 0.22
+_ROW_GAP: Final = 0.1
+"""Inches: between panels side by side, and between rows of panels."""
 _LEGEND_ROW, _LEGEND_LINE = 0.15, 0.12
 _HANDLE: Final = 0.42
 """Inches: of a legend's entry beside its label."""
@@ -88,7 +89,7 @@ def stack(
     lines += [(line, MUTED) for line in _wrapped(remarks)]
     labels = [broken(row[0].get_ylabel(), height + 0.2, STYLE["font.size"]) for row in rows]
     left = max(LEFT, _ticks_width(row[0] for row in rows) + _LINE * max(map(len, labels)))
-    width = (WIDTH - left - RIGHT - _BESIDE * (len(rows[0]) - 1)) / len(rows[0])
+    width = (WIDTH - left - RIGHT - _COLUMN_GAP * (len(rows[0]) - 1)) / len(rows[0])
     heading = NOTE_ROW * any(axes.get_title("left") for row in rows for axes in row)
     legends = [legend_height(handles) for handles in entries]
     foot = 0.06 + NOTE_ROW * len(lines) if lines else 0.02
@@ -98,7 +99,7 @@ def stack(
     names = broken(of, room_above, _NAMES) if of else []
     head = TITLE_ROOM + _LINE * (len(main) - 1 + len(names))
     total = head + len(rows) * (heading + height) + sum(under) + sum(legends) + foot
-    total += _BELOW * (len(rows) - 1)
+    total += _ROW_GAP * (len(rows) - 1)
     figure.set_size_inches(WIDTH, total)
     _write_head(figure, main, names, left)
     top = total - head
@@ -107,13 +108,13 @@ def stack(
     ):
         bottom = top - heading - height
         for number, axes in enumerate(row):
-            x = left + number * (width + _BESIDE)
+            x = left + number * (width + _COLUMN_GAP)
             axes.set_position((x / WIDTH, bottom / total, width / WIDTH, height / total))
         row[0].set_ylabel("\n".join(label))
         top = bottom - below - 0.03
         if handles:
             put_legend(figure, handles, top)
-        top -= legend - 0.03 + _BELOW
+        top -= legend - 0.03 + _ROW_GAP
     figure.align_ylabels([row[0] for row in rows])
     for number, (line, colour) in enumerate(lines):
         at = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)

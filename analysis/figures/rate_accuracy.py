@@ -80,7 +80,8 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
     """Accuracy over bits per pixel: the mean over tasks, then each task and metric.
 
     With several MLLMs there is a figure for each, its name ending in the MLLM's. A missing point is
-    named under its figure and breaks the line. More than `MANY` curves are divided into panels.
+    named under its figure and breaks the line. More than `UNDIVIDED_CURVES` curves are divided into
+    panels.
 
     Args:
         assembled: the sweep assembled.

@@ -38,7 +38,7 @@ PANEL_HEIGHT: Final = 1.6
 """And of several."""
 NEAR: Final = 1.1
 """The factor that an axis spans at least: what differs less is the same rate."""
-OTHERS: Final = "the other curves"
+OTHER_CURVES_LABEL: Final = "the other curves"
 ABSENT: Final = "no number"
 STEPS: Final = (1, 2, 2.5, 5, 10)
 """Between ticks, times powers of ten."""
@@ -139,7 +139,7 @@ def draw(drawing: Drawing) -> Plot:
                 limits = zip(first.get_ylim(), panels[0].limits, (max, min), strict=True)
                 first.set_ylim(*(inner(end, limit) for end, limit, inner in limits))
         if any(len(panel.groups) > 1 for panels in drawing.rows for panel in panels):
-            entries[-1][OTHERS] = Line2D([], [], color=PALE, lw=0.8)
+            entries[-1][OTHER_CURVES_LABEL] = Line2D([], [], color=PALE, lw=0.8)
         entries[-1] |= shared
         room = _finish_x(drawing, rows)
         height = drawing.height or (HEIGHT if len(rows) == 1 else PANEL_HEIGHT)

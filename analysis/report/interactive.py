@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import MANY, Drawing, Level, Panel, Series, log_range, log_ticks
+from analysis.figures.drawing import (
+    UNDIVIDED_CURVES,
+    Drawing,
+    Level,
+    Panel,
+    Series,
+    log_range,
+    log_ticks,
+)
 from analysis.figures.looks import Look
 from analysis.figures.render import ABSENT
 from analysis.figures.style import GRID, INK, MUTED
@@ -36,10 +44,11 @@ LETTERS: Final = (
 )
 """Open symbols for markers that are letters, A to Z: Plotly has no letters."""
 DASHES: Final = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
-ONE, SEVERAL = 246, 150
-"""Pixels: heights of the axes of a figure's one panel, and of each of several; the page adds what
-the legend needs."""
-BESIDE: Final = 0.14
+SINGLE_ROW_HEIGHT: Final = 246
+"""Pixels: height of the axes in a figure of one row; the page adds what the legend needs."""
+ROW_HEIGHT: Final = 150
+"""Pixels: height of the axes in each row of a figure of several rows."""
+COLUMN_GAP: Final = 0.14
 """Between panels side by side, as a share of the width."""
 _NARROW: Final = 290
 """Pixels: of the axes on a phone, where the names along them must be readable too."""
@@ -63,9 +72,9 @@ def interactive(drawing: Drawing, numbers: Mapping[str, int]) -> dict[str, Any]:
     layout = _layout(drawing)
     room, ticks = _name_axis(drawing.names) if drawing.names else (44, {})
     n_rows, n_columns = len(drawing.rows), len(drawing.rows[0])
-    height, gap = (ONE if n_rows == 1 else SEVERAL), (26 if drawing.names else 60)
+    height, gap = (SINGLE_ROW_HEIGHT if n_rows == 1 else ROW_HEIGHT), (26 if drawing.names else 60)
     whole = n_rows * height + (n_rows - 1) * gap
-    width = (1 - BESIDE * (n_columns - 1)) / n_columns
+    width = (1 - COLUMN_GAP * (n_columns - 1)) / n_columns
     layout["margin"]["b"] = room
     layout["height"] = layout["margin"]["t"] + whole + room
     data: list[dict[str, Any]] = []
@@ -73,7 +82,7 @@ def interactive(drawing: Drawing, numbers: Mapping[str, int]) -> dict[str, Any]:
     for place, panel in enumerate(panel for row in drawing.rows for panel in row):
         i, j = divmod(place, n_columns)
         axis = "" if place == 0 else str(place + 1)
-        top, left, last = 1 - i * (height + gap) / whole, j * (width + BESIDE), i == n_rows - 1
+        top, left, last = 1 - i * (height + gap) / whole, j * (width + COLUMN_GAP), i == n_rows - 1
         x_axis, ends = _x_axis(drawing, panel)
         x_axis |= {"anchor": f"y{axis}", "domain": [left, left + width]}
         x_axis |= ticks if last else {"showticklabels": not drawing.names}
@@ -104,7 +113,7 @@ def _traces(series: Series, panel: Panel, numbers: Mapping[str, int]) -> Iterato
     low, high = series.interval()
     known = np.isfinite(low)
     if series.joined and len(low) > 1:
-        if known.any() and len({s.owner for s in panel.series}) <= MANY:
+        if known.any() and len({s.owner for s in panel.series}) <= UNDIVIDED_CURVES:
             x = rounded(np.asarray(series.x)[known])
             red, green, blue = (int(look.colour[i : i + 2], 16) for i in (1, 3, 5))
             yield {

@@ -24,8 +24,8 @@ from analysis.sampling.intervals import TAIL, Floats
 from analysis.sampling.pchip import Pchip
 
 NODES: Final = 40
-"""Steps of the shorter curve; the longer one has as many as it takes, to a limit."""
-MOST: Final = 160
+"""Steps of the shorter curve; the longer one has as many as it takes, up to `MAX_NODES`."""
+MAX_NODES: Final = 160
 SLOPE: Final = 0.15
 """Half of the stretch over which a slope is taken, as a share of the curve's log rates."""
 TURNED: Final = 500
@@ -58,7 +58,7 @@ class Inversion:
         ends = [np.log10([rate[0], rate[-1]]) for rate, _ in fronts]
         lengths = [float(high - low) for low, high in ends]
         shortest = min((length for length in lengths if length > 0), default=1.0)
-        self._step = max(shortest / NODES, max(lengths) / MOST)
+        self._step = max(shortest / NODES, max(lengths) / MAX_NODES)
         self._curves = [
             _Gridded(front, batch, self._step, rising)
             for front, batch in zip(fronts, batches, strict=True)

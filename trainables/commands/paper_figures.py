@@ -17,7 +17,7 @@ REPLACED = ("synthesis", "unet", "encoder_skipped")
 TOTAL, SAVING = "all that the neck replaces", "saving"
 
 # (kMAC/pixel, million parameters) as the paper gives them, and what explains the difference.
-_GIVEN: dict[str, tuple[float, float | None, str]] = {
+_PAPER_PARTS: dict[str, tuple[float, float | None, str]] = {
     "neck": (
         52.795,
         13.0,
@@ -80,11 +80,11 @@ def compare(kmac: Mapping[str, float], parameters: Mapping[str, int]) -> list[Co
     """
     compared = [
         Comparison(name, theirs, kmac[name], millions, parameters[name] / 1e6, reason)
-        for name, (theirs, millions, reason) in _GIVEN.items()
+        for name, (theirs, millions, reason) in _PAPER_PARTS.items()
     ]
     total = sum(kmac[name] for name in REPLACED)
     million = sum(parameters[name] for name in REPLACED) / 1e6
-    saving = 1 - _GIVEN[NECK][0] / _TOTAL[0], 1 - kmac[NECK] / total
+    saving = 1 - _PAPER_PARTS[NECK][0] / _TOTAL[0], 1 - kmac[NECK] / total
     return [
         *compared,
         Comparison(TOTAL, _TOTAL[0], total, _TOTAL[1], million, _TOTAL_REASON),

@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from analysis.curves.assemble import Assembled, assemble
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
-from analysis.figures.drawing import MANY
+from analysis.figures.drawing import UNDIVIDED_CURVES
 from analysis.figures.layout import WIDTH, columns_of
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
@@ -132,7 +132,7 @@ def test_every_curve_is_in_the_figure_of_many(drawn: tuple[Assembled, dict[str, 
     """Each curve is drawn once in its own colour; the anchors stand in every panel."""
     assembled, plots = drawn
     own = [c for c in assembled.means if not c.frame.empty]
-    assert len(own) > 12 > MANY
+    assert len(own) > 12 > UNDIVIDED_CURVES
     panels = plots["mean"].figure.axes
     assert 1 < len(panels) <= 6
     bold = [

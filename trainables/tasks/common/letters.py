@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from trainables.tasks.common.task import words
 
-_ALONE = re.compile(r"\W*([A-Za-z])\W*")
-_FIRST = re.compile(r"[\s(\[*]*([A-Za-z])\s*[.):\]]")
-_NAMED = re.compile(r"\b(?i:answer|option|choice)(?i:\s+is)?\W{0,4}([A-Z])\b")
-_ANY = re.compile(r"\b([A-Z])\b")
+_LETTER_ALONE = re.compile(r"\W*([A-Za-z])\W*")
+_LETTER_FIRST = re.compile(r"[\s(\[*]*([A-Za-z])\s*[.):\]]")
+_LETTER_NAMED = re.compile(r"\b(?i:answer|option|choice)(?i:\s+is)?\W{0,4}([A-Z])\b")
+_ANY_CAPITAL = re.compile(r"\b([A-Z])\b")
 _ARTICLE = re.compile(r"(?:^|[.!?]\s+)A(?=\s+(?!(?:or|and|is|as|because)\b)[a-z])")
 
 
@@ -20,11 +20,11 @@ def letter_of(answer: str, choices: Mapping[str, str]) -> str | None:
     By its letter alone (`b`, `(B)`), first (`B. a dog`) or named (`The answer is B`); else by the
     text of one choice; else by the only capital letter in it. `A` before a noun is an article.
     """
-    if match := _ALONE.fullmatch(answer):
+    if match := _LETTER_ALONE.fullmatch(answer):
         return _of(match.group(1), choices)
-    if (match := _FIRST.match(answer)) and (letter := _of(match.group(1), choices)):
+    if (match := _LETTER_FIRST.match(answer)) and (letter := _of(match.group(1), choices)):
         return letter
-    named: set[str] = {letter for letter in _NAMED.findall(answer) if letter in choices}
+    named: set[str] = {letter for letter in _LETTER_NAMED.findall(answer) if letter in choices}
     if len(named) == 1:
         return named.pop()
     sentence, texts = f" {words(answer)} ", {x: f" {words(text)} " for x, text in choices.items()}
@@ -34,7 +34,7 @@ def letter_of(answer: str, choices: Mapping[str, str]) -> str | None:
     if len(longest) == 1:
         return longest[0]
     alone: set[str] = {
-        letter for letter in _ANY.findall(_ARTICLE.sub("", answer)) if letter in choices
+        letter for letter in _ANY_CAPITAL.findall(_ARTICLE.sub("", answer)) if letter in choices
     }
     return alone.pop() if len(alone) == 1 else None
 
