@@ -55,7 +55,7 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
             raise ClusterUnfitError(problem)
         if len(cluster.nodes()) > 1:
             view.note("asking every node whether it sees the storage, the models and the data")
-            problems = cluster.blind_nodes(space, request.store, plan.fingerprints)
+            problems = cluster.nodes_with_other_files(space, request.store, plan.fingerprints)
             if problems:
                 raise ClusterUnfitError("\n".join(problems))
         schedule = Schedule(plan.jobs, lane_ask(space), capacity)

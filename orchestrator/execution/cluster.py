@@ -123,8 +123,8 @@ def _alive() -> list[_Node]:
     return [node for node in listed if node["Alive"]]
 
 
-def blind_nodes(space: Space, store: Store, checksums: Mapping[str, str]) -> list[str]:
-    """What nodes do not see as this process does, a line each: storage, models, data, program.
+def nodes_with_other_files(space: Space, store: Store, checksums: Mapping[str, str]) -> list[str]:
+    """Problems of the nodes, a line each: no answer, no access to the storage, or other files.
 
     Args:
         checksums: `provenance.fingerprints` of the space, as this process sees it.

@@ -46,7 +46,7 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
 ) -> None:
     settings, nodes = machines
     checksums = fingerprints(settings.space)
-    assert cluster.blind_nodes(settings.space, settings.store, checksums) == []
+    assert cluster.nodes_with_other_files(settings.space, settings.store, checksums) == []
     keep = open_pool(settings)  # the pool lives as long as this
     job = points(settings)[0]
     measurement, stage = job.evaluations[0]
