@@ -46,7 +46,7 @@ class Curve:
     look: ScenarioLook
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         """Name in sentences: the scenario's title; for a standard the name of its codec."""
         return self.codec if self.look.codec == "standard" and self.codec else self.look.title
 

@@ -187,7 +187,7 @@ def _front_note(curve: Curve) -> str:
     dip = float((np.maximum.accumulate(accuracy) - accuracy).max())
     how = f"dips by {dip:.3f}" if dip > bd.TIE else "gains no more accuracy"
     where = ", ".join(f"{r:.2g}" for r in rate[off])
-    return f"{curve.called} {how}: {off.sum()} of {len(off)} points left out ({where} bpp)"
+    return f"{curve.display_name} {how}: {off.sum()} of {len(off)} points left out ({where} bpp)"
 
 
 def _fill_in(row: Row, pair: Pair) -> list[str]:
@@ -227,7 +227,7 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
         if min(points) == 2:
             notes.append("a curve of two points: a straight line in log rate")
     if pair.identical:
-        notes.append(f"identical to {anchor.called}")
+        notes.append(f"identical to {anchor.display_name}")
     return [*notes, _interval_note(rate, saved, gain), about_seeds(curve)]
 
 

@@ -127,7 +127,7 @@ class Pair:
         for curve, (rates, _) in zip((self.anchor, self.test), self._points, strict=True):
             if not rates[0] * (1 - bd.TIE) <= rate <= rates[-1] * (1 + bd.TIE):
                 return Estimate(
-                    why=f"{rate:.3g} bpp is outside {curve.called}'s "
+                    why=f"{rate:.3g} bpp is outside {curve.display_name}'s "
                     f"{rates[0]:.3g} to {rates[-1]:.3g}"
                 )
         (base_rate, base_value), (test_rate, test_value) = self._points
@@ -227,16 +227,17 @@ class Pair:
     def _single(self, curves: tuple[Arrays, Arrays], kind: str) -> str:
         for curve, (rate, _) in zip((self.anchor, self.test), curves, strict=True):
             if len(rate) < 2:
-                return f"{curve.called} has a single {kind}"
+                return f"{curve.display_name} has a single {kind}"
         return ""
 
     def _beyond(self, accuracy: float) -> str:
         """Why there is no saving at an accuracy."""
         for curve, (_, value) in zip((self.anchor, self.test), self.fronts, strict=True):
-            if accuracy > value[-1]:
-                return f"{curve.called} does not reach {accuracy:.3f} (its best is {value[-1]:.3f})"
-            if accuracy < value[0]:
-                return f"{curve.called} is above {accuracy:.3f} everywhere (from {value[0]:.3f} on)"
+            name, worst, best = curve.display_name, value[0], value[-1]
+            if accuracy > best:
+                return f"{name} does not reach {accuracy:.3f} (its best is {best:.3f})"
+            if accuracy < worst:
+                return f"{name} is above {accuracy:.3f} everywhere (from {worst:.3f} on)"
         return ""
 
     def _apart(self) -> str:
@@ -244,7 +245,7 @@ class Pair:
         if self.accuracies.high > self.accuracies.low:
             return ""
         (anchor_rate, anchor_value), (rate, value) = self.fronts
-        name = self.anchor.called
+        name = self.anchor.display_name
         if value[0] >= anchor_value[-1]:
             saved = 100 * (1 - rate[0] / anchor_rate[-1])
             how = f"{saved:.0f} % fewer" if saved >= 0 else f"{-saved:.0f} % more"
@@ -284,10 +285,10 @@ def about_seeds(curve: Curve) -> str:
 
 def _unusable(curve: Curve) -> str:
     if curve.frame.empty:
-        return f"{curve.called} has no point"
+        return f"{curve.display_name} has no point"
     if curve.holes:
         gone = ", ".join(f"{x:g}" for x in curve.holes)
-        return f"{curve.called} has a hole at lambda {gone}"
+        return f"{curve.display_name} has a hole at lambda {gone}"
     return ""
 
 

@@ -159,7 +159,7 @@ def _tested(
     around = _around(anchor, point.bpp)
     if around is None:
         low, high = anchor.frame["bpp"].min(), anchor.frame["bpp"].max()
-        return {"note": f"no test: outside {anchor.called}'s {low:.3g} to {high:.3g} bpp"}
+        return {"note": f"no test: outside {anchor.display_name}'s {low:.3g} to {high:.3g} bpp"}
     terms = [(point, 1.0), *((row, -share) for row, share in around)]
     seeds = {tuple(sorted(row.seeds)) for row, _ in terms}
     by_seed = next(iter(seeds)) if len(seeds) == 1 else ()

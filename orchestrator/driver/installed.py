@@ -42,8 +42,8 @@ def _described(
     for name in registry.names():
         if name not in broken:
             origin = registry.origin(name)
-            whence = "" if origin.is_project else f" [{origin.distribution} {origin.version}]"
-            yield name, describe(name) + whence
+            origin_text = "" if origin.is_project else f" [{origin.distribution} {origin.version}]"
+            yield name, describe(name) + origin_text
     for name, error in sorted(broken.items()):
         yield name, f"CANNOT BE USED: {' '.join(error.split())}"
 

@@ -150,11 +150,13 @@ def sweep_content(
 
 def _scenario_looks(space: Space) -> JsonObject:
     """How figures show the scenarios of a space and of its variants, as JSON data."""
-    asked = {name for variant in space.variants or ("",) for name in space.of(variant).asked}
+    scenario_names = {
+        name for variant in space.variants or ("",) for name in space.of(variant).scenario_names
+    }
     return {
         name: look.model_dump(mode="json", exclude_defaults=True)
         for name, look in looks().items()
-        if name in asked
+        if name in scenario_names
     }
 
 

@@ -31,7 +31,7 @@ def check_extensions(space: Space) -> list[str]:
 
 def _loads(space: Space) -> Iterator[tuple[str, Callable[[], object]]]:
     """(setting, what loads it) of every extension that is not the project's."""
-    for name in space.asked:
+    for name in space.scenario_names:
         origin = SCENARIOS.origin(name)
         if not origin.is_project:
             setting = f"scenario {name} of {origin.distribution} {origin.version}"

@@ -193,7 +193,7 @@ def scenario_of(name: str) -> Scenario:
 
 def scenarios_of(space: Space) -> tuple[Scenario, ...]:
     """The scenarios that have operating points in a space."""
-    return tuple(scenario_of(name) for name in space.asked)
+    return tuple(scenario_of(name) for name in space.scenario_names)
 
 
 def environments_of(space: Space) -> tuple[Environment, ...]:

@@ -53,7 +53,7 @@ class Space(SpaceFields):
     """Scenarios to compare them with; any scenario may stand in either list."""
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def scenario_names(self) -> tuple[str, ...]:
         """Names of the scenarios that have operating points: listed, or asked for by settings."""
         implied = (
             name
@@ -181,7 +181,7 @@ class Space(SpaceFields):
                 f"{self.teacher.block} blocks before teacher.block"
             )
         if not problems:
-            for name in self.asked:
+            for name in self.scenario_names:
                 problems += problems_of(name, self)
         problems = problems or [*self._variant_problems(), *self._search_problems()]
         if problems:
@@ -202,7 +202,7 @@ class Space(SpaceFields):
         for name in self.scenarios:
             if name in self.baselines:
                 yield f"baselines: {name} is in scenarios already"
-        if not self.asked:
+        if not self.scenario_names:
             yield "scenarios and baselines are both empty: nothing to sweep"
 
     def _codec_problems(self) -> Iterator[str]:
@@ -229,7 +229,7 @@ class Space(SpaceFields):
             return []
         problems = []
         rates = sum(len(codec.lambdas) for codec in self.codecs)
-        trained = [name for name in self.asked if SCENARIOS.get(name).trains]
+        trained = [name for name in self.scenario_names if SCENARIOS.get(name).trains]
         if (len(trained), rates, len(self.seeds)) != (1, 1, 1) or self.variants:
             problems.append(
                 "search: trains one operating point; give one codec, lambda, scenario and seed, "

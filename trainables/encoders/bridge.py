@@ -117,10 +117,10 @@ def entered(tower: nn.Module, block: int, tokens: Tensor) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unread(tower: nn.Module, after: int) -> Iterator[None]:
-    """While this lasts, blocks from `after` on pass their input on: nobody reads what they make."""
+def blocks_skipped_from(tower: nn.Module, first: int) -> Iterator[None]:
+    """While this lasts, blocks from `first` on pass their input on: their output is not read."""
     with contextlib.ExitStack() as stack:
-        for module in parts_of(tower).blocks[after:]:
+        for module in parts_of(tower).blocks[first:]:
             stack.enter_context(_calls(module, _unchanged))
         yield
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.facts.encoders import EncoderSizes
-from trainables.encoders.bridge import entered, hidden_at, parts_of, unread
+from trainables.encoders.bridge import blocks_skipped_from, entered, hidden_at, parts_of
 from trainables.encoders.pretrained import Preprocessing
 from trainables.encoders.tower import Blocks, Tower
 
@@ -62,7 +62,7 @@ class _Stem(nn.Module):
         self.tower = tower
 
     def forward(self, pixels: Tensor) -> Tensor:
-        with unread(self.tower, 0):
+        with blocks_skipped_from(self.tower, 0):
             return hidden_at(self.tower, 0, lambda: self.tower(pixels))
 
 
@@ -86,5 +86,5 @@ class _Entered(Blocks):
         if start == stop:
             return hidden
         blank = torch.zeros(len(hidden), 3, self._side, self._side, device=hidden.device)
-        with entered(self.tower, start, hidden), unread(self.tower, stop):
+        with entered(self.tower, start, hidden), blocks_skipped_from(self.tower, stop):
             return hidden_at(self.tower, stop, lambda: self.tower(blank))

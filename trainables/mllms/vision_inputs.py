@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from search_spaces.facts.mllm_families import Family, layers_read
 from trainables.datasets.tensors import Pixels
-from trainables.encoders.bridge import Entry, entered, hidden_at, parts_of, unread
+from trainables.encoders.bridge import Entry, blocks_skipped_from, entered, hidden_at, parts_of
 from trainables.encoders.pretrained import Preprocessing
 
 
@@ -158,7 +158,7 @@ class VisionInputs:
                 given = entry.given.to(self.model.device)
                 stack.enter_context(entered(self.tower, entry.block, given))
             if self.last_read < self._blocks:
-                stack.enter_context(unread(self.tower, self.last_read))
+                stack.enter_context(blocks_skipped_from(self.tower, self.last_read))
             yield
 
     def _cut(self, pixels: Pixels) -> Pixels:

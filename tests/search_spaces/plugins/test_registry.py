@@ -82,7 +82,7 @@ def test_an_installed_scenario_joins_no_space_that_does_not_name_it(site: Site) 
     before = load_space("smoke")
     site.install(scenario())
     assert load_space("smoke") == before
-    assert "mine" not in load_space("smoke").asked
+    assert "mine" not in load_space("smoke").scenario_names
 
 
 def test_names_are_listed_without_importing_anything(site: Site) -> None:
@@ -94,7 +94,7 @@ def test_names_are_listed_without_importing_anything(site: Site) -> None:
         SCENARIOS.get("mine")
     assert set(SCENARIOS.broken()) == {"mine"}
     assert "d1" in SCENARIOS.working()
-    assert load_space("smoke").asked
+    assert load_space("smoke").scenario_names
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tests.trainables.tiny_mllms import BLOCKS, TINY, inputs, make
 from tests.trainables.tiny_towers import TOWERS, make_tower, tower_output
-from trainables.encoders.bridge import TowerError, entered, hidden_at, parts_of, unread
+from trainables.encoders.bridge import TowerError, blocks_skipped_from, entered, hidden_at, parts_of
 
 
 def logits(model: PreTrainedModel, given: dict[str, Any]) -> Tensor:
@@ -108,9 +108,9 @@ def test_blocks_that_nobody_reads_need_not_run() -> None:
     model, given = make(name), inputs(name, 2)
     tower = TINY[name].tower_of(model)
     expected = logits(model, given)
-    with unread(tower, BLOCKS - 1):
+    with blocks_skipped_from(tower, BLOCKS - 1):
         assert torch.equal(logits(model, given), expected)
-    with unread(tower, BLOCKS - 2):
+    with blocks_skipped_from(tower, BLOCKS - 2):
         assert not torch.allclose(logits(model, given), expected, atol=1e-3)
 
 
