@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import Drawing, Group, Level, Panel, Series, of_names
+from analysis.figures.drawing import Drawing, Group, Level, Panel, Series, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
 from analysis.io.frames import rows_of
@@ -49,7 +49,7 @@ def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
         varied = rows[rows["variant"] != ""]
         if varied.empty:
             continue
-        of = f"{codec}, {mllm}" if several else ""
+        subtitle = f"{codec}, {mllm}" if several else ""
         name = file_name(f"ablation-{codec}-{mllm}" if several else "ablation")
         kinds = ["accuracy"]
         kinds += ["bd_rate"] if varied["bd_rate"].notna().any() else []
@@ -58,8 +58,8 @@ def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
         scenarios = [("", scenario, "") for scenario in varied["scenario"].unique()]
         everything = Group(frozenset(scenarios), [looks.scenario(s) for _, s, _ in scenarios])
         panels[-1] = [replace(panels[-1][0], groups=[everything])]
-        alt = _words(varied, of, looks)
-        out.append(draw(Drawing(name, TITLE, of, alt, panels, PANEL, names)))
+        alt = _words(varied, subtitle, looks)
+        out.append(draw(Drawing(name, TITLE, subtitle, alt, panels, PANEL, names)))
     return out
 
 
@@ -83,15 +83,15 @@ def _panel(
         if (kind, scenario) == ("bd_rate", anchor):  # the line at 0
             continue
         of_scenario = varied[varied["scenario"] == scenario]
-        at = of_scenario["variant"].map(variants.index)
-        at += 0.14 * (number - (len(scenarios) - 1) / 2)
+        positions = of_scenario["variant"].map(variants.index)
+        positions += 0.14 * (number - (len(scenarios) - 1) / 2)
         known = of_scenario[kind].notna()
         if kind != "psnr":  # not every scenario gives an image
-            absent |= dict(zip(at[~known], of_scenario.loc[~known, "note"], strict=True))
+            absent |= dict(zip(positions[~known], of_scenario.loc[~known, "note"], strict=True))
         shown = of_scenario[known]
         ends = [shown[end] for end in (f"{kind}_low", f"{kind}_high") if end in shown]
         low, high = ends or (None, None)
-        place = (at[known], shown[kind], low, high)
+        place = (positions[known], shown[kind], low, high)
         texts = [_hover(row) for row in rows_of(shown)]
         look = looks.scenario(scenario)
         series.append(Series(("", scenario, ""), look, *place, hover="%{text}", texts=texts))
@@ -104,13 +104,13 @@ def _varies(varied: pd.DataFrame) -> bool:
     return bool((spread > 0.01).any())
 
 
-def _words(rows: pd.DataFrame, of: str, looks: Looks) -> str:
+def _words(rows: pd.DataFrame, subtitle: str, looks: Looks) -> str:
     words = [
         f"{looks.scenario(row.scenario).label} {row.variant} {row.accuracy:.2f}"
         + (f", BD-rate {row.bd_rate:+.0f} %" if np.isfinite(row.bd_rate) else "")
         for row in rows_of(rows)
     ]
-    title = of_names("Mean accuracy over tasks and rates, and BD-rate, by variant", of)
+    title = with_subtitle("Mean accuracy over tasks and rates, and BD-rate, by variant", subtitle)
     return f"{title}: " + "; ".join(words) + "."
 
 

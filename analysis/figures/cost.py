@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import Drawing, Group, Level, Panel, Series, of_names
+from analysis.figures.drawing import Drawing, Group, Level, Panel, Series, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
 from analysis.io.complexity import Costs
@@ -38,7 +38,7 @@ def draw_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
     several = frame["mllm"].nunique() > 1
     out = []
     for mllm, rows in frame.groupby("mllm", sort=False):
-        of = str(mllm) if several else ""
+        subtitle = str(mllm) if several else ""
         series, words = [], []
         for row in rows_of(rows):
             owner = (row.codec, row.scenario, row.variant)
@@ -52,8 +52,8 @@ def draw_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
         group = Group(frozenset(owners), looks.legend(owners))
         levels = [Level("", 0.0, zero, "--")]
         panel = Panel("bits saved (%)", series, [group], levels, LABEL)
-        title = of_names(f"Bits saved on the mean over tasks over {LABEL}", of)
-        name = file_name(f"complexity-{of}" if of else "complexity")
+        title = with_subtitle(f"Bits saved on the mean over tasks over {LABEL}", subtitle)
+        name = file_name(f"complexity-{subtitle}" if subtitle else "complexity")
         alt = f"{title}: {'; '.join(words)}."
-        out.append(draw(Drawing(name, TITLE, of, alt, [[panel]], logarithmic=True)))
+        out.append(draw(Drawing(name, TITLE, subtitle, alt, [[panel]], logarithmic=True)))
     return out

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve
-from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, of_names
+from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.rate_accuracy import TITLES
 from analysis.figures.render import Plot, draw, file_name
@@ -59,8 +59,8 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
     out = []
     for mllm in mllms:
         shown = [(curve, frame) for curve, frame in changes if curve.mllm == mllm]
-        of = mllm if len(mllms) > 1 else ""
-        name = "-".join(filter(None, ["difference", task if task != MEAN else "", of]))
+        subtitle = mllm if len(mllms) > 1 else ""
+        name = "-".join(filter(None, ["difference", task if task != MEAN else "", subtitle]))
         panel = Panel(
             "bits (%)",
             [
@@ -84,6 +84,6 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
             f"{frame['accuracy'].iloc[-1]:.2f}"
             for curve, frame in shown
         ]
-        alt = f"{of_names(f'{title} over {label}', of)}: {'; '.join(words)}."
-        out.append(draw(Drawing(file_name(name), title, of, alt, [[panel]])))
+        alt = f"{with_subtitle(f'{title} over {label}', subtitle)}: {'; '.join(words)}."
+        out.append(draw(Drawing(file_name(name), title, subtitle, alt, [[panel]])))
     return out

@@ -113,7 +113,7 @@ class Drawing:
     Attributes:
         name: file name without extension, e.g. `vqa`.
         title: what it shows.
-        of: names that go with the title; may be empty.
+        subtitle: names that go with the title; may be empty.
         alt: the figure in words, for those who do not see it.
         rows: as many panels in each.
         height: inches of a panel's axes; 0 for the usual.
@@ -125,7 +125,7 @@ class Drawing:
 
     name: str
     title: str
-    of: str
+    subtitle: str
     alt: str
     rows: Sequence[Sequence[Panel]]
     height: float = 0.0
@@ -153,9 +153,9 @@ def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
     return shown
 
 
-def of_names(title: str, of: str) -> str:
+def with_subtitle(title: str, subtitle: str) -> str:
     """A title in one line: `Captioning (a codec, an MLLM)`."""
-    return f"{title} ({of})" if of else title
+    return f"{title} ({subtitle})" if subtitle else title
 
 
 def groups_of(curves: Sequence[Curve], looks: Looks, anchors: Iterable[Curve] = ()) -> list[Group]:

@@ -67,7 +67,7 @@ def stack(
     entries: Sequence[Mapping[str, Any]],
     title: str,
     height: float,
-    of: str = "",
+    subtitle: str = "",
     notes: Sequence[str] = (),
     remarks: Sequence[str] = (),
     room: float = 0.0,
@@ -80,7 +80,7 @@ def stack(
         entries: of each row's legend, handles by label; where empty there is no legend.
         title: above the first.
         height: of each panel's axes.
-        of: names that the title goes with, smaller and in a line of their own.
+        subtitle: names that the title goes with, smaller and in a line of their own.
         notes: lines below everything, in the colour of warnings; wrapped, and cut after `NOTES`.
         remarks: lines below these that warn of nothing.
         room: inches under the last row that the names along its axis need besides the usual.
@@ -96,7 +96,7 @@ def stack(
     under = [TICK_ROOM] * (len(rows) - 1) + [TICK_ROOM + LABEL_ROOM + room]
     room_above = WIDTH - left - 0.04
     main = broken(title, room_above, STYLE["axes.titlesize"], bold=True)
-    names = broken(of, room_above, _NAMES) if of else []
+    names = broken(subtitle, room_above, _NAMES) if subtitle else []
     head = TITLE_ROOM + _LINE * (len(main) - 1 + len(names))
     total = head + len(rows) * (heading + height) + sum(under) + sum(legends) + foot
     total += _ROW_GAP * (len(rows) - 1)
@@ -117,8 +117,8 @@ def stack(
         top -= legend - 0.03 + _ROW_GAP
     figure.align_ylabels([row[0] for row in rows])
     for number, (line, colour) in enumerate(lines):
-        at = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)
-        figure.text(*at, line, va="top", fontsize=NOTE_SIZE, color=colour)
+        position = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)
+        figure.text(*position, line, va="top", fontsize=NOTE_SIZE, color=colour)
 
 
 def _write_head(figure: Figure, main: list[str], names: list[str], left: float) -> None:

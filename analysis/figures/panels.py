@@ -131,8 +131,8 @@ def _figure(panel: Panel, looks: Looks, title: str) -> Figure:
 
 def _write(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
     """Write a text at inches from the figure's left and top."""
-    at = (x / FULL_WIDTH, 1 - y / figure.get_figheight())
-    figure.text(*at, text, va="top", **{"fontsize": 7, **how})
+    position = (x / FULL_WIDTH, 1 - y / figure.get_figheight())
+    figure.text(*position, text, va="top", **{"fontsize": 7, **how})
 
 
 def _draw_images(

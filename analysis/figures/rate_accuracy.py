@@ -12,7 +12,7 @@ from analysis.curves.assemble import Assembled, by_rate
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
 from analysis.curves.tasks import Task, less_is_better
-from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, of_names
+from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
 from analysis.figures.style import MUTED
@@ -43,13 +43,13 @@ class Titled(NamedTuple):
     Attributes:
         name: of its file.
         title: what it shows.
-        of: the names that go with the title; may be empty.
+        subtitle: the names that go with the title; may be empty.
         label: of the value axis.
     """
 
     name: str
     title: str
-    of: str
+    subtitle: str
     label: str
 
 
@@ -120,10 +120,10 @@ def psnr_curves(assembled: Assembled) -> list[Curve]:
     frames = by_rate(rows.drop_duplicates("point_key").assign(value=lambda each: each["psnr"]))
     out = []
     # One of each owner, in the curves' order.
-    for of in {(c.codec, c.variant, c.scenario): c for c in assembled.curves}.values():
-        frame = frames.get((of.codec, of.variant, of.scenario, "", "", "psnr"))
+    for curve in {(c.codec, c.variant, c.scenario): c for c in assembled.curves}.values():
+        frame = frames.get((curve.codec, curve.variant, curve.scenario, "", "", "psnr"))
         if frame is not None:
-            out.append(replace(of, frame=frame, task="", metric="psnr"))
+            out.append(replace(curve, frame=frame, task="", metric="psnr"))
     return out
 
 
@@ -200,12 +200,12 @@ def _draw(
         for c in drawn
         if len(c.frame)
     ]
-    title = of_names(titled.title, titled.of)
+    title = with_subtitle(titled.title, titled.subtitle)
     return draw(
         Drawing(
             file_name(titled.name),
             titled.title,
-            titled.of,
+            titled.subtitle,
             f"{title}: {titled.label} over bits per pixel. " + "; ".join(words) + ".",
             [[panel]],
             logarithmic=True,
@@ -224,13 +224,15 @@ def _draw(
 
 def _levels(assembled: Assembled, curves: Sequence[Curve]) -> Iterator[Level]:
     """The bound of curves of one MLLM, task and metric, and chance where that is near."""
-    of, limits = curves[0], assembled.bounds
+    first, limits = curves[0], assembled.bounds
     values = [float(value) for curve in curves for value in curve.frame["value"]]
     look = Looks.of(assembled).scenario(assembled.sweep.bound)
     kind = ["mllm", "task", "metric"]
-    for row in rows_of(limits[(limits[kind] == [of.mllm, of.task, of.metric]).all(axis=1)]):
+    for row in rows_of(
+        limits[(limits[kind] == [first.mllm, first.task, first.metric]).all(axis=1)]
+    ):
         values.append(float(row.value))
         yield Level(look.label, float(row.value), look.colour, "-", row.low, row.high)
-    chance = chance_of(assembled.tasks, of.task, of.metric)
+    chance = chance_of(assembled.tasks, first.task, first.metric)
     if chance is not None and near_chance(values or [0.0, 1.0], chance):
         yield Level("chance", chance, MUTED, ":")

@@ -23,7 +23,7 @@ from analysis.figures.drawing import (
     Series,
     log_range,
     log_ticks,
-    of_names,
+    with_subtitle,
 )
 from analysis.figures.layout import LEFT, NOTE_SIZE, RIGHT, WIDTH, entries_of, name_axis, stack
 from analysis.figures.looks import line_style
@@ -144,8 +144,8 @@ def draw(drawing: Drawing) -> Plot:
         room = _finish_x(drawing, rows)
         height = drawing.height or (HEIGHT if len(rows) == 1 else PANEL_HEIGHT)
         notes = (drawing.warnings, drawing.remarks)
-        stack(figure, rows, entries, drawing.title, height, drawing.of, *notes, room)
-    title = of_names(drawing.title, drawing.of)
+        stack(figure, rows, entries, drawing.title, height, drawing.subtitle, *notes, room)
+    title = with_subtitle(drawing.title, drawing.subtitle)
     return Plot(drawing.name, title, drawing.alt, figure, drawing)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import Drawing, Group, Panel, Series, of_names
+from analysis.figures.drawing import Drawing, Group, Panel, Series, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
 from analysis.io.frames import rows_of
@@ -32,9 +32,9 @@ def draw_surrogate(assembled: Assembled, frame: pd.DataFrame | None = None) -> l
     out = []
     looks = Looks.of(assembled)
     for mllm, rows in frame.groupby("mllm", sort=False):
-        of = str(mllm) if several else ""
+        subtitle = str(mllm) if several else ""
         name = file_name(f"surrogate-{mllm}" if several else "surrogate")
-        title = of_names("Surrogate terms against the tasks' metrics", of)
+        title = with_subtitle("Surrogate terms against the tasks' metrics", subtitle)
         by_place = {(row.task, row.term): row for row in rows_of(rows)}
         panels = [
             [_panel(assembled, looks, by_place.get((task, term))) for term in rows["term"].unique()]
@@ -44,7 +44,7 @@ def draw_surrogate(assembled: Assembled, frame: pd.DataFrame | None = None) -> l
         group = Group(frozenset(owners), looks.legend(owners))
         panels[-1] = [replace(panel, groups=[group]) for panel in panels[-1]]
         alt = f"{title}. {surrogate_sentence(rows)}"
-        out.append(draw(Drawing(name, TITLE, of, alt, panels, PANEL, logarithmic=True)))
+        out.append(draw(Drawing(name, TITLE, subtitle, alt, panels, PANEL, logarithmic=True)))
     return out
 
 

@@ -204,8 +204,8 @@ def marker_of(look: Look) -> dict[str, Any]:
 def _layout(drawing: Drawing) -> dict[str, Any]:
     """What all figures have in common."""
     heading: dict[str, Any] = {"text": drawing.title, "font": {"size": 15, "color": INK}}
-    if drawing.of:
-        heading["subtitle"] = {"text": drawing.of, "font": {"size": 12, "color": MUTED}}
+    if drawing.subtitle:
+        heading["subtitle"] = {"text": drawing.subtitle, "font": {"size": 12, "color": MUTED}}
     return {
         "title": {**heading, "x": 0, "xref": "paper"},
         "margin": {"l": 56, "r": 12, "t": 40},
