@@ -37,6 +37,8 @@ from analysis.io.sweep import Sweep
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in fractions of the image's width and height."""
+SharedKey = tuple[str, str, tuple[str, ...]]
+"""Data set, MLLM and images of an example: what is equal in all points."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Example:
     """Boxes by sample, where there are any."""
 
     @property
-    def of(self) -> tuple[str, str, tuple[str, ...]]:
+    def shared_key(self) -> SharedKey:
         """Data set, MLLM and images: what is equal in all points."""
         return self.dataset, self.mllm, tuple(image.id for image in self.images)
 

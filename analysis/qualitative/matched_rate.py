@@ -19,6 +19,7 @@ from analysis.qualitative.examples import (
     Example,
     Pixels,
     Question,
+    SharedKey,
     answers_to,
     examples_of,
     read_image,
@@ -54,10 +55,10 @@ class Panel:
     """One test image: the questions and the wanted boxes by sample, and the points' answers.
 
     Attributes:
-        of: data set, MLLM and image, as in `Example.of`.
+        shared_key: data set, MLLM and image, as in `Example.shared_key`.
     """
 
-    of: tuple[str, str, tuple[str, ...]]
+    shared_key: SharedKey
     pixels: Pixels
     questions: Mapping[str, Question]
     boxes: Mapping[str, Box]
@@ -66,7 +67,7 @@ class Panel:
     @property
     def image(self) -> str:
         """The image's id."""
-        return self.of[2][-1]
+        return self.shared_key[2][-1]
 
 
 def panels(
@@ -89,7 +90,7 @@ def panels(
     """
     sweep = assembled.sweep
     stored = {
-        key: {example.of: example for example in examples if len(example.images) == 1}
+        key: {example.shared_key: example for example in examples if len(example.images) == 1}
         for key, examples in examples_of(sweep).items()
     }
     points = sweep.points.drop_duplicates("point_key")
@@ -106,10 +107,10 @@ def panels(
     shown = [stored[key] for key in chosen["point_key"]]
     answers = answers_to(assembled, [example for made in shown for example in made.values()])
     out: list[Panel] = []
-    for of in _most_shared(shown):
+    for shared_key in _most_shared(shown):
         if len(out) == n:
             break
-        panel = _panel(assembled, of, chosen, shown, answers)
+        panel = _panel(assembled, shared_key, chosen, shown, answers)
         if panel is not None:
             out.append(panel)
     return out
@@ -133,28 +134,25 @@ def _matched(points: pd.DataFrame, target: float, scenarios: Scenarios) -> pd.Da
     return nearest.assign(_rank=rank).sort_values(["_rank", "codec", "variant"], ignore_index=True)
 
 
-_Of = tuple[str, str, tuple[str, ...]]
-
-
-def _most_shared(shown: Sequence[Mapping[_Of, Example]]) -> list[_Of]:
-    count = Counter(of for examples in shown for of in examples)
-    return [of for of, _ in count.most_common()]  # of equal ones in the order of storage
+def _most_shared(shown: Sequence[Mapping[SharedKey, Example]]) -> list[SharedKey]:
+    count = Counter(key for examples in shown for key in examples)
+    return [key for key, _ in count.most_common()]  # of equal ones in the order of storage
 
 
 def _panel(
     assembled: Assembled,
-    of: _Of,
+    shared_key: SharedKey,
     chosen: pd.DataFrame,
-    stored: Sequence[Mapping[_Of, Example]],
+    stored: Sequence[Mapping[SharedKey, Example]],
     answers: Mapping[tuple[str, str, str, str], Answer],
 ) -> Panel | None:
-    sweep, (dataset, mllm, _) = assembled.sweep, of
+    sweep, (dataset, mllm, _) = assembled.sweep, shared_key
     pixels: Pixels | None = None
     questions: dict[str, Question] = {}
     wanted: dict[str, Box] = {}
     shown = []
     for row, examples in zip(rows_of(chosen), stored, strict=True):
-        example = examples.get(of)
+        example = examples.get(shared_key)
         if example is None:
             continue
         pixels = read_image(sweep, example.query.input) if pixels is None else pixels
@@ -175,4 +173,6 @@ def _panel(
     if pixels is None or not shown:
         return None
     asked = dict(list(questions.items())[:QUESTIONS])
-    return Panel(of, pixels, asked, {s: box for s, box in wanted.items() if s in asked}, shown)
+    return Panel(
+        shared_key, pixels, asked, {s: box for s, box in wanted.items() if s in asked}, shown
+    )

@@ -77,7 +77,9 @@ def _examples(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
     for panel in panels(assemble(sweep, 2), 1):
         for point in panel.shown:
             entries = sweep.manifest["points"][point.key]["examples"]
-            kept[point.key] = [{**e, "page": None} for e in entries if example_of(e).of == panel.of]
+            kept[point.key] = [
+                {**e, "page": None} for e in entries if example_of(e).shared_key == panel.shared_key
+            ]
     return kept
 
 

@@ -19,7 +19,14 @@ from PIL import Image
 from analysis.curves.assemble import Assembled
 from analysis.io.names import number_duplicates
 from analysis.io.scenarios import Scenarios
-from analysis.qualitative.examples import Answer, Example, answers_to, examples_of, read_image
+from analysis.qualitative.examples import (
+    Answer,
+    Example,
+    SharedKey,
+    answers_to,
+    examples_of,
+    read_image,
+)
 from analysis.report.embed import data_uri
 from analysis.report.tables import number, rate_words
 
@@ -81,7 +88,7 @@ def gallery(assembled: Assembled) -> Gallery:
     """
     sweep, page = assembled.sweep, Gallery()
     stored = {
-        key: {example.of: example for example in examples}
+        key: {example.shared_key: example for example in examples}
         for key, examples in examples_of(sweep).items()
     }
     points = sweep.points.drop_duplicates("point_key")
@@ -93,19 +100,19 @@ def gallery(assembled: Assembled) -> Gallery:
     answers = answers_to(
         assembled, [example for point in gallery_points for example in point.examples.values()]
     )
-    groups = list(dict.fromkeys(of for point in gallery_points for of in point.examples))
+    groups = list(dict.fromkeys(key for point in gallery_points for key in point.examples))
     images = _Images(assembled, page, _longest(gallery_points, groups[:GROUPS]))
-    for place, of in enumerate(groups):
-        having = [point for point in gallery_points if of in point.examples]
-        name = _evaluation(of) if len({_evaluation(group) for group in groups}) > 1 else ""
-        shown = _shown(having, of, images, answers, CARDS - page.cards) if place < GROUPS else None
+    for place, shared_key in enumerate(groups):
+        having = [point for point in gallery_points if shared_key in point.examples]
+        name = _evaluation(shared_key) if len({_evaluation(group) for group in groups}) > 1 else ""
+        room = CARDS - page.cards
+        shown = _shown(having, shared_key, images, answers, room) if place < GROUPS else None
         page.left += len(having) - (shown["cards"] if shown else 0)
         if shown:
-            page.shown.append({**shown, "of": name})
+            page.shown.append({**shown, "evaluation": name})
     return page
 
 
-_Of = tuple[str, str, tuple[str, ...]]
 _Answers = Mapping[tuple[str, str, str, str], Answer]
 
 
@@ -116,35 +123,33 @@ class _GalleryPoint:
     key: str
     owner: tuple[str, str, str]
     rate: str
-    examples: Mapping[_Of, Example]
+    examples: Mapping[SharedKey, Example]
     name: str
     order: tuple[tuple[int, str], str]
     is_bound: bool
 
     @classmethod
     def of(
-        cls, row: Any, stored: Mapping[str, Mapping[_Of, Example]], scenarios: Scenarios
+        cls, row: Any, stored: Mapping[str, Mapping[SharedKey, Example]], scenarios: Scenarios
     ) -> _GalleryPoint:
         codec = "" if pd.isna(row["codec"]) else str(row["codec"])
         key, scenario, variant = str(row["point_key"]), str(row["scenario"]), str(row["variant"])
         name = f"{scenarios.title(scenario)} {variant}".strip()
         order = (scenarios.rank(scenario), variant)
-        of = (key, (codec, scenario, variant), rate_words(row), stored[key])
-        return cls(*of, name, order, scenarios.is_bound(scenario))
+        fields = (key, (codec, scenario, variant), rate_words(row), stored[key])
+        return cls(*fields, name, order, scenarios.is_bound(scenario))
 
 
-def _longest(gallery_points: Sequence[_GalleryPoint], groups: Sequence[_Of]) -> int:
+def _longest(points: Sequence[_GalleryPoint], groups: Sequence[SharedKey]) -> int:
     """Pixels along an image, so that all of these test images have room."""
-    examples = [
-        point.examples[of] for point in gallery_points for of in groups if of in point.examples
-    ]
+    examples = [point.examples[key] for point in points for key in groups if key in point.examples]
     files = {image.input for example in examples for image in example.images}
     files |= {example.query.decoded for example in examples if example.query.decoded is not None}
     return next((pixels for most, pixels in LONGEST if len(files) <= most), LEAST)
 
 
-def _evaluation(of: _Of) -> str:
-    return f"{of[0]}, {of[1].rpartition('/')[2]}"
+def _evaluation(key: SharedKey) -> str:
+    return f"{key[0]}, {key[1].rpartition('/')[2]}"
 
 
 class _Images:
@@ -174,22 +179,26 @@ class _Images:
 
 
 def _shown(
-    gallery_points: Sequence[_GalleryPoint], of: _Of, images: _Images, answers: _Answers, room: int
+    points: Sequence[_GalleryPoint],
+    shared_key: SharedKey,
+    images: _Images,
+    answers: _Answers,
+    room: int,
 ) -> dict[str, Any] | None:
     """A test image with at most so many of these points; None where there is no room."""
-    example = gallery_points[0].examples[of]
+    example = points[0].examples[shared_key]
     inputs = [picture for image in example.images if (picture := images.get(image.input))]
     if len(inputs) < len(example.images) or room < 1:
         return None
     asked: dict[str, Answer] = {}
-    for point in gallery_points:
-        for sample in point.examples[of].samples:
-            answer = answers.get((point.key, *of[:2], sample))
+    for point in points:
+        for sample in point.examples[shared_key].samples:
+            answer = answers.get((point.key, *shared_key[:2], sample))
             if answer is not None and len(asked) < QUESTIONS:
                 asked.setdefault(sample, answer)
     tasks = [answer.question.task for answer in asked.values()]
     labels = dict(zip(asked, number_duplicates(tasks), strict=True))
-    made = (_card(point, of, inputs[-1], images, labels, answers) for point in gallery_points)
+    made = (_card(point, shared_key, inputs[-1], images, labels, answers) for point in points)
     cards = list(islice(filter(None, made), room))
     wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]
     return {
@@ -212,14 +221,14 @@ def _shown(
 
 def _card(
     point: _GalleryPoint,
-    of: _Of,
+    shared_key: SharedKey,
     query: Picture,
     images: _Images,
     labels: Mapping[str, str],
     answers: _Answers,
 ) -> dict[str, Any] | None:
     """The card of a point: its image, bits and answers; None where its image has no room."""
-    example = point.examples[of]
+    example = point.examples[shared_key]
     path = example.query.decoded
     picture = None if path is None else images.get(path)
     if path is not None and picture is None:
@@ -243,7 +252,7 @@ def _card(
         "answers": [
             {"label": label, "text": _cut(answer.answer), "answer": answer}
             for sample, label in labels.items()
-            if (answer := answers.get((point.key, *of[:2], sample)))
+            if (answer := answers.get((point.key, *shared_key[:2], sample)))
         ],
     }
 

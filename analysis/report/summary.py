@@ -74,8 +74,9 @@ def summary_sentence(
     varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
     claims = []
     for row in rows_of(heads.sort_values("bd_rate")):
-        of = ", ".join(str(getattr(row, name)) for name in varies)
-        name = f"{scenarios.title(row.scenario)} {row.variant}".strip() + (f" ({of})" if of else "")
+        name = f"{scenarios.title(row.scenario)} {row.variant}".strip()
+        qualifiers = ", ".join(str(getattr(row, column)) for column in varies)
+        name += f" ({qualifiers})" if qualifiers else ""
         claims.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
     if len(claims) > NAMED_CURVES:
         further = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[NAMED_CURVES:]]

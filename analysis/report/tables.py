@@ -38,9 +38,14 @@ def _by_curve(
         name = scenarios.name(str(codec), str(scenario))
         with_codec = several["codec"] and name != codec
         names = [variant, codec if with_codec else "", mllm if several["mllm"] else ""]
-        of = " ".join(str(part) for part in names if part)
+        qualifiers = " ".join(str(part) for part in names if part)
         role = scenarios.look(str(scenario)).role
-        curve = {"owner": (codec, scenario, variant), "name": name, "of": of, "role": role}
+        curve = {
+            "owner": (codec, scenario, variant),
+            "name": name,
+            "qualifiers": qualifiers,
+            "role": role,
+        }
         yield curve, list(rows_of(rows))
 
 
@@ -57,9 +62,10 @@ def more_of(row: Any, anchor: str) -> str:
     """Further numbers of a comparison and its note, as sentences."""
     sentences = []
     if row.saved_at_anchor:
-        at = ", ".join(f"{saved:.0f} % at {of:.2f}" for of, saved in row.saved_at_anchor)
+        pairs = row.saved_at_anchor
+        savings = ", ".join(f"{saved:.0f} % at {accuracy:.2f}" for accuracy, saved in pairs)
         most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
-        sentences.append(f"Saved at {anchor}'s accuracies: {at}; {most}.".replace("-", "−"))
+        sentences.append(f"Saved at {anchor}'s accuracies: {savings}; {most}.".replace("-", "−"))
     if not pd.isna(row.bd_rate_of_tasks):
         mean = with_interval(row.bd_rate_of_tasks, sign=True)
         sentences.append(f"The mean of the tasks' BD-rates is {mean}.")
