@@ -187,8 +187,8 @@ def _curve_rank(
     """Sort key: codec by codec, in the scenarios' order, in the space's order of variants."""
     codec, variant, scenario = owner
     first = variant.partition(JOINED)[0]
-    at = order.index(first) if first in order else -1
-    return codec, scenarios.rank(scenario), at, variant
+    variant_rank = order.index(first) if first in order else -1
+    return codec, scenarios.rank(scenario), variant_rank, variant
 
 
 def _expected(sweep: Sweep) -> list[dict[str, Any]]:
@@ -208,8 +208,8 @@ def _expected(sweep: Sweep) -> list[dict[str, Any]]:
     return points + [
         {"point_key": "", **dict(zip(by, owner, strict=True)), "lmbda": lmbda}
         for owner in sorted(owners, key=str)
-        for of, lmbda in sorted(lambdas, key=str)
-        if of == owner[0] and (*owner, lmbda) not in measured
+        for codec, lmbda in sorted(lambdas, key=str)
+        if codec == owner[0] and (*owner, lmbda) not in measured
     ]
 
 

@@ -73,10 +73,10 @@ def along(points: pd.DataFrame, axis: str) -> pd.DataFrame:
         columns = ", ".join(map(str, points.columns))
         raise AnalysisError(f"no column {axis!r} to go along; there are {columns}")
     fixed = [*COLUMNS.names, *OPTIONAL]
-    of = [*_CURVE, *(["variant"] if axis in fixed else []), *_RATE]
-    of = [name for name in of if name in points and name != axis]
+    curve_columns = [*_CURVE, *(["variant"] if axis in fixed else []), *_RATE]
+    curve_columns = [name for name in curve_columns if name in points and name != axis]
     rows = points[points[axis].notna()]
-    by = [*of, axis]
+    by = [*curve_columns, axis]
     if axis != "seed":
         twice = rows[rows.duplicated([*by, "seed"], keep=False)]
         if len(twice):

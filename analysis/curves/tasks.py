@@ -47,9 +47,9 @@ def tasks(sweep: Sweep) -> dict[str, Task]:
         metrics = [str(m) for m in measured[name]]
         known = [m for m in FRACTIONS if m in metrics]
         primary = spec.get("primary") or (known or metrics)[0]
-        of = {m: spec.get("metrics", {}).get(m, {}) for m in metrics}
-        units = {m: str(of[m].get("unit", _unit(m))) for m in metrics}
-        lower = frozenset(m for m in metrics if of[m].get("higher_is_better") is False)
+        metric_specs = {m: spec.get("metrics", {}).get(m, {}) for m in metrics}
+        units = {m: str(metric_specs[m].get("unit", _unit(m))) for m in metrics}
+        lower = frozenset(m for m in metrics if metric_specs[m].get("higher_is_better") is False)
         out[str(name)] = Task(str(name), str(primary), spec.get("chance"), units, lower)
     return out
 

@@ -41,10 +41,11 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
             the test samples differ.
     """
     labels = number_duplicates([sweep.name for sweep in sweeps])
-    namers = [_namer(sweep, of if apart else "") for sweep, of in zip(sweeps, labels, strict=True)]
+    pairs = zip(sweeps, labels, strict=True)
+    namers = [_namer(sweep, label if apart else "") for sweep, label in pairs]
     parts = [
-        _whole_tasks(sweep.points).assign(_of=of, variant=sweep.points["variant"].map(namer))
-        for sweep, of, namer in zip(sweeps, labels, namers, strict=True)
+        _whole_tasks(sweep.points).assign(_sweep=label, variant=sweep.points["variant"].map(namer))
+        for sweep, label, namer in zip(sweeps, labels, namers, strict=True)
     ]
     points = pd.concat(parts, ignore_index=True)
     _check_keys(points)
@@ -56,7 +57,7 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
         _check_names(points[~is_bound])
     points = points.drop_duplicates([*KEY, "variant"], ignore_index=True)
     return Sweep(
-        points.drop(columns="_of"),
+        points.drop(columns="_sweep"),
         _samples(sweeps),
         {
             **_manifest(sweeps, labels, namers, set() if apart else set(points["point_key"])),
@@ -79,14 +80,16 @@ def _whole_tasks(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(task=[str(task).removesuffix(f" {dataset}") for task, dataset in pairs])
 
 
-def _namer(sweep: Sweep, of: str) -> Callable[[str], str]:
+def _namer(sweep: Sweep, label: str) -> Callable[[str], str]:
     """Variants' names with the sweep's in front; unchanged without a sweep's name."""
-    every = JOINED.join(f"{of} {name}" for name in sweep.variants) or of
+    every = JOINED.join(f"{label} {name}" for name in sweep.variants) or label
 
     def named(variant: str) -> str:
-        if not of:
+        if not label:
             return variant
-        return JOINED.join(f"{of} {name}" for name in variant.split(JOINED)) if variant else every
+        return (
+            JOINED.join(f"{label} {name}" for name in variant.split(JOINED)) if variant else every
+        )
 
     return named
 
@@ -99,8 +102,8 @@ def _check_keys(points: pd.DataFrame) -> None:
     wrong = spread.index[~np.isclose(low, high, rtol=1e-9, atol=0).all(axis=1)]
     if len(wrong):
         first = points[(points[list(KEY)] == list(wrong[0])).all(axis=1)]
-        rows = zip(first["value"], first["bpp"], first["_of"], strict=True)
-        values = ", ".join(f"{value:g} at {bpp:g} bpp in {of}" for value, bpp, of in rows)
+        rows = zip(first["value"], first["bpp"], first["_sweep"], strict=True)
+        values = ", ".join(f"{value:g} at {bpp:g} bpp in {label}" for value, bpp, label in rows)
         raise AnalysisError(
             f"clashing keys: {len(wrong)} points have one key and several values; the first, "
             f"{' '.join(map(str, wrong[0]))}, is {values}. They cannot be read together"
@@ -112,9 +115,8 @@ def _check_bounds(points: pd.DataFrame, scenarios: Scenarios) -> None:
     by = ["mllm", "task", "dataset", "split", "metric"]
     for key, same in points.groupby(by, sort=False):
         if not np.isclose(same["value"].min(), same["value"].max(), rtol=1e-6, atol=1e-9):
-            values = ", ".join(
-                f"{value:g} in {of}" for value, of in zip(same["value"], same["_of"], strict=True)
-            )
+            pairs = zip(same["value"], same["_sweep"], strict=True)
+            values = ", ".join(f"{value:g} in {label}" for value, label in pairs)
             raise AnalysisError(
                 f"not the same test samples: {scenarios.title(same['scenario'].iloc[0])} "
                 f"{' '.join(map(str, key))} is {values}. "
@@ -130,14 +132,15 @@ def _check_names(rows: pd.DataFrame) -> None:
         rate = rate.where(quality.isna() | (rate != ""), quality.map("quality {}".format))
     rows = rows.assign(codec=rows["codec"].fillna(""), _rate=rate)
     by = [*_NAMED, "metric", "_rate"]
-    by_name = rows.groupby(by, sort=False).agg(keys=("point_key", set), of=("_of", set))
-    several = by_name[(by_name["of"].map(len) > 1) & (by_name["keys"].map(len) > 1)]
+    by_name = rows.groupby(by, sort=False).agg(keys=("point_key", set), sweeps=("_sweep", set))
+    several = by_name[(by_name["sweeps"].map(len) > 1) & (by_name["keys"].map(len) > 1)]
     if len(several):
         codec, variant, scenario, seed, *_, rate_of_first = several.index[0]
         words = " ".join(filter(None, [scenario, variant, codec and f"of {codec}"]))
-        at = f" at {rate_of_first}" if rate_of_first != "" else ""
+        rate_part = f" at {rate_of_first}" if rate_of_first != "" else ""
+        sweeps = " and ".join(sorted(several["sweeps"].iloc[0]))
         raise AnalysisError(
-            f"clashing keys: {' and '.join(sorted(several['of'].iloc[0]))} both have {words}{at}, "
+            f"clashing keys: {sweeps} both have {words}{rate_part}, "
             f"seed {seed}, with different settings (keys "
             f"{', '.join(sorted(several['keys'].iloc[0]))}), and {len(several) - 1} more such "
             "points; apart=True (--apart on the command line) keeps them apart by the sweeps' names"
@@ -153,9 +156,9 @@ def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
         frame = sweep.samples
         if "dataset" not in frame:
             names = ["point_key", "mllm", "task", "metric"]
-            of = sweep.points.drop_duplicates(names).set_index(names)["dataset"]
+            dataset_of_point = sweep.points.drop_duplicates(names).set_index(names)["dataset"]
             keys = pd.MultiIndex.from_frame(frame[names])
-            frame = frame.assign(dataset=of.reindex(keys).to_numpy())
+            frame = frame.assign(dataset=dataset_of_point.reindex(keys).to_numpy())
         frame = _whole_tasks(frame).astype(dict.fromkeys(_SAMPLE, "str"))
         index = pd.MultiIndex.from_frame(frame[_SAMPLE])
         kept.append(frame[~index.isin(seen)])

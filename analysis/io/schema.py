@@ -157,7 +157,7 @@ def check_points(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return typed
 
 
-def check_version(version: Any, source: str, of: str) -> None:
+def check_version(version: Any, source: str, content: str) -> None:
     """Refuse a newer schema than the one known here.
 
     Raises:
@@ -166,10 +166,10 @@ def check_version(version: Any, source: str, of: str) -> None:
     try:
         number = int(version)
     except (TypeError, ValueError):
-        raise AnalysisError(f"{source}: {of} schema {version!r} is not a number") from None
+        raise AnalysisError(f"{source}: {content} schema {version!r} is not a number") from None
     if number > SCHEMA_VERSION:
         raise AnalysisError(
-            f"{source}: {of} schema {number} is newer than the {SCHEMA_VERSION} known here; "
+            f"{source}: {content} schema {number} is newer than the {SCHEMA_VERSION} known here; "
             "update bridgesweep"
         )
 

@@ -63,8 +63,8 @@ class Resampled:
                 values[complete][:, with_point],
                 rates[complete][:, with_point],
             )
-            of = points.loc[[(*name, key) for key in keys]]
-            value, bpp = (of[column].to_numpy(dtype=np.float64) for column in ("value", "bpp"))
+            stored = points.loc[[(*name, key) for key in keys]]
+            value, bpp = (stored[column].to_numpy(dtype=np.float64) for column in ("value", "bpp"))
             if np.abs(values.mean(axis=0) - value).max() > AGREE:
                 self.disagree.add(name)
                 continue
@@ -72,7 +72,7 @@ class Resampled:
             rates = np.where(np.isnan(rates).any(axis=0), 1.0, rates)  # unknown: does not vary
             both = resampled_means(np.hstack([values, rates]), n_resamples, drawn)
             scaled = both[:, len(keys) :] * (bpp / rates.mean(axis=0))
-            for i, (key, made) in enumerate(zip(keys, of["seed"], strict=True)):
+            for i, (key, made) in enumerate(zip(keys, stored["seed"], strict=True)):
                 self._means[(*name, str(key))] = scaled[:, i], both[:, i]
                 self._whole[(*name, str(key))] = float(bpp[i]), float(value[i]), int(made)
 

@@ -65,13 +65,14 @@ def against_anchors(
             why = f"no number: lower {curve.metric} is better, which is not compared"
             yield AnchorComparison(curve, parts, None, why)
             continue
-        of, same_codec = _anchor_of(curve, anchors)
-        if of is None or of.frame.empty:
+        base, same_codec = _anchor_of(curve, anchors)
+        if base is None or base.frame.empty:
             whose = "this codec" if codec is None else codec
             yield AnchorComparison(curve, parts, None, f"no {title} of {whose} to compare with")
         else:
-            note = "" if same_codec else f"against {title} of {of.codec}"
-            yield AnchorComparison(curve, parts, Pair(of, curve, assembled.resampled, parts), note)
+            note = "" if same_codec else f"against {title} of {base.codec}"
+            pair = Pair(base, curve, assembled.resampled, parts)
+            yield AnchorComparison(curve, parts, pair, note)
 
 
 def _checked(assembled: Assembled, anchor: str | None, codec: str | None) -> str:

@@ -213,7 +213,8 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
         values[(values >= shared.low) & (values <= shared.high)] for _, values in pair.fronts
     ]
     at_anchor, at_test = (
-        list(zip(at.tolist(), pair.saved_at(at).tolist(), strict=True)) for at in measured
+        list(zip(values.tolist(), pair.saved_at(values).tolist(), strict=True))
+        for values in measured
     )
     row.saved_at_anchor = at_anchor
     row.saved_max_at, row.saved_max = max([*at_anchor, *at_test], key=lambda saving: saving[1])
@@ -241,10 +242,12 @@ def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
             reasons.setdefault(why.removeprefix("no interval: "), []).append(name)
     if not reasons:
         return ""
-    (first, of), *_ = reasons.items()
-    if len(of) == len(numbers):
+    (first, names), *_ = reasons.items()
+    if len(names) == len(numbers):
         return f"no interval: {first}"
-    return "no interval: " + ", ".join(f"{' and '.join(of)} ({why})" for why, of in reasons.items())
+    return "no interval: " + ", ".join(
+        f"{' and '.join(names)} ({why})" for why, names in reasons.items()
+    )
 
 
 def _beside(pair: Pair) -> str:
@@ -257,12 +260,12 @@ def _beside(pair: Pair) -> str:
 def _mean_of_bd_rates(rows: list[Row], n_tasks: int) -> None:
     for head in rows:
         if head.task == MEAN:
-            of = [
+            task_rates = [
                 row.bd_rate
                 for row in rows
                 if row.task != MEAN
                 and (row.mllm, row.codec, row.variant, row.scenario)
                 == (head.mllm, head.codec, head.variant, head.scenario)
             ]
-            if len(of) == n_tasks and np.isfinite(of).all():
-                head.bd_rate_of_tasks = float(np.mean(of))
+            if len(task_rates) == n_tasks and np.isfinite(task_rates).all():
+                head.bd_rate_of_tasks = float(np.mean(task_rates))

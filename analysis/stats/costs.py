@@ -39,14 +39,14 @@ def costs_and_savings(assembled: Assembled, comparison: pd.DataFrame, costs: Cos
             ],
             dtype=bool,
         )
-        of = costs.totals[sizes & whose & (costs.totals["scenario"] == row.scenario)]
-        if of.empty or not (anchor or np.isfinite(row.bd_rate)):
+        curve_costs = costs.totals[sizes & whose & (costs.totals["scenario"] == row.scenario)]
+        if curve_costs.empty or not (anchor or np.isfinite(row.bd_rate)):
             continue
         rows.append(
             {
                 **{n: getattr(row, n) for n in ("mllm", "codec", "variant", "scenario")},
-                "receiver_without_common": of["own"].mean(),
-                "parameters": of["own_parameters"].mean(),
+                "receiver_without_common": curve_costs["own"].mean(),
+                "parameters": curve_costs["own_parameters"].mean(),
                 "saved": 0.0 if anchor else -row.bd_rate,
                 "low": np.nan if anchor else -row.bd_rate_high,
                 "high": np.nan if anchor else -row.bd_rate_low,

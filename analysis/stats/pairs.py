@@ -123,7 +123,7 @@ class Pair:
         """Accuracy that the test gains at a rate in bits per pixel, in the metric's unit."""
         if self.why:
             return Estimate(why=self.why)
-        at = np.array([rate])
+        grid = np.array([rate])
         for curve, (rates, _) in zip((self.anchor, self.test), self._points, strict=True):
             if not rates[0] * (1 - bd.TIE) <= rate <= rates[-1] * (1 + bd.TIE):
                 return Estimate(
@@ -132,11 +132,11 @@ class Pair:
                 )
         (base_rate, base_value), (test_rate, test_value) = self._points
         number = (
-            bd.accuracy_at(test_rate, test_value, at)[0]
-            - bd.accuracy_at(base_rate, base_value, at)[0]
+            bd.accuracy_at(test_rate, test_value, grid)[0]
+            - bd.accuracy_at(base_rate, base_value, grid)[0]
         )
         return self._with_interval(
-            float(number), lambda base, test: test.accuracy_at(at) - base.accuracy_at(at)
+            float(number), lambda base, test: test.accuracy_at(grid) - base.accuracy_at(grid)
         )
 
     def relative_difference(self, n: int = 101) -> pd.DataFrame:
@@ -156,17 +156,17 @@ class Pair:
             )
         low, high = self.accuracies.low, self.accuracies.high
         (_, anchor_value), (_, value) = self.fronts
-        at = np.unique(np.concatenate([np.linspace(low, high, n), anchor_value, value]))
-        at = at[(at >= low) & (at <= high)]
+        grid = np.unique(np.concatenate([np.linspace(low, high, n), anchor_value, value]))
+        grid = grid[(grid >= low) & (grid <= high)]
         where = np.char.add(
-            np.where(np.isin(at, anchor_value), "anchor", ""),
-            np.where(np.isin(at, value), "test", ""),
+            np.where(np.isin(grid, anchor_value), "anchor", ""),
+            np.where(np.isin(grid, value), "test", ""),
         )
-        saved = self.saved_at(at)
-        ends = np.array([self._saved_interval(*number) for number in zip(at, saved, strict=True)])
+        saved = self.saved_at(grid)
+        ends = np.array([self._saved_interval(*pair) for pair in zip(grid, saved, strict=True)])
         return pd.DataFrame(
             {
-                "accuracy": at,
+                "accuracy": grid,
                 "change": -saved,
                 "low": -ends[:, 1],
                 "high": -ends[:, 0],
@@ -216,11 +216,13 @@ class Pair:
             np.stack([f[0] for f in means_of_rates], 1), np.stack([f[1] for f in means_of_rates], 1)
         )
 
-    def _with_interval(self, number: float, of: Callable[[bd.Batch, bd.Batch], Floats]) -> Estimate:
+    def _with_interval(
+        self, number: float, statistic: Callable[[bd.Batch, bd.Batch], Floats]
+    ) -> Estimate:
         if isinstance(self._batches, str):
             return Estimate(number, why=f"no interval: {self._batches}")
         with np.errstate(invalid="ignore", divide="ignore"):
-            low, high, defined = interval_of(of(*self._batches))
+            low, high, defined = interval_of(statistic(*self._batches))
         why = "" if np.isfinite(low) else f"no interval: defined in {defined:.0%} of the resamples"
         return Estimate(number, low, high, defined, why)
 

@@ -55,7 +55,7 @@ def savings(
         wanted = [(target, np.nan) for target in stated]
         wanted += [(share * bound, share) for share in shares]
         if targets is None and not shares:
-            wanted = [(float(at), np.nan) for at in compared.pair.anchor.frame["value"]]
+            wanted = [(float(accuracy), np.nan) for accuracy in compared.pair.anchor.frame["value"]]
         for target, share in wanted:
             unknown = Estimate(why="there is no bound")
             saved = unknown if np.isnan(target) else compared.pair.saved(target)
@@ -107,7 +107,7 @@ def _numbers(name: str, given: Iterable[float], above: float = -np.inf) -> list[
 
 
 def _row(
-    compared: AnchorComparison, at: dict[str, float], name: str, estimate: Estimate
+    compared: AnchorComparison, position: dict[str, float], name: str, estimate: Estimate
 ) -> dict[str, Any]:
     notes = [
         compared.note,
@@ -116,7 +116,7 @@ def _row(
     ]
     return {
         **{column: getattr(compared.curve, column) for column in CURVE},
-        **at,
+        **position,
         name: estimate.value,
         f"{name}_low": estimate.low,
         f"{name}_high": estimate.high,
@@ -124,6 +124,6 @@ def _row(
     }
 
 
-def _frame(rows: list[dict[str, Any]], at: list[str], name: str) -> pd.DataFrame:
-    columns = [*CURVE, *at, name, f"{name}_low", f"{name}_high", "note"]
+def _frame(rows: list[dict[str, Any]], position_columns: list[str], name: str) -> pd.DataFrame:
+    columns = [*CURVE, *position_columns, name, f"{name}_low", f"{name}_high", "note"]
     return pd.DataFrame(rows, columns=columns)

@@ -65,16 +65,17 @@ def significance(
     for compared in against_anchors(assembled, anchor, codec):
         if compared.is_anchor:
             continue
-        of = {column: getattr(compared.curve, column) for column in CURVE}
+        curve = {column: getattr(compared.curve, column) for column in CURVE}
         if compared.pair is None:
-            rows.append({**of, "note": compared.note})
+            rows.append({**curve, "note": compared.note})
             continue
         for point in rows_of(compared.curve.frame):
             result = _tested(
                 samples, compared.pair.anchor, compared.curve.mllm, compared.parts, point
             )
             notes = [compared.note, result.pop("note", "")]
-            rows.append({**of, "rate": point.bpp, **result, "note": "; ".join(filter(None, notes))})
+            note = "; ".join(filter(None, notes))
+            rows.append({**curve, "rate": point.bpp, **result, "note": note})
     frame = pd.DataFrame(rows, columns=[*CURVE, *_COLUMNS])
     groups = frame.groupby(list(families), sort=False)["p"] if families else [("", frame["p"])]
     for _, p in groups:

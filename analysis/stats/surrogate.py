@@ -65,8 +65,8 @@ def surrogate(assembled: Assembled) -> pd.DataFrame:
     out = []
     for mllm in dict.fromkeys(points["mllm"]):
         for task in assembled.tasks.values():
-            of = (points["task"] == task.name) & (points["metric"] == task.primary)
-            task_points = points[of & (points["mllm"] == mllm)]
+            is_primary = (points["task"] == task.name) & (points["metric"] == task.primary)
+            task_points = points[is_primary & (points["mllm"] == mllm)]
             for term in (name for name in TERMS if name in task_points.columns):
                 rows = task_points[task_points[term].notna()]
                 if len(rows):
@@ -94,9 +94,9 @@ def surrogate_sentence(frame: pd.DataFrame) -> str:
         ]
         good = int(rows["words"].str.startswith("predicts").sum())
         several = rows["mllm"].nunique() > 1
-        of = f"{good} of {len(rows)} tasks" + (" (times MLLMs)" if several else "")
+        share = f"{good} of {len(rows)} tasks" + (" (times MLLMs)" if several else "")
         sentences.append(
-            f"The error of the {TERMS[str(term)]} orders the points as the task does in {of} "
+            f"The error of the {TERMS[str(term)]} orders the points as the task does in {share} "
             f"(Spearman: {', '.join(text)})."
         )
     return " ".join(sentences)
@@ -116,7 +116,7 @@ def kendall(x: Floats, y: Floats) -> float:
     return float(kendalltau(x, y).statistic) if np.ptp(x) and np.ptp(y) else NAN
 
 
-def interval(coefficient: float, n: int, of: str) -> tuple[float, float]:
+def interval(coefficient: float, n: int, kind: str) -> tuple[float, float]:
     """95 % interval of a rank correlation through Fisher's z.
 
     Bonett and Wright 2000, "Sample size requirements for estimating Pearson, Kendall and Spearman
@@ -126,7 +126,7 @@ def interval(coefficient: float, n: int, of: str) -> tuple[float, float]:
     Args:
         coefficient: in [-1, 1].
         n: points.
-        of: `spearman` or `kendall`.
+        kind: `spearman` or `kendall`.
 
     Returns:
         (low, high); nan with fewer than `FEWEST` points and for a perfect order, where z has no
@@ -134,7 +134,7 @@ def interval(coefficient: float, n: int, of: str) -> tuple[float, float]:
     """
     if n < FEWEST or not abs(coefficient) < 1 - ROUNDING:
         return NAN, NAN
-    variance = (1 + coefficient**2 / 2) / (n - 3) if of == "spearman" else 0.437 / (n - 4)
+    variance = (1 + coefficient**2 / 2) / (n - 3) if kind == "spearman" else 0.437 / (n - 4)
     z, half = np.arctanh(coefficient), _Z * np.sqrt(variance)
     return float(np.tanh(z - half)), float(np.tanh(z + half))
 
@@ -142,8 +142,8 @@ def interval(coefficient: float, n: int, of: str) -> tuple[float, float]:
 def points_of(assembled: Assembled, mllm: str, task: str, metric: str, term: str) -> pd.DataFrame:
     """The points behind a row: one per operating point that carries the term."""
     points = assembled.sweep.curve_points
-    of = (points["mllm"] == mllm) & (points["task"] == task) & (points["metric"] == metric)
-    with_term = points[of & points[term].notna()]
+    is_selected = (points["mllm"] == mllm) & (points["task"] == task) & (points["metric"] == metric)
+    with_term = points[is_selected & points[term].notna()]
     return with_term.assign(codec=with_term["codec"].fillna(""))
 
 

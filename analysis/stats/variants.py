@@ -65,12 +65,12 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
     for (mllm, codec, scenario), group in groups.items():
         rates = set.intersection(*(set(curve.frame["lmbda"]) for curve in group))
         for variant, settings in {**variants, "": {}}.items():
-            of = _curve_of(variant, group)
-            if of is None or not rates:
+            variant_curve = _curve_of(variant, group)
+            if variant_curve is None or not rates:
                 continue
-            head = heads[mllm, codec, of.variant, scenario]
-            frame = of.frame[of.frame["lmbda"].isin(rates)]
-            low, high = _interval(assembled, of, frame)
+            head = heads[mllm, codec, variant_curve.variant, scenario]
+            frame = variant_curve.frame[variant_curve.frame["lmbda"].isin(rates)]
+            low, high = _interval(assembled, variant_curve, frame)
             rows.append(
                 Row(
                     *(mllm, codec, scenario, variant, _settings_text(settings)),
