@@ -42,7 +42,10 @@ def variants_of(stages: Stages) -> dict[str, str]:
         for point in _points(variant.space):
             for stage in _walk(point_stage(variant, point)):
                 owners.setdefault(stage.key, {})[name] = None
-    return {key: "" if len(of) == len(names) else JOINED.join(of) for key, of in owners.items()}
+    return {
+        key: JOINED.join(variants) if len(variants) < len(names) else ""
+        for key, variants in owners.items()
+    }
 
 
 def _points(space: Space) -> Iterator[OperatingPoint]:

@@ -101,10 +101,10 @@ def _extended(
     space: str, data: dict[str, Any], beside: Path, chain: tuple[str, ...]
 ) -> dict[str, Any]:
     """A space's own settings, which may be dotted paths, on top of another's."""
-    of = data.pop("extends")
-    if not isinstance(of, str):
-        raise SpaceError(f"space {space!r}: extends = {of!r}: a named space or a YAML file")
-    base = _read(of, beside, chain)
+    base_name = data.pop("extends")
+    if not isinstance(base_name, str):
+        raise SpaceError(f"space {space!r}: extends = {base_name!r}: a named space or a YAML file")
+    base = _read(base_name, beside, chain)
     for name in ("name", "description"):
         base.pop(name, None)
     try:

@@ -120,14 +120,14 @@ def _by_package(name: str, shared: Overlap, *curves: Floats) -> float:
     return float(getattr(bjontegaard, name)(*curves, **PACKAGE))
 
 
-def rate_at(rate: Floats, accuracy: Floats, at: Floats) -> Floats:
+def rate_at(rate: Floats, accuracy: Floats, accuracies: Floats) -> Floats:
     """Bits per pixel (T,) that a front (P,) needs for accuracies (T,); nan outside its range."""
-    return _repeated(rate, accuracy, len(at)).rate_at(at)
+    return _repeated(rate, accuracy, len(accuracies)).rate_at(accuracies)
 
 
-def accuracy_at(rate: Floats, accuracy: Floats, at: Floats) -> Floats:
-    """Accuracies (T,) of a curve (P,) at rates `at` (T,); nan outside its range."""
-    return _repeated(rate, accuracy, len(at)).accuracy_at(at)
+def accuracy_at(rate: Floats, accuracy: Floats, rates: Floats) -> Floats:
+    """Accuracies (T,) of a curve (P,) at rates (T,); nan outside its range."""
+    return _repeated(rate, accuracy, len(rates)).accuracy_at(rates)
 
 
 class Batch:
@@ -149,18 +149,18 @@ class Batch:
         self.log_rate, self.accuracy = log_rate, accuracy
         """(R, P) the points, by rising rate."""
 
-    def rate_at(self, at: Floats) -> Floats:
+    def rate_at(self, accuracies: Floats) -> Floats:
         """Bits per pixel (R,) at accuracies (R,) or (1,); nan outside a row's range."""
-        out: Floats = 10 ** self.rates(at)
+        out: Floats = 10 ** self.rates(accuracies)
         return out
 
-    def accuracy_at(self, at: Floats) -> Floats:
+    def accuracy_at(self, rates: Floats) -> Floats:
         """Accuracies (R,) at rates (R,) or (1,) in bits per pixel; nan outside a row's range."""
-        at = np.log10(at)
+        log_rates = np.log10(rates)
         ends = self.accuracies.low, self.accuracies.high
         # A rate at the very end of a curve is inside, however log10 rounds.
-        near = [np.isclose(at, end, rtol=0, atol=ROUNDING) for end in ends]
-        return self.accuracies(np.select(near, ends, at))
+        near = [np.isclose(log_rates, end, rtol=0, atol=ROUNDING) for end in ends]
+        return self.accuracies(np.select(near, ends, log_rates))
 
     def bd_rate(self, anchor: Batch) -> Floats:
         """BD-rates (R,) in percent against the anchor, row by row; nan where there is none."""

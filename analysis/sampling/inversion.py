@@ -70,17 +70,18 @@ class Inversion:
         An end is nan where it would be beyond the rates that were measured.
         """
         base, test = self._curves
-        by, spread = [], []
+        log_ratios, contrasts = [], []
         for shift in range(1 - len(test.x), len(base.x)):
-            at = _meeting(base, test, shift, accuracy)
-            if at is not None:
-                by.append(test.x[0] - base.x[0] - shift * self._step)
-                spread.append(_contrast(base, test, at, at - shift, accuracy))
-        if not by:
+            node = _meeting(base, test, shift, accuracy)
+            if node is not None:
+                log_ratios.append(test.x[0] - base.x[0] - shift * self._step)
+                contrasts.append(_contrast(base, test, node, node - shift, accuracy))
+        if not log_ratios:
             return np.nan, np.nan
-        low, high = np.quantile(np.stack(spread, axis=1), [TAIL, 1 - TAIL], axis=0)
+        low, high = np.quantile(np.stack(contrasts, axis=1), [TAIL, 1 - TAIL], axis=0)
         # The contrast rises as the ratio falls: the test is taken at ever lower rates.
-        return _last_crossing(np.array(by), low), _first_crossing(np.array(by), high)
+        x = np.array(log_ratios)
+        return _last_crossing(x, low), _first_crossing(x, high)
 
 
 class _Gridded:
@@ -108,11 +109,11 @@ class _Gridded:
 
 def _turned(log_rate: Floats, accuracy: Floats, x: Floats) -> Floats:
     """Accuracies (N,) of a front (P,) at log rates x (N,); beyond its ends those of its ends."""
-    at = np.linspace(accuracy[0], accuracy[-1], TURNED)
+    grid = np.linspace(accuracy[0], accuracy[-1], TURNED)
     rows = (TURNED, 1)
     on = np.ones((TURNED, len(accuracy)), dtype=bool)
     curve = Pchip(np.tile(accuracy, rows), np.tile(log_rate, rows), on)
-    return np.interp(x, curve(np.clip(at, curve.low, curve.high)), at)
+    return np.interp(x, curve(np.clip(grid, curve.low, curve.high)), grid)
 
 
 def _to_first_order(log_rate: Floats, accuracy: Floats, batch: bd.Batch, x: Floats) -> Floats:
@@ -120,17 +121,17 @@ def _to_first_order(log_rate: Floats, accuracy: Floats, batch: bd.Batch, x: Floa
     place = np.stack([log_rate, accuracy])
     off = np.stack([batch.log_rate, batch.accuracy]) - place[:, None]
     errors = np.zeros((off.shape[1], len(x)))
-    for of in range(2):
-        gaps = np.diff(place[of], prepend=-np.inf, append=np.inf)
+    for axis in range(2):
+        gaps = np.diff(place[axis], prepend=-np.inf, append=np.inf)
         for point in range(len(accuracy)):
-            size = min(float(off[of, :, point].std()), gaps[point] / 4, gaps[point + 1] / 4)
+            size = min(float(off[axis, :, point].std()), gaps[point] / 4, gaps[point + 1] / 4)
             if size == 0:
                 continue
             step = np.zeros_like(place)
-            step[of, point] = size
+            step[axis, point] = size
             up, down = place + step, place - step
             rise = _turned(up[0], up[1], x) - _turned(down[0], down[1], x)
-            errors += off[of, :, point, None] * rise / (2 * size)
+            errors += off[axis, :, point, None] * rise / (2 * size)
     return errors
 
 
@@ -138,9 +139,9 @@ def _turned_fronts(batch: bd.Batch, x: Floats) -> Floats:
     """Accuracies (R, N) of the resamples' own fronts at log rates x (N,)."""
     curve = batch.rates
     shares = np.linspace(0, 1, FRONTS_TURNED)[:, None]
-    at = np.clip(curve.low + shares * (curve.high - curve.low), curve.low, curve.high)
-    rates = np.stack([curve(accuracies) for accuracies in at])
-    return np.stack([np.interp(x, rates[:, r], at[:, r]) for r in range(len(curve.low))])
+    grid = np.clip(curve.low + shares * (curve.high - curve.low), curve.low, curve.high)
+    rates = np.stack([curve(accuracies) for accuracies in grid])
+    return np.stack([np.interp(x, rates[:, r], grid[:, r]) for r in range(len(curve.low))])
 
 
 def _meeting(base: _Gridded, test: _Gridded, shift: int, accuracy: float) -> float | None:
@@ -171,10 +172,10 @@ def _contrast(base: _Gridded, test: _Gridded, i: float, j: float, accuracy: floa
     return out
 
 
-def _between(values: Floats, at: float) -> Floats:
+def _between(values: Floats, node: float) -> Floats:
     """Values (..., N) at a node, or between two in proportion."""
-    low = int(at)
-    share = at - low
+    low = int(node)
+    share = node - low
     if share == 0:
         return np.asarray(values[..., low])
     return np.asarray((1 - share) * values[..., low] + share * values[..., low + 1])

@@ -34,16 +34,17 @@ class Pchip:
             rows = self.size == size
             self._slope[rows, :size] = slopes(self._x[rows, :size], self._y[rows, :size])
 
-    def __call__(self, at: Floats) -> Floats:
+    def __call__(self, positions: Floats) -> Floats:
         """Values (R,) at positions (R,) or (1,); nan outside a row's range."""
-        at = np.broadcast_to(at, self.low.shape)
-        out = np.where(at == self.low, self._y[:, 0], np.nan)  # all there is of a single knot
+        positions = np.broadcast_to(positions, self.low.shape)
+        # All there is of a single knot.
+        out = np.where(positions == self.low, self._y[:, 0], np.nan)
         for i in range(self._x.shape[1] - 1):
             a, b = self._x[:, i], self._x[:, i + 1]
-            rows = (self.size > i + 1) & (at >= a) & (at <= b)
+            rows = (self.size > i + 1) & (positions >= a) & (positions <= b)
             if rows.any():
                 h = (b - a)[rows]
-                t = (at - a)[rows] / h
+                t = (positions - a)[rows] / h
                 u = 1 - t
                 out[rows] = (
                     self._y[rows, i] * (1 + 2 * t) * u * u

@@ -193,8 +193,8 @@ class Plan:
             case "features":
                 return "features", "teacher features", _FEATURE_COST * trained_on
             case "text":
-                of = f" of {benchmark.label}" if benchmark is not None else ""
-                return "text", f"text embeddings of the classes{of}", _TEXT_COST_S
+                benchmark_part = f" of {benchmark.label}" if benchmark is not None else ""
+                return "text", f"text embeddings of the classes{benchmark_part}", _TEXT_COST_S
             case "latents" if codec is not None:
                 return "latents", f"{codec.label} latents{rate}", _FEATURE_COST * trained_on
             case "codec" if codec is not None:

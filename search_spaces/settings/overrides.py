@@ -47,18 +47,18 @@ def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
 def _place(data: dict[str, Any], path: str) -> tuple[Any, Any]:
     """The mapping or list that holds what a path names, and its key there."""
     keys = path.strip().split(".")
-    at: Any = data
+    holder: Any = data
     for depth, key in enumerate(keys):
         where = ".".join(keys[:depth])
-        if isinstance(at, list):
-            if not key.isdigit() or int(key) >= len(at):
-                raise PathError(f"{where} has items 0 to {len(at) - 1}, not {key!r}")
+        if isinstance(holder, list):
+            if not key.isdigit() or int(key) >= len(holder):
+                raise PathError(f"{where} has items 0 to {len(holder) - 1}, not {key!r}")
             step: Any = int(key)
-        elif isinstance(at, dict):
+        elif isinstance(holder, dict):
             step = key
         else:
             raise PathError(f"{where} has no settings of its own")
         if depth == len(keys) - 1:
-            return at, step
-        at = at.setdefault(step, {}) if isinstance(at, dict) else at[step]
+            return holder, step
+        holder = holder.setdefault(step, {}) if isinstance(holder, dict) else holder[step]
     raise AssertionError("a path has at least one part")

@@ -59,14 +59,14 @@ class Batches:
         first = step * self.batch_size
         parts: list[Batch] = []
         positions = range(first, first + self.batch_size)[self._slice]
-        at = positions.start
-        while at < positions.stop:
-            epoch, offset = divmod(at, n)
+        position = positions.start
+        while position < positions.stop:
+            epoch, offset = divmod(position, n)
             group, start, size = self._group_at(epoch, offset)
-            stop = min(positions.stop - at, start + size - offset)
+            stop = min(positions.stop - position, start + size - offset)
             order = self._group_order(epoch, group)
             parts.append(self.rows.batch(order[offset - start : offset - start + stop]))
-            at += stop
+            position += stop
         return parts[0] if len(parts) == 1 else _concatenate(parts)
 
     def _shards(self, epoch: int) -> list[list[int]]:

@@ -129,16 +129,16 @@ def scene_batch(
         for o in pool.scenes[rows[b]].objects:
             here = 1 + patch[quadrant_of == o.position]
             colours[b, here], digits[b, here] = o.colour, o.digit
-        at = prefix
+        start = prefix
         for number, (question, answer, quadrant, colour, digit) in enumerate(parts, 1):
             n = len(question) + len(answer)
-            ids[b, at : at + n] = torch.tensor(question + answer)
-            labels[b, at + len(question) - 1 : at + n - 1] = torch.tensor(answer)
-            asked = slice(at + len(question) - 1, at + n - 2)
+            ids[b, start : start + n] = torch.tensor(question + answer)
+            labels[b, start + len(question) - 1 : start + n - 1] = torch.tensor(answer)
+            asked = slice(start + len(question) - 1, start + n - 2)
             quadrants[b, asked], colours[b, asked], digits[b, asked] = quadrant, colour, digit
-            positions[b, at : at + n] = torch.arange(prefix, prefix + n)
-            group[b, at : at + n] = number
-            at += n
+            positions[b, start : start + n] = torch.arange(prefix, prefix + n)
+            group[b, start : start + n] = number
+            start += n
     same = group[:, :, None] == group[:, None, :]
     mask = (same | (group[:, None, :] == 0)).tril()
     images = pool.tokens[torch.from_numpy(rows)].flatten(0, 1).float()
@@ -200,14 +200,14 @@ def fewshot_batch(
             row = rows[int(rng.integers(len(rows)))]
             patches = _kept_patches(pool.scenes[row].objects[0].position, kept, rng)
             images.append(pool.tokens[row][patches])
-            at = 1 + i * block
-            positions[b, at : at + kept] = patches + (1 + i * stride)
-            positions[b, at + kept :] = 1 + i * stride + PATCHES
-            positions[b, at + kept + 1] += 1
-            ids[b, at + kept], ids[b, at + kept + 1] = cue, letters[names[way]]
-            classes[b, at + kept : at + kept + 2] = chosen[way]
+            start = 1 + i * block
+            positions[b, start : start + kept] = patches + (1 + i * stride)
+            positions[b, start + kept :] = 1 + i * stride + PATCHES
+            positions[b, start + kept + 1] += 1
+            ids[b, start + kept], ids[b, start + kept + 1] = cue, letters[names[way]]
+            classes[b, start + kept : start + kept + 2] = chosen[way]
             if way in seen:
-                labels[b, at + kept] = letters[names[way]]
+                labels[b, start + kept] = letters[names[way]]
             seen.add(way)
         labels[b, length - 1] = EOS_ID
     mask = torch.ones(size, 1, length, length, dtype=torch.bool).tril()

@@ -105,9 +105,9 @@ def unpack(stream: bytes, codec_id: int | None = None) -> Container:
             f"written by another codec or by other weights (id {stream[1]}, this is {codec_id})"
         )
     rate = stream[2] if stream[0] & _HAS_RATE else None
-    height, at = _read_varint(body, 2 if rate is None else 3)
-    width, at = _read_varint(body, at)
-    payload = body[at:]
+    height, position = _read_varint(body, 2 if rate is None else 3)
+    width, position = _read_varint(body, position)
+    payload = body[position:]
     if max(height, width) >= MAX_SIDE or len(payload) < _SHORTEST_RANS or len(payload) % _WORD:
         raise BitstreamError("the header does not fit what follows it")
     return Container(stream[1], height + 1, width + 1, payload, rate)
@@ -127,15 +127,15 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in (0, 7, 14):
-        if at >= len(data):
+        if position >= len(data):
             break
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if not data[at - 1] & 0x80:
-            return value, at
+        value |= (data[position] & 0x7F) << shift
+        position += 1
+        if not data[position - 1] & 0x80:
+            return value, position
     raise BitstreamError("the header does not fit what follows it")
 
 

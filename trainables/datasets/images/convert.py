@@ -138,9 +138,9 @@ class ImageShards:
             images = tables.image_bytes(table.column(image))
             keys = None if label is None else tables.label_keys(table.column(label))
             for row in rows:
-                at = row["row"]
-                data = images[at].as_py()
-                key = None if keys is None else keys[at]
+                row_number = row["row"]
+                data = images[row_number].as_py()
+                key = None if keys is None else keys[row_number]
                 yield _Original(row["image_id"], data, "no bytes in its row", key)
 
 
