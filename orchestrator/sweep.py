@@ -142,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(argv: Sequence[str] | None) -> str:
     """The command as it can be typed again, without secrets."""
-    given = sys.argv[1:] if argv is None else argv
-    return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *given]))
+    arguments = sys.argv[1:] if argv is None else argv
+    return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *arguments]))
 
 
 def _bad(message: str) -> int:

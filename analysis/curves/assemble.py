@@ -45,10 +45,12 @@ def curves(sweep: Sweep) -> list[Curve]:
         wanted = [e for e in expected if _owner(e) == owner]
         lambdas = tuple(sorted({float(e["lmbda"]) for e in wanted if e["lmbda"] is not None}))
         of_owner = {kind: frames.get((*owner, *kind), _NO_POINTS) for kind in kinds}
-        seen = {kind: {k for keys in f["point_keys"] for k in keys} for kind, f in of_owner.items()}
-        anywhere = set().union(*seen.values())
+        measured_keys = {
+            kind: {k for keys in f["point_keys"] for k in keys} for kind, f in of_owner.items()
+        }
+        anywhere = set().union(*measured_keys.values())
         for (mllm, task, metric), frame in of_owner.items():
-            keys = seen[mllm, task, metric]
+            keys = measured_keys[mllm, task, metric]
             gone = [
                 missing_point(e, reasons.get(e["point_key"]), e["point_key"] in anywhere)
                 for e in wanted

@@ -206,8 +206,8 @@ def _pictures(panel: Panel) -> Iterator[tuple[ShownPoint | None, Pixels, list[Bo
             yield point, point.decoded, boxes, ANSWERED
         elif boxes:
             paler = (panel.pixels.astype(np.uint16) + 2 * 255) // 3
-            seen = panel.pixels if point.is_bound else paler.astype(np.uint8)
-            yield point, seen, boxes, ANSWERED
+            image = panel.pixels if point.is_bound else paler.astype(np.uint8)
+            yield point, image, boxes, ANSWERED
 
 
 def _small(pixels: Pixels) -> Pixels:

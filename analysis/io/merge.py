@@ -149,7 +149,7 @@ def _check_names(rows: pd.DataFrame) -> None:
 
 def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
     """Samples of all sweeps; for a shared point those of the first."""
-    kept, seen = [], pd.MultiIndex.from_arrays([[]] * len(_SAMPLE), names=_SAMPLE)
+    kept, kept_index = [], pd.MultiIndex.from_arrays([[]] * len(_SAMPLE), names=_SAMPLE)
     for sweep in sweeps:
         if sweep.samples is None:
             continue
@@ -161,8 +161,8 @@ def _samples(sweeps: Sequence[Sweep]) -> pd.DataFrame | None:
             frame = frame.assign(dataset=dataset_of_point.reindex(keys).to_numpy())
         frame = _whole_tasks(frame).astype(dict.fromkeys(_SAMPLE, "str"))
         index = pd.MultiIndex.from_frame(frame[_SAMPLE])
-        kept.append(frame[~index.isin(seen)])
-        seen = seen.append(index.unique())
+        kept.append(frame[~index.isin(kept_index)])
+        kept_index = kept_index.append(index.unique())
     return pd.concat(kept, ignore_index=True) if kept else None
 
 

@@ -100,8 +100,8 @@ class Sweep:
     def variants(self) -> dict[str, dict[str, Any]]:
         """The space's variants in its order: name -> what each sets, as far as that is known."""
         described: dict[str, Any] = self.manifest.get("space", {}).get("variants") or {}
-        seen = [name for name in self.points["variant"].unique() if name]
-        names = dict.fromkeys(name for joined in seen for name in joined.split(JOINED))
+        joined_names = [name for name in self.points["variant"].unique() if name]
+        names = dict.fromkeys(name for joined in joined_names for name in joined.split(JOINED))
         return described or {name: {} for name in names}
 
 

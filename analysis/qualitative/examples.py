@@ -131,9 +131,9 @@ def examples_of(sweep: Sweep) -> dict[str, list[Example]]:
     """The examples of each point that has some, by its key."""
     examples = {
         str(key): [
-            example_of(entry) for entry in made.get("examples") or [] if isinstance(entry, dict)
+            example_of(entry) for entry in record.get("examples") or [] if isinstance(entry, dict)
         ]
-        for key, made in sweep.manifest.get("points", {}).items()
+        for key, record in sweep.manifest.get("points", {}).items()
     }
     return {key: stored for key, stored in examples.items() if stored}
 

@@ -105,7 +105,7 @@ def panels(
     points = points[(points["codec"] == codec) | any_codec] if codec else points
     chosen = _matched(points, rate or _target(points, sweep.anchor, scenarios), scenarios)
     shown = [stored[key] for key in chosen["point_key"]]
-    answers = answers_to(assembled, [example for made in shown for example in made.values()])
+    answers = answers_to(assembled, [example for by_key in shown for example in by_key.values()])
     out: list[Panel] = []
     for shared_key in _most_shared(shown):
         if len(out) == n:

@@ -88,8 +88,8 @@ def _without_places(
 ) -> dict[str, Any]:
     """The manifest without addresses that exist only where the sweep ran."""
     points = {
-        key: {**made, "run_id": None, "examples": kept.get(key, [])}
-        for key, made in manifest["points"].items()
+        key: {**record, "run_id": None, "examples": kept.get(key, [])}
+        for key, record in manifest["points"].items()
     }
     missing = [{**point, "log": ""} for point in manifest["missing"]]
     gone = {"tracking_uri": None, "parent_run_id": None}

@@ -198,8 +198,8 @@ def _shown(
                 asked.setdefault(sample, answer)
     tasks = [answer.question.task for answer in asked.values()]
     labels = dict(zip(asked, number_duplicates(tasks), strict=True))
-    made = (_card(point, shared_key, inputs[-1], images, labels, answers) for point in points)
-    cards = list(islice(filter(None, made), room))
+    all_cards = (_card(point, shared_key, inputs[-1], images, labels, answers) for point in points)
+    cards = list(islice(filter(None, all_cards), room))
     wanted = [example.wanted[sample] for sample in asked if sample in example.wanted]
     return {
         "title": example.query.id,

@@ -82,7 +82,7 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         _rank=sweep.points["scenario"].map(lambda s: (not scenarios.is_bound(s), scenarios.rank(s)))
     ).sort_values(["codec", "_rank", "bpp"], na_position="first")
     for key, point_rows in rows.groupby("point_key", sort=False):
-        made = described.get(str(key), {})
+        record = described.get(str(key), {})
         first = point_rows.iloc[0]
         values = [f"{r.task} {r.metric} {r.value:.3f}" for r in rows_of(point_rows)]
         codec = "" if pd.isna(first["codec"]) else first["codec"]
@@ -99,10 +99,10 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "bpp_estimated": number(point_rows["bpp_estimated"].mean(), ".3f"),
             "psnr": number(first["psnr"], ".2f"),
             "values": values,
-            "seconds": {k: f"{v:.1f} s" for k, v in (made.get("seconds") or {}).items()},
-            "run_id": made.get("run_id") or ("" if pd.isna(first["run_id"]) else first["run_id"]),
-            "made": _made(made.get("spec") or {}),
-            "settings": settings(made),
+            "seconds": {k: f"{v:.1f} s" for k, v in (record.get("seconds") or {}).items()},
+            "run_id": record.get("run_id") or ("" if pd.isna(first["run_id"]) else first["run_id"]),
+            "made": _made(record.get("spec") or {}),
+            "settings": settings(record),
         }
 
 
@@ -125,9 +125,9 @@ def hover(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def settings(made: dict[str, Any]) -> dict[str, str]:
+def settings(record: dict[str, Any]) -> dict[str, str]:
     """Settings and provenance of a point: dotted path -> value as JSON."""
-    parts = [("", made.get("spec") or {}), ("provenance", made.get("provenance") or {})]
+    parts = [("", record.get("spec") or {}), ("provenance", record.get("provenance") or {})]
     return {
         path: json.dumps(value, ensure_ascii=False, default=str)
         for prefix, part in parts
@@ -162,11 +162,11 @@ def _made(spec: dict[str, Any]) -> str:
 
 def versions(sweep: Sweep) -> list[tuple[str, str]]:
     """Provenance entries that are the same for all points, as (name, text)."""
-    made = [p.get("provenance") or {} for p in sweep.manifest.get("points", {}).values()]
+    provenances = [p.get("provenance") or {} for p in sweep.manifest.get("points", {}).values()]
     texts: dict[str, set[str]] = {}
-    for name, value in (entry for provenance in made for entry in provenance.items()):
+    for name, value in (entry for provenance in provenances for entry in provenance.items()):
         texts.setdefault(name, set()).add(value if isinstance(value, str) else pretty(value))
-    return [(name, next(iter(seen))) for name, seen in texts.items() if len(seen) == 1]
+    return [(name, next(iter(values))) for name, values in texts.items() if len(values) == 1]
 
 
 def pretty(value: Any) -> str:

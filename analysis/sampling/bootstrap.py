@@ -72,9 +72,9 @@ class Resampled:
             rates = np.where(np.isnan(rates).any(axis=0), 1.0, rates)  # unknown: does not vary
             both = resampled_means(np.hstack([values, rates]), n_resamples, drawn)
             scaled = both[:, len(keys) :] * (bpp / rates.mean(axis=0))
-            for i, (key, made) in enumerate(zip(keys, stored["seed"], strict=True)):
+            for i, (key, point_seed) in enumerate(zip(keys, stored["seed"], strict=True)):
                 self._means[(*name, str(key))] = scaled[:, i], both[:, i]
-                self._whole[(*name, str(key))] = float(bpp[i]), float(value[i]), int(made)
+                self._whole[(*name, str(key))] = float(bpp[i]), float(value[i]), int(point_seed)
 
     def mean(self, keys: Iterable[Key]) -> tuple[Floats, Floats] | None:
         """Resampled (bpp, value), each (R,), averaged over tasks and seeds.

@@ -198,8 +198,8 @@ class Pair:
             return "per-sample values are not known"
         if any((self.test.mllm, *part) in self._resampled.disagree for part in self._parts):
             return "the per-sample values do not average to the points"
-        made = [self._resample(curve, self._resampled) for curve in (self.anchor, self.test)]
-        base, test = made
+        batches = [self._resample(curve, self._resampled) for curve in (self.anchor, self.test)]
+        base, test = batches
         if base is None or test is None:
             return "per-sample values are not known"
         return base, test

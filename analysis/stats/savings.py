@@ -97,8 +97,8 @@ def gains(
     return _frame(rows, ["rate"], "gained")
 
 
-def _numbers(name: str, given: Iterable[float], above: float = -np.inf) -> list[float]:
-    numbers = [float(number) for number in given]
+def _numbers(name: str, values: Iterable[float], above: float = -np.inf) -> list[float]:
+    numbers = [float(number) for number in values]
     wrong = [number for number in numbers if not (np.isfinite(number) and number > above)]
     if wrong:
         must = "finite" if above == -np.inf else f"finite and above {above:g}"

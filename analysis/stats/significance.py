@@ -218,12 +218,12 @@ def _t_test(difference: float, variances: Floats, freedom: Floats) -> dict[str, 
 def _around(anchor: Curve, rate: float) -> list[tuple[Any, float]] | None:
     """The anchor's points around a rate and their shares; None outside its rates."""
     rows = list(rows_of(anchor.frame))
-    at, logs = np.log10(rate), np.log10([row.bpp for row in rows])
-    near = int(np.argmin(np.abs(logs - at)))
-    if abs(logs[near] - at) < TIE:
+    log_rate, logs = np.log10(rate), np.log10([row.bpp for row in rows])
+    near = int(np.argmin(np.abs(logs - log_rate)))
+    if abs(logs[near] - log_rate) < TIE:
         return [(rows[near], 1.0)]
-    after = int(np.searchsorted(logs, at))
+    after = int(np.searchsorted(logs, log_rate))
     if after in (0, len(rows)):
         return None
-    share = float((at - logs[after - 1]) / (logs[after] - logs[after - 1]))
+    share = float((log_rate - logs[after - 1]) / (logs[after] - logs[after - 1]))
     return [(rows[after - 1], 1 - share), (rows[after], share)]

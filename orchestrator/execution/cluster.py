@@ -147,11 +147,12 @@ def nodes_with_other_files(space: Space, store: Store, checksums: Mapping[str, s
     problems = []
     for address, answer in answers.items():
         try:
-            seen = ray.get(answer, timeout=0)
+            node_problems = ray.get(answer, timeout=0)
         except Exception as error:  # whatever keeps a node from looking
             lines = str(error).strip().splitlines()
-            seen = [f"did not answer ({type(error).__name__}: {lines[-1] if lines else ''})"]
-        problems += [f"node {address} {line}" for line in seen]
+            reason = lines[-1] if lines else ""
+            node_problems = [f"did not answer ({type(error).__name__}: {reason})"]
+        problems += [f"node {address} {line}" for line in node_problems]
     store.fs.rm(store.path(name))
     return problems
 
@@ -162,11 +163,11 @@ def _look_from_node(
     if Store(uri).read(name) != token.encode():
         return [f"does not see the storage {uri}; give a directory or URI that all nodes share"]
     try:
-        seen = provenance.fingerprints(space) | {CODE: provenance.source_checksum()}
+        node_checksums = provenance.fingerprints(space) | {CODE: provenance.source_checksum()}
     except Exception as error:  # a file is missing or cannot be read
         return [f"cannot read what the space names: {type(error).__name__}: {error}"]
-    differ = sorted(model for model, checksum in checksums.items() if seen.get(model) != checksum)
-    return [f"has other files, or none, for {model}" for model in differ]
+    differ = (name for name, checksum in checksums.items() if node_checksums.get(name) != checksum)
+    return [f"has other files, or none, for {name}" for name in sorted(differ)]
 
 
 def can_grow() -> bool:

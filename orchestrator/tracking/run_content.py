@@ -110,21 +110,21 @@ def name_tags(point: OperatingPoint) -> dict[str, str]:
 
 def tags_of(measured: Measured) -> dict[str, str]:
     """The tags: what a person filters and sorts by, and the provenance in short."""
-    made = measured.manifests[0]
-    packages = made["code"]["packages"]
+    manifest = measured.manifests[0]
+    packages = manifest["code"]["packages"]
     tags = {
         "bridgesweep.mllm": ",".join(sorted({row["mllm"] for row in measured.rows})),
         "bridgesweep.dataset": measured.spec["dataset"],
         "bridgesweep.split": ",".join(sorted({row["split"] for row in measured.rows})),
-        "bridgesweep.commit": str(made["code"]["commit"]),
-        "bridgesweep.dirty": str(made["code"]["dirty"]),
+        "bridgesweep.commit": str(manifest["code"]["commit"]),
+        "bridgesweep.dirty": str(manifest["code"]["dirty"]),
         "bridgesweep.packages": ", ".join(f"{n} {v}" for n, v in packages.items()),
-        "bridgesweep.hardware": json.dumps(made["hardware"]),
+        "bridgesweep.hardware": json.dumps(manifest["hardware"]),
         "mlflow.runColor": _colour(measured),
         **name_tags(measured.point),
     }
-    if made["code"]["commit"]:
-        tags["mlflow.source.git.commit"] = made["code"]["commit"]
+    if manifest["code"]["commit"]:
+        tags["mlflow.source.git.commit"] = manifest["code"]["commit"]
     return tags
 
 

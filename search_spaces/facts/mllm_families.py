@@ -145,8 +145,8 @@ def layers_read(config: Mapping[str, Any], family: Family) -> tuple[int, ...]:
     if family.layers is None:
         return (-1,)
     for name in ("vision_feature_layer", "vision_feature_layers"):
-        if (given := config.get(name)) is not None:
-            return (given,) if isinstance(given, int) else tuple(given)
+        if (value := config.get(name)) is not None:
+            return (value,) if isinstance(value, int) else tuple(value)
     return family.layers
 
 

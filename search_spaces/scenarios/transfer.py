@@ -60,9 +60,9 @@ class Transferred(Scenario):
     def problems(self, space: Space) -> Iterator[str]:
         """Reports a missing source codec, a missing second codec, different latent channels."""
         labels = [codec.label for codec in space.codecs]
-        given = settings_as(space, self.key, TransferTraining).source
-        if given not in ("", *labels):
-            yield f"transfer.source = {given!r}: no such codec; there are {', '.join(labels)}"
+        label = settings_as(space, self.key, TransferTraining).source
+        if label not in ("", *labels):
+            yield f"transfer.source = {label!r}: no such codec; there are {', '.join(labels)}"
             return
         if len(labels) == 1:
             yield f"baselines: {self.name} needs a codec beside {labels[0]}"

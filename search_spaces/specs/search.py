@@ -34,11 +34,12 @@ class Range(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = list(type(self).model_fields)
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give one of {', '.join(names)}, not {' and '.join(given) or 'none'}")
-        if given != ["choice"] and not self.ends[0] < self.ends[1]:
-            raise ValueError(f"{given[0]}: {self.ends[0]} is not below {self.ends[1]}")
+        present = [name for name in names if getattr(self, name) is not None]
+        if len(present) != 1:
+            present_names = " and ".join(present) or "none"
+            raise ValueError(f"give one of {', '.join(names)}, not {present_names}")
+        if present != ["choice"] and not self.ends[0] < self.ends[1]:
+            raise ValueError(f"{present[0]}: {self.ends[0]} is not below {self.ends[1]}")
         if len(self.ends) < 2:
             raise ValueError("choice: give two values or more")
         return self

@@ -69,8 +69,8 @@ class Space(SpaceFields):
         Raises:
             KeyError: no installed scenario has the key.
         """
-        given: BaseModel | None = (self.model_extra or {}).get(key)
-        return settings_models()[key]() if given is None else given
+        settings: BaseModel | None = (self.model_extra or {}).get(key)
+        return settings_models()[key]() if settings is None else settings
 
     def of(self, variant: str) -> Space:
         """The space of one variant, which has no variants itself.

@@ -122,30 +122,32 @@ def _bare(name: str) -> str:
     return name
 
 
-def project_names(given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def project_names(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """A codec's tensors under this project's names, and the origin that the given names show."""
-    given = {name: value for name, value in given.items() if not _COMPUTED.match(name)}
-    given = {current_bottleneck_name(name): value for name, value in current_names(given).items()}
-    if any(name.startswith(("cc_transforms.", "ParamAggregation.")) for name in given):
-        return _renamed(given, _ELIC), "ELIC re-implementation"
-    if any(name.startswith("g_a0.") for name in given):
-        renamed = _renamed(given, _TIC)
+    tensors = {name: value for name, value in tensors.items() if not _COMPUTED.match(name)}
+    tensors = {
+        current_bottleneck_name(name): value for name, value in current_names(tensors).items()
+    }
+    if any(name.startswith(("cc_transforms.", "ParamAggregation.")) for name in tensors):
+        return _renamed(tensors, _ELIC), "ELIC re-implementation"
+    if any(name.startswith("g_a0.") for name in tensors):
+        renamed = _renamed(tensors, _TIC)
         # Within Swin blocks the names are torchvision's.
         inner = ((r"(.*\.blocks\.\d+\.mlp)\.fc1\.", r"\1.0."), (r"(.*\.mlp)\.fc2\.", r"\1.3."))
         return _renamed(renamed, inner), "TIC's implementation"
-    return dict(given), "CompressAI"
+    return dict(tensors), "CompressAI"
 
 
-def _neck(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _neck(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     neck = {}
-    for name, value in _renamed(given, _NECK).items():
+    for name, value in _renamed(tensors, _NECK).items():
         block, inner = re.match(r"(blocks\.\d+\.)?(.*)", name).groups()  # type: ignore[union-attr]
         neck[(block or "") + (_rename(inner, _BLOCK) if block else inner)] = value
     return neck
 
 
-def _renamed(given: Mapping[str, Tensor], rules: Sequence[tuple[str, Any]]) -> dict[str, Tensor]:
-    return {_rename(name, rules): value for name, value in given.items()}
+def _renamed(tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, Any]]) -> dict[str, Tensor]:
+    return {_rename(name, rules): value for name, value in tensors.items()}
 
 
 def _rename(name: str, rules: Sequence[tuple[str, Any]]) -> str:

@@ -73,7 +73,7 @@ def load_weights(codec: Codec, file: Path) -> Weights:
 
 
 @torch.no_grad()
-def fill(codec: Codec, given: Mapping[str, Tensor], name: str) -> None:
+def fill(codec: Codec, tensors: Mapping[str, Tensor], name: str) -> None:
     """Set all parameters of a codec, or none.
 
     Raises:
@@ -86,7 +86,7 @@ def fill(codec: Codec, given: Mapping[str, Tensor], name: str) -> None:
     parameters = {
         current_bottleneck_name(name): parameter for name, parameter in codec.net.named_parameters()
     }
-    problems = mismatches(parameters, {k: v for k, v in given.items() if k not in buffers})
+    problems = mismatches(parameters, {k: v for k, v in tensors.items() if k not in buffers})
     if problems:
         sizes = ", ".join(f"{key}={value}" for key, value in codec.spec.architecture.items())
         raise ValueError(
@@ -94,17 +94,17 @@ def fill(codec: Codec, given: Mapping[str, Tensor], name: str) -> None:
             + "\n  ".join(problems)
         )
     for key, parameter in parameters.items():
-        parameter.copy_(given[key])
+        parameter.copy_(tensors[key])
 
 
-def mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+def mismatches(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> list[str]:
     """Why given weights do not fit: each name that is missing, unknown or of another shape."""
-    problems = [f"{name} is missing" for name in expected if name not in given]
-    problems += [f"{name} is unknown" for name in given if name not in expected]
+    problems = [f"{name} is missing" for name in expected if name not in actual]
+    problems += [f"{name} is unknown" for name in actual if name not in expected]
     return problems + [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(value.shape)}"
+        f"{name} is {tuple(actual[name].shape)}, not {tuple(value.shape)}"
         for name, value in expected.items()
-        if name in given and given[name].shape != value.shape
+        if name in actual and actual[name].shape != value.shape
     ]
 
 

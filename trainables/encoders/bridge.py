@@ -156,11 +156,11 @@ def _hidden(parts: TowerParts, block: int, run: Callable[[], Any]) -> Tensor:
     tokens: list[Tensor] = []
     if block < len(parts.blocks):
         hook = parts.blocks[block].register_forward_pre_hook(
-            lambda _, given: tokens.append(given[0])
+            lambda _, arguments: tokens.append(arguments[0])
         )
     else:
         hook = parts.blocks[-1].register_forward_hook(
-            lambda _, __, made: tokens.append(_first(made))
+            lambda _, __, output: tokens.append(_first(output))
         )
     try:
         run()
@@ -169,9 +169,9 @@ def _hidden(parts: TowerParts, block: int, run: Callable[[], Any]) -> Tensor:
     return tokens[0]
 
 
-def _first(made: Any) -> Tensor:
+def _first(output: Any) -> Tensor:
     """The hidden state of what a block returns, which may be a tuple."""
-    hidden: Tensor = made if isinstance(made, Tensor) else made[0]
+    hidden: Tensor = output if isinstance(output, Tensor) else output[0]
     return hidden
 
 

@@ -114,13 +114,15 @@ class PartialEncoder(nn.Module):
             hidden = self._called(self.body, hidden, block, block + 1)
         return hidden
 
-    def _called(self, run: Any, *given: Any) -> Tensor:
+    def _called(self, run: Any, *inputs: Any) -> Tensor:
         """What `run` gives; kept for the backward pass, or run again there."""
-        if self.checkpoint_blocks and any(isinstance(x, Tensor) and x.requires_grad for x in given):
+        if self.checkpoint_blocks and any(
+            isinstance(x, Tensor) and x.requires_grad for x in inputs
+        ):
             # Nothing in a frozen block is random: there is no state of a generator to keep.
-            result: Tensor = checkpoint(run, *given, use_reentrant=False, preserve_rng_state=False)
+            result: Tensor = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
             return result
-        result = run(*given)
+        result = run(*inputs)
         return result
 
 

@@ -41,13 +41,13 @@ def write_text_weights(
     if not names:
         raise ValueError(f"{world / 'classes.json'} names no classes")
     if surrogate.classes is not None:
-        given = read_class_names(surrogate.classes)
-        if len(given) != len(names):
+        class_names = read_class_names(surrogate.classes)
+        if len(class_names) != len(names):
             raise ValueError(
-                f"surrogate.classes = {surrogate.classes!r}: {len(given)} names for the data set's "
-                f"{len(names)} classes"
+                f"surrogate.classes = {surrogate.classes!r}: {len(class_names)} names "
+                f"for the data set's {len(names)} classes"
             )
-        names = given
+        names = class_names
     tower = load_tower(space.teacher.model)
     if not tower.sizes.text:
         raise ValueError(

@@ -46,9 +46,9 @@ class KnownTeacher:
             unknown: Features = self.teacher(images, **self.wanted)
             return unknown
         if not all(image_id in self._kept for image_id in image_ids):
-            seen: Features = self.teacher(images, **self.wanted)
-            self._keep(image_ids, seen)
-            return seen
+            features: Features = self.teacher(images, **self.wanted)
+            self._keep(image_ids, features)
+            return features
         kept = [self._kept[image_id] for image_id in image_ids]
         pooled, tokens = (
             torch.stack(parts).to(images.device) if wanted else None
@@ -56,13 +56,13 @@ class KnownTeacher:
         )
         return Features(pooled, tokens)
 
-    def _keep(self, image_ids: Sequence[str], seen: Features) -> None:
-        parts = [part.cpu() for part in (seen.pooled, seen.tokens) if part is not None]
+    def _keep(self, image_ids: Sequence[str], features: Features) -> None:
+        parts = [part.cpu() for part in (features.pooled, features.tokens) if part is not None]
         for place, image_id in enumerate(image_ids):
             size = sum(part[place].numel() * part.element_size() for part in parts)
             if image_id not in self._kept and size <= self._room:
                 copies = iter([part[place].clone() for part in parts])
-                pooled = next(copies) if seen.pooled is not None else None
+                pooled = next(copies) if features.pooled is not None else None
                 self._kept[image_id] = (pooled, next(copies, None))
                 self._room -= size
 

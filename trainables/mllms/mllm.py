@@ -198,8 +198,13 @@ class Mllm(VisionInputs):
         empty = [text for (_, text), tail in zip(asked, tails, strict=True) if not tail]
         if empty:
             raise ValueError(f"choice {empty[0]!r} has no tokens")
-        prompts_of_texts, seen = [rows[i] for i, _ in asked], [features[i] for i, _ in asked]
-        values = iter(self._log_likelihoods(prompts_of_texts, tails, seen, batch_size).tolist())
+        prompts_of_texts, features_of_texts = (
+            [rows[i] for i, _ in asked],
+            [features[i] for i, _ in asked],
+        )
+        values = iter(
+            self._log_likelihoods(prompts_of_texts, tails, features_of_texts, batch_size).tolist()
+        )
         return [[next(values) for _ in texts] for texts in choices]
 
     def answer_losses(
@@ -228,10 +233,10 @@ class Mllm(VisionInputs):
         features = super().look(entry)
         end = self.tokenizer.eos_token_id
         tails = [[*self.prompts.of_text(answer), end] for answer in answers]
-        seen = [[features[place]] for place in places]
-        rows = self._encoded(prompts, seen)
+        image_features = [[features[place]] for place in places]
+        rows = self._encoded(prompts, image_features)
         lengths = torch.tensor([len(tail) for tail in tails], device=self.device)
-        return -self._log_likelihoods(rows, tails, seen, len(prompts)) / lengths
+        return -self._log_likelihoods(rows, tails, image_features, len(prompts)) / lengths
 
     def _log_likelihoods(
         self,

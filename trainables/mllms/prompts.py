@@ -94,18 +94,18 @@ class Prompts:
         if self._processor is None:
             expanded = prompt.replace(PLACEHOLDER, PLACEHOLDER * self._tokens)
             return Encoded(list(self.tokenizer(expanded)["input_ids"]))
-        given: dict[str, Any] = {"text": [self._text(prompt)]}
+        arguments: dict[str, Any] = {"text": [self._text(prompt)]}
         if images:
             blanks = [Image.new("RGB", (w, h), (128, 128, 128)) for h, w in sizes]
-            given |= {"images": [blanks], "images_kwargs": self._family.one_view}
-        made = dict(self._processor(**given))
-        ids = list(made.pop("input_ids")[0])
+            arguments |= {"images": [blanks], "images_kwargs": self._family.one_view}
+        encoded = dict(self._processor(**arguments))
+        ids = list(encoded.pop("input_ids")[0])
         extras = {
             name: [int(value) for value in rows[0]]
-            for name, rows in made.items()
+            for name, rows in encoded.items()
             if name not in _NOT_READ and not name.startswith(_BESIDES) and len(rows[0]) == len(ids)
         }
-        besides = {n: list(rows[0]) for n, rows in made.items() if n.startswith(_BESIDES)}
+        besides = {n: list(rows[0]) for n, rows in encoded.items() if n.startswith(_BESIDES)}
         return Encoded(ids, extras, besides)
 
     def of_text(self, text: str) -> list[int]:

@@ -117,16 +117,16 @@ class VisionInputs:
             yield {}
             return
         device = self.model.device
-        seen = [image.to(device) for image in kept]
+        features = [image.to(device) for image in kept]
         if self.family.pixels_only:
             side = self.preprocess.size
-            blank = torch.ones(len(seen), 3, side, side, device=device, dtype=self.model.dtype)
-            with entered(self.tower, self._blocks, torch.stack(seen)):
+            blank = torch.ones(len(features), 3, side, side, device=device, dtype=self.model.dtype)
+            with entered(self.tower, self._blocks, torch.stack(features)):
                 yield {"pixel_values": blank}
         elif self.family.embeds:
-            yield {"image_embeds": torch.stack(seen)}
+            yield {"image_embeds": torch.stack(features)}
         else:
-            pooled: Any = seen if self._listed else torch.stack(seen)
+            pooled: Any = features if self._listed else torch.stack(features)
             yield {
                 "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
             }
@@ -142,9 +142,9 @@ class VisionInputs:
         if not family.embeds:
             return model.get_image_features(pixels, return_dict=True).pooler_output
         # Kosmos-2, whose class for generation keeps this to its forward pass.
-        seen = model.vision_model(pixel_values=pixels).last_hidden_state
-        seen = F.normalize(self.tower.post_layernorm(seen), dim=-1)  # type: ignore[operator]
-        return model.image_to_text_projection(seen)[0]
+        hidden = model.vision_model(pixel_values=pixels).last_hidden_state
+        hidden = F.normalize(self.tower.post_layernorm(hidden), dim=-1)  # type: ignore[operator]
+        return model.image_to_text_projection(hidden)[0]
 
     @contextlib.contextmanager
     def _tower_of(self, entry: Entry) -> Iterator[None]:
@@ -155,8 +155,8 @@ class VisionInputs:
                         f"block {entry.block}: the text model reads the tower's hidden state "
                         f"{self._first_read}, which comes before it"
                     )
-                given = entry.given.to(self.model.device)
-                stack.enter_context(entered(self.tower, entry.block, given))
+                tokens = entry.given.to(self.model.device)
+                stack.enter_context(entered(self.tower, entry.block, tokens))
             if self.last_read < self._blocks:
                 stack.enter_context(blocks_skipped_from(self.tower, self.last_read))
             yield
@@ -164,11 +164,11 @@ class VisionInputs:
     def _cut(self, pixels: Pixels) -> Pixels:
         """(views, S, S, 3): by the class's own processor, which is kept from going on to floats."""
         assert self._cutter is not None
-        given = torch.from_numpy(pixels).permute(2, 0, 1)
-        made = self._cutter(
-            images=[[given]], do_rescale=False, do_normalize=False, return_tensors="pt"
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        encoded = self._cutter(
+            images=[[image]], do_rescale=False, do_normalize=False, return_tensors="pt"
         )
-        views = made["pixel_values"][0]
+        views = encoded["pixel_values"][0]
         assert views.dtype == torch.uint8, "the processor cuts images of 8 bits"
         cut: Pixels = views.permute(0, 2, 3, 1).contiguous().numpy()
         return cut

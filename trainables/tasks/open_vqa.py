@@ -60,8 +60,8 @@ class OpenVqa(AccuracyTask):
 
 def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
     """How far people agree with an answer, 0 to 1; a single one decides alone."""
-    given = normalized(answer)
-    equal = [given == normalized(person) for person in people]
+    normalized_answer = normalized(answer)
+    equal = [normalized_answer == normalized(person) for person in people]
     if len(equal) == 1:
         return float(equal[0])
     agreeing = [sum(equal) - agrees for agrees in equal]

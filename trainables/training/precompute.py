@@ -115,12 +115,12 @@ def _write_shard(
     if images:
         flush()
     report = ShardReport(len(ids), unreadable)
-    made = [tensor_column(name, np.concatenate(parts)) for name, parts in columns.items()]
+    field_arrays = [tensor_column(name, np.concatenate(parts)) for name, parts in columns.items()]
     schema = pa.schema(
-        [pa.field("image_id", pa.string(), nullable=False), *(field for field, _ in made)],
+        [pa.field("image_id", pa.string(), nullable=False), *(field for field, _ in field_arrays)],
         metadata={_REPORT: json.dumps({"images": len(ids), "unreadable": unreadable})},
     )
-    arrays = [pa.array(ids, pa.string()), *(array for _, array in made)]
+    arrays = [pa.array(ids, pa.string()), *(array for _, array in field_arrays)]
     with replacing(out) as temporary:
         # Floats do not compress; plain pages are read seven times as fast as dictionaries.
         pq.write_table(

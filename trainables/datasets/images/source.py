@@ -206,11 +206,11 @@ def _origins(
 ) -> tuple[dict[str, str], list[str]]:
     """The data set's own split for each of ours, and what is wrong."""
     if data.splits is not None:
-        given = data.splits.model_dump()
-        return given, [
+        split_settings = data.splits.model_dump()
+        return split_settings, [
             f"data.splits.{split} = {name!r}: no such split; there are: "
             f"{', '.join(sorted(folders)) or 'none'}"
-            for split, name in given.items()
+            for split, name in split_settings.items()
             if name not in folders
         ]
     if not split_names:
