@@ -91,10 +91,10 @@ def _panel(
         shown = of_scenario[known]
         ends = [shown[end] for end in (f"{kind}_low", f"{kind}_high") if end in shown]
         low, high = ends or (None, None)
-        place = (positions[known], shown[kind], low, high)
+        coordinates = (positions[known], shown[kind], low, high)
         texts = [_hover(row) for row in rows_of(shown)]
         look = looks.scenario(scenario)
-        series.append(Series(("", scenario, ""), look, *place, hover="%{text}", texts=texts))
+        series.append(Series(("", scenario, ""), look, *coordinates, hover="%{text}", texts=texts))
     owners = frozenset(s.owner for s in series)
     return Panel(PANELS[kind], series, [Group(owners)], levels, absent=absent)
 
@@ -105,13 +105,13 @@ def _varies(varied: pd.DataFrame) -> bool:
 
 
 def _words(rows: pd.DataFrame, subtitle: str, looks: Looks) -> str:
-    words = [
+    descriptions = [
         f"{looks.scenario(row.scenario).label} {row.variant} {row.accuracy:.2f}"
         + (f", BD-rate {row.bd_rate:+.0f} %" if np.isfinite(row.bd_rate) else "")
         for row in rows_of(rows)
     ]
     title = with_subtitle("Mean accuracy over tasks and rates, and BD-rate, by variant", subtitle)
-    return f"{title}: " + "; ".join(words) + "."
+    return f"{title}: " + "; ".join(descriptions) + "."
 
 
 def _hover(row: Any) -> str:

@@ -39,21 +39,21 @@ def draw_costs(assembled: Assembled, comparison: pd.DataFrame, costs: Costs) -> 
     out = []
     for mllm, rows in frame.groupby("mllm", sort=False):
         subtitle = str(mllm) if several else ""
-        series, words = [], []
+        series, descriptions = [], []
         for row in rows_of(rows):
             owner = (row.codec, row.scenario, row.variant)
             look = looks.owner(*owner)
             hover = "%{y:.0f} % saved, %{x:.2f} kMAC/pixel, " + f"{row.parameters:,.0f} parameters"
             kmac = row.receiver_without_common
-            place = ([kmac], [row.saved], [row.low], [row.high])
-            series.append(Series(owner, look, *place, hover=hover))
-            words.append(f"{look.label} {kmac:.3g} kMAC/pixel, {round(row.saved)} % saved")
+            coordinates = ([kmac], [row.saved], [row.low], [row.high])
+            series.append(Series(owner, look, *coordinates, hover=hover))
+            descriptions.append(f"{look.label} {kmac:.3g} kMAC/pixel, {round(row.saved)} % saved")
         owners = [point.owner for point in series]
         group = Group(frozenset(owners), looks.legend(owners))
         levels = [Level("", 0.0, zero, "--")]
         panel = Panel("bits saved (%)", series, [group], levels, LABEL)
         title = with_subtitle(f"Bits saved on the mean over tasks over {LABEL}", subtitle)
         name = file_name(f"complexity-{subtitle}" if subtitle else "complexity")
-        alt = f"{title}: {'; '.join(words)}."
+        alt = f"{title}: {'; '.join(descriptions)}."
         out.append(draw(Drawing(name, TITLE, subtitle, alt, [[panel]], logarithmic=True)))
     return out

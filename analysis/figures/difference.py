@@ -78,12 +78,12 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
             label,
             limits=(-100, 200),  # an interval may run off; a saving may not
         )
-        words = [
+        descriptions = [
             f"{looks.curve(curve).label} {round(frame['change'].iloc[0]):+d} % at "
             f"{frame['accuracy'].iloc[0]:.2f} to {round(frame['change'].iloc[-1]):+d} % at "
             f"{frame['accuracy'].iloc[-1]:.2f}"
             for curve, frame in shown
         ]
-        alt = f"{with_subtitle(f'{title} over {label}', subtitle)}: {'; '.join(words)}."
+        alt = f"{with_subtitle(f'{title} over {label}', subtitle)}: {'; '.join(descriptions)}."
         out.append(draw(Drawing(file_name(name), title, subtitle, alt, [[panel]])))
     return out

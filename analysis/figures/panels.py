@@ -146,8 +146,8 @@ def _draw_images(
         scale = _IMAGE / max(pixels.shape[:2])
         high, wide = pixels.shape[0] * scale, pixels.shape[1] * scale
         bottom = 1 - (y + high) / layout.height
-        place = (x / FULL_WIDTH, bottom, wide / FULL_WIDTH, high / layout.height)
-        axes = figure.add_axes(place)
+        rectangle = (x / FULL_WIDTH, bottom, wide / FULL_WIDTH, high / layout.height)
+        axes = figure.add_axes(rectangle)
         axes.imshow(_small(pixels), interpolation="none", extent=(0, 1, 1, 0), aspect="auto")
         axes.set_axis_off()
         _draw_boxes(axes, boxes, colour)
@@ -185,10 +185,10 @@ def _draw_table(
         _mark(figure, look, 0.17 / FULL_WIDTH, 1 - (y + 0.085) / layout.height)
         _write(figure, 0.28, y + 0.03, _short(names[point.owner]))
         _write(figure, rates, y + 0.03, f"{point.bpp:.3g}", ha="right", **small)
-        for x, sample, words in zip(columns, panel.questions, body, strict=True):
+        for x, sample, answer_lines in zip(columns, panel.questions, body, strict=True):
             answer = point.answers.get(sample)
             colour = MUTED if answer is None else _COLOUR[answer.right]
-            for i, line in enumerate(words):
+            for i, line in enumerate(answer_lines):
                 _write(figure, x, y + 0.03 + i * _ROW, line, color=colour)
         y += height
 
@@ -270,7 +270,7 @@ def _mark(figure: Figure, look: Look, x: float, y: float) -> None:
 
 
 def _words(panel: Panel, looks: Looks) -> str:
-    words = []
+    sentences = []
     for sample, question in panel.questions.items():
         answers = [
             f"{looks.owner(*point.owner).label} at {point.bpp:.3g} bpp: {answer.answer} "
@@ -279,5 +279,5 @@ def _words(panel: Panel, looks: Looks) -> str:
             if (answer := point.answers.get(sample)) is not None
         ]
         asked = f"{question.task}: {question.prompt} Wanted: {question.wanted}."
-        words.append(f"{asked} {'; '.join(answers)}.")
-    return f"Image {panel.image}. " + " ".join(words)
+        sentences.append(f"{asked} {'; '.join(answers)}.")
+    return f"Image {panel.image}. " + " ".join(sentences)

@@ -193,7 +193,7 @@ def _draw(
     anchors = [c for c in drawn if c.scenario == assembled.sweep.anchor]
     panel = Panel(titled.label, series, groups_of(drawn, looks, anchors), levels, RATE)
     missing = [m for curve in every for m in curve.missing]
-    words = [
+    descriptions = [
         f"{looks.curve(c).label} {c.frame['value'].iloc[0]:.2f} at "
         f"{c.frame['bpp'].iloc[0]:.2g} bpp to {c.frame['value'].iloc[-1]:.2f} at "
         f"{c.frame['bpp'].iloc[-1]:.2g}"
@@ -206,7 +206,7 @@ def _draw(
             file_name(titled.name),
             titled.title,
             titled.subtitle,
-            f"{title}: {titled.label} over bits per pixel. " + "; ".join(words) + ".",
+            f"{title}: {titled.label} over bits per pixel. " + "; ".join(descriptions) + ".",
             [[panel]],
             logarithmic=True,
             warnings=[

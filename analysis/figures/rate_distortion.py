@@ -73,9 +73,9 @@ def draw(curves: Sequence[Sweep]) -> list[Plot]:
             looks = [s.look for s in series]
             group = Group(frozenset(s.owner for s in series), looks)
             panel = Panel(label, series, [group], x_label="bits per pixel")
-            words = f"{label} over bits per pixel of {', '.join(s.label for s in looks)}."
+            alt = f"{label} over bits per pixel of {', '.join(s.label for s in looks)}."
             title = label.partition(" (")[0]
-            out.append(draw_figure(Drawing(name, title, "", words, [[panel]])))
+            out.append(draw_figure(Drawing(name, title, "", alt, [[panel]])))
     return out
 
 

@@ -136,11 +136,11 @@ def _check_names(rows: pd.DataFrame) -> None:
     several = by_name[(by_name["sweeps"].map(len) > 1) & (by_name["keys"].map(len) > 1)]
     if len(several):
         codec, variant, scenario, seed, *_, rate_of_first = several.index[0]
-        words = " ".join(filter(None, [scenario, variant, codec and f"of {codec}"]))
+        point_name = " ".join(filter(None, [scenario, variant, codec and f"of {codec}"]))
         rate_part = f" at {rate_of_first}" if rate_of_first != "" else ""
         sweeps = " and ".join(sorted(several["sweeps"].iloc[0]))
         raise AnalysisError(
-            f"clashing keys: {sweeps} both have {words}{rate_part}, "
+            f"clashing keys: {sweeps} both have {point_name}{rate_part}, "
             f"seed {seed}, with different settings (keys "
             f"{', '.join(sorted(several['keys'].iloc[0]))}), and {len(several) - 1} more such "
             "points; apart=True (--apart on the command line) keeps them apart by the sweeps' names"

@@ -122,9 +122,9 @@ def read_samples(data: bytes, source: str) -> pd.DataFrame:
     if missing:
         raise AnalysisError(f"{source}: not samples: missing columns {', '.join(missing)}")
     samples: pd.DataFrame = table.to_pandas()
-    words = [name for name in ("value", "bpp") if not is_numeric_dtype(samples[name])]
-    if words:
-        raise AnalysisError(f"{source}: not samples: no numbers in {', '.join(words)}")
+    text_columns = [name for name in ("value", "bpp") if not is_numeric_dtype(samples[name])]
+    if text_columns:
+        raise AnalysisError(f"{source}: not samples: no numbers in {', '.join(text_columns)}")
     return samples
 
 

@@ -176,9 +176,9 @@ def _prompt(prompt: str) -> str:
     parts = prompt.split("<image>")
     if len(parts) > 2:
         parts[1:] = [f" [{number}] {part}" for number, part in enumerate(parts[1:], 1)]
-    words = " ".join(" ".join(parts).split())
+    text = " ".join(" ".join(parts).split())
     # Some tokenizers leave room before punctuation.
-    return re.sub(r" (?=[?:,.](?: |$))", "", words)
+    return re.sub(r" (?=[?:,.](?: |$))", "", text)
 
 
 def _wanted(reference: str) -> str:

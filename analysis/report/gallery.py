@@ -102,11 +102,11 @@ def gallery(assembled: Assembled) -> Gallery:
     )
     groups = list(dict.fromkeys(key for point in gallery_points for key in point.examples))
     images = _Images(assembled, page, _longest(gallery_points, groups[:GROUPS]))
-    for place, shared_key in enumerate(groups):
+    for index, shared_key in enumerate(groups):
         having = [point for point in gallery_points if shared_key in point.examples]
         name = _evaluation(shared_key) if len({_evaluation(group) for group in groups}) > 1 else ""
         room = CARDS - page.cards
-        shown = _shown(having, shared_key, images, answers, room) if place < GROUPS else None
+        shown = _shown(having, shared_key, images, answers, room) if index < GROUPS else None
         page.left += len(having) - (shown["cards"] if shown else 0)
         if shown:
             page.shown.append({**shown, "evaluation": name})

@@ -79,9 +79,9 @@ def interactive(drawing: Drawing, numbers: Mapping[str, int]) -> dict[str, Any]:
     layout["height"] = layout["margin"]["t"] + whole + room
     data: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for place, panel in enumerate(panel for row in drawing.rows for panel in row):
-        i, j = divmod(place, n_columns)
-        axis = "" if place == 0 else str(place + 1)
+    for index, panel in enumerate(panel for row in drawing.rows for panel in row):
+        i, j = divmod(index, n_columns)
+        axis = "" if index == 0 else str(index + 1)
         top, left, last = 1 - i * (height + gap) / whole, j * (width + COLUMN_GAP), i == n_rows - 1
         x_axis, ends = _x_axis(drawing, panel)
         x_axis |= {"anchor": f"y{axis}", "domain": [left, left + width]}
@@ -188,8 +188,14 @@ def _without_number(panel: Panel, axis: str) -> list[dict[str, Any]]:
     where = {"xref": f"x{axis}", "yref": f"y{axis} domain", "y": 0.1, "showarrow": False}
     turned = {"textangle": -90} if len(panel.absent) > 1 else {}
     return [
-        {"text": ABSENT, **where, **turned, "x": x, "hovertext": "<br>".join(wrap(escape(why), 60))}
-        for x, why in panel.absent.items()
+        {
+            "text": ABSENT,
+            **where,
+            **turned,
+            "x": x,
+            "hovertext": "<br>".join(wrap(escape(reason), 60)),
+        }
+        for x, reason in panel.absent.items()
     ]
 
 

@@ -82,12 +82,12 @@ def summary_sentence(
         further = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[NAMED_CURVES:]]
         ends = further[0] if len(further) == 1 else f"{further[0]} to {further[-1]}"
         claims = [*claims[:NAMED_CURVES], f"BD-rates of {len(further)} more: {ends}"]
-    why = no_mean(tasks(sweep))
+    reason = no_mean(tasks(sweep))
     first = (
         f"For equal accuracy on the mean over tasks, against {anchor}: " + "; ".join(claims) + "."
         if claims
-        else f"There is no mean over tasks: {why}; the notes compare task by task."
-        if why
+        else f"There is no mean over tasks: {reason}; the notes compare task by task."
+        if reason
         else f"No curve compares with {anchor} on the mean over tasks; the notes say why."
     )
     if claims and sweep.manifest.get("space"):

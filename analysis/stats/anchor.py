@@ -62,8 +62,8 @@ def against_anchors(
             yield AnchorComparison(curve, parts, None, "the anchor", is_anchor=True)
             continue
         if less_is_better(known, curve.task, curve.metric):
-            why = f"no number: lower {curve.metric} is better, which is not compared"
-            yield AnchorComparison(curve, parts, None, why)
+            reason = f"no number: lower {curve.metric} is better, which is not compared"
+            yield AnchorComparison(curve, parts, None, reason)
             continue
         base, same_codec = _anchor_of(curve, anchors)
         if base is None or base.frame.empty:

@@ -129,8 +129,8 @@ def compare(
     frame = _frame([*rows, *_bound_rows(assembled)])
     order = frame["task"].map({name: i for i, name in enumerate([MEAN, *known])})
     curve_number = frame.groupby(["mllm", "codec", "variant", "scenario"], sort=False).ngroup()
-    place = pd.DataFrame({"curve": curve_number, "task": order})
-    return frame.loc[place.sort_values(["curve", "task"]).index].reset_index(drop=True)
+    positions = pd.DataFrame({"curve": curve_number, "task": order})
+    return frame.loc[positions.sort_values(["curve", "task"]).index].reset_index(drop=True)
 
 
 def _frame(rows: Iterable[Row]) -> pd.DataFrame:
@@ -204,8 +204,9 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     row.bd_defined = rate.defined
     points = [len(values) for values, _ in pair.fronts]
     if shared.low > shared.high or (shared.low == shared.high and min(points) > 1):
-        why = rate.why if min(points) > 1 else _beside(pair)
-        return [*notes, f"no {'number' if np.isnan(gain.value) else 'BD-rate, no saving'}: {why}"]
+        reason = rate.why if min(points) > 1 else _beside(pair)
+        lacking = "number" if np.isnan(gain.value) else "BD-rate, no saving"
+        return [*notes, f"no {lacking}: {reason}"]
     row.target = (shared.low + shared.high) / 2
     saved = pair.saved(row.target)
     row.saved, row.saved_low, row.saved_high = saved.value, saved.low, saved.high
@@ -237,16 +238,16 @@ def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:
     named = (("BD-rate", rate), ("the saving", saved), ("BD-accuracy", gain))
     numbers = [(name, estimate.why) for name, estimate in named if np.isfinite(estimate.value)]
     reasons: dict[str, list[str]] = {}
-    for name, why in numbers:
-        if why:
-            reasons.setdefault(why.removeprefix("no interval: "), []).append(name)
+    for name, reason in numbers:
+        if reason:
+            reasons.setdefault(reason.removeprefix("no interval: "), []).append(name)
     if not reasons:
         return ""
     (first, names), *_ = reasons.items()
     if len(names) == len(numbers):
         return f"no interval: {first}"
     return "no interval: " + ", ".join(
-        f"{' and '.join(names)} ({why})" for why, names in reasons.items()
+        f"{' and '.join(names)} ({reason})" for reason, names in reasons.items()
     )
 
 

@@ -46,15 +46,15 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {over}")
     resources, ask = space.resources, lane_ask(space)
     if resources.workers_per_point:
-        place = f"{resources.workers_per_point} Ray Train workers"
+        process_text = f"{resources.workers_per_point} Ray Train workers"
     else:
-        place = "trained in the trial's own process"
+        process_text = "trained in the trial's own process"
     lines += [
         "",
         *_necks(space),
         f"each point asks for {ask.cpu:g} CPU"
         + (f" and {ask.gpu:g} GPU" if ask.gpu else "")
-        + f" ({place}), tried {resources.max_failures + 1} times at the most",
+        + f" ({process_text}), tried {resources.max_failures + 1} times at the most",
         "storage, about:",
         *_storage(space, whole),
     ]
@@ -122,7 +122,7 @@ def metrics_lacking(space: Space) -> list[str]:
     labels = [b.label for b in space.benchmarks if b.task == "captions"]
     if not labels:
         return []
-    return [f"{', '.join(labels)}: no {metric}: {why}" for metric, why in lacking().items()]
+    return [f"{', '.join(labels)}: no {metric}: {reason}" for metric, reason in lacking().items()]
 
 
 def _storage(space: Space, plan: Plan) -> list[str]:

@@ -96,10 +96,10 @@ def served(space: Space) -> str:
         if has_teacher and config is not None
     ]
     unknown = [name for name, config in configs.items() if not has_teacher or config is None]
-    words = [f"serves {', '.join(known)}"] if known else []
+    phrases = [f"serves {', '.join(known)}"] if known else []
     if unknown:
-        words.append(f"{', '.join(unknown)} if they share its encoder (not all is at hand)")
-    return "; ".join(words) or "serves the encoder alone"
+        phrases.append(f"{', '.join(unknown)} if they share its encoder (not all is at hand)")
+    return "; ".join(phrases) or "serves the encoder alone"
 
 
 def _misfits(

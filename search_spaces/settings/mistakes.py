@@ -34,8 +34,8 @@ def mistakes_below(key: str | None, error: ValidationError) -> Iterator[InitErro
         loc = item["loc"] if key is None else (key, *item["loc"])
         kind: str | PydanticCustomError = item["type"]
         if kind == "value_error" or kind not in _BUILT_IN_ERRORS:
-            why = item["msg"].removeprefix("Value error, ")
-            kind = PydanticCustomError("value_error", "{why}", {"why": why})
+            reason = item["msg"].removeprefix("Value error, ")
+            kind = PydanticCustomError("value_error", "{why}", {"why": reason})
         ctx = item.get("ctx", {}) if isinstance(kind, str) else {}
         yield InitErrorDetails(type=kind, loc=loc, input=item["input"], ctx=ctx)
 

@@ -109,9 +109,9 @@ class Space(SpaceFields):
             root = path.partition(".")[0]
             if root not in varied:
                 known = root in type(self).model_fields
-                why = "the same for all points" if known else unknown(root, varied)
+                reason = "the same for all points" if known else unknown(root, varied)
                 choices = f"; what may change is {', '.join(varied)}" if known else ""
-                problems.append(f"{path} = {value!r}: {why}{choices}")
+                problems.append(f"{path} = {value!r}: {reason}{choices}")
                 continue
             try:
                 merge(data, {path: value})
@@ -286,12 +286,12 @@ def _names(data: Mapping[str, Any], setting: ListName, mistakes: list[Any]) -> l
     """The scenarios that a list names; those that cannot be used become mistakes."""
     given = data.get(setting, listed_by_default(setting))
     names = []
-    for place, name in enumerate(given if isinstance(given, (list, tuple)) else ()):
+    for index, name in enumerate(given if isinstance(given, (list, tuple)) else ()):
         if not isinstance(name, str):
             continue  # the field's own validation reports it
         try:
             SCENARIOS.get(name)
             names.append(name)
         except (UnknownPluginError, BrokenPluginError) as error:
-            mistakes.append(mistake((setting, place), name, str(error)))
+            mistakes.append(mistake((setting, index), name, str(error)))
     return names

@@ -140,11 +140,11 @@ def _reference_costs(
 def _with_variants(rows_of: Mapping[str, Sequence[Row]]) -> list[Row]:
     """The rows of all variants; a row that is the same in all variants once, without a variant."""
     merged = []
-    for place, (variant, rows) in enumerate(rows_of.items()):
+    for index, (variant, rows) in enumerate(rows_of.items()):
         for row in rows:
             if not all(row in variant_rows for variant_rows in rows_of.values()):
                 merged.append(replace(row, variant=variant))
-            elif place == 0:
+            elif index == 0:
                 merged.append(row)
     return merged
 

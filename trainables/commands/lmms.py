@@ -123,8 +123,8 @@ class Bridged(_Lmms):  # type: ignore[misc]
         coded = self._coded_images(dict(zip(_flat(names), _flat(squares), strict=True)))
         answers = [""] * len(asked)
         groups: dict[int, list[int]] = defaultdict(list)
-        for place, request in enumerate(asked):
-            groups[request.max_new_tokens(self._beams)].append(place)
+        for index, request in enumerate(asked):
+            groups[request.max_new_tokens(self._beams)].append(index)
         for tokens, places in groups.items():
             prompts = [asked[i].prompt(len(names[i])) for i in places]
             features = [[coded[name].features for name in names[i]] for i in places]

@@ -150,11 +150,11 @@ def results(rows: Sequence[Measured], description: str) -> dict[str, dict[str, A
     identity = ["codec", "scenario", "variant", "seed"]
     for (codec, scenario, variant, seed), curve in table.groupby(identity, sort=False):
         several = table["seed"].nunique() > 1
-        words = [str(codec), str(scenario), str(variant), f"seed {seed}" if several else ""]
+        parts = [str(codec), str(scenario), str(variant), f"seed {seed}" if several else ""]
         points = [{**_means(point), "lmbda": lmbda} for lmbda, point in curve.groupby("lmbda")]
         means = pd.DataFrame(points).sort_values("bpp").dropna(axis=1)
-        results_by_file["-".join(filter(None, words)).replace(" ", "")] = {
-            "name": " ".join(filter(None, words)),
+        results_by_file["-".join(filter(None, parts)).replace(" ", "")] = {
+            "name": " ".join(filter(None, parts)),
             "description": description,
             "results": {name: values.tolist() for name, values in means.items()},
         }
@@ -201,8 +201,8 @@ def quality(x_hat: Tensor, x: Tensor) -> tuple[float, float | None]:
 
 def _measure(source: Source, codec: Codec, name: str, x: Tensor, out: Path) -> Measured:
     point = source.point
-    place = [point.codec.label if point.codec else "", point.scenario, point.variant]
-    directory = "-".join(filter(None, [*place, f"{point.lmbda:g}", f"seed{point.seed}"]))
+    names = [point.codec.label if point.codec else "", point.scenario, point.variant]
+    directory = "-".join(filter(None, [*names, f"{point.lmbda:g}", f"seed{point.seed}"]))
     file = out / "streams" / directory / f"{name}.bin"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(codec.encode(x.to(next(codec.parameters()).device))[0])

@@ -111,8 +111,8 @@ class InTurn:
 
     def read(self, step: int) -> Batch:
         """This worker's slice of the batch of a step (0 ..)."""
-        turn, place = divmod(step, len(self._sources))
-        return self._sources[place].read(turn)
+        turn, index = divmod(step, len(self._sources))
+        return self._sources[index].read(turn)
 
 
 def in_order(rows: Rows, batch_size: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:

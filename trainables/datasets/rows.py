@@ -197,8 +197,8 @@ class Rows:
         ids = table.column("image_id").to_pylist()
         if ids == self._ids[shard]:
             return table
-        place = {image_id: row for row, image_id in enumerate(ids)}
-        return table.take([place[image_id] for image_id in self._ids[shard]])
+        row_of_id = {image_id: row for row, image_id in enumerate(ids)}
+        return table.take([row_of_id[image_id] for image_id in self._ids[shard]])
 
     def _image(self, shard: int, row: int) -> Pixels:
         """The image of a row; where it is unreadable, the next readable one of its shard.
@@ -208,13 +208,13 @@ class Rows:
         """
         images = self._load(shard)["image"]
         for offset in range(len(images)):
-            place = (row + offset) % len(images)
+            index = (row + offset) % len(images)
             try:
-                return decode_image(images[place].as_py())
+                return decode_image(images[index].as_py())
             except UnreadableImageError as error:
                 if self._parts:
                     raise
-                log.warning("image %s is unreadable: %s", self._ids[shard][place], error)
+                log.warning("image %s is unreadable: %s", self._ids[shard][index], error)
         raise UnreadableImageError(f"no image of shard {shard} of {self.split} is readable")
 
 

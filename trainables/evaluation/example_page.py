@@ -139,13 +139,13 @@ def _lines(question: AnsweredQuestion) -> Iterator[tuple[str, tuple[int, int, in
     """The text of one question, line by line with its colour."""
     parts = question.prompt.split("<image>")
     if len(parts) == 2:
-        words = " ".join(parts)
+        prompt = " ".join(parts)
     else:
-        words = parts[0] + "".join(f" [{i}] {part}" for i, part in enumerate(parts[1:], 1))
+        prompt = parts[0] + "".join(f" [{i}] {part}" for i, part in enumerate(parts[1:], 1))
     values = [v for k, v in json.loads(question.reference).items() if k not in ("size", "format")]
     for text, colour in (
         (question.task, _PALE),
-        (words, _INK),
+        (prompt, _INK),
         (f"wanted: {', '.join(map(str, values))}", _INK),
         (f"answer: {question.answer or '(nothing)'}", _COLOUR[question.right]),
     ):

@@ -58,10 +58,10 @@ class KnownTeacher:
 
     def _keep(self, image_ids: Sequence[str], features: Features) -> None:
         parts = [part.cpu() for part in (features.pooled, features.tokens) if part is not None]
-        for place, image_id in enumerate(image_ids):
-            size = sum(part[place].numel() * part.element_size() for part in parts)
+        for index, image_id in enumerate(image_ids):
+            size = sum(part[index].numel() * part.element_size() for part in parts)
             if image_id not in self._kept and size <= self._room:
-                copies = iter([part[place].clone() for part in parts])
+                copies = iter([part[index].clone() for part in parts])
                 pooled = next(copies) if features.pooled is not None else None
                 self._kept[image_id] = (pooled, next(copies, None))
                 self._room -= size

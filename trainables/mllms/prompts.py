@@ -130,8 +130,8 @@ class Prompts:
 def equal_batches(shapes: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
     """Places of equal shapes, at most `batch_size` at a time."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for place, shape in enumerate(shapes):
-        groups[shape].append(place)
+    for index, shape in enumerate(shapes):
+        groups[shape].append(index)
     for group in groups.values():
         for start in range(0, len(group), batch_size):
             yield group[start : start + batch_size]

@@ -64,13 +64,13 @@ def count_macs(run: Callable[[], object], *inside: nn.Module) -> list[int]:
     mode = FlopCounterMode(display=False)
     sums = [0] * len(inside)
     handles = []
-    for place, module in enumerate(inside):
+    for index, module in enumerate(inside):
 
-        def enter(_module: nn.Module, _arguments: Any, place: int = place) -> None:
-            sums[place] -= mode.get_total_flops()
+        def enter(_module: nn.Module, _arguments: Any, index: int = index) -> None:
+            sums[index] -= mode.get_total_flops()
 
-        def leave(_module: nn.Module, _arguments: Any, _output: Any, place: int = place) -> None:
-            sums[place] += mode.get_total_flops()
+        def leave(_module: nn.Module, _arguments: Any, _output: Any, index: int = index) -> None:
+            sums[index] += mode.get_total_flops()
 
         handles += [
             module.register_forward_pre_hook(enter),

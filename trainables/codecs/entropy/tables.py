@@ -84,11 +84,11 @@ def bottleneck_tables(bottleneck: Bottleneck, step: Tensor | None = None) -> Tab
     # The tails exactly, however far the auxiliary loss has come; the medians stay, as training
     # rounds around them. A variable-rate bottleneck has the parameters, not the search.
     search = EntropyBottleneck(prior.channels)
-    place = "entropy_bottleneck."
-    weights = {current_bottleneck_name(place + n): value for n, value in prior.named_parameters()}
+    prefix = "entropy_bottleneck."
+    weights = {current_bottleneck_name(prefix + n): value for n, value in prior.named_parameters()}
     with torch.no_grad():
         for name, parameter in search.named_parameters():
-            parameter.copy_(weights[place + name])
+            parameter.copy_(weights[prefix + name])
         search.update(force=True, update_quantiles=True)
         prior.quantiles[:, :, 0] = search.quantiles[:, :, 0]
         prior.quantiles[:, :, 2] = search.quantiles[:, :, 2]

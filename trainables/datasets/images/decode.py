@@ -84,16 +84,16 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     Raises:
         UnreadableImageError: the image is so narrow that it would become larger than MAX_PIXELS.
     """
-    place = cropped(image.size, size)
-    box = (place.left, place.top, place.left + size, place.top + size)
-    return _resize(image, place).crop(box)
+    placement = cropped(image.size, size)
+    box = (placement.left, placement.top, placement.left + size, placement.top + size)
+    return _resize(image, placement).crop(box)
 
 
 def pad(image: Image.Image, size: int) -> Image.Image:
     """Resize the longer side to `size` (bicubic, antialiased) and add grey on both sides."""
-    place = padded(image.size, size)
+    placement = padded(image.size, size)
     canvas = Image.new("RGB", (size, size), GREY)
-    canvas.paste(_resize(image, place), (-place.left, -place.top))
+    canvas.paste(_resize(image, placement), (-placement.left, -placement.top))
     return canvas
 
 
@@ -104,13 +104,13 @@ def png_of(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _resize(image: Image.Image, place: Placement) -> Image.Image:
-    if place.width * place.height > MAX_PIXELS:
+def _resize(image: Image.Image, placement: Placement) -> Image.Image:
+    if placement.width * placement.height > MAX_PIXELS:
         width, height = image.size
         raise UnreadableImageError(f"{width} x {height} pixels are too narrow to be resized")
-    if image.size == (place.width, place.height):
+    if image.size == (placement.width, placement.height):
         return image
-    return image.resize((place.width, place.height), Image.Resampling.BICUBIC)
+    return image.resize((placement.width, placement.height), Image.Resampling.BICUBIC)
 
 
 def _decode(data: bytes) -> tuple[Image.Image, frozenset[str]]:

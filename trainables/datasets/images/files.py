@@ -86,8 +86,8 @@ def walk(fs: Any, root: str) -> list[File]:
     except Exception as error:
         # Each storage has its own errors: whatever it says, the data cannot be read.
         text = str(error).strip().splitlines()
-        why = f"{type(error).__name__}: {text[0] if text else ''}"
-        raise SourceError(f"cannot be read ({why})") from error
+        reason = f"{type(error).__name__}: {text[0] if text else ''}"
+        raise SourceError(f"cannot be read ({reason})") from error
 
 
 @lru_cache(maxsize=4)
