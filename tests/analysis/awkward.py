@@ -53,23 +53,23 @@ def crowd(
     points, samples, expected = [], [], []
     made = dict(sweep.manifest["points"])
     owners = sweep.points.drop_duplicates("point_key").set_index("point_key")["scenario"]
-    for at, variant in enumerate(variants or [""]):
+    for index, variant in enumerate(variants or [""]):
         own = owners.isin(varied) if variant else pd.Series(False, owners.index)
-        if at:
+        if index:
             own = own[own]
         keys = {key: f"{key}-{variant}" if own[key] else key for key in own.index}
         for number, mllm in enumerate(mllms):
             for frame, into in ((sweep.points, points), (sweep.samples, samples)):
                 copy = frame[frame["point_key"].isin(list(keys))]
-                bpp = copy["bpp"] * (1 + 0.1 * at * (copy["bpp"] < 20))
+                bpp = copy["bpp"] * (1 + 0.1 * index * (copy["bpp"] < 20))
                 copy = copy.assign(mllm=mllm, bpp=bpp, point_key=copy["point_key"].map(keys))
                 if into is points:
                     value = copy["value"] * (1 - 0.05 * number)
-                    of = [
+                    variant_names = [
                         variant if owners[k] in varied else ""
                         for k in frame["point_key"][copy.index]
                     ]
-                    copy = copy.assign(variant=of, value=value)
+                    copy = copy.assign(variant=variant_names, value=value)
                 else:
                     copy = copy.assign(value=copy["value"] * (1 - 0.05 * number))
                 into.append(copy)
@@ -99,15 +99,15 @@ def single(sweep: Sweep) -> Sweep:
     return some(sweep, point_key=list(keys.unique()))
 
 
-def twins(sweep: Sweep, scenario: str = "d3", of: str = "d2") -> Sweep:
+def twins(sweep: Sweep, scenario: str = "d3", original: str = "d2") -> Sweep:
     """One scenario's values are another's, sample by sample."""
     assert sweep.samples is not None
     points, samples = sweep.points, sweep.samples
     frames = []
     for frame in (points, samples):
-        source = frame[frame["point_key"].str.startswith(f"{of}-")]
+        source = frame[frame["point_key"].str.startswith(f"{original}-")]
         kept = frame[~frame["point_key"].str.startswith(f"{scenario}-")]
-        keys = source["point_key"].astype("str").str.replace(of, scenario, n=1)
+        keys = source["point_key"].astype("str").str.replace(original, scenario, n=1)
         frames.append(pd.concat([kept, source.assign(point_key=keys)], ignore_index=True))
     own = frames[0]["point_key"].str.startswith(f"{scenario}-")
     frames[0]["scenario"] = frames[0]["scenario"].mask(own, scenario)

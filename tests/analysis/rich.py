@@ -57,8 +57,10 @@ def make_rich(directory: Path, codecs: tuple[str, ...] = ("elic",), n: int = 200
             run_id=own["run_id"].str.replace("0" * 4, "abcd", n=1),
         )
         points.append(new if codec is None else new.assign(codec=codec))
-        of = sweep.samples[sweep.samples["point_key"].isin(list(keys))]
-        samples.append(of.assign(point_key=of["point_key"].map(keys), bpp=of["bpp"] * factor))
+        copied = sweep.samples[sweep.samples["point_key"].isin(list(keys))]
+        samples.append(
+            copied.assign(point_key=copied["point_key"].map(keys), bpp=copied["bpp"] * factor)
+        )
         for old, key in keys.items():
             made = manifest["points"][old]
             manifest["points"][key] = {**made, "spec": {**made["spec"], "scenario": scenario}}

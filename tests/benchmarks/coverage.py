@@ -56,10 +56,10 @@ def truths(population: Population, target: float) -> dict[str, float]:
         both = (rate, accuracy), (test_rate, test)
         kept = [front(*curve) for curve in both]
         (a, x), (b, y) = ((r[on], v[on]) for (r, v), on in zip(both, kept, strict=True))
-        at = np.array([target])
+        accuracies = np.array([target])
         values |= {
             "BD-rate": bd_rate(a, x, b, y),
-            "saving": 100 * (1 - float((rate_at(b, y, at) / rate_at(a, x, at))[0])),
+            "saving": 100 * (1 - float((rate_at(b, y, accuracies) / rate_at(a, x, accuracies))[0])),
             "BD-accuracy": bd_accuracy(rate, accuracy, test_rate, test),
         }
     if population.accuracy == LINE:

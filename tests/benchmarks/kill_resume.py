@@ -109,7 +109,7 @@ def main() -> int:
         starts += 1
         train = kills < arguments.kills and starts % 3 == 0
         more = ["--set", "resources.workers_per_point=1"] if train else []
-        child, at = start(storage, more), time.monotonic()
+        child, started = start(storage, more), time.monotonic()
         driver = psutil.Process(child.pid)
         targets = ["train"] if train else []
         while kills < arguments.kills and child.poll() is None:
@@ -124,7 +124,8 @@ def main() -> int:
             if hit is None:
                 break
             kills += 1
-            print(f"{kills:>4}  {starts:>5}  {time.monotonic() - at:>7.0f}  {hit[0]:<6}  {hit[1]}")
+            seconds = time.monotonic() - started
+            print(f"{kills:>4}  {starts:>5}  {seconds:>7.0f}  {hit[0]:<6}  {hit[1]}")
             sys.stdout.flush()
         code = child.wait()
         codes.append(code)

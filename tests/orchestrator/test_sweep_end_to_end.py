@@ -321,6 +321,6 @@ def test_a_search_trains_the_point_under_other_settings_and_says_the_best(
         assert trial["status"] == "finished" or trial["curve"][-1][0] < 8
         assert not (storage / "work" / trial["key"]).exists()
     assert f"--set d1.lr={json.dumps(found['best']['settings']['d1.lr'])}" in done.stdout
-    of = [run for run in runs(storage) if run.data.tags["bridgesweep.kind"] == "trial"]
-    assert len(of) == 4
+    trial_runs = [run for run in runs(storage) if run.data.tags["bridgesweep.kind"] == "trial"]
+    assert len(trial_runs) == 4
     assert "trials by asha\n" not in execute(again).stdout, "nothing is searched twice"

@@ -107,8 +107,10 @@ def test_the_ablation_has_a_row_per_variant_with_its_means(plain: Sweep, varied:
     primary = {(t.name, t.primary) for t in assembled.tasks.values()}
     for scenario, variant in (("d1", "k0"), ("d2", "k2"), ("d3", "k4")):
         points = plain.points[plain.points["scenario"] == scenario]
-        of = [pair in primary for pair in zip(points["task"], points["metric"], strict=True)]
-        assert own.loc[variant, "accuracy"] == pytest.approx(points.loc[of, "value"].mean())
+        is_primary = [
+            pair in primary for pair in zip(points["task"], points["metric"], strict=True)
+        ]
+        assert own.loc[variant, "accuracy"] == pytest.approx(points.loc[is_primary, "value"].mean())
         assert own.loc[variant, "psnr"] == pytest.approx(points["psnr"].mean())
     assert (own["accuracy_low"] < own["accuracy"]).all()
     assert (own["accuracy"] < own["accuracy_high"]).all()

@@ -214,8 +214,8 @@ def test_others_results_which_have_no_runs_stand_beside_ones_own(
     sweep_dir: Path, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "theirs.csv"
-    of = f"vqa,{read_sweep(str(sweep_dir)).points['mllm'].iloc[0]},scenes,test,theirs"
-    rows = [f"{bpp},{value},{of}" for bpp, value in ((0.05, 0.6), (0.1, 0.7), (0.3, 0.85))]
+    columns = f"vqa,{read_sweep(str(sweep_dir)).points['mllm'].iloc[0]},scenes,test,theirs"
+    rows = [f"{bpp},{value},{columns}" for bpp, value in ((0.05, 0.6), (0.1, 0.7), (0.3, 0.85))]
     head = "bpp,accuracy,task,mllm,dataset,split,codec"
     theirs.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
     both = read_sweep(str(sweep_dir), str(theirs))

@@ -164,8 +164,8 @@ def test_many_images_are_shown_smaller(plain: Assembled, tmp_path: Path) -> None
     for number, (key, made) in enumerate(plain.sweep.manifest["points"].items()):
         shown = []
         for one in made["examples"]:
-            of = {"input": photo, "decoded": photo.rotate(number + 1)}
-            paths = {part: write(tmp_path, image) for part, image in of.items()}
+            image_of_part = {"input": photo, "decoded": photo.rotate(number + 1)}
+            paths = {part: write(tmp_path, image) for part, image in image_of_part.items()}
             shown.append({**one, "images": [{**one["images"][0], **paths}]})
         points[key] = {**made, "examples": shown}
     sweep = dataclasses.replace(

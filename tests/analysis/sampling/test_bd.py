@@ -35,8 +35,8 @@ def test_a_constant_factor_in_rate_is_exactly_that_bd_rate_and_saving(factor: fl
     rate = np.array([0.1, 0.2, 0.4, 0.8])
     accuracy = np.array([0.4, 0.55, 0.7, 0.85])  # a straight line in log rate
     assert bd_rate(rate, accuracy, factor * rate, accuracy) == pytest.approx(100 * (factor - 1))
-    at = np.array([0.4, 0.5, 0.62, 0.85])
-    ratio = rate_at(factor * rate, accuracy, at) / rate_at(rate, accuracy, at)
+    accuracies = np.array([0.4, 0.5, 0.62, 0.85])
+    ratio = rate_at(factor * rate, accuracy, accuracies) / rate_at(rate, accuracy, accuracies)
     np.testing.assert_allclose(ratio, factor)
 
 
@@ -142,8 +142,8 @@ def test_a_straight_line_gains_its_slope_times_the_log_of_the_factor(factor: flo
     accuracy = np.array([0.4, 0.55, 0.7, 0.85])  # 0.15 for each doubling
     expected = -0.15 * np.log2(factor)
     assert bd_accuracy(rate, accuracy, factor * rate, accuracy) == pytest.approx(expected)
-    at = np.array([0.2, 0.3, 0.4])
-    gain = accuracy_at(factor * rate, accuracy, at) - accuracy_at(rate, accuracy, at)
+    rates = np.array([0.2, 0.3, 0.4])
+    gain = accuracy_at(factor * rate, accuracy, rates) - accuracy_at(rate, accuracy, rates)
     np.testing.assert_allclose(gain, expected)
 
 

@@ -94,12 +94,12 @@ def test_the_order_of_the_points_changes_nothing(
 @settings(deadline=None)
 @given(curves(), curves(), st.integers(0, 6), st.floats(1e-6, 0.05))
 def test_a_dominated_point_changes_nothing(
-    anchor: Arrays, test: Arrays, at: int, loss: float
+    anchor: Arrays, test: Arrays, index: int, loss: float
 ) -> None:
     assume(meet(anchor, test))
-    at %= len(test[0])
-    rate = np.append(test[0], 1.01 * test[0][at])
-    accuracy = np.append(test[1], test[1][at] - loss)
+    index %= len(test[0])
+    rate = np.append(test[0], 1.01 * test[0][index])
+    accuracy = np.append(test[1], test[1][index] - loss)
     (with_point,) = one_row(rate, accuracy).bd_rate(one_row(*anchor))
     (without,) = one_row(*test).bd_rate(one_row(*anchor))
     assert with_point == pytest.approx(without, rel=1e-12)

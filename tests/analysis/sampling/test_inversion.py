@@ -40,52 +40,54 @@ def noises(spread: float = 0.3) -> tuple[Floats, Floats]:
 @pytest.mark.parametrize("target", [0.53, 0.6, 0.65])
 def test_of_parallel_lines_it_is_the_paired_difference_over_the_slope(target: float) -> None:
     anchor_noise, test_noise = noises()
-    of = inversion((RATES, LINE), (0.7 * RATES, LINE), (anchor_noise, test_noise))
+    inverted = inversion((RATES, LINE), (0.7 * RATES, LINE), (anchor_noise, test_noise))
     low, high = np.quantile(anchor_noise - test_noise, [0.025, 0.975])
     slope = 0.1 / np.log10(2)
     expected = np.log10(0.7) + np.array([low, high]) / slope
-    np.testing.assert_allclose(of.interval(target), expected, atol=2e-3)
+    np.testing.assert_allclose(inverted.interval(target), expected, atol=2e-3)
 
 
 def test_of_lines_with_other_slopes_it_is_the_delta_methods() -> None:
     """Small errors: log rates at the target move by the errors over each curve's own slope."""
     anchor_noise, test_noise = noises(0.1)
     steep = 0.6 + 1.5 * (LINE - 0.6)
-    of = inversion((RATES, LINE), (0.7 * RATES, steep), (anchor_noise, test_noise))
+    inverted = inversion((RATES, LINE), (0.7 * RATES, steep), (anchor_noise, test_noise))
     unit = np.log10(2) / 0.1
     low, high = np.quantile(unit * anchor_noise - unit / 1.5 * test_noise, [0.025, 0.975])
-    np.testing.assert_allclose(of.interval(0.6), np.log10(0.7) + np.array([low, high]), rtol=0.03)
+    np.testing.assert_allclose(
+        inverted.interval(0.6), np.log10(0.7) + np.array([low, high]), rtol=0.03
+    )
 
 
 def test_a_single_point_is_compared_at_its_own_rate() -> None:
     anchor_noise, test_noise = noises()
     point = (np.array([0.15]), np.array([0.6]))
-    of = inversion((RATES, LINE), point, (anchor_noise, test_noise))
+    inverted = inversion((RATES, LINE), point, (anchor_noise, test_noise))
     low, high = np.quantile(anchor_noise - test_noise, [0.025, 0.975])
-    at = np.log10(0.15) - np.log10(0.1 * 2**1.5)
-    expected = at + np.array([low, high]) * np.log10(2) / 0.1
-    np.testing.assert_allclose(of.interval(0.6), expected, atol=2e-3)
+    log_ratio = np.log10(0.15) - np.log10(0.1 * 2**1.5)
+    expected = log_ratio + np.array([low, high]) * np.log10(2) / 0.1
+    np.testing.assert_allclose(inverted.interval(0.6), expected, atol=2e-3)
 
 
 def test_an_end_beyond_the_measured_rates_is_open() -> None:
     wide = noises(1.0)
-    of = inversion((RATES, LINE), (0.7 * RATES, LINE), wide)
-    assert np.isfinite(of.interval(0.6)).all()
-    assert np.isnan(of.interval(0.46)).any()
+    inverted = inversion((RATES, LINE), (0.7 * RATES, LINE), wide)
+    assert np.isfinite(inverted.interval(0.6)).all()
+    assert np.isnan(inverted.interval(0.46)).any()
     flat = np.array([0.58, 0.59, 0.61, 0.62])
     assert np.isnan(inversion((RATES, flat), (RATES, flat), wide).interval(0.6)).all()
 
 
 def test_without_spread_it_is_the_number_itself() -> None:
     nothing = np.zeros(50), np.zeros(50)
-    of = inversion((RATES, LINE), (0.7 * RATES, LINE), nothing)
-    np.testing.assert_allclose(of.interval(0.6), np.log10(0.7), atol=1e-9)
+    inverted = inversion((RATES, LINE), (0.7 * RATES, LINE), nothing)
+    np.testing.assert_allclose(inverted.interval(0.6), np.log10(0.7), atol=1e-9)
 
 
 def test_normal_errors_give_the_normal_interval() -> None:
     rng = np.random.default_rng(3)
     errors = rng.normal(0, 0.01, 20_000), rng.normal(0, 0.01, 20_000)
-    of = inversion((RATES, LINE), (0.5 * RATES, LINE), errors)
+    inverted = inversion((RATES, LINE), (0.5 * RATES, LINE), errors)
     half = stats.norm.ppf(0.975) * 0.01 * np.sqrt(2) * np.log10(2) / 0.1
     expected = np.log10(0.5) + np.array([-half, half])
-    np.testing.assert_allclose(of.interval(0.6), expected, atol=0.002)
+    np.testing.assert_allclose(inverted.interval(0.6), expected, atol=0.002)

@@ -21,13 +21,13 @@ def test_values_and_integrals_are_scipys_row_by_row(rising: bool) -> None:
     on[:, 0] = True
     many = Pchip(x, y, on)
     assert set(many.size) == {1, 2, 3, 4, 5, 6}
-    at = many.low + rng.uniform(size=400) * (many.high - many.low)
-    values = many(at)
-    areas = many.integral(many.low, at)
+    positions = many.low + rng.uniform(size=400) * (many.high - many.low)
+    values = many(positions)
+    areas = many.integral(many.low, positions)
     for i in np.flatnonzero(many.size > 1):
         one = PchipInterpolator(x[i, on[i]], y[i, on[i]])
-        np.testing.assert_allclose(values[i], one(at[i]), atol=1e-10)
-        np.testing.assert_allclose(areas[i], one.integrate(many.low[i], at[i]), atol=1e-10)
+        np.testing.assert_allclose(values[i], one(positions[i]), atol=1e-10)
+        np.testing.assert_allclose(areas[i], one.integrate(many.low[i], positions[i]), atol=1e-10)
 
 
 def test_outside_its_range_there_is_no_value_and_a_single_knot_is_a_point() -> None:

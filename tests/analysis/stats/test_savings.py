@@ -103,8 +103,8 @@ def test_a_single_point_has_a_saving_with_an_interval_at_its_own_accuracy() -> N
     sweep = Population().draw(np.random.default_rng(2), 500)
     one = sweep.points[(sweep.points["scenario"] != "d1") | (sweep.points["lmbda"] == 0.004)]
     assembled = assemble(dataclasses.replace(sweep, points=one), 400)
-    at = float(one.loc[one["scenario"] == "d1", "value"].iloc[0])
-    said = only(savings(assembled, [at])).iloc[0]
+    accuracy = float(one.loc[one["scenario"] == "d1", "value"].iloc[0])
+    said = only(savings(assembled, [accuracy])).iloc[0]
     assert said["saved_low"] < 30 < said["saved_high"]
 
 

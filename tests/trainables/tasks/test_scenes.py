@@ -230,9 +230,9 @@ def test_fewshot_shows_five_classes_and_asks_for_one_of_them_in_another_image(wo
         assert query not in supports
         labels = [word for word in row["prompt"].split() if len(word) == 1]
         assert sorted(labels) == list("ABCDE")
-        at = classes.index(images[query]["classes"])
-        assert labels[at] == json.loads(row["reference"])["label"]
-        asked_at.add(at)
+        index = classes.index(images[query]["classes"])
+        assert labels[index] == json.loads(row["reference"])["label"]
+        asked_at.add(index)
     assert len(asked_at) > 1
 
 

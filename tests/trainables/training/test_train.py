@@ -68,13 +68,13 @@ class InterruptedHere(Exception):  # noqa: N818 - no error
 class Interrupting(LocalContext):
     """Stops the training as soon as a step has been reported."""
 
-    def __init__(self, directory: Path, at: int) -> None:
+    def __init__(self, directory: Path, stop_step: int) -> None:
         super().__init__(directory)
-        self._at = at
+        self._stop_step = stop_step
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
         super().report(metrics, checkpoint)
-        if metrics["step"] >= self._at:
+        if metrics["step"] >= self._stop_step:
             raise InterruptedHere
 
 
@@ -85,10 +85,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     straight = train(small_stages, scenario, tmp_path / "straight")
     run = tmp_path / "run"
     # Checkpoints stand at steps 3 and 6: the second stop, at 4, loses a step.
-    for at in (3, 4):
+    for stop_step in (3, 4):
         with pytest.raises(InterruptedHere):
-            train(small_stages, scenario, tmp_path / "never", Interrupting(run, at))
-        torch.manual_seed(at)
+            train(small_stages, scenario, tmp_path / "never", Interrupting(run, stop_step))
+        torch.manual_seed(stop_step)
     resumed = train(small_stages, scenario, tmp_path / "resumed", LocalContext(run))
     assert_equal(straight, resumed)
     assert curve(tmp_path / "straight-run") == curve(run)
