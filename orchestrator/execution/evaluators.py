@@ -4,8 +4,8 @@
     trial  --evaluate--> Evaluator --shards, then the stage--> storage
     runner --keep--> Pool: idle evaluators are ended when training needs their CPUs or GPU
 
-An evaluator takes one worker's share of the cluster, GPU included. A trial borrows as many as it
-has workers. It borrows them only after its workers have ended, so its share of the cluster
+An evaluator takes one worker's share of the cluster, GPU included. A trial borrows at most as many
+as it has workers. It borrows them only after its workers have ended, so its share of the cluster
 suffices. An evaluator that dies is replaced, and the new one continues from the finished shards.
 The pool runs on the driver's machine and is started again if it dies; then all evaluators are new.
 All of them end with the driver.
