@@ -20,8 +20,6 @@ from orchestrator.storage.lease import LeaseLostError
 
 MACHINE_LOSSES = 20
 """Times that a job may lose its machine; more often, something else is wrong."""
-
-
 NODE_DEATH_S = 60.0
 """Seconds to wait for Ray to report a node's death. Ray reports it only after failed health checks,
 but a broken connection at once."""

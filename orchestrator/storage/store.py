@@ -59,10 +59,9 @@ class Store(Files):
         Raises:
             StoreError: the stage is not complete.
         """
-        try:
-            text = self.fs.cat_file(self.path(stage, MANIFEST))
-        except FileNotFoundError:
-            raise StoreError(f"{stage} is not in {self.uri}") from None
+        text = self.read(f"{stage}/{MANIFEST}")
+        if text is None:
+            raise StoreError(f"{stage} is not in {self.uri}")
         try:
             manifest: Manifest = json.loads(text)
         except ValueError as error:
@@ -219,10 +218,10 @@ class Store(Files):
     def load_work(self, key: str, name: str, directory: Path) -> bool:
         """Copy what `save_work` kept to a local directory; False if it kept nothing."""
         assert self.remote
-        latest = self.path("work", key, name, "LATEST")
-        if not self.fs.exists(latest):
+        latest = self.read(f"work/{key}/{name}/LATEST")
+        if latest is None:
             return False
-        upload = inside(Path("work", key, name), self.fs.cat_file(latest).decode())
+        upload = inside(Path("work", key, name), latest.decode())
         fresh = self.new(key)
         self.download(self.path(str(upload)), fresh)
         directory.parent.mkdir(parents=True, exist_ok=True)
