@@ -1,165 +1,186 @@
 """A pass of Ray Data: a data set -> images -> teacher features and frozen latents -> Parquet.
 
-    shards of all stages of a pass --> actors (feature_shards.py) --> work/<key>/
-    all of a stage's shards complete --> unreadable.json (and a world's classes) --> commit stage
+    missing shards of all stages of a pass --> read --> compute --> write   (feature_steps.py)
+    all of a stage's shards complete --> unreadable.json (and a world's classes) --> manifest
 
-A shard that is complete is never computed again, so a killed pass goes on where it was.
+A shard that is complete is never computed again, so a killed pass goes on where it was. Only
+reports of shards come to this process, no data.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.failures import Cause, Tries, cause_of, reason_of
 from orchestrator.execution.feature_shards import (
     INDEX,
     TEXT,
-    Extractor,
+    FinishedShard,
     Shard,
-    TimedReport,
-    needs_gpu,
+    finished_shards,
     shards,
 )
+from orchestrator.execution.feature_steps import Outcome
+from orchestrator.execution.feature_stream import Room, stream
 from orchestrator.execution.job_steps import Settings, provenance_of, write_log
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.resources import DATA_CPUS
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import FileEntry, Store
 
 Done = Callable[[str, str | None], None]
 """Called with a job's key and the reason why it failed, or None."""
 ShardProgress = Callable[[str, int, int], None]
 """Called with a job's key, the number of complete shards and the number of all."""
-
-
 Failure = tuple[Cause, str]
 """Of a job: why, and a line about it."""
-ENDED: Final = (Cause.PROCESS_DIED, "Ray Data ended without its shards")
+DIED: Final = (Cause.PROCESS_DIED, "processes died (killed, or out of memory) with its shards")
+LOST: Final = (Cause.MACHINE_LOST, "a machine was lost with its shards")
 
 
-def pool_size(jobs: Iterable[Job], cpus: float, gpu: bool) -> int:
-    """Actors of a pass: a model on each GPU or pair of cores, images on every core."""
-    if not needs_gpu(jobs):
-        return max(1, int(cpus))
-    return 1 if gpu else max(1, int(cpus) // 2)
+@dataclass
+class _OpenJob:
+    """A job of a pass that is not over.
+
+    Attributes:
+        finished: complete shards, by the name of their report.
+        apart: shards that a process was lost with, to be decoded in a process apart.
+    """
+
+    job: Job
+    work: Path
+    shards: list[Shard]
+    tries: Tries
+    finished: dict[str, FinishedShard] = field(default_factory=dict)
+    apart: set[str] = field(default_factory=set)
+    failure: Failure | None = None
+
+    @property
+    def missing(self) -> list[Shard]:
+        """Shards that are not complete."""
+        names = self.finished
+        left = [shard for shard in self.shards if shard.report_name not in names]
+        return [replace(shard, apart=shard.report_name in self.apart) for shard in left]
 
 
 def run_pass(
-    settings: Settings, jobs: Sequence[Job], actors: int, done: Done, progress: ShardProgress
+    settings: Settings, jobs: Sequence[Job], room: Room, done: Done, progress: ShardProgress
 ) -> None:
     """Make the stages of `jobs`; blocks until each is committed or has failed for good.
 
     Args:
-        actors: how many compute at a time.
+        room: what it may use of the cluster; may change meanwhile.
         done: called once per job.
         progress: called after every shard.
     """
-    store, max_failures = settings.store, settings.space.resources.max_failures
-    tries = {job.key: Tries(max_failures) for job in jobs}
-    with store.work_of(job.key for job in jobs) as work:
-        left = list(jobs)
-        while left:
-            failed: dict[str, Failure] = {}
-            for job in tuple(left):
-                if store.has(job.stage.path):
-                    left.remove(job)
-                    done(job.key, None)
+    with settings.store.work_of(job.key for job in jobs) as work:
+        _Pass(settings, jobs, work, done, progress).run(room)
+
+
+class _Pass:
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Sequence[Job],
+        work: Mapping[str, Path],
+        done: Done,
+        progress: ShardProgress,
+    ) -> None:
+        self._settings, self._store = settings, settings.store
+        self._done, self._progress = done, progress
+        self._open: dict[str, _OpenJob] = {}
+        self._heard: set[tuple[str, str]] = set()
+        """(key, report) of the shards that came to an end; others were lost with a process."""
+        max_failures = settings.space.resources.max_failures
+        for job in jobs:
+            if self._store.has(job.stage.path):
+                done(job.key, None)
+                continue
+            opened = _OpenJob(job, work[job.key], shards(settings, job), Tries(max_failures))
+            opened.finished = finished_shards(self._store, job.key)
+            self._open[job.key] = opened
+            if job.kind == "images" and opened.missing:
+                _write_index(settings, opened.work, job.key)
+
+    def run(self, room: Room) -> None:
+        """Compute and commit until every job is over."""
+        while self._open:
+            for opened in self._open.values():
+                opened.failure = None
             nodes_before = node_ids()
+            self._heard.clear()
             try:
-                for job, failure in _compute(settings, store, tuple(left), work, actors, progress):
-                    if failure is None:
-                        left.remove(job)
-                        done(job.key, None)
-                    else:
-                        failed[job.key] = failure
+                self._compute(room)
+                failure = DIED if nodes_before <= node_ids() else LOST
             except Exception as error:
-                text, cause = traceback.format_exc(), cause_of(error, nodes_before)
-                for job in left:
-                    write_log(store, job, text)
-                    failed.setdefault(job.key, (cause, reason_of(error, cause)))
-            for job in tuple(left):
-                cause, reason = failed.get(job.key, ENDED)
-                if not tries[job.key].again(cause):
-                    left.remove(job)
-                    done(job.key, reason)
+                cause = cause_of(error, nodes_before)
+                failure = cause, reason_of(error, cause)
+                for opened in self._open.values():
+                    write_log(self._store, opened.job, traceback.format_exc())
+            for opened in list(self._open.values()):
+                opened.failure = opened.failure or failure
+                self._try_again_or_give_up(opened)
 
+    def _compute(self, room: Room) -> None:
+        """Compute what is missing, and commit each stage as soon as nothing is."""
+        for opened in list(self._open.values()):
+            self._commit_if_complete(opened)
+        missing = [shard for opened in self._open.values() for shard in opened.missing]
+        if missing:
+            for shard, outcome in stream(self._settings, missing, room):
+                self._record(shard, outcome)
 
-def _compute(
-    settings: Settings,
-    store: Store,
-    jobs: Sequence[Job],
-    work: Mapping[str, Path],
-    actors: int,
-    progress: ShardProgress,
-) -> Iterable[tuple[Job, Failure | None]]:
-    """Run the missing shards; yields each job as soon as it is complete or has failed."""
-    open_jobs: dict[str, tuple[Job, int]] = {}
-    missing: dict[str, int] = {}
-    todo: list[Shard] = []
-    for job in jobs:
-        all_shards = shards(settings, job)
-        job_todo = [shard for shard in all_shards if TimedReport.read(store, shard) is None]
-        todo += job_todo
-        missing[job.key] = len(job_todo)
-        open_jobs[job.key] = (job, len(all_shards))
-        if not job_todo:
-            yield job, _commit(settings, store, work[job.key], job)
-    if not todo:
-        return
-    for job in jobs:
-        if job.kind == "images":
-            _write_index(settings, work[job.key], job.key)
-    for key, error, cause in _stream(settings, todo, actors):
-        if key not in open_jobs:
-            continue
-        job, total = open_jobs[key]
-        if error:
-            log = write_log(store, job, error)
-            del open_jobs[key]
-            yield job, (Cause(cause), f"{error.strip().splitlines()[-1]} (log: {log})")
-            continue
-        missing[key] -= 1
-        progress(key, total - missing[key], total)
-        if missing[key] == 0:
-            del open_jobs[key]
-            yield job, _commit(settings, store, work[job.key], job)
+    def _record(self, shard: Shard, outcome: Outcome) -> None:
+        opened = self._open.get(shard.key)
+        if opened is None:
+            return
+        self._heard.add((shard.key, shard.report_name))
+        if outcome.finished is None:
+            assert outcome.cause is not None
+            log = write_log(self._store, opened.job, outcome.error)
+            line = outcome.error.strip().splitlines()[-1]
+            opened.failure = outcome.cause, f"{line} (log: {log})"
+            if outcome.cause is Cause.ERROR:
+                self._give_up(opened)
+            return
+        opened.finished[shard.report_name] = outcome.finished
+        self._progress(shard.key, len(opened.finished), len(opened.shards))
+        self._commit_if_complete(opened)
 
+    def _commit_if_complete(self, opened: _OpenJob) -> None:
+        if opened.missing:
+            return
+        reason = _commit(self._settings, self._store, opened)
+        del self._open[opened.job.key]
+        self._done(opened.job.key, reason)
 
-def _stream(
-    settings: Settings, todo: Sequence[Shard], actors: int
-) -> Iterable[tuple[str, str, str]]:
-    """Compute shards; yields (key of the job, traceback or '', cause or '') as they are done."""
-    import ray.data  # seconds, and only where there is a pass
+    def _try_again_or_give_up(self, opened: _OpenJob) -> None:
+        assert opened.failure is not None
+        cause, reason = opened.failure
+        if not opened.tries.again(cause):
+            self._give_up(opened)
+            return
+        write_log(self._store, opened.job, f"tried again: {reason}")
+        if cause is Cause.PROCESS_DIED:
+            names = {shard.report_name for shard in opened.missing}
+            opened.apart |= {name for name in names if (opened.job.key, name) not in self._heard}
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    gpus = 0.0
-    if needs_gpu(settings.jobs[shard.key] for shard in todo):
-        gpus = settings.space.resources.gpus_per_worker
-    rows = [asdict(shard) for shard in todo]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        Extractor,
-        fn_constructor_args=(settings,),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(actors, len(rows))),
-        num_cpus=DATA_CPUS,
-        num_gpus=gpus or None,
-    )
-    for row in dataset.iter_rows():
-        yield str(row["key"]), str(row["error"]), str(row["cause"])
+    def _give_up(self, opened: _OpenJob) -> None:
+        assert opened.failure is not None
+        del self._open[opened.job.key]
+        self._done(opened.job.key, opened.failure[1])
 
 
 def _write_index(settings: Settings, work: Path, key: str) -> None:
-    """Write the list of the data set's images for the actors."""
+    """Write the list of the data set's images for the tasks that read them."""
     from trainables.datasets.images.convert import write_index
     from trainables.datasets.images.source import read_source
 
@@ -168,47 +189,37 @@ def _write_index(settings: Settings, work: Path, key: str) -> None:
         settings.store.save_work(key, work / INDEX, INDEX)
 
 
-def _commit(settings: Settings, store: Store, work: Path, job: Job) -> Failure | None:
+def _commit(settings: Settings, store: Store, opened: _OpenJob) -> str | None:
     """Commit a stage whose shards are complete.
 
     Returns:
         Why it failed, if too many images were unreadable; else None.
     """
-    reports: list[tuple[Shard, TimedReport]] = []
-    for shard in shards(settings, job):
-        timed = TimedReport.read(store, shard)
-        assert timed is not None
-        reports.append((shard, timed))
+    job = opened.job
+    complete = [(shard, opened.finished[shard.report_name]) for shard in opened.shards]
     unreadable = [
-        [shard.split, *entry] for shard, timed in reports for entry in timed.report.unreadable
+        [shard.split, *entry]
+        for shard, finished in complete
+        for entry in finished.report.unreadable
     ]
     rows, treated = Counter[str](), Counter[str]()
-    for shard, timed in reports:
-        rows[shard.split] += timed.report.images
-        treated.update(timed.report.treated)
+    for shard, finished in complete:
+        rows[shard.split] += finished.report.images
+        treated.update(finished.report.treated)
     failure = _too_many_unreadable(settings, store, job, rows, unreadable)
     if failure is not None:
-        return Cause.ERROR, failure
-    out = store.new(job.stage.path)
-    for shard, _ in reports:
-        name = shard.file_name(job)
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if store.remote:
-            store.fs.get_file(store.path("work", job.key, name), str(target))
-        else:
-            _link(work / name, target)
-    (out / "unreadable.json").write_text(json.dumps(unreadable, indent=1), encoding="utf-8")
-    manifest = provenance_of(settings, job.stage, sum(timed.seconds for _, timed in reports))
+        return failure
+    parts = {shard.file_name(job): finished.file for shard, finished in complete}
+    seconds = sum(finished.seconds for _, finished in complete)
+    manifest = provenance_of(settings, job.stage, seconds)
     manifest |= {"images": rows.total(), "unreadable": len(unreadable)}
+    out = store.new(job.stage.path)
+    (out / "unreadable.json").write_text(json.dumps(unreadable, indent=1), encoding="utf-8")
     if job.kind == "images":
         manifest |= {"rows": dict(rows), "treated": dict(treated)}
-        manifest |= _complete_world(settings, out)
-    store.commit(job.stage.path, out, manifest)
-    if store.remote:
-        store.remove_work(job.key)
-    else:
-        shutil.rmtree(work, ignore_errors=True)
+        manifest |= _complete_world(settings, store, job, parts, out)
+    store.commit_parts(job.stage.path, job.key, parts, out, manifest)
+    store.remove_work(job.key)
     return None
 
 
@@ -240,7 +251,9 @@ def _too_many_unreadable(
     )
 
 
-def _complete_world(settings: Settings, out: Path) -> dict[str, object]:
+def _complete_world(
+    settings: Settings, store: Store, job: Job, parts: Mapping[str, FileEntry], out: Path
+) -> dict[str, object]:
     """Write the classes and samples of a world whose images are complete.
 
     Returns:
@@ -250,13 +263,13 @@ def _complete_world(settings: Settings, out: Path) -> dict[str, object]:
     from trainables.datasets.images.source import read_source
     from trainables.tasks import image_tasks
 
+    def test_images() -> Iterator[pa.Table]:
+        """Names and classes: of the parts' bytes, these columns alone are read."""
+        for name, entry in parts.items():
+            if name.startswith("images_test/"):
+                with store.fs.open(store.part_path(job.stage.path, job.key, name, entry)) as file:
+                    yield pq.read_table(file, columns=["image_id", "classes"])
+
     source = read_source(settings.space.data)
-    finish_world(out, source.classes, image_tasks(settings.space.tasks))
+    finish_world(out, test_images(), source.classes, image_tasks(settings.space.tasks))
     return {"origins": dict(source.origins), "ignored": list(source.ignored)}
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy(source, target)

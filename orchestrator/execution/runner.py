@@ -1,7 +1,7 @@
 """Runs the jobs of a schedule: starts them, counts their failures, reports what happens to them.
 
     Schedule --next_job-->  a trial of Ray Tune (tune.py, trial.py)  --reports--> Schedule, listener
-    Schedule --next_pass--> a thread: one pass of Ray Data (feature_pass.py) --------^
+    Schedule --next_pass--> a thread: one pass of Ray Data (passes.py) --------------^
 
 A free lane without a ready job runs a trial that waits, so its process stays warm: starting one
 takes seconds of imports.
@@ -9,10 +9,8 @@ takes seconds of imports.
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.failures import (
@@ -23,12 +21,10 @@ from orchestrator.execution.failures import (
     original,
     reason_of,
 )
-from orchestrator.execution.feature_pass import pool_size, run_pass
-from orchestrator.execution.feature_shards import needs_gpu
 from orchestrator.execution.job_steps import Json, Settings, write_log
+from orchestrator.execution.passes import Passes
 from orchestrator.execution.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
-from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.outage import patiently
@@ -68,15 +64,14 @@ class Runner:
         """Trial id -> ids of the nodes that were alive when it started its job."""
         max_failures = settings.space.resources.max_failures
         self._tries = {key: Tries(max_failures) for key in settings.jobs}
-        self._pass: threading.Thread | None = None
         resources = settings.space.resources
         # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
         self.keeps_warm = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
+        self._passes = Passes(settings, schedule, listener, self._finish, self._give_up)
 
     def join(self) -> None:
-        """Wait for a pass that is still running."""
-        if self._pass is not None:
-            self._pass.join()
+        """Wait for passes that are still running."""
+        self._passes.join()
 
     # Called by Tune's hooks, in the driver's main thread.
 
@@ -85,7 +80,7 @@ class Runner:
         if time.monotonic() - self._capacity_checked > CAPACITY_EVERY_S:
             self._capacity_checked = time.monotonic()
             self.schedule.capacity = self._capacity()
-        self._start_pass()
+        self._passes.tend()
         job = self.schedule.next_job()
         if job is not None:
             self._trials[trial_id] = job.key
@@ -105,7 +100,7 @@ class Runner:
         """Whether a trial that waits must leave its lane."""
         if self._trials.get(trial_id) != WAIT:
             return False
-        self._start_pass()
+        self._passes.tend()
         return self.schedule.peek() is not None or self._waiting_lanes() > self._warm_lanes()
 
     def trial_reported(self, trial_id: str, metrics: Json) -> None:
@@ -190,47 +185,3 @@ class Runner:
         lost = [job.key for job in self.schedule.give_up(key, reason)]
         for failed in (key, *lost):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
-
-    def _start_pass(self) -> None:
-        """Start a pass of Ray Data, if jobs for one are ready and none runs."""
-        if self._pass is not None and self._pass.is_alive():
-            return
-        gpu = self.settings.space.resources.gpus_per_worker
-        if gpu and not self.schedule.reserve_gpus(gpu):
-            return
-        jobs = self.schedule.next_pass()
-        if gpu and not needs_gpu(jobs):
-            self.schedule.release_gpus(gpu)
-            gpu = 0
-        if not jobs:
-            return
-        for job in jobs:
-            self._listener(JobEvent("started", job.key))
-        self._pass = threading.Thread(
-            target=self._run_pass, args=(jobs, gpu), name="ray-data-pass", daemon=True
-        )
-        self._pass.start()
-
-    def _run_pass(self, jobs: Sequence[Job], gpu: float) -> None:
-        """Run a pass in its thread; whatever happens, none of its jobs stays running."""
-
-        def done(key: str, failure: str | None) -> None:
-            if failure is None:
-                self._finish(key)
-            else:
-                self._give_up(key, failure)
-
-        def progress(key: str, shards: int, total: int) -> None:
-            self._listener(JobEvent("progressed", key, phase="shards", step=shards, steps=total))
-
-        actors = pool_size(jobs, self.schedule.capacity.cpu, bool(gpu))
-        try:
-            run_pass(self.settings, jobs, actors, done, progress)
-        except Exception as error:
-            for job in jobs:
-                if job.key in self.schedule.running:
-                    write_log(self.settings.store, job, traceback.format_exc())
-                    self._give_up(job.key, f"{type(error).__name__}: {error}")
-        finally:
-            if gpu:
-                self.schedule.release_gpus(gpu)

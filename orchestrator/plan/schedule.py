@@ -42,7 +42,7 @@ class Schedule:
         self.running: set[str] = set()
         self.failed: dict[str, str] = {}
         self._made: set[str] = set()
-        self._gpus_of_pass = 0.0
+        self._gpus_of_passes = 0.0
         self._lock = threading.RLock()
         self._chain = self._chains()
 
@@ -82,25 +82,28 @@ class Schedule:
             self.running.update(job.key for job in ready)
             return ready
 
-    def reserve_gpus(self, gpus: float) -> bool:
-        """Set GPUs aside for a pass of Ray Data; False if they are not free."""
-        with self._lock:
-            busy = Ask(0, self.ask.gpu * self._busy_lanes())
-            if not busy.fits(Ask(0, self.capacity.gpu - self._gpus_of_pass - gpus)):
-                return False
-            self._gpus_of_pass += gpus
-            return True
+    def gpus_beside_lanes(self, and_ready: bool = False) -> float:
+        """GPUs that no lane uses.
 
-    def release_gpus(self, gpus: float) -> None:
-        """Return what `reserve_gpus` set aside."""
+        Args:
+            and_ready: nor will use for jobs that are ready.
+        """
         with self._lock:
-            self._gpus_of_pass -= gpus
+            lanes = self._busy_lanes()
+            if and_ready:
+                lanes += sum(job.kind not in DATA for job in self._ready())
+            return self.capacity.gpu - self.ask.gpu * lanes
+
+    def reserve_gpus(self, gpus: float) -> None:
+        """Set so many GPUs aside for the passes of Ray Data, in all."""
+        with self._lock:
+            self._gpus_of_passes = gpus
 
     def free_lanes(self) -> int:
         """How many more jobs have room."""
         with self._lock:
             busy = self._busy_lanes()
-            room = Ask(self.capacity.cpu, self.capacity.gpu - self._gpus_of_pass)
+            room = Ask(self.capacity.cpu, self.capacity.gpu - self._gpus_of_passes)
             return max(0, self.ask.lanes(room, busy + len(self.jobs)) - busy)
 
     def lanes_to_evaluate(self) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
@@ -119,6 +120,18 @@ class Files:
             return bytes(self.fs.cat_file(self.path(name)))
         except FileNotFoundError:
             return None
+
+    def read_all(self, names: Iterable[str]) -> list[bytes | None]:
+        """The contents of several files, read side by side where the file system can."""
+        paths = [self.path(name) for name in names]
+        contents = self.fs.cat(paths, on_error="return") if paths else {}
+        # A file system may give paths back in another form.
+        by_path = {self.fs._strip_protocol(path): value for path, value in contents.items()}
+        values = [by_path[self.fs._strip_protocol(path)] for path in paths]
+        for value in values:
+            if isinstance(value, Exception) and not isinstance(value, FileNotFoundError):
+                raise value
+        return [value if isinstance(value, bytes) else None for value in values]
 
     def put_file(self, source: Path, name: str) -> None:
         """Copy a local file to the storage."""

@@ -2,6 +2,8 @@
 
     local:   tmp/<key>.<process>.<n>/  --fsync, rename-->  stages/<kind>/<key>/manifest.json, ...
     remote:  stages/<kind>/<key>/<upload>/...  then  stages/<kind>/<key>/manifest.json
+    parts:   written by any machine to work/<key>/stage/ (local) or stages/<kind>/<key>/<upload>/
+             (remote), hashed there; the commit adds the manifest and moves no byte
 
 A stage with a manifest is complete and never changes; without a manifest it does not exist. Of two
 writers of one stage the first wins and the second's copy is dropped.
@@ -13,41 +15,37 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
+import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.storage.file_lock import locked
-from orchestrator.storage.files import Files, StoreError, inside, write_synced
-from orchestrator.storage.lease import hold, hold_all
-from orchestrator.storage.process import Process
+from orchestrator.storage.files import StoreError, inside, write_synced
+from orchestrator.storage.work import WorkFiles
 
 MANIFEST = "manifest.json"
 JsonObject = dict[str, Any]
 """An object of JSON data."""
 Manifest = JsonObject
-"""JSON: `stage`, `created` (seconds since 1970), `host`, `files` (path -> `bytes`, `sha256`), and
-the data that `Store.commit` was given."""
-FOREIGN_LEFTOVER_S = 24 * 3600.0
-"""Age of what another machine was writing, after which it is deleted."""
-_TEMPORARY = re.compile(
-    r".+\.(?P<boot>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started_ms>\d+)\.[0-9a-f]{8}", re.DOTALL
-)
+"""JSON: `stage`, `created` (seconds since 1970), `host`, `files` (path -> `bytes`, `sha256`, and
+in a remote storage `at`, the path below the stage), and the data that `Store.commit` was given."""
+FileEntry = dict[str, int | str]
+"""Of a file in a manifest."""
+PARTS = "stage"
+"""Directory of a stage's parts in work/<key>/."""
 
 
-class Store(Files):
+class Store(WorkFiles):
     """The storage of sweeps: finished stages, and working directories.
 
     Args:
         uri, cache, remote: as of `Files`.
     """
-
-    # Stages
 
     def has(self, stage: str) -> bool:
         """Whether a stage (`stages/<kind>/<key>`) is complete."""
@@ -70,14 +68,6 @@ class Store(Files):
             ) from None
         return manifest
 
-    def new(self, stage: str) -> Path:
-        """An empty local directory to write a stage's output to, for `commit`."""
-        owner = Process.current()
-        name = f"{PurePosixPath(stage).name}.{owner.boot}.{owner.pid}.{owner.started_ms}"
-        directory = self._local / "tmp" / f"{name}.{uuid.uuid4().hex[:8]}"
-        directory.mkdir(parents=True)
-        return directory
-
     def commit(self, stage: str, directory: Path, about: Mapping[str, object]) -> bool:
         """Move a directory to the storage, in one step, as the output of a stage; it never changes.
 
@@ -89,15 +79,16 @@ class Store(Files):
         Returns:
             False if another writer was first; then its output is kept and this one is dropped.
         """
-        manifest = {
-            **about,
-            "stage": stage,
-            "created": time.time(),
-            "host": socket.gethostname(),
-            "files": _checksums(directory),
-        }
+        manifest = self._manifest_of(stage, about)
+        manifest["files"] = _checksums(directory)
         if self.remote:
             return self._commit_remote(stage, directory, manifest)
+        return self._commit_local(stage, directory, manifest)
+
+    def _manifest_of(self, stage: str, about: Mapping[str, object]) -> Manifest:
+        return {**about, "stage": stage, "created": time.time(), "host": socket.gethostname()}
+
+    def _commit_local(self, stage: str, directory: Path, manifest: Manifest) -> bool:
         write_synced(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
         target = Path(self.path(stage))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,19 +102,93 @@ class Store(Files):
             return False
         return True
 
-    def _commit_remote(self, stage: str, directory: Path, manifest: Mapping[str, object]) -> bool:
+    def _commit_remote(self, stage: str, directory: Path, manifest: Manifest) -> bool:
         if self.has(stage):
             shutil.rmtree(directory)
             return False
         upload = uuid.uuid4().hex
         # Each writer has a place of its own, so a manifest always names one writer's files.
         self.upload(directory, self.path(stage, upload))
-        content = json.dumps({**manifest, "upload": upload}).encode()
-        is_first = self.create(f"{stage}/{MANIFEST}", content)
-        if not is_first:
+        for name in _names(directory):
+            manifest["files"][name]["at"] = f"{upload}/{name}"
+        is_first = self.create(f"{stage}/{MANIFEST}", json.dumps(manifest).encode())
+        if is_first:
+            self._remove_unused(stage, manifest)
+        else:
             self.fs.rm(self.path(stage, upload), recursive=True)
         shutil.rmtree(directory)
         return is_first
+
+    def _remove_unused(self, stage: str, manifest: Manifest) -> None:
+        """Delete what lost writers left of a stage that is complete."""
+        used = {str(file["at"]).partition("/")[0] for file in manifest["files"].values()}
+        for path in self.fs.ls(self.path(stage), detail=False):
+            if PurePosixPath(path).name not in {MANIFEST, *used}:
+                self.fs.rm(path, recursive=True)
+
+    # Stages that many machines write, a part each
+
+    @contextlib.contextmanager
+    def part(self, stage: str, key: str, name: str) -> Iterator[tuple[Path, FileEntry]]:
+        """Write a file of a stage that is not complete yet, from any machine.
+
+        Yields:
+            A local path for the file, and an entry that is filled once the file is stored, for
+            `commit_parts`.
+
+        Args:
+            key: of the job that makes the stage; a local storage keeps the file in its `work`.
+            name: path of the file below the stage.
+        """
+        entry: FileEntry = {}
+        if not self.remote:
+            path = self._local / "work" / key / PARTS / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path, entry
+            entry |= _entry(path)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / PurePosixPath(name).name
+            yield path, entry
+            place = f"{uuid.uuid4().hex}/{name}"
+            target = self.path(stage, place)
+            self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+            self.fs.put_file(str(path), target)
+            entry |= _entry(path) | {"at": place}
+
+    def part_path(self, stage: str, key: str, name: str, entry: FileEntry) -> str:
+        """Where a part lies, as the file system writes it."""
+        if self.remote:
+            return self.path(stage, str(entry["at"]))
+        return self.path("work", key, PARTS, name)
+
+    def commit_parts(
+        self,
+        stage: str,
+        key: str,
+        parts: Mapping[str, FileEntry],
+        directory: Path,
+        about: Mapping[str, object],
+    ) -> bool:
+        """Commit a stage of parts that were written before; their bytes are neither read nor moved.
+
+        Args:
+            parts: by path below the stage, as `part` filled them.
+            directory: with further, small files of the stage.
+
+        Returns:
+            False if another writer was first.
+        """
+        manifest = self._manifest_of(stage, about)
+        manifest["files"] = {**parts, **_checksums(directory)}
+        if self.remote:
+            return self._commit_remote(stage, directory, manifest)
+        written = self._local / "work" / key / PARTS
+        for name in _names(directory):
+            (written / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).rename(written / name)
+        shutil.rmtree(directory)
+        return self._commit_local(stage, written, manifest)
 
     def fetch(self, stage: str) -> Path:
         """A complete stage as a local directory (downloaded once where the storage is remote).
@@ -140,8 +205,7 @@ class Store(Files):
             with locked(self._local / "locks" / f"fetch-{PurePosixPath(stage).name}"):
                 if not (directory / MANIFEST).exists():
                     fresh = self.new(stage)
-                    upload = inside(Path(stage), manifest["upload"])
-                    self.download(self.path(str(upload)), fresh)
+                    self._download_files(stage, manifest, fresh)
                     write_synced(fresh / MANIFEST, json.dumps(manifest))
                     directory.parent.mkdir(parents=True, exist_ok=True)
                     fresh.rename(directory)
@@ -153,103 +217,28 @@ class Store(Files):
                 )
         return directory
 
-    # Working directories
-
-    @contextlib.contextmanager
-    def work(self, key: str) -> Iterator[Path]:
-        """The working directory of a job, which survives kills, for one process at a time.
-
-        A second process waits until the first is done or dead: an orphan of a killed driver can
-        live on for some seconds, and must not write beside its successor.
-
-        Args:
-            key: of the job.
-        """
-        directory = self._local / "work" / key
-        with hold(self, f"job-{key}"):
-            directory.mkdir(parents=True, exist_ok=True)
-            yield directory
-
-    @contextlib.contextmanager
-    def work_of(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
-        """The working directories of several jobs, as `work` gives one; by key."""
-        directories = {key: self._local / "work" / key for key in keys}
-        with hold_all(self, [f"job-{key}" for key in directories]):
-            for directory in directories.values():
-                directory.mkdir(parents=True, exist_ok=True)
-            yield directories
-
-    @contextlib.contextmanager
-    def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:
-        """The working directory of an evaluation, for one process at a time.
-
-        It lies in the working directory of the point's job, and `remove_work` deletes both.
-
-        Args:
-            key: of the job.
-            evaluation: key of the evaluation's stage.
-        """
-        with hold(self, f"evaluation-{evaluation}"):
-            yield self._local / "work" / key / f"evaluation-{evaluation}"
-
-    def remove_work(self, key: str) -> None:
-        """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
-        shutil.rmtree(self._local / "work" / key, ignore_errors=True)
-        for name in (f"work/{key}", f"train/{key}"):
-            if self.exists(name):
-                self.fs.rm(self.path(name), recursive=True)
-
-    def save_work(self, key: str, directory: Path, name: str) -> None:
-        """Copy a part of a working directory to the remote storage, for other nodes.
-
-        Args:
-            key: of the job.
-            directory: is copied.
-            name: of the part; a later copy of that name replaces it.
-        """
-        assert self.remote
-        upload = uuid.uuid4().hex
-        self.upload(directory, self.path("work", key, name, upload))
-        self.write(f"work/{key}/{name}/LATEST", upload.encode())
-        for old in self.fs.ls(self.path("work", key, name), detail=False):
-            if PurePosixPath(old).name not in ("LATEST", upload):
-                self.fs.rm(old, recursive=True)
-
-    def load_work(self, key: str, name: str, directory: Path) -> bool:
-        """Copy what `save_work` kept to a local directory; False if it kept nothing."""
-        assert self.remote
-        latest = self.read(f"work/{key}/{name}/LATEST")
-        if latest is None:
-            return False
-        upload = inside(Path("work", key, name), latest.decode())
-        fresh = self.new(key)
-        self.download(self.path(str(upload)), fresh)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh.rename(directory)
-        return True
-
-    def remove_leftovers(self) -> None:
-        """Delete what dead processes left in `tmp`.
-
-        Of processes that cannot be seen from here, such as those of a lost machine, what is a day
-        old.
-        """
-        for directory in (self._local / "tmp").glob("*"):
-            if (match := _TEMPORARY.fullmatch(directory.name)) is None:
-                continue  # not made here, such as `.DS_Store` or `.nfs...`
-            owner = Process("", match["boot"], int(match["pid"]), int(match["started_ms"]))
-            with contextlib.suppress(FileNotFoundError):  # its owner has just finished with it
-                age = time.time() - directory.stat().st_mtime
-                if owner.is_gone or (age > FOREIGN_LEFTOVER_S and not owner.is_here):
-                    shutil.rmtree(directory, ignore_errors=True)
+    def _download_files(self, stage: str, manifest: Manifest, directory: Path) -> None:
+        sources, targets = [], []
+        for name, file in manifest["files"].items():
+            target = inside(directory, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sources.append(self.path(str(inside(Path(stage), file["at"]))))
+            targets.append(str(target))
+        self.fs.get(sources, targets)  # side by side, where the file system can
 
 
-def _checksums(directory: Path) -> dict[str, dict[str, int | str]]:
-    checksums: dict[str, dict[str, int | str]] = {}
-    for file in sorted(p for p in directory.rglob("*") if p.is_file()):
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        name = file.relative_to(directory).as_posix()
-        checksums[name] = {"bytes": file.stat().st_size, "sha256": digest}
-    return checksums
+def _names(directory: Path) -> list[str]:
+    """The paths of all files below a directory, sorted."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return sorted(path.relative_to(directory).as_posix() for path in files)
+
+
+def _checksums(directory: Path) -> dict[str, FileEntry]:
+    return {name: _entry(directory / name) for name in _names(directory)}
+
+
+def _entry(file: Path) -> FileEntry:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest}

@@ -23,11 +23,11 @@ import torch
 
 from trainables.commands.complexity import PAPER
 from trainables.commands.costs import complexity
+from trainables.datasets.arrays import tensor_column
 from trainables.datasets.batches import Batches
 from trainables.datasets.images.image_store import image_column
 from trainables.datasets.rows import Rows, part_file
 from trainables.datasets.scenes.write import write_world
-from trainables.datasets.tensors import tensor_column
 from trainables.tasks import scene_tasks
 
 SHAPES = {"latents": {"y_hat": (320, 16, 16)}, "features": {"pooled": (768,)}}

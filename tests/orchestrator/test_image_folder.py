@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from orchestrator.sweep import main
+from tests.orchestrator.conftest import ROOT
 from tests.trainables.image_folders import write_folder
 from trainables.datasets.images.source import read_source
 
@@ -79,6 +80,45 @@ def test_a_folder_of_images_is_swept(
     assert "images of birds" in plan
     write_folder(folder, {"val/n01580077": 6}, side=150)
     assert "to do  images of birds" in execute([*command, "--plan"]).stdout
+
+
+CRASHING_DECODER = """
+import io, os, signal
+import PIL.Image
+opened = PIL.Image.open
+def open_or_crash(file, *rest, **more):
+    if isinstance(file, io.BytesIO) and file.getvalue().endswith(b"crash"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return opened(file, *rest, **more)
+PIL.Image.open = open_or_crash
+"""
+
+
+def test_an_image_that_crashes_its_decoder_is_listed_and_the_sweep_goes_on(
+    tmp_path: Path, models: tuple[Path, Path], environment: dict[str, str]
+) -> None:
+    """Every process of the sweep has a decoder that dies of one image."""
+    folder = write_folder(tmp_path / "birds", {"train/jay": 12, "val/jay": 5}, side=150)
+    bad = folder / "train" / "jay" / "003.JPEG"
+    bad.write_bytes(bad.read_bytes() + b"crash")
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(CRASHING_DECODER)
+    space = {**space_of(models[0], folder, val=4, max_unreadable=0.1), "scenarios": []}
+    file = write_space(tmp_path / "birds.yaml", space)
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.sweep", file, "--storage", f"{tmp_path}/storage"],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": f"{tmp_path}/python:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (listed,) = (tmp_path / "storage").glob("stages/world/*/unreadable.json")
+    ((_, image, reason),) = json.loads(listed.read_text())
+    assert image == "train/jay/003.JPEG"
+    assert "crashed" in reason
 
 
 def test_mistakes_about_the_data_are_said_with_all_others(

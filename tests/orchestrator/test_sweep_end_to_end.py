@@ -147,7 +147,7 @@ def test_example_images_are_files_that_points_share_and_panels_show(
 ) -> None:
     from analysis import assemble, read_sweep
     from analysis.qualitative.matched_rate import panels
-    from trainables.datasets.tensors import decode_image
+    from trainables.datasets.arrays import decode_image
 
     storage, _ = swept
     points = manifest(storage)["points"]

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.trainables.small import SHARD
 from trainables.datasets.images.image_store import ShardReport, count_images
 from trainables.datasets.rows import part_file
+from trainables.datasets.shards import read_shard, write_shard
+from trainables.training.precompute import ShardModel
 
-Writer = Callable[[Path, str, tuple[int, int], Path], ShardReport]
+
+def compute_shard(
+    model: ShardModel, world: Path, split: str, rows: tuple[int, int], out: Path
+) -> ShardReport:
+    table = model(read_shard(world, split, rows))
+    write_shard(table, out)
+    return ShardReport.of(table)
 
 
 def write_shards(
-    write: Writer,
+    model: ShardModel,
     world: Path,
     directory: Path,
     splits: Sequence[str] = ("train", "val"),
@@ -24,5 +32,6 @@ def write_shards(
         rows = count_images(world, split)
         for shard, start in enumerate(range(0, rows, size)):
             span = start, min(start + size, rows)
-            reports.append(write(world, split, span, part_file(directory, split, shard)))
+            out = part_file(directory, split, shard)
+            reports.append(compute_shard(model, world, split, span, out))
     return reports

@@ -32,9 +32,9 @@ import torch
 from search_spaces import OperatingPoint
 from trainables.commands.errors import refuse
 from trainables.commands.lmms_request import NAME, LmmsError, LmmsRequest
+from trainables.datasets.arrays import Pixels
 from trainables.datasets.images.decode import fit, pad
 from trainables.datasets.images.files import write_json
-from trainables.datasets.tensors import Pixels
 from trainables.encoders.load import load_tower
 from trainables.evaluation.finished_points import finished
 from trainables.evaluation.image_pass import Clock, CodedImage, ImagePass, batches

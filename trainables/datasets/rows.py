@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from trainables.datasets.arrays import Pixels, decode_image, read_tensor
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.image_store import image_column, read_images
-from trainables.datasets.tensors import Pixels, decode_image, read_tensor, to_tensor
+from trainables.datasets.tensors import to_tensor
 
 log = logging.getLogger(__name__)
 

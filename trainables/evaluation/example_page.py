@@ -10,8 +10,8 @@ from statistics import fmean
 
 from PIL import Image, ImageDraw, ImageFont
 
+from trainables.datasets.arrays import Pixels
 from trainables.datasets.images.placement import Box
-from trainables.datasets.tensors import Pixels
 from trainables.tasks.common.box_formats import parse_box
 
 _SIDE = 256  # a single image as drawn; one of several is drawn at half of it

@@ -25,8 +25,8 @@ from typing import Any
 
 from PIL import Image
 
+from trainables.datasets.arrays import Pixels
 from trainables.datasets.images.files import write_json
-from trainables.datasets.tensors import Pixels
 from trainables.evaluation.example_page import (
     AnsweredQuestion,
     ExamplePage,

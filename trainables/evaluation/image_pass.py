@@ -23,7 +23,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trainables.datasets.tensors import Pixels, psnr_of, to_bytes, to_tensor
+from trainables.datasets.arrays import Pixels
+from trainables.datasets.tensors import psnr_of, to_bytes, to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import Features
 from trainables.evaluation.teacher_features import KnownTeacher

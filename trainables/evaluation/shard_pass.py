@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import Tensor
 
-from trainables.datasets.tensors import Pixels
+from trainables.datasets.arrays import Pixels
 from trainables.evaluation.image_pass import Answerer, Clock, ImagePass, batches
 from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.test_set import Sample, TestImages

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from trainables.datasets.arrays import Pixels, decode_image
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.image_store import image_files
-from trainables.datasets.tensors import Pixels, decode_image
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from search_spaces.facts.mllm_families import Family, layers_read
-from trainables.datasets.tensors import Pixels
+from trainables.datasets.arrays import Pixels
 from trainables.encoders.bridge import Entry, blocks_skipped_from, entered, hidden_at, parts_of
 from trainables.encoders.pretrained import Preprocessing
 

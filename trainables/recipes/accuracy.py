@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from trainables.datasets.tensors import decode_image, to_tensor
+from trainables.datasets.arrays import decode_image
+from trainables.datasets.tensors import to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.mllms import Mllm
 from trainables.tasks import TASKS

@@ -1,42 +1,64 @@
 """Pre-computing inputs of training, teacher features and codec latents, a shard at a time.
 
-    world/images_{split}, rows [a, b)         --+-- teacher --> image_id, pooled, tokens   (fp16)
-                                                +-- codec ----> image_id, y_hat            (fp16)
+    world/images_{split}, rows [a, b) --read_shard--> image_id, pixels
+        --+-- TeacherFeatures --> image_id, pooled, tokens   (fp16)
+          +-- CodecLatents -----> image_id, y_hat            (fp16)
+        --write_shard--> a Parquet file
 
-A shard is one Parquet file, written atomically: a file that exists is complete. Unreadable images
-have no row; the file's metadata lists them.
+Each table carries the shard's report in its metadata. Unreadable images have no row; the report
+lists them.
 
 Shapes: `B` images, `M` latent channels, `L` patches, `D` width, `P` joint width, `C` classes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.space import Space
-from trainables.datasets.images.decode import UnreadableImageError
-from trainables.datasets.images.files import replacing
-from trainables.datasets.images.image_store import ShardReport, read_images
-from trainables.datasets.tensors import decode_image, tensor_column, to_tensor
+from trainables.datasets.arrays import read_tensor, table_of
+from trainables.datasets.images.image_store import ShardReport
+from trainables.datasets.tensors import to_tensor
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 
 BATCH_SIZE = 32
-_REPORT = b"report"
 
 
-class TeacherFeatures:
-    """Writes shards of the teacher's features, pooled and tokens, as far as the loss uses them.
+class ShardModel:
+    """Computes what is stored of a shard's images, `BATCH_SIZE` at a time."""
+
+    def __call__(self, images: pa.Table) -> pa.Table:
+        """A shard's images as `read_shard` gives them -> its table of features or latents.
+
+        Raises:
+            ValueError: a value does not fit into half precision.
+        """
+        pixels = read_tensor(images, "pixels")
+        parts: dict[str, list[NDArray[np.float16]]] = {}
+        for start in range(0, len(pixels), BATCH_SIZE):
+            batch = to_tensor(list(pixels[start : start + BATCH_SIZE]))
+            for name, value in self.compute(batch).items():
+                parts.setdefault(name, []).append(_half(name, value))
+        columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        ids = images.column("image_id").to_pylist()
+        return ShardReport.of(images).attached(table_of(ids, columns))
+
+    def compute(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Images (B, 3, H, W) in [0, 1] -> what is stored, by column, (B, ...)."""
+        raise NotImplementedError
+
+
+class TeacherFeatures(ShardModel):
+    """The teacher's features, pooled and tokens, as far as the loss uses them.
 
     Tokens are the bulk: half a megabyte an image for CLIP ViT-L/14.
     """
@@ -49,23 +71,16 @@ class TeacherFeatures:
             load_tower(space.teacher.model), surrogate.token_layer, surrogate.double_norm
         ).to(self._device)
 
-    def __call__(self, world: Path, split: str, rows: tuple[int, int], out: Path) -> ShardReport:
-        """Write the features of rows [start, stop) of a split to the file `out`.
-
-        Returns:
-            The number of images that were read, and the unreadable ones.
-        """
-        return _write_shard(world, split, rows, out, self._compute)
-
     @torch.no_grad()
-    def _compute(self, images: Tensor) -> dict[str, Tensor]:
+    def compute(self, images: Tensor) -> Mapping[str, Tensor]:
+        """`pooled` (B, P) and `tokens` (B, 1 + L, D)."""
         features = self._teacher(images.to(self._device), **self._wanted)
         values = {"pooled": features.pooled, "tokens": features.tokens}
         return {name: value for name, value in values.items() if value is not None}
 
 
-class CodecLatents:
-    """Writes shards of a base codec's latents, exactly those that its decoder gets."""
+class CodecLatents(ShardModel):
+    """A base codec's latents: those that its decoder gets, rounded to half precision."""
 
     def __init__(
         self, codec: CodecSpec, codec_dir: Path, device: torch.device | str = "cpu"
@@ -76,61 +91,9 @@ class CodecLatents:
         self._device = torch.device(device)
         self._codec = load_codec(codec, codec_dir).to(self._device)
 
-    def __call__(self, world: Path, split: str, rows: tuple[int, int], out: Path) -> ShardReport:
-        """Write the latents of rows [start, stop) of a split to the file `out`."""
-        return _write_shard(world, split, rows, out, self._compute)
-
-    def _compute(self, images: Tensor) -> dict[str, Tensor]:
+    def compute(self, images: Tensor) -> Mapping[str, Tensor]:
+        """`y_hat` (B, M, h, w)."""
         return {"y_hat": self._codec.latents(images.to(self._device))}
-
-
-def _write_shard(
-    world: Path,
-    split: str,
-    rows: tuple[int, int],
-    out: Path,
-    compute: Callable[[Tensor], Mapping[str, Tensor]],
-) -> ShardReport:
-    table = read_images(world, split, rows, ["image_id", "png"])
-    ids: list[str] = []
-    images: list[NDArray[np.uint8]] = []
-    unreadable: list[tuple[str, str]] = []
-    columns: dict[str, list[NDArray[np.float16]]] = {}
-
-    def flush() -> None:
-        for name, value in compute(to_tensor(images)).items():
-            columns.setdefault(name, []).append(_half(name, value))
-        images.clear()
-
-    for record in table.to_pylist():
-        try:
-            image = decode_image(record["png"])
-        except UnreadableImageError as error:
-            unreadable.append((record["image_id"], str(error)))
-            continue
-        ids.append(record["image_id"])
-        images.append(image)
-        if len(images) == BATCH_SIZE:
-            flush()
-    if images:
-        flush()
-    report = ShardReport(len(ids), unreadable)
-    field_arrays = [tensor_column(name, np.concatenate(parts)) for name, parts in columns.items()]
-    schema = pa.schema(
-        [pa.field("image_id", pa.string(), nullable=False), *(field for field, _ in field_arrays)],
-        metadata={_REPORT: json.dumps({"images": len(ids), "unreadable": unreadable})},
-    )
-    arrays = [pa.array(ids, pa.string()), *(array for _, array in field_arrays)]
-    with replacing(out) as temporary:
-        # Floats do not compress; plain pages are read seven times as fast as dictionaries.
-        pq.write_table(
-            pa.Table.from_arrays(arrays, schema=schema),
-            temporary,
-            compression="none",
-            use_dictionary=False,
-            write_statistics=False,
-        )
-    return report
 
 
 def _half(name: str, value: Tensor) -> NDArray[np.float16]:

@@ -3,18 +3,24 @@
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.execution import feature_pass
+from orchestrator.execution import feature_pass, feature_steps
 from orchestrator.execution.feature_pass import run_pass
-from orchestrator.execution.feature_shards import Extractor, Shard, shards
+from orchestrator.execution.feature_shards import Shard, shards
+from orchestrator.execution.feature_steps import (
+    ComputeStep,
+    Outcome,
+    ShardRow,
+    read_images,
+    write_file,
+)
+from orchestrator.execution.feature_stream import Room
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
@@ -56,33 +62,45 @@ def damage(settings: Settings, job: Job, *rows: int) -> None:
     manifest.write_text(json.dumps(told))
 
 
-def compute(actor: Extractor, shard: Shard) -> tuple[str, str, str]:
-    """Hand a shard to an actor as Ray Data does; returns (key, error, cause)."""
-    row = actor({name: np.array([value]) for name, value in asdict(shard).items()})
-    return row["key"][0], row["error"][0], row["cause"][0]
+def compute(settings: Settings, actor: ComputeStep, shard: Shard) -> Outcome:
+    """Take all steps with a shard, as Ray Data does."""
+    block = read_images(ShardRow(shard).block(), settings)
+    if settings.jobs[shard.key].kind != "images":
+        block = actor(block)
+    return Outcome.parse(ShardRow.of(write_file(block, settings)).outcome)
 
 
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Shard]:
-    """Replace Ray Data's pool by an actor in this process; returns the shards it is asked for."""
-    asked: list[Shard] = []
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, lost: Callable[[Shard], bool] = lambda shard: False
+) -> list[Shard]:
+    """Take the steps in this process; returns the shards that the pass asks for.
+
+    Args:
+        lost: of which shards a process dies.
+    """
+    computed: list[Shard] = []
 
     def stream(
-        settings: Settings, todo: Sequence[Shard], actors: int
-    ) -> Iterator[tuple[str, str, str]]:
-        actor = Extractor(settings)
-        for shard in todo:
-            asked.append(shard)
-            yield compute(actor, shard)
+        settings: Settings, missing: Sequence[Shard], room: Room
+    ) -> Iterator[tuple[Shard, Outcome]]:
+        feature_steps._input_directory.cache_clear()
+        feature_steps._index_directory.cache_clear()
+        actor = ComputeStep(settings)
+        for shard in missing:
+            computed.append(shard)
+            if not lost(shard):
+                yield shard, compute(settings, actor, shard)
 
-    monkeypatch.setattr(feature_pass, "_stream", stream)
+    monkeypatch.setattr(feature_pass, "stream", stream)
     monkeypatch.setattr(feature_pass, "node_ids", frozenset)
-    return asked
+    return computed
 
 
-def run(settings: Settings, job: Job) -> dict[str, str | None]:
-    told: dict[str, str | None] = {}
-    run_pass(settings, [job], 1, told.__setitem__, lambda key, done, total: None)
-    return told
+def run(settings: Settings, *jobs: Job) -> dict[str, str | None]:
+    reasons: dict[str, str | None] = {}
+    room = Room(1, 1, 0)
+    run_pass(settings, jobs, room, reasons.__setitem__, lambda key, done, total: None)
+    return reasons
 
 
 def test_every_row_is_in_one_shard(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -138,10 +156,11 @@ def test_shards_that_are_there_are_not_computed_again(
     settings, job = sweep(models, tmp_path)
     asked = in_process(monkeypatch)
     first, second = shards(settings, job)[:2]
-    actor = Extractor(settings)
+    actor = ComputeStep(settings)
     for shard in (first, second):
-        compute(actor, shard)
-    made = (tmp_path / "work" / job.key / "train" / "part-00000.parquet").stat().st_mtime_ns
+        compute(settings, actor, shard)
+    written = tmp_path / "work" / job.key / "stage" / "train"
+    made = (written / "part-00000.parquet").stat().st_mtime_ns
     # Killed between a shard's file and its report: that shard is not trusted.
     (tmp_path / "work" / job.key / "reports" / "train-00001.json").unlink()
     assert run(settings, job) == {job.key: None}
@@ -173,14 +192,14 @@ def test_a_shard_whose_disk_fails_is_tried_again(
 ) -> None:
     settings, job = sweep(models, tmp_path)
     asked = in_process(monkeypatch)
-    compute_shard, failures = Extractor._compute, iter([OSError("input/output error")])
+    compute_shard, failures = ComputeStep._compute, iter([OSError("input/output error")])
 
-    def fail_once(self: Extractor, job: Job, shard: Shard) -> None:
+    def fail_once(self: ComputeStep, row: ShardRow) -> ShardRow:
         for error in failures:
             raise error
-        compute_shard(self, job, shard)
+        return compute_shard(self, row)
 
-    monkeypatch.setattr(Extractor, "_compute", fail_once)
+    monkeypatch.setattr(ComputeStep, "_compute", fail_once)
     assert run(settings, job) == {job.key: None}
     assert len(asked) > len({(shard.split, shard.start) for shard in asked})
 
@@ -195,14 +214,13 @@ def test_stages_whose_shards_are_all_there_are_committed(
     for job in settings.jobs.values():
         if job.kind == "codec":
             run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
-    actor = Extractor(settings)
+    actor = ComputeStep(settings)
     for job in jobs:
         for shard in shards(settings, job):
-            compute(actor, shard)
+            compute(settings, actor, shard)
     assert len(jobs) == 3
-    asked, told = in_process(monkeypatch), dict[str, str | None]()
-    run_pass(settings, jobs, 1, told.__setitem__, lambda key, done, total: None)
-    assert told == {job.key: None for job in jobs}
+    asked = in_process(monkeypatch)
+    assert run(settings, *jobs) == {job.key: None for job in jobs}
     assert asked == []
 
 
@@ -270,3 +288,27 @@ def test_a_split_of_which_nothing_is_left_is_fatal(
     reason = run(settings, job)[job.key]
     assert reason is not None
     assert "test" in reason.partition("data.max_unreadable")[2].partition("(log:")[0]
+
+
+def test_shards_that_a_process_died_with_are_decoded_apart(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.datasets.images.convert.PART_ROWS", 5)
+    folder = write_folder(tmp_path / "set", {"jay": 10, "fox": 10})
+    settings, job = image_sweep(models, Store(str(tmp_path / "storage")), folder)
+    computed = in_process(monkeypatch, lambda shard: shard.start == 5 and not shard.apart)
+    assert run(settings, job) == {job.key: None}
+    apart = [(shard.split, shard.start) for shard in computed if shard.apart]
+    assert apart == [("train", 5)]
+    assert len(computed) == 6, "five shards and one of them again"
+
+
+def test_a_process_that_dies_with_a_shard_again_and_again_ends_its_stage(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path, "resources.max_failures=2")
+    computed = in_process(monkeypatch, lambda shard: shard.split == "val")
+    reason = run(settings, job)[job.key]
+    assert reason is not None
+    assert "died" in reason
+    assert [shard.split for shard in computed].count("val") == 3

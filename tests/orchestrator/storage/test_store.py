@@ -4,15 +4,20 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.storage import store as store_module
 from orchestrator.storage.lease import LeaseHeldError, hold
-from orchestrator.storage.store import Store, StoreError
+from orchestrator.storage.store import FileEntry, Store, StoreError
 from tests.orchestrator.storage.conftest import OpenStore
 
 STAGE = "stages/codec/0123456789abcdef"
+# sha256 of "hello", from coreutils
+HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
 
 def make(store: Store, text: str) -> Path:
@@ -32,11 +37,8 @@ def test_a_committed_stage_is_read_back_and_an_uncommitted_one_is_not_there(stor
     assert (store.fetch(STAGE) / "train" / "part.txt").read_text() == "hello"
     manifest = store.manifest(STAGE)
     assert manifest["spec"] == {"a": 1}
-    # sha256 of "hello", from coreutils
-    assert manifest["files"]["train/part.txt"] == {
-        "bytes": 5,
-        "sha256": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
-    }
+    entry = manifest["files"]["train/part.txt"]
+    assert (entry["bytes"], entry["sha256"]) == (5, HELLO)
 
 
 def test_the_first_of_two_writers_wins_and_the_second_leaves_nothing(store: Store) -> None:
@@ -45,6 +47,64 @@ def test_the_first_of_two_writers_wins_and_the_second_leaves_nothing(store: Stor
     assert not store.commit(STAGE, second, {})
     assert (store.fetch(STAGE) / "train" / "part.txt").read_text() == "first"
     assert not second.exists()
+
+
+def put_part(store: Store, name: str, text: str) -> FileEntry:
+    with store.part(STAGE, "job", name) as (path, entry):
+        path.write_text(text)
+    return entry
+
+
+def record_call(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+    call: Callable[..., Any],
+    paths: list[str],
+) -> None:
+    def recorded(path: Path | str, *rest: Any, **more: Any) -> Any:
+        paths.append(str(path))
+        return call(path, *rest, **more)
+
+    monkeypatch.setattr(owner, name, recorded)
+
+
+def test_parts_of_two_machines_become_a_stage_without_being_read_again(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, driver = open_store("node1"), open_store("node2"), open_store("driver")
+    lost = put_part(one, "train/part-0.txt", "a first try")
+    parts = {"train/part-0.txt": put_part(two, "train/part-0.txt", "hello")}
+    parts["train/part-1.txt"] = put_part(one, "train/part-1.txt", "there")
+    assert lost["sha256"] != parts["train/part-0.txt"]["sha256"] == HELLO
+    assert not driver.has(STAGE)
+    out = driver.new(STAGE)
+    (out / "unreadable.json").write_text("[]")
+    touched: list[str] = []
+    checksum = store_module._entry
+    for name in ("cat_file", "get_file", "open", "cp_file"):
+        call = getattr(driver.fs, name)
+        record_call(monkeypatch, driver.fs, name, call, touched)
+    record_call(monkeypatch, store_module, "_entry", checksum, touched)
+    assert driver.commit_parts(STAGE, "job", parts, out, {"spec": {}})
+    monkeypatch.undo()
+    assert not [path for path in touched if "part-" in path]
+    assert not out.exists()
+    directory = open_store("node3").fetch(STAGE)
+    texts = {name: (directory / name).read_text() for name in (*parts, "unreadable.json")}
+    assert list(texts.values()) == ["hello", "there", "[]"]
+    stored = [path for path in driver.fs.find(driver.path(STAGE)) if not path.endswith(".json")]
+    assert len(stored) == 2, "what a lost writer left is gone"
+
+
+def test_the_first_of_two_commits_of_parts_wins(open_store: OpenStore) -> None:
+    stores = [open_store("node1"), open_store("node2")]
+    results = []
+    for store, text in zip(stores, ("first", "second!"), strict=True):
+        parts = {"part.txt": put_part(store, "part.txt", text)}
+        results.append(store.commit_parts(STAGE, "job", parts, store.new(STAGE), {}))
+    assert results == [True, False]
+    assert (open_store("node3").fetch(STAGE) / "part.txt").read_text() == "first"
 
 
 def test_files_of_an_upload_without_its_manifest_are_never_read(tmp_path: Path) -> None:
@@ -144,8 +204,9 @@ def test_names_in_a_storage_do_not_lead_out_of_the_cache(tmp_path: Path, name: s
     store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
     store.commit(STAGE, make(store, "hello"), {})
     manifest = json.loads(store.read(f"{STAGE}/manifest.json") or b"")
-    for change in ({"upload": name}, {"files": {name: {"bytes": 1, "sha256": ""}}}):
-        store.write(f"{STAGE}/manifest.json", json.dumps(manifest | change).encode())
+    part = manifest["files"]["train/part.txt"]
+    for files in ({"part.txt": {**part, "at": name}}, {name: part}):
+        store.write(f"{STAGE}/manifest.json", json.dumps(manifest | {"files": files}).encode())
         with pytest.raises(StoreError, match="leads out of"):
             store.fetch(STAGE)
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)

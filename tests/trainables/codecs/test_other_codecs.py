@@ -21,9 +21,10 @@ from tests.trainables.conftest import Small
 from tests.trainables.shards import write_shards
 from tests.trainables.small import NAMES, SHARD, SIDE, make_space, point, write_images
 from trainables.codecs.entropy.bitstream import unpack
+from trainables.datasets.arrays import decode_image
 from trainables.datasets.images.convert import TASKS_SCHEMA
 from trainables.datasets.rows import Rows
-from trainables.datasets.tensors import decode_image, to_tensor
+from trainables.datasets.tensors import to_tensor
 from trainables.evaluation import evaluate_point
 from trainables.points.contract import load_point, method_of
 from trainables.points.inputs import Inputs

@@ -13,11 +13,11 @@ import torch
 
 from tests.trainables.conftest import Small
 from tests.trainables.small import NAMES, SHARD, png, write_images
+from trainables.datasets.arrays import decode_image, read_tensor, tensor_column
 from trainables.datasets.batches import Batches, in_order
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.image_store import read_rows
 from trainables.datasets.rows import Rows, part_file
-from trainables.datasets.tensors import decode_image, read_tensor, tensor_column
 
 COLUMNS = ("image", "classes", "y_hat", "pooled", "tokens")
 

@@ -13,9 +13,9 @@ from search_spaces import OperatingPoint
 from search_spaces.specs.data import DataSpec
 from tests.trainables.image_folders import write_folder
 from tests.trainables.small import make_space, save_teacher
-from trainables.datasets.images.convert import ImageShards, finish_world, write_index
+from trainables.datasets.arrays import decode_image
+from trainables.datasets.images.convert import ImageShards, finish_world, write_index, write_part
 from trainables.datasets.images.source import read_source
-from trainables.datasets.tensors import decode_image
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.text_embeddings import read_text_weights, write_text_weights
@@ -67,11 +67,12 @@ def folder_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     source = read_source(data)
     write_index(source, root / "index")
-    write = ImageShards(data, root / "index")
+    convert_part = ImageShards(data, root / "index")
     for split in ("train", "val", "test"):
         out = root / "world" / f"images_{split}" / "part-00000.parquet"
-        write(split, (0, source.count(split)), out)
-    finish_world(root / "world", dict(source.classes), image_tasks())
+        part = convert_part(split, (0, source.count(split)))
+        write_part(part, out)
+    finish_world(root / "world", [part], dict(source.classes), image_tasks())
     classes = json.loads((root / "world" / "classes.json").read_text())
     classes["templates"] = ["a photo of {}", "{}"]  # words of the tiny tokenizer
     (root / "world" / "classes.json").write_text(json.dumps(classes))

@@ -136,8 +136,8 @@ def test_a_plugin_task_has_samples_of_labelled_images(plugin: None, tmp_path: Pa
         {"image_id": "a", "png": b"", "width": 1, "height": 1, "classes": [1]},
         {"image_id": "b", "png": b"", "width": 1, "height": 1, "classes": []},
     ]
-    pq.write_table(pa.Table.from_pylist(images, IMAGES_SCHEMA), tmp_path / "images_test.parquet")
-    finish_world(tmp_path, {"n0": "cat", "n1": "dog"}, image_tasks(["counting"]))
+    parts = [pa.Table.from_pylist([image], IMAGES_SCHEMA) for image in images]
+    finish_world(tmp_path, parts, {"n0": "cat", "n1": "dog"}, image_tasks(["counting"]))
     rows = pq.read_table(tmp_path / "tasks_test.parquet").to_pylist()
     assert [(r["sample_id"], r["prompt"], json.loads(r["reference"])) for r in rows] == [
         ("a-zeroshot", "<image>", {"class": "1 dog"}),

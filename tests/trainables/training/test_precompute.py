@@ -11,11 +11,13 @@ import torch
 
 from search_spaces import Stages
 from tests.trainables.conftest import Small
-from tests.trainables.shards import write_shards
+from tests.trainables.shards import compute_shard, write_shards
 from tests.trainables.small import SHARD, make_clip, write_images
 from trainables.codecs import load_codec
+from trainables.datasets.arrays import decode_image, read_tensor
 from trainables.datasets.rows import Rows, part_file
-from trainables.datasets.tensors import decode_image, read_tensor, to_tensor
+from trainables.datasets.shards import read_shard
+from trainables.datasets.tensors import to_tensor
 from trainables.encoders.pretrained import Preprocessing
 from trainables.training.precompute import CodecLatents, TeacherFeatures
 
@@ -46,7 +48,8 @@ def test_tokens_are_stored_only_where_the_loss_uses_them(
     space = small_stages.space
     surrogate = space.surrogate.model_copy(update={"tokens": 0.0})
     without = space.model_copy(update={"surrogate": surrogate})
-    TeacherFeatures(without)(small_stages.world, "val", (0, 6), tmp_path / "part.parquet")
+    out = tmp_path / "part.parquet"
+    compute_shard(TeacherFeatures(without), small_stages.world, "val", (0, 6), out)
     assert pq.read_schema(tmp_path / "part.parquet").names == ["image_id", "pooled"]
     assert Stages(space).features() != Stages(without).features()
 
@@ -100,10 +103,9 @@ def test_nothing_half_written_stays(small_stages: Small) -> None:
 
 
 def test_features_that_overflow_half_precision_are_refused(
-    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_stages: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = TeacherFeatures(small_stages.space)
-    monkeypatch.setattr(teacher, "_compute", lambda x: {"pooled": torch.full((len(x), 2), 1e6)})
+    monkeypatch.setattr(teacher, "compute", lambda x: {"pooled": torch.full((len(x), 2), 1e6)})
     with pytest.raises(ValueError, match="pooled"):
-        teacher(small_stages.world, "val", (0, 6), tmp_path / "part.parquet")
-    assert not list(tmp_path.iterdir())
+        teacher(read_shard(small_stages.world, "val", (0, 6)))

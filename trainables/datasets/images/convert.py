@@ -1,6 +1,6 @@
 """A data set becomes a world: its images resized, cropped and kept without loss, and its classes.
 
-    index rows [a, b) -> bytes, label -> decode_rgb, fit -> PNG --> images_{split}/part-*.parquet
+    index rows [a, b) -> bytes, label -> decode_png -> PNG --> images_{split}/part-*.parquet
     all parts --> classes.json, tasks_test.parquet
 
 Each image is decoded from its original once; training and every evaluation read what is kept.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from search_spaces.specs.data import DataSpec
 from trainables.datasets.images import tables
-from trainables.datasets.images.decode import UnreadableImageError, decode_rgb, fit, png_of
+from trainables.datasets.images.decode import Decode, UnreadableImageError, decode_png
 from trainables.datasets.images.files import open_root, replacing, write_json
-from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
+from trainables.datasets.images.image_store import ShardReport, read_rows
 from trainables.datasets.images.samples import ImageTask
 from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 from trainables.datasets.images.source import Source, class_of
@@ -59,22 +59,23 @@ def write_index(source: Source, directory: Path) -> None:
 
 
 class ImageShards:
-    """Writes parts of a world from a data set.
+    """Makes parts of a world from a data set.
 
     Args:
         data: the data set.
         index: a directory written by `write_index`.
+        decode: `decode_png`, or one that survives a crash of the decoder.
     """
 
-    def __init__(self, data: DataSpec, index: Path) -> None:
-        self._data, self._index = data, index
+    def __init__(self, data: DataSpec, index: Path, decode: Decode = decode_png) -> None:
+        self._data, self._index, self._decode = data, index, decode
         about = json.loads((index / "source.json").read_text(encoding="utf-8"))
         self._origins: dict[str, str] = about["origins"]
         self._numbers = {key: number for number, key in enumerate(about["classes"])}
         self._fs, self._root = open_root(about["root"])
 
-    def __call__(self, split: str, rows: tuple[int, int], out: Path) -> ShardReport:
-        """Write the images of rows [start, stop) of a split's index to the file `out`.
+    def __call__(self, split: str, rows: tuple[int, int]) -> pa.Table:
+        """The part of the rows [start, stop) of a split's index, with its report.
 
         Raises:
             OSError: the data set's storage cannot be read.
@@ -89,22 +90,17 @@ class ImageShards:
             try:
                 if original.data is None:
                     raise UnreadableImageError(original.reason)
-                image, done = decode_rgb(original.data)
-                if min(image.size) < size:
-                    done |= {"enlarged"}
-                image = fit(image, size)
+                png, done = self._decode(original.data, size)
             except UnreadableImageError as error:
                 unreadable.append((original.image_id, str(error)))
                 continue
             treated.update(done)
             number = None if original.key is None else self._numbers.get(original.key)
             classes = [] if number is None else [number]
-            row = (original.image_id, png_of(image), size, size, classes)
+            row = (original.image_id, png, size, size, classes)
             kept.append(dict(zip(IMAGES_SCHEMA.names, row, strict=True)))
-        table = pa.Table.from_pylist(kept, IMAGES_SCHEMA)
-        with replacing(out) as temporary:
-            pq.write_table(table, temporary, row_group_size=_GROUP_ROWS, compression="none")
-        return ShardReport(len(kept), unreadable, dict(sorted(treated.items())))
+        report = ShardReport(len(kept), unreadable, dict(sorted(treated.items())))
+        return report.attached(pa.Table.from_pylist(kept, IMAGES_SCHEMA))
 
     def _read(self, index: list[dict[str, Any]], split: str) -> Iterator[_Original]:
         if self._data.kind == "folder":
@@ -144,19 +140,31 @@ class ImageShards:
                 yield _Original(row["image_id"], data, "no bytes in its row", key)
 
 
-def finish_world(world: Path, classes: Mapping[str, str], tasks: Mapping[str, ImageTask]) -> None:
+def write_part(table: pa.Table, out: Path) -> None:
+    """Write a part of a world to a file, whole."""
+    with replacing(out) as temporary:
+        pq.write_table(table, temporary, row_group_size=_GROUP_ROWS, compression="none")
+
+
+def finish_world(
+    world: Path,
+    test_images: Iterable[pa.Table],
+    classes: Mapping[str, str],
+    tasks: Mapping[str, ImageTask],
+) -> None:
     """Write the classes and the samples of a world whose parts are all there.
 
     Args:
-        world: the directory of the parts.
+        world: directory of what is written.
+        test_images: the parts of the split `test`, in order: `image_id` and `classes`.
         classes: key -> name of every class.
         tasks: by name, whose samples are written of each test image with one class.
     """
     names = list(classes.values())
     write_json(world / "classes.json", {"names": names, "templates": TEMPLATES})
     rows = []
-    for file in image_files(world, "test"):
-        for image in pq.read_table(file, columns=["image_id", "classes"]).to_pylist():
+    for part in test_images:
+        for image in part.to_pylist():
             if len(image["classes"]) != 1:
                 continue
             for name, task in tasks.items():

@@ -21,6 +21,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin
@@ -53,6 +54,8 @@ GREY = (122, 116, 104)
 _KINDS = {"grey": ("1", "L", "LA", "La"), "palette": ("P", "PA"), "CMYK": ("CMYK",)}
 """Modes of images that become RGB, by what is said of them."""
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+Decode = Callable[[bytes, int], tuple[bytes, frozenset[str]]]
+"""As `decode_png`."""
 
 
 class UnreadableImageError(ValueError):
@@ -74,6 +77,18 @@ def decode_rgb(data: bytes) -> tuple[Image.Image, frozenset[str]]:
             return _decode(data)
     except DAMAGED as error:
         raise UnreadableImageError(_reason(error)) from error
+
+
+def decode_png(data: bytes, size: int) -> tuple[bytes, frozenset[str]]:
+    """An encoded image as a PNG of `size` x `size` pixels, and what was done to it.
+
+    Raises:
+        UnreadableImageError: as of `decode_rgb` and `fit`.
+    """
+    image, done = decode_rgb(data)
+    if min(image.size) < size:
+        done |= {"enlarged"}
+    return png_of(fit(image, size)), done
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:

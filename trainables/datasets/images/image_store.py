@@ -6,13 +6,17 @@ world/images_train/part-00000.parquet, ...     data sets
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+_REPORT: Final = b"report"
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,18 @@ class ShardReport:
     """(image_id, reason) of those that were not."""
     treated: dict[str, int] = field(default_factory=dict)
     """How many of the images needed what (images/decode.py)."""
+
+    def attached(self, table: pa.Table) -> pa.Table:
+        """The shard's table with this report in its metadata."""
+        metadata = {**(table.schema.metadata or {}), _REPORT: json.dumps(asdict(self)).encode()}
+        return table.replace_schema_metadata(metadata)
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Self:
+        """The report that a shard's table carries."""
+        content = json.loads(table.schema.metadata[_REPORT])
+        unreadable = [(image_id, reason) for image_id, reason in content["unreadable"]]
+        return cls(content["images"], unreadable, content["treated"])
 
 
 def image_files(world: Path, split: str) -> list[Path]:

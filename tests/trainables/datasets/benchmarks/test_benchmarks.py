@@ -12,12 +12,12 @@ from torchvision.transforms import functional as vision
 from search_spaces import BenchmarkSpec
 from search_spaces.specs.benchmark import benchmark_spec
 from tests.trainables.benchmark_files import COCO, write_pope
+from trainables.datasets.arrays import decode_image
 from trainables.datasets.benchmarks.read import read_benchmark
 from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.datasets.images.files import list_files
 from trainables.datasets.images.image_store import image_files
 from trainables.datasets.images.placement import cropped, padded
-from trainables.datasets.tensors import decode_image
 
 SIZE = 64
 

@@ -16,17 +16,18 @@ from torchvision import transforms
 from search_spaces.specs.data import DataSpec
 from tests.trainables.datasets.images.test_source import HUGGINGFACE
 from tests.trainables.image_folders import write_folder
+from trainables.datasets.arrays import decode_image
 from trainables.datasets.batches import in_order
-from trainables.datasets.images.convert import ImageShards, finish_world, write_index
+from trainables.datasets.images.convert import ImageShards, finish_world, write_index, write_part
 from trainables.datasets.images.image_store import (
     ShardReport,
     count_images,
     image_column,
+    image_files,
     read_images,
 )
 from trainables.datasets.images.source import read_source
 from trainables.datasets.rows import Rows
-from trainables.datasets.tensors import decode_image
 from trainables.tasks import image_tasks
 
 PART = 4
@@ -39,16 +40,23 @@ def convert(uri: str, world: Path, **settings: Any) -> dict[str, list[ShardRepor
     data = DataSpec.model_validate(spec)
     source = read_source(data)
     write_index(source, world / "index")
-    write = ImageShards(data, world / "index")
+    convert_part = ImageShards(data, world / "index")
     reports: dict[str, list[ShardReport]] = {}
     for split in ("train", "val", "test"):
         for number, start in enumerate(range(0, source.count(split), PART)):
             rows = start, min(start + PART, source.count(split))
             out = world / f"images_{split}" / f"part-{number:05d}.parquet"
-            reports.setdefault(split, []).append(write(split, rows, out))
-    finish_world(world, dict(source.classes), image_tasks())
+            part = convert_part(split, rows)
+            write_part(part, out)
+            reports.setdefault(split, []).append(ShardReport.of(part))
+    finish_world(world, parts_of_test(world), dict(source.classes), image_tasks())
     read_source.cache_clear()
     return reports
+
+
+def parts_of_test(world: Path) -> list[pa.Table]:
+    files = image_files(world, "test")
+    return [pq.read_table(file, columns=["image_id", "classes"]) for file in files]
 
 
 def rows_of(world: Path, split: str) -> dict[str, dict[str, Any]]:
@@ -214,8 +222,8 @@ def test_an_image_that_vanished_is_the_storages_fault(tmp_path: Path) -> None:
     )
     write_index(read_source(data), tmp_path / "index")
     (root / "jay" / "003.JPEG").unlink()
-    write = ImageShards(data, tmp_path / "index")
+    convert_part = ImageShards(data, tmp_path / "index")
     read = [(split, (0, count)) for split, count in (("train", 8), ("val", 1), ("test", 1))]
     with pytest.raises(FileNotFoundError):
-        [write(*one, tmp_path / "out.parquet") for one in read]
+        [convert_part(split, rows) for split, rows in read]
     read_source.cache_clear()

@@ -1,0 +1,260 @@
+"""The steps of a pass on the cluster's machines; a shard is a row of Ray Data on its way.
+
+    tasks on CPUs: read_images --> actors, on GPUs: ComputeStep --> tasks on CPUs: write_file
+
+What is on its way is an Arrow table, in the row's `content`; when the shard is complete or has
+failed, `outcome` says so and `content` is empty.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pyarrow as pa
+
+from orchestrator.execution.devices import device_of, use_threads
+from orchestrator.execution.failures import Cause, cause_of_type
+from orchestrator.execution.feature_shards import INDEX, TEXT, FinishedShard, Shard
+from orchestrator.execution.job_steps import Settings, inputs_of
+from orchestrator.plan.jobs import Job
+from orchestrator.storage.store import Store
+from trainables.datasets.images.image_store import ShardReport
+from trainables.datasets.shards import read_shard, write_shard
+
+if TYPE_CHECKING:  # torch takes seconds, and reading and writing do not need it
+    from trainables.training.precompute import ShardModel
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a shard: either it is finished, or an error with its cause ended it.
+
+    Attributes:
+        error: a traceback.
+    """
+
+    finished: FinishedShard | None
+    error: str = ""
+    cause: Cause | None = None
+
+    def dump(self) -> str:
+        """As JSON."""
+        finished = None if self.finished is None else self.finished.dump()
+        return json.dumps({"finished": finished, "error": self.error, "cause": self.cause})
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From JSON."""
+        content = json.loads(text)
+        finished, cause = content["finished"], content["cause"]
+        return cls(
+            None if finished is None else FinishedShard.parse(finished),
+            content["error"],
+            None if cause is None else Cause(cause),
+        )
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """A shard on its way.
+
+    Attributes:
+        content: a table as `_packed` gives it.
+        seconds: of computing so far.
+        outcome: of `Outcome.dump`; empty while it is on its way.
+    """
+
+    shard: Shard
+    content: pa.Buffer | None = None
+    seconds: float = 0.0
+    outcome: str = ""
+
+    def block(self) -> pa.Table:
+        """As a table of Ray Data with one row."""
+        columns = {field.name: [getattr(self.shard, field.name)] for field in fields(Shard)}
+        content = self.content if self.content is not None else pa.py_buffer(b"")
+        offsets = pa.array([0, content.size], pa.int64()).buffers()[1]
+        columns["content"] = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), 1, [None, offsets, content]
+        )
+        return pa.table({**columns, "seconds": [self.seconds], "outcome": [self.outcome]})
+
+    @classmethod
+    def of(cls, block: pa.Table) -> Self:
+        """From a table of Ray Data with one row."""
+        values = {field.name: block.column(field.name)[0].as_py() for field in fields(Shard)}
+        content = block.column("content")[0].as_buffer()
+        seconds, outcome = block.column("seconds")[0].as_py(), block.column("outcome")[0].as_py()
+        return cls(Shard(**values), content, seconds, outcome)
+
+
+def _stepped(block: pa.Table, step: Callable[[ShardRow], ShardRow]) -> pa.Table:
+    """Take a step with a shard, unless it is complete or has failed.
+
+    An error in one stage must not end the pass for the others.
+    """
+    row = ShardRow.of(block)
+    if row.outcome:
+        return block
+    began = time.monotonic()
+    try:
+        row = step(row)
+        return replace(row, seconds=row.seconds + time.monotonic() - began).block()
+    except Exception as error:
+        outcome = Outcome(None, traceback.format_exc(), cause_of_type(error))
+        return ShardRow(row.shard, outcome=outcome.dump()).block()
+
+
+def read_images(block: pa.Table, settings: Settings) -> pa.Table:
+    """Decode a shard's images: a data set's originals, or those of a world."""
+    return _stepped(block, lambda row: _read_images(settings, row))
+
+
+def _read_images(settings: Settings, row: ShardRow) -> ShardRow:
+    shard, job = row.shard, settings.jobs[row.shard.key]
+    span = shard.start, shard.stop
+    if shard.split == TEXT:
+        return row
+    if job.kind == "images":
+        return replace(row, content=_packed(_convert(settings, shard)))
+    world = _input_directory(settings.storage, job.inputs["world"].path)
+    return replace(row, content=_packed(read_shard(world, shard.split, span)))
+
+
+def _convert(settings: Settings, shard: Shard) -> pa.Table:
+    from trainables.datasets.images.apart import ApartDecoder
+    from trainables.datasets.images.convert import ImageShards
+
+    index = _index_directory(settings.storage, shard.key)
+    span = shard.start, shard.stop
+    if not shard.apart:
+        return ImageShards(settings.space.data, index)(shard.split, span)
+    decode = ApartDecoder()
+    try:
+        return ImageShards(settings.space.data, index, decode)(shard.split, span)
+    finally:
+        decode.close()
+
+
+class ComputeStep:
+    """An actor of Ray Data: computes with models and keeps that of the latest job.
+
+    Args:
+        settings: of the sweep.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._models: dict[str, ShardModel] = {}
+        """By job key; of one job at a time."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Compute what is stored of a shard's images."""
+        return _stepped(block, self._compute)
+
+    def _compute(self, row: ShardRow) -> ShardRow:
+        settings, job = self._settings, self._settings.jobs[row.shard.key]
+        use_threads(settings.space)
+        if row.shard.split == TEXT:
+            return _write_text(settings, job, row)
+        if job.key not in self._models:
+            self._models.clear()
+            self._models[job.key] = self._load(job)
+        assert row.content is not None
+        return replace(row, content=_packed(self._models[job.key](_unpacked(row.content))))
+
+    def _load(self, job: Job) -> ShardModel:
+        from trainables.training.precompute import CodecLatents, TeacherFeatures
+
+        space, device = self._settings.space_of(job), device_of(self._settings.space)
+        if job.subject.codec is None:
+            return TeacherFeatures(space, device)
+        codec = self._settings.store.fetch(job.inputs["codec"].path)
+        return CodecLatents(job.subject.codec, codec, device)
+
+
+def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
+    """Write the text embeddings of the classes: kilobytes, which need no step apart."""
+    from trainables.encoders.text_embeddings import write_text_weights
+
+    space, began = settings.space_of(job), time.monotonic()
+    inputs = inputs_of(settings.store, job)
+
+    def write(path: Path) -> None:
+        write_text_weights(space, inputs.world, path, device_of(space))
+
+    return _finished(settings.store, job, row.shard, ShardReport(0, []), write, began)
+
+
+def write_file(block: pa.Table, settings: Settings) -> pa.Table:
+    """Write a shard's file and its report to the storage."""
+    return _stepped(block, lambda row: _write_file(settings, row))
+
+
+def _write_file(settings: Settings, row: ShardRow) -> ShardRow:
+    job, began = settings.jobs[row.shard.key], time.monotonic() - row.seconds
+    assert row.content is not None
+    table = _unpacked(row.content)
+
+    def write(path: Path) -> None:
+        if job.kind == "images":
+            from trainables.datasets.images.convert import write_part
+
+            write_part(table, path)
+        else:
+            write_shard(table, path)
+
+    return _finished(settings.store, job, row.shard, ShardReport.of(table), write, began)
+
+
+def _finished(
+    store: Store,
+    job: Job,
+    shard: Shard,
+    report: ShardReport,
+    write: Callable[[Path], None],
+    began: float,
+) -> ShardRow:
+    with store.part(job.stage.path, job.key, shard.file_name(job)) as (path, entry):
+        write(path)
+    finished = FinishedShard(report, entry, time.monotonic() - began)
+    finished.write(store, shard)
+    return ShardRow(shard, outcome=Outcome(finished).dump())
+
+
+def _packed(table: pa.Table) -> pa.Buffer:
+    """A table as bytes that are read without a copy."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _unpacked(content: pa.Buffer) -> pa.Table:
+    return pa.ipc.open_stream(content).read_all()
+
+
+@functools.lru_cache(maxsize=16)
+def _input_directory(storage: str, stage: str) -> Path:
+    """A stage on this machine; its files are looked at once per process."""
+    return Store(storage).fetch(stage)
+
+
+@functools.lru_cache(maxsize=4)
+def _index_directory(storage: str, key: str) -> Path:
+    """The list of a data set's images on this machine."""
+    store = Store(storage)
+    index = Path(store.path("work", key)) / INDEX
+    if store.remote:
+        index = store.local("work", key, f"{INDEX}-{os.getpid()}")
+        if not index.exists():
+            store.load_work(key, INDEX, index)
+    return index

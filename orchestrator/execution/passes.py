@@ -1,0 +1,125 @@
+"""The passes of Ray Data that run beside the trials, and the room that each may use.
+
+    Schedule --next_pass--> a thread: one pass (feature_pass.py) --done--> Schedule, listener
+
+A pass starts as soon as a model has room, beside other passes. On GPUs it grows to all that no
+trial runs on or is ready for, and shrinks when one is.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+
+from orchestrator.execution.feature_pass import run_pass
+from orchestrator.execution.feature_shards import need_models
+from orchestrator.execution.feature_stream import Room
+from orchestrator.execution.job_steps import Settings, write_log
+from orchestrator.plan.job_events import JobEvent, JobListener
+from orchestrator.plan.jobs import Job
+from orchestrator.plan.schedule import Schedule
+
+Finish = Callable[[str], None]
+GiveUp = Callable[[str, str], None]
+
+
+class Passes:
+    """Starts passes, and gives each its share of the cluster.
+
+    Args:
+        settings: of the sweep.
+        schedule: says which jobs may run, and what is free.
+        listener: called with what happens.
+        finish: called with the key of a job that is done, from the thread of its pass.
+        give_up: called with the key of a job that failed for good, and the reason.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        schedule: Schedule,
+        listener: JobListener,
+        finish: Finish,
+        give_up: GiveUp,
+    ) -> None:
+        self._settings, self._schedule, self._listener = settings, schedule, listener
+        self._finish, self._give_up = finish, give_up
+        self._running: dict[threading.Thread, Room | None] = {}
+        """The room of each pass with models; None for a pass that only reads images."""
+
+    def join(self) -> None:
+        """Wait for the passes that still run."""
+        for thread in list(self._running):
+            thread.join()
+
+    def tend(self) -> None:
+        """Start a pass if jobs for one are ready and a model has room; share out what is free."""
+        self._running = {t: room for t, room in self._running.items() if t.is_alive()}
+        rooms = [room for room in self._running.values() if room is not None]
+        if self._has_room_for_a_model(rooms):
+            jobs = self._schedule.next_pass()
+            if jobs:
+                room = self._start(jobs, rooms)
+                rooms += [room] if need_models(jobs) else []
+        self._share_out(rooms)
+
+    def _has_room_for_a_model(self, rooms: Sequence[Room]) -> bool:
+        gpus = self._settings.space.resources.gpus_per_worker
+        if gpus:
+            return gpus * (len(rooms) + 1) <= self._schedule.gpus_beside_lanes()
+        return self._free_cpu_actors(rooms) > 0
+
+    def _free_cpu_actors(self, rooms: Sequence[Room]) -> int:
+        """How many more models compute on CPUs: one on each pair of cores."""
+        actors = max(1, int(self._schedule.capacity.cpu) // 2)
+        return actors - sum(room.actors for room in rooms)
+
+    def _share_out(self, rooms: Sequence[Room]) -> None:
+        """Give the passes the GPUs that no lane uses or is ready to use, one each at least."""
+        gpus = self._settings.space.resources.gpus_per_worker
+        if not gpus:
+            return
+        actors = max(len(rooms), int(self._schedule.gpus_beside_lanes(and_ready=True) / gpus))
+        for number, room in enumerate(rooms):
+            share = actors // len(rooms) + (number < actors % len(rooms))
+            if share != room.actors:
+                room.resize(share)
+        self._schedule.reserve_gpus(gpus * actors * bool(rooms))
+
+    def _start(self, jobs: Sequence[Job], rooms: Sequence[Room]) -> Room:
+        with_models, cpus = need_models(jobs), max(1, int(self._schedule.capacity.cpu))
+        gpus = self._settings.space.resources.gpus_per_worker if with_models else 0.0
+        if gpus or not with_models:
+            room = Room(cpus, 1, gpus)
+        else:
+            # Beside models on CPUs, reading and writing take little.
+            room = Room(max(1, cpus // 2), self._free_cpu_actors(rooms), gpus)
+        for job in jobs:
+            self._listener(JobEvent("started", job.key))
+        thread = threading.Thread(
+            target=self._run, args=(jobs, room), name="ray-data-pass", daemon=True
+        )
+        self._running[thread] = room if with_models else None
+        thread.start()
+        return room
+
+    def _run(self, jobs: Sequence[Job], room: Room) -> None:
+        """Run a pass in its thread; whatever happens, none of its jobs stays running."""
+
+        def done(key: str, failure: str | None) -> None:
+            if failure is None:
+                self._finish(key)
+            else:
+                self._give_up(key, failure)
+
+        def progress(key: str, shards: int, total: int) -> None:
+            self._listener(JobEvent("progressed", key, phase="shards", step=shards, steps=total))
+
+        try:
+            run_pass(self._settings, jobs, room, done, progress)
+        except Exception as error:
+            for job in jobs:
+                if job.key in self._schedule.running:
+                    write_log(self._settings.store, job, traceback.format_exc())
+                    self._give_up(job.key, f"{type(error).__name__}: {error}")

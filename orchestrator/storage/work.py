@@ -1,0 +1,130 @@
+"""Working directories: of jobs, which survive kills, and of what a process is writing.
+
+tmp/<key>.<process>.<n>/          what one process writes, until it is committed
+work/<key>/                       of a job, for one process at a time
+work/<key>/evaluation-<key>/      of an evaluation of the job's point
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from orchestrator.storage.files import Files, inside
+from orchestrator.storage.lease import hold, hold_all
+from orchestrator.storage.process import Process
+
+FOREIGN_LEFTOVER_S = 24 * 3600.0
+"""Age of what another machine was writing, after which it is deleted."""
+_TEMPORARY = re.compile(
+    r".+\.(?P<boot>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started_ms>\d+)\.[0-9a-f]{8}", re.DOTALL
+)
+
+
+class WorkFiles(Files):
+    """The working directories of a storage; of a remote one they are in this machine's cache.
+
+    Args:
+        uri, cache, remote: as of `Files`.
+    """
+
+    def new(self, stage: str) -> Path:
+        """An empty local directory to write a stage's output to, for `commit`."""
+        owner = Process.current()
+        name = f"{PurePosixPath(stage).name}.{owner.boot}.{owner.pid}.{owner.started_ms}"
+        directory = self._local / "tmp" / f"{name}.{uuid.uuid4().hex[:8]}"
+        directory.mkdir(parents=True)
+        return directory
+
+    @contextlib.contextmanager
+    def work(self, key: str) -> Iterator[Path]:
+        """The working directory of a job, which survives kills, for one process at a time.
+
+        A second process waits until the first is done or dead: an orphan of a killed driver can
+        live on for some seconds, and must not write beside its successor.
+
+        Args:
+            key: of the job.
+        """
+        directory = self._local / "work" / key
+        with hold(self, f"job-{key}"):
+            directory.mkdir(parents=True, exist_ok=True)
+            yield directory
+
+    @contextlib.contextmanager
+    def work_of(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
+        """The working directories of several jobs, as `work` gives one; by key."""
+        directories = {key: self._local / "work" / key for key in keys}
+        with hold_all(self, [f"job-{key}" for key in directories]):
+            for directory in directories.values():
+                directory.mkdir(parents=True, exist_ok=True)
+            yield directories
+
+    @contextlib.contextmanager
+    def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:
+        """The working directory of an evaluation, for one process at a time.
+
+        It lies in the working directory of the point's job, and `remove_work` deletes both.
+
+        Args:
+            key: of the job.
+            evaluation: key of the evaluation's stage.
+        """
+        with hold(self, f"evaluation-{evaluation}"):
+            yield self._local / "work" / key / f"evaluation-{evaluation}"
+
+    def remove_work(self, key: str) -> None:
+        """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
+        shutil.rmtree(self._local / "work" / key, ignore_errors=True)
+        for name in (f"work/{key}", f"train/{key}"):
+            if self.exists(name):
+                self.fs.rm(self.path(name), recursive=True)
+
+    def save_work(self, key: str, directory: Path, name: str) -> None:
+        """Copy a part of a working directory to the remote storage, for other nodes.
+
+        Args:
+            key: of the job.
+            directory: is copied.
+            name: of the part; a later copy of that name replaces it.
+        """
+        assert self.remote
+        upload = uuid.uuid4().hex
+        self.upload(directory, self.path("work", key, name, upload))
+        self.write(f"work/{key}/{name}/LATEST", upload.encode())
+        for old in self.fs.ls(self.path("work", key, name), detail=False):
+            if PurePosixPath(old).name not in ("LATEST", upload):
+                self.fs.rm(old, recursive=True)
+
+    def load_work(self, key: str, name: str, directory: Path) -> bool:
+        """Copy what `save_work` kept to a local directory; False if it kept nothing."""
+        assert self.remote
+        latest = self.read(f"work/{key}/{name}/LATEST")
+        if latest is None:
+            return False
+        upload = inside(Path("work", key, name), latest.decode())
+        fresh = self.new(key)
+        self.download(self.path(str(upload)), fresh)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh.rename(directory)
+        return True
+
+    def remove_leftovers(self) -> None:
+        """Delete what dead processes left in `tmp`.
+
+        Of processes that cannot be seen from here, such as those of a lost machine, what is a day
+        old.
+        """
+        for directory in (self._local / "tmp").glob("*"):
+            if (match := _TEMPORARY.fullmatch(directory.name)) is None:
+                continue  # not made here, such as `.DS_Store` or `.nfs...`
+            owner = Process("", match["boot"], int(match["pid"]), int(match["started_ms"]))
+            with contextlib.suppress(FileNotFoundError):  # its owner has just finished with it
+                age = time.time() - directory.stat().st_mtime
+                if owner.is_gone or (age > FOREIGN_LEFTOVER_S and not owner.is_here):
+                    shutil.rmtree(directory, ignore_errors=True)
