@@ -21,8 +21,8 @@ from orchestrator.execution.failures import (
     original,
     reason_of,
 )
+from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.job_steps import Json, Settings, write_log
-from orchestrator.execution.passes import Passes
 from orchestrator.execution.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.resources import Ask

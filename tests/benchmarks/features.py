@@ -21,7 +21,7 @@ import psutil
 import ray
 import torch
 
-from orchestrator.execution.feature_pass import run_pass
+from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend

@@ -10,17 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.execution import feature_pass, feature_steps
-from orchestrator.execution.feature_pass import run_pass
-from orchestrator.execution.feature_shards import Shard, shards
-from orchestrator.execution.feature_steps import (
+from orchestrator.execution.features import run_pass as pass_module
+from orchestrator.execution.features import steps
+from orchestrator.execution.features.run_pass import run_pass
+from orchestrator.execution.features.shards import Shard, shards
+from orchestrator.execution.features.steps import (
     ComputeStep,
     Outcome,
     ShardRow,
     read_images,
     write_file,
 )
-from orchestrator.execution.feature_stream import Room
+from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
@@ -83,16 +84,16 @@ def in_process(
     def stream(
         settings: Settings, missing: Sequence[Shard], room: Room
     ) -> Iterator[tuple[Shard, Outcome]]:
-        feature_steps._input_directory.cache_clear()
-        feature_steps._index_directory.cache_clear()
+        steps._input_directory.cache_clear()
+        steps._index_directory.cache_clear()
         actor = ComputeStep(settings)
         for shard in missing:
             computed.append(shard)
             if not lost(shard):
                 yield shard, compute(settings, actor, shard)
 
-    monkeypatch.setattr(feature_pass, "stream", stream)
-    monkeypatch.setattr(feature_pass, "node_ids", frozenset)
+    monkeypatch.setattr(pass_module, "stream", stream)
+    monkeypatch.setattr(pass_module, "node_ids", frozenset)
     return computed
 
 

@@ -1,6 +1,6 @@
 """The passes of Ray Data that run beside the trials, and the room that each may use.
 
-    Schedule --next_pass--> a thread: one pass (feature_pass.py) --done--> Schedule, listener
+    Schedule --next_pass--> a thread: one pass (run_pass.py) --done--> Schedule, listener
 
 A pass starts as soon as a model has room, beside other passes. On GPUs it grows to all that no
 trial runs on or is ready for, and shrinks when one is.
@@ -12,9 +12,9 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 
-from orchestrator.execution.feature_pass import run_pass
-from orchestrator.execution.feature_shards import need_models
-from orchestrator.execution.feature_stream import Room
+from orchestrator.execution.features.run_pass import run_pass
+from orchestrator.execution.features.shards import need_models
+from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_steps import Settings, write_log
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job

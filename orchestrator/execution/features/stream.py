@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.execution.feature_shards import Shard, need_models
-from orchestrator.execution.feature_steps import (
+from orchestrator.execution.features.shards import Shard, need_models
+from orchestrator.execution.features.steps import (
     ComputeStep,
     Outcome,
     ShardRow,

@@ -1,6 +1,6 @@
 """A pass of Ray Data: a data set -> images -> teacher features and frozen latents -> Parquet.
 
-    missing shards of all stages of a pass --> read --> compute --> write   (feature_steps.py)
+    missing shards of all stages of a pass --> read --> compute --> write   (steps.py)
     all of a stage's shards complete --> unreadable.json (and a world's classes) --> manifest
 
 A shard that is complete is never computed again, so a killed pass goes on where it was. Only
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.failures import Cause, Tries, cause_of, reason_of
-from orchestrator.execution.feature_shards import (
+from orchestrator.execution.features.shards import (
     INDEX,
     TEXT,
     FinishedShard,
@@ -30,8 +30,8 @@ from orchestrator.execution.feature_shards import (
     finished_shards,
     shards,
 )
-from orchestrator.execution.feature_steps import Outcome
-from orchestrator.execution.feature_stream import Room, stream
+from orchestrator.execution.features.steps import Outcome
+from orchestrator.execution.features.stream import Room, stream
 from orchestrator.execution.job_steps import Settings, provenance_of, write_log
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import FileEntry, Store

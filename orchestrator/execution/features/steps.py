@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from orchestrator.execution.devices import device_of, use_threads
 from orchestrator.execution.failures import Cause, cause_of_type
-from orchestrator.execution.feature_shards import INDEX, TEXT, FinishedShard, Shard
+from orchestrator.execution.features.shards import INDEX, TEXT, FinishedShard, Shard
 from orchestrator.execution.job_steps import Settings, inputs_of
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import Store
