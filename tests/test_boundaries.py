@@ -27,7 +27,10 @@ FLOORS = {
         *("networks", "mllms", "tasks/common", "tasks", "points", "scenarios"),
         *("training", "evaluation", "commands", "recipes", ""),
     ),
-    "orchestrator": (*("storage", "plan", "validation", "tracking", "execution", "driver", ""),),
+    "orchestrator": (
+        *("storage", "plan", "validation", "tracking"),
+        *("execution", "execution/trials", "driver", ""),
+    ),
     "analysis": ("io", "sampling", "curves", "stats", "qualitative", "figures", "report", ""),
 }
 """Folders of each package, lowest first; a folder imports only those before it."""

@@ -47,8 +47,8 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
     with cluster.running(request.verbose):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
-        from orchestrator.execution.runner import Runner
-        from orchestrator.execution.tune import tune_jobs
+        from orchestrator.execution.trials.runner import Runner
+        from orchestrator.execution.trials.tune import tune_jobs
 
         capacity, problem = cluster.capacity(space)
         if problem:

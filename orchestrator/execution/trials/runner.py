@@ -26,7 +26,7 @@ from orchestrator.execution.failures import (
 from orchestrator.execution.feature_pass import pool_size, run_pass
 from orchestrator.execution.feature_shards import needs_gpu
 from orchestrator.execution.job_steps import Json, Settings, write_log
-from orchestrator.execution.trial import WAIT
+from orchestrator.execution.trials.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import Ask
