@@ -3,8 +3,8 @@
     algorithm --settings--> trial: train the point --val_loss, step by step--> ASHA may stop it
         --> <sweep>/search.json, MLflow children of kind `trial`, the best as `--set` lines
 
-A trial is the point's own training under other settings (execution/trials/search_trial.py). A finished
-search is not repeated.
+A trial is the point's own training under other settings (execution/trials/search_trial.py). A
+finished search is not repeated.
 """
 
 from __future__ import annotations

@@ -19,13 +19,14 @@ from orchestrator.execution.failures import (
     Cause,
     GaveUpError,
     Tries,
-    cause_of,
+    cause_of_type,
     original,
     reason_of,
 )
 from orchestrator.execution.feature_pass import pool_size, run_pass
 from orchestrator.execution.feature_shards import needs_gpu
 from orchestrator.execution.job_steps import Json, Settings, write_log
+from orchestrator.execution.silence import failure_of
 from orchestrator.execution.trials.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
@@ -69,14 +70,17 @@ class Runner:
         max_failures = settings.space.resources.max_failures
         self._tries = {key: Tries(max_failures) for key in settings.jobs}
         self._pass: threading.Thread | None = None
+        self._examined: list[threading.Thread] = []
         resources = settings.space.resources
         # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
         self.keeps_warm = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
 
     def join(self) -> None:
-        """Wait for a pass that is still running."""
+        """Wait for a pass that is still running, and for failures that are examined."""
         if self._pass is not None:
             self._pass.join()
+        for thread in self._examined:
+            thread.join()
 
     # Called by Tune's hooks, in the driver's main thread.
 
@@ -144,11 +148,28 @@ class Runner:
         key = self._trials.pop(trial_id, WAIT)
         if key == WAIT:
             return
-        cause = cause_of(error, self._nodes[trial_id])
-        reason = reason_of(error, cause)
+        # Its cause may take a minute to be known, in which Tune's thread would serve no trial.
+        examine = threading.Thread(
+            target=self._examine,
+            args=(key, error, self._nodes.pop(trial_id)),
+            name=f"failure {key}",
+            daemon=True,
+        )
+        self._examined = [*(t for t in self._examined if t.is_alive()), examine]
+        examine.start()
+
+    def _examine(self, key: str, error: BaseException | None, nodes_before: frozenset[str]) -> None:
+        """Find the cause of a failure, in a thread; the job counts as running meanwhile."""
+        job, store = self.settings.jobs[key], self.settings.store
+        stages = [job.key, *(stage.key for _, stage in job.evaluations)]
+        try:
+            cause, reason = patiently(lambda: failure_of(error, nodes_before, store, key, *stages))
+        except Exception as failure:  # the storage or Ray's head is away for too long
+            cause = cause_of_type(failure)
+            reason = reason_of(failure, cause)
         if cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED):
-            # It could not write its own log.
-            write_log(self.settings.store, self.settings.jobs[key], str(error or reason))
+            # It could not write its log itself.
+            write_log(store, job, str(error or reason))
         has_given_up = error is not None and isinstance(original(error), GaveUpError)
         self._retry_or_give_up(key, cause, reason, has_given_up)
 
@@ -179,7 +200,7 @@ class Runner:
         else:
             self._give_up(key, reason)
 
-    # Also called from the thread of a pass.
+    # Also called from the threads of passes and of failures.
 
     def _finish(self, key: str) -> None:
         self.schedule.finish(key)
