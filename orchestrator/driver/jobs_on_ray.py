@@ -77,6 +77,10 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
 
     def listen(event: JobEvent) -> None:
         view.job_event(event)
+        for key in event.others:
+            withdrawn = plan.jobs[key].subject.point
+            if withdrawn is not None:
+                point_log.add_failed(withdrawn, event.reason)
         point = plan.jobs[event.key].subject.point
         if point is None:
             return

@@ -17,7 +17,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import ray
@@ -27,7 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.devices import use_threads
-from orchestrator.execution.failures import ROOM_S, Cause, GaveUpError, Tries
+from orchestrator.execution.failures import ROOM_S, Cause, GaveUpError, JobFailure, Tries
 from orchestrator.execution.job_steps import Json, Settings
 from orchestrator.execution.silence import evaluate_watched, failure_of
 from orchestrator.plan.resources import worker_resources
@@ -236,9 +236,10 @@ def evaluate_in_pool(
                 _follow(evaluator, evaluator.evaluate.remote(job, measurement, stage), report)
             return
         except RayActorError as error:
-            cause, reason = failure_of(error, nodes_before, settings.store, job, stage.key)
-            if not tries.again(cause):
-                raise GaveUpError(cause, f"its evaluator: {reason}") from error
+            failure = failure_of(error, nodes_before, settings.store, job, stage.key)
+            if not tries.again(failure.cause):
+                reason = f"its evaluator: {failure.reason}"
+                raise GaveUpError(replace(failure, reason=reason)) from error
 
 
 def _follow(
@@ -252,7 +253,7 @@ def _follow(
         question = evaluator.share.remote()
         while not (ready := ray.wait([result, question], timeout=LOOK_S)[0]):
             if time.monotonic() > end_of_waiting:
-                raise GaveUpError(Cause.NO_ROOM, str(Cause.NO_ROOM))
+                raise GaveUpError(JobFailure(Cause.NO_ROOM, str(Cause.NO_ROOM)))
         if question in ready:
             end_of_waiting = math.inf
             report(ray.get(question))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 
 from ray.exceptions import (
@@ -16,6 +17,7 @@ from ray.exceptions import (
 )
 
 from orchestrator.execution.cluster import node_ids, node_of_actor
+from orchestrator.execution.environment import is_of_client, line_of
 from orchestrator.storage.lease import LeaseLostError
 
 MACHINE_LOSSES = 20
@@ -29,11 +31,6 @@ NO_WORKERS = "WorkerGroupStartupTimeoutError"
 BROKEN_START = "WorkerGroupStartupFailedError"
 """Ray Train's errors where workers found no room, or died while they started. By name: the driver
 does not import Ray Train."""
-_OUTSIDE = (
-    *("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx"),
-    *("ray", "requests", "urllib3"),
-)
-"""Packages whose errors tell of a network, a storage or Ray itself, though many are no OSError."""
 _CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
 
@@ -51,21 +48,33 @@ class Cause(StrEnum):
     """Of its code or its data: it would come again."""
 
 
+@dataclass(frozen=True)
+class JobFailure:
+    """Why a job failed.
+
+    Attributes:
+        reason: one line.
+        environment: what failed around the job (environment.py); None if nothing did.
+    """
+
+    cause: Cause
+    reason: str
+    environment: str | None = None
+
+
 class GaveUpError(RuntimeError):
     """A back end has tried a job as often as it may; the runner must not try it again.
 
     Args:
-        cause: of the last failure.
-        reason: one line.
+        failure: the last one.
     """
 
-    def __init__(self, cause: Cause, reason: str) -> None:
-        super().__init__(cause, reason)
-        self.cause = cause
-        self.reason = reason
+    def __init__(self, failure: JobFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
     def __str__(self) -> str:
-        return self.reason
+        return self.failure.reason
 
 
 class Tries:
@@ -121,7 +130,7 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     """
     error = None if error is None else original(error)
     if isinstance(error, GaveUpError):
-        return error.cause
+        return error.failure.cause
     name = type(error).__name__
     if name == NO_WORKERS:
         return Cause.NO_ROOM
@@ -147,9 +156,13 @@ def cause_of_type(error: BaseException) -> Cause:
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY
-    package = type(error).__module__.partition(".")[0]
-    is_outside = package in _OUTSIDE and not isinstance(error, RayTaskError)
-    is_unreachable = is_outside or isinstance(error, (OSError, LeaseLostError))
+    # Train's errors are none of `RayError`.
+    is_of_ray = type(error).__module__.partition(".")[0] == "ray"
+    is_unreachable = (
+        (is_of_ray and not isinstance(error, RayTaskError))
+        or isinstance(error, (OSError, LeaseLostError))
+        or is_of_client(error)
+    )
     return Cause.UNREACHABLE if is_unreachable else Cause.ERROR
 
 
@@ -175,7 +188,4 @@ def reason_of(error: BaseException | None, cause: Cause) -> str:
     if error is None or cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED, Cause.NO_ROOM):
         return str(cause)
     error = original(error)
-    if isinstance(error, GaveUpError):
-        return error.reason
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    return str(error) if isinstance(error, GaveUpError) else line_of(error)

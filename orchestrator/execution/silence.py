@@ -18,7 +18,15 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
-from orchestrator.execution.failures import Cause, cause_of, reason_of
+from orchestrator.execution.environment import environment_in
+from orchestrator.execution.failures import (
+    Cause,
+    GaveUpError,
+    JobFailure,
+    cause_of,
+    original,
+    reason_of,
+)
 from orchestrator.execution.job_steps import Json, Progress, Settings, evaluate_job, write_log
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import Store
@@ -90,21 +98,27 @@ def failure_of(
     store: Store,
     key: str,
     *stages: str,
-) -> tuple[Cause, str]:
-    """Why a job's process failed, and a line about it.
+) -> JobFailure:
+    """Why a job's process failed.
 
     Args:
         error, nodes_before: as of `cause_of`.
         key: of the job.
         stages: keys of the stages that the process may have made.
     """
+    first_error = None if error is None else original(error)
+    if isinstance(first_error, GaveUpError):
+        return first_error.failure
     cause = cause_of(error, nodes_before)
     if cause is Cause.PROCESS_DIED:
         for stage in stages:
             silence = take_silence(store, key, stage)
             if silence is not None:
-                return Cause.SILENT, silence
-    return cause, reason_of(error, cause)
+                return JobFailure(Cause.SILENT, silence)
+    environment = None
+    if first_error is not None and cause in (Cause.UNREACHABLE, Cause.ERROR):
+        environment = environment_in(first_error)
+    return JobFailure(cause, environment or reason_of(error, cause), environment)
 
 
 class _Watchdog:

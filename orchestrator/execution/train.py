@@ -73,13 +73,13 @@ class TrainBackend:
                 self._trainer(job).fit()
                 break
             except train.TrainingFailedError as error:
-                cause, reason = failure_of(error, nodes_before, store, job.key, job.key)
-                if cause is Cause.UNREACHABLE:
+                failure = failure_of(error, nodes_before, store, job.key, job.key)
+                if failure.cause is Cause.UNREACHABLE:
                     raise original(error) from error
-                if not tries.again(cause):
-                    raise GaveUpError(cause, reason) from error
+                if not tries.again(failure.cause):
+                    raise GaveUpError(failure) from error
                 patiently(lambda: store.exists("logs"))
-                write_log(store, job, f"tried again: {reason}")
+                write_log(store, job, f"tried again: {failure.reason}")
 
     def _trainer(self, job: Job) -> TorchTrainer:
         """A trainer that continues the job's run, whichever process began it."""

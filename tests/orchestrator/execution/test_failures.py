@@ -26,6 +26,7 @@ from orchestrator.execution.failures import (
     MACHINE_LOSSES,
     Cause,
     GaveUpError,
+    JobFailure,
     Tries,
     cause_of,
     original,
@@ -85,7 +86,7 @@ def dead_actor() -> Exception:
         (of_worker(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), {"head"}, Cause.ERROR),
-        (GaveUpError(Cause.OUT_OF_MEMORY, "x"), BEFORE, Cause.OUT_OF_MEMORY),
+        (GaveUpError(JobFailure(Cause.OUT_OF_MEMORY, "x")), BEFORE, Cause.OUT_OF_MEMORY),
     ],
 )
 def test_the_cause_follows_from_the_type_and_the_machines_that_are_left(
@@ -130,8 +131,9 @@ def test_only_the_loss_of_its_own_node_counts(
 
 def test_the_reason_names_the_first_error_and_survives_other_processes() -> None:
     error = cloudpickle.loads(cloudpickle.dumps(in_task(ValueError("first\nlast line"))))
-    assert reason_of(error, Cause.ERROR) == "ValueError: last line"
-    given_up = cloudpickle.loads(cloudpickle.dumps(GaveUpError(Cause.ERROR, "KeyError: 'x'")))
+    assert reason_of(error, Cause.ERROR) == "ValueError: first last line"
+    failure = JobFailure(Cause.ERROR, "KeyError: 'x'")
+    given_up = cloudpickle.loads(cloudpickle.dumps(GaveUpError(failure)))
     assert isinstance(original(in_task(given_up)), GaveUpError)
     assert reason_of(in_task(given_up), Cause.ERROR) == "KeyError: 'x'"
     assert reason_of(ActorDiedError(), Cause.MACHINE_LOST) == Cause.MACHINE_LOST

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,64 @@ def test_a_silent_process_costs_a_try_and_its_reason_is_what_it_waited_for(sweep
         assert event.reason.startswith(line)
         kinds.append(event.kind)
     assert kinds == ["retried", "failed"]
+
+
+def fail(sweep: Sweep, trial: str, error: Exception) -> str:
+    """Let the next job fail; returns its key."""
+    key = sweep.start(trial)
+    sweep.runner.trial_failed(trial, error)
+    sweep.runner.join()
+    return key
+
+
+@pytest.fixture
+def codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """Three base codecs are ready to be trained; a failure is not tried again."""
+    monkeypatch.setattr(runner_module, "node_ids", lambda: NODES)
+    monkeypatch.setattr(failures, "node_ids", lambda: NODES)
+    overrides = ("resources.max_failures=0", "codecs.0.lambdas=[0.001, 0.002, 0.003]")
+    sweep = Sweep(tmp_path, *overrides, lanes=9)
+    world = sweep.start("world")
+    sweep.schedule.finish(world)
+    return sweep
+
+
+def kinds_of(sweep: Sweep, keys: Iterable[str]) -> set[str]:
+    return {sweep.settings.jobs[key].kind for key in keys}
+
+
+def test_one_cause_of_two_failures_stops_the_jobs_of_that_kind(codecs: Sweep) -> None:
+    lacking = FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/tic_1.pth.tar")
+    first = fail(codecs, "1", lacking)
+    assert codecs.last("withdrawn") is None
+    second = fail(codecs, "2", lacking)
+    assert kinds_of(codecs, (first, second)) == {"codec"}
+    event = codecs.last("withdrawn")
+    assert event is not None
+    assert "/data/tic_1.pth.tar" in event.reason
+    third = {j.key for j in codecs.settings.jobs.values() if j.kind == "codec"} - {first, second}
+    assert third <= set(event.others)
+    assert {codecs.schedule.failed[key] for key in event.others} == {event.reason}
+    # What reads no codec goes on.
+    open_job = codecs.schedule.peek()
+    assert open_job is not None
+    assert open_job.kind == "point"
+    assert not codecs.schedule.over
+
+
+def test_a_full_disk_stops_jobs_of_every_kind(codecs: Sweep) -> None:
+    for trial in ("1", "2"):
+        fail(codecs, trial, OSError(errno.ENOSPC, "No space left on device", f"tmp/{trial}"))
+    assert codecs.schedule.over
+    event = codecs.last("withdrawn")
+    assert event is not None
+    assert {"codec", "point", "features"} <= kinds_of(codecs, event.others)
+
+
+def test_points_that_fail_for_themselves_stop_no_other(codecs: Sweep) -> None:
+    for trial in ("1", "2"):
+        fail(codecs, trial, RuntimeError("the loss is nan"))
+    assert codecs.last("withdrawn") is None
+    job = codecs.schedule.peek()
+    assert job is not None
+    assert job.kind == "codec"
