@@ -68,7 +68,7 @@ def test_files_models_tokens_and_packages_that_are_lacking_read_the_same_in_ever
         assert named in line
         assert "\n" not in line
     assert environment_in(OfflineModeIsEnabled("Cannot reach the hub: offline")) is not None
-    refused = {environment_in(PermissionError(in_storage(n, errno.EACCES))) for n in range(3)}
+    refused = {environment_in(in_storage(n, errno.EACCES)) for n in range(3)}
     assert len(refused) == 1
 
 
