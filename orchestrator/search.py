@@ -3,8 +3,8 @@
     algorithm --settings--> trial: train the point --val_loss, step by step--> ASHA may stop it
         --> <sweep>/search.json, MLflow children of kind `trial`, the best as `--set` lines
 
-A trial is the point's own training under other settings (execution/search_trial.py). A finished
-search is not repeated.
+A trial is the point's own training under other settings (execution/trials/search_trial.py). A
+finished search is not repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from orchestrator.driver.line_view import LineView
 from orchestrator.driver.request import Request
 from orchestrator.driver.view import libraries_to
 from orchestrator.execution import cluster
-from orchestrator.execution.search_trial import searched_point
+from orchestrator.execution.trials.search_trial import searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver

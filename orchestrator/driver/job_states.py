@@ -75,6 +75,7 @@ class JobStates:
                 self.done.add(key)
             elif event.kind == "failed":
                 self.failed.add(key)
+            self.failed.update(event.others)
         return 0.0 if job is None else now - job.began
 
     def time_left(self) -> str:
@@ -96,6 +97,12 @@ class JobStates:
         if not spent or elapsed < MIN_ELAPSED_S:
             return ""
         return f"  about {clock_text((left - partly) * elapsed / spent)} left"
+
+
+def withdrawal(event: JobEvent, states: JobStates) -> str:
+    """A line about a cause that several jobs share, and the jobs that are not started for it."""
+    labels = ", ".join(states.jobs[key].label for key in event.others)
+    return f"STOP  {event.reason}; {len(event.others)} jobs would fail, too: {labels}"
 
 
 def clock_text(seconds: float) -> str:

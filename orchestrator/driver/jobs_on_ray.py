@@ -47,8 +47,8 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
     with cluster.running(request.verbose):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
-        from orchestrator.execution.runner import Runner
-        from orchestrator.execution.tune import tune_jobs
+        from orchestrator.execution.trials.runner import Runner
+        from orchestrator.execution.trials.tune import tune_jobs
 
         capacity, problem = cluster.capacity(space)
         if problem:
@@ -77,6 +77,10 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
 
     def listen(event: JobEvent) -> None:
         view.job_event(event)
+        for key in event.others:
+            withdrawn = plan.jobs[key].subject.point
+            if withdrawn is not None:
+                point_log.add_failed(withdrawn, event.reason)
         point = plan.jobs[event.key].subject.point
         if point is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from orchestrator.driver.job_states import JobStates, clock_text
+from orchestrator.driver.job_states import JobStates, clock_text, withdrawal
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 
@@ -32,7 +32,7 @@ class LineView:
             print(f"[{clock_text(seconds)}] {text}", file=self._stream, flush=True)
 
     def job_event(self, event: JobEvent) -> None:
-        """Print it, with the reason of a failure, or the seconds it took; no progress."""
+        """Print it, with the reason of a failure or the seconds of a job; no progress."""
         states = self._states
         with states.lock:
             seconds = states.record(event)
@@ -41,6 +41,9 @@ class LineView:
             more = f": {event.reason}" if event.reason else ""
             if event.kind == "finished":
                 more = f" in {seconds:.1f} s{states.time_left()}"
+            if event.kind == "withdrawn":
+                self.note(withdrawal(event, states))
+                return
             over, label = len(states.done) + len(states.failed), states.jobs[event.key].label
             self.note(f"{over}/{len(states.jobs)} {_WORDS[event.kind]} {label}{more}")
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.driver.job_states import JobStates, clock_text
+from orchestrator.driver.job_states import JobStates, clock_text, withdrawal
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import WAVES, Job
 
@@ -56,7 +56,9 @@ class LiveView:
         """Move, add or remove the job's bar, and note the reason of a failure."""
         with self._states.lock:
             self._states.record(event)
-            if event.reason:
+            if event.kind == "withdrawn":
+                self.note(withdrawal(event, self._states))
+            elif event.reason:
                 word = "again" if event.kind == "retried" else event.kind
                 self.note(f"{word}: {self._states.jobs[event.key].label}: {event.reason}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import View, libraries_to, open_view
+from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
@@ -33,10 +35,24 @@ from search_spaces import operating_points
 def run(request: Request) -> bool:
     """Run, log and report a sweep; True if every wanted point is complete.
 
+    Where the disk is full, a line says so.
+
     Raises:
         SweepHeldError: another driver runs it.
         ClusterUnfitError: no point can run on the cluster.
     """
+    try:
+        outcome = _run_alone(request)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        print(f"error: {FULL_DISK}: {line_of(error)}", file=sys.stderr)
+        print(f"make room; the same command continues:\n  {request.command}", file=sys.stderr)
+        return False
+    return not outcome.missing
+
+
+def _run_alone(request: Request) -> Outcome:
     store = request.store
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_driver(store, request.name))
@@ -53,7 +69,7 @@ def run(request: Request) -> bool:
         for key in plan.done:
             store.remove_work(key)
     print_summary(request, plan, outcome)
-    return not outcome.missing
+    return outcome
 
 
 def _run(request: Request, plan: Plan, view: View) -> Outcome:
@@ -68,7 +84,15 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
         results = run_on_ray(request, plan, view, point_log)
     missing = _missing_points(request.store, plan, results)
     view.note("writing the report")
-    return _report(request, plan, view, point_log, results, missing)
+    try:
+        return _report(request, plan, view, point_log, results, missing)
+    except Exception as error:
+        if not missing or not is_disk_full(error):
+            raise
+        # The missing points are listed all the same, and why they are missing.
+        view.note(f"there is no report: {line_of(error)}")
+        tracking_uri = request.tracking_uri or default_uri(request.store)
+        return Outcome(None, missing, tracking_uri, {})
 
 
 def _report(

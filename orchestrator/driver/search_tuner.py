@@ -19,8 +19,8 @@ from orchestrator.driver.request import Request
 from orchestrator.driver.view import View
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.search_trial import job_of, rounded, searched_point, train_trial
-from orchestrator.execution.tune import Unpickled, error_of
+from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point, train_trial
+from orchestrator.execution.trials.tune import Unpickled, error_of
 from orchestrator.plan.resources import lane_ask, trial_resources
 from orchestrator.storage import provenance
 from orchestrator.tracking.mlflow_runs import TrialRecord

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,21 @@ def open_view(name: str, verbose: bool) -> View:
     return LineView()
 
 
+class _LogFile(io.TextIOWrapper):
+    """A log that loses what a full disk does not take, instead of an error in whoever prints."""
+
+    def write(self, text: str) -> int:
+        """Write; returns the number of letters."""
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do what `write` does."""
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
 @contextlib.contextmanager
 def libraries_to(log: Path) -> Iterator[None]:
     """Send to a file what is printed meanwhile, past Python too (Ray's C++ and its processes do).
@@ -34,7 +50,7 @@ def libraries_to(log: Path) -> Iterator[None]:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
-    with log.open("a", buffering=1, encoding="utf-8") as file:
+    with _LogFile(log.open("ab", buffering=0), encoding="utf-8", write_through=True) as file:
         terminal = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:

@@ -14,8 +14,10 @@ All of them end with the driver.
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import ray
@@ -25,10 +27,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.devices import use_threads
-from orchestrator.execution.failures import GaveUpError, Tries, cause_of, reason_of
-from orchestrator.execution.job_steps import Settings, evaluate_job
+from orchestrator.execution.failures import ROOM_S, Cause, GaveUpError, JobFailure, Tries
+from orchestrator.execution.job_steps import Json, Settings
+from orchestrator.execution.silence import evaluate_watched, failure_of
 from orchestrator.plan.resources import worker_resources
 from search_spaces import Measurement, Stage
+
+LOOK_S = 1.0
+"""Seconds between two questions to an evaluator for its progress."""
 
 
 class Evaluator:
@@ -41,6 +47,7 @@ class Evaluator:
     def __init__(self, settings: Settings) -> None:
         use_threads(settings.space)
         self._settings = settings
+        self._share = 0.0
 
     @ray.method
     def evaluate(self, key: str, measurement: Measurement, stage: Stage) -> None:
@@ -50,7 +57,19 @@ class Evaluator:
             key: of the job.
         """
         job = self._settings.jobs[key]
-        evaluate_job(self._settings, job, measurement, stage, lambda metrics: None)
+        self._share = 0.0
+        evaluate_watched(self._settings, job, measurement, stage, self._progress)
+
+    @ray.method
+    def share(self) -> float:
+        """The share of the running evaluation that is done, 0 to 1."""
+        return self._share
+
+    def _progress(self, metrics: Json) -> None:
+        step, steps = metrics["step"], metrics["steps"]
+        assert isinstance(step, int)
+        assert isinstance(steps, int)
+        self._share = step / steps
 
 
 @dataclass
@@ -102,12 +121,16 @@ class Pool:
         return actor
 
     @ray.method
-    def give_back(self, stage: str, is_dead: bool) -> None:
-        """End a loan: the stage is complete, its evaluation failed, or the evaluator is dead."""
+    def give_back(self, stage: str, is_broken: bool) -> None:
+        """End a loan.
+
+        Args:
+            is_broken: end the evaluator, too: after an error its memory or its GPU may be broken.
+        """
         loan = self._lent.pop(stage, None)
         if loan is None:
             return
-        if is_dead:
+        if is_broken:
             _kill(loan)
         else:
             self._idle.append(loan)
@@ -131,6 +154,7 @@ class Pool:
             num_cpus=resources["CPU"],
             num_gpus=resources.get("GPU", 0),
             scheduling_strategy="SPREAD",
+            max_concurrency=2,  # `share` answers while `evaluate` runs
         )
         return remote.remote(self._settings)
 
@@ -179,37 +203,61 @@ def lent(job: str, stage: str, answerer: str) -> Iterator[ActorProxy[Evaluator]]
     """
     pool: ActorProxy[Pool] = ray.get_actor(pool_name())
     actor = ray.get(pool.lend.remote(job, stage, answerer))
-    is_dead = False
+    is_broken = True
     try:
         yield actor
-    except RayActorError:
-        is_dead = True
-        raise
+        is_broken = False
     finally:
-        ray.get(pool.give_back.remote(stage, is_dead))
+        ray.get(pool.give_back.remote(stage, is_broken))
 
 
-def evaluate_in_pool(settings: Settings, job: str, measurement: Measurement, stage: Stage) -> None:
+def evaluate_in_pool(
+    settings: Settings,
+    job: str,
+    measurement: Measurement,
+    stage: Stage,
+    report: Callable[[float], None],
+) -> None:
     """Evaluate in a borrowed evaluator, from a trial; replace one that dies.
 
     Args:
         job: key of the job.
+        report: called with the share that is done, 0 to 1, as soon as the evaluator has started.
 
     Raises:
         GaveUpError: evaluators died `resources.max_failures` times and once more, on machines that
-            were not lost.
+            were not lost; or none found room on the cluster within `ROOM_S`.
     """
     tries = Tries(settings.space.resources.max_failures)
     while True:
         nodes_before = node_ids()
         try:
             with lent(job, stage.key, measurement.answerer) as evaluator:
-                ray.get(evaluator.evaluate.remote(job, measurement, stage))
+                _follow(evaluator, evaluator.evaluate.remote(job, measurement, stage), report)
             return
         except RayActorError as error:
-            cause = cause_of(error, nodes_before)
-            if not tries.again(cause):
-                raise GaveUpError(cause, f"its evaluator: {reason_of(error, cause)}") from error
+            failure = failure_of(error, nodes_before, settings.store, job, stage.key)
+            if not tries.again(failure.cause):
+                reason = f"its evaluator: {failure.reason}"
+                raise GaveUpError(replace(failure, reason=reason)) from error
+
+
+def _follow(
+    evaluator: ActorProxy[Evaluator],
+    result: ray.ObjectRef[None],
+    report: Callable[[float], None],
+) -> None:
+    """Wait for the result of an evaluation, and report its progress."""
+    end_of_waiting = time.monotonic() + ROOM_S
+    while not ray.wait([result], timeout=LOOK_S)[0]:
+        question = evaluator.share.remote()
+        while not (ready := ray.wait([result, question], timeout=LOOK_S)[0]):
+            if time.monotonic() > end_of_waiting:
+                raise GaveUpError(JobFailure(Cause.NO_ROOM, str(Cause.NO_ROOM)))
+        if question in ready:
+            end_of_waiting = math.inf
+            report(ray.get(question))
+    ray.get(result)
 
 
 def _kill(loan: _Loan) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 
 from ray.exceptions import (
@@ -16,18 +17,20 @@ from ray.exceptions import (
 )
 
 from orchestrator.execution.cluster import node_ids, node_of_actor
+from orchestrator.execution.environment import is_of_client, line_of
 from orchestrator.storage.lease import LeaseLostError
 
 MACHINE_LOSSES = 20
 """Times that a job may lose its machine; more often, something else is wrong."""
+ROOM_S = 24 * 3600.0
+"""Seconds that a job may wait for room on the cluster."""
 NODE_DEATH_S = 60.0
 """Seconds to wait for Ray to report a node's death. Ray reports it only after failed health checks,
 but a broken connection at once."""
-_OUTSIDE = (
-    *("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx"),
-    *("ray", "requests", "urllib3"),
-)
-"""Packages whose errors tell of a network, a storage or Ray itself, though many are no OSError."""
+NO_WORKERS = "WorkerGroupStartupTimeoutError"
+BROKEN_START = "WorkerGroupStartupFailedError"
+"""Ray Train's errors where workers found no room, or died while they started. By name: the driver
+does not import Ray Train."""
 _CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
 
@@ -36,48 +39,69 @@ class Cause(StrEnum):
 
     MACHINE_LOST = "its machine was lost"
     PROCESS_DIED = "its process died (killed, or out of memory)"
+    SILENT = "no progress"
+    """Its process ended itself (silence.py)."""
+    NO_ROOM = "no room on the cluster for its workers"
     OUT_OF_MEMORY = "out of memory"
     UNREACHABLE = "a file, the storage or the network failed"
     ERROR = "an error"
     """Of its code or its data: it would come again."""
 
 
+@dataclass(frozen=True)
+class JobFailure:
+    """Why a job failed.
+
+    Attributes:
+        reason: one line.
+        environment: what failed around the job (environment.py); None if nothing did.
+    """
+
+    cause: Cause
+    reason: str
+    environment: str | None = None
+
+
 class GaveUpError(RuntimeError):
     """A back end has tried a job as often as it may; the runner must not try it again.
 
     Args:
-        cause: of the last failure.
-        reason: one line.
+        failure: the last one.
     """
 
-    def __init__(self, cause: Cause, reason: str) -> None:
-        super().__init__(cause, reason)
-        self.cause = cause
-        self.reason = reason
+    def __init__(self, failure: JobFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
     def __str__(self) -> str:
-        return self.reason
+        return self.failure.reason
 
 
 class Tries:
     """Counts the failures of one thing, and says whether it is tried again.
 
-    A lost machine costs no try, and an error of the code or the data is never tried again.
+    Lost machines cost no try, nor does waiting for room, which ends after `ROOM_S`; an error of the
+    code or the data is never tried again.
 
     Args:
         max_failures: after which it is tried again.
     """
 
     def __init__(self, max_failures: int) -> None:
-        self._left = {False: max_failures, True: MACHINE_LOSSES}
+        self._left, self._losses_left = max_failures, MACHINE_LOSSES
+        self._began = time.monotonic()
 
     def again(self, cause: Cause) -> bool:
         """Whether it is tried again after a failure."""
         if cause is Cause.ERROR:
             return False
-        is_loss = cause is Cause.MACHINE_LOST
-        self._left[is_loss] -= 1
-        return self._left[is_loss] >= 0
+        if cause is Cause.NO_ROOM:
+            return time.monotonic() - self._began < ROOM_S
+        if cause is Cause.MACHINE_LOST:
+            self._losses_left -= 1
+            return self._losses_left >= 0
+        self._left -= 1
+        return self._left >= 0
 
 
 def original(error: BaseException) -> BaseException:
@@ -106,10 +130,15 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     """
     error = None if error is None else original(error)
     if isinstance(error, GaveUpError):
-        return error.cause
+        return error.failure.cause
+    name = type(error).__name__
+    if name == NO_WORKERS:
+        return Cause.NO_ROOM
     if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
         return Cause.MACHINE_LOST
-    is_broken = isinstance(error, ActorUnavailableError) or _has_lost_peer(error)
+    is_broken = (
+        isinstance(error, ActorUnavailableError) or name == BROKEN_START or _has_lost_peer(error)
+    )
     if error is None or is_broken or isinstance(error, (RayActorError, WorkerCrashedError)):
         is_preempted = isinstance(error, RayActorError) and error.preempted
         patience_s = NODE_DEATH_S if is_broken else 0.0
@@ -127,9 +156,13 @@ def cause_of_type(error: BaseException) -> Cause:
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY
-    package = type(error).__module__.partition(".")[0]
-    is_outside = package in _OUTSIDE and not isinstance(error, RayTaskError)
-    is_unreachable = is_outside or isinstance(error, (OSError, LeaseLostError))
+    # Train's errors are none of `RayError`.
+    is_of_ray = type(error).__module__.partition(".")[0] == "ray"
+    is_unreachable = (
+        (is_of_ray and not isinstance(error, RayTaskError))
+        or isinstance(error, (OSError, LeaseLostError))
+        or is_of_client(error)
+    )
     return Cause.UNREACHABLE if is_unreachable else Cause.ERROR
 
 
@@ -152,10 +185,7 @@ def _is_one_lost(nodes: frozenset[str], patience_s: float) -> bool:
 
 def reason_of(error: BaseException | None, cause: Cause) -> str:
     """One line about a failure."""
-    if error is None or cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED):
+    if error is None or cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED, Cause.NO_ROOM):
         return str(cause)
     error = original(error)
-    if isinstance(error, GaveUpError):
-        return error.reason
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    return str(error) if isinstance(error, GaveUpError) else line_of(error)

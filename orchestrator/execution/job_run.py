@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.execution.job_steps import Json, Progress, Settings, provenance_of, write_log
+from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import image_counts
@@ -91,7 +92,8 @@ def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], No
     with store.work(job.key):
         if not store.has(job.stage.path):
             out, began = store.new(job.stage.path), time.monotonic()
-            write(out)
+            with watch(store, job, job.stage.key, settings.space.resources.silence_s):
+                write(out)
             seconds = time.monotonic() - began
             store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
         store.remove_work(job.key)

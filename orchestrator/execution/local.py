@@ -11,9 +11,9 @@ from orchestrator.execution.job_steps import (
     Progress,
     Settings,
     commit_training,
-    evaluate_job,
     train_job,
 )
+from orchestrator.execution.silence import evaluate_watched, watch
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Stage
@@ -33,26 +33,30 @@ class LocalBackend:
 
         def report(metrics: Mapping[str, float]) -> None:
             names = ("step", "steps", "val_loss")
-            progress({"phase": "train"} | {n: metrics[n] for n in names if n in metrics})
+            reported = {"phase": "train"} | {n: metrics[n] for n in names if n in metrics}
+            show_life(reported)
+            progress(reported)
 
         device = device_of(self._settings.space)
         context: LocalContext
-        if store.remote:
-            if not (work / "checkpoint").exists():
-                store.load_work(job.key, "checkpoint", work / "checkpoint")
-            context = MirroredContext(work, report, device, store, job.key)
-        else:
-            context = LocalContext(work, report, device)
-        out = store.new(job.stage.path)
-        train_job(self._settings, store, job, out, context)
-        commit_training(self._settings, store, job, out, work / CURVE)
+        limit_s = self._settings.space.resources.silence_s
+        with watch(store, job, job.stage.key, limit_s) as show_life:
+            if store.remote:
+                if not (work / "checkpoint").exists():
+                    store.load_work(job.key, "checkpoint", work / "checkpoint")
+                context = MirroredContext(work, report, device, store, job.key)
+            else:
+                context = LocalContext(work, report, device)
+            out = store.new(job.stage.path)
+            train_job(self._settings, store, job, out, context)
+            commit_training(self._settings, store, job, out, work / CURVE)
 
     def evaluate(
         self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
     ) -> None:
         """Evaluate one after the other, and commit the stage of each evaluation."""
         for measurement, stage in evaluations:
-            evaluate_job(self._settings, job, measurement, stage, progress)
+            evaluate_watched(self._settings, job, measurement, stage, progress)
 
 
 class MirroredContext(LocalContext):

@@ -12,7 +12,8 @@ import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,15 +25,17 @@ from torch import nn
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.evaluators import evaluate_in_pool
-from orchestrator.execution.failures import GaveUpError, Tries, cause_of, reason_of
+from orchestrator.execution.failures import Cause, GaveUpError, Tries, original
 from orchestrator.execution.job_steps import (
     CURVE,
+    Json,
     Progress,
     Settings,
     commit_training,
     train_job,
     write_log,
 )
+from orchestrator.execution.silence import failure_of, watch
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
 from orchestrator.storage.outage import patiently
@@ -40,7 +43,8 @@ from orchestrator.storage.store import Store
 from search_spaces import Measurement, Stage
 from search_spaces.scenarios import scenario_of
 
-CONTROLLER_FAILURES = 3
+WAITING: Json = {"phase": "waiting for workers", "step": 0, "steps": 0}
+REPORT_EVERY_S = 1.0
 
 
 class TrainBackend:
@@ -52,25 +56,30 @@ class TrainBackend:
     def train(self, job: Job, work: Path, progress: Progress) -> None:
         """Train and commit the job's stage, continuing from the last checkpoint of Ray Train.
 
-        Lost machines cost no try.
+        Lost machines cost no try, nor does waiting for room.
 
         Raises:
             GaveUpError: workers failed `resources.max_failures` times and once more, or with an
-                error that would come again.
+                error that would come again; or they found no room within `ROOM_S`.
+            Exception: of a worker that did not reach a file, the storage or the network; the
+                runner counts these.
         """
         store = self._settings.store
         tries = Tries(self._settings.space.resources.max_failures)
         while True:
             nodes_before = node_ids()
+            progress(WAITING)
             try:
                 self._trainer(job).fit()
                 break
             except train.TrainingFailedError as error:
-                cause = cause_of(error, nodes_before)
-                if not tries.again(cause):
-                    raise GaveUpError(cause, reason_of(error, cause)) from error
+                failure = failure_of(error, nodes_before, store, job.key, job.key)
+                if failure.cause is Cause.UNREACHABLE:
+                    raise original(error) from error
+                if not tries.again(failure.cause):
+                    raise GaveUpError(failure) from error
                 patiently(lambda: store.exists("logs"))
-                write_log(store, job, f"tried again: {reason_of(error, cause)}")
+                write_log(store, job, f"tried again: {failure.reason}")
 
     def _trainer(self, job: Job) -> TorchTrainer:
         """A trainer that continues the job's run, whichever process began it."""
@@ -89,10 +98,11 @@ class TrainBackend:
                 name=job.key,
                 storage_path=path,
                 storage_filesystem=filesystem,
-                # Without the second limit, workers that can never start are asked for for ever.
                 failure_config=train.FailureConfig(  # type: ignore[call-arg]  # typed as version 1
-                    max_failures=0,  # it cannot tell a lost machine from a bug
-                    controller_failure_limit=CONTROLLER_FAILURES,
+                    # `Tries` counts: Train cannot tell a lost machine from a bug, nor a cluster
+                    # without room from a worker that dies while it starts.
+                    max_failures=0,
+                    controller_failure_limit=0,
                 ),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
                 callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
@@ -103,15 +113,27 @@ class TrainBackend:
         self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
     ) -> None:
         """Evaluate side by side, as many as there were workers."""
-        progress({"phase": "evaluate", "step": 0, "steps": len(evaluations)})
+        shares: dict[str, float] = {}
+        progress(WAITING)
 
         def evaluate_one(evaluation: tuple[Measurement, Stage]) -> None:
             measurement, stage = evaluation
-            evaluate_in_pool(self._settings, job.key, measurement, stage)
+            report = partial(shares.__setitem__, stage.key)
+            evaluate_in_pool(self._settings, job.key, measurement, stage, report)
+            report(1.0)
 
-        with ThreadPoolExecutor(self._settings.space.resources.workers_per_point) as threads:
-            for number, _ in enumerate(threads.map(evaluate_one, evaluations), 1):
-                progress({"phase": "evaluate", "step": number, "steps": len(evaluations)})
+        threads = ThreadPoolExecutor(self._settings.space.resources.workers_per_point)
+        try:
+            left = {threads.submit(evaluate_one, evaluation) for evaluation in evaluations}
+            while left:
+                done, left = wait(left, REPORT_EVERY_S, FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if shares:
+                    done_share = sum(shares.values())
+                    progress({"phase": "evaluate", "step": done_share, "steps": len(evaluations)})
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _storage(store: Store) -> tuple[str, object | None]:
@@ -133,8 +155,12 @@ def train_in_worker(config: dict[str, object]) -> None:
     assert isinstance(settings, Settings)
     job, store = settings.jobs[str(config["key"])], settings.store
     use_threads(settings.space)
-    with tempfile.TemporaryDirectory() as scratch:
-        context = TrainContext(report_interval(settings, job), Path(scratch))
+    limit_s = settings.space.resources.silence_s
+    with (
+        watch(store, job, job.stage.key, limit_s) as show_life,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        context = TrainContext(report_interval(settings, job), Path(scratch), show_life)
         out = store.new(job.stage.path) if context.rank == 0 else Path(scratch) / "out"
         train_job(settings, store, job, out, context)
         if context.rank == 0:
@@ -148,15 +174,17 @@ class TrainContext:
         report_every: steps between two reports that carry no checkpoint; the workers meet at each
             report, so all must leave out the same ones.
         scratch: a local directory that lives as long as the worker.
+        show_life: called at every report.
     """
 
-    def __init__(self, report_every: int, scratch: Path) -> None:
+    def __init__(self, report_every: int, scratch: Path, show_life: Progress) -> None:
         ray_context = train.get_context()
         self.rank: int = ray_context.get_world_rank()
         self.world_size: int = ray_context.get_world_size()
         self.device: torch.device = get_device()
         self.curve = scratch / CURVE
         self._every = report_every
+        self._show_life = show_life
         self._latest: Path | None = None
         if (checkpoint := train.get_checkpoint()) is not None:
             self._latest = Path(checkpoint.to_directory(str(scratch / "checkpoint")))
@@ -174,10 +202,11 @@ class TrainContext:
             with self.curve.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(dict(metrics), allow_nan=False) + "\n")
         step, steps = int(metrics["step"]), int(metrics["steps"])
+        progress = {"phase": "train", "step": step, "steps": steps}
+        self._show_life(progress)
         if step % self._every and step != steps:
             assert checkpoint is None, f"a checkpoint at step {step}, not every {self._every}"
             return
-        progress = {"phase": "train", "step": step, "steps": steps}
         if checkpoint is None:
             train.report(progress)
             return

@@ -14,16 +14,19 @@ class JobEvent:
     Attributes:
         kind: `started`; `progressed`: it has made `step` of `steps` in a `phase`; `retried`: it
             failed for a `reason` and will run again; `finished`; `failed`: for good for a `reason`,
-            or it can never run.
+            or it can never run; `withdrawn`: after this job, and one before, failed for a `reason`,
+            the `others` will not be started, as they would fail in the same way.
         key: of the job.
+        others: keys of jobs.
     """
 
-    kind: Literal["started", "progressed", "retried", "finished", "failed"]
+    kind: Literal["started", "progressed", "retried", "finished", "failed", "withdrawn"]
     key: str
     reason: str = ""
     phase: str = ""
     step: float = 0
     steps: float = 0
+    others: tuple[str, ...] = ()
 
 
 JobListener = Callable[[JobEvent], None]

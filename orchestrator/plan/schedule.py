@@ -149,6 +149,24 @@ class Schedule:
                     lost.append(job)
             return lost
 
+    def withdraw(self, kind: str | None, reason: str) -> list[Job]:
+        """Record that jobs which have not started would fail, too, for a reason that is known.
+
+        Args:
+            kind: of the jobs; None for all.
+
+        Returns:
+            These jobs, and those that can now never run.
+        """
+        with self._lock:
+            withdrawn: list[Job] = []
+            for job in self._sorted:
+                is_meant = kind in (None, job.kind) or any(map(self._is_lost, job.needs))
+                if is_meant and self._is_open(job):
+                    self.failed[job.key] = reason
+                    withdrawn.append(job)
+            return withdrawn
+
     @property
     def over(self) -> bool:
         """Whether every job is done or has failed."""

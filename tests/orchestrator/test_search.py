@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.driver.search_tuner import _algorithm, _domain
-from orchestrator.execution.search_trial import job_of, rounded, searched_point
+from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
 from orchestrator.tracking.mlflow_runs import Tracker, TrialRecord

@@ -1,13 +1,16 @@
 """The end of a sweep."""
 
+import errno
 import shutil
 from pathlib import Path
 
 import pytest
 
+from orchestrator.driver import run as run_module
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.request import Request
-from orchestrator.driver.run import _run
+from orchestrator.driver.run import _run, run
+from orchestrator.driver.view import libraries_to
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError
@@ -33,3 +36,28 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
     assert not _run(request, Plan(space, (), {}, store), LineView()).missing
     assert store.read("smoke/sweep.json") is not None
     assert "gone" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_one_line_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "points.parquet")
+
+    monkeypatch.setattr(run_module, "write_sweep", refuse)
+    space, store = load_space("smoke"), Store(str(tmp_path))
+    request = Request(space, (), store, "smoke", None, True, 0.0, "the command")
+    assert not run(request)
+    err = capfd.readouterr().err
+    assert "the disk is full" in err
+    assert "points.parquet" in err
+    assert "the command" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_log_on_a_full_disk_stops_nobody_who_prints(tmp_path: Path) -> None:
+    log = tmp_path / "driver.log"
+    log.symlink_to("/dev/full")
+    with libraries_to(log):
+        print("what a library says", flush=True)

@@ -39,6 +39,25 @@ def test_lines_tell_each_event_once_and_no_progress(capsys: pytest.CaptureFixtur
     assert len(lines) == 8
 
 
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_cause_of_many_failures_is_one_line_with_all_jobs(
+    is_live: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = jobs()
+    view = LiveView("smoke") if is_live else LineView()
+    try:
+        view.plan(plan, 2)
+        first, *others = list(plan)[:4]
+        view.job_event(JobEvent("withdrawn", first, "the disk is full", others=tuple(others)))
+        line = view._notes[-1] if isinstance(view, LiveView) else capsys.readouterr().out
+        assert view._states.failed == set(others)
+    finally:
+        view.close()
+    assert line.count("the disk is full") == 1
+    for key in others:
+        assert plan[key].label in line
+
+
 def test_the_live_picture_shows_waves_running_points_and_failures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from orchestrator.execution import cluster
+from orchestrator.execution import cluster, evaluators
+from orchestrator.execution import train as train_module
 from orchestrator.execution.evaluators import Keep, lent, open_pool, pool_name
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
@@ -88,8 +89,10 @@ def free() -> float:
 
 @pytest.mark.slow
 def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
-    ready: tuple[Settings, Keep],
+    ready: tuple[Settings, Keep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(evaluators, "LOOK_S", 0.05)
+    monkeypatch.setattr(train_module, "REPORT_EVERY_S", 0.05)
     settings, keep = ready
     store, (first, second, third) = settings.store, points(settings)
     told: list[Any] = []
@@ -107,7 +110,10 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     with store.evaluation_work(third.key, stage.key) as work:
         pass
     with ThreadPoolExecutor(1) as threads:
-        made = threads.submit(TrainBackend(settings).evaluate, third, third.evaluations, print)
+        told.clear()
+        made = threads.submit(
+            TrainBackend(settings).evaluate, third, third.evaluations, told.append
+        )
         wait_until((work / "shard-00002").exists, 120)
         os.kill(process, signal.SIGKILL)
         assert not store.has(stage.path), "it was done before it was killed"
@@ -117,6 +123,9 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     rows = pq.read_table(store.fetch(stage.path) / "samples.parquet").to_pylist()
     reference = pq.read_table(store.fetch(second.evaluations[0][1].path) / "samples.parquet")
     assert {row["sample_id"] for row in rows} == set(reference["sample_id"].to_pylist())
+    assert told[0] == {"phase": "waiting for workers", "step": 0, "steps": 0}
+    assert {told_now["phase"] for told_now in told[1:]} >= {"evaluate"}
+    assert any(0 < told_now["step"] < 1 for told_now in told), "no share of the evaluation"
     again, _ = asked(settings, second, mllms_loaded)
     assert again != process
 
@@ -127,6 +136,21 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     keep(0, frozenset())
     wait_until(lambda: free() == pytest.approx(2), 120)
     assert asked(settings, second, mllms_loaded)[0] != again
+
+
+@pytest.mark.slow
+def test_an_evaluator_that_raised_serves_nobody_again(ready: tuple[Settings, Keep]) -> None:
+    """Its GPU may be unusable, or its memory full."""
+    settings, _ = ready
+    job = points(settings)[0]
+    process, _ = asked(settings, job, mllms_loaded)
+
+    def fail(evaluator: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side"):
+        asked(settings, job, fail)
+    assert asked(settings, job, mllms_loaded)[0] != process
 
 
 @pytest.mark.slow

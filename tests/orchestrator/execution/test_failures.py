@@ -16,6 +16,7 @@ from ray.exceptions import (
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
+    WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
 )
@@ -25,6 +26,7 @@ from orchestrator.execution.failures import (
     MACHINE_LOSSES,
     Cause,
     GaveUpError,
+    JobFailure,
     Tries,
     cause_of,
     original,
@@ -74,7 +76,9 @@ def dead_actor() -> Exception:
         (in_task(ConnectionResetError("peer")), BEFORE, Cause.UNREACHABLE),
         (NodeDiedError("its node is dead"), BEFORE, Cause.MACHINE_LOST),
         (in_task(OwnerDiedError("00", None, "")), BEFORE, Cause.UNREACHABLE),
-        (ControllerError(WorkerGroupStartupTimeoutError(2)), BEFORE, Cause.UNREACHABLE),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), BEFORE, Cause.NO_ROOM),
+        (ControllerError(WorkerGroupStartupFailedError("x")), BEFORE, Cause.PROCESS_DIED),
+        (ControllerError(WorkerGroupStartupFailedError("x")), {"head"}, Cause.MACHINE_LOST),
         (in_task(EndpointConnectionError(endpoint_url="x")), BEFORE, Cause.UNREACHABLE),
         (LeaseLostError("x"), BEFORE, Cause.UNREACHABLE),
         (WorkerGroupError("...", {0: lost_peer()}), {"head"}, Cause.MACHINE_LOST),
@@ -82,7 +86,7 @@ def dead_actor() -> Exception:
         (of_worker(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), {"head"}, Cause.ERROR),
-        (GaveUpError(Cause.OUT_OF_MEMORY, "x"), BEFORE, Cause.OUT_OF_MEMORY),
+        (GaveUpError(JobFailure(Cause.OUT_OF_MEMORY, "x")), BEFORE, Cause.OUT_OF_MEMORY),
     ],
 )
 def test_the_cause_follows_from_the_type_and_the_machines_that_are_left(
@@ -127,11 +131,20 @@ def test_only_the_loss_of_its_own_node_counts(
 
 def test_the_reason_names_the_first_error_and_survives_other_processes() -> None:
     error = cloudpickle.loads(cloudpickle.dumps(in_task(ValueError("first\nlast line"))))
-    assert reason_of(error, Cause.ERROR) == "ValueError: last line"
-    given_up = cloudpickle.loads(cloudpickle.dumps(GaveUpError(Cause.ERROR, "KeyError: 'x'")))
+    assert reason_of(error, Cause.ERROR) == "ValueError: first last line"
+    failure = JobFailure(Cause.ERROR, "KeyError: 'x'")
+    given_up = cloudpickle.loads(cloudpickle.dumps(GaveUpError(failure)))
     assert isinstance(original(in_task(given_up)), GaveUpError)
     assert reason_of(in_task(given_up), Cause.ERROR) == "KeyError: 'x'"
     assert reason_of(ActorDiedError(), Cause.MACHINE_LOST) == Cause.MACHINE_LOST
+
+
+def test_waiting_for_room_costs_no_try_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = Tries(max_failures=0)
+    assert all(tries.again(Cause.NO_ROOM) for _ in range(100))
+    monkeypatch.setattr(failures, "ROOM_S", 0.0)
+    assert not tries.again(Cause.NO_ROOM)
+    assert not tries.again(Cause.SILENT), "silence costs a try"
 
 
 def test_lost_machines_cost_no_try_and_errors_are_not_tried_again() -> None:

@@ -15,8 +15,8 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from orchestrator.execution.runner import Runner
-from orchestrator.execution.trial import JOB, WAIT, run_trial
+from orchestrator.execution.trials.runner import Runner
+from orchestrator.execution.trials.trial import JOB, WAIT, run_trial
 from orchestrator.plan.resources import trial_resources
 
 Result = dict[str, object]

@@ -9,21 +9,25 @@ takes seconds of imports.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
 from orchestrator.execution.cluster import node_ids
+from orchestrator.execution.environment import FULL_DISK
 from orchestrator.execution.failures import (
     Cause,
     GaveUpError,
+    JobFailure,
     Tries,
-    cause_of,
+    cause_of_type,
     original,
     reason_of,
 )
 from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.job_steps import Json, Settings, write_log
-from orchestrator.execution.trial import WAIT
+from orchestrator.execution.silence import failure_of
+from orchestrator.execution.trials.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
@@ -64,14 +68,21 @@ class Runner:
         """Trial id -> ids of the nodes that were alive when it started its job."""
         max_failures = settings.space.resources.max_failures
         self._tries = {key: Tries(max_failures) for key in settings.jobs}
+        self._examined: list[threading.Thread] = []
+        self._environments: dict[str, str] = {}
+        """What failed around the jobs -> the first job that failed for good of it."""
+        self._stopped: set[str] = set()
+        """What failed around several jobs, so that no other is started to meet it."""
         resources = settings.space.resources
         # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
         self.keeps_warm = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
         self._passes = Passes(settings, schedule, listener, self._finish, self._give_up)
 
     def join(self) -> None:
-        """Wait for passes that are still running."""
+        """Wait for passes that still run, and for failures that are examined."""
         self._passes.join()
+        for thread in self._examined:
+            thread.join()
 
     # Called by Tune's hooks, in the driver's main thread.
 
@@ -126,7 +137,7 @@ class Runner:
         if missing:
             reason = f"it ended without writing {', '.join(missing)}"
             write_log(store, job, reason)
-            self._retry_or_give_up(key, Cause.UNREACHABLE, reason)
+            self._retry_or_give_up(key, JobFailure(Cause.UNREACHABLE, reason))
         else:
             self._finish(key)
 
@@ -139,13 +150,30 @@ class Runner:
         key = self._trials.pop(trial_id, WAIT)
         if key == WAIT:
             return
-        cause = cause_of(error, self._nodes[trial_id])
-        reason = reason_of(error, cause)
-        if cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED):
-            # It could not write its own log.
-            write_log(self.settings.store, self.settings.jobs[key], str(error or reason))
+        # Its cause may take a minute to be known, in which Tune's thread would serve no trial.
+        examine = threading.Thread(
+            target=self._examine,
+            args=(key, error, self._nodes.pop(trial_id)),
+            name=f"failure {key}",
+            daemon=True,
+        )
+        self._examined = [*(t for t in self._examined if t.is_alive()), examine]
+        examine.start()
+
+    def _examine(self, key: str, error: BaseException | None, nodes_before: frozenset[str]) -> None:
+        """Find the cause of a failure, in a thread; the job counts as running meanwhile."""
+        job, store = self.settings.jobs[key], self.settings.store
+        stages = [job.key, *(stage.key for _, stage in job.evaluations)]
+        try:
+            failure = patiently(lambda: failure_of(error, nodes_before, store, key, *stages))
+        except Exception as outage:  # the storage or Ray's head is away for too long
+            cause = cause_of_type(outage)
+            failure = JobFailure(cause, reason_of(outage, cause))
+        if failure.cause in (Cause.MACHINE_LOST, Cause.PROCESS_DIED):
+            # It could not write its log itself.
+            write_log(store, job, str(error or failure.reason))
         has_given_up = error is not None and isinstance(original(error), GaveUpError)
-        self._retry_or_give_up(key, cause, reason, has_given_up)
+        self._retry_or_give_up(key, failure, has_given_up)
 
     def _is_stored(self, stage: str) -> bool:
         # An error in a hook of Tune would end the sweep.
@@ -164,17 +192,18 @@ class Runner:
         """Free lanes that will be needed again."""
         return min(self.schedule.free_lanes(), self.schedule.open_lane_jobs())
 
-    def _retry_or_give_up(
-        self, key: str, cause: Cause, reason: str, has_given_up: bool = False
-    ) -> None:
-        reason = f"{reason} (log: {self.settings.store.path('logs', key)}.log)"
-        if not has_given_up and self._tries[key].again(cause):
+    def _retry_or_give_up(self, key: str, failure: JobFailure, has_given_up: bool = False) -> None:
+        reason = f"{failure.reason} (log: {self.settings.store.path('logs', key)}.log)"
+        is_hopeless = has_given_up or failure.environment in self._stopped
+        if not is_hopeless and self._tries[key].again(failure.cause):
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:
             self._give_up(key, reason)
+            if failure.environment is not None:
+                self._stop_alike(key, failure.environment)
 
-    # Also called from the thread of a pass.
+    # Also called from the threads of passes and of failures.
 
     def _finish(self, key: str) -> None:
         self.schedule.finish(key)
@@ -185,3 +214,14 @@ class Runner:
         lost = [job.key for job in self.schedule.give_up(key, reason)]
         for failed in (key, *lost):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
+
+    def _stop_alike(self, key: str, environment: str) -> None:
+        """Start no job that would fail as a second one now did for good."""
+        first_key = self._environments.setdefault(environment, key)
+        if first_key == key:
+            return
+        self._stopped.add(environment)
+        kind = None if environment == FULL_DISK else self.settings.jobs[key].kind
+        keys = tuple(job.key for job in self.schedule.withdraw(kind, environment))
+        if keys:
+            self._listener(JobEvent("withdrawn", key, environment, others=keys))

@@ -1,0 +1,69 @@
+"""Failures of the surroundings, which every other job would meet as well.
+
+A full disk, a model that is not there, a refused token, a hub that does not answer, a package that
+is not installed: the words for it name no job, so that two jobs' failures can be compared. A
+training that diverged or an error in one scenario is nothing of that kind.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Final
+
+FULL_DISK: Final = "the disk is full, or a quota is used up"
+"""The only failure that jobs of every kind would meet."""
+LINE: Final = 300
+"""Letters of a failure's line at most."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_LOST_PEERS: Final = (BrokenPipeError, ConnectionAbortedError, ConnectionResetError)
+_CLIENTS: Final = (
+    *("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx"),
+    *("huggingface_hub", "requests", "urllib3"),
+)
+"""Packages that speak with a storage or a hub; many of their errors are no OSError."""
+_VOLATILE: Final = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}([.-][0-9a-f]+)*\b", re.I)
+"""Addresses, keys, and what follows them in the names of temporary files."""
+
+
+def environment_in(error: BaseException) -> str | None:
+    """What failed around a job, in words without any job; None if it is the job's own failure."""
+    if is_disk_full(error):
+        return FULL_DISK
+    if isinstance(error, _LOST_PEERS):
+        return None
+    if not (isinstance(error, OSError | ImportError) or is_of_client(error)):
+        return None
+    line = line_of(error)
+    # The path of a missing file tells whether it is the job's own.
+    return line if isinstance(error, FileNotFoundError) else _VOLATILE.sub("*", line)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or the one that led to it, comes from a full disk or a quota."""
+    return any(
+        (isinstance(link, OSError) and link.errno in _FULL)
+        or (type(link).__name__ == "OperationalError" and "disk is full" in str(link))  # SQLite
+        for link in _chain(error)
+    )
+
+
+def is_of_client(error: BaseException) -> bool:
+    """Whether an error comes from a package that speaks with a storage or a hub."""
+    return type(error).__module__.partition(".")[0] in _CLIENTS
+
+
+def line_of(error: BaseException) -> str:
+    """An error as one line."""
+    text = textwrap.shorten(str(error), LINE, placeholder=" ...")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

@@ -1,0 +1,111 @@
+"""A process without progress ends itself, and says what it waited for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from ray.exceptions import ActorDiedError
+
+from orchestrator.execution import failures
+from orchestrator.execution.failures import Cause
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.silence import EXIT_CODE, failure_of, take_silence
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+
+START = """
+import ctypes, sys, time
+from pathlib import Path
+from orchestrator.execution import local, silence
+from orchestrator.execution.job_run import run_job
+from orchestrator.execution.silence import watch
+from tests.orchestrator.execution.test_silence import codec_job, settings_in
+
+settings = settings_in(Path(sys.argv[1]))
+store, job = settings.store, codec_job(settings)
+"""
+
+
+def settings_in(directory: Path) -> Settings:
+    space = load_space("smoke", ("resources.silence_s=2",))
+    plan = Plan(space, operating_points(space), {}, Store(str(directory)))
+    return Settings(space, str(directory), plan.jobs, {})
+
+
+def codec_job(settings: Settings) -> Job:
+    return next(job for job in settings.jobs.values() if job.kind == "codec")
+
+
+def run_child(storage: Path, script: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", START + script, str(storage)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_training_that_hangs_ends_its_process_with_a_note_and_all_stacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """
+def wait_for_a_rank_that_never_comes(settings, store, job, out, context):
+    context.report({"step": 10, "steps": 200})
+    time.sleep(600)
+
+local.train_job = wait_for_a_rank_that_never_comes
+run_job(settings, job.key, lambda: local.LocalBackend(settings), lambda metrics: None)
+"""
+    child = run_child(tmp_path, script)
+    assert child.returncode == EXIT_CODE, child.stderr
+    settings = settings_in(tmp_path)
+    store, job = settings.store, codec_job(settings)
+    log = (store.read(f"logs/{job.key}.log") or b"").decode()
+    assert "in wait_for_a_rank_that_never_comes" in log
+    monkeypatch.setattr(failures, "node_ids", frozenset)
+    line = "no progress for 2 s: train step 10 of 200"
+    for expected in ((Cause.SILENT, line), (Cause.PROCESS_DIED, str(Cause.PROCESS_DIED))):
+        # The second process died without a note.
+        assert failure_of(ActorDiedError(), frozenset(), store, job.key, job.key) == expected
+
+
+def test_a_hang_that_stops_all_of_python_ends_too(tmp_path: Path) -> None:
+    script = """
+silence.WRITING_S = 0.5
+with watch(store, job, job.key, 1.0):
+    ctypes.PyDLL(None).sleep(600)  # it holds Python's global lock
+"""
+    child = run_child(tmp_path, script)
+    assert child.returncode == 1
+    assert "Timeout (" in child.stderr
+
+
+def test_progress_and_bytes_that_are_written_keep_a_process_alive(tmp_path: Path) -> None:
+    script = """
+with watch(store, job, job.key, 2.0) as show_life:
+    for step in range(12):
+        show_life({"phase": "train", "step": step, "steps": 12})
+        time.sleep(0.25)
+    out = store.new("stages/codec/x")
+    for number in range(12):  # a download
+        (out / str(number)).write_bytes(b"x")
+        time.sleep(0.25)
+time.sleep(3)
+"""
+    child = run_child(tmp_path, script)
+    assert child.returncode == 0, child.stderr
+    settings = settings_in(tmp_path)
+    job = codec_job(settings)
+    assert take_silence(settings.store, job.key, job.key) is None
+
+
+def test_the_limit_changes_no_stage_and_must_be_a_time() -> None:
+    keys = [
+        set(Plan(space, operating_points(space), {}, None).jobs)
+        for space in (load_space("smoke"), load_space("smoke", ("resources.silence_s=7",)))
+    ]
+    assert keys[0] == keys[1]
+    for value in ("0", ".inf"):
+        with pytest.raises((ValidationError, ValueError), match="silence_s"):
+            load_space("smoke", (f"resources.silence_s={value}",))

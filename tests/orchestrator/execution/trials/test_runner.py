@@ -1,0 +1,154 @@
+"""What becomes of jobs whose trials fail; without Ray."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+
+from orchestrator.execution import failures
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.trials import runner as runner_module
+from orchestrator.execution.trials.runner import Runner
+from orchestrator.plan.job_events import JobEvent
+from orchestrator.plan.jobs import Plan
+from orchestrator.plan.resources import Ask, lane_ask
+from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+from tests.orchestrator.waiting import wait_until
+
+NODES = frozenset({"head", "node"})
+
+
+class Sweep:
+    """A runner without Ray, and the events that it reported."""
+
+    def __init__(self, directory: Path, *overrides: str, lanes: int = 1) -> None:
+        space = load_space("smoke", overrides)
+        plan = Plan(space, operating_points(space), {}, Store(str(directory)))
+        self.settings = Settings(space, str(directory), plan.jobs, {})
+        ask = lane_ask(space)
+        self.schedule = Schedule(plan.jobs, ask, Ask(ask.cpu * lanes))
+        self.events: list[JobEvent] = []
+        self.runner = Runner(
+            self.settings,
+            self.schedule,
+            self.events.append,
+            lambda: self.schedule.capacity,
+            lambda limit, running: None,
+        )
+
+    def start(self, trial_id: str) -> str:
+        key = self.runner.next_trial(trial_id)
+        assert key is not None
+        return key
+
+    def last(self, kind: str) -> JobEvent | None:
+        return next((event for event in self.events[::-1] if event.kind == kind), None)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    monkeypatch.setattr(runner_module, "node_ids", lambda: NODES)
+    monkeypatch.setattr(failures, "node_ids", lambda: NODES)
+    return Sweep(tmp_path)
+
+
+def test_tunes_thread_does_not_wait_for_the_cause_of_a_failure(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dead = threading.Event()
+
+    def look() -> frozenset[str]:
+        return NODES - {"node"} if is_dead.is_set() else NODES
+
+    monkeypatch.setattr(failures, "node_ids", look)
+    key = sweep.start("first")
+    sweep.runner.trial_failed("first", ActorUnavailableError("no answer", None))
+    assert key in sweep.schedule.running
+    assert sweep.last("retried") is None
+    is_dead.set()
+    event = wait_until(lambda: sweep.last("retried"), 30)
+    assert event.reason.startswith(str(failures.Cause.MACHINE_LOST))
+    sweep.runner.join()
+    assert key not in sweep.schedule.running
+
+
+def test_a_silent_process_costs_a_try_and_its_reason_is_what_it_waited_for(sweep: Sweep) -> None:
+    kinds = []
+    for trial in ("first", "second"):
+        key = sweep.start(trial)
+        line = f"no progress for 2 s: train step 3 of {trial}"
+        sweep.settings.store.write(f"work/{key}/silent-{key}.txt", line.encode())
+        sweep.runner.trial_failed(trial, ActorDiedError())
+        sweep.runner.join()
+        event = next(e for e in sweep.events[::-1] if e.key == key)
+        assert event.reason.startswith(line)
+        kinds.append(event.kind)
+    assert kinds == ["retried", "failed"]
+
+
+def fail(sweep: Sweep, trial: str, error: Exception) -> str:
+    """Let the next job fail; returns its key."""
+    key = sweep.start(trial)
+    sweep.runner.trial_failed(trial, error)
+    sweep.runner.join()
+    return key
+
+
+@pytest.fixture
+def codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """Three base codecs are ready to be trained; a failure is not tried again."""
+    monkeypatch.setattr(runner_module, "node_ids", lambda: NODES)
+    monkeypatch.setattr(failures, "node_ids", lambda: NODES)
+    overrides = ("resources.max_failures=0", "codecs.0.lambdas=[0.001, 0.002, 0.003]")
+    sweep = Sweep(tmp_path, *overrides, lanes=9)
+    world = sweep.start("world")
+    sweep.schedule.finish(world)
+    return sweep
+
+
+def kinds_of(sweep: Sweep, keys: Iterable[str]) -> set[str]:
+    return {sweep.settings.jobs[key].kind for key in keys}
+
+
+def test_one_cause_of_two_failures_stops_the_jobs_of_that_kind(codecs: Sweep) -> None:
+    lacking = FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/tic_1.pth.tar")
+    first = fail(codecs, "1", lacking)
+    assert codecs.last("withdrawn") is None
+    second = fail(codecs, "2", lacking)
+    assert kinds_of(codecs, (first, second)) == {"codec"}
+    event = codecs.last("withdrawn")
+    assert event is not None
+    assert "/data/tic_1.pth.tar" in event.reason
+    third = {j.key for j in codecs.settings.jobs.values() if j.kind == "codec"} - {first, second}
+    assert third <= set(event.others)
+    assert {codecs.schedule.failed[key] for key in event.others} == {event.reason}
+    # What reads no codec goes on.
+    open_job = codecs.schedule.peek()
+    assert open_job is not None
+    assert open_job.kind == "point"
+    assert not codecs.schedule.over
+
+
+def test_a_full_disk_stops_jobs_of_every_kind(codecs: Sweep) -> None:
+    for trial in ("1", "2"):
+        fail(codecs, trial, OSError(errno.ENOSPC, "No space left on device", f"tmp/{trial}"))
+    assert codecs.schedule.over
+    event = codecs.last("withdrawn")
+    assert event is not None
+    assert {"codec", "point", "features"} <= kinds_of(codecs, event.others)
+
+
+def test_points_that_fail_for_themselves_stop_no_other(codecs: Sweep) -> None:
+    for trial in ("1", "2"):
+        fail(codecs, trial, RuntimeError("the loss is nan"))
+    assert codecs.last("withdrawn") is None
+    job = codecs.schedule.peek()
+    assert job is not None
+    assert job.kind == "codec"
