@@ -5,9 +5,9 @@
 
 The file with the highest number is the lease. A number is made by a conditional write, so one of
 several writers wins it. Only its holder rewrites it, with a `beat` that rises. A waiter considers
-the holder dead when the beat has not risen for a minute of the waiter's own clock: clocks of two
-machines are never compared. A holder that was a process of this machine is dead as soon as that
-process has ended.
+the holder dead when the beat has not risen for a minute of the waiter's own clock, on a shared
+disk for 95 s: clocks of two machines are never compared. A holder that was a process of this
+machine is dead as soon as that process has ended.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum, auto
 
 from orchestrator.storage.files import Files
+from orchestrator.storage.outage import VISIBLE_S
 from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
@@ -38,13 +39,18 @@ class Pace:
 
     Attributes:
         beat: between two beats of the holder.
-        stale: without a beat, after which the holder is dead.
+        stale: without a visible beat, after which the holder is dead; longer than the storage may
+            hide a beat.
         look: between two looks of a waiter.
     """
 
     beat: float = 10.0
     stale: float = 60.0
     look: float = 1.0
+
+
+REMOTE = Pace()
+SHARED_DISK = Pace(stale=VISIBLE_S + 20.0, look=0.1)
 
 
 class LeaseHeldError(RuntimeError):
@@ -216,7 +222,7 @@ class _Watch:
 
     def __init__(self, store: Files, name: str, pace: Pace | None) -> None:
         self.store, self.name = store, name
-        self.pace = pace or (Pace() if store.remote else Pace(look=0.1))
+        self.pace = pace or (REMOTE if store.remote else SHARED_DISK)
         self._seen: tuple[int, int | None] | None = None
         self._since = time.monotonic()
         self.number = 0

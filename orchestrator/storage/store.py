@@ -25,6 +25,7 @@ from typing import Any
 from orchestrator.storage.file_lock import locked
 from orchestrator.storage.files import Files, StoreError, inside, write_synced
 from orchestrator.storage.lease import hold, hold_all
+from orchestrator.storage.outage import until_visible
 from orchestrator.storage.process import Process
 
 MANIFEST = "manifest.json"
@@ -54,12 +55,12 @@ class Store(Files):
         return self.exists(f"{stage}/{MANIFEST}")
 
     def manifest(self, stage: str) -> Manifest:
-        """The manifest of a complete stage.
+        """The manifest of a complete stage, which a shared disk may show late.
 
         Raises:
             StoreError: the stage is not complete.
         """
-        text = self.read(f"{stage}/{MANIFEST}")
+        text = until_visible(lambda: self.read(f"{stage}/{MANIFEST}"))
         if text is None:
             raise StoreError(f"{stage} is not in {self.uri}")
         try:
