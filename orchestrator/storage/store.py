@@ -52,7 +52,15 @@ class Store(Files):
 
     def has(self, stage: str) -> bool:
         """Whether a stage (`stages/<kind>/<key>`) is complete."""
-        return self.exists(f"{stage}/{MANIFEST}")
+        return self.is_file(f"{stage}/{MANIFEST}")
+
+    def complete_stages(self, kind: str) -> frozenset[str]:
+        """The complete stages of a kind, found by one listing: `stages/<kind>/<key>` each."""
+        files = self.below(f"stages/{kind}")
+        paths = (PurePosixPath(file) for file in files)
+        return frozenset(
+            str(path.parent) for path in paths if path.name == MANIFEST and len(path.parts) == 4
+        )
 
     def manifest(self, stage: str) -> Manifest:
         """The manifest of a complete stage, which a shared disk may show late.
@@ -196,9 +204,8 @@ class Store(Files):
     def remove_work(self, key: str) -> None:
         """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)
-        for name in (f"work/{key}", f"train/{key}"):
-            if self.exists(name):
-                self.fs.rm(self.path(name), recursive=True)
+        for directory in (f"work/{key}", f"train/{key}"):
+            self.remove_tree(directory)
 
     def save_work(self, key: str, directory: Path, name: str) -> None:
         """Copy a part of a working directory to the remote storage, for other nodes.
