@@ -24,6 +24,7 @@ from orchestrator.driver.view import View, libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
+from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, default_uri
@@ -66,10 +67,20 @@ def _run_alone(request: Request) -> Outcome:
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         store.remove_leftovers()
-        for key in plan.done:
-            store.remove_work(key)
+        _clean(store, plan, is_complete=not outcome.missing)
     print_summary(request, plan, outcome)
     return outcome
+
+
+def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
+    """Delete what the jobs of a sweep need no more."""
+    made = [stage for job in plan.jobs.values() for stage in job.stages]
+    done = {*plan.done, *(stage.key for stage in made if is_complete)}
+    remove_work_of(store, done)
+    if is_complete:
+        remove_leases(store, done)
+    if store.remote:
+        remove_lost_uploads(store, {stage.kind for stage in made})
 
 
 def _run(request: Request, plan: Plan, view: View) -> Outcome:
@@ -165,7 +176,7 @@ def _timing(request: Request, plan: Plan, results: JobResults) -> Timing:
     seconds: dict[str, float] = {}
     for key in results.done:
         job = plan.jobs[key]
-        for stage in (job.stage, *(stage for _, stage in job.evaluations)):
+        for stage in job.stages:
             spent = request.store.manifest(stage.path)["seconds"]
             seconds[stage.kind] = seconds.get(stage.kind, 0.0) + spent
     if not seconds:

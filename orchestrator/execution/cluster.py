@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from orchestrator.plan.resources import Ask, lane_ask, shortage, usable
 from orchestrator.storage import provenance
+from orchestrator.storage.outage import until_visible
 from orchestrator.storage.store import Store
 from search_spaces import Space
 
@@ -134,16 +135,19 @@ def nodes_with_other_files(space: Space, store: Store, checksums: Mapping[str, s
 
     token = uuid.uuid4().hex
     name = f"tmp/token-{token}"
-    store.write(name, token.encode())
     look = ray.remote(num_cpus=0, max_retries=0)(_look_from_node)
     expected = {**checksums, CODE: provenance.source_checksum()}
     answers = {}
-    for node in _alive():
-        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        address = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        task = look.options(scheduling_strategy=here)
-        answers[address] = task.remote(space, store.uri, name, token, expected)
-    ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_ANSWER_S)
+    try:
+        store.write(name, token.encode())
+        for node in _alive():
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            address = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            task = look.options(scheduling_strategy=here)
+            answers[address] = task.remote(space, store.uri, name, token, expected)
+        ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_ANSWER_S)
+    finally:
+        store.remove([name])
     problems = []
     for address, answer in answers.items():
         try:
@@ -153,14 +157,14 @@ def nodes_with_other_files(space: Space, store: Store, checksums: Mapping[str, s
             reason = lines[-1] if lines else ""
             node_problems = [f"did not answer ({type(error).__name__}: {reason})"]
         problems += [f"node {address} {line}" for line in node_problems]
-    store.fs.rm(store.path(name))
     return problems
 
 
 def _look_from_node(
     space: Space, uri: str, name: str, token: str, checksums: Mapping[str, str]
 ) -> list[str]:
-    if Store(uri).read(name) != token.encode():
+    # A shared disk shows it late to a node that has looked into the directory before.
+    if until_visible(lambda: Store(uri).read(name)) != token.encode():
         return [f"does not see the storage {uri}; give a directory or URI that all nodes share"]
     try:
         node_checksums = provenance.fingerprints(space) | {CODE: provenance.source_checksum()}

@@ -8,7 +8,9 @@ which stages a point reads; the plan follows them from stage to stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -36,6 +38,8 @@ WAVES: Final = (
 )
 DATA: Final = ("images", "features", "text", "latents")
 """The kinds of jobs that run as passes of Ray Data; all others are trials of Ray Tune."""
+_MOST_ASKED_FOR: Final = 100
+"""Stages of a kind that are asked for one by one; of more, the storage is listed."""
 
 # Rough seconds on one core per image at 128 x 128: they decide what starts first and how time left
 # is guessed, nothing else.
@@ -75,6 +79,11 @@ class Job:
     evaluations: tuple[tuple[Measurement, Stage], ...] = ()
 
     @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that it makes: its output, and its evaluations."""
+        return (self.stage, *(stage for _, stage in self.evaluations))
+
+    @property
     def subject(self) -> Subject:
         """What the stage is made for: codec, lambda, operating point, benchmark, variant."""
         return self.stage.subject
@@ -105,12 +114,14 @@ class Plan:
         self.jobs: dict[str, Job] = {}
         self.done: dict[str, Stage] = {}
         self._store = store
+        self._absent: frozenset[str] = frozenset()
         self._images = image_counts(space.data)
         self._world = self.stages.world()
-        for benchmark in space.benchmarks:
-            self._require(self.stages.benchmark(benchmark))
-        for point in self.points:
-            self._point(point_stage(self.stages, point), point, self.evaluations(point))
+        with self._listed(self.points):
+            for benchmark in space.benchmarks:
+                self._require(self.stages.benchmark(benchmark))
+            for point in self.points:
+                self._point(point_stage(self.stages, point), point, self.evaluations(point))
 
     def key(self, point: OperatingPoint) -> str:
         """The `point_key` of an operating point."""
@@ -126,16 +137,43 @@ class Plan:
 
     def is_complete(self, point: OperatingPoint) -> bool:
         """Whether everything that a point's row needs is in the storage."""
-        evaluations = (stage for _, stage in self.evaluations(point))
-        stages = [point_stage(self.stages, point), *evaluations]
-        return all(self._has(stage) for stage in stages)
+        return all(self._has(stage) for stage in self._stages(point))
 
     def complete_points(self) -> tuple[OperatingPoint, ...]:
         """Those of the whole space that the storage holds, wanted this time or not."""
-        return tuple(p for p in operating_points(self.space) if self.is_complete(p))
+        points = operating_points(self.space)
+        with self._listed(points):
+            return tuple(point for point in points if self.is_complete(point))
+
+    def _stages(self, point: OperatingPoint) -> list[Stage]:
+        """The stages that a point's row needs."""
+        return [point_stage(self.stages, point), *(stage for _, stage in self.evaluations(point))]
+
+    @contextlib.contextmanager
+    def _listed(self, points: Iterable[OperatingPoint]) -> Iterator[None]:
+        """List the kinds of which the points need many stages, instead of asking for each."""
+        asked: dict[str, dict[str, Stage]] = defaultdict(dict)
+        for point in points if self._store is not None else ():
+            for stage in self._stages(point):
+                if stage.key not in self.done:
+                    asked[stage.kind][stage.key] = stage
+        absent: set[str] = set()
+        for kind, stages in asked.items():
+            if len(stages) > _MOST_ASKED_FOR and self._store is not None:
+                complete = self._store.complete_stages(kind)
+                stored = {key: stage for key, stage in stages.items() if stage.path in complete}
+                self.done |= stored
+                absent |= stages.keys() - stored.keys()
+        self._absent = frozenset(absent)
+        try:
+            yield
+        finally:
+            self._absent = frozenset()
 
     def _has(self, stage: Stage) -> bool:
-        if self._store is None or not self._store.has(stage.path):
+        if stage.key in self.done:
+            return True  # a complete stage never changes
+        if self._store is None or stage.key in self._absent or not self._store.has(stage.path):
             return False
         self.done[stage.key] = stage
         return True

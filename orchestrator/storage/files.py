@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 
 _NO_LINKS: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without hard links answer, such as exFAT, CIFS and some in user space."""
+_MOST_AT_ONCE: Final = 1000
+"""Files that S3 deletes with one request."""
 
 
 class StoreError(RuntimeError):
@@ -55,16 +62,10 @@ class Files:
     def write(self, name: str, data: bytes) -> str:
         """Write a file whole; returns its path."""
         path = self.path(name)
-        self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
         if self._is_on_disk:
-            temporary = _temporary(path)
-            try:
-                write_synced(temporary, data)
-                temporary.replace(path)
-            finally:  # a full disk must not be filled with empty files
-                temporary.unlink(missing_ok=True)
+            self._in_directory(path, partial(_replace, Path(path), data))
         else:  # object stores show a file only when it is complete
-            self.fs.pipe_file(path, data)
+            self._in_directory(path, partial(self.fs.pipe_file, path, data))
         return path
 
     def create(self, name: str, data: bytes) -> bool:
@@ -79,16 +80,30 @@ class Files:
             False if another writer was first.
         """
         path = self.path(name)
-        self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        create = (
+            partial(_link_new, Path(path)) if self._is_on_disk else partial(self._put_new, path)
+        )
         try:
-            if self._is_on_disk:
-                _link_new(Path(path), data)
-            else:
-                self._put_new(path, data)
+            self._in_directory(path, partial(create, data))
         except FileExistsError:
             # A write whose answer was lost is sent again and then refused: it may be this one.
             return self.read(name) == data
         return True
+
+    @property
+    def creates_in_one_step(self) -> bool:
+        """Whether `create` is safe: fsspec's default looks for the file, then writes it."""
+        if self._is_on_disk or isinstance(self.fs, AsyncFileSystem):
+            return True
+        return type(self.fs).pipe_file is not AbstractFileSystem.pipe_file
+
+    def _in_directory(self, path: str, write: Callable[[], object]) -> None:
+        """Write a file; make its directory only if that is missing: object stores have none."""
+        try:
+            write()
+        except FileNotFoundError:
+            self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+            write()
 
     def _put_new(self, path: str, data: bytes) -> None:
         for seconds in (0.5, 1.0, 2.0, None):
@@ -102,8 +117,15 @@ class Files:
                 time.sleep(seconds)
 
     def exists(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file or a directory is there."""
         return bool(self.fs.exists(self.path(name)))
+
+    def is_file(self, name: str) -> bool:
+        """Whether a file is there that is not empty; one request, as it asks for no directory."""
+        try:
+            return bool(self.fs.cat_file(self.path(name), start=0, end=1))
+        except FileNotFoundError:
+            return False
 
     def names(self, directory: str) -> list[str]:
         """The sorted names of the complete files in a directory; empty where there is none."""
@@ -117,9 +139,55 @@ class Files:
     def read(self, name: str) -> bytes | None:
         """A file's content; None if the file does not exist."""
         try:
-            return bytes(self.fs.cat_file(self.path(name)))
+            # With a start, S3's is not asked for the size before.
+            return bytes(self.fs.cat_file(self.path(name), start=0))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return b""  # S3 has no range of an empty file
+
+    def below(self, directory: str) -> dict[str, float | None]:
+        """The files at any depth below a directory; of S3, one request per thousand.
+
+        Returns:
+            Path below the storage -> seconds since 1970 when it was written, None if not known.
+        """
+        place = self.path(directory)
+        above, _, name = place.rpartition("/")
+        # Object stores filter by prefix; asked for a directory without files, they look twice.
+        asked = {"path": place} if self._is_on_disk else {"path": above, "prefix": f"{name}/"}
+        try:
+            files = self.fs.find(**asked, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            path.removeprefix(f"{self.root}/"): _modified(entry)
+            for path, entry in sorted(files.items())
+            if path.startswith(f"{place}/")
+        }
+
+    def remove_tree(self, directory: str) -> None:
+        """Delete a directory, if it is there."""
+        if not self._is_on_disk:
+            self.remove(self.below(directory))
+            return
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path(directory))
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files, many with a request, and the directories that are empty then."""
+        paths = [self.path(name) for name in names]
+        for start in range(0, len(paths), _MOST_AT_ONCE):
+            # Another process may be deleting the same files.
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm(paths[start : start + _MOST_AT_ONCE])
+        if self._is_on_disk:
+            for directory in {parent for path in paths for parent in Path(path).parents}:
+                if directory.is_relative_to(self.root) and directory != Path(self.root):
+                    with contextlib.suppress(OSError):
+                        directory.rmdir()
 
     def read_all(self, names: Iterable[str]) -> list[bytes | None]:
         """The contents of several files, read side by side where the file system can."""
@@ -145,8 +213,7 @@ class Files:
         """Copy a local directory to a path of the storage."""
         for file in sorted(p for p in directory.rglob("*") if p.is_file()):
             path = f"{target}/{file.relative_to(directory).as_posix()}"
-            self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-            self.fs.put_file(str(file), path)
+            self._in_directory(path, partial(self.fs.put_file, str(file), path))
 
     def download(self, source: str, directory: Path) -> None:
         """Copy a path of the storage to a local directory.
@@ -179,6 +246,25 @@ def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
 def _temporary(path: str | Path) -> Path:
     """A name beside a path; `Files.names` leaves it out."""
     return Path(f"{path}.{uuid.uuid4().hex}.tmp")
+
+
+def _modified(entry: Mapping[str, object]) -> float | None:
+    """When a file was written, from what a file system lists of it."""
+    values = (entry.get(name) for name in ("mtime", "LastModified", "last_modified", "created"))
+    value = next((value for value in values if value is not None), None)
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return value if isinstance(value, float) else None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a local file, in one step."""
+    temporary = _temporary(path)
+    try:
+        write_synced(temporary, data)
+        temporary.replace(path)
+    finally:  # a full disk must not be filled with empty files
+        temporary.unlink(missing_ok=True)
 
 
 def _link_new(path: Path, data: bytes) -> None:

@@ -5,46 +5,40 @@
 
 The file with the highest number is the lease. A number is made by a conditional write, so one of
 several writers wins it. Only its holder rewrites it, with a `beat` that rises. A waiter considers
-the holder dead when the beat has not risen for a minute of the waiter's own clock: clocks of two
-machines are never compared. A holder that was a process of this machine is dead as soon as that
-process has ended.
+the holder dead when the beat has not risen for a minute of the waiter's own clock, on a shared
+disk for 95 s: clocks of two machines are never compared. A holder that was a process of this
+machine is dead as soon as that process has ended.
+
+Number 1 stays, so that it can be tried first, without a look. The numbers between it and a lease
+are removed once that is `SETTLED_S` old: nobody then acts on a look from before it any more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import re
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import Enum, auto
 
 from orchestrator.storage.files import Files
+from orchestrator.storage.lease_files import (
+    LeaseState,
+    Pace,
+    Standing,
+    Watch,
+    lease_file,
+    lease_numbers,
+)
+from orchestrator.storage.outage import VISIBLE_S
 from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
 
-_NUMBERED = re.compile(r"(\d{6,})\.json")
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How often a lease is renewed and looked at, in seconds.
-
-    Attributes:
-        beat: between two beats of the holder.
-        stale: without a beat, after which the holder is dead.
-        look: between two looks of a waiter.
-    """
-
-    beat: float = 10.0
-    stale: float = 60.0
-    look: float = 1.0
+SETTLED_S = 2 * VISIBLE_S
+"""Age of a lease that every process has noticed which looks again within `VISIBLE_S`."""
 
 
 class LeaseHeldError(RuntimeError):
@@ -63,24 +57,6 @@ class LeaseLostError(RuntimeError):
     """Another process has taken the lease, because this one could not renew it."""
 
 
-@dataclass(frozen=True)
-class _State:
-    """The content of a lease's file; `grant` tells apart the threads of a process."""
-
-    holder: Process
-    beat: int
-    released: bool = False
-    grant: str = ""
-
-    def dump(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def parse(cls, data: bytes) -> _State:
-        content = json.loads(data)
-        return cls(Process(**content["holder"]), content["beat"], content["released"])
-
-
 class Lease:
     """A lease that this process holds; see `hold`."""
 
@@ -92,7 +68,8 @@ class Lease:
         self._beat = 0
         self._process = Process.current()
         self._taken = threading.Event()
-        self._renewed = time.monotonic()
+        self._made = self._renewed = time.monotonic()
+        self._has_predecessors = number > 2
         self._over = threading.Event()
         self._is_given_back = threading.Event()
         threading.Thread(target=self._keep, name=f"lease {name}", daemon=True).start()
@@ -123,7 +100,7 @@ class Lease:
         while not self._over.wait(self._pace.beat):
             self._renew()
         # While this process lives, nobody on this machine would take it for dead.
-        while not self._is_released() and not self._taken.is_set():
+        while not self._taken.is_set() and not self._is_released():
             self._is_given_back.set()
             time.sleep(self._pace.beat)
         self._is_given_back.set()
@@ -132,11 +109,16 @@ class Lease:
         if self._taken.is_set():
             return
         try:
-            if self._store.exists(_file(self._name, self._number + 1)):
+            numbers = lease_numbers(self._store, self._name)
+            if numbers[-1:] != [self._number]:  # a later one, or all were removed
                 self._taken.set()
                 return
             self._write()
             self._renewed = time.monotonic()
+            if self._has_predecessors and self._renewed - self._made > SETTLED_S:
+                before = [lease_file(self._name, number) for number in numbers[:-1] if number > 1]
+                self._store.remove(before)
+                self._has_predecessors = False
         except Exception as error:  # whatever a storage raises, the next beat may get through
             log.info("the lease of %s was not renewed: %s", self._name, error)
 
@@ -150,8 +132,8 @@ class Lease:
 
     def _write(self, released: bool = False) -> None:
         self._beat += 1
-        state = _State(self._process, self._beat, released)
-        self._store.write(_file(self._name, self._number), state.dump())
+        state = LeaseState(self._process, self._beat, released)
+        self._store.write(lease_file(self._name, self._number), state.dump())
 
 
 @contextlib.contextmanager
@@ -166,7 +148,7 @@ def hold(store: Files, name: str, wait: bool = True, pace: Pace | None = None) -
     Raises:
         LeaseHeldError: another process holds it and `wait` is False.
     """
-    lease = _acquire(_Watch(store, name, pace), wait)
+    lease = _acquire(Watch(store, name, pace), wait)
     try:
         yield lease
     finally:
@@ -179,7 +161,7 @@ def hold_all(store: Files, names: Iterable[str], pace: Pace | None = None) -> It
 
     It takes as long as for one lease until all their holders are known to be dead.
     """
-    watches = [_Watch(store, name, pace) for name in sorted(set(names))]
+    watches = [Watch(store, name, pace) for name in sorted(set(names))]
     with contextlib.ExitStack() as stack:
         for number, watch in enumerate(watches, 1):
             stack.callback(_acquire(watch, wait=True, others=watches[number:]).release)
@@ -203,78 +185,38 @@ def only_driver(store: Files, sweep: str) -> Iterator[Lease]:
         ) from None
 
 
-class _Standing(Enum):
-    """What is known of a lease's holder."""
-
-    FREE = auto()
-    ALIVE = auto()
-    UNKNOWN = auto()
-
-
-class _Watch:
-    """Looks at a lease again and again, and says whether it can be taken."""
-
-    def __init__(self, store: Files, name: str, pace: Pace | None) -> None:
-        self.store, self.name = store, name
-        self.pace = pace or (Pace() if store.remote else Pace(look=0.1))
-        self._seen: tuple[int, int | None] | None = None
-        self._since = time.monotonic()
-        self.number = 0
-        """The latest lease; 0 if there was none."""
-        self.holder: Process | None = None
-
-    def look(self) -> _Standing:
-        """What is known by now."""
-        self.number = _highest(self.store, self.name)
-        state = _read(self.store, self.name, self.number) if self.number else None
-        self.holder = None if state is None else state.holder
-        current = (self.number, None if state is None else state.beat)
-        is_first_look, has_changed = self._seen is None, self._seen != current
-        if has_changed:
-            self._seen, self._since = current, time.monotonic()
-        if self.number == 0 or (state is not None and state.released):
-            return _Standing.FREE
-        if self.holder is not None and self.holder.is_here:
-            return _Standing.FREE if self.holder.is_gone else _Standing.ALIVE
-        if time.monotonic() - self._since > self.pace.stale:
-            return _Standing.FREE
-        return _Standing.ALIVE if has_changed and not is_first_look else _Standing.UNKNOWN
-
-
-def _acquire(watch: _Watch, wait: bool, others: Sequence[_Watch] = ()) -> Lease:
+def _acquire(watch: Watch, wait: bool, others: Sequence[Watch] = ()) -> Lease:
     """Take a lease.
 
     Args:
         others: of leases that are taken next; they are looked at meanwhile.
     """
     store, name, pace = watch.store, watch.name, watch.pace
+    content = LeaseState(Process.current(), 0, grant=uuid.uuid4().hex).dump()
+    if store.create(lease_file(name, 1), content):
+        return Lease(store, name, 1, pace)
     while True:
         standing = watch.look()
-        if standing is _Standing.FREE:
-            content = _State(Process.current(), 0, grant=uuid.uuid4().hex).dump()
-            if store.create(_file(name, watch.number + 1), content):
-                return Lease(store, name, watch.number + 1, pace)
+        if standing is Standing.FREE:
+            number = watch.number + 1
+            if store.create(lease_file(name, number), content) and _is_next(watch, number):
+                return Lease(store, name, number, pace)
             # Another one was first, though a listing may not show it yet.
-        elif standing is _Standing.ALIVE and not wait and watch.holder is not None:
+        elif standing is Standing.ALIVE and not wait and watch.holder is not None:
             raise LeaseHeldError(name, watch.holder)
         for other in others:
             other.look()
         time.sleep(pace.look)
 
 
-def _highest(store: Files, name: str) -> int:
-    """The number of the latest lease of a name; 0 if there was none."""
-    matches = (_NUMBERED.fullmatch(file) for file in store.names(f"leases/{name}"))
-    return max((int(match[1]) for match in matches if match), default=0)
+def _is_next(watch: Watch, number: int) -> bool:
+    """Whether a number that was made is the lease; if it is not, it is removed again.
 
-
-def _read(store: Files, name: str, number: int) -> _State | None:
-    """The state of a lease; None if its file cannot be read (yet)."""
-    try:
-        return _State.parse(store.read(_file(name, number)) or b"")
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def _file(name: str, number: int) -> str:
-    return f"leases/{name}/{number:06}.json"
+    A process that slept after its look may make a number that was given and removed meanwhile.
+    """
+    if time.monotonic() - watch.looked < SETTLED_S - VISIBLE_S:
+        return True
+    is_next = lease_numbers(watch.store, watch.name)[-2:] in ([number - 1, number], [1])
+    if not is_next:
+        watch.store.remove([lease_file(watch.name, number)])
+    return is_next

@@ -26,6 +26,7 @@ from typing import Any
 
 from orchestrator.storage.file_lock import locked
 from orchestrator.storage.files import StoreError, inside, write_synced
+from orchestrator.storage.outage import until_visible
 from orchestrator.storage.work import WorkFiles
 
 MANIFEST = "manifest.json"
@@ -49,15 +50,23 @@ class Store(WorkFiles):
 
     def has(self, stage: str) -> bool:
         """Whether a stage (`stages/<kind>/<key>`) is complete."""
-        return self.exists(f"{stage}/{MANIFEST}")
+        return self.is_file(f"{stage}/{MANIFEST}")
+
+    def complete_stages(self, kind: str) -> frozenset[str]:
+        """The complete stages of a kind, found by one listing: `stages/<kind>/<key>` each."""
+        files = self.below(f"stages/{kind}")
+        paths = (PurePosixPath(file) for file in files)
+        return frozenset(
+            str(path.parent) for path in paths if path.name == MANIFEST and len(path.parts) == 4
+        )
 
     def manifest(self, stage: str) -> Manifest:
-        """The manifest of a complete stage.
+        """The manifest of a complete stage, which a shared disk may show late.
 
         Raises:
             StoreError: the stage is not complete.
         """
-        text = self.read(f"{stage}/{MANIFEST}")
+        text = until_visible(lambda: self.read(f"{stage}/{MANIFEST}"))
         if text is None:
             raise StoreError(f"{stage} is not in {self.uri}")
         try:

@@ -81,9 +81,8 @@ class WorkFiles(Files):
     def remove_work(self, key: str) -> None:
         """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)
-        for name in (f"work/{key}", f"train/{key}"):
-            if self.exists(name):
-                self.fs.rm(self.path(name), recursive=True)
+        for directory in (f"work/{key}", f"train/{key}"):
+            self.remove_tree(directory)
 
     def save_work(self, key: str, directory: Path, name: str) -> None:
         """Copy a part of a working directory to the remote storage, for other nodes.

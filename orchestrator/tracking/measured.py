@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.plan.jobs import Plan
-from orchestrator.storage.store import JsonObject, Manifest, Store
+from orchestrator.storage.store import MANIFEST, JsonObject, Manifest, Store
 from search_spaces import Measurement, OperatingPoint, Space, point_stage
 from search_spaces.scenarios import scenario_of
 
@@ -93,16 +93,23 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         files={},
         curve=[json.loads(line) for line in lines],
         info=json.loads((directory / "info.json").read_text(encoding="utf-8")),
-        manifests=[store.manifest(stage.path)],
+        manifests=[_manifest_in(directory)],
     )
     samples = []
     evaluations = plan.evaluations(point)
     for number, (measurement, evaluation) in enumerate(evaluations):
-        measured.manifests.append(store.manifest(evaluation.path))
+        evaluation_dir = store.fetch(evaluation.path)
+        measured.manifests.append(_manifest_in(evaluation_dir))
         labels = {"point_key": stage.key, **point.fields, **_labels(plan.space, measurement)}
         pages = f"examples/{stage.key}/{f'{number}-' if len(evaluations) > 1 else ''}"
-        samples.append(_read_evaluation(store.fetch(evaluation.path), labels, pages, measured))
+        samples.append(_read_evaluation(evaluation_dir, labels, pages, measured))
     return replace(measured, samples=pd.concat(samples, ignore_index=True))
+
+
+def _manifest_in(directory: Path) -> Manifest:
+    """The manifest of a stage that was fetched."""
+    manifest: Manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
 
 
 def point_spec(space: Space, point: OperatingPoint) -> JsonObject:

@@ -141,15 +141,7 @@ def open_storage(uri: str, touch: bool) -> Store:
         if not store.remote:
             _check_directory(Path(store.root))
         if touch:
-            # A file system may be read-only or full whatever its permission bits are.
-            probe = f"tmp/probe-{uuid.uuid4().hex}"
-            is_written_once = store.create(probe, b"1") and not store.create(probe, b"2")
-            store.fs.rm(store.path(probe))
-            if not is_written_once:
-                raise InputError(
-                    f"--storage {shown}: it overwrites a file where it must not, so two sweeps "
-                    "could destroy each other's work; use a disk or S3"
-                )
+            _try_to_write(store, shown)
     except InputError:
         raise
     except Exception as error:
@@ -159,6 +151,32 @@ def open_storage(uri: str, touch: bool) -> Store:
             f"--storage {shown}: cannot be used ({type(error).__name__}: {text[0] if text else ''})"
         ) from error
     return store
+
+
+def _try_to_write(store: Store, shown: str) -> None:
+    """Write a file, as a file system may be read-only or full whatever its permission bits are.
+
+    Args:
+        shown: the URI without secrets.
+
+    Raises:
+        InputError: of two writers of a file, not the first one wins.
+    """
+    probe = f"tmp/probe-{uuid.uuid4().hex}"
+    try:
+        is_safe = store.creates_in_one_step and (
+            store.create(probe, b"1") and not store.create(probe, b"2")
+        )
+    except (NotImplementedError, TypeError, ValueError):  # it does not know such a write
+        is_safe = False
+    finally:
+        store.remove([probe])
+    if not is_safe:
+        raise InputError(
+            f"--storage {shown}: it cannot create a file only if that does not exist, so two "
+            "sweeps could destroy each other's work; use a disk, or S3 with conditional writes "
+            "(If-None-Match: AWS, MinIO from 2024 on)"
+        )
 
 
 def _check_directory(path: Path) -> None:

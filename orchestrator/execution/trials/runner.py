@@ -31,7 +31,7 @@ from orchestrator.execution.trials.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
-from orchestrator.storage.outage import patiently
+from orchestrator.storage.outage import not_visible, patiently
 
 CAPACITY_EVERY_S = 10.0
 
@@ -133,7 +133,7 @@ class Runner:
             return
         job, store = self.settings.jobs[key], self.settings.store
         stages = [job.stage, *(stage for _, stage in job.evaluations)]
-        missing = [stage.path for stage in stages if not self._is_stored(stage.path)]
+        missing = not_visible((stage.path for stage in stages), self._is_stored)
         if missing:
             reason = f"it ended without writing {', '.join(missing)}"
             write_log(store, job, reason)

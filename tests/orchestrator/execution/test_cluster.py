@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.execution import cluster
+from orchestrator.storage import outage
 from orchestrator.storage.provenance import fingerprint, fingerprints, source_checksum
 from orchestrator.storage.store import Store
 from search_spaces import Space, load_space
@@ -30,7 +31,10 @@ def test_a_node_that_sees_the_same_has_nothing_to_report(space: Space, tmp_path:
     assert look(space, tmp_path, expected) == []
 
 
-def test_another_storage_program_or_model_is_named(space: Space, tmp_path: Path) -> None:
+def test_another_storage_program_or_model_is_named(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "VISIBLE_S", 0.0)
     (line,) = look(space, tmp_path, {})
     assert str(tmp_path) in line
     Store(str(tmp_path)).write("tmp/token", b"abc")
@@ -45,3 +49,16 @@ def test_another_storage_program_or_model_is_named(space: Space, tmp_path: Path)
     shutil.rmtree(model)
     fingerprint.cache_clear()
     assert look(space, tmp_path, expected), "a missing model is reported"
+
+
+def test_a_check_that_raises_leaves_no_token(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[object]:
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr(cluster, "_alive", fail)
+    store = Store(str(tmp_path / "storage"))
+    with pytest.raises(RuntimeError, match="no answer"):
+        cluster.nodes_with_other_files(space, store, {})
+    assert store.names("tmp") == []

@@ -1,4 +1,4 @@
-"""The storages that the tests run on: a disk, a disk used as a remote storage, memory, S3."""
+"""The storages that the tests run on: a disk, one that shows files late, remote ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
+from orchestrator.storage import outage
 from orchestrator.storage.store import Store
+from tests.orchestrator.storage.late import History, LateStore
 
 BUCKET = "lab"
+LATE_S = 0.3
 OpenStore = Callable[[str], Store]
 """Node name -> the storage as that node sees it, with a cache of its own."""
 
@@ -27,12 +30,22 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["local", "file-as-remote", "memory", "s3"])
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files become visible within a second, or never."""
+    monkeypatch.setattr(outage, "VISIBLE_S", 1.0)
+    monkeypatch.setattr(outage, "VISIBLE_LOOK_S", 0.02)
+
+
+@pytest.fixture(params=["local", "late", "file-as-remote", "memory", "s3"])
 def open_store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> OpenStore:
     if request.param == "local":
         return lambda node: Store(str(tmp_path / "storage"))
+    if request.param == "late":
+        history = History(LATE_S)
+        return lambda node: LateStore(tmp_path / "storage", history, node)
     if request.param == "file-as-remote":
         uri = f"file://{tmp_path}/storage"
         return lambda node: Store(uri, cache=tmp_path / node, remote=True)

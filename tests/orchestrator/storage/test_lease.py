@@ -15,18 +15,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.storage import lease
 from orchestrator.storage.lease import (
     LeaseHeldError,
     LeaseLostError,
-    Pace,
-    Process,
     SweepHeldError,
     hold,
     hold_all,
     only_driver,
 )
+from orchestrator.storage.lease_files import REMOTE, SHARED_DISK, Pace
+from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from tests.orchestrator.storage.conftest import OpenStore
+from tests.orchestrator.waiting import wait_until
 
 FAST = Pace(beat=0.05, stale=0.6, look=0.02)
 ELSEWHERE = replace(Process.current(), host="node7", boot="0" * 12)
@@ -67,8 +69,14 @@ def test_of_two_writers_of_a_file_one_wins(open_store: OpenStore) -> None:
     one, two = open_store("node1"), open_store("node2")
     assert one.create("a/b.json", b"first")
     assert not two.create("a/b.json", b"second")
+    wait_until(lambda: two.names("a") == ["b.json"], 5)
     assert two.read("a/b.json") == b"first"
-    assert two.names("a") == ["b.json"]
+
+
+def test_a_holder_is_taken_for_dead_only_after_two_beats_that_a_shared_disk_may_hide() -> None:
+    # Linux, nfs(5): acdirmax and acregmax are 60 s.
+    assert SHARED_DISK.stale > 60 + 2 * SHARED_DISK.beat
+    assert REMOTE.stale > 2 * REMOTE.beat
 
 
 def test_a_beating_holder_on_another_machine_keeps_it(store: Store) -> None:
@@ -146,15 +154,15 @@ with hold(Store({str(tmp_path)!r}), "x"):
 
 
 def test_a_holder_learns_that_another_one_has_taken_it(store: Store) -> None:
-    with hold(store, "x", pace=FAST) as lease:
-        lease.check()
+    with hold(store, "x", pace=FAST) as held:
+        held.check()
         write_lease(store, 2, ELSEWHERE)
         deadline = time.monotonic() + 5
-        while not lease.is_lost:
+        while not held.is_lost:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         with pytest.raises(LeaseLostError, match="x"):
-            lease.check()
+            held.check()
     state = json.loads(store.read("leases/x/000002.json") or b"")
     assert not state["released"], "a holder that lost its lease does not release the next one's"
 
@@ -163,17 +171,17 @@ def test_an_outage_makes_it_doubtful_and_the_next_beat_mends_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = store.write
-    with hold(store, "x", pace=FAST) as lease:
+    with hold(store, "x", pace=FAST) as held:
 
         def refuse(name: str, data: bytes) -> str:
             raise OSError("no answer")
 
         monkeypatch.setattr(store, "write", refuse)
         time.sleep(2 * FAST.stale)
-        assert lease.is_lost
+        assert held.is_lost
         monkeypatch.setattr(store, "write", write)
         deadline = time.monotonic() + 5
-        while lease.is_lost:
+        while held.is_lost:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -234,6 +242,51 @@ def test_a_hidden_process_of_another_user_is_not_taken_for_gone(
     assert not other.is_here
 
 
+def test_a_holder_that_slept_learns_of_a_later_lease_whose_predecessor_is_removed(
+    store: Store,
+) -> None:
+    with hold(store, "x", pace=FAST) as held:
+        write_lease(store, 3, ELSEWHERE)
+        wait_until(lambda: held.is_lost, 5)
+        beat = store.read("leases/x/000001.json")
+    assert store.read("leases/x/000001.json") == beat, "and beats no more"
+
+
+def test_the_numbers_before_a_lease_that_all_have_noticed_are_removed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        with hold(store, "x", pace=FAST):
+            pass
+    with hold(store, "x", pace=FAST):
+        time.sleep(3 * FAST.beat)
+        assert "000003.json" in store.names("leases/x"), "not before"
+    monkeypatch.setattr(lease, "SETTLED_S", 0.1)
+    with hold(store, "x", pace=FAST):
+        wait_until(lambda: store.names("leases/x") == ["000001.json", "000005.json"], 5)
+        with pytest.raises(LeaseHeldError), hold(store, "x", wait=False, pace=FAST):
+            pass
+
+
+def test_a_waiter_that_slept_after_its_look_takes_no_number_that_was_given_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "SETTLED_S", lease.VISIBLE_S)
+    write_lease(store, 1, replace(Process.current(), started_ms=1))
+    create, slept = store.create, []
+
+    def sleep_before_the_second(name: str, data: bytes) -> bool:
+        if name.endswith("2.json") and not slept:
+            slept.append(name)
+            write_lease(store, 4, replace(Process.current(), started_ms=1))
+        return create(name, data)
+
+    monkeypatch.setattr(store, "create", sleep_before_the_second)
+    with hold(store, "x", pace=FAST):
+        assert slept
+        assert store.names("leases/x") == ["000001.json", "000004.json", "000005.json"]
+
+
 def test_files_that_are_no_leases_are_skipped(store: Store) -> None:
     store.write("leases/x/.DS_Store", b"")
     store.write("leases/x/000001 (copy).json", b"")
@@ -243,11 +296,11 @@ def test_files_that_are_no_leases_are_skipped(store: Store) -> None:
 
 def test_a_forked_child_releases_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
-    with hold(store, "x", pace=FAST) as lease:
-        parent = replace(lease._process, pid=os.getpid() + 1)
+    with hold(store, "x", pace=FAST) as held:
+        parent = replace(held._process, pid=os.getpid() + 1)
         with monkeypatch.context() as in_child:
-            in_child.setattr(lease, "_process", parent)
-            lease.release()
+            in_child.setattr(held, "_process", parent)
+            held.release()
         assert b'"released": true' not in (store.read("leases/x/000001.json") or b"")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.storage import outage
-from orchestrator.storage.outage import patiently
+from orchestrator.storage.outage import not_visible, patiently
 
 
 def test_a_storage_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +20,17 @@ def test_a_storage_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) 
 
     assert patiently(ask)
     assert not answers
+
+
+def test_what_shows_late_is_not_missing_and_the_rest_is() -> None:
+    looks = {"late": 0, "never": 0}
+
+    def is_there(name: str) -> bool:
+        looks[name] += 1
+        return name == "late" and looks[name] == 3
+
+    assert not_visible(["late", "never"], is_there) == ["never"]
+    assert looks["late"] == 3
 
 
 def test_one_that_does_not_come_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

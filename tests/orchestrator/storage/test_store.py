@@ -107,6 +107,16 @@ def test_the_first_of_two_commits_of_parts_wins(open_store: OpenStore) -> None:
     assert (open_store("node3").fetch(STAGE) / "part.txt").read_text() == "first"
 
 
+def test_a_stage_of_another_node_is_fetched_though_it_was_looked_for_before(
+    open_store: OpenStore,
+) -> None:
+    """A shared disk then shows it late."""
+    one, two = open_store("node1"), open_store("node2")
+    assert not two.has(STAGE)
+    assert one.commit(STAGE, make(one, "hello"), {})
+    assert (two.fetch(STAGE) / "train" / "part.txt").read_text() == "hello"
+
+
 def test_files_of_an_upload_without_its_manifest_are_never_read(tmp_path: Path) -> None:
     store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
     store.upload(make(store, "half"), store.path(STAGE, "someupload"))

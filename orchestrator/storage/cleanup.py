@@ -1,0 +1,84 @@
+"""Deletes what finished sweeps and killed machines left in a storage."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Final
+
+from orchestrator.storage.lease_files import lease_number
+from orchestrator.storage.store import MANIFEST, Store
+
+OLD_S: Final = 24 * 3600.0
+"""Age of a file after which no process is writing beside it any more."""
+
+
+def remove_work_of(store: Store, keys: Iterable[str]) -> None:
+    """Delete the working directories of jobs, of which most have none left.
+
+    Args:
+        keys: of the jobs.
+    """
+    present = {*store.names("work"), *store.names("train")}
+    for key in keys:
+        if key in present or store.local("work", key).exists():
+            store.remove_work(key)
+
+
+def remove_leases(store: Store, keys: Iterable[str]) -> None:
+    """Delete the leases of complete stages, and old numbers of all others.
+
+    Whoever waits for the lease of a complete stage finds the stage, so it may have two holders.
+
+    Args:
+        keys: of the stages.
+    """
+    complete = {f"{kind}-{key}" for key in keys for kind in ("job", "evaluation")}
+    by_name: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for file, written in store.below("leases").items():
+        by_name[PurePosixPath(file).parts[1]][file] = written
+    gone: list[str] = []
+    for name, files in by_name.items():
+        if name in complete:
+            gone += files
+        else:
+            numbers = sorted((lease_number(file), file) for file in files)
+            before = [file for number, file in numbers[:-1] if number > 1]
+            gone += [file for file in before if _is_old(files[file])]
+    store.remove(gone)
+
+
+def remove_lost_uploads(store: Store, kinds: Iterable[str]) -> None:
+    """Delete what killed machines uploaded for stages of a remote storage.
+
+    That is what the manifest of a complete stage does not name, and all files of a stage without
+    a manifest that are a day old and belong to no work in progress.
+    """
+    in_progress = store.names("work")
+    for kind in sorted(set(kinds)):
+        by_stage: dict[str, dict[str, float | None]] = defaultdict(dict)
+        for file, written in store.below(f"stages/{kind}").items():
+            by_stage["/".join(PurePosixPath(file).parts[:3])][file] = written
+        for stage, files in by_stage.items():
+            store.remove(_lost_files(store, stage, files, in_progress))
+
+
+def _lost_files(
+    store: Store, stage: str, files: Mapping[str, float | None], in_progress: Collection[str]
+) -> list[str]:
+    if f"{stage}/{MANIFEST}" not in files:
+        is_lost = PurePosixPath(stage).name not in in_progress and all(map(_is_old, files.values()))
+        return list(files) if is_lost else []
+    uploads = {PurePosixPath(file).parts[3] for file in files} - {MANIFEST}
+    if len(uploads) <= 1:
+        return []
+    text = (store.read(f"{stage}/{MANIFEST}") or b"").decode()
+    lost = {upload for upload in uploads if upload not in text}
+    return [file for file in files if PurePosixPath(file).parts[3] in lost]
+
+
+def _is_old(written: float | None) -> bool:
+    """Whether a file is old; False if its file system does not tell when it was written."""
+    return written is not None and time.time() - written > OLD_S

@@ -1,0 +1,134 @@
+"""The files of leases, and how a waiter looks at them (see lease.py)."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import asdict, dataclass
+from enum import Enum, auto
+from pathlib import PurePosixPath
+
+from orchestrator.storage.files import Files
+from orchestrator.storage.outage import VISIBLE_S
+from orchestrator.storage.process import Process
+
+_NUMBERED = re.compile(r"(\d{6,})\.json")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a lease is renewed and looked at, in seconds.
+
+    Attributes:
+        beat: between two beats of the holder.
+        stale: without a visible beat, after which the holder is dead; longer than the storage may
+            hide a beat.
+        look: between two looks of a waiter.
+    """
+
+    beat: float = 10.0
+    stale: float = 60.0
+    look: float = 1.0
+
+
+REMOTE = Pace()
+SHARED_DISK = Pace(stale=VISIBLE_S + 20.0, look=0.1)
+
+
+@dataclass(frozen=True)
+class LeaseState:
+    """The content of a lease's file; `grant` tells apart the threads of a process."""
+
+    holder: Process
+    beat: int
+    released: bool = False
+    grant: str = ""
+
+    def dump(self) -> bytes:
+        """The content of the file."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> LeaseState:
+        """Read the content of the file.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is damaged.
+        """
+        content = json.loads(data)
+        return cls(Process(**content["holder"]), content["beat"], content["released"])
+
+
+class Standing(Enum):
+    """What is known of a lease's holder."""
+
+    FREE = auto()
+    ALIVE = auto()
+    UNKNOWN = auto()
+
+
+class Watch:
+    """Looks at a lease again and again, and says whether it can be taken.
+
+    Args:
+        name: of the lease.
+        pace: None for the storage's.
+
+    Attributes:
+        looked: `time.monotonic` before the latest look.
+        number: of the latest lease; 0 if there was none.
+        holder: of the latest lease; None if there was none, or its file cannot be read.
+    """
+
+    def __init__(self, store: Files, name: str, pace: Pace | None) -> None:
+        self.store, self.name = store, name
+        self.pace = pace or (REMOTE if store.remote else SHARED_DISK)
+        self._seen: tuple[int, int | None] | None = None
+        self._since = time.monotonic()
+        self.looked = 0.0
+        self.number = 0
+        self.holder: Process | None = None
+
+    def look(self) -> Standing:
+        """What is known by now."""
+        self.looked = time.monotonic()
+        self.number = max(lease_numbers(self.store, self.name), default=0)
+        state = read_lease(self.store, self.name, self.number) if self.number else None
+        self.holder = None if state is None else state.holder
+        current = (self.number, None if state is None else state.beat)
+        is_first_look, has_changed = self._seen is None, self._seen != current
+        if has_changed:
+            self._seen, self._since = current, time.monotonic()
+        if self.number == 0 or (state is not None and state.released):
+            return Standing.FREE
+        if self.holder is not None and self.holder.is_here:
+            return Standing.FREE if self.holder.is_gone else Standing.ALIVE
+        if time.monotonic() - self._since > self.pace.stale:
+            return Standing.FREE
+        return Standing.ALIVE if has_changed and not is_first_look else Standing.UNKNOWN
+
+
+def lease_numbers(store: Files, name: str) -> list[int]:
+    """The numbers of a lease, rising."""
+    numbers = map(lease_number, store.names(f"leases/{name}"))
+    return sorted(number for number in numbers if number)
+
+
+def lease_number(file: str) -> int:
+    """The number of a lease's file; 0 for a file of another name."""
+    match = _NUMBERED.fullmatch(PurePosixPath(file).name)
+    return int(match[1]) if match else 0
+
+
+def read_lease(store: Files, name: str, number: int) -> LeaseState | None:
+    """The state of a lease; None if its file cannot be read (yet)."""
+    try:
+        return LeaseState.parse(store.read(lease_file(name, number)) or b"")
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def lease_file(name: str, number: int) -> str:
+    """Path of a lease's file in the storage."""
+    return f"leases/{name}/{number:06}.json"

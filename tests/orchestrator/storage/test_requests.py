@@ -1,0 +1,97 @@
+"""How many requests the storage of a sweep costs, counted where they leave for S3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiobotocore.httpsession import AIOHTTPSession
+
+from orchestrator.plan.jobs import Plan
+from orchestrator.storage.cleanup import remove_work_of
+from orchestrator.storage.lease import hold
+from orchestrator.storage.store import MANIFEST, Store
+from search_spaces import load_space, operating_points
+
+STAGE = "stages/point/0123456789abcdef"
+pytestmark = pytest.mark.parametrize("open_store", ["s3"], indirect=True)
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[str]:
+    """The requests from now on, each as its method and URL."""
+    store.exists("the bucket is there")
+    sent: list[str] = []
+    send = AIOHTTPSession.send
+
+    async def send_and_count(session: AIOHTTPSession, request: Any) -> Any:
+        sent.append(f"{request.method} {request.url}")
+        return await send(session, request)
+
+    monkeypatch.setattr(AIOHTTPSession, "send", send_and_count)
+    return sent
+
+
+def test_a_lease_that_nobody_had_before_costs_two(store: Store, requests: list[str]) -> None:
+    with hold(store, "x"):
+        pass
+    assert [request.split()[0] for request in requests] == ["PUT", "PUT"]
+
+
+def test_one_that_was_held_before_costs_six(store: Store, requests: list[str]) -> None:
+    with hold(store, "x"):
+        requests.clear()
+    requests.clear()
+    with hold(store, "x"):
+        pass
+    assert len(requests) == 6
+
+
+def test_a_job_costs_at_most_half_of_the_22_of_before(store: Store, requests: list[str]) -> None:
+    """When each write asked for its bucket, and each question for a directory too."""
+    with store.work("0123456789abcdef"):
+        assert not store.has(STAGE)
+        out = store.new(STAGE)
+        for name in ("model.safetensors", "info.json", "curve.jsonl"):
+            (out / name).write_text("{}")
+        store.commit(STAGE, out, {})
+        store.remove_work("0123456789abcdef")
+    assert len(requests) <= 11
+
+
+def test_whether_a_stage_is_there_costs_one(store: Store, requests: list[str]) -> None:
+    assert not store.has(STAGE)
+    assert len(requests) == 1
+
+
+def test_the_finished_jobs_of_a_rerun_cost_nothing_each(store: Store, requests: list[str]) -> None:
+    store.write("work/other/x", b"1")
+    store.write("train/key7/x", b"1")
+    requests.clear()
+    remove_work_of(store, [f"key{number}" for number in range(100)])
+    assert not store.exists("train/key7")
+    assert store.read("work/other/x") == b"1"
+    assert len(requests) <= 10
+
+
+def test_a_plan_of_hundreds_of_points_lists_the_kinds(
+    store: Store, requests: list[str], tmp_path: Path
+) -> None:
+    space = load_space("smoke", [f"seeds={list(range(60))}"])
+    points = operating_points(space)
+    plan = Plan(space, points, {}, None)
+    some = [*points[::40], points[-1]]
+    for point in some:
+        for stage in plan._stages(point):
+            store.write(f"{stage.path}/{MANIFEST}", b"{}")
+    half_done = plan._stages(points[1])[0]
+    store.write(f"{half_done.path}/{MANIFEST}", b"{}")
+    requests.clear()
+    rerun = Plan(space, points, {}, store)
+    assert set(rerun.complete_points()) == set(some)
+    assert half_done.key in rerun.jobs
+    assert len(points) > 200
+    assert len(requests) < 100
+    store.write(f"{plan._stages(points[1])[1].path}/{MANIFEST}", b"{}")
+    assert rerun.is_complete(points[1]), "what was absent when it was listed may be there later"

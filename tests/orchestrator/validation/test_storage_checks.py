@@ -1,0 +1,57 @@
+"""A storage on which two writers of a file could both win is refused, in one line."""
+
+from __future__ import annotations
+
+import fsspec
+import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import known_implementations
+
+from orchestrator.validation.inputs import InputError, open_storage
+
+
+class LooksThenWrites(MemoryFileSystem):
+    """As fsspec's default does it: sftp, hdfs."""
+
+    pipe_file = AbstractFileSystem.pipe_file
+
+
+class Overwrites(MemoryFileSystem):
+    """As object stores without conditional writes do it."""
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "", **options: object) -> None:
+        super().pipe_file(path, value)
+
+
+class KnowsNoMode(MemoryFileSystem):
+    def pipe_file(self, path: str, value: bytes, **options: object) -> None:
+        if options:
+            raise TypeError("unexpected keyword 'mode'")
+        super().pipe_file(path, value)
+
+
+class Creates(MemoryFileSystem):
+    """As S3 does it."""
+
+
+def uri_of(kind: type[MemoryFileSystem], monkeypatch: pytest.MonkeyPatch) -> str:
+    scheme = kind.__name__.lower()
+    fsspec.register_implementation(scheme, kind, clobber=True)
+    monkeypatch.setitem(known_implementations, scheme, {"class": f"{__name__}.{kind.__name__}"})
+    return f"{scheme}://bucket/x"
+
+
+@pytest.mark.parametrize("kind", [LooksThenWrites, Overwrites, KnowsNoMode])
+def test_a_file_system_that_overwrites_is_refused(
+    kind: type[MemoryFileSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = uri_of(kind, monkeypatch)
+    with pytest.raises(InputError, match="only if that does not exist") as error:
+        open_storage(uri, touch=True)
+    assert len(str(error.value).splitlines()) == 1
+    assert not [file for file in kind.store if "probe-" in file], "the probe is removed"
+
+
+def test_one_that_creates_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_storage(uri_of(Creates, monkeypatch), touch=True).remote
