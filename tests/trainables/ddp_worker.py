@@ -36,6 +36,9 @@ class WorkerContext:
         assert checkpoint is None or self.rank == 0
         self._local.report(metrics, checkpoint)
 
+    def must_checkpoint(self, step: int) -> bool:
+        return False
+
     def latest_checkpoint(self) -> Path | None:
         return self._shared if self._shared.exists() else None
 

@@ -44,6 +44,15 @@ class Context(Protocol):
             checkpoint: a complete directory, to be kept (moved or copied) in one atomic step.
         """
 
+    def must_checkpoint(self, step: int) -> bool:
+        """Whether the training must report a checkpoint at this step, besides the regular ones.
+
+        Every worker calls it once per step, after the step, and all get the same answer.
+
+        Args:
+            step: steps done, 1 ..
+        """
+
     def latest_checkpoint(self) -> Path | None:
         """The directory of the last kept checkpoint, read-only; None at the start."""
 
@@ -102,6 +111,10 @@ class LocalContext:
             self._keep(checkpoint, int(metrics["step"]))
         if self._on_report is not None:
             self._on_report(metrics)
+
+    def must_checkpoint(self, step: int) -> bool:
+        """False: regular checkpoints suffice where nobody announces an end."""
+        return False
 
     def latest_checkpoint(self) -> Path | None:
         """`directory/checkpoint` where it exists."""

@@ -94,7 +94,8 @@ def fit(
         metrics: dict[str, float] = {}
         if state.step % spec.validate_every == 0 or last:
             metrics = _validate_and_keep_best(learner, validation, spec, context, state)
-        save = state.step % spec.checkpoint_every == 0 or last
+        notice = context.must_checkpoint(state.step)
+        save = notice or last or state.step % spec.checkpoint_every == 0
         if state.step % REPORT_EVERY == 0 or metrics or save:
             reporter.report(metrics, terms, learner, optimiser, save)
     if context.rank == 0:

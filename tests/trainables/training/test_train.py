@@ -98,6 +98,35 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert infos[0] == infos[1]
 
 
+def test_a_checkpoint_on_notice_is_reported_and_changes_nothing_else(
+    small_stages: Small, tmp_path: Path
+) -> None:
+    questions: list[int] = []
+    checkpoints: list[int] = []
+
+    class Noticing(LocalContext):
+        def must_checkpoint(self, step: int) -> bool:
+            questions.append(step)
+            return step in (2, 5)
+
+        def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+            super().report(metrics, checkpoint)
+            if checkpoint is not None:
+                checkpoints.append(int(metrics["step"]))
+            if len(checkpoints) == 1 and not resumed:
+                raise InterruptedHere
+
+    straight = train(small_stages, "d2", tmp_path / "straight")
+    run, resumed = tmp_path / "run", False
+    with pytest.raises(InterruptedHere):
+        train(small_stages, "d2", tmp_path / "never", Noticing(run))
+    assert (questions, checkpoints) == ([1, 2], [2])
+    resumed = True
+    assert_equal(straight, train(small_stages, "d2", tmp_path / "out", Noticing(run)))
+    # Those at 3 and 6 are the regular ones.
+    assert (questions, checkpoints) == ([1, 2, 3, 4, 5, 6], [2, 3, 5, 6])
+
+
 def test_a_finished_training_finishes_again_without_a_step(
     small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
