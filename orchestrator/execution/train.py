@@ -213,6 +213,10 @@ class TrainContext:
         (checkpoint / CURVE).write_bytes(self.curve.read_bytes())
         train.report(progress, checkpoint=train.Checkpoint.from_directory(str(checkpoint)))
 
+    def must_checkpoint(self, step: int) -> bool:
+        """Never before its time."""
+        return False
+
     def latest_checkpoint(self) -> Path | None:
         """The checkpoint that Ray Train kept last, as a local directory."""
         return self._latest

@@ -12,25 +12,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from trainables.datasets.arrays import Pixels, decode_image, read_tensor
+from trainables.datasets.arrays import Pixels, decode_image
 from trainables.datasets.images.decode import UnreadableImageError
-from trainables.datasets.images.image_store import image_column, read_images
+from trainables.datasets.read_ahead import reading_threads
+from trainables.datasets.shard_cache import ShardCache
+from trainables.datasets.stored_shards import Part, Shard, StoredImages, StoredShards
 from trainables.datasets.tensors import to_tensor
 
 log = logging.getLogger(__name__)
 
+ROOM = 1 << 28
+"""Bytes of shards and decoded images that are kept by default."""
 WORLD_COLUMNS = ("image", "classes")
 LATENT_COLUMNS = ("y_hat",)
 FEATURE_COLUMNS = ("pooled", "tokens")
@@ -45,6 +46,8 @@ class Batch:
     """
 
     ids: tuple[str, ...]
+    positions: tuple[int, ...] = ()
+    """The rows' numbers in the step's global batch, 0 .. batch_size - 1; none outside training."""
     image: Tensor | None = None
     """(B, 3, H, W) in [0, 1]."""
     classes: Tensor | None = None
@@ -70,14 +73,35 @@ class Batch:
         ends = [len(self) * part // parts for part in range(parts + 1)]
         slices = [slice(start, stop) for start, stop in pairwise(ends) if stop > start]
         return [
-            Batch(self.ids[rows], **{name: value[rows] for name, value in self.tensors.items()})
+            Batch(
+                self.ids[rows],
+                self.positions[rows],
+                **{name: value[rows] for name, value in self.tensors.items()},
+            )
             for rows in slices
         ]
 
+    def staged(self, device: torch.device) -> Batch:
+        """The rows, on the CPU, as `to` takes them to a device without waiting.
+
+        For a GPU that is pinned memory, in the stored precision; for a CPU, float32.
+        """
+        if device.type != "cuda":
+            return self.to(device)
+        return self._with({name: value.pin_memory() for name, value in self.tensors.items()})
+
     def to(self, device: torch.device) -> Batch:
-        """The same rows on a device, in float32."""
-        tensors = self.tensors.items()
-        return Batch(self.ids, **{name: value.to(device).float() for name, value in tensors})
+        """The same rows, so far on the CPU, on a device, in float32."""
+        apart = device.type == "cuda"
+        return self._with(
+            {
+                name: value.to(device, non_blocking=apart).float()
+                for name, value in self.tensors.items()
+            }
+        )
+
+    def _with(self, tensors: dict[str, Tensor]) -> Batch:
+        return Batch(self.ids, self.positions, **tensors)
 
 
 def part_file(directory: Path, split: str, shard: int) -> Path:
@@ -94,10 +118,17 @@ def class_names(world: Path) -> list[str]:
 class Rows:
     """The rows of one split that are there in every source, shard by shard.
 
+    Used by one thread at a time.
+
     Args:
         columns: what batches hold: of `image`, `classes`, `y_hat`, `pooled`, `tokens`.
         world, latents, features: directories; those that no column comes from may be None.
         shard_size: rows of the world per shard.
+        room: bytes of shards and of decoded images that stay in memory; the least recently used
+            shards are dropped. Shards that are held stay beyond it.
+
+    Attributes:
+        sizes: rows of each shard.
 
     Raises:
         ValueError: a source does not belong to the world, or holds no row.
@@ -111,112 +142,85 @@ class Rows:
         latents: Path | None,
         features: Path | None,
         shard_size: int,
+        room: int = ROOM,
     ) -> None:
         self.split = split
         self.columns = tuple(columns)
-        self._world = world
-        self._shard_size = shard_size
-        wanted = set(columns)
-        assert wanted <= {*WORLD_COLUMNS, *LATENT_COLUMNS, *FEATURE_COLUMNS}, columns
-        self._parts: dict[Path, list[str]] = {}
+        assert {*columns} <= {*WORLD_COLUMNS, *LATENT_COLUMNS, *FEATURE_COLUMNS}, columns
+        self._n_classes = len(class_names(world)) if "classes" in columns else 0
+        images = StoredImages(world, split)
+        shards = range(-(-len(images) // shard_size))
+        parts: list[Part] = []
+        sources = [world]
         for directory, stored in ((latents, LATENT_COLUMNS), (features, FEATURE_COLUMNS)):
-            if names := [name for name in stored if name in wanted]:
+            if names := [name for name in stored if name in columns]:
                 assert directory is not None, f"{names} need a directory to come from"
-                self._parts[directory] = names
-        self._n_classes = len(class_names(world)) if "classes" in wanted else 0
-        world_ids: list[str] = image_column(world, split, "image_id").to_pylist()
-        self._ids: list[list[str]] = []
-        for shard, start in enumerate(range(0, len(world_ids), shard_size)):
-            shard_ids = kept = world_ids[start : start + shard_size]
-            for directory in self._parts:
-                part_ids = self._part_ids(directory, shard, shard_ids)
-                kept = [image_id for image_id in kept if image_id in part_ids]
-            self._ids.append(kept)
-        self.sizes = [len(kept) for kept in self._ids]
+                parts.append(Part([part_file(directory, split, shard) for shard in shards], names))
+                sources.append(directory)
+        self._readable = bool(parts)
+        stored_shards = StoredShards(images, parts, columns, shard_size)
+        self.sizes = stored_shards.sizes
         if not sum(self.sizes):
-            raise ValueError(f"there is no {split} row that all of {self._sources()} hold")
-        self._loaded: dict[int, dict[str, Any]] = {}
+            raise ValueError(f"there is no {split} row that all of {[*map(str, sources)]} hold")
+        self._cache = ShardCache(stored_shards.read, room)
 
     def __len__(self) -> int:
         return sum(self.sizes)
 
-    def keep_only(self, shards: set[int]) -> None:
-        """Forget the shards that are not among these."""
-        for shard in [s for s in self._loaded if s not in shards]:
-            del self._loaded[shard]
+    def hold(self, shards: Collection[int]) -> None:
+        """Keep these shards, in place of those held so far, and begin to read the missing ones."""
+        self._cache.hold(shards)
 
-    def batch(self, places: Sequence[tuple[int, int]]) -> Batch:
-        """The rows at these places: (shard, row of the shard that is kept) each."""
-        data = [(self._load(shard), row) for shard, row in places]
+    def batch(self, places: Sequence[tuple[int, int]], positions: Sequence[int] = ()) -> Batch:
+        """The rows at these places: (shard, row of the shard that is kept) each.
+
+        Args:
+            positions: of the batch's attribute.
+
+        Raises:
+            ValueError: a source does not belong to the world.
+        """
+        shards = {shard: self._cache.get(shard) for shard, _ in places}
+        data = [(shards[shard], row) for shard, row in places]
         values: dict[str, Tensor] = {}
         for name in self.columns:
             if name == "image":
-                values[name] = to_tensor([self._image(shard, row) for shard, row in places])
-            elif name == "classes":
-                values[name] = _class_targets([d[name][row] for d, row in data], self._n_classes)
+                values[name] = to_tensor(self._images(data))
+                continue
+            stored = [shard.columns[name][row] for shard, row in data]
+            if name == "classes":
+                values[name] = _class_targets(stored, self._n_classes)
             else:
-                values[name] = torch.from_numpy(np.stack([d[name][row] for d, row in data]))
-        return Batch(tuple(self._ids[shard][row] for shard, row in places), **values)
+                values[name] = torch.from_numpy(np.stack(stored))
+        return Batch(tuple(shard.ids[row] for shard, row in data), tuple(positions), **values)
 
-    def _sources(self) -> list[str]:
-        return [str(self._world), *map(str, self._parts)]
+    def _images(self, data: Sequence[tuple[Shard, int]]) -> list[Pixels]:
+        missing = [number for number, (shard, row) in enumerate(data) if row not in shard.pixels]
+        decoded = reading_threads().map(lambda number: self._decode(*data[number]), missing)
+        images = dict(zip(missing, decoded, strict=True))
+        for number, pixels in images.items():
+            self._cache.keep_pixels(*data[number], pixels)
+        return [
+            images[number] if number in images else shard.pixels[row]
+            for number, (shard, row) in enumerate(data)
+        ]
 
-    def _part_ids(self, directory: Path, shard: int, world_ids: Sequence[str]) -> set[str]:
-        file = part_file(directory, self.split, shard)
-        ids = pq.read_table(file, columns=["image_id"]).column("image_id").to_pylist()
-        part_ids = set(ids)
-        if ids != [image_id for image_id in world_ids if image_id in part_ids]:
-            raise ValueError(f"{file} holds other images, or another order, than {self._world}")
-        return part_ids
-
-    def _load(self, shard: int) -> dict[str, Any]:
-        if shard in self._loaded:
-            return self._loaded[shard]
-        data: dict[str, Any] = {}
-        world_columns = {"image": "png", "classes": "classes"}
-        names = [world_columns[name] for name in self.columns if name in world_columns]
-        if names:
-            start = shard * self._shard_size
-            stop = start + self._shard_size
-            wanted = ["image_id", *names]
-            table = read_images(self._world, self.split, (start, stop), wanted)
-            table = self._kept(table, shard)
-            if "png" in names:
-                data["image"] = table.column("png").combine_chunks()
-            if "classes" in names:
-                data["classes"] = table.column("classes").to_pylist()
-        for directory, names in self._parts.items():
-            file = part_file(directory, self.split, shard)
-            table = pq.read_table(file, columns=["image_id", *names], use_threads=False)
-            table = self._kept(table, shard)
-            data |= {name: read_tensor(table, name) for name in names}
-        self._loaded[shard] = data
-        return data
-
-    def _kept(self, table: pa.Table, shard: int) -> pa.Table:
-        """The kept rows of a shard's table, in their order."""
-        ids = table.column("image_id").to_pylist()
-        if ids == self._ids[shard]:
-            return table
-        row_of_id = {image_id: row for row, image_id in enumerate(ids)}
-        return table.take([row_of_id[image_id] for image_id in self._ids[shard]])
-
-    def _image(self, shard: int, row: int) -> Pixels:
+    def _decode(self, shard: Shard, row: int) -> Pixels:
         """The image of a row; where it is unreadable, the next readable one of its shard.
 
         Rows with features are readable. Without features (base codecs) a substitute keeps the
         batches' sizes and the other rows as they are.
         """
-        images = self._load(shard)["image"]
+        images = shard.columns["image"]
         for offset in range(len(images)):
             index = (row + offset) % len(images)
             try:
                 return decode_image(images[index].as_py())
             except UnreadableImageError as error:
-                if self._parts:
+                if self._readable:
                     raise
-                log.warning("image %s is unreadable: %s", self._ids[shard][index], error)
-        raise UnreadableImageError(f"no image of shard {shard} of {self.split} is readable")
+                log.warning("image %s is unreadable: %s", shard.ids[index], error)
+        raise UnreadableImageError(f"no image from {shard.ids[0]} to {shard.ids[-1]} is readable")
 
 
 def _class_targets(present: Sequence[Sequence[int]], n_classes: int) -> Tensor:

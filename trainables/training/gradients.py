@@ -20,7 +20,6 @@ from trainables.training.noise import RowsOfBatch
 def accumulate_gradients(
     model: nn.Module,
     batch: Batch,
-    first: int,
     step: int,
     spec: Optimiser,
     context: Context,
@@ -33,19 +32,19 @@ def accumulate_gradients(
 
     Args:
         model: a learner, as the context has prepared it.
-        first: the row of the global batch with which the worker's batch begins.
+        batch: the worker's rows of the global batch, on the CPU.
         step: 0 ..
 
     Returns:
         The worker's weighted loss terms by name.
     """
     terms_of_worker: dict[str, Tensor] = {}
-    slices = batch.split(spec.accumulate)
+    slices = batch.to(context.device).split(spec.accumulate)
     for number, part in enumerate(slices):
         share = len(part) * context.world_size / spec.batch_size
         bf16 = torch.autocast(context.device.type, torch.bfloat16, spec.precision == "bf16")
         whole = len(part) == spec.batch_size
-        noise = RowsOfBatch(first, len(part), spec.batch_size)
+        noise = RowsOfBatch(part.positions, spec.batch_size)
         parallel: Any = model  # where there are several workers it averages their gradients
         apart = context.world_size > 1 and number < len(slices) - 1
         _seed_step(seed, step)
@@ -57,7 +56,6 @@ def accumulate_gradients(
         for name, value in terms.items():
             weighted = share * value.detach().double()
             terms_of_worker[name] = terms_of_worker.get(name, 0.0) + weighted
-        first += len(part)
     return terms_of_worker
 
 
@@ -67,7 +65,15 @@ def global_means(terms_of_worker: Mapping[str, Tensor], context: Context) -> dic
     if context.world_size > 1:
         sums = sum_over_workers(terms_of_worker, context)
         terms = {name: value / context.world_size for name, value in sums.items()}
-    return {name: value.item() for name, value in terms.items()}
+    return as_numbers(terms)
+
+
+def as_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars on one device as numbers, for which the device is waited for once."""
+    if not values:
+        return {}
+    numbers: list[float] = torch.stack([value.double() for value in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))
 
 
 def sum_over_workers(values: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,17 @@ from torch import Tensor, nn
 from search_spaces.specs.training import Optimiser
 from trainables.datasets.batches import Batches, InTurn, in_order
 from trainables.datasets.images.files import write_json
+from trainables.datasets.read_ahead import read_ahead
 from trainables.datasets.rows import Rows
 from trainables.points.learning import Group, Learner
 from trainables.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
 from trainables.training.context import Context
-from trainables.training.gradients import accumulate_gradients, global_means, sum_over_workers
+from trainables.training.gradients import (
+    accumulate_gradients,
+    as_numbers,
+    global_means,
+    sum_over_workers,
+)
 
 REPORT_EVERY = 10
 """Steps between two rows of the training curve."""
@@ -68,36 +75,34 @@ def fit(
     Raises:
         Diverged: the loss, or its gradient, is no longer finite.
     """
-    batches = InTurn(
-        [Batches(part, spec.batch_size, seed, context.rank, context.world_size) for part in rows]
-    )
-    learner = learner.to(context.device)
-    model = context.prepare(learner)
+    worker = context.rank, context.world_size
+    batches = InTurn([Batches(part, spec.batch_size, seed, *worker) for part in rows])
+    model = context.prepare(learner.to(context.device))
     groups = learner.groups()
-    options = [{"params": group.parameters, "lr": group.lr} for group in groups]
-    optimiser = torch.optim.Adam(options, fused=True)
+    optimiser = torch.optim.Adam([{"params": g.parameters, "lr": g.lr} for g in groups], fused=True)
     state = TrainingState()
     if (checkpoint := context.latest_checkpoint()) is not None:
         state = read_checkpoint(checkpoint, learner, optimiser)
     learner.train()
     reporter = _Reporter(context, spec, state)
-    while state.step < spec.steps:
-        _set_learning_rates(optimiser, groups, spec, state.step)
-        batch = batches.read(state.step).to(context.device)
-        optimiser.zero_grad(set_to_none=True)
-        terms = accumulate_gradients(model, batch, batches.first, state.step, spec, context, seed)
-        _clip_gradients(groups, terms, spec, state.step)
-        optimiser.step()
-        state.step += 1
-
-        last = state.step == spec.steps
-        metrics: dict[str, float] = {}
-        if state.step % spec.validate_every == 0 or last:
-            metrics = _validate_and_keep_best(learner, validation, spec, context, state)
-        notice = context.must_checkpoint(state.step)
-        save = notice or last or state.step % spec.checkpoint_every == 0
-        if state.step % REPORT_EVERY == 0 or metrics or save:
-            reporter.report(metrics, terms, learner, optimiser, save)
+    steps = range(state.step, spec.steps)
+    staged = (batches.read(step).staged(context.device) for step in steps)
+    with closing(read_ahead(staged)) as reader:
+        for step, batch in zip(steps, reader, strict=True):
+            _set_learning_rates(optimiser, groups, spec, step)
+            optimiser.zero_grad(set_to_none=True)
+            terms = accumulate_gradients(model, batch, step, spec, context, seed)
+            _clip_gradients(groups, terms, spec, step)
+            optimiser.step()
+            state.step = step + 1
+            last = state.step == spec.steps
+            metrics: dict[str, float] = {}
+            if state.step % spec.validate_every == 0 or last:
+                metrics = _validate_and_keep_best(learner, validation, spec, context, state)
+            notice = context.must_checkpoint(state.step)
+            save = notice or last or state.step % spec.checkpoint_every == 0
+            if state.step % REPORT_EVERY == 0 or metrics or save:
+                reporter.report(metrics, terms, learner, optimiser, save)
     if context.rank == 0:
         write_info(out, {**_info(state), **(extra_info or {})})
     return state.best
@@ -133,9 +138,10 @@ def _clip_gradients(
     """
     main = [parameter for group in groups if group.main for parameter in group.parameters]
     norm = nn.utils.clip_grad_norm_(main, spec.grad_clip or math.inf)
-    values = [norm, terms["loss"], terms.get("aux", norm)]
-    if not all(math.isfinite(value.item()) for value in values):
-        raise Diverged(f"at step {step + 1} the loss is {terms['loss'].item()}")
+    values = as_numbers({"norm": norm, **terms})
+    checked = ("norm", "loss", "aux")
+    if not all(math.isfinite(values.get(name, 0.0)) for name in checked):
+        raise Diverged(f"at step {step + 1} the loss is {values['loss']}")
 
 
 def _validate_and_keep_best(
@@ -171,16 +177,18 @@ def validate(
     learner.eval()
     sums: dict[str, Tensor] = {}
     ordered = (in_order(rows, batch_size, context.rank, context.world_size) for rows in sources)
-    for batch in itertools.chain.from_iterable(ordered):
-        terms = learner.validate(batch.to(context.device))
-        for name, value in terms.items():
-            value = value.double() * len(batch)
-            sums[name] = sums[name] + value if name in sums else value
+    staged = (batch.staged(context.device) for batch in itertools.chain.from_iterable(ordered))
+    with closing(read_ahead(staged)) as reader:
+        for batch in reader:
+            terms = learner.validate(batch.to(context.device))
+            for name, value in terms.items():
+                value = value.double() * len(batch)
+                sums[name] = sums[name] + value if name in sums else value
     learner.train()
     if context.world_size > 1:
         sums = sum_over_workers(sums, context)
     total = sum(len(rows) for rows in sources)
-    return {name: value.item() / total for name, value in sums.items()}
+    return {name: value / total for name, value in as_numbers(sums).items()}
 
 
 class _Reporter:

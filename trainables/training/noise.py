@@ -23,14 +23,13 @@ class RowsOfBatch(TorchFunctionMode):
     or, in CompressAI's entropy bottlenecks, of (C, 1, B * h * w).
 
     Args:
-        first: the row of the whole batch with which the part begins.
-        rows: number of rows of the part.
+        positions: of the part's rows in the whole batch.
         total: number of rows of the whole batch.
     """
 
-    def __init__(self, first: int, rows: int, total: int) -> None:
+    def __init__(self, positions: Sequence[int], total: int) -> None:
         super().__init__()
-        self._first, self._rows, self._total = first, rows, total
+        self._positions, self._total = list(positions), total
 
     def __torch_function__(
         self,
@@ -57,10 +56,12 @@ class RowsOfBatch(TorchFunctionMode):
 
     def _cut(self, whole: Tensor, part: Tensor) -> Tensor:
         axis, per_row = self._layout(part)
-        return whole.narrow(axis, self._first * per_row, self._rows * per_row)
+        numbers = torch.arange(self._total * per_row, device=whole.device)
+        rows = numbers.reshape(self._total, per_row)[self._positions]
+        return whole.index_select(axis, rows.flatten())
 
     def _layout(self, part: Tensor) -> tuple[int, int]:
         """The axis that holds the rows, and the number of its places that a row takes."""
         axis = {3: 2, 4: 0}[part.ndim]
-        assert part.shape[axis] % self._rows == 0, part.shape
-        return axis, part.shape[axis] // self._rows
+        assert part.shape[axis] % len(self._positions) == 0, part.shape
+        return axis, part.shape[axis] // len(self._positions)

@@ -33,6 +33,7 @@ from orchestrator.execution.features.shards import (
 from orchestrator.execution.features.steps import Outcome
 from orchestrator.execution.features.stream import Room, stream
 from orchestrator.execution.job_steps import Settings, provenance_of, write_log
+from orchestrator.execution.silence import take_silence
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import FileEntry, Store
 
@@ -51,7 +52,7 @@ class _OpenJob:
     """A job of a pass that is not over.
 
     Attributes:
-        finished: complete shards, by the name of their report.
+        finished: complete shards, by name.
         apart: shards that a process was lost with, to be decoded in a process apart.
     """
 
@@ -67,8 +68,8 @@ class _OpenJob:
     def missing(self) -> list[Shard]:
         """Shards that are not complete."""
         names = self.finished
-        left = [shard for shard in self.shards if shard.report_name not in names]
-        return [replace(shard, apart=shard.report_name in self.apart) for shard in left]
+        left = [shard for shard in self.shards if shard.name not in names]
+        return [replace(shard, apart=shard.name in self.apart) for shard in left]
 
 
 def run_pass(
@@ -98,7 +99,7 @@ class _Pass:
         self._done, self._progress = done, progress
         self._open: dict[str, _OpenJob] = {}
         self._heard: set[tuple[str, str]] = set()
-        """(key, report) of the shards that came to an end; others were lost with a process."""
+        """(key, name) of the shards that came to an end; others were lost with a process."""
         max_failures = settings.space.resources.max_failures
         for job in jobs:
             if self._store.has(job.stage.path):
@@ -126,7 +127,7 @@ class _Pass:
                 for opened in self._open.values():
                     write_log(self._store, opened.job, traceback.format_exc())
             for opened in list(self._open.values()):
-                opened.failure = opened.failure or failure
+                opened.failure = opened.failure or self._failure_of_lost(opened, failure)
                 self._try_again_or_give_up(opened)
 
     def _compute(self, room: Room) -> None:
@@ -142,7 +143,7 @@ class _Pass:
         opened = self._open.get(shard.key)
         if opened is None:
             return
-        self._heard.add((shard.key, shard.report_name))
+        self._heard.add((shard.key, shard.name))
         if outcome.finished is None:
             assert outcome.cause is not None
             log = write_log(self._store, opened.job, outcome.error)
@@ -151,7 +152,7 @@ class _Pass:
             if outcome.cause is Cause.ERROR:
                 self._give_up(opened)
             return
-        opened.finished[shard.report_name] = outcome.finished
+        opened.finished[shard.name] = outcome.finished
         self._progress(shard.key, len(opened.finished), len(opened.shards))
         self._commit_if_complete(opened)
 
@@ -169,9 +170,18 @@ class _Pass:
             self._give_up(opened)
             return
         write_log(self._store, opened.job, f"tried again: {reason}")
-        if cause is Cause.PROCESS_DIED:
-            names = {shard.report_name for shard in opened.missing}
-            opened.apart |= {name for name in names if (opened.job.key, name) not in self._heard}
+
+    def _failure_of_lost(self, opened: _OpenJob, failure: Failure) -> Failure:
+        """Why no step has said anything of some of a job's shards."""
+        key = opened.job.key
+        lost = [shard for shard in opened.missing if (key, shard.name) not in self._heard]
+        if failure[0] is Cause.PROCESS_DIED:
+            opened.apart |= {shard.name for shard in lost}
+            for shard in lost:
+                silence = take_silence(self._store, key, shard.name)
+                if silence is not None:
+                    return Cause.SILENT, silence
+        return failure
 
     def _give_up(self, opened: _OpenJob) -> None:
         assert opened.failure is not None
@@ -196,7 +206,7 @@ def _commit(settings: Settings, store: Store, opened: _OpenJob) -> str | None:
         Why it failed, if too many images were unreadable; else None.
     """
     job = opened.job
-    complete = [(shard, opened.finished[shard.report_name]) for shard in opened.shards]
+    complete = [(shard, opened.finished[shard.name]) for shard in opened.shards]
     unreadable = [
         [shard.split, *entry]
         for shard, finished in complete

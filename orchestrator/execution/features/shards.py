@@ -50,9 +50,9 @@ class Shard:
         return f"{folder}/part-{self.number:05d}.parquet"
 
     @property
-    def report_name(self) -> str:
-        """Name of the shard's report in `reports_of`."""
-        return f"{self.split}-{self.number:05d}.json"
+    def name(self) -> str:
+        """Its name among the shards of the job."""
+        return f"{self.split}-{self.number:05d}"
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,18 @@ class FinishedShard:
 
     def write(self, store: Store, shard: Shard) -> None:
         """Write it to the storage: the shard is complete."""
-        store.write(f"{_reports(shard.key)}/{shard.report_name}", self.dump().encode())
+        store.write(f"{_reports(shard.key)}/{shard.name}.json", self.dump().encode())
 
 
 def finished_shards(store: Store, key: str) -> dict[str, FinishedShard]:
-    """The complete shards of a job, by the name of their report."""
+    """The complete shards of a job, by name."""
     directory = _reports(key)
-    names = store.names(directory)
-    contents = store.read_all(f"{directory}/{name}" for name in names)
+    files = store.names(directory)
+    contents = store.read_all(f"{directory}/{file}" for file in files)
     return {
-        name: FinishedShard.parse(text) for name, text in zip(names, contents, strict=True) if text
+        file.removesuffix(".json"): FinishedShard.parse(text)
+        for file, text in zip(files, contents, strict=True)
+        if text
     }
 
 

@@ -24,6 +24,7 @@ from orchestrator.execution.devices import device_of, use_threads
 from orchestrator.execution.failures import Cause, cause_of_type
 from orchestrator.execution.features.shards import INDEX, TEXT, FinishedShard, Shard
 from orchestrator.execution.job_steps import Settings, inputs_of
+from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import Store
 from trainables.datasets.images.image_store import ShardReport
@@ -96,7 +97,7 @@ class ShardRow:
         return cls(Shard(**values), content, seconds, outcome)
 
 
-def _stepped(block: pa.Table, step: Callable[[ShardRow], ShardRow]) -> pa.Table:
+def _stepped(settings: Settings, block: pa.Table, step: Callable[[ShardRow], ShardRow]) -> pa.Table:
     """Take a step with a shard, unless it is complete or has failed.
 
     An error in one stage must not end the pass for the others.
@@ -104,9 +105,11 @@ def _stepped(block: pa.Table, step: Callable[[ShardRow], ShardRow]) -> pa.Table:
     row = ShardRow.of(block)
     if row.outcome:
         return block
-    began = time.monotonic()
+    job, began = settings.jobs[row.shard.key], time.monotonic()
+    limit_s = settings.space.resources.silence_s
     try:
-        row = step(row)
+        with watch(settings.store, job, row.shard.name, limit_s):
+            row = step(row)
         return replace(row, seconds=row.seconds + time.monotonic() - began).block()
     except Exception as error:
         outcome = Outcome(None, traceback.format_exc(), cause_of_type(error))
@@ -115,7 +118,7 @@ def _stepped(block: pa.Table, step: Callable[[ShardRow], ShardRow]) -> pa.Table:
 
 def read_images(block: pa.Table, settings: Settings) -> pa.Table:
     """Decode a shard's images: a data set's originals, or those of a world."""
-    return _stepped(block, lambda row: _read_images(settings, row))
+    return _stepped(settings, block, lambda row: _read_images(settings, row))
 
 
 def _read_images(settings: Settings, row: ShardRow) -> ShardRow:
@@ -158,7 +161,7 @@ class ComputeStep:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Compute what is stored of a shard's images."""
-        return _stepped(block, self._compute)
+        return _stepped(self._settings, block, self._compute)
 
     def _compute(self, row: ShardRow) -> ShardRow:
         settings, job = self._settings, self._settings.jobs[row.shard.key]
@@ -196,7 +199,7 @@ def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
 
 def write_file(block: pa.Table, settings: Settings) -> pa.Table:
     """Write a shard's file and its report to the storage."""
-    return _stepped(block, lambda row: _write_file(settings, row))
+    return _stepped(settings, block, lambda row: _write_file(settings, row))
 
 
 def _write_file(settings: Settings, row: ShardRow) -> ShardRow:

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import trainables.datasets.rows
 from tests.trainables.conftest import Small
-from tests.trainables.small import NAMES, SHARD, png, write_images
+from tests.trainables.small import NAMES, SHARD, png, write_images, write_world
 from trainables.datasets.arrays import decode_image, read_tensor, tensor_column
 from trainables.datasets.batches import Batches, in_order
 from trainables.datasets.images.decode import UnreadableImageError
@@ -76,7 +77,28 @@ def test_small_buffers_still_give_every_row(small_stages: Small) -> None:
     seen = Counter(i for step in range(10) for i in batches.read(step).ids)
     assert set(seen.values()) == {3}
     assert len(seen) == 20
-    assert len(batches.rows._loaded) == 1
+
+
+@pytest.mark.parametrize("buffer_rows", [SHARD, 2 * SHARD, 4096])
+def test_the_order_is_the_shuffled_shards_then_their_shuffled_rows(
+    small_stages: Small, buffer_rows: int
+) -> None:
+    sizes, per_group, seed = [8, 8, 4], min(3, buffer_rows // SHARD), 5
+    order: list[str] = []
+    for epoch in range(3):
+        shards = np.random.default_rng((seed, epoch)).permutation(3)
+        for group, start in enumerate(range(0, 3, per_group), 1):
+            ids = [
+                f"train-{SHARD * shard + row:03d}"
+                for shard in shards[start : start + per_group]
+                for row in range(sizes[shard])
+            ]
+            rows = np.random.default_rng((seed, epoch, group)).permutation(len(ids))
+            order += [ids[row] for row in rows]
+    batches = Batches(rows_of(small_stages), 7, seed, buffer_rows=buffer_rows)
+    read = [batches.read(step) for step in range(8)]
+    assert [i for batch in read for i in batch.ids] == order[:56]
+    assert all(batch.positions == tuple(range(7)) for batch in read)
 
 
 @pytest.mark.parametrize("buffer_rows", [SHARD, 4096])
@@ -91,7 +113,10 @@ def test_the_order_is_a_function_of_seed_and_step(small_stages: Small, buffer_ro
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
-def test_workers_share_the_global_batches(small_stages: Small, workers: int) -> None:
+@pytest.mark.parametrize("buffer_rows", [SHARD, 4096])
+def test_workers_share_the_global_batches(
+    small_stages: Small, workers: int, buffer_rows: int
+) -> None:
     whole = Batches(rows_of(small_stages, COLUMNS), 7, seed=0)
     slices = [
         Batches(rows_of(small_stages, COLUMNS), 7, 0, rank, workers) for rank in range(workers)
@@ -99,8 +124,54 @@ def test_workers_share_the_global_batches(small_stages: Small, workers: int) -> 
     for step in range(5):
         expected = whole.read(step)
         parts = [batches.read(step) for batches in slices]
-        assert sum((part.ids for part in parts), ()) == expected.ids
-        assert torch.equal(torch.cat([part.tokens for part in parts]), expected.tokens)
+        assert sorted(sum((part.positions for part in parts), ())) == list(range(7))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        for part in parts:
+            assert part.ids == tuple(expected.ids[position] for position in part.positions)
+            assert torch.equal(part.tokens, expected.tokens[list(part.positions)])
+
+
+def test_a_worker_reads_the_shards_of_its_rows_only(tmp_path: Path) -> None:
+    write_world(tmp_path, train=512)
+    counts: dict[int, list[int]] = {}
+    for workers in (1, 2, 4, 8):
+        for rank in range(workers):
+            # Eight shards of 64 rows in one group; an epoch has 16 batches of 32.
+            rows = Rows("train", ("classes",), tmp_path, None, None, 64)
+            batches = Batches(rows, 32, 0, rank, workers)
+
+            def read(steps: range, batches: Batches = batches) -> set[int]:
+                return {int(i[-3:]) // 64 for step in steps for i in batches.read(step).ids}
+
+            first = read(range(16))
+            begun = set(rows._cache._shards)
+            # Those of the second epoch have been read ahead.
+            assert begun == first | read(range(16, 32))
+            counts.setdefault(workers, []).append(len(first))
+    # Without regard to shards, each of the workers would read all eight.
+    # Without regard to shards, each worker would read all eight: 8, 16, 32 and 64.
+    assert {workers: sum(n) for workers, n in counts.items()} == {1: 8, 2: 11, 4: 16, 8: 27}
+
+
+def test_a_group_is_read_while_the_one_before_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_world(tmp_path, train=64)
+    rows = Rows("train", ("classes",), tmp_path, None, None, SHARD, room=0)
+    held: list[list[int]] = []
+    hold = rows.hold
+    monkeypatch.setattr(rows, "hold", lambda shards: (held.append(list(shards)), hold(shards)))
+    # Two groups of four shards of 8 rows: four steps of 8 each.
+    batches = Batches(rows, 8, 0, buffer_rows=4 * SHARD)
+    ids = [batches.read(step).ids for step in range(8)]
+    groups = [
+        {int(i[-3:]) // SHARD for step in steps for i in ids[step]}
+        for steps in (range(4), range(4, 8))
+    ]
+    assert [len(shards) for shards in held[:4]] == [5, 6, 7, 8]
+    assert all(set(shards) >= groups[step // 4] for step, shards in enumerate(held))
+    assert set(held[3]) == groups[0] | groups[1]
+    assert all(len(rows._cache._shards) <= 8 for _ in held)
 
 
 def test_more_workers_than_images_are_refused(small_stages: Small) -> None:
@@ -142,8 +213,65 @@ def test_rows_missing_from_a_part_are_left_out(small_stages: Small, tmp_path: Pa
 def test_parts_of_another_world_are_refused(small_stages: Small, tmp_path: Path) -> None:
     features = shutil.copytree(small_stages.features, tmp_path / "features")
     shutil.copy(part_file(features, "train", 0), part_file(features, "train", 1))
+    rows = Rows("train", ("pooled",), small_stages.world, None, features, SHARD)
+    rows.batch([(0, 0), (2, 3)])
+    with pytest.raises(ValueError, match=r"part-00001\.parquet"):
+        rows.batch([(1, 0)])
+
+
+@pytest.mark.parametrize("other_rows", [[0, 1, 2], [1, 0, 2], [*range(8), 0]])
+def test_parts_of_another_size_are_checked_at_once(
+    small_stages: Small, tmp_path: Path, other_rows: list[int]
+) -> None:
+    features = shutil.copytree(small_stages.features, tmp_path / "features")
+    file = part_file(features, "train", 1)
+    pq.write_table(pq.read_table(part_file(features, "train", 0)).take(other_rows), file)
     with pytest.raises(ValueError, match=r"part-00001\.parquet"):
         Rows("train", ("pooled",), small_stages.world, None, features, SHARD)
+
+
+def test_only_footers_are_read_before_the_first_batch(
+    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = shutil.copytree(small_stages.features, tmp_path / "features")
+    drop_row(part_file(features, "train", 1), 2)
+    read: list[Path] = []
+    plain = pq.read_table
+
+    def read_table(file: Path, **options: object) -> pa.Table:
+        read.append(file)
+        return plain(file, **options)
+
+    monkeypatch.setattr(pq, "read_table", read_table)
+    rows = Rows("train", COLUMNS, small_stages.world, small_stages.latents, features, SHARD)
+    assert rows.sizes == [8, 7, 4]
+    # The ids of the incomplete shard, from both its parts.
+    parts = [part_file(directory, "train", 1) for directory in (small_stages.latents, features)]
+    assert sorted(read) == sorted(parts)
+
+
+def test_small_sets_are_decoded_once_and_large_ones_stay_within_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, "val", 20)
+    decoded: list[bytes] = []
+
+    def decode(data: bytes) -> np.ndarray:
+        decoded.append(data)
+        return decode_image(data)
+
+    monkeypatch.setattr(trainables.datasets.rows, "decode_image", decode)
+    pixels = 64 * 64 * 3
+    for room, fewest, most in ((40 * pixels, 0, 0), (10 * pixels, 10, 20), (0, 20, 20)):
+        rows = Rows("val", ("image",), tmp_path, None, None, 4, room=room)
+        first = [batch.image for batch in in_order(rows, 6)]
+        assert len(decoded) == 20
+        decoded.clear()
+        second = [batch.image for batch in in_order(rows, 6)]
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        assert fewest <= len(decoded) <= most
+        assert rows._cache.n_bytes <= room
+        decoded.clear()
 
 
 def test_damaged_images_are_known_as_such() -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sklearn.linear_model import Ridge
+from torch.overrides import TorchFunctionMode
 from transformers import CLIPModel
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+import trainables.datasets.rows
 import trainables.training.loop
 from search_spaces import Space
 from search_spaces.scenarios.d1 import NeckTraining
@@ -22,6 +25,7 @@ from search_spaces.specs.training import Optimiser
 from tests.trainables.conftest import Small
 from tests.trainables.small import SHARD, make_space, point
 from trainables.datasets.batches import in_order
+from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.rows import Rows
 from trainables.encoders.pretrained import Preprocessing
 from trainables.points.inputs import Inputs
@@ -210,6 +214,56 @@ def test_divergence_is_raised_before_anything_bad_is_kept(
     kept = torch.load(tmp_path / "run" / "checkpoint" / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 2
     assert all(bool(value.isfinite().all()) for value in kept["trained"].values())
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_what_the_reader_raises_is_raised_by_the_training_and_the_reader_ends(
+    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    plain = trainables.datasets.rows.Rows.batch
+    error = UnreadableImageError("its disk is gone")
+
+    def batch(self: Rows, *arguments: Any) -> Any:
+        if self.split == split:
+            raise error
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(trainables.datasets.rows.Rows, "batch", batch)
+    with pytest.raises(UnreadableImageError) as raised:
+        train(small_stages, "d1", tmp_path / "out")
+    assert raised.value is error
+    assert [t for t in threading.enumerate() if t.name.startswith("read_ahead")] == []
+
+
+class CountingWaits(TorchFunctionMode):
+    """Counts what makes a process wait for its GPU: values of tensors that Python gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        names = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
+        self.count += getattr(func, "__name__", "") in names
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("scenario", ["d1", "d2"])
+def test_a_step_waits_for_its_device_once(
+    small_stages: Small, tmp_path: Path, scenario: str
+) -> None:
+    waits = []
+    for steps in (8, 9):
+        settings = {"validate_every": 40, "checkpoint_every": 40, "steps": steps}
+        changed = getattr(small_stages.space, scenario).model_copy(update=settings)
+        space = small_stages.space.model_copy(update={scenario: changed})
+        with CountingWaits() as waiting:
+            train(small_stages, scenario, tmp_path / str(steps), space=space)
+        waits.append(waiting.count)
+    # Both report and validate once, at their end.
+    assert waits[1] - waits[0] == 1
 
 
 def test_a_batch_in_slices_trains_like_a_whole_one(small_stages: Small, tmp_path: Path) -> None:

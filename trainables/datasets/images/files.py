@@ -11,10 +11,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 
@@ -39,9 +38,12 @@ class SourceError(ValueError):
     """A data set that cannot be used; the message has a line per mistake."""
 
 
-@dataclass(frozen=True, order=True)
-class File:
-    """A file below a data set's root, by its path there; `stamp` changes when it is rewritten."""
+class File(NamedTuple):
+    """A file below a data set's root, by its path there; `stamp` changes when it is rewritten.
+
+    A tuple, because data sets have millions of them: tuples are sorted three times as fast as
+    instances of a dataclass.
+    """
 
     path: str
     size: int
@@ -79,8 +81,7 @@ def walk(fs: Any, root: str) -> list[File]:
             return [File(PurePosixPath(root).name, info["size"], _stamp(info))]
         if not fs.isdir(root):
             raise SourceError("no such directory or file")
-        files = _walk_local(root) if is_local(fs) else _walk_remote(fs, root)
-        return sorted(file for file in files if not _hidden(file.path))
+        return sorted(_walk_local(root) if is_local(fs) else _walk_remote(fs, root))
     except SourceError:
         raise
     except Exception as error:
@@ -105,26 +106,30 @@ def _walk_local(root: str) -> Iterator[File]:
     def fail(error: OSError) -> None:
         raise error
 
-    for directory, _, names in os.walk(root, onerror=fail, followlinks=True):
+    for directory, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        below = directory[len(root) :].lstrip("/")
+        prefix = f"{below}/" if below else ""
         for name in names:
-            path = os.path.join(directory, name)  # noqa: PTH118 - a million of them
-            status = os.stat(path)  # noqa: PTH116
-            yield File(path[len(root) :].lstrip("/"), status.st_size, str(status.st_mtime_ns))
+            if not _hidden(name):
+                status = os.stat(f"{directory}/{name}")  # noqa: PTH116 - a million of them
+                yield File(prefix + name, status.st_size, str(status.st_mtime_ns))
 
 
 def _walk_remote(fs: Any, root: str) -> Iterator[File]:
     prefix = fs._strip_protocol(root).rstrip("/")
-    for path, info in fs.find(root, detail=True).items():
-        if info.get("type", "file") == "file":
-            yield File(path[len(prefix) :].lstrip("/"), info["size"] or 0, _stamp(info))
+    for whole_path, info in fs.find(root, detail=True).items():
+        path = whole_path[len(prefix) :].lstrip("/")
+        if info.get("type", "file") == "file" and not any(map(_hidden, path.split("/"))):
+            yield File(path, info["size"] or 0, _stamp(info))
 
 
 def _stamp(info: dict[str, Any]) -> str:
     return next((str(info[key]) for key in _STAMPS if info.get(key)), "")
 
 
-def _hidden(path: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
 
 
 def find_splits(names: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -105,9 +106,13 @@ def class_of(path: str, origin: str) -> str | None:
 
 
 def _folder(data: DataSpec, root: str, files: Sequence[File]) -> Source:
-    images = [file for file in files if file.path.lower().endswith(IMAGE_SUFFIXES)]
-    kept = {file.path for file in images}
-    ignored = tuple(file.path for file in files if file.path not in kept)
+    images: list[File] = []
+    ignored: list[str] = []
+    for file in files:
+        if file.path.lower().endswith(IMAGE_SUFFIXES):
+            images.append(file)
+        else:
+            ignored.append(file.path)
     if not images:
         raise SourceError(
             f"data.uri = {data.uri!r}: none of its {len(files)} files is an image "
@@ -141,7 +146,7 @@ def _folder(data: DataSpec, root: str, files: Sequence[File]) -> Source:
         }
     )
     classes = _named(data, keys, None, problems)
-    used = sorted({file for files_of in members.values() for file in files_of})
+    used = sorted(chain.from_iterable(members.values()))  # runs that are in order: merged at once
     return _source(root, origins, index, classes, ignored, used, problems)
 
 
@@ -181,7 +186,7 @@ def _tables(data: DataSpec, root: str, fs: object, path: str, files: Sequence[Fi
             keys = tables.distinct_labels(fs, path, used, data.label_column)
         classes = _named(data, keys, names, problems)
     paths = {file.path for file, _ in table_files}
-    ignored = tuple(file.path for file in files if file.path not in paths)
+    ignored = [file.path for file in files if file.path not in paths]
     return _source(root, origins, index, classes, ignored, [f for f, _ in used], problems)
 
 
@@ -272,7 +277,7 @@ def _source(
     origins: Mapping[str, str],
     index: Mapping[str, pa.Table],
     classes: Mapping[str, str],
-    ignored: tuple[str, ...],
+    ignored: Sequence[str],
     used: Sequence[File],
     problems: Sequence[str],
 ) -> Source:
@@ -283,4 +288,4 @@ def _source(
         digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode())
     for key, name in classes.items():
         digest.update(f"\0{key}\0{name}\n".encode())
-    return Source(root, origins, index, classes, ignored, f"sha256:{digest.hexdigest()}")
+    return Source(root, origins, index, classes, tuple(ignored), f"sha256:{digest.hexdigest()}")

@@ -103,6 +103,14 @@ def test_what_is_no_image_is_ignored_and_said(tmp_path: Path) -> None:
     assert sum(found.count(s) for s in found.index) == 3
 
 
+def test_hidden_folders_are_not_entered(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"a/{i}.jpg" for i in range(3)), ".trash/1.jpg")
+    (tmp_path / ".trash" / "circle").symlink_to(tmp_path)
+    found = source(tmp_path, train=1, val=1, test=1)
+    assert sum(found.count(s) for s in found.index) == 3
+    assert found.ignored == ()
+
+
 def test_linked_folders_are_followed(tmp_path: Path) -> None:
     touch(tmp_path, *(f"elsewhere/{i}.jpg" for i in range(4)), "set/b/1.jpg")
     (tmp_path / "set" / "a").symlink_to(tmp_path / "elsewhere")
