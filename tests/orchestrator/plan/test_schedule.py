@@ -146,13 +146,24 @@ def test_the_longest_chain_starts_first() -> None:
     )
 
 
-def test_gpus_of_a_pass_are_kept_from_trials() -> None:
-    schedule = Schedule(plan().jobs, Ask(1, 1), Ask(8, 2))
-    assert schedule.reserve_gpus(1)
-    assert schedule.free_lanes() == 1
-    assert not schedule.reserve_gpus(2)
-    schedule.release_gpus(1)
+def test_gpus_of_passes_are_kept_from_trials() -> None:
+    schedule = Schedule(plan().jobs, Ask(1, 1), Ask(8, 3))
+    schedule.reserve_gpus(1)
     assert schedule.free_lanes() == 2
+    schedule.reserve_gpus(0)
+    assert schedule.free_lanes() == 3
+
+
+def test_passes_may_have_the_gpus_that_no_lane_uses_or_is_ready_to_use() -> None:
+    schedule = Schedule(plan().jobs, Ask(1, 1), Ask(200, 9))
+    finish(schedule, "world")
+    codecs = [job for job in schedule.jobs.values() if job.kind == "codec"]
+    assert schedule.gpus_beside_lanes() == 9
+    ready = 9 - schedule.gpus_beside_lanes(and_ready=True)
+    assert ready >= len(codecs)
+    assert schedule.next_job() is not None
+    assert schedule.gpus_beside_lanes() == 8
+    assert schedule.gpus_beside_lanes(and_ready=True) == 9 - ready, "it was ready before"
 
 
 def test_variants_share_the_jobs_they_do_not_touch() -> None:

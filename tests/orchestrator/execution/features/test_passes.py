@@ -1,0 +1,134 @@
+"""Which passes run side by side, and how many GPUs each may use, without Ray."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from orchestrator.execution.features import passes as passes_module
+from orchestrator.execution.features.passes import Passes
+from orchestrator.execution.features.stream import Room
+from orchestrator.execution.job_steps import Settings
+from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import Ask, lane_ask
+from orchestrator.plan.schedule import Schedule
+from search_spaces import Stage, load_space
+
+STAGE = Stage("features", "0", {})
+
+
+def job(kind: str, *needs: str) -> Job:
+    return Job(kind, kind, kind, STAGE, 0, 1.0, needs)
+
+
+class Started:
+    """Passes that were started, and the schedule that they run on.
+
+    Attributes:
+        rooms: of each pass, by its first job.
+    """
+
+    def __init__(self, jobs: Sequence[Job], capacity: Ask, gpus: float) -> None:
+        space = load_space("smoke", (f"resources.gpus_per_worker={gpus}",))
+        by_key = {job.key: job for job in jobs}
+        self.schedule = Schedule(by_key, lane_ask(space), capacity)
+        self.rooms: dict[str, Room] = {}
+        self._over = threading.Event()
+        self._passes = Passes(
+            Settings(space, "", by_key, {}),
+            self.schedule,
+            lambda event: None,
+            self.schedule.finish,
+            lambda key, reason: None,
+        )
+
+    def run_pass(
+        self,
+        settings: Settings,
+        jobs: Sequence[Job],
+        room: Room,
+        done: Callable[[str, str | None], None],
+        progress: object,
+    ) -> None:
+        """A pass that computes until the test ends."""
+        self.rooms[jobs[0].key] = room
+        self._over.wait(30)
+
+    def tend(self) -> None:
+        self._passes.tend()
+        time.sleep(0.2)  # a pass begins in its thread
+
+    def end(self) -> None:
+        self._over.set()
+        self._passes.join()
+
+
+@contextmanager
+def started(
+    monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job], capacity: Ask, gpus: float
+) -> Iterator[Started]:
+    sweep = Started(jobs, capacity, gpus)
+    monkeypatch.setattr(passes_module, "run_pass", sweep.run_pass)
+    yield sweep
+    sweep.end()
+
+
+def test_a_pass_grows_to_every_gpu_and_makes_room_for_jobs_that_become_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = [job("features"), job("codec"), job("point", "codec")]
+    with started(monkeypatch, jobs, Ask(64, 8), 1) as sweep:
+        assert sweep.schedule.next_job() == jobs[1]
+        sweep.tend()
+        assert sweep.rooms["features"].actors == 7
+        assert sweep.schedule.free_lanes() == 0
+        sweep.schedule.finish("codec")
+        sweep.tend()  # a point is ready now
+        assert sweep.rooms["features"].actors == 7
+        assert sweep.schedule.next_job() == jobs[2]
+        sweep.tend()
+        assert sweep.rooms["features"].actors == 7
+        sweep.schedule.finish("point")
+        sweep.tend()
+        assert sweep.rooms["features"].actors == 8
+
+
+def test_a_pass_keeps_one_gpu_though_jobs_are_ready_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [job("features"), job("codec"), job("point")]
+    with started(monkeypatch, jobs, Ask(64, 2), 1) as sweep:
+        sweep.tend()
+        assert sweep.rooms["features"].actors == 1
+        assert sweep.schedule.free_lanes() == 1
+
+
+@pytest.mark.parametrize(
+    ("capacity", "gpus", "rooms"),
+    [
+        (Ask(64, 1), 1, {"features": 1}),
+        (Ask(64, 4), 1, {"features": 2, "latents": 2}),
+        (Ask(64, 3), 1, {"features": 2, "latents": 1}),
+        (Ask(2), 0, {"features": 1}),
+        (Ask(8), 0, {"features": 4}),
+    ],
+)
+def test_passes_share_the_models_that_have_room(
+    capacity: Ask, gpus: float, rooms: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Latents become ready while a pass of features runs."""
+    jobs = [job("features"), job("latents", "codec"), job("codec")]
+    with started(monkeypatch, jobs, capacity, gpus) as sweep:
+        assert sweep.schedule.next_job() == jobs[2]
+        sweep.tend()
+        sweep.schedule.finish("codec")
+        sweep.tend()
+        assert {key: room.actors for key, room in sweep.rooms.items()} == rooms
+        assert sweep.schedule.gpus_beside_lanes() == capacity.gpu
+
+
+def test_a_pass_of_images_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with started(monkeypatch, [job("images"), job("codec")], Ask(6, 1), 1) as sweep:
+        sweep.tend()
+        assert (sweep.rooms["images"].cpus, sweep.rooms["images"].gpus_per_actor) == (6, 0)
+        assert sweep.schedule.free_lanes() == 1
