@@ -9,6 +9,7 @@ trial runs on or is ready for, and shrinks when one is.
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,8 @@ from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.schedule import Schedule
 
+GROW_AFTER_S = 30.0
+"""So long GPUs must be free before a pass grows to them."""
 Finish = Callable[[str], None]
 GiveUp = Callable[[str, str], None]
 
@@ -47,6 +50,8 @@ class Passes:
         self._finish, self._give_up = finish, give_up
         self._running: dict[threading.Thread, Room | None] = {}
         """The room of each pass with models; None for a pass that only reads images."""
+        self._idle_since: float | None = None
+        """Since when GPUs are free that a pass may grow to, by `time.monotonic`."""
 
     def join(self) -> None:
         """Wait for the passes that still run."""
@@ -57,12 +62,11 @@ class Passes:
         """Start a pass if jobs for one are ready and a model has room; share out what is free."""
         self._running = {t: room for t, room in self._running.items() if t.is_alive()}
         rooms = [room for room in self._running.values() if room is not None]
-        if self._has_room_for_a_model(rooms):
-            jobs = self._schedule.next_pass()
-            if jobs:
-                room = self._start(jobs, rooms)
-                rooms += [room] if need_models(jobs) else []
-        self._share_out(rooms)
+        jobs = self._schedule.next_pass() if self._has_room_for_a_model(rooms) else []
+        if jobs:
+            room = self._start(jobs, rooms)
+            rooms += [room] if need_models(jobs) else []
+        self._share_out(rooms, at_once=bool(jobs))
 
     def _has_room_for_a_model(self, rooms: Sequence[Room]) -> bool:
         gpus = self._settings.space.resources.gpus_per_worker
@@ -75,17 +79,30 @@ class Passes:
         actors = max(1, int(self._schedule.capacity.cpu) // 2)
         return actors - sum(room.actors for room in rooms)
 
-    def _share_out(self, rooms: Sequence[Room]) -> None:
-        """Give the passes the GPUs that no lane uses or is ready to use, one each at least."""
+    def _share_out(self, rooms: Sequence[Room], at_once: bool) -> None:
+        """Give the passes the GPUs that no lane uses or is ready to use, one each at least.
+
+        Args:
+            at_once: also GPUs that were free for a moment only.
+        """
         gpus = self._settings.space.resources.gpus_per_worker
-        if not gpus:
+        if not gpus or not rooms:
+            self._schedule.reserve_gpus(0)
             return
         actors = max(len(rooms), int(self._schedule.gpus_beside_lanes(and_ready=True) / gpus))
+        before = sum(room.actors for room in rooms)
+        if actors <= before:
+            self._idle_since = None
+        elif not at_once:
+            # A lane between two jobs would cost the pass actors that must end again at once.
+            self._idle_since = self._idle_since or time.monotonic()
+            if time.monotonic() - self._idle_since < GROW_AFTER_S:
+                actors = before
         for number, room in enumerate(rooms):
             share = actors // len(rooms) + (number < actors % len(rooms))
             if share != room.actors:
                 room.resize(share)
-        self._schedule.reserve_gpus(gpus * actors * bool(rooms))
+        self._schedule.reserve_gpus(gpus * actors)
 
     def _start(self, jobs: Sequence[Job], rooms: Sequence[Room]) -> Room:
         with_models, cpus = need_models(jobs), max(1, int(self._schedule.capacity.cpu))

@@ -121,6 +121,8 @@ class _Pass:
             try:
                 self._compute(room)
                 failure = DIED if nodes_before <= node_ids() else LOST
+                if room.is_too_large:
+                    continue
             except Exception as error:
                 cause = cause_of(error, nodes_before)
                 failure = cause, reason_of(error, cause)

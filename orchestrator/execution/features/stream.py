@@ -40,7 +40,13 @@ class Room:
         self.gpus_per_actor = gpus_per_actor
         self._actors = max(1, actors)
         self._dataset: Dataset | None = None
+        self._is_too_large = False
         self._lock = threading.Lock()
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the execution that runs has more actors than it may have by now."""
+        return self._is_too_large
 
     @property
     def actors(self) -> int:
@@ -48,15 +54,20 @@ class Room:
         return self._actors
 
     def resize(self, actors: int) -> None:
-        """Let more or fewer actors compute; those that are too many end after their shard."""
+        """Let more or fewer actors compute.
+
+        Ray Data adds actors while it runs, but ends none that is never idle: for fewer, the
+        execution ends and the pass begins another one.
+        """
         with self._lock:
+            self._is_too_large = self._is_too_large or actors < self._actors
             self._actors = max(1, actors)
             self._limit()
 
     def attach(self, dataset: Dataset) -> None:
         """Limit a data set that is going to be executed."""
         with self._lock:
-            self._dataset = dataset
+            self._dataset, self._is_too_large = dataset, False
             self._limit()
 
     def _limit(self) -> None:
@@ -74,13 +85,16 @@ def stream(
 ) -> Iterator[tuple[Shard, Outcome]]:
     """Compute shards; yields each as it is complete or has failed.
 
-    A shard whose process or machine was lost is not yielded.
+    It ends early where the room becomes smaller. A shard whose process or machine was lost is not
+    yielded.
     """
     dataset = _pipeline(settings, missing, room)
     room.attach(dataset)
     for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow"):
         row = ShardRow.of(batch)
         yield row.shard, Outcome.parse(row.outcome)
+        if room.is_too_large:
+            return
 
 
 def _pipeline(settings: Settings, missing: Sequence[Shard], room: Room) -> Dataset:

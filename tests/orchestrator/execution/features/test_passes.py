@@ -70,6 +70,7 @@ def started(
     monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job], capacity: Ask, gpus: float
 ) -> Iterator[Started]:
     sweep = Started(jobs, capacity, gpus)
+    monkeypatch.setattr(passes_module, "GROW_AFTER_S", 0.0)
     monkeypatch.setattr(passes_module, "run_pass", sweep.run_pass)
     yield sweep
     sweep.end()
@@ -132,3 +133,22 @@ def test_a_pass_of_images_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         sweep.tend()
         assert (sweep.rooms["images"].cpus, sweep.rooms["images"].gpus_per_actor) == (6, 0)
         assert sweep.schedule.free_lanes() == 1
+
+
+def test_a_pass_does_not_grow_to_a_gpu_that_is_free_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = [job("features"), job("codec"), job("point", "codec")]
+    with started(monkeypatch, jobs, Ask(64, 2), 1) as sweep:
+        sweep.schedule.next_job()
+        monkeypatch.setattr(passes_module, "GROW_AFTER_S", 30.0)
+        sweep.tend()
+        assert sweep.rooms["features"].actors == 1
+        sweep.schedule.finish("codec")
+        sweep.schedule.running.add("point")
+        sweep.schedule.finish("point")
+        sweep.tend()
+        assert sweep.rooms["features"].actors == 1
+        monkeypatch.setattr(passes_module, "GROW_AFTER_S", 0.0)
+        sweep.tend()
+        assert sweep.rooms["features"].actors == 2
