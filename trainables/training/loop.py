@@ -91,7 +91,7 @@ def fit(
         for step, batch in zip(steps, reader, strict=True):
             _set_learning_rates(optimiser, groups, spec, step)
             optimiser.zero_grad(set_to_none=True)
-            terms = accumulate_gradients(model, batch, step, spec, context, seed)
+            terms = accumulate_gradients(model, batch.to(context.device), step, spec, context, seed)
             _clip_gradients(groups, terms, spec, step)
             optimiser.step()
             state.step = step + 1
