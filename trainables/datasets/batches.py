@@ -19,7 +19,7 @@ import numpy as np
 from trainables.datasets.rows import Batch, Rows
 
 BUFFER_ROWS = 4096
-"""Rows that are shuffled among each other; up to twice as many are held in memory."""
+"""Rows that are shuffled among each other; as many, or twice as many, are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Batches:
         seed: of the order.
         rank, world_size: which worker's rows of each batch are read.
         buffer_rows: about how many rows are shuffled among each other.
+        ahead: whether the next group is read while the present one is used. If not, one group is
+            in memory.
 
     Raises:
         ValueError: there are more workers than images per batch.
@@ -57,6 +59,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         buffer_rows: int = BUFFER_ROWS,
+        ahead: bool = True,
     ) -> None:
         if batch_size < world_size:
             raise ValueError(f"batch_size {batch_size} is less than the {world_size} workers")
@@ -64,6 +67,7 @@ class Batches:
         self.batch_size = batch_size
         self._seed = seed
         self._workers = world_size
+        self._ahead = ahead
         self._slice = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
         self._group_shards = max(1, buffer_rows // max(rows.sizes))
         self._n_groups = -(-len(rows.sizes) // self._group_shards)
@@ -95,10 +99,10 @@ class Batches:
         return sorted(order[self._slice])
 
     def _hold(self, step: int) -> None:
-        """Keep the shards of the step's groups; begin to read those of the next one, bit by bit."""
+        """Keep the shards of the step's groups; begin to read those of the next, one by one."""
         touched = sorted({number for number, _ in self._walk(step)})
         number, row = self._walk(step)[-1]
-        ahead = self._shards_of(number + 1)
+        ahead = self._shards_of(number + 1) if self._ahead else []
         share = (row + 1) / len(self._group(number).places)
         shards = [shard for number in touched for shard in self._shards_of(number)]
         self.rows.hold([*shards, *ahead[: round(share * len(ahead))]])

@@ -66,7 +66,8 @@ def evaluate_point(
 
     Raises:
         ValueError: a task has no sample, or more than the share `data.max_unreadable` of the
-            images is unreadable, or of the samples could not be answered.
+            images is unreadable or of their streams does not decode, or of the samples could not
+            be answered.
     """
     started, model_device, clock = time.monotonic(), torch.device(device), Clock()
     tower = load_teacher_tower(space.teacher.model)
@@ -109,7 +110,7 @@ def _run_shards(
     """Run the shards that `work` does not hold yet; return the result of all shards.
 
     Raises:
-        ValueError: too many images are unreadable or samples not answered.
+        ValueError: too many images are unreadable, streams refused or samples not answered.
     """
     samples = [sample for shard in sample_shards for sample in shard]
     last_shard = {
@@ -143,6 +144,7 @@ def _check_losses(max_unreadable: float, result: ShardResult, samples: Sequence[
     n_images = len({i for sample in samples for i in sample.image_ids})
     for description, lost, count in (
         ("test images are unreadable", result.unreadable, n_images),
+        ("streams of test images do not decode", result.undecodable, n_images),
         ("samples could not be answered", result.failed, len(samples)),
     ):
         if len(lost) > max_unreadable * count:
@@ -167,6 +169,7 @@ def _write_info(
         "milliseconds_per_image": {k: 1e3 * v / n_images for k, v in clock.seconds.items()},
         "images": n_images,
         "unreadable": [{"image_id": i, "reason": r} for i, r in result.unreadable.items()],
+        "undecodable": [{"image_id": i, "reason": r} for i, r in result.undecodable.items()],
         "failed": [{"sample_id": i, "reason": r} for i, r in result.failed.items()],
         "parameters": model.parameters(),
         "hardware": {

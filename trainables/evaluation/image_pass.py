@@ -15,6 +15,7 @@ image; other measurements are means over the views.
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from trainables.codecs.entropy.bitstream import BitstreamError
 from trainables.datasets.arrays import Pixels
 from trainables.datasets.tensors import psnr_of, to_bytes, to_tensor
 from trainables.encoders.bridge import Entry
 from trainables.encoders.partial_encoder import Features
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.points.models import PointModel, Received, Sent
+
+log = logging.getLogger(__name__)
 
 BATCH = 32
 """Images that are coded together. Their streams are written and read one by one."""
@@ -134,7 +138,11 @@ class ImagePass:
         self._device, self._clock = device, clock
 
     def run(self, batch: Sequence[tuple[str, Pixels]]) -> list[CodedImage]:
-        """Encode and decode images of one size; return their rates and features."""
+        """Encode and decode images of one size; return their rates and features.
+
+        Raises:
+            BitstreamError: the decoder refuses the stream of an image.
+        """
         count = len(self._answerer.views(batch[0][1]))
         at_once = max(1, BATCH // count)
         starts = range(0, len(batch), at_once)
@@ -181,9 +189,16 @@ class ImagePass:
 
     @torch.no_grad()
     def decoded(self, pixels: Pixels) -> Pixels | None:
-        """The decoded image, or its first view, (H, W, 3); None where no image is decoded."""
+        """The decoded image, or its first view, (H, W, 3); None where no image is decoded.
+
+        So it is of an image whose stream the decoder refuses, which is logged.
+        """
         shown = self._answerer.views(pixels)[0]
-        _, _, received = self._coded([shown])
+        try:
+            _, _, received = self._coded([shown])
+        except BitstreamError:
+            log.exception("the decoder refuses the stream of an example")
+            return None
         x_hat = self._model.image(received)
         return None if x_hat is None else to_bytes(x_hat)[0]
 

@@ -1,9 +1,14 @@
-"""The models of an evaluation, kept loaded for the next operating point of the same process."""
+"""The models of an evaluation, kept loaded for the next operating point of the same process.
+
+On a device there are at most one MLLM and one teacher: the one before goes first.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Generic, ParamSpec, TypeVar
 
 import torch
 
@@ -22,7 +27,36 @@ from trainables.mllms import Mllm
 from trainables.points.inputs import Inputs
 from trainables.points.models import PointModel
 
+P = ParamSpec("P")
+Model = TypeVar("Model")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class LastLoaded(Generic[P, Model]):
+    """A loader that keeps its last model, and drops it before it loads another.
+
+    (`lru_cache` alone drops the old model after the new one is loaded: two do not fit a GPU.)
+
+    Args:
+        load: loads a model; called with hashable arguments.
+    """
+
+    def __init__(self, load: Callable[P, Model]) -> None:
+        self._load = lru_cache(maxsize=1)(load)
+        self._arguments: tuple[object, ...] | None = None
+        self.cache_info = self._load.cache_info
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Model:
+        """The model of these arguments, loaded or kept."""
+        arguments = (*args, *sorted(kwargs.items()))
+        if arguments != self._arguments:
+            self.forget()
+            self._arguments = arguments
+        return self._load(*args, **kwargs)  # type: ignore[arg-type]  # P is not bound to Hashable
+
+    def forget(self) -> None:
+        """Drop the model that is kept."""
+        self._load.cache_clear()
 
 
 def load_answerer(
@@ -41,9 +75,10 @@ def load_answerer(
     return load_mllm(measurement.answerer, evaluation.precision, evaluation.beams, device)
 
 
-@lru_cache(maxsize=1)
+@LastLoaded
 def load_teacher_tower(name: str) -> Tower:
     """The teacher's tower. It can be shared because it is frozen."""
+    load_known_teacher.cache_clear()  # they hold the tower before
     return load_tower(name)
 
 
@@ -57,7 +92,7 @@ def load_known_teacher(
     return KnownTeacher(complete, bool(surrogate.pooled), bool(surrogate.tokens))
 
 
-@lru_cache(maxsize=1)
+@LastLoaded
 def load_mllm(name: str, precision: str, beams: int, device: torch.device) -> Mllm:
     """An MLLM in a precision of `PRECISIONS`, on a device."""
     return Mllm.load(name, PRECISIONS[precision], beams).to(device)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import Tensor
 
+from trainables.codecs.entropy.bitstream import BitstreamError
 from trainables.datasets.arrays import Pixels
-from trainables.evaluation.image_pass import Answerer, Clock, ImagePass, batches
+from trainables.evaluation.image_pass import Answerer, Clock, CodedImage, ImagePass, batches
 from trainables.evaluation.shard_results import ShardResult
 from trainables.evaluation.test_set import Sample, TestImages
 from trainables.mllms import Mllm
@@ -49,7 +50,8 @@ class ShardPass:
     def run(self, samples: Sequence[Sample], progress: Callable[[float], None]) -> ShardResult:
         """Code the images of a shard that have no features yet, and answer its samples.
 
-        A sample with an unreadable image gets no answer.
+        A sample gets no answer if one of its images is unreadable, or if the decoder refuses the
+        image's stream.
 
         Args:
             progress: called with the share of the shard that is done, 0 to 1.
@@ -57,7 +59,7 @@ class ShardPass:
         result = ShardResult()
         uncoded = {i for sample in samples for i in sample.image_ids} - self._features.keys()
         for batch in batches(self._readable(uncoded, result)):
-            for image in self._image_pass.run(batch):
+            for image in self._coded(batch, result):
                 self._features[image.rate.image_id] = image.features
                 result.rates[image.rate.image_id] = image.rate
             progress(_IMAGES_SHARE * len(result.rates) / max(1, len(uncoded)))
@@ -85,32 +87,60 @@ class ShardPass:
             else:
                 yield image_id, pixels
 
+    def _coded(
+        self, batch: Sequence[tuple[str, Pixels]], result: ShardResult
+    ) -> Sequence[CodedImage]:
+        """The images whose streams decode; why those of the rest do not goes into `result`.
+
+        A refused stream is no reason to lose the other images: it is logged, listed, and counts
+        against `data.max_unreadable`.
+        """
+        try:
+            return self._image_pass.run(batch)
+        except BitstreamError as error:
+            if len(batch) == 1:
+                ((image_id, _),) = batch
+                log.exception("the decoder refuses the stream of image %s", image_id)
+                result.undecodable[image_id] = str(error)
+                return []
+        return [image for single in batch for image in self._coded([single], result)]
+
     def _answers(
         self, task_name: str, samples: Sequence[Sample], result: ShardResult
     ) -> dict[str, str]:
         """The answers by sample id.
 
-        If answering all samples fails, each sample is tried alone; why a sample failed even so goes
-        into `result`.
+        If answering the samples fails, each half of them is tried, in batches of at most half as
+        many; why a sample failed even alone goes into `result`.
         """
-        task = TASKS.get(task_name)
+        if not samples:
+            return {}
+        return self._answers_in_parts(task_name, samples, self._batch_size, result, trace=True)
+
+    def _answers_in_parts(
+        self,
+        task_name: str,
+        samples: Sequence[Sample],
+        batch_size: int,
+        result: ShardResult,
+        trace: bool,
+    ) -> dict[str, str]:
         try:
-            return self._ask(task, samples, self._batch_size)
-        except Exception:
+            return self._ask(TASKS.get(task_name), samples, batch_size)
+        except Exception as error:
             # Whatever it was (memory, a prompt that the model cannot take): the rest is answered.
-            log.warning(
-                "task %s: answering %d samples together failed; each is now tried alone",
-                task_name,
-                len(samples),
-                exc_info=True,
-            )
+            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            message = "task %s: answering %d samples in batches of %d failed (%s)"
+            log.warning(message, task_name, len(samples), batch_size, reason, exc_info=trace)
+            if len(samples) == 1:
+                result.failed[samples[0].sample_id] = reason
+                return {}
+        half = len(samples) // 2
         answers: dict[str, str] = {}
-        for sample in samples:
-            try:
-                answers |= self._ask(task, [sample], 1)
-            except Exception as error:
-                text = (str(error).strip().splitlines() or [""])[0]
-                result.failed[sample.sample_id] = f"{type(error).__name__}: {text}"
+        for part in (samples[:half], samples[half:]):
+            # A batch that did not fit the memory: the next are smaller.
+            smaller = max(1, min(batch_size // 2, len(part)))
+            answers |= self._answers_in_parts(task_name, part, smaller, result, trace=False)
         return answers
 
     def _ask(self, task: Task, samples: Sequence[Sample], batch_size: int) -> dict[str, str]:

@@ -21,12 +21,14 @@ class ShardResult:
         answers: by sample id.
         rates: by image id.
         unreadable: the reason by image id.
+        undecodable: the decoder's error by image id, for images whose streams it refuses.
         failed: the reason by sample id, for samples that could not be answered.
     """
 
     answers: dict[str, str] = field(default_factory=dict)
     rates: dict[str, Rate] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    undecodable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, shard: ShardResult) -> None:
@@ -34,6 +36,7 @@ class ShardResult:
         self.answers |= shard.answers
         self.rates = {**shard.rates, **self.rates}
         self.unreadable |= shard.unreadable
+        self.undecodable |= shard.undecodable
         self.failed |= shard.failed
 
     def write(self, directory: Path) -> None:
@@ -47,6 +50,7 @@ class ShardResult:
                 "answers": self.answers,
                 "rates": [asdict(rate) for rate in self.rates.values()],
                 "unreadable": self.unreadable,
+                "undecodable": self.undecodable,
                 "failed": self.failed,
             },
             indent=2,
@@ -57,5 +61,5 @@ class ShardResult:
     def read(cls, directory: Path) -> ShardResult:
         """Read a result that `write` has written."""
         content = json.loads((directory / _FILE).read_text(encoding="utf-8"))
-        rates = {rate["image_id"]: Rate(**rate) for rate in content["rates"]}
-        return cls(content["answers"], rates, content["unreadable"], content["failed"])
+        rates = {rate["image_id"]: Rate(**rate) for rate in content.pop("rates")}
+        return cls(rates=rates, **content)

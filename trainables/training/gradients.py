@@ -32,14 +32,14 @@ def accumulate_gradients(
 
     Args:
         model: a learner, as the context has prepared it.
-        batch: the worker's rows of the global batch, on the CPU.
+        batch: the worker's rows of the global batch.
         step: 0 ..
 
     Returns:
         The worker's weighted loss terms by name.
     """
     terms_of_worker: dict[str, Tensor] = {}
-    slices = batch.to(context.device).split(spec.accumulate)
+    slices = batch.split(spec.accumulate)
     for number, part in enumerate(slices):
         share = len(part) * context.world_size / spec.batch_size
         bf16 = torch.autocast(context.device.type, torch.bfloat16, spec.precision == "bf16")

@@ -75,15 +75,15 @@ def fit(
     Raises:
         Diverged: the loss, or its gradient, is no longer finite.
     """
-    worker = context.rank, context.world_size
-    batches = InTurn([Batches(part, spec.batch_size, seed, *worker) for part in rows])
-    model = context.prepare(learner.to(context.device))
+    # Each of several sources has a group of shards in memory: two would be too many.
+    order = spec.batch_size, seed, context.rank, context.world_size
+    batches = InTurn([Batches(part, *order, ahead=len(rows) == 1) for part in rows])
+    model = context.prepare(learner.to(context.device).train())
     groups = learner.groups()
     optimiser = torch.optim.Adam([{"params": g.parameters, "lr": g.lr} for g in groups], fused=True)
     state = TrainingState()
     if (checkpoint := context.latest_checkpoint()) is not None:
         state = read_checkpoint(checkpoint, learner, optimiser)
-    learner.train()
     reporter = _Reporter(context, spec, state)
     steps = range(state.step, spec.steps)
     staged = (batches.read(step).staged(context.device) for step in steps)
@@ -91,7 +91,7 @@ def fit(
         for step, batch in zip(steps, reader, strict=True):
             _set_learning_rates(optimiser, groups, spec, step)
             optimiser.zero_grad(set_to_none=True)
-            terms = accumulate_gradients(model, batch, step, spec, context, seed)
+            terms = accumulate_gradients(model, batch.to(context.device), step, spec, context, seed)
             _clip_gradients(groups, terms, spec, step)
             optimiser.step()
             state.step = step + 1

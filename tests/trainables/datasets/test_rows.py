@@ -153,25 +153,24 @@ def test_a_worker_reads_the_shards_of_its_rows_only(tmp_path: Path) -> None:
     assert {workers: sum(n) for workers, n in counts.items()} == {1: 8, 2: 11, 4: 16, 8: 27}
 
 
-def test_a_group_is_read_while_the_one_before_is_trained_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("ahead", "counts"), [(True, [5, 6, 7, 8, 5, 6, 7, 8]), (False, [4] * 8)])
+def test_a_group_is_read_while_the_one_before_is_used(
+    tmp_path: Path, ahead: bool, counts: list[int]
 ) -> None:
-    write_world(tmp_path, train=64)
+    write_world(tmp_path, train=128)
     rows = Rows("train", ("classes",), tmp_path, None, None, SHARD, room=0)
-    held: list[list[int]] = []
-    hold = rows.hold
-    monkeypatch.setattr(rows, "hold", lambda shards: (held.append(list(shards)), hold(shards)))
-    # Two groups of four shards of 8 rows: four steps of 8 each.
-    batches = Batches(rows, 8, 0, buffer_rows=4 * SHARD)
-    ids = [batches.read(step).ids for step in range(8)]
-    groups = [
-        {int(i[-3:]) // SHARD for step in steps for i in ids[step]}
-        for steps in (range(4), range(4, 8))
-    ]
-    assert [len(shards) for shards in held[:4]] == [5, 6, 7, 8]
-    assert all(set(shards) >= groups[step // 4] for step, shards in enumerate(held))
-    assert set(held[3]) == groups[0] | groups[1]
-    assert all(len(rows._cache._shards) <= 8 for _ in held)
+    # Four groups of four shards of 8 rows: four steps of 8 each.
+    batches = Batches(rows, 8, 0, buffer_rows=4 * SHARD, ahead=ahead)
+    used: list[set[int]] = []
+    in_memory: list[set[int]] = []
+    for step in range(16):
+        used.append({int(i[-3:]) // SHARD for i in batches.read(step).ids})
+        in_memory.append(set(rows._cache._shards))
+    groups = [set().union(*used[start : start + 4]) for start in (0, 4, 8, 12)]
+    assert [len(group) for group in groups] == [4, 4, 4, 4]
+    assert [len(shards) for shards in in_memory[:8]] == counts
+    for step, shards in enumerate(in_memory[:12]):
+        assert groups[step // 4] <= shards <= groups[step // 4] | groups[step // 4 + 1]
 
 
 def test_more_workers_than_images_are_refused(small_stages: Small) -> None:

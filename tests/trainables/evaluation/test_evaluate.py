@@ -24,7 +24,7 @@ from trainables.encoders.tower import Tower
 from trainables.evaluation import evaluate
 from trainables.evaluation.shard_results import ShardResult
 from trainables.mllms import Mllm
-from trainables.points.models import BridgedPoint, Received
+from trainables.points.models import BridgedPoint, CodedPoint, Received
 from trainables.tasks import TASKS, vqa
 from trainables.tasks.common.one_name import OneName
 
@@ -298,6 +298,74 @@ def test_the_error_of_a_batch_is_logged_before_its_samples_are_tried_alone(
     assert all(task in " ".join(r.getMessage() for r in records) for task in TASK_NAMES)
     errors = [record.exc_info[1] for record in records if record.exc_info]
     assert [str(error) for error in errors] == ["out of memory, say"] * len(TASK_NAMES)
+
+
+def test_after_a_failure_batches_are_halved_not_single_samples(
+    setting: Setting,
+    results: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = Mllm.answer
+    sizes: list[int] = []
+
+    def fails(
+        self: Mllm, prompts: Any, features: Any, max_new_tokens: int, batch_size: int
+    ) -> list[str]:
+        if batch_size > 4:
+            raise torch.OutOfMemoryError("of the device")
+        sizes.append(len(prompts))
+        return answer(self, prompts, features, max_new_tokens, batch_size)
+
+    monkeypatch.setattr(Mllm, "answer", fails)
+    result = setting.run("reconstruction", tmp_path / "out", batch_size=16, shard_size=512)
+    assert result["info"]["failed"] == []
+    assert result["samples"] == results["reconstruction"]["samples"]
+    captions = sum(row["task"] == "captioning" for row in result["samples"])
+    assert captions >= 4
+    # Batches of 16, of 8, then of 4: a quarter of a task's samples at once.
+    assert sizes[0] == captions // 4
+
+
+def test_a_stream_that_its_decoder_refuses_costs_its_image_and_is_listed(
+    setting: Setting,
+    results: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (refused,) = setting.codec().encode(setting.images()["test-000001"])
+    decode = CodedPoint.decode
+
+    def refusing(self: CodedPoint, streams: Any, size: tuple[int, int]) -> Received:
+        damaged = [stream[:-1] if stream == refused else stream for stream in streams]
+        return decode(self, damaged, size)
+
+    monkeypatch.setattr(CodedPoint, "decode", refusing)
+    with pytest.raises(ValueError, match=r"1 of \d+ streams .* max_unreadable .*checksum"):
+        setting.run("reconstruction", tmp_path / "strict")
+    data = setting.space.data.model_copy(update={"max_unreadable": 0.5})
+    whole, setting.space = setting.space, setting.space.model_copy(update={"data": data})
+    try:
+        result = setting.run("reconstruction", tmp_path / "out")
+    finally:
+        setting.space = whole
+    (row,) = result["info"]["undecodable"]
+    assert row["image_id"] == "test-000001"
+    assert "checksum" in row["reason"]
+    assert "test-000001" in caplog.text
+    expected = results["reconstruction"]
+    kept = [image for image in expected["images"] if image["image_id"] != "test-000001"]
+    # (The encoder's rounding depends on the images in a batch.)
+    for name in ("image_id", "n_bytes", "bpp_estimated", "psnr"):
+        assert [image[name] for image in result["images"]] == [image[name] for image in kept]
+    asked = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    lost = {sample["sample_id"] for sample in asked if "test-000001" in sample["image_ids"]}
+    assert lost
+    answers = {s["sample_id"]: s["answer"] for s in expected["samples"]}
+    assert {s["sample_id"]: s["answer"] for s in result["samples"]} == {
+        sample: answer for sample, answer in answers.items() if sample not in lost
+    }
 
 
 def test_surrogate_terms_are_the_errors_against_transformers_own_encoder(
