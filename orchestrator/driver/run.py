@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -22,10 +23,12 @@ from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import View, libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
+from orchestrator.execution.job_steps import ACCUMULATION_FACTOR
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
+from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, default_uri
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
@@ -134,7 +137,7 @@ def _report(
             view.note(f"MLflow: {error}; the same command logs the report again")
     if point_log.error is not None:
         raise point_log.error
-    return Outcome(report, missing, tracking_uri, timing)
+    return Outcome(report, missing, tracking_uri, timing, _sliced(store, plan, complete, results))
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:
@@ -178,6 +181,18 @@ def _timing(request: Request, plan: Plan, results: JobResults) -> Timing:
         "work_by_kind_s": seconds,
         "lanes": results.lanes,
     }
+
+
+def _sliced(
+    store: Store, plan: Plan, complete: Mapping[str, Measured], results: JobResults
+) -> tuple[str, ...]:
+    """Labels of complete points, and of codecs of this run, that ran out of memory at first."""
+    manifests = {
+        key: (measured.point.label, measured.manifests[0]) for key, measured in complete.items()
+    }
+    for key in results.done - complete.keys():
+        manifests[key] = plan.jobs[key].label, store.manifest(plan.jobs[key].stage.path)
+    return tuple(label for label, about in manifests.values() if ACCUMULATION_FACTOR in about)
 
 
 def _replace_timing(store: Store, name: str, timing: Timing) -> None:

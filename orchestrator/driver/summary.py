@@ -29,6 +29,11 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
     print(f"MLflow  {open_command(without_secrets(outcome.tracking_uri))}", flush=True)
     if request.verbose:
         print(_efficiency(outcome.timing))
+    if outcome.sliced:
+        print(
+            "out of memory at first, then trained with more accumulation at the same effective "
+            f"batch: {', '.join(outcome.sliced)}"
+        )
     if outcome.missing:
         count = f"{len(outcome.missing)} of {len(plan.points)} points are missing:"
         print(f"\n{count}", file=sys.stderr)

@@ -80,8 +80,8 @@ class GaveUpError(RuntimeError):
 class Tries:
     """Counts the failures of one thing, and says whether it is tried again.
 
-    Lost machines cost no try, nor does waiting for room, which ends after `ROOM_S`; an error of the
-    code or the data is never tried again.
+    Lost machines cost no try, nor does waiting for room, which ends after `ROOM_S`; what ran out of
+    memory is tried once more; an error of the code or the data is never tried again.
 
     Args:
         max_failures: after which it is tried again.
@@ -89,6 +89,7 @@ class Tries:
 
     def __init__(self, max_failures: int) -> None:
         self._left, self._losses_left = max_failures, MACHINE_LOSSES
+        self._has_run_out_of_memory = False
         self._began = time.monotonic()
 
     def again(self, cause: Cause) -> bool:
@@ -97,6 +98,9 @@ class Tries:
             return False
         if cause is Cause.NO_ROOM:
             return time.monotonic() - self._began < ROOM_S
+        if cause is Cause.OUT_OF_MEMORY:
+            is_first, self._has_run_out_of_memory = not self._has_run_out_of_memory, True
+            return is_first
         if cause is Cause.MACHINE_LOST:
             self._losses_left -= 1
             return self._losses_left >= 0
@@ -156,6 +160,8 @@ def cause_of_type(error: BaseException) -> Cause:
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
+        return Cause.OUT_OF_MEMORY  # torch has no type for the host's memory
     # Train's errors are none of `RayError`.
     is_of_ray = type(error).__module__.partition(".")[0] == "ray"
     is_unreachable = (

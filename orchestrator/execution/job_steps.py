@@ -38,6 +38,9 @@ Progress = Callable[[Json], None]
 is complete; while training also with `val_loss`."""
 CURVE = "curve.jsonl"
 """The training curve in the stage: a JSON object per reported step."""
+ACCUMULATION_FACTOR = "accumulation_factor"
+"""In a stage's manifest, where its training ran out of memory at first."""
+OUT_OF_MEMORY_FACTOR = 2
 
 
 @dataclass(frozen=True)
@@ -134,16 +137,45 @@ def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Co
         train_codec(job.subject.codec, job.subject.lmbda, inputs, out, context)
 
 
-def commit_training(settings: Settings, store: Store, job: Job, out: Path, curve: Path) -> None:
+def commit_training(
+    settings: Settings, store: Store, job: Job, out: Path, curve: Path, context: Context
+) -> None:
     """Make what a training wrote, and its curve, the stage.
 
     Args:
         curve: file of the training curve; it may be missing where nothing was trained.
+        context: of the training.
     """
     if curve.exists():
         shutil.copy(curve, out / CURVE)
     seconds = json.loads((out / "info.json").read_text(encoding="utf-8"))["seconds"]
-    store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
+    about = provenance_of(settings, job.stage, seconds)
+    if context.accumulation_factor > 1:
+        about[ACCUMULATION_FACTOR] = context.accumulation_factor
+    store.commit(job.stage.path, out, about)
+
+
+def accumulation_factor(store: Store, key: str) -> int:
+    """By how much more a job's training is sliced than its settings say; 1 unless memory ran out.
+
+    Args:
+        key: of the job.
+    """
+    return int(store.read(_factor_file(key)) or b"1")
+
+
+def slice_more(store: Store, key: str) -> None:
+    """Let the next try of a job's training compute with half of the memory for each slice.
+
+    Args:
+        key: of the job.
+    """
+    factor = accumulation_factor(store, key) * OUT_OF_MEMORY_FACTOR
+    store.write(_factor_file(key), str(factor).encode())
+
+
+def _factor_file(key: str) -> str:
+    return f"work/{key}/{ACCUMULATION_FACTOR}.txt"
 
 
 def evaluate_job(

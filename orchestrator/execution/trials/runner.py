@@ -27,7 +27,7 @@ from orchestrator.execution.failures import (
 )
 from orchestrator.execution.feature_pass import pool_size, run_pass
 from orchestrator.execution.feature_shards import needs_gpu
-from orchestrator.execution.job_steps import Json, Settings, write_log
+from orchestrator.execution.job_steps import Json, Settings, slice_more, write_log
 from orchestrator.execution.silence import failure_of
 from orchestrator.execution.trials.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
@@ -200,6 +200,8 @@ class Runner:
         reason = f"{failure.reason} (log: {self.settings.store.path('logs', key)}.log)"
         is_hopeless = has_given_up or failure.environment in self._stopped
         if not is_hopeless and self._tries[key].again(failure.cause):
+            if failure.cause is Cause.OUT_OF_MEMORY:
+                patiently(lambda: slice_more(self.settings.store, key))
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:

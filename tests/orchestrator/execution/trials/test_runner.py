@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from orchestrator.execution import failures
-from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.job_steps import Settings, accumulation_factor
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
@@ -152,3 +153,13 @@ def test_points_that_fail_for_themselves_stop_no_other(codecs: Sweep) -> None:
     job = codecs.schedule.peek()
     assert job is not None
     assert job.kind == "codec"
+
+
+def test_what_ran_out_of_memory_is_tried_once_with_half_the_memory(sweep: Sweep) -> None:
+    key = fail(sweep, "first", torch.OutOfMemoryError("CUDA out of memory"))
+    assert sweep.last("retried") is not None
+    store, job = sweep.settings.store, sweep.settings.jobs[key]
+    assert accumulation_factor(store, key) == 2
+    assert fail(sweep, "second", torch.OutOfMemoryError("CUDA out of memory")) == key
+    assert sweep.last("failed") is not None
+    assert job.key in sweep.schedule.failed
