@@ -26,7 +26,7 @@ from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
 from orchestrator.execution.job_steps import ACCUMULATION_FACTOR
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
-from orchestrator.storage.lease import only_driver
+from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, default_uri
@@ -38,7 +38,7 @@ from search_spaces import operating_points
 def run(request: Request) -> bool:
     """Run, log and report a sweep; True if every wanted point is complete.
 
-    Where the disk is full, a line says so.
+    Where the disk is full, or another driver has taken the sweep, a line says so.
 
     Raises:
         SweepHeldError: another driver runs it.
@@ -46,6 +46,9 @@ def run(request: Request) -> bool:
     """
     try:
         outcome = _run_alone(request)
+    except LeaseLostError as error:
+        print(f"error: {error}: another driver runs this sweep by now", file=sys.stderr)
+        return False
     except Exception as error:
         if not is_disk_full(error):
             raise
@@ -58,14 +61,14 @@ def run(request: Request) -> bool:
 def _run_alone(request: Request) -> Outcome:
     store = request.store
     with contextlib.ExitStack() as stack:
-        stack.enter_context(only_driver(store, request.name))
+        lease = stack.enter_context(only_driver(store, request.name))
         store.remove_leftovers()
         plan = Plan(request.space, request.points, provenance.fingerprints(request.space), store)
         view = open_view(request.name, request.verbose)
         stack.callback(view.close)
         if not request.verbose:
             stack.enter_context(libraries_to(store.local("logs", f"{request.name}-driver.log")))
-        outcome = _run(request, plan, view)
+        outcome = _run(request, plan, view, lease)
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         store.remove_leftovers()
@@ -75,7 +78,7 @@ def _run_alone(request: Request) -> Outcome:
     return outcome
 
 
-def _run(request: Request, plan: Plan, view: View) -> Outcome:
+def _run(request: Request, plan: Plan, view: View, lease: Lease) -> Outcome:
     point_log = PointLog(request, plan, view.note)
     for point in plan.complete_points():
         point_log.add(point)
@@ -84,9 +87,10 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
         for line in metrics_lacking(request.space):
             view.note(line)
         view.note(STARTING)
-        results = run_on_ray(request, plan, view, point_log)
+        results = run_on_ray(request, plan, view, point_log, lease)
     missing = _missing_points(request.store, plan, results)
     view.note("writing the report")
+    lease.check()
     try:
         return _report(request, plan, view, point_log, results, missing)
     except Exception as error:

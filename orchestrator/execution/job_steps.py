@@ -185,6 +185,9 @@ def evaluate_job(
 
     Args:
         stage: of the evaluation.
+
+    Raises:
+        LeaseLostError: another process evaluates it by now.
     """
     from trainables.evaluation import evaluate_point
     from trainables.points.inputs import Inputs
@@ -200,13 +203,16 @@ def evaluate_job(
         text=store.fetch(text.path) if isinstance(text, Stage) else None,
     )
 
-    def report(share: float) -> None:
-        progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
-
-    with store.evaluation_work(job.key, stage.key) as work:
+    with store.evaluation_work(job.key, stage.key) as (work, lease):
         if store.has(stage.path):
             return
+
+        def report(share: float) -> None:
+            lease.check()
+            progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
+
         out, began = store.new(stage.path), time.monotonic()
         device = device_of(settings.space)
         evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
+        lease.check()
         store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))

@@ -17,6 +17,7 @@ from orchestrator.execution.job_steps import (
 )
 from orchestrator.execution.silence import evaluate_watched, watch
 from orchestrator.plan.jobs import Job
+from orchestrator.storage.lease import Lease
 from search_spaces import Measurement, Stage
 from trainables.training.context import LocalContext
 
@@ -28,11 +29,12 @@ class LocalBackend:
         self._settings = settings
         use_threads(settings.space)
 
-    def train(self, job: Job, work: Path, progress: Progress) -> None:
+    def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage; checkpoints are kept in its working directory."""
         store = self._settings.store
 
         def report(metrics: Mapping[str, float]) -> None:
+            lease.check()
             names = ("step", "steps", "val_loss")
             reported = {"phase": "train"} | {n: metrics[n] for n in names if n in metrics}
             show_life(reported)
@@ -45,6 +47,7 @@ class LocalBackend:
             context = TrialContext(self._settings, job.key, work, report, is_draining)
             out = store.new(job.stage.path)
             train_job(self._settings, store, job, out, context)
+            lease.check()
             commit_training(self._settings, store, job, out, work / CURVE, context)
 
     def evaluate(

@@ -8,12 +8,14 @@ The trial's process only waits.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -44,6 +46,7 @@ from orchestrator.execution.job_steps import (
 from orchestrator.execution.silence import failure_of, watch
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
+from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Stage
@@ -59,7 +62,7 @@ class TrainBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def train(self, job: Job, work: Path, progress: Progress) -> None:
+    def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage, continuing from the last checkpoint of Ray Train.
 
         Lost machines cost no try, nor does waiting for room.
@@ -75,8 +78,10 @@ class TrainBackend:
         while True:
             nodes_before = node_ids()
             progress(WAITING)
+            lease.check()
             try:
-                self._trainer(job).fit()
+                with ended_with(lease, job):
+                    self._trainer(job).fit()
                 break
             except train.TrainingFailedError as error:
                 failure = failure_of(error, nodes_before, store, job.key, job.key)
@@ -145,6 +150,24 @@ class TrainBackend:
                     progress({"phase": "evaluate", "step": done_share, "steps": len(evaluations)})
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def ended_with(lease: Lease, job: Job) -> Iterator[None]:
+    """End this process, and so its workers, as soon as another process has taken the lease."""
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(LOOK_S):
+            if lease.is_taken:
+                print(f"another process trains {job.label} by now: this one ends", flush=True)
+                os._exit(1)
+
+    threading.Thread(target=look, name=f"lease of {job.key}", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 def _storage(store: Store) -> tuple[str, object | None]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from orchestrator.storage.file_lock import locked
 from orchestrator.storage.files import Files, StoreError, inside, write_synced
-from orchestrator.storage.lease import hold, hold_all
+from orchestrator.storage.lease import Lease, hold, hold_all
 from orchestrator.storage.process import Process
 
 MANIFEST = "manifest.json"
@@ -156,7 +156,7 @@ class Store(Files):
     # Working directories
 
     @contextlib.contextmanager
-    def work(self, key: str) -> Iterator[Path]:
+    def work(self, key: str) -> Iterator[tuple[Path, Lease]]:
         """The working directory of a job, which survives kills, for one process at a time.
 
         A second process waits until the first is done or dead: an orphan of a killed driver can
@@ -164,11 +164,14 @@ class Store(Files):
 
         Args:
             key: of the job.
+
+        Yields:
+            The directory, and the lease to `check` before what others may do by now.
         """
         directory = self._local / "work" / key
-        with hold(self, f"job-{key}"):
+        with hold(self, f"job-{key}") as lease:
             directory.mkdir(parents=True, exist_ok=True)
-            yield directory
+            yield directory, lease
 
     @contextlib.contextmanager
     def work_of(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
@@ -180,7 +183,7 @@ class Store(Files):
             yield directories
 
     @contextlib.contextmanager
-    def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:
+    def evaluation_work(self, key: str, evaluation: str) -> Iterator[tuple[Path, Lease]]:
         """The working directory of an evaluation, for one process at a time.
 
         It lies in the working directory of the point's job, and `remove_work` deletes both.
@@ -189,8 +192,8 @@ class Store(Files):
             key: of the job.
             evaluation: key of the evaluation's stage.
         """
-        with hold(self, f"evaluation-{evaluation}"):
-            yield self._local / "work" / key / f"evaluation-{evaluation}"
+        with hold(self, f"evaluation-{evaluation}") as lease:
+            yield self._local / "work" / key / f"evaluation-{evaluation}", lease
 
     def remove_work(self, key: str) -> None:
         """Delete the working directory of a job, and the checkpoints of its Ray Train run."""

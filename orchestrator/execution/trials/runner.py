@@ -34,6 +34,7 @@ from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 
 CAPACITY_EVERY_S = 10.0
@@ -49,6 +50,7 @@ class Runner:
         capacity: returns what the cluster has now.
         keep_evaluators: called with how many evaluators have room beside what trains, and with the
             keys of the jobs that run.
+        lease: of the sweep; None where no other driver can run it.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Runner:
         listener: JobListener,
         capacity: Callable[[], Ask],
         keep_evaluators: Callable[[int, frozenset[str]], None],
+        lease: Lease | None = None,
     ) -> None:
+        self._lease = lease
         self.settings = settings
         self.schedule = schedule
         self._listener = listener
@@ -91,7 +95,13 @@ class Runner:
     # Called by Tune's hooks, in the driver's main thread.
 
     def next_trial(self, trial_id: str) -> str | None:
-        """The key of the job that a new trial runs, or `WAIT`; None: no trial now, ask again."""
+        """The key of the job that a new trial runs, or `WAIT`; None: no trial now, ask again.
+
+        Raises:
+            LeaseLostError: another driver runs the sweep.
+        """
+        if self._lease is not None:
+            self._lease.check()
         if time.monotonic() - self._capacity_checked > CAPACITY_EVERY_S:
             self._capacity_checked = time.monotonic()
             self.schedule.capacity = self._capacity()

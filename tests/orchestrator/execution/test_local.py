@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.execution import drain, local
 from orchestrator.execution.drain import Reminder
+from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import (
     ACCUMULATION_FACTOR,
     Settings,
@@ -18,6 +19,7 @@ from orchestrator.execution.job_steps import (
 )
 from orchestrator.execution.local import LocalBackend, TrialContext
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.lease import Lease, LeaseLostError
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from trainables.training.context import Context
@@ -40,8 +42,8 @@ def write_result(out: Path) -> None:
 def train(settings: Settings, job: Job) -> Mapping[str, object]:
     """Train a job; returns the stage's manifest."""
     store = settings.store
-    with store.work(job.key) as work:
-        LocalBackend(settings).train(job, work, lambda metrics: None)
+    with store.work(job.key) as (work, lease):
+        LocalBackend(settings).train(job, work, lease, lambda metrics: None)
     return store.manifest(job.stage.path)
 
 
@@ -64,6 +66,31 @@ def test_a_training_after_memory_ran_out_is_sliced_more_and_says_so(
     assert manifest.get(ACCUMULATION_FACTOR) == (2 if times else None)
     settings.store.remove_work(job.key)
     assert accumulation_factor(settings.store, job.key) == 1
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_training_whose_lease_is_lost_stops_at_its_next_report_and_commits_nothing(
+    reports: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_in(tmp_path)
+    job, check, steps = codec_job(settings), Lease.check, []
+
+    def refuse(lease: Lease) -> None:
+        raise LeaseLostError("x")
+
+    def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Context) -> None:
+        monkeypatch.setattr(Lease, "check", refuse)
+        if reports:
+            context.report({"step": 10, "steps": 20})
+        steps.append(20)
+        write_result(out)
+
+    monkeypatch.setattr(local, "train_job", train_job)
+    with pytest.raises(LeaseLostError):
+        run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
+    monkeypatch.setattr(Lease, "check", check)
+    assert steps == ([] if reports else [20])
+    assert not settings.store.has(job.stage.path)
 
 
 def test_a_notice_asks_for_a_checkpoint_at_once_and_again_later(

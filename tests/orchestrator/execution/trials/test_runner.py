@@ -19,6 +19,7 @@ from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import Ask, lane_ask
 from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.waiting import wait_until
@@ -163,3 +164,25 @@ def test_what_ran_out_of_memory_is_tried_once_with_half_the_memory(sweep: Sweep)
     assert fail(sweep, "second", torch.OutOfMemoryError("CUDA out of memory")) == key
     assert sweep.last("failed") is not None
     assert job.key in sweep.schedule.failed
+
+
+def test_a_driver_that_lost_its_sweep_starts_nothing_more(
+    tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lease: Lease) -> None:
+        raise LeaseLostError("x")
+
+    with only_driver(sweep.settings.store, "smoke") as lease:
+        runner = Runner(
+            sweep.settings,
+            sweep.schedule,
+            sweep.events.append,
+            lambda: sweep.schedule.capacity,
+            lambda limit, running: None,
+            lease,
+        )
+        monkeypatch.setattr(Lease, "check", refuse)
+        with pytest.raises(LeaseLostError):
+            runner.next_trial("first")
+        monkeypatch.undo()
+    assert sweep.events == []
