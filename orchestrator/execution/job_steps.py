@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.execution.devices import device_of
+from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
@@ -36,8 +37,6 @@ Json = Mapping[str, object]
 Progress = Callable[[Json], None]
 """Called with `phase` (str), `step` and `steps` (numbers), and `made` (a job's key) once its stage
 is complete; while training also with `val_loss`."""
-CURVE = "curve.jsonl"
-"""The training curve in the stage: a JSON object per reported step."""
 ACCUMULATION_FACTOR = "accumulation_factor"
 """In a stage's manifest, where its training ran out of memory at first."""
 OUT_OF_MEMORY_FACTOR = 2
@@ -207,8 +206,12 @@ def evaluate_job(
         if store.has(stage.path):
             return
 
+        shards = MirroredShards(store, job.key, work)
+        shards.load()
+
         def report(share: float) -> None:
             lease.check()
+            shards.save()
             progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
 
         out, began = store.new(stage.path), time.monotonic()
@@ -216,3 +219,4 @@ def evaluate_job(
         evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
         lease.check()
         store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))
+        shutil.rmtree(work, ignore_errors=True)

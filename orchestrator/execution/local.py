@@ -8,13 +8,13 @@ from pathlib import Path
 from orchestrator.execution.devices import device_of, use_threads
 from orchestrator.execution.drain import Reminder, node_notice
 from orchestrator.execution.job_steps import (
-    CURVE,
     Progress,
     Settings,
     accumulation_factor,
     commit_training,
     train_job,
 )
+from orchestrator.execution.mirror import CURVE, save_checkpoint, take_newest_checkpoint
 from orchestrator.execution.silence import evaluate_watched, watch
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.lease import Lease
@@ -42,8 +42,8 @@ class LocalBackend:
 
         limit_s = self._settings.space.resources.silence_s
         with watch(store, job, job.stage.key, limit_s) as show_life, node_notice() as is_draining:
-            if store.remote and not (work / "checkpoint").exists():
-                store.load_work(job.key, "checkpoint", work / "checkpoint")
+            if store.remote:
+                take_newest_checkpoint(store, job.key, work)
             context = TrialContext(self._settings, job.key, work, report, is_draining)
             out = store.new(job.stage.path)
             train_job(self._settings, store, job, out, context)
@@ -92,4 +92,4 @@ class TrialContext(LocalContext):
         """Append to the curve, keep the checkpoint and upload it."""
         super().report(metrics, checkpoint)
         if checkpoint is not None and self._store.remote:
-            self._store.save_work(self._key, self.directory / "checkpoint", "checkpoint")
+            save_checkpoint(self._store, self._key, self.directory)

@@ -33,7 +33,6 @@ from orchestrator.execution.drain import LOOK_S, Reminder
 from orchestrator.execution.evaluators import evaluate_in_pool
 from orchestrator.execution.failures import Cause, GaveUpError, Tries, original
 from orchestrator.execution.job_steps import (
-    CURVE,
     Json,
     Progress,
     Settings,
@@ -43,6 +42,7 @@ from orchestrator.execution.job_steps import (
     train_job,
     write_log,
 )
+from orchestrator.execution.mirror import CURVE
 from orchestrator.execution.silence import failure_of, watch
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
