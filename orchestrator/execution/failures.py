@@ -29,8 +29,9 @@ NODE_DEATH_S = 60.0
 but a broken connection at once."""
 NO_WORKERS = "WorkerGroupStartupTimeoutError"
 BROKEN_START = "WorkerGroupStartupFailedError"
-"""Ray Train's errors where workers found no room, or died while they started. By name: the driver
-does not import Ray Train."""
+NO_ANSWER = "WorkerHealthCheckTimeoutError"
+"""Ray Train's errors where workers found no room, died while they started, or are stopped. By name:
+the driver does not import Ray Train."""
 _CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
 
@@ -138,6 +139,8 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     name = type(error).__name__
     if name == NO_WORKERS:
         return Cause.NO_ROOM
+    if name == NO_ANSWER:
+        return Cause.SILENT
     if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
         return Cause.MACHINE_LOST
     is_broken = (

@@ -215,7 +215,7 @@ class Runner:
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:
-            self._give_up(key, reason)
+            self._give_up(key, reason, failure.environment)
             if failure.environment is not None:
                 self._stop_alike(key, failure.environment)
 
@@ -225,9 +225,9 @@ class Runner:
         self.schedule.finish(key)
         self._listener(JobEvent("finished", key))
 
-    def _give_up(self, key: str, reason: str) -> None:
+    def _give_up(self, key: str, reason: str, environment: str | None = None) -> None:
         """Record that a job failed for good, and with it the jobs that need it."""
-        lost = [job.key for job in self.schedule.give_up(key, reason)]
+        lost = [job.key for job in self.schedule.give_up(key, reason, environment)]
         for failed in (key, *lost):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
 

@@ -19,6 +19,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
 )
 
 from orchestrator.execution import failures
@@ -83,6 +84,7 @@ def dead_actor() -> Exception:
         (LeaseLostError("x"), BEFORE, Cause.UNREACHABLE),
         (WorkerGroupError("...", {0: lost_peer()}), {"head"}, Cause.MACHINE_LOST),
         (WorkerGroupError("...", {0: lost_peer()}), BEFORE, Cause.PROCESS_DIED),
+        (of_worker(WorkerHealthCheckTimeoutError("no answer")), BEFORE, Cause.SILENT),
         (of_worker(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), {"head"}, Cause.ERROR),

@@ -12,6 +12,7 @@ import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from orchestrator.execution import failures
+from orchestrator.execution.environment import FULL_DISK
 from orchestrator.execution.job_steps import Settings, accumulation_factor
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
@@ -186,3 +187,11 @@ def test_a_driver_that_lost_its_sweep_starts_nothing_more(
             runner.next_trial("first")
         monkeypatch.undo()
     assert sweep.events == []
+
+
+def test_jobs_that_need_what_the_surroundings_failed_have_the_same_reason(codecs: Sweep) -> None:
+    """So the summary lists them under one cause."""
+    key = fail(codecs, "1", OSError(errno.ENOSPC, "No space left on device"))
+    needing = [job.key for job in codecs.settings.jobs.values() if key in job.needs]
+    assert needing
+    assert {codecs.schedule.failed[need] for need in needing} == {FULL_DISK}
