@@ -102,7 +102,7 @@ class JobStates:
 def withdrawal(event: JobEvent, states: JobStates) -> str:
     """A line about a cause that several jobs share, and the jobs that are not started for it."""
     labels = ", ".join(states.jobs[key].label for key in event.others)
-    return f"STOP  {event.reason}; {len(event.others)} jobs would fail, too: {labels}"
+    return f"STOP  {event.reason}; not started, as they would fail, too: {labels}"
 
 
 def clock_text(seconds: float) -> str:

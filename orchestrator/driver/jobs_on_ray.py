@@ -14,6 +14,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import lane_ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
+from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 
 
@@ -36,11 +37,17 @@ class JobResults:
     lanes: int = 0
 
 
-def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) -> JobResults:
+def run_on_ray(
+    request: Request, plan: Plan, view: View, point_log: PointLog, lease: Lease
+) -> JobResults:
     """Run a plan's jobs to their end.
+
+    Args:
+        lease: of the sweep.
 
     Raises:
         ClusterUnfitError: no point can run on the cluster.
+        LeaseLostError: another driver runs the sweep.
     """
     space = plan.space
     settings = Settings(space, request.store.uri, plan.jobs, provenance.code())
@@ -67,6 +74,7 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
             listener(plan, view, point_log),
             lambda: cluster.capacity(space)[0],
             open_pool(settings),
+            lease,
         )
         tune_jobs(runner, request.verbose)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)

@@ -56,9 +56,12 @@ class Outcome:
     Attributes:
         report: None if no point is complete.
         missing: by key of the point.
+        sliced: labels of what ran out of memory and was trained with more accumulation, at the same
+            effective batch.
     """
 
     report: ReportPaths | None
     missing: dict[str, MissingPoint]
     tracking_uri: str
     timing: Timing
+    sliced: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -22,11 +23,13 @@ from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import View, libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
+from orchestrator.execution.job_steps import ACCUMULATION_FACTOR
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
-from orchestrator.storage.lease import only_driver
+from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
+from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, default_uri
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
@@ -36,7 +39,7 @@ from search_spaces import operating_points
 def run(request: Request) -> bool:
     """Run, log and report a sweep; True if every wanted point is complete.
 
-    Where the disk is full, a line says so.
+    Where the disk is full, or another driver has taken the sweep, a line says so.
 
     Raises:
         SweepHeldError: another driver runs it.
@@ -44,6 +47,9 @@ def run(request: Request) -> bool:
     """
     try:
         outcome = _run_alone(request)
+    except LeaseLostError as error:
+        print(f"error: {error}: another driver runs this sweep by now", file=sys.stderr)
+        return False
     except Exception as error:
         if not is_disk_full(error):
             raise
@@ -56,14 +62,14 @@ def run(request: Request) -> bool:
 def _run_alone(request: Request) -> Outcome:
     store = request.store
     with contextlib.ExitStack() as stack:
-        stack.enter_context(only_driver(store, request.name))
+        lease = stack.enter_context(only_driver(store, request.name))
         store.remove_leftovers()
         plan = Plan(request.space, request.points, provenance.fingerprints(request.space), store)
         view = open_view(request.name, request.verbose)
         stack.callback(view.close)
         if not request.verbose:
             stack.enter_context(libraries_to(store.local("logs", f"{request.name}-driver.log")))
-        outcome = _run(request, plan, view)
+        outcome = _run(request, plan, view, lease)
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         store.remove_leftovers()
@@ -83,7 +89,7 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
         remove_lost_uploads(store, {stage.kind for stage in made})
 
 
-def _run(request: Request, plan: Plan, view: View) -> Outcome:
+def _run(request: Request, plan: Plan, view: View, lease: Lease) -> Outcome:
     point_log = PointLog(request, plan, view.note)
     for point in plan.complete_points():
         point_log.add(point)
@@ -92,9 +98,10 @@ def _run(request: Request, plan: Plan, view: View) -> Outcome:
         for line in metrics_lacking(request.space):
             view.note(line)
         view.note(STARTING)
-        results = run_on_ray(request, plan, view, point_log)
+        results = run_on_ray(request, plan, view, point_log, lease)
     missing = _missing_points(request.store, plan, results)
     view.note("writing the report")
+    lease.check()
     try:
         return _report(request, plan, view, point_log, results, missing)
     except Exception as error:
@@ -145,7 +152,7 @@ def _report(
             view.note(f"MLflow: {error}; the same command logs the report again")
     if point_log.error is not None:
         raise point_log.error
-    return Outcome(report, missing, tracking_uri, timing)
+    return Outcome(report, missing, tracking_uri, timing, _sliced(store, plan, complete, results))
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:
@@ -189,6 +196,18 @@ def _timing(request: Request, plan: Plan, results: JobResults) -> Timing:
         "work_by_kind_s": seconds,
         "lanes": results.lanes,
     }
+
+
+def _sliced(
+    store: Store, plan: Plan, complete: Mapping[str, Measured], results: JobResults
+) -> tuple[str, ...]:
+    """Labels of complete points, and of codecs of this run, that ran out of memory at first."""
+    manifests = {
+        key: (measured.point.label, measured.manifests[0]) for key, measured in complete.items()
+    }
+    for key in results.done - complete.keys():
+        manifests[key] = plan.jobs[key].label, store.manifest(plan.jobs[key].stage.path)
+    return tuple(label for label, about in manifests.values() if ACCUMULATION_FACTOR in about)
 
 
 def _replace_timing(store: Store, name: str, timing: Timing) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
+
+
+_LOG = re.compile(r" \(log: .*\)$")
 
 
 def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
@@ -29,6 +33,11 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
     print(f"MLflow  {open_command(without_secrets(outcome.tracking_uri))}", flush=True)
     if request.verbose:
         print(_efficiency(outcome.timing))
+    if outcome.sliced:
+        print(
+            "out of memory at first, then trained with more accumulation at the same effective "
+            f"batch: {', '.join(outcome.sliced)}"
+        )
     if outcome.missing:
         count = f"{len(outcome.missing)} of {len(plan.points)} points are missing:"
         print(f"\n{count}", file=sys.stderr)
@@ -41,7 +50,8 @@ def _causes(missing: Iterable[MissingPoint]) -> Iterator[str]:
     """Each cause once, the points that are missing for it, and the first log that explains it."""
     by_cause: dict[str, list[MissingPoint]] = {}
     for gone in missing:
-        cause = gone.reason.removesuffix(f" (log: {gone.log})")
+        # A full disk may have kept the log from being written, though the reason names it.
+        cause = _LOG.sub("", gone.reason)
         by_cause.setdefault(cause, []).append(gone)
     for cause, points in by_cause.items():
         yield f"  {cause}"

@@ -23,7 +23,6 @@ _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # Train's controller looks at its workers this often; at the default of 2 s every report waits.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     # Workers may have to wait for another sweep's points, or for a new node.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",

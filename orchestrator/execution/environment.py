@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 import textwrap
 from collections.abc import Iterator
 from typing import Final
@@ -45,6 +46,8 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or the one that led to it, comes from a full disk or a quota."""
     return any(
         (isinstance(link, OSError) and link.errno in _FULL)
+        # Of a directory that was copied in part; it has no number, only its files' lines.
+        or (isinstance(link, shutil.Error) and any(f"[Errno {n}]" in str(link) for n in _FULL))
         or (type(link).__name__ == "OperationalError" and "disk is full" in str(link))  # SQLite
         for link in _chain(error)
     )

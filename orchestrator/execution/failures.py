@@ -29,8 +29,9 @@ NODE_DEATH_S = 60.0
 but a broken connection at once."""
 NO_WORKERS = "WorkerGroupStartupTimeoutError"
 BROKEN_START = "WorkerGroupStartupFailedError"
-"""Ray Train's errors where workers found no room, or died while they started. By name: the driver
-does not import Ray Train."""
+NO_ANSWER = "WorkerHealthCheckTimeoutError"
+"""Ray Train's errors where workers found no room, died while they started, or are stopped. By name:
+the driver does not import Ray Train."""
 _CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
 
@@ -80,8 +81,8 @@ class GaveUpError(RuntimeError):
 class Tries:
     """Counts the failures of one thing, and says whether it is tried again.
 
-    Lost machines cost no try, nor does waiting for room, which ends after `ROOM_S`; an error of the
-    code or the data is never tried again.
+    Lost machines cost no try, nor does waiting for room, which ends after `ROOM_S`; what ran out of
+    memory is tried once more; an error of the code or the data is never tried again.
 
     Args:
         max_failures: after which it is tried again.
@@ -89,6 +90,7 @@ class Tries:
 
     def __init__(self, max_failures: int) -> None:
         self._left, self._losses_left = max_failures, MACHINE_LOSSES
+        self._has_run_out_of_memory = False
         self._began = time.monotonic()
 
     def again(self, cause: Cause) -> bool:
@@ -97,6 +99,9 @@ class Tries:
             return False
         if cause is Cause.NO_ROOM:
             return time.monotonic() - self._began < ROOM_S
+        if cause is Cause.OUT_OF_MEMORY:
+            is_first, self._has_run_out_of_memory = not self._has_run_out_of_memory, True
+            return is_first
         if cause is Cause.MACHINE_LOST:
             self._losses_left -= 1
             return self._losses_left >= 0
@@ -134,6 +139,8 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     name = type(error).__name__
     if name == NO_WORKERS:
         return Cause.NO_ROOM
+    if name == NO_ANSWER:
+        return Cause.SILENT
     if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
         return Cause.MACHINE_LOST
     is_broken = (
@@ -156,6 +163,8 @@ def cause_of_type(error: BaseException) -> Cause:
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
+        return Cause.OUT_OF_MEMORY  # torch has no type for the host's memory
     # Train's errors are none of `RayError`.
     is_of_ray = type(error).__module__.partition(".")[0] == "ray"
     is_unreachable = (

@@ -20,6 +20,7 @@ from typing import Protocol
 from orchestrator.execution.job_steps import Json, Progress, Settings, provenance_of, write_log
 from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
+from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
@@ -31,11 +32,15 @@ REPORT_EVERY_S = 1.0
 class Backend(Protocol):
     """Where a job is trained and evaluated: in this process or in workers."""
 
-    def train(self, job: Job, work: Path, progress: Progress) -> None:
+    def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage, continuing from the last checkpoint.
 
         Args:
             work: the job's working directory.
+            lease: of that directory.
+
+        Raises:
+            LeaseLostError: another process trains it by now.
         """
         ...
 
@@ -89,12 +94,13 @@ def throttled(progress: Progress) -> Progress:
 
 def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], None]) -> None:
     """Make a stage that has no inputs, unless it is complete."""
-    with store.work(job.key):
+    with store.work(job.key) as (_, lease):
         if not store.has(job.stage.path):
             out, began = store.new(job.stage.path), time.monotonic()
             with watch(store, job, job.stage.key, settings.space.resources.silence_s):
                 write(out)
             seconds = time.monotonic() - began
+            lease.check()
             store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
         store.remove_work(job.key)
 
@@ -116,9 +122,9 @@ def _write_benchmark(space: Space, job: Job, out: Path) -> None:
 
 
 def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Progress) -> None:
-    with store.work(job.key) as work:
+    with store.work(job.key) as (work, lease):
         if not store.has(job.stage.path):
-            backend.train(job, work, progress)
+            backend.train(job, work, lease, progress)
         progress({"made": job.key, "phase": "trained", "step": 1, "steps": 1})
         missing = [(m, stage) for m, stage in job.evaluations if not store.has(stage.path)]
         if missing:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.execution.devices import device_of
+from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
@@ -36,8 +37,9 @@ Json = Mapping[str, object]
 Progress = Callable[[Json], None]
 """Called with `phase` (str), `step` and `steps` (numbers), and `made` (a job's key) once its stage
 is complete; while training also with `val_loss`."""
-CURVE = "curve.jsonl"
-"""The training curve in the stage: a JSON object per reported step."""
+ACCUMULATION_FACTOR = "accumulation_factor"
+"""In a stage's manifest, where its training ran out of memory at first."""
+OUT_OF_MEMORY_FACTOR = 2
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,45 @@ def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Co
         train_codec(job.subject.codec, job.subject.lmbda, inputs, out, context)
 
 
-def commit_training(settings: Settings, store: Store, job: Job, out: Path, curve: Path) -> None:
+def commit_training(
+    settings: Settings, store: Store, job: Job, out: Path, curve: Path, context: Context
+) -> None:
     """Make what a training wrote, and its curve, the stage.
 
     Args:
         curve: file of the training curve; it may be missing where nothing was trained.
+        context: of the training.
     """
     if curve.exists():
         shutil.copy(curve, out / CURVE)
     seconds = json.loads((out / "info.json").read_text(encoding="utf-8"))["seconds"]
-    store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
+    about = provenance_of(settings, job.stage, seconds)
+    if context.accumulation_factor > 1:
+        about[ACCUMULATION_FACTOR] = context.accumulation_factor
+    store.commit(job.stage.path, out, about)
+
+
+def accumulation_factor(store: Store, key: str) -> int:
+    """By how much more a job's training is sliced than its settings say; 1 unless memory ran out.
+
+    Args:
+        key: of the job.
+    """
+    return int(store.read(_factor_file(key)) or b"1")
+
+
+def slice_more(store: Store, key: str) -> None:
+    """Let the next try of a job's training compute with half of the memory for each slice.
+
+    Args:
+        key: of the job.
+    """
+    factor = accumulation_factor(store, key) * OUT_OF_MEMORY_FACTOR
+    store.write(_factor_file(key), str(factor).encode())
+
+
+def _factor_file(key: str) -> str:
+    return f"work/{key}/{ACCUMULATION_FACTOR}.txt"
 
 
 def evaluate_job(
@@ -153,6 +184,9 @@ def evaluate_job(
 
     Args:
         stage: of the evaluation.
+
+    Raises:
+        LeaseLostError: another process evaluates it by now.
     """
     from trainables.evaluation import evaluate_point
     from trainables.points.inputs import Inputs
@@ -168,13 +202,21 @@ def evaluate_job(
         text=store.fetch(text.path) if isinstance(text, Stage) else None,
     )
 
-    def report(share: float) -> None:
-        progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
-
-    with store.evaluation_work(job.key, stage.key) as work:
+    with store.evaluation_work(job.key, stage.key) as (work, lease):
         if store.has(stage.path):
             return
+
+        shards = MirroredShards(store, job.key, work)
+        shards.load()
+
+        def report(share: float) -> None:
+            lease.check()
+            shards.save()
+            progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
+
         out, began = store.new(stage.path), time.monotonic()
         device = device_of(settings.space)
         evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
+        lease.check()
         store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))
+        shutil.rmtree(work, ignore_errors=True)

@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.execution.devices import device_of, use_threads
+from orchestrator.execution.drain import Reminder, node_notice
 from orchestrator.execution.job_steps import (
-    CURVE,
     Progress,
     Settings,
+    accumulation_factor,
     commit_training,
     train_job,
 )
+from orchestrator.execution.mirror import CURVE, save_checkpoint, take_newest_checkpoint
 from orchestrator.execution.silence import evaluate_watched, watch
 from orchestrator.plan.jobs import Job
-from orchestrator.storage.store import Store
+from orchestrator.storage.lease import Lease
 from search_spaces import Measurement, Stage
 from trainables.training.context import LocalContext
 
@@ -27,29 +29,26 @@ class LocalBackend:
         self._settings = settings
         use_threads(settings.space)
 
-    def train(self, job: Job, work: Path, progress: Progress) -> None:
+    def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage; checkpoints are kept in its working directory."""
         store = self._settings.store
 
         def report(metrics: Mapping[str, float]) -> None:
+            lease.check()
             names = ("step", "steps", "val_loss")
             reported = {"phase": "train"} | {n: metrics[n] for n in names if n in metrics}
             show_life(reported)
             progress(reported)
 
-        device = device_of(self._settings.space)
-        context: LocalContext
         limit_s = self._settings.space.resources.silence_s
-        with watch(store, job, job.stage.key, limit_s) as show_life:
+        with watch(store, job, job.stage.key, limit_s) as show_life, node_notice() as is_draining:
             if store.remote:
-                if not (work / "checkpoint").exists():
-                    store.load_work(job.key, "checkpoint", work / "checkpoint")
-                context = MirroredContext(work, report, device, store, job.key)
-            else:
-                context = LocalContext(work, report, device)
+                take_newest_checkpoint(store, job.key, work)
+            context = TrialContext(self._settings, job.key, work, report, is_draining)
             out = store.new(job.stage.path)
             train_job(self._settings, store, job, out, context)
-            commit_training(self._settings, store, job, out, work / CURVE)
+            lease.check()
+            commit_training(self._settings, store, job, out, work / CURVE, context)
 
     def evaluate(
         self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
@@ -59,28 +58,38 @@ class LocalBackend:
             evaluate_watched(self._settings, job, measurement, stage, progress)
 
 
-class MirroredContext(LocalContext):
-    """Keeps each checkpoint on the remote storage too, where another node can continue from it.
+class TrialContext(LocalContext):
+    """Trains in a trial's process.
+
+    Each checkpoint is kept on a remote storage, too, where another node can continue from it.
 
     Args:
-        directory, on_report, device: of `LocalContext`.
-        store: the remote storage.
+        settings: of the sweep.
         key: of the job.
+        directory, on_report: of `LocalContext`.
+        is_draining: whether this node will be taken away.
     """
 
     def __init__(
         self,
+        settings: Settings,
+        key: str,
         directory: Path,
         on_report: Callable[[Mapping[str, float]], None],
-        device: str,
-        store: Store,
-        key: str,
+        is_draining: Callable[[], bool],
     ) -> None:
-        super().__init__(directory, on_report, device)
+        store = settings.store
+        factor = accumulation_factor(store, key)
+        super().__init__(directory, on_report, device_of(settings.space), factor)
         self._store, self._key = store, key
+        self._is_draining, self._reminder = is_draining, Reminder()
+
+    def must_checkpoint(self, step: int) -> bool:
+        """At the notice of a drain, and again every few seconds."""
+        return self._reminder.is_due(self._is_draining())
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
         """Append to the curve, keep the checkpoint and upload it."""
         super().report(metrics, checkpoint)
-        if checkpoint is not None:
-            self._store.save_work(self._key, self.directory / "checkpoint", "checkpoint")
+        if checkpoint is not None and self._store.remote:
+            save_checkpoint(self._store, self._key, self.directory)

@@ -8,36 +8,45 @@ The trial's process only waits.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
 import torch
 from ray import train
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
 
-from orchestrator.execution.cluster import node_ids
+from orchestrator.execution.cluster import can_grow, node_ids
 from orchestrator.execution.devices import use_threads
+from orchestrator.execution.drain import LOOK_S, Reminder
 from orchestrator.execution.evaluators import evaluate_in_pool
 from orchestrator.execution.failures import Cause, GaveUpError, Tries, original
 from orchestrator.execution.job_steps import (
-    CURVE,
     Json,
     Progress,
     Settings,
+    accumulation_factor,
     commit_training,
+    slice_more,
     train_job,
     write_log,
 )
+from orchestrator.execution.mirror import CURVE
 from orchestrator.execution.silence import failure_of, watch
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import worker_resources
+from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Stage
@@ -53,7 +62,7 @@ class TrainBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def train(self, job: Job, work: Path, progress: Progress) -> None:
+    def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage, continuing from the last checkpoint of Ray Train.
 
         Lost machines cost no try, nor does waiting for room.
@@ -69,8 +78,10 @@ class TrainBackend:
         while True:
             nodes_before = node_ids()
             progress(WAITING)
+            lease.check()
             try:
-                self._trainer(job).fit()
+                with ended_with(lease, job):
+                    self._trainer(job).fit()
                 break
             except train.TrainingFailedError as error:
                 failure = failure_of(error, nodes_before, store, job.key, job.key)
@@ -79,10 +90,15 @@ class TrainBackend:
                 if not tries.again(failure.cause):
                     raise GaveUpError(failure) from error
                 patiently(lambda: store.exists("logs"))
+                if failure.cause is Cause.OUT_OF_MEMORY:
+                    slice_more(store, job.key)
                 write_log(store, job, f"tried again: {failure.reason}")
 
     def _trainer(self, job: Job) -> TorchTrainer:
         """A trainer that continues the job's run, whichever process began it."""
+        # Before Train reads it. One more process for each run, which a lone node has no use for.
+        has_other_nodes = len(node_ids()) > 1 or can_grow()
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", str(int(has_other_nodes)))
         resources = self._settings.space.resources
         path, filesystem = _storage(self._settings.store)
         return TorchTrainer(
@@ -136,6 +152,24 @@ class TrainBackend:
             threads.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def ended_with(lease: Lease, job: Job) -> Iterator[None]:
+    """End this process, and so its workers, as soon as another process has taken the lease."""
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(LOOK_S):
+            if lease.is_taken:
+                print(f"another process trains {job.label} by now: this one ends", flush=True)
+                os._exit(1)
+
+    threading.Thread(target=look, name=f"lease of {job.key}", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
 def _storage(store: Store) -> tuple[str, object | None]:
     """Where Ray Train keeps its checkpoints: the path, and the file system of a remote one."""
     if not store.remote:
@@ -160,11 +194,12 @@ def train_in_worker(config: dict[str, object]) -> None:
         watch(store, job, job.stage.key, limit_s) as show_life,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        context = TrainContext(report_interval(settings, job), Path(scratch), show_life)
+        factor = accumulation_factor(store, job.key)
+        context = TrainContext(report_interval(settings, job), Path(scratch), show_life, factor)
         out = store.new(job.stage.path) if context.rank == 0 else Path(scratch) / "out"
         train_job(settings, store, job, out, context)
         if context.rank == 0:
-            commit_training(settings, store, job, out, context.curve)
+            commit_training(settings, store, job, out, context.curve, context)
 
 
 class TrainContext:
@@ -175,9 +210,12 @@ class TrainContext:
             report, so all must leave out the same ones.
         scratch: a local directory that lives as long as the worker.
         show_life: called at every report.
+        accumulation_factor: as of the protocol, the same for all workers.
     """
 
-    def __init__(self, report_every: int, scratch: Path, show_life: Progress) -> None:
+    def __init__(
+        self, report_every: int, scratch: Path, show_life: Progress, accumulation_factor: int
+    ) -> None:
         ray_context = train.get_context()
         self.rank: int = ray_context.get_world_rank()
         self.world_size: int = ray_context.get_world_size()
@@ -185,6 +223,10 @@ class TrainContext:
         self.curve = scratch / CURVE
         self._every = report_every
         self._show_life = show_life
+        self.accumulation_factor = accumulation_factor
+        self._reminder = Reminder()
+        self._looked_at: tuple[int, float] | None = None
+        self._next_look, self._noticed_step = 0, 0
         self._latest: Path | None = None
         if (checkpoint := train.get_checkpoint()) is not None:
             self._latest = Path(checkpoint.to_directory(str(scratch / "checkpoint")))
@@ -204,7 +246,7 @@ class TrainContext:
         step, steps = int(metrics["step"]), int(metrics["steps"])
         progress = {"phase": "train", "step": step, "steps": steps}
         self._show_life(progress)
-        if step % self._every and step != steps:
+        if step % self._every and step not in (steps, self._noticed_step):
             assert checkpoint is None, f"a checkpoint at step {step}, not every {self._every}"
             return
         if checkpoint is None:
@@ -214,8 +256,25 @@ class TrainContext:
         train.report(progress, checkpoint=train.Checkpoint.from_directory(str(checkpoint)))
 
     def must_checkpoint(self, step: int) -> bool:
-        """Never before its time."""
-        return False
+        """At the notice of a drain of any worker's node, and again every few seconds.
+
+        The workers look at the same steps, some seconds apart.
+        """
+        if step < self._next_look:
+            return False
+        now = time.monotonic()
+        per_look = 1
+        if self._looked_at is not None:
+            steps, seconds = step - self._looked_at[0], now - self._looked_at[1]
+            per_look = max(1, int(steps * LOOK_S / max(seconds, 1e-3)))
+        self._looked_at = step, now
+        is_due = self._reminder.is_due(train.get_preemption_info() is not None)
+        # The first worker's clock decides.
+        agreed: tuple[int, bool] = broadcast_from_rank_zero((per_look, is_due))
+        self._next_look = step + agreed[0]
+        if agreed[1]:
+            self._noticed_step = step
+        return agreed[1]
 
     def latest_checkpoint(self) -> Path | None:
         """The checkpoint that Ray Train kept last, as a local directory."""

@@ -134,8 +134,12 @@ class Schedule:
         with self._lock:
             self.running.discard(key)
 
-    def give_up(self, key: str, reason: str) -> list[Job]:
-        """Record that a job failed for good; returns the jobs that can now never run."""
+    def give_up(self, key: str, reason: str, shared_reason: str | None = None) -> list[Job]:
+        """Record that a job failed for good; returns the jobs that can now never run.
+
+        Args:
+            shared_reason: of these jobs; None for the failure of the job that they need.
+        """
         with self._lock:
             self.running.discard(key)
             self.failed[key] = reason
@@ -145,7 +149,8 @@ class Schedule:
                 if culprit is not None and self._is_open(job):
                     cause = self.failed[culprit]
                     root = cause if cause.startswith("because ") else None
-                    self.failed[job.key] = root or f"because {self.jobs[culprit].label} failed"
+                    because = root or f"because {self.jobs[culprit].label} failed"
+                    self.failed[job.key] = shared_reason or because
                     lost.append(job)
             return lost
 

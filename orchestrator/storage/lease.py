@@ -32,7 +32,7 @@ from orchestrator.storage.lease_files import (
     lease_file,
     lease_numbers,
 )
-from orchestrator.storage.outage import VISIBLE_S
+from orchestrator.storage.outage import OUTAGE_S, VISIBLE_S
 from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
@@ -81,13 +81,21 @@ class Lease:
         return self._taken.is_set() or silent > self._pace.stale - self._pace.beat
 
     def check(self) -> None:
-        """Stop work that somebody else may be doing.
+        """Stop work that somebody else does; wait while the storage is away, where nobody can.
 
         Raises:
-            LeaseLostError: another process may hold the lease by now.
+            LeaseLostError: another process holds the lease, or the storage was away for too long.
         """
-        if self.is_lost:
-            raise LeaseLostError(f"the lease of {self._name} could not be renewed and is lost")
+        end = time.monotonic() + OUTAGE_S
+        while self.is_lost:
+            if self._taken.is_set() or time.monotonic() >= end:
+                raise LeaseLostError(f"the lease of {self._name} could not be renewed and is lost")
+            time.sleep(self._pace.look)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether another process holds the lease."""
+        return self._taken.is_set()
 
     def release(self) -> None:
         """Give the lease back; if the storage is away, as soon as it is back."""

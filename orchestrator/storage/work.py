@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from orchestrator.storage.files import Files, inside
-from orchestrator.storage.lease import hold, hold_all
+from orchestrator.storage.lease import Lease, hold, hold_all
 from orchestrator.storage.process import Process
 
 FOREIGN_LEFTOVER_S = 24 * 3600.0
@@ -42,7 +42,7 @@ class WorkFiles(Files):
         return directory
 
     @contextlib.contextmanager
-    def work(self, key: str) -> Iterator[Path]:
+    def work(self, key: str) -> Iterator[tuple[Path, Lease]]:
         """The working directory of a job, which survives kills, for one process at a time.
 
         A second process waits until the first is done or dead: an orphan of a killed driver can
@@ -50,11 +50,14 @@ class WorkFiles(Files):
 
         Args:
             key: of the job.
+
+        Yields:
+            The directory, and the lease to `check` before what others may do by now.
         """
         directory = self._local / "work" / key
-        with hold(self, f"job-{key}"):
+        with hold(self, f"job-{key}") as lease:
             directory.mkdir(parents=True, exist_ok=True)
-            yield directory
+            yield directory, lease
 
     @contextlib.contextmanager
     def work_of(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
@@ -66,7 +69,7 @@ class WorkFiles(Files):
             yield directories
 
     @contextlib.contextmanager
-    def evaluation_work(self, key: str, evaluation: str) -> Iterator[Path]:
+    def evaluation_work(self, key: str, evaluation: str) -> Iterator[tuple[Path, Lease]]:
         """The working directory of an evaluation, for one process at a time.
 
         It lies in the working directory of the point's job, and `remove_work` deletes both.
@@ -75,8 +78,8 @@ class WorkFiles(Files):
             key: of the job.
             evaluation: key of the evaluation's stage.
         """
-        with hold(self, f"evaluation-{evaluation}"):
-            yield self._local / "work" / key / f"evaluation-{evaluation}"
+        with hold(self, f"evaluation-{evaluation}") as lease:
+            yield self._local / "work" / key / f"evaluation-{evaluation}", lease
 
     def remove_work(self, key: str) -> None:
         """Delete the working directory of a job, and the checkpoints of its Ray Train run."""

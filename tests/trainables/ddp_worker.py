@@ -22,6 +22,8 @@ from trainables.training.train import train_point
 class WorkerContext:
     """Gloo between processes; rank 0 keeps checkpoints in a plain directory."""
 
+    accumulation_factor = 1
+
     def __init__(self, directory: Path, rank: int, world_size: int) -> None:
         self.rank = rank
         self.world_size = world_size

@@ -33,6 +33,10 @@ class Context(Protocol):
     def device(self) -> torch.device:
         """Where this worker's tensors live."""
 
+    @property
+    def accumulation_factor(self) -> int:
+        """Slices of a batch for each that the settings ask for; above 1 after memory ran out."""
+
     def prepare(self, module: nn.Module) -> nn.Module:
         """Make a module average its gradients over the workers (itself where there is one)."""
 
@@ -68,6 +72,7 @@ class LocalContext:
         directory: made if it does not exist.
         on_report: called with the metrics of every report.
         device: where to train; the CPU by default.
+        accumulation_factor: as of `Context`, at least 1.
     """
 
     rank = 0
@@ -78,8 +83,10 @@ class LocalContext:
         directory: Path,
         on_report: Callable[[Mapping[str, float]], None] | None = None,
         device: torch.device | str = "cpu",
+        accumulation_factor: int = 1,
     ) -> None:
         self.directory = directory
+        self.accumulation_factor = accumulation_factor
         self.device = torch.device(device)
         self._on_report = on_report
         self._kept = directory / "checkpoint"

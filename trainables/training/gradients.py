@@ -39,7 +39,7 @@ def accumulate_gradients(
         The worker's weighted loss terms by name.
     """
     terms_of_worker: dict[str, Tensor] = {}
-    slices = batch.split(spec.accumulate)
+    slices = batch.split(spec.accumulate * context.accumulation_factor)
     for number, part in enumerate(slices):
         share = len(part) * context.world_size / spec.batch_size
         bf16 = torch.autocast(context.device.type, torch.bfloat16, spec.precision == "bf16")

@@ -25,12 +25,13 @@ from orchestrator.execution.failures import (
     reason_of,
 )
 from orchestrator.execution.features.passes import Passes
-from orchestrator.execution.job_steps import Json, Settings, write_log
+from orchestrator.execution.job_steps import Json, Settings, slice_more, write_log
 from orchestrator.execution.silence import failure_of
 from orchestrator.execution.trials.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
 
 CAPACITY_EVERY_S = 10.0
@@ -46,6 +47,7 @@ class Runner:
         capacity: returns what the cluster has now.
         keep_evaluators: called with how many evaluators have room beside what trains, and with the
             keys of the jobs that run.
+        lease: of the sweep; None where no other driver can run it.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Runner:
         listener: JobListener,
         capacity: Callable[[], Ask],
         keep_evaluators: Callable[[int, frozenset[str]], None],
+        lease: Lease | None = None,
     ) -> None:
+        self._lease = lease
         self.settings = settings
         self.schedule = schedule
         self._listener = listener
@@ -87,7 +91,13 @@ class Runner:
     # Called by Tune's hooks, in the driver's main thread.
 
     def next_trial(self, trial_id: str) -> str | None:
-        """The key of the job that a new trial runs, or `WAIT`; None: no trial now, ask again."""
+        """The key of the job that a new trial runs, or `WAIT`; None: no trial now, ask again.
+
+        Raises:
+            LeaseLostError: another driver runs the sweep.
+        """
+        if self._lease is not None:
+            self._lease.check()
         if time.monotonic() - self._capacity_checked > CAPACITY_EVERY_S:
             self._capacity_checked = time.monotonic()
             self.schedule.capacity = self._capacity()
@@ -196,10 +206,12 @@ class Runner:
         reason = f"{failure.reason} (log: {self.settings.store.path('logs', key)}.log)"
         is_hopeless = has_given_up or failure.environment in self._stopped
         if not is_hopeless and self._tries[key].again(failure.cause):
+            if failure.cause is Cause.OUT_OF_MEMORY:
+                patiently(lambda: slice_more(self.settings.store, key))
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:
-            self._give_up(key, reason)
+            self._give_up(key, reason, failure.environment)
             if failure.environment is not None:
                 self._stop_alike(key, failure.environment)
 
@@ -209,9 +221,9 @@ class Runner:
         self.schedule.finish(key)
         self._listener(JobEvent("finished", key))
 
-    def _give_up(self, key: str, reason: str) -> None:
+    def _give_up(self, key: str, reason: str, environment: str | None = None) -> None:
         """Record that a job failed for good, and with it the jobs that need it."""
-        lost = [job.key for job in self.schedule.give_up(key, reason)]
+        lost = [job.key for job in self.schedule.give_up(key, reason, environment)]
         for failed in (key, *lost):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
 

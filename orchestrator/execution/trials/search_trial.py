@@ -67,9 +67,9 @@ def train_trial(
         if isinstance(step, int | float) and isinstance(loss, int | float):
             report({"step": step, "val_loss": loss})
 
-    with store.work(job.key) as work:
+    with store.work(job.key) as (work, lease):
         if not store.has(job.stage.path):
-            LocalBackend(changed).train(job, work, progress)
+            LocalBackend(changed).train(job, work, lease, progress)
         store.remove_work(job.key)
     info = json.loads((store.fetch(job.stage.path) / "info.json").read_text(encoding="utf-8"))
     report({"step": info["steps"] + 1, "val_loss": info["val_loss"]})

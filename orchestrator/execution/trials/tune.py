@@ -5,6 +5,7 @@ Import it after `cluster.running` has set the environment that Ray Tune reads.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from ray.tune.search import Searcher
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.execution.trials.trial import JOB, WAIT, run_trial
 from orchestrator.plan.resources import trial_resources
+
+log = logging.getLogger(__name__)
 
 Result = dict[str, object]
 
@@ -61,6 +64,11 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     )
     try:
         tuner.fit()
+    except Exception as error:
+        if not schedule.over:
+            raise
+        # Behind the last job Tune reads its state back, which a full disk may have cut.
+        log.warning("Ray Tune could not read what it had written: %s", error)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     runner.join()

@@ -12,6 +12,7 @@ from orchestrator.driver.request import Request
 from orchestrator.driver.run import _run, run
 from orchestrator.driver.view import libraries_to
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
@@ -33,7 +34,8 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
     monkeypatch.setattr(Tracker, call, raise_away)
     space, store = load_space("smoke"), Store(str(tmp_path))
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
-    assert not _run(request, Plan(space, (), {}, store), LineView()).missing
+    with only_driver(store, "smoke") as lease:
+        assert not _run(request, Plan(space, (), {}, store), LineView(), lease).missing
     assert store.read("smoke/sweep.json") is not None
     assert "gone" in capsys.readouterr().out
 
@@ -61,3 +63,18 @@ def test_a_log_on_a_full_disk_stops_nobody_who_prints(tmp_path: Path) -> None:
     log.symlink_to("/dev/full")
     with libraries_to(log):
         print("what a library says", flush=True)
+
+
+def test_a_driver_whose_sweep_was_taken_stops_with_a_line_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(lease: Lease) -> None:
+        raise LeaseLostError("the lease of sweep-smoke is lost")
+
+    monkeypatch.setattr(Lease, "check", refuse)
+    space, store = load_space("smoke"), Store(str(tmp_path))
+    request = Request(space, (), store, "smoke", None, True, 0.0, "the command")
+    assert not run(request)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+    assert "another driver" in line
+    assert store.read("smoke/sweep.json") is None

@@ -22,11 +22,15 @@ def test_points_that_failed_for_one_cause_are_listed_under_it_once(
     for number, point in enumerate(points[:5]):
         log = f"/logs/{number}.log"
         reason = f"OSError: no/such is no model (log: {log})" if number < 3 else "out of memory"
-        missing[str(number)] = MissingPoint(point, reason, log)
+        # The log of the second could not be written.
+        missing[str(number)] = MissingPoint(point, reason, "" if number == 1 else log)
     store = Store(str(tmp_path))
     request = Request(space, points, store, "smoke", None, False, 0.0, "the command")
-    print_summary(request, plan, Outcome(None, missing, "sqlite:///x.db", {}))
-    err = capsys.readouterr().err
+    outcome = Outcome(None, missing, "sqlite:///x.db", {}, sliced=(points[-1].label,))
+    print_summary(request, plan, outcome)
+    out, err = capsys.readouterr()
+    (line,) = (line for line in out.splitlines() if "out of memory" in line)
+    assert line.endswith(points[-1].label)
     assert f"5 of {len(points)} points" in err
     for cause, members, log in (
         ("OSError: no/such is no model", points[:3], "/logs/0.log"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def in_storage(number: int, code: int) -> OSError:
 def test_a_full_disk_is_found_behind_other_errors() -> None:
     assert {environment_in(in_storage(n, errno.ENOSPC)) for n in range(3)} == {FULL_DISK}
     assert environment_in(in_storage(1, errno.EDQUOT)) == FULL_DISK
+    copied = shutil.Error([("a", "b", str(in_storage(1, errno.ENOSPC)))])
+    assert environment_in(copied) == FULL_DISK
     sqlite = OperationalError("INSERT", {}, Exception("database or disk is full"))
     assert environment_in(sqlite) == FULL_DISK
     wrapped = raised_by(lambda: raise_from(ValueError("no report"), in_storage(1, errno.ENOSPC)))

@@ -48,8 +48,8 @@ def train(settings: Settings) -> None:
         if job.subject.point is None:
             run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
     for job in points(settings):
-        with settings.store.work(job.key) as work:
-            LocalBackend(settings).train(job, work, lambda metrics: None)
+        with settings.store.work(job.key) as (work, lease):
+            LocalBackend(settings).train(job, work, lease, lambda metrics: None)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
 
     # Killed after some shards of the third point, it goes on behind them.
     stage = third.evaluations[0][1]
-    with store.evaluation_work(third.key, stage.key) as work:
+    with store.evaluation_work(third.key, stage.key) as (work, _):
         pass
     with ThreadPoolExecutor(1) as threads:
         told.clear()

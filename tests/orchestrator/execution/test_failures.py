@@ -19,6 +19,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
 )
 
 from orchestrator.execution import failures
@@ -83,6 +84,7 @@ def dead_actor() -> Exception:
         (LeaseLostError("x"), BEFORE, Cause.UNREACHABLE),
         (WorkerGroupError("...", {0: lost_peer()}), {"head"}, Cause.MACHINE_LOST),
         (WorkerGroupError("...", {0: lost_peer()}), BEFORE, Cause.PROCESS_DIED),
+        (of_worker(WorkerHealthCheckTimeoutError("no answer")), BEFORE, Cause.SILENT),
         (of_worker(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), {"head"}, Cause.ERROR),
@@ -139,6 +141,12 @@ def test_the_reason_names_the_first_error_and_survives_other_processes() -> None
     assert reason_of(ActorDiedError(), Cause.MACHINE_LOST) == Cause.MACHINE_LOST
 
 
+def test_torch_without_host_memory_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert cause_of(caught.value, BEFORE) is Cause.OUT_OF_MEMORY
+
+
 def test_waiting_for_room_costs_no_try_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = Tries(max_failures=0)
     assert all(tries.again(Cause.NO_ROOM) for _ in range(100))
@@ -154,4 +162,9 @@ def test_lost_machines_cost_no_try_and_errors_are_not_tried_again() -> None:
     assert not tries.again(Cause.ERROR)
     assert tries.again(Cause.PROCESS_DIED)
     assert not tries.again(Cause.UNREACHABLE)
-    assert not Tries(max_failures=0).again(Cause.OUT_OF_MEMORY)
+
+
+def test_what_ran_out_of_memory_is_tried_once_more() -> None:
+    for tries in (Tries(max_failures=0), Tries(max_failures=5)):
+        assert tries.again(Cause.OUT_OF_MEMORY)
+        assert not tries.again(Cause.OUT_OF_MEMORY)

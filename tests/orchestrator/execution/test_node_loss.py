@@ -50,7 +50,7 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
     keep = open_pool(settings)  # the pool lives as long as this
     job = points(settings)[0]
     measurement, stage = job.evaluations[0]
-    with settings.store.evaluation_work(job.key, stage.key) as work:
+    with settings.store.evaluation_work(job.key, stage.key) as (work, _):
         pass
     with lent(job.key, stage.key, measurement.answerer) as evaluator:
         lost = ray.get(evaluator.__ray_call__.remote(node_of_actor))

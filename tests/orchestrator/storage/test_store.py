@@ -138,15 +138,15 @@ def test_work_of_another_node_is_found_again(open_store: OpenStore) -> None:
     if not one.remote:
         pytest.skip("nodes share the working directories of a disk")
     for text in ("step 1", "step 2"):
-        with one.work("key") as work:
+        with one.work("key") as (work, _):
             (work / "checkpoint").mkdir(exist_ok=True)
             (work / "checkpoint" / "state").write_text(text)
             one.save_work("key", work / "checkpoint", "checkpoint")
-    with two.work("key") as work:
+    with two.work("key") as (work, _):
         assert two.load_work("key", "checkpoint", work / "checkpoint")
         assert (work / "checkpoint" / "state").read_text() == "step 2"
     two.remove_work("key")
-    with two.work("key") as work:
+    with two.work("key") as (work, _):
         assert not two.load_work("key", "checkpoint", work / "checkpoint")
 
 
@@ -160,7 +160,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from orchestrator.storage.store import Store
-with Store(sys.argv[1]).work("key") as work:
+with Store(sys.argv[1]).work("key") as (work, _):
     (work / "held").write_text("")
     time.sleep(60)
 """
@@ -174,7 +174,7 @@ def test_work_waits_for_its_holder_and_goes_on_when_that_is_killed(tmp_path: Pat
         with pytest.raises(LeaseHeldError), hold(Store(str(tmp_path)), "job-key", wait=False):
             pass
         holder.kill()
-        with Store(str(tmp_path)).work("key") as work:
+        with Store(str(tmp_path)).work("key") as (work, _):
             assert (work / "held").exists()
     finally:
         holder.kill()

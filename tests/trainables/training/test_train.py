@@ -360,6 +360,26 @@ def train_with_workers(small: Small, root: Path, scenarios: list[str], count: in
     assert [process.wait(timeout=600) for process in running] == [0] * count
 
 
+def test_a_context_slices_batches_more_than_the_settings_do(
+    small_stages: Small, tmp_path: Path
+) -> None:
+    """As after a training ran out of memory: four slices, asked for in two ways, are the same."""
+    spaces = {
+        n: small_stages.space.model_copy(
+            update={"d1": small_stages.space.d1.model_copy(update={"accumulate": n})}
+        )
+        for n in (1, 2, 4)
+    }
+    context = LocalContext(tmp_path / "run", accumulation_factor=2)
+    weights = train(small_stages, "d1", tmp_path / "sliced", context, spaces[2])
+    assert_equal(weights, train(small_stages, "d1", tmp_path / "four", space=spaces[4]))
+    whole = train(small_stages, "d1", tmp_path / "whole", space=spaces[1])
+    assert any(not torch.equal(weights[name], whole[name]) for name in whole), "nothing is sliced"
+    for name, value in whole.items():
+        if not name.endswith("qkv.bias"):
+            torch.testing.assert_close(weights[name], value, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_two_workers_with_sliced_batches_equal_one(small_stages: Small, tmp_path: Path) -> None:
     # Batches of 5 do not divide evenly; 6 validation rows make a batch for each worker.

@@ -8,16 +8,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import torch
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from orchestrator.execution import failures
-from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.environment import FULL_DISK
+from orchestrator.execution.job_steps import Settings, accumulation_factor
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import Ask, lane_ask
 from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.waiting import wait_until
@@ -152,3 +155,43 @@ def test_points_that_fail_for_themselves_stop_no_other(codecs: Sweep) -> None:
     job = codecs.schedule.peek()
     assert job is not None
     assert job.kind == "codec"
+
+
+def test_what_ran_out_of_memory_is_tried_once_with_half_the_memory(sweep: Sweep) -> None:
+    key = fail(sweep, "first", torch.OutOfMemoryError("CUDA out of memory"))
+    assert sweep.last("retried") is not None
+    store, job = sweep.settings.store, sweep.settings.jobs[key]
+    assert accumulation_factor(store, key) == 2
+    assert fail(sweep, "second", torch.OutOfMemoryError("CUDA out of memory")) == key
+    assert sweep.last("failed") is not None
+    assert job.key in sweep.schedule.failed
+
+
+def test_a_driver_that_lost_its_sweep_starts_nothing_more(
+    tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lease: Lease) -> None:
+        raise LeaseLostError("x")
+
+    with only_driver(sweep.settings.store, "smoke") as lease:
+        runner = Runner(
+            sweep.settings,
+            sweep.schedule,
+            sweep.events.append,
+            lambda: sweep.schedule.capacity,
+            lambda limit, running: None,
+            lease,
+        )
+        monkeypatch.setattr(Lease, "check", refuse)
+        with pytest.raises(LeaseLostError):
+            runner.next_trial("first")
+        monkeypatch.undo()
+    assert sweep.events == []
+
+
+def test_jobs_that_need_what_the_surroundings_failed_have_the_same_reason(codecs: Sweep) -> None:
+    """So the summary lists them under one cause."""
+    key = fail(codecs, "1", OSError(errno.ENOSPC, "No space left on device"))
+    needing = [job.key for job in codecs.settings.jobs.values() if key in job.needs]
+    assert needing
+    assert {codecs.schedule.failed[need] for need in needing} == {FULL_DISK}

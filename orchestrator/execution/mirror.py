@@ -1,0 +1,93 @@
+"""What a job leaves on a remote storage while it runs, so that another node can go on.
+
+    checkpoint with its curve, finished shards of an evaluation --> work/<key>/ of the storage
+
+On a local storage all nodes see the working directory itself.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Final
+
+from orchestrator.storage.store import Store
+
+CHECKPOINT: Final = "checkpoint"
+CURVE: Final = "curve.jsonl"
+"""The parts of a working directory that `LocalContext` keeps; the curve is a JSON object per
+reported step."""
+
+
+def save_checkpoint(store: Store, key: str, work: Path) -> None:
+    """Keep a training's checkpoint, with its curve.
+
+    Args:
+        key: of the job.
+        work: the job's working directory on this node.
+    """
+    shutil.copy(work / CURVE, work / CHECKPOINT / CURVE)
+    store.save_work(key, work / CHECKPOINT, CHECKPOINT)
+
+
+def take_newest_checkpoint(store: Store, key: str, work: Path) -> None:
+    """Take the checkpoint, and its curve, that another node left in the remote storage.
+
+    Unless this node has trained further, and could not upload that.
+
+    Args:
+        key: of the job.
+        work: the job's working directory on this node.
+    """
+    elsewhere, here = work / "elsewhere", work / CHECKPOINT
+    shutil.rmtree(elsewhere, ignore_errors=True)
+    if not store.load_work(key, CHECKPOINT, elsewhere):
+        return
+    if _step_of(elsewhere) <= _step_of(here):
+        shutil.rmtree(elsewhere)
+        return
+    shutil.rmtree(here, ignore_errors=True)
+    shutil.copy(elsewhere / CURVE, work / CURVE)
+    elsewhere.rename(here)
+
+
+def _step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint that `LocalContext` kept; -1 if there is none."""
+    file = checkpoint / "step.json"
+    if not file.exists():
+        return -1
+    return int(json.loads(file.read_text(encoding="utf-8"))["step"])
+
+
+class MirroredShards:
+    """The finished shards of an evaluation, kept on a remote storage for other nodes.
+
+    On a local storage all nodes see the working directory itself, and nothing is done.
+
+    Args:
+        key: of the job.
+        work: the evaluation's working directory on this node, in which each shard is a directory.
+    """
+
+    def __init__(self, store: Store, key: str, work: Path) -> None:
+        self._store, self._key, self._work = store, key, work
+        self._saved: set[str] = set()
+
+    def load(self) -> None:
+        """Take the shards of other nodes that this node lacks."""
+        if not self._store.remote:
+            return
+        for name in self._store.names(f"work/{self._key}/{self._work.name}"):
+            part, shard = f"{self._work.name}/{name}", self._work / name
+            if not shard.is_dir() and self._store.load_work(self._key, part, shard):
+                self._saved.add(name)
+
+    def save(self) -> None:
+        """Keep the shards that are new."""
+        if not self._store.remote:
+            return
+        for shard in sorted(self._work.glob("shard-?????")):
+            if shard.name not in self._saved:
+                self._store.save_work(self._key, shard, f"{self._work.name}/{shard.name}")
+                self._saved.add(shard.name)

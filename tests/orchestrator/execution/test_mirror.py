@@ -1,0 +1,141 @@
+"""Work on a remote storage goes on at the newest state, on whichever node."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import pytest
+
+import trainables.evaluation
+from orchestrator.execution import local
+from orchestrator.execution.job_steps import Settings, evaluate_job
+from orchestrator.execution.local import LocalBackend
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+from trainables.training.context import Context
+
+URI = "memory://bucket/storage"
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Settings]:
+    """Node name -> the settings with which its processes open the storage."""
+    fsspec.filesystem("memory").store.clear()
+    space = load_space("smoke")
+
+    def on_node(name: str) -> Settings:
+        store = Store(URI, cache=tmp_path / name)
+        monkeypatch.setattr(Settings, "store", property(lambda settings: store))
+        return Settings(space, URI, Plan(space, operating_points(space), {}, store).jobs, {})
+
+    return on_node
+
+
+def train_until(
+    settings: Settings, job: Job, monkeypatch: pytest.MonkeyPatch, last: int
+) -> tuple[int, list[int]]:
+    """Train with a checkpoint each 10 steps, and be killed behind step `last`, or end at 50.
+
+    Returns:
+        The step that the training went on from, and the steps of the curve that it found.
+    """
+    found: list[tuple[int, list[int]]] = []
+
+    def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Context) -> None:
+        kept, curve = context.latest_checkpoint(), work / "curve.jsonl"
+        step = 0 if kept is None else int((kept / "state").read_text())
+        rows = curve.read_text().splitlines() if curve.exists() else []
+        found.append((step, [json.loads(row)["step"] for row in rows]))
+        while step < last:
+            step += 10
+            scratch = out.with_name("scratch")
+            scratch.mkdir(exist_ok=True)
+            (scratch / "state").write_text(str(step))
+            context.report({"step": step, "steps": 50}, scratch)
+        if step < 50:
+            raise KeyboardInterrupt
+        (out / "info.json").write_text(json.dumps({"seconds": 1.0}))
+
+    monkeypatch.setattr(local, "train_job", train_job)
+    with settings.store.work(job.key) as (work, lease), contextlib.suppress(KeyboardInterrupt):
+        LocalBackend(settings).train(job, work, lease, lambda metrics: None)
+    return found[0]
+
+
+def test_the_newest_checkpoint_wins_with_its_curve(
+    nodes: Callable[[str], Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = nodes("one")
+    job = next(job for job in settings.jobs.values() if job.kind == "codec")
+    assert train_until(settings, job, monkeypatch, last=20) == (0, [])
+    assert train_until(nodes("two"), job, monkeypatch, last=40) == (20, [10, 20])
+    # The first node's own checkpoint is of step 20.
+    settings = nodes("one")
+    assert train_until(settings, job, monkeypatch, last=50) == (40, [10, 20, 30, 40])
+    curve = settings.store.fetch(job.stage.path) / "curve.jsonl"
+    assert [json.loads(row)["step"] for row in curve.read_text().splitlines()] == [
+        10,
+        20,
+        30,
+        40,
+        50,
+    ]
+
+
+def test_what_could_not_be_uploaded_is_newer(
+    nodes: Callable[[str], Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = nodes("one")
+    job = next(job for job in settings.jobs.values() if job.kind == "codec")
+    train_until(settings, job, monkeypatch, last=10)
+    with monkeypatch.context() as outage:
+        outage.setattr(Store, "save_work", lambda *arguments: None)
+        train_until(settings, job, monkeypatch, last=30)
+    assert train_until(nodes("one"), job, monkeypatch, last=30) == (30, [10, 20, 30])
+
+
+def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
+    nodes: Callable[[str], Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured: list[str] = []
+
+    def evaluate_point(*arguments: object) -> None:
+        """Two shards a node; four in all."""
+        out, work, report = arguments[5], arguments[6], arguments[8]
+        assert isinstance(out, Path)
+        assert isinstance(work, Path)
+        assert callable(report)
+        count = 0
+        for number in range(4):
+            shard = work / f"shard-{number:05d}"
+            if not shard.is_dir():
+                if count == 2:
+                    raise KeyboardInterrupt
+                count += 1
+                shard.mkdir(parents=True)
+                (shard / "result.json").write_text(str(number))
+                measured.append(shard.name)
+            report((number + 1) / 4)
+        (out / "numbers").write_text("".join(p.read_text() for p in sorted(work.glob("*/*.json"))))
+
+    monkeypatch.setattr(trainables.evaluation, "evaluate_point", evaluate_point)
+    for name in ("one", "two"):
+        settings = nodes(name)
+        job = next(job for job in settings.jobs.values() if job.evaluations)
+        measurement, stage = job.evaluations[0]
+        with monkeypatch.context() as inputs:
+            inputs.setattr(Store, "fetch", lambda store, stage: tmp_path)
+            try:
+                evaluate_job(settings, job, measurement, stage, lambda metrics: None)
+            except KeyboardInterrupt:
+                assert name == "one"
+    assert measured == [f"shard-{number:05d}" for number in range(4)]
+    assert (settings.store.fetch(stage.path) / "numbers").read_text() == "0123"
+    assert not list((tmp_path / "two" / "work" / job.key).iterdir())
+    settings.store.remove_work(job.key)
+    assert not settings.store.names(f"work/{job.key}")

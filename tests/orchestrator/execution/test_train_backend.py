@@ -1,0 +1,120 @@
+"""Ray Train's failures, as the trial that waits for its workers treats them; without Ray."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from ray.exceptions import ActorDiedError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerGroupStartupTimeoutError,
+)
+
+from orchestrator.execution import failures
+from orchestrator.execution import train as train_module
+from orchestrator.execution.failures import Cause, GaveUpError
+from orchestrator.execution.job_steps import Json, Settings, accumulation_factor
+from orchestrator.execution.train import WAITING, TrainBackend
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.store import Store
+from search_spaces import load_space, operating_points
+
+
+def in_worker(error: Exception) -> Exception:
+    return WorkerGroupError("...", {0: UserExceptionWithTraceback(error, "...")})
+
+
+class Trainer:
+    """Fails with each error in turn, then succeeds."""
+
+    def __init__(self, errors: Iterator[Exception]) -> None:
+        self._errors = errors
+
+    def fit(self) -> None:
+        for error in self._errors:
+            raise error
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for module in (failures, train_module):
+        monkeypatch.setattr(module, "node_ids", lambda: frozenset({"head"}))
+    space = load_space("smoke", ("resources.workers_per_point=1", "resources.max_failures=0"))
+    plan = Plan(space, operating_points(space), {}, Store(str(tmp_path)))
+    return Settings(space, str(tmp_path), plan.jobs, {})
+
+
+def job_of(settings: Settings) -> Job:
+    return next(job for job in settings.jobs.values() if job.kind == "codec")
+
+
+def train(settings: Settings, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[Json]:
+    """Train with these failures, one a try; returns the progress."""
+    left, job, told = iter(errors), job_of(settings), list[Json]()
+    monkeypatch.setattr(TrainBackend, "_trainer", lambda self, job: Trainer(left))
+    with settings.store.work(job.key) as (work, lease):
+        TrainBackend(settings).train(job, work, lease, told.append)
+    return told
+
+
+def test_workers_without_room_are_waited_for_and_shown(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [ControllerError(WorkerGroupStartupTimeoutError(1)) for _ in range(5)]
+    assert train(settings, monkeypatch, *errors) == 6 * [WAITING]
+    monkeypatch.setattr(failures, "ROOM_S", 0.0)
+    with pytest.raises(GaveUpError) as caught:
+        train(settings, monkeypatch, *errors)
+    assert caught.value.failure.cause is Cause.NO_ROOM
+
+
+def test_a_worker_that_reached_no_file_leaves_its_tries_to_the_runner(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileNotFoundError, match="weights"):
+        train(settings, monkeypatch, in_worker(FileNotFoundError("weights")))
+
+
+def test_workers_out_of_memory_are_tried_once_with_half_the_memory(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory() -> Exception:
+        return in_worker(torch.OutOfMemoryError("CUDA out of memory"))
+
+    train(settings, monkeypatch, no_memory())
+    assert accumulation_factor(settings.store, job_of(settings).key) == 2
+    with pytest.raises(GaveUpError) as caught:
+        train(settings, monkeypatch, no_memory(), no_memory())
+    assert caught.value.failure.cause is Cause.OUT_OF_MEMORY
+
+
+def test_a_silent_worker_is_named_by_what_it_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, line = job_of(settings).key, "no progress for 9 s: train step 10 of 20"
+    settings.store.write(f"work/{key}/silent-{key}.txt", line.encode())
+    with pytest.raises(GaveUpError) as caught:
+        train(settings, monkeypatch, WorkerGroupError("...", {0: ActorDiedError()}))
+    assert caught.value.failure.cause is Cause.SILENT
+    assert str(caught.value) == line
+
+
+def test_a_trial_whose_lease_is_taken_ends_with_its_workers() -> None:
+    script = """
+import time
+from types import SimpleNamespace
+from orchestrator.execution import train
+train.LOOK_S = 0.1
+with train.ended_with(SimpleNamespace(is_taken=True), SimpleNamespace(key="k", label="d1")):
+    time.sleep(600)
+"""
+    command = [sys.executable, "-c", script]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert child.returncode == 1, child.stderr
+    assert "another process trains d1" in child.stdout
