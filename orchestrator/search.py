@@ -26,9 +26,11 @@ from orchestrator.execution.search_trial import searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
+from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError
-from orchestrator.tracking.mlflow_runs import TrialRecord, open_tracker
+from orchestrator.tracking.mlflow_runs import TrialRecord
+from orchestrator.tracking.open_tracker import open_tracker
 from search_spaces import OperatingPoint, point_stage
 
 
@@ -99,6 +101,8 @@ def _log(request: Request, result: JsonObject) -> None:
         tracker = open_tracker(request.store, request.tracking_uri, request.name)
         for trial in result["trials"]:
             tracker.log_trial(TrialRecord(**trial))
+        if tracker.copy is not None:
+            patiently(tracker.copy.save)
     except AwayError as error:
         print(f"MLflow is away ({error}); the same command logs the trials when it is back")
 

@@ -24,9 +24,11 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
 from orchestrator.storage.lease import only_driver
+from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
-from orchestrator.tracking.mlflow_client import AwayError, RefusedError, default_uri
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
 from search_spaces import operating_points
 
@@ -93,7 +95,7 @@ def _report(
     """Write the points file and the report, and add them to the parent run in MLflow."""
     store, name = request.store, request.name
     tracker = point_log.close(missing)
-    tracking_uri = request.tracking_uri or default_uri(store)
+    tracking_uri = request.tracking_uri or default_uri(store, name)
     complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
     directory = write_sweep(
         plan,
@@ -119,6 +121,8 @@ def _report(
             _finish_parent_run(tracker, request, plan, len(complete), not missing, sentence)
         except (AwayError, RefusedError) as error:
             view.note(f"MLflow: {error}; the same command logs the report again")
+        if tracker.copy is not None:
+            patiently(tracker.copy.save)
     if point_log.error is not None:
         raise point_log.error
     return Outcome(report, missing, tracking_uri, timing)

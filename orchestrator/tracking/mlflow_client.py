@@ -6,17 +6,17 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from mlflow import MlflowClient
 
 EXPERIMENT = "bridgesweep"
+DATABASE = "mlflow.db"
+"""File of the database where there is no tracking server."""
 _CALLER_MISTAKES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -79,11 +79,6 @@ def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
         return client, str(experiment.experiment_id)
-
-
-def default_uri(store: Store) -> str:
-    """SQLite in a local storage; with a remote one, in the working directory."""
-    return f"sqlite:///{Path(store.root if not store.remote else '.').resolve()}/mlflow.db"
 
 
 def open_command(uri: str) -> str:

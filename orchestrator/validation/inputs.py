@@ -26,7 +26,10 @@ from search_spaces.settings.secrets import NO_SECRET, has_secret, without_secret
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 100
-RESERVED = ("leases", "locks", "logs", "mlflow.db", "mlruns", "stages", "tmp", "train", "work")
+RESERVED = (
+    *("leases", "locks", "logs", "mlflow", "mlflow.db", "mlruns"),
+    *("stages", "tmp", "train", "work"),
+)
 """What stands in a storage beside the directories of sweeps."""
 _JOB_DIRECTORY = "runtime_resources/working_dir_files"
 TRACKING = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")

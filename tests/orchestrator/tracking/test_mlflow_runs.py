@@ -18,10 +18,10 @@ from orchestrator.tracking.mlflow_client import (
     EXPERIMENT,
     AwayError,
     answering,
-    default_uri,
     open_command,
 )
 from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.open_tracker import default_uri
 from search_spaces import OperatingPoint
 from tests.orchestrator.tracking.trackers import manifest, open_tracker, row, uri
 
@@ -304,6 +304,8 @@ def test_a_bug_in_the_background_is_kept_and_stops_nothing(tmp_path: Path) -> No
 
 def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert default_uri(store) == f"sqlite:///{tmp_path}/mlflow.db"
-    assert open_command(default_uri(store)).startswith("mlflow ui --backend-store-uri sqlite:///")
+    assert default_uri(store, "sweep") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert open_command(default_uri(store, "sweep")).startswith(
+        "mlflow ui --backend-store-uri sqlite:///"
+    )
     assert open_command("http://host:5000") == "open http://host:5000"
