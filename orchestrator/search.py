@@ -39,6 +39,7 @@ def search(request: Request) -> bool:
 
     Raises:
         SweepHeldError: another driver runs the sweep.
+        OpenClusterError: the cluster asks for no token.
     """
     space, store = request.space, request.store
     assert space.search is not None
@@ -78,7 +79,7 @@ def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[Trial
         if not request.verbose:
             log = request.store.local("logs", f"{request.name}-driver.log")
             stack.enter_context(libraries_to(log))
-        stack.enter_context(cluster.running(request.verbose))
+        stack.enter_context(cluster.running(request.verbose, request.insecure))
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.driver.search_tuner import tune_search
 

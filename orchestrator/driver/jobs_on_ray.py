@@ -41,10 +41,11 @@ def run_on_ray(request: Request, plan: Plan, view: View, point_log: PointLog) ->
 
     Raises:
         ClusterUnfitError: no point can run on the cluster.
+        OpenClusterError: the cluster asks for no token.
     """
     space = plan.space
     settings = Settings(space, request.store.uri, plan.jobs, provenance.code())
-    with cluster.running(request.verbose):
+    with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
         from orchestrator.execution.runner import Runner

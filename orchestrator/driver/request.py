@@ -24,6 +24,7 @@ class Request:
         verbose: show what Ray logs.
         began: `time.monotonic` at the start of the command.
         command: as it can be typed again, without secrets.
+        insecure: use a cluster that asks for no token.
     """
 
     space: Space
@@ -34,6 +35,7 @@ class Request:
     verbose: bool
     began: float
     command: str
+    insecure: bool = False
 
 
 class Timing(TypedDict, total=False):

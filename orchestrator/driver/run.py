@@ -39,6 +39,7 @@ def run(request: Request) -> bool:
     Raises:
         SweepHeldError: another driver runs it.
         ClusterUnfitError: no point can run on the cluster.
+        OpenClusterError: the cluster asks for no token.
     """
     store = request.store
     with contextlib.ExitStack() as stack:
