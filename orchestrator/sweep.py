@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from orchestrator.validation.inputs import InputError, read_input
+from orchestrator.validation.inputs import read_input
+from orchestrator.validation.uris import InputError
 from search_spaces.settings.secrets import without_secrets
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
