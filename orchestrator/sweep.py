@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.driver.run import run
     from orchestrator.execution.cluster import OpenClusterError
     from orchestrator.storage.lease import SweepHeldError
+    from orchestrator.tracking.mlflow_client import take_login
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         points,
         store,
         name,
-        arguments.tracking_uri,
+        None if arguments.tracking_uri is None else take_login(arguments.tracking_uri),
         arguments.verbose,
         began,
         _command(argv),

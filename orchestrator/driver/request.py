@@ -56,11 +56,13 @@ class Outcome:
     """How a sweep ended.
 
     Attributes:
-        report: None if no point is complete.
+        report: None if no point is complete, or the report failed.
         missing: by key of the point.
+        error: of this program, in the report or while it logged.
     """
 
     report: ReportPaths | None
     missing: dict[str, MissingPoint]
     tracking_uri: str
     timing: Timing
+    error: Exception | None = None

@@ -56,6 +56,8 @@ def run(request: Request) -> bool:
         store.remove_leftovers()
         _clean(store, plan, is_complete=not outcome.missing)
     print_summary(request, plan, outcome)
+    if outcome.error is not None:
+        raise outcome.error
     return not outcome.missing
 
 
@@ -108,11 +110,14 @@ def _report(
         tracking_uri,
         _timing(request, plan, results),
     )
-    report = None
+    report, error = None, point_log.error
     if complete:
         from analysis.report.build import write_report  # Matplotlib takes seconds
 
-        report = write_report(directory)
+        try:
+            report = write_report(directory)
+        except Exception as failure:  # raised when all else is done and said
+            error = error or failure
     # Once more: the time of the report counts too.
     timing = _timing(request, plan, results)
     _replace_timing(store, name, timing)
@@ -120,13 +125,11 @@ def _report(
         sentence = report.sentence if report is not None else "No point is complete yet."
         try:
             _finish_parent_run(tracker, request, plan, len(complete), not missing, sentence)
-        except (AwayError, RefusedError) as error:
-            view.note(f"MLflow: {error}; the same command logs the report again")
+        except (AwayError, RefusedError) as refusal:
+            view.note(f"MLflow: {refusal}; the same command logs the report again")
         if tracker.copy is not None:
             patiently(tracker.copy.save)
-    if point_log.error is not None:
-        raise point_log.error
-    return Outcome(report, missing, tracking_uri, timing)
+    return Outcome(report, missing, tracking_uri, timing, error)
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:

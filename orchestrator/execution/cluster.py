@@ -101,6 +101,7 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
         log_to_driver=verbose,
         logging_level=logging.INFO if verbose else logging.ERROR,
     )
+    _keep_secrets_out_of_logs()
     if not verbose:
         for name in ("ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -110,6 +111,17 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_secrets_out_of_logs() -> None:
+    """Let Tune pass no AWS keys on: Ray would write them into a log that every user can read.
+
+    Each node has its keys, which its other processes need as well.
+    """
+    from ray.tune.execution import class_cache
+
+    names = [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(names)
 
 
 def demand_token(address: str) -> None:

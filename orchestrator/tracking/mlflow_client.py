@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from search_spaces.settings.secrets import without_secrets
 
@@ -79,6 +79,19 @@ def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
         return client, str(experiment.experiment_id)
+
+
+def take_login(uri: str) -> str:
+    """The URI of a tracking server without its login, which MLflow then reads from the environment.
+
+    Whatever MLflow prints, the password is not in it. Databases keep theirs.
+    """
+    url = urlsplit(uri)
+    if url.scheme not in ("http", "https") or not url.password:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(url.username or "")
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(url.password)
+    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
 
 
 def open_command(uri: str) -> str:

@@ -88,3 +88,34 @@ def test_a_cluster_with_a_token_is_used(tmp_path: Path) -> None:
 def test_a_cluster_that_cannot_be_asked_is_refused() -> None:
     with pytest.raises(OpenClusterError, match="could not be asked"):
         demand_token("no-address")
+
+
+TRIAL = """
+import glob, os
+from orchestrator.execution import cluster
+with cluster.running(verbose=False):
+    import ray
+    from ray import tune
+    tune.Tuner(lambda config: None).fit()
+    session = ray._private.worker._global_node.get_session_dir_path()
+print(session)
+"""
+
+
+def test_keys_of_the_storage_stand_in_no_log_of_ray(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "id-of-a-test", "AWS_SECRET_ACCESS_KEY": "secret-of-a-test"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRIAL],
+        env={**environment, **keys, "HOME": os.environ["HOME"]},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    session = Path(done.stdout.split()[-1])
+    logs = [file for file in (session / "logs").rglob("*") if file.is_file()]
+    assert any("runtime_env" in file.name for file in logs)
+    for file in logs:
+        assert b"-of-a-test" not in file.read_bytes(), file

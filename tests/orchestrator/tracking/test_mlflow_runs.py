@@ -3,6 +3,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from orchestrator.tracking.mlflow_client import (
     AwayError,
     answering,
     open_command,
+    open_experiment,
+    take_login,
 )
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
@@ -309,3 +312,38 @@ def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:
         "mlflow ui --backend-store-uri sqlite:///"
     )
     assert open_command("http://host:5000") == "open http://host:5000"
+
+
+def test_a_login_reaches_the_server_and_nothing_that_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logins = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            logins.append(self.headers["Authorization"])
+            self.send_error(403)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")
+    shown = take_login(f"http://me:hunter%402@127.0.0.1:{server.server_port}")
+    assert shown == f"http://127.0.0.1:{server.server_port}"
+    with pytest.raises(AwayError):
+        open_experiment(shown, None)
+    server.shutdown()
+    # RFC 7617, by coreutils: printf 'me:hunter@2' | base64
+    assert logins[0] == "Basic bWU6aHVudGVyQDI="
+    printed = capfd.readouterr()
+    assert "hunter" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://host:5000", "postgresql://me:pw@db/x", "http://token@host"]
+)
+def test_other_uris_stay(uri: str) -> None:
+    assert take_login(uri) == uri
