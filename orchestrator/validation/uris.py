@@ -91,7 +91,7 @@ def _try_to_write(store: Store, shown: str) -> None:
         raise InputError(
             f"--storage {shown}: it cannot create a file only if that does not exist, so two "
             "sweeps could destroy each other's work; use a disk, or S3 with conditional writes "
-            "(If-None-Match: AWS, MinIO from 2024 on)"
+            "(If-None-Match: AWS, recent MinIO)"
         )
 
 
