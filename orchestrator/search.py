@@ -26,9 +26,11 @@ from orchestrator.execution.trials.search_trial import searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
+from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError
-from orchestrator.tracking.mlflow_runs import TrialRecord, open_tracker
+from orchestrator.tracking.mlflow_runs import TrialRecord
+from orchestrator.tracking.open_tracker import open_tracker
 from search_spaces import OperatingPoint, point_stage
 
 
@@ -37,6 +39,7 @@ def search(request: Request) -> bool:
 
     Raises:
         SweepHeldError: another driver runs the sweep.
+        OpenClusterError: the cluster asks for no token.
     """
     space, store = request.space, request.store
     assert space.search is not None
@@ -76,7 +79,7 @@ def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[Trial
         if not request.verbose:
             log = request.store.local("logs", f"{request.name}-driver.log")
             stack.enter_context(libraries_to(log))
-        stack.enter_context(cluster.running(request.verbose))
+        stack.enter_context(cluster.running(request.verbose, request.insecure))
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.driver.search_tuner import tune_search
 
@@ -99,6 +102,8 @@ def _log(request: Request, result: JsonObject) -> None:
         tracker = open_tracker(request.store, request.tracking_uri, request.name)
         for trial in result["trials"]:
             tracker.log_trial(TrialRecord(**trial))
+        if tracker.copy is not None:
+            patiently(tracker.copy.save)
     except AwayError as error:
         print(f"MLflow is away ({error}); the same command logs the trials when it is back")
 

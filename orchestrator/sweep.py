@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from orchestrator.validation.inputs import InputError, read_input
+from orchestrator.validation.inputs import read_input
+from orchestrator.validation.uris import InputError
 from search_spaces.settings.secrets import without_secrets
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
@@ -56,12 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
     from orchestrator.driver.run import run
+    from orchestrator.execution.cluster import OpenClusterError
     from orchestrator.storage.lease import SweepHeldError
+    from orchestrator.tracking.mlflow_client import take_login
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)
     request = Request(
-        space, points, store, name, arguments.tracking_uri, arguments.verbose, began, _command(argv)
+        space,
+        points,
+        store,
+        name,
+        None if arguments.tracking_uri is None else take_login(arguments.tracking_uri),
+        arguments.verbose,
+        began,
+        _command(argv),
+        arguments.insecure,
     )
     try:
         complete = run(request)
@@ -70,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             complete = search(request)
         return OK if complete else MISSING
-    except (SweepHeldError, ClusterUnfitError) as error:
+    except (SweepHeldError, ClusterUnfitError, OpenClusterError) as error:
         return _bad(str(error))
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -115,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         "--tracking-uri",
         metavar="URI",
         help="MLflow server or database (default: a SQLite database in the storage)",
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="use a Ray cluster that asks for no token: whoever reaches it can run programs on it",
     )
     parser.add_argument(
         "--set",

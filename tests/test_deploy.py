@@ -49,6 +49,8 @@ def test_the_cluster_is_valid_for_rays_launcher() -> None:
     }
     assert market[cluster["head_node_type"]] is None, "the head is on demand"
     assert market["worker"] == {"MarketType": "spot"}
+    for kind in types.values():
+        assert kind["node_config"]["IamInstanceProfile"], "each node reads and writes the bucket"
     for start in (*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]):
         assert "ray start" not in start or "RAY_AUTH_MODE=token" in start
 
@@ -65,6 +67,7 @@ def test_the_kubernetes_job_is_tried_again_on_a_cluster_with_tokens() -> None:
     ]:
         (container,) = group["template"]["spec"]["containers"]
         assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert container["envFrom"] == [{"secretRef": {"name": "bridgesweep-storage"}}]
 
 
 def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> None:
@@ -113,3 +116,17 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
     assert any("--exclude=node1 ray start --address=node1:20007" in line for line in starts)
     assert "python -m orchestrator.sweep demo --storage /shared --plan" in lines
     assert not list(tmp_path.glob(".ray-token*")), "the token is removed"
+
+
+def test_no_cluster_here_is_one_that_a_sweep_refuses() -> None:
+    """Each has a token, so no command needs `--insecure`."""
+    for file in DEPLOY.iterdir():
+        text = file.read_text()
+        assert "--insecure" not in text, file
+        assert "RAY_AUTH_MODE=token" in text or "authOptions: {mode: token}" in text, file
+    assert "--insecure" in _parser().format_help()
+    assert "`--insecure`" in (ROOT / "README.md").read_text()
+
+
+def test_the_slurm_script_is_valid_for_bash() -> None:
+    subprocess.run(["bash", "-n", str(DEPLOY / "slurm.sh")], check=True)

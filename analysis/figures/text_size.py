@@ -17,6 +17,8 @@ from analysis.figures.style import STYLE
 
 _PIECES: Final = re.compile(r"(?<=[\-_/:,+@])|(?<=\.)(?=\D)")
 """Where a name may be broken: after its separators, not within a number."""
+_BOX_EMS: Final = 1.14
+"""Width of the box that Matplotlib draws for a letter that the font lacks."""
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
@@ -76,4 +78,5 @@ def _advance(letter: str, bold: bool) -> float:
     family = STYLE["font.family"]
     font = get_font(findfont(FontProperties(family=family, weight="bold" if bold else "normal")))
     font.set_size(100, 72)
-    return float(font.load_char(ord(letter)).linearHoriAdvance) / 65536 / 100
+    index = font.get_char_index(ord(letter))
+    return float(font.load_glyph(index).linearHoriAdvance) / 65536 / 100 if index else _BOX_EMS

@@ -48,10 +48,11 @@ def run_on_ray(
     Raises:
         ClusterUnfitError: no point can run on the cluster.
         LeaseLostError: another driver runs the sweep.
+        OpenClusterError: the cluster asks for no token.
     """
     space = plan.space
     settings = Settings(space, request.store.uri, plan.jobs, provenance.code())
-    with cluster.running(request.verbose):
+    with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
         from orchestrator.execution.trials.runner import Runner

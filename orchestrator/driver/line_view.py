@@ -8,6 +8,7 @@ import time
 from orchestrator.driver.job_states import JobStates, clock_text, withdrawal
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
+from search_spaces.settings.secrets import printable
 
 _WORDS = {"started": "start", "retried": "again", "finished": "done ", "failed": "FAIL "}
 
@@ -29,7 +30,7 @@ class LineView:
         """Print a line."""
         with self._states.lock:
             seconds = time.monotonic() - self._states.began
-            print(f"[{clock_text(seconds)}] {text}", file=self._stream, flush=True)
+            print(f"[{clock_text(seconds)}] {printable(text)}", file=self._stream, flush=True)
 
     def job_event(self, event: JobEvent) -> None:
         """Print it, with the reason of a failure or the seconds of a job; no progress."""

@@ -13,7 +13,8 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured, read_measured
-from orchestrator.tracking.mlflow_runs import Tracker, open_tracker
+from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.open_tracker import open_tracker
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import OperatingPoint, operating_points
 
@@ -35,8 +36,14 @@ class PointLog:
         self._queue = LogQueue(
             lambda: open_tracker(request.store, request.tracking_uri, request.name),
             note,
-            self._figures.refresh if plan.jobs else None,
+            self._while_idle,
         )
+
+    def _while_idle(self, tracker: Tracker) -> None:
+        if self._plan.jobs:
+            self._figures.refresh(tracker)
+        if tracker.copy is not None:
+            tracker.copy.save_if_due()
 
     def measured(self, point: OperatingPoint) -> Measured:
         """What was measured of a complete point; read from the storage once, by any thread."""

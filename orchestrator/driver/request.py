@@ -24,6 +24,7 @@ class Request:
         verbose: show what Ray logs.
         began: `time.monotonic` at the start of the command.
         command: as it can be typed again, without secrets.
+        insecure: use a cluster that asks for no token.
     """
 
     space: Space
@@ -34,6 +35,7 @@ class Request:
     verbose: bool
     began: float
     command: str
+    insecure: bool = False
 
 
 class Timing(TypedDict, total=False):
@@ -54,10 +56,11 @@ class Outcome:
     """How a sweep ended.
 
     Attributes:
-        report: None if no point is complete.
+        report: None if no point is complete, or the report failed.
         missing: by key of the point.
         sliced: labels of what ran out of memory and was trained with more accumulation, at the same
             effective batch.
+        error: of this program, in the report or while it logged.
     """
 
     report: ReportPaths | None
@@ -65,3 +68,4 @@ class Outcome:
     tracking_uri: str
     timing: Timing
     sliced: tuple[str, ...] = ()
+    error: Exception | None = None

@@ -28,10 +28,12 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
+from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import AwayError, RefusedError, default_uri
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
 from search_spaces import operating_points
 
@@ -44,6 +46,7 @@ def run(request: Request) -> bool:
     Raises:
         SweepHeldError: another driver runs it.
         ClusterUnfitError: no point can run on the cluster.
+        OpenClusterError: the cluster asks for no token.
     """
     try:
         outcome = _run_alone(request)
@@ -75,6 +78,8 @@ def _run_alone(request: Request) -> Outcome:
         store.remove_leftovers()
         _clean(store, plan, is_complete=not outcome.missing)
     print_summary(request, plan, outcome)
+    if outcome.error is not None:
+        raise outcome.error
     return outcome
 
 
@@ -109,7 +114,7 @@ def _run(request: Request, plan: Plan, view: View, lease: Lease) -> Outcome:
             raise
         # The missing points are listed all the same, and why they are missing.
         view.note(f"there is no report: {line_of(error)}")
-        tracking_uri = request.tracking_uri or default_uri(request.store)
+        tracking_uri = request.tracking_uri or default_uri(request.store, request.name)
         return Outcome(None, missing, tracking_uri, {})
 
 
@@ -124,7 +129,7 @@ def _report(
     """Write the points file and the report, and add them to the parent run in MLflow."""
     store, name = request.store, request.name
     tracker = point_log.close(missing)
-    tracking_uri = request.tracking_uri or default_uri(store)
+    tracking_uri = request.tracking_uri or default_uri(store, name)
     complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
     directory = write_sweep(
         plan,
@@ -136,11 +141,14 @@ def _report(
         tracking_uri,
         _timing(request, plan, results),
     )
-    report = None
+    report, error = None, point_log.error
     if complete:
         from analysis.report.build import write_report  # Matplotlib takes seconds
 
-        report = write_report(directory)
+        try:
+            report = write_report(directory)
+        except Exception as failure:  # raised when all else is done and said
+            error = error or failure
     # Once more: the time of the report counts too.
     timing = _timing(request, plan, results)
     _replace_timing(store, name, timing)
@@ -148,11 +156,12 @@ def _report(
         sentence = report.sentence if report is not None else "No point is complete yet."
         try:
             _finish_parent_run(tracker, request, plan, len(complete), not missing, sentence)
-        except (AwayError, RefusedError) as error:
-            view.note(f"MLflow: {error}; the same command logs the report again")
-    if point_log.error is not None:
-        raise point_log.error
-    return Outcome(report, missing, tracking_uri, timing, _sliced(store, plan, complete, results))
+        except (AwayError, RefusedError) as refusal:
+            view.note(f"MLflow: {refusal}; the same command logs the report again")
+        if tracker.copy is not None:
+            patiently(tracker.copy.save)
+    sliced = _sliced(store, plan, complete, results)
+    return Outcome(report, missing, tracking_uri, timing, sliced, error)
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,18 @@ from search_spaces import Space
 NODE_ANSWER_S = 300.0
 """How long a node may take to start a process and to read models and data."""
 CODE = "this program"
+_TOKEN_REFUSED = 3
+_ASK_WITHOUT_TOKEN = f"""
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1])
+except AuthenticationError:
+    sys.exit({_TOKEN_REFUSED})
+"""
+"""A program that asks a cluster for its identity; in a process of its own, as Ray reads only once
+whether to send a token."""
 _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # Train's controller looks at its workers this often; at the default of 2 s every report waits.
@@ -39,6 +53,10 @@ _SETTINGS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 _QUIET = {"TRANSFORMERS_VERBOSITY": "error", "RAY_DATA_LOG_LEVEL": "ERROR"}
+
+
+class OpenClusterError(RuntimeError):
+    """Whoever reaches the cluster can run programs on it."""
 
 
 class _Node(TypedDict):
@@ -62,13 +80,17 @@ def set_environment(verbose: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def running(verbose: bool) -> Iterator[None]:
+def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
     """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names; leave it.
 
     A cluster that was started here ends, with all its processes, when the context does.
 
     Args:
         verbose: show what Ray logs.
+        insecure: go on although the cluster asks for no token.
+
+    Raises:
+        OpenClusterError: the cluster asks for no token.
     """
     set_environment(verbose)
     import ray  # reads its environment when it is imported
@@ -78,13 +100,60 @@ def running(verbose: bool) -> Iterator[None]:
         log_to_driver=verbose,
         logging_level=logging.INFO if verbose else logging.ERROR,
     )
+    _keep_secrets_out_of_logs()
     if not verbose:
         for name in ("ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
     try:
+        if not insecure:
+            demand_token(ray.get_runtime_context().gcs_address)
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_secrets_out_of_logs() -> None:
+    """Let Tune pass no AWS keys on: Ray would write them into a log that every user can read.
+
+    Each node has its keys, which its other processes need as well.
+    """
+    from ray.tune.execution import class_cache
+
+    names = [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(names)
+
+
+def demand_token(address: str) -> None:
+    """Make sure that a cluster answers nobody without its token.
+
+    Whether this process sends a token says nothing: a cluster without one takes any. Ray's head
+    listens on all addresses of its machine, also where it was told to be 127.0.0.1.
+
+    Args:
+        address: of the head, HOST:PORT.
+
+    Raises:
+        OpenClusterError: it does, or it could not be asked.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK_WITHOUT_TOKEN, address],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        raise OpenClusterError(
+            f"the Ray cluster at {address} asks for no token, so whoever reaches it can run "
+            "programs on it: make one with `ray get-auth-token --generate`, copy ~/.ray/auth_token "
+            "to every machine, `export RAY_AUTH_MODE=token` and start Ray again; or use --insecure"
+        )
+    if done.returncode != _TOKEN_REFUSED:
+        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+        raise OpenClusterError(
+            f"the Ray cluster at {address} could not be asked whether it demands a token "
+            f"({reason}); --insecure goes on without"
+        )
 
 
 def capacity(space: Space) -> tuple[Ask, str | None]:

@@ -16,6 +16,7 @@ from graphlib import TopologicalSorter
 
 from orchestrator.plan.jobs import DATA, Job
 from orchestrator.plan.resources import Ask
+from search_spaces.settings.secrets import printable
 
 
 class Schedule:
@@ -142,7 +143,7 @@ class Schedule:
         """
         with self._lock:
             self.running.discard(key)
-            self.failed[key] = reason
+            self.failed[key] = printable(reason)
             lost: list[Job] = []
             for job in self._sorted:
                 culprit = next((need for need in job.needs if self._is_lost(need)), None)

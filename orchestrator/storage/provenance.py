@@ -19,6 +19,7 @@ from search_spaces.facts.mllm_families import FAMILIES
 from search_spaces.facts.texts import template_sets
 from search_spaces.plugins import plugin_versions
 from search_spaces.scenarios import environments_of
+from search_spaces.settings.paths import split_revision
 from search_spaces.specs.data import DataSpec
 
 PACKAGES = (
@@ -145,7 +146,8 @@ def local_path(name: str) -> Path | None:
     # Paths are absolute since the space was read, so a directory that happens to stand in the
     # working directory of this process is not meant.
     path = Path(name)
-    return path if path.is_absolute() or name.count("/") > 1 else None
+    model, _ = split_revision(name)
+    return path if path.is_absolute() or model.count("/") > 1 else None
 
 
 @cache

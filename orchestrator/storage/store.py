@@ -121,19 +121,10 @@ class Store(WorkFiles):
         for name in _names(directory):
             manifest["files"][name]["at"] = f"{upload}/{name}"
         is_first = self.create(f"{stage}/{MANIFEST}", json.dumps(manifest).encode())
-        if is_first:
-            self._remove_unused(stage, manifest)
-        else:
-            self.fs.rm(self.path(stage, upload), recursive=True)
+        if not is_first:
+            self.remove_tree(f"{stage}/{upload}")
         shutil.rmtree(directory)
         return is_first
-
-    def _remove_unused(self, stage: str, manifest: Manifest) -> None:
-        """Delete what lost writers left of a stage that is complete."""
-        used = {str(file["at"]).partition("/")[0] for file in manifest["files"].values()}
-        for path in self.fs.ls(self.path(stage), detail=False):
-            if PurePosixPath(path).name not in {MANIFEST, *used}:
-                self.fs.rm(path, recursive=True)
 
     # Stages that many machines write, a part each
 

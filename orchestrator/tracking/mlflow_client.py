@@ -6,17 +6,17 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from mlflow import MlflowClient
 
 EXPERIMENT = "bridgesweep"
+DATABASE = "mlflow.db"
+"""File of the database where there is no tracking server."""
 _CALLER_MISTAKES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -81,9 +81,17 @@ def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]
         return client, str(experiment.experiment_id)
 
 
-def default_uri(store: Store) -> str:
-    """SQLite in a local storage; with a remote one, in the working directory."""
-    return f"sqlite:///{Path(store.root if not store.remote else '.').resolve()}/mlflow.db"
+def take_login(uri: str) -> str:
+    """The URI of a tracking server without its login, which MLflow then reads from the environment.
+
+    Whatever MLflow prints, the password is not in it. Databases keep theirs.
+    """
+    url = urlsplit(uri)
+    if url.scheme not in ("http", "https") or not url.password:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(url.username or "")
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(url.password)
+    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
 
 
 def open_command(uri: str) -> str:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import answering, default_uri, open_experiment
+from orchestrator.tracking.mlflow_client import answering, open_experiment
+from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.run_content import (
     FORMAT,
     VARIANT,
@@ -70,13 +70,16 @@ class Tracker:
         uri: tracking URI.
         artifacts: where a new experiment's artifacts go; None lets the server decide.
         name: the sweep's name.
+        copy: of the database and the artifacts, where a remote storage holds them.
 
     Attributes:
         parent: id of the sweep's run.
     """
 
-    def __init__(self, uri: str, artifacts: str | None, name: str) -> None:
-        self._uri, self._name = uri, name
+    def __init__(
+        self, uri: str, artifacts: str | None, name: str, copy: MlflowCopy | None = None
+    ) -> None:
+        self._uri, self._name, self.copy = uri, name, copy
         self._client, self._experiment = open_experiment(uri, artifacts)
         with answering(uri):
             self.parent = self._find_parent()
@@ -272,20 +275,3 @@ class Tracker:
 
     def _set_tags(self, run: Run, tags: Mapping[str, str]) -> None:
         self._log(run.info.run_id, [], {}, tags)
-
-
-def open_tracker(store: Store, uri: str | None, name: str) -> Tracker:
-    """What logs a sweep.
-
-    Args:
-        store: holds the database and the artifacts where `uri` is None.
-        uri: tracking URI.
-        name: the sweep's.
-
-    Raises:
-        AwayError: the server does not answer.
-    """
-    uri = uri or default_uri(store)
-    in_storage = uri.startswith("sqlite:") and not store.remote
-    artifacts = (Path(store.root) / "mlruns").as_uri() if in_storage else None
-    return Tracker(uri, artifacts, name)

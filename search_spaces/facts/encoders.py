@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.facts.mllm_families import FAMILIES, Family, find_family
+from search_spaces.settings.paths import split_revision
 
 _VISION_DEFAULTS: dict[str, dict[str, Any]] = {
     # What transformers assumes where a configuration does not say.
@@ -280,7 +281,12 @@ _SIGLIP_NAME = re.compile(r"google/siglip2?-(base|large|so400m|giant-opt)-patch(
 
 
 def released_config(name: str) -> dict[str, Any] | None:
-    """The configuration, as far as `encoder_sizes` reads it, of a released model's hub id."""
+    """The configuration, as far as `encoder_sizes` reads it, of a released model's hub id.
+
+    Args:
+        name: with or without a revision.
+    """
+    name, _ = split_revision(name)
     if name in _CLIP_RELEASED:
         return _CLIP_RELEASED[name]
     if (match := _SIGLIP_NAME.match(name)) is None:

@@ -84,10 +84,21 @@ def _absolute(text: str) -> Path:
     return (directory / path).absolute()
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """A model's name without its revision, and the revision: a branch, a tag or a commit.
+
+    `ORG/MODEL@REVISION` -> `ORG/MODEL`, `REVISION`. Absolute paths and `shipped:NAME` have none.
+    """
+    if Path(name).is_absolute() or _SCHEME.match(name):
+        return name, None
+    model, _, revision = name.partition("@")
+    return model, revision or None
+
+
 def short_name(location: str) -> str:
-    """The last part of an absolute path; anything else, such as a hub id, as it is."""
+    """The last part of an absolute path; a hub id without its revision; else the text as it is."""
     path = Path(location)
-    return path.name if path.is_absolute() else location
+    return path.name if path.is_absolute() else split_revision(location)[0]
 
 
 Location = Annotated[str, BeforeValidator(locate)]

@@ -1,9 +1,10 @@
-"""Secrets in URIs, kept out of messages, logs and files."""
+"""Secrets and control characters, kept out of messages, logs and files."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
+from unicodedata import category
 
 # A password may hold what should be escaped: SQLAlchemy takes anything up to the last `@`.
 _LOGIN: Final = re.compile(
@@ -33,6 +34,11 @@ def without_secrets(text: str) -> str:
     """A text with logins and queries of the URIs in it, and named secrets, replaced by `***`."""
     text = _QUERY.sub(r"\g<before>?***", _LOGIN.sub(_without_login, text))
     return _NAMED.sub(r"\g<name>***", text)
+
+
+def printable(text: str) -> str:
+    """A text from elsewhere without control characters, which could steer a terminal; one line."""
+    return "".join("\ufffd" if category(letter) == "Cc" else letter for letter in text)
 
 
 def _without_login(match: re.Match[str]) -> str:

@@ -17,7 +17,8 @@ class MllmSpec(Spec):
     """An MLLM that answers; a text stands for `{model: TEXT}`."""
 
     model: LocationOrName
-    """`shipped:NAME`, a local directory or a hub id of a transformers MLLM."""
+    """`shipped:NAME`, a local directory or a hub id of a transformers MLLM: `ORG/MODEL`, or
+    `ORG/MODEL@REVISION` with a branch, a tag or a commit."""
     name: ModelName = ""
     """The `mllm` in points and plots; empty for the hub id or the directory's name."""
 

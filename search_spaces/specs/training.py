@@ -16,8 +16,9 @@ class TeacherSpec(Spec):
     """The complete visual encoder whose features are the target."""
 
     model: LocationOrName = "openai/clip-vit-large-patch14"
-    """`shipped:NAME`, a local directory or a hub id of a transformers CLIP or SigLIP, or of an
-    MLLM, which stands for its own visual tower: tokens to distil, nothing pooled, no text."""
+    """`shipped:NAME`, a local directory or a hub id (`ORG/MODEL` or `ORG/MODEL@REVISION`) of a
+    transformers CLIP or SigLIP, or of an MLLM, which stands for its own visual tower: tokens to
+    distil, nothing pooled, no text."""
     name: ModelName = ""
     """The `mllm` in points and plots of tasks that the encoder does alone; empty for the
     hub id or the directory's name."""

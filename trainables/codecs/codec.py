@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from search_spaces import CodecSpec
 from trainables.codecs.entropy.bitstream import (
+    MAX_PIXELS,
     BitstreamError,
     Container,
     SymbolReader,
@@ -159,16 +160,21 @@ class LatentCodec(nn.Module):
         return streams, torch.cat(bits)
 
     @torch.no_grad()
-    def decode(self, streams: Sequence[bytes]) -> Tensor:
+    def decode(self, streams: Sequence[bytes], max_pixels: int = MAX_PIXELS) -> Tensor:
         """Read streams of images of one size, whatever their rates: y_hat (B, M, h, w); no g_s.
 
+        Args:
+            streams: the bytes of an image each.
+            max_pixels: of an image, at the most, as its stream claims.
+
         Raises:
-            BitstreamError: a stream is truncated, damaged, foreign or written by other weights.
+            BitstreamError: a stream is truncated, damaged, foreign, of a larger image or written by
+                other weights.
             ValueError: no streams, or streams of images of different sizes.
             RuntimeError: the entropy coder's tables are missing; call `update()` first.
         """
         tables = self._demand_tables()
-        containers = [unpack(stream, self._id) for stream in streams]
+        containers = [unpack(stream, self._id, max_pixels) for stream in streams]
         if len({self._latent_size(c.height, c.width) for c in containers}) != 1:
             raise ValueError("decode needs streams of images of one size; decode others apart")
         device = next(self.net.parameters()).device

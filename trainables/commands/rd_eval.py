@@ -207,7 +207,9 @@ def _measure(source: Source, codec: Codec, name: str, x: Tensor, out: Path) -> M
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(codec.encode(x.to(next(codec.parameters()).device))[0])
     height, width = x.shape[-2:]
-    x_hat = codec.synthesis(codec.decode([file.read_bytes()]), (height, width)).cpu()
+    x_hat = codec.synthesis(
+        codec.decode([file.read_bytes()], max_pixels=height * width), (height, width)
+    ).cpu()
     n_bytes = file.stat().st_size
     assert point.codec is not None
     assert point.lmbda is not None

@@ -25,6 +25,7 @@ from trainables.encoders.pretrained import (
     Preprocessing,
     load_config,
     load_preprocessing,
+    load_weights,
     mllm_class,
     resolve_pretrained,
 )
@@ -35,26 +36,27 @@ def load_tower(name: str) -> Tower:
     """A teacher in single precision: frozen, in evaluation mode.
 
     Args:
-        name: `shipped:NAME`, a directory or a hub id of a transformers CLIP, SigLIP or MLLM. An
-            MLLM is loaded whole, and all but its visual tower dropped.
+        name: `shipped:NAME`, a directory or a hub id, `ORG/MODEL` or `ORG/MODEL@REVISION`, of a
+            transformers CLIP, SigLIP or MLLM. An MLLM is loaded whole, and all but its visual tower
+            dropped.
 
     Raises:
+        OSError: it has no weights in safetensors.
         ValueError: a model of another kind, weights are missing in its file, or its preprocessor
             does something else than resizing to the encoder's size and normalising.
     """
-    path = resolve_pretrained(name)
-    config = load_config(path)
+    config = load_config(name)
     sizes = encoder_sizes(config.to_dict())
     family = find_family(config.model_type)
     kind: Any = _class_of(config) if family is None else mllm_class(family)
     precision: Any = torch.float32 if family is None else "auto"
-    model, loading = kind.from_pretrained(path, dtype=precision, output_loading_info=True)
+    model, loading = load_weights(kind, name, dtype=precision, output_loading_info=True)
     inside = "" if family is None else f"{family.tower}."
     _demand_whole(name, loading, inside)
     vision: Any = _vision_of(model, family)
     vision.to(torch.float32)
     try:
-        return _tower(vision, sizes, _preprocessing(path, sizes))
+        return _tower(vision, sizes, _preprocessing(name, sizes))
     except ValueError as error:
         raise ValueError(f"teacher.model {name!r}: {error}") from error
 
@@ -70,10 +72,7 @@ def meta_tower(name: str) -> Tower:
         ValueError: a model of another kind.
     """
     known = released_config(name)
-    if known is None:
-        config = load_config(resolve_pretrained(name))
-    else:
-        config = AutoConfig.for_model(**known)
+    config = load_config(name) if known is None else AutoConfig.for_model(**known)
     sizes = encoder_sizes(config.to_dict())
     with torch.device("meta"):
         if (family := find_family(config.model_type)) is None:
@@ -108,12 +107,13 @@ def _demand_whole(name: str, loading: Mapping[str, Any], inside: str) -> None:
         )
 
 
-def _preprocessing(path: str, sizes: EncoderSizes) -> Preprocessing:
-    files = [Path(path) / name for name in ("preprocessor_config.json", "processor_config.json")]
-    if Path(path).is_dir() and not any(file.is_file() for file in files):
+def _preprocessing(name: str, sizes: EncoderSizes) -> Preprocessing:
+    directory = Path(resolve_pretrained(name))
+    files = [directory / file for file in ("preprocessor_config.json", "processor_config.json")]
+    if directory.is_dir() and not any(file.is_file() for file in files):
         # No preprocessor stands beside the weights: the family's own normalisation.
         return usual_preprocessing(sizes)
-    return load_preprocessing(path, sizes.image_size)
+    return load_preprocessing(name, sizes.image_size)
 
 
 def _class_of(config: Any) -> Any:

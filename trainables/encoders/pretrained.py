@@ -20,6 +20,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerF
 
 from search_spaces.facts.mllm_families import Family, find_family
 from search_spaces.plugins import implementation
+from search_spaces.settings.paths import split_revision
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
 _PREFIX = "shipped:"
@@ -28,11 +29,10 @@ _RESAMPLING = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 def resolve_pretrained(name: str) -> str:
-    """What `from_pretrained` understands.
+    """The directory of a model inside this package; any other name as it is.
 
     Args:
-        name: `shipped:NAME` for a model inside this package; a directory or a hub id is returned as
-            it is.
+        name: `shipped:NAME`, a directory, or a hub id with or without a revision.
 
     Raises:
         ValueError: nothing of that name is shipped.
@@ -47,9 +47,34 @@ def resolve_pretrained(name: str) -> str:
     return str(SHIPPED / wanted)
 
 
+def load_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    """What a class of transformers loads by a model's name: of one revision, and none of its code.
+
+    Args:
+        kind: has `from_pretrained`.
+        name: as of `resolve_pretrained`.
+        options: of `kind.from_pretrained`.
+    """
+    path, revision = split_revision(resolve_pretrained(name))
+    pinned = {} if revision is None else {"revision": revision}
+    return kind.from_pretrained(path, trust_remote_code=False, **pinned, **options)
+
+
+def load_weights(kind: Any, name: str, **options: Any) -> Any:
+    """A model with its weights, which are never read from a pickle.
+
+    Args:
+        kind, name, options: as of `load_pretrained`.
+
+    Raises:
+        OSError: there are no weights in safetensors.
+    """
+    return load_pretrained(kind, name, use_safetensors=True, **options)
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The tokenizer beside a model's weights."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve_pretrained(name))
+    tokenizer = load_pretrained(AutoTokenizer, name)
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
     return tokenizer
 
@@ -101,26 +126,35 @@ def mllm_class(family: Family) -> Any:
     return getattr(transformers, family.model_class)
 
 
-def load_config(path: str) -> Any:
+def load_config(name: str) -> Any:
     """A model's configuration; of an MLLM of another distribution as its class reads it.
+
+    Args:
+        name: as of `resolve_pretrained`.
 
     Raises:
         OSError: there is none.
         ValueError: transformers does not know the model.
     """
-    content, _ = transformers.PreTrainedConfig.get_config_dict(path)
+    path, revision = split_revision(resolve_pretrained(name))
+    content, _ = transformers.PreTrainedConfig.get_config_dict(path, revision=revision)
     family = find_family(str(content.get("model_type")))
     if family is None or ":" not in family.model_class:
-        return transformers.AutoConfig.from_pretrained(path)
-    return mllm_class(family).config_class.from_pretrained(path)
+        return load_pretrained(transformers.AutoConfig, name)
+    return load_pretrained(mllm_class(family).config_class, name)
 
 
-def load_processor(path: str) -> Any:
-    """A model's processor; None for a local directory that has none."""
+def load_processor(name: str) -> Any:
+    """A model's processor; None for a local directory that has none.
+
+    Args:
+        name: as of `resolve_pretrained`.
+    """
     files = ("processor_config.json", "preprocessor_config.json")
-    if Path(path).is_dir() and not (Path(path) / files[0]).is_file():
+    directory = Path(resolve_pretrained(name))
+    if directory.is_dir() and not (directory / files[0]).is_file():
         return None
-    processor: Any = transformers.AutoProcessor.from_pretrained(path)  # type: ignore[no-untyped-call]
+    processor = load_pretrained(transformers.AutoProcessor, name)
     return processor if isinstance(processor, transformers.ProcessorMixin) else None
 
 
@@ -134,9 +168,7 @@ def load_preprocessing(name: str, size: int) -> Preprocessing:
     Raises:
         ValueError: it does something else than resizing a square image to S and normalising it.
     """
-    images: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-        resolve_pretrained(name)
-    )
+    images: Any = load_pretrained(AutoImageProcessor, name)
     side = _side(images)
     if side != size or images.resample not in _RESAMPLING:
         raise ValueError(

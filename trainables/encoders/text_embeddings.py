@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 from search_spaces.facts.texts import read_class_names, read_templates
 from search_spaces.specs.space import Space
 from trainables.encoders.load import load_tower
-from trainables.encoders.pretrained import resolve_pretrained
+from trainables.encoders.pretrained import load_pretrained
 from trainables.encoders.tower import Tower
 
 
@@ -54,7 +54,7 @@ def write_text_weights(
             f"teacher.model = {space.teacher.model!r} has no text tower: set ce to 0 in every phase"
         )
     tower.model.to(device)
-    tokenizer = AutoTokenizer.from_pretrained(resolve_pretrained(space.teacher.model))
+    tokenizer = load_pretrained(AutoTokenizer, space.teacher.model)
     templates = read_templates(surrogate.templates) or classes["templates"]
     weights = text_weights(tower, tokenizer, names, templates).cpu()
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -34,8 +34,8 @@ from trainables.encoders.pretrained import (
     load_preprocessing,
     load_processor,
     load_tokenizer,
+    load_weights,
     mllm_class,
-    resolve_pretrained,
 )
 from trainables.mllms.prompts import Encoded, Prompts, equal_batches
 from trainables.mllms.vision_inputs import VisionInputs
@@ -88,22 +88,22 @@ class Mllm(VisionInputs):
         """Load a model with its tokenizer, and its processor where there is one.
 
         Args:
-            name: `shipped:NAME`, a directory, or a hub id.
+            name: `shipped:NAME`, a directory, or a hub id: `ORG/MODEL` or `ORG/MODEL@REVISION`.
             dtype: the precision it runs in.
             beams: as of the class.
 
         Raises:
+            OSError: it has no weights in safetensors.
             UnknownMllmError: a model of another class.
             ValueError: it does not resize a square image to the encoder's size.
         """
-        path = resolve_pretrained(name)
-        config = load_config(path)
-        model = mllm_class(family_of(config.model_type)).from_pretrained(path, dtype=dtype)
+        config = load_config(name)
+        model = load_weights(mllm_class(family_of(config.model_type)), name, dtype=dtype)
         size: Any = config.vision_config.image_size
         side = int(size if isinstance(size, int) else size[0])
-        processor = load_processor(path)
+        processor = load_processor(name)
         tokenizer = processor.tokenizer if processor is not None else load_tokenizer(name)
-        return cls(model, tokenizer, load_preprocessing(path, side), processor, beams)
+        return cls(model, tokenizer, load_preprocessing(name, side), processor, beams)
 
     @property
     def device(self) -> torch.device:

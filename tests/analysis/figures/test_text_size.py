@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -41,3 +43,17 @@ def test_names_are_cut_where_one_would_cut_them() -> None:
     assert broken(codec, 1.4, 7) == ["released:elic-192-320-", "lambda-0.0045"]
     assert whole_pieces([codec], 1.0, 7)
     assert not whole_pieces([codec], 0.3, 7)
+
+
+@pytest.mark.parametrize(
+    "text", ["\u4e2d\u6587", "\ud55c\uae00", "a\x07b", "\x1b[31mred", "\U0001f600"]
+)
+def test_letters_that_the_font_lacks_take_the_width_of_what_is_drawn_instead(text: str) -> None:
+    with styled(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Matplotlib's, of each such letter that it draws
+        figure = Figure(dpi=300)
+        canvas = FigureCanvasAgg(figure)
+        drawn = figure.text(0, 0, text, fontsize=8)
+        width = drawn.get_window_extent(canvas.get_renderer()).width / 300
+        assert text_width(text, 8) == pytest.approx(width, abs=0.03)
+    assert "".join(broken(text, 0.01, 8)) == text

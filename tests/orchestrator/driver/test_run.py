@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from orchestrator.driver import run as run_module
 from orchestrator.driver.line_view import LineView
+from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
 from orchestrator.driver.run import _run, run
 from orchestrator.driver.view import libraries_to
@@ -16,7 +18,7 @@ from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
-from search_spaces import load_space
+from search_spaces import OperatingPoint, load_space, operating_points
 
 
 @pytest.mark.parametrize("call", ["mark_stale", "finish"])
@@ -78,3 +80,36 @@ def test_a_driver_whose_sweep_was_taken_stops_with_a_line_and_writes_nothing(
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
     assert "another driver" in line
     assert store.read("smoke/sweep.json") is None
+
+
+def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
+    tmp_path: Path,
+    empty_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    space, store = load_space("smoke"), Store(str(tmp_path))
+    points = operating_points(space)
+
+    def fail(directory: str) -> None:
+        raise RuntimeError("no glyph")
+
+    def write(plan: Plan, store: Store, name: str, *rest: object) -> str:
+        store.write(f"{name}/sweep.json", b"{}")
+        return f"{store.uri}/{name}"
+
+    def complete_points(plan: Plan) -> tuple[OperatingPoint, ...]:
+        return points[:1]
+
+    monkeypatch.setattr(Plan, "complete_points", complete_points)
+    monkeypatch.setattr(PointLog, "add", lambda log, point: None)
+    monkeypatch.setattr(PointLog, "measured", lambda log, point: None)
+    monkeypatch.setattr("orchestrator.driver.run.write_sweep", write)
+    monkeypatch.setattr("analysis.report.build.write_report", fail)
+    request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
+    with pytest.raises(RuntimeError, match="no glyph"):
+        run(request)
+    assert "MLflow  mlflow ui" in capsys.readouterr().out
+    (parent,) = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert parent.info.status == "FINISHED"

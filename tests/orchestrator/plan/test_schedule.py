@@ -203,3 +203,11 @@ def test_a_d1_that_is_only_a_start_is_labelled_with_the_variants_it_serves() -> 
     features = plan(*settings, "variants={a: {surrogate.token_layer: -1}, b: {}, c: {d2.steps: 1}}")
     names = sorted(job.label for job in features.jobs.values() if job.kind == "features")
     assert names == ["teacher features (a)", "teacher features (b+c)"]
+
+
+def test_a_reason_cannot_steer_a_terminal() -> None:
+    schedule = Schedule(plan().jobs, Ask(1), Ask(2))
+    job = schedule.next_job()
+    assert job is not None
+    schedule.give_up(job.key, "no file \x1b]0;x\x07.png")
+    assert schedule.failed[job.key] == "no file \ufffd]0;x\ufffd.png"

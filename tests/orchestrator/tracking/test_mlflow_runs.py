@@ -3,6 +3,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from orchestrator.tracking.mlflow_client import (
     EXPERIMENT,
     AwayError,
     answering,
-    default_uri,
     open_command,
+    open_experiment,
+    take_login,
 )
 from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.open_tracker import default_uri
 from search_spaces import OperatingPoint
 from tests.orchestrator.tracking.trackers import manifest, open_tracker, row, uri
 
@@ -304,6 +307,43 @@ def test_a_bug_in_the_background_is_kept_and_stops_nothing(tmp_path: Path) -> No
 
 def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert default_uri(store) == f"sqlite:///{tmp_path}/mlflow.db"
-    assert open_command(default_uri(store)).startswith("mlflow ui --backend-store-uri sqlite:///")
+    assert default_uri(store, "sweep") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert open_command(default_uri(store, "sweep")).startswith(
+        "mlflow ui --backend-store-uri sqlite:///"
+    )
     assert open_command("http://host:5000") == "open http://host:5000"
+
+
+def test_a_login_reaches_the_server_and_nothing_that_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logins = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            logins.append(self.headers["Authorization"])
+            self.send_error(403)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")
+    shown = take_login(f"http://me:hunter%402@127.0.0.1:{server.server_port}")
+    assert shown == f"http://127.0.0.1:{server.server_port}"
+    with pytest.raises(AwayError):
+        open_experiment(shown, None)
+    server.shutdown()
+    # RFC 7617, by coreutils: printf 'me:hunter@2' | base64
+    assert logins[0] == "Basic bWU6aHVudGVyQDI="
+    printed = capfd.readouterr()
+    assert "hunter" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://host:5000", "postgresql://me:pw@db/x", "http://token@host"]
+)
+def test_other_uris_stay(uri: str) -> None:
+    assert take_login(uri) == uri

@@ -8,7 +8,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
-from orchestrator.validation.inputs import InputError, open_storage
+from orchestrator.validation.uris import InputError, open_storage
 
 
 class LooksThenWrites(MemoryFileSystem):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from search_spaces.settings.secrets import has_secret, without_secrets
+from search_spaces.settings.secrets import has_secret, printable, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,8 @@ def test_logins_and_queries_are_replaced(text: str, shown: str) -> None:
 def test_what_is_no_secret_stays(text: str) -> None:
     assert without_secrets(text) == text
     assert not has_secret(text)
+
+
+def test_control_characters_do_not_reach_a_terminal() -> None:
+    assert printable("a\x1b[31m\r\x9bb\n\x07") == "a\ufffd[31m\ufffd\ufffdb\ufffd\ufffd"
+    assert printable("\u4e2d \u00e4 \U0001f600") == "\u4e2d \u00e4 \U0001f600"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trainables.codecs.entropy.bitstream import (
     LARGEST_SYMBOL,
+    MAX_PIXELS,
     VERSION,
     BitstreamError,
     Container,
@@ -113,6 +114,16 @@ def test_foreign_bytes_are_refused_with_the_reason() -> None:
 def test_a_header_that_does_not_fit_is_refused_though_its_checksum_is_right(body: bytes) -> None:
     with pytest.raises(BitstreamError, match="header"):
         unpack(_with_crc(body))
+
+
+def test_a_forged_size_is_refused_before_anything_is_decoded() -> None:
+    """16 bytes may claim 8192 x 8192 pixels; decoding them took 3 GB."""
+    stream = pack(Container(7, 8192, 8192, bytes(8)))
+    assert len(stream) == 16
+    assert unpack(stream).height == 8192
+    with pytest.raises(BitstreamError, match="8192 x 8192 pixels, more than max_pixels = 33554432"):
+        unpack(stream, max_pixels=MAX_PIXELS)
+    assert unpack(stream, max_pixels=2**26).width == 8192
 
 
 def _with_crc(body: bytes) -> bytes:

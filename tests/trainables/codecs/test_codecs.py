@@ -259,6 +259,17 @@ def test_a_damaged_stream_is_refused_whatever_its_checksum_says(arch: str) -> No
     assert refused >= 14
 
 
+def test_a_forged_size_is_refused_before_room_is_made_for_it() -> None:
+    codec = lively("bmshj2018-factorized")
+    container = unpack(codec.encode(images(1))[0])
+    forged = pack(dataclasses.replace(container, height=65536, width=65536))
+    with pytest.raises(BitstreamError, match="65536 x 65536 pixels"):
+        codec.decode([forged])
+    with pytest.raises(BitstreamError, match="64 x 128 pixels"):
+        codec.decode([pack(container)], max_pixels=64 * 128 - 1)
+    assert codec.decode([pack(container)], max_pixels=64 * 128).shape[-2:] == (4, 8)
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, ValueError])
 def test_a_failure_that_is_not_the_stream_s_is_not_called_its_damage(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,8 @@ from torch import Tensor
 
 VERSION = 1
 MAX_SIDE = 1 << 16
+MAX_PIXELS = 1 << 25
+"""Of an image that is decoded, unless the caller allows more: a header may claim any size."""
 _MAGIC = 0xB0
 _HAS_RATE = 0x08
 _CRC_BYTES = 2
@@ -80,16 +82,17 @@ def pack(container: Container) -> bytes:
     return body + binascii.crc_hqx(body, 0xFFFF).to_bytes(_CRC_BYTES, "big")
 
 
-def unpack(stream: bytes, codec_id: int | None = None) -> Container:
+def unpack(stream: bytes, codec_id: int | None = None, max_pixels: int | None = None) -> Container:
     """Read a stream's container.
 
     Args:
         stream: the bytes of one image.
         codec_id: the id it must carry; None for any.
+        max_pixels: of the image, at the most; None for any.
 
     Raises:
-        BitstreamError: too short, no stream of this software or of its version, damaged, or
-            written by another codec.
+        BitstreamError: too short, no stream of this software or of its version, damaged, of a
+            larger image, or written by another codec.
     """
     if len(stream) < 4 + _SHORTEST_RANS + _CRC_BYTES:
         raise BitstreamError(f"{len(stream)} bytes are too few for a stream: truncated?")
@@ -110,6 +113,11 @@ def unpack(stream: bytes, codec_id: int | None = None) -> Container:
     payload = body[position:]
     if max(height, width) >= MAX_SIDE or len(payload) < _SHORTEST_RANS or len(payload) % _WORD:
         raise BitstreamError("the header does not fit what follows it")
+    if max_pixels is not None and (height + 1) * (width + 1) > max_pixels:
+        raise BitstreamError(
+            f"the header claims {height + 1} x {width + 1} pixels, more than max_pixels = "
+            f"{max_pixels}"
+        )
     return Container(stream[1], height + 1, width + 1, payload, rate)
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from orchestrator.execution.runner import Runner
 
 from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import Ask
@@ -42,7 +42,7 @@ def test_a_stage_that_a_shared_disk_shows_late_costs_no_try(
     jobs = Plan(space, operating_points(space), {}, driver).jobs
     settings = LateSettings(space, str(tmp_path), jobs, {}, driver)
     schedule, events = Schedule(jobs, Ask(1), Ask(1)), list[JobEvent]()
-    monkeypatch.setattr("orchestrator.execution.runner.node_ids", frozenset)
+    monkeypatch.setattr("orchestrator.execution.trials.runner.node_ids", frozenset)
     runner = Runner(settings, schedule, events.append, lambda: Ask(1), lambda limit, keys: None)
     key = runner.next_trial("a")
     assert key is not None

@@ -1,0 +1,134 @@
+"""The MLflow database and artifacts of a sweep whose storage is remote.
+
+    storage mlflow/<sweep>/ --fetch, once in a process--> this machine's cache, where MLflow works
+    cache --save, every minute and at the end--> storage mlflow/<sweep>/
+
+So a driver on another machine continues the runs, and a job's deleted working directory costs
+none. Each sweep has a database, as one driver at a time runs a sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from orchestrator.storage.files import inside
+from orchestrator.storage.store import Store
+from orchestrator.tracking.mlflow_client import DATABASE, EXPERIMENT
+
+SAVE_EVERY_S: Final = 60.0
+_BESIDE_DATABASE: Final = ("-journal", "-wal", "-shm")
+_Version = tuple[int, int]
+"""Of a file: nanoseconds since 1970 when it was written, and bytes."""
+log = logging.getLogger(__name__)
+
+
+class MlflowCopy:
+    """The database and the artifacts of a sweep in this machine's cache.
+
+    Args:
+        store: remote.
+        name: the sweep's.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._prefix = store, f"mlflow/{name}"
+        self.directory = store.local("mlflow", name).absolute()
+        self._saved: dict[str, _Version] = {}
+        """Path below the directory -> the version that the storage has."""
+        self._saved_at = time.monotonic()
+
+    @property
+    def uri(self) -> str:
+        """Tracking URI."""
+        return f"sqlite:///{self.directory / DATABASE}"
+
+    @property
+    def artifacts(self) -> str:
+        """URI of the artifacts."""
+        return (self.directory / "mlruns").as_uri()
+
+    def fetch(self) -> None:
+        """Copy what the storage has and this machine lacks; the storage's database counts."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for path, written in self._store.below(self._prefix).items():
+            name = path.removeprefix(f"{self._prefix}/")
+            target = inside(self.directory, name)
+            if name == DATABASE or not target.exists():
+                self._fetch_file(path, target)
+            elif written is None or target.stat().st_mtime > written:
+                continue
+            self._saved[name] = _version(target)
+        self._relocate()
+
+    def _fetch_file(self, path: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{target.name}.tmp")
+        self._store.fs.get_file(self._store.path(path), str(temporary))
+        for suffix in _BESIDE_DATABASE:  # of a killed driver, about the database before
+            target.with_name(f"{target.name}{suffix}").unlink(missing_ok=True)
+        temporary.replace(target)
+
+    def _relocate(self) -> None:
+        """Let the runs find their artifacts here, wherever the cache of their driver was."""
+        database = self.directory / DATABASE
+        if not database.exists():
+            return
+        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+            select = "SELECT artifact_location FROM experiments WHERE name = ?"
+            row = connection.execute(select, (EXPERIMENT,)).fetchone()
+            if row is None or row[0] == self.artifacts:
+                return
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (self.artifacts, len(row[0]) + 1, len(row[0]), row[0]),
+                )
+
+    def save_if_due(self) -> None:
+        """Save once in `SAVE_EVERY_S`, unless the storage is away."""
+        if time.monotonic() - self._saved_at < SAVE_EVERY_S:
+            return
+        self._saved_at = time.monotonic()
+        try:
+            self.save()
+        except Exception as error:  # each storage has its own; the next save may get through
+            log.info("the MLflow database was not copied to the storage: %s", error)
+
+    def save(self) -> None:
+        """Copy what has changed to the storage: the database last, which names the artifacts."""
+        files = (file for file in sorted(self.directory.rglob("*")) if file.is_file())
+        for file in files:
+            name = file.relative_to(self.directory).as_posix()
+            if file.suffix != ".tmp" and not name.startswith(DATABASE):
+                self._save_file(name, file)
+        database = self.directory / DATABASE
+        if not database.exists() or self._saved.get(DATABASE) == _version(database):
+            return
+        version = _version(database)
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / DATABASE
+            with (
+                contextlib.closing(sqlite3.connect(database)) as source,
+                contextlib.closing(sqlite3.connect(copy)) as target,
+            ):
+                source.backup(target)
+            self._store.put_file(copy, f"{self._prefix}/{DATABASE}")
+        self._saved[DATABASE] = version
+
+    def _save_file(self, name: str, file: Path) -> None:
+        version = _version(file)
+        if self._saved.get(name) != version:
+            self._store.put_file(file, f"{self._prefix}/{name}")
+            self._saved[name] = version
+
+
+def _version(file: Path) -> _Version:
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size

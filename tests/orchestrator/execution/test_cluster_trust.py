@@ -1,0 +1,121 @@
+"""A cluster that asks for no token is refused; one that does, and Ray started here, are used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.execution.cluster import OpenClusterError, demand_token
+from tests.orchestrator.waiting import wait_until
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def head(**environment: str) -> Iterator[str]:
+    """The address of a head that was started from the command line."""
+    port, directory = free_port(), tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    command = [str(RAY), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
+    command += ["--include-dashboard=false", f"--temp-dir={directory}"]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: is_listening(port), 60, lambda: process.poll() is None)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_cluster_without_a_token_is_refused_in_one_line(
+    command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    with head(RAY_AUTH_MODE="disabled") as address:
+        with pytest.raises(OpenClusterError, match="--insecure"):
+            demand_token(address)
+        # A driver that would send a token is refused as well: the cluster takes any.
+        mode = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        done = subprocess.run(
+            command(tmp_path / "storage"),
+            env={**environment, **mode},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1
+    assert "ray get-auth-token --generate" in lines[0]
+    assert not (tmp_path / "storage" / "stages").exists()
+
+
+def test_a_cluster_with_a_token_is_used(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    with head(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token)) as address:
+        demand_token(address)
+
+
+def test_a_cluster_that_cannot_be_asked_is_refused() -> None:
+    with pytest.raises(OpenClusterError, match="could not be asked"):
+        demand_token("no-address")
+
+
+TRIAL = """
+import glob, os
+from orchestrator.execution import cluster
+with cluster.running(verbose=False):
+    import ray
+    from ray import tune
+    tune.Tuner(lambda config: None).fit()
+    session = ray._private.worker._global_node.get_session_dir_path()
+print(session)
+"""
+
+
+def test_keys_of_the_storage_stand_in_no_log_of_ray(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "id-of-a-test", "AWS_SECRET_ACCESS_KEY": "secret-of-a-test"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRIAL],
+        env={**environment, **keys, "HOME": os.environ["HOME"]},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    session = Path(done.stdout.split()[-1])
+    logs = [file for file in (session / "logs").rglob("*") if file.is_file()]
+    assert any("runtime_env" in file.name for file in logs)
+    for file in logs:
+        assert b"-of-a-test" not in file.read_bytes(), file
