@@ -63,16 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)
+    tracking_uri = arguments.tracking_uri and take_login(arguments.tracking_uri)
+    verbose, command = arguments.verbose, _command(argv)
     request = Request(
-        space,
-        points,
-        store,
-        name,
-        None if arguments.tracking_uri is None else take_login(arguments.tracking_uri),
-        arguments.verbose,
-        began,
-        _command(argv),
-        arguments.insecure,
+        space, points, store, name, tracking_uri, verbose, began, command, arguments.insecure
     )
     try:
         complete = run(request)
@@ -85,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _bad(str(error))
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(f"\nstopped; the same command continues:\n  {_command(argv)}", flush=True)
+        print(f"\nstopped; the same command continues:\n  {command}", flush=True)
         return STOPPED
 
 
@@ -110,28 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="list named spaces, scenarios, codecs, tasks, MLLM families and benchmark formats",
     )
-    parser.add_argument(
-        "--storage",
-        default=DEFAULT_STORAGE,
-        metavar="DIR|URI",
-        help="directory or fsspec URI of all results: trained weights, points, report "
-        f"(default: {DEFAULT_STORAGE})",
-    )
-    parser.add_argument(
-        "--name",
-        help="name of the sweep, its directory in the storage and its run in MLflow (default: the "
-        "name of the space)",
-    )
-    parser.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="MLflow server or database (default: a SQLite database in the storage)",
-    )
-    parser.add_argument(
-        "--insecure",
-        action="store_true",
-        help="use a Ray cluster that asks for no token: whoever reaches it can run programs on it",
-    )
+    _add_places(parser)
     parser.add_argument(
         "--set",
         action="append",
@@ -154,6 +127,32 @@ def _parser() -> argparse.ArgumentParser:
         "-v", "--verbose", action="store_true", help="also print the logs of Ray, Tune and Train"
     )
     return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Options that say where results go, and where a sweep may run."""
+    parser.add_argument(
+        "--storage",
+        default=DEFAULT_STORAGE,
+        metavar="DIR|URI",
+        help="directory or fsspec URI of all results: trained weights, points, report "
+        f"(default: {DEFAULT_STORAGE})",
+    )
+    parser.add_argument(
+        "--name",
+        help="name of the sweep, its directory in the storage and its run in MLflow (default: the "
+        "name of the space)",
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or database (default: a SQLite database in the storage)",
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="use a Ray cluster that asks for no token: whoever reaches it can run programs on it",
+    )
 
 
 def _command(argv: Sequence[str] | None) -> str:

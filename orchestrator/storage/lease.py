@@ -118,7 +118,7 @@ class Lease:
             return
         try:
             numbers = lease_numbers(self._store, self._name)
-            if numbers[-1:] != [self._number]:  # a later one, or all were removed
+            if max(numbers, default=0) > self._number or not self._is_there(numbers):
                 self._taken.set()
                 return
             self._write()
@@ -129,6 +129,11 @@ class Lease:
                 self._has_predecessors = False
         except Exception as error:  # whatever a storage raises, the next beat may get through
             log.info("the lease of %s was not renewed: %s", self._name, error)
+
+    def _is_there(self, numbers: Sequence[int]) -> bool:
+        """Whether this lease's file was not removed, though a listing may leave it out."""
+        file = lease_file(self._name, self._number)
+        return self._number in numbers or self._store.is_file(file)
 
     def _is_released(self) -> bool:
         try:

@@ -252,6 +252,17 @@ def test_a_holder_that_slept_learns_of_a_later_lease_whose_predecessor_is_remove
     assert store.read("leases/x/000001.json") == beat, "and beats no more"
 
 
+def test_a_holder_whose_lease_was_removed_learns_of_it(store: Store) -> None:
+    def is_lost() -> bool:
+        store.remove(["leases/x/000001.json"])  # again: a beat may just be on its way
+        return held.is_lost
+
+    with hold(store, "x", pace=FAST) as held:
+        wait_until(is_lost, 5)
+        store.remove(["leases/x/000001.json"])
+    assert store.names("leases/x") == [], "it is not written again"
+
+
 def test_the_numbers_before_a_lease_that_all_have_noticed_are_removed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
