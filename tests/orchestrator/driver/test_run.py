@@ -106,6 +106,7 @@ def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     monkeypatch.setattr(PointLog, "add", lambda log, point: None)
     monkeypatch.setattr(PointLog, "measured", lambda log, point: None)
     monkeypatch.setattr("orchestrator.driver.run.write_sweep", write)
+    monkeypatch.setattr("orchestrator.driver.run._sliced", lambda *arguments: ())
     monkeypatch.setattr("analysis.report.build.write_report", fail)
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
     with pytest.raises(RuntimeError, match="no glyph"):

@@ -138,4 +138,4 @@ def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
     assert (settings.store.fetch(stage.path) / "numbers").read_text() == "0123"
     assert not list((tmp_path / "two" / "work" / job.key).iterdir())
     settings.store.remove_work(job.key)
-    assert not settings.store.names(f"work/{job.key}")
+    assert not settings.store.below(f"work/{job.key}")
