@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import subprocess
@@ -109,6 +110,9 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
             demand_token(ray.get_runtime_context().gcs_address)
         yield
     finally:
+        # Garbage with references into Ray that another thread collects while Ray ends would end
+        # this process.
+        gc.collect()
         ray.shutdown()
 
 
