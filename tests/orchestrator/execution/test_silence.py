@@ -67,12 +67,13 @@ run_job(settings, job.key, lambda: local.LocalBackend(settings), lambda metrics:
     line = "no progress for 2 s: train step 10 of 200"
     for expected in ((Cause.SILENT, line), (Cause.PROCESS_DIED, str(Cause.PROCESS_DIED))):
         # The second process died without a note.
-        assert failure_of(ActorDiedError(), frozenset(), store, job.key, job.key) == expected
+        failure = failure_of(ActorDiedError(), frozenset(), store, job.key, job.key)
+        assert (failure.cause, failure.reason) == expected
 
 
 def test_a_hang_that_stops_all_of_python_ends_too(tmp_path: Path) -> None:
     script = """
-silence.WRITING_S = 0.5
+silence.BACKSTOP_S = 1
 with watch(store, job, job.key, 1.0):
     ctypes.PyDLL(None).sleep(600)  # it holds Python's global lock
 """
