@@ -14,7 +14,6 @@ All of them end with the driver.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,14 +21,21 @@ from typing import cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.devices import use_threads
-from orchestrator.execution.failures import ROOM_S, Cause, GaveUpError, JobFailure, Tries
+from orchestrator.execution.failures import (
+    NODE_DEATH_S,
+    ROOM_S,
+    Cause,
+    GaveUpError,
+    JobFailure,
+    Tries,
+)
 from orchestrator.execution.job_steps import Json, Settings
-from orchestrator.execution.silence import evaluate_watched, failure_of
+from orchestrator.execution.silence import BACKSTOP_S, evaluate_watched, failure_of
 from orchestrator.plan.resources import worker_resources
 from search_spaces import Measurement, Stage
 
@@ -225,37 +231,48 @@ def evaluate_in_pool(
         report: called with the share that is done, 0 to 1, as soon as the evaluator has started.
 
     Raises:
-        GaveUpError: evaluators died `resources.max_failures` times and once more, on machines that
-            were not lost; or none found room on the cluster within `ROOM_S`.
+        GaveUpError: evaluators died, or did not answer, `resources.max_failures` times and once
+            more, on machines that were not lost; or none found room on the cluster within `ROOM_S`.
     """
     tries = Tries(settings.space.resources.max_failures)
+    # Later than the evaluator ends itself, if its process can run at all.
+    limit_s = settings.space.resources.silence_s + BACKSTOP_S + NODE_DEATH_S
     while True:
         nodes_before = node_ids()
         try:
             with lent(job, stage.key, measurement.answerer) as evaluator:
-                _follow(evaluator, evaluator.evaluate.remote(job, measurement, stage), report)
+                result = evaluator.evaluate.remote(job, measurement, stage)
+                follow(evaluator, result, report, limit_s)
             return
-        except RayActorError as error:
+        except (RayActorError, GetTimeoutError) as error:
             failure = failure_of(error, nodes_before, settings.store, job, stage.key)
             if not tries.again(failure.cause):
                 reason = f"its evaluator: {failure.reason}"
                 raise GaveUpError(replace(failure, reason=reason)) from error
 
 
-def _follow(
+def follow(
     evaluator: ActorProxy[Evaluator],
     result: ray.ObjectRef[None],
     report: Callable[[float], None],
+    limit_s: float,
 ) -> None:
-    """Wait for the result of an evaluation, and report its progress."""
-    end_of_waiting = time.monotonic() + ROOM_S
+    """Wait for the result of an evaluation, and report its progress.
+
+    Raises:
+        GaveUpError: the evaluator found no room on the cluster within `ROOM_S`.
+        GetTimeoutError: it has started, and then did not answer for `limit_s` seconds.
+    """
+    has_started, patience_s = False, ROOM_S
     while not ray.wait([result], timeout=LOOK_S)[0]:
-        question = evaluator.share.remote()
+        question, began = evaluator.share.remote(), time.monotonic()
         while not (ready := ray.wait([result, question], timeout=LOOK_S)[0]):
-            if time.monotonic() > end_of_waiting:
+            if time.monotonic() - began > patience_s:
+                if has_started:
+                    raise GetTimeoutError(f"no answer for {limit_s:g} s")
                 raise GaveUpError(JobFailure(Cause.NO_ROOM, str(Cause.NO_ROOM)))
         if question in ready:
-            end_of_waiting = math.inf
+            has_started, patience_s = True, limit_s
             report(ray.get(question))
     ray.get(result)
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from ray.exceptions import (
     ActorUnavailableError,
+    GetTimeoutError,
     LocalRayletDiedError,
     NodeDiedError,
     RayActorError,
@@ -139,7 +140,7 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     name = type(error).__name__
     if name == NO_WORKERS:
         return Cause.NO_ROOM
-    if name == NO_ANSWER:
+    if name == NO_ANSWER or isinstance(error, GetTimeoutError):
         return Cause.SILENT
     if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
         return Cause.MACHINE_LOST

@@ -219,4 +219,5 @@ def evaluate_job(
         evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
         lease.check()
         store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))
-        shutil.rmtree(work, ignore_errors=True)
+        if store.remote:  # the job may end on another node, which cannot clean this one's cache
+            shutil.rmtree(work, ignore_errors=True)

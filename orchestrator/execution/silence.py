@@ -36,6 +36,8 @@ EXIT_CODE: Final = 75
 """Of a process that was silent for too long."""
 WRITING_S: Final = 60.0
 """How long the log and the note may take to be written; the storage may be what is waited for."""
+BACKSTOP_S: Final = 2 * WRITING_S
+"""How much later than the limit the interpreter's timer ends the process."""
 _STDERR: Final = 2
 
 
@@ -127,7 +129,7 @@ class _Watchdog:
     def __init__(self, store: Store, job: Job, stage: str, limit_s: float) -> None:
         self._store, self._job, self._stage, self._limit_s = store, job, stage, limit_s
         self._bytes_written = 0
-        self._latest = "start"
+        self._latest = "before the first report"
         self._since = time.monotonic()
         self._over = threading.Event()
         self._arm_backstop()
@@ -149,7 +151,7 @@ class _Watchdog:
         self._arm_backstop()
 
     def _arm_backstop(self) -> None:
-        later = self._limit_s + 2 * WRITING_S
+        later = self._limit_s + BACKSTOP_S
         faulthandler.dump_traceback_later(later, exit=True, file=_STDERR)
 
     def _wait(self) -> None:

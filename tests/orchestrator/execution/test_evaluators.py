@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.exceptions import GetTimeoutError
 
 from orchestrator.execution import cluster, evaluators
 from orchestrator.execution import train as train_module
-from orchestrator.execution.evaluators import Keep, lent, open_pool, pool_name
+from orchestrator.execution.evaluators import Keep, follow, lent, open_pool, pool_name
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
@@ -151,6 +153,34 @@ def test_an_evaluator_that_raised_serves_nobody_again(ready: tuple[Settings, Kee
     with pytest.raises(RuntimeError, match="device-side"):
         asked(settings, job, fail)
     assert asked(settings, job, mllms_loaded)[0] != process
+
+
+@pytest.mark.slow
+def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
+    ready: tuple[Settings, Keep],
+) -> None:
+    """None of its threads runs, so it cannot end itself."""
+    settings, _ = ready
+    job = points(settings)[0]
+    measurement, stage = job.evaluations[0]
+    process, _ = asked(settings, job, mllms_loaded)
+    shares: list[float] = []
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        os.kill(process, signal.SIGSTOP)
+
+    def ask() -> None:
+        with lent(job.key, stage.key, measurement.answerer) as evaluator:
+            result = evaluator.__ray_call__.remote(lambda evaluator: time.sleep(600))
+            follow(evaluator, result, stop, 2.0)
+
+    try:
+        with pytest.raises(GetTimeoutError, match="2 s"):
+            ask()
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert len(shares) == 1
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from ray import cloudpickle
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
+    GetTimeoutError,
     NodeDiedError,
     OwnerDiedError,
     RayTaskError,
@@ -84,6 +85,7 @@ def dead_actor() -> Exception:
         (LeaseLostError("x"), BEFORE, Cause.UNREACHABLE),
         (WorkerGroupError("...", {0: lost_peer()}), {"head"}, Cause.MACHINE_LOST),
         (WorkerGroupError("...", {0: lost_peer()}), BEFORE, Cause.PROCESS_DIED),
+        (GetTimeoutError("no answer"), BEFORE, Cause.SILENT),
         (of_worker(WorkerHealthCheckTimeoutError("no answer")), BEFORE, Cause.SILENT),
         (of_worker(ValueError("a bug")), BEFORE, Cause.ERROR),
         (in_task(ValueError("a bug")), BEFORE, Cause.ERROR),

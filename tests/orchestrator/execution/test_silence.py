@@ -73,7 +73,7 @@ run_job(settings, job.key, lambda: local.LocalBackend(settings), lambda metrics:
 
 def test_a_hang_that_stops_all_of_python_ends_too(tmp_path: Path) -> None:
     script = """
-silence.WRITING_S = 0.5
+silence.BACKSTOP_S = 1
 with watch(store, job, job.key, 1.0):
     ctypes.PyDLL(None).sleep(600)  # it holds Python's global lock
 """
