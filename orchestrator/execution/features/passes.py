@@ -13,6 +13,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+from orchestrator.execution.environment import environment_in, line_of
+from orchestrator.execution.failures import JobFailure, cause_of_type
 from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.features.shards import need_models
 from orchestrator.execution.features.stream import Room
@@ -24,7 +26,7 @@ from orchestrator.plan.schedule import Schedule
 GROW_AFTER_S = 30.0
 """So long GPUs must be free before a pass grows to them."""
 Finish = Callable[[str], None]
-GiveUp = Callable[[str, str], None]
+GiveUp = Callable[[str, JobFailure], None]
 
 
 class Passes:
@@ -35,7 +37,7 @@ class Passes:
         schedule: says which jobs may run, and what is free.
         listener: called with what happens.
         finish: called with the key of a job that is done, from the thread of its pass.
-        give_up: called with the key of a job that failed for good, and the reason.
+        give_up: called with the key of a job that failed for good, and the failure.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class Passes:
     def _run(self, jobs: Sequence[Job], room: Room) -> None:
         """Run a pass in its thread; whatever happens, none of its jobs stays running."""
 
-        def done(key: str, failure: str | None) -> None:
+        def done(key: str, failure: JobFailure | None) -> None:
             if failure is None:
                 self._finish(key)
             else:
@@ -139,4 +141,6 @@ class Passes:
             for job in jobs:
                 if job.key in self._schedule.running:
                     write_log(self._settings.store, job, traceback.format_exc())
-                    self._give_up(job.key, f"{type(error).__name__}: {error}")
+                    cause = cause_of_type(error)
+                    failure = JobFailure(cause, line_of(error), environment_in(error))
+                    self._give_up(job.key, failure)

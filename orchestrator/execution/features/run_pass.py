@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.execution.cluster import node_ids
-from orchestrator.execution.failures import Cause, Tries, cause_of, reason_of
+from orchestrator.execution.environment import environment_in
+from orchestrator.execution.failures import Cause, JobFailure, Tries, cause_of, reason_of
 from orchestrator.execution.features.shards import (
     INDEX,
     TEXT,
@@ -37,14 +38,14 @@ from orchestrator.execution.silence import take_silence
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.store import FileEntry, Store
 
-Done = Callable[[str, str | None], None]
-"""Called with a job's key and the reason why it failed, or None."""
+Done = Callable[[str, JobFailure | None], None]
+"""Called with a job's key and its failure, or None."""
 ShardProgress = Callable[[str, int, int], None]
 """Called with a job's key, the number of complete shards and the number of all."""
-Failure = tuple[Cause, str]
-"""Of a job: why, and a line about it."""
-DIED: Final = (Cause.PROCESS_DIED, "processes died (killed, or out of memory) with its shards")
-LOST: Final = (Cause.MACHINE_LOST, "a machine was lost with its shards")
+DIED: Final = JobFailure(
+    Cause.PROCESS_DIED, "processes died (killed, or out of memory) with its shards"
+)
+LOST: Final = JobFailure(Cause.MACHINE_LOST, "a machine was lost with its shards")
 
 
 @dataclass
@@ -62,7 +63,7 @@ class _OpenJob:
     tries: Tries
     finished: dict[str, FinishedShard] = field(default_factory=dict)
     apart: set[str] = field(default_factory=set)
-    failure: Failure | None = None
+    failure: JobFailure | None = None
 
     @property
     def missing(self) -> list[Shard]:
@@ -125,7 +126,7 @@ class _Pass:
                     continue
             except Exception as error:
                 cause = cause_of(error, nodes_before)
-                failure = cause, reason_of(error, cause)
+                failure = JobFailure(cause, reason_of(error, cause), environment_in(error))
                 for opened in self._open.values():
                     write_log(self._store, opened.job, traceback.format_exc())
             for opened in list(self._open.values()):
@@ -147,11 +148,11 @@ class _Pass:
             return
         self._heard.add((shard.key, shard.name))
         if outcome.finished is None:
-            assert outcome.cause is not None
+            assert outcome.failure is not None
             log = write_log(self._store, opened.job, outcome.error)
-            line = outcome.error.strip().splitlines()[-1]
-            opened.failure = outcome.cause, f"{line} (log: {log})"
-            if outcome.cause is Cause.ERROR:
+            reason = f"{outcome.failure.reason} (log: {log})"
+            opened.failure = replace(outcome.failure, reason=reason)
+            if outcome.failure.cause is Cause.ERROR:
                 self._give_up(opened)
             return
         opened.finished[shard.name] = outcome.finished
@@ -163,32 +164,31 @@ class _Pass:
             return
         reason = _commit(self._settings, self._store, opened)
         del self._open[opened.job.key]
-        self._done(opened.job.key, reason)
+        self._done(opened.job.key, None if reason is None else JobFailure(Cause.ERROR, reason))
 
     def _try_again_or_give_up(self, opened: _OpenJob) -> None:
         assert opened.failure is not None
-        cause, reason = opened.failure
-        if not opened.tries.again(cause):
+        if not opened.tries.again(opened.failure.cause):
             self._give_up(opened)
             return
-        write_log(self._store, opened.job, f"tried again: {reason}")
+        write_log(self._store, opened.job, f"tried again: {opened.failure.reason}")
 
-    def _failure_of_lost(self, opened: _OpenJob, failure: Failure) -> Failure:
+    def _failure_of_lost(self, opened: _OpenJob, failure: JobFailure) -> JobFailure:
         """Why no step has said anything of some of a job's shards."""
         key = opened.job.key
         lost = [shard for shard in opened.missing if (key, shard.name) not in self._heard]
-        if failure[0] is Cause.PROCESS_DIED:
+        if failure.cause is Cause.PROCESS_DIED:
             opened.apart |= {shard.name for shard in lost}
             for shard in lost:
                 silence = take_silence(self._store, key, shard.name)
                 if silence is not None:
-                    return Cause.SILENT, silence
+                    return JobFailure(Cause.SILENT, silence)
         return failure
 
     def _give_up(self, opened: _OpenJob) -> None:
         assert opened.failure is not None
         del self._open[opened.job.key]
-        self._done(opened.job.key, opened.failure[1])
+        self._done(opened.job.key, opened.failure)
 
 
 def _write_index(settings: Settings, work: Path, key: str) -> None:

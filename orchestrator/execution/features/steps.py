@@ -14,14 +14,15 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
 from orchestrator.execution.devices import device_of, use_threads
-from orchestrator.execution.failures import Cause, cause_of_type
+from orchestrator.execution.environment import environment_in, line_of
+from orchestrator.execution.failures import Cause, JobFailure, cause_of_type
 from orchestrator.execution.features.shards import INDEX, TEXT, FinishedShard, Shard
 from orchestrator.execution.job_steps import Settings, inputs_of
 from orchestrator.execution.silence import watch
@@ -36,30 +37,38 @@ if TYPE_CHECKING:  # torch takes seconds, and reading and writing do not need it
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a shard: either it is finished, or an error with its cause ended it.
+    """What came of a shard: either it is finished, or a failure ended it.
 
     Attributes:
-        error: a traceback.
+        error: the failure's traceback.
     """
 
     finished: FinishedShard | None
+    failure: JobFailure | None = None
     error: str = ""
-    cause: Cause | None = None
+
+    @classmethod
+    def of_error(cls, error: Exception) -> Self:
+        """From an error that a step has caught."""
+        cause = cause_of_type(error)
+        failure = JobFailure(cause, line_of(error), environment_in(error))
+        return cls(None, failure, "".join(traceback.format_exception(error)))
 
     def dump(self) -> str:
         """As JSON."""
         finished = None if self.finished is None else self.finished.dump()
-        return json.dumps({"finished": finished, "error": self.error, "cause": self.cause})
+        failure = None if self.failure is None else asdict(self.failure)
+        return json.dumps({"finished": finished, "failure": failure, "error": self.error})
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """From JSON."""
         content = json.loads(text)
-        finished, cause = content["finished"], content["cause"]
+        finished, failure = content["finished"], content["failure"]
+        if failure is not None:
+            failure = JobFailure(**{**failure, "cause": Cause(failure["cause"])})
         return cls(
-            None if finished is None else FinishedShard.parse(finished),
-            content["error"],
-            None if cause is None else Cause(cause),
+            None if finished is None else FinishedShard.parse(finished), failure, content["error"]
         )
 
 
@@ -112,8 +121,7 @@ def _stepped(settings: Settings, block: pa.Table, step: Callable[[ShardRow], Sha
             row = step(row)
         return replace(row, seconds=row.seconds + time.monotonic() - began).block()
     except Exception as error:
-        outcome = Outcome(None, traceback.format_exc(), cause_of_type(error))
-        return ShardRow(row.shard, outcome=outcome.dump()).block()
+        return ShardRow(row.shard, outcome=Outcome.of_error(error).dump()).block()
 
 
 def read_images(block: pa.Table, settings: Settings) -> pa.Table:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.environment import FULL_DISK
@@ -80,7 +81,7 @@ class Runner:
         resources = settings.space.resources
         # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
         self.keeps_warm = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
-        self._passes = Passes(settings, schedule, listener, self._finish, self._give_up)
+        self._passes = Passes(settings, schedule, listener, self._finish, self._fail)
 
     def join(self) -> None:
         """Wait for passes that still run, and for failures that are examined."""
@@ -141,15 +142,10 @@ class Runner:
         key = self._trials.pop(trial_id, WAIT)
         if key == WAIT:
             return
-        job, store = self.settings.jobs[key], self.settings.store
-        stages = [job.stage, *(stage for _, stage in job.evaluations)]
-        missing = not_visible((stage.path for stage in stages), self._is_stored)
-        if missing:
-            reason = f"it ended without writing {', '.join(missing)}"
-            write_log(store, job, reason)
-            self._retry_or_give_up(key, JobFailure(Cause.UNREACHABLE, reason))
-        else:
+        if all(self._is_stored(stage.path) for stage in self.settings.jobs[key].stages):
             self._finish(key)
+        else:
+            self._examine(self._wait_for_stages, key)
 
     def trial_failed(self, trial_id: str, error: BaseException | None) -> None:
         """A trial failed: its job is tried again, if that can help.
@@ -160,18 +156,34 @@ class Runner:
         key = self._trials.pop(trial_id, WAIT)
         if key == WAIT:
             return
-        # Its cause may take a minute to be known, in which Tune's thread would serve no trial.
-        examine = threading.Thread(
-            target=self._examine,
-            args=(key, error, self._nodes.pop(trial_id)),
-            name=f"failure {key}",
-            daemon=True,
-        )
-        self._examined = [*(t for t in self._examined if t.is_alive()), examine]
-        examine.start()
+        self._examine(self._find_cause, key, error, self._nodes.pop(trial_id))
 
-    def _examine(self, key: str, error: BaseException | None, nodes_before: frozenset[str]) -> None:
-        """Find the cause of a failure, in a thread; the job counts as running meanwhile."""
+    def _examine(self, look: Callable[..., None], key: str, *arguments: object) -> None:
+        """Examine how a job ended, in a thread; the job counts as running meanwhile.
+
+        It may take a minute, in which Tune's thread would serve no trial.
+        """
+        thread = threading.Thread(
+            target=look, args=(key, *arguments), name=f"end of {key}", daemon=True
+        )
+        self._examined = [*(t for t in self._examined if t.is_alive()), thread]
+        thread.start()
+
+    def _wait_for_stages(self, key: str) -> None:
+        """Wait until a shared disk shows what a trial has written."""
+        job = self.settings.jobs[key]
+        missing = not_visible((stage.path for stage in job.stages), self._is_stored)
+        if not missing:
+            self._finish(key)
+            return
+        reason = f"it ended without writing {', '.join(missing)}"
+        write_log(self.settings.store, job, reason)
+        self._retry_or_give_up(key, JobFailure(Cause.UNREACHABLE, reason))
+
+    def _find_cause(
+        self, key: str, error: BaseException | None, nodes_before: frozenset[str]
+    ) -> None:
+        """Find the cause of a failure."""
         job, store = self.settings.jobs[key], self.settings.store
         stages = [job.key, *(stage.key for _, stage in job.evaluations)]
         try:
@@ -211,9 +223,7 @@ class Runner:
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:
-            self._give_up(key, reason, failure.environment)
-            if failure.environment is not None:
-                self._stop_alike(key, failure.environment)
+            self._fail(key, replace(failure, reason=reason))
 
     # Also called from the threads of passes and of failures.
 
@@ -221,11 +231,13 @@ class Runner:
         self.schedule.finish(key)
         self._listener(JobEvent("finished", key))
 
-    def _give_up(self, key: str, reason: str, environment: str | None = None) -> None:
-        """Record that a job failed for good, and with it the jobs that need it."""
-        lost = [job.key for job in self.schedule.give_up(key, reason, environment)]
-        for failed in (key, *lost):
+    def _fail(self, key: str, failure: JobFailure) -> None:
+        """Record that a job failed for good, and with it the jobs that need it or would fail so."""
+        lost = self.schedule.give_up(key, failure.reason, failure.environment)
+        for failed in (key, *(job.key for job in lost)):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
+        if failure.environment is not None:
+            self._stop_alike(key, failure.environment)
 
     def _stop_alike(self, key: str, environment: str) -> None:
         """Start no job that would fail as a second one now did for good."""

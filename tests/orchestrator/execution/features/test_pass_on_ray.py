@@ -14,6 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from orchestrator.execution import cluster
+from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features import stream
 from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.features.shards import shards
@@ -93,15 +94,15 @@ def run(
     Args:
         after: called with the number of complete shards.
     """
-    reasons: list[str | None] = []
+    failures: list[JobFailure | None] = []
     run_pass(
         settings,
         [job],
         room,
-        lambda key, reason: reasons.append(reason),
+        lambda key, failure: failures.append(failure),
         lambda key, done, total: after(done),
     )
-    assert reasons == [None]
+    assert failures == [None]
     stage = settings.store.fetch(job.stage.path)
     assert len(list(stage.rglob("*.parquet"))) == 13
     lines = (Path(settings.storage) / "computed.jsonl").read_text().splitlines()

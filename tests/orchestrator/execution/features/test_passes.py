@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -41,7 +41,7 @@ class Started:
             self.schedule,
             lambda event: None,
             self.schedule.finish,
-            lambda key, reason: None,
+            lambda key, failure: None,
         )
 
     def run_pass(
@@ -49,7 +49,7 @@ class Started:
         settings: Settings,
         jobs: Sequence[Job],
         room: Room,
-        done: Callable[[str, str | None], None],
+        done: object,
         progress: object,
     ) -> None:
         """A pass that computes until the test ends."""

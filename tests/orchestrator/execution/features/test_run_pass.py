@@ -1,5 +1,6 @@
 """Shards of features and latents without Ray: what an actor does, what the driver makes of it."""
 
+import errno
 import io
 import json
 import re
@@ -10,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.execution.environment import FULL_DISK
+from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features import run_pass as pass_module
 from orchestrator.execution.features import steps
 from orchestrator.execution.features.run_pass import run_pass
@@ -99,8 +102,11 @@ def in_process(
 
 def run(settings: Settings, *jobs: Job) -> dict[str, str | None]:
     reasons: dict[str, str | None] = {}
-    room = Room(1, 1, 0)
-    run_pass(settings, jobs, room, reasons.__setitem__, lambda key, done, total: None)
+
+    def done(key: str, failure: JobFailure | None) -> None:
+        reasons[key] = None if failure is None else failure.reason
+
+    run_pass(settings, jobs, Room(1, 1, 0), done, lambda key, done, total: None)
     return reasons
 
 
@@ -313,3 +319,22 @@ def test_a_process_that_dies_with_a_shard_again_and_again_ends_its_stage(
     assert reason is not None
     assert "died" in reason
     assert [shard.split for shard in computed].count("val") == 3
+
+
+def test_a_full_disk_under_a_pass_is_told_as_what_every_job_would_meet(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path, "resources.max_failures=1")
+    computed = in_process(monkeypatch)
+
+    def fail(self: ComputeStep, row: ShardRow) -> ShardRow:
+        raise OSError(errno.ENOSPC, "No space left on device", row.shard.name)
+
+    monkeypatch.setattr(ComputeStep, "_compute", fail)
+    failures: list[JobFailure | None] = []
+    room = Room(1, 1, 0)
+    run_pass(settings, [job], room, lambda key, failure: failures.append(failure), lambda *a: None)
+    (failure,) = failures
+    assert failure is not None
+    assert (failure.cause, failure.environment) == (Cause.UNREACHABLE, FULL_DISK)
+    assert len(computed) == 8, "four shards, each tried twice"

@@ -49,4 +49,5 @@ def test_a_stage_that_a_shared_disk_shows_late_costs_no_try(
     if is_written:
         worker.commit(jobs[key].stage.path, worker.new(jobs[key].stage.path), {})
     runner.trial_completed("a")
+    runner.join()
     assert [(event.kind, event.key) for event in events[1:]] == [(kind, key)]
