@@ -11,7 +11,7 @@ from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Plan
-from orchestrator.plan.resources import lane_ask
+from orchestrator.plan.resources import Ask, lane_ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
@@ -55,6 +55,7 @@ def run_on_ray(
     with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
+        from orchestrator.execution.node_check import NewNodes, nodes_with_other_files
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
@@ -63,21 +64,33 @@ def run_on_ray(
             raise ClusterUnfitError(problem)
         if len(cluster.nodes()) > 1:
             view.note("asking every node whether it sees the storage, the models and the data")
-            problems = cluster.nodes_with_other_files(space, request.store, plan.fingerprints)
+            problems = nodes_with_other_files(space, request.store, plan.fingerprints)
             if problems:
                 raise ClusterUnfitError("\n".join(problems))
+        new_nodes = NewNodes(space, request.store, plan.fingerprints, view.note)
         schedule = Schedule(plan.jobs, lane_ask(space), capacity)
         lanes = schedule.free_lanes()
         view.plan(plan.jobs, lanes)
+
+        def look(lanes_that_could_run: int) -> Ask:
+            cluster.ask_autoscaler(space, lanes_that_could_run)
+            new_nodes.look()
+            return cluster.capacity(space)[0]
+
         runner = Runner(
             settings,
             schedule,
             listener(plan, view, point_log),
-            lambda: cluster.capacity(space)[0],
+            look,
             open_pool(settings),
             lease,
         )
-        tune_jobs(runner, request.verbose)
+        look(schedule.lanes_that_could_run())
+        try:
+            tune_jobs(runner, request.verbose)
+        finally:
+            cluster.ask_autoscaler(space, 0)
+            new_nodes.join()
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
 

@@ -8,20 +8,15 @@ import logging
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from orchestrator.plan.resources import Ask, lane_ask, shortage, usable
-from orchestrator.storage import provenance
-from orchestrator.storage.outage import until_visible
-from orchestrator.storage.store import Store
+from orchestrator.plan.resources import Ask, shortage, usable, worker_resources
 from search_spaces import Space
 
-NODE_ANSWER_S = 300.0
-"""How long a node may take to start a process and to read models and data."""
-CODE = "this program"
+MOST_LANES_ASKED = 1000
+"""Lanes that an autoscaler is asked for at most."""
 _TOKEN_REFUSED = 3
 _ASK_WITHOUT_TOKEN = f"""
 import sys
@@ -47,6 +42,8 @@ _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A waiting trial's thread must end before its process gets a job; on a busy machine that lasts.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
+    # The schedule starts no more trials than have room, on a cluster that may grow.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -60,7 +57,7 @@ class OpenClusterError(RuntimeError):
     """Whoever reaches the cluster can run programs on it."""
 
 
-class _Node(TypedDict):
+class Node(TypedDict):
     """What Ray lists of a node, as far as it is used."""
 
     NodeID: str
@@ -163,22 +160,30 @@ def demand_token(address: str) -> None:
 def capacity(space: Space) -> tuple[Ask, str | None]:
     """What the cluster has, and why a point can never run on it (None if it can)."""
     sizes = nodes()
-    room = usable(space, sizes)
-    if can_grow():
-        # The autoscaler only sees what is asked for and does not fit: ask for one lane more.
-        ask = lane_ask(space)
-        return Ask(room.cpu + ask.cpu, room.gpu + ask.gpu), None
-    return room, shortage(space, sizes)
+    return usable(space, sizes), None if can_grow() else shortage(space, sizes)
+
+
+def ask_autoscaler(space: Space, lanes: int) -> None:
+    """Ask for room for so many lanes, those that are in use included.
+
+    An autoscaler sees nothing of jobs that wait for a lane.
+    """
+    if not can_grow():
+        return
+    from ray.autoscaler.sdk import request_resources
+
+    workers = max(1, space.resources.workers_per_point) * min(lanes, MOST_LANES_ASKED)
+    request_resources(bundles=[worker_resources(space)] * workers)
 
 
 def nodes() -> list[dict[str, float]]:
     """The resources of each node that is alive."""
-    return [node["Resources"] for node in _alive()]
+    return [node["Resources"] for node in alive_nodes()]
 
 
 def node_ids() -> frozenset[str]:
     """The ids of the nodes that are alive."""
-    return frozenset(node["NodeID"] for node in _alive())
+    return frozenset(node["NodeID"] for node in alive_nodes())
 
 
 def node_of_actor(actor_id: str) -> str | None:
@@ -189,61 +194,12 @@ def node_of_actor(actor_id: str) -> str | None:
     return address.get("NodeID") or None
 
 
-def _alive() -> list[_Node]:
+def alive_nodes() -> list[Node]:
+    """The nodes that are alive."""
     import ray  # after `running`, which sets the environment
 
-    listed: list[_Node] = ray.nodes()  # type: ignore[no-untyped-call]
+    listed: list[Node] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in listed if node["Alive"]]
-
-
-def nodes_with_other_files(space: Space, store: Store, checksums: Mapping[str, str]) -> list[str]:
-    """Problems of the nodes, a line each: no answer, no access to the storage, or other files.
-
-    Args:
-        checksums: `provenance.fingerprints` of the space, as this process sees it.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    token = uuid.uuid4().hex
-    name = f"tmp/token-{token}"
-    look = ray.remote(num_cpus=0, max_retries=0)(_look_from_node)
-    expected = {**checksums, CODE: provenance.source_checksum()}
-    answers = {}
-    try:
-        store.write(name, token.encode())
-        for node in _alive():
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            address = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            task = look.options(scheduling_strategy=here)
-            answers[address] = task.remote(space, store.uri, name, token, expected)
-        ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_ANSWER_S)
-    finally:
-        store.remove([name])
-    problems = []
-    for address, answer in answers.items():
-        try:
-            node_problems = ray.get(answer, timeout=0)
-        except Exception as error:  # whatever keeps a node from looking
-            lines = str(error).strip().splitlines()
-            reason = lines[-1] if lines else ""
-            node_problems = [f"did not answer ({type(error).__name__}: {reason})"]
-        problems += [f"node {address} {line}" for line in node_problems]
-    return problems
-
-
-def _look_from_node(
-    space: Space, uri: str, name: str, token: str, checksums: Mapping[str, str]
-) -> list[str]:
-    # A shared disk shows it late to a node that has looked into the directory before.
-    if until_visible(lambda: Store(uri).read(name)) != token.encode():
-        return [f"does not see the storage {uri}; give a directory or URI that all nodes share"]
-    try:
-        node_checksums = provenance.fingerprints(space) | {CODE: provenance.source_checksum()}
-    except Exception as error:  # a file is missing or cannot be read
-        return [f"cannot read what the space names: {type(error).__name__}: {error}"]
-    differ = (name for name, checksum in checksums.items() if node_checksums.get(name) != checksum)
-    return [f"has other files, or none, for {name}" for name in sorted(differ)]
 
 
 def can_grow() -> bool:

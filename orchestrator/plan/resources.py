@@ -16,6 +16,8 @@ from search_spaces import Space
 
 LANE_SHARE = 0.95
 DATA_CPUS = 0.05
+TRIAL_MEMORY = 700 * 2**20
+"""Bytes that a process takes which only waits for workers, its imports most of all."""
 _ROUNDING = 1e-6
 
 
@@ -61,11 +63,12 @@ def worker_resources(space: Space) -> dict[str, float]:
 def trial_resources(space: Space) -> dict[str, float]:
     """What the process of a Ray Tune trial asks Ray for.
 
-    With Ray Train workers it asks for next to nothing: a trial that held a CPU while it waits
-    for workers could wait for another trial that does the same.
+    With Ray Train workers it asks for no CPU: a trial that held one while it waits for workers
+    could wait for another trial that does the same. For its memory it asks, by which Ray spreads
+    such processes over the nodes.
     """
     if space.resources.workers_per_point:
-        return {"CPU": 0, "memory": 1}
+        return {"CPU": 0, "memory": TRIAL_MEMORY}
     return worker_resources(space)
 
 

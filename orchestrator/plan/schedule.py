@@ -90,9 +90,7 @@ class Schedule:
             and_ready: nor will use for jobs that are ready.
         """
         with self._lock:
-            lanes = self._busy_lanes()
-            if and_ready:
-                lanes += sum(job.kind not in DATA for job in self._ready())
+            lanes = self.lanes_that_could_run() if and_ready else self._busy_lanes()
             return self.capacity.gpu - self.ask.gpu * lanes
 
     def reserve_gpus(self, gpus: float) -> None:
@@ -106,6 +104,12 @@ class Schedule:
             busy = self._busy_lanes()
             room = Ask(self.capacity.cpu, self.capacity.gpu - self._gpus_of_passes)
             return max(0, self.ask.lanes(room, busy + len(self.jobs)) - busy)
+
+    def lanes_that_could_run(self) -> int:
+        """Lanes that are in use, and those that ready jobs would use if there were room."""
+        with self._lock:
+            ready = sum(job.kind not in DATA for job in self._ready())
+            return self._busy_lanes() + ready
 
     def lanes_to_evaluate(self) -> int:
         """Lanes free for evaluation: idle, or whose job has finished training."""

@@ -45,7 +45,7 @@ class Runner:
         settings: of the sweep.
         schedule: decides which job is next.
         listener: called with what happens.
-        capacity: returns what the cluster has now.
+        capacity: called with the lanes that could run; returns what the cluster has now.
         keep_evaluators: called with how many evaluators have room beside what trains, and with the
             keys of the jobs that run.
         lease: of the sweep; None where no other driver can run it.
@@ -56,7 +56,7 @@ class Runner:
         settings: Settings,
         schedule: Schedule,
         listener: JobListener,
-        capacity: Callable[[], Ask],
+        capacity: Callable[[int], Ask],
         keep_evaluators: Callable[[int, frozenset[str]], None],
         lease: Lease | None = None,
     ) -> None:
@@ -101,7 +101,7 @@ class Runner:
             self._lease.check()
         if time.monotonic() - self._capacity_checked > CAPACITY_EVERY_S:
             self._capacity_checked = time.monotonic()
-            self.schedule.capacity = self._capacity()
+            self.schedule.capacity = self._capacity(self.schedule.lanes_that_could_run())
         self._passes.tend()
         job = self.schedule.next_job()
         if job is not None:

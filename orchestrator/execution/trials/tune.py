@@ -6,7 +6,6 @@ Import it after `cluster.running` has set the environment that Ray Tune reads.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +37,6 @@ class Unpickled:
 def tune_jobs(runner: Runner, verbose: bool) -> None:
     """Block until every job is done or has failed."""
     schedule, settings = runner.schedule, runner.settings
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(2, schedule.free_lanes())))
     # Tune keeps its state there, which nobody restores.
     directory = settings.store.new("tmp/tune")
 

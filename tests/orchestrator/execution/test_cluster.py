@@ -1,64 +1,36 @@
-"""A node that sees another storage, other models or another program is named before any work."""
+"""What a cluster has room for, and what its autoscaler is asked for."""
 
 from __future__ import annotations
-
-import shutil
-from pathlib import Path
 
 import pytest
 
 from orchestrator.execution import cluster
-from orchestrator.storage import outage
-from orchestrator.storage.provenance import fingerprint, fingerprints, source_checksum
-from orchestrator.storage.store import Store
-from search_spaces import Space, load_space
+from orchestrator.plan.resources import Ask
+from search_spaces import load_space
+
+SPACE = load_space("smoke", ["resources.workers_per_point=2", "resources.cpus_per_worker=4"])
 
 
-@pytest.fixture
-def space(tmp_path: Path, models: tuple[Path, Path]) -> Space:
-    """A space whose teacher is in a directory of this test."""
-    teacher = shutil.copytree(models[0], tmp_path / "clip")
-    return load_space("smoke", [f"teacher.model={teacher}"])
+def test_an_autoscaler_is_asked_for_all_that_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[list[dict[str, float]]] = []
+    monkeypatch.setattr(
+        "ray.autoscaler.sdk.request_resources", lambda bundles: requests.append(bundles)
+    )
+    cluster.ask_autoscaler(SPACE, 5)
+    assert requests == [], "there is no autoscaler"
+    monkeypatch.setattr(cluster, "can_grow", lambda: True)
+    cluster.ask_autoscaler(SPACE, 5)
+    cluster.ask_autoscaler(SPACE, 0)
+    assert [len(bundles) for bundles in requests] == [10, 0]
+    assert all(3.5 < bundle["CPU"] <= 4 for bundle in requests[0])
 
 
-def look(space: Space, storage: Path, expected: dict[str, str]) -> list[str]:
-    return cluster._look_from_node(space, str(storage), "tmp/token", "abc", expected)
-
-
-def test_a_node_that_sees_the_same_has_nothing_to_report(space: Space, tmp_path: Path) -> None:
-    Store(str(tmp_path)).write("tmp/token", b"abc")
-    expected = fingerprints(space) | {cluster.CODE: source_checksum()}
-    assert look(space, tmp_path, expected) == []
-
-
-def test_another_storage_program_or_model_is_named(
-    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cluster_without_a_node_for_workers_is_too_small_unless_it_grows(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outage, "VISIBLE_S", 0.0)
-    (line,) = look(space, tmp_path, {})
-    assert str(tmp_path) in line
-    Store(str(tmp_path)).write("tmp/token", b"abc")
-    expected = fingerprints(space) | {cluster.CODE: "another"}
-    (line,) = look(space, tmp_path, expected)
-    assert line.endswith(cluster.CODE)
-    model = Path(space.teacher.model)
-    (model / "config.json").write_text("{}")
-    fingerprint.cache_clear()
-    (line,) = look(space, tmp_path, expected | {cluster.CODE: source_checksum()})
-    assert line.endswith(str(model))
-    shutil.rmtree(model)
-    fingerprint.cache_clear()
-    assert look(space, tmp_path, expected), "a missing model is reported"
-
-
-def test_a_check_that_raises_leaves_no_token(
-    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> list[object]:
-        raise RuntimeError("no answer")
-
-    monkeypatch.setattr(cluster, "_alive", fail)
-    store = Store(str(tmp_path / "storage"))
-    with pytest.raises(RuntimeError, match="no answer"):
-        cluster.nodes_with_other_files(space, store, {})
-    assert store.names("tmp") == []
+    monkeypatch.setattr(cluster, "nodes", lambda: [{"memory": 1e9}])
+    problem = cluster.capacity(SPACE)[1]
+    assert problem is not None
+    assert "workers_per_point" in problem
+    monkeypatch.setattr(cluster, "can_grow", lambda: True)
+    assert cluster.capacity(SPACE) == (Ask(0, 0), None)

@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from orchestrator.execution import cluster
+from orchestrator.execution import cluster, node_check
 from orchestrator.execution.evaluators import lent, open_pool, pool_name
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.train import TrainBackend
@@ -46,7 +46,7 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
 ) -> None:
     settings, nodes = machines
     checksums = fingerprints(settings.space)
-    assert cluster.nodes_with_other_files(settings.space, settings.store, checksums) == []
+    assert node_check.nodes_with_other_files(settings.space, settings.store, checksums) == []
     keep = open_pool(settings)  # the pool lives as long as this
     job = points(settings)[0]
     measurement, stage = job.evaluations[0]

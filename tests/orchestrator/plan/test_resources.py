@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.plan.resources import Ask, lane_ask, shortage, usable
+from orchestrator.plan.resources import Ask, lane_ask, shortage, trial_resources, usable
 from search_spaces import Space, load_space
 
 
@@ -41,3 +41,12 @@ def test_lanes_are_what_fits_on_nodes(
 def test_a_cluster_whose_nodes_fit_is_its_sum() -> None:
     nodes = [node(8, 4), node(64)]
     assert usable(space(1, 2, 1), nodes) == Ask(72, 4)
+
+
+def test_processes_that_wait_for_workers_are_spread_by_their_memory() -> None:
+    local = load_space("smoke", ["resources.workers_per_point=0"])
+    workers = load_space("smoke", ["resources.workers_per_point=2"])
+    assert "memory" not in trial_resources(local)
+    asked = trial_resources(workers)
+    assert asked["CPU"] == 0
+    assert 2**29 < asked["memory"] < 2**30

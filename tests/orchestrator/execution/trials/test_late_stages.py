@@ -43,7 +43,9 @@ def test_a_stage_that_a_shared_disk_shows_late_costs_no_try(
     settings = LateSettings(space, str(tmp_path), jobs, {}, driver)
     schedule, events = Schedule(jobs, Ask(1), Ask(1)), list[JobEvent]()
     monkeypatch.setattr("orchestrator.execution.trials.runner.node_ids", frozenset)
-    runner = Runner(settings, schedule, events.append, lambda: Ask(1), lambda limit, keys: None)
+    runner = Runner(
+        settings, schedule, events.append, lambda lanes: Ask(1), lambda limit, keys: None
+    )
     key = runner.next_trial("a")
     assert key is not None
     if is_written:

@@ -42,7 +42,7 @@ class Sweep:
             self.settings,
             self.schedule,
             self.events.append,
-            lambda: self.schedule.capacity,
+            lambda lanes: self.schedule.capacity,
             lambda limit, running: None,
         )
 
@@ -178,7 +178,7 @@ def test_a_driver_that_lost_its_sweep_starts_nothing_more(
             sweep.settings,
             sweep.schedule,
             sweep.events.append,
-            lambda: sweep.schedule.capacity,
+            lambda lanes: sweep.schedule.capacity,
             lambda limit, running: None,
             lease,
         )
