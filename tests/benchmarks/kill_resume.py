@@ -4,9 +4,9 @@
 
 Sweeps the smoke space with two seeds, once undisturbed and then again and again with kills, each
 time until it is complete, starting it again whenever it ended early. Compares with the undisturbed
-one: the points, their values, the runs in MLflow, and what is left behind. `worker` kills an actor of Ray Data; every third start trains with Ray Train, which shares the
-points of local mode, and there `train` kills one of its workers first. Exit code 0 if nothing
-differs.
+one: the points, their values, the runs in MLflow, and what is left behind. `worker` kills an actor
+of Ray Data; every third start trains with Ray Train, which shares the points of local mode, and
+there `train` kills one of its workers first. Exit code 0 if nothing differs.
 """
 
 from __future__ import annotations
