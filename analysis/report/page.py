@@ -153,6 +153,7 @@ def _facts(assembled: Assembled) -> dict[str, Any]:
         "bound": scenarios.title(sweep.bound),
         "title_of": scenarios.title,
         "timing": manifest.get("timing") or {},
+        "sliced": manifest.get("sliced") or [],
         "space": pretty(manifest["space"]) if manifest.get("space") else "",
         "parent_run_id": manifest.get("parent_run_id") or "",
         "versions": versions(sweep),

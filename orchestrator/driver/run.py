@@ -23,7 +23,6 @@ from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import View, libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
-from orchestrator.execution.job_steps import ACCUMULATION_FACTOR
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
@@ -216,7 +215,9 @@ def _sliced(
     }
     for key in results.done - complete.keys():
         manifests[key] = plan.jobs[key].label, store.manifest(plan.jobs[key].stage.path)
-    return tuple(label for label, about in manifests.values() if ACCUMULATION_FACTOR in about)
+    return tuple(
+        label for label, about in manifests.values() if provenance.ACCUMULATION_FACTOR in about
+    )
 
 
 def _replace_timing(store: Store, name: str, timing: Timing) -> None:

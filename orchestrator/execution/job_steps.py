@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from orchestrator.execution.devices import device_of
 from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import Job
+from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
 from search_spaces.settings.secrets import without_secrets
@@ -37,8 +38,6 @@ Json = Mapping[str, object]
 Progress = Callable[[Json], None]
 """Called with `phase` (str), `step` and `steps` (numbers), and `made` (a job's key) once its stage
 is complete; while training also with `val_loss`."""
-ACCUMULATION_FACTOR = "accumulation_factor"
-"""In a stage's manifest, where its training ran out of memory at first."""
 OUT_OF_MEMORY_FACTOR = 2
 
 

@@ -38,6 +38,8 @@ PACKAGES = (
     "pycocoevalcap",
     "bjontegaard",
 )
+ACCUMULATION_FACTOR = "accumulation_factor"
+"""In a stage's manifest, where its training ran out of memory at first."""
 _ROOT = Path(__file__).resolve().parents[2]
 _SHIPPED = _ROOT / "trainables" / "shipped"
 # The checksum of a larger file is of evenly spread blocks: a plan must not read hundreds of GB.

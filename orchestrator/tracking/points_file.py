@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import JsonObject, Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_runs import Tracker
@@ -143,6 +144,9 @@ def sweep_content(
         "space": plan.space.model_dump(mode="json"),
         "expected": list(expected.values()),
         "missing": [{"point_key": key, **about} for key, about in missing.items()],
+        "sliced": [
+            m.point.label for m in complete.values() if ACCUMULATION_FACTOR in m.manifests[0]
+        ],
         "tasks": _task_descriptions(plan.space),
         "scenarios": _scenario_looks(plan.space),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -201,6 +203,16 @@ def test_a_sweep_of_almost_nothing_has_a_report(
     few = points[points["scenario"].isin(scenarios)].drop_duplicates(["scenario", "task", "metric"])
     write_points(few, str(tmp_path))
     assert Path(write_report(str(tmp_path)).html).stat().st_size > 5_000
+
+
+def test_points_that_ran_out_of_memory_are_named(sweep_dir: Path, tmp_path: Path) -> None:
+    storage = shutil.copytree(sweep_dir, tmp_path / "sweep")
+    manifest = json.loads((storage / "sweep.json").read_text(encoding="utf-8"))
+    content = json.dumps(manifest | {"sliced": ["hyperprior d2 lambda=0.02 seed=0"]})
+    (storage / "sweep.json").write_text(content, encoding="utf-8")
+    html = Path(write_report(str(storage)).html).read_text(encoding="utf-8")
+    (note,) = re.findall(r"<dt>out of memory at first</dt><dd>(.*?)</dd>", html)
+    assert note.startswith("hyperprior d2 lambda=0.02 seed=0: trained with more accumulation")
 
 
 def test_command_writes_elsewhere_and_says_where(
