@@ -68,7 +68,8 @@ class DataSpec(Spec):
     shard_size: Positive = 512
     """Images per shard of pre-computed features and latents."""
     max_unreadable: Fraction = 0.01
-    """Share of unreadable images above which a sweep stops."""
+    """Share of unreadable images above which a sweep stops; in an evaluation also of images whose
+    stream does not decode."""
 
     @property
     def label(self) -> str:
