@@ -22,6 +22,7 @@ import psutil
 import ray
 import torch
 
+from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_run import run_job
@@ -97,13 +98,14 @@ def main() -> None:
 
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
         progress: list[tuple[float, float]] = []
-        failed: list[str | None] = []
+        failed: list[JobFailure | None] = []
         run_pass(
             settings,
             [plan.jobs[features.key]],
             Room(2, 1, 1.0 if options.gpu else 0.0),
-            lambda key, reason: failed.append(reason),
+            lambda key, failure: failed.append(failure),
             lambda key, done, total: progress.append((time.perf_counter(), cpu_seconds())),
+            lambda key, reason: None,
         )
         assert failed == [None], failed
         ray.shutdown()

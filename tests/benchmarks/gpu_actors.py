@@ -19,6 +19,7 @@ import pyarrow as pa
 import ray
 import torch
 
+from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features import stream as stream_module
 from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.features.steps import ComputeStep, ShardRow
@@ -76,15 +77,16 @@ def measure(root: Path, gpus: int, seconds: float, shards: int) -> None:
 
     ShardRow.of = counted  # type: ignore[method-assign, assignment]
     done: list[float] = []
-    failed: list[str | None] = []
+    failed: list[JobFailure | None] = []
     room = Room(4, gpus, 1.0)
     read_before = psutil.Process().io_counters()
     run_pass(
         settings,
         [plan.jobs[features.key]],
         room,
-        lambda key, reason: failed.append(reason),
+        lambda key, failure: failed.append(failure),
         lambda key, count, total: done.append(time.perf_counter()),
+        lambda key, reason: None,
     )
     read_after = psutil.Process().io_counters()
     ShardRow.of = row_of  # type: ignore[method-assign]

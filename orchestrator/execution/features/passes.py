@@ -135,8 +135,12 @@ class Passes:
         def progress(key: str, shards: int, total: int) -> None:
             self._listener(JobEvent("progressed", key, phase="shards", step=shards, steps=total))
 
+        def again(key: str, reason: str) -> None:
+            self._listener(JobEvent("retried", key, reason))
+            self._listener(JobEvent("started", key))
+
         try:
-            run_pass(self._settings, jobs, room, done, progress)
+            run_pass(self._settings, jobs, room, done, progress, again)
         except Exception as error:
             for job in jobs:
                 if job.key in self._schedule.running:

@@ -42,6 +42,8 @@ Done = Callable[[str, JobFailure | None], None]
 """Called with a job's key and its failure, or None."""
 ShardProgress = Callable[[str, int, int], None]
 """Called with a job's key, the number of complete shards and the number of all."""
+Again = Callable[[str, str], None]
+"""Called with the key of a job some of whose shards are tried again, and the reason."""
 DIED: Final = JobFailure(
     Cause.PROCESS_DIED, "processes died (killed, or out of memory) with its shards"
 )
@@ -54,16 +56,19 @@ class _OpenJob:
 
     Attributes:
         finished: complete shards, by name.
+        failures: of shards in this round, by name.
+        tries: of shards that have failed, by name: a long pass loses many processes, and goes on
+            as long as it does not lose them with the same shards.
         apart: shards that a process was lost with, to be decoded in a process apart.
     """
 
     job: Job
     work: Path
     shards: list[Shard]
-    tries: Tries
     finished: dict[str, FinishedShard] = field(default_factory=dict)
+    failures: dict[str, JobFailure] = field(default_factory=dict)
+    tries: dict[str, Tries] = field(default_factory=dict)
     apart: set[str] = field(default_factory=set)
-    failure: JobFailure | None = None
 
     @property
     def missing(self) -> list[Shard]:
@@ -74,7 +79,12 @@ class _OpenJob:
 
 
 def run_pass(
-    settings: Settings, jobs: Sequence[Job], room: Room, done: Done, progress: ShardProgress
+    settings: Settings,
+    jobs: Sequence[Job],
+    room: Room,
+    done: Done,
+    progress: ShardProgress,
+    again: Again,
 ) -> None:
     """Make the stages of `jobs`; blocks until each is committed or has failed for good.
 
@@ -82,9 +92,10 @@ def run_pass(
         room: what it may use of the cluster; may change meanwhile.
         done: called once per job.
         progress: called after every shard.
+        again: called when a job goes on after failures.
     """
     with settings.store.work_of(job.key for job in jobs) as work:
-        _Pass(settings, jobs, work, done, progress).run(room)
+        _Pass(settings, jobs, work, done, progress, again).run(room)
 
 
 class _Pass:
@@ -95,18 +106,18 @@ class _Pass:
         work: Mapping[str, Path],
         done: Done,
         progress: ShardProgress,
+        again: Again,
     ) -> None:
         self._settings, self._store = settings, settings.store
-        self._done, self._progress = done, progress
+        self._done, self._progress, self._again = done, progress, again
         self._open: dict[str, _OpenJob] = {}
         self._heard: set[tuple[str, str]] = set()
         """(key, name) of the shards that came to an end; others were lost with a process."""
-        max_failures = settings.space.resources.max_failures
         for job in jobs:
             if self._store.has(job.stage.path):
                 done(job.key, None)
                 continue
-            opened = _OpenJob(job, work[job.key], shards(settings, job), Tries(max_failures))
+            opened = _OpenJob(job, work[job.key], shards(settings, job))
             opened.finished = finished_shards(self._store, job.key)
             self._open[job.key] = opened
             if job.kind == "images" and opened.missing:
@@ -116,7 +127,7 @@ class _Pass:
         """Compute and commit until every job is over."""
         while self._open:
             for opened in self._open.values():
-                opened.failure = None
+                opened.failures.clear()
             nodes_before = node_ids()
             self._heard.clear()
             try:
@@ -130,7 +141,7 @@ class _Pass:
                 for opened in self._open.values():
                     write_log(self._store, opened.job, traceback.format_exc())
             for opened in list(self._open.values()):
-                opened.failure = opened.failure or self._failure_of_lost(opened, failure)
+                self._add_lost(opened, failure)
                 self._try_again_or_give_up(opened)
 
     def _compute(self, room: Room) -> None:
@@ -150,10 +161,10 @@ class _Pass:
         if outcome.finished is None:
             assert outcome.failure is not None
             log = write_log(self._store, opened.job, outcome.error)
-            reason = f"{outcome.failure.reason} (log: {log})"
-            opened.failure = replace(outcome.failure, reason=reason)
-            if outcome.failure.cause is Cause.ERROR:
-                self._give_up(opened)
+            failure = replace(outcome.failure, reason=f"{outcome.failure.reason} (log: {log})")
+            opened.failures[shard.name] = failure
+            if failure.cause is Cause.ERROR:
+                self._give_up(opened, failure)
             return
         opened.finished[shard.name] = outcome.finished
         self._progress(shard.key, len(opened.finished), len(opened.shards))
@@ -166,29 +177,38 @@ class _Pass:
         del self._open[opened.job.key]
         self._done(opened.job.key, None if reason is None else JobFailure(Cause.ERROR, reason))
 
-    def _try_again_or_give_up(self, opened: _OpenJob) -> None:
-        assert opened.failure is not None
-        if not opened.tries.again(opened.failure.cause):
-            self._give_up(opened)
-            return
-        write_log(self._store, opened.job, f"tried again: {opened.failure.reason}")
+    def _add_lost(self, opened: _OpenJob, failure: JobFailure) -> None:
+        """Add the failures of the shards that no step has said anything of.
 
-    def _failure_of_lost(self, opened: _OpenJob, failure: JobFailure) -> JobFailure:
-        """Why no step has said anything of some of a job's shards."""
-        key = opened.job.key
-        lost = [shard for shard in opened.missing if (key, shard.name) not in self._heard]
-        if failure.cause is Cause.PROCESS_DIED:
-            opened.apart |= {shard.name for shard in lost}
-            for shard in lost:
+        Args:
+            failure: of the round.
+        """
+        key, missing = opened.job.key, opened.missing
+        if not missing:  # it could not be committed
+            opened.failures[""] = failure
+        for shard in missing:
+            if (key, shard.name) in self._heard:
+                continue
+            opened.failures[shard.name] = failure
+            if failure.cause is Cause.PROCESS_DIED:
+                opened.apart.add(shard.name)
                 silence = take_silence(self._store, key, shard.name)
                 if silence is not None:
-                    return JobFailure(Cause.SILENT, silence)
-        return failure
+                    opened.failures[shard.name] = JobFailure(Cause.SILENT, silence)
 
-    def _give_up(self, opened: _OpenJob) -> None:
-        assert opened.failure is not None
+    def _try_again_or_give_up(self, opened: _OpenJob) -> None:
+        max_failures = self._settings.space.resources.max_failures
+        for name, failure in opened.failures.items():
+            if not opened.tries.setdefault(name, Tries(max_failures)).again(failure.cause):
+                self._give_up(opened, failure)
+                return
+        reason = next(iter(opened.failures.values())).reason
+        write_log(self._store, opened.job, f"tried again: {reason}")
+        self._again(opened.job.key, reason)
+
+    def _give_up(self, opened: _OpenJob, failure: JobFailure) -> None:
         del self._open[opened.job.key]
-        self._done(opened.job.key, opened.failure)
+        self._done(opened.job.key, failure)
 
 
 def _write_index(settings: Settings, work: Path, key: str) -> None:

@@ -101,6 +101,7 @@ def run(
         room,
         lambda key, failure: failures.append(failure),
         lambda key, done, total: after(done),
+        lambda key, reason: None,
     )
     assert failures == [None]
     stage = settings.store.fetch(job.stage.path)

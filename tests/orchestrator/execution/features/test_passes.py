@@ -51,6 +51,7 @@ class Started:
         room: Room,
         done: object,
         progress: object,
+        again: object,
     ) -> None:
         """A pass that computes until the test ends."""
         self.rooms[jobs[0].key] = room

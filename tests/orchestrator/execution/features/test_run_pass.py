@@ -106,7 +106,8 @@ def run(settings: Settings, *jobs: Job) -> dict[str, str | None]:
     def done(key: str, failure: JobFailure | None) -> None:
         reasons[key] = None if failure is None else failure.reason
 
-    run_pass(settings, jobs, Room(1, 1, 0), done, lambda key, done, total: None)
+    room, again = Room(1, 1, 0), list[tuple[str, str]]()
+    run_pass(settings, jobs, room, done, lambda *shards: None, lambda *job: again.append(job))
     return reasons
 
 
@@ -333,8 +334,37 @@ def test_a_full_disk_under_a_pass_is_told_as_what_every_job_would_meet(
     monkeypatch.setattr(ComputeStep, "_compute", fail)
     failures: list[JobFailure | None] = []
     room = Room(1, 1, 0)
-    run_pass(settings, [job], room, lambda key, failure: failures.append(failure), lambda *a: None)
+    again: list[str] = []
+    run_pass(
+        settings,
+        [job],
+        room,
+        lambda key, failure: failures.append(failure),
+        lambda *shards: None,
+        lambda key, reason: again.append(reason),
+    )
+    assert len(again) == 1
+    assert "the disk is full" in again[0] or "No space left" in again[0]
     (failure,) = failures
     assert failure is not None
     assert (failure.cause, failure.environment) == (Cause.UNREACHABLE, FULL_DISK)
     assert len(computed) == 8, "four shards, each tried twice"
+
+
+def test_processes_that_die_with_other_shards_each_time_do_not_end_a_pass(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path, "resources.max_failures=1")
+    deaths = iter(range(4))
+    died: set[str] = set()
+
+    def lost(shard: Shard) -> bool:
+        """One shard a round, each once."""
+        if shard.name in died or next(deaths, None) is None:
+            return False
+        died.add(shard.name)
+        return True
+
+    in_process(monkeypatch, lost)
+    assert run(settings, job) == {job.key: None}
+    assert len(died) == 4
