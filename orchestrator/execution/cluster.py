@@ -31,6 +31,8 @@ except AuthenticationError:
 whether to send a token."""
 _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
+    # A thread that outlives the sweep's Ray must not start another one.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # Train's controller looks at its workers this often; at the default of 2 s every report waits.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",

@@ -21,10 +21,10 @@ from orchestrator.execution.cluster import node_ids, node_of_actor
 from orchestrator.execution.environment import is_of_client, line_of
 from orchestrator.storage.lease import LeaseLostError
 
-MACHINE_LOSSES = 20
+MACHINE_LOSSES = 100
 """Times that a job may lose its machine; more often, something else is wrong."""
 ROOM_S = 24 * 3600.0
-"""Seconds that a job may wait for room on the cluster."""
+"""Seconds that a job may wait for room on the cluster at a time."""
 NODE_DEATH_S = 60.0
 """Seconds to wait for Ray to report a node's death. Ray reports it only after failed health checks,
 but a broken connection at once."""
@@ -33,6 +33,9 @@ BROKEN_START = "WorkerGroupStartupFailedError"
 NO_ANSWER = "WorkerHealthCheckTimeoutError"
 """Ray Train's errors where workers found no room, died while they started, or are stopped. By name:
 the driver does not import Ray Train."""
+NO_MOVEMENT = "ExecutionTimeoutError"
+"""Ray Data's where nothing found room; slow steps end themselves before (silence.py)."""
+_DEVICE = re.compile(r"\bCUDA error\b|\bNo CUDA GPUs\b|\bcuDNN error\b|\bNVML\b")
 _CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
 
@@ -45,6 +48,7 @@ class Cause(StrEnum):
     """Its process ended itself (silence.py)."""
     NO_ROOM = "no room on the cluster for its workers"
     OUT_OF_MEMORY = "out of memory"
+    DEVICE = "its GPU failed"
     UNREACHABLE = "a file, the storage or the network failed"
     ERROR = "an error"
     """Of its code or its data: it would come again."""
@@ -92,14 +96,17 @@ class Tries:
     def __init__(self, max_failures: int) -> None:
         self._left, self._losses_left = max_failures, MACHINE_LOSSES
         self._has_run_out_of_memory = False
-        self._began = time.monotonic()
+        self._waits_since: float | None = None
+        """Since when it has found no room, by `time.monotonic`."""
 
     def again(self, cause: Cause) -> bool:
         """Whether it is tried again after a failure."""
         if cause is Cause.ERROR:
             return False
         if cause is Cause.NO_ROOM:
-            return time.monotonic() - self._began < ROOM_S
+            self._waits_since = self._waits_since or time.monotonic()
+            return time.monotonic() - self._waits_since < ROOM_S
+        self._waits_since = None
         if cause is Cause.OUT_OF_MEMORY:
             is_first, self._has_run_out_of_memory = not self._has_run_out_of_memory, True
             return is_first
@@ -138,7 +145,7 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
     if isinstance(error, GaveUpError):
         return error.failure.cause
     name = type(error).__name__
-    if name == NO_WORKERS:
+    if name in (NO_WORKERS, NO_MOVEMENT):
         return Cause.NO_ROOM
     if name == NO_ANSWER or isinstance(error, GetTimeoutError):
         return Cause.SILENT
@@ -166,6 +173,10 @@ def cause_of_type(error: BaseException) -> Cause:
         return Cause.OUT_OF_MEMORY
     if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
         return Cause.OUT_OF_MEMORY  # torch has no type for the host's memory
+    if type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and _DEVICE.search(str(error))
+    ):
+        return Cause.DEVICE
     # Train's errors are none of `RayError`.
     is_of_ray = type(error).__module__.partition(".")[0] == "ray"
     is_unreachable = (

@@ -169,16 +169,18 @@ def hold(store: Files, name: str, wait: bool = True, pace: Pace | None = None) -
 
 
 @contextlib.contextmanager
-def hold_all(store: Files, names: Iterable[str], pace: Pace | None = None) -> Iterator[None]:
+def hold_all(store: Files, names: Iterable[str], pace: Pace | None = None) -> Iterator[list[Lease]]:
     """Hold several leases, in one order for all callers, who so never wait for each other.
 
     It takes as long as for one lease until all their holders are known to be dead.
     """
     watches = [Watch(store, name, pace) for name in sorted(set(names))]
     with contextlib.ExitStack() as stack:
+        leases = []
         for number, watch in enumerate(watches, 1):
-            stack.callback(_acquire(watch, wait=True, others=watches[number:]).release)
-        yield
+            leases.append(_acquire(watch, wait=True, others=watches[number:]))
+            stack.callback(leases[-1].release)
+        yield leases
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
     local:   tmp/<key>.<process>.<n>/  --fsync, rename-->  stages/<kind>/<key>/manifest.json, ...
     remote:  stages/<kind>/<key>/<upload>/...  then  stages/<kind>/<key>/manifest.json
-    parts:   written by any machine to work/<key>/stage/ (local) or stages/<kind>/<key>/<upload>/
-             (remote), hashed there; the commit adds the manifest and moves no byte
+    parts:   written by any machine to work/<key>/parts/<writer>/ (local) or
+             stages/<kind>/<key>/<writer>/ (remote), hashed there; the commit adds the manifest
 
 A stage with a manifest is complete and never changes; without a manifest it does not exist. Of two
 writers of one stage the first wins and the second's copy is dropped.
@@ -20,7 +20,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,8 +37,20 @@ Manifest = JsonObject
 in a remote storage `at`, the path below the stage), and the data that `Store.commit` was given."""
 FileEntry = dict[str, int | str]
 """Of a file in a manifest."""
-PARTS = "stage"
+PARTS = "parts"
 """Directory of a stage's parts in work/<key>/."""
+
+
+class PartsMissingError(StoreError):
+    """Parts of a stage are not where they were written.
+
+    Args:
+        names: their paths below the stage.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(f"{len(names)} written files are gone, {names[0]} among them")
+        self.names = frozenset(names)
 
 
 class Store(WorkFiles):
@@ -118,7 +130,7 @@ class Store(WorkFiles):
         upload = uuid.uuid4().hex
         # Each writer has a place of its own, so a manifest always names one writer's files.
         self.upload(directory, self.path(stage, upload))
-        for name in _names(directory):
+        for name in sorted(_names(directory)):
             manifest["files"][name]["at"] = f"{upload}/{name}"
         is_first = self.create(f"{stage}/{MANIFEST}", json.dumps(manifest).encode())
         if not is_first:
@@ -132,6 +144,8 @@ class Store(WorkFiles):
     def part(self, stage: str, key: str, name: str) -> Iterator[tuple[Path, FileEntry]]:
         """Write a file of a stage that is not complete yet, from any machine.
 
+        Each call has a place of its own, so a lost writer that is still alive changes nothing.
+
         Yields:
             A local path for the file, and an entry that is filled once the file is stored, for
             `commit_parts`.
@@ -141,26 +155,27 @@ class Store(WorkFiles):
             name: path of the file below the stage.
         """
         entry: FileEntry = {}
+        place = f"{uuid.uuid4().hex}/{name}"
+        target = self._part_path(stage, key, place)
         if not self.remote:
-            path = self._local / "work" / key / PARTS / name
+            path = Path(target)
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path, entry
-            entry |= _entry(path)
+            entry |= _entry(path) | {"at": place}
             return
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / PurePosixPath(name).name
             yield path, entry
-            place = f"{uuid.uuid4().hex}/{name}"
-            target = self.path(stage, place)
             self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
             self.fs.put_file(str(path), target)
             entry |= _entry(path) | {"at": place}
 
-    def part_path(self, stage: str, key: str, name: str, entry: FileEntry) -> str:
+    def part_path(self, stage: str, key: str, entry: FileEntry) -> str:
         """Where a part lies, as the file system writes it."""
-        if self.remote:
-            return self.path(stage, str(entry["at"]))
-        return self.path("work", key, PARTS, name)
+        return self._part_path(stage, key, str(entry["at"]))
+
+    def _part_path(self, stage: str, key: str, place: str) -> str:
+        return self.path(stage, place) if self.remote else self.path("work", key, PARTS, place)
 
     def commit_parts(
         self,
@@ -178,17 +193,52 @@ class Store(WorkFiles):
 
         Returns:
             False if another writer was first.
+
+        Raises:
+            PartsMissingError: parts are not where they were written.
         """
         manifest = self._manifest_of(stage, about)
-        manifest["files"] = {**parts, **_checksums(directory)}
         if self.remote:
+            self._look_for_parts(stage, parts)
+            manifest["files"] = {**parts, **_checksums(directory)}
             return self._commit_remote(stage, directory, manifest)
-        written = self._local / "work" / key / PARTS
+        collected = self._collect_parts(key, parts)
         for name in _names(directory):
-            (written / name).parent.mkdir(parents=True, exist_ok=True)
-            (directory / name).rename(written / name)
+            (collected / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).rename(collected / name)
         shutil.rmtree(directory)
-        return self._commit_local(stage, written, manifest)
+        kept = {name: {k: v for k, v in file.items() if k != "at"} for name, file in parts.items()}
+        manifest["files"] = {**kept, **_checksums_of(collected, _names(collected) - parts.keys())}
+        return self._commit_local(stage, collected, manifest)
+
+    def _look_for_parts(self, stage: str, parts: Mapping[str, FileEntry]) -> None:
+        found = self.fs.find(self.path(stage), detail=True)
+        sizes = {PurePosixPath(path).relative_to(self.path(stage)): f for path, f in found.items()}
+        missing = [
+            name
+            for name, file in parts.items()
+            if sizes.get(PurePosixPath(str(file["at"])), {}).get("size") != file["bytes"]
+        ]
+        if missing:
+            raise PartsMissingError(missing)
+
+    def _collect_parts(self, key: str, parts: Mapping[str, FileEntry]) -> Path:
+        """Move the parts to the directory that becomes the stage; go on where one was killed."""
+        work = self._local / "work" / key
+        collected = work / "stage"
+        sources = {name: work / PARTS / str(file["at"]) for name, file in parts.items()}
+        missing = [
+            name
+            for name, file in parts.items()
+            if _size(sources[name]) != file["bytes"] != _size(collected / name)
+        ]
+        if missing:
+            raise PartsMissingError(missing)
+        for name, source in sources.items():
+            (collected / name).parent.mkdir(parents=True, exist_ok=True)
+            if source.exists():
+                source.rename(collected / name)
+        return collected
 
     def fetch(self, stage: str) -> Path:
         """A complete stage as a local directory (downloaded once where the storage is remote).
@@ -227,14 +277,26 @@ class Store(WorkFiles):
         self.fs.get(sources, targets)  # side by side, where the file system can
 
 
-def _names(directory: Path) -> list[str]:
-    """The paths of all files below a directory, sorted."""
+def _size(file: Path) -> int | None:
+    """Bytes of a file; None if there is none."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _names(directory: Path) -> set[str]:
+    """The paths of all files below a directory."""
     files = (path for path in directory.rglob("*") if path.is_file())
-    return sorted(path.relative_to(directory).as_posix() for path in files)
+    return {path.relative_to(directory).as_posix() for path in files}
 
 
 def _checksums(directory: Path) -> dict[str, FileEntry]:
-    return {name: _entry(directory / name) for name in _names(directory)}
+    return _checksums_of(directory, _names(directory))
+
+
+def _checksums_of(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:
+    return {name: _entry(directory / name) for name in sorted(names)}
 
 
 def _entry(file: Path) -> FileEntry:

@@ -60,13 +60,17 @@ class WorkFiles(Files):
             yield directory, lease
 
     @contextlib.contextmanager
-    def work_of(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
-        """The working directories of several jobs, as `work` gives one; by key."""
+    def work_of(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Path], list[Lease]]]:
+        """The working directories of several jobs, as `work` gives one.
+
+        Yields:
+            The directories by key, and all leases.
+        """
         directories = {key: self._local / "work" / key for key in keys}
-        with hold_all(self, [f"job-{key}" for key in directories]):
+        with hold_all(self, [f"job-{key}" for key in directories]) as leases:
             for directory in directories.values():
                 directory.mkdir(parents=True, exist_ok=True)
-            yield directories
+            yield directories, leases
 
     @contextlib.contextmanager
     def evaluation_work(self, key: str, evaluation: str) -> Iterator[tuple[Path, Lease]]:

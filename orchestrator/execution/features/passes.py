@@ -8,6 +8,7 @@ trial runs on or is ready for, and shrinks when one is.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import traceback
@@ -22,11 +23,12 @@ from orchestrator.execution.job_steps import Settings, write_log
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.outage import patiently
 
 GROW_AFTER_S = 30.0
 """So long GPUs must be free before a pass grows to them."""
 Finish = Callable[[str], None]
-GiveUp = Callable[[str, JobFailure], None]
+Fail = Callable[[str, JobFailure], None]
 
 
 class Passes:
@@ -38,6 +40,7 @@ class Passes:
         listener: called with what happens.
         finish: called with the key of a job that is done, from the thread of its pass.
         give_up: called with the key of a job that failed for good, and the failure.
+        retry: called with the key of a job whose pass failed as a whole, and the failure.
     """
 
     def __init__(
@@ -46,10 +49,11 @@ class Passes:
         schedule: Schedule,
         listener: JobListener,
         finish: Finish,
-        give_up: GiveUp,
+        give_up: Fail,
+        retry: Fail,
     ) -> None:
         self._settings, self._schedule, self._listener = settings, schedule, listener
-        self._finish, self._give_up = finish, give_up
+        self._finish, self._give_up, self._retry = finish, give_up, retry
         self._running: dict[threading.Thread, Room | None] = {}
         """The room of each pass with models; None for a pass that only reads images."""
         self._idle_since: float | None = None
@@ -142,9 +146,11 @@ class Passes:
         try:
             run_pass(self._settings, jobs, room, done, progress, again)
         except Exception as error:
+            # Another try that began while the storage is away would fail, too.
+            with contextlib.suppress(Exception):
+                patiently(lambda: self._settings.store.exists("logs"))
+            failure = JobFailure(cause_of_type(error), line_of(error), environment_in(error))
             for job in jobs:
                 if job.key in self._schedule.running:
                     write_log(self._settings.store, job, traceback.format_exc())
-                    cause = cause_of_type(error)
-                    failure = JobFailure(cause, line_of(error), environment_in(error))
-                    self._give_up(job.key, failure)
+                    self._retry(job.key, failure)

@@ -10,6 +10,7 @@ reports of shards come to this process, no data.
 from __future__ import annotations
 
 import json
+import logging
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,11 @@ from orchestrator.execution.features.stream import Room, stream
 from orchestrator.execution.job_steps import Settings, provenance_of, write_log
 from orchestrator.execution.silence import take_silence
 from orchestrator.plan.jobs import Job
-from orchestrator.storage.store import FileEntry, Store
+from orchestrator.storage.lease import Lease
+from orchestrator.storage.outage import patiently
+from orchestrator.storage.store import FileEntry, PartsMissingError, Store
+
+log = logging.getLogger(__name__)
 
 Done = Callable[[str, JobFailure | None], None]
 """Called with a job's key and its failure, or None."""
@@ -94,8 +99,10 @@ def run_pass(
         progress: called after every shard.
         again: called when a job goes on after failures.
     """
-    with settings.store.work_of(job.key for job in jobs) as work:
-        _Pass(settings, jobs, work, done, progress, again).run(room)
+    # Of a thousand points a task of Ray Data must not carry all jobs.
+    pass_settings = replace(settings, jobs={job.key: job for job in jobs})
+    with settings.store.work_of(job.key for job in jobs) as (work, leases):
+        _Pass(pass_settings, jobs, work, leases, done, progress, again).run(room)
 
 
 class _Pass:
@@ -104,11 +111,12 @@ class _Pass:
         settings: Settings,
         jobs: Sequence[Job],
         work: Mapping[str, Path],
+        leases: Sequence[Lease],
         done: Done,
         progress: ShardProgress,
         again: Again,
     ) -> None:
-        self._settings, self._store = settings, settings.store
+        self._settings, self._store, self._leases = settings, settings.store, leases
         self._done, self._progress, self._again = done, progress, again
         self._open: dict[str, _OpenJob] = {}
         self._heard: set[tuple[str, str]] = set()
@@ -117,11 +125,9 @@ class _Pass:
             if self._store.has(job.stage.path):
                 done(job.key, None)
                 continue
-            opened = _OpenJob(job, work[job.key], shards(settings, job))
-            opened.finished = finished_shards(self._store, job.key)
-            self._open[job.key] = opened
-            if job.kind == "images" and opened.missing:
-                _write_index(settings, opened.work, job.key)
+            self._open[job.key] = _OpenJob(job, work[job.key], shards(settings, job))
+            if job.kind == "images":
+                _write_index(settings, work[job.key], job.key)
 
     def run(self, room: Room) -> None:
         """Compute and commit until every job is over."""
@@ -147,6 +153,8 @@ class _Pass:
     def _compute(self, room: Room) -> None:
         """Compute what is missing, and commit each stage as soon as nothing is."""
         for opened in list(self._open.values()):
+            # Also what another round wrote without being heard.
+            opened.finished |= finished_shards(self._store, opened.job.key)
             self._commit_if_complete(opened)
         missing = [shard for opened in self._open.values() for shard in opened.missing]
         if missing:
@@ -160,9 +168,10 @@ class _Pass:
         self._heard.add((shard.key, shard.name))
         if outcome.finished is None:
             assert outcome.failure is not None
-            log = write_log(self._store, opened.job, outcome.error)
-            failure = replace(outcome.failure, reason=f"{outcome.failure.reason} (log: {log})")
-            opened.failures[shard.name] = failure
+            is_new = outcome.failure not in opened.failures.values()
+            opened.failures[shard.name] = failure = outcome.failure
+            if is_new:
+                write_log(self._store, opened.job, outcome.error)
             if failure.cause is Cause.ERROR:
                 self._give_up(opened, failure)
             return
@@ -173,9 +182,34 @@ class _Pass:
     def _commit_if_complete(self, opened: _OpenJob) -> None:
         if opened.missing:
             return
-        reason = _commit(self._settings, self._store, opened)
-        del self._open[opened.job.key]
-        self._done(opened.job.key, None if reason is None else JobFailure(Cause.ERROR, reason))
+        key, reason = opened.job.key, None
+        for lease in self._leases:
+            lease.check()
+        if not self._store.has(opened.job.stage.path):
+            try:
+                reason = _commit(self._settings, self._store, opened)
+            except PartsMissingError as error:
+                self._forget(opened, error)
+                return
+        if reason is None:
+            self._remove_work(key)
+        del self._open[key]
+        self._done(key, None if reason is None else JobFailure(Cause.ERROR, reason))
+
+    def _remove_work(self, key: str) -> None:
+        try:
+            self._store.remove_work(key)
+        except Exception as error:  # the stage is complete; the sweep's end cleans once more
+            log.info("the work of %s was not removed: %s", key, error)
+
+    def _forget(self, opened: _OpenJob, error: PartsMissingError) -> None:
+        """Make shards again whose files are gone."""
+        gone = [shard for shard in opened.shards if shard.file_name(opened.job) in error.names]
+        self._store.remove([shard.report_path for shard in gone])
+        for shard in gone:
+            del opened.finished[shard.name]
+            opened.failures[shard.name] = JobFailure(Cause.UNREACHABLE, str(error))
+            self._heard.add((shard.key, shard.name))
 
     def _add_lost(self, opened: _OpenJob, failure: JobFailure) -> None:
         """Add the failures of the shards that no step has said anything of.
@@ -202,13 +236,16 @@ class _Pass:
             if not opened.tries.setdefault(name, Tries(max_failures)).again(failure.cause):
                 self._give_up(opened, failure)
                 return
+        if any(failure.cause is Cause.UNREACHABLE for failure in opened.failures.values()):
+            patiently(lambda: self._store.exists("logs"))
         reason = next(iter(opened.failures.values())).reason
         write_log(self._store, opened.job, f"tried again: {reason}")
         self._again(opened.job.key, reason)
 
     def _give_up(self, opened: _OpenJob, failure: JobFailure) -> None:
         del self._open[opened.job.key]
-        self._done(opened.job.key, failure)
+        log = self._store.path("logs", f"{opened.job.key}.log")
+        self._done(opened.job.key, replace(failure, reason=f"{failure.reason} (log: {log})"))
 
 
 def _write_index(settings: Settings, work: Path, key: str) -> None:
@@ -251,7 +288,6 @@ def _commit(settings: Settings, store: Store, opened: _OpenJob) -> str | None:
         manifest |= {"rows": dict(rows), "treated": dict(treated)}
         manifest |= _complete_world(settings, store, job, parts, out)
     store.commit_parts(job.stage.path, job.key, parts, out, manifest)
-    store.remove_work(job.key)
     return None
 
 
@@ -299,7 +335,7 @@ def _complete_world(
         """Names and classes: of the parts' bytes, these columns alone are read."""
         for name, entry in parts.items():
             if name.startswith("images_test/"):
-                with store.fs.open(store.part_path(job.stage.path, job.key, name, entry)) as file:
+                with store.fs.open(store.part_path(job.stage.path, job.key, entry)) as file:
                     yield pq.read_table(file, columns=["image_id", "classes"])
 
     source = read_source(settings.space.data)

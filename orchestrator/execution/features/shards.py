@@ -54,6 +54,11 @@ class Shard:
         """Its name among the shards of the job."""
         return f"{self.split}-{self.number:05d}"
 
+    @property
+    def report_path(self) -> str:
+        """Path of its report below the storage."""
+        return f"{_reports(self.key)}/{self.name}.json"
+
 
 @dataclass(frozen=True)
 class FinishedShard:
@@ -87,7 +92,7 @@ class FinishedShard:
 
     def write(self, store: Store, shard: Shard) -> None:
         """Write it to the storage: the shard is complete."""
-        store.write(f"{_reports(shard.key)}/{shard.name}.json", self.dump().encode())
+        store.write(shard.report_path, self.dump().encode())
 
 
 def finished_shards(store: Store, key: str) -> dict[str, FinishedShard]:

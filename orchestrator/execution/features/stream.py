@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.execution.failures import ROOM_S
 from orchestrator.execution.features.shards import Shard, need_models
 from orchestrator.execution.features.steps import (
     ComputeStep,
@@ -40,13 +41,13 @@ class Room:
         self.gpus_per_actor = gpus_per_actor
         self._actors = max(1, actors)
         self._dataset: Dataset | None = None
-        self._is_too_large = False
+        self._actors_begun = 0
         self._lock = threading.Lock()
 
     @property
     def is_too_large(self) -> bool:
         """Whether the execution that runs has more actors than it may have by now."""
-        return self._is_too_large
+        return self._actors < self._actors_begun
 
     @property
     def actors(self) -> int:
@@ -60,14 +61,20 @@ class Room:
         execution ends and the pass begins another one.
         """
         with self._lock:
-            self._is_too_large = self._is_too_large or actors < self._actors
             self._actors = max(1, actors)
+            self._actors_begun = max(self._actors_begun, self._actors)
             self._limit()
+
+    def begin(self) -> int:
+        """Begin an execution; returns how many actors it starts with."""
+        with self._lock:
+            self._dataset, self._actors_begun = None, self._actors
+            return self._actors
 
     def attach(self, dataset: Dataset) -> None:
         """Limit a data set that is going to be executed."""
         with self._lock:
-            self._dataset, self._is_too_large = dataset, False
+            self._dataset = dataset
             self._limit()
 
     def _limit(self) -> None:
@@ -90,7 +97,8 @@ def stream(
     """
     dataset = _pipeline(settings, missing, room)
     room.attach(dataset)
-    for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow"):
+    batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+    for batch in batches:
         row = ShardRow.of(batch)
         yield row.shard, Outcome.parse(row.outcome)
         if room.is_too_large:
@@ -105,6 +113,8 @@ def _pipeline(settings: Settings, missing: Sequence[Shard], room: Room) -> Datas
     context.print_on_execution_start = False
     # A lost process costs the shards that it had, no more: they are tried again by the pass.
     context.max_errored_blocks = -1
+    context.execution_no_progress_timeout_s = ROOM_S
+    actors = room.begin()
     # Not by `from_arrow`, which asks for a whole CPU to look at them.
     rows = [ShardRow(shard).block().to_pylist()[0] for shard in missing]
     tasks = ray.data.TaskPoolStrategy(size=room.cpus)
@@ -119,14 +129,14 @@ def _pipeline(settings: Settings, missing: Sequence[Shard], room: Room) -> Datas
     )
     if need_models(settings.jobs[shard.key] for shard in missing):
         # Actors on CPUs compute with several threads each, so there are as many as fit.
-        most = len(missing) if room.gpus_per_actor else min(room.actors, len(missing))
+        most = len(missing) if room.gpus_per_actor else min(actors, len(missing))
         dataset = dataset.map_batches(
             ComputeStep,
             fn_constructor_args=(settings,),
             compute=ray.data.ActorPoolStrategy(
                 min_size=1,
                 max_size=most,
-                initial_size=min(room.actors, most),
+                initial_size=min(actors, most),
                 max_tasks_in_flight_per_actor=TASKS_PER_ACTOR,
             ),
             num_cpus=DATA_CPUS,

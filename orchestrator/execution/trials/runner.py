@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.execution.cluster import node_ids
-from orchestrator.execution.environment import FULL_DISK
+from orchestrator.execution.environment import FULL_DISK, line_of
 from orchestrator.execution.failures import (
     Cause,
     GaveUpError,
@@ -36,6 +36,7 @@ from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
 
 CAPACITY_EVERY_S = 10.0
+TEND_EVERY_S = 1.0
 
 
 class Runner:
@@ -66,7 +67,7 @@ class Runner:
         self._listener = listener
         self._capacity = capacity
         self._keep_evaluators = keep_evaluators
-        self._capacity_checked = time.monotonic()
+        self._capacity_checked = self._tended = time.monotonic()
         self._trials: dict[str, str] = {}
         """Trial id -> key of its job, or `WAIT`."""
         self._nodes: dict[str, frozenset[str]] = {}
@@ -74,6 +75,8 @@ class Runner:
         max_failures = settings.space.resources.max_failures
         self._tries = {key: Tries(max_failures) for key in settings.jobs}
         self._examined: list[threading.Thread] = []
+        self._hosts: dict[str, str] = {}
+        """Key of a job -> host name of its last trial that reported; Tune adds it."""
         self._environments: dict[str, str] = {}
         """What failed around the jobs -> the first job that failed for good of it."""
         self._stopped: set[str] = set()
@@ -81,7 +84,9 @@ class Runner:
         resources = settings.space.resources
         # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
         self.keeps_warm = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
-        self._passes = Passes(settings, schedule, listener, self._finish, self._fail)
+        self._passes = Passes(
+            settings, schedule, listener, self._finish, self._fail, self._retry_or_give_up
+        )
 
     def join(self) -> None:
         """Wait for passes that still run, and for failures that are examined."""
@@ -122,7 +127,10 @@ class Runner:
         """Whether a trial that waits must leave its lane."""
         if self._trials.get(trial_id) != WAIT:
             return False
-        self._passes.tend()
+        # Each idle lane asks several times a second.
+        if time.monotonic() - self._tended > TEND_EVERY_S:
+            self._tended = time.monotonic()
+            self._passes.tend()
         return self.schedule.peek() is not None or self._waiting_lanes() > self._warm_lanes()
 
     def trial_reported(self, trial_id: str, metrics: Json) -> None:
@@ -130,6 +138,7 @@ class Runner:
         key = self._trials.get(trial_id)
         if key is None or key == WAIT:
             return
+        self._hosts[key] = str(metrics.get("hostname", ""))
         if "made" in metrics:
             self.schedule.stage_made(key)
         step, steps = metrics.get("step"), metrics.get("steps")
@@ -142,6 +151,7 @@ class Runner:
         key = self._trials.pop(trial_id, WAIT)
         if key == WAIT:
             return
+        self._nodes.pop(trial_id, None)
         if all(self._is_stored(stage.path) for stage in self.settings.jobs[key].stages):
             self._finish(key)
         else:
@@ -163,9 +173,14 @@ class Runner:
 
         It may take a minute, in which Tune's thread would serve no trial.
         """
-        thread = threading.Thread(
-            target=look, args=(key, *arguments), name=f"end of {key}", daemon=True
-        )
+
+        def look_safely() -> None:
+            try:
+                look(key, *arguments)
+            except Exception as error:  # or the sweep would wait for the job for ever
+                self._fail(key, JobFailure(cause_of_type(error), line_of(error)))
+
+        thread = threading.Thread(target=look_safely, name=f"end of {key}", daemon=True)
         self._examined = [*(t for t in self._examined if t.is_alive()), thread]
         thread.start()
 
@@ -244,6 +259,9 @@ class Runner:
         first_key = self._environments.setdefault(environment, key)
         if first_key == key:
             return
+        hosts = self._hosts.get(first_key), self._hosts.get(key)
+        if hosts[0] and hosts[0] == hosts[1] and len(node_ids()) > 1:
+            return  # it may be the disk or the installation of this node alone
         self._stopped.add(environment)
         kind = None if environment == FULL_DISK else self.settings.jobs[key].kind
         keys = tuple(job.key for job in self.schedule.withdraw(kind, environment))

@@ -170,3 +170,27 @@ def test_what_ran_out_of_memory_is_tried_once_more() -> None:
     for tries in (Tries(max_failures=0), Tries(max_failures=5)):
         assert tries.again(Cause.OUT_OF_MEMORY)
         assert not tries.again(Cause.OUT_OF_MEMORY)
+
+
+def test_a_gpu_that_fails_may_be_another_one_next_time() -> None:
+    for text in ("CUDA error: uncorrectable ECC error encountered", "No CUDA GPUs are available"):
+        assert failures.cause_of_type(RuntimeError(text)) is Cause.DEVICE
+    assert failures.cause_of_type(RuntimeError("the loss is nan")) is Cause.ERROR
+    tries = Tries(1)
+    assert [tries.again(Cause.DEVICE) for _ in range(2)] == [True, False]
+
+
+def test_a_wait_for_room_is_measured_from_its_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(failures.time, "monotonic", lambda: now)
+    tries = Tries(1)
+    now = 2 * failures.ROOM_S  # it trained
+    assert tries.again(Cause.MACHINE_LOST)
+    assert tries.again(Cause.NO_ROOM)
+    now += failures.ROOM_S / 2
+    assert tries.again(Cause.NO_ROOM)
+    assert tries.again(Cause.MACHINE_LOST)
+    now += failures.ROOM_S
+    assert tries.again(Cause.NO_ROOM), "it found room in between"
+    now += failures.ROOM_S
+    assert not tries.again(Cause.NO_ROOM)

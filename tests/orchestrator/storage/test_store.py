@@ -13,7 +13,7 @@ import pytest
 from orchestrator.storage import store as store_module
 from orchestrator.storage.cleanup import remove_lost_uploads
 from orchestrator.storage.lease import LeaseHeldError, hold
-from orchestrator.storage.store import FileEntry, Store, StoreError
+from orchestrator.storage.store import FileEntry, PartsMissingError, Store, StoreError
 from tests.orchestrator.storage.conftest import OpenStore
 
 STAGE = "stages/codec/0123456789abcdef"
@@ -98,6 +98,19 @@ def test_parts_of_two_machines_become_a_stage_without_being_read_again(
         remove_lost_uploads(driver, ["codec"])
     stored = [path for path in driver.fs.find(driver.path(STAGE)) if not path.endswith(".json")]
     assert len(stored) == 2, "what a lost writer left is gone"
+
+
+def test_a_stage_whose_parts_are_gone_is_not_committed(open_store: OpenStore) -> None:
+    store = open_store("node1")
+    parts = {f"part-{n}.txt": put_part(store, f"part-{n}.txt", "hello") for n in range(3)}
+    store.fs.rm(store.part_path(STAGE, "job", parts["part-1.txt"]))
+    with pytest.raises(PartsMissingError, match="1 written files are gone") as refusal:
+        store.commit_parts(STAGE, "job", parts, store.new(STAGE), {})
+    assert refusal.value.names == {"part-1.txt"}
+    assert not store.has(STAGE)
+    parts["part-1.txt"] = put_part(store, "part-1.txt", "again")
+    assert store.commit_parts(STAGE, "job", parts, store.new(STAGE), {})
+    assert (store.fetch(STAGE) / "part-1.txt").read_text() == "again"
 
 
 def test_the_first_of_two_commits_of_parts_wins(open_store: OpenStore) -> None:

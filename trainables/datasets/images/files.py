@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -201,12 +202,15 @@ def read_text(uri: str) -> str:
 def replacing(out: Path) -> Iterator[Path]:
     """A temporary file that takes the place of `out` once it has been written.
 
-    Two writers of one file may meet after a restart; each process has its own temporary file.
+    Two writers of one file may meet after a restart; each has its own temporary file.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    yield temporary
-    temporary.replace(out)
+    temporary = out.with_name(f"{out.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(file: Path, content: object, indent: int = 1) -> None:

@@ -4,9 +4,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features import passes as passes_module
 from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.features.stream import Room
@@ -14,6 +16,7 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import Ask, lane_ask
 from orchestrator.plan.schedule import Schedule
+from orchestrator.storage.store import Store
 from search_spaces import Stage, load_space
 
 STAGE = Stage("features", "0", {})
@@ -35,6 +38,7 @@ class Started:
         by_key = {job.key: job for job in jobs}
         self.schedule = Schedule(by_key, lane_ask(space), capacity)
         self.rooms: dict[str, Room] = {}
+        self.failures: list[JobFailure] = []
         self._over = threading.Event()
         self._passes = Passes(
             Settings(space, "", by_key, {}),
@@ -42,6 +46,7 @@ class Started:
             lambda event: None,
             self.schedule.finish,
             lambda key, failure: None,
+            self.retry,
         )
 
     def run_pass(
@@ -56,6 +61,10 @@ class Started:
         """A pass that computes until the test ends."""
         self.rooms[jobs[0].key] = room
         self._over.wait(30)
+
+    def retry(self, key: str, failure: JobFailure) -> None:
+        self.failures.append(failure)
+        self.schedule.retry(key)
 
     def tend(self) -> None:
         self._passes.tend()
@@ -153,3 +162,23 @@ def test_a_pass_does_not_grow_to_a_gpu_that_is_free_for_a_moment(
         monkeypatch.setattr(passes_module, "GROW_AFTER_S", 0.0)
         sweep.tend()
         assert sweep.rooms["features"].actors == 2
+
+
+def test_a_pass_that_fails_as_a_whole_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    errors = iter([OSError("input/output error")])
+
+    def run_pass(*arguments: object) -> None:
+        for error in errors:
+            raise error
+        sweep.run_pass(*arguments)  # type: ignore[arg-type]
+
+    with started(monkeypatch, [job("features")], Ask(2), 0) as sweep:
+        (tmp_path / "logs").mkdir()
+        monkeypatch.setattr(Settings, "store", property(lambda settings: Store(str(tmp_path))))
+        monkeypatch.setattr(passes_module, "run_pass", run_pass)
+        sweep.tend()
+        assert [failure.cause for failure in sweep.failures] == [Cause.UNREACHABLE]
+        sweep.tend()
+        assert list(sweep.rooms) == ["features"]

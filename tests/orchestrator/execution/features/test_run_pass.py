@@ -1,6 +1,7 @@
 """Shards of features and latents without Ray: what an actor does, what the driver makes of it."""
 
 import errno
+import hashlib
 import io
 import json
 import re
@@ -167,8 +168,8 @@ def test_shards_that_are_there_are_not_computed_again(
     actor = ComputeStep(settings)
     for shard in (first, second):
         compute(settings, actor, shard)
-    written = tmp_path / "work" / job.key / "stage" / "train"
-    made = (written / "part-00000.parquet").stat().st_mtime_ns
+    (written,) = (tmp_path / "work" / job.key).rglob("train/part-00000.parquet")
+    made = written.stat().st_mtime_ns
     # Killed between a shard's file and its report: that shard is not trusted.
     (tmp_path / "work" / job.key / "reports" / "train-00001.json").unlink()
     assert run(settings, job) == {job.key: None}
@@ -368,3 +369,51 @@ def test_processes_that_die_with_other_shards_each_time_do_not_end_a_pass(
     in_process(monkeypatch, lost)
     assert run(settings, job) == {job.key: None}
     assert len(died) == 4
+
+
+def test_a_shard_whose_file_is_gone_is_computed_again(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path)
+    computed = in_process(monkeypatch)
+    actor = ComputeStep(settings)
+    for shard in shards(settings, job)[:2]:
+        compute(settings, actor, shard)
+    (gone,) = (tmp_path / "work" / job.key).rglob("train/part-00001.parquet")
+    gone.unlink()
+    assert run(settings, job) == {job.key: None}
+    assert [shard.number for shard in computed if shard.split == "train"].count(1) == 1
+    stage = settings.store.fetch(job.stage.path)
+    assert len(list(stage.rglob("*.parquet"))) == 4
+
+
+def test_a_stage_that_cannot_be_cleaned_up_is_complete(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path)
+    in_process(monkeypatch)
+
+    def refuse(store: Store, key: str) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(Store, "remove_work", refuse)
+    assert run(settings, job) == {job.key: None}
+    assert settings.store.has(job.stage.path)
+
+
+def test_a_lost_writer_that_is_still_alive_changes_no_committed_shard(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = sweep(models, tmp_path)
+    in_process(monkeypatch)
+    first = shards(settings, job)[0]
+    lost = settings.store.part(job.stage.path, job.key, first.file_name(job))
+    with lost as (path, _):
+        assert run(settings, job) == {job.key: None}
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"an older version")
+    stage = settings.store.fetch(job.stage.path)
+    manifest = settings.store.manifest(job.stage.path)
+    for name, file in manifest["files"].items():
+        with (stage / name).open("rb") as stream:
+            assert hashlib.file_digest(stream, "sha256").hexdigest() == file["sha256"], name

@@ -195,3 +195,35 @@ def test_jobs_that_need_what_the_surroundings_failed_have_the_same_reason(codecs
     needing = [job.key for job in codecs.settings.jobs.values() if key in job.needs]
     assert needing
     assert {codecs.schedule.failed[need] for need in needing} == {FULL_DISK}
+
+
+def test_a_full_disk_of_one_node_of_several_does_not_stop_the_others(
+    codecs: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "cache")
+    monkeypatch.setattr(runner_module, "node_ids", lambda: frozenset({"one", "two"}))
+
+    def fail_on(host: str, trial: str) -> None:
+        codecs.start(trial)
+        codecs.runner.trial_reported(trial, {"hostname": host})
+        codecs.runner.trial_failed(trial, full)
+        codecs.runner.join()
+
+    fail_on("one", "first")
+    fail_on("one", "second")
+    assert codecs.last("withdrawn") is None
+    fail_on("two", "third")
+    assert codecs.last("withdrawn") is not None
+
+
+def test_a_job_whose_end_cannot_be_examined_fails(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr(runner_module, "original", refuse)
+    key = sweep.start("first")
+    sweep.runner.trial_failed("first", ActorDiedError())
+    sweep.runner.join()
+    assert "no answer" in sweep.schedule.failed[key]
