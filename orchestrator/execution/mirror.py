@@ -87,7 +87,7 @@ class MirroredShards:
         """Keep the shards that are new."""
         if not self._store.remote:
             return
-        for shard in sorted(self._work.glob("shard-?????")):
+        for shard in sorted(self._work.glob("shard-*-?????")):
             if shard.name not in self._saved:
                 self._store.save_work(self._key, shard, f"{self._work.name}/{shard.name}")
                 self._saved.add(shard.name)

@@ -75,6 +75,8 @@ def _lost_files(
     if len(uploads) <= 1:
         return []
     text = (store.read(f"{stage}/{MANIFEST}") or b"").decode()
+    if not text:
+        return []  # the stage was removed after the listing
     lost = {upload for upload in uploads if upload not in text}
     return [file for file in files if PurePosixPath(file).parts[3] in lost]
 

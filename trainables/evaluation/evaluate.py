@@ -7,7 +7,7 @@
 
 Every image is coded and looked at once, however many samples ask about it, unless these samples lie
 shards apart. The result of a shard is kept before the next shard begins; an evaluation that is
-started again continues there.
+started again with the same shard size continues there.
 
 Output: the files of `result_files.py`, the pictures of `examples.py`, and `info.json` (seconds,
 failures, parameters, hardware).
@@ -67,7 +67,7 @@ def evaluate_point(
     Raises:
         ValueError: a task has no sample, or more than the share `data.max_unreadable` of the
             images is unreadable or of their streams does not decode, or of the samples could not
-            be answered.
+            be answered; or the results of the shards lack a sample.
     """
     started, model_device, clock = time.monotonic(), torch.device(device), Clock()
     tower = load_teacher_tower(space.teacher.model)
@@ -83,7 +83,10 @@ def evaluate_point(
     sample_shards = shards(samples, images, space.evaluation.shard_size)
     shard_pass = ShardPass(images, image_pass, answerer, space.evaluation.batch_size, clock)
     limit = space.data.max_unreadable
-    result = _run_shards(sample_shards, shard_pass, limit, work, progress)
+    # Shards of another size hold other samples under the same numbers.
+    prefix = work / f"shard-{space.evaluation.shard_size}"
+    result = _run_shards(sample_shards, shard_pass, limit, prefix, progress)
+    _check_all_samples(samples, result, work)
 
     answered = [sample for sample in samples if sample.sample_id in result.answers]
     scores = [score_task(task, answered, result) for task in measurement.tasks]
@@ -104,10 +107,13 @@ def _run_shards(
     sample_shards: Sequence[Sequence[Sample]],
     shard_pass: ShardPass,
     max_unreadable: float,
-    work: Path,
+    prefix: Path,
     progress: Callable[[float], None],
 ) -> ShardResult:
-    """Run the shards that `work` does not hold yet; return the result of all shards.
+    """Run the shards that have no result yet; return the result of all shards.
+
+    Args:
+        prefix: of the path of a shard's result; `-<number>` follows.
 
     Raises:
         ValueError: too many images are unreadable, streams refused or samples not answered.
@@ -121,7 +127,7 @@ def _run_shards(
     }
     total = ShardResult()
     for number, shard in enumerate(sample_shards):
-        shard_dir = work / f"shard-{number:05d}"
+        shard_dir = prefix.with_name(f"{prefix.name}-{number:05d}")
         if not shard_dir.is_dir():
             shard_progress = _progress_of_shard(progress, number, len(sample_shards))
             shard_pass.run(shard, shard_progress).write(shard_dir)
@@ -152,6 +158,23 @@ def _check_losses(max_unreadable: float, result: ShardResult, samples: Sequence[
                 f"{len(lost)} of {count} {description}, more than max_unreadable = "
                 f"{max_unreadable:g}: {dict(list(lost.items())[:3])}"
             )
+
+
+def _check_all_samples(samples: Sequence[Sample], result: ShardResult, work: Path) -> None:
+    """Check that each sample is answered, or that the result says why it is not."""
+    lost_images = result.unreadable.keys() | result.undecodable.keys()
+    missing = [
+        sample.sample_id
+        for sample in samples
+        if sample.sample_id not in result.answers
+        and sample.sample_id not in result.failed
+        and lost_images.isdisjoint(sample.image_ids)
+    ]
+    if missing:
+        raise ValueError(
+            f"the results of the shards lack {len(missing)} of {len(samples)} samples: "
+            f"{missing[:3]}; delete {work} to answer all samples again"
+        )
 
 
 def _write_info(

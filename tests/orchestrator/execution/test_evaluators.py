@@ -116,12 +116,12 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
         made = threads.submit(
             TrainBackend(settings).evaluate, third, third.evaluations, told.append
         )
-        wait_until((work / "shard-00002").exists, 120)
+        wait_until((work / "shard-2-00002").exists, 120)
         os.kill(process, signal.SIGKILL)
         assert not store.has(stage.path), "it was done before it was killed"
-        kept = (work / "shard-00001").stat().st_mtime_ns
+        kept = (work / "shard-2-00001").stat().st_mtime_ns
         made.result()
-    assert (work / "shard-00001").stat().st_mtime_ns == kept
+    assert (work / "shard-2-00001").stat().st_mtime_ns == kept
     rows = pq.read_table(store.fetch(stage.path) / "samples.parquet").to_pylist()
     reference = pq.read_table(store.fetch(second.evaluations[0][1].path) / "samples.parquet")
     assert {row["sample_id"] for row in rows} == set(reference["sample_id"].to_pylist())

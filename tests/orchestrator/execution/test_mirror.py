@@ -112,7 +112,7 @@ def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
         assert callable(report)
         count = 0
         for number in range(4):
-            shard = work / f"shard-{number:05d}"
+            shard = work / f"shard-512-{number:05d}"
             if not shard.is_dir():
                 if count == 2:
                     raise KeyboardInterrupt
@@ -134,7 +134,7 @@ def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
                 evaluate_job(settings, job, measurement, stage, lambda metrics: None)
             except KeyboardInterrupt:
                 assert name == "one"
-    assert measured == [f"shard-{number:05d}" for number in range(4)]
+    assert measured == [f"shard-512-{number:05d}" for number in range(4)]
     assert (settings.store.fetch(stage.path) / "numbers").read_text() == "0123"
     assert not list((tmp_path / "two" / "work" / job.key).iterdir())
     settings.store.remove_work(job.key)

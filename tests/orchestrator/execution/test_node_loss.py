@@ -58,7 +58,7 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
     assert ray.get(pool.__ray_call__.remote(node_of_actor)) == nodes.head_node.node_id
     with ThreadPoolExecutor(1) as threads:
         made = threads.submit(TrainBackend(settings).evaluate, job, job.evaluations, print)
-        wait_until((work / "shard-00001").exists, 120)
+        wait_until((work / "shard-2-00001").exists, 120)
         (node,) = (node for node in nodes.worker_nodes if node.node_id == lost)
         nodes.remove_node(node, allow_graceful=False)
         assert not settings.store.has(stage.path), "it was done before its node was lost"

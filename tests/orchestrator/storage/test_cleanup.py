@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import time
+from typing import Any
 
 import pytest
 
 from orchestrator.storage import cleanup
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads
 from orchestrator.storage.lease import hold
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import MANIFEST, Store
 
 REMOTE = pytest.mark.parametrize("open_store", ["memory", "s3"], indirect=True)
 
@@ -65,3 +68,30 @@ def test_uploads_that_no_manifest_names_go(store: Store, monkeypatch: pytest.Mon
     assert store.exists(f"stages/point/in-progress/{lost}/x"), "a pass goes on from it"
     assert store.exists(f"stages/codec/other/{other}/x"), "another kind"
     assert json.loads(store.read("stages/point/complete/manifest.json") or b"")["files"]
+
+
+@REMOTE
+@pytest.mark.parametrize(
+    "refusal", [OSError(errno.EINVAL, "the token must be refreshed"), FileNotFoundError()]
+)
+def test_no_upload_goes_while_the_manifest_cannot_be_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch, refusal: OSError
+) -> None:
+    out = store.new("stages/point/complete")
+    (out / "info.json").write_text("{}")
+    store.commit("stages/point/complete", out, {})
+    store.write(f"stages/point/complete/{'0' * 32}/x", b"1")
+    before = store.below("stages")
+    cat_file = store.fs.cat_file
+
+    def refuse_manifest(path: str, **options: Any) -> bytes:
+        if path.endswith(MANIFEST):
+            raise refusal
+        return bytes(cat_file(path, **options))
+
+    with monkeypatch.context() as away:
+        away.setattr(store.fs, "cat_file", refuse_manifest)
+        with contextlib.suppress(type(refusal)):
+            remove_lost_uploads(store, ["point"])
+    assert store.below("stages") == before
+    assert (store.fetch("stages/point/complete") / "info.json").read_text() == "{}"

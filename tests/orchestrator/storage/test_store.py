@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -131,6 +132,21 @@ def test_a_stage_of_another_node_is_fetched_though_it_was_looked_for_before(
     assert not two.has(STAGE)
     assert one.commit(STAGE, make(one, "hello"), {})
     assert (two.fetch(STAGE) / "train" / "part.txt").read_text() == "hello"
+
+
+def test_an_empty_file_is_read_as_one_and_a_refused_file_is_an_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("logs/empty.log", b"")
+    assert store.read("logs/empty.log") == b""
+    store.write("logs/full.log", b"hello")
+
+    def refuse(*arguments: object, **options: object) -> bytes:
+        raise OSError(errno.EINVAL, "s3fs: TokenRefreshRequired")
+
+    monkeypatch.setattr(store.fs, "cat_file", refuse)
+    with pytest.raises(OSError, match="TokenRefreshRequired"):
+        store.read("logs/full.log")
 
 
 def test_files_of_an_upload_without_its_manifest_are_never_read(tmp_path: Path) -> None:

@@ -235,6 +235,43 @@ def test_shards_and_a_kill_between_them_change_nothing(
     same_but_for_time(tmp_path / "out", results["d1"]["out"])
 
 
+def test_after_a_kill_shards_of_another_size_answer_every_sample(
+    setting: Setting,
+    results: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = ShardResult.write
+
+    def killed(result: ShardResult, directory: Path) -> None:
+        write(result, directory)
+        raise InterruptedError
+
+    with monkeypatch.context() as kill:
+        kill.setattr(ShardResult, "write", killed)
+        with pytest.raises(InterruptedError):
+            setting.run("d1", tmp_path / "out", shard_size=4)
+    setting.run("d1", tmp_path / "out", shard_size=8)
+    same_but_for_time(tmp_path / "out", results["d1"]["out"])
+
+
+def test_an_evaluation_that_lacks_a_sample_is_not_written(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = ShardResult.write
+    dropped: list[str] = []
+
+    def drop_an_answer(result: ShardResult, directory: Path) -> None:
+        dropped.append(result.answers.popitem()[0])
+        write(result, directory)
+
+    monkeypatch.setattr(ShardResult, "write", drop_an_answer)
+    with pytest.raises(ValueError, match="lack 1 of") as error:
+        setting.run("d1", tmp_path / "out", shard_size=512)
+    assert dropped[0] in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_sample_that_fails_is_tried_alone_and_listed(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
