@@ -55,6 +55,7 @@ def run_on_ray(
     with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
+        from orchestrator.execution.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
@@ -77,7 +78,8 @@ def run_on_ray(
             open_pool(settings),
             lease,
         )
-        tune_jobs(runner, request.verbose)
+        with orphans_freed():
+            tune_jobs(runner, request.verbose)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
 
