@@ -56,6 +56,7 @@ def run_on_ray(
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
         from orchestrator.execution.node_check import NewNodes, nodes_with_other_files
+        from orchestrator.execution.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
@@ -87,10 +88,10 @@ def run_on_ray(
         )
         look(schedule.lanes_that_could_run())
         try:
-            tune_jobs(runner, request.verbose)
+            with orphans_freed():
+                tune_jobs(runner, request.verbose)
         finally:
             cluster.ask_autoscaler(space, 0)
-            new_nodes.join()
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
 

@@ -92,11 +92,6 @@ class NewNodes:
             self._checked |= new
             self._thread.start()
 
-    def join(self) -> None:
-        """Wait for a check that goes on."""
-        if self._thread is not None:
-            self._thread.join()
-
     def _check(self, checked: frozenset[str]) -> None:
         try:
             problems = nodes_with_other_files(self._space, self._store, self._checksums, checked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.storage import outage
 from orchestrator.storage.provenance import fingerprint, fingerprints, source_checksum
 from orchestrator.storage.store import Store
 from search_spaces import Space, load_space
+from tests.orchestrator.waiting import wait_until
 
 
 @pytest.fixture
@@ -76,10 +78,11 @@ def test_a_node_that_joins_is_checked_once_and_its_problems_are_noted(
     monkeypatch.setattr(node_check, "node_ids", lambda: frozenset(nodes))
     monkeypatch.setattr(node_check, "nodes_with_other_files", find)
     watch = node_check.NewNodes(space, Store(str(tmp_path)), {}, notes.append)
-    for joined in ("", "a", "b", ""):
+    for joined, checks in (("", 0), ("a", 1), ("b", 2), ("", 2)):
         nodes |= {joined} - {""}
         watch.look()
-        watch.join()
+        wait_until(lambda count=checks: len(asked) == count, 10)  # type: ignore[misc]
+        time.sleep(0.1)  # the thread ends
     assert asked == [{"head"}, {"head", "a"}]
     (note,) = notes
     assert "node b has other files" in note
