@@ -53,8 +53,8 @@ def remove_leases(store: Store, keys: Iterable[str]) -> None:
 def remove_lost_uploads(store: Store, kinds: Iterable[str]) -> None:
     """Delete what killed machines uploaded for stages of a remote storage.
 
-    That is what the manifest of a complete stage does not name, and all files of a stage without
-    a manifest that are a day old and belong to no work in progress.
+    Of a complete stage: the uploads that its manifest does not name. Of a stage without a manifest:
+    all files, if they are a day old and the stage is not being made.
     """
     in_progress = store.names("work")
     for kind in sorted(set(kinds)):

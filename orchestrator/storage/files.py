@@ -140,7 +140,7 @@ class Files:
         """A file's content; None if the file does not exist."""
         path = self.path(name)
         try:
-            # With a start, S3's is not asked for the size before.
+            # Without a start, S3 is asked for the size first.
             return bytes(self.fs.cat_file(path, start=0))
         except FileNotFoundError:
             return None

@@ -52,7 +52,7 @@ class WorkFiles(Files):
             key: of the job.
 
         Yields:
-            The directory, and the lease to `check` before what others may do by now.
+            The directory, and the lease to `check` before each write that another holder may make.
         """
         directory = self._local / "work" / key
         with hold(self, f"job-{key}") as lease:

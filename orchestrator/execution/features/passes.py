@@ -2,8 +2,8 @@
 
     Schedule --next_pass--> a thread: one pass (run_pass.py) --done--> Schedule, listener
 
-A pass starts as soon as a model has room, beside other passes. On GPUs it grows to all that no
-trial runs on or is ready for, and shrinks when one is.
+A pass starts as soon as a model has room, beside other passes. It grows to all GPUs that neither a
+running nor a ready trial needs, and gives them back when a trial becomes ready.
 """
 
 from __future__ import annotations

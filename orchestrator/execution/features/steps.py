@@ -168,7 +168,7 @@ class ComputeStep:
         """By job key; of one job at a time."""
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Compute what is stored of a shard's images."""
+        """Compute a shard's features or latents."""
         return _stepped(self._settings, block, self._compute)
 
     def _compute(self, row: ShardRow) -> ShardRow:
