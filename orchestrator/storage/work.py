@@ -81,6 +81,12 @@ class WorkFiles(Files):
         with hold(self, f"evaluation-{evaluation}") as lease:
             yield self._local / "work" / key / f"evaluation-{evaluation}", lease
 
+    def evaluation_leases(self, key: str) -> set[str]:
+        """The names of the leases of the evaluations in a job's working directory."""
+        names = {path.name for path in self.local("work", key).glob("*")}
+        names |= set(self.names(f"work/{key}") if self.remote else ())
+        return {name for name in names if name.startswith("evaluation-")}
+
     def remove_work(self, key: str) -> None:
         """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)
