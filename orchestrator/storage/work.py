@@ -110,7 +110,11 @@ class WorkFiles(Files):
                 self.fs.rm(old, recursive=True)
 
     def load_work(self, key: str, name: str, directory: Path) -> bool:
-        """Copy what `save_work` kept to a local directory; False if it kept nothing."""
+        """Copy what `save_work` kept to a local directory.
+
+        Returns:
+            False if it kept nothing, or if the files were deleted meanwhile.
+        """
         assert self.remote
         latest = self.read(f"work/{key}/{name}/LATEST")
         if latest is None:
@@ -118,6 +122,9 @@ class WorkFiles(Files):
         upload = inside(Path("work", key, name), latest.decode())
         fresh = self.new(key)
         self.download(self.path(str(upload)), fresh)
+        if not any(fresh.iterdir()):
+            fresh.rmdir()
+            return False
         directory.parent.mkdir(parents=True, exist_ok=True)
         fresh.rename(directory)
         return True
