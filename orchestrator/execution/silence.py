@@ -46,7 +46,8 @@ def watch(store: Store, job: Job, stage: str, limit_s: float) -> Iterator[Progre
     """End this process when the work in the context makes no progress for too long.
 
     Progress is a call of the function that it yields, or bytes that this process writes to new
-    directories of the storage (`Store.new`), such as a download. The interpreter's timer ends the
+    directories of the storage (`Store.new`), or that another process of this machine does which
+    downloads a stage that the job reads. The interpreter's timer ends the
     process a little later even where the work lets no other Python thread run; there is no note
     then. That timer serves one watch per process.
 
@@ -158,7 +159,8 @@ class _Watchdog:
         while not self._over.wait(max(0.0, self._since + self._limit_s - time.monotonic())):
             if time.monotonic() - self._since < self._limit_s:
                 continue
-            bytes_before, self._bytes_written = self._bytes_written, _bytes_written(self._store)
+            bytes_before = self._bytes_written
+            self._bytes_written = _bytes_written(self._store, self._job)
             if self._bytes_written != bytes_before:
                 self._begin()
             else:
@@ -187,10 +189,18 @@ def _stacks() -> str:
     )
 
 
-def _bytes_written(store: Store) -> int:
-    """Bytes in the directories that this process has begun with `Store.new`."""
+def _bytes_written(store: Store, job: Job) -> int:
+    """Bytes in new directories of this process, and of any that downloads what the job reads.
+
+    Of the processes of a machine, one downloads a stage and the others wait for it. Further
+    directories do not count: on a busy machine, one of them always grows.
+    """
+    reads = {*job.inputs.values(), *job.rates}
+    reads |= {stage for made in job.stages for stage in made.inputs}
+    patterns = [f"*.{os.getpid()}.*", *(f"{stage.key}.*" for stage in reads)]
+    directories = {path for pattern in patterns for path in store.local("tmp").glob(pattern)}
     total = 0
-    for directory in store.local("tmp").glob(f"*.{os.getpid()}.*"):
+    for directory in directories:
         for file in directory.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # it was moved or deleted just now
                 total += file.stat().st_size

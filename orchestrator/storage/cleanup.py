@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Final
 
-from orchestrator.storage.lease_files import lease_number
+from orchestrator.storage.lease import hold_available
+from orchestrator.storage.lease_files import lease_number, parse_lease
 from orchestrator.storage.store import MANIFEST, Store
 
 OLD_S: Final = 24 * 3600.0
@@ -18,19 +20,24 @@ OLD_S: Final = 24 * 3600.0
 def remove_work_of(store: Store, keys: Iterable[str]) -> None:
     """Delete the working directories of jobs, of which most have none left.
 
+    Those stay in which another sweep trains, or evaluates on benchmarks of its own.
+
     Args:
         keys: of the jobs.
     """
     present = {*store.names("work"), *store.names("train")}
-    for key in keys:
-        if key in present or store.local("work", key).exists():
-            store.remove_work(key)
+    left = [key for key in keys if key in present or store.local("work", key).exists()]
+    leases = {key: {f"job-{key}", *store.evaluation_leases(key)} for key in left}
+    with hold_available(store, chain.from_iterable(leases.values())) as held:
+        for key, names in leases.items():
+            if names <= held:
+                store.remove_work(key)
 
 
 def remove_leases(store: Store, keys: Iterable[str]) -> None:
-    """Delete the leases of complete stages, and old numbers of all others.
+    """Delete the leases of complete stages that nobody holds, and old numbers of all others.
 
-    Whoever waits for the lease of a complete stage finds the stage, so it may have two holders.
+    Another sweep may hold the lease of a complete point, which it evaluates on other benchmarks.
 
     Args:
         keys: of the stages.
@@ -39,15 +46,24 @@ def remove_leases(store: Store, keys: Iterable[str]) -> None:
     by_name: dict[str, dict[str, float | None]] = defaultdict(dict)
     for file, written in store.below("leases").items():
         by_name[PurePosixPath(file).parts[1]][file] = written
+    latest = {name: max(files, key=lease_number) for name, files in by_name.items()}
+    finished = [name for name in by_name if name in complete]
+    states = store.read_all(latest[name] for name in finished)
+    free = {name for name, state in zip(finished, states, strict=True) if _is_released(state)}
     gone: list[str] = []
     for name, files in by_name.items():
-        if name in complete:
+        if name in free or (name in complete and _is_old(files[latest[name]])):
             gone += files
         else:
-            numbers = sorted((lease_number(file), file) for file in files)
-            before = [file for number, file in numbers[:-1] if number > 1]
+            before = [file for file in files if lease_number(file) > 1 and file != latest[name]]
             gone += [file for file in before if _is_old(files[file])]
     store.remove(gone)
+
+
+def _is_released(data: bytes | None) -> bool:
+    """Whether a lease's file says that its holder gave it back."""
+    state = parse_lease(data)
+    return state is not None and state.released
 
 
 def remove_lost_uploads(store: Store, kinds: Iterable[str]) -> None:

@@ -184,6 +184,27 @@ def hold_all(store: Files, names: Iterable[str], pace: Pace | None = None) -> It
 
 
 @contextlib.contextmanager
+def hold_available(
+    store: Files, names: Iterable[str], pace: Pace | None = None
+) -> Iterator[frozenset[str]]:
+    """Hold those of several leases that no living process holds.
+
+    It takes as long as for one lease until it is clear which holders are alive.
+
+    Yields:
+        The names of the leases that are held.
+    """
+    watches = [Watch(store, name, pace) for name in sorted(set(names))]
+    held: set[str] = set()
+    with contextlib.ExitStack() as stack:
+        for number, watch in enumerate(watches, 1):
+            with contextlib.suppress(LeaseHeldError):
+                stack.callback(_acquire(watch, wait=False, others=watches[number:]).release)
+                held.add(watch.name)
+        yield frozenset(held)
+
+
+@contextlib.contextmanager
 def only_driver(store: Files, sweep: str) -> Iterator[Lease]:
     """Hold the lease of a sweep, which one driver at a time can have.
 

@@ -86,6 +86,7 @@ class Watch:
         self.pace = pace or (REMOTE if store.remote else SHARED_DISK)
         self._seen: tuple[int, int | None] | None = None
         self._since = time.monotonic()
+        self._has_beaten = False
         self.looked = 0.0
         self.number = 0
         self.holder: Process | None = None
@@ -100,13 +101,14 @@ class Watch:
         is_first_look, has_changed = self._seen is None, self._seen != current
         if has_changed:
             self._seen, self._since = current, time.monotonic()
+            self._has_beaten = not is_first_look
         if self.number == 0 or (state is not None and state.released):
             return Standing.FREE
         if self.holder is not None and self.holder.is_here:
             return Standing.FREE if self.holder.is_gone else Standing.ALIVE
         if time.monotonic() - self._since > self.pace.stale:
             return Standing.FREE
-        return Standing.ALIVE if has_changed and not is_first_look else Standing.UNKNOWN
+        return Standing.ALIVE if self._has_beaten else Standing.UNKNOWN
 
 
 def lease_numbers(store: Files, name: str) -> list[int]:
@@ -123,8 +125,13 @@ def lease_number(file: str) -> int:
 
 def read_lease(store: Files, name: str, number: int) -> LeaseState | None:
     """The state of a lease; None if its file cannot be read (yet)."""
+    return parse_lease(store.read(lease_file(name, number)))
+
+
+def parse_lease(data: bytes | None) -> LeaseState | None:
+    """The state in the content of a lease's file; None if there is none or it is damaged."""
     try:
-        return LeaseState.parse(store.read(lease_file(name, number)) or b"")
+        return LeaseState.parse(data or b"")
     except (ValueError, TypeError, KeyError):
         return None
 

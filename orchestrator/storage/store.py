@@ -241,7 +241,9 @@ class Store(WorkFiles):
         return collected
 
     def fetch(self, stage: str) -> Path:
-        """A complete stage as a local directory (downloaded once where the storage is remote).
+        """A complete stage as a local directory.
+
+        Of a remote storage it is downloaded once, and again if it was deleted and made again.
 
         Raises:
             StoreError: it is not complete, or files are missing or have the wrong size.
@@ -253,11 +255,14 @@ class Store(WorkFiles):
             directory = self._local / stage
             # Not the lock of `work`, which a job may hold on the very stage that it reads next.
             with locked(self._local / "locks" / f"fetch-{PurePosixPath(stage).name}"):
-                if not (directory / MANIFEST).exists():
+                text, cached = json.dumps(manifest), directory / MANIFEST
+                # Another manifest is that of a stage that was deleted and made again.
+                if not cached.exists() or cached.read_text(encoding="utf-8") != text:
                     fresh = self.new(stage)
                     self._download_files(stage, manifest, fresh)
-                    write_synced(fresh / MANIFEST, json.dumps(manifest))
+                    write_synced(fresh / MANIFEST, text)
                     directory.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.rmtree(directory, ignore_errors=True)
                     fresh.rename(directory)
         for name, file in manifest["files"].items():
             path = inside(directory, name)

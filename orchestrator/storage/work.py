@@ -85,6 +85,12 @@ class WorkFiles(Files):
         with hold(self, f"evaluation-{evaluation}") as lease:
             yield self._local / "work" / key / f"evaluation-{evaluation}", lease
 
+    def evaluation_leases(self, key: str) -> set[str]:
+        """The names of the leases of the evaluations in a job's working directory."""
+        names = {path.name for path in self.local("work", key).glob("*")}
+        names |= set(self.names(f"work/{key}") if self.remote else ())
+        return {name for name in names if name.startswith("evaluation-")}
+
     def remove_work(self, key: str) -> None:
         """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
         shutil.rmtree(self._local / "work" / key, ignore_errors=True)
@@ -108,7 +114,11 @@ class WorkFiles(Files):
                 self.fs.rm(old, recursive=True)
 
     def load_work(self, key: str, name: str, directory: Path) -> bool:
-        """Copy what `save_work` kept to a local directory; False if it kept nothing."""
+        """Copy what `save_work` kept to a local directory.
+
+        Returns:
+            False if it kept nothing, or if the files were deleted meanwhile.
+        """
         assert self.remote
         latest = self.read(f"work/{key}/{name}/LATEST")
         if latest is None:
@@ -116,6 +126,9 @@ class WorkFiles(Files):
         upload = inside(Path("work", key, name), latest.decode())
         fresh = self.new(key)
         self.download(self.path(str(upload)), fresh)
+        if not any(fresh.iterdir()):
+            fresh.rmdir()
+            return False
         directory.parent.mkdir(parents=True, exist_ok=True)
         fresh.rename(directory)
         return True

@@ -82,6 +82,25 @@ def test_a_driver_whose_sweep_was_taken_stops_with_a_line_and_writes_nothing(
     assert store.read("smoke/sweep.json") is None
 
 
+def test_a_clean_up_that_fails_is_logged_and_the_summary_follows(
+    tmp_path: Path,
+    empty_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError("AccessDenied: s3:DeleteObject")
+
+    shutil.copy(empty_database, tmp_path)
+    monkeypatch.setattr(run_module, "remove_work_of", refuse)
+    store = Store(str(tmp_path))
+    request = Request(load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command")
+    assert run(request)
+    assert "MLflow  mlflow ui" in capsys.readouterr().out
+    assert "AccessDenied: s3:DeleteObject" in caplog.text
+
+
 def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     tmp_path: Path,
     empty_database: Path,

@@ -101,6 +101,27 @@ time.sleep(3)
     assert take_silence(settings.store, job.key, job.key) is None
 
 
+@pytest.mark.parametrize(
+    ("stage", "code"), [("job.stage.inputs[0].path", 0), ("'stages/codec/other'", EXIT_CODE)]
+)
+def test_who_waits_for_a_download_of_another_process_lives_as_long_as_that_grows(
+    stage: str, code: int, tmp_path: Path
+) -> None:
+    script = f"""
+import os
+if os.fork() == 0:
+    out = store.new({stage})
+    for number in range(12):  # a download
+        (out / str(number)).write_bytes(b"x")
+        time.sleep(0.25)
+    os._exit(0)
+with watch(store, job, job.key, 1.0):
+    os.wait()
+"""
+    child = run_child(tmp_path, script)
+    assert child.returncode == code, child.stderr
+
+
 def test_the_limit_changes_no_stage_and_must_be_a_time() -> None:
     keys = [
         set(Plan(space, operating_points(space), {}, None).jobs)

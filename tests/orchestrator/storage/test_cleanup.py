@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from orchestrator.storage import cleanup
-from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads
+from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
 from orchestrator.storage.lease import hold
+from orchestrator.storage.lease_files import LeaseState, lease_file
+from orchestrator.storage.process import Process
 from orchestrator.storage.store import MANIFEST, Store
+from tests.orchestrator.storage.conftest import OpenStore
+from tests.orchestrator.waiting import wait_until
 
 REMOTE = pytest.mark.parametrize("open_store", ["memory", "s3"], indirect=True)
 
@@ -45,6 +49,54 @@ def test_old_numbers_go_and_the_first_and_the_last_stay(
     monkeypatch.setattr("time.time", lambda: later)
     remove_leases(store, [])
     assert store.names("leases/sweep-demo") == ["000001.json", "000004.json"]
+
+
+def test_work_and_leases_in_use_by_another_sweep_stay(open_store: OpenStore) -> None:
+    """The point of a finished sweep is evaluated on a further benchmark by another sweep."""
+    finished, other = open_store("node1"), open_store("node2")
+    for key in ("point", "training", "left"):
+        finished.write(f"work/{key}/step.json", b"{}")
+    finished.write("train/left/state.json", b"{}")
+    with (
+        other.work("training"),
+        other.evaluation_work("point", "other-benchmark") as (work, _),
+    ):
+        work.mkdir(parents=True)
+        (work / "answered.json").write_text("{}")
+        if other.remote:
+            other.save_work("point", work, f"{work.name}/shard-2-00000")
+        keys = {"point", "training", "left", "other-benchmark"}
+        before = finished.below("work/point")
+        remove_work_of(finished, keys)
+        remove_leases(finished, keys)
+        assert finished.below("work/point") == before
+        assert (work / "answered.json").exists()
+        assert other.exists("work/training/step.json")
+        assert other.names("leases/job-training") == ["000001.json"]
+        assert other.names("leases/evaluation-other-benchmark") == ["000001.json"]
+        assert not finished.exists("work/left/step.json")
+        assert not finished.exists("train/left/state.json")
+        assert not finished.names("leases/job-left")
+
+    def is_clean() -> bool:
+        remove_work_of(finished, keys)
+        remove_leases(finished, keys)
+        return not finished.below("work") and not finished.below("leases")
+
+    wait_until(is_clean, 5)
+
+
+def test_the_lease_of_a_holder_that_died_elsewhere_goes_when_it_is_old(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = LeaseState(Process("node7", "0" * 12, 1, 1), 3)
+    store.write(lease_file("job-a", 1), dead.dump())
+    remove_leases(store, ["a"])
+    assert store.names("leases/job-a") == ["000001.json"], "its holder may be alive"
+    later = time.time() + 2 * cleanup.OLD_S
+    monkeypatch.setattr("time.time", lambda: later)
+    remove_leases(store, ["a"])
+    assert not store.names("leases/job-a")
 
 
 @REMOTE

@@ -22,9 +22,10 @@ from orchestrator.storage.lease import (
     SweepHeldError,
     hold,
     hold_all,
+    hold_available,
     only_driver,
 )
-from orchestrator.storage.lease_files import REMOTE, SHARED_DISK, Pace
+from orchestrator.storage.lease_files import REMOTE, SHARED_DISK, LeaseState, Pace, lease_file
 from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from tests.orchestrator.storage.conftest import OpenStore
@@ -401,4 +402,33 @@ def test_several_dead_holders_are_waited_for_at_the_same_time(store: Store) -> N
         with pytest.raises(LeaseHeldError), hold(store, "y", wait=False, pace=FAST):
             pass
     with hold(store, "z", wait=False, pace=FAST):
+        pass
+
+
+def test_of_several_leases_those_of_living_holders_are_left_out(store: Store) -> None:
+    """All holders are told apart at the same time, whether they are here or elsewhere."""
+    over = threading.Event()
+
+    def beat_elsewhere() -> None:
+        beat = 0
+        while not over.wait(FAST.beat):
+            beat += 1
+            for name in ("a", "b", "c", "d"):
+                state = LeaseState(ELSEWHERE, beat)
+                store.write(lease_file(name, 1), state.dump())
+
+    store.write(lease_file("dead", 1), LeaseState(ELSEWHERE, 3).dump())
+    thread = threading.Thread(target=beat_elsewhere)
+    thread.start()
+    wait_until(lambda: bool(store.names("leases/d")), 5)
+    try:
+        names = ["a", "b", "c", "d", "dead", "free", "here"]
+        with hold(store, "here", pace=FAST), hold_available(store, names, FAST) as held:
+            assert held == {"dead", "free"}
+            with pytest.raises(LeaseHeldError), hold(store, "free", wait=False, pace=FAST):
+                pass
+    finally:
+        over.set()
+        thread.join()
+    with hold(store, "free", wait=False, pace=FAST):
         pass

@@ -182,6 +182,30 @@ def test_work_of_another_node_is_found_again(open_store: OpenStore) -> None:
         assert not two.load_work("key", "checkpoint", work / "checkpoint")
 
 
+def test_work_whose_upload_is_deleted_counts_as_none(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
+    store.write("work/key/checkpoint/LATEST", b"0123abcd")
+    assert not store.load_work("key", "checkpoint", tmp_path / "checkpoint")
+    assert not (tmp_path / "checkpoint").exists()
+    assert not list((tmp_path / "cache" / "tmp").iterdir())
+
+
+def test_a_stage_that_was_made_again_reaches_nodes_with_the_old_one(open_store: OpenStore) -> None:
+    one, two = open_store("node1"), open_store("node2")
+    if not one.remote:
+        pytest.skip("nodes share the stages of a disk")
+    one.commit(STAGE, make(one, "first"), {})
+    assert (one.fetch(STAGE) / "train" / "part.txt").read_text() == "first"
+    (one.fetch(STAGE) / "train" / "part.txt").rename(one.local(STAGE, "of-first-only"))
+    one.remove_tree(STAGE)
+    two.commit(STAGE, make(two, "second!"), {})
+    directory = one.fetch(STAGE)
+    assert (directory / "train" / "part.txt").read_text() == "second!"
+    assert not (directory / "of-first-only").exists()
+    inode = (directory / "train" / "part.txt").stat().st_ino
+    assert (one.fetch(STAGE) / "train" / "part.txt").stat().st_ino == inode, "fetched once"
+
+
 def test_a_stage_can_be_fetched_by_the_process_that_works_on_it(store: Store) -> None:
     with store.work("0123456789abcdef"):
         store.commit(STAGE, make(store, "hello"), {})
