@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -68,7 +69,7 @@ class Room:
     def begin(self) -> int:
         """Begin an execution; returns how many actors it starts with."""
         with self._lock:
-            self._dataset, self._actors_begun = None, self._actors
+            self._actors_begun = self._actors
             return self._actors
 
     def attach(self, dataset: Dataset) -> None:
@@ -76,6 +77,11 @@ class Room:
         with self._lock:
             self._dataset = dataset
             self._limit()
+
+    def end(self) -> None:
+        """An execution has ended."""
+        with self._lock:
+            self._dataset = None
 
     def _limit(self) -> None:
         from ray.data import ExecutionResources
@@ -95,14 +101,27 @@ def stream(
     It ends early where the room becomes smaller. A shard whose process or machine was lost is not
     yielded.
     """
+    try:
+        yield from _outcomes(settings, missing, room)
+    finally:
+        # Ray Data ends actors when the last reference to them goes, and leaves circles behind.
+        gc.collect()
+
+
+def _outcomes(
+    settings: Settings, missing: Sequence[Shard], room: Room
+) -> Iterator[tuple[Shard, Outcome]]:
     dataset = _pipeline(settings, missing, room)
     room.attach(dataset)
-    batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
-    for batch in batches:
-        row = ShardRow.of(batch)
-        yield row.shard, Outcome.parse(row.outcome)
-        if room.is_too_large:
-            return
+    try:
+        batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+        for batch in batches:
+            row = ShardRow.of(batch)
+            yield row.shard, Outcome.parse(row.outcome)
+            if room.is_too_large:
+                return
+    finally:
+        room.end()
 
 
 def _pipeline(settings: Settings, missing: Sequence[Shard], room: Room) -> Dataset:
