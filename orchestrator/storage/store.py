@@ -258,6 +258,7 @@ class Store(WorkFiles):
                 text, cached = json.dumps(manifest), directory / MANIFEST
                 # Another manifest is that of a stage that was deleted and made again.
                 if not cached.exists() or cached.read_text(encoding="utf-8") != text:
+                    self.remove_leftovers()  # of killed processes, on nodes without a driver too
                     fresh = self.new(stage)
                     self._download_files(stage, manifest, fresh)
                     write_synced(fresh / MANIFEST, text)

@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -56,23 +57,33 @@ class MlflowCopy:
     def fetch(self) -> None:
         """Copy what the storage has and this machine lacks; the storage's database counts."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        missing: dict[str, Path] = {}
         for path, written in self._store.below(self._prefix).items():
             name = path.removeprefix(f"{self._prefix}/")
             target = inside(self.directory, name)
             if name == DATABASE or not target.exists():
-                self._fetch_file(path, target)
-            elif written is None or target.stat().st_mtime > written:
-                continue
-            self._saved[name] = _version(target)
+                missing[path] = target
+            elif written is not None and target.stat().st_mtime <= written:
+                self._saved[name] = _version(target)
+        self._fetch_files(missing)
         self._relocate()
 
-    def _fetch_file(self, path: str, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{target.name}.tmp")
-        self._store.fs.get_file(self._store.path(path), str(temporary))
-        for suffix in _BESIDE_DATABASE:  # of a killed driver, about the database before
-            target.with_name(f"{target.name}{suffix}").unlink(missing_ok=True)
-        temporary.replace(target)
+    def _fetch_files(self, targets: Mapping[str, Path]) -> None:
+        """Copy files, by path below the storage, side by side where the file system can."""
+        temporaries = {
+            path: target.with_name(f"{target.name}.tmp") for path, target in targets.items()
+        }
+        for temporary in temporaries.values():
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+        self._store.fs.get(
+            [self._store.path(path) for path in temporaries], [*map(str, temporaries.values())]
+        )
+        for path, target in targets.items():
+            if target.name == DATABASE:
+                for suffix in _BESIDE_DATABASE:  # of a killed driver, about the database before
+                    target.with_name(f"{DATABASE}{suffix}").unlink(missing_ok=True)
+            temporaries[path].replace(target)
+            self._saved[path.removeprefix(f"{self._prefix}/")] = _version(target)
 
     def _relocate(self) -> None:
         """Let the runs find their artifacts here, wherever the cache of their driver was."""

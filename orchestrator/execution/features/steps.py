@@ -8,9 +8,10 @@ failed, `outcome` says so and `content` is empty.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
-import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -265,7 +266,8 @@ def _index_directory(storage: str, key: str) -> Path:
     store = Store(storage)
     index = Path(store.path("work", key)) / INDEX
     if store.remote:
-        index = store.local("work", key, f"{INDEX}-{os.getpid()}")
-        if not index.exists():
-            store.load_work(key, INDEX, index)
+        scratch = store.new(key)
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        index = scratch / INDEX
+        store.load_work(key, INDEX, index)
     return index

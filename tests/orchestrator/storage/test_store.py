@@ -265,6 +265,17 @@ def test_leftovers_of_dead_processes_are_swept_and_those_of_living_ones_kept(
     assert kept == {mine.name, of_other_machine.name}
 
 
+def test_a_download_sweeps_what_killed_processes_left_on_its_node(tmp_path: Path) -> None:
+    """No driver runs on most nodes."""
+    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
+    store.commit(STAGE, make(store, "hello"), {})
+    mine = store.new(STAGE)
+    key, boot, pid, _, rest = mine.name.split(".")
+    mine.with_name(f"{key}.{boot}.{pid}.1.{rest}").mkdir()  # another process had this id
+    store.fetch(STAGE)
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == [mine]
+
+
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/../../escaped", "."])
 def test_names_in_a_storage_do_not_lead_out_of_the_cache(tmp_path: Path, name: str) -> None:
     store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)

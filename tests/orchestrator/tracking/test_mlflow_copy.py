@@ -65,6 +65,33 @@ def test_another_machine_continues_the_runs_and_finds_their_artifacts(
     assert Path(client.download_artifacts(tracker.parent, "points.csv")).read_text() == "two"
 
 
+def test_another_machine_gets_all_files_with_one_call(
+    first: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So an object store is asked for many files at a time."""
+    copy = mlflow_copy.MlflowCopy(first, "sweep")
+    artifacts = [f"mlruns/{number}/spec.json" for number in range(3)]
+    for name in artifacts:
+        (copy.directory / name).parent.mkdir(parents=True)
+        write(copy.directory / name, name)
+    copy.save()
+    second = machine(tmp_path, "second")
+    sources: list[list[str]] = []
+    get = second.fs.get
+
+    def count(source: list[str], target: list[str], **options: object) -> None:
+        sources.append(source)
+        get(source, target, **options)
+
+    monkeypatch.setattr(second.fs, "get", count)
+    fetched = mlflow_copy.MlflowCopy(second, "sweep")
+    fetched.fetch()
+    (call,) = sources
+    assert sorted(call) == sorted(second.path("mlflow/sweep", n) for n in ("mlflow.db", *artifacts))
+    assert [(fetched.directory / name).read_text() for name in artifacts] == artifacts
+    assert not list(fetched.directory.rglob("*.tmp"))
+
+
 def test_what_has_not_changed_is_not_copied_again(first: Store, tmp_path: Path) -> None:
     tracker = open_tracker(first, None, "sweep")
     client = MlflowClient(default_uri(first, "sweep"))
