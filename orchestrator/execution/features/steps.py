@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
+from ray import cloudpickle
 
 from orchestrator.execution.devices import device_of, use_threads
 from orchestrator.execution.environment import environment_in, line_of
@@ -81,12 +82,14 @@ class ShardRow:
         content: a table as `_packed` gives it.
         seconds: of computing so far.
         outcome: of `Outcome.dump`; empty while it is on its way.
+        actor: pickled handle of the actor that computed it; empty where none did.
     """
 
     shard: Shard
     content: pa.Buffer | None = None
     seconds: float = 0.0
     outcome: str = ""
+    actor: bytes = b""
 
     def block(self) -> pa.Table:
         """As a table of Ray Data with one row."""
@@ -96,15 +99,16 @@ class ShardRow:
         columns["content"] = pa.LargeBinaryArray.from_buffers(
             pa.large_binary(), 1, [None, offsets, content]
         )
-        return pa.table({**columns, "seconds": [self.seconds], "outcome": [self.outcome]})
+        columns |= {"seconds": [self.seconds], "outcome": [self.outcome], "actor": [self.actor]}
+        return pa.table(columns)
 
     @classmethod
     def of(cls, block: pa.Table) -> Self:
         """From a table of Ray Data with one row."""
         values = {field.name: block.column(field.name)[0].as_py() for field in fields(Shard)}
         content = block.column("content")[0].as_buffer()
-        seconds, outcome = block.column("seconds")[0].as_py(), block.column("outcome")[0].as_py()
-        return cls(Shard(**values), content, seconds, outcome)
+        others = (block.column(name)[0].as_py() for name in ("seconds", "outcome", "actor"))
+        return cls(Shard(**values), content, *others)
 
 
 def _stepped(settings: Settings, block: pa.Table, step: Callable[[ShardRow], ShardRow]) -> pa.Table:
@@ -122,7 +126,8 @@ def _stepped(settings: Settings, block: pa.Table, step: Callable[[ShardRow], Sha
             row = step(row)
         return replace(row, seconds=row.seconds + time.monotonic() - began).block()
     except Exception as error:
-        return ShardRow(row.shard, outcome=Outcome.of_error(error).dump()).block()
+        outcome = Outcome.of_error(error).dump()
+        return ShardRow(row.shard, outcome=outcome, actor=row.actor).block()
 
 
 def read_images(block: pa.Table, settings: Settings) -> pa.Table:
@@ -165,11 +170,15 @@ class ComputeStep:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._handle = _handle_of_this_actor()
         self._models: dict[str, ShardModel] = {}
         """By job key; of one job at a time."""
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Compute a shard's features or latents."""
+        row = ShardRow.of(block)
+        if not row.outcome:
+            block = replace(row, actor=self._handle).block()
         return _stepped(self._settings, block, self._compute)
 
     def _compute(self, row: ShardRow) -> ShardRow:
@@ -203,7 +212,7 @@ def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
     def write(path: Path) -> None:
         write_text_weights(space, inputs.world, path, device_of(space))
 
-    return _finished(settings.store, job, row.shard, ShardReport(0, []), write, began)
+    return _finished(settings.store, job, row, ShardReport(0, []), write, began)
 
 
 def write_file(block: pa.Table, settings: Settings) -> pa.Table:
@@ -224,22 +233,33 @@ def _write_file(settings: Settings, row: ShardRow) -> ShardRow:
         else:
             write_shard(table, path)
 
-    return _finished(settings.store, job, row.shard, ShardReport.of(table), write, began)
+    return _finished(settings.store, job, row, ShardReport.of(table), write, began)
 
 
 def _finished(
     store: Store,
     job: Job,
-    shard: Shard,
+    row: ShardRow,
     report: ShardReport,
     write: Callable[[Path], None],
     began: float,
 ) -> ShardRow:
+    shard = row.shard
     with store.part(job.stage.path, job.key, shard.file_name(job)) as (path, entry):
         write(path)
     finished = FinishedShard(report, entry, time.monotonic() - began)
     finished.write(store, shard)
-    return ShardRow(shard, outcome=Outcome(finished).dump())
+    return ShardRow(shard, outcome=Outcome(finished).dump(), actor=row.actor)
+
+
+def _handle_of_this_actor() -> bytes:
+    """The pickled handle of the actor that this process is; empty outside one."""
+    import ray
+
+    if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
+        return b""
+    handle: bytes = cloudpickle.dumps(ray.get_runtime_context().current_actor)  # type: ignore[no-untyped-call]
+    return handle
 
 
 def _packed(table: pa.Table) -> pa.Buffer:

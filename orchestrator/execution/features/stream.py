@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from ray import cloudpickle
 
 from orchestrator.execution.failures import ROOM_S
 from orchestrator.execution.features.shards import Shard, need_models
@@ -101,27 +102,31 @@ def stream(
     It ends early where the room becomes smaller. A shard whose process or machine was lost is not
     yielded.
     """
-    try:
-        yield from _outcomes(settings, missing, room)
-    finally:
-        # Ray Data ends actors when the last reference to them goes, and leaves circles behind.
-        gc.collect()
-
-
-def _outcomes(
-    settings: Settings, missing: Sequence[Shard], room: Room
-) -> Iterator[tuple[Shard, Outcome]]:
     dataset = _pipeline(settings, missing, room)
     room.attach(dataset)
+    actors: set[bytes] = set()
     try:
         batches = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
         for batch in batches:
             row = ShardRow.of(batch)
+            actors.add(row.actor)
             yield row.shard, Outcome.parse(row.outcome)
             if room.is_too_large:
                 return
     finally:
         room.end()
+        _end_actors(actors - {b""})
+
+
+def _end_actors(handles: Iterable[bytes]) -> None:
+    """End the actors of an execution, and free their GPUs.
+
+    Ray Data drops its references to them, and whoever keeps another one keeps the GPU.
+    """
+    import ray
+
+    for handle in handles:
+        ray.kill(cloudpickle.loads(handle))
 
 
 def _pipeline(settings: Settings, missing: Sequence[Shard], room: Room) -> Dataset:

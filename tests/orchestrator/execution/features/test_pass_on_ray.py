@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,11 @@ class SlowStep(ComputeStep):
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head that runs no jobs, and two machines with a GPU each, as far as Ray knows."""
+    # pytest keeps what is logged, and with an error's frames the actors that its task was sent to.
+    monkeypatch.setattr(logging.getLogger("ray.data"), "disabled", True)
+    for name in ("streaming_executor", "streaming_executor_state"):
+        logger = logging.getLogger(f"ray.data._internal.execution.{name}")
+        monkeypatch.setattr(logger, "disabled", True)
     monkeypatch.setattr(stream, "ComputeStep", SlowStep)
     monkeypatch.setattr("orchestrator.execution.features.steps.device_of", lambda space: "cpu")
     cluster.set_environment(verbose=False)
