@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "orchestrator", "analysis")
-# Tune writes the error of a trial on the driver's own disk, and reads it there.
-PICKLES = {"tune.py": "cloudpickle.loads"}
+# Tune writes the error of a trial on the driver's own disk, and reads it there. Handles of this
+# sweep's actors come through Ray, which pickles whatever its processes exchange.
+PICKLES = {"tune.py": "cloudpickle.loads", "stream.py": "cloudpickle.loads"}
 LOADERS = ("torch.load", "load_state_dict_from_url")
 
 
