@@ -56,7 +56,7 @@ def run_on_ray(
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
         from orchestrator.execution.node_check import NewNodes, nodes_with_other_files
-        from orchestrator.execution.placement_groups import orphans_freed
+        from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 

@@ -11,8 +11,9 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group, placement_group_table
 
-from orchestrator.execution import cluster, placement_groups
-from orchestrator.execution.placement_groups import free_orphans, orphans_freed
+from orchestrator.execution import cluster
+from orchestrator.execution.trials import placement_groups
+from orchestrator.execution.trials.placement_groups import free_orphans, orphans_freed
 from tests.orchestrator.waiting import wait_until
 
 
