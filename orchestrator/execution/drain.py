@@ -9,7 +9,6 @@ Spot machines are announced 30 to 120 s before their end, `ray drain-node` says 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import threading
 import time
@@ -19,7 +18,7 @@ from typing import Final
 import ray
 from ray._private.state import state
 
-log = logging.getLogger(__name__)
+from orchestrator.execution.looking import looking
 
 LOOK_S: Final = 5.0
 """Seconds between two looks for a notice."""
@@ -53,19 +52,11 @@ def node_notice() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     node = ray.get_runtime_context().get_node_id()
-    is_draining, is_over = threading.Event(), threading.Event()
+    is_draining = threading.Event()
 
     def look() -> None:
-        while not is_over.is_set() and not is_draining.is_set():
-            try:
-                if node in state.get_draining_nodes():
-                    is_draining.set()
-            except Exception as error:  # whatever Ray's head answers, or does not
-                log.info("no answer about draining nodes: %s", error)
-            is_over.wait(LOOK_S)
+        if not is_draining.is_set() and node in state.get_draining_nodes():
+            is_draining.set()
 
-    threading.Thread(target=look, name="notice of a drain", daemon=True).start()
-    try:
+    with looking(look, LOOK_S, "notice of a drain"):
         yield is_draining.is_set
-    finally:
-        is_over.set()

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -42,6 +41,7 @@ from orchestrator.execution.job_steps import (
     train_job,
     write_log,
 )
+from orchestrator.execution.looking import looking
 from orchestrator.execution.mirror import CURVE
 from orchestrator.execution.silence import failure_of, watch
 from orchestrator.plan.jobs import Job
@@ -155,19 +155,14 @@ class TrainBackend:
 @contextlib.contextmanager
 def ended_with(lease: Lease, job: Job) -> Iterator[None]:
     """End this process, and so its workers, as soon as another process has taken the lease."""
-    is_over = threading.Event()
 
     def look() -> None:
-        while not is_over.wait(LOOK_S):
-            if lease.is_taken:
-                print(f"another process trains {job.label} by now: this one ends", flush=True)
-                os._exit(1)
+        if lease.is_taken:
+            print(f"another process trains {job.label} by now: this one ends", flush=True)
+            os._exit(1)
 
-    threading.Thread(target=look, name=f"lease of {job.key}", daemon=True).start()
-    try:
+    with looking(look, LOOK_S, f"lease of {job.key}"):
         yield
-    finally:
-        is_over.set()
 
 
 def _storage(store: Store) -> tuple[str, object | None]:

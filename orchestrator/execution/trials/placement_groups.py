@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,6 +17,8 @@ import ray
 from ray._private.state import state
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from orchestrator.execution.looking import looking
 
 log = logging.getLogger(__name__)
 
@@ -28,22 +29,13 @@ LOOK_S: Final = 5.0
 @contextlib.contextmanager
 def orphans_freed() -> Iterator[None]:
     """Free the groups of this driver's lost trainings, in a thread, while the context lasts."""
-    is_over = threading.Event()
-
-    def look() -> None:
-        while not is_over.wait(LOOK_S):
-            try:
-                free_orphans()
-            except Exception as error:  # whatever Ray's head answers, or does not
-                log.info("no answer about placement groups: %s", error)
-
-    thread = threading.Thread(target=look, name="placement groups", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+    with contextlib.ExitStack() as stack:
+        thread = stack.enter_context(looking(free_orphans, LOOK_S, "placement groups"))
+        try:
+            yield
+        finally:
+            stack.close()  # it must not ask Ray when that has ended
+            thread.join()
 
 
 def free_orphans() -> None:
