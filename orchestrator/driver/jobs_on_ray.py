@@ -86,7 +86,7 @@ def run_on_ray(
             open_pool(settings),
             lease,
         )
-        look(schedule.lanes_that_could_run())
+        cluster.ask_autoscaler(space, schedule.lanes_that_could_run())
         try:
             with orphans_freed():
                 tune_jobs(runner, request.verbose)

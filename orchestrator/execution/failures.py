@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from ray.exceptions import (
     ActorUnavailableError,
@@ -18,7 +19,7 @@ from ray.exceptions import (
 )
 
 from orchestrator.execution.cluster import node_ids, node_of_actor
-from orchestrator.execution.environment import is_of_client, line_of
+from orchestrator.execution.environment import environment_in, is_of_client, line_of
 from orchestrator.storage.lease import LeaseLostError
 
 MACHINE_LOSSES = 100
@@ -66,6 +67,11 @@ class JobFailure:
     cause: Cause
     reason: str
     environment: str | None = None
+
+    @classmethod
+    def of_caught(cls, error: Exception) -> Self:
+        """Why work failed in a process that lives on and has caught an error."""
+        return cls(cause_of_type(error), line_of(error), environment_in(error))
 
 
 class GaveUpError(RuntimeError):

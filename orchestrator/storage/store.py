@@ -21,6 +21,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -166,8 +167,7 @@ class Store(WorkFiles):
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / PurePosixPath(name).name
             yield path, entry
-            self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-            self.fs.put_file(str(path), target)
+            self._in_directory(target, partial(self.fs.put_file, str(path), target))
             entry |= _entry(path) | {"at": place}
 
     def part_path(self, stage: str, key: str, entry: FileEntry) -> str:

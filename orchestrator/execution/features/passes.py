@@ -14,8 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from orchestrator.execution.environment import environment_in, line_of
-from orchestrator.execution.failures import JobFailure, cause_of_type
+from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.features.shards import need_models
 from orchestrator.execution.features.stream import Room
@@ -149,7 +148,7 @@ class Passes:
             # Another try that began while the storage is away would fail, too.
             with contextlib.suppress(Exception):
                 patiently(lambda: self._settings.store.exists("logs"))
-            failure = JobFailure(cause_of_type(error), line_of(error), environment_in(error))
+            failure = JobFailure.of_caught(error)
             for job in jobs:
                 if job.key in self._schedule.running:
                     write_log(self._settings.store, job, traceback.format_exc())

@@ -9,13 +9,13 @@ failed, `outcome` says so and `content` is empty.
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import shutil
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,8 +23,7 @@ import pyarrow as pa
 from ray import cloudpickle
 
 from orchestrator.execution.devices import device_of, use_threads
-from orchestrator.execution.environment import environment_in, line_of
-from orchestrator.execution.failures import Cause, JobFailure, cause_of_type
+from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features.shards import INDEX, TEXT, FinishedShard, Shard
 from orchestrator.execution.job_steps import Settings, inputs_of
 from orchestrator.execution.silence import watch
@@ -52,9 +51,8 @@ class Outcome:
     @classmethod
     def of_error(cls, error: Exception) -> Self:
         """From an error that a step has caught."""
-        cause = cause_of_type(error)
-        failure = JobFailure(cause, line_of(error), environment_in(error))
-        return cls(None, failure, "".join(traceback.format_exception(error)))
+        text = "".join(traceback.format_exception(error))
+        return cls(None, JobFailure.of_caught(error), text)
 
     def dump(self) -> str:
         """As JSON."""
@@ -82,7 +80,7 @@ class ShardRow:
         content: a table as `_packed` gives it.
         seconds: of computing so far.
         outcome: of `Outcome.dump`; empty while it is on its way.
-        actor: pickled handle of the actor that computed it; empty where none did.
+        actor: pickled handle of the actor that had it; empty where none did.
     """
 
     shard: Shard
@@ -111,28 +109,27 @@ class ShardRow:
         return cls(Shard(**values), content, *others)
 
 
-def _stepped(settings: Settings, block: pa.Table, step: Callable[[ShardRow], ShardRow]) -> pa.Table:
+def _stepped(settings: Settings, row: ShardRow, step: Callable[[ShardRow], ShardRow]) -> ShardRow:
     """Take a step with a shard, unless it is complete or has failed.
 
     An error in one stage must not end the pass for the others.
     """
-    row = ShardRow.of(block)
     if row.outcome:
-        return block
+        return row
     job, began = settings.jobs[row.shard.key], time.monotonic()
     limit_s = settings.space.resources.silence_s
     try:
         with watch(settings.store, job, row.shard.name, limit_s):
-            row = step(row)
-        return replace(row, seconds=row.seconds + time.monotonic() - began).block()
+            stepped = step(row)
+        return replace(stepped, seconds=row.seconds + time.monotonic() - began)
     except Exception as error:
         outcome = Outcome.of_error(error).dump()
-        return ShardRow(row.shard, outcome=outcome, actor=row.actor).block()
+        return ShardRow(row.shard, outcome=outcome, actor=row.actor)
 
 
 def read_images(block: pa.Table, settings: Settings) -> pa.Table:
     """Decode a shard's images: a data set's originals, or those of a world."""
-    return _stepped(settings, block, lambda row: _read_images(settings, row))
+    return _stepped(settings, ShardRow.of(block), partial(_read_images, settings)).block()
 
 
 def _read_images(settings: Settings, row: ShardRow) -> ShardRow:
@@ -176,10 +173,8 @@ class ComputeStep:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Compute a shard's features or latents."""
-        row = ShardRow.of(block)
-        if not row.outcome:
-            block = replace(row, actor=self._handle).block()
-        return _stepped(self._settings, block, self._compute)
+        row = replace(ShardRow.of(block), actor=self._handle)
+        return _stepped(self._settings, row, self._compute).block()
 
     def _compute(self, row: ShardRow) -> ShardRow:
         settings, job = self._settings, self._settings.jobs[row.shard.key]
@@ -206,22 +201,22 @@ def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
     """Write the text embeddings of the classes: kilobytes, which need no step apart."""
     from trainables.encoders.text_embeddings import write_text_weights
 
-    space, began = settings.space_of(job), time.monotonic()
-    inputs = inputs_of(settings.store, job)
+    space = settings.space_of(job)
 
     def write(path: Path) -> None:
+        inputs = inputs_of(settings.store, job)
         write_text_weights(space, inputs.world, path, device_of(space))
 
-    return _finished(settings.store, job, row, ShardReport(0, []), write, began)
+    return _finished(settings.store, job, row, ShardReport(0, []), write)
 
 
 def write_file(block: pa.Table, settings: Settings) -> pa.Table:
     """Write a shard's file and its report to the storage."""
-    return _stepped(settings, block, lambda row: _write_file(settings, row))
+    return _stepped(settings, ShardRow.of(block), partial(_write_file, settings)).block()
 
 
 def _write_file(settings: Settings, row: ShardRow) -> ShardRow:
-    job, began = settings.jobs[row.shard.key], time.monotonic() - row.seconds
+    job = settings.jobs[row.shard.key]
     assert row.content is not None
     table = _unpacked(row.content)
 
@@ -233,21 +228,16 @@ def _write_file(settings: Settings, row: ShardRow) -> ShardRow:
         else:
             write_shard(table, path)
 
-    return _finished(settings.store, job, row, ShardReport.of(table), write, began)
+    return _finished(settings.store, job, row, ShardReport.of(table), write)
 
 
 def _finished(
-    store: Store,
-    job: Job,
-    row: ShardRow,
-    report: ShardReport,
-    write: Callable[[Path], None],
-    began: float,
+    store: Store, job: Job, row: ShardRow, report: ShardReport, write: Callable[[Path], None]
 ) -> ShardRow:
-    shard = row.shard
+    shard, began = row.shard, time.monotonic()
     with store.part(job.stage.path, job.key, shard.file_name(job)) as (path, entry):
         write(path)
-    finished = FinishedShard(report, entry, time.monotonic() - began)
+    finished = FinishedShard(report, entry, row.seconds + time.monotonic() - began)
     finished.write(store, shard)
     return ShardRow(shard, outcome=Outcome(finished).dump(), actor=row.actor)
 
@@ -274,13 +264,13 @@ def _unpacked(content: pa.Buffer) -> pa.Table:
     return pa.ipc.open_stream(content).read_all()
 
 
-@functools.lru_cache(maxsize=16)
+@lru_cache(maxsize=16)
 def _input_directory(storage: str, stage: str) -> Path:
     """A stage on this machine; its files are looked at once per process."""
     return Store(storage).fetch(stage)
 
 
-@functools.lru_cache(maxsize=4)
+@lru_cache(maxsize=4)
 def _index_directory(storage: str, key: str) -> Path:
     """The list of a data set's images on this machine."""
     store = Store(storage)
