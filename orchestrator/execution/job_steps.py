@@ -37,8 +37,15 @@ log = logging.getLogger(__name__)
 Json = Mapping[str, object]
 Progress = Callable[[Json], None]
 """Called with `phase` (str), `step` and `steps` (numbers), and `made` (a job's key) once its stage
-is complete; while training also with `val_loss`."""
+is complete; while training also with `metrics` (name to number) of the step."""
 OUT_OF_MEMORY_FACTOR = 2
+
+
+def training_report(metrics: Mapping[str, float]) -> dict[str, object]:
+    """What a training reports of a step, as `Progress` takes it."""
+    step = {name: int(metrics[name]) for name in ("step", "steps")}
+    rest = {name: value for name, value in metrics.items() if name not in step}
+    return {"phase": "train", **step, "metrics": rest}
 
 
 @dataclass(frozen=True)

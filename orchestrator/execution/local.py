@@ -13,6 +13,7 @@ from orchestrator.execution.job_steps import (
     accumulation_factor,
     commit_training,
     train_job,
+    training_report,
 )
 from orchestrator.execution.mirror import CURVE, save_checkpoint, take_newest_checkpoint
 from orchestrator.execution.silence import evaluate_watched, watch
@@ -35,8 +36,7 @@ class LocalBackend:
 
         def report(metrics: Mapping[str, float]) -> None:
             lease.check()
-            names = ("step", "steps", "val_loss")
-            reported = {"phase": "train"} | {n: metrics[n] for n in names if n in metrics}
+            reported = training_report(metrics)
             show_life(reported)
             progress(reported)
 

@@ -39,6 +39,7 @@ from orchestrator.execution.job_steps import (
     commit_training,
     slice_more,
     train_job,
+    training_report,
     write_log,
 )
 from orchestrator.execution.looking import looking
@@ -239,7 +240,7 @@ class TrainContext:
             with self.curve.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(dict(metrics), allow_nan=False) + "\n")
         step, steps = int(metrics["step"]), int(metrics["steps"])
-        progress = {"phase": "train", "step": step, "steps": steps}
+        progress = training_report(metrics)
         self._show_life(progress)
         if step % self._every and step not in (steps, self._noticed_step):
             assert checkpoint is None, f"a checkpoint at step {step}, not every {self._every}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -18,6 +18,7 @@ class JobEvent:
             the `others` will not be started, as they would fail in the same way.
         key: of the job.
         others: keys of jobs.
+        metrics: of the step, while it trains: loss terms, `val_*`, `images_per_s`, `lr`.
     """
 
     kind: Literal["started", "progressed", "retried", "finished", "failed", "withdrawn"]
@@ -27,6 +28,7 @@ class JobEvent:
     step: float = 0
     steps: float = 0
     others: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 JobListener = Callable[[JobEvent], None]

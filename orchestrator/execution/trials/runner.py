@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import cast
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.environment import FULL_DISK, line_of
@@ -144,7 +145,8 @@ class Runner:
         step, steps = metrics.get("step"), metrics.get("steps")
         if isinstance(step, int | float) and isinstance(steps, int | float):
             phase = str(metrics["phase"])
-            self._listener(JobEvent("progressed", key, phase=phase, step=step, steps=steps))
+            of_step = cast("Mapping[str, float]", metrics.get("metrics", {}))
+            self._listener(JobEvent("progressed", key, "", phase, step, steps, metrics=of_step))
 
     def trial_completed(self, trial_id: str) -> None:
         """A trial ended without an error: its job is done if all its stages are complete."""
