@@ -1,4 +1,4 @@
-"""How rate-accuracy points are measured, and what one operating point asks of the cluster."""
+"""How rate-accuracy points are measured."""
 
 from __future__ import annotations
 
@@ -23,21 +23,3 @@ class EvaluationSpec(Spec):
     of a shard's images are held in memory."""
     examples: Annotated[int, Field(ge=0)] = 3
     """Example pictures kept per operating point."""
-
-
-class Resources(Spec):
-    """What one operating point asks of the cluster."""
-
-    workers_per_point: Annotated[int, Field(ge=0)] = 1
-    """Ray Train workers; 0 trains in the trial's own process."""
-    cpus_per_worker: Positive = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    checkpoint_blocks: bool = False
-    """Run each encoder block again in the backward pass: less memory, the same gradients."""
-    max_failures: Annotated[int, Field(ge=0)] = 1
-    """Times that an operating point is tried again after its process died or a file, the storage or
-    the network failed. A lost machine costs no try; an error of its code or data is not tried
-    again."""
-    silence_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1800
-    """Seconds after which work that makes no progress is ended and tried again like a process that
-    died; more than the slowest step, validation or shard takes."""

@@ -27,6 +27,7 @@ from search_spaces.plugins import BrokenPluginError, UnknownPluginError
 from search_spaces.settings.mistakes import explain, mistake, mistakes_below, unknown
 from search_spaces.settings.overrides import PathError, merge
 from search_spaces.specs.points import JOINED
+from search_spaces.specs.resources import KINDS
 from search_spaces.specs.scenario_rules import (
     SCENARIOS,
     ListName,
@@ -175,6 +176,7 @@ class Space(SpaceFields):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = [*self._list_problems(), *self.task_problems(), *self._codec_problems()]
+        problems += self._resource_problems()
         if self.neck.init == "encoder" and self.neck.layers > self.teacher.block:
             problems.append(
                 f"neck.layers {self.neck.layers}: neck.init 'encoder' takes them from the "
@@ -204,6 +206,12 @@ class Space(SpaceFields):
                 yield f"baselines: {name} is in scenarios already"
         if not self.scenario_names:
             yield "scenarios and baselines are both empty: nothing to sweep"
+
+    def _resource_problems(self) -> Iterator[str]:
+        kinds = (*KINDS, *SCENARIOS.working())
+        for kind in self.resources.by_kind:
+            if kind not in kinds:
+                yield f"resources.by_kind.{kind}: {unknown(kind, kinds)}"
 
     def _codec_problems(self) -> Iterator[str]:
         labels = [codec.label for codec in self.codecs]

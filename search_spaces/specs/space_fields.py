@@ -24,8 +24,9 @@ from search_spaces.specs.base import Spec
 from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
-from search_spaces.specs.evaluation import EvaluationSpec, Resources
+from search_spaces.specs.evaluation import EvaluationSpec
 from search_spaces.specs.model import MllmSpec
+from search_spaces.specs.resources import Resources
 from search_spaces.specs.search import SearchSpec
 from search_spaces.specs.training import NeckSpec, SurrogateSpec, TeacherSpec
 
