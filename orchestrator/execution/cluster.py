@@ -8,15 +8,17 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from orchestrator.plan.resources import Ask, shortage, usable, worker_resources
+from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import LANE_SHARE, shortages
+from orchestrator.plan.room import Cluster, Group
 from search_spaces import Space
 
-MOST_LANES_ASKED = 1000
-"""Lanes that an autoscaler is asked for at most."""
+MOST_BUNDLES = 1000
+"""Processes that an autoscaler is asked for at most."""
 _TOKEN_REFUSED = 3
 _ASK_WITHOUT_TOKEN = f"""
 import sys
@@ -159,14 +161,18 @@ def demand_token(address: str) -> None:
         )
 
 
-def capacity(space: Space) -> tuple[Ask, str | None]:
-    """What the cluster has, and why a point can never run on it (None if it can)."""
-    sizes = nodes()
-    return usable(space, sizes), None if can_grow() else shortage(space, sizes)
+def nodes() -> Cluster:
+    """The nodes that are alive."""
+    return Cluster.of(node["Resources"] for node in alive_nodes())
 
 
-def ask_autoscaler(space: Space, lanes: int) -> None:
-    """Ask for room for so many lanes, those that are in use included.
+def problems(space: Space, jobs: Iterable[Job]) -> list[str]:
+    """Why some jobs can never run on the cluster, a line per kind."""
+    return [] if can_grow() else shortages(space, jobs, nodes())
+
+
+def ask_autoscaler(groups: Iterable[Group]) -> None:
+    """Ask for room for so many processes, those that run included.
 
     An autoscaler sees nothing of jobs that wait for a lane.
     """
@@ -174,13 +180,8 @@ def ask_autoscaler(space: Space, lanes: int) -> None:
         return
     from ray.autoscaler.sdk import request_resources
 
-    workers = max(1, space.resources.workers_per_point) * min(lanes, MOST_LANES_ASKED)
-    request_resources(bundles=[worker_resources(space)] * workers)
-
-
-def nodes() -> list[dict[str, float]]:
-    """The resources of each node that is alive."""
-    return [node["Resources"] for node in alive_nodes()]
+    bundles = [ask.ray_resources(LANE_SHARE) for ask, count in groups for _ in range(count)]
+    request_resources(bundles=bundles[:MOST_BUNDLES])
 
 
 def node_ids() -> frozenset[str]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 
-from search_spaces import Space
+from search_spaces.specs.resources import WorkerResources
 
 
-def device_of(space: Space) -> str:
+def device_of(resources: WorkerResources) -> str:
     """The device of models and tensors: `cuda` where a worker asks for a GPU, else `cpu`."""
-    return "cuda" if space.resources.gpus_per_worker > 0 else "cpu"
+    return "cuda" if resources.gpus_per_worker > 0 else "cpu"
 
 
-def use_threads(space: Space) -> None:
-    """Let this process compute with `resources.cpus_per_worker` threads."""
+def use_threads(resources: WorkerResources) -> None:
+    """Let this process compute with `cpus_per_worker` threads."""
     import torch  # seconds: the driver, too, imports this module
 
-    threads = space.resources.cpus_per_worker
+    threads = resources.cpus_per_worker
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)

@@ -36,8 +36,9 @@ from orchestrator.execution.failures import (
 )
 from orchestrator.execution.job_steps import Json, Settings
 from orchestrator.execution.silence import BACKSTOP_S, evaluate_watched, failure_of
-from orchestrator.plan.resources import worker_resources
+from orchestrator.plan.resources import LANE_SHARE, evaluation_ask, is_evaluated_in_trial
 from search_spaces import Measurement, Stage
+from search_spaces.specs.resources import EVALUATION
 
 LOOK_S = 1.0
 """Seconds between two questions to an evaluator for its progress."""
@@ -51,7 +52,7 @@ class Evaluator:
     """
 
     def __init__(self, settings: Settings) -> None:
-        use_threads(settings.space)
+        use_threads(settings.space.resources.of(EVALUATION))
         self._settings = settings
         self._share = 0.0
 
@@ -155,10 +156,12 @@ class Pool:
             _kill(self._idle.pop(0))
 
     def _start(self) -> ActorProxy[Evaluator]:
-        resources = worker_resources(self._settings.space)
+        resources = evaluation_ask(self._settings.space).ray_resources(LANE_SHARE)
         remote = ray.remote(Evaluator).options(
-            num_cpus=resources["CPU"],
-            num_gpus=resources.get("GPU", 0),
+            num_cpus=resources.pop("CPU"),
+            num_gpus=resources.pop("GPU", 0),
+            memory=resources.pop("memory", None),
+            resources=resources,
             scheduling_strategy="SPREAD",
             max_concurrency=2,  # `share` answers while `evaluate` runs
         )

@@ -27,6 +27,7 @@ from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
 from search_spaces.settings.secrets import without_secrets
+from search_spaces.specs.resources import EVALUATION
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
     from trainables.points.inputs import Inputs
@@ -221,7 +222,7 @@ def evaluate_job(
             progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
 
         out, began = store.new(stage.path), time.monotonic()
-        device = device_of(settings.space)
+        device = device_of(settings.space.resources.of(EVALUATION))
         evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
         lease.check()
         store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))

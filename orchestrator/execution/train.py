@@ -46,7 +46,7 @@ from orchestrator.execution.looking import looking
 from orchestrator.execution.mirror import CURVE
 from orchestrator.execution.silence import failure_of, watch
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.resources import worker_resources
+from orchestrator.plan.resources import LANE_SHARE, resources_of, training_group
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
@@ -100,15 +100,16 @@ class TrainBackend:
         # Before Train reads it. One more process for each run, which a lone node has no use for.
         has_other_nodes = len(node_ids()) > 1 or can_grow()
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", str(int(has_other_nodes)))
-        resources = self._settings.space.resources
+        space = self._settings.space
+        ask, workers = training_group(space, job)
         path, filesystem = _storage(self._settings.store)
         return TorchTrainer(
             train_in_worker,
             train_loop_config={"settings": self._settings, "key": job.key},
             scaling_config=train.ScalingConfig(
-                num_workers=resources.workers_per_point,
-                use_gpu=resources.gpus_per_worker > 0,
-                resources_per_worker=worker_resources(self._settings.space),
+                num_workers=workers,
+                use_gpu=ask.gpu > 0,
+                resources_per_worker=ask.ray_resources(LANE_SHARE),
             ),
             run_config=train.RunConfig(
                 # From the key alone: a later driver finds the run and continues it.
@@ -184,7 +185,7 @@ def train_in_worker(config: dict[str, object]) -> None:
     settings = config["settings"]
     assert isinstance(settings, Settings)
     job, store = settings.jobs[str(config["key"])], settings.store
-    use_threads(settings.space)
+    use_threads(resources_of(settings.space, job))
     limit_s = settings.space.resources.silence_s
     with (
         watch(store, job, job.stage.key, limit_s) as show_life,

@@ -10,6 +10,7 @@ not shared between lanes and passes: the schedule sets them aside (schedule.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from orchestrator.plan.jobs import Job
@@ -75,6 +76,11 @@ def evaluation_group(space: Space, job: Job) -> Group:
     if is_evaluated_in_trial(space, job):
         return training_group(space, job)
     return evaluation_ask(space), space.resources.of(EVALUATION).processes
+
+
+def actor_ask(space: Space) -> Ask:
+    """What an actor of a Ray Data pass asks for that computes features or latents."""
+    return replace(ask_of(space.resources.of(FEATURES)), cpu=DATA_CPUS)
 
 
 def trial_resources(space: Space, job: Job) -> dict[str, float]:

@@ -21,6 +21,7 @@ from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_steps import Settings, write_log
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import actor_ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.outage import patiently
 
@@ -55,6 +56,7 @@ class Passes:
         self._finish, self._give_up, self._retry = finish, give_up, retry
         self._running: dict[threading.Thread, Room | None] = {}
         """The room of each pass with models; None for a pass that only reads images."""
+        self._actor = actor_ask(settings.space)
         self._idle_since: float | None = None
         """Since when GPUs are free that a pass may grow to, by `time.monotonic`."""
 
@@ -74,14 +76,13 @@ class Passes:
         self._share_out(rooms, at_once=bool(jobs))
 
     def _has_room_for_a_model(self, rooms: Sequence[Room]) -> bool:
-        gpus = self._settings.space.resources.gpus_per_worker
-        if gpus:
-            return gpus * (len(rooms) + 1) <= self._schedule.gpus_beside_lanes()
+        if self._actor.gpu:
+            return len(rooms) < self._schedule.actors_beside_lanes(self._actor)
         return self._free_cpu_actors(rooms) > 0
 
     def _free_cpu_actors(self, rooms: Sequence[Room]) -> int:
         """How many more models compute on CPUs: one on each pair of cores."""
-        actors = max(1, int(self._schedule.capacity.cpu) // 2)
+        actors = max(1, int(self._schedule.cluster.cpus) // 2)
         return actors - sum(room.actors for room in rooms)
 
     def _share_out(self, rooms: Sequence[Room], at_once: bool) -> None:
@@ -90,11 +91,11 @@ class Passes:
         Args:
             at_once: also GPUs that were free for a moment only.
         """
-        gpus = self._settings.space.resources.gpus_per_worker
-        if not gpus or not rooms:
-            self._schedule.reserve_gpus(0)
+        if not self._actor.gpu or not rooms:
+            self._schedule.reserve(self._actor, 0)
             return
-        actors = max(len(rooms), int(self._schedule.gpus_beside_lanes(and_ready=True) / gpus))
+        free = self._schedule.actors_beside_lanes(self._actor, and_ready=True)
+        actors = max(len(rooms), free)
         before = sum(room.actors for room in rooms)
         if actors <= before:
             self._idle_since = None
@@ -107,16 +108,15 @@ class Passes:
             share = actors // len(rooms) + (number < actors % len(rooms))
             if share != room.actors:
                 room.resize(share)
-        self._schedule.reserve_gpus(gpus * actors)
+        self._schedule.reserve(self._actor, actors)
 
     def _start(self, jobs: Sequence[Job], rooms: Sequence[Room]) -> Room:
-        with_models, cpus = need_models(jobs), max(1, int(self._schedule.capacity.cpu))
-        gpus = self._settings.space.resources.gpus_per_worker if with_models else 0.0
-        if gpus or not with_models:
-            room = Room(cpus, 1, gpus)
+        with_models, cpus = need_models(jobs), max(1, int(self._schedule.cluster.cpus))
+        if self._actor.gpu or not with_models:
+            room = Room(cpus, 1, self._actor)
         else:
             # Beside models on CPUs, reading and writing take little.
-            room = Room(max(1, cpus // 2), self._free_cpu_actors(rooms), gpus)
+            room = Room(max(1, cpus // 2), self._free_cpu_actors(rooms), self._actor)
         for job in jobs:
             self._listener(JobEvent("started", job.key))
         thread = threading.Thread(

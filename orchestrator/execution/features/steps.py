@@ -28,6 +28,7 @@ from orchestrator.execution.features.shards import INDEX, TEXT, FinishedShard, S
 from orchestrator.execution.job_steps import Settings, inputs_of
 from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import FEATURES
 from orchestrator.storage.store import Store
 from trainables.datasets.images.image_store import ShardReport
 from trainables.datasets.shards import read_shard, write_shard
@@ -178,7 +179,7 @@ class ComputeStep:
 
     def _compute(self, row: ShardRow) -> ShardRow:
         settings, job = self._settings, self._settings.jobs[row.shard.key]
-        use_threads(settings.space)
+        use_threads(settings.space.resources.of(FEATURES))
         if row.shard.split == TEXT:
             return _write_text(settings, job, row)
         if job.key not in self._models:
@@ -190,7 +191,8 @@ class ComputeStep:
     def _load(self, job: Job) -> ShardModel:
         from trainables.training.precompute import CodecLatents, TeacherFeatures
 
-        space, device = self._settings.space_of(job), device_of(self._settings.space)
+        space = self._settings.space_of(job)
+        device = device_of(space.resources.of(FEATURES))
         if job.subject.codec is None:
             return TeacherFeatures(space, device)
         codec = self._settings.store.fetch(job.inputs["codec"].path)
@@ -205,7 +207,7 @@ def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
 
     def write(path: Path) -> None:
         inputs = inputs_of(settings.store, job)
-        write_text_weights(space, inputs.world, path, device_of(space))
+        write_text_weights(space, inputs.world, path, device_of(space.resources.of(FEATURES)))
 
     return _finished(settings.store, job, row, ShardReport(0, []), write)
 

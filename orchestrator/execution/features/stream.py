@@ -20,6 +20,7 @@ from orchestrator.execution.features.steps import (
 )
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.resources import DATA_CPUS
+from orchestrator.plan.room import Ask
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -35,12 +36,12 @@ class Room:
     Args:
         cpus: tasks that read or write at a time, at most.
         actors: that compute at a time.
-        gpus_per_actor: 0 for actors that compute on CPUs, whose number stays as it is.
+        actor: what each of these asks for; without a GPU, their number stays as it is.
     """
 
-    def __init__(self, cpus: int, actors: int, gpus_per_actor: float) -> None:
+    def __init__(self, cpus: int, actors: int, actor: Ask) -> None:
         self.cpus = max(1, cpus)
-        self.gpus_per_actor = gpus_per_actor
+        self.actor = actor
         self._actors = max(1, actors)
         self._dataset: Dataset | None = None
         self._actors_begun = 0
@@ -87,10 +88,10 @@ class Room:
     def _limit(self) -> None:
         from ray.data import ExecutionResources
 
-        if self._dataset is not None and self.gpus_per_actor:
+        if self._dataset is not None and self.actor.gpu:
             options = self._dataset.context.execution_options
             options.resource_limits = ExecutionResources.for_limits(
-                gpu=self._actors * self.gpus_per_actor
+                gpu=self._actors * self.actor.gpu
             )
 
 
@@ -153,7 +154,7 @@ def _pipeline(settings: Settings, missing: Sequence[Shard], room: Room) -> Datas
     )
     if need_models(settings.jobs[shard.key] for shard in missing):
         # Actors on CPUs compute with several threads each, so there are as many as fit.
-        most = len(missing) if room.gpus_per_actor else min(actors, len(missing))
+        most = len(missing) if room.actor.gpu else min(actors, len(missing))
         dataset = dataset.map_batches(
             ComputeStep,
             fn_constructor_args=(settings,),
@@ -163,8 +164,10 @@ def _pipeline(settings: Settings, missing: Sequence[Shard], room: Room) -> Datas
                 initial_size=min(actors, most),
                 max_tasks_in_flight_per_actor=TASKS_PER_ACTOR,
             ),
-            num_cpus=DATA_CPUS,
-            num_gpus=room.gpus_per_actor or None,
+            num_cpus=room.actor.cpu,
+            num_gpus=room.actor.gpu or None,
+            memory=room.actor.memory or None,
+            accelerator_type=room.actor.accelerator or None,
             max_restarts=ACTOR_RESTARTS,
             max_task_retries=0,
             **shared,
