@@ -6,12 +6,17 @@
 A lane takes the ready job with the longest chain behind it: its cost and the costs of the jobs that
 wait for it. So no wave waits for a straggler of the wave before. An operating point waits for the
 *stages* that it reads, not for the evaluations of the points that made them.
+
+A question costs the same at ten jobs and at thousands: each change of a job moves it from one set
+to another (open, ready, running, over), and only failures look at other jobs.
 """
 
 from __future__ import annotations
 
+import heapq
 import threading
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from graphlib import TopologicalSorter
 
 from orchestrator.plan.jobs import DATA, Job
@@ -37,6 +42,8 @@ class Schedule:
         self.jobs = dict(jobs)
         needs = {key: job.needs for key, job in jobs.items()}
         self._sorted = [jobs[key] for key in TopologicalSorter(needs).static_order()]
+        self._place = {key: place for place, key in enumerate(self.jobs)}
+        self._depth = {job.key: depth for depth, job in enumerate(self._sorted)}
         self.ask = ask
         self.capacity = capacity
         self.done: set[str] = set()
@@ -44,15 +51,30 @@ class Schedule:
         self.failed: dict[str, str] = {}
         self._made: set[str] = set()
         self._gpus_of_passes = 0.0
+        self._fitting = (Ask(0), 0)
+        """Room for lanes, and how many lanes fit into it."""
         self._lock = threading.RLock()
         self._chain = self._chains()
+        self._dependents: dict[str, list[str]] = defaultdict(list)
+        for job in self._sorted:
+            for need in set(job.needs):
+                self._dependents[need].append(job.key)
+        self._unmade = {key: len(set(job.needs)) for key, job in self.jobs.items()}
+        """Key -> how many of the stages that the job reads are not made yet."""
+        self._lane_jobs = _Pool()
+        self._data_jobs = _Pool()
+        self._queue: list[tuple[float, int, str]] = []
+        """Heap of ready jobs for a lane, the longest chain first; those that left are skipped."""
+        self._busy_lanes = 0
+        for key in self.jobs:
+            self._open(key)
 
     def next_job(self) -> Job | None:
         """Start the next job in a lane; None if none is ready or no lane is free."""
         with self._lock:
             job = self.peek()
             if job is not None:
-                self.running.add(job.key)
+                self._start(job.key)
             return job
 
     def peek(self) -> Job | None:
@@ -60,8 +82,9 @@ class Schedule:
         with self._lock:
             if self.free_lanes() < 1:
                 return None
-            ready = [job for job in self._ready() if job.kind not in DATA]
-            return max(ready, key=lambda job: self._chain[job.key], default=None)
+            while self._queue and self._queue[0][2] not in self._lane_jobs.ready:
+                heapq.heappop(self._queue)
+            return self.jobs[self._queue[0][2]] if self._queue else None
 
     def next_pass(self) -> list[Job]:
         """Start the jobs that Ray Data should run now; empty if it should wait.
@@ -70,18 +93,15 @@ class Schedule:
         still join it, unless a lane would idle meanwhile.
         """
         with self._lock:
-            ready = [job for job in self._ready() if job.kind in DATA]
+            ready = sorted(self._data_jobs.ready, key=self._place.__getitem__)
             if not ready:
                 return []
-            coming = [
-                job
-                for job in self.jobs.values()
-                if job.kind in DATA and self._is_open(job) and job not in ready
-            ]
-            if coming and (self.free_lanes() < 1 or self.peek() is not None):
+            are_coming = len(self._data_jobs.open) > len(ready)
+            if are_coming and (self.free_lanes() < 1 or self.peek() is not None):
                 return []
-            self.running.update(job.key for job in ready)
-            return ready
+            for key in ready:
+                self._start(key)
+            return [self.jobs[key] for key in ready]
 
     def gpus_beside_lanes(self, and_ready: bool = False) -> float:
         """GPUs that no lane uses.
@@ -90,7 +110,7 @@ class Schedule:
             and_ready: nor will use for jobs that are ready.
         """
         with self._lock:
-            lanes = self.lanes_that_could_run() if and_ready else self._busy_lanes()
+            lanes = self.lanes_that_could_run() if and_ready else self._busy_lanes
             return self.capacity.gpu - self.ask.gpu * lanes
 
     def reserve_gpus(self, gpus: float) -> None:
@@ -101,15 +121,16 @@ class Schedule:
     def free_lanes(self) -> int:
         """How many more jobs have room."""
         with self._lock:
-            busy = self._busy_lanes()
             room = Ask(self.capacity.cpu, self.capacity.gpu - self._gpus_of_passes)
-            return max(0, self.ask.lanes(room, busy + len(self.jobs)) - busy)
+            if self._fitting[0] != room:
+                self._fitting = room, self.ask.lanes(room, 2 * len(self.jobs))
+            fitting = min(self._fitting[1], self._busy_lanes + len(self.jobs))
+            return max(0, fitting - self._busy_lanes)
 
     def lanes_that_could_run(self) -> int:
         """Lanes that are in use, and those that ready jobs would use if there were room."""
         with self._lock:
-            ready = sum(job.kind not in DATA for job in self._ready())
-            return self._busy_lanes() + ready
+            return self._busy_lanes + len(self._lane_jobs.ready)
 
     def lanes_to_evaluate(self) -> int:
         """Lanes free for evaluation: idle, or whose job has finished training."""
@@ -120,24 +141,33 @@ class Schedule:
     def open_lane_jobs(self) -> int:
         """How many jobs for a lane have not started and still may."""
         with self._lock:
-            return sum(job.kind not in DATA and self._is_open(job) for job in self.jobs.values())
+            return len(self._lane_jobs.open)
 
     def stage_made(self, key: str) -> None:
         """Record that a job's stage is complete, though the job may go on with evaluations."""
         with self._lock:
+            if key in self._made:
+                return
             self._made.add(key)
+            for dependent in self._dependents[key]:
+                self._unmade[dependent] -= 1
+                pool = self._pool(dependent)
+                if not self._unmade[dependent] and dependent in pool.open:
+                    self._make_ready(dependent)
 
     def finish(self, key: str) -> None:
         """Record that a job is done."""
         with self._lock:
-            self.running.discard(key)
+            self._leave(key)
             self.done.add(key)
-            self._made.add(key)
+            self.stage_made(key)
 
     def retry(self, key: str) -> None:
         """Let a job run again."""
         with self._lock:
-            self.running.discard(key)
+            self._leave(key)
+            if key not in self.done and key not in self.failed:
+                self._open(key)
 
     def give_up(self, key: str, reason: str, shared_reason: str | None = None) -> list[Job]:
         """Record that a job failed for good; returns the jobs that can now never run.
@@ -146,16 +176,16 @@ class Schedule:
             shared_reason: of these jobs; None for the failure of the job that they need.
         """
         with self._lock:
-            self.running.discard(key)
-            self.failed[key] = printable(reason)
+            self._fail(key, printable(reason))
             lost: list[Job] = []
-            for job in self._sorted:
+            for dependent in self._behind(key):
+                job = self.jobs[dependent]
                 culprit = next((need for need in job.needs if self._is_lost(need)), None)
                 if culprit is not None and self._is_open(job):
                     cause = self.failed[culprit]
                     root = cause if cause.startswith("because ") else None
                     because = root or f"because {self.jobs[culprit].label} failed"
-                    self.failed[job.key] = shared_reason or because
+                    self._fail(job.key, shared_reason or because)
                     lost.append(job)
             return lost
 
@@ -173,7 +203,7 @@ class Schedule:
             for job in self._sorted:
                 is_meant = kind in (None, job.kind) or any(map(self._is_lost, job.needs))
                 if is_meant and self._is_open(job):
-                    self.failed[job.key] = reason
+                    self._fail(job.key, reason)
                     withdrawn.append(job)
             return withdrawn
 
@@ -183,21 +213,54 @@ class Schedule:
         with self._lock:
             return len(self.done) + len(self.failed) == len(self.jobs)
 
-    def _busy_lanes(self) -> int:
-        return sum(self.jobs[key].kind not in DATA for key in self.running)
+    # The sets
+
+    def _pool(self, key: str) -> _Pool:
+        return self._data_jobs if self.jobs[key].kind in DATA else self._lane_jobs
+
+    def _is_open(self, job: Job) -> bool:
+        return job.key in self._pool(job.key).open
+
+    def _open(self, key: str) -> None:
+        self._pool(key).open.add(key)
+        if not self._unmade[key]:
+            self._make_ready(key)
+
+    def _make_ready(self, key: str) -> None:
+        self._pool(key).ready.add(key)
+        if self.jobs[key].kind not in DATA:
+            heapq.heappush(self._queue, (-self._chain[key], self._place[key], key))
+
+    def _start(self, key: str) -> None:
+        self._leave(key)
+        self.running.add(key)
+        self._busy_lanes += self.jobs[key].kind not in DATA
+
+    def _leave(self, key: str) -> None:
+        """Take a job out of whichever set it is in, except those of jobs that are over."""
+        pool = self._pool(key)
+        pool.open.discard(key)
+        pool.ready.discard(key)
+        if key in self.running:
+            self.running.remove(key)
+            self._busy_lanes -= self.jobs[key].kind not in DATA
+
+    def _fail(self, key: str, reason: str) -> None:
+        self._leave(key)
+        self.failed[key] = reason
 
     def _is_lost(self, key: str) -> bool:
         return key in self.failed and key not in self._made
 
-    def _is_open(self, job: Job) -> bool:
-        return not (job.key in self.running or job.key in self.done or job.key in self.failed)
-
-    def _ready(self) -> list[Job]:
-        return [
-            job
-            for job in self.jobs.values()
-            if self._is_open(job) and all(need in self._made for need in job.needs)
-        ]
+    def _behind(self, key: str) -> Iterable[str]:
+        """The jobs that wait for a job, directly or not, each behind those that it needs."""
+        behind: set[str] = set()
+        pending = [key]
+        while pending:
+            new = set(self._dependents[pending.pop()]) - behind
+            behind |= new
+            pending += new
+        return sorted(behind, key=self._depth.__getitem__)
 
     def _chains(self) -> dict[str, float]:
         """Per job its cost and that of the longest chain of jobs that wait for it."""
@@ -206,3 +269,11 @@ class Schedule:
             for need in job.needs:
                 chains[need] = max(chains[need], self.jobs[need].cost + chains[job.key])
         return chains
+
+
+class _Pool:
+    """Keys of the jobs that have not started and still may; those that are ready are in both."""
+
+    def __init__(self) -> None:
+        self.open: set[str] = set()
+        self.ready: set[str] = set()

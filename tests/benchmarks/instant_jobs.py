@@ -1,0 +1,179 @@
+"""Jobs that compute nothing and write small files, for `thousand_points.py`.
+
+    driver: install(directory) --> trials run `run_trial`, passes run `run_pass` of this module
+    trial:  the project's own trial and job, with a back end that writes what a point's row needs
+
+`directory` holds `tasks.json` (task -> its metrics), and gets a file per job with the calls of the
+storage that its process made. The job's sleep stands in the environment (`SLEEP`), as trials
+inherit it; no trial imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.execution import job_run
+from orchestrator.execution.failures import JobFailure
+from orchestrator.execution.features import passes
+from orchestrator.execution.features.stream import Room
+from orchestrator.execution.job_steps import Progress, Settings, provenance_of
+from orchestrator.execution.trials import trial
+from orchestrator.plan.jobs import Job
+from orchestrator.storage.files import Files
+from orchestrator.storage.lease import Lease
+from search_spaces import Measurement, Space, Stage
+
+DIRECTORY: Final = "BRIDGESWEEP_BENCHMARK_DIRECTORY"
+SLEEP: Final = "BRIDGESWEEP_BENCHMARK_SLEEP_S"
+STEPS: Final = 10
+SAMPLES: Final = 8
+_COUNTED: Final = (
+    *("write", "create", "exists", "is_file", "names", "read", "below", "read_all"),
+    *("remove_tree", "remove", "upload", "download"),
+)
+storage_calls: Counter[str] = Counter()
+"""Calls of this process at the layer of `Files`, by method."""
+
+
+def count_storage_calls() -> None:
+    """Count from now on; a call that another one makes counts, too."""
+    for name in _COUNTED:
+        setattr(Files, name, _counted(name, getattr(Files, name)))
+
+
+def _counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        storage_calls[name] += 1
+        return method(*arguments, **options)
+
+    return call
+
+
+def install(directory: Path) -> None:
+    """Let the driver in this process run jobs that compute nothing.
+
+    The environment holds `DIRECTORY` and `SLEEP` since before Ray's start.
+    """
+    from orchestrator.execution.trials import tune
+    from trainables.tasks import TASKS
+
+    tasks = {
+        name: {metric.name: metric.of_set for metric in TASKS.get(name).metrics}
+        for name in ("captioning", "vqa", "rec", "fewshot")
+    }
+    (directory / "tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
+    tune.run_trial = run_trial
+    passes.run_pass = run_pass
+
+
+def run_trial(config: Mapping[str, str], settings: Settings) -> None:
+    """Run the project's trial with the back end of this module."""
+    if not storage_calls:
+        count_storage_calls()
+        trial.warm_up = lambda space: None
+        trial.backend_of = InstantBackend
+        job_run._write_world = _write_world
+    storage_calls.clear()
+    storage_calls["jobs"] = 1
+    trial_run(config, settings)
+    if config[trial.JOB] != trial.WAIT:
+        file = Path(os.environ[DIRECTORY], f"calls-{config[trial.JOB]}.json")
+        file.write_text(json.dumps(storage_calls), encoding="utf-8")
+
+
+trial_run = trial.run_trial
+
+
+def _write_world(space: Space, out: Path) -> None:
+    (out / "world.json").write_text("{}", encoding="utf-8")
+
+
+def run_pass(
+    settings: Settings,
+    jobs: Sequence[Job],
+    room: Room,
+    done: Callable[[str, JobFailure | None], None],
+    *listeners: object,
+) -> None:
+    """Commit a small file for each job, in the driver."""
+    store = settings.store
+    for job in jobs:
+        out = store.new(job.stage.path)
+        (out / "part-0.json").write_text("{}", encoding="utf-8")
+        store.commit(job.stage.path, out, provenance_of(settings, job.stage, 0.0))
+        done(job.key, None)
+
+
+class InstantBackend:
+    """Writes what a trained and evaluated operating point has, at once or after a sleep."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._store = settings, settings.store
+        self._sleep_s = float(os.environ[SLEEP])
+
+    def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
+        """Report `STEPS` steps and commit the stage."""
+        out, curve = self._store.new(job.stage.path), []
+        for step in range(1, STEPS + 1):
+            time.sleep(self._sleep_s / STEPS)
+            curve.append({"step": step, "loss": 1 / step})
+            progress(
+                {"phase": "train", "steps": STEPS, "metrics": {"loss": 1 / step}, "step": step}
+            )
+        lines = "".join(json.dumps(row) + "\n" for row in curve)
+        (out / "curve.jsonl").write_text(lines, encoding="utf-8")
+        info = {"seconds": self._sleep_s, "steps": STEPS, "val_loss": 1 / STEPS}
+        (out / "info.json").write_text(json.dumps(info), encoding="utf-8")
+        about = provenance_of(self._settings, job.stage, self._sleep_s)
+        self._store.commit(job.stage.path, out, about)
+
+    def evaluate(
+        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
+    ) -> None:
+        """Commit samples and means that rise with the rate."""
+        for measurement, stage in evaluations:
+            out = self._store.new(stage.path)
+            write_evaluation(out, measurement, job)
+            self._store.commit(stage.path, out, provenance_of(self._settings, stage, 0.0))
+
+
+def write_evaluation(out: Path, measurement: Measurement, job: Job) -> None:
+    """Write the files of an evaluation's stage."""
+    tasks = json.loads(Path(os.environ[DIRECTORY], "tasks.json").read_text(encoding="utf-8"))
+    rate, draw = job.subject.lmbda or 0.05, random.Random(job.key)
+    if job.subject.point is not None:
+        rate = job.subject.point.lmbda or 0.05
+    quality = {"bpp": 10 * rate, "bpp_estimated": 10 * rate, "psnr": 25.0}
+    rows, summary = [], {}
+    for task in measurement.tasks:
+        values = [min(1.0, 5 * rate + draw.random() / 2) for _ in range(SAMPLES)]
+        mean = sum(values) / SAMPLES
+        metrics = {name: mean for name, of_set in tasks[task].items() if not of_set}
+        interval = {"value": mean, "low": mean - 0.1, "high": mean + 0.1}
+        summary[task] = {
+            **{"n_samples": SAMPLES, "pooled": 0.1, "tokens": 0.1, "metrics": metrics, **quality},
+            "set_metrics": {name: interval for name, of_set in tasks[task].items() if of_set},
+        }
+        rows += [
+            {
+                **{"mllm": measurement.answerer, "task": task, "metric": metric, "value": value},
+                **{"sample_id": f"{task}-{number}", "bpp": 10 * rate, "answer": "red"},
+                **{"reference": '{"answer": "red"}', "prompt": "What?"},
+            }
+            for metric in metrics
+            for number, value in enumerate(values)
+        ]
+    pq.write_table(pa.Table.from_pylist(rows), out / "samples.parquet")
+    (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    (out / "examples").mkdir()
+    (out / "examples" / "examples.json").write_text("[]", encoding="utf-8")

@@ -1,0 +1,201 @@
+"""The schedule answers as one that walks over all jobs at every question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.plan.jobs import DATA, Job
+from orchestrator.plan.resources import Ask
+from orchestrator.plan.schedule import Schedule
+from search_spaces.specs.stages import Subject, make_stage
+
+STAGE = make_stage("codec", {}, {}, Subject())
+KINDS = ("codec", "point", "features", "latents")
+
+
+class NaiveSchedule:
+    """Jobs as lists and sets; nothing is kept that follows from `done`, `running` and `failed`.
+
+    `jobs` are in an order in which each stands behind those that it needs.
+    """
+
+    def __init__(self, jobs: Sequence[Job], ask: Ask, capacity: Ask) -> None:
+        self.jobs, self.ask, self.capacity = jobs, ask, capacity
+        self.made: set[str] = set()
+        self.done: set[str] = set()
+        self.running: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.gpus_of_passes = 0.0
+
+    def open(self) -> list[Job]:
+        over = {*self.running, *self.done, *self.failed}
+        return [job for job in self.jobs if job.key not in over]
+
+    def ready(self) -> list[Job]:
+        return [job for job in self.open() if self.made.issuperset(job.needs)]
+
+    def busy(self) -> int:
+        return sum(job.kind not in DATA for job in self.jobs if job.key in self.running)
+
+    def free(self) -> int:
+        gpu = self.capacity.gpu - self.gpus_of_passes
+        lanes = int(self.capacity.cpu // self.ask.cpu) if gpu >= 0 else 0
+        if self.ask.gpu:
+            lanes = min(lanes, int(gpu // self.ask.gpu))
+        return max(0, min(lanes, self.busy() + len(self.jobs)) - self.busy())
+
+    def chain(self, job: Job) -> float:
+        behind = (other for other in self.jobs if job.key in other.needs)
+        return job.cost + max(map(self.chain, behind), default=0.0)
+
+    def peek(self) -> str | None:
+        ready = [job for job in self.ready() if job.kind not in DATA]
+        if not ready or not self.free():
+            return None
+        return max(ready, key=self.chain).key
+
+    def next_pass(self) -> list[str]:
+        ready = [job.key for job in self.ready() if job.kind in DATA]
+        coming = [job for job in self.open() if job.kind in DATA and job.key not in ready]
+        if coming and (not self.free() or self.peek() is not None):
+            return []
+        self.running.update(ready)
+        return ready
+
+    def give_up(self, key: str, reason: str) -> list[str]:
+        self.running.discard(key)
+        self.failed[key] = reason
+        lost = []
+        for job in self.jobs:
+            culprits = [n for n in job.needs if n in self.failed and n not in self.made]
+            if culprits and job in self.open():
+                cause = self.failed[culprits[0]]
+                because = f"because {culprits[0]} failed"
+                self.failed[job.key] = cause if cause.startswith("because ") else because
+                lost.append(job.key)
+        return lost
+
+    def withdraw(self, kind: str | None, reason: str) -> set[str]:
+        withdrawn = set()
+        for job in self.jobs:
+            is_lost = any(n in self.failed and n not in self.made for n in job.needs)
+            if (kind in (None, job.kind) or is_lost) and job in self.open():
+                self.failed[job.key] = reason
+                withdrawn.add(job.key)
+        return withdrawn
+
+
+@st.composite
+def job_lists(draw: st.DrawFn) -> list[Job]:
+    jobs: list[Job] = []
+    for number in range(draw(st.integers(1, 14))):
+        needs = draw(st.lists(st.sampled_from([j.key for j in jobs]), max_size=3)) if jobs else []
+        kind = draw(st.sampled_from(KINDS))
+        # Whole costs, so that chains that are equally long are so in any order of adding.
+        cost = float(draw(st.integers(0, 5)))
+        jobs.append(Job(f"j{number}", kind, f"j{number}", STAGE, 0, cost, tuple(needs)))
+    return jobs
+
+
+def compare(schedule: Schedule, naive: NaiveSchedule) -> None:
+    """All questions that change nothing."""
+    peeked = schedule.peek()
+    lane_jobs = [job for job in naive.open() if job.kind not in DATA]
+    ready = [job for job in naive.ready() if job.kind not in DATA]
+    made = [j for j in naive.jobs if j.kind not in DATA and j.key in naive.running & naive.made]
+    assert (peeked and peeked.key) == naive.peek()
+    assert schedule.free_lanes() == naive.free()
+    assert schedule.open_lane_jobs() == len(lane_jobs)
+    assert schedule.lanes_that_could_run() == naive.busy() + len(ready)
+    assert schedule.lanes_to_evaluate() == naive.free() + len(made)
+    assert schedule.gpus_beside_lanes() == naive.capacity.gpu - naive.ask.gpu * naive.busy()
+    assert (schedule.running, schedule.done) == (naive.running, naive.done)
+    assert schedule.failed == naive.failed
+    assert schedule.over == (len(naive.done) + len(naive.failed) == len(naive.jobs))
+
+
+STEPS = ("job", "job", "pass", "finish", "finish", "made", "retry", "fail", "withdraw", "room")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), job_lists(), st.integers(1, 4), st.integers(0, 3))
+def test_every_answer_is_that_of_a_walk_over_all_jobs(
+    data: st.DataObject, jobs: list[Job], cpus: int, gpus: int
+) -> None:
+    ask, capacity = Ask(1, float(gpus > 0)), Ask(float(cpus), float(gpus))
+    schedule = Schedule({job.key: job for job in jobs}, ask, capacity)
+    naive = NaiveSchedule(jobs, ask, capacity)
+    compare(schedule, naive)
+    for _ in range(data.draw(st.integers(1, 40))):
+        apply(data, data.draw(st.sampled_from(STEPS)), schedule, naive)
+        compare(schedule, naive)
+
+
+def apply(data: st.DataObject, step: str, schedule: Schedule, naive: NaiveSchedule) -> None:
+    """Do the same to both."""
+    if step == "job":
+        job, key = schedule.next_job(), naive.peek()
+        naive.running |= {key} if key else set()
+        assert (job and job.key) == key
+    elif step == "pass":
+        assert [job.key for job in schedule.next_pass()] == naive.next_pass()
+    elif step == "withdraw":
+        kind = data.draw(st.sampled_from((None, *KINDS)))
+        assert {job.key for job in schedule.withdraw(kind, "full")} == naive.withdraw(kind, "full")
+    elif step == "room":
+        reserved = float(data.draw(st.integers(0, 2)))
+        capacity = Ask(float(data.draw(st.integers(0, 5))), naive.capacity.gpu)
+        schedule.capacity = naive.capacity = capacity
+        schedule.reserve_gpus(reserved)
+        naive.gpus_of_passes = reserved
+    elif naive.running:
+        key = data.draw(st.sampled_from(sorted(naive.running)))
+        end(step, key, schedule, naive)
+
+
+def end(step: str, key: str, schedule: Schedule, naive: NaiveSchedule) -> None:
+    """Change a running job in both."""
+    if step == "made":
+        schedule.stage_made(key)
+        naive.made.add(key)
+    elif step == "fail":
+        assert {job.key for job in schedule.give_up(key, "bad")} == set(naive.give_up(key, "bad"))
+    elif step == "retry":
+        schedule.retry(key)
+        naive.running.discard(key)
+    else:
+        schedule.finish(key)
+        naive.running.discard(key)
+        naive.done.add(key)
+        naive.made.add(key)
+
+
+class Uniterable(dict[str, Job]):
+    """Jobs that can be looked up by key alone."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("a walk over all jobs")
+
+    values = items = keys = __iter__  # type: ignore[assignment]
+
+
+def test_what_tune_asks_at_every_step_walks_over_no_jobs() -> None:
+    """At 3,000 jobs a walk takes milliseconds, and Tune asks many times a second."""
+    jobs = [Job(f"c{n}", "codec", "", STAGE, 0, 1.0) for n in range(4)]
+    jobs += [Job(f"l{n}", "latents", "", STAGE, 0, 1.0, (f"c{n}",)) for n in range(4)]
+    schedule = Schedule({job.key: job for job in jobs}, Ask(1), Ask(2))
+    schedule.jobs = Uniterable(schedule.jobs)
+    while not schedule.over:
+        started = [job for job in (schedule.next_job(), *schedule.next_pass()) if job is not None]
+        assert started
+        assert (
+            schedule.free_lanes() + schedule.open_lane_jobs() < schedule.lanes_that_could_run() + 9
+        )
+        assert schedule.gpus_beside_lanes(and_ready=True) == 0
+        for job in started:
+            schedule.finish(job.key)
+    assert len(schedule.done) == 8
