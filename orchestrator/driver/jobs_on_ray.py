@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
@@ -11,7 +13,8 @@ from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Plan
-from orchestrator.plan.resources import Ask, lane_ask
+from orchestrator.plan.resources import demand_of
+from orchestrator.plan.room import Cluster, Group
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
@@ -60,23 +63,23 @@ def run_on_ray(
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
-        capacity, problem = cluster.capacity(space)
-        if problem:
-            raise ClusterUnfitError(problem)
-        if len(cluster.nodes()) > 1:
+        shortages = cluster.shortages(space, plan.jobs.values())
+        if shortages:
+            raise ClusterUnfitError("\n".join(shortages))
+        if len(cluster.nodes().nodes) > 1:
             view.note("asking every node whether it sees the storage, the models and the data")
             problems = nodes_with_other_files(space, request.store, plan.fingerprints)
             if problems:
                 raise ClusterUnfitError("\n".join(problems))
         new_nodes = NewNodes(space, request.store, plan.fingerprints, view.note)
-        schedule = Schedule(plan.jobs, lane_ask(space), capacity)
+        schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes())
         lanes = schedule.free_lanes()
         view.plan(plan.jobs, lanes)
 
-        def look(lanes_that_could_run: int) -> Ask:
-            cluster.ask_autoscaler(space, lanes_that_could_run)
+        def look(that_could_run: Sequence[Group]) -> Cluster:
+            cluster.ask_autoscaler(that_could_run)
             new_nodes.look()
-            return cluster.capacity(space)[0]
+            return cluster.nodes()
 
         runner = Runner(
             settings,
@@ -86,12 +89,12 @@ def run_on_ray(
             open_pool(settings),
             lease,
         )
-        cluster.ask_autoscaler(space, schedule.lanes_that_could_run())
+        cluster.ask_autoscaler(schedule.processes_that_could_run())
         try:
             with orphans_freed():
                 tune_jobs(runner, request.verbose)
         finally:
-            cluster.ask_autoscaler(space, 0)
+            cluster.ask_autoscaler([])
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.resources import LANE_SHARE, shortages
+from orchestrator.plan.resources import LANE_SHARE, shortages_of
 from orchestrator.plan.room import Cluster, Group
 from search_spaces import Space
 
@@ -166,9 +166,9 @@ def nodes() -> Cluster:
     return Cluster.of(node["Resources"] for node in alive_nodes())
 
 
-def problems(space: Space, jobs: Iterable[Job]) -> list[str]:
+def shortages(space: Space, jobs: Iterable[Job]) -> list[str]:
     """Why some jobs can never run on the cluster, a line per kind."""
-    return [] if can_grow() else shortages(space, jobs, nodes())
+    return [] if can_grow() else shortages_of(space, jobs, nodes())
 
 
 def ask_autoscaler(groups: Iterable[Group]) -> None:

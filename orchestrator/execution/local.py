@@ -20,15 +20,22 @@ from orchestrator.execution.silence import evaluate_watched, watch
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.lease import Lease
 from search_spaces import Measurement, Stage
+from search_spaces.specs.resources import WorkerResources
 from trainables.training.context import LocalContext
 
 
 class LocalBackend:
-    """Trains and evaluates in this process, with the threads that the trial asked for."""
+    """Trains in this process, and evaluates here where evaluation asks for the same.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: of the sweep.
+        resources: of this process.
+    """
+
+    def __init__(self, settings: Settings, resources: WorkerResources) -> None:
         self._settings = settings
-        use_threads(settings.space)
+        self._device = device_of(resources)
+        use_threads(resources)
 
     def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage; checkpoints are kept in its working directory."""
@@ -44,7 +51,9 @@ class LocalBackend:
         with watch(store, job, job.stage.key, limit_s) as show_life, node_notice() as is_draining:
             if store.remote:
                 take_newest_checkpoint(store, job.key, work)
-            context = TrialContext(self._settings, job.key, work, report, is_draining)
+            context = TrialContext(
+                self._settings, job.key, work, report, self._device, is_draining
+            )
             out = store.new(job.stage.path)
             train_job(self._settings, store, job, out, context)
             lease.check()
@@ -67,6 +76,7 @@ class TrialContext(LocalContext):
         settings: of the sweep.
         key: of the job.
         directory, on_report: of `LocalContext`.
+        device: where to train.
         is_draining: whether this node will be taken away.
     """
 
@@ -76,11 +86,12 @@ class TrialContext(LocalContext):
         key: str,
         directory: Path,
         on_report: Callable[[Mapping[str, float]], None],
+        device: str,
         is_draining: Callable[[], bool],
     ) -> None:
         store = settings.store
         factor = accumulation_factor(store, key)
-        super().__init__(directory, on_report, device_of(settings.space), factor)
+        super().__init__(directory, on_report, device, factor)
         self._store, self._key = store, key
         self._is_draining, self._reminder = is_draining, Reminder()
 

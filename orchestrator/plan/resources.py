@@ -10,7 +10,7 @@ not shared between lanes and passes: the schedule sets them aside (schedule.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from orchestrator.plan.jobs import Job
@@ -60,6 +60,24 @@ def training_group(space: Space, job: Job) -> Group:
     return ask_of(resources), resources.processes
 
 
+@dataclass(frozen=True)
+class Demand:
+    """The processes of a job.
+
+    Attributes:
+        making: while it trains, or makes its data.
+        evaluating: behind that.
+    """
+
+    making: Group
+    evaluating: Group
+
+
+def demand_of(space: Space, job: Job) -> Demand:
+    """The processes of a job, for the schedule."""
+    return Demand(training_group(space, job), evaluation_group(space, job))
+
+
 def is_evaluated_in_trial(space: Space, job: Job) -> bool:
     """Whether the process that trained a point evaluates it: it asks for what evaluation does."""
     training, evaluation = resources_of(space, job), space.resources.of(EVALUATION)
@@ -96,7 +114,7 @@ def trial_resources(space: Space, job: Job) -> dict[str, float]:
     return ask_of(resources).ray_resources(LANE_SHARE)
 
 
-def shortages(space: Space, jobs: Iterable[Job], cluster: Cluster) -> list[str]:
+def shortages_of(space: Space, jobs: Iterable[Job], cluster: Cluster) -> list[str]:
     """Why jobs of some kinds can never run on a cluster, a line per kind."""
     kinds: dict[str, WorkerResources] = {}
     for job in jobs:

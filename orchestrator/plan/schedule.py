@@ -7,6 +7,9 @@ A lane takes the ready job with the longest chain behind it: its cost and the co
 wait for it. So no wave waits for a straggler of the wave before. An operating point waits for the
 *stages* that it reads, not for the evaluations of the points that made them.
 
+A job that finds no room keeps its turn: jobs behind it that ask for a GPU wait, too, so that one
+that asks for much is not passed for ever. A job without a GPU may pass one that waits for GPUs.
+
 A question costs the same at ten jobs and at thousands: each change of a job moves it from one set
 to another (open, ready, running, over), and only failures look at other jobs.
 """
@@ -16,11 +19,13 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 
 from orchestrator.plan.jobs import DATA, Job
-from orchestrator.plan.resources import Ask
+from orchestrator.plan.lanes import Lanes
+from orchestrator.plan.resources import Demand
+from orchestrator.plan.room import Ask, Cluster, Group
 from search_spaces.settings.secrets import printable
 
 
@@ -29,8 +34,8 @@ class Schedule:
 
     Args:
         jobs: by key.
-        ask: what a lane takes.
-        capacity: what the cluster has.
+        demand_of: what a job for a lane asks for.
+        cluster: what there is.
 
     Attributes:
         done: keys of finished jobs.
@@ -38,21 +43,21 @@ class Schedule:
         failed: key -> reason, of jobs that failed for good or can never run.
     """
 
-    def __init__(self, jobs: Mapping[str, Job], ask: Ask, capacity: Ask) -> None:
+    def __init__(
+        self, jobs: Mapping[str, Job], demand_of: Callable[[Job], Demand], cluster: Cluster
+    ) -> None:
         self.jobs = dict(jobs)
         needs = {key: job.needs for key, job in jobs.items()}
         self._sorted = [jobs[key] for key in TopologicalSorter(needs).static_order()]
         self._place = {key: place for place, key in enumerate(self.jobs)}
         self._depth = {job.key: depth for depth, job in enumerate(self._sorted)}
-        self.ask = ask
-        self.capacity = capacity
+        self._lanes = Lanes(
+            {key: demand_of(job) for key, job in jobs.items() if job.kind not in DATA}, cluster
+        )
         self.done: set[str] = set()
         self.running: set[str] = set()
         self.failed: dict[str, str] = {}
         self._made: set[str] = set()
-        self._gpus_of_passes = 0.0
-        self._fitting = (Ask(0), 0)
-        """Room for lanes, and how many lanes fit into it."""
         self._lock = threading.RLock()
         self._chain = self._chains()
         self._dependents: dict[str, list[str]] = defaultdict(list)
@@ -63,9 +68,9 @@ class Schedule:
         """Key -> how many of the stages that the job reads are not made yet."""
         self._lane_jobs = _Pool()
         self._data_jobs = _Pool()
-        self._queue: list[tuple[float, int, str]] = []
-        """Heap of ready jobs for a lane, the longest chain first; those that left are skipped."""
-        self._busy_lanes = 0
+        self._queues: dict[Group, list[tuple[float, int, str]]] = defaultdict(list)
+        """Per demand a heap of ready jobs for a lane, the longest chain first; those that left are
+        skipped."""
         for key in self.jobs:
             self._open(key)
 
@@ -80,11 +85,28 @@ class Schedule:
     def peek(self) -> Job | None:
         """The job that `next_job` would start."""
         with self._lock:
-            if self.free_lanes() < 1:
-                return None
-            while self._queue and self._queue[0][2] not in self._lane_jobs.ready:
-                heapq.heappop(self._queue)
-            return self.jobs[self._queue[0][2]] if self._queue else None
+            waits_for_gpus = False
+            for _, _, key, group in sorted(self._next_of_each_demand()):
+                has_gpus = group[0].gpu > 0
+                if waits_for_gpus and has_gpus:
+                    continue
+                if self._lanes.that_fit(group):
+                    return self.jobs[key]
+                if not has_gpus:
+                    return None
+                waits_for_gpus = True
+            return None
+
+    def _next_of_each_demand(self) -> Iterator[tuple[float, int, str, Group]]:
+        for group, queue in self._queues.items():
+            while queue and not self._is_queued(queue[0][2], group):
+                heapq.heappop(queue)
+            if queue:
+                yield (*queue[0], group)
+
+    def _is_queued(self, key: str, group: Group) -> bool:
+        """Whether an entry of a queue still says what is so: its job may have started again."""
+        return key in self._lane_jobs.ready and self._lanes.demand(key) == group
 
     def next_pass(self) -> list[Job]:
         """Start the jobs that Ray Data should run now; empty if it should wait.
@@ -103,40 +125,44 @@ class Schedule:
                 self._start(key)
             return [self.jobs[key] for key in ready]
 
-    def gpus_beside_lanes(self, and_ready: bool = False) -> float:
-        """GPUs that no lane uses.
+    def actors_beside_lanes(self, actor: Ask, and_ready: bool = False) -> int:
+        """How many actors of passes have room that no lane uses; their CPUs are set aside anyway.
 
         Args:
             and_ready: nor will use for jobs that are ready.
         """
         with self._lock:
-            lanes = self.lanes_that_could_run() if and_ready else self._busy_lanes
-            return self.capacity.gpu - self.ask.gpu * lanes
+            return self._lanes.actors_beside(actor, and_ready)
 
-    def reserve_gpus(self, gpus: float) -> None:
-        """Set so many GPUs aside for the passes of Ray Data, in all."""
+    def reserve(self, actor: Ask, count: int) -> None:
+        """Set room aside for the actors of the passes of Ray Data, in all."""
         with self._lock:
-            self._gpus_of_passes = gpus
+            self._lanes.reserve(actor, count)
 
     def free_lanes(self) -> int:
-        """How many more jobs have room."""
+        """How many more jobs have room, at most: of the demand that fits most often."""
         with self._lock:
-            room = Ask(self.capacity.cpu, self.capacity.gpu - self._gpus_of_passes)
-            if self._fitting[0] != room:
-                self._fitting = room, self.ask.lanes(room, 2 * len(self.jobs))
-            fitting = min(self._fitting[1], self._busy_lanes + len(self.jobs))
-            return max(0, fitting - self._busy_lanes)
+            return self._lanes.free()
 
-    def lanes_that_could_run(self) -> int:
-        """Lanes that are in use, and those that ready jobs would use if there were room."""
+    def processes_that_could_run(self) -> list[Group]:
+        """The processes in lanes, and those of ready jobs if there were room."""
         with self._lock:
-            return self._busy_lanes + len(self._lane_jobs.ready)
+            return list((self._lanes.busy + self._lanes.ready).items())
 
-    def lanes_to_evaluate(self) -> int:
-        """Lanes free for evaluation: idle, or whose job has finished training."""
+    def evaluators_beside_training(self, evaluator: Ask) -> int:
+        """How many evaluators have room beside the jobs that train."""
         with self._lock:
-            made = sum(self.jobs[k].kind not in DATA and k in self._made for k in self.running)
-            return self.free_lanes() + made
+            return self._lanes.evaluators_beside(evaluator)
+
+    @property
+    def cluster(self) -> Cluster:
+        """What there is; may be replaced as nodes come and go."""
+        return self._lanes.cluster
+
+    @cluster.setter
+    def cluster(self, cluster: Cluster) -> None:
+        with self._lock:
+            self._lanes.cluster = cluster
 
     def open_lane_jobs(self) -> int:
         """How many jobs for a lane have not started and still may."""
@@ -148,7 +174,13 @@ class Schedule:
         with self._lock:
             if key in self._made:
                 return
+            # What it asks for changes with this.
+            self._count(key, -1)
             self._made.add(key)
+            self._lanes.stage_made(key)
+            self._count(key, 1)
+            if key in self._lane_jobs.ready:
+                self._queue(key)
             for dependent in self._dependents[key]:
                 self._unmade[dependent] -= 1
                 pool = self._pool(dependent)
@@ -228,22 +260,35 @@ class Schedule:
 
     def _make_ready(self, key: str) -> None:
         self._pool(key).ready.add(key)
-        if self.jobs[key].kind not in DATA:
-            heapq.heappush(self._queue, (-self._chain[key], self._place[key], key))
+        self._count(key, 1)
+        if key in self._lanes:
+            self._queue(key)
+
+    def _queue(self, key: str) -> None:
+        queue = self._queues[self._lanes.demand(key)]
+        heapq.heappush(queue, (-self._chain[key], self._place[key], key))
 
     def _start(self, key: str) -> None:
         self._leave(key)
         self.running.add(key)
-        self._busy_lanes += self.jobs[key].kind not in DATA
+        self._count(key, 1)
 
     def _leave(self, key: str) -> None:
         """Take a job out of whichever set it is in, except those of jobs that are over."""
+        self._count(key, -1)
         pool = self._pool(key)
         pool.open.discard(key)
         pool.ready.discard(key)
+        self.running.discard(key)
+
+    def _count(self, key: str, times: int) -> None:
+        """Count a job for a lane in the sum that it belongs to, or take it out of it."""
+        if key not in self._lanes:
+            return
         if key in self.running:
-            self.running.remove(key)
-            self._busy_lanes -= self.jobs[key].kind not in DATA
+            self._lanes.start(key, times)
+        elif key in self._lane_jobs.ready:
+            self._lanes.queue(key, times)
 
     def _fail(self, key: str, reason: str) -> None:
         self._leave(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -31,7 +31,9 @@ from orchestrator.execution.job_steps import Json, Settings, slice_more, write_l
 from orchestrator.execution.silence import failure_of
 from orchestrator.execution.trials.trial import WAIT
 from orchestrator.plan.job_events import JobEvent, JobListener
-from orchestrator.plan.resources import Ask
+from orchestrator.plan.jobs import DATA
+from orchestrator.plan.resources import evaluation_ask, resources_of, trial_resources
+from orchestrator.plan.room import Cluster, Group
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
@@ -47,7 +49,7 @@ class Runner:
         settings: of the sweep.
         schedule: decides which job is next.
         listener: called with what happens.
-        capacity: called with the lanes that could run; returns what the cluster has now.
+        look: called with the processes that could run; returns what the cluster has now.
         keep_evaluators: called with how many evaluators have room beside what trains, and with the
             keys of the jobs that run.
         lease: of the sweep; None where no other driver can run it.
@@ -58,7 +60,7 @@ class Runner:
         settings: Settings,
         schedule: Schedule,
         listener: JobListener,
-        capacity: Callable[[int], Ask],
+        look: Callable[[Sequence[Group]], Cluster],
         keep_evaluators: Callable[[int, frozenset[str]], None],
         lease: Lease | None = None,
     ) -> None:
@@ -66,7 +68,7 @@ class Runner:
         self.settings = settings
         self.schedule = schedule
         self._listener = listener
-        self._capacity = capacity
+        self._look = look
         self._keep_evaluators = keep_evaluators
         self._capacity_checked = self._tended = time.monotonic()
         self._trials: dict[str, str] = {}
@@ -82,9 +84,8 @@ class Runner:
         """What failed around the jobs -> the first job that failed for good of it."""
         self._stopped: set[str] = set()
         """What failed around several jobs, so that no other is started to meet it."""
-        resources = settings.space.resources
-        # An idle process would hold its GPU, which a Ray Data pass may be waiting for.
-        self.keeps_warm = resources.workers_per_point == 0 and resources.gpus_per_worker == 0
+        self._evaluator = evaluation_ask(settings.space)
+        self.keeps_warm = _can_wait(settings)
         self._passes = Passes(
             settings, schedule, listener, self._finish, self._fail, self._retry_or_give_up
         )
@@ -107,7 +108,7 @@ class Runner:
             self._lease.check()
         if time.monotonic() - self._capacity_checked > CAPACITY_EVERY_S:
             self._capacity_checked = time.monotonic()
-            self.schedule.capacity = self._capacity(self.schedule.lanes_that_could_run())
+            self.schedule.cluster = self._look(self.schedule.processes_that_could_run())
         self._passes.tend()
         job = self.schedule.next_job()
         if job is not None:
@@ -219,9 +220,8 @@ class Runner:
         return patiently(lambda: self.settings.store.has(stage))
 
     def _limit_evaluators(self) -> None:
-        lanes = self.schedule.lanes_to_evaluate()
-        workers = self.settings.space.resources.workers_per_point
-        self._keep_evaluators(lanes * workers, frozenset(self._trials.values()))
+        limit = self.schedule.evaluators_beside_training(self._evaluator)
+        self._keep_evaluators(limit, frozenset(self._trials.values()))
 
     def _waiting_lanes(self) -> int:
         """Lanes whose trial waits."""
@@ -269,3 +269,16 @@ class Runner:
         keys = tuple(job.key for job in self.schedule.withdraw(kind, environment))
         if keys:
             self._listener(JobEvent("withdrawn", key, environment, others=keys))
+
+
+def _can_wait(settings: Settings) -> bool:
+    """Whether a process may wait for any of the jobs: all ask for the same, and for no GPU.
+
+    An idle process would hold its GPU, which a Ray Data pass may be waiting for.
+    """
+    space, jobs = settings.space, settings.jobs.values()
+    in_lanes = [job for job in jobs if job.kind not in DATA]
+    if any(resources_of(space, job).workers_per_point for job in in_lanes):
+        return False
+    asks = [trial_resources(space, job) for job in in_lanes]
+    return all(ask == asks[0] and "GPU" not in ask for ask in asks)

@@ -10,6 +10,8 @@ from orchestrator.execution.cluster import set_environment
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.job_run import Backend, run_job
 from orchestrator.execution.job_steps import Settings
+from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import resources_of
 from search_spaces import Space
 
 JOB: Final = "job"
@@ -31,19 +33,22 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
             tune.report({WAIT: 1})
             time.sleep(WAIT_S)
     key = config[JOB]
-    run_job(settings, key, lambda: backend_of(settings), lambda metrics: tune.report(dict(metrics)))
+    job = settings.jobs[key]
+    run_job(
+        settings, key, lambda: backend_of(settings, job), lambda metrics: tune.report(dict(metrics))
+    )
 
 
-def backend_of(settings: Settings) -> Backend:
-    """The back end that the space's resources ask for."""
+def backend_of(settings: Settings, job: Job) -> Backend:
+    """The back end that the resources of the job's kind ask for."""
     # Both import torch, and the second one Ray Train: a trial that makes the world needs neither.
-    if settings.space.resources.workers_per_point:
+    if resources_of(settings.space, job).workers_per_point:
         from orchestrator.execution.train import TrainBackend
 
         return TrainBackend(settings)
     from orchestrator.execution.local import LocalBackend
 
-    return LocalBackend(settings)
+    return LocalBackend(settings, resources_of(settings.space, job))
 
 
 def warm_up(space: Space) -> None:
@@ -53,4 +58,4 @@ def warm_up(space: Space) -> None:
 
     assert trainables.evaluation
     assert trainables.training.train
-    use_threads(space)
+    use_threads(space.resources)

@@ -43,7 +43,12 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     def bridgesweep(config: Mapping[str, str]) -> None:
         run_trial(config, settings)
 
-    resources = tune.PlacementGroupFactory([trial_resources(settings.space)])
+    def resources(config: Mapping[str, str]) -> tune.PlacementGroupFactory:
+        # A process that waits stands where any job may follow: all ask for the same then.
+        waits = config[JOB] == WAIT
+        key = next(iter(schedule.jobs)) if waits else config[JOB]
+        return tune.PlacementGroupFactory([trial_resources(settings.space, schedule.jobs[key])])
+
     tuner = tune.Tuner(
         tune.with_resources(bridgesweep, resources),
         tune_config=tune.TuneConfig(

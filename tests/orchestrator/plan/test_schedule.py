@@ -3,9 +3,14 @@ import random
 import pytest
 
 from orchestrator.plan.jobs import DATA, Job, Plan
-from orchestrator.plan.resources import Ask
+from orchestrator.plan.resources import Demand
+from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from search_spaces import load_space, operating_points
+from search_spaces.specs.stages import Subject, make_stage
+from tests.orchestrator.plan.demands import alike, cluster
+
+ACTOR = Ask(gpu=1, cpu=0.05)
 
 
 def plan(*overrides: str) -> Plan:
@@ -38,7 +43,7 @@ def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
     cpus: int, workers: int, lanes: int | None
 ) -> None:
     jobs = plan("seeds=[0, 1, 2]").jobs
-    schedule = Schedule(jobs, Ask(workers), Ask(cpus))
+    schedule = Schedule(jobs, alike(workers), cluster(cpus))
     most = 0
     rng = random.Random(cpus)
     running: list[Job] = []
@@ -62,7 +67,7 @@ def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
 
 
 def test_d2_waits_for_its_own_d1_alone_and_not_for_its_evaluation() -> None:
-    schedule = Schedule(plan("scenarios=[d1, d2]", "baselines=[]").jobs, Ask(1), Ask(2))
+    schedule = Schedule(plan("scenarios=[d1, d2]", "baselines=[]").jobs, alike(), cluster(2))
     assert take(schedule) == ["world"]
     finish(schedule, "world")
     codecs = take(schedule)
@@ -80,7 +85,7 @@ def test_d2_waits_for_its_own_d1_alone_and_not_for_its_evaluation() -> None:
 
 
 def test_one_pass_takes_all_that_is_ready_when_the_lanes_are_busy() -> None:
-    schedule = Schedule(plan().jobs, Ask(1), Ask(2))
+    schedule = Schedule(plan().jobs, alike(), cluster(2))
     take(schedule)
     finish(schedule, "world")
     take(schedule)
@@ -95,7 +100,7 @@ def test_one_pass_takes_all_that_is_ready_when_the_lanes_are_busy() -> None:
 
 
 def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on() -> None:
-    schedule = Schedule(plan().jobs, Ask(1), Ask(200))
+    schedule = Schedule(plan().jobs, alike(), cluster(200))
     take(schedule)
     finish(schedule, "world")
     take(schedule)
@@ -119,7 +124,7 @@ def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on()
 
 
 def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weights() -> None:
-    schedule = Schedule(plan().jobs, Ask(1), Ask(200))
+    schedule = Schedule(plan().jobs, alike(), cluster(200))
     d1 = named(schedule, "hyperprior d1 lambda=0.02 seed=0")
     for job in list(schedule.jobs.values()):
         if job.wave == 0:
@@ -131,7 +136,7 @@ def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weight
 
 
 def test_the_longest_chain_starts_first() -> None:
-    schedule = Schedule(plan("codecs.0.lambdas=[0.02]").jobs, Ask(1), Ask(1))
+    schedule = Schedule(plan("codecs.0.lambdas=[0.02]").jobs, alike(), cluster(1))
     order = []
     while not schedule.over:
         job = schedule.next_job()
@@ -147,23 +152,23 @@ def test_the_longest_chain_starts_first() -> None:
 
 
 def test_gpus_of_passes_are_kept_from_trials() -> None:
-    schedule = Schedule(plan().jobs, Ask(1, 1), Ask(8, 3))
-    schedule.reserve_gpus(1)
+    schedule = Schedule(plan().jobs, alike(gpu=1), cluster(8, 3))
+    schedule.reserve(ACTOR, 1)
     assert schedule.free_lanes() == 2
-    schedule.reserve_gpus(0)
+    schedule.reserve(ACTOR, 0)
     assert schedule.free_lanes() == 3
 
 
 def test_passes_may_have_the_gpus_that_no_lane_uses_or_is_ready_to_use() -> None:
-    schedule = Schedule(plan().jobs, Ask(1, 1), Ask(200, 9))
+    schedule = Schedule(plan().jobs, alike(gpu=1), cluster(200, 9))
     finish(schedule, "world")
     codecs = [job for job in schedule.jobs.values() if job.kind == "codec"]
-    assert schedule.gpus_beside_lanes() == 9
-    ready = 9 - schedule.gpus_beside_lanes(and_ready=True)
+    assert schedule.actors_beside_lanes(ACTOR) == 9
+    ready = 9 - schedule.actors_beside_lanes(ACTOR, and_ready=True)
     assert ready >= len(codecs)
     assert schedule.next_job() is not None
-    assert schedule.gpus_beside_lanes() == 8
-    assert schedule.gpus_beside_lanes(and_ready=True) == 9 - ready, "it was ready before"
+    assert schedule.actors_beside_lanes(ACTOR) == 8
+    assert schedule.actors_beside_lanes(ACTOR, and_ready=True) == 9 - ready, "it was ready before"
 
 
 def test_variants_share_the_jobs_they_do_not_touch() -> None:
@@ -206,8 +211,55 @@ def test_a_d1_that_is_only_a_start_is_labelled_with_the_variants_it_serves() -> 
 
 
 def test_a_reason_cannot_steer_a_terminal() -> None:
-    schedule = Schedule(plan().jobs, Ask(1), Ask(2))
+    schedule = Schedule(plan().jobs, alike(), cluster(2))
     job = schedule.next_job()
     assert job is not None
     schedule.give_up(job.key, "no file \x1b]0;x\x07.png")
     assert schedule.failed[job.key] == "no file \ufffd]0;x\ufffd.png"
+
+
+STAGE = make_stage("codec", {}, {}, Subject())
+SMALL, LARGE, CPUS = (Ask(1, 1), 1), (Ask(1, 1), 4), (Ask(cpu=1), 1)
+
+
+def schedule_of(demands: dict[str, Demand], gpus: int, cpus: int = 64) -> Schedule:
+    """Jobs by name; those that come first have the longer chain."""
+    jobs = {
+        name: Job(name, "point", name, STAGE, 0, float(-place))
+        for place, name in enumerate(demands)
+    }
+    return Schedule(jobs, lambda job: demands[job.key], cluster(cpus, gpus))
+
+
+def test_a_job_that_asks_for_much_keeps_its_turn_and_one_without_a_gpu_passes_it() -> None:
+    small, large, cpu = Demand(SMALL, SMALL), Demand(LARGE, LARGE), Demand(CPUS, CPUS)
+    schedule = schedule_of({"first": small, "large": large, "second": small, "cpu": cpu}, gpus=4)
+    assert take(schedule) == ["first", "cpu"]
+    schedule.finish("first")
+    assert take(schedule) == ["large"]
+    assert schedule.free_lanes() > 0, "of jobs without a GPU"
+    schedule.finish("large")
+    assert take(schedule) == ["second"]
+
+
+def test_a_job_asks_for_what_its_evaluation_takes_as_soon_as_it_is_trained() -> None:
+    two_gpus = Ask(2, 1), 1
+    schedule = schedule_of(
+        {"trained": Demand(LARGE, two_gpus), "next": Demand(SMALL, two_gpus)}, gpus=5
+    )
+    assert take(schedule) == ["trained", "next"]
+    assert schedule.evaluators_beside_training(two_gpus[0]) == 0
+    assert schedule.actors_beside_lanes(ACTOR) == 0
+    schedule.stage_made("trained")
+    assert schedule.evaluators_beside_training(two_gpus[0]) == 2
+    assert schedule.actors_beside_lanes(ACTOR) == 2
+    assert schedule.processes_that_could_run() == [(SMALL[0], 1), two_gpus]
+    schedule.finish("trained")
+    assert schedule.actors_beside_lanes(ACTOR) == 4
+
+
+def test_a_job_that_is_trained_already_starts_with_its_evaluation() -> None:
+    schedule = schedule_of({"old": Demand(LARGE, CPUS), "new": Demand(LARGE, CPUS)}, gpus=3)
+    assert take(schedule) == []
+    schedule.stage_made("old")
+    assert take(schedule) == ["old"]

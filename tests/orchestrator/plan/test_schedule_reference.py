@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.plan.jobs import DATA, Job
-from orchestrator.plan.resources import Ask
+from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from search_spaces.specs.stages import Subject, make_stage
+from tests.orchestrator.plan.demands import alike, cluster
 
 STAGE = make_stage("codec", {}, {}, Subject())
+ACTOR = Ask(gpu=1, cpu=0.05)
 KINDS = ("codec", "point", "features", "latents")
 
 
@@ -42,11 +45,17 @@ class NaiveSchedule:
         return sum(job.kind not in DATA for job in self.jobs if job.key in self.running)
 
     def free(self) -> int:
-        gpu = self.capacity.gpu - self.gpus_of_passes
-        lanes = int(self.capacity.cpu // self.ask.cpu) if gpu >= 0 else 0
+        gpu = max(0.0, self.capacity.gpu - self.gpus_of_passes)
+        lanes = int(self.capacity.cpu // self.ask.cpu)
         if self.ask.gpu:
             lanes = min(lanes, int(gpu // self.ask.gpu))
-        return max(0, min(lanes, self.busy() + len(self.jobs)) - self.busy())
+        lane_jobs = sum(job.kind not in DATA for job in self.jobs)
+        return max(0, min(lanes - self.busy(), lane_jobs))
+
+    def free_gpus(self) -> int:
+        """Where a lane has lost its CPU, it has no GPU."""
+        busy = min(self.busy(), int(self.capacity.cpu))
+        return max(0, int(self.capacity.gpu - self.ask.gpu * busy))
 
     def chain(self, job: Job) -> float:
         behind = (other for other in self.jobs if job.key in other.needs)
@@ -106,13 +115,17 @@ def compare(schedule: Schedule, naive: NaiveSchedule) -> None:
     peeked = schedule.peek()
     lane_jobs = [job for job in naive.open() if job.kind not in DATA]
     ready = [job for job in naive.ready() if job.kind not in DATA]
-    made = [j for j in naive.jobs if j.kind not in DATA and j.key in naive.running & naive.made]
+    training = [
+        job for job in naive.jobs if job.kind not in DATA and job.key in naive.running - naive.made
+    ]
     assert (peeked and peeked.key) == naive.peek()
     assert schedule.free_lanes() == naive.free()
     assert schedule.open_lane_jobs() == len(lane_jobs)
-    assert schedule.lanes_that_could_run() == naive.busy() + len(ready)
-    assert schedule.lanes_to_evaluate() == naive.free() + len(made)
-    assert schedule.gpus_beside_lanes() == naive.capacity.gpu - naive.ask.gpu * naive.busy()
+    could_run = naive.busy() + len(ready)
+    assert schedule.processes_that_could_run() == [(naive.ask, could_run)] * (could_run > 0)
+    assert schedule.actors_beside_lanes(ACTOR) == naive.free_gpus()
+    evaluators = schedule.evaluators_beside_training(Ask(cpu=1))
+    assert evaluators == max(0, int(naive.capacity.cpu) - len(training))
     assert (schedule.running, schedule.done) == (naive.running, naive.done)
     assert schedule.failed == naive.failed
     assert schedule.over == (len(naive.done) + len(naive.failed) == len(naive.jobs))
@@ -126,8 +139,9 @@ STEPS = ("job", "job", "pass", "finish", "finish", "made", "retry", "fail", "wit
 def test_every_answer_is_that_of_a_walk_over_all_jobs(
     data: st.DataObject, jobs: list[Job], cpus: int, gpus: int
 ) -> None:
-    ask, capacity = Ask(1, float(gpus > 0)), Ask(float(cpus), float(gpus))
-    schedule = Schedule({job.key: job for job in jobs}, ask, capacity)
+    ask, capacity = Ask(float(gpus > 0), 1), Ask(float(gpus), float(cpus))
+    demand = alike(1, float(gpus > 0))
+    schedule = Schedule({job.key: job for job in jobs}, demand, cluster(cpus, gpus))
     naive = NaiveSchedule(jobs, ask, capacity)
     compare(schedule, naive)
     for _ in range(data.draw(st.integers(1, 40))):
@@ -147,11 +161,11 @@ def apply(data: st.DataObject, step: str, schedule: Schedule, naive: NaiveSchedu
         kind = data.draw(st.sampled_from((None, *KINDS)))
         assert {job.key for job in schedule.withdraw(kind, "full")} == naive.withdraw(kind, "full")
     elif step == "room":
-        reserved = float(data.draw(st.integers(0, 2)))
-        capacity = Ask(float(data.draw(st.integers(0, 5))), naive.capacity.gpu)
-        schedule.capacity = naive.capacity = capacity
-        schedule.reserve_gpus(reserved)
-        naive.gpus_of_passes = reserved
+        reserved = data.draw(st.integers(0, 2))
+        naive.capacity = replace(naive.capacity, cpu=float(data.draw(st.integers(0, 5))))
+        schedule.cluster = cluster(naive.capacity.cpu, naive.capacity.gpu)
+        schedule.reserve(ACTOR, reserved)
+        naive.gpus_of_passes = float(reserved)
     elif naive.running:
         key = data.draw(st.sampled_from(sorted(naive.running)))
         end(step, key, schedule, naive)
@@ -187,15 +201,14 @@ def test_what_tune_asks_at_every_step_walks_over_no_jobs() -> None:
     """At 3,000 jobs a walk takes milliseconds, and Tune asks many times a second."""
     jobs = [Job(f"c{n}", "codec", "", STAGE, 0, 1.0) for n in range(4)]
     jobs += [Job(f"l{n}", "latents", "", STAGE, 0, 1.0, (f"c{n}",)) for n in range(4)]
-    schedule = Schedule({job.key: job for job in jobs}, Ask(1), Ask(2))
+    schedule = Schedule({job.key: job for job in jobs}, alike(), cluster(2))
     schedule.jobs = Uniterable(schedule.jobs)
     while not schedule.over:
         started = [job for job in (schedule.next_job(), *schedule.next_pass()) if job is not None]
         assert started
-        assert (
-            schedule.free_lanes() + schedule.open_lane_jobs() < schedule.lanes_that_could_run() + 9
-        )
-        assert schedule.gpus_beside_lanes(and_ready=True) == 0
+        could_run = sum(count for _, count in schedule.processes_that_could_run())
+        assert schedule.free_lanes() + schedule.open_lane_jobs() < could_run + 9
+        assert schedule.actors_beside_lanes(ACTOR, and_ready=True) == 0
         for job in started:
             schedule.finish(job.key)
     assert len(schedule.done) == 8

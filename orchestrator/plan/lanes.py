@@ -1,0 +1,90 @@
+"""Lanes: the processes of jobs that Ray Tune runs, and the room that is left beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from orchestrator.plan.resources import Demand
+from orchestrator.plan.room import Ask, Cluster, Group
+
+_NOBODY: Final = Counter[Ask]()
+
+
+class Lanes:
+    """Counts processes of jobs in lanes, and of those that are ready for one; not thread-safe.
+
+    Args:
+        demands: of the jobs, by key.
+        cluster: what there is.
+
+    Attributes:
+        cluster: may be replaced as nodes come and go.
+        busy: processes in lanes.
+        ready: processes of the jobs that are ready.
+    """
+
+    def __init__(self, demands: Mapping[str, Demand], cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._demands = demands
+        self._groups = frozenset(demand.making for demand in demands.values())
+        self.busy, self.ready = Counter[Ask](), Counter[Ask]()
+        self._evaluated: set[str] = set()
+        """Keys of the jobs whose stage is made."""
+        self._making = Counter[Ask]()
+        """Processes in lanes whose job's stage is not made."""
+        self._passes: Group = (Ask(), 0)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._demands
+
+    def demand(self, key: str) -> Group:
+        """The processes that a job has or starts with."""
+        demand = self._demands[key]
+        return demand.evaluating if key in self._evaluated else demand.making
+
+    def start(self, key: str, times: int = 1) -> None:
+        """A job enters a lane, or leaves it (`times` -1)."""
+        _add(self.busy, self.demand(key), times)
+        if key not in self._evaluated:
+            _add(self._making, self.demand(key), times)
+
+    def queue(self, key: str, times: int = 1) -> None:
+        """A job becomes ready, or is ready no more (`times` -1)."""
+        _add(self.ready, self.demand(key), times)
+
+    def stage_made(self, key: str) -> None:
+        """A job that is in no lane and not ready has made its stage: evaluations are left."""
+        self._evaluated.add(key)
+
+    def reserve(self, actor: Ask, count: int) -> None:
+        """Set room aside for actors of passes, in all; their CPUs are set aside anyway."""
+        self._passes = replace(actor, cpu=0.0), count
+
+    def that_fit(self, group: Group) -> int:
+        """How many more jobs of a demand have room; no more than there are jobs."""
+        ask, count = group
+        most = count * len(self._demands)
+        return self.cluster.room_for(ask, (*self.busy.items(), self._passes), most) // count
+
+    def free(self) -> int:
+        """How many more jobs have room, at most: of the demand that fits most often."""
+        return max(map(self.that_fit, self._groups), default=0)
+
+    def actors_beside(self, actor: Ask, and_ready: bool) -> int:
+        """How many actors of passes have room beside lanes, as of `Schedule`."""
+        in_use = self.busy + (self.ready if and_ready else _NOBODY)
+        return self.cluster.room_for(replace(actor, cpu=0.0), in_use.items())
+
+    def evaluators_beside(self, evaluator: Ask) -> int:
+        """How many evaluators have room beside jobs that make their stage."""
+        return self.cluster.room_for(evaluator, (*self._making.items(), self._passes))
+
+
+def _add(processes: Counter[Ask], group: Group, times: int) -> None:
+    ask, count = group
+    processes[ask] += times * count
+    if not processes[ask]:
+        del processes[ask]
