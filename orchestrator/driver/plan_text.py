@@ -10,7 +10,12 @@ from rich.filesize import decimal
 
 from orchestrator.plan.jobs import WAVES, Job, Plan
 from orchestrator.plan.resources import lane_ask
-from orchestrator.storage.provenance import benchmark_images, fingerprints, image_counts
+from orchestrator.storage.provenance import (
+    CHECKSUMS,
+    benchmark_images,
+    fingerprints,
+    image_counts,
+)
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
@@ -24,7 +29,7 @@ _ADAM_COPIES = 3
 
 def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name: str) -> str:
     """Waves, operating points, complete jobs, resources and storage; writes nothing."""
-    prints = fingerprints(space)
+    prints = fingerprints(space, store.local(CHECKSUMS), may_write=False)
     plan, whole = Plan(space, points, prints, store), Plan(space, points, prints, None)
     done = {p: plan.is_complete(p) for p in points}
     lines = [
@@ -129,10 +134,10 @@ def _storage(space: Space, plan: Plan) -> list[str]:
     data, counts = space.data, image_counts(space.data)
     images = counts["train"] + counts["val"]
     episodes = data.episodes if data.kind == "scenes" else 0
-    names = ("world", "pooled features", "token features", "latents", "trained weights")
+    names = ("images", "pooled features", "token features", "latents", "trained weights")
     sizes = Counter(dict.fromkeys(names, 0))
     # Images are kept without loss: a photograph takes two bytes a pixel.
-    sizes["world"] = 2 * data.size**2 * (images + counts["test"] + 3 * episodes)
+    sizes["images"] = 2 * data.size**2 * (images + counts["test"] + 3 * episodes)
     for job in plan.jobs.values():
         space = plan.stages.of(job.subject.variant).space
         # Features and latents are kept in half precision.

@@ -17,9 +17,8 @@ from orchestrator.execution.job_steps import (
 )
 from orchestrator.execution.mirror import CURVE, save_checkpoint, take_newest_checkpoint
 from orchestrator.execution.silence import evaluate_watched, watch
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import EvaluationPass, Job
 from orchestrator.storage.lease import Lease
-from search_spaces import Measurement, Stage
 from trainables.training.context import LocalContext
 
 
@@ -50,12 +49,10 @@ class LocalBackend:
             lease.check()
             commit_training(self._settings, store, job, out, work / CURVE, context)
 
-    def evaluate(
-        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
-    ) -> None:
-        """Evaluate one after the other, and commit the stage of each evaluation."""
-        for measurement, stage in evaluations:
-            evaluate_watched(self._settings, job, measurement, stage, progress)
+    def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
+        """Make the passes one after the other, and commit the stages of their evaluations."""
+        for evaluation_pass in passes:
+            evaluate_watched(self._settings, job, evaluation_pass, progress)
 
 
 class TrialContext(LocalContext):

@@ -87,7 +87,9 @@ class MirroredShards:
         """Keep the shards that are new."""
         if not self._store.remote:
             return
-        for shard in sorted(self._work.glob("shard-*-?????")):
+        from trainables.evaluation.shard_results import kept_shards  # imports torch
+
+        for shard in kept_shards(self._work):
             if shard.name not in self._saved:
                 self._store.save_work(self._key, shard, f"{self._work.name}/{shard.name}")
                 self._saved.add(shard.name)

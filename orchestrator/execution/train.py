@@ -45,12 +45,11 @@ from orchestrator.execution.job_steps import (
 from orchestrator.execution.looking import looking
 from orchestrator.execution.mirror import CURVE
 from orchestrator.execution.silence import failure_of, watch
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import EvaluationPass, Job
 from orchestrator.plan.resources import worker_resources
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
-from search_spaces import Measurement, Stage
 from search_spaces.scenarios import scenario_of
 
 WAITING: Json = {"phase": "waiting for workers", "step": 0, "steps": 0}
@@ -126,29 +125,26 @@ class TrainBackend:
             ),
         )
 
-    def evaluate(
-        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
-    ) -> None:
-        """Evaluate side by side, as many as there were workers."""
+    def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
+        """Make as many passes side by side as there were workers."""
         shares: dict[str, float] = {}
         progress(WAITING)
 
-        def evaluate_one(evaluation: tuple[Measurement, Stage]) -> None:
-            measurement, stage = evaluation
-            report = partial(shares.__setitem__, stage.key)
-            evaluate_in_pool(self._settings, job.key, measurement, stage, report)
+        def evaluate(evaluation_pass: EvaluationPass) -> None:
+            report = partial(shares.__setitem__, evaluation_pass.key)
+            evaluate_in_pool(self._settings, job.key, evaluation_pass, report)
             report(1.0)
 
         threads = ThreadPoolExecutor(self._settings.space.resources.workers_per_point)
         try:
-            left = {threads.submit(evaluate_one, evaluation) for evaluation in evaluations}
+            left = {threads.submit(evaluate, evaluation_pass) for evaluation_pass in passes}
             while left:
                 done, left = wait(left, REPORT_EVERY_S, FIRST_COMPLETED)
                 for future in done:
                     future.result()
                 if shares:
                     done_share = sum(shares.values())
-                    progress({"phase": "evaluate", "step": done_share, "steps": len(evaluations)})
+                    progress({"phase": "evaluate", "step": done_share, "steps": len(passes)})
         finally:
             threads.shutdown(cancel_futures=True)
 
