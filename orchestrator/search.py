@@ -43,7 +43,7 @@ def search(request: Request) -> bool:
     """
     space, store = request.space, request.store
     assert space.search is not None
-    fingerprints = provenance.fingerprints(space)
+    fingerprints = provenance.fingerprints(space, store.local(provenance.CHECKSUMS))
     point = searched_point(space)
     plan = Plan(space, [point], fingerprints, store)
     identity = {"point": plan.key(point), "search": space.search.model_dump(mode="json")}

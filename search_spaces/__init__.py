@@ -11,7 +11,8 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint, select
 from search_spaces.specs.space import Space
 from search_spaces.specs.space_fields import Measurement
-from search_spaces.specs.stages import Stage, Stages
+from search_spaces.specs.stage import Stage
+from search_spaces.specs.stages import Stages
 
 __all__ = [
     "BenchmarkSpec",

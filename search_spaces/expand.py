@@ -8,7 +8,8 @@ from dataclasses import replace
 from search_spaces.scenarios import point_stage, scenarios_of
 from search_spaces.specs.points import JOINED, OperatingPoint
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Stage, Stages
+from search_spaces.specs.stage import Stage
+from search_spaces.specs.stages import Stages
 
 
 def operating_points(space: Space) -> tuple[OperatingPoint, ...]:

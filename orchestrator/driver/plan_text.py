@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.filesize import decimal
 
 from orchestrator.plan.jobs import WAVES, Job, Plan
-from orchestrator.plan.resources import lane_ask
-from orchestrator.storage.provenance import benchmark_images, fingerprints, image_counts
+from orchestrator.plan.resources import ask_of, asks_by_kind
+from orchestrator.storage.provenance import (
+    CHECKSUMS,
+    benchmark_images,
+    fingerprints,
+    image_counts,
+)
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
 from search_spaces import OperatingPoint, Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes, released_config
 from search_spaces.scenarios import scenario_of
+from search_spaces.specs.resources import WorkerResources
 
 _ADAM_COPIES = 3
 """A checkpoint holds the weights and Adam's two moments."""
@@ -24,7 +30,7 @@ _ADAM_COPIES = 3
 
 def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name: str) -> str:
     """Waves, operating points, complete jobs, resources and storage; writes nothing."""
-    prints = fingerprints(space)
+    prints = fingerprints(space, store.local(CHECKSUMS), may_write=False)
     plan, whole = Plan(space, points, prints, store), Plan(space, points, prints, None)
     done = {p: plan.is_complete(p) for p in points}
     lines = [
@@ -44,21 +50,28 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
     if space.search is not None:
         over = ", ".join(f"{p} in {list(r.ends)}" for p, r in space.search.over.items())
         lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {over}")
-    resources, ask = space.resources, lane_ask(space)
-    if resources.workers_per_point:
-        process_text = f"{resources.workers_per_point} Ray Train workers"
-    else:
-        process_text = "trained in the trial's own process"
     lines += [
         "",
         *_necks(space),
-        f"each point asks for {ask.cpu:g} CPU"
-        + (f" and {ask.gpu:g} GPU" if ask.gpu else "")
-        + f" ({process_text}), tried {resources.max_failures + 1} times at the most",
+        *_asks(space, whole.jobs.values()),
+        f"what fails is tried {space.resources.max_failures + 1} times at the most",
         "storage, about:",
         *_storage(space, whole),
     ]
     return "\n".join(lines)
+
+
+def _asks(space: Space, jobs: Iterable[Job]) -> list[str]:
+    """What the jobs of each kind ask of the cluster; kinds that ask for the same share a line."""
+    kinds: dict[WorkerResources, list[str]] = {}
+    for kind, resources in asks_by_kind(space, jobs).items():
+        kinds.setdefault(resources, []).append(kind or "data sets")
+    lines = []
+    for resources, names in kinds.items():
+        workers = resources.workers_per_point
+        process = f" in {workers} workers each" if workers else " in the trial's process"
+        lines.append(f"{', '.join(names)}: {ask_of(resources)}{process}")
+    return lines
 
 
 def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
@@ -129,10 +142,10 @@ def _storage(space: Space, plan: Plan) -> list[str]:
     data, counts = space.data, image_counts(space.data)
     images = counts["train"] + counts["val"]
     episodes = data.episodes if data.kind == "scenes" else 0
-    names = ("world", "pooled features", "token features", "latents", "trained weights")
+    names = ("images", "pooled features", "token features", "latents", "trained weights")
     sizes = Counter(dict.fromkeys(names, 0))
     # Images are kept without loss: a photograph takes two bytes a pixel.
-    sizes["world"] = 2 * data.size**2 * (images + counts["test"] + 3 * episodes)
+    sizes["images"] = 2 * data.size**2 * (images + counts["test"] + 3 * episodes)
     for job in plan.jobs.values():
         space = plan.stages.of(job.subject.variant).space
         # Features and latents are kept in half precision.

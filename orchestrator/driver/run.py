@@ -29,6 +29,7 @@ from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.outage import patiently
+from orchestrator.storage.provenance import CHECKSUMS
 from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError
@@ -69,7 +70,8 @@ def _run_alone(request: Request) -> Outcome:
     with contextlib.ExitStack() as stack:
         lease = stack.enter_context(only_driver(store, request.name))
         store.remove_leftovers()
-        plan = Plan(request.space, request.points, provenance.fingerprints(request.space), store)
+        prints = provenance.fingerprints(request.space, store.local(CHECKSUMS))
+        plan = Plan(request.space, request.points, prints, store)
         view = open_view(request.name, request.verbose)
         stack.callback(view.close)
         if not request.verbose:

@@ -21,7 +21,7 @@ from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point, train_trial
 from orchestrator.execution.trials.tune import Unpickled, error_of
-from orchestrator.plan.resources import lane_ask, trial_resources
+from orchestrator.plan.resources import LANE_SHARE, ask_of
 from orchestrator.storage import provenance
 from orchestrator.tracking.mlflow_runs import TrialRecord
 from search_spaces import Space
@@ -43,9 +43,8 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
     spec = space.search
     assert spec is not None
     settings = Settings(space, store.uri, {}, provenance.code())
-    capacity, problem = cluster.capacity(space)
-    assert not problem, problem  # the sweep before would have failed
-    lanes = lane_ask(space).lanes(capacity, spec.trials)
+    ask = ask_of(space.resources.of(searched_point(space).scenario))
+    lanes = cluster.nodes().room_for(ask, limit=spec.trials)
     directory = store.new("tmp/tune")
     listener = TrialListener(space, spec.trials, fingerprints, view)
 
@@ -55,7 +54,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
 
         train_trial(settings, fingerprints, rounded(config), lambda row: tune.report(row))
 
-    resources = tune.PlacementGroupFactory([trial_resources(space)])
+    resources = tune.PlacementGroupFactory([ask.ray_resources(LANE_SHARE)])
     tuner = tune.Tuner(
         tune.with_resources(bridgesweep_search, resources),
         param_space={path: _domain(bounds) for path, bounds in spec.over.items()},
@@ -65,7 +64,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
             num_samples=spec.trials,
             search_alg=_algorithm(spec, lanes),
             scheduler=_asha(space) if spec.algorithm == "asha" else None,
-            reuse_actors=space.resources.gpus_per_worker == 0,
+            reuse_actors=not ask.gpu,
         ),
         run_config=tune.RunConfig(
             name=directory.name,

@@ -1,7 +1,7 @@
 """Evaluation where workers train: actors that hold an MLLM, and a pool that lends them out.
 
     trial  --lend--> Pool --> an Evaluator, if possible one that holds the MLLM already
-    trial  --evaluate--> Evaluator --shards, then the stage--> storage
+    trial  --evaluate--> Evaluator --shards, then a stage per task--> storage
     runner --keep--> Pool: idle evaluators are ended when training needs their CPUs or GPU
 
 An evaluator takes one worker's share of the cluster, GPU included. A trial borrows at most as many
@@ -34,10 +34,10 @@ from orchestrator.execution.failures import (
     JobFailure,
     Tries,
 )
-from orchestrator.execution.job_steps import Json, Settings
+from orchestrator.execution.job_steps import Json, Settings, pass_name
 from orchestrator.execution.silence import BACKSTOP_S, evaluate_watched, failure_of
+from orchestrator.plan.jobs import EvaluationPass, PassPart
 from orchestrator.plan.resources import LANE_SHARE, evaluation_ask, is_evaluated_in_trial
-from search_spaces import Measurement, Stage
 from search_spaces.specs.resources import EVALUATION
 
 LOOK_S = 1.0
@@ -57,15 +57,18 @@ class Evaluator:
         self._share = 0.0
 
     @ray.method
-    def evaluate(self, key: str, measurement: Measurement, stage: Stage) -> None:
-        """Evaluate the point of a job and commit the stage.
+    def evaluate(
+        self, key: str, evaluation_pass: EvaluationPass, part: PassPart | None = None
+    ) -> None:
+        """Evaluate the point of a job and commit the stages of the pass.
 
         Args:
             key: of the job.
+            part: as of `evaluate_job`.
         """
         job = self._settings.jobs[key]
         self._share = 0.0
-        evaluate_watched(self._settings, job, measurement, stage, self._progress)
+        evaluate_watched(self._settings, job, evaluation_pass, self._progress, part)
 
     @ray.method
     def share(self) -> float:
@@ -106,17 +109,17 @@ class Pool:
         self._idle: list[_Loan] = []
 
     @ray.method
-    def lend(self, job: str, stage: str, answerer: str) -> ActorProxy[Evaluator]:
+    def lend(self, job: str, pass_key: str, answerer: str) -> ActorProxy[Evaluator]:
         """Lend an evaluator: an idle one, preferably with that MLLM in memory, or a new one.
 
         Args:
             job: key of the job that evaluates.
-            stage: key of the evaluation's stage; names the loan.
+            pass_key: of the evaluations' pass; names the loan.
             answerer: the MLLM that is needed.
         """
-        if stage in self._lent:
+        if pass_key in self._lent:
             # The trial that had it died.
-            _kill(self._lent.pop(stage))
+            _kill(self._lent.pop(pass_key))
         warm = [loan for loan in self._idle if loan.answerer == answerer]
         if self._idle:
             loan = [*warm, *self._idle][0]
@@ -124,17 +127,17 @@ class Pool:
             actor = loan.actor
         else:
             actor = self._start()
-        self._lent[stage] = _Loan(actor, job, answerer)
+        self._lent[pass_key] = _Loan(actor, job, answerer)
         return actor
 
     @ray.method
-    def give_back(self, stage: str, is_broken: bool) -> None:
+    def give_back(self, pass_key: str, is_broken: bool) -> None:
         """End a loan.
 
         Args:
             is_broken: end the evaluator, too: after an error its memory or its GPU may be broken.
         """
-        loan = self._lent.pop(stage, None)
+        loan = self._lent.pop(pass_key, None)
         if loan is None:
             return
         if is_broken:
@@ -150,8 +153,8 @@ class Pool:
             limit: evaluators, lent and idle, that have room on the cluster.
             running: keys of the jobs that run.
         """
-        for stage in [stage for stage, loan in self._lent.items() if loan.job not in running]:
-            _kill(self._lent.pop(stage))
+        for pass_key in [key for key, loan in self._lent.items() if loan.job not in running]:
+            _kill(self._lent.pop(pass_key))
         while self._idle and len(self._lent) + len(self._idle) > limit:
             _kill(self._idle.pop(0))
 
@@ -177,7 +180,10 @@ def open_pool(settings: Settings) -> Keep:
 
     Where trials evaluate in their own processes there is no pool, and `Keep` does nothing.
     """
-    if not settings.space.resources.workers_per_point:
+    if not any(
+        job.evaluations and not is_evaluated_in_trial(settings.space, job)
+        for job in settings.jobs.values()
+    ):
         return lambda limit, running: None
     here = ray.get_runtime_context().get_node_id()
     pool = (
@@ -204,51 +210,52 @@ def open_pool(settings: Settings) -> Keep:
 
 
 @contextlib.contextmanager
-def lent(job: str, stage: str, answerer: str) -> Iterator[ActorProxy[Evaluator]]:
+def lent(job: str, pass_key: str, answerer: str) -> Iterator[ActorProxy[Evaluator]]:
     """Borrow an evaluator of this driver's pool, from a trial.
 
     Args:
-        job, stage, answerer: of `Pool.lend`.
+        job, pass_key, answerer: of `Pool.lend`.
     """
     pool: ActorProxy[Pool] = ray.get_actor(pool_name())
-    actor = ray.get(pool.lend.remote(job, stage, answerer))
+    actor = ray.get(pool.lend.remote(job, pass_key, answerer))
     is_broken = True
     try:
         yield actor
         is_broken = False
     finally:
-        ray.get(pool.give_back.remote(stage, is_broken))
+        ray.get(pool.give_back.remote(pass_key, is_broken))
 
 
 def evaluate_in_pool(
     settings: Settings,
     job: str,
-    measurement: Measurement,
-    stage: Stage,
+    evaluation_pass: EvaluationPass,
     report: Callable[[float], None],
+    part: PassPart | None = None,
 ) -> None:
     """Evaluate in a borrowed evaluator, from a trial; replace one that dies.
 
     Args:
         job: key of the job.
+        part: as of `evaluate_job`.
         report: called with the share that is done, 0 to 1, as soon as the evaluator has started.
 
     Raises:
         GaveUpError: evaluators died, or did not answer, `resources.max_failures` times and once
             more, on machines that were not lost; or none found room on the cluster within `ROOM_S`.
     """
-    tries = Tries(settings.space.resources.max_failures)
+    tries, loan = Tries(settings.space.resources.max_failures), pass_name(evaluation_pass, part)
     # Later than the evaluator ends itself, if its process can run at all.
     limit_s = settings.space.resources.silence_s + BACKSTOP_S + NODE_DEATH_S
     while True:
         nodes_before = node_ids()
         try:
-            with lent(job, stage.key, measurement.answerer) as evaluator:
-                result = evaluator.evaluate.remote(job, measurement, stage)
+            with lent(job, loan, evaluation_pass.answerer) as evaluator:
+                result = evaluator.evaluate.remote(job, evaluation_pass, part)  # type: ignore[call-arg]
                 follow(evaluator, result, report, limit_s)
             return
         except (RayActorError, GetTimeoutError) as error:
-            failure = failure_of(error, nodes_before, settings.store, job, stage.key)
+            failure = failure_of(error, nodes_before, settings.store, job, loan)
             if not tries.again(failure.cause):
                 reason = f"its evaluator: {failure.reason}"
                 raise GaveUpError(replace(failure, reason=reason)) from error

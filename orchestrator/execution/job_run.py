@@ -1,7 +1,7 @@
 """Runs one job in the process of its Tune trial, from stored inputs to stored outputs.
 
     lock work/<key> --> the back end trains --> stage
-                    --> per MLLM and benchmark: the back end evaluates --> stage
+                    --> per MLLM and data set: the back end evaluates --> a stage per task
 
 Every step whose stage is complete is skipped, so a job can be killed at any moment and started
 again.
@@ -13,18 +13,20 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from orchestrator.execution.job_steps import Json, Progress, Settings, provenance_of, write_log
 from orchestrator.execution.silence import watch
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import EvaluationPass, Job
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
-from search_spaces import Measurement, Space, Stage
+from search_spaces import Space
+from trainables.datasets.scenes.scene import Split
 
 REPORT_EVERY_S = 1.0
 
@@ -44,10 +46,8 @@ class Backend(Protocol):
         """
         ...
 
-    def evaluate(
-        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
-    ) -> None:
-        """Evaluate, and commit the stage of each evaluation."""
+    def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
+        """Make passes over test images, and commit the stages of their evaluations."""
         ...
 
 
@@ -58,16 +58,19 @@ def run_job(
 
     Args:
         key: of the job.
-        open_backend: called where there is something to train or evaluate; worlds and benchmarks
-            are made in this process.
+        open_backend: called where there is something to train or evaluate; scenes, samples and
+            benchmarks are made in this process.
         progress: called at most once a second, and whenever a stage is complete.
     """
     job, store = settings.jobs[key], settings.store
     try:
-        if job.kind == "world":
-            _make(settings, store, job, partial(_write_world, settings.space))
-        elif job.kind == "benchmark":
-            _make(settings, store, job, partial(_write_benchmark, settings.space, job))
+        write = {
+            "scenes": partial(_write_scenes, settings.space, job),
+            "samples": partial(_write_samples, settings.space, store, job),
+            "benchmark": partial(_write_benchmark, settings.space, job),
+        }.get(job.kind)
+        if write is not None:
+            _make(settings, store, job, write)
         else:
             _train_and_evaluate(store, job, open_backend(), throttled(progress))
     except Exception:
@@ -93,7 +96,7 @@ def throttled(progress: Progress) -> Progress:
 
 
 def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], None]) -> None:
-    """Make a stage that has no inputs, unless it is complete."""
+    """Make a stage of images or samples, unless it is complete."""
     with store.work(job.key) as (_, lease):
         if not store.has(job.stage.path):
             out, began = store.new(job.stage.path), time.monotonic()
@@ -105,13 +108,30 @@ def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], No
         store.remove_work(job.key)
 
 
-def _write_world(space: Space, out: Path) -> None:
+def _write_scenes(space: Space, job: Job, out: Path) -> None:
     from trainables.datasets.scenes.write import write_world  # imports torch
     from trainables.tasks import scene_tasks
 
-    counts = {f"n_{split}": count for split, count in image_counts(space.data).items()}
-    data, tasks = space.data, scene_tasks(space.tasks)
-    write_world(out, tasks, size=data.size, seed=data.seed, n_episodes=data.episodes, **counts)
+    counts = {**image_counts(space.data), "episodes": space.data.episodes}
+    made = {"train_images": ("train", "val"), "test_images": ("test",)}
+    sizes = {f"n_{name}": counts[name] for name in made.get(job.stage.kind, ("episodes",))}
+    write_world(out, scene_tasks(), size=space.data.size, seed=space.data.seed, **sizes)
+
+
+def _write_samples(space: Space, store: Store, job: Job, out: Path) -> None:
+    from trainables.datasets.images.convert import write_samples_of_stored
+    from trainables.datasets.scenes.write import write_scene_samples
+    from trainables.tasks import TASKS
+
+    tasks = {name: TASKS.get(name) for name in sorted(job.subject.tasks)}
+    read = job.inputs["images"]
+    images = store.fetch(read.path)
+    if space.data.kind != "scenes":
+        write_samples_of_stored(images, out, tasks)
+        return
+    splits: tuple[Split, ...] = ("test",) if read.kind == "test_images" else ("train", "val")
+    for split in splits:
+        write_scene_samples(images, out, split, tasks, space.data.seed)
 
 
 def _write_benchmark(space: Space, job: Job, out: Path) -> None:
@@ -126,7 +146,15 @@ def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Prog
         if not store.has(job.stage.path):
             backend.train(job, work, lease, progress)
         progress({"made": job.key, "phase": "trained", "step": 1, "steps": 1})
-        missing = [(m, stage) for m, stage in job.evaluations if not store.has(stage.path)]
-        if missing:
+        if missing := _missing(store, job.passes):
             backend.evaluate(job, missing, progress)
         store.remove_work(job.key)
+
+
+def _missing(store: Store, passes: Sequence[EvaluationPass]) -> list[EvaluationPass]:
+    """The passes with the evaluations that are not complete."""
+    left = (
+        replace(made, evaluations=tuple(e for e in made.evaluations if not store.has(e[1].path)))
+        for made in passes
+    )
+    return [made for made in left if made.evaluations]

@@ -1,7 +1,7 @@
 """The steps of a job, in the caller's process: train, commit, evaluate.
 
 inputs in the storage --train_job--> a directory --commit_training--> stage
-stage + benchmark --evaluate_job--> stage of the evaluation
+stage + test images --evaluate_job--> a stage per task
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.execution.devices import device_of
 from orchestrator.execution.mirror import CURVE, MirroredShards
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
@@ -30,6 +30,7 @@ from search_spaces.settings.secrets import without_secrets
 from search_spaces.specs.resources import EVALUATION
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
+    from trainables.evaluation.evaluate import PointFiles, TaskEvaluation
     from trainables.points.inputs import Inputs
     from trainables.training.context import Context
 
@@ -185,46 +186,84 @@ def _factor_file(key: str) -> str:
 
 
 def evaluate_job(
-    settings: Settings, job: Job, measurement: Measurement, stage: Stage, progress: Progress
+    settings: Settings,
+    job: Job,
+    evaluation_pass: EvaluationPass,
+    progress: Progress,
+    part: PassPart | None = None,
 ) -> None:
-    """Measure an operating point in this process and commit the evaluation.
+    """Measure an operating point in this process and commit the evaluations of a pass.
 
     Args:
-        stage: of the evaluation.
+        part: only answer these shards, and keep them for the process that commits; None for all
+            that no part has answered.
 
     Raises:
         LeaseLostError: another process evaluates it by now.
     """
-    from trainables.evaluation import evaluate_point
-    from trainables.points.inputs import Inputs
+    from trainables.evaluation.evaluate import evaluate_point
 
     store, space, point = settings.store, settings.space_of(job), job.subject.point
     assert point is not None
-    point_dir = store.fetch(job.stage.path)
-    dataset, text, codec = stage.reads["dataset"], stage.reads.get("text"), job.inputs.get("codec")
-    assert isinstance(dataset, Stage)
-    inputs = Inputs(
-        world=store.fetch(dataset.path),
-        codec=None if codec is None else store.fetch(codec.path),
-        text=store.fetch(text.path) if isinstance(text, Stage) else None,
-    )
-
-    with store.evaluation_work(job.key, stage.key) as (work, lease):
-        if store.has(stage.path):
+    with store.evaluation_work(job.key, pass_name(evaluation_pass, part)) as (work, lease):
+        left = [stage for _, stage in evaluation_pass.evaluations if not store.has(stage.path)]
+        if not left:
             return
-
         shards = MirroredShards(store, job.key, work)
         shards.load()
+        if part is None:
+            shards.take_parts()
 
         def report(share: float) -> None:
             lease.check()
             shards.save()
             progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
 
-        out, began = store.new(stage.path), time.monotonic()
-        device = device_of(settings.space.resources.of(EVALUATION))
-        evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
-        lease.check()
-        store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))
+        evaluations = [
+            _task_evaluation(store, measurement, stage)
+            for measurement, stage in evaluation_pass.evaluations
+            if stage in left
+        ]
+        files = _point_files(store, job, left[0])
+        device = device_of(space.resources.of(EVALUATION))
+        every = None if part is None else (part.index, part.count)
+        seconds = evaluate_point(space, point, evaluations, files, work, device, report, every)
+        if part is not None:
+            shards.save()
+            return
+        for stage, evaluation in zip(left, evaluations, strict=True):
+            lease.check()
+            spent = seconds[evaluation.measurement.task]
+            store.commit(stage.path, evaluation.out, provenance_of(settings, stage, spent))
         if store.remote:  # the job may end on another node, which cannot clean this one's cache
             shutil.rmtree(work, ignore_errors=True)
+
+
+def pass_name(evaluation_pass: EvaluationPass, part: PassPart | None) -> str:
+    """What names the working directory, the lease and the loan of a pass, or of a part of it."""
+    key = evaluation_pass.key
+    return key if part is None else f"{key}-{part.index}-of-{part.count}"
+
+
+def _task_evaluation(store: Store, measurement: Measurement, stage: Stage) -> TaskEvaluation:
+    """What an evaluation reads, and a directory for its result."""
+    from trainables.evaluation.evaluate import TaskEvaluation
+
+    images = stage.reads["images"]
+    samples = stage.reads.get("samples", images)
+    assert isinstance(images, Stage)
+    assert isinstance(samples, Stage)
+    directories = store.fetch(images.path), store.fetch(samples.path)
+    return TaskEvaluation(measurement, *directories, store.new(stage.path))
+
+
+def _point_files(store: Store, job: Job, evaluation: Stage) -> PointFiles:
+    """The directories that a job's operating point is loaded from for an evaluation."""
+    from trainables.evaluation.evaluate import PointFiles
+
+    codec, text = job.inputs.get("codec"), evaluation.reads.get("text")
+    return PointFiles(
+        store.fetch(job.stage.path),
+        codec=None if codec is None else store.fetch(codec.path),
+        text=store.fetch(text.path) if isinstance(text, Stage) else None,
+    )

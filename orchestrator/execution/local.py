@@ -17,29 +17,23 @@ from orchestrator.execution.job_steps import (
 )
 from orchestrator.execution.mirror import CURVE, save_checkpoint, take_newest_checkpoint
 from orchestrator.execution.silence import evaluate_watched, watch
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import EvaluationPass, Job
+from orchestrator.plan.resources import resources_of
 from orchestrator.storage.lease import Lease
-from search_spaces import Measurement, Stage
-from search_spaces.specs.resources import WorkerResources
+from orchestrator.storage.store import Store
 from trainables.training.context import LocalContext
 
 
 class LocalBackend:
-    """Trains in this process, and evaluates here where evaluation asks for the same.
+    """Trains and evaluates in this process, with the threads that the trial asked for."""
 
-    Args:
-        settings: of the sweep.
-        resources: of this process.
-    """
-
-    def __init__(self, settings: Settings, resources: WorkerResources) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._device = device_of(resources)
-        use_threads(resources)
 
     def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage; checkpoints are kept in its working directory."""
-        store = self._settings.store
+        store, resources = self._settings.store, resources_of(self._settings.space, job)
+        use_threads(resources)
 
         def report(metrics: Mapping[str, float]) -> None:
             lease.check()
@@ -51,20 +45,17 @@ class LocalBackend:
         with watch(store, job, job.stage.key, limit_s) as show_life, node_notice() as is_draining:
             if store.remote:
                 take_newest_checkpoint(store, job.key, work)
-            context = TrialContext(
-                self._settings, job.key, work, report, self._device, is_draining
-            )
+            context = TrialContext(store, job.key, work, report, device_of(resources), is_draining)
             out = store.new(job.stage.path)
             train_job(self._settings, store, job, out, context)
             lease.check()
             commit_training(self._settings, store, job, out, work / CURVE, context)
 
-    def evaluate(
-        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
-    ) -> None:
-        """Evaluate one after the other, and commit the stage of each evaluation."""
-        for measurement, stage in evaluations:
-            evaluate_watched(self._settings, job, measurement, stage, progress)
+    def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
+        """Make the passes one after the other, and commit the stages of their evaluations."""
+        use_threads(resources_of(self._settings.space, job))
+        for evaluation_pass in passes:
+            evaluate_watched(self._settings, job, evaluation_pass, progress)
 
 
 class TrialContext(LocalContext):
@@ -73,23 +64,20 @@ class TrialContext(LocalContext):
     Each checkpoint is kept on a remote storage, too, where another node can continue from it.
 
     Args:
-        settings: of the sweep.
         key: of the job.
-        directory, on_report: of `LocalContext`.
-        device: where to train.
+        directory, on_report, device: of `LocalContext`.
         is_draining: whether this node will be taken away.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        store: Store,
         key: str,
         directory: Path,
         on_report: Callable[[Mapping[str, float]], None],
         device: str,
         is_draining: Callable[[], bool],
     ) -> None:
-        store = settings.store
         factor = accumulation_factor(store, key)
         super().__init__(directory, on_report, device, factor)
         self._store, self._key = store, key

@@ -68,26 +68,54 @@ class MirroredShards:
     Args:
         key: of the job.
         work: the evaluation's working directory on this node, in which each shard is a directory.
+
+    Attributes:
+        work: that.
     """
 
     def __init__(self, store: Store, key: str, work: Path) -> None:
-        self._store, self._key, self._work = store, key, work
+        self._store, self._key, self.work = store, key, work
         self._saved: set[str] = set()
 
     def load(self) -> None:
         """Take the shards of other nodes that this node lacks."""
         if not self._store.remote:
             return
-        for name in self._store.names(f"work/{self._key}/{self._work.name}"):
-            part, shard = f"{self._work.name}/{name}", self._work / name
+        for name in self._store.names(f"work/{self._key}/{self.work.name}"):
+            part, shard = f"{self.work.name}/{name}", self.work / name
             if not shard.is_dir() and self._store.load_work(self._key, part, shard):
                 self._saved.add(name)
+
+    def take_parts(self) -> None:
+        """Take the shards that other processes have answered as parts of this evaluation."""
+        prefix = f"{self.work.name}-"
+        for directory in self.work.parent.glob(f"{prefix}*"):
+            self._take(directory)
+        if not self._store.remote:
+            return
+        for name in self._store.names(f"work/{self._key}"):
+            if name.startswith(prefix):
+                part = MirroredShards(self._store, self._key, self.work.with_name(name))
+                part.load()
+                self._take(part.work)
+
+    def _take(self, part: Path) -> None:
+        for shard in _kept(part):
+            if not (self.work / shard.name).exists():
+                self.work.mkdir(parents=True, exist_ok=True)
+                shard.rename(self.work / shard.name)
 
     def save(self) -> None:
         """Keep the shards that are new."""
         if not self._store.remote:
             return
-        for shard in sorted(self._work.glob("shard-*-?????")):
+        for shard in _kept(self.work):
             if shard.name not in self._saved:
-                self._store.save_work(self._key, shard, f"{self._work.name}/{shard.name}")
+                self._store.save_work(self._key, shard, f"{self.work.name}/{shard.name}")
                 self._saved.add(shard.name)
+
+
+def _kept(work: Path) -> list[Path]:
+    from trainables.evaluation.shard_results import kept_shards  # imports torch
+
+    return kept_shards(work)

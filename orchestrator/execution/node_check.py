@@ -105,10 +105,12 @@ def _look_from_node(
     space: Space, uri: str, name: str, token: str, checksums: Mapping[str, str]
 ) -> list[str]:
     # A shared disk shows it late to a node that has looked into the directory before.
-    if until_visible(lambda: Store(uri).read(name)) != token.encode():
+    store = Store(uri)
+    if until_visible(lambda: store.read(name)) != token.encode():
         return [f"does not see the storage {uri}; give a directory or URI that all nodes share"]
     try:
-        node_checksums = provenance.fingerprints(space) | {CODE: provenance.source_checksum()}
+        node_checksums = provenance.fingerprints(space, store.local(provenance.CHECKSUMS))
+        node_checksums |= {CODE: provenance.source_checksum()}
     except Exception as error:  # a file is missing or cannot be read
         return [f"cannot read what the space names: {type(error).__name__}: {error}"]
     differ = (name for name, checksum in checksums.items() if node_checksums.get(name) != checksum)

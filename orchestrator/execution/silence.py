@@ -27,10 +27,16 @@ from orchestrator.execution.failures import (
     original,
     reason_of,
 )
-from orchestrator.execution.job_steps import Json, Progress, Settings, evaluate_job, write_log
-from orchestrator.plan.jobs import Job
+from orchestrator.execution.job_steps import (
+    Json,
+    Progress,
+    Settings,
+    evaluate_job,
+    pass_name,
+    write_log,
+)
+from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
 from orchestrator.storage.store import Store
-from search_spaces import Measurement, Stage
 
 EXIT_CODE: Final = 75
 """Of a process that was silent for too long."""
@@ -68,17 +74,21 @@ def watch(store: Store, job: Job, stage: str, limit_s: float) -> Iterator[Progre
 
 
 def evaluate_watched(
-    settings: Settings, job: Job, measurement: Measurement, stage: Stage, progress: Progress
+    settings: Settings,
+    job: Job,
+    evaluation_pass: EvaluationPass,
+    progress: Progress,
+    part: PassPart | None = None,
 ) -> None:
     """`evaluate_job`, in a `watch`."""
     limit_s = settings.space.resources.silence_s
-    with watch(settings.store, job, stage.key, limit_s) as show_life:
+    with watch(settings.store, job, pass_name(evaluation_pass, part), limit_s) as show_life:
 
         def report(metrics: Json) -> None:
             show_life(metrics)
             progress(metrics)
 
-        evaluate_job(settings, job, measurement, stage, report)
+        evaluate_job(settings, job, evaluation_pass, report, part)
 
 
 def take_silence(store: Store, key: str, stage: str) -> str | None:

@@ -37,6 +37,7 @@ from orchestrator.execution.job_steps import (
     Settings,
     accumulation_factor,
     commit_training,
+    pass_name,
     slice_more,
     train_job,
     training_report,
@@ -45,13 +46,13 @@ from orchestrator.execution.job_steps import (
 from orchestrator.execution.looking import looking
 from orchestrator.execution.mirror import CURVE
 from orchestrator.execution.silence import failure_of, watch
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
 from orchestrator.plan.resources import LANE_SHARE, resources_of, training_group
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
-from search_spaces import Measurement, Stage
 from search_spaces.scenarios import scenario_of
+from search_spaces.specs.resources import EVALUATION
 
 WAITING: Json = {"phase": "waiting for workers", "step": 0, "steps": 0}
 REPORT_EVERY_S = 1.0
@@ -127,29 +128,45 @@ class TrainBackend:
             ),
         )
 
-    def evaluate(
-        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
+    def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
+        """Evaluate in actors: passes side by side, or the parts of each."""
+        actors = self._settings.space.resources.of(EVALUATION).processes
+        parts = [
+            (made, PassPart(index, actors))
+            for made in passes
+            for index in range(actors)
+            if actors > len(passes)
+        ]
+        if parts:
+            self._side_by_side(job, parts, actors, progress)
+        self._side_by_side(job, [(made, None) for made in passes], actors, progress)
+
+    def _side_by_side(
+        self,
+        job: Job,
+        parts: Sequence[tuple[EvaluationPass, PassPart | None]],
+        actors: int,
+        progress: Progress,
     ) -> None:
-        """Evaluate side by side, as many as there were workers."""
+        """Evaluate parts of passes, or whole ones, in so many actors at a time."""
         shares: dict[str, float] = {}
         progress(WAITING)
 
-        def evaluate_one(evaluation: tuple[Measurement, Stage]) -> None:
-            measurement, stage = evaluation
-            report = partial(shares.__setitem__, stage.key)
-            evaluate_in_pool(self._settings, job.key, measurement, stage, report)
+        def evaluate(evaluation_pass: EvaluationPass, part: PassPart | None) -> None:
+            report = partial(shares.__setitem__, pass_name(evaluation_pass, part))
+            evaluate_in_pool(self._settings, job.key, evaluation_pass, report, part)
             report(1.0)
 
-        threads = ThreadPoolExecutor(self._settings.space.resources.workers_per_point)
+        threads = ThreadPoolExecutor(actors)
         try:
-            left = {threads.submit(evaluate_one, evaluation) for evaluation in evaluations}
+            left = {threads.submit(evaluate, *part) for part in parts}
             while left:
                 done, left = wait(left, REPORT_EVERY_S, FIRST_COMPLETED)
                 for future in done:
                     future.result()
                 if shares:
                     done_share = sum(shares.values())
-                    progress({"phase": "evaluate", "step": done_share, "steps": len(evaluations)})
+                    progress({"phase": "evaluate", "step": done_share, "steps": len(parts)})
         finally:
             threads.shutdown(cancel_futures=True)
 

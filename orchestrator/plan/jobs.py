@@ -2,8 +2,8 @@
 
     stages (search_spaces) + what the storage already holds  -->  jobs with their needs and costs
 
-A job makes one stage; an operating point's job also makes its evaluations. The scenario decides
-which stages a point reads; the plan follows them from stage to stage.
+A job makes one stage; an operating point's job also makes its evaluations. A stage names all that
+the code that makes it reads; the plan follows these from stage to stage.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from orchestrator.storage.provenance import benchmark_images, image_counts
+from orchestrator.plan.costs import describe, pass_cost
+from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
 from search_spaces import (
-    BenchmarkSpec,
     Measurement,
     OperatingPoint,
     Space,
@@ -28,8 +28,8 @@ from search_spaces import (
     point_stage,
     variants_of,
 )
-from search_spaces.scenarios import scenario_of
-from search_spaces.specs.stages import Subject
+from search_spaces.scenarios import evaluation_pass, scenario_of
+from search_spaces.specs.stage import Subject
 
 WAVES: Final = (
     "base codecs, features, latents",
@@ -41,14 +41,36 @@ DATA: Final = ("images", "features", "text", "latents")
 _MOST_ASKED_FOR: Final = 100
 """Stages of a kind that are asked for one by one; of more, the storage is listed."""
 
-# Rough seconds on one core per image at 128 x 128: they decide what starts first and how time left
-# is guessed, nothing else.
-_CODEC_COST: Final = 0.02
-_EVALUATION_COST: Final = 0.02
-_WORLD_COST: Final = 0.003
-_IMAGE_COST: Final = 0.02
-_FEATURE_COST: Final = 0.005
-_TEXT_COST_S: Final = 1.0
+
+@dataclass(frozen=True)
+class PassPart:
+    """The shards of a pass that one of several processes answers: every `count`-th from `index`."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class EvaluationPass:
+    """Evaluations of an operating point, with one answerer and data set, made in one pass.
+
+    Attributes:
+        key: the same whichever of its evaluations are to be made; names its working directory.
+        evaluations: each with its stage; at least one.
+    """
+
+    key: str
+    evaluations: tuple[tuple[Measurement, Stage], ...]
+
+    @property
+    def answerer(self) -> str:
+        """The MLLM, or the teacher where the encoder answers alone."""
+        return self.evaluations[0][0].answerer
+
+    @property
+    def by_encoder(self) -> bool:
+        """Whether the visual encoder answers alone."""
+        return self.evaluations[0][0].by_encoder
 
 
 @dataclass(frozen=True)
@@ -57,12 +79,12 @@ class Job:
 
     Attributes:
         key: of the stage it makes; also names its log and its work in progress.
-        kind: the stage's; `images` for a world of a data set, and `point` for all that scenarios
-            train.
+        kind: the stage's; but `images` for those of a data set, `scenes` for those that are made,
+            and `point` for all that scenarios train.
         needs: keys of the jobs that must be done first.
         inputs: the stages it reads, by the name that the training functions give them.
         rates: the latents of each rate, which one training for all rates reads.
-        evaluations: of an operating point, those that are still to be made, with their stages.
+        passes: of an operating point, the evaluations that are still to be made.
         cost: rough seconds on one core.
         wave: 0, 1, 2 as in `WAVES`.
     """
@@ -76,7 +98,14 @@ class Job:
     needs: tuple[str, ...] = ()
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     rates: tuple[Stage, ...] = ()
-    evaluations: tuple[tuple[Measurement, Stage], ...] = ()
+    passes: tuple[EvaluationPass, ...] = ()
+
+    @property
+    def evaluations(self) -> tuple[tuple[Measurement, Stage], ...]:
+        """The evaluations of all passes, with their stages."""
+        return tuple(
+            pair for evaluation_pass in self.passes for pair in evaluation_pass.evaluations
+        )
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -116,7 +145,6 @@ class Plan:
         self._store = store
         self._absent: frozenset[str] = frozenset()
         self._images = image_counts(space.data)
-        self._world = self.stages.world()
         with self._listed(self.points):
             for benchmark in space.benchmarks:
                 self._require(self.stages.benchmark(benchmark))
@@ -190,10 +218,9 @@ class Plan:
             owners = self._variants.get(stage.key, point.variant)
             self._point(stage, replace(point, variant=owners), ())
             return
-        reads = [*stage.inputs] if stage.kind in ("world", "benchmark") else self._read(stage)
-        for read in reads:
+        for read in stage.inputs:
             self._require(read)
-        kind, label, cost = self._described(stage)
+        kind, label, cost = describe(stage, self.space.data, self._images)
         owners = self._variants.get(stage.key, "")
         self.jobs[stage.key] = Job(
             stage.key,
@@ -202,43 +229,9 @@ class Plan:
             stage,
             0,
             cost,
-            self._needs(reads),
-            {} if not reads else self._inputs(stage),
+            self._needs(stage.inputs),
+            _named(stage),
         )
-
-    def _read(self, stage: Stage) -> tuple[Stage, ...]:
-        """The stages that making one reads: the world's images always."""
-        return (*self._inputs(stage).values(), *_rates(stage))
-
-    def _inputs(self, stage: Stage) -> dict[str, Stage]:
-        named = {name: read for name, read in stage.reads.items() if isinstance(read, Stage)}
-        return {"world": self._world, **named}
-
-    def _described(self, stage: Stage) -> tuple[str, str, float]:
-        """Kind, label and rough cost of the job that makes a stage which belongs to no point."""
-        codec, benchmark, data = stage.subject.codec, stage.subject.benchmark, self.space.data
-        trained_on = self._images["train"] + self._images["val"]
-        rate = f" lambda={stage.subject.lmbda:g}" if stage.subject.lmbda is not None else ""
-        match stage.kind:
-            case "world":
-                images = sum(self._images.values())
-                if data.kind == "scenes":
-                    return "world", "world", _WORLD_COST * (images + 6 * data.episodes)
-                return "images", f"images of {data.label}", _IMAGE_COST * images
-            case "benchmark" if benchmark is not None:
-                cost = _IMAGE_COST * benchmark_images(benchmark)
-                return "benchmark", f"benchmark {benchmark.label}", cost
-            case "features":
-                return "features", "teacher features", _FEATURE_COST * trained_on
-            case "text":
-                benchmark_part = f" of {benchmark.label}" if benchmark is not None else ""
-                return "text", f"text embeddings of the classes{benchmark_part}", _TEXT_COST_S
-            case "latents" if codec is not None:
-                return "latents", f"{codec.label} latents{rate}", _FEATURE_COST * trained_on
-            case "codec" if codec is not None:
-                cost = _CODEC_COST * codec.train.steps * codec.train.batch_size
-                return "codec", f"{codec.label} codec{'' if codec.is_variable_rate else rate}", cost
-        raise AssertionError(stage)
 
     def _point(
         self, stage: Stage, point: OperatingPoint, evaluations: Iterable[tuple[Measurement, Stage]]
@@ -249,17 +242,18 @@ class Plan:
         left = tuple(pair for pair in evaluations if not self._has(pair[1]))
         if (trained and not left) or (known is not None and (known.evaluations or not left)):
             return
-        reads = self._inputs(stage)
+        reads = _named(stage)
         rates = () if trained else _rates(stage)
         if trained:
-            reads = {name: read for name, read in reads.items() if name in ("world", "codec")}
+            reads = {name: read for name, read in reads.items() if name == "codec"}
         measured_on = [
             read for _, evaluation in left for read in evaluation.inputs if read.key != stage.key
         ]
         for read in (*reads.values(), *rates, *measured_on):
             self._require(read)
-        space = self.stages.of(point.variant).space
-        cost = sum((self._evaluation_cost(measured.benchmark) for measured, _ in left), 1.0)
+        space, passes = self.stages.of(point.variant).space, self._passes(point, left)
+        measured = ([stage for _, stage in made.evaluations] for made in passes)
+        cost = 1.0 + sum(pass_cost(made, space.data, self._images) for made in measured)
         if not trained and point.released is None:
             cost += scenario_of(point.scenario).cost(space, point)
         self.jobs[stage.key] = Job(
@@ -272,12 +266,23 @@ class Plan:
             self._needs((*reads.values(), *rates, *measured_on)),
             reads,
             rates,
-            left,
+            passes,
         )
 
-    def _evaluation_cost(self, benchmark: BenchmarkSpec | None) -> float:
-        images = self._images["test"] + self.space.data.episodes
-        return _EVALUATION_COST * (images if benchmark is None else benchmark_images(benchmark))
+    def _passes(
+        self, point: OperatingPoint, evaluations: Iterable[tuple[Measurement, Stage]]
+    ) -> tuple[EvaluationPass, ...]:
+        """The passes over images that some evaluations of a point need."""
+        of_pass: dict[str, list[tuple[Measurement, Stage]]] = defaultdict(list)
+        for measurement, stage in evaluations:
+            key = evaluation_pass(self.stages, point, measurement)
+            of_pass[key].append((measurement, stage))
+        return tuple(EvaluationPass(key, tuple(pairs)) for key, pairs in of_pass.items())
+
+
+def _named(stage: Stage) -> dict[str, Stage]:
+    """The stages that a stage reads one by one, by name."""
+    return {name: read for name, read in stage.reads.items() if isinstance(read, Stage)}
 
 
 def _rates(stage: Stage) -> tuple[Stage, ...]:

@@ -114,15 +114,20 @@ def trial_resources(space: Space, job: Job) -> dict[str, float]:
     return ask_of(resources).ray_resources(LANE_SHARE)
 
 
-def shortages_of(space: Space, jobs: Iterable[Job], cluster: Cluster) -> list[str]:
-    """Why jobs of some kinds can never run on a cluster, a line per kind."""
+def asks_by_kind(space: Space, jobs: Iterable[Job]) -> dict[str, WorkerResources]:
+    """What the kinds of some jobs ask for; empty is the kind of data sets."""
     kinds: dict[str, WorkerResources] = {}
     for job in jobs:
         kinds.setdefault(kind_of(job), resources_of(space, job))
         if job.evaluations and not is_evaluated_in_trial(space, job):
             kinds.setdefault(EVALUATION, space.resources.of(EVALUATION))
+    return kinds
+
+
+def shortages_of(space: Space, jobs: Iterable[Job], cluster: Cluster) -> list[str]:
+    """Why jobs of some kinds can never run on a cluster, a line per kind."""
     lines = []
-    for kind, resources in kinds.items():
+    for kind, resources in asks_by_kind(space, jobs).items():
         ask = ask_of(resources)
         fitting = cluster.room_for(ask, limit=resources.processes)
         if fitting < resources.processes:

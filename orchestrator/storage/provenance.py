@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from search_spaces import BenchmarkSpec, Space
 from search_spaces.facts.mllm_families import FAMILIES
@@ -21,6 +22,7 @@ from search_spaces.plugins import plugin_versions
 from search_spaces.scenarios import environments_of
 from search_spaces.settings.paths import split_revision
 from search_spaces.specs.data import DataSpec
+from trainables.datasets.file_checksum import file_checksum
 
 PACKAGES = (
     "bridgesweep",
@@ -38,13 +40,13 @@ PACKAGES = (
     "pycocoevalcap",
     "bjontegaard",
 )
+CHECKSUMS: Final = "checksums"
+"""Directory of the storage, or of its cache on this machine, for `fingerprints`."""
 ACCUMULATION_FACTOR = "accumulation_factor"
 """In a stage's manifest, where its training ran out of memory at first."""
 _ROOT = Path(__file__).resolve().parents[2]
 _SHIPPED = _ROOT / "trainables" / "shipped"
-# The checksum of a larger file is of evenly spread blocks: a plan must not read hundreds of GB.
-_WHOLE = 256 * 2**20
-_BLOCKS, _BLOCK = 64, 2**16
+_SNAPSHOT: Final = re.compile(r".*/models--([^/]+)/snapshots/([0-9a-f]{40})/?")
 
 
 class Code(TypedDict):
@@ -154,15 +156,23 @@ def local_path(name: str) -> Path | None:
 
 @cache
 def fingerprint(name: str) -> str:
-    """A checksum of the files that a model's name means; of a hub id, the id."""
+    """What stands for a model's name in keys: the same for each spelling of the same files.
+
+    Of a hub id, the id with its revision, and so of a snapshot in a cache of the hub. Of any other
+    directory or file, a checksum of the contents, and of a directory's also the paths below it,
+    without hidden files and notes (`*.md`), which no model is loaded from.
+    """
     path = local_path(name)
     if path is None:
         return name
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    if snapshot := _SNAPSHOT.fullmatch(path.as_posix()):
+        return f"{snapshot[1].replace('--', '/', 1)}@{snapshot[2]}"
     digest = hashlib.sha256()
-    for file in files:
-        part = "" if path.is_file() else file.relative_to(path).as_posix()
-        digest.update(f"{part}\0{_checksum(file)}\n".encode())
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        part = "" if file == path else file.relative_to(path).as_posix()
+        is_hidden = "/." in f"/{part}"
+        if file.is_file() and not is_hidden and file.suffix != ".md":
+            digest.update(f"{part}\0{file_checksum(file)}\n".encode())
     for value in _family_identity(path / "config.json").values():
         digest.update(f"\0{value}\n".encode())
     return f"sha256:{digest.hexdigest()}"
@@ -176,22 +186,36 @@ def _family_identity(config: Path) -> dict[str, str]:
     return FAMILIES.origin(kind).identity if kind in FAMILIES.names() else {}
 
 
-def fingerprints(space: Space) -> dict[str, str]:
-    """Checksums of models, texts, data set and benchmarks, by name, for `search_spaces.Stages`."""
+def fingerprints(space: Space, kept: Path | None = None, may_write: bool = True) -> dict[str, str]:
+    """Checksums of models, texts, data set and benchmarks, by name, for `search_spaces.Stages`.
+
+    Args:
+        kept: directory of the checksums of data files, of which each is then read once; None reads
+            all.
+        may_write: whether it may be written.
+    """
     names = [*model_names(space), *text_files(space)]
     checksums = {name: fingerprint(name) for _, name in names}
-    if space.data.uri is not None:
-        from trainables.datasets.images.source import read_source
-
-        checksums[space.data.uri] = read_source(space.data).fingerprint
-    if space.benchmarks:
-        from trainables.datasets.benchmarks.read import read_benchmark
-
-        checksums |= {
-            f"benchmark {b.label}": read_benchmark(b).fingerprint for b in space.benchmarks
-        }
+    if space.data.uri is not None or space.benchmarks:
+        checksums |= _data_fingerprints(space, kept, may_write)
     for environment in environments_of(space):
         checksums |= environment.versions(space)
+    return checksums
+
+
+def _data_fingerprints(space: Space, kept: Path | None, may_write: bool) -> dict[str, str]:
+    from trainables.datasets.benchmarks.read import read_benchmark
+    from trainables.datasets.images.checksums import PARTS, KeptChecksums, fingerprint_of_part
+    from trainables.datasets.images.source import read_source
+
+    of_files = KeptChecksums(kept, may_write)
+    checksums = {
+        f"benchmark {spec.label}": read_benchmark(spec).fingerprint(of_files)
+        for spec in space.benchmarks
+    }
+    if space.data.uri is not None:
+        source = read_source(space.data)
+        checksums |= {f"{p} images": fingerprint_of_part(source, p, of_files) for p in PARTS}
     return checksums
 
 
@@ -211,18 +235,6 @@ def image_counts(data: DataSpec) -> dict[str, int]:
 
     source = read_source(data)
     return {split: source.count(split) for split in source.index}
-
-
-def _checksum(file: Path) -> str:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        if size <= _WHOLE:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        digest = hashlib.sha256(str(size).encode())
-        for number in range(_BLOCKS):
-            stream.seek(number * (size - _BLOCK) // (_BLOCKS - 1))
-            digest.update(stream.read(_BLOCK))
-        return f"sampled-{digest.hexdigest()}"
 
 
 def _git(*arguments: str) -> str | None:

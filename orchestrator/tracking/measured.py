@@ -135,7 +135,7 @@ def _labels(space: Space, measurement: Measurement) -> dict[str, str]:
 def _read_evaluation(
     directory: Path, labels: JsonObject, pages: str, measured: Measured
 ) -> pd.DataFrame:
-    """Add the rows, examples and files of an evaluation's stage; returns its samples.
+    """Add the rows, examples and files of a task's evaluation; returns its samples.
 
     Args:
         labels: columns that identify it, `mllm` and `dataset` among them.
@@ -169,9 +169,26 @@ def _read_evaluation(
     frame.insert(0, "point_key", labels["point_key"])
     names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
     for example, files in _examples(directory / "examples", pages):
-        measured.examples.append({**names, **example})
-        measured.files.update(files)
+        _add_example(measured, {**names, **example}, files)
     return frame
+
+
+def _add_example(measured: Measured, example: JsonObject, files: Mapping[str, Path]) -> None:
+    """Add a task's example. Of tasks that show the same images there is one, with one page."""
+    identity = _shown(example)
+    for shown in measured.examples:
+        if _shown(shown) == identity:
+            shown["samples"] += example["samples"]
+            shown["boxes"] |= example["boxes"]
+            return
+    measured.examples.append(example)
+    measured.files.update(files)
+
+
+def _shown(example: JsonObject) -> tuple[str, str, tuple[str, ...]]:
+    """Data set, answerer and images of an example."""
+    image_ids = tuple(image["id"] for image in example["images"])
+    return example["dataset"], example["mllm"], image_ids
 
 
 def _intervals(

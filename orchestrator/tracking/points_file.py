@@ -168,7 +168,7 @@ def _task_descriptions(space: Space) -> JsonObject:
     """Per task its primary metric, chance level, and the metrics' units and ranges."""
     from trainables.tasks import TASKS  # imports torch
 
-    names = dict.fromkeys(task for m in space.measurements for task in m.tasks)
+    names = dict.fromkeys(measurement.task for measurement in space.measurements)
     return {
         name: {
             "primary": task.primary,

@@ -22,6 +22,11 @@ class TaskFacts:
     """Whether the visual encoder answers alone, without an MLLM."""
     several_images: bool = False
     """Whether a prompt shows several images."""
+    by_likelihood: bool = False
+    """Whether an answer is no text that is generated, but the log-likelihood of each of the
+    reference's `choices` (letter -> text) after the prompt, in their order, as a JSON list."""
+    in_episodes: bool = False
+    """Whether its samples show several of the scenes with one digit, which are made for them."""
     has_training_answers: bool = False
     """Whether the training images have samples with answers, which an MLLM can be trained on."""
 

@@ -24,7 +24,8 @@ from search_spaces.specs.base import Positive
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 from search_spaces.specs.training import Optimiser
 
 
@@ -43,6 +44,7 @@ class AdaptedEncoder(Scenario):
     key = "adapted_encoder"
     settings = AdaptationTraining
     search_roots = ("adapted_encoder",)
+    uses_neck = False
     seconds_per_image = 0.02
     look = ScenarioLook(
         title="adapted encoder",
@@ -76,9 +78,9 @@ class AdaptedEncoder(Scenario):
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, loss, training and the number of tuned blocks."""
-        identity = bridge_identity(stages, point, {"layers"})
-        del identity["neck"]
-        return {**identity, "layers": self.layers(stages.space)}
+        identity = bridge_identity(stages, point)
+        identity["train"] |= {"layers": self.layers(stages.space)}
+        return identity
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """The tuned blocks; the stem is small."""

@@ -16,7 +16,8 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 
 ClassicalFormat = Literal["jpeg", "jpeg2000", "webp", "avif", "vvc"]
 

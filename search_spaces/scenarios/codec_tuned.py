@@ -20,7 +20,8 @@ from search_spaces.specs.base import Spec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages, rate_identity
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages, rate_identity
 from search_spaces.specs.training import Optimiser
 
 
@@ -67,8 +68,8 @@ class CodecTuned(Scenario):
                 )
 
     def reads(self, stages: Stages, point: OperatingPoint) -> Reads:
-        """Codec and images."""
-        return {**base_codec(stages, point), "world": stages.world()}
+        """The base codec."""
+        return base_codec(stages, point)
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """The rate and the training."""
@@ -78,7 +79,7 @@ class CodecTuned(Scenario):
             "seed": point.seed,
             **rate_identity(point.codec),
             "lmbda": point.lmbda,
-            "train": training.model_dump(mode="json"),
+            "train": training.identity | {"aux_lr": point.codec.train.aux_lr},
         }
 
     def training(self, space: Space, point: OperatingPoint) -> Optimiser:

@@ -13,7 +13,7 @@ only where something is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
@@ -25,15 +25,9 @@ from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.scenario_rules import SCENARIOS, ScenarioRules
 from search_spaces.specs.space import Space
 from search_spaces.specs.space_fields import Measurement
-from search_spaces.specs.stages import (
-    Reads,
-    Stage,
-    Stages,
-    Subject,
-    make_stage,
-    rate_identity,
-)
-from search_spaces.specs.training import Optimiser
+from search_spaces.specs.stage import Reads, Stage, Subject, make_stage
+from search_spaces.specs.stages import Stages, rate_identity
+from search_spaces.specs.training import Optimiser, Phase
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -108,7 +102,7 @@ class Scenario(ScenarioRules[Space]):
         Args:
             stages: of the point's variant.
         """
-        subject = Subject(stages.variant, point.codec, point.lmbda, point)
+        subject = Subject(stages.variant, codec=point.codec, lmbda=point.lmbda, point=point)
         origin = SCENARIOS.origin(self.name).identity
         plugin = {"plugin": origin} if origin else {}
         if point.released is not None:
@@ -118,7 +112,6 @@ class Scenario(ScenarioRules[Space]):
             taken = {
                 "scenario": self.name,
                 **stages.encoder_identity(),
-                "surrogate": stages.surrogate_identity(),
                 **rate_identity(point.codec),
                 "released": stages.fingerprint(point.released),
             }
@@ -126,7 +119,10 @@ class Scenario(ScenarioRules[Space]):
         kind = self.kind(point)
         name = {"scenario": self.name} if kind == "point" else {}
         identity = {**name, **self.identity(stages, point), **plugin}
-        return make_stage(kind, identity, self.reads(stages, point), subject)
+        reads = self.reads(stages, point)
+        if self.training(stages.space, point) is not None:
+            reads = {"world": stages.train_images(), **reads}
+        return make_stage(kind, identity, reads, subject)
 
     def kind(self, point: OperatingPoint) -> str:
         """The kind of its stage: `point`, or another key of `stages.VERSIONS`."""
@@ -135,7 +131,8 @@ class Scenario(ScenarioRules[Space]):
     def reads(self, stages: Stages, point: OperatingPoint) -> Reads:
         """The stages that its training reads, by the field of `trainables.points.inputs.Inputs`.
 
-        They enter its key in this order. The world's images are there always.
+        They enter its key in this order. Whatever has a `training` reads the training images, too,
+        as `world`.
         """
         raise NotImplementedError
 
@@ -224,6 +221,11 @@ def evaluation_stage(stages: Stages, point: OperatingPoint, measurement: Measure
     return stages.of(point.variant).evaluation(point_stage(stages, point), measurement)
 
 
+def evaluation_pass(stages: Stages, point: OperatingPoint, measurement: Measurement) -> str:
+    """The key that the evaluations of an operating point share which are made in one pass."""
+    return stages.of(point.variant).pass_key(point_stage(stages, point), measurement)
+
+
 def settings_as(space: Space, key: str, kind: type[Settings]) -> Settings:
     """A scenario's settings in a space, with their type."""
     settings = space.settings_of(key)
@@ -256,20 +258,26 @@ def started_from(stages: Stages, point: OperatingPoint) -> dict[str, Stage]:
 
 
 def bridge_identity(
-    stages: Stages, point: OperatingPoint, exclude: set[str] | None = None
+    stages: Stages, point: OperatingPoint, phases: Sequence[Phase] | None = None
 ) -> dict[str, Any]:
-    """The identity that scenarios with a neck share: encoder, neck, loss, training.
+    """The identity of points that are trained before a frozen encoder, of what they use.
+
+    That is the seed, the rate, the encoder, the neck and its start, the loss and the training.
 
     Args:
-        exclude: names of settings of the training that are not part of it.
+        phases: of the surrogate loss; None for all.
     """
     assert point.codec is not None
-    training = scenario_of(point.scenario).training(stages.space, point)
+    scenario, space = scenario_of(point.scenario), stages.space
+    training = scenario.training(space, point)
     assert training is not None
-    return {
-        "seed": point.seed,
-        **rate_identity(point.codec),
-        **stages.encoder_identity(),
-        "surrogate": stages.surrogate_identity(),
-        "train": training.model_dump(mode="json", exclude=exclude),
-    }
+    identity: dict[str, Any] = {"seed": point.seed, **rate_identity(point.codec)}
+    identity["teacher"] = stages.teacher_identity(entered=scenario.enters == "block")
+    if scenario.uses_neck:
+        identity["neck"] = stages.neck_sizes()
+        if scenario.start(space, point) is None:
+            identity["neck_start"] = space.neck.init
+    if scenario.uses_surrogate:
+        used = space.surrogate.phases if phases is None else phases
+        identity["surrogate"] = stages.surrogate_identity(used)
+    return {**identity, "train": training.identity}

@@ -20,7 +20,8 @@ from search_spaces.specs.base import Fraction, Positive, Rate
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 from search_spaces.specs.training import Optimiser
 
 
@@ -33,6 +34,11 @@ class NeckTraining(Optimiser):
     linear_lr: Rate | None = None
     """Learning rate of the neck's linear layer, the only one that is new where `neck.init` is
     `encoder`; null for `lr`."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `Optimiser`."""
+        return super().identity | {"linear_lr": self.linear_lr or self.lr}
 
 
 class D1(Scenario):

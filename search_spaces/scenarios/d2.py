@@ -24,7 +24,8 @@ from search_spaces.specs.base import Positive, Rate, Weight
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 from search_spaces.specs.training import Optimiser
 
 
@@ -41,7 +42,8 @@ class JointTraining(Optimiser):
     delta: Weight = 1.0
     """Weight of the distillation loss."""
     codec_lr: Rate = 1e-4
-    """Learning rate of the codec; `lr` is the neck's."""
+    """Learning rate of the codec; `lr` is the neck's. That of its quantiles is the base codec's
+    `train.aux_lr`."""
 
 
 class Joint(Scenario):
@@ -78,8 +80,11 @@ class Joint(Scenario):
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
-        """Encoder, neck, loss, training and lambda."""
-        return {**bridge_identity(stages, point), "lmbda": point.lmbda}
+        """Encoder, neck, distillation, training and lambda."""
+        assert point.codec is not None
+        identity = bridge_identity(stages, point, phases=())
+        identity["train"] |= {"aux_lr": point.codec.train.aux_lr}
+        return {**identity, "lmbda": point.lmbda}
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:
         """Neck and codec."""

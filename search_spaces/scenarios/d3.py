@@ -8,8 +8,12 @@ so no image is decoded.
 
 from __future__ import annotations
 
+from typing import Any
+
 from search_spaces.scenarios.d2 import Joint
+from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
+from search_spaces.specs.stages import Stages
 
 
 class D3(Joint):
@@ -28,6 +32,12 @@ class D3(Joint):
         image="none",
         sentence="Codec and neck are trained together for the machine only; no image is decoded.",
     )
+
+    def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
+        """d2's, without the weight of the image."""
+        identity = super().identity(stages, point)
+        del identity["train"]["gamma"]
+        return identity
 
 
 SCENARIO = D3()

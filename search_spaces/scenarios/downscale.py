@@ -17,7 +17,8 @@ from search_spaces.specs.base import Spec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages, rate_identity
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages, rate_identity
 
 
 class Downscaling(Spec):

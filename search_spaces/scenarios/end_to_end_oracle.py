@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search_spaces.facts.tasks import tasks_of_data, tasks_to_learn
+from search_spaces.facts.tasks import plugin_identities, tasks_of_data, tasks_to_learn
 from search_spaces.scenarios.contract import (
     Counts,
     Scenario,
@@ -24,7 +24,8 @@ from search_spaces.specs.base import Positive
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 from search_spaces.specs.training import Optimiser
 
 
@@ -77,12 +78,14 @@ class EndToEndOracle(Scenario):
         return OperatingPoint(point.codec, point.lmbda, D1.name, point.seed, point.variant)
 
     def reads(self, stages: Stages, point: OperatingPoint) -> Reads:
-        """Codec, latents, d1's neck, and the answers."""
+        """Codec, latents, d1's neck, and the answers to the tasks of other distributions."""
+        foreign = tuple(plugin_identities(stages.space.answered))
+        images = stages.train_images()
         return {
             **base_codec(stages, point),
             **frozen_latents(stages, point),
             **started_from(stages, point),
-            "world": stages.world(),
+            **({"answers": stages.samples(foreign, images)} if foreign else {}),
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:

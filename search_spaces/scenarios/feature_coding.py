@@ -17,7 +17,8 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 from search_spaces.specs.training import Optimiser
 
 TOKENS: Final = "tokens"
@@ -76,8 +77,8 @@ class FeatureCoding(Scenario):
                 yield OperatingPoint(None, lmbda, self.name, seed, coder=TOKENS)
 
     def reads(self, stages: Stages, point: OperatingPoint) -> Reads:
-        """The images."""
-        return {"world": stages.world()}
+        """Nothing but the images."""
+        return {}
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, lambda and training."""
@@ -86,7 +87,7 @@ class FeatureCoding(Scenario):
             "seed": point.seed,
             "lmbda": point.lmbda,
             **stages.encoder_identity(),
-            "train": training.model_dump(mode="json", exclude={"lambdas"}),
+            "train": {k: v for k, v in training.identity.items() if k != "lambdas"},
         }
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:

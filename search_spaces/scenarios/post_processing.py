@@ -21,7 +21,8 @@ from search_spaces.specs.base import Positive
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 from search_spaces.specs.training import Optimiser
 
 
@@ -77,9 +78,8 @@ class PostProcessing(Scenario):
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """Encoder, loss and training; the neck only where it gives the U-Net's size."""
         identity = bridge_identity(stages, point)
-        del identity["teacher"]["block"]
-        if settings_as(stages.space, self.key, UNetTraining).channels != "neck":
-            del identity["neck"]
+        if settings_as(stages.space, self.key, UNetTraining).channels == "neck":
+            identity["neck"] = stages.neck_sizes()
         return identity
 
     def trained_parameters(self, space: Space, counts: Counts) -> float:

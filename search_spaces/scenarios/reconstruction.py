@@ -10,7 +10,8 @@ from typing import Any
 from search_spaces.scenarios.contract import Scenario, base_codec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
-from search_spaces.specs.stages import Reads, Stages, rate_identity
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages, rate_identity
 
 
 class Reconstruction(Scenario):

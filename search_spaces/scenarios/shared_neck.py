@@ -24,7 +24,8 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages, rate_identity
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages, rate_identity
 
 
 class SharedNeck(Scenario):
@@ -92,8 +93,9 @@ class SharedNeck(Scenario):
         return {
             "seed": point.seed,
             **stages.encoder_identity(),
-            "surrogate": stages.surrogate_identity(),
-            "train": training.model_dump(mode="json"),
+            "neck_start": stages.space.neck.init,
+            "surrogate": stages.surrogate_identity(stages.space.surrogate.phases),
+            "train": training.identity,
         }
 
     def training(self, space: Space, point: OperatingPoint) -> NeckTraining | None:

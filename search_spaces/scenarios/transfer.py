@@ -24,7 +24,8 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages, rate_identity
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages, rate_identity
 from search_spaces.specs.training import Optimiser
 
 
@@ -40,6 +41,13 @@ class TransferTraining(Optimiser):
     steps: Positive = 20_000
     linear_lr: Rate | None = None
     """Learning rate of the neck's linear layer; null for `lr`."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `Optimiser`; whose neck it takes is in the key of what it starts from."""
+        settings = super().identity | {"linear_lr": self.linear_lr or self.lr}
+        del settings["source"]
+        return settings
 
 
 class Transferred(Scenario):

@@ -19,7 +19,8 @@ from search_spaces.scenarios.d1 import SCENARIO as D1
 from search_spaces.scenarios.transfer import Transferred
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 
 
 class TransferTuned(Transferred):
@@ -47,8 +48,8 @@ class TransferTuned(Transferred):
         }
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
-        """Encoder, neck, loss and training."""
-        return bridge_identity(stages, point, {"source"})
+        """Encoder, neck, the last phase of the loss, and training."""
+        return bridge_identity(stages, point, stages.space.surrogate.phases[-1:])
 
 
 SCENARIO = TransferTuned()

@@ -13,7 +13,8 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.space import Space
-from search_spaces.specs.stages import Reads, Stages
+from search_spaces.specs.stage import Reads
+from search_spaces.specs.stages import Stages
 
 
 class Uncompressed(Scenario):
@@ -44,12 +45,12 @@ class Uncompressed(Scenario):
         yield OperatingPoint(None, None, self.name, space.seeds[0])
 
     def reads(self, stages: Stages, point: OperatingPoint) -> Reads:
-        """The images."""
-        return {"world": stages.world()}
+        """Nothing."""
+        return {}
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
-        """The seed; no other setting changes the point."""
-        return {"seed": point.seed}
+        """No setting changes the point."""
+        return {}
 
 
 SCENARIO = Uncompressed()

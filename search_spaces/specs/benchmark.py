@@ -107,7 +107,13 @@ class BenchmarkSpec(Spec):
         """The settings that decide what the samples are, as JSON data; files by their checksum."""
         without = {"name", "prompt", "fit", "images", *self.file_settings}
         settings = self.model_dump(mode="json", exclude=without)
-        return {"split": None, **settings, "prompt": self.template, "fit": self.fitted}
+        if self.limit is not None:
+            settings["seed"] = self.drawn_from
+        elif not self.limits_itself:
+            settings["seed"] = None
+        origin = FORMATS.origin(self.format).identity
+        plugin = {"plugin": origin} if origin else {}
+        return {**settings, "prompt": self.template, "fit": self.fitted, **plugin}
 
     def _default_template(self) -> str:
         return self.default_prompt

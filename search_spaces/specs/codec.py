@@ -135,7 +135,7 @@ class CodecSpec(Spec):
 
         The lambda is not in it. A third party's codec has its distribution in it.
         """
-        train = self.train.model_dump(mode="json") if self.train.steps else {"steps": 0}
+        train = self.train.identity if self.train.steps else {"steps": 0}
         origin = CODECS.origin(self.arch).identity
         plugin = {"plugin": origin} if origin else {}
         return {**self.architecture, "weights": self.weights, "train": train, **plugin}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from search_spaces.settings.paths import LocationOrName
 from search_spaces.settings.secrets import NO_SECRET, has_secret
 from search_spaces.specs.base import Fraction, Positive, Spec
 
-_COLUMNS = {"image_column", "label_column"}
+_COLUMNS: Final = {"image_column", "label_column"}
 
 
 class SplitNames(Spec):
@@ -66,7 +66,8 @@ class DataSpec(Spec):
     episodes: Positive = 256
     """Test episodes of few-shot classification on scenes."""
     shard_size: Positive = 512
-    """Images per shard of pre-computed features and latents."""
+    """Images per file of pre-computed features and latents that are made now. Those that are
+    stored in files of another size serve as well; training reads them in the same order."""
     max_unreadable: Fraction = 0.01
     """Share of unreadable images above which a sweep stops; in an evaluation also of images whose
     stream does not decode."""
@@ -78,17 +79,25 @@ class DataSpec(Spec):
             return self.name or self.kind
         return self.uri.rstrip("/").rpartition("/")[2] or self.kind
 
+    def scenes(self, *counts: Literal["train", "val", "test", "episodes"]) -> dict[str, Any]:
+        """The settings that decide what made images are, as JSON data.
+
+        Args:
+            counts: settings that say how many.
+        """
+        return self.model_dump(mode="json", include={"kind", "seed", "size", *counts})
+
     @property
-    def identity(self) -> dict[str, object]:
-        """The settings that decide what the images are, as JSON data."""
-        without = {"name", "shard_size", "max_unreadable"}
-        if self.kind == "scenes":
-            without |= {"uri", "splits", "names", "image_column", "label_column"}
-        else:
-            without |= {"episodes"}
-        if self.kind == "folder":
-            without |= {"image_column", "label_column"}
-        return self.model_dump(mode="json", exclude=without)
+    def form(self) -> dict[str, Any]:
+        """The settings that decide what becomes of a data set's images, as JSON data."""
+        columns = set() if self.kind == "folder" else _COLUMNS
+        return self.model_dump(mode="json", include={"kind", "size", *columns})
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The settings that decide which images of a data set are used, as JSON data."""
+        used = {"uri", "splits", "names", "seed", "train", "val", "test"}
+        return self.model_dump(mode="json", include=used)
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,7 @@ class EvaluationSpec(Spec):
     """How rate-accuracy points are measured."""
 
     batch_size: Positive = 64
-    """Prompts per generation batch."""
+    """Prompts per generation batch; answers are the same but for rounding."""
     beams: Positive = 1
     """Of the search for an answer; 1 is greedy."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -22,4 +22,4 @@ class EvaluationSpec(Spec):
     """Samples after which answers are kept: a killed evaluation continues from there. The features
     of a shard's images are held in memory."""
     examples: Annotated[int, Field(ge=0)] = 3
-    """Example pictures kept per operating point."""
+    """Example pictures kept per evaluation that is made now."""

@@ -246,10 +246,11 @@ class Space(SpaceFields):
         elif not SCENARIOS.get(trained[0]).search_roots:
             valid = [name for name, rule in SCENARIOS.working().items() if rule.search_roots]
             problems.append(f"search: not of {trained[0]}; of {', '.join(valid)}")
-        if self.resources.workers_per_point:
+        workers = {self.resources.of(name).workers_per_point for name in trained}
+        if any(workers):
             problems.append(
                 "search: trains in the trial's own process; resources.workers_per_point = "
-                f"{self.resources.workers_per_point} must be 0"
+                f"{max(workers)} must be 0"
             )
         for path, where in {} if problems else self.search.over.items():
             problems += self._search_range_problems(trained[0], path, where.ends)

@@ -36,17 +36,17 @@ VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What an operating point is measured on.
+    """A task that an operating point is measured on, and with whom.
 
     Attributes:
         answerer: path or id of the MLLM, or of the teacher where the encoder answers alone.
-        tasks: names of the tasks.
+        task: its name.
         benchmark: whose samples; None for the space's own data.
         name: of the answerer in points and plots; empty for its id or its directory's name.
     """
 
     answerer: str
-    tasks: tuple[str, ...]
+    task: str
     benchmark: BenchmarkSpec | None = None
     name: str = ""
 
@@ -58,7 +58,7 @@ class Measurement:
     @property
     def by_encoder(self) -> bool:
         """Whether the visual encoder answers alone."""
-        return not mllm_tasks(self.tasks)
+        return TASK_FACTS.get(self.task).by_encoder
 
 
 class SpaceFields(Spec):
@@ -93,8 +93,8 @@ class SpaceFields(Spec):
     def measurements(self) -> tuple[Measurement, ...]:
         """What every operating point is measured on, and with whom.
 
-        The space's own data and each benchmark, with each MLLM, or with the teacher alone where
-        the task is the encoder's.
+        Each task on the space's own data, and each benchmark, with each MLLM, or with the teacher
+        alone where the task is the encoder's. Those of one data set and answerer follow each other.
         """
         measurements = []
         for benchmark in (None, *self.benchmarks):
@@ -103,9 +103,9 @@ class SpaceFields(Spec):
             answerers = [(mllm.model, mllm.name, asked) for mllm in self.mllms]
             answerers.append((self.teacher.model, self.teacher.name, alone))
             measurements += [
-                Measurement(model, tasks_of, benchmark, name)
+                Measurement(model, task, benchmark, name)
                 for model, name, tasks_of in answerers
-                if tasks_of
+                for task in tasks_of
             ]
         return tuple(measurements)
 

@@ -1,12 +1,16 @@
 """Stages of a sweep, their inputs and their content-addressed keys.
 
-    world --+--> features (teacher, per split) -------+
-            +--> text (class names) ------------------+
-            +--> codec (per codec x lambda) --+-------+--> point (per scenario; may start from
-            |                                 |       |           another point)
-            |                                 +-> latents
-    point + MLLM + (world or benchmark) --> evaluation
-    benchmark: a published one's test images and samples, in the form of a world
+    train_images --+--> features (teacher) --------------+
+                   +--> text (class names) --------------+
+                   +--> codec (per codec x lambda) --+---+--> point (per scenario; may start from
+                   |                                 |   |           another point)
+                   |                                 +-> latents
+    point + MLLM + (test_images, episodes or benchmark) --> evaluation, one per task
+    train_images or test_images --> samples of the tasks of other distributions
+
+`train_images` are for training and validation. They and `test_images` of scenes have the samples of
+the project's tasks, `episodes` the scenes with one digit and the samples of few-shot tasks, and a
+benchmark its images and samples, in the same form.
 
 This module makes the stages that scenarios read. Each scenario decides what its points read and
 what enters their keys (`search_spaces.scenarios.contract`).
@@ -14,111 +18,24 @@ what enters their keys (`search_spaces.scenarios.contract`).
 A variant of a space is an ordinary space (`Space.of`): stages that it does not touch have the same
 keys in all variants, and so are made once.
 
-A stage's key is a hash of its own spec, the keys of its inputs and the version of its code, so a
-finished stage is found again and a changed setting re-runs exactly what depends on it.
+A stage's key is a hash of what changes its content: the settings that it uses, the keys of its
+inputs and the version of its code. So a finished stage is found again, and a changed setting makes
+again what depends on it. How a stage is computed is in no key. What each setting makes again is
+listed in `tests/search_spaces/effects.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search_spaces.facts.tasks import plugin_identities
+from search_spaces.facts.tasks import TASK_FACTS, plugin_identities
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
-from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from search_spaces.specs.space_fields import Measurement
-
-# Raise a stage's version whenever its code changes what it writes.
-VERSIONS = {
-    "world": 2,
-    "features": 2,
-    "codec": 2,
-    "latents": 2,
-    "point": 2,
-    "evaluation": 3,
-    "text": 1,
-    "benchmark": 1,
-    "neck": 1,
-}
-
-Reads = Mapping[str, "Stage | tuple[Stage, ...]"]
-"""The stages that another one reads, by the name that its code gives them, in the key's order."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a stage is made for: the arguments of the code that makes it.
-
-    Attributes:
-        variant: of the space, whose settings it is made with.
-    """
-
-    variant: str = ""
-    codec: CodecSpec | None = None
-    lmbda: float | None = None
-    point: OperatingPoint | None = None
-    benchmark: BenchmarkSpec | None = None
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One content-addressed output.
-
-    Attributes:
-        kind: what makes it; a key of `VERSIONS`.
-        key: 16 hex digits.
-        spec: its own settings, JSON data.
-        reads: the stages it reads.
-        subject: what it is made for; no part of its key.
-    """
-
-    kind: str
-    key: str
-    spec: Mapping[str, Any] = field(compare=False, hash=False)
-    reads: Reads = field(compare=False, hash=False, default_factory=dict)
-    subject: Subject = field(compare=False, hash=False, default=Subject())
-
-    @property
-    def path(self) -> str:
-        """Where its output lies under the storage: `stages/<kind>/<key>`."""
-        return f"stages/{self.kind}/{self.key}"
-
-    @property
-    def inputs(self) -> tuple[Stage, ...]:
-        """All stages it reads, in the key's order."""
-        return tuple(
-            stage
-            for read in self.reads.values()
-            for stage in (read if isinstance(read, tuple) else (read,))
-        )
-
-
-def make_stage(kind: str, spec: Mapping[str, Any], reads: Reads, subject: Subject) -> Stage:
-    """A stage with the key of its content.
-
-    Args:
-        kind: a key of `VERSIONS`.
-        spec: JSON data without NaN.
-    """
-    stage = Stage(kind, "", dict(spec), dict(reads), subject)
-    text = json.dumps(
-        {
-            "kind": kind,
-            "version": VERSIONS[kind],
-            "spec": spec,
-            "inputs": [read.key for read in stage.inputs],
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Stage(kind, key, stage.spec, stage.reads, subject)
+from search_spaces.specs.stage import Stage, Subject, make_stage
+from search_spaces.specs.training import Phase
 
 
 class Stages:
@@ -126,9 +43,10 @@ class Stages:
 
     Args:
         space: what is swept.
-        fingerprints: for each model or weights name in the space, for the data set's `uri` and for
-            each benchmark's name, a checksum of what it resolves to; for each standard's codec the
-            version of its library. A name that is absent is its own fingerprint.
+        fingerprints: for each model or weights name in the space, for the data set's `train images`
+            and `test images` and for each `benchmark NAME`, a checksum of what it resolves to; for
+            each standard's codec the version of its library. A name that is absent is its own
+            fingerprint; images are then those that the settings select.
         variant: this space's name as a variant; empty if it is not one.
     """
 
@@ -152,15 +70,36 @@ class Stages:
         """The checksum of a model, file or library; the name itself where none is known."""
         return None if name is None else self._fingerprints.get(name, name)
 
-    def world(self) -> Stage:
-        """Images of all splits and the tasks over them."""
+    def train_images(self) -> Stage:
+        """The images for training and validation, of scenes with samples of tasks."""
         data = self.space.data
-        spec = data.identity
-        if added := plugin_identities(self.space.tasks):
-            spec |= {"tasks": added}
-        if data.uri is not None:
-            spec |= {"uri": None, "names": None, "listing": self.fingerprint(data.uri)}
-        return make_stage("world", spec, {}, Subject(self.variant))
+        spec = data.scenes("train", "val") if data.kind == "scenes" else self._selected("train")
+        return make_stage("train_images", spec, {}, Subject(self.variant))
+
+    def test_images(self) -> Stage:
+        """The test images of the space's own data, with samples of tasks."""
+        data = self.space.data
+        spec = data.scenes("test") if data.kind == "scenes" else self._selected("test")
+        return make_stage("test_images", spec, {}, Subject(self.variant))
+
+    def _selected(self, part: str) -> dict[str, Any]:
+        """The spec of a part of a data set."""
+        data = self.space.data
+        return data.form | {"images": self._fingerprints.get(f"{part} images", data.selection)}
+
+    def episodes(self) -> Stage:
+        """The scenes of few-shot episodes, with the episodes."""
+        return make_stage("episodes", self.space.data.scenes("episodes"), {}, Subject(self.variant))
+
+    def samples(self, tasks: Sequence[str], images: Stage) -> Stage:
+        """The samples of tasks of other distributions.
+
+        Args:
+            images: `train_images` or `test_images`.
+        """
+        spec = {"tasks": plugin_identities(tasks)}
+        subject = Subject(self.variant, tasks=tuple(tasks))
+        return make_stage("samples", spec, {"images": images}, subject)
 
     def benchmark(self, benchmark: BenchmarkSpec) -> Stage:
         """A published benchmark's images, at the size of the space's own, and its samples."""
@@ -168,28 +107,38 @@ class Stages:
         spec = {**benchmark.identity, "size": self.space.data.size, "files": files}
         return make_stage("benchmark", spec, {}, Subject(self.variant, benchmark=benchmark))
 
-    def dataset(self, benchmark: BenchmarkSpec | None) -> Stage:
-        """What is measured on: a benchmark, or the space's own data (None)."""
-        return self.world() if benchmark is None else self.benchmark(benchmark)
+    def dataset(self, measurement: Measurement) -> dict[str, Stage]:
+        """What is measured on: the `images` and, where they are a stage of their own, `samples`."""
+        task = measurement.task
+        if measurement.benchmark is not None:
+            return {"images": self.benchmark(measurement.benchmark)}
+        if TASK_FACTS.get(task).in_episodes:
+            return {"images": self.episodes()}
+        images = self.test_images()
+        if TASK_FACTS.origin(task).is_project:
+            return {"images": images}
+        return {"images": images, "samples": self.samples((task,), images)}
 
     def features(self) -> Stage:
         """The teacher's features of the training and validation images that the loss uses."""
-        space, surrogate = self.space, self.space.surrogate
-        spec: dict[str, Any] = {
-            "teacher": self.fingerprint(space.teacher.model),
-            "shard_size": space.data.shard_size,
-        }
+        reads = {"world": self.train_images()}
+        return make_stage("features", self.targets_identity(), reads, Subject(self.variant))
+
+    def targets_identity(self) -> dict[str, Any]:
+        """The settings that decide the teacher's features, for a key."""
+        surrogate = self.space.surrogate
+        spec: dict[str, Any] = {"teacher": self.fingerprint(self.space.teacher.model)}
         if surrogate.pooled:
             spec["pooled"] = {"double_norm": surrogate.double_norm}
         if surrogate.tokens:
             spec["tokens"] = {"layer": surrogate.token_layer}
-        return make_stage("features", spec, {"world": self.world()}, Subject(self.variant))
+        return spec
 
-    def text(self, benchmark: BenchmarkSpec | None = None) -> Stage:
+    def text(self, images: Stage) -> Stage:
         """The text embeddings of class names, from the teacher's text tower.
 
         Args:
-            benchmark: whose classes; None for those of the space's own data.
+            images: whose classes.
         """
         surrogate = self.space.surrogate
         spec = {
@@ -197,12 +146,13 @@ class Stages:
             "templates": self.fingerprint(surrogate.templates),
             "classes": self.fingerprint(surrogate.classes),
         }
-        reads = {"world": self.dataset(benchmark)}
-        return make_stage("text", spec, reads, Subject(self.variant, benchmark=benchmark))
+        subject = Subject(self.variant, benchmark=images.subject.benchmark)
+        return make_stage("text", spec, {"world": images}, subject)
 
     def surrogate_targets(self) -> dict[str, Stage]:
         """The teacher's features and, where the loss uses them, the text embeddings of classes."""
-        texts = {"text": self.text()} if self.space.trains_on_classes else {}
+        images = self.train_images()
+        texts = {"text": self.text(images)} if self.space.trains_on_classes else {}
         return {"features": self.features(), **texts}
 
     def codec(self, codec: CodecSpec, lmbda: float) -> Stage:
@@ -211,55 +161,108 @@ class Stages:
         A variable-rate codec has one for all its lambdas.
         """
         codec = codec.at(lmbda)
-        subject = Subject(self.variant, codec, lmbda)
+        subject = Subject(self.variant, codec=codec, lmbda=lmbda)
         spec = codec.identity
         assert codec.weights is None or isinstance(codec.weights, str)
         spec["weights"] = self.fingerprint(codec.weights)
         if not codec.is_variable_rate:
             spec["lmbda"] = lmbda
         if codec.train.steps:
-            return make_stage("codec", spec, {"world": self.world()}, subject)
+            return make_stage("codec", spec, {"world": self.train_images()}, subject)
         return make_stage("codec", spec, {}, subject)
 
     def latents(self, codec: CodecSpec, lmbda: float) -> Stage:
         """A frozen base codec's latents of the training and validation images."""
         codec = codec.at(lmbda)
-        spec = {"shard_size": self.space.data.shard_size, **rate_identity(codec)}
-        base = self.codec(codec, lmbda)
-        # A codec that was trained here depends on the images already.
-        world = {} if base.reads else {"world": self.world()}
-        reads = {"codec": base, **world}
-        return make_stage("latents", spec, reads, Subject(self.variant, codec, lmbda))
+        reads = {"world": self.train_images(), "codec": self.codec(codec, lmbda)}
+        subject = Subject(self.variant, codec=codec, lmbda=lmbda)
+        return make_stage("latents", rate_identity(codec), reads, subject)
+
+    def teacher_identity(self, entered: bool) -> dict[str, Any]:
+        """The encoder, for a key.
+
+        Args:
+            entered: whether tokens enter it at block k.
+        """
+        teacher = self.space.teacher
+        block = {"block": teacher.block} if entered else {}
+        return {"model": self.fingerprint(teacher.model), **block}
+
+    def neck_sizes(self) -> dict[str, Any]:
+        """The settings that decide the neck's size, for a key."""
+        return self.space.neck.model_dump(mode="json", exclude={"init"})
 
     def encoder_identity(self) -> dict[str, Any]:
         """The settings that decide how an encoder is entered, for a key."""
-        teacher = self.space.teacher
-        return {
-            "teacher": {"model": self.fingerprint(teacher.model), "block": teacher.block},
-            "neck": self.space.neck.model_dump(mode="json"),
-        }
+        return {"teacher": self.teacher_identity(entered=True), "neck": self.neck_sizes()}
 
-    def surrogate_identity(self) -> dict[str, Any]:
-        """The surrogate loss, for a key; without its texts, which are a stage of their own."""
-        return self.space.surrogate.model_dump(mode="json", exclude={"templates", "classes"})
+    def surrogate_identity(self, phases: Sequence[Phase]) -> dict[str, Any]:
+        """The surrogate loss, for a key; without its texts, which are a stage of their own.
+
+        Args:
+            phases: that are used; none where the loss is the distillation alone.
+        """
+        surrogate = self.space.surrogate
+        used = {"pooled", "tokens"}
+        if surrogate.tokens:
+            used.add("token_layer")
+        if surrogate.pooled or any(phase.ce for phase in phases):
+            used.add("double_norm")
+        settings = surrogate.model_dump(mode="json", include=used)
+        return settings | {"phases": [phase.model_dump(mode="json") for phase in phases]}
 
     def evaluation(self, point: Stage, measurement: Measurement) -> Stage:
-        """An operating point measured with one answerer on one data set.
+        """An operating point measured on one task with one answerer.
 
         Args:
             point: the operating point's stage.
             measurement: one of this space's.
         """
+        task = measurement.task
+        origin = TASK_FACTS.origin(task).identity
         spec = {
-            "mllm": self.fingerprint(measurement.answerer),
-            "tasks": list(measurement.tasks),
-            "evaluation": self.space.evaluation.model_dump(mode="json", exclude={"shard_size"}),
-            "teacher": self.fingerprint(self.space.teacher.model),
+            "answerer": self.fingerprint(measurement.answerer),
+            "task": task,
+            **({"plugin": origin} if origin else {}),
+            "targets": self.targets_identity(),
+            **self._answering(measurement),
         }
-        reads = {"point": point, "dataset": self.dataset(measurement.benchmark)}
+        dataset = self.dataset(measurement)
+        texts = {"text": self.text(dataset["images"])} if measurement.by_encoder else {}
+        return make_stage("evaluation", spec, {"point": point, **dataset, **texts}, point.subject)
+
+    def _answering(self, measurement: Measurement) -> dict[str, Any]:
+        """The settings that decide how an answerer answers, for a key."""
         if measurement.by_encoder:
-            reads["text"] = self.text(measurement.benchmark)
-        return make_stage("evaluation", spec, reads, point.subject)
+            return {"double_norm": self.space.surrogate.double_norm}
+        evaluation = self.space.evaluation
+        if TASK_FACTS.get(measurement.task).by_likelihood:
+            return {"precision": evaluation.precision}
+        return {"precision": evaluation.precision, "beams": evaluation.beams}
+
+    def pass_key(self, point: Stage, measurement: Measurement) -> str:
+        """The key of what the evaluations of a point that share a pass over images have in common.
+
+        That is the answerer and the data set, with all samples that it may have. Answers that were
+        given under the same key serve for every task.
+        """
+        if measurement.benchmark is not None:
+            dataset = [self.benchmark(measurement.benchmark)]
+        elif self.space.data.kind == "scenes":
+            dataset = [self.test_images(), self.episodes()]
+        else:
+            dataset = [self.test_images()]
+        spec = {
+            "answerer": self.fingerprint(measurement.answerer),
+            "tasks": plugin_identities(self.space.tasks),
+            "targets": self.targets_identity(),
+            "evaluation": self.space.evaluation.model_dump(include={"beams", "precision"}),
+            "double_norm": self.space.surrogate.double_norm,
+            "by_encoder": measurement.by_encoder,
+        }
+        return make_stage(
+            "evaluation", spec, {"point": point, "images": tuple(dataset)}, Subject()
+        ).key
 
 
 def rate_identity(codec: CodecSpec) -> dict[str, int]:

@@ -122,9 +122,23 @@ class Optimiser(Spec):
     """`bf16`: transforms, neck and encoder under bfloat16 autocast; what makes the rate, the
     weights and their updates stay in fp32."""
     validate_every: Positive = 500
-    """Steps between two passes over the validation images."""
+    """Steps between two passes over the validation images, which choose the weights that are kept;
+    there is one after the last step, too."""
     checkpoint_every: Positive = 500
     """Steps between two checkpoints."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the trained weights, as JSON data, for a stage's key.
+
+        Slices of a batch change no more than rounding, checkpoints nothing. Settings without an
+        effect have one value: of a rate that never falls, and of a validation after the last step.
+        """
+        settings = self.model_dump(mode="json", exclude={"accumulate", "checkpoint_every"})
+        settings["validate_every"] = min(self.validate_every, self.steps)
+        if self.lr_drop == 1 or self.lr_drop_at * self.steps > self.steps - 1:
+            settings |= dict.fromkeys(("lr_drop_at", "lr_drop", "lr_decay"))
+        return settings
 
 
 class BaseCodecTraining(Optimiser):

@@ -29,6 +29,7 @@ from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Plan
+from orchestrator.plan.room import Ask
 from orchestrator.storage.store import Store
 from search_spaces import operating_points
 from tests.benchmarks.full_size import save_teacher, space_with
@@ -102,7 +103,7 @@ def main() -> None:
         run_pass(
             settings,
             [plan.jobs[features.key]],
-            Room(2, 1, 1.0 if options.gpu else 0.0),
+            Room(2, 1, Ask(float(options.gpu), 0.05)),
             lambda key, failure: failed.append(failure),
             lambda key, done, total: progress.append((time.perf_counter(), cpu_seconds())),
             lambda key, reason: None,

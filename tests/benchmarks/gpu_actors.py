@@ -28,6 +28,7 @@ from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.room import Ask
 from orchestrator.storage.store import Store
 from search_spaces import operating_points
 from tests.benchmarks.full_size import save_teacher, space_with
@@ -78,7 +79,7 @@ def measure(root: Path, gpus: int, seconds: float, shards: int) -> None:
     ShardRow.of = counted  # type: ignore[method-assign, assignment]
     done: list[float] = []
     failed: list[JobFailure | None] = []
-    room = Room(4, gpus, 1.0)
+    room = Room(4, gpus, Ask(1, 0.05))
     read_before = psutil.Process().io_counters()
     run_pass(
         settings,

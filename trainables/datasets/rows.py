@@ -1,8 +1,8 @@
 """Reading training data: images, latents and teacher features of the same rows, from Parquet.
 
     world/images_train           rows [0, S) | rows [S, 2S) | ...        image_id, png, classes
-    latents/train/part-*.parquet   part 0    |   part 1     | ...        image_id, y_hat
-    features/train/part-*.parquet  part 0    |   part 1     | ...        image_id, pooled, tokens
+    latents/train/part-*.parquet  of as many rows, more or fewer         image_id, y_hat
+    features/train/part-*.parquet  of as many rows, more or fewer        image_id, pooled, tokens
                                        joined on image_id: a row that a part left out is left out
 
 Shapes: `B` images, `M` latent channels, `L` patches, `D` width, `P` joint width, `C` classes.
@@ -10,7 +10,6 @@ Shapes: `B` images, `M` latent channels, `L` patches, `D` width, `P` joint width
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -23,9 +22,16 @@ from torch import Tensor
 
 from trainables.datasets.arrays import Pixels, decode_image
 from trainables.datasets.images.decode import UnreadableImageError
+from trainables.datasets.images.image_store import class_names
 from trainables.datasets.read_ahead import reading_threads
 from trainables.datasets.shard_cache import ShardCache
-from trainables.datasets.stored_shards import Part, Shard, StoredImages, StoredShards
+from trainables.datasets.stored_shards import (
+    SHARD_ROWS,
+    Shard,
+    StoredImages,
+    StoredPart,
+    StoredShards,
+)
 from trainables.datasets.tensors import to_tensor
 
 log = logging.getLogger(__name__)
@@ -109,12 +115,6 @@ def part_file(directory: Path, split: str, shard: int) -> Path:
     return directory / split / f"part-{shard:05d}.parquet"
 
 
-def class_names(world: Path) -> list[str]:
-    """The names of the world's classes, in the order of their indices."""
-    names: list[str] = json.loads((world / "classes.json").read_text(encoding="utf-8"))["names"]
-    return names
-
-
 class Rows:
     """The rows of one split that are there in every source, shard by shard.
 
@@ -123,7 +123,7 @@ class Rows:
     Args:
         columns: what batches hold: of `image`, `classes`, `y_hat`, `pooled`, `tokens`.
         world, latents, features: directories; those that no column comes from may be None.
-        shard_size: rows of the world per shard.
+        shard_size: rows of the world per shard, however large the files are.
         room: bytes of shards and of decoded images that stay in memory; the least recently used
             shards are dropped. Shards that are held stay beyond it.
 
@@ -141,7 +141,7 @@ class Rows:
         world: Path,
         latents: Path | None,
         features: Path | None,
-        shard_size: int,
+        shard_size: int = SHARD_ROWS,
         room: int = ROOM,
     ) -> None:
         self.split = split
@@ -149,13 +149,12 @@ class Rows:
         assert {*columns} <= {*WORLD_COLUMNS, *LATENT_COLUMNS, *FEATURE_COLUMNS}, columns
         self._n_classes = len(class_names(world)) if "classes" in columns else 0
         images = StoredImages(world, split)
-        shards = range(-(-len(images) // shard_size))
-        parts: list[Part] = []
+        parts: list[StoredPart] = []
         sources = [world]
         for directory, stored in ((latents, LATENT_COLUMNS), (features, FEATURE_COLUMNS)):
             if names := [name for name in stored if name in columns]:
                 assert directory is not None, f"{names} need a directory to come from"
-                parts.append(Part([part_file(directory, split, shard) for shard in shards], names))
+                parts.append(StoredPart(directory / split, names))
                 sources.append(directory)
         self._readable = bool(parts)
         stored_shards = StoredShards(images, parts, columns, shard_size)

@@ -15,6 +15,7 @@ from trainables.datasets.arrays import Pixels, decode_image, table_of
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.files import replacing
 from trainables.datasets.images.image_store import ShardReport, read_images
+from trainables.datasets.stored_shards import SHARD_ROWS
 
 
 def read_shard(world: Path, split: str, rows: tuple[int, int]) -> pa.Table:
@@ -42,5 +43,10 @@ def write_shard(table: pa.Table, out: Path) -> None:
     with replacing(out) as temporary:
         # Floats do not compress; plain pages are read seven times as fast as dictionaries.
         pq.write_table(
-            table, temporary, compression="none", use_dictionary=False, write_statistics=False
+            table,
+            temporary,
+            row_group_size=SHARD_ROWS,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
         )

@@ -2,13 +2,14 @@
 
     footers of all files --> rows per shard --> a shard is read when it is needed, its ids checked
 
-Only the footers are read before the training begins, many at once: a data set has thousands of
-parts. Where a part has fewer rows than the world, the ids of this shard are read, too.
+A shard is a range of the world's rows, whatever the files are that hold them. Only the footers are
+read before the training begins, many at once: a data set has thousands of files. Where a file has
+fewer rows than the world, the ids of its shards are read, too.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,20 +21,76 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.datasets.arrays import Pixels, read_tensor
-from trainables.datasets.images.image_store import image_files, read_rows
+from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
 
+SHARD_ROWS: Final = 512
+"""Rows of the world that training reads at once. The order of training depends on it."""
 FOOTER_THREADS: Final = 16
 """Files that are opened at once: of a network's file system, opening is all waiting."""
 _STORED_NAMES: Final = {"image": "png", "classes": "classes"}
 """Column of a batch -> column of the world's files."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """Features or latents: a Parquet file per shard, and the columns that are read."""
+class StoredPart:
+    """Features or latents of a split, in Parquet files that each cover rows of the world.
 
-    files: Sequence[Path]
-    columns: Sequence[str]
+    Args:
+        directory: of the split.
+        columns: that are read.
+
+    Attributes:
+        covered: number of the world's rows that the files cover together.
+    """
+
+    def __init__(self, directory: Path, columns: Sequence[str]) -> None:
+        self.columns = columns
+        self._files = sorted(directory.glob("part-*.parquet"))
+        footers = _footers(self._files)
+        sizes = [ShardReport.of(footer.metadata).rows for footer in footers]
+        self._starts = [0, *accumulate(sizes)]
+        self._lacks_rows = [f.num_rows != n for f, n in zip(footers, sizes, strict=True)]
+        self.covered: int = self._starts[-1]
+
+    def is_complete(self, start: int, stop: int) -> bool:
+        """Whether the files have all of the world's rows [start, stop)."""
+        return not any(self._lacks_rows[number] for number in self._overlapping(start, stop))
+
+    def read(
+        self, start: int, stop: int, world_ids: Sequence[str], columns: Sequence[str]
+    ) -> pa.Table:
+        """The rows that belong to the world's rows [start, stop): `image_id` and columns.
+
+        Args:
+            world_ids: of the world's rows.
+
+        Raises:
+            ValueError: the files hold other images, or another order.
+        """
+        members = set(world_ids)
+        tables = []
+        for number in self._overlapping(start, stop):
+            file, first, end = self._files[number], *self._starts[number : number + 2]
+            if start <= first and end <= stop:
+                tables.append(_read(file, ["image_id", *columns]))
+                continue
+            ids = _read(file, ["image_id"]).column("image_id").to_pylist()
+            rows = [row for row, image_id in enumerate(ids) if image_id in members]
+            if rows:
+                span = rows[0], rows[-1] + 1
+                tables.append(read_rows(file, span, ["image_id", *columns]))
+        names = ["image_id", *columns]
+        table = pa.concat_tables(tables or [_read(self._files[0], names).slice(0, 0)])
+        part_ids = table.column("image_id").to_pylist()
+        present = set(part_ids)
+        if part_ids != [image_id for image_id in world_ids if image_id in present]:
+            files = [self._files[number] for number in self._overlapping(start, stop)]
+            listed = " and ".join(map(str, files))
+            raise ValueError(f"{listed}: other images, or another order, than those of the world")
+        return table
+
+    def _overlapping(self, start: int, stop: int) -> range:
+        """The numbers of the files that cover any of the world's rows [start, stop)."""
+        return range(bisect_right(self._starts, start) - 1, bisect_left(self._starts, stop))
 
 
 @dataclass
@@ -64,7 +121,10 @@ class StoredImages:
     def __init__(self, world: Path, split: str) -> None:
         self.world = world
         self._files = image_files(world, split)
-        self._starts = [0, *accumulate(_row_counts(self._files))]
+        self._starts: list[int] = [
+            0,
+            *accumulate(footer.num_rows for footer in _footers(self._files)),
+        ]
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -96,23 +156,28 @@ class StoredShards:
         sizes: rows of each shard.
 
     Raises:
-        ValueError: a part that lacks rows does not belong to the world. Of other parts `read`
-            finds it.
+        ValueError: a part does not belong to the world. Of a part of its size, `read` finds it.
     """
 
     def __init__(
-        self, images: StoredImages, parts: Sequence[Part], columns: Sequence[str], shard_size: int
+        self,
+        images: StoredImages,
+        parts: Sequence[StoredPart],
+        columns: Sequence[str],
+        shard_size: int,
     ) -> None:
         self._images, self._parts = images, parts
         self._columns = [name for name in _STORED_NAMES if name in columns]
         n = len(images)
+        if any(part.covered != n for part in parts):
+            counts = ", ".join(str(part.covered) for part in parts)
+            raise ValueError(f"{images.world} has {n} rows, and what is made from it {counts}")
         self._spans = [(start, min(start + shard_size, n)) for start in range(0, n, shard_size)]
         self.sizes = [stop - start for start, stop in self._spans]
-        counts = zip(*(_row_counts(part.files) for part in parts), strict=True)
         incomplete = [
             shard
-            for shard, (size, rows) in enumerate(zip(self.sizes, counts, strict=False))
-            if set(rows) != {size}
+            for shard, span in enumerate(self._spans)
+            if not all(part.is_complete(*span) for part in parts)
         ]
         with ThreadPoolExecutor(FOOTER_THREADS) as threads:
             for shard, ids in zip(incomplete, threads.map(self._read_ids, incomplete), strict=True):
@@ -124,10 +189,11 @@ class StoredShards:
         Raises:
             ValueError: a part does not belong to the world.
         """
-        stored = [_STORED_NAMES[name] for name in self._columns]
-        world = self._images.read(*self._spans[shard], ["image_id", *stored])
-        tables = [_read_part(part, shard, part.columns) for part in self._parts]
-        ids = self._common_ids(shard, world, tables)
+        span, stored = self._spans[shard], [_STORED_NAMES[name] for name in self._columns]
+        world = self._images.read(*span, ["image_id", *stored])
+        world_ids: list[str] = world.column("image_id").to_pylist()
+        tables = [part.read(*span, world_ids, part.columns) for part in self._parts]
+        ids = _common_ids(world_ids, tables)
         assert len(ids) == self.sizes[shard], "a file has changed since its footer was read"
         columns: dict[str, Any] = {}
         world = _select(world, ids)
@@ -143,36 +209,27 @@ class StoredShards:
         return Shard(ids, columns, n_bytes)
 
     def _read_ids(self, shard: int) -> list[str]:
-        world = self._images.read(*self._spans[shard], ["image_id"])
-        return self._common_ids(shard, world, [_read_part(part, shard) for part in self._parts])
-
-    def _common_ids(self, shard: int, world: pa.Table, tables: Sequence[pa.Table]) -> list[str]:
-        """The ids that all sources hold; each must have the world's order."""
-        world_ids = world.column("image_id")
-        listed: list[str] = world_ids.to_pylist()
-        common = listed
-        for part, table in zip(self._parts, tables, strict=True):
-            part_ids = table.column("image_id")
-            if part_ids.equals(world_ids):
-                continue
-            members = set(part_ids.to_pylist())
-            if part_ids.to_pylist() != [image_id for image_id in listed if image_id in members]:
-                raise ValueError(
-                    f"{part.files[shard]} holds other images, or another order, than "
-                    f"{self._images.world}"
-                )
-            common = [image_id for image_id in common if image_id in members]
-        return common
+        span = self._spans[shard]
+        world_ids = self._images.read(*span, ["image_id"]).column("image_id").to_pylist()
+        return _common_ids(world_ids, [part.read(*span, world_ids, ()) for part in self._parts])
 
 
-def _row_counts(files: Sequence[Path]) -> list[int]:
-    """Rows of Parquet files, from their footers."""
+def _common_ids(world_ids: list[str], tables: Sequence[pa.Table]) -> list[str]:
+    """The ids that all sources hold, in the world's order."""
+    for table in tables:
+        if len(table) != len(world_ids):
+            members = set(table.column("image_id").to_pylist())
+            world_ids = [image_id for image_id in world_ids if image_id in members]
+    return world_ids
+
+
+def _footers(files: Sequence[Path]) -> list[pq.FileMetaData]:
     with ThreadPoolExecutor(FOOTER_THREADS) as threads:
-        return list(threads.map(lambda file: int(pq.read_metadata(file).num_rows), files))
+        return list(threads.map(pq.read_metadata, files))
 
 
-def _read_part(part: Part, shard: int, columns: Sequence[str] = ()) -> pa.Table:
-    return pq.read_table(part.files[shard], columns=["image_id", *columns], use_threads=False)
+def _read(file: Path, columns: Sequence[str]) -> pa.Table:
+    return pq.read_table(file, columns=list(columns), use_threads=False)
 
 
 def _select(table: pa.Table, ids: Sequence[str]) -> pa.Table:

@@ -1,23 +1,25 @@
-"""Measure an operating point with an MLLM, or with the encoder alone.
+"""Measure an operating point with an MLLM, or with the encoder alone, on one or several tasks.
 
     samples --shards--> images --ImagePass--> features, rates --+
                                                                 +--> answers --> kept in `work`
     prompts ----------------------------------------------------+
-    all shards --> Task.score --> samples.parquet, images.parquet, summary.json
+    all shards --> Task.score --> per task: samples.parquet, images.parquet, summary.json
 
-Every image is coded and looked at once, however many samples ask about it, unless these samples lie
-shards apart. The result of a shard is kept before the next shard begins; an evaluation that is
-started again with the same shard size continues there.
+Every image is coded and looked at once, however many samples of however many tasks ask about it,
+unless these samples lie shards apart. The result of a shard is kept before the next shard begins;
+an evaluation that is started again, with these or with other tasks, continues there.
 
-Output: the files of `result_files.py`, the pictures of `examples.py`, and `info.json` (seconds,
-failures, parameters, hardware).
+Output of each task: the files of `result_files.py`, the pictures of `examples.py`, and `info.json`
+(seconds, failures, parameters, hardware).
 """
 
 from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,86 +36,149 @@ from trainables.evaluation.loaded_models import (
 )
 from trainables.evaluation.result_files import score_task, write_results
 from trainables.evaluation.shard_pass import ShardPass
-from trainables.evaluation.shard_results import ShardResult
+from trainables.evaluation.shard_results import ShardResult, kept_shards, shard_directory
 from trainables.evaluation.teacher_features import shared_layer
 from trainables.evaluation.test_set import Sample, TestImages, read_samples, shards
 from trainables.points.contract import load_point
-from trainables.points.inputs import Inputs
 from trainables.points.models import PointModel
+
+
+@dataclass(frozen=True)
+class TaskEvaluation:
+    """A task to measure an operating point on.
+
+    Attributes:
+        measurement: one of the space's.
+        images: directory of the test images.
+        samples: directory of the task's samples; often the same.
+        out: directory for what is measured.
+    """
+
+    measurement: Measurement
+    images: Path
+    samples: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class PointFiles:
+    """The directories that an operating point is loaded from.
+
+    Attributes:
+        point: its weights.
+        codec: its base codec, where it has one.
+        text: the text embeddings of the classes, where the encoder answers.
+    """
+
+    point: Path
+    codec: Path | None = None
+    text: Path | None = None
 
 
 def evaluate_point(
     space: Space,
     point: OperatingPoint,
-    measurement: Measurement,
-    inputs: Inputs,
-    point_dir: Path,
-    out: Path,
+    evaluations: Sequence[TaskEvaluation],
+    files: PointFiles,
     work: Path,
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda share: None,
-) -> None:
-    """Evaluate an operating point on the test samples of a data set; write it to `out`.
+    part: tuple[int, int] | None = None,
+) -> dict[str, float]:
+    """Evaluate an operating point on tasks of a data set; write each task's result to its `out`.
 
     Args:
-        measurement: who answers which tasks; one of the space's.
-        inputs: `world` is the data set's directory; `codec` where the point has one;
-            `text` where the encoder answers.
-        point_dir: the operating point's directory.
-        work: a directory that survives a kill, for the results of finished shards.
+        evaluations: of one answerer and data set; at least one.
+        work: a directory that survives a kill, for the results of finished shards. What is in it
+            must be of the same answerer, data set and operating point.
         device: where models run.
         progress: called with the share that is done, 0 to 1.
+        part: (index, count): only answer every `count`-th shard from `index`, and write no result;
+            an evaluation of all that finds these answers in `work` does that.
+
+    Returns:
+        The seconds that it took, with those of the shards found in `work`, by task, divided as the
+        samples are; empty for a part.
 
     Raises:
         ValueError: a task has no sample, or more than the share `data.max_unreadable` of the
             images is unreadable or of their streams does not decode, or of the samples could not
-            be answered; or the results of the shards lack a sample.
+            be answered.
     """
     started, model_device, clock = time.monotonic(), torch.device(device), Clock()
     tower = load_teacher_tower(space.teacher.model)
-    model = load_point(space, point, inputs.codec, point_dir, tower).to(model_device)
-    answerer = load_answerer(space, measurement, inputs, model, model_device)
+    model = load_point(space, point, files.codec, files.point, tower).to(model_device)
+    first = evaluations[0]
+    answerer = load_answerer(
+        space, first.measurement, first.images, files.text, model, model_device
+    )
+    directories = tuple(dict.fromkeys(evaluation.images for evaluation in evaluations))
     surrogate = space.surrogate
-    teacher = load_known_teacher(inputs.world, space.teacher, surrogate, model_device)
+    teacher = load_known_teacher(directories, space.teacher, surrogate, model_device)
     shared = shared_layer(answerer, tower, surrogate.token_layer)
     image_pass = ImagePass(model, teacher, answerer, shared, model_device, clock)
 
-    images = TestImages(inputs.world)
-    samples = read_samples(inputs.world, measurement.tasks)
+    images, samples = TestImages(directories), _samples_of(evaluations)
     sample_shards = shards(samples, images, space.evaluation.shard_size)
     shard_pass = ShardPass(images, image_pass, answerer, space.evaluation.batch_size, clock)
     limit = space.data.max_unreadable
-    # Shards of another size hold other samples under the same numbers.
-    prefix = work / f"shard-{space.evaluation.shard_size}"
-    result = _run_shards(sample_shards, shard_pass, limit, prefix, progress)
-    _check_all_samples(samples, result, work)
+    if part is not None:
+        index, count = part
+        # Whether too many samples are lost is decided over all of them.
+        _run_shards(sample_shards[index::count], shard_pass, 1.0, work, progress)
+        return {}
+    loading_s = time.monotonic() - started
+    result = _run_shards(sample_shards, shard_pass, limit, work, progress)
 
+    started = time.monotonic()
     answered = [sample for sample in samples if sample.sample_id in result.answers]
-    scores = [score_task(task, answered, result) for task in measurement.tasks]
-    image_ids = sorted(result.rates, key=images.place)
-    out.mkdir(parents=True, exist_ok=True)
-    write_results(out, measurement.answerer, scores, result.rates, image_ids)
-
-    primary = {i: value for task in scores for i, value in task.primary.items()}
+    tasks = [evaluation.measurement.task for evaluation in evaluations]
+    scores = {task: score_task(task, answered, result) for task in tasks}
+    primary = {i: value for task in scores.values() for i, value in task.primary.items()}
     n_examples = space.evaluation.examples
-    examples = choose_examples(answered, n_examples, images, image_pass, result, primary)
-    title = f"{point.label} · {Path(measurement.answerer).name}"
-    write_examples(out / "examples", title, examples)
-    seconds = time.monotonic() - started
-    _write_info(out / "info.json", seconds, clock, result, model, model_device)
+    pages = choose_examples(answered, n_examples, images, image_pass, result, primary)
+    title = f"{point.label} · {Path(first.measurement.answerer).name}"
+    for task, evaluation in zip(tasks, evaluations, strict=True):
+        out = evaluation.out
+        out.mkdir(parents=True, exist_ok=True)
+        used = {image_id for sample in scores[task].samples for image_id in sample.image_ids}
+        image_ids = sorted(used, key=images.place)
+        write_results(out, first.measurement.answerer, scores[task], result.rates, image_ids)
+        write_examples(out / "examples", title, task, pages[task])
+    other_s = loading_s + time.monotonic() - started
+    seconds = _by_task(samples, result.seconds + other_s)
+    for task, evaluation in zip(tasks, evaluations, strict=True):
+        of_task = result.of([sample for sample in samples if sample.task == task])
+        file = evaluation.out / "info.json"
+        _write_info(file, seconds[task], clock, of_task, model, model_device)
+    return seconds
+
+
+def _samples_of(evaluations: Sequence[TaskEvaluation]) -> list[Sample]:
+    """The samples of all tasks, in the data set's order as far as they are in one directory."""
+    tasks: dict[Path, list[str]] = {}
+    for evaluation in evaluations:
+        tasks.setdefault(evaluation.samples, []).append(evaluation.measurement.task)
+    return [s for directory, names in tasks.items() for s in read_samples(directory, names)]
+
+
+def _by_task(samples: Sequence[Sample], seconds: float) -> dict[str, float]:
+    """The seconds of a pass, divided as the samples of the tasks are."""
+    counts = Counter(sample.task for sample in samples)
+    return {task: seconds * count / len(samples) for task, count in counts.items()}
 
 
 def _run_shards(
     sample_shards: Sequence[Sequence[Sample]],
     shard_pass: ShardPass,
     max_unreadable: float,
-    prefix: Path,
+    work: Path,
     progress: Callable[[float], None],
 ) -> ShardResult:
-    """Run the shards that have no result yet; return the result of all shards.
+    """Answer the samples that have no result yet; return the results of all.
 
     Args:
-        prefix: of the path of a shard's result; `-<number>` follows.
+        work: directory of the shards' results.
 
     Raises:
         ValueError: too many images are unreadable, streams refused or samples not answered.
@@ -126,17 +191,22 @@ def _run_shards(
         for image_id in sample.image_ids
     }
     total = ShardResult()
+    for directory in kept_shards(work):
+        total.add(ShardResult.read(directory))
     for number, shard in enumerate(sample_shards):
-        shard_dir = prefix.with_name(f"{prefix.name}-{number:05d}")
-        if not shard_dir.is_dir():
+        if lacking := total.lacking(shard):
             shard_progress = _progress_of_shard(progress, number, len(sample_shards))
-            shard_pass.run(shard, shard_progress).write(shard_dir)
-        total.add(ShardResult.read(shard_dir))
+            directory = shard_directory(work, lacking)
+            began = time.monotonic()
+            shard_result = shard_pass.run(lacking, shard_progress)
+            shard_result.seconds = time.monotonic() - began
+            shard_result.write(directory)
+            total.add(ShardResult.read(directory))
         image_ids = {image_id for sample in shard for image_id in sample.image_ids}
         shard_pass.forget(i for i in image_ids if last_shard[i] == number)
-        _check_losses(max_unreadable, total, samples)
+        _check_losses(max_unreadable, total.of(samples), samples)
         progress((number + 1) / len(sample_shards))
-    return total
+    return total.of(samples)
 
 
 def _progress_of_shard(
@@ -158,23 +228,6 @@ def _check_losses(max_unreadable: float, result: ShardResult, samples: Sequence[
                 f"{len(lost)} of {count} {description}, more than max_unreadable = "
                 f"{max_unreadable:g}: {dict(list(lost.items())[:3])}"
             )
-
-
-def _check_all_samples(samples: Sequence[Sample], result: ShardResult, work: Path) -> None:
-    """Check that each sample is answered, or that the result says why it is not."""
-    lost_images = result.unreadable.keys() | result.undecodable.keys()
-    missing = [
-        sample.sample_id
-        for sample in samples
-        if sample.sample_id not in result.answers
-        and sample.sample_id not in result.failed
-        and lost_images.isdisjoint(sample.image_ids)
-    ]
-    if missing:
-        raise ValueError(
-            f"the results of the shards lack {len(missing)} of {len(samples)} samples: "
-            f"{missing[:3]}; delete {work} to answer all samples again"
-        )
 
 
 def _write_info(

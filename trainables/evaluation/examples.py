@@ -8,7 +8,8 @@ An entry is `{page, images, samples, boxes}`, files by their names below `exampl
 
     images    [{id, input, decoded, bpp, psnr}], in the order of the prompt, so that the query is
               last; decoded is null where no image is decoded, psnr (dB) too
-    samples   the ids of the samples that ask about these images
+    samples   the ids of the task's samples that ask about these images; on the page are those of
+              all tasks that were measured with it
     boxes     sample id -> {wanted, answered} of samples that ask for a box: [x0, y0, x1, y1] in
               fractions of the image's width and height; answered is null where the answer holds
               no box
@@ -19,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +52,31 @@ def choose_examples(
     image_pass: ImagePass,
     result: ShardResult,
     values: Mapping[str, float],
-) -> list[ExamplePage]:
-    """Choose the first images with all their questions; the last example is a row of images.
+) -> dict[str, list[ExamplePage]]:
+    """Choose each task's first images with all questions; the last example is a row of images.
 
     Args:
-        samples: those that have an answer.
-        n: number of examples.
+        samples: those that have an answer, of all tasks.
+        n: number of examples of a task.
         images: of the data set.
         image_pass: decodes the images.
         result: rates of the images and answers to the samples.
         values: of the primary metric, by sample id.
     """
-    groups, rates = _to_show(samples, n), result.rates
-    pixels = images.readable({i for group in groups for i in group[0].image_ids})
+    by_images: dict[tuple[str, ...], list[Sample]] = {}
+    for sample in samples:
+        by_images.setdefault(sample.image_ids, []).append(sample)
+    shown = {
+        task: _to_show({sample.image_ids: None for sample in samples if sample.task == task}, n)
+        for task in dict.fromkeys(sample.task for sample in samples)
+    }
+    groups = {image_ids: by_images[image_ids] for ids in shown.values() for image_ids in ids}
+    pixels, rates = images.readable({i for image_ids in groups for i in image_ids}), result.rates
     decoded = {i: image_pass.decoded(image) for i, image in pixels.items()}
-    return [
-        ExamplePage(
+    pages = {
+        image_ids: ExamplePage(
             _name(group),
-            [
-                ShownImage(i, pixels[i], decoded[i], rates[i].bpp, rates[i].psnr)
-                for i in group[0].image_ids
-            ],
+            [ShownImage(i, pixels[i], decoded[i], rates[i].bpp, rates[i].psnr) for i in image_ids],
             [
                 AnsweredQuestion(
                     *(s.sample_id, s.task, s.prompt, s.reference, result.answers[s.sample_id]),
@@ -80,23 +85,29 @@ def choose_examples(
                 for s in group
             ],
         )
-        for group in groups
-    ]
+        for image_ids, group in groups.items()
+    }
+    return {task: [pages[image_ids] for image_ids in ids] for task, ids in shown.items()}
 
 
-def write_examples(directory: Path, title: str, examples: Sequence[ExamplePage]) -> None:
-    """Write pages, images and the record. In a page's name, only letters, digits and `._-` stay."""
+def write_examples(directory: Path, title: str, task: str, examples: Sequence[ExamplePage]) -> None:
+    """Write pages, images and the record. In a page's name, only letters, digits and `._-` stay.
+
+    Args:
+        task: whose samples are recorded.
+    """
     (directory / "images").mkdir(parents=True, exist_ok=True)
     record = []
     for example in examples:
         page = re.sub(r"[^A-Za-z0-9._-]", "_", example.name) + ".png"
         draw_example(title, example).save(directory / page)
-        boxes_by_sample = {q.sample_id: boxes_of(example, q) for q in example.questions}
+        questions = [question for question in example.questions if question.task == task]
+        boxes_by_sample = {q.sample_id: boxes_of(example, q) for q in questions}
         record.append(
             {
                 "page": page,
                 "images": [_written(directory, image) for image in example.images],
-                "samples": [question.sample_id for question in example.questions],
+                "samples": [question.sample_id for question in questions],
                 "boxes": {
                     sample: {"wanted": boxes[0], "answered": boxes[1]}
                     for sample, boxes in boxes_by_sample.items()
@@ -107,14 +118,13 @@ def write_examples(directory: Path, title: str, examples: Sequence[ExamplePage])
     write_json(directory / RECORD, record)
 
 
-def _to_show(samples: Sequence[Sample], n: int) -> list[list[Sample]]:
-    """The samples of each example: all about one image; in the last example, about several."""
-    by_images: dict[tuple[str, ...], list[Sample]] = {}
-    for sample in samples:
-        by_images.setdefault(sample.image_ids, []).append(sample)
-    single = [group for images, group in by_images.items() if len(images) == 1]
-    several = [group for images, group in by_images.items() if len(images) > 1][: n > 1]
-    return [*single[: n - len(several)], *several][:n]
+def _to_show(images: Iterable[tuple[str, ...]], n: int) -> list[tuple[str, ...]]:
+    """The images of each example: one image; in the last example, several."""
+    listed = list(images)
+    single = [image_ids for image_ids in listed if len(image_ids) == 1]
+    several = [image_ids for image_ids in listed if len(image_ids) > 1]
+    shown = several[: 1 if single and n > 1 else n]
+    return [*single[: n - len(shown)], *shown][:n] if single else shown
 
 
 def _right(task: str, value: float) -> bool | None:

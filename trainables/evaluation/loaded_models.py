@@ -15,7 +15,7 @@ import torch
 from search_spaces import Space
 from search_spaces.specs.space_fields import Measurement
 from search_spaces.specs.training import SurrogateSpec, TeacherSpec
-from trainables.datasets.rows import class_names
+from trainables.datasets.images.image_store import class_names
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.text_embeddings import read_text_weights
@@ -24,7 +24,6 @@ from trainables.encoders.zero_shot import ZeroShot
 from trainables.evaluation.image_pass import Answerer
 from trainables.evaluation.teacher_features import KnownTeacher
 from trainables.mllms import Mllm
-from trainables.points.inputs import Inputs
 from trainables.points.models import PointModel
 
 P = ParamSpec("P")
@@ -62,15 +61,21 @@ class LastLoaded(Generic[P, Model]):
 def load_answerer(
     space: Space,
     measurement: Measurement,
-    inputs: Inputs,
+    images: Path,
+    text: Path | None,
     model: PointModel,
     device: torch.device,
 ) -> Answerer:
-    """The MLLM of a measurement, or the point's encoder where the encoder answers (zero-shot)."""
+    """The MLLM of a measurement, or the point's encoder where the encoder answers (zero-shot).
+
+    Args:
+        images: directory of the images with the names of their classes.
+        text: directory of the text embeddings of these names.
+    """
     if measurement.by_encoder:
-        assert inputs.text is not None
-        text_weights = read_text_weights(inputs.text).to(device)
-        return ZeroShot(model.encoder, text_weights, class_names(inputs.world))
+        assert text is not None
+        text_weights = read_text_weights(text).to(device)
+        return ZeroShot(model.encoder, text_weights, class_names(images))
     evaluation = space.evaluation
     return load_mllm(measurement.answerer, evaluation.precision, evaluation.beams, device)
 
@@ -84,9 +89,13 @@ def load_teacher_tower(name: str) -> Tower:
 
 @lru_cache(maxsize=4)
 def load_known_teacher(
-    world: Path, teacher: TeacherSpec, surrogate: SurrogateSpec, device: torch.device
+    images: tuple[Path, ...], teacher: TeacherSpec, surrogate: SurrogateSpec, device: torch.device
 ) -> KnownTeacher:
-    """The teacher with its features of a data set, whose directory never changes."""
+    """The teacher with its features of a data set.
+
+    Args:
+        images: directories of its images, which never change.
+    """
     tower = load_teacher_tower(teacher.model)
     complete = Teacher(tower, surrogate.token_layer, surrogate.double_norm).to(device)
     return KnownTeacher(complete, bool(surrogate.pooled), bool(surrogate.tokens))

@@ -116,7 +116,7 @@ def _check_values(task: str, values: Mapping[str, NDArray[np.float64]], count: i
 def write_results(
     out: Path,
     answerer: str,
-    scores: Sequence[TaskScores],
+    scores: TaskScores,
     rates: Mapping[str, Rate],
     image_ids: Sequence[str],
 ) -> None:
@@ -124,15 +124,15 @@ def write_results(
 
     Args:
         answerer: name of the MLLM or encoder.
+        scores: of the task.
         rates: by image id.
         image_ids: the order of the rows of `images.parquet`.
     """
-    rows = [row for task in scores for row in _sample_rows(answerer, task, rates)]
+    rows = list(_sample_rows(answerer, scores, rates))
     images = [asdict(rates[image_id]) for image_id in image_ids]
     pq.write_table(pa.Table.from_pylist(rows, SAMPLES_SCHEMA), out / "samples.parquet")
     pq.write_table(pa.Table.from_pylist(images, IMAGES_SCHEMA), out / "images.parquet")
-    summary = {task.task: _summary(task, rates) for task in scores}
-    write_json(out / "summary.json", summary, indent=2)
+    write_json(out / "summary.json", {scores.task: _summary(scores, rates)}, indent=2)
 
 
 def _sample_rows(

@@ -1,16 +1,38 @@
-"""The results of an evaluation's shards, each kept on disk as soon as the shard is done."""
+"""The results of an evaluation's shards, each kept on disk as soon as the shard is done.
+
+A shard is named by its samples. Whatever shards a data set is cut into, and whichever tasks are
+measured, answers that are kept already are not given again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from trainables.datasets.images.files import write_json
 from trainables.evaluation.image_pass import Rate
+from trainables.evaluation.test_set import Sample
 
 _FILE = "answered.json"
+
+
+def shard_directory(work: Path, samples: Sequence[Sample]) -> Path:
+    """Where the result of a shard is kept.
+
+    Args:
+        work: the evaluation's working directory.
+    """
+    ids = "\n".join(sample.sample_id for sample in samples)
+    return work / f"shard-{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
+
+
+def kept_shards(work: Path) -> list[Path]:
+    """The directories of all shards that are kept."""
+    return sorted(path for path in work.glob("shard-*") if not path.suffix)
 
 
 @dataclass
@@ -23,6 +45,7 @@ class ShardResult:
         unreadable: the reason by image id.
         undecodable: the decoder's error by image id, for images whose streams it refuses.
         failed: the reason by sample id, for samples that could not be answered.
+        seconds: that the shards took.
     """
 
     answers: dict[str, str] = field(default_factory=dict)
@@ -30,6 +53,7 @@ class ShardResult:
     unreadable: dict[str, str] = field(default_factory=dict)
     undecodable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def add(self, shard: ShardResult) -> None:
         """Add the result of a further shard; an image keeps the rate that it had first."""
@@ -38,6 +62,30 @@ class ShardResult:
         self.unreadable |= shard.unreadable
         self.undecodable |= shard.undecodable
         self.failed |= shard.failed
+        self.seconds += shard.seconds
+
+    def of(self, samples: Sequence[Sample]) -> ShardResult:
+        """What concerns some samples."""
+        sample_ids = {sample.sample_id for sample in samples}
+        image_ids = {image_id for sample in samples for image_id in sample.image_ids}
+        return ShardResult(
+            {i: answer for i, answer in self.answers.items() if i in sample_ids},
+            {i: rate for i, rate in self.rates.items() if i in image_ids},
+            {i: reason for i, reason in self.unreadable.items() if i in image_ids},
+            {i: reason for i, reason in self.undecodable.items() if i in image_ids},
+            {i: reason for i, reason in self.failed.items() if i in sample_ids},
+            self.seconds,
+        )
+
+    def lacking(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Those of some samples that have no answer, and no reason to have none."""
+        lost_images = self.unreadable.keys() | self.undecodable.keys()
+        settled = self.answers.keys() | self.failed.keys()
+        return [
+            sample
+            for sample in samples
+            if sample.sample_id not in settled and lost_images.isdisjoint(sample.image_ids)
+        ]
 
     def write(self, directory: Path) -> None:
         """Write the result to a new directory, which appears as a whole or not at all."""
@@ -52,6 +100,7 @@ class ShardResult:
                 "unreadable": self.unreadable,
                 "undecodable": self.undecodable,
                 "failed": self.failed,
+                "seconds": self.seconds,
             },
             indent=2,
         )

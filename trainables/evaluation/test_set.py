@@ -63,13 +63,14 @@ class TestImages:
     """The test images of a data set; pixels are decoded when they are read.
 
     Args:
-        directory: of the world or of a benchmark.
+        directories: of the data set's images, or of a benchmark; no two hold the same id.
     """
 
     __test__ = False  # the name makes pytest take this class for a test
 
-    def __init__(self, directory: Path) -> None:
-        self._files = [pq.ParquetFile(file) for file in image_files(directory, "test")]
+    def __init__(self, directories: Iterable[Path]) -> None:
+        files = (file for directory in directories for file in image_files(directory, "test"))
+        self._files = [pq.ParquetFile(file) for file in files]
         # (file, row group) and the place of its first image
         self._groups: list[tuple[int, int]] = []
         self._places: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The stages that a training or an evaluation reads, as directories."""
+"""The stages that a training reads, as directories."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ FIT_BATCH: Final = 64
 
 @dataclass(frozen=True)
 class Inputs:
-    """Directories of the stages that a training or an evaluation reads; None where not needed.
+    """Directories of the stages that a training reads; None where not needed.
 
     Attributes:
-        world: images and tasks.
+        world: images for training and validation, of scenes with answers to tasks.
+        answers: answers to tasks of other distributions.
         codec: the base codec.
         features: the teacher's features of training and validation images.
         latents: the base codec's latents of the same images.
@@ -36,7 +37,8 @@ class Inputs:
         rates: latents at each of the codec's rates, for one training that serves all rates.
     """
 
-    world: Path
+    world: Path | None = None
+    answers: Path | None = None
     codec: Path | None = None
     features: Path | None = None
     latents: Path | None = None
@@ -55,7 +57,8 @@ def base_codec(point: OperatingPoint, inputs: Inputs) -> Codec:
 def images_to_fit(space: Space, inputs: Inputs, latents: Path | None, seed: int) -> Iterator[Batch]:
     """Batches of at most `FIT_IMAGES` training images, with latents where they are given."""
     columns = ("image",) if latents is None else ("image", "y_hat")
-    rows = Rows("train", columns, inputs.world, latents, None, space.data.shard_size)
+    assert inputs.world is not None
+    rows = Rows("train", columns, inputs.world, latents, None)
     batch_size = min(FIT_BATCH, len(rows))
     batches = Batches(rows, batch_size, seed)
     for number in range(min(FIT_IMAGES, len(rows)) // batch_size):

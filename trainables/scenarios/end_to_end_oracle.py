@@ -7,10 +7,11 @@ Shapes: `B` images, `M` latent channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -37,18 +38,23 @@ class Question:
     answer: str
 
 
-def read_answers(world: Path, split: str, tasks: Sequence[str]) -> dict[str, list[Question]]:
+def read_answers(
+    directories: Iterable[Path], split: str, tasks: Sequence[str]
+) -> dict[str, list[Question]]:
     """Read the prompts and right answers of some tasks, by image id.
 
     Samples about several images are left out.
+
+    Args:
+        directories: that hold `tasks_{split}.parquet`.
 
     Raises:
         ValueError: the tasks have no such samples.
     """
     columns = ["task", "image_ids", "prompt", "answer"]
-    table = pq.read_table(world / f"tasks_{split}.parquet", columns=columns)
+    files = [directory / f"tasks_{split}.parquet" for directory in directories]
     asked: dict[str, list[Question]] = {}
-    for row in table.to_pylist():
+    for row in pa.concat_tables(pq.read_table(f, columns=columns) for f in files).to_pylist():
         if row["task"] in tasks and len(row["image_ids"]) == 1:
             of_image = asked.setdefault(row["image_ids"][0], [])
             of_image.append(Question(row["prompt"], row["answer"]))
@@ -128,10 +134,11 @@ class EndToEndOracleMethod(NeckMethod):
     def learner(self, space: Space, point: OperatingPoint, inputs: Inputs) -> OracleLearner:
         """d1's neck and the first MLLM of the space."""
         training = settings_as(space, "end_to_end_oracle", OracleTraining)
+        directories = [path for path in (inputs.world, inputs.answers) if path is not None]
         asked = {
             image_id: questions
             for split in ("train", "val")
-            for image_id, questions in read_answers(inputs.world, split, space.answered).items()
+            for image_id, questions in read_answers(directories, split, space.answered).items()
         }
         neck = trained_neck(space, point, load_tower(space.teacher.model), inputs.start)
         mllm = Mllm.load(space.mllms[0].model)

@@ -22,7 +22,6 @@ Each is a file NAME.py with an object `TASK`, or an entry point of another distr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from search_spaces.plugins.registry import Registry
@@ -56,36 +55,16 @@ __all__ = [
 ]
 
 
-def image_tasks(requested: Iterable[str] = ()) -> dict[str, Task]:
-    """The tasks that a world of labelled images gets samples of.
-
-    Args:
-        requested: tasks of a space; of other distributions, those that are requested are written.
-
-    Raises:
-        BrokenPluginError: a requested task cannot be imported.
-    """
-    return {"zeroshot": TASKS.get("zeroshot"), **_of_others(requested)}
+def image_tasks() -> dict[str, Task]:
+    """The project's tasks on labelled images."""
+    return {"zeroshot": TASKS.get("zeroshot")}
 
 
-def _of_others(requested: Iterable[str]) -> dict[str, Task]:
-    return {n: TASKS.get(n) for n in sorted(requested) if not TASKS.origin(n).is_project}
-
-
-def scene_tasks(requested: Iterable[str] = ()) -> SceneTasks:
-    """The tasks that a world of scenes gets samples of.
-
-    Args:
-        requested: tasks of a space. The project's own are always written; of other distributions,
-            those that are requested.
-
-    Raises:
-        BrokenPluginError: a requested task cannot be imported.
-    """
+def scene_tasks() -> SceneTasks:
+    """The project's tasks on scenes."""
     fewshot = TASKS.get("fewshot")
     assert isinstance(fewshot, EpisodeTask)
     return SceneTasks(
         in_turn={name: TASKS.get(name) for name in _SCENE_TASKS},
-        apart=_of_others(requested),
         episodes={"fewshot": fewshot},
     )

@@ -17,6 +17,7 @@ class SceneFewshot(OneName):
 
     data_kinds = ("scenes",)
     several_images = True
+    in_episodes = True
     chance = 1 / len(LABELS)
     reference_field = "label"
 

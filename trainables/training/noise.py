@@ -20,7 +20,8 @@ class RowsOfBatch(TorchFunctionMode):
     """While this mode is on, uniform noise is drawn for the whole batch and cut to a part's rows.
 
     Covers what codecs in training draw: `Tensor.uniform_` and `torch.rand_like`, of (B, C, h, w)
-    or, in CompressAI's entropy bottlenecks, of (C, 1, B * h * w).
+    or, in CompressAI's entropy bottlenecks, of (C, 1, B * h * w), and the `Tensor.bernoulli_` of
+    stochastic depth, of (B, 1, 1, 1).
 
     Args:
         positions: of the part's rows in the whole batch.
@@ -40,9 +41,9 @@ class RowsOfBatch(TorchFunctionMode):
     ) -> Any:
         """Cut the noise of functions that draw any; call all other functions as they are."""
         kwargs = kwargs or {}
-        if func is torch.Tensor.uniform_:
+        if func in (torch.Tensor.uniform_, torch.Tensor.bernoulli_):
             part: Tensor = args[0]
-            return part.copy_(self._cut(self._whole(part).uniform_(*args[1:], **kwargs), part))
+            return part.copy_(self._cut(func(self._whole(part), *args[1:], **kwargs), part))
         if func is torch.rand_like:
             return self._cut(torch.rand_like(self._whole(args[0]), **kwargs), args[0])
         return func(*args, **kwargs)

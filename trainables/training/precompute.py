@@ -50,7 +50,7 @@ class ShardModel:
                 parts.setdefault(name, []).append(_half(name, value))
         columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
         ids = images.column("image_id").to_pylist()
-        return ShardReport.of(images).attached(table_of(ids, columns))
+        return ShardReport.of(images.schema.metadata).attached(table_of(ids, columns))
 
     def compute(self, images: Tensor) -> Mapping[str, Tensor]:
         """Images (B, 3, H, W) in [0, 1] -> what is stored, by column, (B, ...)."""

@@ -29,7 +29,6 @@ from trainables.scenarios.base_codec import CodecLearner
 from trainables.training.context import Context
 from trainables.training.loop import fit, write_info
 
-DEFAULT_SHARD_SIZE: Final = 512
 NOTHING_TRAINED: Final = {"steps": 0, "seconds": 0.0, "parameters": {"trained": 0}}
 """The `info.json` of a codec or point that is used without training."""
 
@@ -60,7 +59,7 @@ def train_codec(
         return
     lambdas = dict(enumerate(codec.rate_table)) if net.rates > 1 else {0: lmbda}
     learner = CodecLearner(net, lambdas, codec.train.lr)
-    best = _train(learner, codec.train, inputs, DEFAULT_SHARD_SIZE, out, context, seed, origin)
+    best = _train(learner, codec.train, inputs, out, context, seed, origin)
     if context.rank == 0:
         learner.load_trained(best)
         save_codec(learner.codec, out)
@@ -98,7 +97,7 @@ def train_point(
         return
     torch.manual_seed(point.seed)
     learner = method.learner(space, point, inputs)
-    best = _train(learner, training, inputs, space.data.shard_size, out, context, point.seed)
+    best = _train(learner, training, inputs, out, context, point.seed)
     if context.rank == 0:
         save_trained(best, out)
 
@@ -107,16 +106,16 @@ def _train(
     learner: Learner,
     spec: Optimiser,
     inputs: Inputs,
-    shard_size: int,
     out: Path,
     context: Context,
     seed: int,
     origin: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Tensor]:
     """`fit` on the training and validation images of the inputs, at each of their rates."""
+    assert inputs.world is not None
     rows, validation = (
         [
-            Rows(split, learner.columns, inputs.world, latents, inputs.features, shard_size)
+            Rows(split, learner.columns, inputs.world, latents, inputs.features)
             for latents in inputs.rates or (inputs.latents,)
         ]
         for split in ("train", "val")

@@ -322,12 +322,12 @@ def _too_many_unreadable(
 def _complete_world(
     settings: Settings, store: Store, job: Job, parts: Mapping[str, FileEntry], out: Path
 ) -> dict[str, object]:
-    """Write the classes and samples of a world whose images are complete.
+    """Write the classes, and of test images the samples, of images that are complete.
 
     Returns:
         What its manifest records of the data set.
     """
-    from trainables.datasets.images.convert import finish_world
+    from trainables.datasets.images.convert import write_classes, write_image_samples
     from trainables.datasets.images.source import read_source
     from trainables.tasks import image_tasks
 
@@ -339,5 +339,7 @@ def _complete_world(
                     yield pq.read_table(file, columns=["image_id", "classes"])
 
     source = read_source(settings.space.data)
-    finish_world(out, test_images(), source.classes, image_tasks(settings.space.tasks))
+    write_classes(out, source.classes)
+    if job.stage.kind == "test_images":
+        write_image_samples(out, test_images(), list(source.classes.values()), image_tasks())
     return {"origins": dict(source.origins), "ignored": list(source.ignored)}

@@ -129,15 +129,13 @@ def shards(settings: Settings, job: Job) -> list[Shard]:
 
 def _rows(settings: Settings, job: Job) -> Mapping[str, int]:
     """Rows of each split that a stage is made from."""
-    data = settings.space.data
-    if job.kind == "images":
-        return image_counts(data)
-    if data.kind == "scenes":
-        counts = image_counts(data)
+    splits = ("test",) if job.stage.kind == "test_images" else SPLITS
+    if job.kind == "images" or settings.space.data.kind == "scenes":
+        counts = image_counts(settings.space.data)
     else:
         # Unreadable images have no rows in the world.
         counts = settings.store.manifest(job.inputs["world"].path)["rows"]
-    return {split: counts[split] for split in SPLITS}
+    return {split: counts[split] for split in splits}
 
 
 def need_models(jobs: Iterable[Job]) -> bool:

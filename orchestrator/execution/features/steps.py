@@ -25,7 +25,7 @@ from ray import cloudpickle
 from orchestrator.execution.devices import device_of, use_threads
 from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features.shards import INDEX, TEXT, FinishedShard, Shard
-from orchestrator.execution.job_steps import Settings, inputs_of
+from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import FEATURES
@@ -206,8 +206,8 @@ def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
     space = settings.space_of(job)
 
     def write(path: Path) -> None:
-        inputs = inputs_of(settings.store, job)
-        write_text_weights(space, inputs.world, path, device_of(space.resources.of(FEATURES)))
+        images = settings.store.fetch(job.inputs["world"].path)
+        write_text_weights(space, images, path, device_of(space.resources.of(FEATURES)))
 
     return _finished(settings.store, job, row, ShardReport(0, []), write)
 
@@ -230,7 +230,7 @@ def _write_file(settings: Settings, row: ShardRow) -> ShardRow:
         else:
             write_shard(table, path)
 
-    return _finished(settings.store, job, row, ShardReport.of(table), write)
+    return _finished(settings.store, job, row, ShardReport.of(table.schema.metadata), write)
 
 
 def _finished(

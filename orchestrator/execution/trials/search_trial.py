@@ -34,7 +34,7 @@ def job_of(space: Space, fingerprints: Mapping[str, str], chosen: Chosen) -> Job
     changed = space.changed(chosen)
     point = searched_point(changed)
     plan = Plan(changed, [point], fingerprints, None)
-    return replace(plan.jobs[plan.key(point)], evaluations=())
+    return replace(plan.jobs[plan.key(point)], passes=())
 
 
 def rounded(config: Mapping[str, object]) -> dict[str, object]:

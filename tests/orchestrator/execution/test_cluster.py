@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.execution import cluster
-from orchestrator.plan.resources import Ask
-from search_spaces import load_space
+from orchestrator.plan.jobs import Plan
+from orchestrator.plan.room import Ask, Cluster
+from search_spaces import load_space, operating_points
 
 SPACE = load_space("smoke", ["resources.workers_per_point=2", "resources.cpus_per_worker=4"])
 
@@ -16,21 +17,23 @@ def test_an_autoscaler_is_asked_for_all_that_could_run(monkeypatch: pytest.Monke
     monkeypatch.setattr(
         "ray.autoscaler.sdk.request_resources", lambda bundles: requests.append(bundles)
     )
-    cluster.ask_autoscaler(SPACE, 5)
+    groups = [(Ask(cpu=4), 10), (Ask(1, 2), 3)]
+    cluster.ask_autoscaler(groups)
     assert requests == [], "there is no autoscaler"
     monkeypatch.setattr(cluster, "can_grow", lambda: True)
-    cluster.ask_autoscaler(SPACE, 5)
-    cluster.ask_autoscaler(SPACE, 0)
-    assert [len(bundles) for bundles in requests] == [10, 0]
-    assert all(3.5 < bundle["CPU"] <= 4 for bundle in requests[0])
+    cluster.ask_autoscaler(groups)
+    cluster.ask_autoscaler([])
+    cluster.ask_autoscaler([(Ask(cpu=1), 2000)])
+    assert [len(bundles) for bundles in requests] == [13, 0, cluster.MOST_BUNDLES]
+    assert all(3.5 < bundle["CPU"] <= 4 for bundle in requests[0][:10])
+    assert all(bundle["GPU"] == 1 for bundle in requests[0][10:])
 
 
 def test_a_cluster_without_a_node_for_workers_is_too_small_unless_it_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "nodes", lambda: [{"memory": 1e9}])
-    problem = cluster.capacity(SPACE)[1]
-    assert problem is not None
-    assert "workers_per_point" in problem
+    monkeypatch.setattr(cluster, "nodes", lambda: Cluster.of([{"memory": 1e9}]))
+    jobs = Plan(SPACE, operating_points(SPACE), {}, None).jobs.values()
+    assert any("asks for 2 x (4 CPU)" in line for line in cluster.shortages(SPACE, jobs))
     monkeypatch.setattr(cluster, "can_grow", lambda: True)
-    assert cluster.capacity(SPACE) == (Ask(0, 0), None)
+    assert cluster.shortages(SPACE, jobs) == []

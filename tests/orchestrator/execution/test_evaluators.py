@@ -22,9 +22,10 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.execution.train import TrainBackend, report_interval
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.resources import Ask
+from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from tests.orchestrator.models import settings_of
+from tests.orchestrator.plan.demands import alike, cluster
 from tests.orchestrator.waiting import wait_until
 
 SETTINGS = (
@@ -221,19 +222,19 @@ def test_evaluators_have_the_lanes_in_which_nothing_trains(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
     jobs = settings_in(tmp_path, models).jobs
-    schedule = Schedule(jobs, Ask(1), Ask(2))
+    schedule = Schedule(jobs, alike(), cluster(2))
     world = schedule.next_job()
     assert world is not None
     schedule.finish(world.key)
-    assert schedule.lanes_to_evaluate() == 2
+    assert schedule.evaluators_beside_training(Ask(cpu=1)) == 2
     first, second = schedule.next_job(), schedule.next_job()
     assert first is not None
     assert second is not None
-    assert schedule.lanes_to_evaluate() == 0
+    assert schedule.evaluators_beside_training(Ask(cpu=1)) == 0
     schedule.stage_made(first.key)
-    assert schedule.lanes_to_evaluate() == 1
+    assert schedule.evaluators_beside_training(Ask(cpu=1)) == 1
     schedule.finish(first.key)
-    assert schedule.lanes_to_evaluate() == 1
+    assert schedule.evaluators_beside_training(Ask(cpu=1)) == 1
 
 
 def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> None:

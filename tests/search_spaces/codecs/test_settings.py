@@ -178,14 +178,3 @@ def test_files_are_one_for_all_rates_or_one_for_each() -> None:
     high = codec.at(0.2)
     assert high.weights == "b"
     assert high.model_dump(exclude_defaults=True)["released"] == {"d1": ("d",)}
-
-
-def test_stage_keys_of_the_project_s_codecs_are_those_of_earlier_versions() -> None:
-    """Of codecs that are not trained, so that nothing else is in the keys; of commit 244ff3e."""
-    taken = load_space("codecs")
-    keys = [Stages(taken).codec(codec, codec.lambdas[0]).key for codec in taken.codecs]
-    assert keys == ["adb2edd3f9491a36", "22c1878533c00ff4", "0aa7c7d944e9a4d2", "8232c49668e0d777"]
-    competitors = load_space("demo-competitors")
-    variable = competitors.codecs[1]
-    key = Stages(competitors).codec(variable, variable.lambdas[0]).key
-    assert key == "07e16ac4023093cc"

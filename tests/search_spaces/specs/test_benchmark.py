@@ -66,7 +66,6 @@ def test_what_decides_the_samples_and_nothing_else_is_in_the_identity() -> None:
         "format": "pope",
         "limit": 5,
         "seed": None,
-        "split": None,
         "prompt": "<image>\n{question}\nAnswer with yes or no.",
         "fit": "crop",
     }
@@ -85,3 +84,14 @@ def test_a_space_keeps_the_settings_of_the_format() -> None:
     dumped = space.model_dump(mode="json")
     assert dumped["benchmarks"][0]["ways"] == 3
     assert Space.model_validate(dumped) == space
+
+
+def test_a_seed_counts_only_where_samples_are_drawn() -> None:
+    def identity(**settings: object) -> dict[str, object]:
+        return benchmark_spec({"format": "pope", **PLACES, **settings}).identity
+
+    assert identity(seed=3) == identity()
+    assert identity(seed=3, limit=5) != identity(limit=5)
+    zero_shot = {"format": "imagenet", "annotations": "/a", "images": "/i", "limit": 5}
+    explicit = benchmark_spec({**zero_shot, "seed": 0})
+    assert explicit.identity == benchmark_spec(zero_shot).identity, "its default seed"

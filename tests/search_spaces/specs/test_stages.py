@@ -14,9 +14,11 @@ from search_spaces import (
     operating_points,
     point_stage,
 )
+from search_spaces.scenarios import evaluation_pass
 
 KINDS = (
-    "world",
+    "train_images",
+    "test_images",
     "features",
     "text",
     "codec",
@@ -34,13 +36,14 @@ def keys(*overrides: str, fingerprints: dict[str, str] | None = None) -> dict[st
     stages = Stages(space, fingerprints)
     codec = space.codecs[0]
     found = {
-        "world": stages.world().key,
+        "train_images": stages.train_images().key,
+        "test_images": stages.test_images().key,
         "features": stages.features().key,
-        "text": stages.text().key,
+        "text": stages.text(stages.train_images()).key,
         "codec": stages.codec(codec, 0.02).key,
         "latents": stages.latents(codec, 0.02).key,
     }
-    for scenario in KINDS[5:]:
+    for scenario in KINDS[6:]:
         found[scenario] = point_stage(stages, OperatingPoint(codec, 0.02, scenario, 0)).key
     return found
 
@@ -53,7 +56,11 @@ def keys(*overrides: str, fingerprints: dict[str, str] | None = None) -> dict[st
         ("d2.steps=9", {"d2"}),
         ("d3.delta=9", {"d3"}),
         ("post_processing.channels=16", {"post_processing"}),
-        ("codecs.0.N=24", set(KINDS) - {"world", "features", "text"}),
+        ("data.train=48", set(KINDS) - {"test_images"}),
+        ("data.test=48", {"test_images"}),
+        ("data.episodes=48", set()),
+        ("data.shard_size=8", set()),
+        ("codecs.0.N=24", set(KINDS) - {"train_images", "test_images", "features", "text"}),
         ("neck.layers=2", {"d1", "d2", "d3"}),
         ("teacher.block=3", {"d1", "d2", "d3"}),
         ("codecs.0.lambdas=[0.02, 0.5]", set()),
@@ -82,18 +89,53 @@ def test_points_have_different_keys() -> None:
     assert len({point_stage(stages, point).key for point in points}) == len(points)
 
 
-def test_evaluation_depends_on_tasks_and_mllm_but_the_point_does_not() -> None:
-    space = load_space("smoke")
-    fewer = load_space("smoke", ["tasks=[vqa]"])
-    point = operating_points(space)[1]
-    assert point_stage(Stages(space), point).key == point_stage(Stages(fewer), point).key
-    one, other = (load_space("smoke", [f"mllms=[{name}]"]).measurements[0] for name in "ab")
-    found = evaluation_stage(Stages(space), point, one).key
-    (part,) = load_space("smoke", ["mllms=[a]", "tasks=[vqa]"]).measurements
-    assert found != evaluation_stage(Stages(space), point, part).key
-    assert found != evaluation_stage(Stages(space), point, other).key
-    kept = load_space("smoke", ["evaluation.shard_size=7"])
-    assert found == evaluation_stage(Stages(kept), point, one).key
+def evaluations(*overrides: str) -> dict[tuple[str, str], str]:
+    """(MLLM, task) -> key of the evaluation of one point."""
+    space = load_space("smoke", overrides)
+    point = OperatingPoint(space.codecs[0], 0.02, "reconstruction", 0)
+    return {
+        (m.answerer, m.task): evaluation_stage(Stages(space), point, m).key
+        for m in space.measurements
+    }
+
+
+def test_each_task_and_mllm_has_an_evaluation_that_no_other_changes() -> None:
+    before = evaluations("mllms=[a]", "tasks=[vqa, fewshot]")
+    after = evaluations("mllms=[b, a]", "tasks=[rec, fewshot, vqa]")
+    assert len(set(after.values())) == len(after) == 6
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("data.test=48", {"captioning", "vqa", "rec"}),
+        ("data.episodes=48", {"fewshot"}),
+        ("data.train=48", {"captioning", "vqa", "rec", "fewshot"}),  # through the codec
+        ("evaluation.batch_size=7", set()),
+        ("evaluation.shard_size=7", set()),
+        ("evaluation.examples=7", set()),
+        ("evaluation.beams=2", {"captioning", "vqa", "rec", "fewshot"}),
+        ("surrogate.tokens=0", {"captioning", "vqa", "rec", "fewshot"}),  # a measured term
+        ("surrogate.tokens=9", set()),
+    ],
+)
+def test_an_evaluation_is_made_again_for_what_it_uses(override: str, changed: set[str]) -> None:
+    before, after = evaluations(), evaluations(override)
+    assert {task for (_, task), key in after.items() if key != before[_, task]} == changed
+
+
+def test_a_pass_has_one_key_whatever_is_measured_in_it() -> None:
+    def key(*overrides: str) -> set[str]:
+        space = load_space("smoke", overrides)
+        point = OperatingPoint(space.codecs[0], 0.02, "reconstruction", 0)
+        return {evaluation_pass(Stages(space), point, m) for m in space.measurements}
+
+    assert len(key()) == 1
+    assert key("tasks=[rec]") == key("tasks=[fewshot, vqa]") == key()
+    assert key("data.test=48") != key(), "other images under the same names"
+    assert key("data.episodes=48") != key()
+    assert key("evaluation.beams=2") != key()
 
 
 def test_keys_are_the_same_in_another_process() -> None:

@@ -69,7 +69,7 @@ def test_stages_below_are_shared_too(space: Space) -> None:
     stages = Stages(space)
     owners = variants_of(stages)
     codec = space.codecs[0]
-    assert owners[stages.world().key] == ""
+    assert owners[stages.train_images().key] == ""
     assert owners[stages.features().key] == ""
     assert owners[stages.codec(codec, 0.02).key] == ""
     assert owners[stages.latents(codec, 0.02).key] == ""

@@ -16,6 +16,7 @@ import numpy as np
 
 from search_spaces.specs.benchmark import BenchmarkSpec
 from trainables.datasets.benchmarks.items import Item, PublishedBenchmark
+from trainables.datasets.images.checksums import KeptChecksums
 from trainables.datasets.images.files import File, SourceError, absolute, list_files
 
 _COCO_PREFIX = re.compile(r"^COCO_[A-Za-z]+\d{4}_(?=\d{12})")
@@ -26,7 +27,7 @@ class Benchmark:
     """The samples that are used.
 
     items: whose images are paths below `root`, or names in `embedded`; left_out, classes: as in
-    `Items`; fingerprint: of the annotations, and of the names, sizes and times of the images.
+    `Items`; annotations: checksum of the annotations' bytes; files: of the images.
     """
 
     items: tuple[Item, ...]
@@ -34,7 +35,17 @@ class Benchmark:
     embedded: Mapping[str, str]
     left_out: Mapping[str, int]
     classes: tuple[str, ...]
-    fingerprint: str
+    annotations: str
+    files: tuple[File, ...]
+
+    def fingerprint(self, kept: KeptChecksums) -> str:
+        """Of the annotations, and of the paths below `root` and checksums of the images."""
+        digest = hashlib.sha256(self.annotations.encode())
+        if self.root is not None:
+            checksums = kept.of(self.root, self.files)
+            for file in self.files:
+                digest.update(f"{file.path}\0{checksums[file.path]}\n".encode())
+        return f"sha256:{digest.hexdigest()}"
 
 
 @lru_cache(maxsize=16)
@@ -52,19 +63,18 @@ def read_benchmark(spec: BenchmarkSpec) -> Benchmark:
     digest = hashlib.sha256()
     for setting in spec.files:
         digest.update(hashlib.sha256(spec.read(setting)).digest())
-    root = None
+    root, files = None, list[File]()
     if spec.image_directory is not None:
         root = absolute(spec.image_directory)
         items, files = _placed(spec, root, items)
-        for file in files:
-            digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode())
     return Benchmark(
         items=tuple(items),
         root=root,
         embedded=content.embedded,
         left_out=content.left_out,
         classes=content.classes,
-        fingerprint=f"sha256:{digest.hexdigest()}",
+        annotations=digest.hexdigest(),
+        files=tuple(files),
     )
 
 

@@ -1,7 +1,7 @@
 """A data set becomes a world: its images resized, cropped and kept without loss, and its classes.
 
     index rows [a, b) -> bytes, label -> decode_png -> PNG --> images_{split}/part-*.parquet
-    all parts --> classes.json, tasks_test.parquet
+    all parts --> classes.json and, of test images, tasks_test.parquet
 
 Each image is decoded from its original once; training and every evaluation read what is kept.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +23,7 @@ from search_spaces.specs.data import DataSpec
 from trainables.datasets.images import tables
 from trainables.datasets.images.decode import Decode, UnreadableImageError, decode_png
 from trainables.datasets.images.files import open_root, replacing, write_json
-from trainables.datasets.images.image_store import ShardReport, read_rows
+from trainables.datasets.images.image_store import ShardReport, class_names, image_files, read_rows
 from trainables.datasets.images.samples import ImageTask
 from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
 from trainables.datasets.images.source import Source, class_of
@@ -146,22 +146,40 @@ def write_part(table: pa.Table, out: Path) -> None:
         pq.write_table(table, temporary, row_group_size=_GROUP_ROWS, compression="none")
 
 
-def finish_world(
-    world: Path,
-    test_images: Iterable[pa.Table],
-    classes: Mapping[str, str],
-    tasks: Mapping[str, ImageTask],
-) -> None:
-    """Write the classes and the samples of a world whose parts are all there.
+def write_classes(world: Path, classes: Mapping[str, str]) -> None:
+    """Write the names of a world's classes.
 
     Args:
-        world: directory of what is written.
-        test_images: the parts of the split `test`, in order: `image_id` and `classes`.
         classes: key -> name of every class.
-        tasks: by name, whose samples are written of each test image with one class.
     """
-    names = list(classes.values())
-    write_json(world / "classes.json", {"names": names, "templates": TEMPLATES})
+    write_json(world / "classes.json", {"names": list(classes.values()), "templates": TEMPLATES})
+
+
+def write_samples_of_stored(images: Path, directory: Path, tasks: Mapping[str, ImageTask]) -> None:
+    """Write further tasks' samples of a world's test images: `tasks_test.parquet`.
+
+    Args:
+        images: directory of the world.
+        tasks: by name.
+    """
+    files = image_files(images, "test")
+    parts = (pq.read_table(file, columns=["image_id", "classes"]) for file in files)
+    write_image_samples(directory, parts, class_names(images), tasks)
+
+
+def write_image_samples(
+    directory: Path,
+    test_images: Iterable[pa.Table],
+    names: Sequence[str],
+    tasks: Mapping[str, ImageTask],
+) -> None:
+    """Write tasks' samples of each test image with one class: `tasks_test.parquet`.
+
+    Args:
+        test_images: the parts of the split `test`, in order: `image_id` and `classes`.
+        names: of all classes.
+        tasks: by name.
+    """
     rows = []
     for part in test_images:
         for image in part.to_pylist():
@@ -172,4 +190,4 @@ def finish_world(
                 image_id, reference = image["image_id"], json.dumps(dict(sample.reference))
                 row = (f"{image_id}-{name}", name, [image_id], sample.prompt, reference)
                 rows.append(dict(zip(TASKS_SCHEMA.names, row, strict=True)))
-    pq.write_table(pa.Table.from_pylist(rows, TASKS_SCHEMA), world / "tasks_test.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, TASKS_SCHEMA), directory / "tasks_test.parquet")

@@ -7,7 +7,7 @@ world/images_train/part-00000.parquet, ...     data sets
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -35,10 +35,15 @@ class ShardReport:
         metadata = {**(table.schema.metadata or {}), _REPORT: json.dumps(asdict(self)).encode()}
         return table.replace_schema_metadata(metadata)
 
+    @property
+    def rows(self) -> int:
+        """Images that it was made from."""
+        return self.images + len(self.unreadable)
+
     @classmethod
-    def of(cls, table: pa.Table) -> Self:
-        """The report that a shard's table carries."""
-        content = json.loads(table.schema.metadata[_REPORT])
+    def of(cls, metadata: Mapping[bytes, bytes]) -> Self:
+        """The report that the metadata of a shard's table, or of its file, carries."""
+        content = json.loads(metadata[_REPORT])
         unreadable = [(image_id, reason) for image_id, reason in content["unreadable"]]
         return cls(content["images"], unreadable, content["treated"])
 
@@ -47,6 +52,12 @@ def image_files(world: Path, split: str) -> list[Path]:
     """The Parquet files of a split's images, in order."""
     single = world / f"images_{split}.parquet"
     return [single] if single.exists() else sorted((world / f"images_{split}").glob("*.parquet"))
+
+
+def class_names(world: Path) -> list[str]:
+    """The names of the world's classes, in the order of their indices."""
+    names: list[str] = json.loads((world / "classes.json").read_text(encoding="utf-8"))["names"]
+    return names
 
 
 def count_images(world: Path, split: str) -> int:

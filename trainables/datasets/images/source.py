@@ -2,7 +2,7 @@
 
     uri --list--> files --splits, seed, counts--> index per split: image_id, file, chunk, row
                     |                                   |
-                    +--> fingerprint (key of the world) +--> read and converted, shard by shard
+                    +--> checksums (keys of stages)     +--> read and converted, shard by shard
 
 Nothing of the images is read for it: of folders the listing, of Parquet files their footers (and
 the labels, where nobody names the classes).
@@ -14,7 +14,6 @@ only if its row groups are small.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,15 +62,20 @@ class Source:
     """Key (folder or label) -> name."""
     ignored: tuple[str, ...]
     """Files that are no images by their names."""
-    fingerprint: str
-    """Of the names, sizes and times of the files and of the classes' names."""
+    files: tuple[File, ...]
+    """Those that the images of the index are in, and further ones of the same splits."""
 
     def is_labelled(self, split: str) -> bool:
         """Whether images of train, val or test may have a class: of folders, whether one has."""
-        files = self.index[split].column("file").unique().to_pylist()
+        files = self.files_of(split)
         if not self.classes or not files[0].lower().endswith(IMAGE_SUFFIXES):
             return bool(self.classes)
         return any(class_of(file, self.origins[split]) is not None for file in files)
+
+    def files_of(self, split: str) -> list[str]:
+        """The paths of the files with images of train, val or test, in the order of the index."""
+        files: list[str] = self.index[split].column("file").unique().to_pylist()
+        return files
 
     def count(self, split: str) -> int:
         """Images of train, val or test."""
@@ -283,9 +287,4 @@ def _source(
 ) -> Source:
     if problems:
         raise SourceError("\n".join(problems))
-    digest = hashlib.sha256()
-    for file in used:
-        digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode())
-    for key, name in classes.items():
-        digest.update(f"\0{key}\0{name}\n".encode())
-    return Source(root, origins, index, classes, tuple(ignored), f"sha256:{digest.hexdigest()}")
+    return Source(root, origins, index, classes, tuple(ignored), tuple(used))

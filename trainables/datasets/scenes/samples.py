@@ -72,10 +72,8 @@ class SceneTasks:
 
     Attributes:
         in_turn: draw from one generator per scene, in this order.
-        apart: have a generator per scene and task, so that none changes another's samples.
         episodes: show several scenes.
     """
 
     in_turn: Mapping[str, SceneTask]
-    apart: Mapping[str, SceneTask] = field(default_factory=dict)
     episodes: Mapping[str, EpisodeTask] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""Writing the demo's world to Parquet: images, tasks, class names."""
+"""Writing the demo's world to Parquet: images, tasks, class names.
+
+A split may be written alone: no scene, sample or episode depends on others.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from trainables.datasets.images.decode import png_of
 from trainables.datasets.images.files import write_json
 from trainables.datasets.scenes.captions import LABELS, TEMPLATES, caption
 from trainables.datasets.scenes.drawing import render
-from trainables.datasets.scenes.samples import SceneSample, SceneTasks
+from trainables.datasets.scenes.samples import SceneSample, SceneTask, SceneTasks
 from trainables.datasets.scenes.sampling import sample_scene
 from trainables.datasets.scenes.scene import (
     COLOUR_NAMES,
@@ -50,13 +53,13 @@ def write_world(
     *,
     size: int = 128,
     seed: int,
-    n_train: int,
-    n_val: int,
-    n_test: int,
-    n_episodes: int,
+    n_train: int = 0,
+    n_val: int = 0,
+    n_test: int = 0,
+    n_episodes: int = 0,
     n_val_episodes: int = 0,
 ) -> None:
-    """Write scenes and tasks; the same arguments give the same files.
+    """Write scenes and tasks; the same arguments give the same files. Empty splits have none.
 
     `images_{train,val,test}.parquet`: image_id, png (lossless), width, height, classes (indices
     into `classes.json`), caption, objects (JSON list of {digit, colour, position, box in pixels}).
@@ -103,10 +106,9 @@ def _write(
 ) -> None:
     write_json(directory / "classes.json", {"names": class_names(), "templates": TEMPLATES})
     for split, count in counts.items():
-        scenes = [
-            sample_scene(scene_rng(seed, split, i, _SCENES), split, augment=split == "train")
-            for i in range(count)
-        ]
+        if not count and not episodes[split]:
+            continue
+        scenes = [_scene(seed, split, i) for i in range(count)]
         ids = [f"{split}-{i:06d}" for i in range(count)]
         singles, single_ids = _single_scenes(seed, split, episodes[split])
         samples: list[dict[str, Any]] = []
@@ -126,6 +128,37 @@ def _write(
         samples += _episodes(tasks, images_of_class, seed, split, episodes[split])
         table = pa.Table.from_pylist(samples, TASKS_SCHEMA)
         pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
+
+
+def write_scene_samples(
+    images: Path, directory: Path, split: Split, tasks: Mapping[str, SceneTask], seed: int
+) -> None:
+    """Write further tasks' samples of scenes that are written already.
+
+    Each task has a generator per scene, so that none changes another's samples.
+
+    Args:
+        images: directory of the scenes.
+        directory: for `tasks_{split}.parquet`.
+        tasks: by name.
+        seed: of the scenes.
+    """
+    columns = ["image_id", "width", "objects"]
+    rows = pq.read_table(images / f"images_{split}.parquet", columns=columns).to_pylist()
+    samples: list[dict[str, Any]] = []
+    for i, row in enumerate(rows):
+        boxes = [drawn["box"] for drawn in json.loads(row["objects"])]
+        scene = DrawnScene(_scene(seed, split, i), boxes, row["width"])
+        for name, task in tasks.items():
+            found = task.scene_samples(scene, scene_rng(seed, split, i, _stream(name)))
+            samples += _scene_rows([(name, sample) for sample in found], row["image_id"])
+    table = pa.Table.from_pylist(samples, TASKS_SCHEMA)
+    pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
+
+
+def _scene(seed: int, split: Split, index: int) -> SceneSpec:
+    rng = scene_rng(seed, split, index, _SCENES)
+    return sample_scene(rng, split, augment=split == "train")
 
 
 def _batches(
@@ -173,11 +206,7 @@ def _scene_samples(
         for name, task in tasks.in_turn.items()
         for sample in task.scene_samples(scene, rng)
     ]
-    rows = _scene_rows(in_turn, image_id)
-    for name, task in tasks.apart.items():
-        samples = task.scene_samples(scene, scene_rng(*place, _stream(name)))
-        rows += _scene_rows([(name, sample) for sample in samples], image_id)
-    return rows
+    return _scene_rows(in_turn, image_id)
 
 
 def _scene_rows(samples: Sequence[tuple[str, SceneSample]], image_id: str) -> list[dict[str, Any]]:

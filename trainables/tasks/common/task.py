@@ -50,9 +50,6 @@ class Task(TaskFacts, ABC):
 
     chance: float | None = None
     """The primary metric of guessing; None where guessing has no meaning."""
-    by_likelihood: bool = False
-    """Whether an answer is no text that is generated, but the log-likelihood of each of the
-    reference's `choices` (letter -> text) after the prompt, in their order, as a JSON list."""
 
     @property
     @abstractmethod

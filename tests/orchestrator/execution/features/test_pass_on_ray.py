@@ -25,6 +25,7 @@ from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job
+from orchestrator.plan.room import Ask
 from tests.orchestrator.models import settings_of
 from trainables.training.precompute import ShardModel
 
@@ -126,7 +127,7 @@ def test_a_machine_lost_in_the_middle_costs_its_unfinished_shards(
         if done == 4:
             nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
 
-    computed = run(settings, job, Room(2, 2, 1.0), lose_one)
+    computed = run(settings, job, Room(2, 2, Ask(1, 0.05)), lose_one)
     names = [line["shard"] for line in computed]
     assert len(set(names)) == 13
     assert len(names) <= 13 + IN_FLIGHT
@@ -138,7 +139,7 @@ def test_a_pass_that_must_make_room_ends_its_other_actors(
     tmp_path: Path, models: tuple[Path, Path], nodes: Cluster
 ) -> None:
     settings, job = features(tmp_path, models)
-    room, resized = Room(2, 2, 1.0), [0.0]
+    room, resized = Room(2, 2, Ask(1, 0.05)), [0.0]
 
     def shrink(done: int) -> None:
         if done == 4:

@@ -14,10 +14,11 @@ from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.resources import Ask, lane_ask
+from orchestrator.plan.room import Cluster
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.store import Store
 from search_spaces import Stage, load_space
+from tests.orchestrator.plan.demands import alike, cluster
 
 STAGE = Stage("features", "0", {})
 
@@ -33,10 +34,10 @@ class Started:
         rooms: of each pass, by its first job.
     """
 
-    def __init__(self, jobs: Sequence[Job], capacity: Ask, gpus: float) -> None:
+    def __init__(self, jobs: Sequence[Job], capacity: Cluster, gpus: float) -> None:
         space = load_space("smoke", (f"resources.gpus_per_worker={gpus}",))
         by_key = {job.key: job for job in jobs}
-        self.schedule = Schedule(by_key, lane_ask(space), capacity)
+        self.schedule = Schedule(by_key, alike(1, gpus), capacity)
         self.rooms: dict[str, Room] = {}
         self.failures: list[JobFailure] = []
         self._over = threading.Event()
@@ -77,7 +78,7 @@ class Started:
 
 @contextmanager
 def started(
-    monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job], capacity: Ask, gpus: float
+    monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job], capacity: Cluster, gpus: float
 ) -> Iterator[Started]:
     sweep = Started(jobs, capacity, gpus)
     monkeypatch.setattr(passes_module, "GROW_AFTER_S", 0.0)
@@ -90,7 +91,7 @@ def test_a_pass_grows_to_every_gpu_and_makes_room_for_jobs_that_become_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = [job("features"), job("codec"), job("point", "codec")]
-    with started(monkeypatch, jobs, Ask(64, 8), 1) as sweep:
+    with started(monkeypatch, jobs, cluster(64, 8), 1) as sweep:
         assert sweep.schedule.next_job() == jobs[1]
         sweep.tend()
         assert sweep.rooms["features"].actors == 7
@@ -108,7 +109,7 @@ def test_a_pass_grows_to_every_gpu_and_makes_room_for_jobs_that_become_ready(
 
 def test_a_pass_keeps_one_gpu_though_jobs_are_ready_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job("features"), job("codec"), job("point")]
-    with started(monkeypatch, jobs, Ask(64, 2), 1) as sweep:
+    with started(monkeypatch, jobs, cluster(64, 2), 1) as sweep:
         sweep.tend()
         assert sweep.rooms["features"].actors == 1
         assert sweep.schedule.free_lanes() == 1
@@ -117,15 +118,15 @@ def test_a_pass_keeps_one_gpu_though_jobs_are_ready_for_it(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("capacity", "gpus", "rooms"),
     [
-        (Ask(64, 1), 1, {"features": 1}),
-        (Ask(64, 4), 1, {"features": 2, "latents": 2}),
-        (Ask(64, 3), 1, {"features": 2, "latents": 1}),
-        (Ask(2), 0, {"features": 1}),
-        (Ask(8), 0, {"features": 4}),
+        (cluster(64, 1), 1, {"features": 1}),
+        (cluster(64, 4), 1, {"features": 2, "latents": 2}),
+        (cluster(64, 3), 1, {"features": 2, "latents": 1}),
+        (cluster(2), 0, {"features": 1}),
+        (cluster(8), 0, {"features": 4}),
     ],
 )
 def test_passes_share_the_models_that_have_room(
-    capacity: Ask, gpus: float, rooms: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    capacity: Cluster, gpus: float, rooms: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Latents become ready while a pass of features runs."""
     jobs = [job("features"), job("latents", "codec"), job("codec")]
@@ -139,7 +140,7 @@ def test_passes_share_the_models_that_have_room(
 
 
 def test_a_pass_of_images_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    with started(monkeypatch, [job("images"), job("codec")], Ask(6, 1), 1) as sweep:
+    with started(monkeypatch, [job("images"), job("codec")], cluster(6, 1), 1) as sweep:
         sweep.tend()
         assert (sweep.rooms["images"].cpus, sweep.rooms["images"].gpus_per_actor) == (6, 0)
         assert sweep.schedule.free_lanes() == 1
@@ -149,7 +150,7 @@ def test_a_pass_does_not_grow_to_a_gpu_that_is_free_for_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = [job("features"), job("codec"), job("point", "codec")]
-    with started(monkeypatch, jobs, Ask(64, 2), 1) as sweep:
+    with started(monkeypatch, jobs, cluster(64, 2), 1) as sweep:
         sweep.schedule.next_job()
         monkeypatch.setattr(passes_module, "GROW_AFTER_S", 30.0)
         sweep.tend()
@@ -174,7 +175,7 @@ def test_a_pass_that_fails_as_a_whole_is_tried_again(
             raise error
         sweep.run_pass(*arguments)  # type: ignore[arg-type]
 
-    with started(monkeypatch, [job("features")], Ask(2), 0) as sweep:
+    with started(monkeypatch, [job("features")], cluster(2), 0) as sweep:
         (tmp_path / "logs").mkdir()
         monkeypatch.setattr(Settings, "store", property(lambda settings: Store(str(tmp_path))))
         monkeypatch.setattr(passes_module, "run_pass", run_pass)

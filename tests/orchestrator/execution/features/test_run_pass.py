@@ -30,6 +30,7 @@ from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.room import Ask
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
@@ -107,7 +108,7 @@ def run(settings: Settings, *jobs: Job) -> dict[str, str | None]:
     def done(key: str, failure: JobFailure | None) -> None:
         reasons[key] = None if failure is None else failure.reason
 
-    room, again = Room(1, 1, 0), list[tuple[str, str]]()
+    room, again = Room(1, 1, Ask(cpu=0.05)), list[tuple[str, str]]()
     run_pass(settings, jobs, room, done, lambda *shards: None, lambda *job: again.append(job))
     return reasons
 
@@ -334,7 +335,7 @@ def test_a_full_disk_under_a_pass_is_told_as_what_every_job_would_meet(
 
     monkeypatch.setattr(ComputeStep, "_compute", fail)
     failures: list[JobFailure | None] = []
-    room = Room(1, 1, 0)
+    room = Room(1, 1, Ask(cpu=0.05))
     again: list[str] = []
     run_pass(
         settings,

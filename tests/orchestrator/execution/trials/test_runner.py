@@ -18,11 +18,11 @@ from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
-from orchestrator.plan.resources import Ask, lane_ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
+from tests.orchestrator.plan.demands import alike, cluster
 from tests.orchestrator.waiting import wait_until
 
 NODES = frozenset({"head", "node"})
@@ -35,14 +35,13 @@ class Sweep:
         space = load_space("smoke", overrides)
         plan = Plan(space, operating_points(space), {}, Store(str(directory)))
         self.settings = Settings(space, str(directory), plan.jobs, {})
-        ask = lane_ask(space)
-        self.schedule = Schedule(plan.jobs, ask, Ask(ask.cpu * lanes))
+        self.schedule = Schedule(plan.jobs, alike(), cluster(lanes))
         self.events: list[JobEvent] = []
         self.runner = Runner(
             self.settings,
             self.schedule,
             self.events.append,
-            lambda lanes: self.schedule.capacity,
+            lambda groups: self.schedule.cluster,
             lambda limit, running: None,
         )
 
@@ -147,7 +146,7 @@ def test_one_cause_of_two_failures_stops_the_jobs_of_that_kind(codecs: Sweep) ->
     # What reads no codec goes on.
     open_job = codecs.schedule.peek()
     assert open_job is not None
-    assert open_job.kind == "point"
+    assert open_job.kind != "codec"
     assert not codecs.schedule.over
 
 
