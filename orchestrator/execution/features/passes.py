@@ -22,6 +22,7 @@ from orchestrator.execution.job_steps import Settings, write_log
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import actor_ask
+from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.outage import patiently
 
@@ -112,7 +113,9 @@ class Passes:
 
     def _start(self, jobs: Sequence[Job], rooms: Sequence[Room]) -> Room:
         with_models, cpus = need_models(jobs), max(1, int(self._schedule.cluster.cpus))
-        if self._actor.gpu or not with_models:
+        if not with_models:
+            room = Room(cpus, 1, Ask())
+        elif self._actor.gpu:
             room = Room(cpus, 1, self._actor)
         else:
             # Beside models on CPUs, reading and writing take little.

@@ -14,7 +14,7 @@ from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.room import Cluster
+from orchestrator.plan.room import Ask, Cluster
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.store import Store
 from search_spaces import Stage, load_space
@@ -136,13 +136,13 @@ def test_passes_share_the_models_that_have_room(
         sweep.schedule.finish("codec")
         sweep.tend()
         assert {key: room.actors for key, room in sweep.rooms.items()} == rooms
-        assert sweep.schedule.gpus_beside_lanes() == capacity.gpu
+        assert sweep.schedule.actors_beside_lanes(Ask(gpu=1)) == capacity.gpus
 
 
 def test_a_pass_of_images_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with started(monkeypatch, [job("images"), job("codec")], cluster(6, 1), 1) as sweep:
         sweep.tend()
-        assert (sweep.rooms["images"].cpus, sweep.rooms["images"].gpus_per_actor) == (6, 0)
+        assert (sweep.rooms["images"].cpus, sweep.rooms["images"].actor.gpu) == (6, 0)
         assert sweep.schedule.free_lanes() == 1
 
 
