@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
     from orchestrator.driver.run import run
-    from orchestrator.execution.cluster import OpenClusterError
+    from orchestrator.execution.cluster import NoClusterError, OpenClusterError
     from orchestrator.storage.lease import SweepHeldError
     from orchestrator.tracking.mlflow_client import take_login
 
@@ -77,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK if complete else MISSING
     except (SweepHeldError, ClusterUnfitError, OpenClusterError) as error:
         return _bad(str(error))
+    except NoClusterError as error:
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+        print(f"the same command tries again:\n  {command}", file=sys.stderr)
+        return MISSING
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(f"\nstopped; the same command continues:\n  {command}", flush=True)

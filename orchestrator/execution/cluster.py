@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
+from orchestrator.execution.environment import line_of
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import LANE_SHARE, shortages_of
 from orchestrator.plan.room import Cluster, Group
@@ -61,6 +62,10 @@ class OpenClusterError(RuntimeError):
     """Whoever reaches the cluster can run programs on it."""
 
 
+class NoClusterError(RuntimeError):
+    """Ray did not start here, or the cluster that was named does not answer."""
+
+
 class Node(TypedDict):
     """What Ray lists of a node, as far as it is used."""
 
@@ -92,16 +97,22 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
         insecure: go on although the cluster asks for no token.
 
     Raises:
+        NoClusterError: Ray did not start in its time, or the cluster does not answer.
         OpenClusterError: the cluster asks for no token.
     """
     set_environment(verbose)
     import ray  # reads its environment when it is imported
 
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-    )
+    try:
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+        )
+    except Exception as error:  # Ray raises its plainest ones
+        address = os.environ.get("RAY_ADDRESS", "")
+        where = f"at {address}" if address and address != "local" else "on this machine"
+        raise NoClusterError(f"Ray {where}: {line_of(error)}") from error
     _keep_secrets_out_of_logs()
     if not verbose:
         for name in ("ray.tune", "ray.data", "ray.train"):

@@ -123,3 +123,18 @@ def test_list_plan_and_mistakes_are_quick_and_touch_nothing(
     done = run_blocked(HEAVY, COMMAND, *words)
     assert done.returncode == code, done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_a_ray_that_does_not_start_is_one_line_and_the_command_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def time_out(**options: object) -> None:
+        raise Exception("The current node timed out during startup. The GCS is overloaded.")
+
+    monkeypatch.setattr("ray.init", time_out)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main([*SMOKE, "--storage", str(tmp_path / "storage")]) == 1
+    error = capfd.readouterr().err
+    assert "error: Ray on this machine: Exception: The current node timed out" in error
+    assert "Traceback" not in error
+    assert "the same command tries again" in error
