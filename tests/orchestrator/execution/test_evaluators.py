@@ -25,7 +25,7 @@ from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from tests.orchestrator.models import settings_of
-from tests.orchestrator.plan.demands import alike, cluster
+from tests.orchestrator.plan.demands import alike, one_node
 from tests.orchestrator.waiting import wait_until
 
 SETTINGS = (
@@ -222,7 +222,7 @@ def test_evaluators_have_the_lanes_in_which_nothing_trains(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
     jobs = settings_in(tmp_path, models).jobs
-    schedule = Schedule(jobs, alike(), cluster(2))
+    schedule = Schedule(jobs, alike(), one_node(2))
     world = schedule.next_job()
     assert world is not None
     schedule.finish(world.key)

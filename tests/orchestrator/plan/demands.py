@@ -9,7 +9,7 @@ from orchestrator.plan.resources import Demand
 from orchestrator.plan.room import Ask, Cluster
 
 
-def cluster(cpu: float, gpu: float = 0) -> Cluster:
+def one_node(cpu: float, gpu: float = 0) -> Cluster:
     """One node."""
     return Cluster.of([{"CPU": cpu, "GPU": gpu}])
 

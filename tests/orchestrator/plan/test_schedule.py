@@ -8,7 +8,7 @@ from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from search_spaces import load_space, operating_points
 from search_spaces.specs.stages import Subject, make_stage
-from tests.orchestrator.plan.demands import alike, cluster
+from tests.orchestrator.plan.demands import alike, one_node
 
 ACTOR = Ask(gpu=1, cpu=0.05)
 
@@ -43,7 +43,7 @@ def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
     cpus: int, workers: int, lanes: int | None
 ) -> None:
     jobs = plan("seeds=[0, 1, 2]").jobs
-    schedule = Schedule(jobs, alike(workers), cluster(cpus))
+    schedule = Schedule(jobs, alike(workers), one_node(cpus))
     most = 0
     rng = random.Random(cpus)
     running: list[Job] = []
@@ -67,7 +67,7 @@ def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
 
 
 def test_d2_waits_for_its_own_d1_alone_and_not_for_its_evaluation() -> None:
-    schedule = Schedule(plan("scenarios=[d1, d2]", "baselines=[]").jobs, alike(), cluster(2))
+    schedule = Schedule(plan("scenarios=[d1, d2]", "baselines=[]").jobs, alike(), one_node(2))
     assert take(schedule) == ["world"]
     finish(schedule, "world")
     codecs = take(schedule)
@@ -85,7 +85,7 @@ def test_d2_waits_for_its_own_d1_alone_and_not_for_its_evaluation() -> None:
 
 
 def test_one_pass_takes_all_that_is_ready_when_the_lanes_are_busy() -> None:
-    schedule = Schedule(plan().jobs, alike(), cluster(2))
+    schedule = Schedule(plan().jobs, alike(), one_node(2))
     take(schedule)
     finish(schedule, "world")
     take(schedule)
@@ -100,7 +100,7 @@ def test_one_pass_takes_all_that_is_ready_when_the_lanes_are_busy() -> None:
 
 
 def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on() -> None:
-    schedule = Schedule(plan().jobs, alike(), cluster(200))
+    schedule = Schedule(plan().jobs, alike(), one_node(200))
     take(schedule)
     finish(schedule, "world")
     take(schedule)
@@ -124,7 +124,7 @@ def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on()
 
 
 def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weights() -> None:
-    schedule = Schedule(plan().jobs, alike(), cluster(200))
+    schedule = Schedule(plan().jobs, alike(), one_node(200))
     d1 = named(schedule, "hyperprior d1 lambda=0.02 seed=0")
     for job in list(schedule.jobs.values()):
         if job.wave == 0:
@@ -136,7 +136,7 @@ def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weight
 
 
 def test_the_longest_chain_starts_first() -> None:
-    schedule = Schedule(plan("codecs.0.lambdas=[0.02]").jobs, alike(), cluster(1))
+    schedule = Schedule(plan("codecs.0.lambdas=[0.02]").jobs, alike(), one_node(1))
     order = []
     while not schedule.over:
         job = schedule.next_job()
@@ -152,7 +152,7 @@ def test_the_longest_chain_starts_first() -> None:
 
 
 def test_gpus_of_passes_are_kept_from_trials() -> None:
-    schedule = Schedule(plan().jobs, alike(gpu=1), cluster(8, 3))
+    schedule = Schedule(plan().jobs, alike(gpu=1), one_node(8, 3))
     schedule.reserve(ACTOR, 1)
     assert schedule.free_lanes() == 2
     schedule.reserve(ACTOR, 0)
@@ -160,7 +160,7 @@ def test_gpus_of_passes_are_kept_from_trials() -> None:
 
 
 def test_passes_may_have_the_gpus_that_no_lane_uses_or_is_ready_to_use() -> None:
-    schedule = Schedule(plan().jobs, alike(gpu=1), cluster(200, 9))
+    schedule = Schedule(plan().jobs, alike(gpu=1), one_node(200, 9))
     finish(schedule, "world")
     codecs = [job for job in schedule.jobs.values() if job.kind == "codec"]
     assert schedule.actors_beside_lanes(ACTOR) == 9
@@ -211,7 +211,7 @@ def test_a_d1_that_is_only_a_start_is_labelled_with_the_variants_it_serves() -> 
 
 
 def test_a_reason_cannot_steer_a_terminal() -> None:
-    schedule = Schedule(plan().jobs, alike(), cluster(2))
+    schedule = Schedule(plan().jobs, alike(), one_node(2))
     job = schedule.next_job()
     assert job is not None
     schedule.give_up(job.key, "no file \x1b]0;x\x07.png")
@@ -228,7 +228,7 @@ def schedule_of(demands: dict[str, Demand], gpus: int, cpus: int = 64) -> Schedu
         name: Job(name, "point", name, STAGE, 0, float(-place))
         for place, name in enumerate(demands)
     }
-    return Schedule(jobs, lambda job: demands[job.key], cluster(cpus, gpus))
+    return Schedule(jobs, lambda job: demands[job.key], one_node(cpus, gpus))
 
 
 def test_a_job_that_asks_for_much_keeps_its_turn_and_one_without_a_gpu_passes_it() -> None:

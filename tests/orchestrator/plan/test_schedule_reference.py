@@ -13,7 +13,7 @@ from orchestrator.plan.jobs import DATA, Job
 from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from search_spaces.specs.stages import Subject, make_stage
-from tests.orchestrator.plan.demands import alike, cluster
+from tests.orchestrator.plan.demands import alike, one_node
 
 STAGE = make_stage("codec", {}, {}, Subject())
 ACTOR = Ask(gpu=1, cpu=0.05)
@@ -141,7 +141,7 @@ def test_every_answer_is_that_of_a_walk_over_all_jobs(
 ) -> None:
     ask, capacity = Ask(float(gpus > 0), 1), Ask(float(gpus), float(cpus))
     demand = alike(1, float(gpus > 0))
-    schedule = Schedule({job.key: job for job in jobs}, demand, cluster(cpus, gpus))
+    schedule = Schedule({job.key: job for job in jobs}, demand, one_node(cpus, gpus))
     naive = NaiveSchedule(jobs, ask, capacity)
     compare(schedule, naive)
     for _ in range(data.draw(st.integers(1, 40))):
@@ -163,7 +163,7 @@ def apply(data: st.DataObject, step: str, schedule: Schedule, naive: NaiveSchedu
     elif step == "room":
         reserved = data.draw(st.integers(0, 2))
         naive.capacity = replace(naive.capacity, cpu=float(data.draw(st.integers(0, 5))))
-        schedule.cluster = cluster(naive.capacity.cpu, naive.capacity.gpu)
+        schedule.cluster = one_node(naive.capacity.cpu, naive.capacity.gpu)
         schedule.reserve(ACTOR, reserved)
         naive.gpus_of_passes = float(reserved)
     elif naive.running:
@@ -201,7 +201,7 @@ def test_what_tune_asks_at_every_step_walks_over_no_jobs() -> None:
     """At 3,000 jobs a walk takes milliseconds, and Tune asks many times a second."""
     jobs = [Job(f"c{n}", "codec", "", STAGE, 0, 1.0) for n in range(4)]
     jobs += [Job(f"l{n}", "latents", "", STAGE, 0, 1.0, (f"c{n}",)) for n in range(4)]
-    schedule = Schedule({job.key: job for job in jobs}, alike(), cluster(2))
+    schedule = Schedule({job.key: job for job in jobs}, alike(), one_node(2))
     schedule.jobs = Uniterable(schedule.jobs)
     while not schedule.over:
         started = [job for job in (schedule.next_job(), *schedule.next_pass()) if job is not None]

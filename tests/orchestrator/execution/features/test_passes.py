@@ -18,7 +18,7 @@ from orchestrator.plan.room import Ask, Cluster
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.store import Store
 from search_spaces import Stage, load_space
-from tests.orchestrator.plan.demands import alike, cluster
+from tests.orchestrator.plan.demands import alike, one_node
 
 STAGE = Stage("features", "0", {})
 
@@ -91,7 +91,7 @@ def test_a_pass_grows_to_every_gpu_and_makes_room_for_jobs_that_become_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = [job("features"), job("codec"), job("point", "codec")]
-    with started(monkeypatch, jobs, cluster(64, 8), 1) as sweep:
+    with started(monkeypatch, jobs, one_node(64, 8), 1) as sweep:
         assert sweep.schedule.next_job() == jobs[1]
         sweep.tend()
         assert sweep.rooms["features"].actors == 7
@@ -109,7 +109,7 @@ def test_a_pass_grows_to_every_gpu_and_makes_room_for_jobs_that_become_ready(
 
 def test_a_pass_keeps_one_gpu_though_jobs_are_ready_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job("features"), job("codec"), job("point")]
-    with started(monkeypatch, jobs, cluster(64, 2), 1) as sweep:
+    with started(monkeypatch, jobs, one_node(64, 2), 1) as sweep:
         sweep.tend()
         assert sweep.rooms["features"].actors == 1
         assert sweep.schedule.free_lanes() == 1
@@ -118,11 +118,11 @@ def test_a_pass_keeps_one_gpu_though_jobs_are_ready_for_it(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("capacity", "gpus", "rooms"),
     [
-        (cluster(64, 1), 1, {"features": 1}),
-        (cluster(64, 4), 1, {"features": 2, "latents": 2}),
-        (cluster(64, 3), 1, {"features": 2, "latents": 1}),
-        (cluster(2), 0, {"features": 1}),
-        (cluster(8), 0, {"features": 4}),
+        (one_node(64, 1), 1, {"features": 1}),
+        (one_node(64, 4), 1, {"features": 2, "latents": 2}),
+        (one_node(64, 3), 1, {"features": 2, "latents": 1}),
+        (one_node(2), 0, {"features": 1}),
+        (one_node(8), 0, {"features": 4}),
     ],
 )
 def test_passes_share_the_models_that_have_room(
@@ -140,7 +140,7 @@ def test_passes_share_the_models_that_have_room(
 
 
 def test_a_pass_of_images_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    with started(monkeypatch, [job("images"), job("codec")], cluster(6, 1), 1) as sweep:
+    with started(monkeypatch, [job("images"), job("codec")], one_node(6, 1), 1) as sweep:
         sweep.tend()
         assert (sweep.rooms["images"].cpus, sweep.rooms["images"].actor.gpu) == (6, 0)
         assert sweep.schedule.free_lanes() == 1
@@ -150,7 +150,7 @@ def test_a_pass_does_not_grow_to_a_gpu_that_is_free_for_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = [job("features"), job("codec"), job("point", "codec")]
-    with started(monkeypatch, jobs, cluster(64, 2), 1) as sweep:
+    with started(monkeypatch, jobs, one_node(64, 2), 1) as sweep:
         sweep.schedule.next_job()
         monkeypatch.setattr(passes_module, "GROW_AFTER_S", 30.0)
         sweep.tend()
@@ -175,7 +175,7 @@ def test_a_pass_that_fails_as_a_whole_is_tried_again(
             raise error
         sweep.run_pass(*arguments)  # type: ignore[arg-type]
 
-    with started(monkeypatch, [job("features")], cluster(2), 0) as sweep:
+    with started(monkeypatch, [job("features")], one_node(2), 0) as sweep:
         (tmp_path / "logs").mkdir()
         monkeypatch.setattr(Settings, "store", property(lambda settings: Store(str(tmp_path))))
         monkeypatch.setattr(passes_module, "run_pass", run_pass)

@@ -15,7 +15,7 @@ from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import outage
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
-from tests.orchestrator.plan.demands import alike, cluster
+from tests.orchestrator.plan.demands import alike, one_node
 from tests.orchestrator.storage.late import History, LateStore
 
 
@@ -41,10 +41,10 @@ def test_a_stage_that_a_shared_disk_shows_late_costs_no_try(
     space = load_space("smoke")
     jobs = Plan(space, operating_points(space), {}, driver).jobs
     settings = LateSettings(space, str(tmp_path), jobs, {}, driver)
-    schedule, events = Schedule(jobs, alike(), cluster(1)), list[JobEvent]()
+    schedule, events = Schedule(jobs, alike(), one_node(1)), list[JobEvent]()
     monkeypatch.setattr("orchestrator.execution.trials.runner.node_ids", frozenset)
     runner = Runner(
-        settings, schedule, events.append, lambda groups: cluster(1), lambda limit, keys: None
+        settings, schedule, events.append, lambda groups: one_node(1), lambda limit, keys: None
     )
     key = runner.next_trial("a")
     assert key is not None

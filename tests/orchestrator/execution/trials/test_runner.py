@@ -22,7 +22,7 @@ from orchestrator.plan.schedule import Schedule
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
-from tests.orchestrator.plan.demands import alike, cluster
+from tests.orchestrator.plan.demands import alike, one_node
 from tests.orchestrator.waiting import wait_until
 
 NODES = frozenset({"head", "node"})
@@ -35,7 +35,7 @@ class Sweep:
         space = load_space("smoke", overrides)
         plan = Plan(space, operating_points(space), {}, Store(str(directory)))
         self.settings = Settings(space, str(directory), plan.jobs, {})
-        self.schedule = Schedule(plan.jobs, alike(), cluster(lanes))
+        self.schedule = Schedule(plan.jobs, alike(), one_node(lanes))
         self.events: list[JobEvent] = []
         self.runner = Runner(
             self.settings,
