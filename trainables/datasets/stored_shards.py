@@ -121,7 +121,10 @@ class StoredImages:
     def __init__(self, world: Path, split: str) -> None:
         self.world = world
         self._files = image_files(world, split)
-        self._starts: list[int] = [0, *accumulate(footer.num_rows for footer in _footers(self._files))]
+        self._starts: list[int] = [
+            0,
+            *accumulate(footer.num_rows for footer in _footers(self._files)),
+        ]
 
     def __len__(self) -> int:
         return self._starts[-1]
