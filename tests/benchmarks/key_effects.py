@@ -8,7 +8,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.orchestrator.plan.key_effects import EFFECTS, base, write_data
+from tests.orchestrator.plan.effect_spaces import base, write_data
+from tests.orchestrator.plan.key_effects import EFFECTS
 from tests.orchestrator.plan.made_again import made_again, stages_of
 
 

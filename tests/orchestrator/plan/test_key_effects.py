@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.specs.benchmark import FORMATS, benchmark_spec
+from tests.orchestrator.plan.effect_spaces import base, write_data
 from tests.orchestrator.plan.key_effects import (
     EFFECTS,
     FORMATS_FILES,
     FORMATS_SETTINGS,
     SEARCH,
-    base,
-    write_data,
 )
 from tests.orchestrator.plan.made_again import all_settings, made_again, stages_of
 
