@@ -21,7 +21,7 @@ keys in all variants, and so are made once.
 A stage's key is a hash of what changes its content: the settings that it uses, the keys of its
 inputs and the version of its code. So a finished stage is found again, and a changed setting makes
 again what depends on it. How a stage is computed is in no key. What each setting makes again is
-listed in `tests/search_spaces/effects.py`.
+listed in `tests/orchestrator/plan/key_effects.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A sweep over a folder of images, from its files to the report: zero-shot, without an MLLM."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,19 +68,25 @@ def test_a_folder_of_images_is_swept(
     assert (points.n_samples == 10).all()
     assert points.value.between(0, 1).all()
     assert set(points[points.scenario == "uncompressed"].bpp) == {24.0}
-    (world,) = (tmp_path / "storage").glob("stages/world/*")
+    (world,) = (tmp_path / "storage").glob("stages/train_images/*")
     manifest = json.loads((world / "manifest.json").read_text())
     assert manifest["unreadable"] == 1
-    assert manifest["images"] == 27
+    assert manifest["images"] == 17
     assert manifest["treated"] == {}
     assert manifest["ignored"] == ["names.txt"]
     assert json.loads((world / "classes.json").read_text())["names"] == ["jay", "kit fox"]
-    # Asked again, nothing is read; a new image makes another world.
+    # Asked again, nothing is read; new test images are measured, and nothing is trained.
     plan = execute([*command, "--plan"]).stdout
     assert "0 of" in plan
-    assert "images of birds" in plan
+    assert "done   training images of birds" in plan
     write_folder(folder, {"val/n01580077": 6}, side=150)
-    assert "to do  images of birds" in execute([*command, "--plan"]).stdout
+    plan = execute([*command, "--plan"]).stdout
+    assert "to do  test images of birds" in plan
+    assert "done   training images of birds" in plan
+    assert "to do  teacher features" not in plan
+    shutil.copytree(folder, tmp_path / "birds copied", copy_function=shutil.copyfile)
+    moved = ["--set", f"data.uri={tmp_path / 'birds copied'}", "--plan"]
+    assert execute([*command, *moved]).stdout == plan
 
 
 CRASHING_DECODER = """
@@ -115,7 +122,7 @@ def test_an_image_that_crashes_its_decoder_is_listed_and_the_sweep_goes_on(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (listed,) = (tmp_path / "storage").glob("stages/world/*/unreadable.json")
+    (listed,) = (tmp_path / "storage").glob("stages/train_images/*/unreadable.json")
     ((_, image, reason),) = json.loads(listed.read_text())
     assert image == "train/jay/003.JPEG"
     assert "crashed" in reason

@@ -165,7 +165,7 @@ def test_example_images_are_files_that_points_share_and_panels_show(
     images = (storage / "smoke" / "examples" / "images").iterdir()
     assert named == {f"examples/images/{file.name}" for file in images}
     (panel,) = panels(assemble(read_sweep(str(storage / "smoke")), 2))
-    (world,) = storage.glob("stages/world/*/images_test.parquet")
+    (world,) = storage.glob("stages/test_images/*/images_test.parquet")
     given = pd.read_parquet(world).set_index("image_id")["png"]
     assert (panel.pixels == decode_image(given[panel.image])).all()
     assert {one.scenario for one in panel.shown} == {key[0] for key in shown}
@@ -180,7 +180,7 @@ def test_rate_distortion_on_a_folder_finds_the_sweep_s_codecs(
     from trainables.commands.rd_sources import find_sources
 
     storage, folder = swept[0], tmp_path / "folder"
-    (world,) = storage.glob("stages/world/*/images_test.parquet")
+    (world,) = storage.glob("stages/test_images/*/images_test.parquet")
     image = pd.read_parquet(world).iloc[0]
     folder.mkdir()
     (folder / "image.png").write_bytes(image["png"])
@@ -188,7 +188,7 @@ def test_rate_distortion_on_a_folder_finds_the_sweep_s_codecs(
     assert [row.scenario for row in rows] == ["base"] * 2 + ["d2"] * 2 + ["d3"] * 2
     known = {}
     for made in manifest(storage)["points"].values():
-        (stage,) = [s for s in made["provenance"]["stages"] if s.startswith("stages/evaluation")]
+        stage = next(s for s in made["provenance"]["stages"] if s.startswith("stages/evaluation"))
         images = pd.read_parquet(storage / stage / "images.parquet").set_index("image_id")
         known[made["spec"]["scenario"], made["spec"]["lmbda"]] = images.loc[image["image_id"]]
     for row in rows:
@@ -276,7 +276,7 @@ def test_two_train_workers_give_the_same_weights_as_one(
     weights, losses = {}, {}
     for workers in (1, 2):
         storage = tmp_path / str(workers)
-        for kind in ("world", "codec", "features", "latents"):
+        for kind in ("train_images", "test_images", "episodes", "codec", "features", "latents"):
             shutil.copytree(swept[0] / "stages" / kind, storage / "stages" / kind)
         settings = ["--set", f"resources.workers_per_point={workers}"]
         done = execute(command(storage, *settings, "--only", "scenario=d1", "--only", "lmbda=0.02"))

@@ -103,7 +103,7 @@ def evaluate_point(
     Raises:
         ValueError: a task has no sample, or more than the share `data.max_unreadable` of the
             images is unreadable or of their streams does not decode, or of the samples could not
-            be answered.
+            be answered; or the results of the shards lack a sample.
     """
     started, model_device, clock = time.monotonic(), torch.device(device), Clock()
     tower = load_teacher_tower(space.teacher.model)
@@ -181,7 +181,8 @@ def _run_shards(
         work: directory of the shards' results.
 
     Raises:
-        ValueError: too many images are unreadable, streams refused or samples not answered.
+        ValueError: too many images are unreadable, streams refused or samples not answered; or the
+            results of the shards lack a sample.
     """
     samples = [sample for shard in sample_shards for sample in shard]
     last_shard = {
@@ -206,6 +207,12 @@ def _run_shards(
         shard_pass.forget(i for i in image_ids if last_shard[i] == number)
         _check_losses(max_unreadable, total.of(samples), samples)
         progress((number + 1) / len(sample_shards))
+    if lacking := total.lacking(samples):
+        missing = [sample.sample_id for sample in lacking]
+        raise ValueError(
+            f"the results of the shards lack {len(missing)} of {len(samples)} samples: "
+            f"{missing[:3]}; delete {work} to answer all samples again"
+        )
     return total.of(samples)
 
 

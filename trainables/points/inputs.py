@@ -28,23 +28,23 @@ class Inputs:
 
     Attributes:
         world: images for training and validation, of scenes with answers to tasks.
-        answers: answers to tasks of other distributions.
         codec: the base codec.
         features: the teacher's features of training and validation images.
         latents: the base codec's latents of the same images.
         start: the operating point with whose weights the training starts, or which are taken.
         text: text embeddings of class names.
         rates: latents at each of the codec's rates, for one training that serves all rates.
+        answers: answers of training and validation images to tasks of other distributions.
     """
 
     world: Path | None = None
-    answers: Path | None = None
     codec: Path | None = None
     features: Path | None = None
     latents: Path | None = None
     start: Path | None = None
     text: Path | None = None
     rates: tuple[Path, ...] = ()
+    answers: Path | None = None
 
 
 def base_codec(point: OperatingPoint, inputs: Inputs) -> Codec:

@@ -15,12 +15,14 @@ def test_the_plan_names_waves_points_resources_and_storage(
     command = [*SMOKE, "--plan", "--storage", str(tmp_path), "--only", "scenario=d2"]
     assert main([*command, "--only", "lambda=0.02"]) == 0
     said = capsys.readouterr().out
-    assert "1 operating points, 0 of them complete; 7 of 7 jobs to run" in said
+    assert "1 operating points, 0 of them complete; 9 of 9 jobs to run" in said
     # d2 needs d1, and d1 everything before it, but nothing of the other lambda.
     for line in (
-        "to do  world",
+        "to do  training images",
+        "to do  test images",
+        "to do  test episodes",
         "to do  teacher features",
-        "to do  text embeddings of the classes",
+        "to do  text embeddings of the classes of training images",
         "to do  hyperprior codec lambda=0.02",
         "to do  hyperprior latents lambda=0.02",
         "to do  hyperprior d1 lambda=0.02 seed=0",

@@ -31,8 +31,8 @@ def test_lines_tell_each_event_once_and_no_progress(capsys: pytest.CaptureFixtur
     lines = [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in capsys.readouterr().out.splitlines()]
     total = len(plan)
     assert lines[0] == f"{total} jobs to do, 2 at a time"
-    assert lines[1] == f"0/{total} start world"
-    assert lines[2].startswith(f"1/{total} done  world in 0.0 s")
+    assert lines[1] == f"0/{total} start test images"
+    assert lines[2].startswith(f"1/{total} done  test images in 0.0 s")
     assert lines[-2].startswith(f"2/{total} FAIL ")
     assert lines[-2].endswith("it broke again")
     assert lines[-1].startswith(f"3/{total} FAIL ")
@@ -65,7 +65,7 @@ def test_the_live_picture_shows_waves_running_points_and_failures(
 
     view, plan = LiveView("smoke"), jobs()
     try:
-        first, second, third = list(plan)[:3]
+        first, third, second = list(plan)[:3]
         view.plan(plan, 2)
         view.job_event(JobEvent("started", first))
         view.job_event(JobEvent("finished", first))
@@ -74,7 +74,7 @@ def test_the_live_picture_shows_waves_running_points_and_failures(
         running = view._states.running[second]
         running.phase_began -= 10
         view.job_event(JobEvent("progressed", second, phase="train", step=25, steps=100))
-        # The world took 0 s of the 10; a quarter of the second job went with them.
+        # The first took 0 s of the 10; a quarter of the second job went with them.
         view._states.first_job_began = running.phase_began
         view.job_event(JobEvent("started", third))
         view.job_event(JobEvent("failed", third, "out of memory"))

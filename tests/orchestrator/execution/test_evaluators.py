@@ -27,6 +27,7 @@ from orchestrator.plan.schedule import Schedule
 from tests.orchestrator.models import settings_of
 from tests.orchestrator.plan.demands import alike, one_node
 from tests.orchestrator.waiting import wait_until
+from trainables.evaluation.shard_results import kept_shards
 
 SETTINGS = (
     "scenarios=[]",
@@ -46,7 +47,7 @@ def points(settings: Settings) -> list[Job]:
 
 
 def train(settings: Settings) -> None:
-    """Make the world and the points' own stages, without any evaluation."""
+    """Make the images and the points' own stages, without any evaluation."""
     for job in settings.jobs.values():
         if job.subject.point is None:
             run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
@@ -72,8 +73,8 @@ def ready(
 
 def asked(settings: Settings, job: Job, question: Callable[[Any], Any]) -> Any:
     """Ask the evaluator that would get a job's first evaluation."""
-    measurement, stage = job.evaluations[0]
-    with lent(job.key, stage.key, measurement.answerer) as evaluator:
+    made = job.passes[0]
+    with lent(job.key, made.key, made.answerer) as evaluator:
         return ray.get(evaluator.__ray_call__.remote(question))
 
 
@@ -99,30 +100,28 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     settings, keep = ready
     store, (first, second, third) = settings.store, points(settings)
     told: list[Any] = []
-    TrainBackend(settings).evaluate(first, first.evaluations, told.append)
+    TrainBackend(settings).evaluate(first, first.passes, told.append)
     assert told[-1] == {"phase": "evaluate", "step": 1, "steps": 1}
     process, loaded = asked(settings, second, mllms_loaded)
     assert loaded == 1
-    TrainBackend(settings).evaluate(second, second.evaluations, told.append)
+    TrainBackend(settings).evaluate(second, second.passes, told.append)
     assert asked(settings, second, mllms_loaded) == (process, 1)
     for job in (first, second):
-        assert store.has(job.evaluations[0][1].path)
+        assert all(store.has(stage.path) for _, stage in job.evaluations)
 
     # Killed after some shards of the third point, it goes on behind them.
     stage = third.evaluations[0][1]
-    with store.evaluation_work(third.key, stage.key) as (work, _):
+    with store.evaluation_work(third.key, third.passes[0].key) as (work, _):
         pass
     with ThreadPoolExecutor(1) as threads:
         told.clear()
-        made = threads.submit(
-            TrainBackend(settings).evaluate, third, third.evaluations, told.append
-        )
-        wait_until((work / "shard-2-00002").exists, 120)
+        made = threads.submit(TrainBackend(settings).evaluate, third, third.passes, told.append)
+        wait_until(lambda: len(kept_shards(work)) > 2, 120)
         os.kill(process, signal.SIGKILL)
         assert not store.has(stage.path), "it was done before it was killed"
-        kept = (work / "shard-2-00001").stat().st_mtime_ns
+        kept = {shard: shard.stat().st_mtime_ns for shard in kept_shards(work)}
         made.result()
-    assert (work / "shard-2-00001").stat().st_mtime_ns == kept
+    assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
     rows = pq.read_table(store.fetch(stage.path) / "samples.parquet").to_pylist()
     reference = pq.read_table(store.fetch(second.evaluations[0][1].path) / "samples.parquet")
     assert {row["sample_id"] for row in rows} == set(reference["sample_id"].to_pylist())
@@ -163,7 +162,7 @@ def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
     """None of its threads runs, so it cannot end itself."""
     settings, _ = ready
     job = points(settings)[0]
-    measurement, stage = job.evaluations[0]
+    made = job.passes[0]
     process, _ = asked(settings, job, mllms_loaded)
     shares: list[float] = []
 
@@ -172,7 +171,7 @@ def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
         os.kill(process, signal.SIGSTOP)
 
     def ask() -> None:
-        with lent(job.key, stage.key, measurement.answerer) as evaluator:
+        with lent(job.key, made.key, made.answerer) as evaluator:
             result = evaluator.__ray_call__.remote(lambda evaluator: time.sleep(600))
             follow(evaluator, result, stop, 2.0)
 
@@ -195,7 +194,7 @@ def test_a_pool_that_dies_starts_again_and_lends_new_evaluators(
     os.kill(ray.get(pool.__ray_call__.remote(lambda pool: os.getpid())), signal.SIGKILL)
     stage = job.evaluations[0][1]
     shutil.rmtree(settings.store.path(stage.path), ignore_errors=True)
-    TrainBackend(settings).evaluate(job, job.evaluations, lambda metrics: None)
+    TrainBackend(settings).evaluate(job, job.passes, lambda metrics: None)
     assert settings.store.has(stage.path)
     assert asked(settings, job, mllms_loaded)[0] != process
     keep(0, frozenset({"another job"}))
@@ -223,9 +222,9 @@ def test_evaluators_have_the_lanes_in_which_nothing_trains(
 ) -> None:
     jobs = settings_in(tmp_path, models).jobs
     schedule = Schedule(jobs, alike(), one_node(2))
-    world = schedule.next_job()
-    assert world is not None
-    schedule.finish(world.key)
+    for job in jobs.values():
+        if job.kind == "scenes":
+            schedule.finish(job.key)
     assert schedule.evaluators_beside_training(Ask(cpu=1)) == 2
     first, second = schedule.next_job(), schedule.next_job()
     assert first is not None
@@ -240,12 +239,12 @@ def test_evaluators_have_the_lanes_in_which_nothing_trains(
 def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> None:
     settings, keep = ready
     job = points(settings)[0]
-    measurement, stage = job.evaluations[0]
+    made = job.passes[0]
     process = asked(settings, job, mllms_loaded)[0]
-    taken = lent(job.key, stage.key, measurement.answerer)
+    taken = lent(job.key, made.key, made.answerer)
     taken.__enter__()  # and nobody gives it back
     assert asked(settings, job, mllms_loaded)[0] != process
-    taken = lent(job.key, stage.key, measurement.answerer)
+    taken = lent(job.key, made.key, made.answerer)
     taken.__enter__()
     keep(1, frozenset({"another job"}))
     wait_until(lambda: free() == pytest.approx(2), 120)

@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-import trainables.evaluation
+import trainables.evaluation.evaluate
 from orchestrator.execution import local
 from orchestrator.execution.job_steps import Settings, evaluate_job
 from orchestrator.execution.local import LocalBackend
@@ -104,15 +104,15 @@ def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
 ) -> None:
     measured: list[str] = []
 
-    def evaluate_point(*arguments: object) -> None:
+    def evaluate_point(*arguments: object) -> dict[str, float]:
         """Two shards a node; four in all."""
-        out, work, report = arguments[5], arguments[6], arguments[8]
-        assert isinstance(out, Path)
+        evaluations, work, report = arguments[2], arguments[4], arguments[6]
+        assert isinstance(evaluations, list)
         assert isinstance(work, Path)
         assert callable(report)
         count = 0
         for number in range(4):
-            shard = work / f"shard-512-{number:05d}"
+            shard = work / f"shard-{number:016x}"
             if not shard.is_dir():
                 if count == 2:
                     raise KeyboardInterrupt
@@ -121,21 +121,24 @@ def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
                 (shard / "result.json").write_text(str(number))
                 measured.append(shard.name)
             report((number + 1) / 4)
-        (out / "numbers").write_text("".join(p.read_text() for p in sorted(work.glob("*/*.json"))))
+        text = "".join(p.read_text() for p in sorted(work.glob("*/*.json")))
+        for evaluation in evaluations:
+            (evaluation.out / "numbers").write_text(text)
+        return {evaluation.measurement.task: 1.0 for evaluation in evaluations}
 
-    monkeypatch.setattr(trainables.evaluation, "evaluate_point", evaluate_point)
+    monkeypatch.setattr(trainables.evaluation.evaluate, "evaluate_point", evaluate_point)
     for name in ("one", "two"):
         settings = nodes(name)
-        job = next(job for job in settings.jobs.values() if job.evaluations)
-        measurement, stage = job.evaluations[0]
+        job = next(job for job in settings.jobs.values() if job.passes)
         with monkeypatch.context() as inputs:
             inputs.setattr(Store, "fetch", lambda store, stage: tmp_path)
             try:
-                evaluate_job(settings, job, measurement, stage, lambda metrics: None)
+                evaluate_job(settings, job, job.passes[0], lambda metrics: None)
             except KeyboardInterrupt:
                 assert name == "one"
-    assert measured == [f"shard-512-{number:05d}" for number in range(4)]
-    assert (settings.store.fetch(stage.path) / "numbers").read_text() == "0123"
+    assert measured == [f"shard-{number:016x}" for number in range(4)]
+    for _, stage in job.evaluations:
+        assert (settings.store.fetch(stage.path) / "numbers").read_text() == "0123"
     assert not list((tmp_path / "two" / "work" / job.key).iterdir())
     settings.store.remove_work(job.key)
     assert not settings.store.below(f"work/{job.key}")

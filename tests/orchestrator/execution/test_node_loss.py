@@ -17,6 +17,7 @@ from orchestrator.execution.train import TrainBackend
 from orchestrator.storage.provenance import fingerprints
 from tests.orchestrator.execution.test_evaluators import points, settings_in, train
 from tests.orchestrator.waiting import wait_until
+from trainables.evaluation.shard_results import kept_shards
 
 
 @pytest.fixture
@@ -49,16 +50,16 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
     assert node_check.nodes_with_other_files(settings.space, settings.store, checksums) == []
     keep = open_pool(settings)  # the pool lives as long as this
     job = points(settings)[0]
-    measurement, stage = job.evaluations[0]
-    with settings.store.evaluation_work(job.key, stage.key) as (work, _):
+    made_in, stage = job.passes[0], job.evaluations[0][1]
+    with settings.store.evaluation_work(job.key, made_in.key) as (work, _):
         pass
-    with lent(job.key, stage.key, measurement.answerer) as evaluator:
+    with lent(job.key, made_in.key, made_in.answerer) as evaluator:
         lost = ray.get(evaluator.__ray_call__.remote(node_of_actor))
     pool = ray.get_actor(pool_name())
     assert ray.get(pool.__ray_call__.remote(node_of_actor)) == nodes.head_node.node_id
     with ThreadPoolExecutor(1) as threads:
-        made = threads.submit(TrainBackend(settings).evaluate, job, job.evaluations, print)
-        wait_until((work / "shard-2-00001").exists, 120)
+        made = threads.submit(TrainBackend(settings).evaluate, job, job.passes, print)
+        wait_until(lambda: len(kept_shards(work)) > 1, 120)
         (node,) = (node for node in nodes.worker_nodes if node.node_id == lost)
         nodes.remove_node(node, allow_graceful=False)
         assert not settings.store.has(stage.path), "it was done before its node was lost"

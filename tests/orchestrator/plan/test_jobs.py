@@ -43,13 +43,14 @@ def test_each_competitor_waits_for_what_it_reads() -> None:
         if job.kind in ("point", "neck")
     }
     shared = "vbr shared_neck all rates seed=0"
-    assert needs["feature_coding lambda=1 seed=0"] == {"world"}
-    assert needs["vbr shared_neck lambda=0.01 seed=0"] == {"world", "vbr codec", shared}
+    test_data = {"test images", "test episodes"}
+    assert needs["feature_coding lambda=1 seed=0"] == {"training images", *test_data}
+    assert needs["vbr shared_neck lambda=0.01 seed=0"] == {"vbr codec", shared, *test_data}
     rates = {"vbr latents lambda=0.01", "vbr latents lambda=0.1"}
     assert rates < needs[shared]
     assert [jobs[stage.key].label for stage in by_label[shared].rates] == sorted(rates)
     d1 = "mbt2018-mean d1 lambda=0.02 seed=0"
-    assert needs["vbr transfer lambda=0.1 seed=0"] == {"world", "vbr codec", d1}
+    assert needs["vbr transfer lambda=0.1 seed=0"] == {"vbr codec", d1, *test_data}
     tuned = needs["vbr transfer_tuned lambda=0.1 seed=0"]
     assert {d1, "vbr latents lambda=0.1", "teacher features"} < tuned
     oracle = needs["vbr end_to_end_oracle lambda=0.1 seed=0"]

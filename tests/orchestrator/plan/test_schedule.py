@@ -7,10 +7,12 @@ from orchestrator.plan.resources import Demand
 from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
 from search_spaces import load_space, operating_points
-from search_spaces.specs.stages import Subject, make_stage
+from search_spaces.specs.stage import Subject, make_stage
 from tests.orchestrator.plan.demands import alike, one_node
 
 ACTOR = Ask(gpu=1, cpu=0.05)
+
+IMAGES = ("training images", "test images", "test episodes")
 
 
 def plan(*overrides: str) -> Plan:
@@ -67,9 +69,10 @@ def test_every_job_runs_once_after_its_inputs_and_never_beyond_the_capacity(
 
 
 def test_d2_waits_for_its_own_d1_alone_and_not_for_its_evaluation() -> None:
-    schedule = Schedule(plan("scenarios=[d1, d2]", "baselines=[]").jobs, alike(), one_node(2))
-    assert take(schedule) == ["world"]
-    finish(schedule, "world")
+    only = ("scenarios=[d1, d2]", "baselines=[]", "tasks=[vqa]")
+    schedule = Schedule(plan(*only).jobs, alike(), one_node(2))
+    assert take(schedule) == ["training images", "test images"]
+    finish(schedule, "training images", "test images")
     codecs = take(schedule)
     assert sorted(codecs) == ["hyperprior codec lambda=0.002", "hyperprior codec lambda=0.02"]
     finish(schedule, codecs[0])
@@ -87,7 +90,7 @@ def test_d2_waits_for_its_own_d1_alone_and_not_for_its_evaluation() -> None:
 def test_one_pass_takes_all_that_is_ready_when_the_lanes_are_busy() -> None:
     schedule = Schedule(plan().jobs, alike(), one_node(2))
     take(schedule)
-    finish(schedule, "world")
+    finish(schedule, *IMAGES)
     take(schedule)
     finish(schedule, "hyperprior codec lambda=0.02")
     # The lane is taken by a baseline, and the other codec's latents are still to come.
@@ -102,7 +105,7 @@ def test_one_pass_takes_all_that_is_ready_when_the_lanes_are_busy() -> None:
 def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on() -> None:
     schedule = Schedule(plan().jobs, alike(), one_node(200))
     take(schedule)
-    finish(schedule, "world")
+    finish(schedule, *IMAGES)
     take(schedule)
     finish(schedule, "hyperprior codec lambda=0.02")
     lost = schedule.give_up(named(schedule, "hyperprior codec lambda=0.002").key, "it diverged")
@@ -161,7 +164,7 @@ def test_gpus_of_passes_are_kept_from_trials() -> None:
 
 def test_passes_may_have_the_gpus_that_no_lane_uses_or_is_ready_to_use() -> None:
     schedule = Schedule(plan().jobs, alike(gpu=1), one_node(200, 9))
-    finish(schedule, "world")
+    finish(schedule, *IMAGES)
     codecs = [job for job in schedule.jobs.values() if job.kind == "codec"]
     assert schedule.actors_beside_lanes(ACTOR) == 9
     ready = 9 - schedule.actors_beside_lanes(ACTOR, and_ready=True)
@@ -186,8 +189,10 @@ def test_variants_share_the_jobs_they_do_not_touch() -> None:
         "hyperprior latents lambda=0.02",
         "hyperprior reconstruction lambda=0.02 seed=0",
         "teacher features",
-        "text embeddings of the classes",
-        "world",
+        "test episodes",
+        "test images",
+        "text embeddings of the classes of training images",
+        "training images",
     ]
     plain = plan(*fewer, "d2.steps=5", "d2.gamma=7")
     assert set(plain.jobs) < set(varied.jobs)

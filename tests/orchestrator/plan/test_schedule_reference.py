@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.plan.jobs import DATA, Job
 from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
-from search_spaces.specs.stages import Subject, make_stage
+from search_spaces.specs.stage import Subject, make_stage
 from tests.orchestrator.plan.demands import alike, one_node
 
 STAGE = make_stage("codec", {}, {}, Subject())

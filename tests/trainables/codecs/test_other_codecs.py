@@ -25,7 +25,7 @@ from trainables.datasets.arrays import decode_image
 from trainables.datasets.images.convert import TASKS_SCHEMA
 from trainables.datasets.rows import Rows
 from trainables.datasets.tensors import to_tensor
-from trainables.evaluation import evaluate_point
+from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.points.contract import load_point, method_of
 from trainables.points.inputs import Inputs
 from trainables.points.models import BridgedPoint, CodedPoint, PointModel
@@ -126,7 +126,9 @@ def test_d1_then_d2_and_d3_train_and_are_measured_from_what_was_written(
 
         (measurement,) = space.measurements
         found = tmp_path / f"{scenario}-found"
-        evaluate_point(space, chosen, measurement, inputs, out, found, tmp_path / f"{scenario}-w")
+        evaluation = TaskEvaluation(measurement, world, world, found)
+        files = PointFiles(out, base, small_stages.text)
+        evaluate_point(space, chosen, [evaluation], files, tmp_path / f"{scenario}-w")
         summary = json.loads((found / "summary.json").read_text())["zeroshot"]
         assert summary["n_samples"] == 5
         assert (summary["psnr"] is None) == (scenario == "d3")

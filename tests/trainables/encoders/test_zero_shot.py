@@ -14,13 +14,19 @@ from search_spaces.specs.data import DataSpec
 from tests.trainables.image_folders import write_folder
 from tests.trainables.small import make_space, save_teacher
 from trainables.datasets.arrays import decode_image
-from trainables.datasets.images.convert import ImageShards, finish_world, write_index, write_part
+from trainables.datasets.images.convert import (
+    ImageShards,
+    write_classes,
+    write_image_samples,
+    write_index,
+    write_part,
+)
 from trainables.datasets.images.source import read_source
 from trainables.encoders.load import load_tower
 from trainables.encoders.partial_encoder import Teacher
 from trainables.encoders.text_embeddings import read_text_weights, write_text_weights
 from trainables.encoders.zero_shot import ZeroShot
-from trainables.evaluation import evaluate_point
+from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.points.inputs import Inputs
 from trainables.tasks import TASKS, image_tasks
 from trainables.training.context import LocalContext
@@ -72,7 +78,8 @@ def folder_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         out = root / "world" / f"images_{split}" / "part-00000.parquet"
         part = convert_part(split, (0, source.count(split)))
         write_part(part, out)
-    finish_world(root / "world", [part], dict(source.classes), image_tasks())
+    write_classes(root / "world", source.classes)
+    write_image_samples(root / "world", [part], list(source.classes.values()), image_tasks())
     classes = json.loads((root / "world" / "classes.json").read_text())
     classes["templates"] = ["a photo of {}", "{}"]  # words of the tiny tokenizer
     (root / "world" / "classes.json").write_text(json.dumps(classes))
@@ -85,7 +92,7 @@ def test_a_folder_is_classified_by_the_encoder_alone(folder_world: tuple[Path, P
     space = make_space(root / "teacher", data=data, mllms=[], tasks=["zeroshot"])
     teacher = space.teacher.model
     (measurement,) = space.measurements
-    assert (measurement.answerer, measurement.tasks) == (teacher, ("zeroshot",))
+    assert (measurement.answerer, measurement.task) == (teacher, "zeroshot")
     write_text_weights(space, root / "world", root / "text" / "text.safetensors")
     codec = space.codecs[0]
     inputs = Inputs(root / "world", root / "codec", text=root / "text")
@@ -97,7 +104,9 @@ def test_a_folder_is_classified_by_the_encoder_alone(folder_world: tuple[Path, P
     }
     for name, point in points.items():
         work = root / f"{name}-work"
-        evaluate_point(space, point, measurement, inputs, root / "none", root / name, work)
+        evaluation = TaskEvaluation(measurement, root / "world", root / "world", root / name)
+        files = PointFiles(root / "none", root / "codec", root / "text")
+        evaluate_point(space, point, [evaluation], files, work)
         rows = pq.read_table(root / name / "samples.parquet").to_pylist()
         assert {row["metric"] for row in rows} == {"accuracy", "accuracy_top5"}
         assert {row["mllm"] for row in rows} == {teacher}

@@ -1,6 +1,7 @@
 """A small space to evaluate: its world, teacher, MLLM, codec and points, tiny and untrained."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from trainables.codecs import Codec, build_codec, load_codec, save_codec
 from trainables.datasets.arrays import decode_image
 from trainables.datasets.scenes.write import write_world
 from trainables.encoders.tower import Tower
-from trainables.evaluation import evaluate_point
+from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.points.building import build_neck
-from trainables.points.inputs import Inputs
 from trainables.points.weights import save_trained
 from trainables.recipes.common import BOS_ID, EOS_ID, IMAGE_ID, PAD_ID, build_tokenizer
 from trainables.tasks import scene_tasks
@@ -49,7 +49,7 @@ class Setting:
         self.space: Space = make_space(
             root / "teacher", mllms=[str(root / "llava")], evaluation={"examples": 2}
         )
-        (self.measurement,) = self.space.measurements
+        self.measurements = self.space.measurements
         self.spec = self.space.codecs[0]
         torch.manual_seed(0)
         codec = build_codec(self.spec)
@@ -88,29 +88,57 @@ class Setting:
     def run(
         self, scenario: str, out: Path, world: Path | None = None, **evaluation: int
     ) -> dict[str, Any]:
-        inputs = Inputs(world=world or self.root / "world", codec=self.root / "codec")
+        directory = world or self.root / "world"
+        evaluations = [
+            TaskEvaluation(measurement, directory, directory, out / measurement.task)
+            for measurement in self.measurements
+        ]
         shares: list[float] = []
         how = self.space.evaluation.model_copy(update=evaluation)
         space = self.space.model_copy(update={"evaluation": how})
         evaluate_point(
             space,
             self.point(scenario),
-            self.measurement,
-            inputs,
-            self.root / scenario,
-            out,
+            evaluations,
+            PointFiles(self.root / scenario, self.root / "codec"),
             out.with_name(out.name + "-work"),
             progress=shares.append,
         )
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
-        return {
-            "samples": pq.read_table(out / "samples.parquet").to_pylist(),
-            "images": pq.read_table(out / "images.parquet").to_pylist(),
-            "summary": json.loads((out / "summary.json").read_text()),
-            "info": json.loads((out / "info.json").read_text()),
-            "examples": json.loads((out / "examples" / "examples.json").read_text()),
-        }
+        return joined([evaluation.out for evaluation in evaluations], out)
+
+
+def joined(tasks: list[Path], out: Path) -> dict[str, Any]:
+    """The results of tasks as one: all samples, and each image, failure and example once.
+
+    Args:
+        out: for the files of all examples.
+    """
+    result: dict[str, Any] = {"samples": [], "summary": {}, "info": {}, "examples": []}
+    images: dict[str, dict[str, Any]] = {}
+    pages: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        result["samples"] += pq.read_table(task / "samples.parquet").to_pylist()
+        result["summary"] |= json.loads((task / "summary.json").read_text())
+        for row in pq.read_table(task / "images.parquet").to_pylist():
+            assert images.setdefault(row["image_id"], row) == row
+        for name, value in json.loads((task / "info.json").read_text()).items():
+            known = result["info"].setdefault(name, value)
+            if isinstance(value, list):
+                known += [row for row in value if row not in known]
+        for example in json.loads((task / "examples" / "examples.json").read_text()):
+            page = pages.setdefault(example["page"], example)
+            if page is not example:
+                page["samples"] += example["samples"]
+                page["boxes"] |= example["boxes"]
+        shutil.copytree(task / "examples", out / "examples", dirs_exist_ok=True)
+    # Scenes come before the images of episodes, in the order of their names.
+    result["images"] = sorted(
+        images.values(), key=lambda row: ("single" in row["image_id"], row["image_id"])
+    )
+    result["examples"] = sorted(pages.values(), key=lambda page: len(page["images"]))
+    return result
 
 
 def save_llava(directory: Path) -> None:

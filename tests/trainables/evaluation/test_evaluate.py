@@ -1,7 +1,6 @@
 """Evaluation: what is measured is what a decoder gets from the bytes, for every kind of point."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +167,13 @@ def test_evaluating_again_gives_the_same_files(
     setting.run("d1", tmp_path)
     first = results["d1"]["out"]
     names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
-    # Four of numbers, two pages, the record, and images: those seen twice are one file.
-    shown = {image["id"] for example in results["d1"]["examples"] for image in example["images"]}
-    assert len(names) == 4 + 2 + 1 + 2 * len(shown)
+    assert {name.parts[0] for name in names} == {*TASK_NAMES, "examples"}
+    for task in TASK_NAMES:
+        # Four of numbers, two pages, the record, and images: those seen twice are one file.
+        record = json.loads((first / task / "examples" / "examples.json").read_text())
+        shown = {image["id"] for example in record for image in example["images"]}
+        of_task = [name for name in names if name.parts[0] == task]
+        assert len(of_task) == 4 + 2 + 1 + 2 * len(shown)
     for name in names:
         if name.name != "info.json":
             assert (tmp_path / name).read_bytes() == (first / name).read_bytes(), name
@@ -181,7 +184,7 @@ def test_examples_are_pictures_with_room_for_their_text(
 ) -> None:
     for result in results.values():
         pictures = sorted((result["out"] / "examples").glob("*.png"))
-        assert len(pictures) == 2
+        assert len(pictures) == 4, "two scenes, which three tasks ask about, and two episodes"
         assert any("fewshot" in picture.name for picture in pictures)
         for picture in pictures:
             with Image.open(picture) as image:
@@ -189,10 +192,9 @@ def test_examples_are_pictures_with_room_for_their_text(
                 assert np.asarray(image).std() > 10
 
 
-def same_but_for_time(given_out: Path, expected_out: Path) -> None:
-    for file in ("samples.parquet", "images.parquet"):
-        a, b = (pq.read_table(out / file).to_pylist() for out in (given_out, expected_out))
-        key = "sample_id" if "sample_id" in a[0] else "image_id"
+def same_but_for_time(given: dict[str, Any], whole: dict[str, Any]) -> None:
+    for part, key in (("samples", "sample_id"), ("images", "image_id")):
+        a, b = given[part], whole[part]
         for row, expected in zip(*(sorted(x, key=lambda r: r[key]) for x in (a, b)), strict=True):
             text = {name: value for name, value in expected.items() if isinstance(value, str)}
             assert {name: row[name] for name in text} == text
@@ -229,10 +231,10 @@ def test_shards_and_a_kill_between_them_change_nothing(
 
     monkeypatch.setattr(ShardResult, "write", write)
     monkeypatch.setattr(Mllm, "answer", counted)
-    setting.run("d1", tmp_path / "out", shard_size=4)
+    result = setting.run("d1", tmp_path / "out", shard_size=4)
     samples = pq.read_table(setting.root / "world/tasks_test.parquet").num_rows
     assert sum(asked) == samples - 12, "the first three shards are not answered again"
-    same_but_for_time(tmp_path / "out", results["d1"]["out"])
+    same_but_for_time(result, results["d1"])
 
 
 def test_after_a_kill_shards_of_another_size_answer_every_sample(
@@ -251,8 +253,7 @@ def test_after_a_kill_shards_of_another_size_answer_every_sample(
         kill.setattr(ShardResult, "write", killed)
         with pytest.raises(InterruptedError):
             setting.run("d1", tmp_path / "out", shard_size=4)
-    setting.run("d1", tmp_path / "out", shard_size=8)
-    same_but_for_time(tmp_path / "out", results["d1"]["out"])
+    same_but_for_time(setting.run("d1", tmp_path / "out", shard_size=8), results["d1"])
 
 
 def test_an_evaluation_that_lacks_a_sample_is_not_written(
@@ -287,8 +288,8 @@ def test_a_sample_that_fails_is_tried_alone_and_listed(
         setting.run("d1", tmp_path / "strict")
     data = setting.space.data.model_copy(update={"max_unreadable": 0.5})
     whole, setting.space = setting.space, setting.space.model_copy(update={"data": data})
-    measured = setting.measurement
-    setting.measurement = replace(measured, tasks=("captioning", "vqa", "rec"))
+    measured = setting.measurements
+    setting.measurements = tuple(m for m in measured if m.task != "fewshot")
     tasks = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
     world = tmp_path / "world"
     world.mkdir()
@@ -300,7 +301,7 @@ def test_a_sample_that_fails_is_tried_alone_and_listed(
     try:
         result = setting.run("d1", tmp_path / "out", world)
     finally:
-        setting.space, setting.measurement = whole, measured
+        setting.space, setting.measurements = whole, measured
     (failed,) = result["info"]["failed"]
     assert failed == {
         "sample_id": tasks[0]["sample_id"],
@@ -440,13 +441,13 @@ def test_a_benchmark_is_evaluated_as_the_space_s_own_data_is(
     )
     write_benchmark(spec, 64, 0.0, tmp_path / "pope")
     space = setting.space.model_copy(update={"benchmarks": (spec,)})
-    world, benchmark = space.measurements
-    assert (world.benchmark, benchmark.tasks) == (None, ("yes_no",))
-    whole, setting.measurement = setting.measurement, benchmark
+    *_, last, benchmark = space.measurements
+    assert (last.benchmark, benchmark.task) == (None, "yes_no")
+    whole, setting.measurements = setting.measurements, (benchmark,)
     try:
         result = setting.run("reconstruction", tmp_path / "out", tmp_path / "pope")
     finally:
-        setting.measurement = whole
+        setting.measurements = whole
     assert [row["sample_id"] for row in result["samples"][:5]] == ["1", "2", "3", "4", "5"]
     summary = result["summary"]["yes_no"]
     assert summary["n_samples"] == 5
@@ -479,12 +480,12 @@ def test_choices_by_likelihood_are_asked_so(
     for row in tasks:
         row["reference"] = json.dumps({"choices": ["red", "two digits"], "answer": "red"})
     pq.write_table(pa.Table.from_pylist(tasks), world / "tasks_test.parquet")
-    whole = setting.measurement
-    setting.measurement = replace(whole, tasks=("vqa",))
+    whole = setting.measurements
+    setting.measurements = tuple(m for m in whole if m.task == "vqa")
     try:
         result = setting.run("d1", tmp_path / "out", world)
     finally:
-        setting.measurement = whole
+        setting.measurements = whole
         TASKS.forget()
     assert all(len(json.loads(row["answer"])) == 2 for row in result["samples"])
 
@@ -519,3 +520,53 @@ def damaged(setting: Setting, world: Path) -> Path:
     tasks = pq.read_table(setting.root / "world/tasks_test.parquet")
     pq.write_table(tasks, world / "tasks_test.parquet")
     return world
+
+
+def test_one_task_after_the_others_gives_what_all_together_give(
+    setting: Setting, results: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    whole = setting.measurements
+    parts = []
+    try:
+        for names in ({"captioning", "rec"}, {"vqa"}, {"fewshot"}):
+            setting.measurements = tuple(m for m in whole if m.task in names)
+            out = tmp_path / "-".join(sorted(names))
+            parts.append(setting.run("d1", out) | {"tasks": names})
+    finally:
+        setting.measurements = whole
+    for part in parts:
+        expected = [row for row in results["d1"]["samples"] if row["task"] in part["tasks"]]
+        assert [row["answer"] for row in part["samples"]] == [row["answer"] for row in expected]
+        assert [row["value"] for row in part["samples"]] == [row["value"] for row in expected]
+        assert part["summary"].keys() == part["tasks"]
+    assert len(parts[0]["images"]) == 5, "no image of an episode"
+
+
+def test_answers_that_are_kept_serve_whatever_tasks_are_measured_next(
+    setting: Setting,
+    results: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    answer = Mllm.answer
+
+    def counted(self: Mllm, prompts: Any, *arguments: Any) -> list[str]:
+        asked.extend(prompts)
+        return answer(self, prompts, *arguments)
+
+    monkeypatch.setattr(Mllm, "answer", counted)
+    whole = setting.measurements
+    try:
+        setting.measurements = tuple(m for m in whole if m.task in ("vqa", "fewshot"))
+        setting.run("d1", tmp_path / "out")
+        before = len(asked)
+        setting.measurements = tuple(m for m in whole if m.task in ("vqa", "captioning"))
+        result = setting.run("d1", tmp_path / "out")
+    finally:
+        setting.measurements = whole
+    captions = [row for row in results["d1"]["samples"] if row["metric"] == "cider"]
+    assert len(asked) - before == len(captions), "questions were answered before"
+    of_tasks = {row["sample_id"]: row["answer"] for row in results["d1"]["samples"]}
+    for row in result["samples"]:
+        assert row["answer"] == of_tasks[row["sample_id"]]

@@ -299,7 +299,7 @@ def test_the_oracles_loss_is_the_mllms_own_on_its_answers(
 ) -> None:
     space, inputs = through_mllm
     mllm = Mllm.load(space.mllms[0].model)
-    asked = read_answers(inputs.world, "val", ["vqa", "rec", "captioning"])
+    asked = read_answers([inputs.world], "val", ["vqa", "rec", "captioning"])
     tower = load_tower(space.teacher.model)
     neck = build_neck(space, space.codecs[0], tower)
     learner = OracleLearner(neck, space.teacher.block, mllm, asked, lr=1e-4).eval()

@@ -13,8 +13,7 @@ from orchestrator.sweep import main
 from search_spaces import Stages, load_space, operating_points, point_stage
 from search_spaces.scenarios.classical import QUALITIES, ClassicalCodecs, ClassicalSpec
 from tests.trainables.evaluation.setting import Setting
-from trainables.evaluation import evaluate_point
-from trainables.points.inputs import Inputs
+from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.standards import vvc
 from trainables.standards.files import ClassicalCodec, lacking
 
@@ -158,9 +157,12 @@ def test_an_evaluation_counts_the_files_bytes(tmp_path: Path) -> None:
         update={"classical": ClassicalCodecs((ClassicalSpec(format="jpeg", qualities=(20,)),))}
     )
     (point,) = (one for one in operating_points(space) if one.scenario == "classical")
-    inputs = Inputs(world=tmp_path / "world")
-    out = tmp_path / "out"
-    evaluate_point(space, point, setting.measurement, inputs, out, out, tmp_path / "work")
+    out, world = tmp_path / "out", tmp_path / "world"
+    evaluations = [
+        TaskEvaluation(measurement, world, world, out / measurement.task)
+        for measurement in setting.measurements
+    ]
+    evaluate_point(space, point, evaluations, PointFiles(out), tmp_path / "work")
     images = setting.images()
     for row in pq.read_table(out / "images.parquet").to_pylist():
         levels = (images[row["image_id"]][0] * 255).round().byte()

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from search_spaces import Space, Stages
+from search_spaces import Space, Stage, Stages, evaluation_stage, operating_points
 from tests.trainables.distributions import installed
-from trainables.datasets.images.convert import finish_world
+from trainables.datasets.images.convert import write_classes, write_samples_of_stored
 from trainables.datasets.images.schemas import IMAGES_SCHEMA
-from trainables.datasets.scenes.write import write_world
-from trainables.tasks import TASKS, image_tasks, scene_tasks
+from trainables.datasets.scenes.scene import Split
+from trainables.datasets.scenes.write import write_scene_samples, write_world
+from trainables.tasks import TASKS, scene_tasks
 
 PLUGIN = '''
 from trainables.tasks import ImageSample, SceneSample, Task, fraction, of_references
@@ -97,25 +98,34 @@ def test_a_broken_task_fails_only_spaces_that_name_it(plugin: None) -> None:
     assert "broken" not in listed
 
 
-def test_a_plugin_task_changes_the_world_of_spaces_that_name_it(plugin: None) -> None:
-    plain = Stages(Space.model_validate({**SPACE, "tasks": ["vqa"]})).world()
-    stage = Stages(Space.model_validate({**SPACE, "tasks": ["vqa", "counting"]})).world()
-    assert "tasks" not in plain.spec
-    assert stage.spec["tasks"].keys() == {"counting"}
-    assert stage.spec["tasks"]["counting"].keys() == {"distribution", "version", "content"}
-    assert stage.key != plain.key
+def test_a_plugin_task_has_samples_and_an_evaluation_and_changes_no_other_stage(
+    plugin: None,
+) -> None:
+    def keys(*tasks: str) -> dict[str, Stage]:
+        space = Space.model_validate({**SPACE, "tasks": tasks})
+        stages, (point, *_) = Stages(space), operating_points(space)
+        return {m.task: evaluation_stage(stages, point, m) for m in space.measurements}
+
+    plain, more = keys("vqa"), keys("vqa", "counting")
+    assert plain["vqa"] == more["vqa"]
+    images, samples = (more["counting"].reads[name] for name in ("images", "samples"))
+    assert images == plain["vqa"].reads["images"]
+    assert isinstance(samples, Stage)
+    assert samples.inputs == (images,)
+    identity = samples.spec["tasks"]["counting"]
+    assert identity.keys() == {"distribution", "version", "content"}
+    assert more["counting"].spec["plugin"] == identity
 
 
 def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: None, tmp_path: Path) -> None:
     sizes = {"size": 64, "seed": 1, "n_train": 3, "n_val": 0, "n_test": 4, "n_episodes": 2}
-    write_world(tmp_path / "plain", scene_tasks(["vqa"]), **sizes)
-    write_world(tmp_path / "more", scene_tasks(["vqa", "counting"]), **sizes)
-    for split, count in (("train", 3), ("test", 4)):
-        name = f"tasks_{split}.parquet"
-        plain = pq.read_table(tmp_path / "plain" / name).to_pylist()
-        more = pq.read_table(tmp_path / "more" / name).to_pylist()
-        assert [row for row in more if row["task"] != "counting"] == plain
-        added = [row for row in more if row["task"] == "counting"]
+    write_world(tmp_path / "world", scene_tasks(), **sizes)
+    splits: tuple[tuple[Split, int], ...] = (("train", 3), ("test", 4))
+    for split, count in splits:
+        tasks = {"counting": TASKS.get("counting")}
+        write_scene_samples(tmp_path / "world", tmp_path, split, tasks, seed=1)
+        added = pq.read_table(tmp_path / f"tasks_{split}.parquet").to_pylist()
+        assert {row["task"] for row in added} == {"counting"}
         ids = [f"{split}-{i:06d}" for i in range(count)]
         assert [row["sample_id"] for row in added] == [f"{i}-counting-0" for i in ids]
         answers = [row["answer"] for row in added]
@@ -127,8 +137,6 @@ def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: None, tmp_path
         )
         luck = {json.loads(row["reference"])["luck"] for row in added}
         assert len(luck) > 1
-    images = [pq.read_table(tmp_path / w / "images_test.parquet") for w in ("plain", "more")]
-    assert images[0].equals(images[1])
 
 
 def test_a_plugin_task_has_samples_of_labelled_images(plugin: None, tmp_path: Path) -> None:
@@ -136,10 +144,13 @@ def test_a_plugin_task_has_samples_of_labelled_images(plugin: None, tmp_path: Pa
         {"image_id": "a", "png": b"", "width": 1, "height": 1, "classes": [1]},
         {"image_id": "b", "png": b"", "width": 1, "height": 1, "classes": []},
     ]
-    parts = [pa.Table.from_pylist([image], IMAGES_SCHEMA) for image in images]
-    finish_world(tmp_path, parts, {"n0": "cat", "n1": "dog"}, image_tasks(["counting"]))
+    (tmp_path / "images_test").mkdir()
+    for number, image in enumerate(images):
+        part = pa.Table.from_pylist([image], IMAGES_SCHEMA)
+        pq.write_table(part, tmp_path / "images_test" / f"part-{number:05d}.parquet")
+    write_classes(tmp_path, {"n0": "cat", "n1": "dog"})
+    write_samples_of_stored(tmp_path, tmp_path, {"counting": TASKS.get("counting")})
     rows = pq.read_table(tmp_path / "tasks_test.parquet").to_pylist()
     assert [(r["sample_id"], r["prompt"], json.loads(r["reference"])) for r in rows] == [
-        ("a-zeroshot", "<image>", {"class": "1 dog"}),
         ("a-counting", "<image> letters of its class :", {"count": "3"}),
     ]

@@ -86,9 +86,9 @@ def features(storage: Path, models: tuple[Path, Path]) -> tuple[Settings, Job]:
     """A sweep whose world is made, and the job of 13 shards of teacher features."""
     counts = ("data.train=48", "data.val=4", "data.test=2", "data.episodes=1", "data.shard_size=4")
     settings = settings_of(storage, models, *counts, "resources.max_failures=0")
-    (world,) = (job for job in settings.jobs.values() if job.kind == "world")
-    run_job(settings, world.key, lambda: LocalBackend(settings), lambda metrics: None)
     (job,) = (job for job in settings.jobs.values() if job.kind == "features")
+    images = job.inputs["world"].key
+    run_job(settings, images, lambda: LocalBackend(settings), lambda metrics: None)
     assert len(shards(settings, job)) == 13
     return settings, job
 

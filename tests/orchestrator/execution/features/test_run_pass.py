@@ -36,6 +36,7 @@ from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.models import settings_of
 from tests.trainables.image_folders import write_folder
+from trainables.datasets.images.image_store import image_column
 from trainables.datasets.images.source import read_source
 
 SETTINGS = ("data.train=20", "data.val=4", "data.test=2", "data.episodes=1", "data.shard_size=8")
@@ -45,7 +46,7 @@ def sweep(models: tuple[Path, Path], storage: Path, *more: str) -> tuple[Setting
     """A sweep whose world is made, and its job of the teacher's features."""
     settings = settings_of(storage, models, *SETTINGS, *more)
     for job in settings.jobs.values():
-        if job.kind == "world":
+        if job.kind == "scenes":
             run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
     (features,) = (job for job in settings.jobs.values() if job.kind == "features")
     return settings, features
@@ -246,7 +247,7 @@ def image_sweep(
     space = load_space("smoke", (*names, data, *more))
     plan = Plan(space, operating_points(space), fingerprints(space), storage)
     settings = Settings(space, storage.uri, plan.jobs, {})
-    return settings, plan.jobs[plan.stages.world().key]
+    return settings, plan.jobs[plan.stages.train_images().key]
 
 
 def test_a_folder_of_images_is_made_a_world_by_shards(
@@ -256,26 +257,25 @@ def test_a_folder_of_images_is_made_a_world_by_shards(
     folder = write_folder(tmp_path / "set", {"jay": 10, "fox": 10})
     (folder / "fox" / "003.JPEG").write_bytes(b"damaged")
     settings, job = image_sweep(models, Store(str(tmp_path / "storage")), folder)
-    assert (job.kind, job.label) == ("images", "images of set")
+    assert (job.kind, job.label) == ("images", "training images of set")
     asked = in_process(monkeypatch)
     reason = run(settings, job)[job.key]
     assert reason is not None
-    assert re.search(r"1 of 20 .*5\.0%.*data\.max_unreadable .*1\.0%", reason)
+    assert re.search(r"1 of 16 .*6\.2%.*data\.max_unreadable .*1\.0%", reason)
     settings, job = image_sweep(
-        models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.05"
+        models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.07"
     )
     count = len(asked)
     assert run(settings, job) == {job.key: None}
     assert len(asked) == count, "what was read is not read again"
-    assert [(s.split, s.start, s.stop) for s in asked[:5]] == [
+    assert [(s.split, s.start, s.stop) for s in asked[:4]] == [
         ("train", 0, 5),
         ("train", 5, 10),
         ("train", 10, 12),
         ("val", 0, 4),
-        ("test", 0, 4),
     ]
     told = settings.store.manifest(job.stage.path)
-    assert told["images"] == sum(told["rows"].values()) == 19
+    assert told["images"] == sum(told["rows"].values()) == 15
     stage = settings.store.fetch(job.stage.path)
     ((_, image, _),) = json.loads((stage / "unreadable.json").read_text())
     assert image == "fox/003.JPEG"
@@ -283,6 +283,13 @@ def test_a_folder_of_images_is_made_a_world_by_shards(
     features = settings.jobs[next(k for k, j in settings.jobs.items() if j.kind == "features")]
     rows = {s.split: s.stop for s in shards(settings, features)}
     assert (rows["train"], rows["val"]) == (told["rows"]["train"], told["rows"]["val"])
+    # The test images are a stage of their own, with samples.
+    (test,) = (j for j in settings.jobs.values() if j.stage.kind == "test_images")
+    assert run(settings, test) == {test.key: None}
+    assert [(s.split, s.start, s.stop) for s in asked[4:]] == [("test", 0, 4)]
+    stage = settings.store.fetch(test.stage.path)
+    samples = pq.read_table(stage / "tasks_test.parquet").column("image_ids").to_pylist()
+    assert samples == [[i] for i in image_column(stage, "test", "image_id").to_pylist()]
 
 
 def test_a_split_of_which_nothing_is_left_is_fatal(
@@ -294,6 +301,7 @@ def test_a_split_of_which_nothing_is_left_is_fatal(
     settings, job = image_sweep(
         models, Store(str(tmp_path / "storage")), folder, "data.max_unreadable=0.5"
     )
+    (job,) = (j for j in settings.jobs.values() if j.stage.kind == "test_images")
     in_process(monkeypatch)
     reason = run(settings, job)[job.key]
     assert reason is not None
@@ -310,7 +318,7 @@ def test_shards_that_a_process_died_with_are_decoded_apart(
     assert run(settings, job) == {job.key: None}
     apart = [(shard.split, shard.start) for shard in computed if shard.apart]
     assert apart == [("train", 5)]
-    assert len(computed) == 6, "five shards and one of them again"
+    assert len(computed) == 5, "four shards and one of them again"
 
 
 def test_a_process_that_dies_with_a_shard_again_and_again_ends_its_stage(

@@ -122,8 +122,9 @@ def codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setattr(failures, "node_ids", lambda: NODES)
     overrides = ("resources.max_failures=0", "codecs.0.lambdas=[0.001, 0.002, 0.003]")
     sweep = Sweep(tmp_path, *overrides, lanes=9)
-    world = sweep.start("world")
-    sweep.schedule.finish(world)
+    for job in sweep.settings.jobs.values():
+        if job.kind == "scenes":
+            sweep.schedule.finish(job.key)
     return sweep
 
 

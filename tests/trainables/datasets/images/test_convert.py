@@ -18,7 +18,13 @@ from tests.trainables.datasets.images.test_source import HUGGINGFACE
 from tests.trainables.image_folders import write_folder
 from trainables.datasets.arrays import decode_image
 from trainables.datasets.batches import in_order
-from trainables.datasets.images.convert import ImageShards, finish_world, write_index, write_part
+from trainables.datasets.images.convert import (
+    ImageShards,
+    write_classes,
+    write_image_samples,
+    write_index,
+    write_part,
+)
 from trainables.datasets.images.image_store import (
     ShardReport,
     count_images,
@@ -48,8 +54,9 @@ def convert(uri: str, world: Path, **settings: Any) -> dict[str, list[ShardRepor
             out = world / f"images_{split}" / f"part-{number:05d}.parquet"
             part = convert_part(split, rows)
             write_part(part, out)
-            reports.setdefault(split, []).append(ShardReport.of(part))
-    finish_world(world, parts_of_test(world), dict(source.classes), image_tasks())
+            reports.setdefault(split, []).append(ShardReport.of(part.schema.metadata))
+    write_classes(world, source.classes)
+    write_image_samples(world, parts_of_test(world), list(source.classes.values()), image_tasks())
     read_source.cache_clear()
     return reports
 
