@@ -107,6 +107,25 @@ class Store(WorkFiles):
             return self._commit_remote(stage, directory, manifest)
         return self._commit_local(stage, directory, manifest)
 
+    def remove_stage(self, stage: str, files: Iterable[str]) -> None:
+        """Delete a stage so that nobody ever sees a part of it as complete.
+
+        Call it while the lease of its job is held.
+
+        Args:
+            stage: `stages/<kind>/<key>`.
+            files: its paths below the storage; of a remote storage no others are deleted.
+        """
+        if self.remote:
+            manifest = f"{stage}/{MANIFEST}"
+            self.remove([manifest])
+            self.remove(file for file in files if file != manifest)
+            return
+        doomed = self.new(stage)
+        with contextlib.suppress(FileNotFoundError):  # another process deletes it
+            Path(self.path(stage)).rename(doomed / "stage")
+        shutil.rmtree(doomed)
+
     def _manifest_of(self, stage: str, about: Mapping[str, object]) -> Manifest:
         return {**about, "stage": stage, "created": time.time(), "host": socket.gethostname()}
 
