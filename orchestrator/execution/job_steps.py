@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING
 from orchestrator.execution.devices import device_of
 from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import Job
+from orchestrator.plan.subjects import subject_fields
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
 from search_spaces.settings.secrets import without_secrets
+from search_spaces.specs.stages import VERSIONS
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
     from trainables.points.inputs import Inputs
@@ -95,16 +97,20 @@ def inputs_of(store: Store, job: Job) -> Inputs:
     return Inputs(**directories, rates=rates)
 
 
-def provenance_of(settings: Settings, stage: Stage, seconds: float) -> dict[str, object]:
+def provenance_of(settings: Settings, job: Job, stage: Stage, seconds: float) -> dict[str, object]:
     """What a stage's manifest records besides its files.
 
     Args:
+        job: makes the stage.
         seconds: of computing.
     """
     return {
         "spec": dict(stage.spec),
         "inputs": [parent.key for parent in stage.inputs],
+        "subject": subject_fields(stage),
+        "version": VERSIONS[stage.kind],
         "seconds": seconds,
+        "cost": job.costs[stage.key],
         "code": dict(settings.code),
         "hardware": hardware(),
     }
@@ -154,7 +160,7 @@ def commit_training(
     if curve.exists():
         shutil.copy(curve, out / CURVE)
     seconds = json.loads((out / "info.json").read_text(encoding="utf-8"))["seconds"]
-    about = provenance_of(settings, job.stage, seconds)
+    about = provenance_of(settings, job, job.stage, seconds)
     if context.accumulation_factor > 1:
         about[ACCUMULATION_FACTOR] = context.accumulation_factor
     store.commit(job.stage.path, out, about)
@@ -224,6 +230,7 @@ def evaluate_job(
         device = device_of(settings.space)
         evaluate_point(space, point, measurement, inputs, point_dir, out, work, device, report)
         lease.check()
-        store.commit(stage.path, out, provenance_of(settings, stage, time.monotonic() - began))
+        about = provenance_of(settings, job, stage, time.monotonic() - began)
+        store.commit(stage.path, out, about)
         if store.remote:  # the job may end on another node, which cannot clean this one's cache
             shutil.rmtree(work, ignore_errors=True)

@@ -64,6 +64,7 @@ class Job:
         rates: the latents of each rate, which one training for all rates reads.
         evaluations: of an operating point, those that are still to be made, with their stages.
         cost: rough seconds on one core.
+        costs: of making each of its stages, by the stage's key.
         wave: 0, 1, 2 as in `WAVES`.
     """
 
@@ -77,6 +78,7 @@ class Job:
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     rates: tuple[Stage, ...] = ()
     evaluations: tuple[tuple[Measurement, Stage], ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -204,6 +206,7 @@ class Plan:
             cost,
             self._needs(reads),
             {} if not reads else self._inputs(stage),
+            costs={stage.key: cost},
         )
 
     def _read(self, stage: Stage) -> tuple[Stage, ...]:
@@ -259,20 +262,23 @@ class Plan:
         for read in (*reads.values(), *rates, *measured_on):
             self._require(read)
         space = self.stages.of(point.variant).space
-        cost = sum((self._evaluation_cost(measured.benchmark) for measured, _ in left), 1.0)
-        if not trained and point.released is None:
-            cost += scenario_of(point.scenario).cost(space, point)
+        costs = {read.key: self._evaluation_cost(measured.benchmark) for measured, read in left}
+        if not trained:
+            is_released = point.released is not None
+            training = 0.0 if is_released else scenario_of(point.scenario).cost(space, point)
+            costs[stage.key] = training
         self.jobs[stage.key] = Job(
             stage.key,
             "point",
             point.label,
             replace(stage, subject=replace(stage.subject, point=point, variant=point.variant)),
             2 if "start" in reads else 1,
-            cost,
+            1.0 + sum(costs.values()),
             self._needs((*reads.values(), *rates, *measured_on)),
             reads,
             rates,
             left,
+            costs,
         )
 
     def _evaluation_cost(self, benchmark: BenchmarkSpec | None) -> float:
