@@ -59,10 +59,12 @@ class Files:
         self.remote = (not local) if remote is None else remote
         self.root = str(Path(root).resolve()) if local else root.rstrip("/")
         self.uri = self.root if local else uri.rstrip("/")
+        self._caches: Path | None = None
+        """Directory of the caches of all storages, where this one's is among them."""
         if self.remote and cache is None:
             name = hashlib.sha256(self.uri.encode()).hexdigest()[:12]
             base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-            cache = base / "bridgesweep" / name
+            self._caches, cache = base / "bridgesweep", base / "bridgesweep" / name
         self._local = cache if self.remote and cache is not None else Path(self.root)
 
     def path(self, *names: str) -> str:
