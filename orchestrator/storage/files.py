@@ -160,6 +160,13 @@ class Files:
             return []
         return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
 
+    def size(self, name: str) -> int:
+        """Bytes of a file; 0 if it does not exist."""
+        try:
+            return int(self.fs.size(self.path(name)) or 0)
+        except FileNotFoundError:
+            return 0
+
     def read(self, name: str) -> bytes | None:
         """A file's content; None if the file does not exist."""
         path = self.path(name)

@@ -79,7 +79,7 @@ def test_a_folder_of_images_is_swept(
     assert "0 of" in plan
     assert "images of birds" in plan
     write_folder(folder, {"val/n01580077": 6}, side=150)
-    assert "to do  images of birds" in execute([*command, "--plan"]).stdout
+    assert "prepare  images of birds" in execute([*command, "--plan"]).stdout
 
 
 CRASHING_DECODER = """
