@@ -31,7 +31,8 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
     """What runs and why again, resources, time and storage to come; writes nothing."""
     prints = fingerprints(space)
     plan, whole = Plan(space, points, prints, store), Plan(space, points, prints, None)
-    everything = Plan(space, operating_points(space), prints, None)
+    all_points = operating_points(space)
+    everything = whole if len(points) == len(all_points) else Plan(space, all_points, prints, None)
     history = History(store)
     done = sum(plan.is_complete(p) for p in points)
     activities = {key: activity(plan, job) for key, job in whole.jobs.items()}
