@@ -11,7 +11,7 @@ from typing import Final, Literal
 from orchestrator.plan.estimates import Estimates, makespan
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import DATA, Job, Plan
-from orchestrator.plan.past_sweeps import PastSweep, bytes_beside_stages, latest_sweep
+from orchestrator.plan.past_sweeps import PastSweep, beside_stages, latest_sweep
 from orchestrator.plan.resources import Ask, lane_ask
 from orchestrator.storage.store import Store
 from search_spaces import Space, Stage
@@ -114,7 +114,8 @@ def forecast(
             seconds[stage.key] = estimate.seconds
             needs[stage.key] = job.needs if is_job else (*job.needs, job.key)
             size = planned_size(job, stage) if estimate.size is None else estimate.size
-            sizes[TRAINED if is_job and does == "train" else stage.kind] += size
+            is_weights = is_job and (does == "train" or job.subject.point is not None)
+            sizes[TRAINED if is_weights else stage.kind] += size
             measured += estimate.rests_on > 0
     past = latest_sweep(store, name)
     room = Ask(float(os.cpu_count() or 1), gpus)
@@ -134,8 +135,10 @@ def forecast(
 
 
 def _beside(plan: Plan, name: str, store: Store, planned: Callable[[int], float]) -> float:
-    """Bytes besides stages of the points that a sweep has not written yet."""
+    """Bytes besides stages that a sweep has not written yet."""
     is_new = not store.is_file(f"{name}/sweep.json")
     points = sum(is_new or not plan.is_complete(point) for point in plan.points)
-    per_point = bytes_beside_stages(store) if points else None
-    return planned(points) if per_point is None else points * per_point
+    past = beside_stages(store) if points else None
+    if past is None:
+        return planned(points) if points else 0.0
+    return past.per_sweep * is_new + past.per_point * points

@@ -1,4 +1,4 @@
-"""What earlier sweeps of a storage took besides their stages, from their `sweep.json`."""
+"""What earlier sweeps of a storage took besides their stages."""
 
 from __future__ import annotations
 
@@ -51,19 +51,40 @@ def latest_sweep(store: Store, name: str) -> PastSweep | None:
     return replace(latest, lanes=max(run.lanes for _, _, run in runs))
 
 
-def bytes_beside_stages(store: Store) -> float | None:
-    """Bytes per complete point of what a storage holds besides stages; None without a point.
+@dataclass(frozen=True)
+class BesideStages:
+    """Bytes of what a storage holds besides stages.
 
-    Points files, reports, plots and examples of all sweeps, MLflow's files in the storage, logs.
+    Attributes:
+        per_sweep: of its points file, report and plots, and of their copies in MLflow.
+        per_point: of the examples of a complete point, of its run in MLflow and of logs.
     """
-    names, points, size = sweep_names(store), 0, 0
-    for text in store.read_all(f"{name}/sweep.json" for name in names):
-        points += len(_object(text).get("points") or {})
-    if not points:
+
+    per_sweep: float
+    per_point: float
+
+
+def beside_stages(store: Store) -> BesideStages | None:
+    """What the sweeps of a storage take besides stages; None without a complete point.
+
+    MLflow's files count where they are in the storage.
+    """
+    names = sweep_names(store)
+    contents = map(_object, store.read_all(f"{name}/sweep.json" for name in names))
+    counts = {name: len(c.get("points") or ()) for name, c in zip(names, contents, strict=True)}
+    written = [name for name, count in counts.items() if count]
+    if not written:
         return None
-    for directory in (*names, *_TRACKING):
-        size += sum(info.size for info in store.infos(directory).values())
-    return (size + store.size("mlflow.db")) / points
+    total, shared = store.size("mlflow.db"), 0
+    for name in written:
+        files = store.infos(name)
+        total += sum(info.size for info in files.values())
+        examples = f"{name}/examples/"
+        shared += sum(i.size for file, i in files.items() if not file.startswith(examples))
+    tracked = sum(info.size for place in _TRACKING for info in store.infos(place).values())
+    copies = 2 if tracked > shared else 1
+    rest = max(0, total + tracked - copies * shared)
+    return BesideStages(copies * shared / len(written), rest / sum(counts.values()))
 
 
 def _object(text: bytes | None) -> Mapping[str, Any]:

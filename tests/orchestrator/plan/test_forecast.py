@@ -12,6 +12,7 @@ from orchestrator.plan.estimates import Estimates, makespan
 from orchestrator.plan.forecast import BESIDE, TRAINED, Forecast, activity, forecast
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job
+from orchestrator.plan.past_sweeps import BesideStages, beside_stages, latest_sweep
 from orchestrator.storage.store import Store
 from search_spaces import Stage
 from tests.orchestrator.plan.finished import finish, plan_of, space_of
@@ -89,22 +90,24 @@ def test_lanes_time_without_computing_and_bytes_besides_stages_are_those_of_the_
         points = {str(number): {} for number in range(5)}
         text = json.dumps({"created": created, "timing": timing, "points": points})
         store.write(f"{name}/sweep.json", text.encode().ljust(2000))
+        store.write(f"{name}/examples/a.png", bytes(100))
 
     write("first", "2026-01-01T10:00:00", 3, 50.0)
     write("latest", "2026-01-02T10:00:00", 2, 105.0)
-    store.write("mlruns/a/b", bytes(500))
+    store.write("mlruns/a/b", bytes(4500))
     store.write("mlflow.db", bytes(500))
     left = forecast_of(store, "seeds=[0,1]", "scenarios=[d1]", "baselines=[]")
     assert left.past is not None
     assert left.past.name == "latest"
     assert left.lanes == 3, "the latest may have had few jobs"
     assert left.wall_s == pytest.approx(0.2 * 64 + 7 + 105 - 90 / 2)
-    assert left.sizes[BESIDE] == pytest.approx(4 * (2 * 2000 + 1000) / 10)
+    # 2000 bytes of each sweep, twice; the rest of 9,200 bytes is of ten points.
+    assert left.sizes[BESIDE] == pytest.approx(2 * 2000 + 4 * (9200 - 8000) / 10)
     of_name = forecast_of(store, "seeds=[0,1]", "scenarios=[d1]", "baselines=[]", name="first")
     assert of_name.past is not None
     assert of_name.past.name == "first"
     assert of_name.wall_s == pytest.approx(0.2 * 64 + 7 + 50 - 90 / 3)
-    assert of_name.sizes[BESIDE] == pytest.approx(2 * 500), "two points are not complete"
+    assert of_name.sizes[BESIDE] == pytest.approx(2 * 120), "two points are not complete"
 
 
 def test_gpu_hours_are_those_of_all_workers(store: Store) -> None:
@@ -167,3 +170,13 @@ def test_the_makespan_is_within_the_bound_of_list_schedules(
     assert best <= span <= (2 - 1 / lanes) * best
     if lanes == 1:
         assert span == sum(lengths)
+
+
+def test_sweeps_that_have_no_point_yet_or_a_damaged_file_tell_nothing(store: Store) -> None:
+    store.write("running/stages.json", bytes(5000))
+    store.write("killed/sweep.json", b'{"points": ')
+    assert latest_sweep(store, "running") is None
+    assert beside_stages(store) is None
+    store.write("done/sweep.json", json.dumps({"points": {"a": {}}}).encode().ljust(300))
+    store.write("done/examples/a.png", bytes(40))
+    assert beside_stages(store) == BesideStages(per_sweep=300, per_point=40)
