@@ -28,6 +28,11 @@ DEFAULT_STORAGE = "./bridgesweep-results"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     began = time.monotonic()
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["gc"]:
+        from orchestrator import gc
+
+        return gc.main(words[1:], DEFAULT_STORAGE)
     arguments = _parser().parse_args(argv)
     if arguments.list:
         from orchestrator.driver.installed import listing  # imports every extension
@@ -92,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m orchestrator.sweep",
         description="Train and evaluate every operating point of a space on Ray, and draw its "
         "rate-accuracy curves. A space lists codecs, lambdas, scenarios, models and tasks. The "
-        "same command again continues a sweep that was stopped.",
+        "same command again continues a sweep that was stopped. `gc --help`: delete what no sweep "
+        "refers to.",
         epilog="Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, "
         "130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo --only scenario=d1 "
         "--set d1.steps=600 --name longer",

@@ -5,48 +5,52 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from rich.filesize import decimal
 
+from orchestrator.driver.plan_sizes import encoder_of, planned_beside, planned_size
+from orchestrator.plan.forecast import ACTIVITIES, TRAINED, Activity, activity, forecast
+from orchestrator.plan.history import MOST_READ, History
 from orchestrator.plan.jobs import WAVES, Job, Plan
+from orchestrator.plan.reasons import Reasons
 from orchestrator.plan.resources import ask_of, asks_by_kind
-from orchestrator.storage.provenance import (
-    CHECKSUMS,
-    benchmark_images,
-    fingerprints,
-    image_counts,
-)
+from orchestrator.storage.provenance import CHECKSUMS, benchmark_images, fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
-from search_spaces import OperatingPoint, Space
-from search_spaces.facts.encoders import EncoderSizes, encoder_sizes, released_config
-from search_spaces.scenarios import scenario_of
+from search_spaces import OperatingPoint, Space, operating_points
 from search_spaces.specs.resources import WorkerResources
 
+_MOST_CHANGES = 4
+"""Changed settings that a line names."""
 _ADAM_COPIES = 3
 """A checkpoint holds the weights and Adam's two moments."""
 
 
 def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name: str) -> str:
-    """Waves, operating points, complete jobs, resources and storage; writes nothing."""
+    """What runs and why again, resources, time and storage to come; writes nothing."""
     prints = fingerprints(space, store.local(CHECKSUMS), may_write=False)
     plan, whole = Plan(space, points, prints, store), Plan(space, points, prints, None)
-    done = {p: plan.is_complete(p) for p in points}
+    all_points = operating_points(space)
+    everything = whole if len(points) == len(all_points) else Plan(space, all_points, prints, None)
+    history = History(store)
+    done = sum(plan.is_complete(p) for p in points)
+    activities = {key: activity(plan, job) for key, job in whole.jobs.items()}
     lines = [
         f"sweep {name} in {store.uri}",
-        f"{len(points)} operating points, {sum(done.values())} of them complete; "
-        f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run",
+        f"{len(points)} operating points, {done} of them complete; "
+        f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run: {_counted(activities.values())}",
         *_variants(space, points),
     ]
     lines += [*_data_set(space), *_benchmarks(space), *metrics_lacking(space)]
     for number, wave in enumerate(WAVES):
         jobs = [job for job in whole.jobs.values() if job.wave == number]
         if jobs:
-            lines.append(f"\nwave {number + 1}: {wave}")
-            lines += [
-                f"  {'to do' if job.key in plan.jobs else 'done '}  {job.label}" for job in jobs
-            ]
+            counts = _counted(activities[job.key] for job in jobs)
+            lines.append(f"\nwave {number + 1}: {wave}: {counts}")
+            lines += [f"  {activities[job.key]:<7}  {job.label}" for job in jobs]
+    lines += _made_again(plan, everything, history)
     if space.search is not None:
         over = ", ".join(f"{p} in {list(r.ends)}" for p, r in space.search.over.items())
         lines.append(f"\nthen {space.search.trials} trials by {space.search.algorithm}: {over}")
@@ -55,8 +59,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         *_necks(space),
         *_asks(space, whole.jobs.values()),
         f"what fails is tried {space.resources.max_failures + 1} times at the most",
-        "storage, about:",
-        *_storage(space, whole),
+        *_estimate(space, plan, name, store, history),
     ]
     return "\n".join(lines)
 
@@ -72,6 +75,12 @@ def _asks(space: Space, jobs: Iterable[Job]) -> list[str]:
         process = f" in {workers} workers each" if workers else " in the trial's process"
         lines.append(f"{', '.join(names)}: {ask_of(resources)}{process}")
     return lines
+
+
+def _counted(activities: Iterable[Activity]) -> str:
+    """How many jobs do what."""
+    counts = Counter(activities)
+    return ", ".join(f"{counts[name]} {name}" for name in ACTIVITIES if counts[name])
 
 
 def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
@@ -138,65 +147,74 @@ def metrics_lacking(space: Space) -> list[str]:
     return [f"{', '.join(labels)}: no {metric}: {reason}" for metric, reason in lacking().items()]
 
 
-def _storage(space: Space, plan: Plan) -> list[str]:
-    data, counts = space.data, image_counts(space.data)
-    images = counts["train"] + counts["val"]
-    episodes = data.episodes if data.kind == "scenes" else 0
-    names = ("images", "pooled features", "token features", "latents", "trained weights")
-    sizes = Counter(dict.fromkeys(names, 0))
-    # Images are kept without loss: a photograph takes two bytes a pixel.
-    sizes["images"] = 2 * data.size**2 * (images + counts["test"] + 3 * episodes)
+def _made_again(plan: Plan, whole: Plan, history: History) -> list[str]:
+    """Why jobs run again whose stages the storage holds under other settings.
+
+    Jobs with the same reason share a line.
+    """
+    current = {stage.key for job in whole.jobs.values() for stage in job.stages}
+    reasons = Reasons(history, current)
+    labels: dict[tuple[str, ...], list[str]] = {}
     for job in plan.jobs.values():
-        space = plan.stages.of(job.subject.variant).space
-        # Features and latents are kept in half precision.
-        if job.kind == "features":
-            encoder, surrogate = _encoder(space), space.surrogate
-            tokens = encoder.tokens * encoder.width
-            sizes["pooled features"] += 2 * images * encoder.pooled * bool(surrogate.pooled)
-            sizes["token features"] += 2 * images * tokens * bool(surrogate.tokens)
-        elif job.kind == "latents":
-            assert job.subject.codec is not None
-            h, w = job.subject.codec.latent_sides(data.size, data.size)
-            sizes["latents"] += 2 * images * job.subject.codec.M * h * w
-        elif job.kind in ("codec", "point"):
-            sizes["trained weights"] += int(4 * _trained_parameters(space, job))
-    sizes["checkpoints while training"] = sizes["trained weights"] * _ADAM_COPIES
-    sizes["in all"] = sizes.total()
-    return [f"  {name:<27}{decimal(n, precision=0):>9}" for name, n in sizes.items() if n]
+        # What a job measures anew because it trains anew has no reason of its own.
+        stages = [job.stage] if job.key in job.costs else [stage for _, stage in job.evaluations]
+        changes = tuple(dict.fromkeys(change for stage in stages for change in reasons.of(stage)))
+        if changes:
+            labels.setdefault(changes, []).append(job.label)
+    lines = []
+    for changes, jobs in labels.items():
+        more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
+        jobs_text = jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs ({jobs[0]}, ...)"
+        lines.append(f"again  {jobs_text}: {', '.join(changes[:_MOST_CHANGES])}{more}")
+    kinds = {stage.kind for job in plan.jobs.values() for stage in job.stages}
+    left_out = {kind: history.left_out(kind) for kind in sorted(kinds)}
+    lines += [
+        f"(the newest {MOST_READ} {kind} stages were compared, not {count} older ones)"
+        for kind, count in left_out.items()
+        if count
+    ]
+    return ["", *lines] if lines else []
 
 
-def _trained_parameters(space: Space, job: Job) -> float:
-    """Parameters that a job trains or keeps, to within a factor of two."""
-    codec, point = job.subject.codec, job.subject.point
-    parameters = 0.0 if codec is None else codec.parameter_estimate
-    if point is None:
-        return parameters
-    encoder, ratio = _encoder(space), space.neck.mlp_ratio
-    width, channels = encoder.width, encoder.width if codec is None else codec.M
-    hidden = encoder.mlp_width if ratio is None else width * ratio
-    layer = width * (4 * width + 2 * hidden)
-    neck = (channels + encoder.tokens) * width + space.neck.layers * layer
-    counts = {"codec": parameters, "neck": neck, "encoder_block": layer}
-    return scenario_of(point.scenario).trained_parameters(space, counts)
+def _estimate(space: Space, plan: Plan, name: str, store: Store, history: History) -> list[str]:
+    """Time and storage that are left, and what the numbers rest on."""
+    left = forecast(
+        plan, name, store, history, partial(planned_size, plan), partial(planned_beside, space)
+    )
+    if not left.measured + left.planned:
+        return ["nothing is left to compute"]
+    source = f"as sweep {left.past.name!r} had" if left.past else "as this machine has room for"
+    gpus = f", {left.gpu_hours:.2g} GPU-hours" if left.gpu_hours else ""
+    basis = [f"{left.measured} on earlier ones in this storage"] if left.measured else []
+    basis += [f"{left.planned} on planned costs"] if left.planned else []
+    total, trained = sum(left.sizes.values()), left.sizes.get(TRAINED, 0.0)
+    lines = [
+        f"time, about: {_time(left.wall_s)} with {left.lanes} jobs at a time, {source} "
+        f"({_time(left.work_s)} of computing{gpus})",
+        f"estimates of {left.measured + left.planned} stages rest: {', '.join(basis)}",
+        "storage to come, about:",
+        *(f"  {kind:<27}{decimal(int(size)):>9}" for kind, size in left.sizes.items()),
+        f"  {'in all':<27}{decimal(int(total)):>9}",
+    ]
+    if trained:
+        copies = decimal(int(_ADAM_COPIES * trained))
+        lines.append(f"  and at most {copies:>9} of checkpoints while it trains")
+    return lines
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _necks(space: Space) -> list[str]:
     """How latents meet the encoder's patches, and which sizes of the encoder are assumed."""
     variants = [space.of(name) for name in space.variants] or [space]
-    lines = [f"neck: {grids(v, _encoder(v))}; {served(v)}" for v in variants]
+    lines = [f"neck: {grids(v, encoder_of(v))}; {served(v)}" for v in variants]
     lines += [
         f"(assuming that {v.teacher.model} is a CLIP ViT-L/14)"
         for v in variants
         if teacher_sizes(v.teacher.model) is None
     ]
     return list(dict.fromkeys(lines))
-
-
-def _encoder(space: Space) -> EncoderSizes:
-    """The teacher's sizes; those of the paper's teacher if it is not on this machine."""
-    known = teacher_sizes(space.teacher.model)
-    if known is not None:
-        return known
-    papers = released_config("openai/clip-vit-large-patch14")
-    assert papers is not None
-    return encoder_sizes(papers)

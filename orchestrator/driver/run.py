@@ -30,6 +30,7 @@ from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, rem
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import CHECKSUMS
+from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError
@@ -70,8 +71,9 @@ def _run_alone(request: Request) -> Outcome:
     with contextlib.ExitStack() as stack:
         lease = stack.enter_context(only_driver(store, request.name))
         store.remove_leftovers()
-        prints = provenance.fingerprints(request.space, store.local(CHECKSUMS))
-        plan = Plan(request.space, request.points, prints, store)
+        fingerprints = provenance.fingerprints(request.space, store.local(CHECKSUMS))
+        _record_references(request, fingerprints)
+        plan = Plan(request.space, request.points, fingerprints, store)
         view = open_view(request.name, request.verbose)
         stack.callback(view.close)
         if not request.verbose:
@@ -88,6 +90,15 @@ def _run_alone(request: Request) -> Outcome:
     if outcome.error is not None:
         raise outcome.error
     return outcome
+
+
+def _record_references(request: Request, fingerprints: Mapping[str, str]) -> None:
+    """Record which stages the sweep refers to, before it looks which are complete."""
+    space, store = request.space, request.store
+    whole = Plan(space, operating_points(space), fingerprints, None)
+    stages = [stage.path for job in whole.jobs.values() for stage in job.stages]
+    record_references(store, request.name, stages, space.search is not None)
+    wait_for_deletion(store)
 
 
 def _clean(store: Store, plan: Plan, is_complete: bool) -> None:

@@ -104,7 +104,7 @@ def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], No
                 write(out)
             seconds = time.monotonic() - began
             lease.check()
-            store.commit(job.stage.path, out, provenance_of(settings, job.stage, seconds))
+            store.commit(job.stage.path, out, provenance_of(settings, job, job.stage, seconds))
         store.remove_work(job.key)
 
 

@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING
 from orchestrator.execution.devices import device_of
 from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
+from orchestrator.plan.subjects import subject_fields
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
 from search_spaces.settings.secrets import without_secrets
 from search_spaces.specs.resources import EVALUATION
+from search_spaces.specs.stage import VERSIONS
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it
     from trainables.evaluation.evaluate import PointFiles, TaskEvaluation
@@ -97,16 +99,20 @@ def inputs_of(store: Store, job: Job) -> Inputs:
     return Inputs(**directories, rates=rates)
 
 
-def provenance_of(settings: Settings, stage: Stage, seconds: float) -> dict[str, object]:
+def provenance_of(settings: Settings, job: Job, stage: Stage, seconds: float) -> dict[str, object]:
     """What a stage's manifest records besides its files.
 
     Args:
+        job: makes the stage.
         seconds: of computing.
     """
     return {
         "spec": dict(stage.spec),
         "inputs": [parent.key for parent in stage.inputs],
+        "subject": subject_fields(stage),
+        "version": VERSIONS[stage.kind],
         "seconds": seconds,
+        "cost": job.costs[stage.key],
         "code": dict(settings.code),
         "hardware": hardware(),
     }
@@ -156,7 +162,7 @@ def commit_training(
     if curve.exists():
         shutil.copy(curve, out / CURVE)
     seconds = json.loads((out / "info.json").read_text(encoding="utf-8"))["seconds"]
-    about = provenance_of(settings, job.stage, seconds)
+    about = provenance_of(settings, job, job.stage, seconds)
     if context.accumulation_factor > 1:
         about[ACCUMULATION_FACTOR] = context.accumulation_factor
     store.commit(job.stage.path, out, about)
@@ -234,7 +240,7 @@ def evaluate_job(
         for stage, evaluation in zip(left, evaluations, strict=True):
             lease.check()
             spent = seconds[evaluation.measurement.task]
-            store.commit(stage.path, evaluation.out, provenance_of(settings, stage, spent))
+            store.commit(stage.path, evaluation.out, provenance_of(settings, job, stage, spent))
         if store.remote:  # the job may end on another node, which cannot clean this one's cache
             shutil.rmtree(work, ignore_errors=True)
 

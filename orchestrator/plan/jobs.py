@@ -86,6 +86,7 @@ class Job:
         rates: the latents of each rate, which one training for all rates reads.
         passes: of an operating point, the evaluations that are still to be made.
         cost: rough seconds on one core.
+        costs: of making each of its stages, by the stage's key.
         wave: 0, 1, 2 as in `WAVES`.
     """
 
@@ -99,6 +100,7 @@ class Job:
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     rates: tuple[Stage, ...] = ()
     passes: tuple[EvaluationPass, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def evaluations(self) -> tuple[tuple[Measurement, Stage], ...]:
@@ -231,6 +233,7 @@ class Plan:
             cost,
             self._needs(stage.inputs),
             _named(stage),
+            costs={stage.key: cost},
         )
 
     def _point(
@@ -252,21 +255,28 @@ class Plan:
         for read in (*reads.values(), *rates, *measured_on):
             self._require(read)
         space, passes = self.stages.of(point.variant).space, self._passes(point, left)
-        measured = ([stage for _, stage in made.evaluations] for made in passes)
-        cost = 1.0 + sum(pass_cost(made, space.data, self._images) for made in measured)
-        if not trained and point.released is None:
-            cost += scenario_of(point.scenario).cost(space, point)
+        costs = dict[str, float]()
+        for made in passes:
+            stages = [evaluation for _, evaluation in made.evaluations]
+            of_pass = pass_cost(stages, space.data, self._images)
+            costs |= {evaluation.key: of_pass / len(stages) for evaluation in stages}
+        if not trained:
+            is_released = point.released is not None
+            costs[stage.key] = (
+                0.0 if is_released else scenario_of(point.scenario).cost(space, point)
+            )
         self.jobs[stage.key] = Job(
             stage.key,
             "point",
             point.label,
             replace(stage, subject=replace(stage.subject, point=point, variant=point.variant)),
             2 if "start" in reads else 1,
-            cost,
+            1.0 + sum(costs.values()),
             self._needs((*reads.values(), *rates, *measured_on)),
             reads,
             rates,
             passes,
+            costs,
         )
 
     def _passes(

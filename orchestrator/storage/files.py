@@ -10,6 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,19 @@ _NO_LINKS: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, 
 """What file systems without hard links answer, such as exFAT, CIFS and some in user space."""
 _MOST_AT_ONCE: Final = 1000
 """Files that S3 deletes with one request."""
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a listing says of a file.
+
+    Attributes:
+        size: bytes.
+        written: seconds since 1970 when it was written; None if the file system does not tell.
+    """
+
+    size: int
+    written: float | None
 
 
 class StoreError(RuntimeError):
@@ -45,10 +59,12 @@ class Files:
         self.remote = (not local) if remote is None else remote
         self.root = str(Path(root).resolve()) if local else root.rstrip("/")
         self.uri = self.root if local else uri.rstrip("/")
+        self._caches: Path | None = None
+        """Directory of the caches of all storages, where this one's is among them."""
         if self.remote and cache is None:
             name = hashlib.sha256(self.uri.encode()).hexdigest()[:12]
             base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-            cache = base / "bridgesweep" / name
+            self._caches, cache = base / "bridgesweep", base / "bridgesweep" / name
         self._local = cache if self.remote and cache is not None else Path(self.root)
 
     def path(self, *names: str) -> str:
@@ -136,6 +152,21 @@ class Files:
         names = (PurePosixPath(file).name for file in files)
         return sorted(name for name in names if not name.endswith(".tmp"))
 
+    def directories(self) -> list[str]:
+        """The sorted names of the directories at the top of the storage."""
+        try:
+            entries = self.fs.ls(self.root, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
+
+    def size(self, name: str) -> int:
+        """Bytes of a file; 0 if it does not exist."""
+        try:
+            return int(self.fs.size(self.path(name)) or 0)
+        except FileNotFoundError:
+            return 0
+
     def read(self, name: str) -> bytes | None:
         """A file's content; None if the file does not exist."""
         path = self.path(name)
@@ -156,6 +187,10 @@ class Files:
         Returns:
             Path below the storage -> seconds since 1970 when it was written, None if not known.
         """
+        return {path: info.written for path, info in self.infos(directory).items()}
+
+    def infos(self, directory: str) -> dict[str, FileInfo]:
+        """Path below the storage -> size and age, of the files that `below` finds."""
         place = self.path(directory)
         above, _, name = place.rpartition("/")
         # Object stores filter by prefix; asked for a directory without files, they look twice.
@@ -165,7 +200,7 @@ class Files:
         except FileNotFoundError:
             return {}
         return {
-            path.removeprefix(f"{self.root}/"): _modified(entry)
+            path.removeprefix(f"{self.root}/"): FileInfo(int(entry["size"]), _modified(entry))
             for path, entry in sorted(files.items())
             if path.startswith(f"{place}/")
         }

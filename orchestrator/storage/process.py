@@ -55,6 +55,11 @@ class Process:
         """Whether it can be seen from here, so that `is_gone` decides."""
         return self.boot == _boot() and not _is_hidden(self.pid)
 
+    @property
+    def file_name(self) -> str:
+        """It in the name of a file: three parts that dots separate, without the host."""
+        return f"{self.boot}.{self.pid}.{self.started_ms}"
+
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 

@@ -20,11 +20,13 @@ import socket
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from orchestrator.storage.cache import StageCache
 from orchestrator.storage.file_lock import locked
 from orchestrator.storage.files import StoreError, inside, write_synced
 from orchestrator.storage.outage import until_visible
@@ -60,6 +62,11 @@ class Store(WorkFiles):
     Args:
         uri, cache, remote: as of `Files`.
     """
+
+    def __init__(self, uri: str, cache: Path | None = None, remote: bool | None = None) -> None:
+        super().__init__(uri, cache, remote)
+        self._cache = StageCache(self._local, self._caches)
+        weakref.finalize(self, self._cache.release)
 
     def has(self, stage: str) -> bool:
         """Whether a stage (`stages/<kind>/<key>`) is complete."""
@@ -106,6 +113,25 @@ class Store(WorkFiles):
         if self.remote:
             return self._commit_remote(stage, directory, manifest)
         return self._commit_local(stage, directory, manifest)
+
+    def remove_stage(self, stage: str, files: Iterable[str]) -> None:
+        """Delete a stage so that nobody ever sees a part of it as complete.
+
+        Call it while the lease of its job is held.
+
+        Args:
+            stage: `stages/<kind>/<key>`.
+            files: its paths below the storage; of a remote storage no others are deleted.
+        """
+        if self.remote:
+            manifest = f"{stage}/{MANIFEST}"
+            self.remove([manifest])
+            self.remove(file for file in files if file != manifest)
+            return
+        doomed = self.new(stage)
+        with contextlib.suppress(FileNotFoundError):  # another process deletes it
+            Path(self.path(stage)).rename(doomed / "stage")
+        shutil.rmtree(doomed)
 
     def _manifest_of(self, stage: str, about: Mapping[str, object]) -> Manifest:
         return {**about, "stage": stage, "created": time.time(), "host": socket.gethostname()}
@@ -243,7 +269,8 @@ class Store(WorkFiles):
     def fetch(self, stage: str) -> Path:
         """A complete stage as a local directory.
 
-        Of a remote storage it is downloaded once, and again if it was deleted and made again.
+        Of a remote storage it is downloaded once, and again if it was deleted and made again. It
+        stays in this machine's cache as long as this object, and longer while there is room.
 
         Raises:
             StoreError: it is not complete, or files are missing or have the wrong size.
@@ -253,18 +280,21 @@ class Store(WorkFiles):
             directory = Path(self.path(stage))
         else:
             directory = self._local / stage
+            self._cache.use(stage, sum(file["bytes"] for file in manifest["files"].values()))
             # Not the lock of `work`, which a job may hold on the very stage that it reads next.
             with locked(self._local / "locks" / f"fetch-{PurePosixPath(stage).name}"):
                 text, cached = json.dumps(manifest), directory / MANIFEST
                 # Another manifest is that of a stage that was deleted and made again.
                 if not cached.exists() or cached.read_text(encoding="utf-8") != text:
                     self.remove_leftovers()  # of killed processes, on nodes without a driver too
+                    self._cache.make_room()
                     fresh = self.new(stage)
                     self._download_files(stage, manifest, fresh)
                     write_synced(fresh / MANIFEST, text)
                     directory.parent.mkdir(parents=True, exist_ok=True)
                     shutil.rmtree(directory, ignore_errors=True)
                     fresh.rename(directory)
+                self._cache.touch(directory)
         for name, file in manifest["files"].items():
             path = inside(directory, name)
             if not path.is_file() or path.stat().st_size != file["bytes"]:

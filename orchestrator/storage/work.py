@@ -35,8 +35,7 @@ class WorkFiles(Files):
 
     def new(self, stage: str) -> Path:
         """An empty local directory to write a stage's output to, for `commit`."""
-        owner = Process.current()
-        name = f"{PurePosixPath(stage).name}.{owner.boot}.{owner.pid}.{owner.started_ms}"
+        name = f"{PurePosixPath(stage).name}.{Process.current().file_name}"
         directory = self._local / "tmp" / f"{name}.{uuid.uuid4().hex[:8]}"
         directory.mkdir(parents=True)
         return directory

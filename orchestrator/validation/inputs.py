@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.storage.provenance import local_path, model_names, shipped_names, text_files
+from orchestrator.storage.references import RESERVED
 from orchestrator.storage.store import Store
 from orchestrator.validation.extensions import check_extensions
 from orchestrator.validation.mllm_towers import check_towers
@@ -23,11 +24,6 @@ from search_spaces.settings.paths import is_there
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 100
-RESERVED = (
-    *("leases", "locks", "logs", "mlflow", "mlflow.db", "mlruns"),
-    *("revisions", "stages", "tmp", "train", "work"),
-)
-"""What stands in a storage beside the directories of sweeps."""
 
 
 def read_input(

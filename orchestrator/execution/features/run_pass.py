@@ -280,7 +280,7 @@ def _commit(settings: Settings, store: Store, opened: _OpenJob) -> str | None:
         return failure
     parts = {shard.file_name(job): finished.file for shard, finished in complete}
     seconds = sum(finished.seconds for _, finished in complete)
-    manifest = provenance_of(settings, job.stage, seconds)
+    manifest = provenance_of(settings, job, job.stage, seconds)
     manifest |= {"images": rows.total(), "unreadable": len(unreadable)}
     out = store.new(job.stage.path)
     (out / "unreadable.json").write_text(json.dumps(unreadable, indent=1), encoding="utf-8")

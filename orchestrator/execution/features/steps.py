@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -195,7 +195,8 @@ class ComputeStep:
         device = device_of(space.resources.of(FEATURES))
         if job.subject.codec is None:
             return TeacherFeatures(space, device)
-        codec = self._settings.store.fetch(job.inputs["codec"].path)
+        store = self._settings.store  # keeps the codec until it is loaded
+        codec = store.fetch(job.inputs["codec"].path)
         return CodecLatents(job.subject.codec, codec, device)
 
 
@@ -203,13 +204,13 @@ def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
     """Write the text embeddings of the classes: kilobytes, which need no step apart."""
     from trainables.encoders.text_embeddings import write_text_weights
 
-    space = settings.space_of(job)
+    space, store = settings.space_of(job), settings.store
 
     def write(path: Path) -> None:
         images = settings.store.fetch(job.inputs["world"].path)
         write_text_weights(space, images, path, device_of(space.resources.of(FEATURES)))
 
-    return _finished(settings.store, job, row, ShardReport(0, []), write)
+    return _finished(store, job, row, ShardReport(0, []), write)
 
 
 def write_file(block: pa.Table, settings: Settings) -> pa.Table:
@@ -269,7 +270,13 @@ def _unpacked(content: pa.Buffer) -> pa.Table:
 @lru_cache(maxsize=16)
 def _input_directory(storage: str, stage: str) -> Path:
     """A stage on this machine; its files are looked at once per process."""
-    return Store(storage).fetch(stage)
+    return _input_store(storage).fetch(stage)
+
+
+@cache
+def _input_store(storage: str) -> Store:
+    """The storage; it keeps the inputs of this process in the machine's cache."""
+    return Store(storage)
 
 
 @lru_cache(maxsize=4)

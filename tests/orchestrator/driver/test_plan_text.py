@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.storage.store import Store
 from orchestrator.sweep import main
 from tests.orchestrator.models import SMOKE
+from tests.orchestrator.plan.finished import finish, space_of
 
 
 def test_the_plan_names_waves_points_resources_and_storage(
@@ -47,11 +49,10 @@ def test_the_plan_estimates_what_features_take_before_anything_runs(
     imagenet = ("data.train=1281067", "data.val=100", "teacher.model=openai/clip-vit-large-patch14")
     said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=1", "surrogate.pooled=0")
     # 1,281,167 images x 257 tokens x 1024 x 2 bytes
-    assert re.search(r"token features +674 GB\n", said)
-    assert "pooled features" not in said
+    assert re.search(r"  features +674\.[0-9] GB\n", said)
     said = plan_of(tmp_path, capsys, *imagenet, "surrogate.tokens=0", "surrogate.pooled=1")
-    assert re.search(r"pooled features +2 GB\n", said)
-    assert "token features" not in said
+    # 1,281,167 images x 768 numbers x 2 bytes
+    assert re.search(r"  features +2\.0 GB\n", said)
 
 
 def test_the_plan_says_how_latents_meet_the_encoder(
@@ -69,3 +70,31 @@ def test_the_plan_says_how_latents_meet_the_encoder(
         ),
     ):
         assert said in plan_of(tmp_path, capsys, "data.size=256", f"teacher.model={name}")
+
+
+def test_the_plan_says_why_jobs_run_again_and_what_the_estimates_rest_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(Store(str(tmp_path)), space_of(), lambda job, stage: 60.0, lambda stage: 1000)
+    lines = plan_of(tmp_path, capsys, "d1.lr=0.002").splitlines()
+    assert any(line.endswith("6 of 18 jobs to run: 6 train, 12 reuse") for line in lines)
+    assert "wave 2: points from the codec: 2 train, 5 reuse" in lines
+    assert "again  6 jobs (hyperprior d1 lambda=0.002 seed=0, ...): d1.lr 0.001 -> 0.002" in lines
+    # Six points and their six evaluations.
+    assert "estimates of 12 stages rest: 12 on earlier ones in this storage" in lines
+    assert any("(12 min of computing)" in line for line in lines)
+    assert "  trained weights               6.0 kB" in lines
+    lines = plan_of(tmp_path, capsys, "evaluation.beams=2").splitlines()
+    assert any(line.endswith("11 of 18 jobs to run: 11 measure, 7 reuse") for line in lines)
+    lines = plan_of(tmp_path, capsys).splitlines()
+    assert lines[-1] == "nothing is left to compute"
+    assert not [line for line in lines if line.startswith("again")]
+
+
+def test_the_plan_of_a_new_storage_rests_on_planned_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = plan_of(tmp_path / "new", capsys, "seeds=[0,1]")
+    assert re.search(r"estimates of \d+ stages rest: \d+ on planned costs\n", said)
+    assert "as this machine has room for" in said
+    assert "again" not in said

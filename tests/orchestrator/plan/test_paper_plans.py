@@ -55,4 +55,7 @@ def test_with_data_and_weights_a_space_is_planned(
     said = capsys.readouterr().out
     points, codecs = SPACES[space]
     assert f"{points} operating points" in said
-    assert len(re.findall(r"^  to do  \S+ codec( lambda=\S+)?$", said, re.MULTILINE)) == codecs
+    assert (
+        len(re.findall(r"^  (?:prepare|train  )  \S+ codec(?: lambda=\S+)?$", said, re.MULTILINE))
+        == codecs
+    )

@@ -308,6 +308,6 @@ def test_the_plan_says_what_of_a_benchmark_is_used_and_which_metrics_are_lacking
         "benchmark mmbench: task choice_circular, 2 samples of 1 images",
         "coco: no meteor: java is not installed",
         "coco: no spice: java is not installed",
-        "to do  benchmark coco",
+        "prepare  benchmark coco",
     ):
         assert f"{line}\n" in said, said

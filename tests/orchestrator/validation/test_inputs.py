@@ -9,7 +9,8 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from orchestrator.validation.inputs import RESERVED, check_name
+from orchestrator.storage.references import RESERVED
+from orchestrator.validation.inputs import check_name
 from orchestrator.validation.uris import InputError, open_storage
 from search_spaces import load_space
 

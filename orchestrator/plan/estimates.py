@@ -1,0 +1,128 @@
+"""How long a sweep will take and how much it will store, from what earlier stages took.
+
+    stage to make --same kind, most similar settings--> earlier stages
+    their seconds / their planned costs, the median  x  the stage's planned cost  -->  seconds
+
+Where the storage holds no stage of the kind, the planned cost is taken as seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from statistics import median
+from typing import Any, Final
+
+from orchestrator.plan.history import History, Leaves, Past, leaves_of
+from orchestrator.plan.subjects import SubjectFields, subject_fields
+from search_spaces import Stage
+
+_NOT_SIMILARITY: Final = ("seed", "lmbda", "quality")
+"""Settings that change neither the seconds of a stage nor its bytes by much."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What making a stage takes.
+
+    Attributes:
+        seconds: of computing, in one job.
+        size: bytes in the storage; None if the storage holds no stage of the kind.
+        rests_on: how many earlier stages it is estimated from; 0: from planned costs.
+    """
+
+    seconds: float
+    size: float | None
+    rests_on: int
+
+
+class Estimates:
+    """Estimates of stages to make.
+
+    Args:
+        history: of the storage.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._similar: dict[tuple[Any, ...], tuple[Past, ...]] = {}
+
+    def of(self, stage: Stage, cost: float, grows: bool) -> StageEstimate:
+        """What making a stage takes.
+
+        Args:
+            cost: planned, in rough seconds on one core.
+            grows: whether its bytes grow with its cost, as those of shards do; those of trained
+                weights do not grow with the steps.
+        """
+        similar = self._most_similar(stage)
+        if not similar:
+            return StageEstimate(cost, None, 0)
+        paces = [past.seconds / past.cost for past in similar if past.cost]
+        seconds = cost * median(paces) if cost and paces else median(p.seconds for p in similar)
+        shares = [past.size / past.cost for past in similar if past.cost]
+        size = cost * median(shares) if grows and shares else median(p.size for p in similar)
+        return StageEstimate(seconds, size, len(similar))
+
+    def _most_similar(self, stage: Stage) -> tuple[Past, ...]:
+        """The earlier stages of the kind that have most in common with a stage."""
+        subject, leaves = subject_fields(stage), leaves_of(stage.spec)
+        profile = _profile(subject, leaves)
+        key = stage.kind, *profile
+        if key not in self._similar:
+            self._similar[key] = _nearest(profile, self._history.of_kind(stage.kind))
+        return self._similar[key]
+
+
+def _profile(subject: SubjectFields, leaves: Leaves) -> tuple[frozenset[str], frozenset[str]]:
+    """What stages of similar seconds and bytes share: of the subject, and of the settings."""
+    fields, settings = (
+        frozenset(f"{k}={v}" for k, v in values.items() if k not in _NOT_SIMILARITY)
+        for values in (subject, leaves)
+    )
+    return fields, settings
+
+
+def _nearest(
+    profile: tuple[frozenset[str], frozenset[str]], stages: Iterable[Past]
+) -> tuple[Past, ...]:
+    nearest: dict[tuple[int, int], list[Past]] = defaultdict(list)
+    for past in stages:
+        if past.subject is not None and past.cost is not None:
+            fields, settings = _profile(past.subject, past.leaves)
+            nearest[len(profile[0] & fields), len(profile[1] & settings)].append(past)
+    return tuple(nearest[max(nearest)]) if nearest else ()
+
+
+def makespan(seconds: Mapping[str, float], needs: Mapping[str, Iterable[str]], lanes: int) -> float:
+    """Seconds until all is done, where what has the longest chain behind it starts first.
+
+    Args:
+        seconds: that each piece of work takes, by key.
+        needs: key -> keys of what must be done before; those without `seconds` are done.
+        lanes: pieces at a time, at least 1.
+    """
+    before = {key: [need for need in needs.get(key, ()) if need in seconds] for key in seconds}
+    chains, waiting = dict(seconds), {key: len(before[key]) for key in seconds}
+    behind: dict[str, list[str]] = defaultdict(list)
+    for key in reversed(list(TopologicalSorter(before).static_order())):
+        for need in before[key]:
+            behind[need].append(key)
+            chains[need] = max(chains[need], seconds[need] + chains[key])
+    ready = [(-chains[key], key) for key, count in waiting.items() if not count]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < lanes:
+            _, key = heapq.heappop(ready)
+            heapq.heappush(running, (now + seconds[key], key))
+        now, done = heapq.heappop(running)
+        for key in behind[done]:
+            waiting[key] -= 1
+            if not waiting[key]:
+                heapq.heappush(ready, (-chains[key], key))
+    return now

@@ -1,0 +1,106 @@
+"""Which stages the sweeps of a storage refer to.
+
+    <sweep>/stages.json    the stages of all operating points of its space, complete or not
+
+A driver writes this record before it looks which stages are complete, then waits while another
+process deletes (`wait_for_deletion`). Who deletes holds the lease `DELETION` before it reads the
+records. So a driver finds a stage complete only if its deletion is over, or never begins.
+
+A sweep that is not wanted any more is dropped by deleting its directory.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from orchestrator.storage.files import Files
+from orchestrator.storage.lease_files import Pace, Standing, Watch
+
+RESERVED: Final = (
+    *("leases", "locks", "logs", "mlflow", "mlflow.db", "mlruns"),
+    *("revisions", "stages", "tmp", "train", "work"),
+)
+"""What stands in a storage beside the directories of sweeps."""
+RECORD: Final = "stages.json"
+DELETION: Final = "deletion"
+"""The lease of the process that deletes stages."""
+
+
+@dataclass(frozen=True)
+class References:
+    """What the sweeps of a storage refer to.
+
+    Attributes:
+        stages: `stages/<kind>/<key>` of the sweeps that have a record.
+        unrecorded: names of sweeps without one; they may refer to every stage.
+        searching: names of sweeps that run now and train trials of a search, which no record has.
+    """
+
+    stages: frozenset[str]
+    unrecorded: tuple[str, ...]
+    searching: tuple[str, ...]
+
+    @property
+    def covers_everything(self) -> bool:
+        """Whether any stage may be referred to."""
+        return bool(self.unrecorded or self.searching)
+
+
+def sweep_names(store: Files) -> list[str]:
+    """The sorted names of the sweeps that have a directory in the storage."""
+    names = store.directories()
+    return [name for name in names if name not in RESERVED and not name.startswith(".")]
+
+
+def record_references(store: Files, sweep: str, stages: Iterable[str], searches: bool) -> None:
+    """Record what a sweep refers to, in the place of what it referred to before.
+
+    Args:
+        stages: `stages/<kind>/<key>`.
+        searches: whether it also trains trials of a search.
+    """
+    content = {"schema": 1, "search": searches, "stages": sorted(set(stages))}
+    store.write(f"{sweep}/{RECORD}", json.dumps(content, indent=0).encode())
+
+
+def wait_for_deletion(store: Files, pace: Pace | None = None) -> None:
+    """Wait while another process deletes stages."""
+    while is_held(store, DELETION, pace):
+        time.sleep(1.0)
+
+
+def is_held(store: Files, name: str, pace: Pace | None = None) -> bool:
+    """Whether a living process holds a lease, as far as can be told from here."""
+    watch = Watch(store, name, pace)
+    while (standing := watch.look()) is Standing.UNKNOWN:
+        time.sleep(watch.pace.look)
+    return standing is Standing.ALIVE
+
+
+def read_references(store: Files, pace: Pace | None = None) -> References:
+    """What the sweeps of a storage refer to now."""
+    names = sweep_names(store)
+    records = store.read_all(f"{name}/{RECORD}" for name in names)
+    stages: set[str] = set()
+    unrecorded, searching = [], []
+    for name, text in zip(names, records, strict=True):
+        try:
+            record = json.loads(text or b"")
+            stages.update(record["stages"])
+            is_search = bool(record["search"])
+        except (ValueError, KeyError, TypeError):
+            unrecorded.append(name)
+            continue
+        if is_search and is_held(store, f"sweep-{name}", pace):
+            searching.append(name)
+    # A driver without a record may have started just now.
+    leases = [
+        name.removeprefix("sweep-") for name in store.names("leases") if name.startswith("sweep-")
+    ]
+    started = [name for name in leases if name not in names]
+    unrecorded += [name for name in started if is_held(store, f"sweep-{name}", pace)]
+    return References(frozenset(stages), tuple(unrecorded), tuple(searching))

@@ -1,0 +1,103 @@
+"""`python -m orchestrator.sweep gc`: lists with sizes and ages, deletes when told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.driver.request import Request
+from orchestrator.driver.run import _record_references
+from orchestrator.plan.jobs import Plan
+from orchestrator.storage import outage
+from orchestrator.storage.references import read_references, record_references
+from orchestrator.storage.store import Store
+from orchestrator.sweep import main
+from search_spaces import load_space, operating_points
+
+LOST = "stages/point/0123456789abcdef"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A storage with a stage of 3 MB, two days old, that no sweep refers to."""
+    monkeypatch.setattr(outage, "VISIBLE_S", 0.0)
+    store = Store(str(tmp_path / "storage"))
+    out = store.new(LOST)
+    (out / "model.safetensors").write_bytes(bytes(3_000_000))
+    store.commit(LOST, out, {"spec": {}, "inputs": []})
+    then = time.time() - 48.1 * 3600
+    for file in Path(store.path(LOST)).iterdir():
+        os.utime(file, (then, then))
+    record_references(store, "mine", ["stages/point/kept"], searches=False)
+    return store
+
+
+def test_it_lists_sizes_and_ages_and_deletes_nothing_by_itself(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gc", "--storage", store.uri]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "1 stage, 3.0 MB" in lines[0]
+    assert lines[1].split() == [LOST, "3.0", "MB", "2", "days"]
+    assert store.has(LOST)
+
+
+def test_it_deletes_when_told_to_and_counts_bytes(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gc", "--storage", store.uri, "--delete", "--older-than", "49"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "deleted 0 stages, 0 bytes" in lines
+    assert lines[-1].startswith("kept 1 stage, 3.0 MB: younger than 49 hours")
+    assert store.has(LOST)
+    assert main(["gc", "--storage", store.uri, "--delete"]) == 0
+    assert "deleted 1 stage, 3.0 MB" in capsys.readouterr().out.splitlines()
+    assert not store.exists(LOST)
+    assert store.exists("mine/stages.json")
+
+
+def test_it_keeps_everything_and_names_the_sweep_without_a_record(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.write("before/sweep.json", b"{}")
+    assert main(["gc", "--storage", store.uri, "--delete", "--older-than", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "sweep 'before' has no stages.json" in out
+    assert "deleted 0 stages, 0 bytes" in out
+    assert store.has(LOST)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--storage", "{tmp}/nothing"], "nothing is stored there"),
+        (["--storage", "{tmp}", "--older-than=-1"], "--older-than -1: hours"),
+        (["--storage", "s4://me:hunter2@bucket"], "s4://***"),
+    ],
+)
+def test_bad_input_exits_2(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gc", *(word.replace("{tmp}", str(tmp_path)) for word in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "hunter2" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_records_all_stages_of_its_space_whatever_was_selected(tmp_path: Path) -> None:
+    space = load_space("smoke", [])
+    points = operating_points(space)
+    store = Store(str(tmp_path))
+    request = Request(space, points[:1], store, "mine", None, False, 0.0, "")
+    _record_references(request, {})
+    jobs = Plan(space, points, {}, None).jobs.values()
+    expected = {stage.path for job in jobs for stage in job.stages}
+    # world, features, text; 2 codecs, 2 latents; 11 points with an evaluation each
+    assert len(expected) == 7 + 2 * len(points)
+    assert read_references(store).stages == expected
+    assert json.loads(store.read("mine/stages.json") or b"")["search"] is False
