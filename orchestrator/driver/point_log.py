@@ -7,7 +7,7 @@ storage --measured--> LogQueue, in a thread --> the same run, complete; live fig
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from orchestrator.driver.request import Request
@@ -41,7 +41,7 @@ class PointLog:
         self._curves = LiveCurves()
         self._figures = LiveFigures(plan, request.name, note)
         self._done: set[str] = set()
-        self._total = len(operating_points(plan.space))
+        self._wanted = {plan.key(point) for point in plan.points}
         self._queue = LogQueue(
             lambda: open_tracker(
                 request.store,
@@ -64,6 +64,9 @@ class PointLog:
     def _log_live(self, tracker: Tracker, key: str, rows: list[CurveRow]) -> None:
         tracker.log_live(subject_of(self._plan.space, self._plan.jobs[key].stage), rows)
 
+    def _log_done(self, tracker: Tracker) -> None:
+        tracker.sweep_run.log_done(len(self._done), len(self._wanted | self._done))
+
     def measured(self, point: OperatingPoint) -> Measured:
         """What was measured of a complete point; read from the storage once, by any thread."""
         key = self._plan.key(point)
@@ -76,6 +79,21 @@ class PointLog:
         """Show the metrics of a step in the run of a job that trains."""
         self._curves.add(job.key, step, steps, metrics)
 
+    def add_stored(self, points: Sequence[OperatingPoint]) -> None:
+        """Log points that were complete before, and base codecs, unless they are logged."""
+        self._done |= {self._plan.key(point) for point in points}
+        for point in points:
+            self.add(point)
+        codecs = [stage for stage in self._stages().values() if stage.kind == "codec"]
+
+        def log(tracker: Tracker) -> None:
+            for stage in codecs:
+                is_waited_for = stage.key in self._plan.jobs or tracker.is_trained(stage.key)
+                if not is_waited_for and self._store.has(stage.path):
+                    self._log_trained(stage, tracker)
+
+        self._queue.put(log)
+
     def add(self, point: OperatingPoint) -> None:
         """Log a complete point."""
         key = self._plan.key(point)
@@ -85,35 +103,22 @@ class PointLog:
             measured = self.measured(point)
             self._done.add(key)
             self._figures.add(measured)
-            if tracker.log_point(measured):
-                tracker.sweep_run.log_done(len(self._done), self._total)
+            tracker.log_point(measured)
+            self._log_done(tracker)
 
         self._queue.put(log)
 
     def add_trained(self, stage: Stage) -> None:
         """Log a complete base codec, or a point that is trained and that nobody measures."""
         self._curves.drop(stage.key)
+        self._queue.put(partial(self._log_trained, stage))
 
-        def log(tracker: Tracker) -> None:
-            if tracker.is_trained(stage.key):
-                return
-            manifest = self._store.manifest(stage.path)
-            if curve := read_curve(self._store, manifest):  # none of released weights
-                tracker.log_trained(subject_of(self._plan.space, stage), manifest, curve)
-
-        self._queue.put(log)
-
-    def add_stored_codecs(self) -> None:
-        """Log the base codecs that an earlier sweep trained while the server was away."""
-        codecs = [stage for stage in self._stages().values() if stage.kind == "codec"]
-
-        def log(tracker: Tracker) -> None:
-            for stage in codecs:
-                is_waited_for = stage.key in self._plan.jobs or tracker.is_trained(stage.key)
-                if not is_waited_for and self._store.has(stage.path):
-                    self.add_trained(stage)
-
-        self._queue.put(log)
+    def _log_trained(self, stage: Stage, tracker: Tracker) -> None:
+        if tracker.is_trained(stage.key):
+            return
+        manifest = self._store.manifest(stage.path)
+        if curve := read_curve(self._store, manifest):  # none of released weights
+            tracker.log_trained(subject_of(self._plan.space, stage), manifest, curve)
 
     def _stages(self) -> dict[str, Stage]:
         """All stages of the space's points, by key."""
@@ -156,7 +161,7 @@ class PointLog:
                 spec = point_spec(self._plan.space, gone.point)
                 tracker.log_failed(point_subject(key, gone.point, spec), gone.reason)
             tracker.mark_stale(keys)
-            tracker.sweep_run.log_done(len(self._done), self._total)
+            self._log_done(tracker)
 
         self._queue.put(log)
         self._figures.stop()

@@ -101,9 +101,7 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
 
 def _run(request: Request, plan: Plan, view: View, lease: Lease) -> Outcome:
     point_log = PointLog(request, plan, view.note)
-    for point in plan.complete_points():
-        point_log.add(point)
-    point_log.add_stored_codecs()
+    point_log.add_stored(plan.complete_points())
     results = JobResults()
     if plan.jobs:
         for line in metrics_lacking(request.space):

@@ -26,6 +26,8 @@ KEYS: Final = {"point": "bridgesweep.point_key", "codec": "bridgesweep.codec_key
 """Kind of a child -> the tag with the key of its stage."""
 _MOST_METRICS: Final = 1000
 """The most that MLflow takes with one call."""
+_SHOWN: Final = 60
+"""Characters of a name in a message."""
 _CUT_AT: Final = 250
 """Servers may cut longer parameters."""
 
@@ -147,8 +149,6 @@ class ChildRuns:
 
     def log_params(self, run: ChildRun, params: Mapping[str, object]) -> None:
         """Log the parameters that a run lacks; those that changed, or are refused, are reported."""
-        from mlflow.entities import Param
-
         texts = {name: str(value) for name, value in params.items()}
         changed = [
             n for n in texts.keys() & run.params.keys() if not _same(run.params[n], texts[n])
@@ -163,14 +163,23 @@ class ChildRuns:
         new = {name: text for name, text in texts.items() if name not in run.params}
         if not new:
             return
-        entities = [Param(name, text) for name, text in new.items()]
         try:
-            self._client.call(self._client.mlflow.log_batch, run.id, [], entities, [])
-        except RefusedError as error:
+            self._send_params(run, new)
+        except RefusedError:
             if self._client.is_deleted(run.id):
                 raise
-            self.refusals.append(f"parameters of {label}: {error}")
-        run.params |= new
+            for name, text in new.items():  # all but what it refuses
+                try:
+                    self._send_params(run, {name: text})
+                except RefusedError as error:
+                    self.refusals.append(f"{label}, parameter {name[:_SHOWN]}: {error}")
+
+    def _send_params(self, run: ChildRun, texts: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entities = [Param(name, text) for name, text in texts.items()]
+        self._client.call(self._client.mlflow.log_batch, run.id, [], entities, [])
+        run.params |= texts
 
     def log(
         self, run: ChildRun, metrics: Sequence[Metric] = (), tags: Mapping[str, str] | None = None

@@ -57,6 +57,8 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
         OperatingPoint(None, None, "d1", 0),
         {
             "codec": "elic",
+            "scenario": "d1",
+            "seed": 0,
             "dataset": "scenes",
             "train": {"lr": 0.1},
             "mllms": ["m"],
