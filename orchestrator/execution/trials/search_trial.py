@@ -63,9 +63,9 @@ def train_trial(
     store = changed.store
 
     def progress(metrics: Json) -> None:
-        step, loss = metrics.get("step"), metrics.get("val_loss")
-        if isinstance(step, int | float) and isinstance(loss, int | float):
-            report({"step": step, "val_loss": loss})
+        step, of_step = metrics.get("step"), metrics.get("metrics")
+        if isinstance(step, int) and isinstance(of_step, dict) and "val_loss" in of_step:
+            report({"step": step, "val_loss": of_step["val_loss"]})
 
     with store.work(job.key) as (work, lease):
         if not store.has(job.stage.path):

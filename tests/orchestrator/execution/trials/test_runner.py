@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from orchestrator.execution import failures
 from orchestrator.execution.environment import FULL_DISK
-from orchestrator.execution.job_steps import Settings, accumulation_factor
+from orchestrator.execution.job_steps import Settings, accumulation_factor, training_report
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
@@ -60,6 +60,18 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setattr(runner_module, "node_ids", lambda: NODES)
     monkeypatch.setattr(failures, "node_ids", lambda: NODES)
     return Sweep(tmp_path)
+
+
+def test_the_metrics_of_a_training_step_reach_the_listener_without_what_tune_adds(
+    sweep: Sweep,
+) -> None:
+    key = sweep.start("a")
+    report = training_report({"step": 3.0, "steps": 9.0, "loss": 0.5, "val_loss": 0.25})
+    sweep.runner.trial_reported("a", {**report, "hostname": "node", "time_total_s": 7.0})
+    event = sweep.last("progressed")
+    assert event == JobEvent(
+        "progressed", key, "", "train", 3, 9, metrics={"loss": 0.5, "val_loss": 0.25}
+    )
 
 
 def test_tunes_thread_does_not_wait_for_the_cause_of_a_failure(
