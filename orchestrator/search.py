@@ -28,9 +28,9 @@ from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import JsonObject
-from orchestrator.tracking.mlflow_client import AwayError
-from orchestrator.tracking.mlflow_runs import TrialRecord
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.open_tracker import open_tracker
+from orchestrator.tracking.trial_record import TrialRecord
 from search_spaces import OperatingPoint, point_stage
 
 
@@ -99,13 +99,19 @@ def _best(trials: Sequence[TrialRecord]) -> JsonObject:
 
 def _log(request: Request, result: JsonObject) -> None:
     try:
-        tracker = open_tracker(request.store, request.tracking_uri, request.name)
+        tracker = open_tracker(
+            request.store, request.tracking_uri, request.name, request.experiment, request.owner
+        )
         for trial in result["trials"]:
             tracker.log_trial(TrialRecord(**trial))
         if tracker.copy is not None:
             patiently(tracker.copy.save)
+        for refusal in tracker.refusals:
+            print(f"MLflow refuses something ({refusal})")
     except AwayError as error:
         print(f"MLflow is away ({error}); the same command logs the trials when it is back")
+    except RefusedError as error:
+        print(f"MLflow refuses the trials ({error})")
 
 
 def _print(request: Request, point: OperatingPoint, result: JsonObject) -> None:

@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.name,
             arguments.storage,
             arguments.tracking_uri,
+            arguments.experiment,
+            arguments.owner,
             touch=not arguments.plan,
         )
     except InputError as error:
@@ -65,13 +67,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.execution.cluster import NoClusterError, OpenClusterError
     from orchestrator.storage.lease import SweepHeldError
     from orchestrator.tracking.mlflow_client import take_login
+    from orchestrator.tracking.sweep_identity import login_name
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _interrupt)
     tracking_uri = arguments.tracking_uri and take_login(arguments.tracking_uri)
     verbose, command = arguments.verbose, _command(argv)
+    owner = arguments.owner or login_name()
     request = Request(
-        space, points, store, name, tracking_uri, verbose, began, command, arguments.insecure
+        *(space, points, store, name, tracking_uri, verbose, began, command),
+        insecure=arguments.insecure,
+        experiment=arguments.experiment,
+        owner=owner,
     )
     try:
         complete = run(request)
@@ -157,6 +164,18 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "--tracking-uri",
         metavar="URI",
         help="MLflow server or database (default: a SQLite database in the storage)",
+    )
+    parser.add_argument(
+        "--experiment",
+        default="bridgesweep",
+        metavar="NAME",
+        help="MLflow's experiment for the runs of the sweep; made if there is none (default: "
+        "bridgesweep)",
+    )
+    parser.add_argument(
+        "--owner",
+        metavar="NAME",
+        help="user that MLflow shows with the runs (default: the login name)",
     )
     parser.add_argument(
         "--insecure",

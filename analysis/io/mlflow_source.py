@@ -28,18 +28,24 @@ _NONE: Final = ("", "None")
 def read_mlflow(uri: str) -> Sweep:
     """Read `[mlflow:]<tracking-uri>[#<experiment>[/<sweep>]]`; see `points.read_sweep`.
 
+    Args:
+        uri: the sweep is given by its name or, where several have that name, by the id of its run.
+
     Raises:
         AnalysisError: the server does not answer, there is no such experiment or sweep, the
-            experiment is empty, or several sweeps are there and none is named.
+            experiment is empty, or several sweeps are there and none is given, or a name of
+            several.
     """
     tracking, _, wanted = uri.removeprefix("mlflow:").partition("#")
-    experiment, _, name = wanted.partition("/")
-    experiment = experiment or EXPERIMENT
     safe = without_secrets(tracking)
     if not tracking:
         raise AnalysisError(f"{uri!r}: names no store, as mlflow:sqlite:///mlflow.db would")
     store = open_store(tracking)
     experiments = store.experiments()
+    # The name of an experiment may have slashes, that of a sweep has none.
+    is_whole = wanted in experiments or "/" not in wanted
+    experiment, _, name = (wanted, "", "") if is_whole else wanted.rpartition("/")
+    experiment = experiment or EXPERIMENT
     if experiment not in experiments:
         raise AnalysisError(
             f"{safe}: no experiment {experiment!r}; there are {', '.join(sorted(experiments))}"
@@ -70,20 +76,39 @@ def read_mlflow(uri: str) -> Sweep:
 
 
 def _parent(store: RunStore, experiment: str, name: str, source: str) -> Run:
-    """The sweep's run; of several with the same name the newest."""
-    by_name: dict[str, Run] = {}
+    """The run of a sweep.
+
+    Args:
+        name: the sweep's, or the id of its run; empty for the only one.
+    """
+    by_name: dict[str, list[Run]] = {}
     for run in store.runs(experiment, "sweep"):  # newest first
-        by_name.setdefault(run.tags.get("bridgesweep.sweep", ""), run)
+        by_name.setdefault(run.tags.get("bridgesweep.sweep", ""), []).append(run)
+        by_name[run.run_id] = [run]
     if not by_name:
         raise AnalysisError(f"{source}: an empty experiment, it holds no sweep")
-    names = ", ".join(sorted(by_name))
-    if name:
-        if name not in by_name:
-            raise AnalysisError(f"{source}: no sweep {name!r}; there are {names}")
-        return by_name[name]
-    if len(by_name) > 1:
-        raise AnalysisError(f"{source}: holds several sweeps; name one after a slash: {names}")
-    return next(iter(by_name.values()))
+    names = sorted({run.tags.get("bridgesweep.sweep", "") for (run, *_) in by_name.values()})
+    if name and name not in by_name:
+        raise AnalysisError(f"{source}: no sweep {name!r}; there are {', '.join(names)}")
+    if not name and len(names) > 1:
+        raise AnalysisError(
+            f"{source}: holds several sweeps; name one after a slash: {', '.join(names)}"
+        )
+    namesakes = by_name[name or names[0]]
+    if len(namesakes) > 1:
+        choices = "; ".join(_as_choice(run) for run in namesakes)
+        raise AnalysisError(
+            f"{source}: {len(namesakes)} sweeps {name or names[0]!r}; give the id of one's run "
+            f"after the slash instead of the name: {choices}"
+        )
+    return namesakes[0]
+
+
+def _as_choice(run: Run) -> str:
+    """The id of a sweep's run, with what tells it from its namesakes."""
+    tags = run.tags
+    facts = (tags.get("mlflow.user", ""), run.began, tags.get("bridgesweep.status", "unfinished"))
+    return f"{run.run_id} ({', '.join(fact for fact in facts if fact)})"
 
 
 def _points(run: Run, sweep: str) -> Iterator[dict[str, Any]]:

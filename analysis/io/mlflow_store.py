@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -24,12 +25,17 @@ TIMEOUT_S: Final = 5.0
 
 @dataclass(frozen=True)
 class Run:
-    """A run: of its metrics the latest values."""
+    """A run: of its metrics the latest values.
+
+    Attributes:
+        began: date and time, UTC, to the minute.
+    """
 
     run_id: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    began: str = ""
 
 
 def open_store(tracking: str) -> RunStore:
@@ -111,7 +117,13 @@ class RunStore:
         if parent is not None:
             query += f" and tags.`{PARENT}` = '{parent}'"
         return [
-            Run(r.info.run_id, dict(r.data.tags), dict(r.data.params), dict(r.data.metrics))
+            Run(
+                r.info.run_id,
+                dict(r.data.tags),
+                dict(r.data.params),
+                dict(r.data.metrics),
+                f"{datetime.fromtimestamp(r.info.start_time / 1000, UTC):%Y-%m-%d %H:%M}",
+            )
             for r in self._asked(lambda: list(self._pages(experiment, query)))
         ]
 

@@ -12,7 +12,7 @@ from orchestrator.driver.view import View
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.job_events import JobEvent, JobListener
-from orchestrator.plan.jobs import Plan
+from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.resources import demand_of
 from orchestrator.plan.room import Cluster, Group
 from orchestrator.plan.schedule import Schedule
@@ -98,21 +98,30 @@ def run_on_ray(
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
 
+def has_run(job: Job) -> bool:
+    """Whether a job has a run in MLflow: that of an operating point or of a base codec."""
+    return job.subject.point is not None or job.kind == "codec"
+
+
 def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
-    """Shows the events of jobs, and logs operating points that are complete or failed."""
+    """Shows the events of jobs, and logs trainings: live, complete or failed."""
 
     def listen(event: JobEvent) -> None:
         view.job_event(event)
-        for key in event.others:
-            withdrawn = plan.jobs[key].subject.point
-            if withdrawn is not None:
-                point_log.add_failed(withdrawn, event.reason)
-        point = plan.jobs[event.key].subject.point
-        if point is None:
+        failed = (event.key,) if event.kind == "failed" else event.others
+        for key in failed:
+            if has_run(plan.jobs[key]):
+                point_log.add_failed(plan.jobs[key], event.reason)
+        job = plan.jobs[event.key]
+        if not has_run(job):
             return
-        if event.kind == "failed":
-            point_log.add_failed(point, event.reason)
-        elif event.kind == "finished" and patiently(lambda: plan.is_complete(point)):
-            point_log.add(point)
+        if event.kind == "progressed" and event.metrics:
+            point_log.add_step(job, int(event.step), int(event.steps), event.metrics)
+        elif event.kind == "finished":
+            point = job.subject.point
+            if point is not None and patiently(lambda: plan.is_complete(point)):
+                point_log.add(point)
+            else:
+                point_log.add_trained(job.stage)
 
     return listen

@@ -1,49 +1,71 @@
-"""Operating points on their way from the storage to MLflow, while a sweep runs.
+"""Trainings and operating points on their way to MLflow, while a sweep runs.
 
-storage --measured--> cache --LogQueue, in a thread--> MLflow's child runs, live figures
+reports of a training --LiveCurves--> the run of its point or codec, from the first step on
+storage --measured--> LogQueue, in a thread --> the same run, complete; live figures
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from orchestrator.driver.request import Request
-from orchestrator.plan.jobs import Plan
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.tracking.curves import CurveRow, LiveCurves
 from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
-from orchestrator.tracking.measured import Measured, read_measured
+from orchestrator.tracking.measured import Measured, point_spec, read_curve, read_measured
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import open_tracker
 from orchestrator.tracking.points_file import MissingPoint
-from search_spaces import OperatingPoint, operating_points
+from orchestrator.tracking.run_content import point_subject, subject_of
+from search_spaces import OperatingPoint, Stage, operating_points, point_stage
 
 
 class PointLog:
-    """Logs each operating point as soon as it is complete; nothing waits for the server.
+    """Logs trainings live, and each operating point and base codec as soon as it is complete.
+
+    Nothing waits for the server.
 
     Args:
         request: of the sweep.
         plan: of the sweep.
-        note: called with a line for a person when the server is away.
+        note: called with a line for a person when the server is away or refuses something.
     """
 
     def __init__(self, request: Request, plan: Plan, note: Callable[[str], None]) -> None:
         self._plan, self._store = plan, request.store
         self._measured: dict[str, Measured] = {}
         self._lock = threading.Lock()
+        self._curves = LiveCurves()
         self._figures = LiveFigures(plan, request.name, note)
+        self._done: set[str] = set()
+        self._wanted = {plan.key(point) for point in plan.points}
         self._queue = LogQueue(
-            lambda: open_tracker(request.store, request.tracking_uri, request.name),
+            lambda: open_tracker(
+                request.store,
+                request.tracking_uri,
+                request.name,
+                request.experiment,
+                request.owner,
+            ),
             note,
             self._while_idle,
         )
 
     def _while_idle(self, tracker: Tracker) -> None:
+        self._curves.log_if_due(partial(self._log_live, tracker))
         if self._plan.jobs:
             self._figures.refresh(tracker)
         if tracker.copy is not None:
             tracker.copy.save_if_due()
+
+    def _log_live(self, tracker: Tracker, key: str, rows: list[CurveRow]) -> None:
+        tracker.log_live(subject_of(self._plan.space, self._plan.jobs[key].stage), rows)
+
+    def _log_done(self, tracker: Tracker) -> None:
+        tracker.sweep_run.log_done(len(self._done), len(self._wanted | self._done))
 
     def measured(self, point: OperatingPoint) -> Measured:
         """What was measured of a complete point; read from the storage once, by any thread."""
@@ -53,18 +75,73 @@ class PointLog:
                 self._measured[key] = read_measured(self._plan, self._store, point)
             return self._measured[key]
 
-    def add(self, point: OperatingPoint) -> None:
-        """Log a complete point."""
+    def add_step(self, job: Job, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of a step in the run of a job that trains."""
+        self._curves.add(job.key, step, steps, metrics)
+
+    def add_stored(self, points: Sequence[OperatingPoint]) -> None:
+        """Log points that were complete before, and base codecs, unless they are logged."""
+        self._done |= {self._plan.key(point) for point in points}
+        for point in points:
+            self.add(point)
+        codecs = [stage for stage in self._stages().values() if stage.kind == "codec"]
 
         def log(tracker: Tracker) -> None:
-            tracker.log_point(self.measured(point))
-            self._figures.add(self.measured(point))
+            for stage in codecs:
+                is_waited_for = stage.key in self._plan.jobs or tracker.is_trained(stage.key)
+                if not is_waited_for and self._store.has(stage.path):
+                    self._log_trained(stage, tracker)
 
         self._queue.put(log)
 
-    def add_failed(self, point: OperatingPoint, reason: str) -> None:
-        """Show a failed point in the live figures."""
-        self._queue.put(lambda tracker: self._figures.add_failed(point, reason))
+    def add(self, point: OperatingPoint) -> None:
+        """Log a complete point."""
+        key = self._plan.key(point)
+        self._curves.drop(key)
+
+        def log(tracker: Tracker) -> None:
+            measured = self.measured(point)
+            self._done.add(key)
+            self._figures.add(measured)
+            tracker.log_point(measured)
+            self._log_done(tracker)
+
+        self._queue.put(log)
+
+    def add_trained(self, stage: Stage) -> None:
+        """Log a complete base codec, or a point that is trained and that nobody measures."""
+        self._curves.drop(stage.key)
+        self._queue.put(partial(self._log_trained, stage))
+
+    def _log_trained(self, stage: Stage, tracker: Tracker) -> None:
+        if tracker.is_trained(stage.key):
+            return
+        manifest = self._store.manifest(stage.path)
+        if curve := read_curve(self._store, manifest):  # none of released weights
+            tracker.log_trained(subject_of(self._plan.space, stage), manifest, curve)
+
+    def _stages(self) -> dict[str, Stage]:
+        """All stages of the space's points, by key."""
+        stages: dict[str, Stage] = {}
+        above = [point_stage(self._plan.stages, p) for p in operating_points(self._plan.space)]
+        while above:
+            stage = above.pop()
+            if stage.key not in stages:
+                stages[stage.key] = stage
+                above += stage.inputs
+        return stages
+
+    def add_failed(self, job: Job, reason: str) -> None:
+        """Mark a job's run as failed, and show a failed point in the live figures."""
+        self._curves.drop(job.key)
+        point = job.subject.point
+
+        def log(tracker: Tracker) -> None:
+            if point is not None:
+                self._figures.add_failed(point, reason)
+            tracker.log_failed(subject_of(self._plan.space, job.stage), reason)
+
+        self._queue.put(log)
 
     @property
     def error(self) -> Exception | None:
@@ -77,11 +154,14 @@ class PointLog:
         Args:
             missing: by key of the point.
         """
+        keys = set(self._stages())
 
         def log(tracker: Tracker) -> None:
             for key, gone in missing.items():
-                tracker.log_missing(key, gone.point, gone.reason)
-            tracker.mark_stale({self._plan.key(p) for p in operating_points(self._plan.space)})
+                spec = point_spec(self._plan.space, gone.point)
+                tracker.log_failed(point_subject(key, gone.point, spec), gone.reason)
+            tracker.mark_stale(keys)
+            self._log_done(tracker)
 
         self._queue.put(log)
         self._figures.stop()

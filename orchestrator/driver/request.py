@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from orchestrator.storage.store import Store
 from orchestrator.tracking.points_file import MissingPoint
+from orchestrator.tracking.sweep_identity import EXPERIMENT, login_name
 from search_spaces import OperatingPoint, Space
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
@@ -25,6 +26,8 @@ class Request:
         began: `time.monotonic` at the start of the command.
         command: as it can be typed again, without secrets.
         insecure: use a cluster that asks for no token.
+        experiment: name of MLflow's experiment.
+        owner: name of the user that makes MLflow's runs.
     """
 
     space: Space
@@ -36,6 +39,8 @@ class Request:
     began: float
     command: str
     insecure: bool = False
+    experiment: str = EXPERIMENT
+    owner: str = field(default_factory=login_name)
 
 
 class Timing(TypedDict, total=False):

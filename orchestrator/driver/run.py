@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
@@ -37,6 +37,7 @@ from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
+from orchestrator.tracking.sweep_identity import ID_FILE
 from search_spaces import operating_points
 
 log = logging.getLogger(__name__)
@@ -114,8 +115,7 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
 
 def _run(request: Request, plan: Plan, view: View, lease: Lease) -> Outcome:
     point_log = PointLog(request, plan, view.note)
-    for point in plan.complete_points():
-        point_log.add(point)
+    point_log.add_stored(plan.complete_points())
     results = JobResults()
     if plan.jobs:
         for line in metrics_lacking(request.space):
@@ -157,6 +157,8 @@ def _report(
         missing,
         tracker,
         tracking_uri,
+        request.experiment,
+        request.owner,
         _timing(request, plan, results),
     )
     report, error = None, point_log.error
@@ -173,11 +175,13 @@ def _report(
     if tracker is not None:
         sentence = report.sentence if report is not None else "No point is complete yet."
         try:
-            _finish_parent_run(tracker, request, plan, len(complete), not missing, sentence)
+            _finish_parent_run(tracker, request, plan, not missing, sentence)
         except (AwayError, RefusedError) as refusal:
             view.note(f"MLflow: {refusal}; the same command logs the report again")
         if tracker.copy is not None:
             patiently(tracker.copy.save)
+        if request.verbose:
+            view.note(calls_text(tracker, len(plan.points)))
     sliced = _sliced(store, plan, complete, results)
     return Outcome(report, missing, tracking_uri, timing, sliced, error)
 
@@ -247,14 +251,29 @@ def _replace_timing(store: Store, name: str, timing: Timing) -> None:
 
 
 def _finish_parent_run(
-    tracker: Tracker, request: Request, plan: Plan, done: int, complete: bool, sentence: str
+    tracker: Tracker, request: Request, plan: Plan, complete: bool, sentence: str
 ) -> None:
     """Add the files of the sweep's directory to its run in MLflow, and end the run."""
-    params = {"space": plan.space.name, "points": len(operating_points(plan.space))}
     store, name = request.store, request.name
-    if not store.remote:
-        tracker.finish(Path(store.path(name)), params, done, complete, sentence)
-        return
+    files = [
+        path
+        for path in (PurePosixPath(file) for file in store.below(name))
+        if not path.name.startswith(".")
+        and path.name != ID_FILE
+        # Not the examples, which are with the points.
+        and path.parent in (PurePosixPath(name), PurePosixPath(name, "plots"))
+    ]
     with tempfile.TemporaryDirectory() as scratch:
-        store.fs.get(store.path(name) + "/", scratch + "/", recursive=True)
-        tracker.finish(Path(scratch), params, done, complete, sentence)
+        targets = [Path(scratch, path.relative_to(name)) for path in files]
+        for target in targets:
+            target.parent.mkdir(exist_ok=True)
+        store.fs.get([store.path(str(path)) for path in files], [*map(str, targets)])
+        tracker.sweep_run.finish(Path(scratch), plan.space.name, complete, sentence)
+
+
+def calls_text(tracker: Tracker, points: int) -> str:
+    """How often MLflow's client was called, in all, by method, and for each point."""
+    calls = tracker.calls
+    methods = ", ".join(f"{number} {name}" for name, number in calls.most_common())
+    per_point = calls.total() / max(points, 1)
+    return f"MLflow: {calls.total()} calls, {per_point:.1f} a point ({methods})"

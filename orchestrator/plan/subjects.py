@@ -11,8 +11,9 @@ def subject_fields(stage: Stage) -> SubjectFields:
     """The identifying fields of what a stage is made for, without its settings.
 
     Of an operating point `OperatingPoint.fields`; else `codec` (its label) and `lmbda`; and
-    `task` and `benchmark`, each where there is one. The variant is left out: it is a name for settings. Two
-    stages of one kind and equal fields differ in settings, inputs or the version of their code.
+    `task` and `benchmark`, each where there is one. The variant is left out: it is a name for
+    settings. Two stages of one kind and equal fields differ in settings, inputs or the version of
+    their code.
     """
     subject, fields = stage.subject, SubjectFields()
     if subject.point is not None:

@@ -97,6 +97,25 @@ class Store(WorkFiles):
             ) from None
         return manifest
 
+    def stage_file(self, manifest: Manifest, name: str) -> bytes:
+        """The content of a file of a complete stage, of which nothing else is read.
+
+        Args:
+            manifest: the stage's.
+            name: in `files` of the manifest.
+
+        Raises:
+            StoreError: the file is missing or has the wrong size.
+        """
+        file, stage = manifest["files"][name], Path(manifest["stage"])
+        path = str(inside(stage, file.get("at", name)))
+        content = self.read(path)
+        if content is None or len(content) != file["bytes"]:
+            raise StoreError(
+                f"{path} in {self.uri} is missing or damaged; delete {stage} to make it again"
+            )
+        return content
+
     def commit(self, stage: str, directory: Path, about: Mapping[str, object]) -> bool:
         """Move a directory to the storage, in one step, as the output of a stage; it never changes.
 

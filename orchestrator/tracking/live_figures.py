@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator.plan.jobs import Plan
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import AwayError
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.points_file import point_rows, sweep_content
 from search_spaces import OperatingPoint
@@ -84,6 +84,7 @@ class LiveFigures:
 
         Raises:
             AwayError: the server does not answer.
+            RefusedError: it refuses the figures.
         """
         if not self._changed or self._stopped.is_set() or self._clock() < self._next:
             return
@@ -91,13 +92,15 @@ class LiveFigures:
         self._changed = False
         try:
             self._refresh(tracker)
-        except AwayError:
+        except (AwayError, RefusedError):
+            self._changed = True
             raise
         except Exception as error:
             self.stop()
             self._note(f"no live figures in MLflow: {type(error).__name__}: {error}")
-        now = self._clock()
-        self._next = now + max(EVERY_S, (now - began) / SHARE)
+        finally:
+            now = self._clock()
+            self._next = now + max(EVERY_S, (now - began) / SHARE)
 
     def _refresh(self, tracker: Tracker) -> None:
         import pandas as pd
@@ -121,10 +124,9 @@ class LiveFigures:
                 if self._stopped.is_set():
                     return
                 (Path(scratch) / "plots" / f"{plot.name}.png").write_bytes(_marked(plot, progress))
-            tracker.show_progress(
+            tracker.sweep_run.show_progress(
                 Path(scratch) / "points" / "points.csv",
                 Path(scratch) / "plots",
-                len(self._measured),
                 f"Running: {progress}. `points.csv` and `plots/` among the artifacts "
                 f"follow as points arrive.{''.join(f' Failed: {words}.' for words in failed)}",
             )

@@ -16,6 +16,12 @@ from orchestrator.tracking.mlflow_runs import Tracker
 IDLE_S: Final = 1.0
 RETRY_S: Final = 30.0
 """Between two tries of a server that is away."""
+MOST_TRIES: Final = 3
+"""Of an action at which a server fails that answers other questions."""
+CLOSE_S: Final = 300.0
+"""So long the end of a sweep waits for an action: a server may ask for hours of patience (429)."""
+MOST_NOTES: Final = 5
+"""Refusals that are shown one by one; of further ones, the number."""
 Action = Callable[[Tracker], object]
 log = logging.getLogger(__name__)
 
@@ -26,7 +32,8 @@ class LogQueue:
     Args:
         open_tracker: called in the thread.
         note: called with a line for a person when the server is away or refuses something.
-        idle: called in the thread every `IDLE_S` seconds while nothing waits.
+        idle: called in the thread before every action, and every `IDLE_S` seconds while nothing
+            waits.
     """
 
     def __init__(
@@ -44,6 +51,8 @@ class LogQueue:
         self._tracker: Tracker | None = None
         self._is_away = False
         self._retry_at = 0.0
+        self._tries = 0
+        self._done = 0
         self._refused: set[str] = set()
         self.error: Exception | None = None
         """The first error of this program in the thread; to be raised when all else is done."""
@@ -55,11 +64,21 @@ class LogQueue:
         self._queue.put(action)
 
     def close(self) -> Tracker | None:
-        """Empty the queue and end the thread; None if the server is still away."""
+        """Empty the queue and end the thread; None if the server is still away.
+
+        Also None if the server answers so late that an action takes more than `CLOSE_S`.
+        """
         self._queue.put(None)
-        self._thread.join()
-        self._is_away, self._retry_at = False, 0.0
-        self._catch_up()
+        done = -1
+        while self._thread.is_alive() and self._done != done:
+            done = self._done
+            self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            self._note("MLflow takes too long; the same command logs the rest")
+            return None
+        more = len(self._refused) - MOST_NOTES
+        if more > 0:
+            self._note(f"MLflow refuses {more} more things; the log of the driver has them")
         return None if self._waiting else self._tracker
 
     def _run(self) -> None:
@@ -69,20 +88,37 @@ class LogQueue:
                 action = self._queue.get(timeout=IDLE_S)
             except Empty:
                 self._catch_up()
-                if self._idle is not None and not self._waiting:
-                    self._call(self._idle)
+                if not self._waiting:
+                    self._call_idle()
                 continue
             if action is None:
-                return
+                break
             self._waiting.append(action)
             self._catch_up()
+        self._retry_at = 0.0  # once more
+        self._catch_up(is_last=True)
 
-    def _catch_up(self) -> None:
-        """Call what waits, in its order, unless the server is away."""
-        while self._waiting and time.monotonic() >= self._retry_at:
+    def _catch_up(self, is_last: bool = False) -> None:
+        """Call what waits, in its order, unless the server is away.
+
+        Args:
+            is_last: nothing is idle any more.
+        """
+        while self._waiting and self._is_due():
+            if self._tracker is not None and not is_last and not self._call_idle():
+                return
             if not self._call(self._waiting[0]):
                 return
             self._waiting.popleft()
+            self._is_away, self._tries = False, 0
+            self._done += 1
+
+    def _is_due(self) -> bool:
+        return time.monotonic() >= self._retry_at
+
+    def _call_idle(self) -> bool:
+        """Call `idle`, unless the server is away; False if it is."""
+        return self._idle is None or (self._is_due() and self._call(self._idle))
 
     def _call(self, action: Action) -> bool:
         """Call an action; False if the server is away, so that it has to be called again."""
@@ -90,20 +126,42 @@ class LogQueue:
             self._tracker = self._tracker or self._open()
             action(self._tracker)
         except AwayError as error:
+            if self._fails_again(action):
+                self._note_refusal(str(error))
+                return True
             self._retry_at = time.monotonic() + RETRY_S
             if not self._is_away:
                 self._note(f"MLflow is away ({error}); the storage keeps what is to be logged")
             self._is_away = True
             return False
         except RefusedError as error:
-            if str(error) not in self._refused:
-                self._refused.add(str(error))
-                self._note(f"MLflow refuses something ({error}); the sweep goes on without it")
+            self._note_refusal(str(error))
         except Exception as error:
             log.exception("logging to MLflow")
             self.error = self.error or error
-        self._is_away = False
+        if self._tracker is not None:
+            while self._tracker.refusals:
+                self._note_refusal(self._tracker.refusals.pop(0))
         return True
+
+    def _fails_again(self, action: Action) -> bool:
+        """Whether the server, which answers other questions, has failed too often at an action."""
+        if self._tracker is None or not self._waiting or action is not self._waiting[0]:
+            return False
+        try:
+            self._tracker.ask()
+        except (AwayError, RefusedError):
+            return False
+        self._tries += 1
+        return self._tries >= MOST_TRIES
+
+    def _note_refusal(self, text: str) -> None:
+        if text in self._refused:
+            return
+        self._refused.add(text)
+        log.warning("MLflow refuses something: %s", text)
+        if len(self._refused) <= MOST_NOTES:
+            self._note(f"MLflow refuses something ({text}); the sweep goes on without it")
 
 
 def _open_only(tracker: Tracker) -> None:

@@ -7,8 +7,9 @@ stages of its evaluations            --> rate-accuracy points, samples, examples
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # takes a second
     import pandas as pd
 
 _SPEC: Final = {"data", "benchmarks", "mllms", "tasks", "evaluation", "teacher"}
+CURVE_FILE: Final = "curve.jsonl"
+"""Of a trained stage: a JSON object per row."""
 SPLIT: Final = "test"
 """The split of the space's own data set that is evaluated."""
 
@@ -29,16 +32,18 @@ SPLIT: Final = "test"
 class Measured:
     """An operating point with all that was measured of it.
 
+    At full size its samples and its curve are megabytes: they are read when they are needed.
+
     Attributes:
         key: of the point.
         spec: its settings, as JSON data.
         rows: its rate-accuracy points: columns of the points file without `sweep` and `run_id`.
-        samples: a row per sample: `point_key`, `mllm`, `dataset`, `task`, `metric`, `sample_id`,
-            `value`, ...
+        samples: reads a row per sample: `point_key`, `mllm`, `dataset`, `task`, `metric`,
+            `sample_id`, `value`, ...
         examples: `trainables.evaluation.examples` with `dataset` and `mllm`, as in `sweep.json`;
             their files by paths below the sweep's directory.
         files: these files: path below the sweep's directory -> path on this machine.
-        curve: rows of the training curve.
+        curve: reads the rows of the training curve.
         info: `info.json` of the training.
         manifests: of the point's stage and its evaluations; the source of `provenance`.
     """
@@ -47,10 +52,10 @@ class Measured:
     point: OperatingPoint
     spec: JsonObject
     rows: list[JsonObject]
-    samples: pd.DataFrame
+    samples: Callable[[], pd.DataFrame]
     examples: list[JsonObject]
     files: dict[str, Path]
-    curve: list[dict[str, float]]
+    curve: Callable[[], list[dict[str, float]]]
     info: JsonObject
     manifests: list[Manifest]
 
@@ -76,34 +81,52 @@ class Measured:
 
 
 def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
-    """Read a complete operating point from the storage."""
-    import pandas as pd
-
+    """Read a complete operating point from the storage, without its weights."""
     stage = point_stage(plan.stages, point)
-    directory = store.fetch(stage.path)
-    curve_file = directory / "curve.jsonl"
-    lines = curve_file.read_text(encoding="utf-8").splitlines() if curve_file.exists() else []
+    trained = store.manifest(stage.path)
+    evaluations = plan.evaluations(point)
+    labels = [
+        {"point_key": stage.key, **point.fields, **_labels(plan.space, measurement)}
+        for measurement, _ in evaluations
+    ]
+
+    def samples() -> pd.DataFrame:
+        import pandas as pd
+
+        labelled = zip(evaluations, labels, strict=True)
+        frames = [_read_samples(store.fetch(made.path), names) for (_, made), names in labelled]
+        return pd.concat(frames, ignore_index=True)
+
     measured = Measured(
         key=stage.key,
         point=point,
         spec=point_spec(plan.space, point),
         rows=[],
-        samples=pd.DataFrame(),
+        samples=samples,
         examples=[],
         files={},
-        curve=[json.loads(line) for line in lines],
-        info=json.loads((directory / "info.json").read_text(encoding="utf-8")),
-        manifests=[_manifest_in(directory)],
+        curve=partial(read_curve, store, trained),
+        info=json.loads(store.stage_file(trained, "info.json")),
+        manifests=[trained],
     )
-    samples = []
-    evaluations = plan.evaluations(point)
-    for number, (measurement, evaluation) in enumerate(evaluations):
+    for number, (_, evaluation) in enumerate(evaluations):
         evaluation_dir = store.fetch(evaluation.path)
         measured.manifests.append(_manifest_in(evaluation_dir))
-        labels = {"point_key": stage.key, **point.fields, **_labels(plan.space, measurement)}
         pages = f"examples/{stage.key}/{f'{number}-' if len(evaluations) > 1 else ''}"
-        samples.append(_read_evaluation(evaluation_dir, labels, pages, measured))
-    return replace(measured, samples=pd.concat(samples, ignore_index=True))
+        _read_evaluation(evaluation_dir, labels[number], pages, measured)
+    return measured
+
+
+def read_curve(store: Store, manifest: Manifest) -> list[dict[str, float]]:
+    """The rows of a training curve: `step`, `steps` and metrics; none where nothing was trained.
+
+    Args:
+        manifest: of the trained stage.
+    """
+    if CURVE_FILE not in manifest["files"]:
+        return []
+    text = store.stage_file(manifest, CURVE_FILE).decode()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def _manifest_in(directory: Path) -> Manifest:
@@ -132,19 +155,15 @@ def _labels(space: Space, measurement: Measurement) -> dict[str, str]:
     }
 
 
-def _read_evaluation(
-    directory: Path, labels: JsonObject, pages: str, measured: Measured
-) -> pd.DataFrame:
-    """Add the rows, examples and files of a task's evaluation; returns its samples.
+def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: Measured) -> None:
+    """Add the rows, examples and files of a task's evaluation.
 
     Args:
         labels: columns that identify it, `mllm` and `dataset` among them.
         pages: prefix of the paths of drawn pages below the sweep's directory.
         measured: the point, to which they are added.
     """
-    import pandas as pd
-
-    frame = pd.read_parquet(directory / "samples.parquet")
+    frame = _read_samples(directory, labels)
     summary: dict[str, JsonObject] = json.loads(
         (directory / "summary.json").read_text(encoding="utf-8")
     )
@@ -163,13 +182,20 @@ def _read_evaluation(
         ).items():
             bounds = {"value": value, "value_low": low, "value_high": high}
             measured.rows.append({**shared, "metric": metric, **bounds})
+    names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
+    for example, files in _examples(directory / "examples", pages):
+        _add_example(measured, {**names, **example}, files)
+
+
+def _read_samples(directory: Path, labels: JsonObject) -> pd.DataFrame:
+    """The samples of an evaluation, with what identifies it."""
+    import pandas as pd
+
+    frame = pd.read_parquet(directory / "samples.parquet")
     # The stage of an evaluation does not depend on the names that a space gives.
     frame["mllm"] = labels["mllm"]
     frame.insert(1, "dataset", labels["dataset"])
     frame.insert(0, "point_key", labels["point_key"])
-    names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
-    for example, files in _examples(directory / "examples", pages):
-        _add_example(measured, {**names, **example}, files)
     return frame
 
 

@@ -1,23 +1,27 @@
-"""MLflow's client and this project's experiment; a server that is away is told from a bug."""
+"""MLflow's client: it counts its calls, and a server that is away is told from a refusal."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from search_spaces.settings.secrets import without_secrets
 
-if TYPE_CHECKING:  # MLflow takes seconds
-    from mlflow import MlflowClient
-
-EXPERIMENT = "bridgesweep"
 DATABASE = "mlflow.db"
 """File of the database where there is no tracking server."""
-_CALLER_MISTAKES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+_REFUSALS = (
+    *("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "NOT_IMPLEMENTED"),
+    *("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_LIMIT_EXCEEDED"),
+)
+"""MLflow's codes of errors that another try would meet again."""
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 
 
 class AwayError(RuntimeError):
@@ -39,46 +43,106 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (AwayError, RefusedError):
+        raise
+    except Exception as error:  # a store of artifacts has errors that MLflow does not translate
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         password = urlsplit(uri).password
         text = without_secrets(text)
-        is_refused = getattr(error, "error_code", None) in _CALLER_MISTAKES
+        is_away = isinstance(error, (MlflowException, OSError))
+        is_refused = not is_away or getattr(error, "error_code", None) in _REFUSALS
         kind = RefusedError if is_refused else AwayError
-        raise kind(text.replace(password, "***") if password else text) from None
+        raise kind(text.replace(password, "***") if password else text) from error
 
 
-def open_experiment(uri: str, artifacts: str | None) -> tuple[MlflowClient, str]:
-    """A client, and the id of this project's experiment, which is made if there is none.
+class Client:
+    """MLflow's client of a tracking URI.
 
-    Args:
-        uri: tracking URI.
-        artifacts: where a new experiment's artifacts go; None lets the server decide.
+    Attributes:
+        mlflow: the client itself, for `call`.
+        calls: name of a method -> how often it was called; of artifacts, a call per file.
 
     Raises:
         AwayError: the server does not answer.
     """
-    # At the defaults, each call to a server that is away would last minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # It would print the URI with its password.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    from mlflow import MlflowClient  # seconds, and only after its environment is set
 
-    for noisy in ("alembic", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    with answering(uri):
-        client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
+    def __init__(self, uri: str) -> None:
+        # At the defaults, each call to a server that is away would last minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # It would print the URI with its password.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        from mlflow import MlflowClient  # seconds, and only after its environment is set
+
+        for noisy in ("alembic", "mlflow"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        self._uri = uri
+        self.calls: Counter[str] = Counter()
+        with answering(uri):
+            self.mlflow = MlflowClient(uri)
+
+    def call(
+        self,
+        method: Callable[Arguments, Answer],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Answer:
+        """Call a method of `mlflow`, and count it.
+
+        Raises:
+            AwayError: the server does not answer.
+            RefusedError: it refuses the call.
+        """
+        self.calls[getattr(method, "__name__", "call")] += 1
+        with answering(self._uri):
+            return method(*arguments, **options)
+
+    def upload(self, run_id: str, path: Path, to: str | None = None) -> None:
+        """Add a file, or all files below a directory, to the artifacts of a run.
+
+        Args:
+            to: directory among the artifacts; None for the root.
+
+        Raises:
+            AwayError: the server, or the store of artifacts, does not answer.
+            RefusedError: it refuses a file.
+        """
+        if path.is_file():
+            self.call(self.mlflow.log_artifact, run_id, str(path), to)
+            return
+        self.call(self.mlflow.log_artifacts, run_id, str(path), to)
+        files = sum(file.is_file() for file in path.rglob("*"))
+        self.calls["log_artifacts"] += max(0, files - 1)
+
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether a run was deleted, or is gone."""
+        try:
+            run = self.call(self.mlflow.get_run, run_id)
+        except RefusedError:
+            return True
+        return str(run.info.lifecycle_stage) == "deleted"
+
+    def experiment_id(self, name: str, artifacts: str | None) -> str:
+        """The id of an experiment, which is made if there is none.
+
+        Args:
+            artifacts: where a new experiment's artifacts go; None lets the server decide.
+        """
+        experiment = self.call(self.mlflow.get_experiment_by_name, name)
         if experiment is None:
             # The UI then opens on runs and their metrics, not on traces of a chat.
             kind = {"mlflow.experimentKind": "custom_model_development"}
-            return client, str(client.create_experiment(EXPERIMENT, artifacts, kind))
+            try:
+                return str(self.call(self.mlflow.create_experiment, name, artifacts, kind))
+            except RefusedError:  # another sweep made it a moment ago
+                experiment = self.call(self.mlflow.get_experiment_by_name, name)
+                if experiment is None:
+                    raise
         if experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
-        return client, str(experiment.experiment_id)
+            self.call(self.mlflow.restore_experiment, experiment.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def take_login(uri: str) -> str:

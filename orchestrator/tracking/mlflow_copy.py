@@ -20,10 +20,12 @@ from typing import Final
 
 from orchestrator.storage.files import inside
 from orchestrator.storage.store import Store
-from orchestrator.tracking.mlflow_client import DATABASE, EXPERIMENT
+from orchestrator.tracking.mlflow_client import DATABASE
 
 SAVE_EVERY_S: Final = 60.0
 _BESIDE_DATABASE: Final = ("-journal", "-wal", "-shm")
+_ARTIFACT_COLUMNS: Final = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
+"""Of the database: where artifacts are."""
 _Version = tuple[int, int]
 """Of a file: nanoseconds since 1970 when it was written, and bytes."""
 log = logging.getLogger(__name__)
@@ -91,16 +93,17 @@ class MlflowCopy:
         if not database.exists():
             return
         with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-            select = "SELECT artifact_location FROM experiments WHERE name = ?"
-            row = connection.execute(select, (EXPERIMENT,)).fetchone()
-            if row is None or row[0] == self.artifacts:
-                return
-            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE substr({column}, 1, ?) = ?",
-                    (self.artifacts, len(row[0]) + 1, len(row[0]), row[0]),
-                )
+            # Of all experiments that sweeps made here; that of MLflow itself lies elsewhere.
+            select = "SELECT DISTINCT artifact_location FROM experiments WHERE experiment_id != 0"
+            for (place,) in connection.execute(select).fetchall():
+                if place == self.artifacts:
+                    continue
+                for table, column in _ARTIFACT_COLUMNS:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                        f"WHERE substr({column}, 1, ?) = ?",
+                        (self.artifacts, len(place) + 1, len(place), place),
+                    )
 
     def save_if_due(self) -> None:
         """Save once in `SAVE_EVERY_S`, unless the storage is away."""

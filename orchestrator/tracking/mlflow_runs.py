@@ -1,277 +1,246 @@
 """The runs of a sweep in MLflow, which repeat what the storage holds.
 
-    parent run (tag bridgesweep.sweep) --mlflow.parentRunId-- child run (tag bridgesweep.point_key)
+    parent run (kind `sweep`) --mlflow.parentRunId--> child runs (kinds `point`, `codec`, `trial`)
 
-Only the driver writes. Runs are found again by their tags, and metrics are written with the time at
-which the storage got them, so logging twice changes nothing. While the server is away nothing is
-lost: the next sweep logs it.
+Only the driver writes. Runs are found again by the tag `bridgesweep.sweep_id`, whatever names other
+sweeps have, and what a run has is not written again. While the server is away nothing is lost: the
+next sweep logs it.
+
+Calls of the client: two to open a sweep; of a point or a codec at most about 20 from its first row
+to its end (the run, its parameters, seven for 500 rows of 12 metrics, its values, its artifacts),
+and those for live rows, of which there is at most one a second for all points together.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from orchestrator.storage.store import Manifest
+from orchestrator.tracking.child_runs import (
+    CONTENT,
+    KIND,
+    OWNER,
+    PARENT,
+    REASON,
+    STATUS,
+    SWEEP,
+    SWEEP_ID,
+    ChildRun,
+    ChildRuns,
+)
+from orchestrator.tracking.curves import CurveRow
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import answering, open_experiment
+from orchestrator.tracking.mlflow_client import Client
 from orchestrator.tracking.mlflow_copy import MlflowCopy
+from orchestrator.tracking.parent_run import ParentRun
 from orchestrator.tracking.run_content import (
     FORMAT,
     VARIANT,
+    RunSubject,
+    curve_rows,
     metrics_of,
     name_tags,
-    params_of,
+    point_subject,
+    provenance_tags,
     tags_of,
     write_artifacts,
 )
-from search_spaces import OperatingPoint
+from orchestrator.tracking.sweep_identity import SweepIdentity
+from orchestrator.tracking.trial_record import TrialRecord
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Run
 
-PARENT = "mlflow.parentRunId"
-DESCRIPTION = "mlflow.note.content"
-KIND, SWEEP = "bridgesweep.kind", "bridgesweep.sweep"
-POINT_KEY, STATUS, CONTENT = ("bridgesweep.point_key", "bridgesweep.status", "bridgesweep.content")
-_RUN_NAME_LENGTH = 250
-_MOST_RUNS = 50_000
+_RUN_NAME_LENGTH: Final = 250
+_MOST_RUNS: Final = 50_000
 """The most that MLflow returns at once."""
 
 
-@dataclass
-class TrialRecord:
-    """A trial of a search: its settings and what came of it.
-
-    Attributes:
-        settings: dotted path -> value.
-        key: of the operating point under these settings.
-        status: `running`, `finished`, `stopped` (by ASHA, early) or `failed`.
-        val_loss: the lowest validation loss so far; None if there is none.
-        curve: (step, validation loss).
-        reason: of a failure, in parentheses.
-    """
-
-    settings: dict[str, object]
-    key: str
-    status: str = "running"
-    val_loss: float | None = None
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    reason: str = ""
-
-
 class Tracker:
-    """Writes a sweep to MLflow; every method raises `AwayError` if the server does not answer.
+    """Writes a sweep to MLflow.
+
+    Every method raises `AwayError` if the server does not answer, and `RefusedError` if it refuses
+    what the method is for.
 
     Args:
         uri: tracking URI.
         artifacts: where a new experiment's artifacts go; None lets the server decide.
-        name: the sweep's name.
+        sweep: whose runs are written.
         copy: of the database and the artifacts, where a remote storage holds them.
 
     Attributes:
-        parent: id of the sweep's run.
+        sweep_run: the parent run.
     """
 
     def __init__(
-        self, uri: str, artifacts: str | None, name: str, copy: MlflowCopy | None = None
+        self, uri: str, artifacts: str | None, sweep: SweepIdentity, copy: MlflowCopy | None = None
     ) -> None:
-        self._uri, self._name, self.copy = uri, name, copy
-        self._client, self._experiment = open_experiment(uri, artifacts)
-        with answering(uri):
-            self.parent = self._find_parent()
-            self._children = self._find_children()
+        self._sweep, self.copy = sweep, copy
+        self._client = Client(uri)
+        self._experiment = self._client.experiment_id(sweep.experiment, artifacts)
+        runs = self._client.call(
+            self._client.mlflow.search_runs,
+            [self._experiment],
+            f"tags.`{SWEEP_ID}` = '{sweep.id}'",
+            max_results=_MOST_RUNS,
+            order_by=["attributes.start_time ASC"],
+        )
+        of_kind: dict[str, list[Run]] = {}
+        for run in runs:
+            of_kind.setdefault(run.data.tags.get(KIND, ""), []).append(run)
+        self._trials = {run.data.tags.get(CONTENT) for run in of_kind.get("trial", ())}
+        place = self._client, self._experiment, sweep
+        self.sweep_run = ParentRun(*place, of_kind.get("sweep", []), self._adopt)
+        self._children = ChildRuns(*place, self.sweep_run.id, runs)
 
-    def _find_parent(self) -> str:
-        runs = self._search(f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP}` = '{self._name}'")
-        if runs:
-            return str(runs[0].info.run_id)
-        tags = {KIND: "sweep", SWEEP: self._name, "mlflow.runName": self._name}
-        return str(self._client.create_run(self._experiment, tags=tags).info.run_id)
+    def _adopt(self, parent: str) -> None:
+        self._children.adopt(parent)
 
-    def _find_children(self) -> dict[str, Run]:
-        """Point key -> run. A second run of a key can only come from two drivers at once."""
-        children: dict[str, Run] = {}
-        for run in self._search(f"tags.`{PARENT}` = '{self.parent}'"):
-            key = run.data.tags.get(POINT_KEY)
-            if key is None:
-                continue
-            if key in children:
-                self._client.delete_run(run.info.run_id)
-            else:
-                children[key] = run
-        return children
+    @property
+    def parent(self) -> str:
+        """Id of the sweep's run."""
+        return self.sweep_run.id
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Name of a method of MLflow's client -> how often it was called."""
+        return self._client.calls
+
+    @property
+    def refusals(self) -> list[str]:
+        """What was refused besides errors; whoever shows it empties the list."""
+        return self._children.refusals
+
+    def ask(self) -> None:
+        """Ask the server something simple, to see whether it answers."""
+        self._client.call(self._client.mlflow.get_experiment, self._experiment)
 
     def run_ids(self) -> dict[str, str]:
-        """Point key -> run id of all children."""
-        return {key: str(run.info.run_id) for key, run in self._children.items()}
+        """Key -> run id of all operating points that have a run."""
+        return {key: run.id for key, run in self._children.items("point")}
+
+    def log_live(self, subject: RunSubject, rows: Sequence[CurveRow]) -> None:
+        """Show rows of a training that runs in its run, which is made with the first."""
+        run = self._children.get(subject.key)
+        if run is None or run.status != "complete":
+            self._children.write(subject, lambda run: self._children.log_live(run, rows))
 
     def log_point(self, measured: Measured) -> str:
         """Log a complete point unless it is logged already; returns its run id."""
         content = ",".join((FORMAT, *(Path(m["stage"]).name for m in measured.manifests)))
         child = self._children.get(measured.key)
-        if child is not None:
-            tags = child.data.tags
-            if tags.get(STATUS) == "complete" and tags.get(CONTENT) == content:
-                if tags.get(VARIANT, "") != measured.point.variant:
-                    # The variant has a new name.
-                    self._set_tags(child, {VARIANT: "", **name_tags(measured.point)})
-                return str(child.info.run_id)
+        if child is not None and (child.status, child.tags.get(CONTENT)) == ("complete", content):
+            if child.tags.get(VARIANT, "") != measured.point.variant:
+                # The variant has a new name.
+                self._children.update(child, {VARIANT: "", **name_tags(measured.point)})
+            return child.id
+        subject = point_subject(measured.key, measured.point, measured.spec)
         first, last = measured.manifests[0], measured.manifests[-1]
         with tempfile.TemporaryDirectory() as scratch:
             write_artifacts(measured, Path(scratch))
-            began = int(1000 * (first["created"] - first["seconds"]))
-            run_id = str(self._child(measured.key, measured.point, began).info.run_id)
-            self._log(run_id, metrics_of(measured), params_of(measured), tags_of(measured))
-            with answering(self._uri):
-                self._client.log_artifacts(run_id, scratch)
-                # Last: a run with the status `complete` has everything.
-                self._client.set_tag(run_id, CONTENT, content)
-                self._client.set_tag(run_id, STATUS, "complete")
-                self._client.set_terminated(run_id, end_time=int(1000 * last["created"]))
-                self._children[measured.key] = self._client.get_run(run_id)
-        return run_id
+            rows = curve_rows(measured.curve(), first)
 
-    def log_missing(self, key: str, point: OperatingPoint, reason: str) -> None:
-        """Mark a point as failed, unless it was complete before.
+            def write(run: ChildRun) -> None:
+                self._children.log_rest(run, rows)
+                self._children.log_params(run, subject.params)
+                self._children.log(run, metrics_of(measured), {**subject.tags, **tags_of(measured)})
+                self._client.upload(run.id, Path(scratch))
+                # Last: a run with the status `complete` has everything.
+                self._children.end(run, "FINISHED", int(1000 * last["created"]))
+                self._complete(run, "complete", content)
+
+            began = int(1000 * (first["created"] - first["seconds"]))
+            return self._children.write(subject, write, began).id
+
+    def is_trained(self, key: str) -> bool:
+        """Whether a codec, or a point that nobody measures, is logged.
 
         Args:
-            key: of the point.
+            key: of its stage.
         """
-        child = self._child(key, point)
-        if child.data.tags.get(STATUS) != "complete":
-            self._set_tags(child, {STATUS: "failed", "bridgesweep.reason": reason})
-            with answering(self._uri):
-                self._client.set_terminated(child.info.run_id, "FAILED")
+        run = self._children.get(key)
+        return run is not None and run.status in ("complete", "trained")
+
+    def log_trained(
+        self, subject: RunSubject, manifest: Manifest, curve: Sequence[Mapping[str, float]]
+    ) -> None:
+        """Log what was trained and is not measured.
+
+        Args:
+            subject: a base codec, or an operating point that only others start from.
+            manifest: of its stage.
+            curve: the rows of its training curve.
+        """
+        from mlflow.entities import Metric
+
+        rows = curve_rows(curve, manifest)
+        status = "complete" if subject.kind == "codec" else "trained"
+        created_ms = int(1000 * manifest["created"])
+
+        def write(run: ChildRun) -> None:
+            self._children.log_rest(run, rows)
+            self._children.log_params(run, subject.params)
+            seconds = Metric("seconds/train", float(manifest["seconds"]), created_ms, 0)
+            self._children.log(run, [seconds], {**subject.tags, **provenance_tags(manifest)})
+            self._children.end(run, "FINISHED", created_ms)
+            self._complete(run, status, f"{FORMAT},{subject.key}")
+
+        began = int(1000 * (manifest["created"] - manifest["seconds"]))
+        self._children.write(subject, write, began)
+
+    def _complete(self, run: ChildRun, status: str, content: str) -> None:
+        self._children.update(run, {CONTENT: content, STATUS: status})
+        if run.tags.pop(REASON, None) is not None:  # of an earlier failure
+            self._client.call(self._client.mlflow.delete_tag, run.id, REASON)
+
+    def log_failed(self, subject: RunSubject, reason: str) -> None:
+        """Mark a point or a codec as failed, unless it was complete before."""
+
+        def write(run: ChildRun) -> None:
+            is_known = (run.status, run.tags.get(REASON)) == ("failed", reason)
+            if run.status != "complete" and not is_known:
+                self._children.update(run, {STATUS: "failed", REASON: reason})
+                self._children.end(run, "FAILED")
+
+        self._children.write(subject, write)
 
     def log_trial(self, trial: TrialRecord) -> None:
         """Log a trial of a search unless it is logged already."""
         from mlflow.entities import Metric
 
         content = f"{trial.key},{trial.status}"
-        tags = {PARENT: self.parent, KIND: "trial", SWEEP: self._name, STATUS: trial.status}
+        if content in self._trials:
+            return
+        tags = {
+            **{PARENT: self.parent, OWNER: self._sweep.owner, KIND: "trial"},
+            **{SWEEP: self._sweep.name, SWEEP_ID: self._sweep.id, STATUS: trial.status},
+        }
         name = ", ".join(f"{path}={value}" for path, value in trial.settings.items())
-        same = f"tags.`{PARENT}` = '{self.parent}' and tags.`{CONTENT}` = '{content}'"
-        with answering(self._uri):
-            if self._search(same):
-                return
-            run_name = f"trial {name}"[:_RUN_NAME_LENGTH]
-            run = self._client.create_run(self._experiment, tags=tags, run_name=run_name).info
-        metrics = [Metric("val_loss", loss, run.start_time, step) for step, loss in trial.curve]
+        run_name = f"trial {name}"[:_RUN_NAME_LENGTH]
+        create = self._client.mlflow.create_run
+        info = self._client.call(create, self._experiment, None, tags, run_name).info
+        run = ChildRun(str(info.run_id), "trial", tags, {}, is_new=True)
+        metrics = [Metric("val_loss", loss, info.start_time, step) for step, loss in trial.curve]
         if trial.val_loss is not None:
-            metrics.append(Metric("best_val_loss", trial.val_loss, run.start_time, 0))
-        self._log(run.run_id, metrics, trial.settings, {CONTENT: content})
-        with answering(self._uri):
-            status = "FAILED" if trial.status == "failed" else "FINISHED"
-            self._client.set_terminated(run.run_id, status)
+            metrics.append(Metric("best_val_loss", trial.val_loss, info.start_time, 0))
+        self._children.log_params(run, trial.settings)
+        self._children.log(run, metrics, {CONTENT: content})
+        self._children.end(run, "FAILED" if trial.status == "failed" else "FINISHED")
+        self._trials.add(content)
 
     def mark_stale(self, keys: set[str]) -> None:
-        """Mark the children whose point is no longer in the space: its settings changed.
+        """Mark the children whose stage is no longer in the space: its settings changed.
 
         Args:
-            keys: of the points that the space has.
+            keys: of the points and codecs that the space has.
         """
         for key, run in self._children.items():
-            if key not in keys and run.data.tags.get(STATUS) != "stale":
-                self._set_tags(run, {STATUS: "stale"})
-
-    def show_progress(self, table: Path, plots: Path, done: int, sentence: str) -> None:
-        """Give the parent run the figures and the table of an unfinished sweep.
-
-        Args:
-            table: a CSV of the points so far.
-            plots: a directory of their figures.
-            done: how many operating points are complete; a metric, for its course over time.
-            sentence: the description.
-        """
-        self._log_done(done, {}, {STATUS: "running", DESCRIPTION: sentence})
-        with answering(self._uri):
-            self._client.log_artifact(self.parent, str(table))
-            self._client.log_artifacts(self.parent, str(plots), "plots")
-            self._client.update_run(self.parent, "RUNNING")
-
-    def finish(
-        self,
-        directory: Path,
-        params: Mapping[str, object],
-        done: int,
-        complete: bool,
-        sentence: str,
-    ) -> None:
-        """Give the parent run its artifacts and description, and end it.
-
-        Args:
-            directory: the sweep's: points, report and plots.
-            done: how many operating points are complete.
-            complete: whether all that were wanted are.
-            sentence: the description: the result in words.
-        """
-        tags = {STATUS: "complete" if complete else "failed", DESCRIPTION: sentence}
-        self._log_done(done, params, tags)
-        with answering(self._uri):
-            for file in sorted(directory.iterdir()):
-                if file.is_file() and not file.name.startswith("."):
-                    self._client.log_artifact(self.parent, str(file))
-                elif file.name == "plots":
-                    self._client.log_artifacts(self.parent, str(file), "plots")
-            self._client.set_terminated(self.parent, "FINISHED" if complete else "FAILED")
-
-    def _log_done(self, done: int, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
-        from mlflow.entities import Metric
-
-        metric = Metric("points_complete", float(done), int(1000 * time.time()), done)
-        self._log(self.parent, [metric], params, tags)
-
-    def _child(self, key: str, point: OperatingPoint, began: int | None = None) -> Run:
-        """A point's run, which is created if there is none.
-
-        Args:
-            began: when its training began, in milliseconds; None for now.
-        """
-        if key not in self._children:
-            tags = {
-                PARENT: self.parent,
-                KIND: "point",
-                POINT_KEY: key,
-                SWEEP: self._name,
-                STATUS: "running",
-                **name_tags(point),
-            }
-            with answering(self._uri):
-                self._children[key] = self._client.create_run(self._experiment, began, tags)
-        return self._children[key]
-
-    def _search(self, condition: str) -> list[Run]:
-        """All runs that meet a condition, the oldest first."""
-        return list(
-            self._client.search_runs(
-                [self._experiment],
-                condition,
-                max_results=_MOST_RUNS,
-                order_by=["attributes.start_time ASC"],
-            )
-        )
-
-    def _log(
-        self,
-        run_id: str,
-        metrics: Sequence[Metric],
-        params: Mapping[str, object],
-        tags: Mapping[str, str],
-    ) -> None:
-        """Log any number of metrics, parameters and tags; MLflow cuts long values."""
-        from mlflow.entities import Param, RunTag
-
-        with answering(self._uri):
-            self._client.log_batch(
-                run_id,
-                metrics,
-                [Param(name, str(value)) for name, value in params.items()],
-                [RunTag(name, value) for name, value in tags.items()],
-            )
-
-    def _set_tags(self, run: Run, tags: Mapping[str, str]) -> None:
-        self._log(run.info.run_id, [], {}, tags)
+            if key not in keys and run.status != "stale":
+                was_running = run.status == "running"
+                self._children.update(run, {STATUS: "stale"})
+                if was_running:
+                    self._children.end(run, "KILLED")

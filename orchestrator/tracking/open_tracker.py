@@ -8,29 +8,37 @@ from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import DATABASE, AwayError
 from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.sweep_identity import SweepIdentity, sweep_id
 
 _copies: dict[Path, MlflowCopy] = {}
 """Those that this process has fetched: MLflow keeps their databases open."""
 
 
-def open_tracker(store: Store, uri: str | None, name: str) -> Tracker:
+def open_tracker(store: Store, uri: str | None, name: str, experiment: str, owner: str) -> Tracker:
     """What logs a sweep.
 
     Args:
-        store: holds the database and the artifacts where `uri` is None.
+        store: holds the sweep's id, and the database and the artifacts where `uri` is None.
         uri: tracking URI.
         name: the sweep's.
+        experiment: name of MLflow's experiment.
+        owner: name of the user that makes runs.
 
     Raises:
-        AwayError: the server does not answer, or the storage that holds the database.
+        AwayError: the server does not answer, or the storage.
+        RefusedError: the server refuses to make the experiment or the sweep's run.
     """
+    try:
+        identity = SweepIdentity(name, sweep_id(store, name), experiment, owner)
+    except Exception as error:  # each storage has its own
+        raise AwayError(f"the storage with the sweep's id: {error}") from error
     if uri is None and store.remote:
         copy = _fetched(store, name)
-        return Tracker(copy.uri, copy.artifacts, name, copy)
+        return Tracker(copy.uri, copy.artifacts, identity, copy)
     uri = uri or default_uri(store, name)
     in_storage = uri.startswith("sqlite:") and not store.remote
     artifacts = (Path(store.root) / "mlruns").as_uri() if in_storage else None
-    return Tracker(uri, artifacts, name)
+    return Tracker(uri, artifacts, identity)
 
 
 def default_uri(store: Store, name: str) -> str:

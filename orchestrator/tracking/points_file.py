@@ -42,6 +42,8 @@ def write_sweep(
     missing: Mapping[str, MissingPoint],
     tracker: Tracker | None,
     tracking_uri: str,
+    experiment: str,
+    owner: str,
     timing: Mapping[str, object],
 ) -> str:
     """Write the points file, the samples, the examples and `sweep.json`.
@@ -51,6 +53,8 @@ def write_sweep(
         complete: complete points by key.
         missing: missing points by key.
         tracker: knows the runs in MLflow; None while that is away.
+        experiment: name of MLflow's experiment.
+        owner: name of the user that made this run of the sweep.
         timing: `driver.request.Timing`.
 
     Returns:
@@ -77,6 +81,8 @@ def write_sweep(
             for key, measured in complete.items()
         },
         "tracking_uri": without_secrets(tracking_uri),
+        "experiment": experiment,
+        "owner": owner,
         "parent_run_id": tracker.parent if tracker is not None else None,
         "timing": dict(timing),
     }
@@ -98,7 +104,7 @@ def _write_tables(
         return
     write_points(pd.DataFrame(rows), f"{store.uri}/{name}")
     buffer = io.BytesIO()
-    frames = [measured.samples for measured in complete.values()]
+    frames = [measured.samples() for measured in complete.values()]
     pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
     store.write(f"{name}/samples.parquet", buffer.getvalue())
     files = {path: file for measured in complete.values() for path, file in measured.files.items()}

@@ -13,34 +13,101 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from orchestrator.tracking.measured import Measured
-from search_spaces import OperatingPoint
+from orchestrator.storage.store import Manifest
+from orchestrator.tracking.curves import CurveRow
+from orchestrator.tracking.measured import Measured, point_spec
+from search_spaces import OperatingPoint, Space, Stage
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from mlflow.entities import Metric
 
-VARIANT = "bridgesweep.variant"
-FORMAT = "2"
+VARIANT: Final = "bridgesweep.variant"
+CURVE: Final = "train/"
+"""Begins the names of the metrics of a training curve."""
+FORMAT: Final = "3"
 """Of what follows: runs of an earlier one are logged again."""
 
 
+@dataclass(frozen=True)
+class RunSubject:
+    """What a child run is about, as far as it is clear before anything is trained.
+
+    Attributes:
+        kind: `point` or `codec`.
+        key: of its stage.
+        tags: its name and colour, and its variant.
+        params: by dotted path.
+    """
+
+    kind: str
+    key: str
+    tags: Mapping[str, str]
+    params: Mapping[str, object]
+
+
+def subject_of(space: Space, stage: Stage) -> RunSubject:
+    """The subject of a stage that has a run: of an operating point or of a base codec."""
+    point, codec = stage.subject.point, stage.subject.codec
+    if point is not None:
+        return point_subject(stage.key, point, point_spec(space, point))
+    assert codec is not None
+    rate = f" lambda={stage.subject.lmbda:g}" if stage.subject.lmbda is not None else ""
+    name = f"{codec.label} codec{'' if codec.is_variable_rate else rate}"
+    settings = codec.model_dump(mode="json", exclude={"lambdas"})
+    params = {"codec": codec.label, "lmbda": stage.subject.lmbda, "base_codec": settings}
+    return RunSubject("codec", stage.key, {"mlflow.runName": name}, _by_path(params))
+
+
+def point_subject(key: str, point: OperatingPoint, spec: Mapping[str, object]) -> RunSubject:
+    """The subject of an operating point's run.
+
+    Args:
+        key: of the point.
+        spec: `measured.point_spec`.
+    """
+    tags = {"mlflow.runColor": _colour(point, spec), **name_tags(point)}
+    return RunSubject("point", key, tags, params_of(spec))
+
+
+def curve_rows(curve: Iterable[Mapping[str, float]], manifest: Manifest) -> list[CurveRow]:
+    """The rows of a finished curve, at times evenly spread over the time of the training.
+
+    Args:
+        curve: of the file: `step`, `steps` and metrics of each row.
+        manifest: of the trained stage.
+    """
+    rows = []
+    for reported in curve:
+        step, steps = int(reported["step"]), int(reported["steps"])
+        left_s = manifest["seconds"] * (1 - step / max(steps, 1))
+        metrics = {name: reported[name] for name in reported if name not in ("step", "steps")}
+        rows.append(CurveRow(step, steps, metrics, int(1000 * (manifest["created"] - left_s))))
+    return rows
+
+
+def curve_metrics(rows: Iterable[CurveRow]) -> list[Metric]:
+    """Rows of a curve as metrics `train/<name>`."""
+    from mlflow.entities import Metric
+
+    return [
+        Metric(f"{CURVE}{name}", float(value), row.time_ms, row.step)
+        for row in rows
+        for name, value in row.metrics.items()
+    ]
+
+
 def metrics_of(measured: Measured) -> list[Metric]:
-    """Everything measured, with the time at which the storage got it."""
+    """Everything measured but the curve, with the time at which the storage got it."""
     from mlflow.entities import Metric
 
     from analysis.io.read import metric_to_mlflow
 
-    trained, evaluated = (int(1000 * measured.manifests[n]["created"]) for n in (0, -1))
-    curve = {
-        (f"train/{name}", int(reported["step"])): float(value)
-        for reported in measured.curve
-        for name, value in reported.items()
-        if name not in ("step", "steps")
-    }
+    evaluated = int(1000 * measured.manifests[-1]["created"])
     several = len({row["mllm"] for row in measured.rows}) > 1
 
     def prefix_of(mllm: str) -> str:
@@ -69,10 +136,7 @@ def metrics_of(measured: Measured) -> list[Metric]:
         values |= {name: bound for name, bound in bounds.items() if not math.isnan(bound)}
         values |= {f"{task}/{name}": row[name] for name in ("n_samples", "bpp")}
     values |= {f"seconds/{name}": value for name, value in measured.seconds.items()}
-    return [
-        *(Metric(name, value, trained, step) for (name, step), value in curve.items()),
-        *(Metric(name, float(value), evaluated, 0) for name, value in values.items()),
-    ]
+    return [Metric(name, float(value), evaluated, 0) for name, value in values.items()]
 
 
 def _mean_accuracy(measured: Measured) -> dict[str, float]:
@@ -92,14 +156,22 @@ def _mean_accuracy(measured: Measured) -> dict[str, float]:
     return {mllm: sum(numbers) / len(numbers) for mllm, numbers in values.items()}
 
 
-def params_of(measured: Measured) -> dict[str, object]:
-    """The settings that the point was trained with, by dotted path; without those that are None."""
-    import pandas as pd
+def params_of(spec: Mapping[str, object]) -> dict[str, object]:
+    """The settings that a point is trained with, by dotted path; without those that are None.
 
+    Args:
+        spec: `measured.point_spec`.
+    """
     # What evaluates a point or names it may change later, and a parameter must not: those are tags.
     changing = ("mllms", "tasks", "benchmarks", "evaluation", "variant")
-    kept = {name: value for name, value in measured.spec.items() if name not in changing}
-    (params,) = pd.json_normalize(kept).to_dict("records")
+    return _by_path({name: value for name, value in spec.items() if name not in changing})
+
+
+def _by_path(settings: Mapping[str, object]) -> dict[str, object]:
+    """Nested settings by dotted path; without those that are None."""
+    import pandas as pd
+
+    (params,) = pd.json_normalize(dict(settings)).to_dict("records")
     return {str(name): value for name, value in params.items() if value is not None}
 
 
@@ -109,30 +181,34 @@ def name_tags(point: OperatingPoint) -> dict[str, str]:
 
 
 def tags_of(measured: Measured) -> dict[str, str]:
-    """The tags: what a person filters and sorts by, and the provenance in short."""
-    manifest = measured.manifests[0]
-    packages = manifest["code"]["packages"]
-    tags = {
+    """The tags of a measured point: what a person filters and sorts by, and the provenance."""
+    return {
         "bridgesweep.mllm": ",".join(sorted({row["mllm"] for row in measured.rows})),
         "bridgesweep.dataset": measured.spec["dataset"],
         "bridgesweep.split": ",".join(sorted({row["split"] for row in measured.rows})),
-        "bridgesweep.commit": str(manifest["code"]["commit"]),
-        "bridgesweep.dirty": str(manifest["code"]["dirty"]),
-        "bridgesweep.packages": ", ".join(f"{n} {v}" for n, v in packages.items()),
-        "bridgesweep.hardware": json.dumps(manifest["hardware"]),
-        "mlflow.runColor": _colour(measured),
-        **name_tags(measured.point),
+        **provenance_tags(measured.manifests[0]),
     }
-    if manifest["code"]["commit"]:
-        tags["mlflow.source.git.commit"] = manifest["code"]["commit"]
+
+
+def provenance_tags(manifest: Manifest) -> dict[str, str]:
+    """The provenance of a trained stage, in short."""
+    code = manifest["code"]
+    tags = {
+        "bridgesweep.commit": str(code["commit"]),
+        "bridgesweep.dirty": str(code["dirty"]),
+        "bridgesweep.packages": ", ".join(f"{n} {v}" for n, v in code["packages"].items()),
+        "bridgesweep.hardware": json.dumps(manifest["hardware"]),
+    }
+    if code["commit"]:
+        tags["mlflow.source.git.commit"] = code["commit"]
     return tags
 
 
-def _colour(measured: Measured) -> str:
+def _colour(point: OperatingPoint, spec: Mapping[str, object]) -> str:
     """The scenario's, a standard's codec its own, as in the figures of one learned codec."""
     from analysis.figures.looks import Looks
 
-    owner = (str(measured.spec.get("codec") or ""), measured.point.scenario)
+    owner = (str(spec.get("codec") or ""), point.scenario)
     return Looks([owner]).owner(*owner).colour
 
 
@@ -141,7 +217,7 @@ def write_artifacts(measured: Measured, directory: Path) -> None:
     (directory / "spec.json").write_text(json.dumps(measured.spec, indent=1), encoding="utf-8")
     provenance = json.dumps(measured.provenance, indent=1)
     (directory / "provenance.json").write_text(provenance, encoding="utf-8")
-    measured.samples.to_parquet(directory / "samples.parquet", index=False)
+    measured.samples().to_parquet(directory / "samples.parquet", index=False)
     (directory / "examples").mkdir()
     for page in (example["page"] for example in measured.examples):
         shutil.copy(measured.files[page], directory / "examples" / Path(page).name)

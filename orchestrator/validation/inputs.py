@@ -15,7 +15,7 @@ from orchestrator.validation.extensions import check_extensions
 from orchestrator.validation.mllm_towers import check_towers
 from orchestrator.validation.revisions import pin_revisions
 from orchestrator.validation.teachers import check_teacher
-from orchestrator.validation.uris import InputError, check_tracking, open_storage
+from orchestrator.validation.uris import InputError, check_run_names, check_tracking, open_storage
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
 from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.facts.texts import read_class_names, read_templates
@@ -33,6 +33,8 @@ def read_input(
     name: str | None,
     storage: str,
     tracking_uri: str | None,
+    experiment: str,
+    owner: str | None,
     touch: bool = True,
 ) -> tuple[Space, tuple[OperatingPoint, ...], Store]:
     """Read the command line: the space, the wanted operating points and the storage.
@@ -62,7 +64,7 @@ def read_input(
                 points = select(operating_points(space), only)
             except ValueError as error:
                 problems += str(error).splitlines()
-    problems += check_name(name, space)
+    problems += [*check_name(name, space), *check_run_names(experiment, owner)]
     store = None
     if tracking_uri is not None and (problem := check_tracking(tracking_uri)):
         problems.append(problem)

@@ -14,6 +14,7 @@ from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import NO_SECRET, has_secret, without_secrets
 
 _JOB_DIRECTORY = "runtime_resources/working_dir_files"
+LONGEST_RUN_NAME = 250
 TRACKING = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -103,6 +104,28 @@ def _check_directory(path: Path) -> None:
         raise InputError(f"--storage {path}: {above} is a file, not a directory")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"--storage {path}: no permission to write in {above}")
+
+
+def check_run_names(experiment: str, owner: str | None) -> list[str]:
+    """Mistakes in the names that MLflow's runs get, a line each.
+
+    Args:
+        experiment: as given by `--experiment`.
+        owner: as given by `--owner`; None for the login name.
+    """
+    given = [("--experiment", experiment, "#'\""), ("--owner", owner, "'\"")]
+    return [
+        f"{option} {name!r}: 1 to {LONGEST_RUN_NAME} printable characters without {refused} and "
+        "without a space at an end"
+        for option, name, refused in given
+        if name is not None
+        and not (
+            0 < len(name) <= LONGEST_RUN_NAME
+            and name.isprintable()
+            and name == name.strip()
+            and not set(name) & set(refused)
+        )
+    ]
 
 
 def check_tracking(uri: str) -> str | None:

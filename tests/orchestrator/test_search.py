@@ -11,9 +11,10 @@ from orchestrator.driver.search_tuner import _algorithm, _domain
 from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
-from orchestrator.tracking.mlflow_runs import Tracker, TrialRecord
+from orchestrator.tracking.trial_record import TrialRecord
 from orchestrator.validation.inputs import check_search
 from search_spaces import Space, load_space, operating_points
+from tests.orchestrator.tracking.trackers import open_tracker
 
 ONE = ["codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[reconstruction]"]
 OVER = (
@@ -108,7 +109,7 @@ def test_trials_are_logged_once_and_are_no_points(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     trial = TrialRecord({"d1.lr": 0.1}, "a", "stopped", 0.5, [(4, 0.7), (8, 0.5)])
     for _ in range(2):
-        tracker = Tracker(uri, (tmp_path / "mlruns").as_uri(), "sweep")
+        tracker = open_tracker(tmp_path)
         assert tracker.run_ids() == {}
         tracker.mark_stale(set())
         tracker.log_trial(trial)

@@ -53,6 +53,8 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http://me:p[w@h"], "http://***@h: "),
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "http:///x"], "http://HOST:PORT"),
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "sqlite://x.db"], "sqlite:///PATH"),
+        ([*SMOKE, "--storage", "{tmp}", "--experiment", "a#b"], "--experiment 'a#b': 1 to 250"),
+        ([*SMOKE, "--storage", "{tmp}", "--owner", " ada"], "--owner ' ada': 1 to 250"),
         ([*SMOKE, "--storage", "{tmp}", "--only", "colour=red"], "codec, lmbda, scenario, seed"),
     ],
 )

@@ -92,8 +92,10 @@ class _JobSearcher(Unpickled, Searcher):
         return None if key is None else {JOB: key}
 
     def on_trial_result(self, trial_id: str, result: Result) -> None:
-        """A trial reported."""
-        self._runner.trial_reported(trial_id, result)
+        """A trial reported; Tune has joined the names of nested entries by slashes."""
+        prefix = "metrics/"
+        of_step = {n.removeprefix(prefix): v for n, v in result.items() if n.startswith(prefix)}
+        self._runner.trial_reported(trial_id, {**result, "metrics": of_step})
 
     def on_trial_complete(
         self, trial_id: str, result: Result | None = None, error: bool = False

@@ -18,12 +18,13 @@ from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.parent_run import ParentRun
 from search_spaces import OperatingPoint, load_space, operating_points
 
 
-@pytest.mark.parametrize("call", ["mark_stale", "finish"])
+@pytest.mark.parametrize("call", [(Tracker, "mark_stale"), (ParentRun, "finish")])
 def test_a_server_that_goes_away_at_the_end_is_only_noted(
-    call: str,
+    call: tuple[type, str],
     tmp_path: Path,
     empty_database: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -33,7 +34,7 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
         raise AwayError("gone")
 
     shutil.copy(empty_database, tmp_path)
-    monkeypatch.setattr(Tracker, call, raise_away)
+    monkeypatch.setattr(*call, raise_away)
     space, store = load_space("smoke"), Store(str(tmp_path))
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
     with only_driver(store, "smoke") as lease:

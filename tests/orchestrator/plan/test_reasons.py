@@ -13,7 +13,7 @@ from orchestrator.plan.jobs import Job
 from orchestrator.plan.reasons import Reasons
 from orchestrator.storage.store import Store
 from search_spaces import Stage
-from search_spaces.specs.stages import VERSIONS
+from search_spaces.specs.stage import VERSIONS
 from tests.orchestrator.plan.finished import finish, plan_of, space_of
 
 

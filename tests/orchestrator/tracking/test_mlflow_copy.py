@@ -15,6 +15,8 @@ from orchestrator.tracking import mlflow_copy
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.open_tracker import default_uri, open_tracker
 
+SWEEP = ("sweep", "bridgesweep", "ada")
+
 
 def machine(tmp_path: Path, name: str) -> Store:
     # MLflow remembers where a run's artifacts are; other machines are other processes.
@@ -39,7 +41,7 @@ def write(path: Path, text: str) -> Path:
 def test_another_machine_continues_the_runs_and_finds_their_artifacts(
     first: Store, tmp_path: Path
 ) -> None:
-    tracker = open_tracker(first, None, "sweep")
+    tracker = open_tracker(first, None, *SWEEP)
     client = MlflowClient(default_uri(first, "sweep"))
     client.log_artifact(tracker.parent, str(write(tmp_path / "points.csv", "one")))
     assert tracker.copy is not None
@@ -47,7 +49,7 @@ def test_another_machine_continues_the_runs_and_finds_their_artifacts(
     shutil.rmtree(first.local())
 
     second = machine(tmp_path, "second")
-    later = open_tracker(second, None, "sweep")
+    later = open_tracker(second, None, *SWEEP)
     assert later.parent == tracker.parent
     uri = default_uri(second, "sweep")
     assert uri == f"sqlite:///{tmp_path}/second/mlflow/sweep/mlflow.db"
@@ -59,7 +61,7 @@ def test_another_machine_continues_the_runs_and_finds_their_artifacts(
     later.copy.save()
 
     third = machine(tmp_path, "third")
-    assert open_tracker(third, None, "sweep").parent == tracker.parent
+    assert open_tracker(third, None, *SWEEP).parent == tracker.parent
     client = MlflowClient(default_uri(third, "sweep"))
     assert client.get_run(tracker.parent).data.tags["of"] == "second"
     assert Path(client.download_artifacts(tracker.parent, "points.csv")).read_text() == "two"
@@ -93,7 +95,7 @@ def test_another_machine_gets_all_files_with_one_call(
 
 
 def test_what_has_not_changed_is_not_copied_again(first: Store, tmp_path: Path) -> None:
-    tracker = open_tracker(first, None, "sweep")
+    tracker = open_tracker(first, None, *SWEEP)
     client = MlflowClient(default_uri(first, "sweep"))
     client.log_artifact(tracker.parent, str(write(tmp_path / "points.csv", "one")))
     assert tracker.copy is not None
@@ -111,7 +113,7 @@ def test_what_has_not_changed_is_not_copied_again(first: Store, tmp_path: Path) 
 def test_while_a_sweep_runs_a_copy_is_a_minute_old_at_most(
     first: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker = open_tracker(first, None, "sweep")
+    tracker = open_tracker(first, None, *SWEEP)
     copy = tracker.copy
     assert copy is not None
     copy.save_if_due()
@@ -134,7 +136,7 @@ def test_a_storage_that_is_away_ends_nothing(first: Store, monkeypatch: pytest.M
         copy.save_if_due()
         away.setattr(first, "below", refuse)
         with pytest.raises(AwayError, match="no answer"):
-            open_tracker(first, None, "sweep")
+            open_tracker(first, None, *SWEEP)
     copy.save_if_due()
     assert list(first.below("mlflow/sweep")) == ["mlflow/sweep/mlflow.db"]
 
@@ -146,4 +148,4 @@ def test_a_name_in_the_storage_does_not_lead_out_of_the_cache(first: Store) -> N
 
     store = Hostile(first.uri, cache=first.local(), remote=True)
     with pytest.raises(AwayError, match="leads out of"):
-        open_tracker(store, None, "sweep")
+        open_tracker(store, None, *SWEEP)

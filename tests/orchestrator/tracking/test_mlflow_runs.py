@@ -2,6 +2,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,20 +14,22 @@ from mlflow import MlflowClient
 
 from orchestrator.storage.store import Store
 from orchestrator.tracking import log_queue
+from orchestrator.tracking.curves import CurveRow
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import (
-    EXPERIMENT,
     AwayError,
+    Client,
     answering,
     open_command,
-    open_experiment,
     take_login,
 )
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
+from orchestrator.tracking.run_content import RunSubject, point_subject
+from orchestrator.tracking.sweep_identity import EXPERIMENT
 from search_spaces import OperatingPoint
-from tests.orchestrator.tracking.trackers import manifest, open_tracker, row, uri
+from tests.orchestrator.tracking.trackers import identity, manifest, open_tracker, row, uri
 
 PAGE = Path(__file__).parents[3] / "docs" / "demo.png"
 
@@ -54,19 +57,30 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
         OperatingPoint(None, None, "d1", 0),
         {
             "codec": "elic",
+            "scenario": "d1",
+            "seed": 0,
             "dataset": "scenes",
             "train": {"lr": 0.1},
             "mllms": ["m"],
             "tasks": ["rec"],
         },
         [measured, other],
-        pd.DataFrame({"point_key": [key], "value": [value]}),
+        lambda: pd.DataFrame({"point_key": [key], "value": [value]}),
         [{"page": "examples/k1/x.png"}],
         {"examples/k1/x.png": PAGE},
-        [{"step": s, "steps": 1500, "loss": 1.0 / s} for s in range(1, 1501)],
+        lambda: [{"step": s, "steps": 300, "loss": 1.0 / s} for s in range(1, 301)],
         {},
         [manifest(f"stages/point/{key}"), manifest("stages/evaluation/e1")],
     )
+
+
+def subject(key: str = "k1") -> RunSubject:
+    one = point(key)
+    return point_subject(key, one.point, one.spec)
+
+
+def live_rows(steps: Iterable[int], total: int = 300) -> list[CurveRow]:
+    return [CurveRow(s, total, {"loss": 1.0 / s}, 1_600_000_000_000 + s) for s in steps]
 
 
 def children(tmp_path: Path) -> list[Any]:
@@ -117,7 +131,7 @@ def test_a_child_holds_what_was_measured_and_logging_twice_changes_nothing(tmp_p
     assert run.data.params["train.lr"] == "0.1"
     client = MlflowClient(uri(tmp_path))
     history = client.get_metric_history(run_id, "train/loss")
-    assert [m.step for m in history] == list(range(1, 1501))
+    assert [m.step for m in history] == list(range(1, 301))
     top = {item.path for item in client.list_artifacts(run_id)}
     assert top == {"spec.json", "provenance.json", "samples.parquet", "examples"}
     (page,) = client.list_artifacts(run_id, "examples")
@@ -126,16 +140,15 @@ def test_a_child_holds_what_was_measured_and_logging_twice_changes_nothing(tmp_p
 
 def test_a_child_that_was_being_logged_when_the_driver_died_is_completed(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
-    tracker._child("k1", point().point)
+    tracker.log_live(subject(), live_rows(range(1, 101)))
     client = MlflowClient(uri(tmp_path))
     (half,) = children(tmp_path)
-    # The metrics got there, the rest did not.
-    tracker._client.log_param(half.info.run_id, "train.lr", 0.1)
+    assert (half.info.status, half.data.tags["bridgesweep.status"]) == ("RUNNING", "running")
     open_tracker(tmp_path).log_point(point())
     (run,) = children(tmp_path)
     assert run.info.run_id == half.info.run_id
     assert run.data.tags["bridgesweep.status"] == "complete"
-    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 1500
+    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 300
 
 
 def test_a_new_evaluation_of_a_known_point_updates_its_child(tmp_path: Path) -> None:
@@ -155,7 +168,7 @@ def test_a_new_evaluation_of_a_known_point_updates_its_child(tmp_path: Path) -> 
 
 def test_a_point_that_failed_and_then_succeeds_has_one_run(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
-    tracker.log_missing("k1", point().point, "it diverged")
+    tracker.log_failed(subject(), "it diverged")
     (run,) = children(tmp_path)
     assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FAILED", "failed")
     assert run.data.tags["bridgesweep.reason"] == "it diverged"
@@ -166,9 +179,9 @@ def test_a_point_that_failed_and_then_succeeds_has_one_run(tmp_path: Path) -> No
 
 def test_a_second_run_of_a_key_is_removed(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
+    other = open_tracker(tmp_path)
     tracker.log_point(point())
-    tracker._children.clear()
-    tracker._child("k1", point().point)
+    other.log_point(point())
     assert len(children(tmp_path)) == 2
     open_tracker(tmp_path).log_point(point())
     assert len(children(tmp_path)) == 1
@@ -202,11 +215,11 @@ def test_the_parent_gets_points_report_and_plots(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     (sweep / "plots").mkdir(parents=True)
     (sweep / "report.html").write_text("x")
-    (sweep / ".driver").write_text("")
     shutil.copy(PAGE, sweep / "plots" / "vqa.png")
     tracker = open_tracker(tmp_path)
     for sentence in ("d1 needs 1 % fewer bits.", "d1 needs 20 % fewer bits."):
-        tracker.finish(sweep, {"points": 3}, 3, complete=True, sentence=sentence)
+        tracker.sweep_run.log_done(3, 3)
+        tracker.sweep_run.finish(sweep, "smoke", complete=True, sentence=sentence)
     client = MlflowClient(uri(tmp_path))
     assert {a.path for a in client.list_artifacts(tracker.parent)} == {"report.html", "plots"}
     parent = client.get_run(tracker.parent)
@@ -228,7 +241,7 @@ def test_a_server_that_is_away_is_said_quickly_and_without_its_password(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(AwayError) as caught:
-        Tracker(dead_server(), None, "sweep")
+        Tracker(dead_server(), None, identity())
     assert "hunter2" not in str(caught.value)
 
 
@@ -334,7 +347,7 @@ def test_a_login_reaches_the_server_and_nothing_that_is_printed(
     shown = take_login(f"http://me:hunter%402@127.0.0.1:{server.server_port}")
     assert shown == f"http://127.0.0.1:{server.server_port}"
     with pytest.raises(AwayError):
-        open_experiment(shown, None)
+        Client(shown).experiment_id(EXPERIMENT, None)
     server.shutdown()
     # RFC 7617, by coreutils: printf 'me:hunter@2' | base64
     assert logins[0] == "Basic bWU6aHVudGVyQDI="

@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.sweep_identity import EXPERIMENT, SweepIdentity
 
 
 def uri(directory: Path) -> str:
     return f"sqlite:///{directory}/mlflow.db"
 
 
-def open_tracker(directory: Path, name: str = "sweep") -> Tracker:
-    return Tracker(uri(directory), (directory / "mlruns").as_uri(), name)
+def identity(name: str = "sweep", id: str = "") -> SweepIdentity:
+    return SweepIdentity(name, id or f"id of {name}", EXPERIMENT, "ada")
+
+
+def open_tracker(directory: Path, name: str = "sweep", id: str = "") -> Tracker:
+    return Tracker(uri(directory), (directory / "mlruns").as_uri(), identity(name, id))
 
 
 def manifest(stage: str) -> dict[str, Any]:

@@ -1,0 +1,209 @@
+"""Trainings and points on their way to a real MLflow on SQLite; no Ray."""
+
+import json
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from orchestrator.driver.jobs_on_ray import listener
+from orchestrator.driver.line_view import LineView
+from orchestrator.driver.point_log import PointLog
+from orchestrator.driver.request import Request
+from orchestrator.plan.job_events import JobEvent
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.provenance import fingerprints
+from orchestrator.storage.store import Store
+from orchestrator.tracking.measured import read_measured
+from search_spaces import OperatingPoint, load_space, operating_points, point_stage
+from tests.orchestrator.tracking.trackers import manifest, uri
+from tests.orchestrator.waiting import wait_until
+
+ABOUT = {name: manifest("")[name] for name in ("seconds", "inputs", "code", "hardware")}
+METRICS = {"loss": 2.0, "val_loss": 1.5, "images_per_s": 40.0, "lr": 1e-4}
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_database: Path) -> Store:
+    shutil.copy(empty_database, tmp_path)
+    return Store(str(tmp_path))
+
+
+@pytest.fixture
+def plan(store: Store) -> Plan:
+    space = load_space("smoke")
+    return Plan(space, operating_points(space), fingerprints(space), store)
+
+
+@pytest.fixture
+def point_log(store: Store, plan: Plan) -> PointLog:
+    owner, name = "ada", plan.space.name
+    request = Request(
+        *(plan.space, plan.points, store, name, None, False, 0.0, "the command"), owner=owner
+    )
+    return PointLog(request, plan, print)
+
+
+def commit(store: Store, path: str, files: dict[str, Any]) -> None:
+    out = store.new(path)
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pd.DataFrame):
+            content.to_parquet(out / name)
+        else:
+            (out / name).write_text(content)
+    store.commit(path, out, ABOUT)
+
+
+def curve(steps: int) -> str:
+    rows = [{"step": s, "steps": steps, **METRICS} for s in range(1, steps + 1)]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def commit_point(
+    store: Store, plan: Plan, point: OperatingPoint, steps: int = 8, samples: int = 4
+) -> None:
+    """The stages of a complete point, with weights, a curve, and evaluations of one task."""
+    trained = {"info.json": "{}", "model.safetensors": "w" * 100_000, "curve.jsonl": curve(steps)}
+    commit(store, point_stage(plan.stages, point).path, trained)
+    values = pd.DataFrame(
+        {"task": "vqa", "metric": "accuracy", "value": [0.0, 1.0] * (samples // 2)}
+    )
+    values.insert(0, "mllm", "m")
+    values["sample_id"] = [f"sample {number}" for number in range(samples)]
+    means = {"bpp": 0.5, "bpp_estimated": 0.5, "psnr": 30.0, "pooled": 0.1, "tokens": 0.1}
+    task = {**means, "n_samples": samples, "metrics": {"accuracy": 0.5}, "set_metrics": {}}
+    for _, evaluation in plan.evaluations(point):
+        measured = {"samples.parquet": values, "summary.json": json.dumps({"vqa": task})}
+        commit(store, evaluation.path, {**measured, "examples/examples.json": "[]"})
+
+
+def job_of(plan: Plan, test: Callable[[Job], bool]) -> Job:
+    return next(job for job in plan.jobs.values() if test(job))
+
+
+def is_d1(job: Job) -> bool:
+    return job.subject.point is not None and job.subject.point.scenario == "d1"
+
+
+def runs(tmp_path: Path) -> dict[str, Any]:
+    """Key of a stage, or `sweep` -> run."""
+    client = MlflowClient(uri(tmp_path))
+    experiment = client.get_experiment_by_name("bridgesweep")
+    if experiment is None:
+        return {}
+    found = client.search_runs([experiment.experiment_id])
+    tags = [run.data.tags for run in found]
+    names = (t.get("bridgesweep.point_key", t.get("bridgesweep.codec_key", "sweep")) for t in tags)
+    return dict(zip(names, found, strict=True))
+
+
+def test_what_trains_is_shown_live_and_is_complete_at_the_end(
+    tmp_path: Path, store: Store, plan: Plan, point_log: PointLog
+) -> None:
+    d1, codec = job_of(plan, is_d1), job_of(plan, lambda job: job.kind == "codec")
+    view = LineView()
+    view.plan(plan.jobs, 1)
+    listen = listener(plan, view, point_log)
+    for job in (d1, codec):
+        listen(JobEvent("started", job.key))
+        listen(JobEvent("progressed", job.key, "", "train", 1, 8, metrics=METRICS))
+    wait_until(lambda: {d1.key, codec.key} <= set(runs(tmp_path)), 60)
+    live = runs(tmp_path)
+    for job in (d1, codec):
+        run = live[job.key]
+        assert run.info.status == "RUNNING"
+        assert run.data.metrics == {f"train/{name}": value for name, value in METRICS.items()}
+        assert run.data.tags["mlflow.parentRunId"] == live["sweep"].info.run_id
+        assert run.data.tags["mlflow.user"] == "ada"
+        assert run.data.params["codec"] == "hyperprior"
+    assert live[codec.key].data.tags["mlflow.runName"] == codec.label
+    assert live[d1.key].data.tags["mlflow.runName"] == d1.label
+    assert live[d1.key].data.params["lmbda"] == str(d1.subject.point.lmbda)  # type: ignore[union-attr]
+
+    commit(store, codec.stage.path, {"info.json": "{}", "curve.jsonl": curve(8)})
+    assert d1.subject.point is not None
+    commit_point(store, plan, d1.subject.point)
+    for job in (codec, d1):
+        listen(JobEvent("finished", job.key))
+    assert point_log.close({}) is not None
+    assert point_log.error is None
+    client = MlflowClient(uri(tmp_path))
+    for job in (codec, d1):
+        run = runs(tmp_path)[job.key]
+        assert run.info.run_id == live[job.key].info.run_id
+        assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FINISHED", "complete")
+        rows = client.get_metric_history(run.info.run_id, "train/val_loss")
+        assert [row.step for row in rows] == list(range(1, 9))
+    assert runs(tmp_path)[d1.key].data.metrics["vqa/accuracy"] == 0.5
+    parent = runs(tmp_path)["sweep"].data.metrics
+    assert parent == {"points_complete": 1.0, "points_total": float(len(plan.points))}
+
+
+def test_jobs_that_fail_or_are_withdrawn_end_their_runs(
+    tmp_path: Path, plan: Plan, point_log: PointLog
+) -> None:
+    view = LineView()
+    view.plan(plan.jobs, 1)
+    listen = listener(plan, view, point_log)
+    codec, d1 = job_of(plan, lambda job: job.kind == "codec"), job_of(plan, is_d1)
+    features = job_of(plan, lambda job: job.kind == "features")
+    listen(JobEvent("progressed", codec.key, "", "train", 1, 8, metrics=METRICS))
+    listen(JobEvent("failed", codec.key, "out of memory"))
+    listen(JobEvent("failed", features.key, "no file"))
+    listen(JobEvent("withdrawn", codec.key, "the disk is full", others=(d1.key,)))
+    assert point_log.close({}) is not None
+    reasons = {
+        key: (run.info.status, run.data.tags.get("bridgesweep.reason"))
+        for key, run in runs(tmp_path).items()
+    }
+    assert reasons[codec.key] == ("FAILED", "out of memory")
+    assert reasons[d1.key] == ("FAILED", "the disk is full")
+    assert features.key not in reasons
+
+
+def test_what_was_not_logged_by_one_sweep_is_logged_by_the_next(
+    tmp_path: Path, store: Store, plan: Plan
+) -> None:
+    """The server was away for the whole of the first."""
+    point = next(p for p in plan.points if p.scenario == "d1")
+    commit_point(store, plan, point)
+    codec = next(stage for stage in point_stage(plan.stages, point).inputs if stage.kind == "codec")
+    commit(store, codec.path, {"info.json": "{}", "curve.jsonl": curve(8)})
+    name = plan.space.name
+    later = Plan(plan.space, plan.points, plan.fingerprints, store)
+    request = Request(plan.space, plan.points, store, name, None, False, 0.0, "the command")
+    for _ in range(2):
+        log = PointLog(request, later, print)
+        log.add_stored(later.complete_points())
+        tracker = log.close({})
+        assert tracker is not None
+    found = runs(tmp_path)
+    assert set(found) == {"sweep", codec.key, plan.key(point)}
+    assert {run.data.tags.get("bridgesweep.status") for run in found.values()} == {None, "complete"}
+    # To open the sweep, and nothing else: all is there.
+    assert tracker.calls == {"get_experiment_by_name": 1, "search_runs": 1}
+
+
+def test_a_measured_point_is_small_and_read_without_its_weights(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Store(f"file://{tmp_path}/remote", cache=tmp_path / "cache", remote=True)
+    point = next(p for p in plan.points if p.scenario == "d1")
+    commit_point(remote, plan, point, steps=20_000, samples=20_000)
+    read_measured(plan, remote, point)  # imports
+    tracemalloc.start()
+    measured = read_measured(plan, remote, point)
+    kept, _ = tracemalloc.get_traced_memory()
+    assert len(measured.curve()) == 20_000
+    assert len(measured.samples()) == 20_000
+    tracemalloc.stop()
+    assert kept < 200_000
+    assert measured.rows[0]["value"] == 0.5
+    assert list((tmp_path / "cache").rglob("samples.parquet"))
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
