@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
-from orchestrator.driver.view import View
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
+from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import Ask, lane_ask
@@ -16,6 +16,7 @@ from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
+from orchestrator.tracking.growing_points import GrowingPoints
 
 
 class ClusterUnfitError(RuntimeError):
@@ -38,11 +39,17 @@ class JobResults:
 
 
 def run_on_ray(
-    request: Request, plan: Plan, view: View, point_log: PointLog, lease: Lease
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    point_log: PointLog,
+    growing: GrowingPoints,
+    lease: Lease,
 ) -> JobResults:
     """Run a plan's jobs to their end.
 
     Args:
+        growing: gets every point of which a job has finished.
         lease: of the sweep.
 
     Raises:
@@ -64,42 +71,49 @@ def run_on_ray(
         if problem:
             raise ClusterUnfitError(problem)
         if len(cluster.nodes()) > 1:
-            view.note("asking every node whether it sees the storage, the models and the data")
+            monitor.note("asking every node whether it sees the storage, the models and the data")
             problems = nodes_with_other_files(space, request.store, plan.fingerprints)
             if problems:
                 raise ClusterUnfitError("\n".join(problems))
-        new_nodes = NewNodes(space, request.store, plan.fingerprints, view.note)
+        new_nodes = NewNodes(space, request.store, plan.fingerprints, monitor.note)
         schedule = Schedule(plan.jobs, lane_ask(space), capacity)
         lanes = schedule.free_lanes()
-        view.plan(plan.jobs, lanes)
+        monitor.plan(plan.jobs, lanes)
 
         def look(lanes_that_could_run: int) -> Ask:
             cluster.ask_autoscaler(space, lanes_that_could_run)
             new_nodes.look()
-            return cluster.capacity(space)[0]
+            capacity, problem = cluster.capacity(space)
+            if problem:
+                monitor.need_person("cluster_too_small", problem)
+            return capacity
 
         runner = Runner(
             settings,
             schedule,
-            listener(plan, view, point_log),
+            listener(plan, monitor, point_log, growing),
             look,
             open_pool(settings),
             lease,
         )
         cluster.ask_autoscaler(space, schedule.lanes_that_could_run())
+        monitor.use_ray(schedule.gpus_in_use)
         try:
             with orphans_freed():
                 tune_jobs(runner, request.verbose)
         finally:
+            monitor.leave_ray()
             cluster.ask_autoscaler(space, 0)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
 
-def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
+def listener(
+    plan: Plan, monitor: Monitor, point_log: PointLog, growing: GrowingPoints
+) -> JobListener:
     """Shows the events of jobs, and logs operating points that are complete or failed."""
 
     def listen(event: JobEvent) -> None:
-        view.job_event(event)
+        monitor.job_event(event)
         for key in event.others:
             withdrawn = plan.jobs[key].subject.point
             if withdrawn is not None:
@@ -107,6 +121,8 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
         point = plan.jobs[event.key].subject.point
         if point is None:
             return
+        if event.kind == "finished":
+            growing.add(point)
         if event.kind == "failed":
             point_log.add_failed(point, event.reason)
         elif event.kind == "finished" and patiently(lambda: plan.is_complete(point)):

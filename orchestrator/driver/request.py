@@ -25,6 +25,7 @@ class Request:
         began: `time.monotonic` at the start of the command.
         command: as it can be typed again, without secrets.
         insecure: use a cluster that asks for no token.
+        notify: URL of a webhook or command that is told of the end; None for nobody.
     """
 
     space: Space
@@ -36,6 +37,7 @@ class Request:
     began: float
     command: str
     insecure: bool = False
+    notify: str | None = None
 
 
 class Timing(TypedDict, total=False):

@@ -98,6 +98,11 @@ class Schedule:
         with self._lock:
             self._gpus_of_passes = gpus
 
+    def gpus_in_use(self) -> float:
+        """GPUs of lanes with a job, and those of the passes of Ray Data."""
+        with self._lock:
+            return self.ask.gpu * self._busy_lanes() + self._gpus_of_passes
+
     def free_lanes(self) -> int:
         """How many more jobs have room."""
         with self._lock:

@@ -25,7 +25,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 100
 RESERVED = (
     *("leases", "locks", "logs", "mlflow", "mlflow.db", "mlruns"),
-    *("revisions", "stages", "tmp", "train", "work"),
+    *("revisions", "stages", "status", "tmp", "train", "work"),
 )
 """What stands in a storage beside the directories of sweeps."""
 
