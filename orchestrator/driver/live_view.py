@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.monitoring.job_states import TRAIN, JobStates, RunningJob, clock_text, withdrawal
+from orchestrator.monitoring.monitor import STARTING
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import WAVES, Job
 
-STARTING = "starting Ray"
-"""A note that is removed as soon as there is a plan."""
 MAX_NOTES = 4
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import cast
 
 from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
-from orchestrator.driver.live_view import STARTING
 from orchestrator.driver.plan_text import metrics_lacking
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Outcome, Request, Timing
@@ -25,7 +24,7 @@ from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
 from orchestrator.monitoring.job_states import JobStates
-from orchestrator.monitoring.monitor import Monitor
+from orchestrator.monitoring.monitor import STARTING, Monitor
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance

@@ -8,6 +8,7 @@ the end, a need of a person ---+--thread--> webhook or command
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -38,6 +39,8 @@ from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import without_secrets
 
+STARTING: Final = "starting Ray"
+"""A note that is removed as soon as there is a plan."""
 TICK_S: Final = 1.0
 WRITE_EVERY_S: Final = 5.0
 WRITE_EVERY_REMOTE_S: Final = 10.0
@@ -119,6 +122,8 @@ class Monitor:
     def plan(self, jobs: Mapping[str, Job], lanes: int) -> None:
         """Show what there is to do, and how much of it at a time."""
         self._states.plan(jobs, lanes)
+        with contextlib.suppress(ValueError):
+            self._notes.remove(STARTING)
         self._view.plan(jobs, lanes)
 
     def note(self, text: str) -> None:

@@ -10,14 +10,16 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import printable
 
 TIMEOUT_S: Final = 8.0
 """For one notification; after Ctrl-C, the program ends 10 s later at the latest."""
@@ -38,6 +40,7 @@ def check_notify(target: str) -> str | None:
             url = urlsplit(target)
             is_valid = url.scheme.lower() in ("http", "https") and bool(url.hostname)
             is_valid = is_valid and url.port != 0  # raises where it is no number
+            is_valid = is_valid and " " not in target and printable(target) == target
         except ValueError:
             is_valid = False
         return None if is_valid else f"--notify {shown(target)}: no http(s)://HOST[:PORT]/PATH"
@@ -69,6 +72,10 @@ def shown(target: str) -> str:
         return MASK
 
 
+class NotSentError(RuntimeError):
+    """A command failed; the message holds nothing of it."""
+
+
 class Notifier:
     """Sends notifications, each in a thread.
 
@@ -98,7 +105,7 @@ class Notifier:
     def close(self) -> None:
         """Wait until everything is sent or its time is over."""
         for thread in self._threads:
-            thread.join(TIMEOUT_S)
+            thread.join(TIMEOUT_S + 1.0)
 
     def _send(self, target: str, facts: Facts) -> None:
         try:
@@ -106,10 +113,14 @@ class Notifier:
                 _post(target, facts)
             else:
                 _run(target, facts)
-        except Exception as error:  # whatever a server or a command does
-            # Messages of errors name the URL or the command.
-            text = without_secrets(str(error).replace(target, shown(target)))
-            self._note(f"the notification was not sent: {type(error).__name__}: {text}")
+        except HTTPError as error:
+            self._note(f"the notification was not sent: {shown(target)} answers {error.code}")
+        except NotSentError as error:
+            self._note(f"the notification was not sent: {error}")
+        except Exception as error:  # whatever a server does; messages may hold parts of the URL
+            reason = f": {error.reason}" if isinstance(error, URLError) else ""
+            about = f"{type(error).__name__}{reason}"
+            self._note(f"the notification was not sent: {shown(target)}: {about}")
 
 
 def _post(url: str, facts: Facts) -> None:
@@ -124,13 +135,20 @@ def _run(command: str, facts: Facts) -> None:
         f"{_PREFIX}{name.upper()}": "" if value is None else str(value)
         for name, value in facts.items()
     }
-    done = subprocess.run(
+    process = subprocess.Popen(
         ["/bin/sh", "-c", command],
         env={**os.environ, **variables},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=TIMEOUT_S,
-        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    if done.returncode != 0:
-        raise RuntimeError(f"the command ended with exit code {done.returncode}")
+    try:
+        code = process.wait(TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # With what the shell has started.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise NotSentError(f"the command did not end within {TIMEOUT_S:g} s") from None
+    if code != 0:
+        raise NotSentError(f"the command ended with exit code {code}")
