@@ -4,8 +4,9 @@
     seconds, needs, lanes --simulation--> end of the last job
 
 Of each kind (what a job makes, its scenario, its codec) the newest jobs count most: the first ones
-also start processes. A kind of which nothing is known yet gets the pace of the others, and there is
-no estimate before half of all jobs, by planned cost, are of kinds of which something is known.
+also start processes. A kind of which nothing is known yet gets what the others take: so many
+seconds for any job, and so many per planned cost. There is no estimate before half of all jobs, by
+planned cost, are of kinds of which something is known.
 """
 
 from __future__ import annotations
@@ -63,6 +64,36 @@ class Pace:
         self.after_training = older * self.after_training + after_training
 
 
+@dataclass
+class Line:
+    """The straight line through seconds over planned costs, by least squares."""
+
+    count: int = 0
+    cost: float = 0.0
+    seconds: float = 0.0
+    cost_squared: float = 0.0
+    product: float = 0.0
+
+    def add(self, cost: float, seconds: float) -> None:
+        """Add a job."""
+        self.count += 1
+        self.cost += cost
+        self.seconds += seconds
+        self.cost_squared += cost * cost
+        self.product += cost * seconds
+
+    def at(self, cost: float) -> float:
+        """Seconds of a job; neither a job without cost nor further cost takes less than none."""
+        spread = self.cost_squared - self.cost**2 / self.count
+        mean_cost, mean_seconds = self.cost / self.count, self.seconds / self.count
+        if spread <= 1e-9 * self.cost_squared:
+            return mean_seconds * cost / mean_cost
+        slope = max(0.0, (self.product - self.cost * mean_seconds) / spread)
+        if mean_seconds < slope * mean_cost:
+            return mean_seconds * cost / mean_cost
+        return mean_seconds + slope * (cost - mean_cost)
+
+
 class TimeLeft:
     """Estimates when the last job of a sweep ends.
 
@@ -76,6 +107,7 @@ class TimeLeft:
         self._states = states
         self._expected = dict(expected or {})
         self._paces: dict[Kind, Pace] = defaultdict(Pace)
+        self._lines: dict[str, Line] = defaultdict(Line)
         self._counted = 0
         self._estimate: float | None = None
         self._made = -KEEP_S
@@ -112,9 +144,11 @@ class TimeLeft:
         left = []
         for job in jobs:
             running, known = states.running.get(job.key), whole_seconds[job.key]
-            whole = pace * job.cost if known is None else known
-            after = whole * self._share_after_training(job)
-            rest = whole if running is None else _of_running(running, now, whole, after)
+            if known is None:
+                line = self._lines.get(job.kind)
+                known = pace * job.cost if line is None else line.at(job.cost)
+            after = known * self._share_after_training(job)
+            rest = known if running is None else _of_running(running, now, known, after)
             left.append(Left(job, rest, min(after, rest), running is not None))
         return seconds_to_the_end(left, states.lanes)
 
@@ -124,7 +158,10 @@ class TimeLeft:
         memory = 4.0 + NEWEST * states.lanes
         for key in islice(states.finished, self._counted, None):
             job, took = states.jobs[key], states.finished[key]
-            for kind in kinds_of(job) if took.is_whole else ():
+            if not took.is_whole:
+                continue
+            self._lines[job.kind].add(job.cost, took.seconds)
+            for kind in kinds_of(job):
                 self._paces[kind].add(job.cost, took.seconds, took.after_training, memory)
         self._counted = len(states.finished)
 

@@ -3,11 +3,12 @@
 import random
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.simulation import Left, seconds_to_the_end
-from orchestrator.monitoring.time_left import TimeLeft, kinds_of
+from orchestrator.monitoring.time_left import Line, TimeLeft, kinds_of
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, Job, Plan
 from orchestrator.plan.resources import Ask
@@ -153,6 +154,39 @@ def test_expected_seconds_of_earlier_sweeps_serve_until_a_job_of_the_kind_has_fi
     assert before is not None
     assert after is not None
     assert after - before == pytest.approx(70 * others - 7 * len(codecs), abs=1.0)
+
+
+def test_a_kind_of_which_nothing_is_known_costs_what_any_job_costs_and_its_planned_cost() -> None:
+    """Where starting takes most of the time, a job of ten times the cost takes not ten times it."""
+    rng = random.Random(0)
+    costs = [rng.uniform(1, 10) for _ in range(50)]
+    for overhead, per_cost in ((60.0, 2.0), (60.0, 0.0), (0.0, 2.0)):
+        line = Line()
+        for cost in costs:
+            line.add(cost, overhead + per_cost * cost)
+        slope, intercept = np.polyfit(costs, [overhead + per_cost * cost for cost in costs], 1)
+        assert line.at(40.0) == pytest.approx(slope * 40.0 + intercept, rel=1e-3)
+        assert line.at(40.0) == pytest.approx(overhead + per_cost * 40.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cost", "expected"),
+    [
+        ([(2.0, 6.0)], 4.0, 12.0),
+        ([(2.0, 6.0), (2.0, 10.0)], 4.0, 16.0),
+        # Dearer jobs took less: all take the same.
+        ([(1.0, 10.0), (3.0, 8.0)], 9.0, 9.0),
+        # A job without cost would take less than none.
+        ([(1.0, 1.0), (3.0, 9.0)], 4.0, 10.0),
+    ],
+)
+def test_a_line_through_few_jobs_never_falls_and_never_starts_below_zero(
+    jobs: list[tuple[float, float]], cost: float, expected: float
+) -> None:
+    line = Line()
+    for job in jobs:
+        line.add(*job)
+    assert line.at(cost) == pytest.approx(expected)
 
 
 def test_lanes_and_the_serial_tail_count() -> None:
