@@ -23,6 +23,8 @@ from orchestrator.driver.request import Request
 from orchestrator.driver.view import libraries_to
 from orchestrator.execution import cluster
 from orchestrator.execution.trials.search_trial import searched_point
+from orchestrator.monitoring.job_states import JobStates
+from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
@@ -73,7 +75,8 @@ def search(request: Request) -> bool:
 def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[TrialRecord]:
     spec = request.space.search
     assert spec is not None
-    view = LineView()
+    states = JobStates()
+    view = LineView(states, TimeLeft(states))
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_driver(request.store, request.name))
         if not request.verbose:

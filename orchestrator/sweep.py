@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from orchestrator.monitoring.notify import check_notify, shown
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
 from search_spaces.settings.secrets import without_secrets
@@ -28,17 +29,22 @@ DEFAULT_STORAGE = "./bridgesweep-results"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     began = time.monotonic()
-    words = sys.argv[1:] if argv is None else argv
+    words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["gc"]:
         from orchestrator import gc
 
         return gc.main(words[1:], DEFAULT_STORAGE)
-    arguments = _parser().parse_args(argv)
+    if words[:1] == ["status"]:
+        from orchestrator.monitoring.status import main as status
+
+        return status(words[1:])
+    arguments = _parser().parse_args(words)
     if arguments.list:
         from orchestrator.driver.installed import listing  # imports every extension
 
         print(listing())
         return OK
+    mistake = None if arguments.notify is None else check_notify(arguments.notify)
     try:
         space, points, store = read_input(
             arguments.space,
@@ -49,10 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.tracking_uri,
             arguments.experiment,
             arguments.owner,
-            touch=not arguments.plan,
+            touch=not arguments.plan and mistake is None,
         )
     except InputError as error:
-        return _bad(str(error))
+        return _bad("\n".join(filter(None, (mistake, str(error)))))
+    if mistake is not None:
+        return _bad(mistake)
     name = arguments.name or space.name
     if arguments.plan:
         from orchestrator.driver.plan_text import overview
@@ -69,16 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.tracking.mlflow_client import take_login
     from orchestrator.tracking.sweep_identity import login_name
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, _interrupt)
+    _stop_at_signals()
     tracking_uri = arguments.tracking_uri and take_login(arguments.tracking_uri)
-    verbose, command = arguments.verbose, _command(argv)
-    owner = arguments.owner or login_name()
+    verbose, command = arguments.verbose, _command(words, arguments.notify)
     request = Request(
         *(space, points, store, name, tracking_uri, verbose, began, command),
         insecure=arguments.insecure,
         experiment=arguments.experiment,
-        owner=owner,
+        owner=arguments.owner or login_name(),
+        notify=arguments.notify,
     )
     try:
         complete = run(request)
@@ -102,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.sweep",
+        usage="%(prog)s [SPACE] [options]\n       %(prog)s status SWEEP [--storage DIR|URI]",
         description="Train and evaluate every operating point of a space on Ray, and draw its "
         "rate-accuracy curves. A space lists codecs, lambdas, scenarios, models and tasks. The "
         "same command again continues a sweep that was stopped. `gc --help`: delete what no sweep "
@@ -139,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--plan", action="store_true", help="print what would run and exit; write nothing"
+    )
+    parser.add_argument(
+        "--notify",
+        metavar="URL|COMMAND",
+        help="when the sweep ends or needs a person: POST JSON to this http(s) URL, or run this "
+        "shell command with the facts in variables BRIDGESWEEP_EVENT, BRIDGESWEEP_TEXT, ...",
     )
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="also print the logs of Ray, Tune and Train"
@@ -184,16 +198,27 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _command(argv: Sequence[str] | None) -> str:
-    """The command as it can be typed again, without secrets."""
-    arguments = sys.argv[1:] if argv is None else argv
-    return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *arguments]))
+def _command(words: Sequence[str], notify: str | None) -> str:
+    """The command as it can be typed again, without secrets.
+
+    Args:
+        words: of the command line.
+        notify: of `--notify`: all of it may be secret.
+    """
+    if notify:
+        words = [word.replace(notify, shown(notify)) for word in words]
+    return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *words]))
 
 
 def _bad(message: str) -> int:
     for line in message.splitlines():
         print(f"error: {without_secrets(line)}", file=sys.stderr)
     return BAD_INPUT
+
+
+def _stop_at_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -29,7 +29,7 @@ FLOORS = {
     ),
     "orchestrator": (
         *("storage", "plan", "validation", "tracking"),
-        *("execution", "execution/features", "execution/trials", "driver", ""),
+        *("execution", "execution/features", "execution/trials", "monitoring", "driver", ""),
     ),
     "analysis": ("io", "sampling", "curves", "stats", "qualitative", "figures", "report", ""),
 }

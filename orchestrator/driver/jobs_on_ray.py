@@ -8,9 +8,9 @@ from functools import partial
 
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
-from orchestrator.driver.view import View
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
+from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.resources import demand_of
@@ -19,6 +19,7 @@ from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
+from orchestrator.tracking.growing_points import GrowingPoints
 
 
 class ClusterUnfitError(RuntimeError):
@@ -41,11 +42,17 @@ class JobResults:
 
 
 def run_on_ray(
-    request: Request, plan: Plan, view: View, point_log: PointLog, lease: Lease
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    point_log: PointLog,
+    growing: GrowingPoints,
+    lease: Lease,
 ) -> JobResults:
     """Run a plan's jobs to their end.
 
     Args:
+        growing: gets every point of which a job has finished.
         lease: of the sweep.
 
     Raises:
@@ -67,33 +74,38 @@ def run_on_ray(
         if shortages:
             raise ClusterUnfitError("\n".join(shortages))
         if len(cluster.nodes().nodes) > 1:
-            view.note("asking every node whether it sees the storage, the models and the data")
+            monitor.note("asking every node whether it sees the storage, the models and the data")
             problems = nodes_with_other_files(space, request.store, plan.fingerprints)
             if problems:
                 raise ClusterUnfitError("\n".join(problems))
-        new_nodes = NewNodes(space, request.store, plan.fingerprints, view.note)
+        new_nodes = NewNodes(space, request.store, plan.fingerprints, monitor.note)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes())
         lanes = schedule.free_lanes()
-        view.plan(plan.jobs, lanes)
+        monitor.plan(plan.jobs, lanes)
 
         def look(that_could_run: Sequence[Group]) -> Cluster:
             cluster.ask_autoscaler(that_could_run)
             new_nodes.look()
+            shortages = cluster.shortages(space, plan.jobs.values())
+            if shortages:
+                monitor.need_person("cluster_too_small", "\n".join(shortages))
             return cluster.nodes()
 
         runner = Runner(
             settings,
             schedule,
-            listener(plan, view, point_log),
+            listener(plan, monitor, point_log, growing),
             look,
             open_pool(settings),
             lease,
         )
         cluster.ask_autoscaler(schedule.processes_that_could_run())
+        monitor.use_ray(schedule.gpus_in_use)
         try:
             with orphans_freed():
                 tune_jobs(runner, request.verbose)
         finally:
+            monitor.leave_ray()
             cluster.ask_autoscaler([])
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
@@ -103,11 +115,13 @@ def has_run(job: Job) -> bool:
     return job.subject.point is not None or job.kind == "codec"
 
 
-def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
+def listener(
+    plan: Plan, monitor: Monitor, point_log: PointLog, growing: GrowingPoints
+) -> JobListener:
     """Shows the events of jobs, and logs trainings: live, complete or failed."""
 
     def listen(event: JobEvent) -> None:
-        view.job_event(event)
+        monitor.job_event(event)
         failed = (event.key,) if event.kind == "failed" else event.others
         for key in failed:
             if has_run(plan.jobs[key]):
@@ -119,6 +133,8 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
             point_log.add_step(job, int(event.step), int(event.steps), event.metrics)
         elif event.kind == "finished":
             point = job.subject.point
+            if point is not None:
+                growing.add(point)
             if point is not None and patiently(lambda: plan.is_complete(point)):
                 point_log.add(point)
             else:

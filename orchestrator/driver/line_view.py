@@ -3,50 +3,71 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Mapping
 
-from orchestrator.driver.job_states import JobStates, clock_text, withdrawal
+from orchestrator.monitoring.job_states import JobStates, clock_text, withdrawal
+from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 from search_spaces.settings.secrets import printable
 
 _WORDS = {"started": "start", "retried": "again", "finished": "done ", "failed": "FAIL "}
+RUNNING_EVERY_S = 60.0
+"""Seconds between two lines about what runs, at least."""
+MOST_RUNNING = 6
+"""Jobs that such a line names."""
 
 
 class LineView:
-    """Prints a line per event, for logs and `ray job submit`."""
+    """Prints a line per event, for logs and `ray job submit`, and every minute what runs.
 
-    def __init__(self) -> None:
-        self._states = JobStates()
+    Args:
+        states: of the jobs; an event is shown after they have recorded it.
+        left: the time left.
+    """
+
+    def __init__(self, states: JobStates, left: TimeLeft) -> None:
+        self._states, self._left = states, left
+        self._running_shown = states.began
         # What the libraries print from now on goes to a log.
         self._stream = sys.stdout
 
-    def plan(self, jobs: dict[str, Job], lanes: int) -> None:
+    def plan(self, jobs: Mapping[str, Job], lanes: int) -> None:
         """Print how many jobs there are, and how many run at once."""
-        self._states.jobs = dict(jobs)
         self.note(f"{len(jobs)} jobs to do, {lanes} at a time")
 
     def note(self, text: str) -> None:
         """Print a line."""
         with self._states.lock:
-            seconds = time.monotonic() - self._states.began
+            seconds = self._states.clock() - self._states.began
             print(f"[{clock_text(seconds)}] {printable(text)}", file=self._stream, flush=True)
 
     def job_event(self, event: JobEvent) -> None:
-        """Print it, with the reason of a failure or the seconds of a job; no progress."""
+        """Print it, with the reason of a failure or the seconds of a job; progress now and then."""
         states = self._states
         with states.lock:
-            seconds = states.record(event)
             if event.kind == "progressed":
+                self._show_running()
                 return
             more = f": {event.reason}" if event.reason else ""
             if event.kind == "finished":
-                more = f" in {seconds:.1f} s{states.time_left()}"
+                more = f" in {states.finished[event.key].seconds:.1f} s{self._left.text()}"
             if event.kind == "withdrawn":
                 self.note(withdrawal(event, states))
                 return
-            over, label = len(states.done) + len(states.failed), states.jobs[event.key].label
+            over, label = len(states.finished) + len(states.failed), states.jobs[event.key].label
             self.note(f"{over}/{len(states.jobs)} {_WORDS[event.kind]} {label}{more}")
+
+    def _show_running(self) -> None:
+        states, now = self._states, self._states.clock()
+        if now - self._running_shown < RUNNING_EVERY_S:
+            return
+        self._running_shown = now
+        texts = [f"{states.jobs[key].label} {job.text(now)}" for key, job in states.running.items()]
+        more = len(texts) - MOST_RUNNING
+        texts = [*texts[:MOST_RUNNING], *([f"and {more} more"] if more > 0 else [])]
+        over = len(states.finished) + len(states.failed)
+        self.note(f"{over}/{len(states.jobs)} running{self._left.text()}: {'; '.join(texts)}")
 
     def close(self) -> None:
         """Do nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,12 +11,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.driver.job_states import JobStates, clock_text, withdrawal
+from orchestrator.monitoring.job_states import TRAIN, JobStates, RunningJob, clock_text, withdrawal
+from orchestrator.monitoring.monitor import STARTING
+from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import WAVES, Job
 
-STARTING = "starting Ray"
-"""A note that is removed as soon as there is a plan."""
 MAX_NOTES = 4
 
 
@@ -25,11 +25,12 @@ class LiveView:
 
     Args:
         name: the sweep's.
+        states: of the jobs; an event is shown after they have recorded it.
+        left: the time left.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._states = JobStates()
+    def __init__(self, name: str, states: JobStates, left: TimeLeft) -> None:
+        self._name, self._states, self._left = name, states, left
         self._notes: list[str] = []
         self._live = Live(
             console=Console(file=sys.stdout),
@@ -41,10 +42,9 @@ class LiveView:
         )
         self._live.start()
 
-    def plan(self, jobs: dict[str, Job], lanes: int) -> None:
+    def plan(self, jobs: Mapping[str, Job], lanes: int) -> None:
         """Show the jobs by waves."""
         with self._states.lock:
-            self._states.jobs = dict(jobs)
             self._notes = [note for note in self._notes if note != STARTING]
 
     def note(self, text: str) -> None:
@@ -55,7 +55,6 @@ class LiveView:
     def job_event(self, event: JobEvent) -> None:
         """Move, add or remove the job's bar, and note the reason of a failure."""
         with self._states.lock:
-            self._states.record(event)
             if event.kind == "withdrawn":
                 self.note(withdrawal(event, self._states))
             elif event.reason:
@@ -68,7 +67,7 @@ class LiveView:
 
     def _draw(self) -> Group:
         with self._states.lock:
-            now = time.monotonic()
+            now = self._states.clock()
             notes = [
                 Text(note, "yellow", no_wrap=True, overflow="ellipsis") for note in self._notes
             ]
@@ -77,9 +76,9 @@ class LiveView:
     def _head(self, now: float) -> Text:
         states = self._states
         total = len(states.jobs)
-        jobs = f"{len(states.done)}/{total} jobs" if total else "starting"
+        jobs = f"{len(states.finished)}/{total} jobs" if total else "starting"
         head = Text(f"{self._name}  {jobs}  {clock_text(now - states.began)}", "bold")
-        head.append(states.time_left(), "default")
+        head.append(self._left.text(), "default")
         if states.failed:
             head.append(f"  {len(states.failed)} failed", "red")
         return head
@@ -89,7 +88,7 @@ class LiveView:
         for number, name in enumerate(WAVES):
             keys = [job.key for job in self._states.jobs.values() if job.wave == number]
             if keys:
-                done = sum(key in self._states.done for key in keys)
+                done = sum(key in self._states.finished for key in keys)
                 style = "green" if done == len(keys) else "default" if done else "dim"
                 waves.append(f"{name} {done}/{len(keys)}   ", style)
         return waves
@@ -101,6 +100,15 @@ class LiveView:
                 self._states.jobs[key].label,
                 job.phase,
                 ProgressBar(total=job.steps or 1, completed=job.step, width=24),
-                *job.speed(now),
+                *_speed(job, now),
+                "" if job.loss is None else f"loss {job.loss:.4g}",
             )
         return table
+
+
+def _speed(job: RunningJob, now: float) -> tuple[str, str]:
+    """The speed of the phase (while training) and its time left, in words."""
+    speed, left = job.speed(now), job.left_in_phase(now)
+    if speed is None or left is None or not job.steps:
+        return "", ""
+    return f"{speed:.1f} steps/s" if job.phase == TRAIN else "", f"{clock_text(left)} left"

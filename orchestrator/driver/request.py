@@ -28,6 +28,7 @@ class Request:
         insecure: use a cluster that asks for no token.
         experiment: name of MLflow's experiment.
         owner: name of the user that makes MLflow's runs.
+        notify: URL of a webhook or command that is told of the end; None for nobody.
     """
 
     space: Space
@@ -41,6 +42,7 @@ class Request:
     insecure: bool = False
     experiment: str = EXPERIMENT
     owner: str = field(default_factory=login_name)
+    notify: str | None = None
 
 
 class Timing(TypedDict, total=False):

@@ -17,13 +17,15 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
-from orchestrator.driver.live_view import STARTING
 from orchestrator.driver.plan_text import metrics_lacking
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.driver.summary import print_summary
-from orchestrator.driver.view import View, libraries_to, open_view
+from orchestrator.driver.view import libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
+from orchestrator.monitoring.job_states import JobStates
+from orchestrator.monitoring.monitor import STARTING, Monitor
+from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
@@ -32,6 +34,7 @@ from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import CHECKSUMS
 from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
+from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import Tracker
@@ -75,11 +78,27 @@ def _run_alone(request: Request) -> Outcome:
         fingerprints = provenance.fingerprints(request.space, store.local(CHECKSUMS))
         _record_references(request, fingerprints)
         plan = Plan(request.space, request.points, fingerprints, store)
-        view = open_view(request.name, request.verbose)
+        states = JobStates()
+        left = TimeLeft(states)
+        view = open_view(request.name, request.verbose, states, left)
         stack.callback(view.close)
         if not request.verbose:
             stack.enter_context(libraries_to(store.local("logs", f"{request.name}-driver.log")))
-        outcome = _run(request, plan, view, lease)
+        monitor = stack.enter_context(
+            Monitor(
+                plan,
+                store,
+                request.name,
+                request.command,
+                view,
+                states,
+                left,
+                lease,
+                request.notify,
+            )
+        )
+        outcome = _run(request, plan, monitor, lease)
+        monitor.finish(len(outcome.missing))
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         try:
@@ -113,25 +132,37 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
         remove_lost_uploads(store, {stage.kind for stage in made})
 
 
-def _run(request: Request, plan: Plan, view: View, lease: Lease) -> Outcome:
-    point_log = PointLog(request, plan, view.note)
-    point_log.add_stored(plan.complete_points())
+def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease) -> Outcome:
+    point_log = PointLog(request, plan, monitor.note)
+    complete = plan.complete_points()
+    point_log.add_stored(complete)
     results = JobResults()
     if plan.jobs:
         for line in metrics_lacking(request.space):
-            view.note(line)
-        view.note(STARTING)
-        results = run_on_ray(request, plan, view, point_log, lease)
+            monitor.note(line)
+        monitor.note(STARTING)
+        growing = GrowingPoints(
+            plan,
+            request.store,
+            request.name,
+            complete,
+            point_log.measured,
+            lease,
+        )
+        try:
+            results = run_on_ray(request, plan, monitor, point_log, growing, lease)
+        finally:
+            growing.close()
     missing = _missing_points(request.store, plan, results)
-    view.note("writing the report")
+    monitor.note("writing the report")
     lease.check()
     try:
-        return _report(request, plan, view, point_log, results, missing)
+        return _report(request, plan, monitor, point_log, results, missing)
     except Exception as error:
         if not missing or not is_disk_full(error):
             raise
         # The missing points are listed all the same, and why they are missing.
-        view.note(f"there is no report: {line_of(error)}")
+        monitor.note(f"there is no report: {line_of(error)}")
         tracking_uri = request.tracking_uri or default_uri(request.store, request.name)
         return Outcome(None, missing, tracking_uri, {})
 
@@ -139,7 +170,7 @@ def _run(request: Request, plan: Plan, view: View, lease: Lease) -> Outcome:
 def _report(
     request: Request,
     plan: Plan,
-    view: View,
+    monitor: Monitor,
     point_log: PointLog,
     results: JobResults,
     missing: dict[str, MissingPoint],
@@ -177,11 +208,11 @@ def _report(
         try:
             _finish_parent_run(tracker, request, plan, not missing, sentence)
         except (AwayError, RefusedError) as refusal:
-            view.note(f"MLflow: {refusal}; the same command logs the report again")
+            monitor.note(f"MLflow: {refusal}; the same command logs the report again")
         if tracker.copy is not None:
             patiently(tracker.copy.save)
         if request.verbose:
-            view.note(calls_text(tracker, len(plan.points)))
+            monitor.note(calls_text(tracker, len(plan.points)))
     sliced = _sliced(store, plan, complete, results)
     return Outcome(report, missing, tracking_uri, timing, sliced, error)
 

@@ -11,20 +11,24 @@ from pathlib import Path
 
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.live_view import LiveView
+from orchestrator.monitoring.job_states import JobStates
+from orchestrator.monitoring.time_left import TimeLeft
 
 View = LineView | LiveView
 """Shows the events of a sweep; called from several threads."""
 
 
-def open_view(name: str, verbose: bool) -> View:
+def open_view(name: str, verbose: bool, states: JobStates, left: TimeLeft) -> View:
     """The view that suits where the output goes; `verbose` never draws over log lines.
 
     Args:
         name: the sweep's.
+        states: of the jobs.
+        left: the time left.
     """
     if sys.stdout.isatty() and not verbose:
-        return LiveView(name)
-    return LineView()
+        return LiveView(name, states, left)
+    return LineView(states, left)
 
 
 class _LogFile(io.TextIOWrapper):

@@ -10,6 +10,7 @@ again.
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -145,7 +146,8 @@ def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Prog
     with store.work(job.key) as (work, lease):
         if not store.has(job.stage.path):
             backend.train(job, work, lease, progress)
-        progress({"made": job.key, "phase": "trained", "step": 1, "steps": 1})
+        host = socket.gethostname()
+        progress({"made": job.key, "phase": "trained", "step": 1, "steps": 1, "host": host})
         if missing := _missing(store, job.passes):
             backend.evaluate(job, missing, progress)
         store.remove_work(job.key)

@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 Json = Mapping[str, object]
 Progress = Callable[[Json], None]
 """Called with `phase` (str), `step` and `steps` (numbers), and `made` (a job's key) once its stage
-is complete; while training also with `metrics` (name to number) of the step."""
+is complete; from the process that computes also with `host` (the machine's name), and while
+training with `metrics` (name to number) of the step."""
 OUT_OF_MEMORY_FACTOR = 2
 
 
@@ -49,7 +50,7 @@ def training_report(metrics: Mapping[str, float]) -> dict[str, object]:
     """What a training reports of a step, as `Progress` takes it."""
     step = {name: int(metrics[name]) for name in ("step", "steps")}
     rest = {name: value for name, value in metrics.items() if name not in step}
-    return {"phase": "train", **step, "metrics": rest}
+    return {"phase": "train", **step, "metrics": rest, "host": socket.gethostname()}
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ def evaluate_job(
         def report(share: float) -> None:
             lease.check()
             shards.save()
-            progress({"phase": "evaluate", "step": round(100 * share), "steps": 100})
+            host = socket.gethostname()
+            progress({"phase": "evaluate", "step": round(100 * share), "steps": 100, "host": host})
 
         evaluations = [
             _task_evaluation(store, measurement, stage)

@@ -19,6 +19,7 @@ class JobEvent:
         key: of the job.
         others: keys of jobs.
         metrics: of the step, while it trains: loss terms, `val_*`, `images_per_s`, `lr`.
+        host: name of the machine that computes it; empty where several do.
     """
 
     kind: Literal["started", "progressed", "retried", "finished", "failed", "withdrawn"]
@@ -29,6 +30,7 @@ class JobEvent:
     steps: float = 0
     others: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    host: str = ""
 
 
 JobListener = Callable[[JobEvent], None]

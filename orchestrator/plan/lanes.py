@@ -73,6 +73,12 @@ class Lanes:
         """How many more jobs have room, at most: of the demand that fits most often."""
         return max(map(self.that_fit, self._groups), default=0)
 
+    @property
+    def gpus_in_use(self) -> float:
+        """GPUs of jobs in lanes and of passes."""
+        actor, count = self._passes
+        return actor.gpu * count + sum(ask.gpu * n for ask, n in self.busy.items())
+
     def actors_beside(self, actor: Ask, and_ready: bool) -> int:
         """How many actors of passes have room beside lanes, as of `Schedule`."""
         in_use = self.busy + (self.ready if and_ready else _NOBODY)

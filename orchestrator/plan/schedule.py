@@ -139,6 +139,11 @@ class Schedule:
         with self._lock:
             self._lanes.reserve(actor, count)
 
+    def gpus_in_use(self) -> float:
+        """GPUs of jobs in lanes and of passes."""
+        with self._lock:
+            return self._lanes.gpus_in_use
+
     def free_lanes(self) -> int:
         """How many more jobs have room, at most: of the demand that fits most often."""
         with self._lock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.plan.jobs import Plan
@@ -97,12 +97,10 @@ def _write_tables(
     """Write points, samples and examples; nothing if no point is complete."""
     import pandas as pd
 
-    from analysis.io.read import write_points
-
     rows = point_rows(name, complete, run_ids)
     if not rows:
         return
-    write_points(pd.DataFrame(rows), f"{store.uri}/{name}")
+    write_table(store, name, rows)
     buffer = io.BytesIO()
     frames = [measured.samples() for measured in complete.values()]
     pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
@@ -110,6 +108,20 @@ def _write_tables(
     files = {path: file for measured in complete.values() for path, file in measured.files.items()}
     for path, file in files.items():
         store.put_file(file, f"{name}/{path}")
+
+
+def write_table(store: Store, name: str, rows: Sequence[JsonObject]) -> None:
+    """Write `points.parquet` and `points.csv`; readers see each file whole.
+
+    Args:
+        name: the sweep's.
+        rows: as of `point_rows`, at least one.
+    """
+    import pandas as pd
+
+    from analysis.io.read import write_points
+
+    write_points(pd.DataFrame(rows), f"{store.uri}/{name}")
 
 
 def point_rows(

@@ -147,7 +147,10 @@ class Runner:
         if isinstance(step, int | float) and isinstance(steps, int | float):
             phase = str(metrics["phase"])
             of_step = cast("Mapping[str, float]", metrics.get("metrics", {}))
-            self._listener(JobEvent("progressed", key, "", phase, step, steps, metrics=of_step))
+            host = str(metrics.get("host", ""))
+            self._listener(
+                JobEvent("progressed", key, "", phase, step, steps, metrics=of_step, host=host)
+            )
 
     def trial_completed(self, trial_id: str) -> None:
         """A trial ended without an error: its job is done if all its stages are complete."""

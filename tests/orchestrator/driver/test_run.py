@@ -13,6 +13,9 @@ from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
 from orchestrator.driver.run import _run, run
 from orchestrator.driver.view import libraries_to
+from orchestrator.monitoring.job_states import JobStates
+from orchestrator.monitoring.monitor import Monitor
+from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
@@ -20,6 +23,14 @@ from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.parent_run import ParentRun
 from search_spaces import OperatingPoint, load_space, operating_points
+
+
+def line_monitor(plan: Plan, store: Store, lease: Lease) -> Monitor:
+    """A monitor that prints lines."""
+    states = JobStates()
+    left = TimeLeft(states)
+    view = LineView(states, left)
+    return Monitor(plan, store, "smoke", "the command", view, states, left, lease)
 
 
 @pytest.mark.parametrize("call", [(Tracker, "mark_stale"), (ParentRun, "finish")])
@@ -37,8 +48,10 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
     monkeypatch.setattr(*call, raise_away)
     space, store = load_space("smoke"), Store(str(tmp_path))
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
-    with only_driver(store, "smoke") as lease:
-        assert not _run(request, Plan(space, (), {}, store), LineView(), lease).missing
+    plan = Plan(space, (), {}, store)
+    with only_driver(store, "smoke") as lease, line_monitor(plan, store, lease) as monitor:
+        assert not _run(request, plan, monitor, lease).missing
+        monitor.finish(0)
     assert store.read("smoke/sweep.json") is not None
     assert "gone" in capsys.readouterr().out
 

@@ -1,0 +1,1 @@
+"""Sight of a running sweep: its state, time left, status file, gauges and notifications."""

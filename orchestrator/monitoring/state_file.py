@@ -1,0 +1,151 @@
+"""The state of a sweep as a file in its storage, `status/<sweep>.json`, which any machine can read.
+
+Only the driver writes it. Whether that driver is alive, its lease says (storage/lease.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Final, TypedDict
+
+from orchestrator.monitoring.job_states import JobStates
+from orchestrator.storage.files import StoreError
+from orchestrator.storage.store import Store
+from search_spaces.settings.secrets import without_secrets
+
+SCHEMA: Final = 1
+DIRECTORY: Final = "status"
+MOST_LABELS: Final = 50
+"""Jobs that are named of those that failed for one cause."""
+_LOG: Final = re.compile(r" \(log: (?P<path>.*)\)$")
+
+
+class Count(TypedDict):
+    """Operating points or jobs."""
+
+    total: int
+    done: int
+    failed: int
+
+
+class Running(TypedDict):
+    """A running job; `seconds` since its start, `left_s` of its phase, `host` may be empty."""
+
+    label: str
+    host: str
+    phase: str
+    step: float
+    steps: float
+    loss: float | None
+    seconds: float
+    left_s: float | None
+
+
+class Failure(TypedDict):
+    """A cause, how many jobs failed for it or were tried again, and the labels of some."""
+
+    cause: str
+    count: int
+    labels: list[str]
+    log: str
+
+
+class SweepState(TypedDict):
+    """The content of the file.
+
+    `end`: None while it runs, `complete`, `incomplete` (points are missing), `stopped` (Ctrl-C) or
+    `error` (then with a `reason`). `driver`: of `storage.process.Process`. `written`: date and time
+    by the driver's clock. `wall_s`: of this driver. `gpu_hours`: of all drivers of the sweep.
+    """
+
+    schema: int
+    sweep: str
+    end: str | None
+    reason: str
+    command: str
+    driver: dict[str, str | int]
+    written: str
+    wall_s: float
+    lanes: int
+    points: Count
+    jobs: Count
+    seconds_left: float | None
+    images_per_s: float
+    gpu_hours: float
+    running: list[Running]
+    failed: list[Failure]
+    retried: list[Failure]
+    notes: list[str]
+
+
+def running_jobs(states: JobStates) -> list[Running]:
+    """The running jobs, in the order in which they started."""
+    with states.lock:
+        now = states.clock()
+        return [
+            {
+                "label": states.jobs[key].label,
+                "host": job.host,
+                "phase": job.phase,
+                "step": job.step,
+                "steps": job.steps,
+                "loss": job.loss,
+                "seconds": now - job.began,
+                "left_s": job.left_in_phase(now),
+            }
+            for key, job in states.running.items()
+        ]
+
+
+def failures(reasons: Sequence[tuple[str, str]]) -> list[Failure]:
+    """Failures by their causes.
+
+    Args:
+        reasons: label of a job, reason with the path of its log.
+    """
+    causes: dict[str, Failure] = {}
+    for label, reason in reasons:
+        match = _LOG.search(reason)
+        cause = without_secrets(_LOG.sub("", reason))
+        log = "" if match is None else match["path"]
+        failure = causes.setdefault(cause, {"cause": cause, "count": 0, "labels": [], "log": log})
+        failure["count"] += 1
+        failure["labels"] = [*failure["labels"], label][:MOST_LABELS]
+        failure["log"] = failure["log"] or log
+    return list(causes.values())
+
+
+def write_state(store: Store, state: SweepState) -> None:
+    """Write the file."""
+    store.write(_file(state["sweep"]), json.dumps(state, allow_nan=False).encode())
+
+
+def sweeps_in(store: Store) -> list[str]:
+    """The names of the sweeps of a storage that have such a file."""
+    names = store.names(DIRECTORY)
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def read_state(store: Store, sweep: str) -> SweepState | None:
+    """Read the file; None if there is none.
+
+    Raises:
+        StoreError: it is damaged, or from another version of this program.
+    """
+    data = store.read(_file(sweep))
+    if data is None:
+        return None
+    try:
+        state: SweepState = json.loads(data)
+        missing = SweepState.__annotations__.keys() - state.keys()
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"{_file(sweep)} in {store.uri} is damaged: {error}") from None
+    if missing or state["schema"] != SCHEMA:
+        raise StoreError(f"{_file(sweep)} in {store.uri} is of another version of this program")
+    return state
+
+
+def _file(sweep: str) -> str:
+    return f"{DIRECTORY}/{sweep}.json"

@@ -1,0 +1,207 @@
+"""The time left, against sweeps that are simulated with the real schedule and noisy durations."""
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from orchestrator.monitoring.job_states import JobStates
+from orchestrator.monitoring.simulation import Left, seconds_to_the_end
+from orchestrator.monitoring.time_left import Line, TimeLeft, kinds_of
+from orchestrator.plan.job_events import JobEvent
+from orchestrator.plan.jobs import DATA, Job, Plan
+from orchestrator.plan.resources import Ask
+from orchestrator.plan.schedule import Schedule
+from search_spaces import load_space, operating_points
+
+STEPS = 100
+EVALUATION_SHARE = 0.3
+START_S = 12.0
+"""The first job of a lane also starts a process."""
+PER_COST = {"world": 9.0, "codec": 0.8, "point": 2.0}
+"""Seconds per planned cost; within factors of 0.85 to 1.2 that differ by the kind."""
+
+
+def jobs_of(*overrides: str) -> dict[str, Job]:
+    space = load_space("demo", overrides)
+    return dict(Plan(space, operating_points(space), {}, None).jobs)
+
+
+@dataclass
+class Sweep:
+    """A sweep whose jobs take time by their kinds, in lanes of the real schedule.
+
+    Attributes:
+        estimates: (seconds since the start, estimated seconds left or None), every second.
+        second_point: when first a point began of a kind of which one had finished.
+    """
+
+    jobs: dict[str, Job]
+    lanes: int
+    seed: int
+    noise: float = 0.15
+    now: float = 0.0
+    estimates: list[tuple[float, float | None]] = field(default_factory=list)
+    second_point: float = float("inf")
+
+    def run(self) -> None:
+        rng = random.Random(self.seed)
+        states = JobStates(clock=lambda: self.now)
+        schedule = Schedule(self.jobs, Ask(1), Ask(self.lanes))
+        states.plan(self.jobs, self.lanes)
+        left, whole, starts = TimeLeft(states), dict[str, float](), 0
+        pace = {kinds_of(job)[0]: rng.uniform(0.85, 1.2) for job in self.jobs.values()}
+        ends: dict[str, float] = {}
+        while not schedule.over:
+            started = [*iter(schedule.next_job, None), *schedule.next_pass()]
+            for job in started:
+                per_cost = PER_COST.get(job.kind, 1.0) * pace[kinds_of(job)[0]]
+                seconds = job.cost * per_cost * rng.lognormvariate(0, self.noise)
+                if job.kind not in DATA and starts < self.lanes:
+                    starts, seconds = starts + 1, seconds + START_S
+                whole[job.key], ends[job.key] = seconds, self.now + seconds
+                states.record(JobEvent("started", job.key))
+            self._report(states, schedule, whole, ends)
+            self.estimates.append((self.now, left.seconds()))
+            self._look_for_second_points(states, started)
+            self.now += 1.0
+            for key in [key for key, end in ends.items() if end <= self.now]:
+                del ends[key]
+                schedule.finish(key)
+                states.record(JobEvent("finished", key))
+
+    def _report(
+        self, states: JobStates, schedule: Schedule, whole: dict[str, float], ends: dict[str, float]
+    ) -> None:
+        for key, end in ends.items():
+            if self.jobs[key].kind in DATA or self.jobs[key].kind == "world":
+                continue
+            share = 1 - (end - self.now) / whole[key]
+            trains_for = 1 - EVALUATION_SHARE * (self.jobs[key].kind == "point")
+            if share < trains_for:
+                step = int(STEPS * share / trains_for)
+                states.record(JobEvent("progressed", key, phase="train", step=step, steps=STEPS))
+            else:
+                schedule.stage_made(key)
+                step = int(100 * (share - trains_for) / EVALUATION_SHARE)
+                states.record(JobEvent("progressed", key, phase="evaluate", step=step, steps=100))
+
+    def _look_for_second_points(self, states: JobStates, started: list[Job]) -> None:
+        seen = {kinds_of(self.jobs[key]) for key in states.finished}
+        if any(job.kind == "point" and kinds_of(job) in seen for job in started):
+            self.second_point = min(self.second_point, self.now)
+
+    def errors(self) -> list[float]:
+        """Errors of the estimates from the second point of a kind on, as shares of what was left.
+
+        The last minute, in which a few seconds are a large share, is left out.
+        """
+        judged = [
+            (t, seconds)
+            for t, seconds in self.estimates
+            if seconds is not None and self.second_point < t < self.now - 60
+        ]
+        assert len(judged) > 0.5 * self.now, "too little was judged"
+        return [seconds / (self.now - t) - 1 for t, seconds in judged]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("lanes", [1, 2, 6])
+def test_the_estimate_is_within_30_percent_from_the_second_point_of_each_kind_on(
+    lanes: int, seed: int
+) -> None:
+    sweep = Sweep(jobs_of("seeds=[0, 1, 2]"), lanes, seed)
+    sweep.run()
+    assert max(map(abs, sweep.errors())) < 0.3
+
+
+def test_many_jobs_in_many_lanes_are_estimated_within_30_percent() -> None:
+    """The longest of the jobs that start together end last: they must not count for all."""
+    jobs = jobs_of(f"seeds={[*range(40)]}")
+    assert len(jobs) > 600
+    sweep = Sweep(jobs, 50, 0, noise=0.3)
+    sweep.run()
+    assert max(map(abs, sweep.errors())) < 0.3
+
+
+def test_nothing_is_estimated_from_a_job_of_another_kind() -> None:
+    """The world finished first, and its pace said 27 minutes where 3 were left."""
+    sweep = Sweep(jobs_of(), 2, 0)
+    sweep.run()
+    world_ended = next(t for t, seconds in sweep.estimates if seconds is not None)
+    first_kinds = [seconds for t, seconds in sweep.estimates if t < world_ended]
+    assert len(first_kinds) > 3
+    assert set(first_kinds) == {None}
+
+
+def test_expected_seconds_of_earlier_sweeps_serve_until_a_job_of_the_kind_has_finished() -> None:
+    jobs = jobs_of("scenarios=[d1]", "baselines=[]")
+    now = 0.0
+    states = JobStates(clock=lambda: now)
+    states.plan(jobs, 1)
+    left = TimeLeft(states, dict.fromkeys(jobs, 7.0))
+    in_lanes = [job for job in jobs.values() if job.kind not in DATA]
+    # One lane, whose jobs take 7 s each; the passes run beside them.
+    assert left.seconds() == pytest.approx(7.0 * len(in_lanes), abs=14.0)
+    codecs = [key for key, job in jobs.items() if job.kind == "codec"]
+    before = left.seconds()
+    states.record(JobEvent("started", codecs[0]))
+    now = 70.0
+    states.record(JobEvent("finished", codecs[0]))
+    others = sum(jobs[key].cost for key in codecs[1:]) / jobs[codecs[0]].cost
+    after = left.seconds()
+    assert before is not None
+    assert after is not None
+    assert after - before == pytest.approx(70 * others - 7 * len(codecs), abs=1.0)
+
+
+def test_a_kind_of_which_nothing_is_known_costs_what_any_job_costs_and_its_planned_cost() -> None:
+    """Where starting takes most of the time, a job of ten times the cost takes not ten times it."""
+    rng = random.Random(0)
+    costs = [rng.uniform(1, 10) for _ in range(50)]
+    for overhead, per_cost in ((60.0, 2.0), (60.0, 0.0), (0.0, 2.0)):
+        line = Line()
+        for cost in costs:
+            line.add(cost, overhead + per_cost * cost)
+        slope, intercept = np.polyfit(costs, [overhead + per_cost * cost for cost in costs], 1)
+        assert line.at(40.0) == pytest.approx(slope * 40.0 + intercept, rel=1e-3)
+        assert line.at(40.0) == pytest.approx(overhead + per_cost * 40.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cost", "expected"),
+    [
+        ([(2.0, 6.0)], 4.0, 12.0),
+        ([(2.0, 6.0), (2.0, 10.0)], 4.0, 16.0),
+        # Dearer jobs took less: all take the same.
+        ([(1.0, 10.0), (3.0, 8.0)], 9.0, 9.0),
+        # A job without cost would take less than none.
+        ([(1.0, 1.0), (3.0, 9.0)], 4.0, 10.0),
+    ],
+)
+def test_a_line_through_few_jobs_never_falls_and_never_starts_below_zero(
+    jobs: list[tuple[float, float]], cost: float, expected: float
+) -> None:
+    line = Line()
+    for job in jobs:
+        line.add(*job)
+    assert line.at(cost) == pytest.approx(expected)
+
+
+def test_lanes_and_the_serial_tail_count() -> None:
+    """Ten jobs of 6 s in 5 lanes, and one of 20 s that starts with them and holds up a last one."""
+    model = next(job for job in jobs_of().values() if job.kind == "point")
+
+    def job(key: str, *needs: str, cost: float = 1.0) -> Job:
+        return Job(key, "point", key, model.stage, 1, cost, needs)
+
+    small = [Left(job(str(n)), 6.0, 0.0, False) for n in range(10)]
+    long = Left(job("long", cost=9.0), 20.0, 5.0, False)
+    last = Left(job("last", "long"), 4.0, 0.0, False)
+    # The last one reads the stage of the long one, which is made 5 s before that is over.
+    assert seconds_to_the_end([*small, long, last], 5) == pytest.approx(20.0)
+    assert seconds_to_the_end([*small, long], 1) == pytest.approx(80.0)
+    running = Left(job("running"), 3.0, 0.0, True)
+    # Running jobs keep their lanes.
+    assert seconds_to_the_end([running, long], 1) == pytest.approx(23.0)
