@@ -42,11 +42,10 @@ from trainables.codecs import Codec, build_codec, load_codec, save_codec, start_
 from trainables.datasets.scenes.write import write_world
 from trainables.datasets.tensors import to_tensor
 from trainables.encoders.pretrained import resolve_pretrained
-from trainables.evaluation import evaluate_point
+from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.evaluation.loaded_models import load_known_teacher
 from trainables.evaluation.test_set import Sample, TestImages, read_samples
 from trainables.mllms import Mllm
-from trainables.points.inputs import Inputs
 from trainables.tasks import TASKS, scene_tasks
 
 LMBDA = 0.00018
@@ -56,8 +55,8 @@ class Bare:
     """What the loops need, in memory: images by id, token ids by sample."""
 
     def __init__(self, space: Space, world: Path, codec: Codec, mllm: Mllm) -> None:
-        self.samples = read_samples(world, space.measurements[0].tasks)
-        images = TestImages(world)
+        self.samples = read_samples(world, space.tasks)
+        images = TestImages([world])
         wanted = [i for sample in self.samples for i in sample.image_ids]
         self.pixels = {
             i: to_tensor([p]).to(mllm.device) for i, p in images.readable(wanted).items()
@@ -131,7 +130,6 @@ def main() -> None:
     device = torch.device(options.device)
     space = load_space("demo")
     point = OperatingPoint(space.codecs[0], LMBDA, "reconstruction", 0)
-    (measurement,) = space.measurements
     mllm = Mllm.load(space.mllms[0].model).to(device)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
@@ -150,14 +148,19 @@ def main() -> None:
         start_codec(shipped, resolve_pretrained(str(spec.weights)))
         save_codec(shipped, root / "codec")
         codec = load_codec(spec, root / "codec").to(device)
-        inputs = Inputs(world=root / "world", codec=root / "codec")
+        world, files = root / "world", PointFiles(root, root / "codec")
 
         def evaluate(name: str) -> dict[str, str]:
-            out = root / name
-            evaluate_point(
-                space, point, measurement, inputs, root, out, root / f"{name}-work", device
-            )
-            rows = pq.read_table(out / "samples.parquet").to_pylist()
+            evaluations = [
+                TaskEvaluation(measurement, world, world, root / name / measurement.task)
+                for measurement in space.measurements
+            ]
+            evaluate_point(space, point, evaluations, files, root / f"{name}-work", device)
+            rows = [
+                row
+                for evaluation in evaluations
+                for row in pq.read_table(evaluation.out / "samples.parquet").to_pylist()
+            ]
             return {row["sample_id"]: row["answer"] for row in rows}
 
         bare = Bare(space, root / "world", codec, mllm)

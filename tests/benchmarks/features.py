@@ -84,7 +84,7 @@ def main() -> None:
         storage = str(root / "storage")
         plan = Plan(space, operating_points(space), {}, Store(storage))
         settings = Settings(space, storage, plan.jobs, {})
-        world, features = plan.stages.world(), plan.stages.features()
+        world, features = plan.stages.train_images(), plan.stages.features()
         run_job(settings, world.key, lambda: LocalBackend(settings), lambda metrics: None)
 
         path = settings.store.fetch(world.path)

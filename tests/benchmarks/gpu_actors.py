@@ -65,7 +65,7 @@ def measure(root: Path, gpus: int, seconds: float, shards: int) -> None:
     storage = root / f"storage-{gpus}"
     plan = Plan(space, operating_points(space), {}, Store(str(storage)))
     settings = Settings(space, str(storage), plan.jobs, {})
-    world, features = plan.stages.world(), plan.stages.features()
+    world, features = plan.stages.train_images(), plan.stages.features()
     run_job(settings, world.key, lambda: LocalBackend(settings), lambda metrics: None)
 
     ray.init(num_cpus=4, num_gpus=gpus, include_dashboard=False, log_to_driver=False)

@@ -216,11 +216,12 @@ class StoredShards:
 
 def _common_ids(world_ids: list[str], tables: Sequence[pa.Table]) -> list[str]:
     """The ids that all sources hold, in the world's order."""
+    common = world_ids
     for table in tables:
         if len(table) != len(world_ids):
             members = set(table.column("image_id").to_pylist())
-            world_ids = [image_id for image_id in world_ids if image_id in members]
-    return world_ids
+            common = [image_id for image_id in common if image_id in members]
+    return common
 
 
 def _footers(files: Sequence[Path]) -> list[pq.FileMetaData]:

@@ -122,9 +122,8 @@ def _to_show(images: Iterable[tuple[str, ...]], n: int) -> list[tuple[str, ...]]
     """The images of each example: one image; in the last example, several."""
     listed = list(images)
     single = [image_ids for image_ids in listed if len(image_ids) == 1]
-    several = [image_ids for image_ids in listed if len(image_ids) > 1]
-    shown = several[: 1 if single and n > 1 else n]
-    return [*single[: n - len(shown)], *shown][:n] if single else shown
+    several = [image_ids for image_ids in listed if len(image_ids) > 1][:1]
+    return [*single[: max(1, n - len(several))], *several][:n]
 
 
 def _right(task: str, value: float) -> bool | None:

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.qualitative.examples import example_of
-from orchestrator.tracking.measured import _examples
+from orchestrator.tracking.measured import Measured, _add_example, _examples
+from search_spaces import OperatingPoint
 from trainables.evaluation.example_page import AnsweredQuestion, ExamplePage, ShownImage
 from trainables.evaluation.examples import write_examples
 
@@ -18,7 +21,10 @@ def evaluated(directory: Path, answer: str, decoded: int) -> Path:
     reference = json.dumps({"box": [0, 0, 32, 24], "size": 64, "format": "shikra"})
     question = AnsweredQuestion("a-0", "grounding", "<image> Where?", reference, answer, True)
     write_examples(
-        directory, "t", [ExamplePage("a", [ShownImage("a", given, seen, 0.5, 20.0)], [question])]
+        directory,
+        "t",
+        "grounding",
+        [ExamplePage("a", [ShownImage("a", given, seen, 0.5, 20.0)], [question])],
     )
     return directory
 
@@ -50,8 +56,36 @@ def test_pages_are_each_evaluation_s_own_and_equal_images_one_file(tmp_path: Pat
 def test_where_nothing_is_decoded_there_is_no_file(tmp_path: Path) -> None:
     image = ShownImage("a", np.zeros((8, 8, 3), np.uint8), None, 24.0, None)
     question = AnsweredQuestion("a-0", "vqa", "<image> What?", '{"answer": "red"}', "red", True)
-    write_examples(tmp_path, "t", [ExamplePage("a/b c", [image], [question])])
+    write_examples(tmp_path, "t", "vqa", [ExamplePage("a/b c", [image], [question])])
     ((one, files),) = _examples(tmp_path, "examples/key/")
     assert one["images"][0]["decoded"] is None
     assert set(files) == {"examples/key/a_b_c.png", one["images"][0]["input"]}
     assert example_of({"dataset": "d", "mllm": "m", **one}).samples == ("a-0",)
+
+
+def test_tasks_that_show_the_same_images_share_an_example() -> None:
+    def entry(sample: str, *image_ids: str, mllm: str = "m") -> dict[str, Any]:
+        images = [{"id": image_id} for image_id in image_ids]
+        boxes = {sample: {"wanted": [0, 0, 1, 1], "answered": None}}
+        page = f"{sample}.png"
+        return {
+            "dataset": "d",
+            "mllm": mllm,
+            "page": page,
+            "images": images,
+            "samples": [sample],
+            "boxes": boxes,
+        }
+
+    point = OperatingPoint(None, None, "uncompressed", 0)
+    measured = Measured("k", point, {}, [], pd.DataFrame(), [], {}, [], {}, [])
+    for example in (
+        entry("a", "1"),
+        entry("b", "1"),
+        entry("c", "1", "2"),
+        entry("d", "1", mllm="n"),
+    ):
+        _add_example(measured, example, {example["page"]: Path(example["page"])})
+    assert [example["samples"] for example in measured.examples] == [["a", "b"], ["c"], ["d"]]
+    assert measured.examples[0]["boxes"].keys() == {"a", "b"}
+    assert measured.files.keys() == {example["page"] for example in measured.examples}

@@ -13,12 +13,22 @@ import torch
 
 import trainables.datasets.rows
 from tests.trainables.conftest import Small
-from tests.trainables.small import NAMES, SHARD, png, write_images, write_world
+from tests.trainables.shards import write_shards
+from tests.trainables.small import (
+    NAMES,
+    SHARD,
+    make_space,
+    png,
+    save_teacher,
+    write_images,
+    write_world,
+)
 from trainables.datasets.arrays import decode_image, read_tensor, tensor_column
 from trainables.datasets.batches import Batches, in_order
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.images.image_store import read_rows
 from trainables.datasets.rows import Rows, part_file
+from trainables.training.precompute import TeacherFeatures
 
 COLUMNS = ("image", "classes", "y_hat", "pooled", "tokens")
 
@@ -290,3 +300,44 @@ def test_a_base_codec_trains_past_an_unreadable_image(tmp_path: Path) -> None:
     damaged = Rows("train", ("image",), tmp_path, None, None, SHARD)
     found = next(in_order(damaged, 6)).image
     assert torch.equal(found, expected[[0, 1, 3, 3, 4, 0]])
+
+
+@pytest.mark.parametrize("size", [3, 5, 20])
+def test_training_reads_the_same_whatever_the_files_hold(
+    small_stages: Small, tmp_path: Path, size: int
+) -> None:
+    """Twenty rows in files of 3, 5 or 20, of which shards of 8 are read."""
+    features = TeacherFeatures(make_space(small_stages.root / "teacher"))
+    write_shards(features, small_stages.world, tmp_path, size=size)
+    columns = ("image", "y_hat", "pooled", "tokens")
+    sources = small_stages.world, small_stages.latents
+    given = Batches(Rows("train", columns, *sources, tmp_path, SHARD), 6, seed=3)
+    expected = Batches(rows_of(small_stages, columns), 6, seed=3)
+    for step in range(7):
+        batch, other = given.read(step), expected.read(step)
+        assert batch.ids == other.ids
+        for name, tensor in batch.tensors.items():
+            assert torch.equal(tensor, other.tensors[name]), name
+
+
+@pytest.mark.parametrize("size", [3, 20])
+def test_rows_missing_from_files_of_another_size_are_left_out(tmp_path: Path, size: int) -> None:
+    write_images(tmp_path, "train", 20, unreadable=(2, 8, 9))
+    model = TeacherFeatures(make_space(save_teacher(tmp_path / "teacher")))
+    write_shards(model, tmp_path, tmp_path / "features", ("train",), size)
+    rows = Rows("train", ("pooled",), tmp_path, None, tmp_path / "features", SHARD)
+    assert rows.sizes == [7, 6, 4]
+    (whole,) = in_order(rows, 99)
+    assert whole.ids == tuple(f"train-{i:03d}" for i in range(20) if i not in (2, 8, 9))
+    files = sorted((tmp_path / "features" / "train").iterdir())
+    stored = [read_tensor(pq.read_table(file), "pooled") for file in files]
+    assert np.array_equal(whole.pooled.half().numpy(), np.concatenate(stored))
+
+
+def test_files_of_fewer_rows_than_the_world_are_refused(
+    small_stages: Small, tmp_path: Path
+) -> None:
+    features = shutil.copytree(small_stages.features, tmp_path / "features")
+    part_file(features, "train", 2).unlink()
+    with pytest.raises(ValueError, match=r"20 rows.* 16"):
+        Rows("train", ("pooled",), small_stages.world, None, features, SHARD)

@@ -34,11 +34,11 @@ def test_inputs_are_the_test_images_and_decoded_ones_what_the_bytes_give(
 ) -> None:
     images, codec = setting.images(), setting.codec()
     for scenario, result in results.items():
-        single, several = result["examples"]
-        assert len(single["images"]) == 1
+        *single, several = result["examples"]
+        assert [len(example["images"]) for example in single] == [1, 1]
         assert len(several["images"]) > 1
         rates = {row["image_id"]: row for row in result["images"]}
-        for image in [*single["images"], *several["images"]]:
+        for image in [image for example in result["examples"] for image in example["images"]]:
             given = images[image["id"]]
             levels = (given[0] * 255).round().byte().permute(1, 2, 0).numpy()
             np.testing.assert_array_equal(
@@ -150,7 +150,7 @@ def test_a_caption_is_neither_right_nor_wrong() -> None:
 
 
 def test_large_images_are_kept_smaller_and_of_their_shape(tmp_path: Path) -> None:
-    write_examples(tmp_path, "t", [example_page(1536, 768, "", "shikra")])
+    write_examples(tmp_path, "t", "grounding", [example_page(1536, 768, "", "shikra")])
     (example,) = json.loads((tmp_path / "examples.json").read_text())
     assert pixels_of(tmp_path / example["images"][0]["input"]).shape == (LONGEST // 2, LONGEST, 3)
     np.testing.assert_allclose(example["boxes"]["a-0"]["wanted"], (0.5, 0.5, 1, 1))

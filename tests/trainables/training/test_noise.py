@@ -3,6 +3,7 @@
 import pytest
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from torchvision.ops import StochasticDepth
 
 from trainables.training.noise import RowsOfBatch
 
@@ -32,3 +33,16 @@ def test_noise_of_parts_is_the_wholes(prior: str, positions: list[tuple[int, ...
             found[list(part)] = noisy(x[list(part)])
     torch.testing.assert_close(found, noisy(x), rtol=0, atol=0)
     assert not torch.equal(noisy(x), x)
+
+
+def test_stochastic_depth_leaves_the_same_blocks_out_of_slices_as_of_the_whole_batch() -> None:
+    layer = StochasticDepth(0.5, "row").train()
+    images = torch.ones(12, 3, 3, 2)
+    torch.manual_seed(4)
+    whole = layer(images)
+    assert 0 < int((whole.flatten(1).sum(1) == 0).sum()) < 12
+    for rows in ([0, 1, 2], [3, 7, 8, 11], list(range(12))):
+        torch.manual_seed(4)
+        with RowsOfBatch(rows, 12):
+            part = layer(images[rows])
+        assert torch.equal(part, whole[rows])
