@@ -55,6 +55,13 @@ class Measurement:
         return self.name or short_name(self.answerer)
 
     @property
+    def shared(self) -> tuple[str, bool, str]:
+        """What measurements have in common that are made in one pass over a data set's images:
+        answerer, whether that is the encoder alone, and benchmark."""
+        label = "" if self.benchmark is None else self.benchmark.label
+        return self.answerer, self.by_encoder, label
+
+    @property
     def by_encoder(self) -> bool:
         """Whether the visual encoder answers alone."""
         return TASK_FACTS.get(self.task).by_encoder
