@@ -127,7 +127,8 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
     done = {*plan.done, *(stage.key for stage in made if is_complete)}
     remove_work_of(store, done)
     if is_complete:
-        remove_leases(store, done)
+        passes = {made.key for job in plan.jobs.values() for made in job.passes}
+        remove_leases(store, done | passes)
     if store.remote:
         remove_lost_uploads(store, {stage.kind for stage in made})
 

@@ -96,7 +96,7 @@ def take_silence(store: Store, key: str, stage: str) -> str | None:
 
     Args:
         key: of the job.
-        stage: key of the stage that it made.
+        stage: key of the stage, or of the pass of evaluations, that it made.
     """
     text = store.read(_note(key, stage))
     if text is None:
@@ -117,7 +117,7 @@ def failure_of(
     Args:
         error, nodes_before: as of `cause_of`.
         key: of the job.
-        stages: keys of the stages that the process may have made.
+        stages: keys of what the process may have made: stages, and passes of evaluations.
     """
     first_error = None if error is None else original(error)
     if isinstance(first_error, GaveUpError):

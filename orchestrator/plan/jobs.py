@@ -9,6 +9,7 @@ the code that makes it reads; the plan follows these from stage to stage.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -283,11 +284,12 @@ class Plan:
         self, point: OperatingPoint, evaluations: Iterable[tuple[Measurement, Stage]]
     ) -> tuple[EvaluationPass, ...]:
         """The passes over images that some evaluations of a point need."""
-        of_pass: dict[str, list[tuple[Measurement, Stage]]] = defaultdict(list)
-        for measurement, stage in evaluations:
-            key = evaluation_pass(self.stages, point, measurement)
-            of_pass[key].append((measurement, stage))
-        return tuple(EvaluationPass(key, tuple(pairs)) for key, pairs in of_pass.items())
+        groups = itertools.groupby(evaluations, key=lambda pair: pair[0].shared)
+        listed = [tuple(pairs) for _, pairs in groups]
+        return tuple(
+            EvaluationPass(evaluation_pass(self.stages, point, pairs[0][0]), pairs)
+            for pairs in listed
+        )
 
 
 def _named(stage: Stage) -> dict[str, Stage]:

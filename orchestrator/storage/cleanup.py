@@ -35,12 +35,12 @@ def remove_work_of(store: Store, keys: Iterable[str]) -> None:
 
 
 def remove_leases(store: Store, keys: Iterable[str]) -> None:
-    """Delete the leases of complete stages that nobody holds, and old numbers of all others.
+    """Delete the leases of what is complete and nobody holds, and old numbers of all others.
 
     Another sweep may hold the lease of a complete point, which it evaluates on other benchmarks.
 
     Args:
-        keys: of the stages.
+        keys: of stages, and of passes over test images that make evaluations.
     """
     complete = {f"{kind}-{key}" for key in keys for kind in ("job", "evaluation")}
     by_name: dict[str, dict[str, float | None]] = defaultdict(dict)

@@ -22,7 +22,7 @@ from search_spaces.plugins import plugin_versions
 from search_spaces.scenarios import environments_of
 from search_spaces.settings.paths import split_revision
 from search_spaces.specs.data import DataSpec
-from trainables.datasets.file_checksum import file_checksum
+from trainables.datasets.images.files import file_checksum
 
 PACKAGES = (
     "bridgesweep",

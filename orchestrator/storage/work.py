@@ -2,7 +2,7 @@
 
 tmp/<key>.<process>.<n>/          what one process writes, until it is committed
 work/<key>/                       of a job, for one process at a time
-work/<key>/evaluation-<key>/      of an evaluation of the job's point
+work/<key>/evaluation-<key>/      of a pass that makes evaluations of the job's point
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ class WorkFiles(Files):
 
     @contextlib.contextmanager
     def evaluation_work(self, key: str, evaluation: str) -> Iterator[tuple[Path, Lease]]:
-        """The working directory of an evaluation, for one process at a time.
+        """The working directory of evaluations made in one pass, for one process at a time.
 
         It lies in the working directory of the point's job, and `remove_work` deletes both.
 
         Args:
             key: of the job.
-            evaluation: key of the evaluation's stage.
+            evaluation: key of the pass.
         """
         with hold(self, f"evaluation-{evaluation}") as lease:
             yield self._local / "work" / key / f"evaluation-{evaluation}", lease

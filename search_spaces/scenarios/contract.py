@@ -213,7 +213,9 @@ def looks() -> dict[str, ScenarioLook]:
 
 def point_stage(stages: Stages, point: OperatingPoint) -> Stage:
     """The stage of an operating point, of whatever scenario and variant."""
-    return scenario_of(point.scenario).stage(stages.of(point.variant), point)
+    of_variant = stages.of(point.variant)
+    scenario = scenario_of(point.scenario)
+    return of_variant.once(point, lambda: scenario.stage(of_variant, point))
 
 
 def evaluation_stage(stages: Stages, point: OperatingPoint, measurement: Measurement) -> Stage:

@@ -10,6 +10,8 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]*$")]
+"""Letters, digits, `.`, `_`, `+` and `-`; empty for the model's own path or id."""
 
 
 class Spec(BaseModel):

@@ -10,6 +10,8 @@ from search_spaces.settings.paths import LocationOrName
 from search_spaces.settings.secrets import NO_SECRET, has_secret
 from search_spaces.specs.base import Fraction, Positive, Spec
 
+SceneCount = Literal["train", "val", "test", "episodes"]
+"""The settings that say how many scenes there are."""
 _COLUMNS: Final = {"image_column", "label_column"}
 
 
@@ -79,7 +81,7 @@ class DataSpec(Spec):
             return self.name or self.kind
         return self.uri.rstrip("/").rpartition("/")[2] or self.kind
 
-    def scenes(self, *counts: Literal["train", "val", "test", "episodes"]) -> dict[str, Any]:
+    def scenes(self, *counts: SceneCount) -> dict[str, Any]:
         """The settings that decide what made images are, as JSON data.
 
         Args:

@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from search_spaces.facts.tasks import (
     TASK_FACTS,
@@ -19,19 +25,42 @@ from search_spaces.facts.tasks import (
     tasks_of_data,
     tasks_to_learn,
 )
-from search_spaces.settings.paths import short_name
-from search_spaces.specs.base import Spec
+from search_spaces.settings.paths import LocationOrName, short_name
+from search_spaces.specs.base import ModelName, Spec
 from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
 from search_spaces.specs.evaluation import EvaluationSpec
-from search_spaces.specs.model import MllmSpec
 from search_spaces.specs.resources import Resources
 from search_spaces.specs.search import SearchSpec
 from search_spaces.specs.training import NeckSpec, SurrogateSpec, TeacherSpec
 
 TaskName = Annotated[str, AfterValidator(known_task)]
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:-]*$")]
+
+
+class MllmSpec(Spec):
+    """An MLLM that answers; a text stands for `{model: TEXT}`."""
+
+    model: LocationOrName
+    """`shipped:NAME`, a local directory or a hub id of a transformers MLLM: `ORG/MODEL`, or
+    `ORG/MODEL@REVISION` with a branch, a tag or a commit."""
+    name: ModelName = ""
+    """The `mllm` in points and plots; empty for the hub id or the directory's name."""
+
+    @property
+    def label(self) -> str:
+        """The name in points and plots."""
+        return self.name or short_name(self.model)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _as_text(self, dump: SerializerFunctionWrapHandler) -> object:
+        return dump(self) if self.name else self.model
 
 
 @dataclass(frozen=True)
@@ -54,6 +83,13 @@ class Measurement:
     def label(self) -> str:
         """The answerer's name in points and plots."""
         return self.name or short_name(self.answerer)
+
+    @property
+    def shared(self) -> tuple[str, bool, str]:
+        """What measurements have in common that are made in one pass over a data set's images:
+        answerer, whether that is the encoder alone, and benchmark."""
+        label = "" if self.benchmark is None else self.benchmark.label
+        return self.answerer, self.by_encoder, label
 
     @property
     def by_encoder(self) -> bool:

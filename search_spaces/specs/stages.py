@@ -26,12 +26,13 @@ listed in `tests/orchestrator/plan/key_effects.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Literal
 
 from search_spaces.facts.tasks import TASK_FACTS, plugin_identities
 from search_spaces.specs.benchmark import BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
+from search_spaces.specs.data import SceneCount
 from search_spaces.specs.space import Space
 from search_spaces.specs.space_fields import Measurement
 from search_spaces.specs.stage import Stage, Subject, make_stage
@@ -57,6 +58,7 @@ class Stages:
         self.variant = variant
         self._fingerprints = dict(fingerprints or {})
         self._of: dict[str, Stages] = {}
+        self._made: dict[Hashable, Stage] = {}
 
     def of(self, variant: str) -> Stages:
         """The stages of one variant of the space, named as `Space.of` takes it."""
@@ -66,30 +68,44 @@ class Stages:
             self._of[variant] = Stages(self.space.of(variant), self._fingerprints, variant)
         return self._of[variant]
 
+    def once(self, subject: Hashable, make: Callable[[], Stage]) -> Stage:
+        """The stage of a subject, made when it is asked for first: a space has thousands."""
+        if subject not in self._made:
+            self._made[subject] = make()
+        return self._made[subject]
+
     def fingerprint(self, name: str | None) -> str | None:
         """The checksum of a model, file or library; the name itself where none is known."""
         return None if name is None else self._fingerprints.get(name, name)
 
     def train_images(self) -> Stage:
         """The images for training and validation, of scenes with samples of tasks."""
-        data = self.space.data
-        spec = data.scenes("train", "val") if data.kind == "scenes" else self._selected("train")
-        return make_stage("train_images", spec, {}, Subject(self.variant))
+        return self.once("train_images", lambda: self._images("train", ("train", "val")))
 
     def test_images(self) -> Stage:
         """The test images of the space's own data, with samples of tasks."""
-        data = self.space.data
-        spec = data.scenes("test") if data.kind == "scenes" else self._selected("test")
-        return make_stage("test_images", spec, {}, Subject(self.variant))
+        return self.once("test_images", lambda: self._images("test", ("test",)))
 
-    def _selected(self, part: str) -> dict[str, Any]:
-        """The spec of a part of a data set."""
+    def _images(self, part: Literal["train", "test"], counts: Sequence[SceneCount]) -> Stage:
+        """The images of a part of the space's data.
+
+        Args:
+            counts: settings that say of how many scenes it consists.
+        """
         data = self.space.data
-        return data.form | {"images": self._fingerprints.get(f"{part} images", data.selection)}
+        if data.kind == "scenes":
+            spec = data.scenes(*counts)
+        else:
+            listed = self._fingerprints.get(f"{part} images", data.selection)
+            spec = data.form | {"images": listed}
+        return make_stage(f"{part}_images", spec, {}, Subject(self.variant))
 
     def episodes(self) -> Stage:
         """The scenes of few-shot episodes, with the episodes."""
-        return make_stage("episodes", self.space.data.scenes("episodes"), {}, Subject(self.variant))
+        spec = self.space.data.scenes("episodes")
+        return self.once(
+            "episodes", lambda: make_stage("episodes", spec, {}, Subject(self.variant))
+        )
 
     def samples(self, tasks: Sequence[str], images: Stage) -> Stage:
         """The samples of tasks of other distributions.
@@ -121,8 +137,10 @@ class Stages:
 
     def features(self) -> Stage:
         """The teacher's features of the training and validation images that the loss uses."""
-        reads = {"world": self.train_images()}
-        return make_stage("features", self.targets_identity(), reads, Subject(self.variant))
+        spec, reads = self.targets_identity(), {"world": self.train_images()}
+        return self.once(
+            "features", lambda: make_stage("features", spec, reads, Subject(self.variant))
+        )
 
     def targets_identity(self) -> dict[str, Any]:
         """The settings that decide the teacher's features, for a key."""
@@ -160,6 +178,9 @@ class Stages:
 
         A variable-rate codec has one for all its lambdas.
         """
+        return self.once(("codec", codec, lmbda), lambda: self._codec(codec, lmbda))
+
+    def _codec(self, codec: CodecSpec, lmbda: float) -> Stage:
         codec = codec.at(lmbda)
         subject = Subject(self.variant, codec=codec, lmbda=lmbda)
         spec = codec.identity

@@ -8,8 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from search_spaces.facts.texts import template_sets
 from search_spaces.settings.paths import Location, LocationOrName, locate
-from search_spaces.specs.base import Fraction, Positive, Rate, Spec, Weight
-from search_spaces.specs.model import ModelName
+from search_spaces.specs.base import Fraction, ModelName, Positive, Rate, Spec, Weight
 
 
 class TeacherSpec(Spec):

@@ -206,9 +206,9 @@ class Runner:
     ) -> None:
         """Find the cause of a failure."""
         job, store = self.settings.jobs[key], self.settings.store
-        stages = [job.key, *(stage.key for _, stage in job.evaluations)]
+        made = [job.key, *(evaluation_pass.key for evaluation_pass in job.passes)]
         try:
-            failure = patiently(lambda: failure_of(error, nodes_before, store, key, *stages))
+            failure = patiently(lambda: failure_of(error, nodes_before, store, key, *made))
         except Exception as outage:  # the storage or Ray's head is away for too long
             cause = cause_of_type(outage)
             failure = JobFailure(cause, reason_of(outage, cause))

@@ -93,12 +93,14 @@ def base(name: str, root: Path, *overrides: str) -> Space:
 
 def write_data(root: Path) -> None:
     """The data sets of the spaces."""
-    write_folder(root / "folder", {"train/jay": 4, "train/fox": 4, "val/jay": 3, "test/jay": 4})
+    counts = {"train/jay": 4, "train/fox": 4, "val/jay": 3, "test/jay": 4, "test/fox": 2}
+    write_folder(root / "folder", counts)
     shutil.copytree(root / "folder", root / "copy", copy_function=shutil.copyfile)
     (root / "names").write_text("jay a bird\nfox a red fox\n")
     images = [file.read_bytes() for file in sorted((root / "folder").rglob("*.JPEG"))]
-    columns = {"image": images, "other": images[::-1], "label": ["jay", "fox", "owl"] * 5}
-    columns |= {"number": ["one", "two", "three"] * 5}
+    columns = {"image": images, "other": images[::-1]}
+    for column, values in (("label", ["jay", "fox", "owl"]), ("number", ["one", "two", "three"])):
+        columns[column] = [values[number % 3] for number in range(len(images))]
     (root / "table").mkdir()
     pq.write_table(pa.table(columns), root / "table" / "all.parquet")
     (root / "folder" / "a").write_bytes(b"weights")

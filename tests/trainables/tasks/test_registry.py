@@ -118,7 +118,7 @@ def test_a_plugin_task_has_samples_and_an_evaluation_and_changes_no_other_stage(
 
 
 def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: None, tmp_path: Path) -> None:
-    sizes = {"size": 64, "seed": 1, "n_train": 3, "n_val": 0, "n_test": 4, "n_episodes": 2}
+    sizes = {"size": 64, "seed": 1, "n_train": 3, "n_val": 0, "n_test": 4}
     write_world(tmp_path / "world", scene_tasks(), **sizes)
     splits: tuple[tuple[Split, int], ...] = (("train", 3), ("test", 4))
     for split, count in splits:

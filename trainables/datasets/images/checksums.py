@@ -19,8 +19,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainables.datasets.file_checksum import file_checksum
-from trainables.datasets.images.files import File, is_local, open_root, replacing
+from trainables.datasets.images.files import (
+    File,
+    file_checksum,
+    is_local,
+    open_root,
+    replacing,
+)
 from trainables.datasets.images.source import Source
 
 PARTS: Final = {"train": ("train", "val"), "test": ("test",)}

@@ -6,6 +6,7 @@ URI goes through fsspec.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import fsspec
 
@@ -33,6 +34,12 @@ _STAMPS = (
     *("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime"),
     *("updated", "modified", "created"),
 )
+
+
+WHOLE: Final = 256 * 2**20
+"""Bytes up to which all of a file is read: a plan must not read hundreds of GB."""
+_BLOCKS: Final = 64
+_BLOCK: Final = 2**16
 
 
 class SourceError(ValueError):
@@ -196,6 +203,23 @@ def read_text(uri: str) -> str:
         return read_bytes(uri).decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(f"cannot be read ({type(error).__name__})") from error
+
+
+def file_checksum(file: Path) -> str:
+    """SHA-256 of a file's bytes; of a file above `WHOLE`, of its size and evenly spread blocks.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= WHOLE:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for number in range(_BLOCKS):
+            stream.seek(number * (size - _BLOCK) // (_BLOCKS - 1))
+            digest.update(stream.read(_BLOCK))
+        return f"sampled-{digest.hexdigest()}"
 
 
 @contextmanager
