@@ -69,6 +69,19 @@ def test_another_kind_rests_on_planned_costs(store: Store) -> None:
         assert (estimate.seconds, estimate.size, estimate.rests_on) == (3.5, None, 0)
 
 
+def test_a_scenario_that_was_never_trained_rests_on_planned_costs(tmp_path: Path) -> None:
+    """Points of other scenarios say nothing: the untrained ones took no time at all."""
+    store = Store(str(tmp_path))
+    finish(store, space_of("scenarios=[]", "baselines=[reconstruction]"), seconds)
+    plan, estimates = plan_of(space_of(), store), Estimates(History(store))
+    points = [j for j in plan.jobs.values() if j.kind == "point" and j.costs.get(j.key)]
+    assert points
+    for job in points:
+        estimate = estimates.of(job.stage, job.costs[job.key], grows=False)
+        assert (estimate.seconds, estimate.rests_on) == (job.costs[job.key], 0)
+        assert job.costs[job.key] > 0
+
+
 def test_only_what_is_left_counts(store: Store) -> None:
     left = forecast_of(store, "seeds=[0,1]", "scenarios=[d1]", "baselines=[]")
     # d1 of both rates with the second seed, each with its evaluation
