@@ -21,7 +21,7 @@ from orchestrator.storage.files import Files
 from orchestrator.storage.lease_files import Pace, Standing, Watch
 
 RESERVED: Final = (
-    *("leases", "locks", "logs", "mlflow", "mlflow.db", "mlruns"),
+    *("checksums", "leases", "locks", "logs", "mlflow", "mlflow.db", "mlruns"),
     *("revisions", "stages", "tmp", "train", "work"),
 )
 """What stands in a storage beside the directories of sweeps."""
