@@ -153,7 +153,7 @@ def _made_again(plan: Plan, whole: Plan, history: History) -> list[str]:
     Jobs with the same reason share a line.
     """
     current = {stage.key for job in whole.jobs.values() for stage in job.stages}
-    reasons = Reasons(history, current)
+    reasons = Reasons(history, plan.space, current)
     labels: dict[tuple[str, ...], list[str]] = {}
     for job in plan.jobs.values():
         # What a job measures anew because it trains anew has no reason of its own.

@@ -58,23 +58,42 @@ class Estimates:
             grows: whether its bytes grow with its cost, as those of shards do; those of trained
                 weights do not grow with the steps.
         """
-        similar = self._most_similar(stage)
+        similar = self._most_similar(stage, cost > 0)
         if not similar:
             return StageEstimate(cost, None, 0)
-        paces = [past.seconds / past.cost for past in similar if past.cost]
-        seconds = cost * median(paces) if cost and paces else median(p.seconds for p in similar)
-        shares = [past.size / past.cost for past in similar if past.cost]
-        size = cost * median(shares) if grows and shares else median(p.size for p in similar)
-        return StageEstimate(seconds, size, len(similar))
+        seconds, size = (median(values) for values in _figures(similar, grows))
+        if not cost:
+            return StageEstimate(seconds, size, len(similar))
+        return StageEstimate(cost * seconds, cost * size if grows else size, len(similar))
 
-    def _most_similar(self, stage: Stage) -> tuple[Past, ...]:
-        """The earlier stages of the kind that have most in common with a stage."""
+    def _most_similar(self, stage: Stage, costs: bool) -> tuple[Past, ...]:
+        """The earlier stages of the kind and scenario that have most in common with a stage.
+
+        Args:
+            costs: whether a cost is planned for it, and so for them.
+        """
         subject, leaves = subject_fields(stage), leaves_of(stage.spec)
         profile = _profile(subject, leaves)
-        key = stage.kind, *profile
+        key = stage.kind, costs, *profile
         if key not in self._similar:
-            self._similar[key] = _nearest(profile, self._history.of_kind(stage.kind))
+            scenario = subject.get("scenario")
+            stages = (
+                past
+                for past in self._history.of_kind(stage.kind)
+                if past.cost is not None
+                and (past.cost > 0) == costs
+                and past.subject is not None
+                and past.subject.get("scenario") == scenario
+            )
+            self._similar[key] = _nearest(profile, stages)
         return self._similar[key]
+
+
+def _figures(stages: Iterable[Past], grows: bool) -> tuple[list[float], list[float]]:
+    """Seconds and bytes of stages: per planned second where there is one."""
+    pairs = [(past, past.cost or 1.0) for past in stages]
+    sizes = [past.size / cost if grows else past.size for past, cost in pairs]
+    return [past.seconds / cost for past, cost in pairs], sizes
 
 
 def _profile(subject: SubjectFields, leaves: Leaves) -> tuple[frozenset[str], frozenset[str]]:
@@ -91,9 +110,8 @@ def _nearest(
 ) -> tuple[Past, ...]:
     nearest: dict[tuple[int, int], list[Past]] = defaultdict(list)
     for past in stages:
-        if past.subject is not None and past.cost is not None:
-            fields, settings = _profile(past.subject, past.leaves)
-            nearest[len(profile[0] & fields), len(profile[1] & settings)].append(past)
+        fields, settings = _profile(past.subject or {}, past.leaves)
+        nearest[len(profile[0] & fields), len(profile[1] & settings)].append(past)
     return tuple(nearest[max(nearest)]) if nearest else ()
 
 

@@ -21,18 +21,24 @@ from search_spaces.specs.stage import VERSIONS
 _LONGEST_VALUE: Final = 40
 _UNSET: Final = object()
 
+Changes = Mapping[str, tuple[Any, Any]]
+"""Dotted path of a setting in a stage's spec -> its values before and now."""
+
 
 class Reasons:
     """Why stages are made again.
 
     Args:
         history: of the storage.
-        current: keys of all stages of the present space. They replace nothing that they are.
+        space: what is swept.
+        current: keys of all its stages, which no other stage replaces.
     """
 
-    def __init__(self, history: History, current: Collection[str]) -> None:
+    def __init__(self, history: History, space: Space, current: Collection[str]) -> None:
         self._history = history
+        self._space = space
         self._current = current
+        self._settings: dict[str, Leaves] = {}
         self._replaceable: dict[str, dict[str, list[Past]]] = {}
         self._explained: dict[tuple[str, str], tuple[str, ...]] = {}
 
@@ -59,7 +65,7 @@ class Reasons:
         """The differences of a stage from an earlier one, each once."""
         pair = stage.key, past.key
         if pair not in self._explained:
-            changed = _changed(past.leaves, leaves_of(stage.spec))
+            changed = self._set(stage, _changed(past.leaves, leaves_of(stage.spec)))
             lines = [
                 f"{setting_of(stage, path)} {_shown(old)} -> {_shown(new)}"
                 for path, (old, new) in changed.items()
@@ -70,6 +76,20 @@ class Reasons:
             lines += self._changed_inputs(stage, past)
             self._explained[pair] = tuple(dict.fromkeys(lines))
         return self._explained[pair]
+
+    def _set(self, stage: Stage, changed: Changes) -> Changes:
+        """The changes without settings that are not set and follow another one that changed."""
+        variant = stage.subject.variant
+        if variant not in self._settings:
+            space = self._space.of(variant) if self._space.variants else self._space
+            self._settings[variant] = leaves_of(space.model_dump(mode="json"))
+        settings = self._settings[variant]
+        explicit = {
+            path: values
+            for path, values in changed.items()
+            if values[1] is None or settings.get(setting_of(stage, path), values[1]) is not None
+        }
+        return explicit or changed
 
     def _changed_inputs(self, stage: Stage, past: Past) -> list[str]:
         """The differences of the inputs that are not the same, followed to the first ones."""
@@ -117,7 +137,7 @@ def setting_of(stage: Stage, path: str) -> str:
     return path if root in Space.model_fields else f"{stage.kind}.{path}"
 
 
-def _changed(old: Leaves, new: Leaves) -> dict[str, tuple[Any, Any]]:
+def _changed(old: Leaves, new: Leaves) -> Changes:
     """Dotted path -> values, of the settings that differ."""
     pairs = {path: (old.get(path, _UNSET), new.get(path, _UNSET)) for path in {**old, **new}}
     return {path: (before, after) for path, (before, after) in pairs.items() if before != after}

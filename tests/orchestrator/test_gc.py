@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from orchestrator.driver.request import Request
 from orchestrator.driver.run import _record_references
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import outage
-from orchestrator.storage.references import read_references, record_references
+from orchestrator.storage.lease import hold
+from orchestrator.storage.references import DELETION, read_references, record_references
 from orchestrator.storage.store import Store
 from orchestrator.sweep import main
 from search_spaces import load_space, operating_points
+from tests.orchestrator.waiting import wait_until
 
 LOST = "stages/point/0123456789abcdef"
 
@@ -97,7 +100,21 @@ def test_a_sweep_records_all_stages_of_its_space_whatever_was_selected(tmp_path:
     _record_references(request, {})
     jobs = Plan(space, points, {}, None).jobs.values()
     expected = {stage.path for job in jobs for stage in job.stages}
-    # world, features, text; 2 codecs, 2 latents; 11 points with an evaluation each
-    assert len(expected) == 7 + 2 * len(points)
     assert read_references(store).stages == expected
+    assert sum(path.startswith("stages/point/") for path in expected) == len(points)
+    assert sum(path.startswith("stages/codec/") for path in expected) == 2
     assert json.loads(store.read("mine/stages.json") or b"")["search"] is False
+
+
+def test_a_sweep_records_its_stages_then_waits_while_stages_are_deleted(tmp_path: Path) -> None:
+    space = load_space("smoke", [])
+    store = Store(str(tmp_path))
+    request = Request(space, operating_points(space)[:1], store, "mine", None, False, 0.0, "")
+    driver = threading.Thread(target=_record_references, args=(request, {}))
+    with hold(store, DELETION):
+        driver.start()
+        wait_until(lambda: store.is_file("mine/stages.json"), 60)
+        driver.join(1.0)
+        assert driver.is_alive()
+    driver.join(60)
+    assert not driver.is_alive()

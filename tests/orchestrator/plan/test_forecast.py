@@ -18,6 +18,10 @@ from search_spaces import Stage
 from tests.orchestrator.plan.finished import finish, plan_of, space_of
 
 SIZE = 1000
+EVALUATIONS = len(space_of().measurements)
+"""Stages that measure a point."""
+NEW_D1_S = 2 * (0.2 * 8 * 8 + 7 * EVALUATIONS)
+"""Seconds of d1 of both rates with a second seed."""
 
 
 def seconds(job: Job, stage: Stage) -> float:
@@ -48,8 +52,8 @@ def test_more_steps_take_as_much_longer_and_weights_stay_as_large(store: Store) 
         assert estimate.seconds == pytest.approx(0.2 * 24 * 8)
         assert estimate.size == SIZE
         assert estimate.rests_on == 2, "both rates"
-        ((_, evaluation),) = job.evaluations
-        assert estimates.of(evaluation, job.costs[evaluation.key], False).seconds == 7
+        for _, evaluation in job.evaluations:
+            assert estimates.of(evaluation, job.costs[evaluation.key], False).seconds == 7
 
 
 def test_shards_grow_with_the_images(store: Store) -> None:
@@ -69,14 +73,26 @@ def test_another_kind_rests_on_planned_costs(store: Store) -> None:
         assert (estimate.seconds, estimate.size, estimate.rests_on) == (3.5, None, 0)
 
 
+def test_a_scenario_that_was_never_trained_rests_on_planned_costs(tmp_path: Path) -> None:
+    """Points of other scenarios say nothing: the untrained ones took no time at all."""
+    store = Store(str(tmp_path))
+    finish(store, space_of("scenarios=[]", "baselines=[reconstruction]"), seconds)
+    plan, estimates = plan_of(space_of(), store), Estimates(History(store))
+    points = [j for j in plan.jobs.values() if j.kind == "point" and j.costs.get(j.key)]
+    assert points
+    for job in points:
+        estimate = estimates.of(job.stage, job.costs[job.key], grows=False)
+        assert (estimate.seconds, estimate.rests_on) == (job.costs[job.key], 0)
+        assert job.costs[job.key] > 0
+
+
 def test_only_what_is_left_counts(store: Store) -> None:
     left = forecast_of(store, "seeds=[0,1]", "scenarios=[d1]", "baselines=[]")
-    # d1 of both rates with the second seed, each with its evaluation
-    assert left.work_s == pytest.approx(2 * (0.2 * 64 + 7))
-    assert left.measured == 4
+    assert left.work_s == pytest.approx(NEW_D1_S)
+    assert left.measured == 2 + 2 * EVALUATIONS
     assert left.planned == 0
     assert left.sizes[TRAINED] == 2 * SIZE
-    assert left.sizes["evaluation"] == 2 * SIZE
+    assert left.sizes["evaluation"] == 2 * EVALUATIONS * SIZE
     assert left.sizes[BESIDE] == 7 * 4, "a new sweep writes the points that it reuses, too"
     done = forecast_of(store)
     assert (done.work_s, done.wall_s, done.measured, done.planned) == (0, 0, 0, 0)
@@ -100,13 +116,13 @@ def test_lanes_time_without_computing_and_bytes_besides_stages_are_those_of_the_
     assert left.past is not None
     assert left.past.name == "latest"
     assert left.lanes == 3, "the latest may have had few jobs"
-    assert left.wall_s == pytest.approx(0.2 * 64 + 7 + 105 - 90 / 2)
+    assert NEW_D1_S / 3 < left.wall_s - (105 - 90 / 2) < NEW_D1_S / 2 + 7
     # 2000 bytes of each sweep, twice; the rest of 9,200 bytes is of ten points.
     assert left.sizes[BESIDE] == pytest.approx(2 * 2000 + 4 * (9200 - 8000) / 10)
     of_name = forecast_of(store, "seeds=[0,1]", "scenarios=[d1]", "baselines=[]", name="first")
     assert of_name.past is not None
     assert of_name.past.name == "first"
-    assert of_name.wall_s == pytest.approx(0.2 * 64 + 7 + 50 - 90 / 3)
+    assert left.wall_s - of_name.wall_s == pytest.approx((105 - 90 / 2) - (50 - 90 / 3))
     assert of_name.sizes[BESIDE] == pytest.approx(2 * 120), "two points are not complete"
 
 
@@ -114,7 +130,7 @@ def test_gpu_hours_are_those_of_all_workers(store: Store) -> None:
     settings = ("seeds=[0,1]", "scenarios=[d1]", "baselines=[]")
     gpus = ("resources.workers_per_point=2", "resources.gpus_per_worker=1")
     left = forecast_of(store, *settings, *gpus)
-    assert left.gpu_hours == pytest.approx(2 * 2 * (0.2 * 64 + 7) / 3600)
+    assert left.gpu_hours == pytest.approx(2 * NEW_D1_S / 3600)
     assert forecast_of(store, *settings).gpu_hours == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def reasons_of(store: Store, *settings: str) -> dict[str, tuple[str, ...]]:
     """Label of each job that is left -> why its stage, or its first evaluation, is made again."""
     space = space_of(*settings)
     current = {s.key for job in plan_of(space, None).jobs.values() for s in job.stages}
-    reasons = Reasons(History(store), current)
+    reasons = Reasons(History(store), space, current)
     return {job.label: reasons.of(first_stage(job)) for job in plan_of(space, store).jobs.values()}
 
 
@@ -127,3 +128,17 @@ def test_of_a_large_storage_the_newest_are_read(
     )
     assert [past.created for past in newest] == sorted((p.created for p in newest), reverse=True)
     assert history.left_out("latents") == 0
+
+
+def test_a_setting_that_follows_another_is_no_change_of_its_own(store: Store) -> None:
+    """A spec may hold what an unset setting comes to."""
+    space = space_of("d1.lr=0.002")
+    plan = plan_of(space, store)
+    job = next(job for job in plan.jobs.values() if job.label == "hyperprior d1 lambda=0.02 seed=0")
+    spec = dict(job.stage.spec)
+    spec["train"] = {**spec["train"], "linear_lr": 0.002}
+    stage = replace(job.stage, spec=spec)
+    assert Reasons(History(store), space, plan.jobs.keys()).of(stage) == ("d1.lr 0.001 -> 0.002",)
+    given = space_of("d1.lr=0.002", "d1.linear_lr=0.002")
+    first, second = Reasons(History(store), given, plan.jobs.keys()).of(stage)
+    assert {first.split()[0], second.split()[0]} == {"d1.lr", "d1.linear_lr"}
