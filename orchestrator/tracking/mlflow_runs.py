@@ -8,7 +8,7 @@ next sweep logs it.
 
 Calls of the client: two to open a sweep; of a point or a codec at most about 20 from its first row
 to its end (the run, its parameters, seven for 500 rows of 12 metrics, its values, its artifacts),
-and those for live rows, of which there is at most one a second for all points together.
+and those for live rows, at most one in ten seconds, and one a second for all points together.
 """
 
 from __future__ import annotations
