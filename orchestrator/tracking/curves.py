@@ -25,8 +25,8 @@ LIVE_EVERY_S: Final = 1.0
 """Seconds between two calls for live rows, at least. Each call serves one run, that which has
 waited longest."""
 RUN_EVERY_S: Final = 10.0
-"""Seconds between two calls for live rows of one run, at least. With n trainings at a time, a run is
-at most 10 seconds behind, or n, whichever is more."""
+"""Seconds between two calls for live rows of one run, at least. With n trainings at a time, a run
+is at most 10 seconds behind, or n, whichever is more."""
 _PARTS: Final = 240
 VALIDATION: Final = "val_"
 """Begins the names of validation values."""
