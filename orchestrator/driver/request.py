@@ -68,6 +68,7 @@ class Outcome:
         sliced: labels of what ran out of memory and was trained with more accumulation, at the same
             effective batch.
         error: of this program, in the report or while it logged.
+        page: of the MLflow UI with the sweep's points; empty while the server is away.
     """
 
     report: ReportPaths | None
@@ -76,3 +77,4 @@ class Outcome:
     timing: Timing
     sliced: tuple[str, ...] = ()
     error: Exception | None = None
+    page: str = ""

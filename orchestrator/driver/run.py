@@ -215,7 +215,8 @@ def _report(
         if request.verbose:
             monitor.note(calls_text(tracker, len(plan.points)))
     sliced = _sliced(store, plan, complete, results)
-    return Outcome(report, missing, tracking_uri, timing, sliced, error)
+    page = tracker.page if tracker is not None else ""
+    return Outcome(report, missing, tracking_uri, timing, sliced, error, page)
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.plan.jobs import Plan
-from orchestrator.tracking.mlflow_client import open_command
+from orchestrator.tracking.mlflow_client import open_command, page_address
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces.settings.secrets import without_secrets
 
@@ -30,7 +30,10 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
         for plot in report.plots:
             if plot.endswith(".png"):
                 print(f"plot    {plot}")
-    print(f"MLflow  {open_command(without_secrets(outcome.tracking_uri))}", flush=True)
+    tracking_uri = without_secrets(outcome.tracking_uri)
+    print(f"MLflow  {open_command(tracking_uri)}", flush=True)
+    if outcome.page:
+        print(f"runs    {page_address(tracking_uri, outcome.page)}", flush=True)
     if request.verbose:
         print(_efficiency(outcome.timing))
     if outcome.sliced:

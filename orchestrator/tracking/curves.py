@@ -1,6 +1,6 @@
 """Training curves on their way to MLflow, thinned to at most `MOST_ROWS` rows a run.
 
-    reports of a step --LiveCurves, any thread--> at most a call every `LIVE_EVERY_S` seconds
+    reports of a step --LiveCurves, any thread--> few calls (`LIVE_EVERY_S`, `RUN_EVERY_S`)
     curve in the storage --Thinned.add_rest--> what the run does not have yet
 
 A training has `_PARTS` equal parts of its steps. Of each part a run gets one row, and one more with
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from orchestrator.tracking.mlflow_client import AwayError
@@ -22,7 +23,10 @@ MOST_ROWS: Final = 500
 """Of a run's curve: steps of which it has metrics."""
 LIVE_EVERY_S: Final = 1.0
 """Seconds between two calls for live rows, at least. Each call serves one run, that which has
-waited longest: with n trainings at a time, a run is at most n of these intervals behind."""
+waited longest."""
+RUN_EVERY_S: Final = 10.0
+"""Seconds between two calls for live rows of one run, at least. With n trainings at a time, a run
+is at most 10 seconds behind, or n, whichever is more."""
 _PARTS: Final = 240
 VALIDATION: Final = "val_"
 """Begins the names of validation values."""
@@ -128,7 +132,9 @@ class LiveCurves:
         self._lock = threading.Lock()
         self._waiting: dict[str, list[CurveRow]] = {}
         self._thinned: dict[str, Thinned] = {}
-        self._due = -float("inf")
+        self._due = -inf
+        self._served: dict[str, float] = {}
+        """Key -> when the last rows were logged."""
 
     def add(self, key: str, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Add the row of a step, unless its part of the curve has one."""
@@ -143,6 +149,7 @@ class LiveCurves:
         with self._lock:
             self._waiting.pop(key, None)
             self._thinned.pop(key, None)
+            self._served.pop(key, None)
 
     def log_if_due(self, log: Callable[[str, list[CurveRow]], None]) -> None:
         """Call `log` with the rows of the training that has waited longest, if that is due.
@@ -151,14 +158,17 @@ class LiveCurves:
             AwayError: of `log`; the rows wait on.
             RefusedError: of `log`; the rows are dropped.
         """
-        if self._clock() < self._due:
+        now = self._clock()
+        if now < self._due:
             return
         with self._lock:
-            if not self._waiting:
+            due = (k for k in self._waiting if now >= self._served.get(k, -inf) + RUN_EVERY_S)
+            key = next(due, None)
+            if key is None:
                 return
-            key = next(iter(self._waiting))
             rows = list(self._waiting[key])
-        self._due = self._clock() + LIVE_EVERY_S
+            self._served[key] = now
+        self._due = now + LIVE_EVERY_S
         try:
             log(key, rows)
         except AwayError:

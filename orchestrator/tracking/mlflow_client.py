@@ -163,3 +163,13 @@ def open_command(uri: str) -> str:
     if uri.startswith(("http://", "https://")):
         return f"open {uri}"
     return f"mlflow ui --backend-store-uri {uri}"
+
+
+def page_address(uri: str, page: str) -> str:
+    """Address of a page of the MLflow UI, which `open_command` starts where it is on no server.
+
+    Args:
+        page: `Tracker.page`.
+    """
+    server = uri.rstrip("/") if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{server}/{page}"

@@ -8,7 +8,7 @@ next sweep logs it.
 
 Calls of the client: two to open a sweep; of a point or a codec at most about 20 from its first row
 to its end (the run, its parameters, seven for 500 rows of 12 metrics, its values, its artifacts),
-and those for live rows, of which there is at most one a second for all points together.
+and those for live rows, at most one in ten seconds, and one a second for all points together.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlencode
 
 from orchestrator.storage.store import Manifest
 from orchestrator.tracking.child_runs import (
@@ -114,6 +115,22 @@ class Tracker:
     def refusals(self) -> list[str]:
         """What was refused besides errors; whoever shows it empties the list."""
         return self._children.refusals
+
+    @property
+    def page(self) -> str:
+        """The page of the UI with the sweep's points and codecs, and a chart per metric."""
+        children = (
+            f"tags.`{SWEEP_ID}` = '{self._sweep.id}' and tags.`{KIND}` != 'sweep' "
+            f"and tags.`{STATUS}` != 'stale'"
+        )
+        # In any other order than this page's first one, the UI hides the children below the sweep.
+        options = {
+            "searchFilter": children,
+            "orderByKey": "tags.`mlflow.runName`",
+            "orderByAsc": "true",
+            "compareRunsMode": "CHART",
+        }
+        return f"#/experiments/{self._experiment}/runs?{urlencode(options, quote_via=quote)}"
 
     def ask(self) -> None:
         """Ask the server something simple, to see whether it answers."""

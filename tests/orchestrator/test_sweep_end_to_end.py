@@ -99,14 +99,20 @@ def test_mlflow_has_one_complete_child_per_point_under_one_parent(swept: tuple[P
     storage, _ = swept
     found = runs(storage)
     (parent,) = [run for run in found if run.data.tags["bridgesweep.kind"] == "sweep"]
-    children = [run for run in found if run is not parent]
+    codecs = [run for run in found if run.data.tags["bridgesweep.kind"] == "codec"]
+    children = [run for run in found if run is not parent and run not in codecs]
     keys = collections.Counter(run.data.tags["bridgesweep.point_key"] for run in children)
     assert set(keys.values()) == {1}
     assert set(keys) == set(manifest(storage)["points"])
-    for run in children:
+    assert parent.data.metrics == {"points_complete": POINTS, "points_total": POINTS}
+    assert {run.data.params["lmbda"] for run in codecs} == {"0.002", "0.02"}
+    for run in codecs:
+        assert {"train/loss", "train/val_loss", "train/lr"} <= set(run.data.metrics)
+    for run in codecs + children:
         assert run.info.status == "FINISHED"
         assert run.data.tags["bridgesweep.status"] == "complete"
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    for run in children:
         assert {"bpp", "vqa/accuracy", "captioning/cider", "rec/accuracy_at_0.5"} <= set(
             run.data.metrics
         )

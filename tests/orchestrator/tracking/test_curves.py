@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 
-from orchestrator.tracking.curves import LIVE_EVERY_S, MOST_ROWS, CurveRow, LiveCurves, Thinned
+from orchestrator.tracking.curves import (
+    LIVE_EVERY_S,
+    MOST_ROWS,
+    RUN_EVERY_S,
+    CurveRow,
+    LiveCurves,
+    Thinned,
+)
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 
 STEPS = 200_000
@@ -92,7 +99,10 @@ def test_a_call_a_second_serves_the_training_that_has_waited_longest() -> None:
     for _ in range(3):
         clock.now += LIVE_EVERY_S
         live.log_if_due(log)
-    assert served[1:] == [("b", [1, 2]), ("a", [3])]
+    assert served[1:] == [("b", [1, 2])]  # "a" was served a moment ago
+    clock.now = RUN_EVERY_S
+    live.log_if_due(log)
+    assert served[2:] == [("a", [3])]
 
 
 def test_rows_wait_for_a_server_that_is_away_and_not_for_one_that_refuses_them() -> None:
@@ -103,14 +113,14 @@ def test_rows_wait_for_a_server_that_is_away_and_not_for_one_that_refuses_them()
         def log(key: str, rows: list[CurveRow]) -> None:
             raise error
 
-        clock.now += LIVE_EVERY_S
+        clock.now += RUN_EVERY_S
         with pytest.raises(type(error)):
             live.log_if_due(log)
 
     live.add("a", 1, 100, {"loss": 1.0})
     raise_with(AwayError("gone"))
     live.add("a", 2, 100, {"loss": 1.0})
-    clock.now += LIVE_EVERY_S
+    clock.now += RUN_EVERY_S
     live.log_if_due(lambda key, rows: logged.extend(steps_of(rows)))
     assert logged == [1, 2]
     live.add("a", 3, 100, {"loss": 1.0})
@@ -118,6 +128,6 @@ def test_rows_wait_for_a_server_that_is_away_and_not_for_one_that_refuses_them()
     live.add("a", 4, 100, {"loss": 1.0})
     live.add("b", 1, 100, {"loss": 1.0})
     live.drop("b")
-    clock.now += LIVE_EVERY_S
+    clock.now += RUN_EVERY_S
     live.log_if_due(lambda key, rows: logged.extend(steps_of(rows)))
     assert logged == [1, 2, 4]

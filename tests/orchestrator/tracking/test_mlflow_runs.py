@@ -7,6 +7,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ from orchestrator.tracking.mlflow_client import (
     Client,
     answering,
     open_command,
+    page_address,
     take_login,
 )
 from orchestrator.tracking.mlflow_runs import Tracker
@@ -325,6 +327,20 @@ def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:
         "mlflow ui --backend-store-uri sqlite:///"
     )
     assert open_command("http://host:5000") == "open http://host:5000"
+
+
+def test_the_page_of_the_points_names_this_sweep_s_runs(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path, "sweep", "0123")
+    address = page_address("http://host:5000/", tracker.page)
+    assert address.startswith("http://host:5000/#/experiments/1/runs?")
+    query = parse_qs(address.partition("?")[2])
+    (condition,) = query["searchFilter"]
+    tracker.log_point(point())
+    other = open_tracker(tmp_path, "sweep", "4567")
+    other.log_point(point("k2"))
+    found = MlflowClient(uri(tmp_path)).search_runs(["1"], condition)
+    assert [run.data.tags["bridgesweep.point_key"] for run in found] == ["k1"]
+    assert page_address("sqlite:///mlflow.db", "#/x") == "http://127.0.0.1:5000/#/x"
 
 
 def test_a_login_reaches_the_server_and_nothing_that_is_printed(
