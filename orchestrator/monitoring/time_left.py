@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from orchestrator.monitoring.job_states import EVALUATE, TRAIN, JobStates, RunningJob, clock_text
+from orchestrator.monitoring.job_states import TRAIN, JobStates, RunningJob, clock_text
 from orchestrator.monitoring.simulation import Left, seconds_to_the_end
 from orchestrator.plan.jobs import Job
 
@@ -170,9 +170,11 @@ class TimeLeft:
         guesses: dict[Kind, Pace] = defaultdict(Pace)
         for key, running in self._states.running.items():
             job, left = self._states.jobs[key], _left_in_phase(running, now)
-            if left is None or running.phase == EVALUATE:
+            seconds = now - running.began
+            if running.phase == TRAIN and left is not None:
+                seconds = (seconds + left) / (1.0 - self._share_after_training(job))
+            elif running.trained is None:
                 continue
-            seconds = (now - running.began + left) / (1.0 - self._share_after_training(job))
             for kind in kinds_of(job):
                 guesses[kind].add(job.cost, seconds, 0.0, math.inf)
         return guesses
