@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from types import FrameType
 
 from orchestrator.monitoring.notify import check_notify, shown
+from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
+from search_spaces import OperatingPoint, Space
 from search_spaces.settings.secrets import without_secrets
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
@@ -55,13 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _bad("\n".join(filter(None, (mistake, str(error)))))
     if mistake is not None:
         return _bad(mistake)
-    name = arguments.name or space.name
     if arguments.plan:
         from orchestrator.driver.plan_text import overview
 
-        print(overview(space, points, store, name))
+        print(overview(space, points, store, arguments.name or space.name))
         return OK
 
+    return _sweep(arguments, words, began, space, points, store)
+
+
+def _sweep(
+    arguments: argparse.Namespace,
+    words: Sequence[str],
+    began: float,
+    space: Space,
+    points: tuple[OperatingPoint, ...],
+    store: Store,
+) -> int:
+    """Run the sweep, and its search; returns the exit code.
+
+    Args:
+        words: of the command line.
+        began: `time.monotonic` at its start.
+    """
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
@@ -77,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         space,
         points,
         store,
-        name,
+        arguments.name or space.name,
         tracking_uri,
         verbose,
         began,
