@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from types import FrameType
 
 from orchestrator.monitoring.notify import check_notify, shown
+from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
+from search_spaces import OperatingPoint, Space
 from search_spaces.settings.secrets import without_secrets
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
@@ -61,13 +63,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _bad("\n".join(filter(None, (mistake, str(error)))))
     if mistake is not None:
         return _bad(mistake)
-    name = arguments.name or space.name
     if arguments.plan:
         from orchestrator.driver.plan_text import overview
 
-        print(overview(space, points, store, name))
+        print(overview(space, points, store, arguments.name or space.name))
         return OK
 
+    return _sweep(arguments, words, began, space, points, store)
+
+
+def _sweep(
+    arguments: argparse.Namespace,
+    words: Sequence[str],
+    began: float,
+    space: Space,
+    points: tuple[OperatingPoint, ...],
+    store: Store,
+) -> int:
+    """Run the sweep, and its search; returns the exit code.
+
+    Args:
+        words: of the command line.
+        began: `time.monotonic` at its start.
+    """
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
@@ -81,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tracking_uri = arguments.tracking_uri and take_login(arguments.tracking_uri)
     verbose, command = arguments.verbose, _command(words, arguments.notify)
     request = Request(
-        *(space, points, store, name, tracking_uri, verbose, began, command),
+        *(space, points, store, arguments.name or space.name, tracking_uri),
+        *(verbose, began, command),
         insecure=arguments.insecure,
         experiment=arguments.experiment,
         owner=arguments.owner or login_name(),
@@ -109,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.sweep",
-        usage="%(prog)s [SPACE] [options]\n       %(prog)s status SWEEP [--storage DIR|URI]",
+        usage="%(prog)s [SPACE] [options]\n       %(prog)s status SWEEP [--storage DIR|URI]\n"
+        "       %(prog)s gc [--storage DIR|URI] [--delete]",
         description="Train and evaluate every operating point of a space on Ray, and draw its "
         "rate-accuracy curves. A space lists codecs, lambdas, scenarios, models and tasks. The "
         "same command again continues a sweep that was stopped. `gc --help`: delete what no sweep "

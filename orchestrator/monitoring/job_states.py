@@ -12,8 +12,6 @@ from orchestrator.plan.jobs import Job
 
 TRAIN = "train"
 """The phase in which a job trains."""
-EVALUATE = "evaluate"
-"""The phase in which a job is measured."""
 
 
 @dataclass

@@ -25,8 +25,10 @@ from orchestrator.monitoring.notify import Notifier
 from orchestrator.monitoring.state_file import (
     SCHEMA,
     SweepState,
-    failures,
+    count_points,
+    failed_jobs,
     read_state,
+    retried_jobs,
     running_jobs,
     write_state,
 )
@@ -197,8 +199,9 @@ class Monitor:
         due = last + self._write_every_s
         while not self._over.wait(self._tick_s):
             now = time.monotonic()
-            if self._gpus_in_use is not None:
-                self._gpu_hours += self._gpus_in_use() * (now - last) / 3600.0
+            gpus_in_use = self._gpus_in_use
+            if gpus_in_use is not None:
+                self._gpu_hours += gpus_in_use() * (now - last) / 3600.0
             last = now
             if now >= due:
                 due = now + self._write_every_s
@@ -206,8 +209,13 @@ class Monitor:
                 self._write()
 
     def _set_gauges(self) -> None:
-        if self._gauges is not None:
-            self._gauges.set(gauge_values(self.state()))
+        gauges = self._gauges  # another thread may leave Ray meanwhile
+        if gauges is None:
+            return
+        try:
+            gauges.set(gauge_values(self.state()))
+        except Exception:  # whatever Ray raises; the sweep and its status file go on
+            log.warning("the gauges were not set", exc_info=True)
 
     def _write(self) -> None:
         if self._lease.is_taken:
@@ -231,14 +239,6 @@ class Monitor:
         """The content of the status file."""
         states = self._states
         with states.lock:
-            jobs = states.jobs
-            failed = [(jobs[key].label, reason) for key, reason in states.failed.items()]
-            retried = [
-                (jobs[k].label, why) for k, reasons in states.retried.items() for why in reasons
-            ]
-            # Before there is a plan of jobs, all that is to do is open.
-            open_points = self._wanted & self._plan.jobs.keys() - states.finished.keys()
-            failed_points = self._wanted & states.failed.keys()
             return {
                 "schema": SCHEMA,
                 "sweep": self._name,
@@ -249,11 +249,7 @@ class Monitor:
                 "written": time.strftime("%Y-%m-%d %H:%M:%S%z"),
                 "wall_s": states.clock() - states.began,
                 "lanes": states.lanes,
-                "points": {
-                    "total": len(self._wanted),
-                    "done": len(self._wanted) - len(open_points),
-                    "failed": len(failed_points),
-                },
+                "points": count_points(self._wanted, self._plan.jobs.keys(), states),
                 "jobs": {
                     "total": len(self._plan.jobs),
                     "done": len(states.finished),
@@ -263,8 +259,8 @@ class Monitor:
                 "images_per_s": states.images_per_s,
                 "gpu_hours": self._gpu_hours,
                 "running": [] if self._end else running_jobs(states),
-                "failed": failures(failed),
-                "retried": failures(retried),
+                "failed": failed_jobs(states),
+                "retried": retried_jobs(states),
                 "notes": list(self._notes),
             }
 

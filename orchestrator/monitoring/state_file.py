@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final, TypedDict
 
 from orchestrator.monitoring.job_states import JobStates
@@ -97,6 +97,37 @@ def running_jobs(states: JobStates) -> list[Running]:
             }
             for key, job in states.running.items()
         ]
+
+
+def count_points(points: Set[str], open_jobs: Set[str], states: JobStates) -> Count:
+    """Count operating points.
+
+    Args:
+        points: keys of those that are to be completed.
+        open_jobs: keys of the jobs that were not done when the driver started.
+    """
+    with states.lock:
+        left = points & (open_jobs - states.finished.keys())
+        failed = points & states.failed.keys()
+        return {"total": len(points), "done": len(points - left), "failed": len(failed)}
+
+
+def failed_jobs(states: JobStates) -> list[Failure]:
+    """The jobs that failed for good or were not started for a reason, by their causes."""
+    with states.lock:
+        return failures([(states.jobs[key].label, text) for key, text in states.failed.items()])
+
+
+def retried_jobs(states: JobStates) -> list[Failure]:
+    """The failures after which jobs were tried again, by their causes."""
+    with states.lock:
+        return failures(
+            [
+                (states.jobs[key].label, text)
+                for key, texts in states.retried.items()
+                for text in texts
+            ]
+        )
 
 
 def failures(reasons: Sequence[tuple[str, str]]) -> list[Failure]:

@@ -12,13 +12,14 @@ planned cost, are of kinds of which something is known.
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from orchestrator.monitoring.job_states import EVALUATE, TRAIN, JobStates, RunningJob, clock_text
+from orchestrator.monitoring.job_states import TRAIN, JobStates, RunningJob, clock_text
 from orchestrator.monitoring.simulation import Left, seconds_to_the_end
 from orchestrator.plan.jobs import Job
 
@@ -30,7 +31,9 @@ KNOWN_SHARE: Final = 0.5
 MIN_STEPS_SHARE: Final = 0.1
 """Of the steps of a phase, before their speed says how long the phase lasts."""
 KEEP_S: Final = 2.0
-"""So long an estimate is counted down, before another one is made."""
+"""So long an estimate is counted down at least, before another one is made."""
+SHARE: Final = 0.01
+"""Of the time that estimating may take: some hundredths of a second for thousands of jobs."""
 Kind = tuple[str, ...]
 
 
@@ -110,15 +113,18 @@ class TimeLeft:
         self._lines: dict[str, Line] = defaultdict(Line)
         self._counted = 0
         self._estimate: float | None = None
-        self._made = -KEEP_S
+        self._made = -math.inf
+        self._keep_s = KEEP_S
 
     def seconds(self) -> float | None:
         """Seconds until the last job ends; None while too little is known."""
         states = self._states
         with states.lock:
             now = states.clock()
-            if now - self._made >= KEEP_S:
+            if now - self._made >= self._keep_s:
+                began = time.perf_counter()
                 self._estimate, self._made = self._seconds(now), now
+                self._keep_s = max(KEEP_S, (time.perf_counter() - began) / SHARE)
             return None if self._estimate is None else max(0.0, self._estimate - now + self._made)
 
     def text(self) -> str:
@@ -170,9 +176,11 @@ class TimeLeft:
         guesses: dict[Kind, Pace] = defaultdict(Pace)
         for key, running in self._states.running.items():
             job, left = self._states.jobs[key], _left_in_phase(running, now)
-            if left is None or running.phase == EVALUATE:
+            seconds = now - running.began
+            if running.phase == TRAIN and left is not None:
+                seconds = (seconds + left) / (1.0 - self._share_after_training(job))
+            elif running.trained is None:
                 continue
-            seconds = (now - running.began + left) / (1.0 - self._share_after_training(job))
             for kind in kinds_of(job):
                 guesses[kind].add(job.cost, seconds, 0.0, math.inf)
         return guesses

@@ -116,6 +116,7 @@ HEAVY = ("torch", "ray", "mlflow", "transformers", "pandas")
         (["--list"], 0),
         ([*SMOKE, "--plan", "--storage", "{tmp}/new"], 0),
         (["nonsense", "--storage", "{tmp}/new"], 2),
+        (["status", "demo", "--storage", "{tmp}/new"], 2),
     ],
 )
 def test_list_plan_and_mistakes_are_quick_and_touch_nothing(

@@ -123,11 +123,11 @@ def test_the_live_picture_shows_waves_running_points_with_their_loss_and_failure
         sweep.happen(JobEvent("failed", third, "out of memory"))
         console = Console(width=120, file=io.StringIO(), record=True)
         console.print(view._draw())
-        said = console.export_text()
+        output = console.export_text()
     finally:
         view.close()
-    assert f"smoke  1/{len(plan)} jobs" in said
-    assert "1 failed" in said
-    assert "points from the codec 0/7" in said
-    assert re.search(r"uncompressed +train +.* 2\.5 steps/s +0:30 left +loss 0\.5312", said)
-    assert "out of memory" in said
+    assert f"smoke  1/{len(plan)} jobs" in output
+    assert "1 failed" in output
+    assert "points from the codec 0/7" in output
+    assert re.search(r"uncompressed +train +.* 2\.5 steps/s +0:30 left +loss 0\.5312", output)
+    assert "out of memory" in output

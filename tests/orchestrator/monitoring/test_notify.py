@@ -147,10 +147,10 @@ def test_a_mistake_ends_the_command_before_any_work_together_with_the_others(
 ) -> None:
     words = [*SMOKE, f"--storage={tmp_path}/new", "--only=scenario=d9", "--notify=ftp://h/hunter2"]
     assert main(words) == 2
-    said = capsys.readouterr().err
-    assert "--notify ftp://h/***" in said
-    assert "scenario d9" in said
-    assert "hunter2" not in said
+    output = capsys.readouterr().err
+    assert "--notify ftp://h/***" in output
+    assert "scenario d9" in output
+    assert "hunter2" not in output
     assert not (tmp_path / "new").exists()
 
 

@@ -108,13 +108,13 @@ def test_a_sweep_that_ended_says_how_and_how_to_go_on(
     with only_driver(store, "night"):
         pass
     write_state(store, state_of(end="incomplete", running=[]))
-    said = status(store, capsys)
-    assert "\nincomplete\n" in said
-    assert "--name night" in said
+    output = status(store, capsys)
+    assert "\nincomplete\n" in output
+    assert "--name night" in output
     write_state(store, state_of(end="complete", running=[]))
-    said = status(store, capsys)
-    assert "\ncomplete\n" in said
-    assert "--name night" not in said
+    output = status(store, capsys)
+    assert "\ncomplete\n" in output
+    assert "--name night" not in output
 
 
 KILLED = """
@@ -136,10 +136,10 @@ def test_a_driver_that_was_killed_here_is_dead_at_once(
 ) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, store.root], check=False)
     assert done.returncode == -signal.SIGKILL
-    said = status(store, capsys)
-    assert "its driver died (process" in said
-    assert "--name night" in said
-    assert "node-7" not in said, "what runs no more"
+    output = status(store, capsys)
+    assert "its driver died (process" in output
+    assert "--name night" in output
+    assert "node-7" not in output, "what runs no more"
 
 
 @pytest.fixture
@@ -159,9 +159,9 @@ def test_a_driver_elsewhere_is_dead_when_its_lease_has_not_beaten_for_long(
     """No clock of another machine is read."""
     write_state(store, state_of(ELSEWHERE))
     hold_elsewhere(store, 1)
-    said = status(store, capsys)
-    assert "node-7" in said, "the table comes before the driver is known to be dead"
-    assert said.rstrip().splitlines()[-3:] == [
+    output = status(store, capsys)
+    assert "node-7" in output, "the table comes before the driver is known to be dead"
+    assert output.rstrip().splitlines()[-3:] == [
         "its driver died (process 77 on node-9)",
         "the same command continues:",
         "  python -m orchestrator.sweep demo --name night",
@@ -178,7 +178,7 @@ def test_a_driver_elsewhere_is_alive_when_its_lease_beats(
 
 
 def test_a_new_driver_is_not_taken_for_the_writer_of_the_state() -> None:
-    """Each line: standing and holder of the lease, end in the file, what is said."""
+    """Each line: standing and holder of the lease, end in the file, what is output."""
     other = replace(ELSEWHERE, pid=78)
     for standing, holder, end, expected in (
         (Standing.ALIVE, ELSEWHERE, None, Driver.ALIVE),

@@ -126,7 +126,7 @@ def test_many_jobs_in_many_lanes_are_estimated_within_30_percent() -> None:
 
 
 def test_nothing_is_estimated_from_a_job_of_another_kind() -> None:
-    """The world finished first, and its pace said 27 minutes where 3 were left."""
+    """The world finished first, and its pace output 27 minutes where 3 were left."""
     sweep = Sweep(jobs_of(), 2, 0)
     sweep.run()
     world_ended = next(t for t, seconds in sweep.estimates if seconds is not None)

@@ -1,11 +1,11 @@
 """The points file of a sweep that runs."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import boto3
-import fsspec
 import pandas as pd
 import pytest
 
@@ -40,16 +40,16 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A plan by which every point is complete."""
     space = load_space("smoke")
     monkeypatch.setattr(Plan, "is_complete", lambda plan, point: True)
+    monkeypatch.setattr(growing_points, "SHARE", 1.0)
     return Plan(space, operating_points(space), fingerprints(space), None)
 
 
 def tables(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The points file in both forms."""
-    directory = f"{store.uri}/smoke"
-    with fsspec.open(f"{directory}/points.parquet") as parquet:
-        first = pd.read_parquet(parquet)
-    with fsspec.open(f"{directory}/points.csv") as text:
-        return first, pd.read_csv(text)
+    parquet, text = store.read("smoke/points.parquet"), store.read("smoke/points.csv")
+    assert parquet is not None
+    assert text is not None
+    return pd.read_parquet(io.BytesIO(parquet)), pd.read_csv(io.BytesIO(text))
 
 
 def keys_in(store: Store) -> set[str]:

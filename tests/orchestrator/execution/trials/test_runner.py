@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -254,3 +255,16 @@ def test_a_job_whose_end_cannot_be_examined_fails(
     sweep.runner.trial_failed("first", ActorDiedError())
     sweep.runner.join()
     assert "no answer" in sweep.schedule.failed[key]
+
+
+def test_progress_names_the_machine_that_computes_not_the_one_of_the_trial(sweep: Sweep) -> None:
+    sweep.start("a")
+    report = training_report({"step": 3.0, "steps": 9.0, "loss": 0.5})
+    sweep.runner.trial_reported("a", {**report, "hostname": "of the trial"})
+    event = sweep.last("progressed")
+    assert event is not None
+    assert event.host == socket.gethostname()
+    sweep.runner.trial_reported("a", {"phase": "waiting", "step": 0, "steps": 1, "hostname": "x"})
+    event = sweep.last("progressed")
+    assert event is not None
+    assert event.host == ""
