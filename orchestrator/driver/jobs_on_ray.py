@@ -11,11 +11,11 @@ from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Plan
+from orchestrator.plan.pickled_jobs import PickledJobs
 from orchestrator.plan.resources import Ask, lane_ask
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
-from orchestrator.storage.outage import patiently
 
 
 class ClusterUnfitError(RuntimeError):
@@ -51,7 +51,7 @@ def run_on_ray(
         OpenClusterError: the cluster asks for no token.
     """
     space = plan.space
-    settings = Settings(space, request.store.uri, plan.jobs, provenance.code())
+    settings = Settings(space, request.store.uri, PickledJobs(plan.jobs), provenance.code())
     with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
@@ -70,6 +70,8 @@ def run_on_ray(
                 raise ClusterUnfitError("\n".join(problems))
         new_nodes = NewNodes(space, request.store, plan.fingerprints, view.note)
         schedule = Schedule(plan.jobs, lane_ask(space), capacity)
+        for key in plan.jobs.keys() & plan.done.keys():
+            schedule.stage_made(key)  # what is left of the job are evaluations
         lanes = schedule.free_lanes()
         view.plan(plan.jobs, lanes)
 
@@ -100,6 +102,9 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
 
     def listen(event: JobEvent) -> None:
         view.job_event(event)
+        if event.kind == "finished":
+            # The runner has seen its stages, so nobody asks the storage for them again.
+            plan.done.update({stage.key: stage for stage in plan.jobs[event.key].stages})
         for key in event.others:
             withdrawn = plan.jobs[key].subject.point
             if withdrawn is not None:
@@ -109,7 +114,7 @@ def listener(plan: Plan, view: View, point_log: PointLog) -> JobListener:
             return
         if event.kind == "failed":
             point_log.add_failed(point, event.reason)
-        elif event.kind == "finished" and patiently(lambda: plan.is_complete(point)):
+        elif event.kind == "finished" and plan.is_complete(point):
             point_log.add(point)
 
     return listen
