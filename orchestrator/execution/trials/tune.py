@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ray import cloudpickle, tune
-from ray.tune import Callback, Stopper
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
-from orchestrator.execution.trials.trial import JOB, WAIT, run_trial
+from orchestrator.execution.trials.trial import JOB, run_trial
 from orchestrator.plan.resources import trial_resources
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,14 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     # Tune keeps its state there, which nobody restores.
     directory = settings.store.new("tmp/tune")
 
-    def bridgesweep(config: Mapping[str, str]) -> None:
+    def bridgesweep(config: Mapping[str, str], settings: Settings) -> None:
         run_trial(config, settings)
 
+    # In the object store: Tune unpickles the function itself for every trial, in the driver, too.
+    with_settings = tune.with_parameters(bridgesweep, settings=settings)
     resources = tune.PlacementGroupFactory([trial_resources(settings.space)])
     tuner = tune.Tuner(
-        tune.with_resources(bridgesweep, resources),
+        tune.with_resources(with_settings, resources),
         tune_config=tune.TuneConfig(
             search_alg=_JobSearcher(runner), num_samples=-1, reuse_actors=runner.keeps_warm
         ),
@@ -53,8 +56,7 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
             name=directory.name,
             storage_path=str(directory.parent),
             verbose=1 if verbose else 0,
-            stop=_WaitStopper(runner),
-            callbacks=[_ErrorListener(runner)],
+            callbacks=[_TrialListener(runner)],
             # A job that failed goes back to the schedule (`trial_failed`): Tune itself would not
             # try a trial again whose process died while it started.
             failure_config=tune.FailureConfig(max_failures=0),
@@ -82,18 +84,15 @@ class _JobSearcher(Unpickled, Searcher):
     def suggest(self, trial_id: str) -> dict[str, object] | str | None:  # type: ignore[override]
         """The parameters of a new trial."""
         if self._runner.schedule.over:
+            self._runner.end_waits()
             return str(Searcher.FINISHED)
         key = self._runner.next_trial(trial_id)
         return None if key is None else {JOB: key}
 
-    def on_trial_result(self, trial_id: str, result: Result) -> None:
-        """A trial reported."""
-        self._runner.trial_reported(trial_id, result)
-
     def on_trial_complete(
         self, trial_id: str, result: Result | None = None, error: bool = False
     ) -> None:
-        """A trial ended; errors go to `_ErrorListener`."""
+        """A trial ended; reports and errors go to `_TrialListener`."""
         if not error:
             self._runner.trial_completed(trial_id)
 
@@ -104,25 +103,17 @@ class _JobSearcher(Unpickled, Searcher):
         """Do nothing."""
 
 
-class _WaitStopper(Unpickled, Stopper):
-    """Stops trials that wait when their lane is needed."""
+class _TrialListener(Unpickled, Callback):
+    """Passes reports on, and returns the job of a failed trial, to the runner."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def __call__(self, trial_id: str, result: Result) -> bool:
-        return WAIT in result and self._runner.should_stop(trial_id)
-
-    def stop_all(self) -> bool:
-        """Never."""
-        return False
-
-
-class _ErrorListener(Unpickled, Callback):
-    """Returns the job of a failed trial to the runner."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: Result, **info: object
+    ) -> None:
+        """A trial reported; the searcher would get its nested metrics as flat ones."""
+        self._runner.trial_reported(trial.trial_id, result)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
