@@ -69,9 +69,7 @@ def run_on_ray(
             if problems:
                 raise ClusterUnfitError("\n".join(problems))
         new_nodes = NewNodes(space, request.store, plan.fingerprints, view.note)
-        schedule = Schedule(plan.jobs, lane_ask(space), capacity)
-        for key in plan.jobs.keys() & plan.done.keys():
-            schedule.stage_made(key)  # what is left of the job are evaluations
+        schedule = Schedule(plan.jobs, lane_ask(space), capacity, plan.done)
         lanes = schedule.free_lanes()
         view.plan(plan.jobs, lanes)
 

@@ -31,6 +31,7 @@ class Schedule:
         jobs: by key.
         ask: what a lane takes.
         capacity: what the cluster has.
+        made: keys of stages that are complete, though evaluations of their jobs may be left.
 
     Attributes:
         done: keys of finished jobs.
@@ -38,7 +39,9 @@ class Schedule:
         failed: key -> reason, of jobs that failed for good or can never run.
     """
 
-    def __init__(self, jobs: Mapping[str, Job], ask: Ask, capacity: Ask) -> None:
+    def __init__(
+        self, jobs: Mapping[str, Job], ask: Ask, capacity: Ask, made: Iterable[str] = ()
+    ) -> None:
         self.jobs = dict(jobs)
         needs = {key: job.needs for key, job in jobs.items()}
         self._sorted = [jobs[key] for key in TopologicalSorter(needs).static_order()]
@@ -68,6 +71,8 @@ class Schedule:
         self._busy_lanes = 0
         for key in self.jobs:
             self._open(key)
+        for key in self.jobs.keys() & set(made):
+            self.stage_made(key)
 
     def next_job(self) -> Job | None:
         """Start the next job in a lane; None if none is ready or no lane is free."""
