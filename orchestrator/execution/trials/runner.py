@@ -9,6 +9,7 @@ takes seconds of imports.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
 
 CAPACITY_EVERY_S = 10.0
+NODES_EVERY_S = 1.0
 
 
 class Runner:
@@ -74,6 +76,8 @@ class Runner:
         self._waiting = WaitingTrials(end_wait)
         self._nodes: dict[str, frozenset[str]] = {}
         """Trial id -> ids of the nodes that were alive when it started its job."""
+        self._latest_nodes: frozenset[str] = frozenset()
+        self._nodes_listed = -math.inf
         max_failures = settings.space.resources.max_failures
         self._tries = {key: Tries(max_failures) for key in settings.jobs}
         self._examined: list[threading.Thread] = []
@@ -113,7 +117,7 @@ class Runner:
         job = self.schedule.next_job()
         if job is not None:
             self._trials[trial_id] = job.key
-            self._nodes[trial_id] = node_ids()
+            self._nodes[trial_id] = self._alive_nodes()
             self._listener(JobEvent("started", job.key))
         self._limit_evaluators()
         self.end_waits()
@@ -123,6 +127,12 @@ class Runner:
             self._waiting.add(trial_id)
             return WAIT
         return None
+
+    def _alive_nodes(self) -> frozenset[str]:
+        """The ids of the nodes that were alive within the last second: listing them takes long."""
+        if time.monotonic() - self._nodes_listed > NODES_EVERY_S:
+            self._latest_nodes, self._nodes_listed = node_ids(), time.monotonic()
+        return self._latest_nodes
 
     def end_waits(self) -> None:
         """End the trials that wait in lanes which a job takes, or which no job will need."""

@@ -99,6 +99,27 @@ def test_no_trial_waits_when_every_job_is_over(ended: list[str], tmp_path: Path)
     assert ended == ["2"]
 
 
+def test_jobs_that_start_together_list_the_nodes_once(
+    ended: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At fifty nodes a list of them costs the driver milliseconds."""
+    lists: list[int] = []
+
+    def list_nodes() -> frozenset[str]:
+        lists.append(1)
+        return frozenset({"head"})
+
+    monkeypatch.setattr(runner_module, "node_ids", list_nodes)
+    monkeypatch.setattr(runner_module, "NODES_EVERY_S", 1000.0)
+    runner = Lanes(tmp_path, *(job(name) for name in "abc")).runner
+    assert [runner.next_trial(name) for name in ("1", "2", "3")] == ["a", "b", None]
+    assert len(lists) == 1
+    monkeypatch.setattr(runner_module, "NODES_EVERY_S", -1.0)
+    runner.schedule.finish("a")
+    assert runner.next_trial("4") == "c"
+    assert len(lists) == 2
+
+
 def test_a_trial_is_ended_once() -> None:
     ids: list[str] = []
     waiting = WaitingTrials(ids.append)
