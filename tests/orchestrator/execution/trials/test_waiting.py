@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
-from ray import tune
+from ray import cloudpickle, tune
+from ray.tune.registry import _global_registry
 
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
@@ -162,6 +164,27 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
     out = store.new(made.path)
     (out / "process.txt").write_text(str(os.getpid()), encoding="utf-8")
     store.commit(made.path, out, {})
+
+
+@pytest.mark.slow
+def test_what_tune_unpickles_for_every_trial_holds_no_jobs(
+    small_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the driver, twice for each trial: it took seconds at a thousand points."""
+    sizes: list[int] = []
+    register = _global_registry.register
+
+    def record(category: str, key: str, value: object) -> None:
+        sizes.append(len(cloudpickle.dumps(value)))
+        register(category, key, value)
+
+    monkeypatch.setattr(_global_registry, "register", record)
+    monkeypatch.setattr(tune_module, "run_trial", run_trial)
+    lanes = Lanes(tmp_path, replace(job("a"), label="a" * 10**6))
+    tune_module.tune_jobs(lanes.runner, verbose=False)
+    assert lanes.schedule.done == {"a"}
+    assert sizes
+    assert max(sizes) < 10**5
 
 
 @pytest.mark.slow
