@@ -13,12 +13,12 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.pickled_jobs import PickledJobs
 from orchestrator.plan.resources import demand_of
 from orchestrator.plan.room import Cluster, Group
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
-from orchestrator.storage.outage import patiently
 from orchestrator.tracking.growing_points import GrowingPoints
 
 
@@ -61,7 +61,7 @@ def run_on_ray(
         OpenClusterError: the cluster asks for no token.
     """
     space = plan.space
-    settings = Settings(space, request.store.uri, plan.jobs, provenance.code())
+    settings = Settings(space, request.store.uri, PickledJobs(plan.jobs), provenance.code())
     with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
@@ -79,7 +79,7 @@ def run_on_ray(
             if problems:
                 raise ClusterUnfitError("\n".join(problems))
         new_nodes = NewNodes(space, request.store, plan.fingerprints, monitor.note)
-        schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes())
+        schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
         lanes = schedule.free_lanes()
         monitor.plan(plan.jobs, lanes)
 
@@ -122,6 +122,9 @@ def listener(
 
     def listen(event: JobEvent) -> None:
         monitor.job_event(event)
+        if event.kind == "finished":
+            # The runner has seen its stages, so nobody asks the storage for them again.
+            plan.done.update({stage.key: stage for stage in plan.jobs[event.key].stages})
         failed = (event.key,) if event.kind == "failed" else event.others
         for key in failed:
             if has_run(plan.jobs[key]):
@@ -135,7 +138,7 @@ def listener(
             point = job.subject.point
             if point is not None:
                 growing.add(point)
-            if point is not None and patiently(lambda: plan.is_complete(point)):
+            if point is not None and plan.is_complete(point):
                 point_log.add(point)
             else:
                 point_log.add_trained(job.stage)

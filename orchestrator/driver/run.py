@@ -181,6 +181,7 @@ def _report(
     tracker = point_log.close(missing)
     tracking_uri = request.tracking_uri or default_uri(store, name)
     complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
+    seconds = _seconds_by_kind(store, plan, results)
     directory = write_sweep(
         plan,
         store,
@@ -191,7 +192,7 @@ def _report(
         tracking_uri,
         request.experiment,
         request.owner,
-        _timing(request, plan, results),
+        _timing(request, seconds, results),
     )
     report, error = None, point_log.error
     if complete:
@@ -202,7 +203,7 @@ def _report(
         except Exception as failure:  # raised when all else is done and said
             error = error or failure
     # Once more: the time of the report counts too.
-    timing = _timing(request, plan, results)
+    timing = _timing(request, seconds, results)
     _replace_timing(store, name, timing)
     if tracker is not None:
         sentence = report.sentence if report is not None else "No point is complete yet."
@@ -242,14 +243,22 @@ def _failure_log(store: Store, plan: Plan, job: Job | None, results: JobResults)
     return ""
 
 
-def _timing(request: Request, plan: Plan, results: JobResults) -> Timing:
-    """The time that this run took; that of the run before if this one made no stage."""
+def _seconds_by_kind(store: Store, plan: Plan, results: JobResults) -> dict[str, float]:
+    """Seconds of computing in this run, by kind of stage."""
+    stages = [stage for key in results.done for stage in plan.jobs[key].stages]
     seconds: dict[str, float] = {}
-    for key in results.done:
-        job = plan.jobs[key]
-        for stage in job.stages:
-            spent = request.store.manifest(stage.path)["seconds"]
-            seconds[stage.kind] = seconds.get(stage.kind, 0.0) + spent
+    manifests = store.manifests(stage.path for stage in stages)
+    for stage, manifest in zip(stages, manifests, strict=True):
+        seconds[stage.kind] = seconds.get(stage.kind, 0.0) + manifest["seconds"]
+    return seconds
+
+
+def _timing(request: Request, seconds: Mapping[str, float], results: JobResults) -> Timing:
+    """The time that this run took; that of the run before if this one made no stage.
+
+    Args:
+        seconds: of computing, by kind of stage.
+    """
     if not seconds:
         text = request.store.read(f"{request.name}/sweep.json")
         if text is not None:
@@ -257,7 +266,7 @@ def _timing(request: Request, plan: Plan, results: JobResults) -> Timing:
     return {
         "wall_s": time.monotonic() - request.began,
         "work_s": sum(seconds.get(kind, 0.0) for kind in ("codec", "point", "evaluation")),
-        "work_by_kind_s": seconds,
+        "work_by_kind_s": dict(seconds),
         "lanes": results.lanes,
     }
 

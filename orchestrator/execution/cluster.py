@@ -43,6 +43,8 @@ _SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Nobody restores an experiment; a snapshot lists all trials, and each lasts longer.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     # Ctrl-C must reach this program, not a handler that saves an experiment nobody restores.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A waiting trial's thread must end before its process gets a job; on a busy machine that lasts.

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ class Settings:
     Attributes:
         space: what is swept.
         storage: URI of the storage.
-        jobs: by key.
+        jobs: by key; those of a whole sweep are `PickledJobs`.
         code: `provenance.code()` of the driver: workers may have no git tree.
     """
 
@@ -73,6 +73,10 @@ class Settings:
     def store(self) -> Store:
         """The storage, opened in this process."""
         return Store(self.storage)
+
+    def only(self, job: Job) -> Settings:
+        """The settings for a process that runs no other job."""
+        return replace(self, jobs={job.key: job})
 
     def space_of(self, job: Job) -> Space:
         """The space with the settings of the job's variant."""

@@ -106,7 +106,7 @@ class TrainBackend:
         path, filesystem = _storage(self._settings.store)
         return TorchTrainer(
             train_in_worker,
-            train_loop_config={"settings": self._settings, "key": job.key},
+            train_loop_config={"settings": self._settings.only(job), "key": job.key},
             scaling_config=train.ScalingConfig(
                 num_workers=workers,
                 use_gpu=ask.gpu > 0,

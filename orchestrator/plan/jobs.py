@@ -147,24 +147,22 @@ class Plan:
         self.done: dict[str, Stage] = {}
         self._store = store
         self._absent: frozenset[str] = frozenset()
+        self._row_stages: dict[OperatingPoint, tuple[Stage, ...]] = {}
         self._images = image_counts(space.data)
         with self._listed(self.points):
             for benchmark in space.benchmarks:
                 self._require(self.stages.benchmark(benchmark))
             for point in self.points:
-                self._point(point_stage(self.stages, point), point, self.evaluations(point))
+                self._point(self._stages(point)[0], point, self.evaluations(point))
 
     def key(self, point: OperatingPoint) -> str:
         """The `point_key` of an operating point."""
-        return point_stage(self.stages, point).key
+        return self._stages(point)[0].key
 
     def evaluations(self, point: OperatingPoint) -> tuple[tuple[Measurement, Stage], ...]:
         """What a point is measured on and with whom, and the stages of that."""
         measurements = self.stages.of(point.variant).space.measurements
-        return tuple(
-            (measurement, evaluation_stage(self.stages, point, measurement))
-            for measurement in measurements
-        )
+        return tuple(zip(measurements, self._stages(point)[1:], strict=True))
 
     def is_complete(self, point: OperatingPoint) -> bool:
         """Whether everything that a point's row needs is in the storage."""
@@ -176,9 +174,15 @@ class Plan:
         with self._listed(points):
             return tuple(point for point in points if self.is_complete(point))
 
-    def _stages(self, point: OperatingPoint) -> list[Stage]:
-        """The stages that a point's row needs."""
-        return [point_stage(self.stages, point), *(stage for _, stage in self.evaluations(point))]
+    def _stages(self, point: OperatingPoint) -> tuple[Stage, ...]:
+        """The stages that a point's row needs: that of its training, and one per measurement."""
+        if point not in self._row_stages:
+            measurements = self.stages.of(point.variant).space.measurements
+            self._row_stages[point] = (
+                point_stage(self.stages, point),
+                *(evaluation_stage(self.stages, point, measured) for measured in measurements),
+            )
+        return self._row_stages[point]
 
     @contextlib.contextmanager
     def _listed(self, points: Iterable[OperatingPoint]) -> Iterator[None]:

@@ -36,6 +36,7 @@ class Schedule:
         jobs: by key.
         demand_of: what a job for a lane asks for.
         cluster: what there is.
+        made: keys of stages that are complete, though evaluations of their jobs may be left.
 
     Attributes:
         done: keys of finished jobs.
@@ -44,7 +45,11 @@ class Schedule:
     """
 
     def __init__(
-        self, jobs: Mapping[str, Job], demand_of: Callable[[Job], Demand], cluster: Cluster
+        self,
+        jobs: Mapping[str, Job],
+        demand_of: Callable[[Job], Demand],
+        cluster: Cluster,
+        made: Iterable[str] = (),
     ) -> None:
         self.jobs = dict(jobs)
         needs = {key: job.needs for key, job in jobs.items()}
@@ -73,6 +78,8 @@ class Schedule:
         skipped."""
         for key in self.jobs:
             self._open(key)
+        for key in self.jobs.keys() & set(made):
+            self.stage_made(key)
 
     def next_job(self) -> Job | None:
         """Start the next job in a lane; None if none is ready or no lane is free."""

@@ -228,15 +228,21 @@ class Files:
 
     def read_all(self, names: Iterable[str]) -> list[bytes | None]:
         """The contents of several files, read side by side where the file system can."""
+        names = list(names)
         paths = [self.path(name) for name in names]
-        contents = self.fs.cat(paths, on_error="return") if paths else {}
+        # Without a start, S3 is asked for each size first.
+        contents = self.fs.cat(paths, on_error="return", start=0) if paths else {}
         # A file system may give paths back in another form.
         by_path = {self.fs._strip_protocol(path): value for path, value in contents.items()}
         values = [by_path[self.fs._strip_protocol(path)] for path in paths]
-        for value in values:
-            if isinstance(value, Exception) and not isinstance(value, FileNotFoundError):
-                raise value
-        return [value if isinstance(value, bytes) else None for value in values]
+        return [
+            value if isinstance(value, bytes) else self._read_again(name, value)
+            for name, value in zip(names, values, strict=True)
+        ]
+
+    def _read_again(self, name: str, error: Exception) -> bytes | None:
+        """A file that could not be read beside others; None if it does not exist."""
+        return None if isinstance(error, FileNotFoundError) else self.read(name)
 
     def put_file(self, source: Path, name: str) -> None:
         """Copy a local file to the storage."""

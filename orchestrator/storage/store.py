@@ -23,6 +23,7 @@ import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,6 +41,8 @@ Manifest = JsonObject
 in a remote storage `at`, the path below the stage), and the data that `Store.commit` was given."""
 FileEntry = dict[str, int | str]
 """Of a file in a manifest."""
+_MANIFESTS_AT_ONCE = 200
+"""Some list thousands of files each, so that the memory of all would not do."""
 PARTS = "parts"
 """Directory of a stage's parts in work/<key>/."""
 
@@ -86,7 +89,21 @@ class Store(WorkFiles):
         Raises:
             StoreError: the stage is not complete.
         """
-        text = until_visible(lambda: self.read(f"{stage}/{MANIFEST}"))
+        return self._parsed(stage, until_visible(lambda: self.read(f"{stage}/{MANIFEST}")))
+
+    def manifests(self, stages: Iterable[str]) -> Iterator[Manifest]:
+        """The manifests of complete stages, read side by side where the file system can.
+
+        Raises:
+            StoreError: a stage is not complete.
+        """
+        remaining = iter(stages)
+        while batch := list(islice(remaining, _MANIFESTS_AT_ONCE)):
+            texts = self.read_all(f"{stage}/{MANIFEST}" for stage in batch)
+            for stage, text in zip(batch, texts, strict=True):
+                yield self.manifest(stage) if text is None else self._parsed(stage, text)
+
+    def _parsed(self, stage: str, text: bytes | None) -> Manifest:
         if text is None:
             raise StoreError(f"{stage} is not in {self.uri}")
         try:

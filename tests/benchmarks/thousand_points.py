@@ -1,6 +1,7 @@
 """What a sweep of many points costs its driver, with jobs that compute nothing.
 
     python -m tests.benchmarks.thousand_points [--points 100 1000 3000] [--lanes 16] [--sleep 0]
+                                               [--stop-after JOBS]
 
 Sweeps the smoke space with 10 lambdas and many seeds on a Ray of fake CPUs, with the real plan,
 schedule, Tune, storage, MLflow (SQLite) and view; then runs the same command again. Per number of
@@ -18,109 +19,18 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
+from tests.benchmarks.meter import MIB, Meter, count_calls, marked
 
 LAMBDAS: Final = 10
 POINTS_PER_SEED: Final = 4 * LAMBDAS
 """d1, d2, d3 and post_processing at each lambda; the baselines have one seed."""
-EVERY_S: Final = 0.5
-MIB: Final = 2**20
 REPLIES: Final = "replies.json"
-
-
-class Meter:
-    """CPU seconds and memory of this process, by thread, and when its parts began and ended."""
-
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._threads: dict[int, tuple[str, float]] = {}
-        self.memory: list[tuple[float, float]] = []
-        """(`time.monotonic`, MiB)."""
-        self.marks: dict[str, tuple[float, float]] = {}
-        """Name -> (`time.monotonic`, CPU seconds of the process)."""
-        self.threads_at: dict[str, dict[str, float]] = {}
-        threading.Thread(target=self._watch, name="meter", daemon=True).start()
-
-    def mark(self, name: str) -> None:
-        self.look()
-        self.marks[name] = time.monotonic(), time.process_time()
-        self.threads_at[name] = self.by_thread()
-
-    def look(self) -> None:
-        self.memory.append((time.monotonic(), self._process.memory_info().rss / MIB))
-        names = {thread.native_id: thread.name for thread in threading.enumerate()}
-        for listed in self._process.threads():
-            name = names.get(listed.id)
-            if name is None:
-                try:
-                    name = Path(f"/proc/self/task/{listed.id}/comm").read_text().strip()
-                except OSError:
-                    continue
-            self._threads[listed.id] = (name, listed.user_time + listed.system_time)
-
-    def by_thread(self) -> dict[str, float]:
-        seconds: Counter[str] = Counter()
-        for name, used in list(self._threads.values()):
-            seconds[_group(name)] += used
-        return dict(seconds)
-
-    def between(self, first: str, last: str) -> tuple[float, float, dict[str, float]]:
-        """Seconds of the clock and of the CPU, and the latter by thread."""
-        (began, cpu_before), (ended, cpu_after) = self.marks[first], self.marks[last]
-        before, after = self.threads_at[first], self.threads_at[last]
-        used = {name: after[name] - before.get(name, 0.0) for name in after}
-        return ended - began, cpu_after - cpu_before, used
-
-    def _watch(self) -> None:
-        while True:
-            self.look()
-            time.sleep(EVERY_S)
-
-
-def _group(name: str) -> str:
-    return name if name in ("MainThread", "mlflow", "meter", "ray-data-pass") else "others"
-
-
-def marked(meter: Meter, module: Any, name: str, label: str) -> None:
-    """Let the meter mark the beginning and the end of a function's calls."""
-    function = getattr(module, name)
-
-    def call(*arguments: Any, **options: Any) -> Any:
-        meter.mark(f"{label}+")
-        try:
-            return function(*arguments, **options)
-        finally:
-            meter.mark(f"{label}-")
-
-    setattr(module, name, call)
-
-
-def count_calls(kind: type, calls: Counter[str]) -> None:
-    """Count the calls of a class's public methods, but not those within another one."""
-    depth = threading.local()
-
-    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            level = getattr(depth, "level", 0)
-            calls[name] += level == 0
-            depth.level = level + 1
-            try:
-                return method(*arguments, **options)
-            finally:
-                depth.level = level
-
-        return call
-
-    for name, method in list(vars(kind).items()):
-        if callable(method) and not name.startswith("_"):
-            setattr(kind, name, counted(name, method))
 
 
 def unpickled_bytes(settings: Any) -> int:
@@ -131,7 +41,25 @@ def unpickled_bytes(settings: Any) -> int:
     return len(pickle.dumps(settings, protocol=5, buffer_callback=shared.append))
 
 
-def sweep(points: int, storage: Path, directory: Path, profile: str | None) -> None:
+def stopping(function: Callable[..., None], runner: Any, jobs: int) -> Callable[..., None]:
+    """The function, stopped as by Ctrl-C when so many jobs have finished."""
+    finish = runner.trial_completed
+
+    def finish_or_stop(trial_id: str) -> None:
+        finish(trial_id)
+        if len(runner.schedule.done) >= jobs:
+            raise KeyboardInterrupt
+
+    def call(*arguments: Any) -> None:
+        runner.trial_completed = finish_or_stop
+        function(*arguments)
+
+    return call
+
+
+def sweep(
+    points: int, storage: Path, directory: Path, profile: str | None, most_jobs: int | None
+) -> None:
     """Run the sweep in this process; writes what was measured as JSON to the directory."""
     from mlflow import MlflowClient
 
@@ -151,9 +79,13 @@ def sweep(points: int, storage: Path, directory: Path, profile: str | None) -> N
     def tune_and_measure(runner: Any, verbose: bool) -> None:
         result["bytes"] = unpickled_bytes(runner.settings)
         run_jobs = profiled(tune_jobs, profile) if profile else tune_jobs
-        run_jobs(runner, verbose)
-        result["jobs"] = len(runner.schedule.done)
-        result["failed"] = len(runner.schedule.failed)
+        if most_jobs is not None:
+            run_jobs = stopping(run_jobs, runner, most_jobs)
+        try:
+            run_jobs(runner, verbose)
+        finally:
+            result["jobs"] = len(runner.schedule.done)
+            result["failed"] = len(runner.schedule.failed)
 
     tune.tune_jobs = tune_and_measure
     marked(meter, tune, "tune_jobs", "jobs")
@@ -229,47 +161,61 @@ def child(options: argparse.Namespace) -> None:
     os.environ["RAY_ADDRESS"] = cluster.address
     try:
         (points,) = options.points
-        sweep(points, options.storage, Path(options.child), options.profile)
+        sweep(points, options.storage, Path(options.child), options.profile, options.stop_after)
     finally:
         cluster.shutdown()
 
 
-def report(points: int, first: dict[str, Any], again: dict[str, Any], ideal_s: float) -> None:
-    """Print what was measured of a sweep and of its rerun."""
+def cpu(result: dict[str, Any], begin: str, end: str) -> float:
+    """CPU seconds of the driver between two marks."""
+    return float(result["marks"][end][1] - result["marks"][begin][1])
 
-    def cpu(result: dict[str, Any], begin: str, end: str) -> float:
-        return float(result["marks"][end][1] - result["marks"][begin][1])
 
+def print_run(points: int, first: dict[str, Any], ideal_s: float) -> None:
+    """Print what was measured of a sweep while its jobs ran."""
     jobs, marks = first["jobs"], first["marks"]
     threads = {n: round(1000 * s / jobs, 1) for n, s in first["threads"].items() if s > 0.01}
-    memory = [
-        mib for when, mib in first["memory"] if marks["jobs+"][0] <= when <= marks["jobs-"][0]
-    ]
+    began, ended = marks["jobs+"][0], marks["jobs-"][0]
+    memory = [mib for when, mib in first["memory"] if began <= when <= ended]
+    ratio = f", {(ended - began) / ideal_s:.2f}" if ideal_s else ""
+    # Of a sweep that was stopped, the points so far.
+    finished = min(points, jobs)
     driver, worker = (sum(first[name].values()) for name in ("storage_calls", "worker_calls"))
     lines = {
         "jobs, failed, exit code": f"{jobs}, {first['failed']}, {first['code']}",
         "driver CPU while jobs run": f"{1000 * cpu(first, 'jobs+', 'jobs-') / jobs:.1f} ms/job",
         "  by thread, ms/job": threads,
         "driver CPU from start to the last job": f"{cpu(first, 'all+', 'ray-'):.1f} s",
-        "  behind it: log what waits": f"{cpu(first, 'ray-', 'close-'):.1f} s",
-        "  behind it: files, report, clean-up": f"{cpu(first, 'close-', 'all-'):.1f} s",
         "driver memory, MiB": [round(memory[int(q * (len(memory) - 1))]) for q in (0, 0.5, 1)],
         "bytes that a process unpickles": first["bytes"],
-        "storage calls per point": f"driver {driver / points:.1f}, workers {worker / points:.1f}",
+        "storage calls per point": f"driver {driver / finished:.1f}, "
+        f"workers {worker / finished:.1f}",
         "  of the driver": dict(Counter(first["storage_calls"]).most_common(6)),
-        "MLflow calls per point": round(sum(first["mlflow_calls"].values()) / points, 1),
-        "clock, s, over ideal": f"{ended - began:.0f}"
-        + (f", {(ended - began) / ideal_s:.2f}" if ideal_s else ""),
-        "rerun, s by the clock, of CPU": "{:.1f}, {:.1f}".format(
-            again["marks"]["end"][0] - again["marks"]["all+"][0], cpu(again, "all+", "end")
-        ),
-        "rerun: log, files and the rest, s of CPU": "{:.1f}, {:.1f}".format(
-            cpu(again, "all+", "close-"), cpu(again, "close-", "all-")
-        ),
-        "rerun: jobs, exit code": f"{again['jobs']}, {again['code']}",
-        "rerun: storage calls": dict(Counter(again["storage_calls"]).most_common(6)),
-        "rerun: MLflow calls": sum(again["mlflow_calls"].values()),
+        "MLflow calls per point": round(sum(first["mlflow_calls"].values()) / finished, 1),
+        "clock, s, over ideal": f"{ended - began:.0f}{ratio}",
     }
+    if "close-" in marks:
+        lines["CPU behind it: log what waits"] = f"{cpu(first, 'ray-', 'close-'):.1f} s"
+        lines["CPU behind it: files, report, clean-up"] = f"{cpu(first, 'close-', 'all-'):.1f} s"
+    show(lines)
+
+
+def print_rerun(again: dict[str, Any]) -> None:
+    """Print what was measured of the same command once more."""
+    seconds = again["marks"]["end"][0] - again["marks"]["all+"][0]
+    show(
+        {
+            "rerun, s by the clock, of CPU": f"{seconds:.1f}, {cpu(again, 'all+', 'end'):.1f}",
+            "rerun: log, s of CPU": f"{cpu(again, 'all+', 'close-'):.1f}",
+            "rerun: files, report, clean-up, s of CPU": f"{cpu(again, 'close-', 'all-'):.1f}",
+            "rerun: jobs, exit code": f"{again['jobs']}, {again['code']}",
+            "rerun: storage calls": dict(Counter(again["storage_calls"]).most_common(6)),
+            "rerun: MLflow calls": sum(again["mlflow_calls"].values()),
+        }
+    )
+
+
+def show(lines: dict[str, Any]) -> None:
     for name, value in lines.items():
         print(f"{name:<42} {value}", flush=True)
 
@@ -280,6 +226,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=16)
     parser.add_argument("--nodes", type=int, default=1, help="fake nodes that share the lanes")
     parser.add_argument("--sleep", type=float, default=0.0, help="seconds of each training")
+    parser.add_argument("--stop-after", type=int, help="finished jobs; there is no rerun then")
     parser.add_argument("--profile", help="file for cProfile's statistics of the main thread")
     parser.add_argument("--storage", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -292,11 +239,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="thousand-points-") as scratch:
             profile = ["--profile", options.profile] if options.profile else []
             storage = Path(scratch)
-            first = run_child(points, storage, options.lanes, [*more, *profile])
-            again = run_child(points, storage, options.lanes, more)
+            stop = ["--stop-after", str(options.stop_after)] if options.stop_after else []
+            first = run_child(points, storage, options.lanes, [*more, *profile, *stop])
             print(f"\n{points} points, {options.lanes} lanes, {options.nodes} nodes", flush=True)
-            ideal_s = first["jobs"] * options.sleep / options.lanes
-            report(points, first, again, ideal_s)
+            print_run(points, first, first["jobs"] * options.sleep / options.lanes)
+            if not stop:
+                print_rerun(run_child(points, storage, options.lanes, more))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ takes seconds of imports.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.job_steps import Json, Settings, slice_more, write_log
 from orchestrator.execution.silence import failure_of
 from orchestrator.execution.trials.trial import WAIT
+from orchestrator.execution.trials.waiting import WaitingTrials, end_wait
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import DATA
 from orchestrator.plan.resources import evaluation_ask, resources_of, trial_resources
@@ -39,7 +41,7 @@ from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
 
 CAPACITY_EVERY_S = 10.0
-TEND_EVERY_S = 1.0
+NODES_EVERY_S = 1.0
 
 
 class Runner:
@@ -70,11 +72,14 @@ class Runner:
         self._listener = listener
         self._look = look
         self._keep_evaluators = keep_evaluators
-        self._capacity_checked = self._tended = time.monotonic()
+        self._capacity_checked = time.monotonic()
         self._trials: dict[str, str] = {}
-        """Trial id -> key of its job, or `WAIT`."""
+        """Trial id -> key of its job."""
+        self._waiting = WaitingTrials(end_wait)
         self._nodes: dict[str, frozenset[str]] = {}
         """Trial id -> ids of the nodes that were alive when it started its job."""
+        self._latest_nodes: frozenset[str] = frozenset()
+        self._nodes_listed = -math.inf
         max_failures = settings.space.resources.max_failures
         self._tries = {key: Tries(max_failures) for key in settings.jobs}
         self._examined: list[threading.Thread] = []
@@ -113,32 +118,35 @@ class Runner:
         job = self.schedule.next_job()
         if job is not None:
             self._trials[trial_id] = job.key
-            self._nodes[trial_id] = node_ids()
+            self._nodes[trial_id] = self._alive_nodes()
             self._listener(JobEvent("started", job.key))
-            if self._is_stored(job.stage.path):
-                self.schedule.stage_made(job.key)
         self._limit_evaluators()
+        self.end_waits()
         if job is not None:
             return job.key
-        if self.keeps_warm and self._waiting_lanes() < self._warm_lanes():
-            self._trials[trial_id] = WAIT
+        if self.keeps_warm and len(self._waiting) < self._warm_lanes():
+            self._waiting.add(trial_id)
             return WAIT
         return None
 
-    def should_stop(self, trial_id: str) -> bool:
-        """Whether a trial that waits must leave its lane."""
-        if self._trials.get(trial_id) != WAIT:
-            return False
-        # Each idle lane asks several times a second.
-        if time.monotonic() - self._tended > TEND_EVERY_S:
-            self._tended = time.monotonic()
-            self._passes.tend()
-        return self.schedule.peek() is not None or self._waiting_lanes() > self._warm_lanes()
+    def _alive_nodes(self) -> frozenset[str]:
+        """The ids of the nodes that were alive within the last second: listing them takes long."""
+        if time.monotonic() - self._nodes_listed > NODES_EVERY_S:
+            self._latest_nodes, self._nodes_listed = node_ids(), time.monotonic()
+        return self._latest_nodes
+
+    def end_waits(self) -> None:
+        """End the trials that wait in lanes which a job takes, or which no job will need."""
+        self._waiting.keep(self._warm_lanes())
 
     def trial_reported(self, trial_id: str, metrics: Json) -> None:
         """Record the progress of a trial's job."""
+        if trial_id in self._waiting:
+            self._waiting.warm(trial_id)
+            self.end_waits()
+            return
         key = self._trials.get(trial_id)
-        if key is None or key == WAIT:
+        if key is None:
             return
         self._hosts[key] = str(metrics.get("hostname", ""))
         if "made" in metrics:
@@ -154,10 +162,13 @@ class Runner:
 
     def trial_completed(self, trial_id: str) -> None:
         """A trial ended without an error: its job is done if all its stages are complete."""
-        key = self._trials.pop(trial_id, WAIT)
-        if key == WAIT:
+        if trial_id in self._waiting:
+            self._waiting.remove(trial_id)
             return
-        self._nodes.pop(trial_id, None)
+        key = self._trials.pop(trial_id, None)
+        if key is None:
+            return
+        del self._nodes[trial_id]
         if all(self._is_stored(stage.path) for stage in self.settings.jobs[key].stages):
             self._finish(key)
         else:
@@ -169,8 +180,11 @@ class Runner:
         Args:
             error: None if its process could not say.
         """
-        key = self._trials.pop(trial_id, WAIT)
-        if key == WAIT:
+        if trial_id in self._waiting:
+            self._waiting.remove(trial_id)
+            return
+        key = self._trials.pop(trial_id, None)
+        if key is None:
             return
         self._examine(self._find_cause, key, error, self._nodes.pop(trial_id))
 
@@ -225,10 +239,6 @@ class Runner:
     def _limit_evaluators(self) -> None:
         limit = self.schedule.evaluators_beside_training(self._evaluator)
         self._keep_evaluators(limit, frozenset(self._trials.values()))
-
-    def _waiting_lanes(self) -> int:
-        """Lanes whose trial waits."""
-        return sum(key == WAIT for key in self._trials.values())
 
     def _warm_lanes(self) -> int:
         """Free lanes that will be needed again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,18 @@ from orchestrator.execution.cluster import set_environment
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.job_run import Backend, run_job
 from orchestrator.execution.job_steps import Progress, Settings
+from orchestrator.execution.trials.waiting import wait_for_end
 from orchestrator.plan.jobs import EvaluationPass, Job
 from orchestrator.plan.resources import is_evaluated_in_trial, resources_of
 from orchestrator.storage.lease import Lease
 from search_spaces import Space
 
 JOB: Final = "job"
-"""The name of a trial's only parameter: a job's key, or `WAIT`."""
+"""Name of a trial's parameter: a job's key, or `WAIT`."""
+RESOURCES: Final = "resources"
+"""Name of a trial's parameter: what its process asks Ray for."""
 WAIT: Final = "wait"
 """Instead of a job's key: keep the process warm. Also the metric that such a trial reports."""
-WAIT_S: Final = 0.2
 
 
 def run_trial(config: Mapping[str, str], settings: Settings) -> None:
@@ -30,11 +31,10 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
     from ray import tune  # reads its environment when it is imported
 
     if config[JOB] == WAIT:
-        # No report before this: a trial that Tune stops must stop at once.
         warm_up(settings.space)
-        while True:
-            tune.report({WAIT: 1})
-            time.sleep(WAIT_S)
+        tune.report({WAIT: 1})
+        wait_for_end(tune.get_context().get_trial_id())
+        return
     key = config[JOB]
     job = settings.jobs[key]
     run_job(

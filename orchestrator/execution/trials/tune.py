@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ray import cloudpickle, tune
-from ray.tune import Callback, Stopper
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
-from orchestrator.execution.trials.trial import JOB, WAIT, run_trial
+from orchestrator.execution.trials.trial import JOB, RESOURCES, WAIT, run_trial
 from orchestrator.plan.resources import trial_resources
 
 log = logging.getLogger(__name__)
@@ -40,17 +41,17 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     # Tune keeps its state there, which nobody restores.
     directory = settings.store.new("tmp/tune")
 
-    def bridgesweep(config: Mapping[str, str]) -> None:
+    def bridgesweep(config: Mapping[str, str], settings: Settings) -> None:
         run_trial(config, settings)
 
-    def resources(config: Mapping[str, str]) -> tune.PlacementGroupFactory:
-        # A process that waits stands where any job may follow: all ask for the same then.
-        waits = config[JOB] == WAIT
-        key = next(iter(schedule.jobs)) if waits else config[JOB]
-        return tune.PlacementGroupFactory([trial_resources(settings.space, schedule.jobs[key])])
+    # In the object store: Tune unpickles the function itself for every trial, in the driver, too.
+    with_settings = tune.with_parameters(bridgesweep, settings=settings)
+
+    def resources(config: Mapping[str, Mapping[str, float]]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([dict(config[RESOURCES])])
 
     tuner = tune.Tuner(
-        tune.with_resources(bridgesweep, resources),
+        tune.with_resources(with_settings, resources),
         tune_config=tune.TuneConfig(
             search_alg=_JobSearcher(runner), num_samples=-1, reuse_actors=runner.keeps_warm
         ),
@@ -58,8 +59,7 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
             name=directory.name,
             storage_path=str(directory.parent),
             verbose=1 if verbose else 0,
-            stop=_WaitStopper(runner),
-            callbacks=[_ErrorListener(runner)],
+            callbacks=[_TrialListener(runner)],
             # A job that failed goes back to the schedule (`trial_failed`): Tune itself would not
             # try a trial again whose process died while it started.
             failure_config=tune.FailureConfig(max_failures=0),
@@ -87,20 +87,20 @@ class _JobSearcher(Unpickled, Searcher):
     def suggest(self, trial_id: str) -> dict[str, object] | str | None:  # type: ignore[override]
         """The parameters of a new trial."""
         if self._runner.schedule.over:
+            self._runner.end_waits()
             return str(Searcher.FINISHED)
         key = self._runner.next_trial(trial_id)
-        return None if key is None else {JOB: key}
-
-    def on_trial_result(self, trial_id: str, result: Result) -> None:
-        """A trial reported; Tune has joined the names of nested entries by slashes."""
-        prefix = "metrics/"
-        of_step = {n.removeprefix(prefix): v for n, v in result.items() if n.startswith(prefix)}
-        self._runner.trial_reported(trial_id, {**result, "metrics": of_step})
+        if key is None:
+            return None
+        space, jobs = self._runner.settings.space, self._runner.schedule.jobs
+        # A process that waits stands where any job may follow: all ask for the same then.
+        job = next(iter(jobs.values())) if key == WAIT else jobs[key]
+        return {JOB: key, RESOURCES: trial_resources(space, job)}
 
     def on_trial_complete(
         self, trial_id: str, result: Result | None = None, error: bool = False
     ) -> None:
-        """A trial ended; errors go to `_ErrorListener`."""
+        """A trial ended; reports and errors go to `_TrialListener`."""
         if not error:
             self._runner.trial_completed(trial_id)
 
@@ -111,25 +111,17 @@ class _JobSearcher(Unpickled, Searcher):
         """Do nothing."""
 
 
-class _WaitStopper(Unpickled, Stopper):
-    """Stops trials that wait when their lane is needed."""
+class _TrialListener(Unpickled, Callback):
+    """Passes reports on, and returns the job of a failed trial, to the runner."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def __call__(self, trial_id: str, result: Result) -> bool:
-        return WAIT in result and self._runner.should_stop(trial_id)
-
-    def stop_all(self) -> bool:
-        """Never."""
-        return False
-
-
-class _ErrorListener(Unpickled, Callback):
-    """Returns the job of a failed trial to the runner."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: Result, **info: object
+    ) -> None:
+        """A trial reported; the searcher would get its nested metrics as flat ones."""
+        self._runner.trial_reported(trial.trial_id, result)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object

@@ -138,6 +138,19 @@ def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weight
     assert "hyperprior d2 lambda=0.02 seed=0" in take(schedule)
 
 
+def test_a_point_of_which_only_evaluations_are_left_holds_nothing_up() -> None:
+    jobs = plan().jobs
+    d1 = next(job for job in jobs.values() if job.label == "hyperprior d1 lambda=0.02 seed=0")
+    schedule = Schedule(jobs, Ask(1), Ask(200), ["of another sweep", d1.key])
+    for job in list(schedule.jobs.values()):
+        if job.wave == 0:
+            schedule.finish(job.key)
+    started = take(schedule)
+    assert d1.label in started, "its evaluations are still to be made"
+    assert "hyperprior d2 lambda=0.02 seed=0" in started
+    assert "hyperprior d2 lambda=0.002 seed=0" not in started
+
+
 def test_the_longest_chain_starts_first() -> None:
     schedule = Schedule(plan("codecs.0.lambdas=[0.02]").jobs, alike(), one_node(1))
     order = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.cleanup import remove_leases, remove_work_of
 from orchestrator.storage.lease import hold
-from orchestrator.storage.store import MANIFEST, Store
+from orchestrator.storage.store import MANIFEST, Store, StoreError
 from search_spaces import load_space, operating_points
 
 STAGE = "stages/point/0123456789abcdef"
@@ -100,3 +101,26 @@ def test_a_plan_of_hundreds_of_points_lists_the_kinds(
     assert len(requests) < 100
     store.write(f"{plan._stages(points[1])[1].path}/{MANIFEST}", b"{}")
     assert rerun.is_complete(points[1]), "what was absent when it was listed may be there later"
+
+
+def test_the_manifests_of_many_stages_cost_one_each_and_are_read_side_by_side(
+    store: Store, requests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.storage.store._MANIFESTS_AT_ONCE", 7)
+    stages = [f"stages/point/key{number}" for number in range(20)]
+    for number, stage in enumerate(stages):
+        store.write(f"{stage}/{MANIFEST}", json.dumps({"seconds": number}).encode())
+    requests.clear()
+    assert [manifest["seconds"] for manifest in store.manifests(stages)] == list(range(20))
+    assert len(requests) == 20
+    read_alone: list[str] = []
+    monkeypatch.setattr(store, "read", read_alone.append)
+    assert len(list(store.manifests(stages))) == 20
+    assert read_alone == [], "one after the other, each would wait for the one before"
+
+
+def test_a_stage_without_a_manifest_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.storage.outage.VISIBLE_S", 0.1)
+    store.write(f"stages/point/a/{MANIFEST}", b"{}")
+    with pytest.raises(StoreError, match="stages/point/b is not in"):
+        list(store.manifests(["stages/point/a", "stages/point/b"]))
