@@ -81,7 +81,7 @@ class _JobSearcher(Unpickled, Searcher):
     """Gives Tune the next job whose inputs are complete."""
 
     def __init__(self, runner: Runner) -> None:
-        super().__init__(metric="training_iteration", mode="max")
+        super().__init__()
         self._runner = runner
 
     def suggest(self, trial_id: str) -> dict[str, object] | str | None:  # type: ignore[override]
