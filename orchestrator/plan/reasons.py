@@ -81,8 +81,7 @@ class Reasons:
         """The changes without settings that are not set and follow another one that changed."""
         variant = stage.subject.variant
         if variant not in self._settings:
-            space = self._space.of(variant) if self._space.variants else self._space
-            self._settings[variant] = leaves_of(space.model_dump(mode="json"))
+            self._settings[variant] = leaves_of(self._space.of(variant).model_dump(mode="json"))
         settings = self._settings[variant]
         explicit = {
             path: values
