@@ -211,3 +211,19 @@ def test_a_reason_cannot_steer_a_terminal() -> None:
     assert job is not None
     schedule.give_up(job.key, "no file \x1b]0;x\x07.png")
     assert schedule.failed[job.key] == "no file \ufffd]0;x\ufffd.png"
+
+
+def test_gpus_in_use_are_those_of_lanes_with_a_job_and_of_passes() -> None:
+    schedule = Schedule(plan("scenarios=[d1]", "baselines=[]").jobs, Ask(1, 0.5), Ask(8, 4))
+    assert schedule.gpus_in_use() == 0
+    assert take(schedule) == ["world"]
+    assert schedule.gpus_in_use() == 0.5
+    finish(schedule, "world")
+    started = take(schedule)
+    in_lanes = [label for label in started if named(schedule, label).kind not in DATA]
+    assert len(in_lanes) == 2
+    assert schedule.gpus_in_use() == 1.0
+    schedule.reserve_gpus(1.5)
+    assert schedule.gpus_in_use() == 2.5
+    finish(schedule, *in_lanes)
+    assert schedule.gpus_in_use() == 1.5
