@@ -122,9 +122,9 @@ class TimeLeft:
         with states.lock:
             now = states.clock()
             if now - self._made >= self._keep_s:
-                began = time.perf_counter()
+                began = time.thread_time()
                 self._estimate, self._made = self._seconds(now), now
-                self._keep_s = max(KEEP_S, (time.perf_counter() - began) / SHARE)
+                self._keep_s = max(KEEP_S, (time.thread_time() - began) / SHARE)
             return None if self._estimate is None else max(0.0, self._estimate - now + self._made)
 
     def text(self) -> str:

@@ -1,11 +1,13 @@
 """The time left, against sweeps that are simulated with the real schedule and noisy durations."""
 
+import math
 import random
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
+from orchestrator.monitoring import time_left
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.simulation import Left, seconds_to_the_end
 from orchestrator.monitoring.time_left import Line, TimeLeft, kinds_of
@@ -21,6 +23,12 @@ START_S = 12.0
 """The first job of a lane also starts a process."""
 PER_COST = {"world": 9.0, "codec": 0.8, "point": 2.0}
 """Seconds per planned cost; within factors of 0.85 to 1.2 that differ by the kind."""
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast the machine of the tests is changes no estimate."""
+    monkeypatch.setattr(time_left, "SHARE", math.inf)
 
 
 def jobs_of(*overrides: str) -> dict[str, Job]:

@@ -281,3 +281,15 @@ def test_a_job_that_is_trained_already_starts_with_its_evaluation() -> None:
     assert take(schedule) == []
     schedule.stage_made("old")
     assert take(schedule) == ["old"]
+
+
+def test_gpus_in_use_are_those_of_lanes_with_a_job_and_of_passes() -> None:
+    half = Ask(0.5, 1)
+    schedule = schedule_of({name: Demand((half, 1), (half, 1)) for name in ("a", "b")}, gpus=4)
+    assert schedule.gpus_in_use() == 0
+    assert take(schedule) == ["a", "b"]
+    assert schedule.gpus_in_use() == 1.0
+    schedule.reserve(half, 3)
+    assert schedule.gpus_in_use() == 2.5
+    finish(schedule, "a", "b")
+    assert schedule.gpus_in_use() == 1.5

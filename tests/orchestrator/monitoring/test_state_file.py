@@ -1,0 +1,54 @@
+"""The status file on a disk and on S3."""
+
+from pathlib import Path
+
+import boto3
+import pytest
+
+from orchestrator.monitoring.state_file import failures, read_state, sweeps_in, write_state
+from orchestrator.storage.store import Store
+from orchestrator.sweep import main
+from tests.orchestrator.monitoring.test_status import state_of
+from tests.orchestrator.storage.conftest import BUCKET, s3_endpoint
+
+__all__ = ["s3_endpoint"]
+
+
+@pytest.fixture(params=["disk", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "disk":
+        return Store(str(tmp_path / "storage"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_endpoint"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    return Store(f"s3://{BUCKET}/{tmp_path.name}", cache=tmp_path / "cache")
+
+
+def test_a_state_is_read_as_it_was_written_and_the_newest_one_wins(store: Store) -> None:
+    assert sweeps_in(store) == []
+    assert read_state(store, "night") is None
+    write_state(store, state_of())
+    newest = state_of(end="complete", running=[])
+    write_state(store, newest)
+    assert read_state(store, "night") == newest
+    assert sweeps_in(store) == ["night"]
+
+
+def test_the_command_reads_any_storage(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    write_state(store, state_of(end="complete", running=[]))
+    assert main(["status", "night", "--storage", store.uri]) == 0
+    assert "\ncomplete\n" in capsys.readouterr().out
+    assert main(["status", "day", "--storage", store.uri]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("sweeps there: night")
+
+
+def test_a_cause_counts_all_jobs_names_some_and_keeps_no_secret() -> None:
+    reasons = [(f"job {n}", f"no answer of s3://me:hunter2@b (log: /l/{n}.log)") for n in range(99)]
+    (failure,) = failures([("first", "no answer of s3://me:hunter2@b"), *reasons])
+    assert failure["cause"] == "no answer of s3://***@b"
+    assert failure["count"] == 100
+    assert failure["labels"][:2] == ["first", "job 0"]
+    assert len(failure["labels"]) < 100
+    assert failure["log"] == "/l/0.log"
