@@ -155,8 +155,9 @@ def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Prog
 
 def _missing(store: Store, passes: Sequence[EvaluationPass]) -> list[EvaluationPass]:
     """The passes with the evaluations that are not complete."""
-    left = (
-        replace(made, evaluations=tuple(e for e in made.evaluations if not store.has(e[1].path)))
-        for made in passes
-    )
-    return [made for made in left if made.evaluations]
+    missing = []
+    for evaluation_pass in passes:
+        evaluations = [e for e in evaluation_pass.evaluations if not store.has(e[1].path)]
+        if evaluations:
+            missing.append(replace(evaluation_pass, evaluations=tuple(evaluations)))
+    return missing

@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from trainables.commands.complexity import PAPER
 from trainables.commands.costs import complexity
 from trainables.datasets.arrays import tensor_column
 from trainables.datasets.batches import Batches
-from trainables.datasets.images.image_store import image_column
+from trainables.datasets.images.image_store import ShardReport, image_column
 from trainables.datasets.rows import Rows, part_file
 from trainables.datasets.scenes.write import write_world
+from trainables.datasets.shards import write_shard
 from trainables.tasks import scene_tasks
 
 SHAPES = {"latents": {"y_hat": (320, 16, 16)}, "features": {"pooled": (768,)}}
@@ -62,10 +62,8 @@ def write(root: Path, images: int, shard_size: int, tokens: bool) -> None:
             schema = pa.schema([pa.field("image_id", pa.string()), *(field for field, _ in made)])
             columns = [shard_ids.combine_chunks(), *(array for _, array in made)]
             file = part_file(root / kind, "train", shard)
-            file.parent.mkdir(parents=True, exist_ok=True)
             table = pa.Table.from_arrays(columns, schema=schema)
-            # As the passes write them.
-            pq.write_table(table, file, use_dictionary=False, compression="none")
+            write_shard(ShardReport(len(shard_ids), []).attached(table), file)
 
 
 def step_gmac() -> float:

@@ -154,7 +154,9 @@ class _Pass:
         """Compute what is missing, and commit each stage as soon as nothing is."""
         for opened in list(self._open.values()):
             # Also what another round wrote without being heard.
-            opened.finished |= finished_shards(self._store, opened.job.key)
+            names = {shard.name for shard in opened.shards}
+            stored = finished_shards(self._store, opened.job.key)
+            opened.finished |= {name: shard for name, shard in stored.items() if name in names}
             self._commit_if_complete(opened)
         missing = [shard for opened in self._open.values() for shard in opened.missing]
         if missing:

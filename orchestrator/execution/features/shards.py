@@ -51,8 +51,9 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Its name among the shards of the job."""
-        return f"{self.split}-{self.number:05d}"
+        """Its name among the shards of the job, by its rows: those of an earlier try may have had
+        another size."""
+        return f"{self.split}-{self.start}-{self.stop}"
 
     @property
     def report_path(self) -> str:

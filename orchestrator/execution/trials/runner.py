@@ -220,9 +220,9 @@ class Runner:
     ) -> None:
         """Find the cause of a failure."""
         job, store = self.settings.jobs[key], self.settings.store
-        made = [job.key, *(evaluation_pass.key for evaluation_pass in job.passes)]
+        keys = [job.key, *(evaluation_pass.key for evaluation_pass in job.passes)]
         try:
-            failure = patiently(lambda: failure_of(error, nodes_before, store, key, *made))
+            failure = patiently(lambda: failure_of(error, nodes_before, store, key, *keys))
         except Exception as outage:  # the storage or Ray's head is away for too long
             cause = cause_of_type(outage)
             failure = JobFailure(cause, reason_of(outage, cause))

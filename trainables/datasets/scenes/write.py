@@ -150,8 +150,8 @@ def write_scene_samples(
         boxes = [drawn["box"] for drawn in json.loads(row["objects"])]
         scene = DrawnScene(_scene(seed, split, i), boxes, row["width"])
         for name, task in tasks.items():
-            found = task.scene_samples(scene, scene_rng(seed, split, i, _stream(name)))
-            samples += _scene_rows([(name, sample) for sample in found], row["image_id"])
+            asked = task.scene_samples(scene, scene_rng(seed, split, i, _stream(name)))
+            samples += _scene_rows([(name, sample) for sample in asked], row["image_id"])
     table = pa.Table.from_pylist(samples, TASKS_SCHEMA)
     pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
 

@@ -173,7 +173,7 @@ def test_shards_that_are_there_are_not_computed_again(
     (written,) = (tmp_path / "work" / job.key).rglob("train/part-00000.parquet")
     made = written.stat().st_mtime_ns
     # Killed between a shard's file and its report: that shard is not trusted.
-    (tmp_path / "work" / job.key / "reports" / "train-00001.json").unlink()
+    (tmp_path / "work" / job.key / "reports" / "train-8-16.json").unlink()
     assert run(settings, job) == {job.key: None}
     assert first not in asked
     assert second in asked
@@ -182,6 +182,23 @@ def test_shards_that_are_there_are_not_computed_again(
     assert not (tmp_path / "work" / job.key).exists()
     assert run(settings, job) == {job.key: None}
     assert len(asked) == 3
+
+
+def test_a_pass_that_goes_on_with_shards_of_another_size_makes_every_row_once(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`data.shard_size` changes no key, so the work of an earlier try is found."""
+    settings, job = sweep(models, tmp_path)
+    actor = ComputeStep(settings)
+    for shard in shards(settings, job)[:2]:
+        assert compute(settings, actor, shard).finished is not None
+    settings = settings_of(tmp_path, models, *SETTINGS, "data.shard_size=5")
+    in_process(monkeypatch)
+    assert run(settings, settings.jobs[job.key]) == {job.key: None}
+    files = sorted((settings.store.fetch(job.stage.path) / "train").iterdir())
+    assert [pq.read_metadata(file).num_rows for file in files] == [5, 5, 5, 5]
+    ids = [i for file in files for i in pq.read_table(file).column("image_id").to_pylist()]
+    assert ids == [f"train-{i:06d}" for i in range(20)]
 
 
 def test_an_error_in_a_shard_fails_its_stage_with_its_reason_and_log(
