@@ -136,8 +136,11 @@ def run_child(points: int, storage: Path, lanes: int, options: list[str]) -> dic
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "tests.benchmarks.thousand_points", "--child", scratch]
         command += ["--points", str(points), "--storage", str(storage), "--lanes", str(lanes)]
-        with (storage / "output.log").open("a") as log:
-            subprocess.run([*command, *options], stdout=log, stderr=log, check=True)
+        output = storage / "output.log"
+        with output.open("a") as log:
+            done = subprocess.run([*command, *options], stdout=log, stderr=log, check=False)
+        if done.returncode:
+            sys.exit(output.read_text(encoding="utf-8")[-5000:])
         directory = Path(scratch)
         result: dict[str, Any] = json.loads((directory / REPLIES).read_text(encoding="utf-8"))
         calls: Counter[str] = Counter()
