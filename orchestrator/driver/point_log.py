@@ -156,13 +156,13 @@ class PointLog:
         """
         keys = set(self._stages())
 
-        def log(tracker: Tracker) -> None:
-            for key, gone in missing.items():
-                spec = point_spec(self._plan.space, gone.point)
-                tracker.log_failed(point_subject(key, gone.point, spec), gone.reason)
-            tracker.mark_stale(keys)
-            self._log_done(tracker)
+        def log_missing(key: str, gone: MissingPoint, tracker: Tracker) -> None:
+            spec = point_spec(self._plan.space, gone.point)
+            tracker.log_failed(point_subject(key, gone.point, spec), gone.reason)
 
-        self._queue.put(log)
+        for key, gone in missing.items():  # a refusal costs one
+            self._queue.put(partial(log_missing, key, gone))
+        self._queue.put(lambda tracker: tracker.mark_stale(keys))
+        self._queue.put(self._log_done)
         self._figures.stop()
         return self._queue.close()

@@ -95,9 +95,9 @@ class ChildRuns:
     def adopt(self, parent: str) -> None:
         """Bring all runs below a parent run."""
         self._parent = parent
-        for run in self._runs.values():
+        for key, run in self.items():
             if run.tags.get(PARENT) != parent:
-                self.update(run, {PARENT: parent})
+                self.update(key, {PARENT: parent})
 
     def get(self, key: str) -> ChildRun | None:
         """The run of a stage, if there is one."""
@@ -191,9 +191,23 @@ class ChildRuns:
         self._client.call(self._client.mlflow.log_batch, run.id, metrics, [], entities)
         run.tags |= tags or {}
 
-    def update(self, run: ChildRun, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        self.log(run, tags=tags)
+    def update(self, key: str, tags: Mapping[str, str], status: str | None = None) -> None:
+        """Set tags of a run, and end it; forget one that was deleted, report what is refused.
+
+        Args:
+            key: of its stage.
+            status: MLflow's; None: the run is not ended.
+        """
+        run = self._runs[key]
+        try:
+            self.log(run, tags=tags)
+            if status is not None:
+                self.end(run, status)
+        except RefusedError as error:
+            if self._client.is_deleted(run.id):
+                del self._runs[key]
+            else:
+                self.refusals.append(f"{run.tags.get('mlflow.runName', run.id)}: {error}")
 
     def log_live(self, run: ChildRun, rows: Sequence[CurveRow]) -> None:
         """Log rows of a training that runs, as far as they are kept and the run lacks them."""
@@ -201,7 +215,7 @@ class ChildRuns:
         self._log_rows(run, added)
         if run.status != "running":
             self._client.call(self._client.mlflow.update_run, run.id, "RUNNING")
-            self.update(run, {STATUS: "running"})
+            self.log(run, tags={STATUS: "running"})
 
     def log_rest(self, run: ChildRun, rows: Sequence[CurveRow]) -> None:
         """Log what a run lacks of a finished curve."""

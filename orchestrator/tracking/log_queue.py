@@ -136,6 +136,9 @@ class LogQueue:
             return False
         except RefusedError as error:
             self._note_refusal(str(error))
+            if self._tracker is None:  # nothing can be logged before it lets the sweep in
+                self._retry_at = time.monotonic() + RETRY_S
+                return False
         except Exception as error:
             log.exception("logging to MLflow")
             self.error = self.error or error

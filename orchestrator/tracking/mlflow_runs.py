@@ -153,7 +153,8 @@ class Tracker:
         if child is not None and (child.status, child.tags.get(CONTENT)) == ("complete", content):
             if child.tags.get(VARIANT, "") != measured.point.variant:
                 # The variant has a new name.
-                self._children.update(child, {VARIANT: "", **name_tags(measured.point)})
+                names = {VARIANT: "", **name_tags(measured.point)}
+                self._children.update(measured.key, names)
             return child.id
         subject = point_subject(measured.key, measured.point, measured.spec)
         first, last = measured.manifests[0], measured.manifests[-1]
@@ -210,7 +211,7 @@ class Tracker:
         self._children.write(subject, write, began)
 
     def _complete(self, run: ChildRun, status: str, content: str) -> None:
-        self._children.update(run, {CONTENT: content, STATUS: status})
+        self._children.log(run, tags={CONTENT: content, STATUS: status})
         if run.tags.pop(REASON, None) is not None:  # of an earlier failure
             self._client.call(self._client.mlflow.delete_tag, run.id, REASON)
 
@@ -220,7 +221,7 @@ class Tracker:
         def write(run: ChildRun) -> None:
             is_known = (run.status, run.tags.get(REASON)) == ("failed", reason)
             if run.status != "complete" and not is_known:
-                self._children.update(run, {STATUS: "failed", REASON: reason})
+                self._children.log(run, tags={STATUS: "failed", REASON: reason})
                 self._children.end(run, "FAILED")
 
         self._children.write(subject, write)
@@ -257,7 +258,5 @@ class Tracker:
         """
         for key, run in self._children.items():
             if key not in keys and run.status != "stale":
-                was_running = run.status == "running"
-                self._children.update(run, {STATUS: "stale"})
-                if was_running:
-                    self._children.end(run, "KILLED")
+                end = "KILLED" if run.status == "running" else None
+                self._children.update(key, {STATUS: "stale"}, end)

@@ -1,6 +1,7 @@
 """The end of a sweep."""
 
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -47,12 +48,14 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
     shutil.copy(empty_database, tmp_path)
     monkeypatch.setattr(*call, raise_away)
     space, store = load_space("smoke"), Store(str(tmp_path))
-    request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
+    names = {"experiment": "compression", "owner": "ada"}
+    request = Request(space, (), store, "smoke", None, False, 0.0, "the command", **names)
     plan = Plan(space, (), {}, store)
     with only_driver(store, "smoke") as lease, line_monitor(plan, store, lease) as monitor:
         assert not _run(request, plan, monitor, lease).missing
         monitor.finish(0)
-    assert store.read("smoke/sweep.json") is not None
+    content = json.loads(store.read("smoke/sweep.json") or b"")
+    assert {name: content[name] for name in names} == names
     assert "gone" in capsys.readouterr().out
 
 

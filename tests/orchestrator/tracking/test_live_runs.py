@@ -226,6 +226,27 @@ def test_a_deleted_parent_is_made_anew_and_keeps_its_children(tmp_path: Path) ->
     assert client.get_run(run_id).data.tags["mlflow.parentRunId"] == later.parent
 
 
+def test_runs_that_were_deleted_together_are_no_hindrance(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path)
+    run_id, kept_id = tracker.log_point(point()), tracker.log_point(point("k2"))
+    client = MlflowClient(uri(tmp_path))
+    for deleted in (tracker.parent, run_id):
+        client.delete_run(deleted)
+    tracker.sweep_run.log_done(2, 2)
+    assert tracker.run_ids() == {"k2": kept_id}
+    assert client.get_run(kept_id).data.tags["mlflow.parentRunId"] == tracker.parent
+    tracker.log_live(CODEC, live_rows([1]))
+    codec = runs(tmp_path, "codec")[0].info.run_id
+    client.delete_run(kept_id)
+    tracker.mark_stale(set())
+    assert tracker.run_ids() == {}
+    run = client.get_run(codec)
+    assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("KILLED", "stale")
+    assert tracker.refusals == []
+    again = open_tracker(tmp_path)
+    assert again.log_point(point()) != run_id
+
+
 def test_points_complete_reaches_its_total_and_is_not_repeated(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path)
     for done in (1, 2, 2, 3):
@@ -367,6 +388,28 @@ def test_a_server_that_answers_too_late_does_not_keep_a_sweep_from_ending(
     assert queue.close() is None
     released.set()
     assert "too long" in notes[-1]
+
+
+def test_a_server_that_refuses_the_sweep_at_first_gets_everything_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_queue, "RETRY_S", 0.05)
+    answers, notes = iter([RefusedError("no room"), RefusedError("no room"), None]), list[str]()
+
+    def open_it() -> Tracker:
+        if (error := next(answers)) is not None:
+            raise error
+        return open_tracker(tmp_path)
+
+    queue = LogQueue(open_it, notes.append)
+    logged = threading.Event()
+    queue.put(lambda tracker: tracker.log_point(point()))
+    queue.put(lambda tracker: logged.set())
+    assert logged.wait(60)
+    assert queue.close() is not None
+    assert len(children(tmp_path)) == 1
+    assert len(notes) == 1
+    assert "no room" in notes[0]
 
 
 def test_many_refusals_are_counted(tmp_path: Path) -> None:

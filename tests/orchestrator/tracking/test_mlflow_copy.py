@@ -67,6 +67,24 @@ def test_another_machine_continues_the_runs_and_finds_their_artifacts(
     assert Path(client.download_artifacts(tracker.parent, "points.csv")).read_text() == "two"
 
 
+def test_the_artifacts_of_all_experiments_follow(first: Store, tmp_path: Path) -> None:
+    parents = {}
+    for experiment in ("one", "two"):
+        tracker = open_tracker(first, None, "sweep", experiment, "ada")
+        parents[experiment] = tracker.parent
+        client = MlflowClient(default_uri(first, "sweep"))
+        client.log_artifact(tracker.parent, str(write(tmp_path / "points.csv", experiment)))
+    assert tracker.copy is not None
+    tracker.copy.save()
+    shutil.rmtree(first.local())
+    second = machine(tmp_path, "second")
+    for experiment, parent in parents.items():
+        assert open_tracker(second, None, "sweep", experiment, "ada").parent == parent
+        client = MlflowClient(default_uri(second, "sweep"))
+        text = Path(client.download_artifacts(parent, "points.csv")).read_text()
+        assert text == experiment
+
+
 def test_another_machine_gets_all_files_with_one_call(
     first: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
