@@ -1,18 +1,16 @@
 """Classical codecs: bytes and images are those of Pillow, and they are points like any other."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from orchestrator.sweep import main
 from search_spaces import Stages, load_space, operating_points, point_stage
 from search_spaces.scenarios.classical import QUALITIES, ClassicalCodecs, ClassicalSpec
-from tests.trainables.evaluation.setting import Setting
+from tests.trainables.evaluation.setting import Setting, joined
 from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.standards import vvc
 from trainables.standards.files import ClassicalCodec, lacking
@@ -163,8 +161,9 @@ def test_an_evaluation_counts_the_files_bytes(tmp_path: Path) -> None:
         for measurement in setting.measurements
     ]
     evaluate_point(space, point, evaluations, PointFiles(out), tmp_path / "work")
-    images = setting.images()
-    for row in pq.read_table(out / "images.parquet").to_pylist():
+    images, result = setting.images(), joined([e.out for e in evaluations], out)
+    assert len(result["images"]) > 5
+    for row in result["images"]:
         levels = (images[row["image_id"]][0] * 255).round().byte()
         pixels = levels.permute(1, 2, 0).numpy()
         file = io.BytesIO()
@@ -177,6 +176,6 @@ def test_an_evaluation_counts_the_files_bytes(tmp_path: Path) -> None:
         errors = (decoded.astype(float) - pixels) / 255
         expected = -10 * np.log10(np.mean(errors**2))
         assert row["psnr"] == pytest.approx(expected, abs=1e-3)
-    summary = json.loads((out / "summary.json").read_text())
-    assert all(task["bpp_estimated"] is None for task in summary.values())
-    assert len(list((out / "examples").glob("*.png"))) == 2
+    assert len(result["summary"]) == len(evaluations)
+    assert all(task["bpp_estimated"] is None for task in result["summary"].values())
+    assert len(list((out / "examples").glob("*.png"))) == 3
