@@ -26,6 +26,8 @@ from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import STARTING, Monitor
 from orchestrator.monitoring.time_left import TimeLeft
+from orchestrator.plan.forecast import seconds_of_jobs
+from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
@@ -79,7 +81,9 @@ def _run_alone(request: Request) -> Outcome:
         _record_references(request, fingerprints)
         plan = Plan(request.space, request.points, fingerprints, store)
         states = JobStates()
-        left = TimeLeft(states)
+        # Of a remote storage, each manifest would cost the start a request.
+        known = {} if store.remote else seconds_of_jobs(plan, History(store))
+        left = TimeLeft(states, known)
         view = open_view(request.name, request.verbose, states, left)
         stack.callback(view.close)
         if not request.verbose:

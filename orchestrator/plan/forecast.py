@@ -138,6 +138,21 @@ def forecast(
     )
 
 
+def seconds_of_jobs(plan: Plan, history: History) -> dict[str, float]:
+    """Key -> seconds of the jobs whose stages are all alike earlier ones in the storage."""
+    estimates, seconds = Estimates(history), dict[str, float]()
+    for job in plan.jobs.values():
+        prepares = activity(plan, job) == "prepare"
+        made = [
+            estimates.of(stage, job.costs[stage.key], prepares and stage.key == job.key)
+            for stage in job.stages
+            if stage.key in job.costs
+        ]
+        if made and all(estimate.rests_on for estimate in made):
+            seconds[job.key] = sum(estimate.seconds for estimate in made)
+    return seconds
+
+
 def _lanes_here(plan: Plan) -> int:
     """Jobs at a time on a machine with this one's CPUs and enough GPUs for one job."""
     demands = {

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan.estimates import Estimates, makespan
-from orchestrator.plan.forecast import BESIDE, TRAINED, Forecast, activity, forecast
+from orchestrator.plan.forecast import (
+    BESIDE,
+    TRAINED,
+    Forecast,
+    activity,
+    forecast,
+    seconds_of_jobs,
+)
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.past_sweeps import BesideStages, beside_stages, latest_sweep
@@ -132,6 +139,17 @@ def test_gpu_hours_are_those_of_all_workers(store: Store) -> None:
     left = forecast_of(store, *settings, *gpus)
     assert left.gpu_hours == pytest.approx(2 * NEW_D1_S / 3600)
     assert forecast_of(store, *settings).gpu_hours == 0
+
+
+def test_jobs_like_earlier_ones_are_expected_to_take_as_long(store: Store) -> None:
+    plan = plan_of(space_of("seeds=[0, 1]", "d1.steps=16"), store)
+    expected = seconds_of_jobs(plan, History(store))
+    d1 = [job for job in plan.jobs.values() if job.label.startswith("hyperprior d1")]
+    assert len(d1) == 4
+    for job in d1:
+        assert expected[job.key] == pytest.approx(0.2 * 16 * 8 + 7 * EVALUATIONS)
+    empty = Store(f"{store.uri}/none")
+    assert seconds_of_jobs(plan_of(space_of(), empty), History(empty)) == {}
 
 
 def test_jobs_are_told_apart_by_what_they_do(store: Store) -> None:
