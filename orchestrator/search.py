@@ -31,8 +31,8 @@ from orchestrator.storage.lease import only_driver
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError
+from orchestrator.tracking.mlflow_runs import TrialRecord
 from orchestrator.tracking.open_tracker import open_tracker
-from orchestrator.tracking.trial_record import TrialRecord
 from search_spaces import OperatingPoint, point_stage
 
 

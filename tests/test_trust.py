@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "orchestrator", "analysis")
 # Tune writes the error of a trial on the driver's own disk, and reads it there. Handles of this
 # sweep's actors come through Ray, which pickles whatever its processes exchange.
-PICKLES = {"tune.py": "cloudpickle.loads", "stream.py": "cloudpickle.loads"}
+PICKLES = {
+    "tune.py": "cloudpickle.loads",
+    "stream.py": "cloudpickle.loads",
+    "pickled_jobs.py": "pickle.loads",
+}
 LOADERS = ("torch.load", "load_state_dict_from_url")
 
 

@@ -20,7 +20,7 @@ from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
 from search_spaces import OperatingPoint, Space, operating_points
-from search_spaces.specs.resources import WorkerResources
+from search_spaces.specs.evaluation import WorkerResources
 
 _MOST_CHANGES = 4
 """Changed settings that a line names."""

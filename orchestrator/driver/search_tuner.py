@@ -23,7 +23,7 @@ from orchestrator.execution.trials.search_trial import job_of, rounded, searched
 from orchestrator.execution.trials.tune import Unpickled, error_of
 from orchestrator.plan.resources import LANE_SHARE, ask_of
 from orchestrator.storage import provenance
-from orchestrator.tracking.trial_record import TrialRecord
+from orchestrator.tracking.mlflow_runs import TrialRecord
 from search_spaces import Space
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.search import Range, SearchSpec

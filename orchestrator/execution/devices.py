@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from search_spaces.specs.resources import WorkerResources
+from search_spaces.specs.evaluation import WorkerResources
 
 
 def device_of(resources: WorkerResources) -> str:

@@ -38,7 +38,7 @@ from orchestrator.execution.job_steps import Json, Settings, pass_name
 from orchestrator.execution.silence import BACKSTOP_S, evaluate_watched, failure_of
 from orchestrator.plan.jobs import EvaluationPass, PassPart
 from orchestrator.plan.resources import LANE_SHARE, evaluation_ask, is_evaluated_in_trial
-from search_spaces.specs.resources import EVALUATION
+from search_spaces.specs.evaluation import EVALUATION
 
 LOOK_S = 1.0
 """Seconds between two questions to an evaluator for its progress."""

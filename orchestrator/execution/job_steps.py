@@ -28,7 +28,7 @@ from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
 from search_spaces.settings.secrets import without_secrets
-from search_spaces.specs.resources import EVALUATION
+from search_spaces.specs.evaluation import EVALUATION
 from search_spaces.specs.stage import VERSIONS
 
 if TYPE_CHECKING:  # torch takes seconds, and the driver does not need it

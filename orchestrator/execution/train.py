@@ -52,7 +52,7 @@ from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
 from search_spaces.scenarios import scenario_of
-from search_spaces.specs.resources import EVALUATION
+from search_spaces.specs.evaluation import EVALUATION
 
 WAITING: Json = {"phase": "waiting for workers", "step": 0, "steps": 0}
 REPORT_EVERY_S = 1.0

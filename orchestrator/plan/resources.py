@@ -16,7 +16,7 @@ from typing import Final
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask, Cluster, Group
 from search_spaces import Space
-from search_spaces.specs.resources import EVALUATION, WorkerResources
+from search_spaces.specs.evaluation import EVALUATION, WorkerResources
 
 LANE_SHARE = 0.95
 DATA_CPUS = 0.05

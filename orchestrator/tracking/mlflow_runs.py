@@ -16,6 +16,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
@@ -51,7 +52,6 @@ from orchestrator.tracking.run_content import (
     write_artifacts,
 )
 from orchestrator.tracking.sweep_identity import SweepIdentity
-from orchestrator.tracking.trial_record import TrialRecord
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from mlflow.entities import Run
@@ -59,6 +59,27 @@ if TYPE_CHECKING:  # MLflow takes seconds
 _RUN_NAME_LENGTH: Final = 250
 _MOST_RUNS: Final = 50_000
 """The most that MLflow returns at once."""
+
+
+@dataclass
+class TrialRecord:
+    """A trial of a search: its settings and what came of it.
+
+    Attributes:
+        settings: dotted path -> value.
+        key: of the operating point under these settings.
+        status: `running`, `finished`, `stopped` (by ASHA, early) or `failed`.
+        val_loss: the lowest validation loss so far; None if there is none.
+        curve: (step, validation loss).
+        reason: of a failure, in parentheses.
+    """
+
+    settings: dict[str, object]
+    key: str
+    status: str = "running"
+    val_loss: float | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    reason: str = ""
 
 
 class Tracker:

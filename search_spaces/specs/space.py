@@ -26,8 +26,8 @@ from pydantic_core import InitErrorDetails
 from search_spaces.plugins import BrokenPluginError, UnknownPluginError
 from search_spaces.settings.mistakes import explain, mistake, mistakes_below, unknown
 from search_spaces.settings.overrides import PathError, merge
+from search_spaces.specs.evaluation import KINDS
 from search_spaces.specs.points import JOINED
-from search_spaces.specs.resources import KINDS
 from search_spaces.specs.scenario_rules import (
     SCENARIOS,
     ListName,

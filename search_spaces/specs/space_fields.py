@@ -30,8 +30,7 @@ from search_spaces.specs.base import ModelName, Spec
 from search_spaces.specs.benchmark import AnyBenchmark, BenchmarkSpec
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.data import DataSpec
-from search_spaces.specs.evaluation import EvaluationSpec
-from search_spaces.specs.resources import Resources
+from search_spaces.specs.evaluation import EvaluationSpec, Resources
 from search_spaces.specs.search import SearchSpec
 from search_spaces.specs.training import NeckSpec, SurrogateSpec, TeacherSpec
 

@@ -11,7 +11,7 @@ from orchestrator.driver.search_tuner import _algorithm, _domain
 from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
-from orchestrator.tracking.trial_record import TrialRecord
+from orchestrator.tracking.mlflow_runs import TrialRecord
 from orchestrator.validation.inputs import check_search
 from search_spaces import Space, load_space, operating_points
 from tests.orchestrator.tracking.trackers import open_tracker

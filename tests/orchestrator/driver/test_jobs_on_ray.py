@@ -20,8 +20,9 @@ def test_nobody_asks_the_storage_again_for_the_stages_of_a_finished_job(
     space = load_space("smoke")
     plan = Plan(space, operating_points(space), {}, Store(str(tmp_path)))
     logged: list[object] = []
-    view = SimpleNamespace(job_event=lambda event: None)
-    listen = listener(plan, view, SimpleNamespace(add=logged.append))  # type: ignore[arg-type]
+    monitor = SimpleNamespace(job_event=lambda event: None)
+    log, growing = SimpleNamespace(add=logged.append), SimpleNamespace(add=lambda point: None)
+    listen = listener(plan, monitor, log, growing)  # type: ignore[arg-type]
 
     def refuse(store: Store, stage: str) -> NoReturn:
         raise AssertionError(f"asks for {stage}")

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.driver.jobs_on_ray import listener
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
-from search_spaces import OperatingPoint, load_space, operating_points
+from search_spaces import OperatingPoint, Stage, load_space, operating_points
 
 
 class Recorder:
@@ -22,6 +22,9 @@ class Recorder:
 
     def add(self, point: OperatingPoint) -> None:
         self.points.append(point)
+
+    def add_trained(self, stage: Stage) -> None:
+        """Of a job that has no complete point."""
 
 
 def test_each_finished_point_goes_to_the_growing_points_file(

@@ -17,19 +17,21 @@ def test_the_plan_names_waves_points_resources_and_storage(
     command = [*SMOKE, "--plan", "--storage", str(tmp_path), "--only", "scenario=d2"]
     assert main([*command, "--only", "lambda=0.02"]) == 0
     said = capsys.readouterr().out
-    assert "1 operating points, 0 of them complete; 9 of 9 jobs to run" in said
+    assert (
+        "1 operating points, 0 of them complete; 9 of 9 jobs to run: 6 prepare, 3 train\n" in said
+    )
     # d2 needs d1, and d1 everything before it, but nothing of the other lambda.
     for line in (
-        "to do  training images",
-        "to do  test images",
-        "to do  test episodes",
-        "to do  teacher features",
-        "to do  text embeddings of the classes of training images",
-        "to do  hyperprior codec lambda=0.02",
-        "to do  hyperprior latents lambda=0.02",
-        "to do  hyperprior d1 lambda=0.02 seed=0",
-        "to do  hyperprior d2 lambda=0.02 seed=0",
-        "asks for 1 CPU",
+        "prepare  training images",
+        "prepare  test images",
+        "prepare  test episodes",
+        "prepare  teacher features",
+        "prepare  text embeddings of the classes of training images",
+        "train    hyperprior codec lambda=0.02",
+        "prepare  hyperprior latents lambda=0.02",
+        "train    hyperprior d1 lambda=0.02 seed=0",
+        "train    hyperprior d2 lambda=0.02 seed=0",
+        "data sets, features, codec, d1, d2: 1 CPU in the trial's process",
         "entering block 2 of 24; hub/mllm if they share its encoder (not all is at hand)",
         "(assuming that hub/teacher is a CLIP ViT-L/14)",
     ):

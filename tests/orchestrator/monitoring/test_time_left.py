@@ -13,9 +13,9 @@ from orchestrator.monitoring.simulation import Left, seconds_to_the_end
 from orchestrator.monitoring.time_left import Line, TimeLeft, kinds_of
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, Job, Plan
-from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
 from search_spaces import load_space, operating_points
+from tests.orchestrator.plan.demands import alike, one_node
 
 STEPS = 100
 EVALUATION_SHARE = 0.3
@@ -56,7 +56,7 @@ class Sweep:
     def run(self) -> None:
         rng = random.Random(self.seed)
         states = JobStates(clock=lambda: self.now)
-        schedule = Schedule(self.jobs, Ask(1), Ask(self.lanes))
+        schedule = Schedule(self.jobs, alike(), one_node(self.lanes))
         states.plan(self.jobs, self.lanes)
         left, whole, starts = TimeLeft(states), dict[str, float](), 0
         pace = {kinds_of(job)[0]: rng.uniform(0.85, 1.2) for job in self.jobs.values()}
@@ -83,7 +83,7 @@ class Sweep:
         self, states: JobStates, schedule: Schedule, whole: dict[str, float], ends: dict[str, float]
     ) -> None:
         for key, end in ends.items():
-            if self.jobs[key].kind in DATA or self.jobs[key].kind == "world":
+            if self.jobs[key].kind in DATA or self.jobs[key].kind in ("scenes", "samples"):
                 continue
             share = 1 - (end - self.now) / whole[key]
             trains_for = 1 - EVALUATION_SHARE * (self.jobs[key].kind == "point")

@@ -120,6 +120,18 @@ _TABLE: list[tuple[set[str], str, list[str]]] = [
             "resources.workers_per_point=1",
             "resources.cpus_per_worker=2",
             "resources.gpus_per_worker=1",
+            "resources.memory_gb_per_worker=2",
+            "resources.accelerator : resources={gpus_per_worker: 1, accelerator: A100}",
+            *(
+                f"resources.by_kind.{name} : resources.by_kind={{d2: {{{name}: {value}}}}}"
+                for name, value in (
+                    ("workers_per_point", 2),
+                    ("cpus_per_worker", 2),
+                    ("gpus_per_worker", 1),
+                    ("memory_gb_per_worker", 2),
+                    ("accelerator", "A100, gpus_per_worker: 1"),
+                )
+            ),
             "resources.checkpoint_blocks=true",
             "resources.max_failures=5",
             "resources.silence_s=5",

@@ -141,7 +141,7 @@ def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weight
 def test_a_point_of_which_only_evaluations_are_left_holds_nothing_up() -> None:
     jobs = plan().jobs
     d1 = next(job for job in jobs.values() if job.label == "hyperprior d1 lambda=0.02 seed=0")
-    schedule = Schedule(jobs, Ask(1), Ask(200), ["of another sweep", d1.key])
+    schedule = Schedule(jobs, alike(), one_node(200), ["of another sweep", d1.key])
     for job in list(schedule.jobs.values()):
         if job.wave == 0:
             schedule.finish(job.key)
