@@ -176,10 +176,12 @@ class TimeLeft:
         guesses: dict[Kind, Pace] = defaultdict(Pace)
         for key, running in self._states.running.items():
             job, left = self._states.jobs[key], _left_in_phase(running, now)
-            seconds = now - running.began
-            if running.phase == TRAIN and left is not None:
-                seconds = (seconds + left) / (1.0 - self._share_after_training(job))
-            elif running.trained is None:
+            seconds, trains_for = now - running.began, 1.0 - self._share_after_training(job)
+            if running.trained is not None:
+                seconds = max(seconds, (running.trained - running.began) / trains_for)
+            elif running.phase == TRAIN and left is not None:
+                seconds = (seconds + left) / trains_for
+            else:
                 continue
             for kind in kinds_of(job):
                 guesses[kind].add(job.cost, seconds, 0.0, math.inf)

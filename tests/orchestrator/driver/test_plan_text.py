@@ -31,7 +31,7 @@ def test_the_plan_names_waves_points_resources_and_storage(
         "prepare  hyperprior latents lambda=0.02",
         "train    hyperprior d1 lambda=0.02 seed=0",
         "train    hyperprior d2 lambda=0.02 seed=0",
-        "data sets, features, codec, d1, d2: 1 CPU in the trial's process",
+        "d1, d2: 1 CPU in the trial's process\n",
         "entering block 2 of 24; hub/mllm if they share its encoder (not all is at hand)",
         "(assuming that hub/teacher is a CLIP ViT-L/14)",
     ):

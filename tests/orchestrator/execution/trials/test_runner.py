@@ -62,21 +62,6 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     return Sweep(tmp_path)
 
 
-def test_the_metrics_of_a_step_survive_the_way_through_tune(sweep: Sweep) -> None:
-    """Tune gives a searcher flat results."""
-    from ray.tune.utils import flatten_dict
-
-    from orchestrator.execution.trials.tune import _JobSearcher
-
-    key = sweep.start("t")
-    report = training_report({"step": 3, "steps": 9, "loss": 0.5, "val_loss": 0.25})
-    _JobSearcher(sweep.runner).on_trial_result("t", flatten_dict({**report, "hostname": "node"}))
-    event = sweep.last("progressed")
-    assert event is not None
-    assert event.key == key
-    assert event.metrics == {"loss": 0.5, "val_loss": 0.25}
-
-
 def test_the_metrics_of_a_training_step_reach_the_listener_without_what_tune_adds(
     sweep: Sweep,
 ) -> None:
@@ -85,7 +70,10 @@ def test_the_metrics_of_a_training_step_reach_the_listener_without_what_tune_add
     sweep.runner.trial_reported("a", {**report, "hostname": "node", "time_total_s": 7.0})
     event = sweep.last("progressed")
     assert event == JobEvent(
-        "progressed", key, "", "train", 3, 9, metrics={"loss": 0.5, "val_loss": 0.25}
+        "progressed",
+        *(key, "", "train", 3, 9),
+        metrics={"loss": 0.5, "val_loss": 0.25},
+        host=socket.gethostname(),
     )
 
 

@@ -23,10 +23,10 @@ from orchestrator.execution.trials.waiting import WaitingTrials, wait_for_end
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.pickled_jobs import PickledJobs
-from orchestrator.plan.resources import Ask
 from orchestrator.plan.schedule import Schedule
 from search_spaces import load_space
-from search_spaces.specs.stages import Subject, make_stage
+from search_spaces.specs.stage import Subject, make_stage
+from tests.orchestrator.plan.demands import alike, one_node
 
 
 def job(name: str, *needs: str) -> Job:
@@ -40,13 +40,13 @@ class Lanes:
     def __init__(self, storage: Path, *jobs: Job) -> None:
         by_key = {job.key: job for job in jobs}
         settings = Settings(load_space("smoke"), str(storage), PickledJobs(by_key), {})
-        self.schedule = Schedule(by_key, Ask(1), Ask(2))
+        self.schedule = Schedule(by_key, alike(), one_node(2))
         self.events: list[JobEvent] = []
         self.runner = Runner(
             settings,
             self.schedule,
             self.events.append,
-            lambda lanes: Ask(2),
+            lambda groups: one_node(2),
             lambda limit, running: None,
         )
 
@@ -157,13 +157,16 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
     key = config[JOB]
     tune.report({"phase": "train", "step": 1, "steps": 2, "metrics": {"loss": 0.5}})
     until = time.monotonic() + 60
-    while key == "world" and not list(Path(settings.storage).glob("waited-*")):
+    # The first job needs its lane until a trial waits, and the second one until the third is done.
+    awaited = {"world": "waited-*", "a": "stages/codec/b-done"}.get(key)
+    while awaited and len(settings.jobs) > 1 and not list(Path(settings.storage).glob(awaited)):
         assert time.monotonic() < until
         time.sleep(0.05)
     store, made = settings.store, settings.jobs[key].stage
     out = store.new(made.path)
     (out / "process.txt").write_text(str(os.getpid()), encoding="utf-8")
     store.commit(made.path, out, {})
+    (Path(settings.storage) / "stages" / "codec" / f"{key}-done").touch()
 
 
 @pytest.mark.slow
