@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from orchestrator.execution.train import TrainBackend, report_interval
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask
 from orchestrator.plan.schedule import Schedule
+from search_spaces.specs.evaluation import KindResources
 from tests.orchestrator.models import settings_of
 from tests.orchestrator.plan.demands import alike, one_node
 from tests.orchestrator.waiting import wait_until
@@ -199,6 +201,33 @@ def test_a_pool_that_dies_starts_again_and_lends_new_evaluators(
     assert asked(settings, job, mllms_loaded)[0] != process
     keep(0, frozenset({"another job"}))
     wait_until(lambda: free() == pytest.approx(2), 120)
+
+
+@pytest.mark.slow
+def test_actors_share_the_samples_of_one_evaluation(ready: tuple[Settings, Keep]) -> None:
+    settings, keep = ready
+    job = points(settings)[2]
+    (made,) = job.passes
+    stages = [stage for _, stage in made.evaluations]
+    TrainBackend(settings).evaluate(job, job.passes, lambda metrics: None)
+    names = [f"{settings.store.path(stage.path)}/samples.parquet" for stage in stages]
+    alone = [pq.read_table(name).to_pylist() for name in names]
+    for stage in stages:
+        shutil.rmtree(settings.store.path(stage.path))
+    settings.store.remove_work(job.key)
+    two = settings.space.resources.model_copy(
+        update={"by_kind": {"evaluation": KindResources(workers_per_point=2)}}
+    )
+    shared = replace(settings, space=settings.space.model_copy(update={"resources": two}))
+    told: list[Any] = []
+    TrainBackend(shared).evaluate(job, job.passes, told.append)
+    assert [pq.read_table(name).to_pylist() for name in names] == alone
+    work = settings.store.local("work", job.key)
+    parts = {path.name.partition("-of-")[0][-1] for path in work.glob("*-of-2")}
+    assert parts == {"0", "1"}
+    assert {metrics["steps"] for metrics in told} >= {1, 2}, "two parts, then the whole"
+    settings.store.remove_work(job.key)
+    keep(0, frozenset({"another job"}))
 
 
 def test_every_kind_of_point_reports_as_often_as_it_keeps_checkpoints(

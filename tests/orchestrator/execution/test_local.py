@@ -100,7 +100,9 @@ def test_a_notice_asks_for_a_checkpoint_at_once_and_again_later(
     monkeypatch.setattr(drain.time, "monotonic", lambda: now)
     settings = settings_in(tmp_path)
     job = codec_job(settings)
-    context = TrialContext(settings, job.key, tmp_path, lambda row: None, lambda: drains)
+    context = TrialContext(
+        settings.store, job.key, tmp_path, lambda row: None, "cpu", lambda: drains
+    )
     asked = []
     for step in range(1, 61):  # a second each
         now, drains = now + 1, step >= 10

@@ -86,7 +86,12 @@ class Setting:
         }
 
     def run(
-        self, scenario: str, out: Path, world: Path | None = None, **evaluation: int
+        self,
+        scenario: str,
+        out: Path,
+        world: Path | None = None,
+        part: tuple[int, int] | None = None,
+        **evaluation: int,
     ) -> dict[str, Any]:
         directory = world or self.root / "world"
         evaluations = [
@@ -103,9 +108,12 @@ class Setting:
             PointFiles(self.root / scenario, self.root / "codec"),
             out.with_name(out.name + "-work"),
             progress=shares.append,
+            part=part,
         )
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
+        if part is not None:
+            return {}
         return joined([evaluation.out for evaluation in evaluations], out)
 
 

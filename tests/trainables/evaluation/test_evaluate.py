@@ -571,3 +571,31 @@ def test_answers_that_are_kept_serve_whatever_tasks_are_measured_next(
     of_tasks = {row["sample_id"]: row["answer"] for row in results["d1"]["samples"]}
     for row in result["samples"]:
         assert row["answer"] == of_tasks[row["sample_id"]]
+
+
+def test_parts_of_an_evaluation_and_then_the_whole_give_what_one_process_gives(
+    setting: Setting,
+    results: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+    answer = Mllm.answer
+
+    def counted(self: Mllm, prompts: Any, *arguments: Any) -> list[str]:
+        asked[-1].extend(prompts)
+        return answer(self, prompts, *arguments)
+
+    monkeypatch.setattr(Mllm, "answer", counted)
+    for part in ((0, 2), (1, 2), None):
+        asked.append([])
+        result = setting.run("d1", tmp_path / "out", part=part, shard_size=3)
+    assert asked[0]
+    assert asked[1]
+    assert asked[2] == [], "the parts have answered all"
+    assert result["samples"] == results["d1"]["samples"]
+    for row, expected in zip(result["images"], results["d1"]["images"], strict=True):
+        assert row.pop("image_id") == expected["image_id"]
+        numbers = {name: expected[name] for name in row}
+        assert row == pytest.approx(numbers, rel=1e-5), "in batches of other images"
+    assert result["info"]["seconds"] > 0
