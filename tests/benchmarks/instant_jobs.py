@@ -28,10 +28,10 @@ from orchestrator.execution.features import passes
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_steps import Progress, Settings, provenance_of
 from orchestrator.execution.trials import trial
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import EvaluationPass, Job
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease
-from search_spaces import Measurement, Space, Stage
+from search_spaces import Measurement, Space
 
 DIRECTORY: Final = "BRIDGESWEEP_BENCHMARK_DIRECTORY"
 SLEEP: Final = "BRIDGESWEEP_BENCHMARK_SLEEP_S"
@@ -81,8 +81,8 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
     if not storage_calls:
         count_storage_calls()
         trial.warm_up = lambda space: None
-        trial.backend_of = InstantBackend
-        job_run._write_world = _write_world
+        trial.backend_of = lambda settings, job: InstantBackend(settings)
+        job_run._write_scenes = _write_scenes
     storage_calls.clear()
     storage_calls["jobs"] = 1
     trial_run(config, settings)
@@ -94,8 +94,8 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
 trial_run = trial.run_trial
 
 
-def _write_world(space: Space, out: Path) -> None:
-    (out / "world.json").write_text("{}", encoding="utf-8")
+def _write_scenes(space: Space, job: Job, out: Path) -> None:
+    (out / "scenes.json").write_text("{}", encoding="utf-8")
 
 
 def run_pass(
@@ -110,7 +110,7 @@ def run_pass(
     for job in jobs:
         out = store.new(job.stage.path)
         (out / "part-0.json").write_text("{}", encoding="utf-8")
-        store.commit(job.stage.path, out, provenance_of(settings, job.stage, 0.0))
+        store.commit(job.stage.path, out, provenance_of(settings, job, job.stage, 0.0))
         done(job.key, None)
 
 
@@ -134,17 +134,15 @@ class InstantBackend:
         (out / "curve.jsonl").write_text(lines, encoding="utf-8")
         info = {"seconds": self._sleep_s, "steps": STEPS, "val_loss": 1 / STEPS}
         (out / "info.json").write_text(json.dumps(info), encoding="utf-8")
-        about = provenance_of(self._settings, job.stage, self._sleep_s)
+        about = provenance_of(self._settings, job, job.stage, self._sleep_s)
         self._store.commit(job.stage.path, out, about)
 
-    def evaluate(
-        self, job: Job, evaluations: Sequence[tuple[Measurement, Stage]], progress: Progress
-    ) -> None:
+    def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
         """Commit samples and means that rise with the rate."""
-        for measurement, stage in evaluations:
+        for measurement, stage in job.evaluations:
             out = self._store.new(stage.path)
             write_evaluation(out, measurement, job)
-            self._store.commit(stage.path, out, provenance_of(self._settings, stage, 0.0))
+            self._store.commit(stage.path, out, provenance_of(self._settings, job, stage, 0.0))
 
 
 def write_evaluation(out: Path, measurement: Measurement, job: Job) -> None:
@@ -155,7 +153,7 @@ def write_evaluation(out: Path, measurement: Measurement, job: Job) -> None:
         rate = job.subject.point.lmbda or 0.05
     quality = {"bpp": 10 * rate, "bpp_estimated": 10 * rate, "psnr": 25.0}
     rows, summary = [], {}
-    for task in measurement.tasks:
+    for task in (measurement.task,):
         values = [min(1.0, 5 * rate + draw.random() / 2) for _ in range(SAMPLES)]
         mean = sum(values) / SAMPLES
         metrics = {name: mean for name, of_set in tasks[task].items() if not of_set}
