@@ -65,19 +65,12 @@ def run_on_ray(
     with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
-        from orchestrator.execution.node_check import NewNodes, nodes_with_other_files
+        from orchestrator.execution.node_check import NewNodes
         from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
-        shortages = cluster.shortages(space, plan.jobs.values())
-        if shortages:
-            raise ClusterUnfitError("\n".join(shortages))
-        if len(cluster.nodes().nodes) > 1:
-            monitor.note("asking every node whether it sees the storage, the models and the data")
-            problems = nodes_with_other_files(space, request.store, plan.fingerprints)
-            if problems:
-                raise ClusterUnfitError("\n".join(problems))
+        _check_cluster(request, plan, monitor)
         new_nodes = NewNodes(space, request.store, plan.fingerprints, monitor.note)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
         lanes = schedule.free_lanes()
@@ -108,6 +101,22 @@ def run_on_ray(
             monitor.leave_ray()
             cluster.ask_autoscaler([])
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
+
+
+def _check_cluster(request: Request, plan: Plan, monitor: Monitor) -> None:
+    """Make sure that the cluster has room for all jobs, and that its nodes see the same files.
+
+    Raises:
+        ClusterUnfitError: it has not, or they do not; a line per mistake.
+    """
+    from orchestrator.execution.node_check import nodes_with_other_files
+
+    problems = cluster.shortages(plan.space, plan.jobs.values())
+    if not problems and len(cluster.nodes().nodes) > 1:
+        monitor.note("asking every node whether it sees the storage, the models and the data")
+        problems = nodes_with_other_files(plan.space, request.store, plan.fingerprints)
+    if problems:
+        raise ClusterUnfitError("\n".join(problems))
 
 
 def has_run(job: Job) -> bool:

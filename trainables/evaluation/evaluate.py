@@ -131,27 +131,45 @@ def evaluate_point(
     result = _run_shards(sample_shards, shard_pass, limit, work, progress)
 
     started = time.monotonic()
+    _score(space, point, evaluations, samples, images, image_pass, result)
+    other_s = loading_s + time.monotonic() - started
+    seconds = _by_task(samples, result.seconds + other_s)
+    for evaluation in evaluations:
+        task, file = evaluation.measurement.task, evaluation.out / "info.json"
+        of_task = result.of([sample for sample in samples if sample.task == task])
+        _write_info(file, seconds[task], clock, of_task, model, model_device)
+    return seconds
+
+
+def _score(
+    space: Space,
+    point: OperatingPoint,
+    evaluations: Sequence[TaskEvaluation],
+    samples: Sequence[Sample],
+    images: TestImages,
+    image_pass: ImagePass,
+    result: ShardResult,
+) -> None:
+    """Write the scores and examples of each task.
+
+    Args:
+        result: of all shards.
+    """
     answered = [sample for sample in samples if sample.sample_id in result.answers]
     tasks = [evaluation.measurement.task for evaluation in evaluations]
     scores = {task: score_task(task, answered, result) for task in tasks}
     primary = {i: value for task in scores.values() for i, value in task.primary.items()}
     n_examples = space.evaluation.examples
     pages = choose_examples(answered, n_examples, images, image_pass, result, primary)
-    title = f"{point.label} · {Path(first.measurement.answerer).name}"
+    answerer = evaluations[0].measurement.answerer
+    title = f"{point.label} · {Path(answerer).name}"
     for task, evaluation in zip(tasks, evaluations, strict=True):
         out = evaluation.out
         out.mkdir(parents=True, exist_ok=True)
         used = {image_id for sample in scores[task].samples for image_id in sample.image_ids}
         image_ids = sorted(used, key=images.place)
-        write_results(out, first.measurement.answerer, scores[task], result.rates, image_ids)
+        write_results(out, answerer, scores[task], result.rates, image_ids)
         write_examples(out / "examples", title, task, pages[task])
-    other_s = loading_s + time.monotonic() - started
-    seconds = _by_task(samples, result.seconds + other_s)
-    for task, evaluation in zip(tasks, evaluations, strict=True):
-        of_task = result.of([sample for sample in samples if sample.task == task])
-        file = evaluation.out / "info.json"
-        _write_info(file, seconds[task], clock, of_task, model, model_device)
-    return seconds
 
 
 def _samples_of(evaluations: Sequence[TaskEvaluation]) -> list[Sample]:
