@@ -71,8 +71,8 @@ class DataSpec(Spec):
     """Images per file of pre-computed features and latents that are made now. Those that are
     stored in files of another size serve as well; training reads them in the same order."""
     max_unreadable: Fraction = 0.01
-    """Share of unreadable images above which a sweep stops; in an evaluation also of images whose
-    stream does not decode."""
+    """Share of unreadable images above which a sweep stops: of training and validation images
+    together, and of test images; in an evaluation also of images whose stream does not decode."""
 
     @property
     def label(self) -> str:

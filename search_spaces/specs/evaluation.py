@@ -49,7 +49,7 @@ class WorkerResources(Spec):
     """Ray Train workers; 0 trains in the trial's own process."""
     cpus_per_worker: Positive = 1
     gpus_per_worker: Gpus = 0
-    """A part of a GPU, or one; of `evaluation` also several, over which the MLLM is spread."""
+    """A part of a GPU, or one."""
     memory_gb_per_worker: Rate | None = None
     """GiB of the machine's memory that a worker takes, by which Ray places it; null for no ask."""
     accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$")] = ""
@@ -66,8 +66,8 @@ class Resources(WorkerResources):
 
     by_kind: dict[str, KindResources] = Field(default_factory=dict)
     """What jobs of a kind ask for instead: `codec` (base codecs), `features` (also latents and text
-    embeddings), `evaluation`, or a scenario, e.g. `{d2: {workers_per_point: 4}, evaluation:
-    {gpus_per_worker: 2}}`."""
+    embeddings), `evaluation`, or a scenario, e.g. `{d2: {workers_per_point: 4}, features:
+    {gpus_per_worker: 0.5}}`."""
     checkpoint_blocks: bool = False
     """Run each encoder block again in the backward pass: less memory, the same gradients."""
     max_failures: Annotated[int, Field(ge=0)] = 1
@@ -96,14 +96,10 @@ class Resources(WorkerResources):
         for kind in ("", *self.by_kind):
             asked, setting = self.of(kind), f"by_kind.{kind}." if kind else ""
             gpus = asked.gpus_per_worker
-            if gpus > 1 and kind != EVALUATION:
+            if gpus > 1:
                 problems.append(
-                    f"{setting}gpus_per_worker = {gpus:g}: a worker trains on one GPU at most; "
-                    "give more workers_per_point (by_kind.evaluation may have several)"
-                )
-            elif gpus > 1 and gpus % 1:
-                problems.append(
-                    f"{setting}gpus_per_worker = {gpus:g}: above 1 it must be a whole number"
+                    f"{setting}gpus_per_worker = {gpus:g}: a worker computes on one GPU at most; "
+                    "give more workers_per_point"
                 )
             if asked.accelerator and not gpus:
                 problems.append(f"{setting}accelerator = {asked.accelerator}: gpus_per_worker is 0")

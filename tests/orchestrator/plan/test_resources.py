@@ -22,7 +22,7 @@ BY_KIND = (
     "resources.gpus_per_worker=1",
     "resources.by_kind={codec: {workers_per_point: 2, memory_gb_per_worker: 4}, "
     "d2: {workers_per_point: 4, accelerator: H100}, features: {gpus_per_worker: 0.5}, "
-    "evaluation: {gpus_per_worker: 2, workers_per_point: 3}}",
+    "evaluation: {gpus_per_worker: 0.25, workers_per_point: 3}}",
 )
 
 
@@ -51,8 +51,8 @@ def test_each_kind_asks_for_what_its_settings_say(kind: str, ask: Ask, processes
 
 def test_a_point_asks_for_what_its_evaluation_takes_once_it_is_trained() -> None:
     space = load_space("smoke", BY_KIND)
-    assert demand_of(space, job_of(space, "d2")).evaluating == (Ask(2, 1), 3)
-    assert evaluation_ask(space) == Ask(2, 1)
+    assert demand_of(space, job_of(space, "d2")).evaluating == (Ask(0.25, 1), 3)
+    assert evaluation_ask(space) == Ask(0.25, 1)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_what_is_evaluated_in_its_trial_asks_for_no_evaluators() -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("resources.gpus_per_worker=2", "a worker trains on one GPU at most"),
+        ("resources.gpus_per_worker=2", "a worker computes on one GPU at most"),
         ("resources.by_kind.d1.gpus_per_worker=2", "by_kind.d1.gpus_per_worker = 2"),
-        ("resources.by_kind.evaluation.gpus_per_worker=2.5", "must be a whole number"),
+        ("resources.by_kind.evaluation.gpus_per_worker=2", "evaluation.gpus_per_worker = 2"),
         ("resources.by_kind.codec.accelerator=H100", "gpus_per_worker is 0"),
         ("resources.by_kind.d9.cpus_per_worker=2", "valid: codec, features, evaluation"),
     ],
