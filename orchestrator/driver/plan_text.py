@@ -14,13 +14,12 @@ from orchestrator.plan.forecast import ACTIVITIES, TRAINED, Activity, activity, 
 from orchestrator.plan.history import MOST_READ, History
 from orchestrator.plan.jobs import WAVES, Job, Plan
 from orchestrator.plan.reasons import Reasons
-from orchestrator.plan.resources import ask_of, asks_by_kind
+from orchestrator.plan.resources import ask_of, kinds_by_ask
 from orchestrator.storage.provenance import CHECKSUMS, benchmark_images, fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
 from search_spaces import OperatingPoint, Space, operating_points
-from search_spaces.specs.evaluation import WorkerResources
 
 _MOST_CHANGES = 4
 """Changed settings that a line names."""
@@ -66,11 +65,8 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
 
 def _asks(space: Space, jobs: Iterable[Job]) -> list[str]:
     """What the jobs of each kind ask of the cluster; kinds that ask for the same share a line."""
-    kinds: dict[WorkerResources, list[str]] = {}
-    for kind, resources in asks_by_kind(space, jobs).items():
-        kinds.setdefault(resources, []).append(kind or "data sets")
     lines = []
-    for resources, names in kinds.items():
+    for resources, names in kinds_by_ask(space, jobs).items():
         workers = resources.workers_per_point
         process = f" in {workers} workers each" if workers else " in the trial's process"
         lines.append(f"{', '.join(names)}: {ask_of(resources)}{process}")

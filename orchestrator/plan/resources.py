@@ -124,16 +124,28 @@ def asks_by_kind(space: Space, jobs: Iterable[Job]) -> dict[str, WorkerResources
     return kinds
 
 
+def kinds_by_ask(space: Space, jobs: Iterable[Job]) -> dict[WorkerResources, list[str]]:
+    """The kinds that ask for the same, as people call them."""
+    kinds: dict[WorkerResources, list[str]] = {}
+    for kind, resources in asks_by_kind(space, jobs).items():
+        kinds.setdefault(resources, []).append(kind or "data sets")
+    return kinds
+
+
 def shortages_of(space: Space, jobs: Iterable[Job], cluster: Cluster) -> list[str]:
     """Why jobs of some kinds can never run on a cluster, a line per kind."""
     lines = []
-    for kind, resources in asks_by_kind(space, jobs).items():
+    for resources, kinds in kinds_by_ask(space, jobs).items():
         ask = ask_of(resources)
         fitting = cluster.room_for(ask, limit=resources.processes)
         if fitting < resources.processes:
+            settings = ", ".join(
+                f"{name} = {getattr(resources, name):g}"
+                for name in ("workers_per_point", "cpus_per_worker", "gpus_per_worker")
+            )
             lines.append(
-                f"resources: {kind or 'a data set'} asks for {resources.processes} x ({ask}), but "
-                f"the cluster has room for {fitting} of these; its nodes: "
+                f"resources: {', '.join(kinds)}: {resources.processes} x ({ask}) for each "
+                f"({settings}), but the cluster has room for {fitting} of these; its nodes: "
                 f"{', '.join(map(str, cluster.nodes))}"
             )
     return lines

@@ -167,9 +167,10 @@ def test_example_images_are_files_that_points_share_and_panels_show(
         assert shown["d1", lmbda]["decoded"] == shown["reconstruction", lmbda]["decoded"]
         assert shown["d2", lmbda]["decoded"] != shown["d1", lmbda]["decoded"]
         assert shown["d3", lmbda]["decoded"] is None
-    named = {one[part] for one in shown.values() for part in ("input", "decoded")} - {None}
-    images = (storage / "smoke" / "examples" / "images").iterdir()
-    assert named == {f"examples/images/{file.name}" for file in images}
+    images = [i for p in points.values() for example in p["examples"] for i in example["images"]]
+    named = {image[part] for image in images for part in ("input", "decoded")} - {None}
+    files = (storage / "smoke" / "examples" / "images").iterdir()
+    assert named == {f"examples/images/{file.name}" for file in files}
     (panel,) = panels(assemble(read_sweep(str(storage / "smoke")), 2))
     (world,) = storage.glob("stages/test_images/*/images_test.parquet")
     given = pd.read_parquet(world).set_index("image_id")["png"]

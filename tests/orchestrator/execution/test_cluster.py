@@ -34,6 +34,6 @@ def test_a_cluster_without_a_node_for_workers_is_too_small_unless_it_grows(
 ) -> None:
     monkeypatch.setattr(cluster, "nodes", lambda: Cluster.of([{"memory": 1e9}]))
     jobs = Plan(SPACE, operating_points(SPACE), {}, None).jobs.values()
-    assert any("asks for 2 x (4 CPU)" in line for line in cluster.shortages(SPACE, jobs))
+    assert any("2 x (4 CPU) for each" in line for line in cluster.shortages(SPACE, jobs))
     monkeypatch.setattr(cluster, "can_grow", lambda: True)
     assert cluster.shortages(SPACE, jobs) == []

@@ -88,7 +88,7 @@ def test_a_cluster_that_one_kind_never_fits_is_named_with_that_kind() -> None:
     h100 = {"CPU": 32.0, "GPU": 3.0, "accelerator_type:H100": 1.0}
     others = {"CPU": 32.0, "GPU": 8.0}
     (line,) = shortages_of(space, jobs_of(space), Cluster.of([h100, others]))
-    assert line.startswith("resources: d2 asks for 4 x (1 CPU and 1 H100), but the cluster has ")
+    assert line.startswith("resources: d2: 4 x (1 CPU and 1 H100) for each (workers_per_point = 4")
     assert "room for 3 of these" in line
     assert shortages_of(space, jobs_of(space), Cluster.of([{**h100, "GPU": 4.0}, others])) == []
 
