@@ -86,7 +86,7 @@ def test_a_folder_of_images_is_swept(
     assert "prepare  teacher features" not in plan
     shutil.copytree(folder, tmp_path / "birds copied", copy_function=shutil.copyfile)
     moved = ["--set", f"data.uri={tmp_path / 'birds copied'}", "--plan"]
-    assert execute([*command, *moved]).stdout == plan
+    assert execute([*command, *moved]).stdout.replace("birds copied", "birds") == plan
 
 
 CRASHING_DECODER = """
