@@ -29,6 +29,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import only_driver
 from orchestrator.storage.outage import patiently
+from orchestrator.storage.references import wait_for_deletion
 from orchestrator.storage.store import JsonObject
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import TrialRecord
@@ -79,6 +80,7 @@ def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[Trial
     view = LineView(states, TimeLeft(states))
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_driver(request.store, request.name))
+        wait_for_deletion(request.store)
         if not request.verbose:
             log = request.store.local("logs", f"{request.name}-driver.log")
             stack.enter_context(libraries_to(log))

@@ -225,9 +225,20 @@ def _command(words: Sequence[str], notify: str | None) -> str:
         words: of the command line.
         notify: of `--notify`: all of it may be secret.
     """
-    if notify:
-        words = [word.replace(notify, shown(notify)) for word in words]
+    if notify is not None:
+        words = [*words]
+        for place, word in enumerate(words):
+            option, equals, _ = word.partition("=")
+            if equals and _is_notify(option):
+                words[place] = f"{option}={shown(notify)}"
+            elif place and _is_notify(words[place - 1]):
+                words[place] = shown(notify)
     return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *words]))
+
+
+def _is_notify(option: str) -> bool:
+    """Whether a word is `--notify` or an abbreviation that only it has."""
+    return len(option) > len("--n") and "--notify".startswith(option)
 
 
 def _bad(message: str) -> int:

@@ -107,6 +107,8 @@ class Pool:
         self._settings = settings
         self._lent: dict[str, _Loan] = {}
         self._idle: list[_Loan] = []
+        self._limit: float = float("inf")
+        """Evaluators that have room, as the driver said last."""
 
     @ray.method
     def lend(self, job: str, pass_key: str, answerer: str) -> ActorProxy[Evaluator]:
@@ -144,6 +146,8 @@ class Pool:
             _kill(loan)
         else:
             self._idle.append(loan)
+        # Another job may wait for the room of an idle one.
+        self._end_surplus()
 
     @ray.method
     def keep(self, limit: int, running: frozenset[str]) -> None:
@@ -155,7 +159,12 @@ class Pool:
         """
         for pass_key in [key for key, loan in self._lent.items() if loan.job not in running]:
             _kill(self._lent.pop(pass_key))
-        while self._idle and len(self._lent) + len(self._idle) > limit:
+        self._limit = limit
+        self._end_surplus()
+
+    def _end_surplus(self) -> None:
+        """End idle evaluators above the limit."""
+        while self._idle and len(self._lent) + len(self._idle) > self._limit:
             _kill(self._idle.pop(0))
 
     def _start(self) -> ActorProxy[Evaluator]:

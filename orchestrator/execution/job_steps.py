@@ -224,6 +224,9 @@ def evaluate_job(
         shards.load()
         if part is None:
             shards.take_parts()
+        else:
+            # Where an evaluation was begun without parts, or its commit failed.
+            shards.take(f"evaluation-{evaluation_pass.key}")
 
         def report(share: float) -> None:
             lease.check()

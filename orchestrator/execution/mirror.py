@@ -89,21 +89,23 @@ class MirroredShards:
     def take_parts(self) -> None:
         """Take the shards that other processes have answered as parts of this evaluation."""
         prefix = f"{self.work.name}-"
-        for directory in self.work.parent.glob(f"{prefix}*"):
-            self._take(directory)
-        if not self._store.remote:
-            return
-        for name in self._store.names(f"work/{self._key}"):
-            if name.startswith(prefix):
-                part = MirroredShards(self._store, self._key, self.work.with_name(name))
-                part.load()
-                self._take(part.work)
+        names = {path.name for path in self.work.parent.glob(f"{prefix}*")}
+        if self._store.remote:
+            stored = self._store.names(f"work/{self._key}")
+            names |= {name for name in stored if name.startswith(prefix)}
+        for name in sorted(names):
+            self.take(name)
 
-    def _take(self, part: Path) -> None:
-        for shard in _kept(part):
+    def take(self, name: str) -> None:
+        """Copy the shards that a process has kept in another working directory of the job."""
+        other = MirroredShards(self._store, self._key, self.work.with_name(name))
+        other.load()
+        for shard in _kept(other.work):
             if not (self.work / shard.name).exists():
-                self.work.mkdir(parents=True, exist_ok=True)
-                shard.rename(self.work / shard.name)
+                copy = self.work / f"{shard.name}.part"
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(shard, copy)
+                copy.rename(self.work / shard.name)
 
     def save(self) -> None:
         """Keep the shards that are new."""

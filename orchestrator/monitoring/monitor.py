@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import textwrap
 import threading
 import time
 from collections import deque
@@ -49,6 +50,8 @@ WRITE_EVERY_REMOTE_S: Final = 10.0
 AWAY_S: Final = 120.0
 """So long the storage takes no status file, before a person is told."""
 MOST_NOTES: Final = 8
+MOST_LETTERS: Final = 2000
+"""Of a notification's text: a shell takes no more than 128 KiB, chats take less."""
 log = logging.getLogger(__name__)
 
 
@@ -285,7 +288,7 @@ class Monitor:
         self._notifier.send(
             {
                 "event": event,
-                "text": without_secrets(text),
+                "text": textwrap.shorten(without_secrets(text), MOST_LETTERS, placeholder=" ..."),
                 "sweep": self._name,
                 "storage": self._store.uri,
                 "points": points["total"],

@@ -235,7 +235,7 @@ class Plan:
             f"{label} ({owners})" if owners else label,
             stage,
             0,
-            cost,
+            cost or 1.0,  # also a codec that is taken as it is takes a while
             self._needs(stage.inputs),
             _named(stage),
             costs={stage.key: cost},

@@ -69,6 +69,11 @@ class Lanes:
         most = count * len(self._demands)
         return self.cluster.room_for(ask, (*self.busy.items(), self._passes), most) // count
 
+    def could_fit(self, group: Group) -> bool:
+        """Whether a job of a demand would have room if nobody else had any."""
+        ask, count = group
+        return self.cluster.room_for(ask, limit=count) == count
+
     def free(self) -> int:
         """How many more jobs have room, at most: of the demand that fits most often."""
         return max(map(self.that_fit, self._groups), default=0)

@@ -95,13 +95,14 @@ class Schedule:
             waits_for_gpus = False
             for _, _, key, group in sorted(self._next_of_each_demand()):
                 has_gpus = group[0].gpu > 0
-                if waits_for_gpus and has_gpus:
+                if has_gpus and waits_for_gpus:
                     continue
                 if self._lanes.that_fit(group):
                     return self.jobs[key]
                 if not has_gpus:
                     return None
-                waits_for_gpus = True
+                # What no node can hold any more must not hold up the rest.
+                waits_for_gpus = waits_for_gpus or self._lanes.could_fit(group)
             return None
 
     def _next_of_each_demand(self) -> Iterator[tuple[float, int, str, Group]]:

@@ -158,7 +158,13 @@ class Files:
             entries = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
             return []
-        return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
+        # On a disk, a link to a directory is one, too.
+        return sorted(
+            PurePosixPath(entry["name"]).name
+            for entry in entries
+            if entry["type"] == "directory"
+            or (entry.get("islink") and Path(entry["name"]).is_dir())
+        )
 
     def size(self, name: str) -> int:
         """Bytes of a file; 0 if it does not exist."""

@@ -95,7 +95,9 @@ def read_references(store: Files, pace: Pace | None = None) -> References:
         except (ValueError, KeyError, TypeError):
             unrecorded.append(name)
             continue
-        if is_search and is_held(store, f"sweep-{name}", pace):
+        # Its trials are in no record, and one that was stopped goes on with them.
+        is_over = store.is_file(f"{name}/search.json")
+        if is_search and (not is_over or is_held(store, f"sweep-{name}", pace)):
             searching.append(name)
     # A driver without a record may have started just now.
     leases = [

@@ -26,7 +26,7 @@ from pydantic_core import InitErrorDetails
 from search_spaces.plugins import BrokenPluginError, UnknownPluginError
 from search_spaces.settings.mistakes import explain, mistake, mistakes_below, unknown
 from search_spaces.settings.overrides import PathError, merge
-from search_spaces.specs.evaluation import KINDS
+from search_spaces.specs.evaluation import EVALUATION, KINDS
 from search_spaces.specs.points import JOINED
 from search_spaces.specs.scenario_rules import (
     SCENARIOS,
@@ -212,6 +212,15 @@ class Space(SpaceFields):
         for kind in self.resources.by_kind:
             if kind not in kinds:
                 yield f"resources.by_kind.{kind}: {unknown(kind, kinds)}"
+        evaluation = self.resources.of(EVALUATION)
+        for name in self.scenario_names:
+            training = self.resources.of(name)
+            if training.workers_per_point == 0 and training != evaluation:
+                yield (
+                    f"resources: {name} is trained in the trial's own process "
+                    "(workers_per_point = 0), which evaluates it, too: give it what "
+                    "by_kind.evaluation asks for, or a worker"
+                )
 
     def _codec_problems(self) -> Iterator[str]:
         labels = [codec.label for codec in self.codecs]

@@ -273,14 +273,16 @@ class Stages:
             dataset = [self.test_images(), self.episodes()]
         else:
             dataset = [self.test_images()]
-        spec = {
+        spec: dict[str, Any] = {
             "answerer": self.fingerprint(measurement.answerer),
-            "tasks": plugin_identities(self.space.tasks),
+            "tasks": plugin_identities(sorted({*self.space.tasks, measurement.task})),
             "targets": self.targets_identity(),
             "evaluation": self.space.evaluation.model_dump(include={"beams", "precision"}),
             "double_norm": self.space.surrogate.double_norm,
             "by_encoder": measurement.by_encoder,
         }
+        if measurement.by_encoder:
+            spec["text"] = [self.text(images).key for images in dataset]
         return make_stage(
             "evaluation", spec, {"point": point, "images": tuple(dataset)}, Subject()
         ).key

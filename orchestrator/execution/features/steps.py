@@ -207,7 +207,7 @@ def _write_text(settings: Settings, job: Job, row: ShardRow) -> ShardRow:
     space, store = settings.space_of(job), settings.store
 
     def write(path: Path) -> None:
-        images = settings.store.fetch(job.inputs["world"].path)
+        images = store.fetch(job.inputs["world"].path)
         write_text_weights(space, images, path, device_of(space.resources.of(FEATURES)))
 
     return _finished(store, job, row, ShardReport(0, []), write)

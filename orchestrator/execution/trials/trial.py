@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.execution.cluster import set_environment
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.job_run import Backend, run_job
-from orchestrator.execution.job_steps import Progress, Settings
+from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.waiting import wait_for_end
-from orchestrator.plan.jobs import EvaluationPass, Job
-from orchestrator.plan.resources import is_evaluated_in_trial, resources_of
-from orchestrator.storage.lease import Lease
+from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import resources_of
 from search_spaces import Space
 
 JOB: Final = "job"
@@ -43,7 +40,7 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
 
 
 def backend_of(settings: Settings, job: Job) -> Backend:
-    """The back end that the resources of the job's kind and of evaluation ask for."""
+    """The back end that the resources of the job's kind ask for."""
     # Both import torch, and the second one Ray Train: a trial that makes the world needs neither.
     if resources_of(settings.space, job).workers_per_point:
         from orchestrator.execution.train import TrainBackend
@@ -51,28 +48,7 @@ def backend_of(settings: Settings, job: Job) -> Backend:
         return TrainBackend(settings)
     from orchestrator.execution.local import LocalBackend
 
-    local = LocalBackend(settings)
-    if is_evaluated_in_trial(settings.space, job):
-        return local
-    from orchestrator.execution.train import TrainBackend
-
-    return _TrainedHere(local, TrainBackend(settings))
-
-
-@dataclass(frozen=True)
-class _TrainedHere:
-    """Trains in this process, and evaluates in actors, which ask for something else."""
-
-    here: Backend
-    actors: Backend
-
-    def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
-        """Train and commit the job's stage."""
-        self.here.train(job, work, lease, progress)
-
-    def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
-        """Make passes over test images, and commit the stages of their evaluations."""
-        self.actors.evaluate(job, passes, progress)
+    return LocalBackend(settings)
 
 
 def warm_up(space: Space) -> None:

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.execution.trials.trial import JOB, RESOURCES, WAIT, run_trial
+from orchestrator.plan.jobs import DATA
 from orchestrator.plan.resources import trial_resources
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ class _JobSearcher(Unpickled, Searcher):
             return None
         space, jobs = self._runner.settings.space, self._runner.schedule.jobs
         # A process that waits stands where any job may follow: all ask for the same then.
-        job = next(iter(jobs.values())) if key == WAIT else jobs[key]
+        in_lanes = (job for job in jobs.values() if job.kind not in DATA)
+        job = next(in_lanes) if key == WAIT else jobs[key]
         return {JOB: key, RESOURCES: trial_resources(space, job)}
 
     def on_trial_complete(

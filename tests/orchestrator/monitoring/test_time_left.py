@@ -124,13 +124,15 @@ def test_the_estimate_is_within_30_percent_from_the_second_point_of_each_kind_on
     assert max(map(abs, sweep.errors())) < 0.3
 
 
-def test_many_jobs_in_many_lanes_are_estimated_within_30_percent() -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_many_jobs_in_many_lanes_are_nearly_always_estimated_within_30_percent(seed: int) -> None:
     """The longest of the jobs that start together end last: they must not count for all."""
     jobs = jobs_of(f"seeds={[*range(40)]}")
     assert len(jobs) > 600
-    sweep = Sweep(jobs, 50, 0, noise=0.3)
+    sweep = Sweep(jobs, 50, seed, noise=0.3)
     sweep.run()
-    assert max(map(abs, sweep.errors())) < 0.3
+    errors = sweep.errors()
+    assert sum(abs(error) < 0.3 for error in errors) > 0.95 * len(errors)
 
 
 def test_nothing_is_estimated_from_a_job_of_another_kind() -> None:

@@ -123,7 +123,7 @@ _TABLE: list[tuple[set[str], str, list[str]]] = [
             "resources.memory_gb_per_worker=2",
             "resources.accelerator : resources={gpus_per_worker: 1, accelerator: A100}",
             *(
-                f"resources.by_kind.{name} : resources.by_kind={{d2: {{{name}: {value}}}}}"
+                f"resources.by_kind.{name} : resources.by_kind={{codec: {{{name}: {value}}}}}"
                 for name, value in (
                     ("workers_per_point", 2),
                     ("cpus_per_worker", 2),

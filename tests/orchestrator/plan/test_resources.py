@@ -60,10 +60,6 @@ def test_a_point_asks_for_what_its_evaluation_takes_once_it_is_trained() -> None
     [
         (("resources.workers_per_point=0",), True),
         (("resources.workers_per_point=1",), False),
-        (
-            ("resources.workers_per_point=0", "resources.by_kind.evaluation.cpus_per_worker=2"),
-            False,
-        ),
         (("resources.workers_per_point=0", "resources.by_kind.d1.workers_per_point=2"), False),
     ],
 )
@@ -105,6 +101,7 @@ def test_what_is_evaluated_in_its_trial_asks_for_no_evaluators() -> None:
         ("resources.by_kind.d1.gpus_per_worker=2", "by_kind.d1.gpus_per_worker = 2"),
         ("resources.by_kind.evaluation.gpus_per_worker=2", "evaluation.gpus_per_worker = 2"),
         ("resources.by_kind.codec.accelerator=H100", "gpus_per_worker is 0"),
+        ("resources.by_kind.evaluation.cpus_per_worker=2", "d1 is trained in the trial's own"),
         ("resources.by_kind.d9.cpus_per_worker=2", "valid: codec, features, evaluation"),
     ],
 )

@@ -97,7 +97,10 @@ def test_nothing_goes_while_a_driver_starts_or_searches(open_store: OpenStore) -
     for sweep in ("starting", "a"):
         with only_driver(store, sweep):
             assert delete_unreferenced(other, 0).deleted == ()
+    assert delete_unreferenced(other, 0).deleted == (), "a search that was stopped goes on"
     assert other.has(LOST)
+    store.write("a/search.json", b"{}")
+    time.sleep(SEEN_S)
     assert [entry.path for entry in delete_unreferenced(other, 0).deleted] == [LOST]
 
 

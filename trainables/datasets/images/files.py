@@ -205,15 +205,18 @@ def read_text(uri: str) -> str:
         raise SourceError(f"cannot be read ({type(error).__name__})") from error
 
 
-def file_checksum(file: Path) -> str:
+def file_checksum(file: Path, may_sample: bool = True) -> str:
     """SHA-256 of a file's bytes; of a file above `WHOLE`, of its size and evenly spread blocks.
+
+    Args:
+        may_sample: False for the bytes of a file of any size.
 
     Raises:
         OSError: it cannot be read.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
-        if size <= WHOLE:
+        if size <= WHOLE or not may_sample:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         digest = hashlib.sha256(str(size).encode())
         for number in range(_BLOCKS):
