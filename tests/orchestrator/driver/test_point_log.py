@@ -112,7 +112,13 @@ def test_what_trains_is_shown_live_and_is_complete_at_the_end(
     for job in (d1, codec):
         listen(JobEvent("started", job.key))
         listen(JobEvent("progressed", job.key, "", "train", 1, 8, metrics=METRICS))
-    wait_until(lambda: {d1.key, codec.key} <= set(runs(tmp_path)), 60)
+
+    def shown() -> bool:
+        """Whether both runs have what is logged behind their creation."""
+        found = runs(tmp_path)
+        return all(k in found and found[k].data.metrics for k in (d1.key, codec.key))
+
+    wait_until(shown, 60)
     live = runs(tmp_path)
     for job in (d1, codec):
         run = live[job.key]
