@@ -162,8 +162,9 @@ def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
     ready: tuple[Settings, Keep],
 ) -> None:
     """None of its threads runs, so it cannot end itself."""
-    settings, _ = ready
+    settings, keep = ready
     job = points(settings)[0]
+    keep(2, frozenset({job.key}))
     made = job.passes[0]
     process, _ = asked(settings, job, mllms_loaded)
     shares: list[float] = []
