@@ -115,7 +115,8 @@ def test_the_eighty_templates_are_eighty_different_ones() -> None:
 
 def test_keys_follow_the_texts_only_where_the_loss_reads_them(small_stages: Small) -> None:
     space, other = small_stages.space, given_texts(small_stages, templates="plain")
-    assert Stages(space).text() != Stages(other).text()
+    images = Stages(space).train_images()
+    assert Stages(space).text(images) != Stages(other).text(images)
     assert Stages(space).features() == Stages(other).features()
     d1 = point(space, "d1")
     assert point_stage(Stages(space), d1) != point_stage(Stages(other), d1)
