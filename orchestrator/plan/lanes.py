@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,8 @@ class Lanes:
     Args:
         demands: of the jobs, by key.
         cluster: what there is.
+        made: keys of the jobs whose stage is made, so that evaluations are left; the caller's set,
+            which changes only while a job is counted neither as busy nor as ready.
 
     Attributes:
         cluster: may be replaced as nodes come and go.
@@ -26,13 +28,13 @@ class Lanes:
         ready: processes of the jobs that are ready.
     """
 
-    def __init__(self, demands: Mapping[str, Demand], cluster: Cluster) -> None:
+    def __init__(
+        self, demands: Mapping[str, Demand], cluster: Cluster, made: Set[str] = frozenset()
+    ) -> None:
         self.cluster = cluster
-        self._demands = demands
+        self._demands, self._made = demands, made
         self._groups = frozenset(demand.making for demand in demands.values())
         self.busy, self.ready = Counter[Ask](), Counter[Ask]()
-        self._evaluated: set[str] = set()
-        """Keys of the jobs whose stage is made."""
         self._making = Counter[Ask]()
         """Processes in lanes whose job's stage is not made."""
         self._passes: Group = (Ask(), 0)
@@ -43,21 +45,17 @@ class Lanes:
     def demand(self, key: str) -> Group:
         """The processes that a job has or starts with."""
         demand = self._demands[key]
-        return demand.evaluating if key in self._evaluated else demand.making
+        return demand.evaluating if key in self._made else demand.making
 
     def start(self, key: str, times: int = 1) -> None:
         """A job enters a lane, or leaves it (`times` -1)."""
         _add(self.busy, self.demand(key), times)
-        if key not in self._evaluated:
+        if key not in self._made:
             _add(self._making, self.demand(key), times)
 
     def queue(self, key: str, times: int = 1) -> None:
         """A job becomes ready, or is ready no more (`times` -1)."""
         _add(self.ready, self.demand(key), times)
-
-    def stage_made(self, key: str) -> None:
-        """A job that is in no lane and not ready has made its stage: evaluations are left."""
-        self._evaluated.add(key)
 
     def reserve(self, actor: Ask, count: int) -> None:
         """Set room aside for actors of passes, in all; their CPUs are set aside anyway."""

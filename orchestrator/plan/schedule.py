@@ -56,13 +56,12 @@ class Schedule:
         self._sorted = [jobs[key] for key in TopologicalSorter(needs).static_order()]
         self._place = {key: place for place, key in enumerate(self.jobs)}
         self._depth = {job.key: depth for depth, job in enumerate(self._sorted)}
-        self._lanes = Lanes(
-            {key: demand_of(job) for key, job in jobs.items() if job.kind not in DATA}, cluster
-        )
+        self._made: set[str] = set()
+        demands = {key: demand_of(job) for key, job in jobs.items() if job.kind not in DATA}
+        self._lanes = Lanes(demands, cluster, self._made)
         self.done: set[str] = set()
         self.running: set[str] = set()
         self.failed: dict[str, str] = {}
-        self._made: set[str] = set()
         self._lock = threading.RLock()
         self._chain = self._chains()
         self._dependents: dict[str, list[str]] = defaultdict(list)
@@ -190,7 +189,6 @@ class Schedule:
             # What it asks for changes with this.
             self._count(key, -1)
             self._made.add(key)
-            self._lanes.stage_made(key)
             self._count(key, 1)
             if key in self._lane_jobs.ready:
                 self._queue(key)
