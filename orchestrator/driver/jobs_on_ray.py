@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,12 +14,13 @@ from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.pickled_jobs import PickledJobs
-from orchestrator.plan.resources import demand_of
+from orchestrator.plan.resources import demand_of, kinds_by_ask
 from orchestrator.plan.room import Cluster, Group
 from orchestrator.plan.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.tracking.growing_points import GrowingPoints
+from search_spaces.specs.evaluation import WorkerResources
 
 
 class ClusterUnfitError(RuntimeError):
@@ -70,7 +71,8 @@ def run_on_ray(
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
-        _check_cluster(request, plan, monitor)
+        asks = kinds_by_ask(space, plan.jobs.values())
+        _check_cluster(request, plan, monitor, asks)
         new_nodes = NewNodes(space, request.store, plan.fingerprints, monitor.note)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
         lanes = schedule.free_lanes()
@@ -79,7 +81,7 @@ def run_on_ray(
         def look(that_could_run: Sequence[Group]) -> Cluster:
             cluster.ask_autoscaler(that_could_run)
             new_nodes.look()
-            shortages = cluster.shortages(space, plan.jobs.values())
+            shortages = cluster.shortages(asks)
             if shortages:
                 monitor.need_person("cluster_too_small", "\n".join(shortages))
             return cluster.nodes()
@@ -103,15 +105,23 @@ def run_on_ray(
     return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
 
 
-def _check_cluster(request: Request, plan: Plan, monitor: Monitor) -> None:
+def _check_cluster(
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    asks: Mapping[WorkerResources, Sequence[str]],
+) -> None:
     """Make sure that the cluster has room for all jobs, and that its nodes see the same files.
+
+    Args:
+        asks: of the plan's jobs.
 
     Raises:
         ClusterUnfitError: it has not, or they do not; a line per mistake.
     """
     from orchestrator.execution.node_check import nodes_with_other_files
 
-    problems = cluster.shortages(plan.space, plan.jobs.values())
+    problems = cluster.shortages(asks)
     if not problems and len(cluster.nodes().nodes) > 1:
         monitor.note("asking every node whether it sees the storage, the models and the data")
         problems = nodes_with_other_files(plan.space, request.store, plan.fingerprints)

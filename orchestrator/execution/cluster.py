@@ -8,15 +8,14 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
 from orchestrator.execution.environment import line_of
-from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import LANE_SHARE, shortages_of
 from orchestrator.plan.room import Cluster, Group
-from search_spaces import Space
+from search_spaces.specs.evaluation import WorkerResources
 
 MOST_BUNDLES = 1000
 """Processes that an autoscaler is asked for at most."""
@@ -179,9 +178,9 @@ def nodes() -> Cluster:
     return Cluster.of(node["Resources"] for node in alive_nodes())
 
 
-def shortages(space: Space, jobs: Iterable[Job]) -> list[str]:
+def shortages(asks: Mapping[WorkerResources, Sequence[str]]) -> list[str]:
     """Why some jobs can never run on the cluster, a line per kind."""
-    return [] if can_grow() else shortages_of(space, jobs, nodes())
+    return [] if can_grow() else shortages_of(asks, nodes())
 
 
 def ask_autoscaler(groups: Iterable[Group]) -> None:

@@ -9,7 +9,7 @@ not shared between lanes and passes: the schedule sets them aside (schedule.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -131,10 +131,14 @@ def kinds_by_ask(space: Space, jobs: Iterable[Job]) -> dict[WorkerResources, lis
     return kinds
 
 
-def shortages_of(space: Space, jobs: Iterable[Job], cluster: Cluster) -> list[str]:
-    """Why jobs of some kinds can never run on a cluster, a line per kind."""
+def shortages_of(asks: Mapping[WorkerResources, Sequence[str]], cluster: Cluster) -> list[str]:
+    """Why jobs of some kinds can never run on a cluster, a line per ask.
+
+    Args:
+        asks: of `kinds_by_ask`.
+    """
     lines = []
-    for resources, kinds in kinds_by_ask(space, jobs).items():
+    for resources, kinds in asks.items():
         ask = ask_of(resources)
         fitting = cluster.room_for(ask, limit=resources.processes)
         if fitting < resources.processes:

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.execution import cluster
 from orchestrator.plan.jobs import Plan
+from orchestrator.plan.resources import kinds_by_ask
 from orchestrator.plan.room import Ask, Cluster
 from search_spaces import load_space, operating_points
 
@@ -33,7 +34,8 @@ def test_a_cluster_without_a_node_for_workers_is_too_small_unless_it_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cluster, "nodes", lambda: Cluster.of([{"memory": 1e9}]))
-    jobs = Plan(SPACE, operating_points(SPACE), {}, None).jobs.values()
-    assert any("2 x (4 CPU) for each" in line for line in cluster.shortages(SPACE, jobs))
+    plan = Plan(SPACE, operating_points(SPACE), {}, None)
+    asks = kinds_by_ask(SPACE, plan.jobs.values())
+    assert any("2 x (4 CPU) for each" in line for line in cluster.shortages(asks))
     monkeypatch.setattr(cluster, "can_grow", lambda: True)
-    assert cluster.shortages(SPACE, jobs) == []
+    assert cluster.shortages(asks) == []

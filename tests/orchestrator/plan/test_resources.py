@@ -11,6 +11,7 @@ from orchestrator.plan.resources import (
     evaluation_ask,
     is_evaluated_in_trial,
     kind_of,
+    kinds_by_ask,
     shortages_of,
     trial_resources,
 )
@@ -83,10 +84,11 @@ def test_a_cluster_that_one_kind_never_fits_is_named_with_that_kind() -> None:
     space = load_space("smoke", BY_KIND)
     h100 = {"CPU": 32.0, "GPU": 3.0, "accelerator_type:H100": 1.0}
     others = {"CPU": 32.0, "GPU": 8.0}
-    (line,) = shortages_of(space, jobs_of(space), Cluster.of([h100, others]))
+    asks = kinds_by_ask(space, jobs_of(space))
+    (line,) = shortages_of(asks, Cluster.of([h100, others]))
     assert line.startswith("resources: d2: 4 x (1 CPU and 1 H100) for each (workers_per_point = 4")
     assert "room for 3 of these" in line
-    assert shortages_of(space, jobs_of(space), Cluster.of([{**h100, "GPU": 4.0}, others])) == []
+    assert shortages_of(asks, Cluster.of([{**h100, "GPU": 4.0}, others])) == []
 
 
 def test_what_is_evaluated_in_its_trial_asks_for_no_evaluators() -> None:
