@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import boto3
 import pytest
 
 from orchestrator.monitoring.state_file import failures, read_state, sweeps_in, write_state
 from orchestrator.storage.store import Store
 from orchestrator.sweep import main
 from tests.orchestrator.monitoring.test_status import state_of
-from tests.orchestrator.storage.conftest import BUCKET, s3_endpoint
+from tests.orchestrator.storage.conftest import s3_endpoint, s3_storage
 
 __all__ = ["s3_endpoint"]
 
@@ -18,12 +17,8 @@ __all__ = ["s3_endpoint"]
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     if request.param == "disk":
         return Store(str(tmp_path / "storage"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_endpoint"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
-    return Store(f"s3://{BUCKET}/{tmp_path.name}", cache=tmp_path / "cache")
+    uri = s3_storage(request.getfixturevalue("s3_endpoint"), tmp_path.name, monkeypatch)
+    return Store(uri, cache=tmp_path / "cache")
 
 
 def test_a_state_is_read_as_it_was_written_and_the_newest_one_wins(store: Store) -> None:

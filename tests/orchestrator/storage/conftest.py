@@ -30,6 +30,19 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
+def s3_storage(endpoint: str, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a storage on the local S3, which this process may use."""
+    for variable, value in (
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(variable, value)
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    return f"s3://{BUCKET}/{name}"
+
+
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files become visible within a second, or never."""
@@ -52,16 +65,8 @@ def open_store(
     if request.param == "memory":
         fsspec.filesystem("memory").store.clear()
         return lambda node: Store("memory://bucket/storage", cache=tmp_path / node)
-    endpoint = request.getfixturevalue("s3_endpoint")
-    for name, value in (
-        ("AWS_ENDPOINT_URL", endpoint),
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
-    return lambda node: Store(f"s3://{BUCKET}/{tmp_path.name}", cache=tmp_path / node)
+    uri = s3_storage(request.getfixturevalue("s3_endpoint"), tmp_path.name, monkeypatch)
+    return lambda node: Store(uri, cache=tmp_path / node)
 
 
 @pytest.fixture

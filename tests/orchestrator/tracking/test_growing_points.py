@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import boto3
 import pandas as pd
 import pytest
 
@@ -16,7 +15,7 @@ from orchestrator.tracking import growing_points
 from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.points_file import write_sweep
 from search_spaces import OperatingPoint, load_space, operating_points
-from tests.orchestrator.storage.conftest import BUCKET, s3_endpoint
+from tests.orchestrator.storage.conftest import s3_endpoint, s3_storage
 from tests.orchestrator.tracking.test_live_figures import measured
 from tests.orchestrator.waiting import wait_until
 
@@ -27,12 +26,8 @@ __all__ = ["s3_endpoint"]
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     if request.param == "disk":
         return Store(str(tmp_path / "storage"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_endpoint"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
-    return Store(f"s3://{BUCKET}/{tmp_path.name}", cache=tmp_path / "cache")
+    uri = s3_storage(request.getfixturevalue("s3_endpoint"), tmp_path.name, monkeypatch)
+    return Store(uri, cache=tmp_path / "cache")
 
 
 @pytest.fixture
