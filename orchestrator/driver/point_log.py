@@ -7,8 +7,10 @@ storage --measured--> LogQueue, in a thread --> the same run, complete; live fig
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from orchestrator.driver.request import Request
 from orchestrator.plan.jobs import Job, Plan
@@ -21,6 +23,9 @@ from orchestrator.tracking.open_tracker import open_tracker
 from orchestrator.tracking.points_file import MissingPoint
 from orchestrator.tracking.run_content import point_subject, subject_of
 from search_spaces import OperatingPoint, Stage, operating_points, point_stage
+
+COUNT_EVERY_S: Final = 10.0
+"""Seconds between two times at which the sweep's run gets the number of its complete points."""
 
 
 class PointLog:
@@ -41,6 +46,7 @@ class PointLog:
         self._curves = LiveCurves()
         self._figures = LiveFigures(plan, request.name, note)
         self._done: set[str] = set()
+        self._count_at = 0.0
         self._wanted = {plan.key(point) for point in plan.points}
         self._queue = LogQueue(
             lambda: open_tracker(
@@ -56,6 +62,9 @@ class PointLog:
 
     def _while_idle(self, tracker: Tracker) -> None:
         self._curves.log_if_due(partial(self._log_live, tracker))
+        if time.monotonic() >= self._count_at:
+            self._log_done(tracker)
+            self._count_at = time.monotonic() + COUNT_EVERY_S
         if self._plan.jobs:
             self._figures.refresh(tracker)
         if tracker.copy is not None:
@@ -104,7 +113,6 @@ class PointLog:
             self._done.add(key)
             self._figures.add(measured)
             tracker.log_point(measured)
-            self._log_done(tracker)
 
         self._queue.put(log)
 

@@ -24,8 +24,8 @@ KIND, SWEEP, SWEEP_ID = "bridgesweep.kind", "bridgesweep.sweep", "bridgesweep.sw
 STATUS, CONTENT, REASON = "bridgesweep.status", "bridgesweep.content", "bridgesweep.reason"
 KEYS: Final = {"point": "bridgesweep.point_key", "codec": "bridgesweep.codec_key"}
 """Kind of a child -> the tag with the key of its stage."""
-_MOST_METRICS: Final = 1000
-"""The most that MLflow takes with one call."""
+_MOST_ENTITIES: Final = 1000
+"""Metrics and tags: the most that MLflow takes with one call."""
 _SHOWN: Final = 60
 """Characters of a name in a message."""
 _CUT_AT: Final = 250
@@ -217,10 +217,16 @@ class ChildRuns:
             self._client.call(self._client.mlflow.update_run, run.id, "RUNNING")
             self.log(run, tags={STATUS: "running"})
 
-    def log_rest(self, run: ChildRun, rows: Sequence[CurveRow]) -> None:
-        """Log what a run lacks of a finished curve."""
-        if rows:
-            self._log_rows(run, self._curve(run, rows[0].steps).add_rest(rows))
+    def log_rest(
+        self,
+        run: ChildRun,
+        rows: Sequence[CurveRow],
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Log what a run lacks of a finished curve, with the last rows metrics, then tags."""
+        added = self._curve(run, rows[0].steps).add_rest(rows) if rows else []
+        self._log_rows(run, added, metrics, tags)
 
     def end(self, run: ChildRun, status: str, end_ms: int | None = None) -> None:
         """End a run.
@@ -245,18 +251,26 @@ class ChildRuns:
         )
         return {step: step in validated for step in trained | validated}
 
-    def _log_rows(self, run: ChildRun, rows: Sequence[CurveRow]) -> None:
-        """Log rows, none of them split, so that a run has a row whole or not at all."""
+    def _log_rows(
+        self,
+        run: ChildRun,
+        rows: Sequence[CurveRow],
+        metrics: Sequence[Metric] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log rows, none of them split, so that a run has a row whole or not at all.
+
+        Metrics and tags, at most 900, go with the last rows where the limit allows it.
+        """
         try:
             batch: list[Metric] = []
-            for row in rows:
-                metrics = curve_metrics([row])
-                if len(batch) + len(metrics) > _MOST_METRICS:
+            for group in (*(curve_metrics([row]) for row in rows), [*metrics]):
+                if len(batch) + len(group) + len(tags or ()) > _MOST_ENTITIES:
                     self.log(run, batch)
                     batch = []
-                batch += metrics
-            if batch:
-                self.log(run, batch)
+                batch += group
+            if batch or tags:
+                self.log(run, batch, tags)
         except Exception:
             run.curve, run.is_new = None, False  # what the run has now, the server must tell
             raise

@@ -54,7 +54,7 @@ from orchestrator.tracking.run_content import (
 from orchestrator.tracking.sweep_identity import SweepIdentity
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 _RUN_NAME_LENGTH: Final = 250
 _MOST_RUNS: Final = 50_000
@@ -184,13 +184,11 @@ class Tracker:
             rows = curve_rows(measured.curve(), first)
 
             def write(run: ChildRun) -> None:
-                self._children.log_rest(run, rows)
                 self._children.log_params(run, subject.params)
-                self._children.log(run, metrics_of(measured), {**subject.tags, **tags_of(measured)})
                 self._client.upload(run.id, Path(scratch))
-                # Last: a run with the status `complete` has everything.
                 self._children.end(run, "FINISHED", int(1000 * last["created"]))
-                self._complete(run, "complete", content)
+                tags = {**subject.tags, **tags_of(measured)}
+                self._complete(run, rows, metrics_of(measured), tags, "complete", content)
 
             began = int(1000 * (first["created"] - first["seconds"]))
             return self._children.write(subject, write, began).id
@@ -221,18 +219,27 @@ class Tracker:
         created_ms = int(1000 * manifest["created"])
 
         def write(run: ChildRun) -> None:
-            self._children.log_rest(run, rows)
             self._children.log_params(run, subject.params)
             seconds = Metric("seconds/train", float(manifest["seconds"]), created_ms, 0)
-            self._children.log(run, [seconds], {**subject.tags, **provenance_tags(manifest)})
             self._children.end(run, "FINISHED", created_ms)
-            self._complete(run, status, f"{FORMAT},{subject.key}")
+            tags = {**subject.tags, **provenance_tags(manifest)}
+            self._complete(run, rows, [seconds], tags, status, f"{FORMAT},{subject.key}")
 
         began = int(1000 * (manifest["created"] - manifest["seconds"]))
         self._children.write(subject, write, began)
 
-    def _complete(self, run: ChildRun, status: str, content: str) -> None:
-        self._children.log(run, tags={CONTENT: content, STATUS: status})
+    def _complete(
+        self,
+        run: ChildRun,
+        rows: Sequence[CurveRow],
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+        status: str,
+        content: str,
+    ) -> None:
+        """Log what is left, and last the status: a run that has it has everything."""
+        status_tags = {CONTENT: content, STATUS: status}
+        self._children.log_rest(run, rows, metrics, {**tags, **status_tags})
         if run.tags.pop(REASON, None) is not None:  # of an earlier failure
             self._client.call(self._client.mlflow.delete_tag, run.id, REASON)
 
