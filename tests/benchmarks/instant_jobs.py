@@ -22,15 +22,22 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.driver.jobs_on_ray import JobResults, listener
+from orchestrator.driver.point_log import PointLog
+from orchestrator.driver.request import Request
 from orchestrator.execution import job_run
 from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features import passes
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_steps import Progress, Settings, provenance_of
 from orchestrator.execution.trials import trial
-from orchestrator.plan.jobs import EvaluationPass, Job
+from orchestrator.monitoring.monitor import Monitor
+from orchestrator.plan.job_events import JobEvent
+from orchestrator.plan.jobs import DATA, EvaluationPass, Job, Plan
+from orchestrator.storage import provenance
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease
+from orchestrator.tracking.growing_points import GrowingPoints
 from search_spaces import Measurement, Space
 
 DIRECTORY: Final = "BRIDGESWEEP_BENCHMARK_DIRECTORY"
@@ -106,12 +113,38 @@ def run_pass(
     *listeners: object,
 ) -> None:
     """Commit a small file for each job, in the driver."""
-    store = settings.store
     for job in jobs:
-        out = store.new(job.stage.path)
-        (out / "part-0.json").write_text("{}", encoding="utf-8")
-        store.commit(job.stage.path, out, provenance_of(settings, job, job.stage, 0.0))
+        _commit_small_file(settings, job)
         done(job.key, None)
+
+
+def run_here(
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    point_log: PointLog,
+    growing: GrowingPoints,
+    lease: Lease,
+) -> JobResults:
+    """Make all stages in this process, without Ray, in place of `run_on_ray`."""
+    settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
+    backend, listen = InstantBackend(settings), listener(plan, monitor, point_log, growing)
+    monitor.plan(plan.jobs, 1)
+    for job in sorted(plan.jobs.values(), key=lambda job: job.wave):
+        if job.kind in DATA or job.kind == "scenes":
+            _commit_small_file(settings, job)
+        else:
+            backend.train(job, Path(), lease, lambda metrics: None)
+            backend.evaluate(job, job.passes, lambda metrics: None)
+        listen(JobEvent("finished", job.key))
+    return JobResults(frozenset(plan.jobs), {}, 1)
+
+
+def _commit_small_file(settings: Settings, job: Job) -> None:
+    out = settings.store.new(job.stage.path)
+    (out / "part-0.json").write_text("{}", encoding="utf-8")
+    about = provenance_of(settings, job, job.stage, 0.0)
+    settings.store.commit(job.stage.path, out, about)
 
 
 class InstantBackend:
