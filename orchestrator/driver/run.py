@@ -38,7 +38,7 @@ from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
 from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import AwayError, RefusedError
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint, write_sweep
@@ -215,8 +215,7 @@ def _report(
             _finish_parent_run(tracker, request, plan, not missing, sentence)
         except (AwayError, RefusedError) as refusal:
             monitor.note(f"MLflow: {refusal}; the same command logs the report again")
-        if tracker.copy is not None:
-            patiently(tracker.copy.save)
+        _save_copy(tracker, monitor)
         if request.verbose:
             monitor.note(calls_text(tracker, len(plan.points)))
     sliced = _sliced(store, plan, complete, results)
@@ -301,9 +300,11 @@ def _finish_parent_run(
 ) -> None:
     """Add the files of the sweep's directory to its run in MLflow, and end the run."""
     store, name = request.store, request.name
+    with storage_answering():
+        stored = [PurePosixPath(file) for file in store.below(name)]
     files = [
         path
-        for path in (PurePosixPath(file) for file in store.below(name))
+        for path in stored
         if not path.name.startswith(".")
         and path.name != ID_FILE
         # Not the examples, which are with the points.
@@ -313,8 +314,20 @@ def _finish_parent_run(
         targets = [Path(scratch, path.relative_to(name)) for path in files]
         for target in targets:
             target.parent.mkdir(exist_ok=True)
-        store.fs.get([store.path(str(path)) for path in files], [*map(str, targets)])
+        with storage_answering():
+            store.fs.get([store.path(str(path)) for path in files], [*map(str, targets)])
         tracker.sweep_run.finish(Path(scratch), plan.space.name, complete, sentence)
+
+
+def _save_copy(tracker: Tracker, monitor: Monitor) -> None:
+    """Copy MLflow's database to a remote storage, which is waited for."""
+    if tracker.copy is None:
+        return
+    try:
+        with storage_answering():
+            patiently(tracker.copy.save)
+    except AwayError as error:
+        monitor.note(f"MLflow: {error}; the same command copies its database again")
 
 
 def calls_text(tracker: Tracker, points: int) -> str:

@@ -18,9 +18,11 @@ from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage import outage
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError
+from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.parent_run import ParentRun
 from search_spaces import OperatingPoint, load_space, operating_points
@@ -57,6 +59,28 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
     content = json.loads(store.read("smoke/sweep.json") or b"")
     assert {name: content[name] for name in names} == names
     assert "gone" in capsys.readouterr().out
+
+
+def test_a_storage_that_fails_while_mlflow_gets_the_report_is_only_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("SlowDown")
+
+    def get(sources: list[str], targets: list[str]) -> None:
+        if sources:  # none of a new database
+            raise RuntimeError("SlowDown")
+
+    monkeypatch.setattr(outage, "OUTAGE_S", 0.0)
+    monkeypatch.setattr(MlflowCopy, "save", fail)
+    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
+    monkeypatch.setattr(store.fs, "get", get)
+    request = Request(load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command")
+    assert run(request)
+    out = capsys.readouterr().out
+    assert "the same command logs the report again" in out
+    assert "the same command copies its database again" in out
+    assert "MLflow  mlflow ui" in out
 
 
 def test_a_full_disk_is_one_line_and_no_traceback(
