@@ -45,6 +45,19 @@ class Request:
     notify: str | None = None
 
 
+@dataclass(frozen=True)
+class SearchResult:
+    """What came of the search of a sweep.
+
+    Attributes:
+        has_best: whether a trial was trained to its end.
+        text: lines for a person.
+    """
+
+    has_best: bool
+    text: str
+
+
 class Timing(TypedDict, total=False):
     """How long a sweep took; empty if nothing was ever run.
 

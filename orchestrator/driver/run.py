@@ -12,14 +12,14 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
 from orchestrator.driver.plan_text import metrics_lacking
 from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Outcome, Request, Timing
+from orchestrator.driver.request import Outcome, Request, SearchResult, Timing
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
@@ -48,10 +48,20 @@ from search_spaces import operating_points
 log = logging.getLogger(__name__)
 
 
-def run(request: Request) -> bool:
-    """Run, log and report a sweep; True if every wanted point is complete.
+Search = Callable[[Request, Monitor], SearchResult]
+
+
+def run(request: Request, search: Search | None = None) -> bool:
+    """Run, log and report a sweep, and then its search.
 
     Where the disk is full, or another driver has taken the sweep, a line says so.
+
+    Args:
+        search: called once every wanted point is complete, while the sweep is held and shown; None
+            for a space without one.
+
+    Returns:
+        Whether every wanted point is complete, and a trial of the search.
 
     Raises:
         SweepHeldError: another driver runs it.
@@ -59,7 +69,7 @@ def run(request: Request) -> bool:
         OpenClusterError: the cluster asks for no token.
     """
     try:
-        outcome = _run_alone(request)
+        return _run_alone(request, search)
     except LeaseLostError as error:
         print(f"error: {error}: another driver runs this sweep by now", file=sys.stderr)
         return False
@@ -69,11 +79,10 @@ def run(request: Request) -> bool:
         print(f"error: {FULL_DISK}: {line_of(error)}", file=sys.stderr)
         print(f"make room; the same command continues:\n  {request.command}", file=sys.stderr)
         return False
-    return not outcome.missing
 
 
-def _run_alone(request: Request) -> Outcome:
-    store = request.store
+def _run_alone(request: Request, search: Search | None) -> bool:
+    store, result = request.store, SearchResult(True, "")
     with contextlib.ExitStack() as stack:
         lease = stack.enter_context(only_driver(store, request.name))
         store.remove_leftovers()
@@ -102,7 +111,6 @@ def _run_alone(request: Request) -> Outcome:
             )
         )
         outcome = _run(request, plan, monitor, lease)
-        monitor.finish(len(outcome.missing))
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         try:
@@ -110,10 +118,16 @@ def _run_alone(request: Request) -> Outcome:
             _clean(store, plan, is_complete=not outcome.missing)
         except Exception:  # the next run deletes what is left
             log.warning("the clean-up failed", exc_info=True)
+        if search is not None and not outcome.missing:
+            result = search(request, monitor)
+        reason = "" if result.has_best else "no trial of the search was trained to its end"
+        monitor.finish(len(outcome.missing), reason)
     print_summary(request, plan, outcome)
+    if result.text:
+        print(f"\n{result.text}", flush=True)
     if outcome.error is not None:
         raise outcome.error
-    return outcome
+    return not outcome.missing and result.has_best
 
 
 def _record_references(request: Request, fingerprints: Mapping[str, str]) -> None:

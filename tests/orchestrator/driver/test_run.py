@@ -1,6 +1,8 @@
 """The end of a sweep."""
 
+import contextlib
 import errno
+import io
 import json
 import shutil
 from pathlib import Path
@@ -11,11 +13,12 @@ from mlflow import MlflowClient
 from orchestrator.driver import run as run_module
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Request
+from orchestrator.driver.request import Request, SearchResult
 from orchestrator.driver.run import _run, run
 from orchestrator.driver.view import libraries_to
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import Monitor
+from orchestrator.monitoring.status import main
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import outage
@@ -81,6 +84,35 @@ def test_a_storage_that_fails_while_mlflow_gets_the_report_is_only_noted(
     assert "the same command logs the report again" in out
     assert "the same command copies its database again" in out
     assert "MLflow  mlflow ui" in out
+
+
+@pytest.mark.parametrize("has_best", [True, False])
+def test_the_status_and_the_notification_wait_for_the_end_of_the_search(
+    tmp_path: Path, empty_database: Path, capsys: pytest.CaptureFixture[str], has_best: bool
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    store, told = Store(str(tmp_path)), tmp_path / "told"
+    command = f'echo "$BRIDGESWEEP_EVENT" >> {told}'
+    request = Request(
+        load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command", notify=command
+    )
+
+    def search(request: Request, monitor: Monitor) -> SearchResult:
+        monitor.note("search: trial 1 of 2")
+        monitor._write()
+        with contextlib.redirect_stdout(io.StringIO()) as status:
+            assert main(["smoke", "--storage", store.uri]) == 0
+        assert "running (process" in status.getvalue()
+        assert "  search: trial 1 of 2" in status.getvalue()
+        assert not told.exists()
+        return SearchResult(has_best, "what was found")
+
+    assert run(request, search) is has_best
+    assert capsys.readouterr().out.endswith("what was found\n")
+    end = "complete" if has_best else "incomplete"
+    assert told.read_text().split() == [end]
+    assert main(["smoke", "--storage", store.uri]) == 0
+    assert capsys.readouterr().out.splitlines()[1].partition(":")[0] == end
 
 
 def test_a_full_disk_is_one_line_and_no_traceback(
