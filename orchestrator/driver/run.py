@@ -321,6 +321,7 @@ def _finish_parent_run(
         for path in stored
         if not path.name.startswith(".")
         and path.name != ID_FILE
+        and path.suffix != ".tmp"  # of a killed driver
         # Not the examples, which are with the points.
         and path.parent in (PurePosixPath(name), PurePosixPath(name, "plots"))
     ]

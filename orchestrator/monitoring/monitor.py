@@ -184,7 +184,7 @@ class Monitor:
         traceback: TracebackType | None,
     ) -> None:
         self._over.set()
-        self._thread.join(self._tick_s + self._write_every_s)
+        self._thread.join()  # a write that a storage takes late would hide the end
         if isinstance(error, LeaseLostError):
             return  # another driver's state stands in the storage
         if isinstance(error, KeyboardInterrupt):

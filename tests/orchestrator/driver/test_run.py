@@ -115,6 +115,18 @@ def test_the_status_and_the_notification_wait_for_the_end_of_the_search(
     assert capsys.readouterr().out.splitlines()[1].partition(":")[0] == end
 
 
+def test_what_a_killed_driver_left_is_no_artifact(tmp_path: Path, empty_database: Path) -> None:
+    shutil.copy(empty_database, tmp_path)
+    store = Store(str(tmp_path))
+    for name in ("points.csv.0123456789abcdef0123456789abcdef.tmp", "plots/rate.png"):
+        store.write(f"smoke/{name}", b"content")
+    assert run(Request(load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command"))
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (parent,) = client.search_runs(["1"])
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert artifacts == {"sweep.json", "stages.json", "plots"}
+
+
 def test_a_full_disk_is_one_line_and_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
