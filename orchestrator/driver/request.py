@@ -82,6 +82,7 @@ class Outcome:
             effective batch.
         error: of this program, in the report or while it logged.
         page: of the MLflow UI with the sweep's points; empty while the server is away.
+        left_out: images and samples that were skipped, a line for each data set or point.
     """
 
     report: ReportPaths | None
@@ -91,3 +92,4 @@ class Outcome:
     sliced: tuple[str, ...] = ()
     error: Exception | None = None
     page: str = ""
+    left_out: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
 from orchestrator.driver.plan_text import metrics_lacking
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Outcome, Request, SearchResult, Timing
-from orchestrator.driver.summary import print_summary
+from orchestrator.driver.summary import left_out_lines, print_summary
 from orchestrator.driver.view import libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
 from orchestrator.monitoring.job_states import JobStates
@@ -41,7 +41,7 @@ from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
-from orchestrator.tracking.points_file import MissingPoint, write_sweep
+from orchestrator.tracking.points_file import MissingPoint, skipped, write_sweep
 from orchestrator.tracking.sweep_identity import ID_FILE
 from search_spaces import operating_points
 
@@ -200,6 +200,9 @@ def _report(
     tracking_uri = request.tracking_uri or default_uri(store, name)
     complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
     seconds = _seconds_by_kind(store, plan, results)
+    left_out = skipped(plan, store, complete)
+    for line in left_out_lines(left_out):
+        monitor.note(line)
     directory = write_sweep(
         plan,
         store,
@@ -211,6 +214,7 @@ def _report(
         request.experiment,
         request.owner,
         _timing(request, seconds, results),
+        left_out,
     )
     report, error = None, point_log.error
     if complete:
@@ -234,7 +238,7 @@ def _report(
             monitor.note(calls_text(tracker, len(plan.points)))
     sliced = _sliced(store, plan, complete, results)
     page = tracker.page if tracker is not None else ""
-    return Outcome(report, missing, tracking_uri, timing, sliced, error, page)
+    return Outcome(report, missing, tracking_uri, timing, sliced, error, page, tuple(left_out))
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:

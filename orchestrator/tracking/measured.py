@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,8 +24,14 @@ if TYPE_CHECKING:  # takes a second
 _SPEC: Final = {"data", "benchmarks", "mllms", "tasks", "evaluation", "teacher"}
 CURVE_FILE: Final = "curve.jsonl"
 """Of a trained stage: a JSON object per row."""
+LOSSES: Final = {"unreadable": "image_id", "undecodable": "image_id", "failed": "sample_id"}
+"""List in an evaluation's `info.json` -> what identifies its entries."""
 SPLIT: Final = "test"
 """The split of the space's own data set that is evaluated."""
+
+
+def _no_losses() -> dict[str, set[tuple[str, str]]]:
+    return {loss: set() for loss in LOSSES}
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Measured:
         curve: reads the rows of the training curve.
         info: `info.json` of the training.
         manifests: of the point's stage and its evaluations; the source of `provenance`.
+        lost: what its evaluations left out: `unreadable` and `undecodable` images and `failed`
+            samples, by data set and id.
     """
 
     key: str
@@ -58,6 +66,9 @@ class Measured:
     curve: Callable[[], list[dict[str, float]]]
     info: JsonObject
     manifests: list[Manifest]
+    lost: dict[str, set[tuple[str, str]]] = field(
+        default_factory=lambda: {n: set() for n in LOSSES}
+    )
 
     @property
     def provenance(self) -> JsonObject:
@@ -112,8 +123,8 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     for number, (_, evaluation) in enumerate(evaluations):
         evaluation_dir = store.fetch(evaluation.path)
         measured.manifests.append(_manifest_in(evaluation_dir))
-        pages = f"examples/{stage.key}/{f'{number}-' if len(evaluations) > 1 else ''}"
-        _read_evaluation(evaluation_dir, labels[number], pages, measured)
+        # Named by its stage, an evaluation's page never changes.
+        _read_evaluation(evaluation_dir, labels[number], f"examples/{evaluation.key}/", measured)
     return measured
 
 
@@ -156,7 +167,7 @@ def _labels(space: Space, measurement: Measurement) -> dict[str, str]:
 
 
 def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: Measured) -> None:
-    """Add the rows, examples and files of a task's evaluation.
+    """Add the rows, losses, examples and files of a task's evaluation.
 
     Args:
         labels: columns that identify it, `mllm` and `dataset` among them.
@@ -183,6 +194,9 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
             bounds = {"value": value, "value_low": low, "value_high": high}
             measured.rows.append({**shared, "metric": metric, **bounds})
     names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
+    info: JsonObject = json.loads((directory / "info.json").read_text(encoding="utf-8"))
+    for loss, identity in LOSSES.items():
+        measured.lost[loss] |= {(labels["dataset"], entry[identity]) for entry in info[loss]}
     for example, files in _examples(directory / "examples", pages):
         _add_example(measured, {**names, **example}, files)
 

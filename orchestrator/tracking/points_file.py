@@ -10,15 +10,24 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
-from orchestrator.storage.store import JsonObject, Store
+from orchestrator.storage.store import MANIFEST, JsonObject, Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_runs import Tracker
 from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import looks
 from search_spaces.settings.secrets import without_secrets
+
+BENCHMARK: Final = "benchmark.json"
+"""Of a benchmark's stage: what it consists of, and what was left out."""
+_LOSSES: Final = {
+    "unreadable": "test images are unreadable",
+    "undecodable": "streams of test images do not decode",
+    "failed": "samples have no answer",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ def write_sweep(
     experiment: str,
     owner: str,
     timing: Mapping[str, object],
+    left_out: Sequence[str],
 ) -> str:
     """Write the points file, the samples, the examples and `sweep.json`.
 
@@ -56,6 +66,7 @@ def write_sweep(
         experiment: name of MLflow's experiment.
         owner: name of the user that made this run of the sweep.
         timing: `driver.request.Timing`.
+        left_out: lines of `skipped`.
 
     Returns:
         The sweep's directory or URI.
@@ -85,6 +96,7 @@ def write_sweep(
         "owner": owner,
         "parent_run_id": tracker.parent if tracker is not None else None,
         "timing": dict(timing),
+        "skipped": list(left_out),
     }
     _write_tables(store, name, complete, run_ids)
     store.write(f"{name}/sweep.json", json.dumps(content, indent=1, allow_nan=False).encode())
@@ -94,7 +106,7 @@ def write_sweep(
 def _write_tables(
     store: Store, name: str, complete: Mapping[str, Measured], run_ids: Mapping[str, str]
 ) -> None:
-    """Write points, samples and examples; nothing if no point is complete."""
+    """Write points, samples and new examples; nothing if no point is complete."""
     import pandas as pd
 
     rows = point_rows(name, complete, run_ids)
@@ -106,8 +118,45 @@ def _write_tables(
     pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
     store.write(f"{name}/samples.parquet", buffer.getvalue())
     files = {path: file for measured in complete.values() for path, file in measured.files.items()}
+    present = store.infos(f"{name}/examples")
     for path, file in files.items():
-        store.put_file(file, f"{name}/{path}")
+        target = f"{name}/{path}"
+        if target not in present or present[target].size != file.stat().st_size:
+            store.put_file(file, target)
+
+
+def skipped(plan: Plan, store: Store, complete: Mapping[str, Measured]) -> list[str]:
+    """What the data of a sweep and its evaluations left out, a line each; empty if nothing.
+
+    Args:
+        complete: complete points by key.
+    """
+    lines = []
+    data, benchmarks = plan.space.data, plan.space.benchmarks
+    for split, stage in (
+        ("training", plan.stages.train_images()),
+        ("test", plan.stages.test_images()),
+    ):
+        manifest = json.loads(store.read(f"{stage.path}/{MANIFEST}") or b"{}")
+        if count := manifest.get("unreadable", 0):
+            images = f"{count} of {manifest['images'] + count} {split} images"
+            lines.append(f"{data.label}: {images} are unreadable ({stage.path}/unreadable.json)")
+    for benchmark in benchmarks:
+        stage = plan.stages.benchmark(benchmark)
+        about = json.loads(store.read(f"{stage.path}/{MANIFEST}") or b"{}")
+        content = json.loads(store.stage_file(about, BENCHMARK)) if about else {"unreadable": []}
+        if count := len(content["unreadable"]):
+            images = f"{count} of {content['images'] + count} images"
+            lines.append(f"{benchmark.label}: {images} are unreadable ({stage.path}/{BENCHMARK})")
+    for measured in complete.values():
+        losses = [
+            f"{len(measured.lost[loss])} {description}"
+            for loss, description in _LOSSES.items()
+            if measured.lost[loss]
+        ]
+        if losses:
+            lines.append(f"{measured.point.label}: {', '.join(losses)}")
+    return lines
 
 
 def write_table(store: Store, name: str, rows: Sequence[JsonObject]) -> None:

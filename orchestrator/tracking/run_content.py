@@ -218,6 +218,7 @@ def write_artifacts(measured: Measured, directory: Path) -> None:
     provenance = json.dumps(measured.provenance, indent=1)
     (directory / "provenance.json").write_text(provenance, encoding="utf-8")
     measured.samples().to_parquet(directory / "samples.parquet", index=False)
-    (directory / "examples").mkdir()
     for page in (example["page"] for example in measured.examples):
-        shutil.copy(measured.files[page], directory / "examples" / Path(page).name)
+        target = directory / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(measured.files[page], target)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.tracking import log_queue
-from orchestrator.tracking.measured import read_measured
+from orchestrator.tracking.measured import LOSSES, read_measured
 from search_spaces import OperatingPoint, load_space, operating_points, point_stage
 from tests.orchestrator.tracking.trackers import manifest, uri
 from tests.orchestrator.waiting import wait_until
@@ -67,7 +67,12 @@ def curve(steps: int) -> str:
 
 
 def commit_point(
-    store: Store, plan: Plan, point: OperatingPoint, steps: int = 8, samples: int = 4
+    store: Store,
+    plan: Plan,
+    point: OperatingPoint,
+    steps: int = 8,
+    samples: int = 4,
+    lost: Mapping[str, list[dict[str, str]]] | None = None,
 ) -> None:
     """The stages of a complete point, with weights, a curve, and evaluations of one task."""
     trained = {"info.json": "{}", "model.safetensors": "w" * 100_000, "curve.jsonl": curve(steps)}
@@ -76,11 +81,13 @@ def commit_point(
         {"task": "vqa", "metric": "accuracy", "value": [0.0, 1.0] * (samples // 2)}
     )
     values.insert(0, "mllm", "m")
+    values["bpp"] = 0.5
     values["sample_id"] = [f"sample {number}" for number in range(samples)]
     means = {"bpp": 0.5, "bpp_estimated": 0.5, "psnr": 30.0, "pooled": 0.1, "tokens": 0.1}
     task = {**means, "n_samples": samples, "metrics": {"accuracy": 0.5}, "set_metrics": {}}
     for _, evaluation in plan.evaluations(point):
         measured = {"samples.parquet": values, "summary.json": json.dumps({"vqa": task})}
+        measured |= {"info.json": json.dumps({loss: (lost or {}).get(loss, []) for loss in LOSSES})}
         commit(store, evaluation.path, {**measured, "examples/examples.json": "[]"})
 
 

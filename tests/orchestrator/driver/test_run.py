@@ -23,12 +23,14 @@ from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import outage
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
+from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.parent_run import ParentRun
 from search_spaces import OperatingPoint, load_space, operating_points
+from tests.orchestrator.driver.test_point_log import commit_point
 
 
 def line_monitor(plan: Plan, store: Store, lease: Lease) -> Monitor:
@@ -127,6 +129,36 @@ def test_what_a_killed_driver_left_is_no_artifact(tmp_path: Path, empty_database
     assert artifacts == {"sweep.json", "stages.json", "plots"}
 
 
+def test_what_was_left_out_is_shown_in_summary_status_and_report(
+    tmp_path: Path, empty_database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    store, space = Store(str(tmp_path)), load_space("smoke", ["tasks=[vqa]"])
+    plan = Plan(space, operating_points(space), fingerprints(space), store)
+    (point,) = [point for point in plan.points if point.scenario == "uncompressed"]
+    refused = [{"image_id": f"image-{n}", "reason": "cut"} for n in range(2)]
+    unanswered = [{"sample_id": "a-0", "reason": "out of memory"}]
+    commit_point(store, plan, point, lost={"undecodable": refused, "failed": unanswered})
+    images = plan.stages.test_images().path
+    store.commit(images, store.new(images), {"images": 97, "unreadable": 3})
+    assert run(Request(space, (point,), store, "smoke", None, False, 0.0, "the command"))
+    lines = [
+        f"{space.data.label}: 3 of 100 test images are unreadable ({images}/unreadable.json)",
+        f"{point.label}: 2 streams of test images do not decode, 1 samples have no answer",
+    ]
+    assert json.loads(store.read("smoke/sweep.json") or b"")["skipped"] == lines
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if line.startswith("left out: ")] == [
+        f"left out: {line}" for line in lines
+    ]
+    assert main(["smoke", "--storage", store.uri]) == 0
+    status = capsys.readouterr().out
+    report = (store.read("smoke/report.html") or b"").decode()
+    for line in lines:
+        assert f"  left out: {line}" in status
+        assert line in report
+
+
 def test_a_full_disk_is_one_line_and_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +243,7 @@ def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     monkeypatch.setattr(PointLog, "measured", lambda log, point: None)
     monkeypatch.setattr("orchestrator.driver.run.write_sweep", write)
     monkeypatch.setattr("orchestrator.driver.run._sliced", lambda *arguments: ())
+    monkeypatch.setattr("orchestrator.driver.run.skipped", lambda *arguments: [])
     monkeypatch.setattr("analysis.report.build.write_report", fail)
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
     with pytest.raises(RuntimeError, match="no glyph"):
