@@ -1,4 +1,5 @@
-"""Searching for an operating point's settings with Ray Tune, after the sweep that made its inputs.
+"""Searching for an operating point's settings with Ray Tune, at the end of the sweep that made its
+inputs.
 
     algorithm --settings--> trial: train the point --val_loss, step by step--> ASHA may stop it
         --> <sweep>/search.json, MLflow children of kind `trial`, the best as `--set` lines
@@ -9,39 +10,35 @@ finished search is not repeated.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 
-from orchestrator.driver.line_view import LineView
-from orchestrator.driver.request import Request
-from orchestrator.driver.view import libraries_to
+from orchestrator.driver.request import Request, SearchResult
 from orchestrator.execution import cluster
 from orchestrator.execution.trials.search_trial import searched_point
-from orchestrator.monitoring.job_states import JobStates
-from orchestrator.monitoring.time_left import TimeLeft
+from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
-from orchestrator.storage.lease import only_driver
 from orchestrator.storage.outage import patiently
-from orchestrator.storage.references import wait_for_deletion
 from orchestrator.storage.store import JsonObject
-from orchestrator.tracking.mlflow_client import AwayError, RefusedError
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
 from orchestrator.tracking.mlflow_runs import TrialRecord
 from orchestrator.tracking.open_tracker import open_tracker
 from search_spaces import OperatingPoint, point_stage
 
 
-def search(request: Request) -> bool:
-    """Search, keep and print the result; True if at least one trial was trained to its end.
+def search(request: Request, monitor: Monitor) -> SearchResult:
+    """Search, keep the result, and log its trials.
+
+    Args:
+        monitor: of the sweep, which holds its lease.
 
     Raises:
-        SweepHeldError: another driver runs the sweep.
         OpenClusterError: the cluster asks for no token.
     """
     space, store = request.space, request.store
@@ -54,7 +51,7 @@ def search(request: Request) -> bool:
     path = f"{request.name}/search.json"
     result: JsonObject = json.loads(store.read(path) or b"{}")
     if result.get("search") != digest:
-        trials = _run_trials(request, fingerprints)
+        trials = _run_trials(request, fingerprints, monitor)
         store.remove_leftovers()  # what stopped trials had begun to write
         point_dir = store.fetch(point_stage(plan.stages, point).path)
         base = json.loads((point_dir / "info.json").read_text(encoding="utf-8"))
@@ -68,28 +65,21 @@ def search(request: Request) -> bool:
         }
         if all(trial.status != "failed" for trial in trials):
             store.write(path, json.dumps(result, indent=1, allow_nan=False).encode())
-    _log(request, result)
-    _print(request, point, result)
-    return "best" in result
+    _log(request, result, monitor)
+    return SearchResult("best" in result, "\n".join(_lines(request, point, result)))
 
 
-def _run_trials(request: Request, fingerprints: Mapping[str, str]) -> list[TrialRecord]:
+def _run_trials(
+    request: Request, fingerprints: Mapping[str, str], monitor: Monitor
+) -> list[TrialRecord]:
     spec = request.space.search
     assert spec is not None
-    states = JobStates()
-    view = LineView(states, TimeLeft(states))
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(only_driver(request.store, request.name))
-        wait_for_deletion(request.store)
-        if not request.verbose:
-            log = request.store.local("logs", f"{request.name}-driver.log")
-            stack.enter_context(libraries_to(log))
-        stack.enter_context(cluster.running(request.verbose, request.insecure))
+    with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.driver.search_tuner import tune_search
 
-        view.note(f"search: {spec.trials} trials by {spec.algorithm}")
-        return tune_search(request, fingerprints, view)
+        monitor.note(f"search: {spec.trials} trials by {spec.algorithm}")
+        return tune_search(request, fingerprints, monitor.note)
 
 
 def _best(trials: Sequence[TrialRecord]) -> JsonObject:
@@ -102,7 +92,7 @@ def _best(trials: Sequence[TrialRecord]) -> JsonObject:
     return {"best": asdict(best), "set": lines}
 
 
-def _log(request: Request, result: JsonObject) -> None:
+def _log(request: Request, result: JsonObject, monitor: Monitor) -> None:
     try:
         tracker = open_tracker(
             request.store, request.tracking_uri, request.name, request.experiment, request.owner
@@ -110,25 +100,25 @@ def _log(request: Request, result: JsonObject) -> None:
         for trial in result["trials"]:
             tracker.log_trial(TrialRecord(**trial))
         if tracker.copy is not None:
-            patiently(tracker.copy.save)
+            with storage_answering():
+                patiently(tracker.copy.save)
         for refusal in tracker.refusals:
-            print(f"MLflow refuses something ({refusal})")
+            monitor.note(f"MLflow refuses something ({refusal})")
     except AwayError as error:
-        print(f"MLflow is away ({error}); the same command logs the trials when it is back")
+        monitor.note(f"MLflow is away ({error}); the same command logs the trials when it is back")
     except RefusedError as error:
-        print(f"MLflow refuses the trials ({error})")
+        monitor.note(f"MLflow refuses the trials ({error})")
 
 
-def _print(request: Request, point: OperatingPoint, result: JsonObject) -> None:
+def _lines(request: Request, point: OperatingPoint, result: JsonObject) -> Iterator[str]:
     trials = result["trials"]
     counts = Counter(trial["status"] for trial in trials)
     statuses = ", ".join(f"{n} {status}" for status, n in counts.most_common())
-    print(f"\nsearch of {point.label} by {result['algorithm']}: {len(trials)} trials ({statuses})")
-    print(f"validation loss with the space's settings: {result['as_it_stands']:.5g}")
+    yield f"search of {point.label} by {result['algorithm']}: {len(trials)} trials ({statuses})"
+    yield f"validation loss with the space's settings: {result['as_it_stands']:.5g}"
     if "best" not in result:
-        print("no trial was trained to its end")
+        yield "no trial was trained to its end"
         return
-    print(f"best: {result['best']['val_loss']:.5g} with")
-    for line in result["set"]:
-        print(f"  {line}")
-    print(f"search  {request.store.uri}/{request.name}/search.json", flush=True)
+    yield f"best: {result['best']['val_loss']:.5g} with"
+    yield from (f"  {line}" for line in result["set"])
+    yield f"search  {request.store.uri}/{request.name}/search.json"

@@ -92,6 +92,7 @@ def _sweep(
     from orchestrator.driver.request import Request
     from orchestrator.driver.run import run
     from orchestrator.execution.cluster import NoClusterError, OpenClusterError
+    from orchestrator.search import search
     from orchestrator.storage.lease import SweepHeldError
     from orchestrator.tracking.mlflow_client import take_login
     from orchestrator.tracking.sweep_identity import login_name
@@ -109,12 +110,7 @@ def _sweep(
         notify=arguments.notify,
     )
     try:
-        complete = run(request)
-        if complete and space.search is not None:
-            from orchestrator.search import search
-
-            complete = search(request)
-        return OK if complete else MISSING
+        return OK if run(request, search if space.search is not None else None) else MISSING
     except (SweepHeldError, ClusterUnfitError, OpenClusterError) as error:
         return _bad(str(error))
     except NoClusterError as error:

@@ -32,8 +32,12 @@ def write_bytes(path: str, data: bytes) -> None:
         fs.pipe_file(inner, data)
         return
     temporary = f"{inner}.{uuid.uuid4().hex}.tmp"
-    fs.pipe_file(temporary, data)
-    fs.mv(temporary, inner)
+    try:
+        fs.pipe_file(temporary, data)
+        fs.mv(temporary, inner)
+    finally:  # a full disk must not be filled with parts of files
+        if fs.exists(temporary):
+            fs.rm_file(temporary)
 
 
 def exists(path: str) -> bool:

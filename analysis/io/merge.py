@@ -195,6 +195,11 @@ def _manifest(
         "missing": list(missing.values()) if complete else [],
         "points": points,
         "tasks": tasks,
+        "skipped": [
+            f"{label}: {line}"
+            for label, sweep in zip(labels, sweeps, strict=True)
+            for line in sweep.manifest.get("skipped", [])
+        ],
     }
 
 

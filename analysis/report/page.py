@@ -154,6 +154,7 @@ def _facts(assembled: Assembled) -> dict[str, Any]:
         "title_of": scenarios.title,
         "timing": manifest.get("timing") or {},
         "sliced": manifest.get("sliced") or [],
+        "skipped": manifest.get("skipped") or [],
         "space": pretty(manifest["space"]) if manifest.get("space") else "",
         "parent_run_id": manifest.get("parent_run_id") or "",
         "versions": versions(sweep),

@@ -18,6 +18,7 @@ from orchestrator.tracking.curves import CurveRow, LiveCurves
 from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured, point_spec, read_curve, read_measured
+from orchestrator.tracking.mlflow_client import storage_answering
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import open_tracker
 from orchestrator.tracking.points_file import MissingPoint
@@ -97,8 +98,11 @@ class PointLog:
 
         def log(tracker: Tracker) -> None:
             for stage in codecs:
-                is_waited_for = stage.key in self._plan.jobs or tracker.is_trained(stage.key)
-                if not is_waited_for and self._store.has(stage.path):
+                if stage.key in self._plan.jobs or tracker.is_trained(stage.key):
+                    continue
+                with storage_answering():
+                    is_complete = self._store.has(stage.path)
+                if is_complete:
                     self._log_trained(stage, tracker)
 
         self._queue.put(log)
@@ -109,7 +113,8 @@ class PointLog:
         self._curves.drop(key)
 
         def log(tracker: Tracker) -> None:
-            measured = self.measured(point)
+            with storage_answering():
+                measured = self.measured(point)
             self._done.add(key)
             self._figures.add(measured)
             tracker.log_point(measured)
@@ -124,8 +129,10 @@ class PointLog:
     def _log_trained(self, stage: Stage, tracker: Tracker) -> None:
         if tracker.is_trained(stage.key):
             return
-        manifest = self._store.manifest(stage.path)
-        if curve := read_curve(self._store, manifest):  # none of released weights
+        with storage_answering():
+            manifest = self._store.manifest(stage.path)
+            curve = read_curve(self._store, manifest)
+        if curve:  # none of released weights
             tracker.log_trained(subject_of(self._plan.space, stage), manifest, curve)
 
     def _stages(self) -> dict[str, Stage]:

@@ -45,6 +45,19 @@ class Request:
     notify: str | None = None
 
 
+@dataclass(frozen=True)
+class SearchResult:
+    """What came of the search of a sweep.
+
+    Attributes:
+        has_best: whether a trial was trained to its end.
+        text: lines for a person.
+    """
+
+    has_best: bool
+    text: str
+
+
 class Timing(TypedDict, total=False):
     """How long a sweep took; empty if nothing was ever run.
 
@@ -69,6 +82,7 @@ class Outcome:
             effective batch.
         error: of this program, in the report or while it logged.
         page: of the MLflow UI with the sweep's points; empty while the server is away.
+        left_out: images and samples that were skipped, a line for each data set or point.
     """
 
     report: ReportPaths | None
@@ -78,3 +92,4 @@ class Outcome:
     sliced: tuple[str, ...] = ()
     error: Exception | None = None
     page: str = ""
+    left_out: tuple[str, ...] = ()

@@ -12,15 +12,15 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
 from orchestrator.driver.plan_text import metrics_lacking
 from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Outcome, Request, Timing
-from orchestrator.driver.summary import print_summary
+from orchestrator.driver.request import Outcome, Request, SearchResult, Timing
+from orchestrator.driver.summary import left_out_lines, print_summary
 from orchestrator.driver.view import libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
 from orchestrator.monitoring.job_states import JobStates
@@ -38,20 +38,30 @@ from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
 from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import AwayError, RefusedError
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
-from orchestrator.tracking.points_file import MissingPoint, write_sweep
+from orchestrator.tracking.points_file import MissingPoint, skipped, write_sweep
 from orchestrator.tracking.sweep_identity import ID_FILE
 from search_spaces import operating_points
 
 log = logging.getLogger(__name__)
 
 
-def run(request: Request) -> bool:
-    """Run, log and report a sweep; True if every wanted point is complete.
+Search = Callable[[Request, Monitor], SearchResult]
+
+
+def run(request: Request, search: Search | None = None) -> bool:
+    """Run, log and report a sweep, and then its search.
 
     Where the disk is full, or another driver has taken the sweep, a line says so.
+
+    Args:
+        search: called once every wanted point is complete, while the sweep is held and shown; None
+            for a space without one.
+
+    Returns:
+        Whether every wanted point is complete, and a trial of the search.
 
     Raises:
         SweepHeldError: another driver runs it.
@@ -59,7 +69,7 @@ def run(request: Request) -> bool:
         OpenClusterError: the cluster asks for no token.
     """
     try:
-        outcome = _run_alone(request)
+        return _run_alone(request, search)
     except LeaseLostError as error:
         print(f"error: {error}: another driver runs this sweep by now", file=sys.stderr)
         return False
@@ -69,11 +79,10 @@ def run(request: Request) -> bool:
         print(f"error: {FULL_DISK}: {line_of(error)}", file=sys.stderr)
         print(f"make room; the same command continues:\n  {request.command}", file=sys.stderr)
         return False
-    return not outcome.missing
 
 
-def _run_alone(request: Request) -> Outcome:
-    store = request.store
+def _run_alone(request: Request, search: Search | None) -> bool:
+    store, result = request.store, SearchResult(True, "")
     with contextlib.ExitStack() as stack:
         lease = stack.enter_context(only_driver(store, request.name))
         store.remove_leftovers()
@@ -102,7 +111,6 @@ def _run_alone(request: Request) -> Outcome:
             )
         )
         outcome = _run(request, plan, monitor, lease)
-        monitor.finish(len(outcome.missing))
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         try:
@@ -110,10 +118,16 @@ def _run_alone(request: Request) -> Outcome:
             _clean(store, plan, is_complete=not outcome.missing)
         except Exception:  # the next run deletes what is left
             log.warning("the clean-up failed", exc_info=True)
+        if search is not None and not outcome.missing:
+            result = search(request, monitor)
+        reason = "" if result.has_best else "no trial of the search was trained to its end"
+        monitor.finish(len(outcome.missing), reason)
     print_summary(request, plan, outcome)
+    if result.text:
+        print(f"\n{result.text}", flush=True)
     if outcome.error is not None:
         raise outcome.error
-    return outcome
+    return not outcome.missing and result.has_best
 
 
 def _record_references(request: Request, fingerprints: Mapping[str, str]) -> None:
@@ -186,6 +200,9 @@ def _report(
     tracking_uri = request.tracking_uri or default_uri(store, name)
     complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
     seconds = _seconds_by_kind(store, plan, results)
+    left_out = skipped(plan, store, complete)
+    for line in left_out_lines(left_out):
+        monitor.note(line)
     directory = write_sweep(
         plan,
         store,
@@ -197,6 +214,7 @@ def _report(
         request.experiment,
         request.owner,
         _timing(request, seconds, results),
+        left_out,
     )
     report, error = None, point_log.error
     if complete:
@@ -215,13 +233,12 @@ def _report(
             _finish_parent_run(tracker, request, plan, not missing, sentence)
         except (AwayError, RefusedError) as refusal:
             monitor.note(f"MLflow: {refusal}; the same command logs the report again")
-        if tracker.copy is not None:
-            patiently(tracker.copy.save)
+        _save_copy(tracker, monitor)
         if request.verbose:
             monitor.note(calls_text(tracker, len(plan.points)))
     sliced = _sliced(store, plan, complete, results)
     page = tracker.page if tracker is not None else ""
-    return Outcome(report, missing, tracking_uri, timing, sliced, error, page)
+    return Outcome(report, missing, tracking_uri, timing, sliced, error, page, tuple(left_out))
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:
@@ -301,11 +318,14 @@ def _finish_parent_run(
 ) -> None:
     """Add the files of the sweep's directory to its run in MLflow, and end the run."""
     store, name = request.store, request.name
+    with storage_answering():
+        stored = [PurePosixPath(file) for file in store.below(name)]
     files = [
         path
-        for path in (PurePosixPath(file) for file in store.below(name))
+        for path in stored
         if not path.name.startswith(".")
         and path.name != ID_FILE
+        and path.suffix != ".tmp"  # of a killed driver
         # Not the examples, which are with the points.
         and path.parent in (PurePosixPath(name), PurePosixPath(name, "plots"))
     ]
@@ -313,8 +333,20 @@ def _finish_parent_run(
         targets = [Path(scratch, path.relative_to(name)) for path in files]
         for target in targets:
             target.parent.mkdir(exist_ok=True)
-        store.fs.get([store.path(str(path)) for path in files], [*map(str, targets)])
+        with storage_answering():
+            store.fs.get([store.path(str(path)) for path in files], [*map(str, targets)])
         tracker.sweep_run.finish(Path(scratch), plan.space.name, complete, sentence)
+
+
+def _save_copy(tracker: Tracker, monitor: Monitor) -> None:
+    """Copy MLflow's database to a remote storage, which is waited for."""
+    if tracker.copy is None:
+        return
+    try:
+        with storage_answering():
+            patiently(tracker.copy.save)
+    except AwayError as error:
+        monitor.note(f"MLflow: {error}; the same command copies its database again")
 
 
 def calls_text(tracker: Tracker, points: int) -> str:

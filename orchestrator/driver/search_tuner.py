@@ -6,7 +6,7 @@ Import it after `cluster.running` has set the environment that Ray Tune reads.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ray import tune
 from ray.tune import Callback
@@ -16,7 +16,6 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, SearchAlg
 from ray.tune.search.sample import Domain
 
 from orchestrator.driver.request import Request
-from orchestrator.driver.view import View
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point, train_trial
@@ -29,15 +28,17 @@ from search_spaces.scenarios import scenario_of
 from search_spaces.specs.search import Range, SearchSpec
 from search_spaces.specs.training import Optimiser
 
+Note = Callable[[str], None]
 ASHA_REDUCTION = 3
 """ASHA lets the best third of the trials go on from each rung."""
 
 
-def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -> list[TrialRecord]:
+def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -> list[TrialRecord]:
     """Train the trials of the space's search; blocks until all are over.
 
     Args:
         fingerprints: `provenance.fingerprints` of the space.
+        note: called with a line about each trial that is over.
     """
     space, store = request.space, request.store
     spec = space.search
@@ -46,7 +47,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
     ask = ask_of(space.resources.of(searched_point(space).scenario))
     lanes = cluster.nodes().room_for(ask, limit=spec.trials)
     directory = store.new("tmp/tune")
-    listener = TrialListener(space, spec.trials, fingerprints, view)
+    listener = TrialListener(space, spec.trials, fingerprints, note)
 
     def bridgesweep_search(config: Mapping[str, object]) -> None:
         cluster.set_environment()
@@ -84,16 +85,16 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], view: View) -
 
 
 class TrialListener(Unpickled, Callback):
-    """Keeps a record of each trial and prints a line when it is over.
+    """Keeps a record of each trial and notes a line when it is over.
 
     Attributes:
         records: by Tune's trial id, in the order in which trials started.
     """
 
     def __init__(
-        self, space: Space, total: int, fingerprints: Mapping[str, str], view: View
+        self, space: Space, total: int, fingerprints: Mapping[str, str], note: Note
     ) -> None:
-        self._space, self._total, self._fingerprints, self._view = space, total, fingerprints, view
+        self._space, self._total, self._fingerprints, self._note = space, total, fingerprints, note
         self._steps = _training(space).steps
         self.records: dict[str, TrialRecord] = {}
 
@@ -145,7 +146,7 @@ class TrialListener(Unpickled, Callback):
         after = f" after {record.curve[-1][0]} steps" if status == "stopped" else ""
         settings = ", ".join(f"{path} = {value}" for path, value in record.settings.items())
         line = f"{over}/{self._total} {status}{after}{loss}: {settings} {record.reason}"
-        self._view.note(line.rstrip())
+        self._note(line.rstrip())
 
 
 def _training(space: Space) -> Optimiser:

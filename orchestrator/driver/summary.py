@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.driver.request import Outcome, Request, Timing
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
 
 
+_MOST_LINES = 5
 _LOG = re.compile(r" \(log: .*\)$")
 
 
@@ -41,12 +42,25 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
             "out of memory at first, then trained with more accumulation at the same effective "
             f"batch: {', '.join(outcome.sliced)}"
         )
+    for line in left_out_lines(outcome.left_out):
+        print(line)
     if outcome.missing:
         count = f"{len(outcome.missing)} of {len(plan.points)} points are missing:"
         print(f"\n{count}", file=sys.stderr)
         for line in _causes(outcome.missing.values()):
             print(line, file=sys.stderr)
         print(f"the same command tries them again:\n  {request.command}", file=sys.stderr)
+
+
+def left_out_lines(lines: Sequence[str]) -> Iterator[str]:
+    """Lines for a person about what was left out, and how many lines more there are.
+
+    Args:
+        lines: of `points_file.skipped`.
+    """
+    yield from (f"left out: {line}" for line in lines[:_MOST_LINES])
+    if more := len(lines[_MOST_LINES:]):
+        yield f"left out: {more} lines more, in `skipped` of sweep.json"
 
 
 def _causes(missing: Iterable[MissingPoint]) -> Iterator[str]:

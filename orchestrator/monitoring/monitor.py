@@ -172,9 +172,10 @@ class Monitor:
 
         Args:
             missing: how many wanted points are not complete.
-            reason: why, in short.
+            reason: what else is not complete, in short.
         """
-        self._end, self._reason = "incomplete" if missing else "complete", without_secrets(reason)
+        self._end = "incomplete" if missing or reason else "complete"
+        self._reason = without_secrets(reason)
 
     def __exit__(
         self,
@@ -183,7 +184,7 @@ class Monitor:
         traceback: TracebackType | None,
     ) -> None:
         self._over.set()
-        self._thread.join(self._tick_s + self._write_every_s)
+        self._thread.join()  # a write that a storage takes late would hide the end
         if isinstance(error, LeaseLostError):
             return  # another driver's state stands in the storage
         if isinstance(error, KeyboardInterrupt):
@@ -242,6 +243,8 @@ class Monitor:
         """The content of the status file."""
         states = self._states
         with states.lock:
+            # Behind the jobs come the report and the search, of which no estimate knows.
+            has_jobs = len(states.finished) + len(states.failed) < len(self._plan.jobs)
             return {
                 "schema": SCHEMA,
                 "sweep": self._name,
@@ -258,7 +261,7 @@ class Monitor:
                     "done": len(states.finished),
                     "failed": len(states.failed),
                 },
-                "seconds_left": None if self._end else self._left.seconds(),
+                "seconds_left": self._left.seconds() if has_jobs and not self._end else None,
                 "images_per_s": states.images_per_s,
                 "gpu_hours": self._gpu_hours,
                 "running": [] if self._end else running_jobs(states),

@@ -2,9 +2,11 @@
 
     <cache>/stages/<kind>/<key>/             a fetched stage; its manifest's time is its last use
     <cache>/uses/<kind>/<key>/<process>.<n>  bytes of a stage that a process uses, or will fetch
+    <cache>/room.json                        bytes that may be fetched before stages are looked at
 
-Before a stage is fetched, the least recently used stages go until all have room, never those in use
-by a living process of this machine. What is being fetched counts as if it were there.
+Before a stage is fetched for which there is no room, the least recently used stages go, never those
+in use by a living process. What is being fetched counts as if it were there. Where machines share a
+cache, as in a home directory, processes of other machines are alive that renew their uses.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -31,8 +34,12 @@ log = logging.getLogger(__name__)
 LIMIT: Final = "BRIDGESWEEP_CACHE_GB"
 """Environment variable: the limit of all caches of a machine, in 10^9 bytes."""
 _SHARE_OF_DISK: Final = 0.2
-_FOREIGN_USE_S: Final = 24 * 3600.0
+RENEW_S: Final = 3600.0
+"""Seconds between two renewals of a use."""
+_FOREIGN_USE_S: Final = 24 * RENEW_S
 """Age of a use by a process that cannot be seen from here, after which it is over."""
+_KEPT: Final = 0.9
+"""Share of the limit that is kept where stages have to go, so that the next ones find room."""
 _MANIFEST: Final = "manifest.json"
 
 
@@ -83,6 +90,8 @@ class StageCache:
         self._caches = "*/" if shared is not None else ""
         self._name = uuid.uuid4().hex[:8]
         self._uses: set[Path] = set()
+        self._released = threading.Event()
+        self._room = self._root / "room.json"
 
     def use(self, stage: str, size: int) -> None:
         """Keep a stage, there or not yet, until `release` or the end of this process.
@@ -99,7 +108,17 @@ class StageCache:
         with self._locked():
             use.parent.mkdir(parents=True, exist_ok=True)
             use.write_text(str(size), encoding="ascii")
+        if not self._uses:
+            self._released.clear()
+            threading.Thread(target=self._renew, name="cache", daemon=True).start()
         self._uses.add(use)
+
+    def _renew(self) -> None:
+        """Renew all uses until `release`, for machines that cannot see this process."""
+        while not self._released.wait(RENEW_S):
+            for use in tuple(self._uses):
+                with contextlib.suppress(OSError):  # the next time it may succeed
+                    os.utime(use)
 
     def release(self) -> None:
         """End all uses of this object; nothing in a forked child, whose parent goes on."""
@@ -107,27 +126,41 @@ class StageCache:
             if use.name.startswith(f"{Process.current().file_name}."):
                 use.unlink(missing_ok=True)
         self._uses.clear()
+        self._released.set()
 
     def touch(self, directory: Path) -> None:
         """Record that a fetched stage is used now."""
         os.utime(directory / _MANIFEST)
 
-    def make_room(self) -> None:
-        """Delete least recently used stages until the others, and all in use, have room."""
+    def make_room(self, size: int) -> None:
+        """Make room for a stage that is in use and about to be fetched.
+
+        Where there is none, least recently used stages are deleted until the others, and all in
+        use, take `_KEPT` of the limit.
+
+        Args:
+            size: bytes of its files.
+        """
         self._root.mkdir(parents=True, exist_ok=True)
         limit = self._limit or _SHARE_OF_DISK * shutil.disk_usage(self._root).total
         with self._locked():
+            room = self._room_left(limit) - size
+            if room >= 0:
+                self._write_room(limit, room)
+                return
             in_use = self._in_use()
             cached = {file.directory: file for file in self._cached()}
             coming = {place: size for place, size in in_use.items() if place not in cached}
             total = sum(stage.size for stage in cached.values()) + sum(coming.values())
+            kept = limit if total <= limit else _KEPT * limit
             free = [stage for place, stage in cached.items() if place not in in_use]
             doomed = []
             for stage in sorted(free, key=lambda stage: stage.used):
-                if total <= limit:
+                if total <= kept:
                     break
                 doomed.append(self._take_away(stage.directory))
                 total -= stage.size
+            self._write_room(limit, limit - total)
         for directory in doomed:
             shutil.rmtree(directory, ignore_errors=True)
         if total > limit:
@@ -135,6 +168,20 @@ class StageCache:
                 "the cache %s takes %s, more than its limit of %s (%s): all of it is in use",
                 *(self._root, decimal(int(total)), decimal(int(limit)), LIMIT),
             )
+
+    def _room_left(self, limit: float) -> float:
+        """Bytes that may be fetched before all stages are looked at; below 0 if that is not known.
+
+        Nothing but a fetch makes the cache larger, so at least that much is free.
+        """
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            content = json.loads(self._room.read_text(encoding="ascii"))
+            if content["limit"] == limit:
+                return float(content["room"])
+        return -1.0
+
+    def _write_room(self, limit: float, room: float) -> None:
+        self._room.write_text(json.dumps({"limit": limit, "room": room}), encoding="ascii")
 
     def _take_away(self, directory: Path) -> Path:
         """Move a stage out of the cache, in one step; leftovers in `tmp` go by themselves."""

@@ -26,6 +26,8 @@ RESERVED: Final = (
 )
 """What stands in a storage beside the directories of sweeps."""
 RECORD: Final = "stages.json"
+_SWEEP_FILES: Final = ("sweep_id", "sweep.json", "points.parquet", "search.json")
+"""The directory of a sweep without a record has at least one of these."""
 DELETION: Final = "deletion"
 """The lease of the process that deletes stages."""
 
@@ -36,7 +38,8 @@ class References:
 
     Attributes:
         stages: `stages/<kind>/<key>` of the sweeps that have a record.
-        unrecorded: names of sweeps without one; they may refer to every stage.
+        unrecorded: names of sweeps without one; they may refer to every stage. Other directories
+            that people keep in the storage are no sweeps.
         searching: names of sweeps that run now and train trials of a search, which no record has.
     """
 
@@ -51,7 +54,7 @@ class References:
 
 
 def sweep_names(store: Files) -> list[str]:
-    """The sorted names of the sweeps that have a directory in the storage."""
+    """The sorted names of the directories in the storage that may be those of sweeps."""
     names = store.directories()
     return [name for name in names if name not in RESERVED and not name.startswith(".")]
 
@@ -86,23 +89,28 @@ def read_references(store: Files, pace: Pace | None = None) -> References:
     names = sweep_names(store)
     records = store.read_all(f"{name}/{RECORD}" for name in names)
     stages: set[str] = set()
-    unrecorded, searching = [], []
+    recorded, unrecorded, searching = set[str](), list[str](), list[str]()
     for name, text in zip(names, records, strict=True):
         try:
             record = json.loads(text or b"")
             stages.update(record["stages"])
             is_search = bool(record["search"])
         except (ValueError, KeyError, TypeError):
-            unrecorded.append(name)
+            if text is not None or _is_sweep(store, name):
+                unrecorded.append(name)
             continue
+        recorded.add(name)
         # Its trials are in no record, and one that was stopped goes on with them.
         is_over = store.is_file(f"{name}/search.json")
         if is_search and (not is_over or is_held(store, f"sweep-{name}", pace)):
             searching.append(name)
     # A driver without a record may have started just now.
-    leases = [
-        name.removeprefix("sweep-") for name in store.names("leases") if name.startswith("sweep-")
-    ]
-    started = [name for name in leases if name not in names]
-    unrecorded += [name for name in started if is_held(store, f"sweep-{name}", pace)]
+    prefix = "sweep-"
+    leases = [name for name in store.names("leases") if name.startswith(prefix)]
+    started = {name.removeprefix(prefix) for name in leases} - recorded - {*unrecorded}
+    unrecorded += [name for name in sorted(started) if is_held(store, prefix + name, pace)]
     return References(frozenset(stages), tuple(unrecorded), tuple(searching))
+
+
+def _is_sweep(store: Files, name: str) -> bool:
+    return any(store.is_file(f"{name}/{file}") for file in _SWEEP_FILES)

@@ -316,14 +316,15 @@ class Store(WorkFiles):
             directory = Path(self.path(stage))
         else:
             directory = self._local / stage
-            self._cache.use(stage, sum(file["bytes"] for file in manifest["files"].values()))
+            size = sum(file["bytes"] for file in manifest["files"].values())
+            self._cache.use(stage, size)
             # Not the lock of `work`, which a job may hold on the very stage that it reads next.
             with locked(self._local / "locks" / f"fetch-{PurePosixPath(stage).name}"):
                 text, cached = json.dumps(manifest), directory / MANIFEST
                 # Another manifest is that of a stage that was deleted and made again.
                 if not cached.exists() or cached.read_text(encoding="utf-8") != text:
                     self.remove_leftovers()  # of killed processes, on nodes without a driver too
-                    self._cache.make_room()
+                    self._cache.make_room(size)
                     fresh = self.new(stage)
                     self._download_files(stage, manifest, fresh)
                     write_synced(fresh / MANIFEST, text)

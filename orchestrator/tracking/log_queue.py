@@ -17,7 +17,7 @@ IDLE_S: Final = 1.0
 RETRY_S: Final = 30.0
 """Between two tries of a server that is away."""
 MOST_TRIES: Final = 3
-"""Of an action at which a server fails that answers other questions."""
+"""Of an action that fails at a server which answers other questions, or at the storage."""
 CLOSE_S: Final = 300.0
 """So long the end of a sweep waits for an action: a server may ask for hours of patience (429)."""
 MOST_NOTES: Final = 5
@@ -50,6 +50,8 @@ class LogQueue:
         self._waiting: deque[Action] = deque([_open_only])
         self._tracker: Tracker | None = None
         self._is_away = False
+        self._is_last = False
+        """Whether nothing is put any more: what fails now is left to the next run."""
         self._retry_at = 0.0
         self._tries = 0
         self._done = 0
@@ -95,17 +97,13 @@ class LogQueue:
                 break
             self._waiting.append(action)
             self._catch_up()
-        self._retry_at = 0.0  # once more
-        self._catch_up(is_last=True)
+        self._retry_at, self._is_last = 0.0, True  # once more
+        self._catch_up()
 
-    def _catch_up(self, is_last: bool = False) -> None:
-        """Call what waits, in its order, unless the server is away.
-
-        Args:
-            is_last: nothing is idle any more.
-        """
+    def _catch_up(self) -> None:
+        """Call what waits, in its order, unless the server is away."""
         while self._waiting and self._is_due():
-            if self._tracker is not None and not is_last and not self._call_idle():
+            if self._tracker is not None and not self._is_last and not self._call_idle():
                 return
             if not self._call(self._waiting[0]):
                 return
@@ -121,7 +119,10 @@ class LogQueue:
         return self._idle is None or (self._is_due() and self._call(self._idle))
 
     def _call(self, action: Action) -> bool:
-        """Call an action; False if the server is away, so that it has to be called again."""
+        """Call an action; False if the server is away, so that it has to be called again.
+
+        Also False if the storage is away that the action reads.
+        """
         try:
             self._tracker = self._tracker or self._open()
             action(self._tracker)
@@ -148,7 +149,7 @@ class LogQueue:
         return True
 
     def _fails_again(self, action: Action) -> bool:
-        """Whether the server, which answers other questions, has failed too often at an action."""
+        """Whether an action has failed too often although the server answers other questions."""
         if self._tracker is None or not self._waiting or action is not self._waiting[0]:
             return False
         try:
@@ -156,7 +157,7 @@ class LogQueue:
         except (AwayError, RefusedError):
             return False
         self._tries += 1
-        return self._tries >= MOST_TRIES
+        return self._is_last or self._tries >= MOST_TRIES
 
     def _note_refusal(self, text: str) -> None:
         if text in self._refused:

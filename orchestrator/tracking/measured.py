@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import MANIFEST, JsonObject, Manifest, Store
@@ -24,6 +27,10 @@ if TYPE_CHECKING:  # takes a second
 _SPEC: Final = {"data", "benchmarks", "mllms", "tasks", "evaluation", "teacher"}
 CURVE_FILE: Final = "curve.jsonl"
 """Of a trained stage: a JSON object per row."""
+SAMPLES: Final = "samples.parquet"
+"""Of an evaluation, and of a sweep: a row per sample."""
+LOSSES: Final = {"unreadable": "image_id", "undecodable": "image_id", "failed": "sample_id"}
+"""List in an evaluation's `info.json` -> what identifies its entries."""
 SPLIT: Final = "test"
 """The split of the space's own data set that is evaluated."""
 
@@ -46,18 +53,23 @@ class Measured:
         curve: reads the rows of the training curve.
         info: `info.json` of the training.
         manifests: of the point's stage and its evaluations; the source of `provenance`.
+        lost: what its evaluations left out: `unreadable` and `undecodable` images and `failed`
+            samples, by data set and id.
     """
 
     key: str
     point: OperatingPoint
     spec: JsonObject
     rows: list[JsonObject]
-    samples: Callable[[], pd.DataFrame]
+    samples: Callable[[], pa.Table]
     examples: list[JsonObject]
     files: dict[str, Path]
     curve: Callable[[], list[dict[str, float]]]
     info: JsonObject
     manifests: list[Manifest]
+    lost: dict[str, set[tuple[str, str]]] = field(
+        default_factory=lambda: {n: set() for n in LOSSES}
+    )
 
     @property
     def provenance(self) -> JsonObject:
@@ -90,12 +102,10 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         for measurement, _ in evaluations
     ]
 
-    def samples() -> pd.DataFrame:
-        import pandas as pd
-
+    def samples() -> pa.Table:
         labelled = zip(evaluations, labels, strict=True)
-        frames = [_read_samples(store.fetch(made.path), names) for (_, made), names in labelled]
-        return pd.concat(frames, ignore_index=True)
+        tables = [_read_samples(store.fetch(made.path), names) for (_, made), names in labelled]
+        return pa.concat_tables(tables, promote_options="permissive")
 
     measured = Measured(
         key=stage.key,
@@ -112,8 +122,8 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     for number, (_, evaluation) in enumerate(evaluations):
         evaluation_dir = store.fetch(evaluation.path)
         measured.manifests.append(_manifest_in(evaluation_dir))
-        pages = f"examples/{stage.key}/{f'{number}-' if len(evaluations) > 1 else ''}"
-        _read_evaluation(evaluation_dir, labels[number], pages, measured)
+        # Named by its stage, an evaluation's page never changes.
+        _read_evaluation(evaluation_dir, labels[number], f"examples/{evaluation.key}/", measured)
     return measured
 
 
@@ -156,14 +166,16 @@ def _labels(space: Space, measurement: Measurement) -> dict[str, str]:
 
 
 def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: Measured) -> None:
-    """Add the rows, examples and files of a task's evaluation.
+    """Add the rows, losses, examples and files of a task's evaluation.
 
     Args:
         labels: columns that identify it, `mllm` and `dataset` among them.
         pages: prefix of the paths of drawn pages below the sweep's directory.
         measured: the point, to which they are added.
     """
-    frame = _read_samples(directory, labels)
+    # Thousands of small files: pandas' reader would take five times as long.
+    columns = pq.ParquetFile(directory / SAMPLES).read(["task", "metric", "value"])
+    frame = columns.to_pandas()
     summary: dict[str, JsonObject] = json.loads(
         (directory / "summary.json").read_text(encoding="utf-8")
     )
@@ -183,20 +195,21 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
             bounds = {"value": value, "value_low": low, "value_high": high}
             measured.rows.append({**shared, "metric": metric, **bounds})
     names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
+    info: JsonObject = json.loads((directory / "info.json").read_text(encoding="utf-8"))
+    for loss, identity in LOSSES.items():
+        measured.lost[loss] |= {(labels["dataset"], entry[identity]) for entry in info[loss]}
     for example, files in _examples(directory / "examples", pages):
         _add_example(measured, {**names, **example}, files)
 
 
-def _read_samples(directory: Path, labels: JsonObject) -> pd.DataFrame:
+def _read_samples(directory: Path, labels: JsonObject) -> pa.Table:
     """The samples of an evaluation, with what identifies it."""
-    import pandas as pd
-
-    frame = pd.read_parquet(directory / "samples.parquet")
+    table = pq.ParquetFile(directory / SAMPLES).read()
     # The stage of an evaluation does not depend on the names that a space gives.
-    frame["mllm"] = labels["mllm"]
-    frame.insert(1, "dataset", labels["dataset"])
-    frame.insert(0, "point_key", labels["point_key"])
-    return frame
+    names = {name: labels[name] for name in ("point_key", "mllm", "dataset")}
+    columns = {name: pa.repeat(label, len(table)) for name, label in names.items()}
+    rest = {name: table[name] for name in table.column_names if name not in columns}
+    return pa.table(columns | rest)
 
 
 def _add_example(measured: Measured, example: JsonObject, files: Mapping[str, Path]) -> None:

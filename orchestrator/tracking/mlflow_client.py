@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from search_spaces.settings.secrets import without_secrets
@@ -20,6 +21,14 @@ _REFUSALS = (
     *("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_LIMIT_EXCEEDED"),
 )
 """MLflow's codes of errors that another try would meet again."""
+_BUSY: Final = (429, 502, 503, 504)
+"""HTTP statuses of a server, or a proxy before it, that may take the next try."""
+_NO_PLACE: Final = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+}
+"""Errors of a directory that takes no artifacts."""
+log = logging.getLogger(__name__)
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
@@ -29,7 +38,8 @@ class AwayError(RuntimeError):
 
 
 class RefusedError(RuntimeError):
-    """The tracking server refuses a request: a changed parameter, a deleted run, a limit."""
+    """The tracking server refuses a request: a changed parameter, a deleted run, a limit; or
+    artifacts have no place."""
 
 
 @contextlib.contextmanager
@@ -46,13 +56,37 @@ def answering(uri: str) -> Iterator[None]:
     except (AwayError, RefusedError):
         raise
     except Exception as error:  # a store of artifacts has errors that MLflow does not translate
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         password = urlsplit(uri).password
-        text = without_secrets(text)
-        is_away = isinstance(error, (MlflowException, OSError))
-        is_refused = not is_away or getattr(error, "error_code", None) in _REFUSALS
-        kind = RefusedError if is_refused else AwayError
+        text = _first_line(error)
+        if isinstance(error, MlflowException):
+            is_away = error.error_code not in _REFUSALS
+        else:
+            is_away = isinstance(error, OSError) and not _is_final(error)
+        kind = AwayError if is_away else RefusedError
         raise kind(text.replace(password, "***") if password else text) from error
+
+
+@contextlib.contextmanager
+def storage_answering() -> Iterator[None]:
+    """Raise `AwayError` where the storage fails, which MLflow repeats."""
+    try:
+        yield
+    except Exception as error:  # each storage has its own
+        log.warning("the storage fails while MLflow is written", exc_info=True)
+        raise AwayError(f"the storage: {_first_line(error)}") from error
+
+
+def _is_final(error: OSError) -> bool:
+    """Whether a store of artifacts has answered, and would answer the next try alike."""
+    answer = getattr(error, "response", None)  # of `requests`
+    if answer is not None:
+        return answer.status_code not in _BUSY
+    return error.errno in _NO_PLACE
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error, without secrets."""
+    return without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 class Client:

@@ -36,7 +36,7 @@ from orchestrator.tracking.child_runs import (
 )
 from orchestrator.tracking.curves import CurveRow
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import Client
+from orchestrator.tracking.mlflow_client import Client, storage_answering
 from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.parent_run import ParentRun
 from orchestrator.tracking.run_content import (
@@ -85,8 +85,8 @@ class TrialRecord:
 class Tracker:
     """Writes a sweep to MLflow.
 
-    Every method raises `AwayError` if the server does not answer, and `RefusedError` if it refuses
-    what the method is for.
+    Every method raises `AwayError` if the server, or the storage, does not answer, and
+    `RefusedError` if the server refuses what the method is for.
 
     Args:
         uri: tracking URI.
@@ -180,8 +180,9 @@ class Tracker:
         subject = point_subject(measured.key, measured.point, measured.spec)
         first, last = measured.manifests[0], measured.manifests[-1]
         with tempfile.TemporaryDirectory() as scratch:
-            write_artifacts(measured, Path(scratch))
-            rows = curve_rows(measured.curve(), first)
+            with storage_answering():
+                write_artifacts(measured, Path(scratch))
+                rows = curve_rows(measured.curve(), first)
 
             def write(run: ChildRun) -> None:
                 self._children.log_params(run, subject.params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.storage.store import Store
-from orchestrator.tracking.mlflow_client import DATABASE, AwayError
+from orchestrator.tracking.mlflow_client import DATABASE, storage_answering
 from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.sweep_identity import SweepIdentity, sweep_id
@@ -28,10 +28,8 @@ def open_tracker(store: Store, uri: str | None, name: str, experiment: str, owne
         AwayError: the server does not answer, or the storage.
         RefusedError: the server refuses to make the experiment or the sweep's run.
     """
-    try:
+    with storage_answering():
         identity = SweepIdentity(name, sweep_id(store, name), experiment, owner)
-    except Exception as error:  # each storage has its own
-        raise AwayError(f"the storage with the sweep's id: {error}") from error
     if uri is None and store.remote:
         copy = _fetched(store, name)
         return Tracker(copy.uri, copy.artifacts, identity, copy)
@@ -55,9 +53,7 @@ def default_uri(store: Store, name: str) -> str:
 def _fetched(store: Store, name: str) -> MlflowCopy:
     copy = MlflowCopy(store, name)
     if copy.directory not in _copies:
-        try:
+        with storage_answering():
             copy.fetch()
-        except Exception as error:  # each storage has its own
-            raise AwayError(f"the storage with its database: {error}") from error
         _copies[copy.directory] = copy
     return _copies[copy.directory]

@@ -5,20 +5,38 @@ complete points --> points.parquet, points.csv, samples.parquet, examples/, swee
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
-from orchestrator.storage.store import JsonObject, Store
-from orchestrator.tracking.measured import Measured
+from orchestrator.storage.store import MANIFEST, JsonObject, Store
+from orchestrator.tracking.measured import SAMPLES, Measured
 from orchestrator.tracking.mlflow_runs import Tracker
 from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import looks
 from search_spaces.settings.secrets import without_secrets
+
+BENCHMARK: Final = "benchmark.json"
+"""Of a benchmark's stage: what it consists of, and what was left out."""
+_CONTENT: Final = b"bridgesweep.content"
+"""Entry of the metadata of the samples' file: which evaluations it has, and under which names."""
+_SAMPLES_FORMAT: Final = 1
+"""Of the samples' file: files of an earlier one are written again."""
+_LABELS: Final = ("point_key", "mllm", "dataset", "task")
+_LOSSES: Final = {
+    "unreadable": "test images are unreadable",
+    "undecodable": "streams of test images do not decode",
+    "failed": "samples have no answer",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,7 @@ def write_sweep(
     experiment: str,
     owner: str,
     timing: Mapping[str, object],
+    left_out: Sequence[str],
 ) -> str:
     """Write the points file, the samples, the examples and `sweep.json`.
 
@@ -56,6 +75,7 @@ def write_sweep(
         experiment: name of MLflow's experiment.
         owner: name of the user that made this run of the sweep.
         timing: `driver.request.Timing`.
+        left_out: lines of `skipped`.
 
     Returns:
         The sweep's directory or URI.
@@ -85,6 +105,7 @@ def write_sweep(
         "owner": owner,
         "parent_run_id": tracker.parent if tracker is not None else None,
         "timing": dict(timing),
+        "skipped": list(left_out),
     }
     _write_tables(store, name, complete, run_ids)
     store.write(f"{name}/sweep.json", json.dumps(content, indent=1, allow_nan=False).encode())
@@ -94,20 +115,82 @@ def write_sweep(
 def _write_tables(
     store: Store, name: str, complete: Mapping[str, Measured], run_ids: Mapping[str, str]
 ) -> None:
-    """Write points, samples and examples; nothing if no point is complete."""
-    import pandas as pd
-
+    """Write points, samples and new examples; nothing if no point is complete."""
     rows = point_rows(name, complete, run_ids)
     if not rows:
         return
     write_table(store, name, rows)
-    buffer = io.BytesIO()
-    frames = [measured.samples() for measured in complete.values()]
-    pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
-    store.write(f"{name}/samples.parquet", buffer.getvalue())
+    _write_samples(store, name, complete)
     files = {path: file for measured in complete.values() for path, file in measured.files.items()}
+    present = store.infos(f"{name}/examples")
     for path, file in files.items():
-        store.put_file(file, f"{name}/{path}")
+        target = f"{name}/{path}"
+        if target not in present or present[target].size != file.stat().st_size:
+            store.put_file(file, target)
+
+
+def _write_samples(store: Store, name: str, complete: Mapping[str, Measured]) -> None:
+    """Write the samples of all points, unless the file has them already."""
+
+    def labels_of(measured: Measured) -> list[list[object]]:
+        return [[row[name] for name in _LABELS] for row in measured.rows]
+
+    stages = [
+        ([about["stage"] for about in measured.manifests], labels_of(measured))
+        for measured in complete.values()
+    ]
+    content = hashlib.sha256(json.dumps([_SAMPLES_FORMAT, stages]).encode()).hexdigest().encode()
+    path = f"{name}/{SAMPLES}"
+    if _samples_content(store, path) == content:
+        return
+    tables = [measured.samples() for measured in complete.values()]
+    table = pa.concat_tables(tables, promote_options="permissive")
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({_CONTENT: content}), buffer)
+    store.write(path, buffer.getvalue())
+
+
+def _samples_content(store: Store, path: str) -> bytes | None:
+    """What a file of samples says that it has; None if there is none, or it says nothing."""
+    try:
+        with store.fs.open(store.path(path), "rb") as file:
+            return (pq.read_schema(file).metadata or {}).get(_CONTENT)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+
+
+def skipped(plan: Plan, store: Store, complete: Mapping[str, Measured]) -> list[str]:
+    """What the data of a sweep and its evaluations left out, a line each; empty if nothing.
+
+    Args:
+        complete: complete points by key.
+    """
+    lines = []
+    data, benchmarks = plan.space.data, plan.space.benchmarks
+    for split, stage in (
+        ("training", plan.stages.train_images()),
+        ("test", plan.stages.test_images()),
+    ):
+        manifest = json.loads(store.read(f"{stage.path}/{MANIFEST}") or b"{}")
+        if count := manifest.get("unreadable", 0):
+            images = f"{count} of {manifest['images'] + count} {split} images"
+            lines.append(f"{data.label}: {images} are unreadable ({stage.path}/unreadable.json)")
+    for benchmark in benchmarks:
+        stage = plan.stages.benchmark(benchmark)
+        about = json.loads(store.read(f"{stage.path}/{MANIFEST}") or b"{}")
+        content = json.loads(store.stage_file(about, BENCHMARK)) if about else {"unreadable": []}
+        if count := len(content["unreadable"]):
+            images = f"{count} of {content['images'] + count} images"
+            lines.append(f"{benchmark.label}: {images} are unreadable ({stage.path}/{BENCHMARK})")
+    for measured in complete.values():
+        losses = [
+            f"{len(measured.lost[loss])} {description}"
+            for loss, description in _LOSSES.items()
+            if measured.lost[loss]
+        ]
+        if losses:
+            lines.append(f"{measured.point.label}: {', '.join(losses)}")
+    return lines
 
 
 def write_table(store: Store, name: str, rows: Sequence[JsonObject]) -> None:

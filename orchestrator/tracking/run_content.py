@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pyarrow.parquet as pq
+
 from orchestrator.storage.store import Manifest
 from orchestrator.tracking.curves import CurveRow
-from orchestrator.tracking.measured import Measured, point_spec
+from orchestrator.tracking.measured import SAMPLES, Measured, point_spec
 from search_spaces import OperatingPoint, Space, Stage
 
 if TYPE_CHECKING:  # MLflow takes seconds
@@ -217,7 +219,8 @@ def write_artifacts(measured: Measured, directory: Path) -> None:
     (directory / "spec.json").write_text(json.dumps(measured.spec, indent=1), encoding="utf-8")
     provenance = json.dumps(measured.provenance, indent=1)
     (directory / "provenance.json").write_text(provenance, encoding="utf-8")
-    measured.samples().to_parquet(directory / "samples.parquet", index=False)
-    (directory / "examples").mkdir()
+    pq.write_table(measured.samples(), directory / SAMPLES)
     for page in (example["page"] for example in measured.examples):
-        shutil.copy(measured.files[page], directory / "examples" / Path(page).name)
+        target = directory / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(measured.files[page], target)

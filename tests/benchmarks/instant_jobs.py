@@ -38,6 +38,7 @@ from orchestrator.storage import provenance
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease
 from orchestrator.tracking.growing_points import GrowingPoints
+from orchestrator.tracking.measured import LOSSES
 from search_spaces import Measurement, Space
 
 DIRECTORY: Final = "BRIDGESWEEP_BENCHMARK_DIRECTORY"
@@ -206,5 +207,7 @@ def write_evaluation(out: Path, measurement: Measurement, job: Job) -> None:
         ]
     pq.write_table(pa.Table.from_pylist(rows), out / "samples.parquet")
     (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    losses: dict[str, list[str]] = {loss: [] for loss in LOSSES}
+    (out / "info.json").write_text(json.dumps(losses), encoding="utf-8")
     (out / "examples").mkdir()
     (out / "examples" / "examples.json").write_text("[]", encoding="utf-8")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,8 @@ def evaluate_point(
         _run_shards(sample_shards[index::count], shard_pass, 1.0, work, progress)
         return {}
     loading_s = time.monotonic() - started
-    result = _run_shards(sample_shards, shard_pass, limit, work, progress)
+    kept = _run_shards(sample_shards, shard_pass, limit, work, progress)
+    result = kept.of(samples)
 
     started = time.monotonic()
     _score(space, point, evaluations, samples, images, image_pass, result)
@@ -137,7 +138,8 @@ def evaluate_point(
     for evaluation in evaluations:
         task, file = evaluation.measurement.task, evaluation.out / "info.json"
         of_task = result.of([sample for sample in samples if sample.task == task])
-        _write_info(file, seconds[task], clock, of_task, model, model_device)
+        times = seconds[task], kept.milliseconds_per_image
+        _write_info(file, *times, of_task, model, model_device)
     return seconds
 
 
@@ -193,7 +195,7 @@ def _run_shards(
     work: Path,
     progress: Callable[[float], None],
 ) -> ShardResult:
-    """Answer the samples that have no result yet; return the results of all.
+    """Answer the samples that have no result yet; return the results of all that are kept.
 
     Args:
         work: directory of the shards' results.
@@ -231,7 +233,7 @@ def _run_shards(
             f"the results of the shards lack {len(missing)} of {len(samples)} samples: "
             f"{missing[:3]}; delete {work} to answer all samples again"
         )
-    return total.of(samples)
+    return total
 
 
 def _progress_of_shard(
@@ -258,17 +260,16 @@ def _check_losses(max_unreadable: float, result: ShardResult, samples: Sequence[
 def _write_info(
     file: Path,
     seconds: float,
-    clock: Clock,
+    milliseconds_per_image: Mapping[str, float],
     result: ShardResult,
     model: PointModel,
     device: torch.device,
 ) -> None:
     """Write seconds, losses, parameters and hardware of an evaluation."""
-    n_images = len(result.rates)
     info = {
         "seconds": seconds,
-        "milliseconds_per_image": {k: 1e3 * v / n_images for k, v in clock.seconds.items()},
-        "images": n_images,
+        "milliseconds_per_image": dict(milliseconds_per_image),
+        "images": len(result.rates),
         "unreadable": [{"image_id": i, "reason": r} for i, r in result.unreadable.items()],
         "undecodable": [{"image_id": i, "reason": r} for i, r in result.undecodable.items()],
         "failed": [{"sample_id": i, "reason": r} for i, r in result.failed.items()],

@@ -90,16 +90,16 @@ class Answerer(Protocol):
 
 
 class Clock:
-    """Seconds spent in each part."""
+    """Seconds spent in each step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def time(self, part: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def time(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call it, and count."""
         started = time.monotonic()
         result = function(*arguments)
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - started
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - started
         return result
 
 
@@ -121,7 +121,7 @@ class ImagePass:
         shared: the hidden state (the teacher's `token_layer`) up to which the answerer's tower
             computes what the teacher's does, so that it need not do so again; None if it does not.
         device: of model, teacher and answerer.
-        clock: counts the seconds of each part.
+        clock: counts the seconds of each step.
     """
 
     def __init__(

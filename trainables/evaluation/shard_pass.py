@@ -32,7 +32,7 @@ class ShardPass:
         image_pass: codes images and computes their features.
         answerer: answers prompts about features.
         batch_size: prompts that are answered together.
-        clock: counts the seconds of answering.
+        clock: counts the seconds of answering; the one of `image_pass`.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class ShardPass:
             progress: called with the share of the shard that is done, 0 to 1.
         """
         result = ShardResult()
+        self._clock.seconds.clear()
         uncoded = {i for sample in samples for i in sample.image_ids} - self._features.keys()
         for batch in batches(self._readable(uncoded, result)):
             for image in self._coded(batch, result):
@@ -72,6 +73,7 @@ class ShardPass:
             ]
             result.answers |= self._clock.time("answer", self._answers, name, answerable, result)
             progress(_IMAGES_SHARE + (1 - _IMAGES_SHARE) * (number + 1) / len(tasks))
+        result.coded, result.step_seconds = len(result.rates), dict(self._clock.seconds)
         return result
 
     def forget(self, image_ids: Iterable[str]) -> None:

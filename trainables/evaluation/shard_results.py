@@ -46,6 +46,9 @@ class ShardResult:
         undecodable: the decoder's error by image id, for images whose streams it refuses.
         failed: the reason by sample id, for samples that could not be answered.
         seconds: that the shards took.
+        step_seconds: of these, the seconds of each step, as `Clock` names them.
+        coded: number of images that were coded; one that lies in the shards of several processes
+            counts for each of them.
     """
 
     answers: dict[str, str] = field(default_factory=dict)
@@ -54,6 +57,8 @@ class ShardResult:
     undecodable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    step_seconds: dict[str, float] = field(default_factory=dict)
+    coded: int = 0
 
     def add(self, shard: ShardResult) -> None:
         """Add the result of a further shard; an image keeps the rate that it had first."""
@@ -63,9 +68,21 @@ class ShardResult:
         self.undecodable |= shard.undecodable
         self.failed |= shard.failed
         self.seconds += shard.seconds
+        self.coded += shard.coded
+        for step, seconds in shard.step_seconds.items():
+            self.step_seconds[step] = self.step_seconds.get(step, 0.0) + seconds
+
+    @property
+    def milliseconds_per_image(self) -> dict[str, float]:
+        """Of each step, whichever processes took it: per image coded, of answers per image."""
+        counts = dict.fromkeys(self.step_seconds, self.coded) | {"answer": len(self.rates)}
+        return {
+            step: 1e3 * seconds / max(1, counts[step])
+            for step, seconds in self.step_seconds.items()
+        }
 
     def of(self, samples: Sequence[Sample]) -> ShardResult:
-        """What concerns some samples."""
+        """What concerns some samples; with the seconds and the coded images of all shards."""
         sample_ids = {sample.sample_id for sample in samples}
         image_ids = {image_id for sample in samples for image_id in sample.image_ids}
         return ShardResult(
@@ -75,6 +92,8 @@ class ShardResult:
             {i: reason for i, reason in self.undecodable.items() if i in image_ids},
             {i: reason for i, reason in self.failed.items() if i in sample_ids},
             self.seconds,
+            self.step_seconds,
+            self.coded,
         )
 
     def lacking(self, samples: Sequence[Sample]) -> list[Sample]:
@@ -101,6 +120,8 @@ class ShardResult:
                 "undecodable": self.undecodable,
                 "failed": self.failed,
                 "seconds": self.seconds,
+                "step_seconds": self.step_seconds,
+                "coded": self.coded,
             },
             indent=2,
         )

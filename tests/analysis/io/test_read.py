@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
+from analysis.io.files import write_bytes
 from analysis.io.names import metric_from_mlflow, metric_to_mlflow
 from analysis.io.read import read_sweep, write_points
 from analysis.io.schema import COLUMNS, SCHEMA_VERSION, VERSION_KEY, AnalysisError, documented
@@ -182,3 +185,13 @@ sys.exit(main(sys.argv[1:]))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "report.html").exists()
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalFileSystem, "mv", refuse)
+    with pytest.raises(OSError, match="No space"):
+        write_bytes(str(tmp_path / "points.csv"), b"sweep")
+    assert not list(tmp_path.iterdir())

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,8 @@ from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
-from orchestrator.tracking.measured import read_measured
+from orchestrator.tracking import log_queue
+from orchestrator.tracking.measured import LOSSES, read_measured
 from search_spaces import OperatingPoint, load_space, operating_points, point_stage
 from tests.orchestrator.tracking.trackers import manifest, uri
 from tests.orchestrator.waiting import wait_until
@@ -66,7 +67,12 @@ def curve(steps: int) -> str:
 
 
 def commit_point(
-    store: Store, plan: Plan, point: OperatingPoint, steps: int = 8, samples: int = 4
+    store: Store,
+    plan: Plan,
+    point: OperatingPoint,
+    steps: int = 8,
+    samples: int = 4,
+    lost: Mapping[str, list[dict[str, str]]] | None = None,
 ) -> None:
     """The stages of a complete point, with weights, a curve, and evaluations of one task."""
     trained = {"info.json": "{}", "model.safetensors": "w" * 100_000, "curve.jsonl": curve(steps)}
@@ -75,11 +81,13 @@ def commit_point(
         {"task": "vqa", "metric": "accuracy", "value": [0.0, 1.0] * (samples // 2)}
     )
     values.insert(0, "mllm", "m")
+    values["bpp"] = 0.5
     values["sample_id"] = [f"sample {number}" for number in range(samples)]
     means = {"bpp": 0.5, "bpp_estimated": 0.5, "psnr": 30.0, "pooled": 0.1, "tokens": 0.1}
     task = {**means, "n_samples": samples, "metrics": {"accuracy": 0.5}, "set_metrics": {}}
     for _, evaluation in plan.evaluations(point):
         measured = {"samples.parquet": values, "summary.json": json.dumps({"vqa": task})}
+        measured |= {"info.json": json.dumps({loss: (lost or {}).get(loss, []) for loss in LOSSES})}
         commit(store, evaluation.path, {**measured, "examples/examples.json": "[]"})
 
 
@@ -192,6 +200,39 @@ def test_what_was_not_logged_by_one_sweep_is_logged_by_the_next(
     assert {run.data.tags.get("bridgesweep.status") for run in found.values()} == {None, "complete"}
     # To open the sweep, and nothing else: all is there.
     assert tracker.calls == {"get_experiment_by_name": 1, "search_runs": 1}
+
+
+@pytest.mark.parametrize("failures", [2, 1000])
+def test_a_storage_that_fails_while_mlflow_is_written_ends_no_sweep(
+    tmp_path: Path,
+    store: Store,
+    plan: Plan,
+    point_log: PointLog,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failures: int,
+) -> None:
+    monkeypatch.setattr(log_queue, "RETRY_S", 0.01)
+    first, second = [point for point in plan.points if point.scenario == "d1"]
+    for point in (first, second):
+        commit_point(store, plan, point)
+    broken, remaining = plan.key(first), iter(range(failures))
+    read_file = Store.stage_file
+
+    def stage_file(store: Store, manifest: dict[str, Any], name: str) -> bytes:
+        if broken in manifest["stage"] and next(remaining, None) is not None:
+            raise RuntimeError("SlowDown: reduce your request rate")
+        return read_file(store, manifest, name)
+
+    monkeypatch.setattr(Store, "stage_file", stage_file)
+    for point in (first, second):
+        point_log.add(point)
+    logged = {plan.key(second)} if failures == 1000 else {plan.key(first), plan.key(second)}
+    wait_until(lambda: logged <= runs(tmp_path).keys(), 60)
+    assert point_log.close({}) is not None
+    assert point_log.error is None
+    assert "SlowDown" in capsys.readouterr().out
+    assert set(runs(tmp_path)) == {"sweep", *logged}
 
 
 def test_a_measured_point_is_small_and_read_without_its_weights(

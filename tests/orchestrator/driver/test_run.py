@@ -1,6 +1,8 @@
 """The end of a sweep."""
 
+import contextlib
 import errno
+import io
 import json
 import shutil
 from pathlib import Path
@@ -11,19 +13,24 @@ from mlflow import MlflowClient
 from orchestrator.driver import run as run_module
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Request
+from orchestrator.driver.request import Request, SearchResult
 from orchestrator.driver.run import _run, run
 from orchestrator.driver.view import libraries_to
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import Monitor
+from orchestrator.monitoring.status import main
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage import outage
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
+from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import AwayError
+from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.parent_run import ParentRun
 from search_spaces import OperatingPoint, load_space, operating_points
+from tests.orchestrator.driver.test_point_log import commit_point
 
 
 def line_monitor(plan: Plan, store: Store, lease: Lease) -> Monitor:
@@ -57,6 +64,99 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
     content = json.loads(store.read("smoke/sweep.json") or b"")
     assert {name: content[name] for name in names} == names
     assert "gone" in capsys.readouterr().out
+
+
+def test_a_storage_that_fails_while_mlflow_gets_the_report_is_only_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("SlowDown")
+
+    def get(sources: list[str], targets: list[str]) -> None:
+        if sources:  # none of a new database
+            raise RuntimeError("SlowDown")
+
+    monkeypatch.setattr(outage, "OUTAGE_S", 0.0)
+    monkeypatch.setattr(MlflowCopy, "save", fail)
+    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
+    monkeypatch.setattr(store.fs, "get", get)
+    request = Request(load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command")
+    assert run(request)
+    out = capsys.readouterr().out
+    assert "the same command logs the report again" in out
+    assert "the same command copies its database again" in out
+    assert "MLflow  mlflow ui" in out
+
+
+@pytest.mark.parametrize("has_best", [True, False])
+def test_the_status_and_the_notification_wait_for_the_end_of_the_search(
+    tmp_path: Path, empty_database: Path, capsys: pytest.CaptureFixture[str], has_best: bool
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    store, told = Store(str(tmp_path)), tmp_path / "told"
+    command = f'echo "$BRIDGESWEEP_EVENT" >> {told}'
+    request = Request(
+        load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command", notify=command
+    )
+
+    def search(request: Request, monitor: Monitor) -> SearchResult:
+        monitor.note("search: trial 1 of 2")
+        monitor._write()
+        with contextlib.redirect_stdout(io.StringIO()) as status:
+            assert main(["smoke", "--storage", store.uri]) == 0
+        assert "running (process" in status.getvalue()
+        assert "  search: trial 1 of 2" in status.getvalue()
+        assert not told.exists()
+        return SearchResult(has_best, "what was found")
+
+    assert run(request, search) is has_best
+    assert capsys.readouterr().out.endswith("what was found\n")
+    end = "complete" if has_best else "incomplete"
+    assert told.read_text().split() == [end]
+    assert main(["smoke", "--storage", store.uri]) == 0
+    assert capsys.readouterr().out.splitlines()[1].partition(":")[0] == end
+
+
+def test_what_a_killed_driver_left_is_no_artifact(tmp_path: Path, empty_database: Path) -> None:
+    shutil.copy(empty_database, tmp_path)
+    store = Store(str(tmp_path))
+    for name in ("points.csv.0123456789abcdef0123456789abcdef.tmp", "plots/rate.png"):
+        store.write(f"smoke/{name}", b"content")
+    assert run(Request(load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command"))
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (parent,) = client.search_runs(["1"])
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert artifacts == {"sweep.json", "stages.json", "plots"}
+
+
+def test_what_was_left_out_is_shown_in_summary_status_and_report(
+    tmp_path: Path, empty_database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    store, space = Store(str(tmp_path)), load_space("smoke", ["tasks=[vqa]"])
+    plan = Plan(space, operating_points(space), fingerprints(space), store)
+    (point,) = [point for point in plan.points if point.scenario == "uncompressed"]
+    refused = [{"image_id": f"image-{n}", "reason": "cut"} for n in range(2)]
+    unanswered = [{"sample_id": "a-0", "reason": "out of memory"}]
+    commit_point(store, plan, point, lost={"undecodable": refused, "failed": unanswered})
+    images = plan.stages.test_images().path
+    store.commit(images, store.new(images), {"images": 97, "unreadable": 3})
+    assert run(Request(space, (point,), store, "smoke", None, False, 0.0, "the command"))
+    lines = [
+        f"{space.data.label}: 3 of 100 test images are unreadable ({images}/unreadable.json)",
+        f"{point.label}: 2 streams of test images do not decode, 1 samples have no answer",
+    ]
+    assert json.loads(store.read("smoke/sweep.json") or b"")["skipped"] == lines
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if line.startswith("left out: ")] == [
+        f"left out: {line}" for line in lines
+    ]
+    assert main(["smoke", "--storage", store.uri]) == 0
+    status = capsys.readouterr().out
+    report = (store.read("smoke/report.html") or b"").decode()
+    for line in lines:
+        assert f"  left out: {line}" in status
+        assert line in report
 
 
 def test_a_full_disk_is_one_line_and_no_traceback(
@@ -143,6 +243,7 @@ def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     monkeypatch.setattr(PointLog, "measured", lambda log, point: None)
     monkeypatch.setattr("orchestrator.driver.run.write_sweep", write)
     monkeypatch.setattr("orchestrator.driver.run._sliced", lambda *arguments: ())
+    monkeypatch.setattr("orchestrator.driver.run.skipped", lambda *arguments: [])
     monkeypatch.setattr("analysis.report.build.write_report", fail)
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
     with pytest.raises(RuntimeError, match="no glyph"):

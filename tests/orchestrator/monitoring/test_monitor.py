@@ -1,6 +1,7 @@
 """The state that a driver writes, with a real storage and real leases."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.monitoring import monitor as monitor_module
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import Monitor
-from orchestrator.monitoring.state_file import SweepState, read_state
+from orchestrator.monitoring.state_file import SweepState, read_state, write_state
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
@@ -104,6 +105,30 @@ def test_the_file_says_what_runs_where_with_loss_what_failed_and_what_was_tried_
     assert state["retried"] == [{**cause, "labels": [plan.jobs[second].label]}]
     assert state_in(store)["end"] == "incomplete"
     assert state_in(store)["running"] == []
+
+
+def test_a_write_that_the_storage_takes_late_does_not_hide_the_end(
+    plan: Plan, store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_module, "WRITE_EVERY_S", 0.05)
+    started, released = threading.Event(), threading.Event()
+
+    def write(store: Store, state: SweepState) -> None:
+        if threading.current_thread().name == "monitor":
+            started.set()
+            assert released.wait(60)
+        write_state(store, state)
+
+    monkeypatch.setattr(monitor_module, "write_state", write)
+    with monitor_of(plan, store, lease) as monitor:
+        assert started.wait(60)
+        monitor.finish(0)
+        timer = threading.Timer(1.0, released.set)
+        timer.start()
+    timer.join()
+    monitor._thread.join(60)
+    assert not monitor._thread.is_alive()
+    assert state_in(store)["end"] == "complete"
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,12 @@ def test_the_command_to_repeat_shows_nothing_of_it(form: str) -> None:
         assert "hunter2" not in repeated
         assert "--not" in repeated
         assert shown(target) in repeated
+
+
+def test_all_of_several_are_masked() -> None:
+    from orchestrator.sweep import _command
+
+    words = ["smoke", "--notify", "curl hunter1", "--notif=https://h/hunter2", "--notify=x hunter3"]
+    repeated = _command(words, "x hunter3")
+    assert "hunter" not in repeated
+    assert repeated.count("--notif") == 3

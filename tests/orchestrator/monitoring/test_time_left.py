@@ -215,3 +215,21 @@ def test_lanes_and_the_serial_tail_count() -> None:
     running = Left(job("running"), 3.0, 0.0, True)
     # Running jobs keep their lanes.
     assert seconds_to_the_end([running, long], 1) == pytest.approx(23.0)
+
+
+def test_a_codec_that_is_taken_as_it_is_is_estimated_too() -> None:
+    codec = (
+        "{arch: mbt2018-mean, N: 16, M: 32, lambdas: [0.02, 0.05], "
+        "weights: [/a, /b], train: {steps: 0}}"
+    )
+    jobs = jobs_of(f"codecs=[{codec}]")
+    first, second = [job for job in jobs.values() if job.kind == "codec"]
+    assert first.costs[first.key] == 0
+    now = 0.0
+    states = JobStates(clock=lambda: now)
+    states.plan({job.key: job for job in (first, second)}, 1)
+    left = TimeLeft(states)
+    states.record(JobEvent("started", first.key))
+    now = 10.0
+    states.record(JobEvent("finished", first.key))
+    assert left.seconds() == pytest.approx(10.0)

@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from orchestrator.storage.cache import LIMIT
+from orchestrator.storage import cache
+from orchestrator.storage.cache import LIMIT, StageCache
 from orchestrator.storage.store import Store
 from orchestrator.validation.uris import InputError, open_storage
 from tests.orchestrator.waiting import wait_until
@@ -210,3 +212,71 @@ def test_a_forked_child_ends_no_use_of_its_parent(storage: Path) -> None:
     assert len(list(storage.glob("cache/uses/point/0/*"))) == 1
     user._cache.release()
     assert not list(storage.glob("cache/uses/point/0/*"))
+
+
+def test_stages_are_looked_at_only_when_there_may_be_no_room(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    cached_stages = StageCache._cached
+
+    def counted(fetched: StageCache) -> Any:
+        looks.append(1)
+        return cached_stages(fetched)
+
+    monkeypatch.setattr(StageCache, "_cached", counted)
+    monkeypatch.setenv(LIMIT, str(4.5 * SIZE / 1e9))
+    for number in range(4):
+        open_node(storage).fetch(stage(number))
+        time.sleep(0.01)
+    assert len(looks) == 1, "of the empty cache"
+    open_node(storage).fetch(stage(4))
+    assert len(looks) == 2
+    assert cached(storage) == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"limit": 3500.0}', '{"limit": 1, "room": 1e9}'])
+@pytest.mark.usefixtures("room_for_three")
+def test_a_lost_or_damaged_count_of_the_room_costs_a_look(
+    storage: Path, content: str | None
+) -> None:
+    for number in range(5):
+        open_node(storage).fetch(stage(number))
+        room = storage / "cache" / "room.json"
+        assert room.exists()
+        if content is None:
+            room.unlink()
+        else:
+            room.write_text(content)
+        time.sleep(0.01)
+        assert len(cached(storage)) <= 3
+    assert cached(storage) == {2, 3, 4}
+
+
+@pytest.mark.usefixtures("room_for_three")
+def test_a_process_of_another_machine_keeps_what_it_uses_for_days(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "RENEW_S", 0.02)
+    user = open_node(storage)
+    user.fetch(stage(0))
+    (use,) = storage.glob("cache/uses/point/0/*")
+    _, identity = use.name.split(".", 1)
+    foreign = use.with_name(f"000000000000.{identity}")  # of another boot, so of another machine
+    long_ago = time.time() - 100 * 3600
+    os.utime(use, (long_ago, long_ago))
+    wait_until(lambda: time.time() - use.stat().st_mtime < 3600, 30)
+    user._cache._uses = {foreign}
+    use.rename(foreign)
+    os.utime(foreign, (long_ago, long_ago))
+    wait_until(lambda: time.time() - foreign.stat().st_mtime < 3600, 30)
+    for number in range(1, 6):
+        open_node(storage).fetch(stage(number))
+    assert 0 in cached(storage), "it is renewed"
+    user._cache._released.set()
+    os.utime(foreign, (long_ago, long_ago))
+    time.sleep(0.1)
+    os.utime(foreign, (long_ago, long_ago))
+    open_node(storage).fetch(stage(1))
+    open_node(storage).fetch(stage(2))
+    assert 0 not in cached(storage), "its machine is lost"

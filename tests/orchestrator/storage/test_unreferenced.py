@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +88,37 @@ def test_nothing_goes_while_a_sweep_has_no_record(store: Store) -> None:
     assert read_references(store).unrecorded == ("old",), "a damaged record is none"
     record_references(store, "old", [], searches=False)
     assert [entry.path for entry in delete_unreferenced(store, 0).deleted] == [LOST]
+
+
+def test_a_directory_that_is_no_sweep_keeps_nothing(store: Store) -> None:
+    make(store, LOST)
+    record_references(store, "a", [], searches=False)
+    store.write("notes/ideas.txt", b"try smaller lambdas")
+    assert read_references(store).unrecorded == ()
+    with only_driver(store, "notes"):
+        assert read_references(store).unrecorded == ("notes",), "a driver that starts"
+    assert [entry.path for entry in delete_unreferenced(store, 0).deleted] == [LOST]
+    assert store.read("notes/ideas.txt")
+
+
+@pytest.mark.parametrize("file", ["sweep_id", "sweep.json", "points.parquet", "search.json"])
+def test_a_sweep_without_a_record_is_told_by_its_files(store: Store, file: str) -> None:
+    store.write(f"old/{file}", b"content")
+    assert read_references(store).unrecorded == ("old",)
+
+
+def test_a_link_to_a_directory_elsewhere_is_a_sweep(tmp_path: Path) -> None:
+    store, elsewhere = Store(str(tmp_path / "storage")), Store(str(tmp_path / "elsewhere"))
+    make(store, LOST)
+    make(store, KEPT)
+    record_references(elsewhere, "moved", [KEPT], searches=False)
+    (tmp_path / "storage" / "moved").symlink_to(tmp_path / "elsewhere" / "moved")
+    assert read_references(store).stages == {KEPT}
+    assert [entry.path for entry in delete_unreferenced(store, 0).deleted] == [LOST]
+    assert store.has(KEPT)
+    elsewhere.remove_tree("moved")
+    elsewhere.write("moved/sweep.json", b"{}")
+    assert read_references(store).unrecorded == ("moved",)
 
 
 def test_nothing_goes_while_a_driver_starts_or_searches(open_store: OpenStore) -> None:

@@ -80,7 +80,7 @@ def test_the_file_grows_with_every_point_and_ends_as_the_finished_one(
         growing.close()
     grown, grown_text = tables(store)
     complete = {plan.key(point): measured(plan, point) for point in points}
-    write_sweep(plan, store, "smoke", complete, {}, None, "sqlite:///x.db", "e", "ada", {})
+    write_sweep(plan, store, "smoke", complete, {}, None, "sqlite:///x.db", "e", "ada", {}, [])
     finished, finished_text = tables(store)
     pd.testing.assert_frame_equal(grown, finished)
     pd.testing.assert_frame_equal(grown_text, finished_text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import requests
 from mlflow import MlflowClient
 
 from analysis.io.mlflow_source import read_mlflow
@@ -15,7 +16,13 @@ from orchestrator.storage.store import Store
 from orchestrator.tracking import log_queue
 from orchestrator.tracking.curves import CurveRow
 from orchestrator.tracking.log_queue import LogQueue
-from orchestrator.tracking.mlflow_client import AwayError, Client, RefusedError
+from orchestrator.tracking.mlflow_client import (
+    AwayError,
+    Client,
+    RefusedError,
+    answering,
+    storage_answering,
+)
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.run_content import RunSubject
 from orchestrator.tracking.sweep_identity import EXPERIMENT, sweep_id
@@ -448,6 +455,61 @@ def test_an_error_of_the_store_of_artifacts_is_no_bug_of_this_program(
     assert "no bucket" in notes[0]
     (run,) = children(tmp_path)
     assert run.data.tags["bridgesweep.status"] == "running", "the next sweep logs it again"
+
+
+@pytest.mark.parametrize("fails", ["point", "figures"])
+def test_artifacts_without_a_place_are_refused_and_the_server_is_not_away(
+    tmp_path: Path, fails: str
+) -> None:
+    notes: list[str] = []
+    tracker = open_tracker(tmp_path)
+    (tmp_path / "mlruns").write_text("a file where the directory of artifacts was")
+    plots = tmp_path / "plots"
+    plots.mkdir()
+    table = plots / "points.csv"
+    table.write_text("sweep")
+    actions: dict[str, Any] = {
+        "point": lambda tracker: tracker.log_point(point()),
+        "figures": lambda tracker: tracker.sweep_run.show_progress(table, plots, "Running"),
+    }
+    with pytest.raises(RefusedError, match="mlruns"):
+        actions[fails](tracker)
+    queue = LogQueue(lambda: tracker, notes.append)
+    queue.put(actions[fails])
+    queue.put(lambda tracker: tracker.sweep_run.log_done(0, 1))
+    assert queue.close() is tracker
+    assert queue.error is None
+    assert len(notes) == 1
+    (parent,) = runs(tmp_path, "sweep")
+    assert parent.data.metrics["points_total"] == 1
+
+
+@pytest.mark.parametrize(("status", "kind"), [(500, RefusedError), (503, AwayError)])
+def test_a_server_of_artifacts_that_answers_is_not_away(status: int, kind: type[Exception]) -> None:
+    response = requests.Response()
+    response.status_code = status
+    with pytest.raises(kind), answering("http://127.0.0.1:1"):
+        response.raise_for_status()
+    with pytest.raises(AwayError), answering("http://127.0.0.1:1"):
+        requests.get("http://127.0.0.1:1", timeout=5)
+
+
+def test_what_still_fails_at_the_end_does_not_keep_back_the_rest(tmp_path: Path) -> None:
+    notes: list[str] = []
+    tracker = open_tracker(tmp_path)
+
+    def fail(tracker: Tracker) -> None:
+        with storage_answering():
+            raise RuntimeError("SlowDown")
+
+    queue = LogQueue(lambda: tracker, notes.append)
+    queue.put(fail)
+    queue.put(lambda tracker: tracker.log_point(point()))
+    assert queue.close() is tracker
+    assert queue.error is None
+    assert any("SlowDown" in note for note in notes)
+    (run,) = children(tmp_path)
+    assert run.data.tags["bridgesweep.status"] == "complete"
 
 
 def test_rows_are_never_split_between_calls(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 
@@ -67,7 +67,7 @@ def point(key: str = "k1", value: float = 0.5) -> Measured:
             "tasks": ["rec"],
         },
         [measured, other],
-        lambda: pd.DataFrame({"point_key": [key], "value": [value]}),
+        lambda: pa.table({"point_key": [key], "value": [value]}),
         [{"page": "examples/k1/x.png"}],
         {"examples/k1/x.png": PAGE},
         lambda: [{"step": s, "steps": 300, "loss": 1.0 / s} for s in range(1, 301)],
@@ -136,8 +136,8 @@ def test_a_child_holds_what_was_measured_and_logging_twice_changes_nothing(tmp_p
     assert [m.step for m in history] == list(range(1, 301))
     top = {item.path for item in client.list_artifacts(run_id)}
     assert top == {"spec.json", "provenance.json", "samples.parquet", "examples"}
-    (page,) = client.list_artifacts(run_id, "examples")
-    assert (page.path, page.file_size) == ("examples/x.png", PAGE.stat().st_size)
+    (page,) = client.list_artifacts(run_id, "examples/k1")
+    assert (page.path, page.file_size) == ("examples/k1/x.png", PAGE.stat().st_size)
 
 
 def test_a_child_that_was_being_logged_when_the_driver_died_is_completed(tmp_path: Path) -> None:

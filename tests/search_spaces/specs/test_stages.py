@@ -185,3 +185,28 @@ def test_released_points_are_not_trained_and_stand_under_one_seed() -> None:
     assert {name for name in one if one[name] != longer[name]} == {"d2"}
     other = keys(*released, fingerprints={"d": "other"})
     assert {name for name in one if one[name] != other[name]} == {"d3"}
+
+
+def test_answers_are_shared_under_the_texts_that_they_were_given_for() -> None:
+    """Of the encoder alone: an MLLM reads no text embeddings."""
+    folder = [
+        "data={kind: folder, uri: /a/folder, size: 64, train: 5, val: 2, test: 3}",
+        *("tasks=[zeroshot]", "scenarios=[]", "baselines=[uncompressed]"),
+    ]
+    benchmark = "benchmarks=[{format: pope, annotations: /a.json, images: /a}]"
+
+    def pass_keys(*settings: str) -> dict[bool, str]:
+        space = load_space("smoke", [*folder, benchmark, *settings])
+        (point,) = operating_points(space)
+        return {
+            measurement.by_encoder: evaluation_pass(Stages(space), point, measurement)
+            for measurement in space.measurements
+        }
+
+    before = pass_keys()
+    assert before.keys() == {True, False}
+    for setting in ("surrogate.templates=plain", "surrogate.classes=/classes.txt"):
+        after = pass_keys(setting)
+        assert after[True] != before[True]
+        assert after[False] == before[False]
+    assert pass_keys("surrogate.double_norm=true")[True] != before[True]

@@ -1,6 +1,7 @@
 """Evaluation: what is measured is what a decoder gets from the bytes, for every kind of point."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.encoders.bridge import Entry
 from trainables.encoders.tower import Tower
 from trainables.evaluation import evaluate
+from trainables.evaluation.image_pass import Clock, ImagePass
 from trainables.evaluation.shard_results import ShardResult
 from trainables.mllms import Mllm
 from trainables.points.models import BridgedPoint, CodedPoint, Received
@@ -599,3 +601,33 @@ def test_parts_of_an_evaluation_and_then_the_whole_give_what_one_process_gives(
         numbers = {name: expected[name] for name in row}
         assert row == pytest.approx(numbers, rel=1e-5), "in batches of other images"
     assert result["info"]["seconds"] > 0
+
+
+def test_the_time_per_image_is_that_of_all_processes_that_answered(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, coded = Counter[str](), 0
+    take_time, run = Clock.time, ImagePass.run
+
+    def one_second_per_call(self: Clock, step: str, *arguments: Any) -> Any:
+        calls[step] += 1
+        before = self.seconds.get(step, 0.0)
+        result = take_time(self, step, *arguments)
+        self.seconds[step] = before + 1.0
+        return result
+
+    def counted(self: ImagePass, batch: Any) -> Any:
+        nonlocal coded
+        coded += len(batch)
+        return run(self, batch)
+
+    monkeypatch.setattr(Clock, "time", one_second_per_call)
+    monkeypatch.setattr(ImagePass, "run", counted)
+    for part in ((0, 2), (1, 2), None):
+        if part is None:  # that draws examples, whose images are coded once more
+            measured, images = calls.copy(), coded
+        result = setting.run("d1", tmp_path / "out", part=part, shard_size=3)
+    assert images > len(result["images"]), "both parts code some images"
+    shown = result["info"]["milliseconds_per_image"]
+    assert shown.pop("answer") == 1000 * measured.pop("answer") / len(result["images"])
+    assert shown == {step: 1000 * n / images for step, n in measured.items()}

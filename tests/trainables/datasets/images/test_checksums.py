@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from search_spaces.specs.data import DataSpec
 from tests.trainables.image_folders import write_folder
 from trainables.datasets.images import checksums
 from trainables.datasets.images.checksums import KeptChecksums, fingerprint_of_part
+from trainables.datasets.images.files import File, file_checksum
 from trainables.datasets.images.source import read_source
 
 COUNTS = {"train": 6, "val": 2, "test": 2}
@@ -148,3 +150,22 @@ def test_of_a_store_with_checksums_these_count(
         assert changed(before, prints("memory://bucket/set")) == {"train", "test"}
     finally:
         memory.rm("/bucket", recursive=True)
+
+
+def test_every_byte_of_a_file_above_the_limit_of_samples_counts(tmp_path: Path) -> None:
+    size, kept = 300 * 2**20, KeptChecksums(None)
+    table = tmp_path / "all.parquet"
+    with table.open("wb") as file:
+        file.truncate(size)  # takes no room on the disk
+    samples = file_checksum(table)
+    assert samples.startswith("sampled-")
+    zeros = hashlib.sha256()
+    for _ in range(300):
+        zeros.update(bytes(2**20))
+    entry = File("all.parquet", size, "1")
+    assert kept.of(str(tmp_path), [entry]) == {entry.path: zeros.hexdigest()}
+    with table.open("r+b") as file:
+        file.seek(1_500_001)
+        file.write(b"7")
+    assert file_checksum(table) == samples, "no sampled block has the byte"
+    assert kept.of(str(tmp_path), [entry]) != {entry.path: zeros.hexdigest()}

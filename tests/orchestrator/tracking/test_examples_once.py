@@ -1,0 +1,35 @@
+"""The examples of a sweep are written once, however often its points file is."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.storage.store import Store
+from orchestrator.tracking.points_file import _write_tables
+from tests.orchestrator.tracking.test_mlflow_runs import PAGE, point
+
+
+def test_examples_that_are_there_are_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, written = Store(str(tmp_path / "storage")), list[str]()
+    put_file = Store.put_file
+
+    def counted(store: Store, source: Path, name: str) -> None:
+        written.append(name)
+        put_file(store, source, name)
+
+    monkeypatch.setattr(Store, "put_file", counted)
+    measured, page = point(), "smoke/examples/k1/x.png"
+    for _ in range(2):
+        _write_tables(store, "smoke", {"k1": measured}, {})
+    assert written == [page]
+    assert store.read(page) == PAGE.read_bytes()
+    # A page that was cut, and a new one.
+    store.write(page, PAGE.read_bytes()[:100])
+    new: dict[str, Any] = {"files": measured.files | {"examples/k2/y.png": PAGE}}
+    _write_tables(store, "smoke", {"k1": replace(measured, **new)}, {})
+    assert written == [page, page, "smoke/examples/k2/y.png"]
+    assert store.read(page) == PAGE.read_bytes()
