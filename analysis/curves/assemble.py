@@ -20,6 +20,7 @@ from analysis.sampling.intervals import RESAMPLES
 from search_spaces.specs.points import JOINED
 
 _OWNER: Final = ["codec", "variant", "scenario"]
+_KIND: Final = ["mllm", "task", "metric"]
 """Columns that, with the MLLM, task and metric, identify a curve."""
 _COLUMNS: Final = ["lmbda", "bpp", "value", "low", "high", "point_keys", "seeds"]
 _NO_POINTS: Final = pd.DataFrame(
@@ -35,7 +36,8 @@ def curves(sweep: Sweep) -> list[Curve]:
     points, scenarios = sweep.curve_points, sweep.scenarios
     expected = _expected(sweep)
     reasons = {m["point_key"]: m for m in sweep.manifest.get("missing", [])}
-    kinds = list(dict.fromkeys(_tuples(sweep.points, ["mllm", "task", "metric"])))
+    kinds = list(dict.fromkeys(_tuples(sweep.points, _KIND)))
+    expected_kinds = _expected_kinds(sweep, expected)
     with_points: list[Any] = points[_OWNER].drop_duplicates().fillna("").to_dict("records")
     owners = dict.fromkeys(_owner(point) for point in [*with_points, *expected])
     order = list(sweep.variants)
@@ -50,10 +52,14 @@ def curves(sweep: Sweep) -> list[Curve]:
         }
         anywhere = set().union(*measured_keys.values())
         for (mllm, task, metric), frame in of_owner.items():
-            keys = measured_keys[mllm, task, metric]
+            kind = (mllm, task, metric)
+            keys = measured_keys[kind]
+            of_kind = [e for e in wanted if kind in expected_kinds.get(id(e), kinds)]
+            if frame.empty and not of_kind:
+                continue  # of several sweeps, the one that has the points measures something else
             gone = [
                 missing_point(e, reasons.get(e["point_key"]), e["point_key"] in anywhere)
-                for e in wanted
+                for e in of_kind
                 if e["point_key"] not in keys
             ]
             seeds = tuple(sorted({s for seeds in frame["seeds"] for s in seeds}))
@@ -61,6 +67,25 @@ def curves(sweep: Sweep) -> list[Curve]:
             missing = tuple(gone)
             out.append(Curve(*owner, mllm, task, metric, seeds, frame, missing, lambdas, look))
     return out
+
+
+def _expected_kinds(
+    sweep: Sweep, expected: Iterable[Mapping[str, Any]]
+) -> dict[int, set[tuple[str, str, str]]]:
+    """What is expected of each of several sweeps' points: MLLM, task, metric (see `merge`).
+
+    Returns:
+        By the identity of the expected point; without those of which everything is expected.
+    """
+    frame = sweep.points.drop_duplicates([*_KIND, "dataset"])
+    named: dict[tuple[str, ...], tuple[str, str, str]] = {}
+    for mllm, task, metric, dataset in frame[[*_KIND, "dataset"]].astype("str").to_numpy():
+        named[mllm, task.removesuffix(f" {dataset}"), dataset, metric] = (mllm, task, metric)
+    return {
+        id(point): {named[tuple(kind)] for kind in point["kinds"] if tuple(kind) in named}
+        for point in expected
+        if "kinds" in point
+    }
 
 
 def mean_curves(

@@ -7,7 +7,8 @@ trained. Such sweeps are refused, or their curves are kept apart by the sweeps' 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ import pandas as pd
 from analysis.io.files import join, whole
 from analysis.io.names import number_duplicates
 from analysis.io.scenarios import Scenarios
-from analysis.io.schema import KEY, AnalysisError
+from analysis.io.schema import KEY, KIND, AnalysisError
 from analysis.io.sweep import Sweep
 from search_spaces.specs.points import JOINED
 
@@ -40,6 +41,7 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
             that differ in settings without a column); bounds of different values, which shows that
             the test samples differ.
     """
+    sweeps = _with_shared_names(sweeps)
     labels = number_duplicates([sweep.name for sweep in sweeps])
     pairs = zip(sweeps, labels, strict=True)
     namers = [_namer(sweep, label if apart else "") for sweep, label in pairs]
@@ -64,6 +66,45 @@ def merge(sweeps: Sequence[Sweep], apart: bool = False) -> Sweep:
             **({"scenarios": described} if described else {}),
         },
     )
+
+
+def _with_shared_names(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """The sweeps with one name for each MLLM or encoder, that of the first sweep which has it.
+
+    They are told apart by the checksums in the manifests, whatever their directories are called.
+    """
+    first_names: dict[str, str] = {}
+    renamed = []
+    for sweep in sweeps:
+        checksums = sweep.manifest.get("answerers") or {}
+        names = {name: first_names.setdefault(checksums[name], name) for name in checksums}
+        without_checksum = {*sweep.points["mllm"].unique()} - names.keys()
+        if len({*names.values()}) < len(names) or without_checksum & {*names.values()}:
+            names = {}  # two names of this sweep would become one
+        renamed.append(_renamed(sweep, {old: new for old, new in names.items() if old != new}))
+    return renamed
+
+
+def _renamed(sweep: Sweep, names: Mapping[str, str]) -> Sweep:
+    """A sweep with other names of MLLMs and encoders, by their names so far."""
+    if not names:
+        return sweep
+    frames = {
+        name: frame.assign(mllm=frame["mllm"].astype("str").replace(names))
+        for name, frame in (("points", sweep.points), ("samples", sweep.samples))
+        if frame is not None
+    }
+    points = {
+        key: {
+            **entry,
+            "examples": [
+                {**example, "mllm": names.get(example.get("mllm"), example.get("mllm"))}
+                for example in entry.get("examples") or []
+            ],
+        }
+        for key, entry in sweep.manifest.get("points", {}).items()
+    }
+    return replace(sweep, **frames, manifest={**sweep.manifest, "points": points})
 
 
 def _scenarios(sweeps: Sequence[Sweep]) -> dict[str, Any]:
@@ -172,27 +213,36 @@ def _manifest(
     namers: Sequence[Callable[[str], str]],
     present: set[str],
 ) -> dict[str, Any]:
-    """The manifests as one. A point that one of the sweeps has is not missing."""
+    """The manifests as one. A point that one of the sweeps has is not missing.
+
+    Each expected point has the `kinds` (lists of the columns `KIND`) that its sweeps measure: those
+    of other sweeps are not expected of it.
+    """
     expected: dict[tuple[str, str], dict[str, Any]] = {}
     missing: dict[tuple[str, str], dict[str, Any]] = {}
     points: dict[str, Any] = {}
     tasks: dict[str, Any] = {}
     for sweep, namer in zip(sweeps, namers, strict=True):
-        for kind, into in (("expected", expected), ("missing", missing)):
-            for entry in sweep.manifest.get(kind, []):
-                variant = namer(entry.get("variant") or "")
-                if kind == "expected" or entry["point_key"] not in present:
-                    into.setdefault((entry["point_key"], variant), {**entry, "variant": variant})
+        kinds = _whole_tasks(sweep.points)[[*KIND]].drop_duplicates().astype("str")
+        for entry in sweep.manifest.get("expected") or _points_as_expected(sweep):
+            variant = namer(entry.get("variant") or "")
+            new = {**entry, "variant": variant, "kinds": []}
+            listed = expected.setdefault((entry["point_key"], variant), new)["kinds"]
+            listed += [kind for kind in kinds.to_numpy().tolist() if kind not in listed]
+        for entry in sweep.manifest.get("missing", []):
+            variant = namer(entry.get("variant") or "")
+            if entry["point_key"] not in present:
+                missing.setdefault((entry["point_key"], variant), {**entry, "variant": variant})
         whole = dict(zip(sweep.points["task"], _whole_tasks(sweep.points)["task"], strict=True))
         for task, entry in sweep.manifest.get("tasks", {}).items():
             tasks.setdefault(whole.get(task, task), entry)
         for key, entry in sweep.manifest.get("points", {}).items():
             points.setdefault(key, {**entry, "examples": _placed(sweep, entry.get("examples"))})
-    complete = all(sweep.manifest.get("expected") for sweep in sweeps)
+    is_listed = any(sweep.manifest.get("expected") for sweep in sweeps)
     return {
         "sweep": " + ".join(labels),
-        "expected": list(expected.values()) if complete else [],
-        "missing": list(missing.values()) if complete else [],
+        "expected": list(expected.values()) if is_listed else [],
+        "missing": list(missing.values()) if is_listed else [],
         "points": points,
         "tasks": tasks,
         "skipped": [
@@ -201,6 +251,15 @@ def _manifest(
             for line in sweep.manifest.get("skipped", [])
         ],
     }
+
+
+def _points_as_expected(sweep: Sweep) -> list[dict[str, Any]]:
+    """The points of a sweep whose manifest lists none, such as a table."""
+    columns = ["point_key", "codec", "lmbda", "scenario", "seed", "variant"]
+    columns += ["quality"] if "quality" in sweep.points else []
+    frame = sweep.points[columns].drop_duplicates().astype(object)
+    rows = frame.where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _placed(sweep: Sweep, entries: Iterable[Any] | None) -> list[dict[str, Any]]:

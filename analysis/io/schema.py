@@ -84,6 +84,8 @@ PARQUET: Final = b"PAR1"
 """What a Parquet file begins with."""
 KEY: Final = ("point_key", "mllm", "task", "dataset", "split", "metric")
 """Columns that identify a rate-accuracy point of a sweep."""
+KIND: Final = ("mllm", "task", "dataset", "metric")
+"""Columns that identify what an operating point is measured on, and with whom."""
 
 
 def to_table(frame: pd.DataFrame) -> pa.Table:

@@ -249,7 +249,19 @@ def sweep_content(
             m.point.label for m in complete.values() if ACCUMULATION_FACTOR in m.manifests[0]
         ],
         "tasks": _task_descriptions(plan.space),
+        "answerers": _answerers(plan),
         "scenarios": _scenario_looks(plan.space),
+    }
+
+
+def _answerers(plan: Plan) -> dict[str, str | None]:
+    """Name of each MLLM, and of each encoder that answers alone, in points -> its checksum."""
+    names = plan.space.variants or ("",)
+    spaces = [plan.stages.of(variant).space for variant in names]
+    return {
+        measurement.label: plan.stages.fingerprint(measurement.answerer)
+        for space in spaces
+        for measurement in space.measurements
     }
 
 

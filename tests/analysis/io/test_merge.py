@@ -176,3 +176,49 @@ def test_example_images_of_several_sweeps_are_found(
     assert panels(alone)
     assert len(gallery(together).pictures) == len(gallery(alone).pictures) > 0
     assert gallery(together).cards == gallery(alone).cards
+
+
+def with_answerer(sweep: Sweep, name: str, checksum: str) -> Sweep:
+    """A sweep whose only MLLM has another name."""
+    assert sweep.samples is not None
+    manifest = {**sweep.manifest, "answerers": {name: checksum}}
+    points, samples = (frame.assign(mllm=name) for frame in (sweep.points, sweep.samples))
+    return dataclasses.replace(sweep, points=points, samples=samples, manifest=manifest)
+
+
+def test_one_mllm_in_two_directories_is_one(two: tuple[Path, Path]) -> None:
+    first, second = (read_sweep(str(one)) for one in two)
+    first = with_answerer(first, "llava", "sha256:1")
+    both = merge([first, with_answerer(second, "llava-copy", "sha256:1")])
+    assert set(both.points["mllm"]) == {"llava"}
+    assert both.samples is not None
+    assert set(both.samples["mllm"]) == {"llava"}
+    assert not both.points.duplicated(list(KEY)).any()
+    assert missing_points(both) == []
+    other = merge([first, with_answerer(second, "another", "sha256:2")])
+    assert set(other.points["mllm"]) == {"llava", "another"}
+
+
+def test_two_names_of_one_sweep_stay_two(two: tuple[Path, Path]) -> None:
+    first, second = (read_sweep(str(one)) for one in two)
+    first = with_answerer(first, "llava", "sha256:1")
+    half = second.points["task"] == "vqa"
+    points = second.points.assign(mllm=np.where(half, "llava", "a"))
+    answerers = {"llava": "sha256:2", "a": "sha256:1"}
+    manifest = {**second.manifest, "answerers": answerers}
+    second = dataclasses.replace(second, points=points, samples=None, manifest=manifest)
+    assert set(merge([first, second]).points["mllm"]) == {"llava", "a"}
+
+
+def test_a_table_beside_a_sweep_makes_nothing_missing(tmp_path: Path, sweep_dir: Path) -> None:
+    """It has neither task nor MLLM, and the sweep nothing of the table's."""
+    (tmp_path / "mine.csv").write_text("bpp,accuracy\n0.1,0.5\n0.2,0.75\n")
+    alone = missing_points(read_sweep(str(sweep_dir)))
+    both = read_sweep(str(sweep_dir), str(tmp_path / "mine.csv"))
+    assert missing_points(both) == alone
+    lines = [curve for curve in curves(both) if curve.scenario == "mine"]
+    assert [(curve.mllm, curve.task, list(curve.frame["value"])) for curve in lines] == [
+        ("unknown", "unknown", [0.5, 0.75])
+    ]
+    sweep_kinds = {c.task for c in curves(both) if c.scenario != "mine"}
+    assert sweep_kinds == {c.task for c in curves(read_sweep(str(sweep_dir)))}
