@@ -12,7 +12,7 @@ from orchestrator.execution.trials.search_trial import job_of, rounded, searched
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
 from orchestrator.tracking.mlflow_runs import TrialRecord
-from orchestrator.validation.inputs import check_search
+from orchestrator.validation.inputs import check_packages
 from search_spaces import Space, load_space, operating_points
 from tests.orchestrator.tracking.trackers import open_tracker
 
@@ -99,10 +99,25 @@ def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (problem,) = check_search(space("search.algorithm=optuna"))
+    (problem,) = check_packages(space("search.algorithm=optuna"))
     assert problem.startswith("search.algorithm = 'optuna': ")
     assert "bridgesweep[search]" in problem
-    assert check_search(space("search.algorithm=asha")) == []
+    assert check_packages(space("search.algorithm=asha")) == []
+
+
+def test_a_divided_mllm_needs_accelerate_and_an_mllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = "resources={workers_per_point: 1, by_kind: {evaluation: {gpus_per_worker: 2}}}"
+    divided = load_space("smoke", [gpus])
+    assert divided.mllms
+    assert load_space("smoke", [gpus]).resources.of("evaluation").gpus_per_worker == 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (problem,) = check_packages(divided)
+    assert "gpus_per_worker = 2" in problem
+    assert "bridgesweep[gpus]" in problem
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert check_packages(divided) == []
+    (problem,) = check_packages(load_space("smoke", [gpus, "mllms=[]", "tasks=[zeroshot]"]))
+    assert "mllms is empty" in problem
 
 
 def test_trials_are_logged_once_and_are_no_points(tmp_path: Path) -> None:

@@ -101,7 +101,8 @@ def test_what_is_evaluated_in_its_trial_asks_for_no_evaluators() -> None:
     [
         ("resources.gpus_per_worker=2", "a worker computes on one GPU at most"),
         ("resources.by_kind.d1.gpus_per_worker=2", "by_kind.d1.gpus_per_worker = 2"),
-        ("resources.by_kind.evaluation.gpus_per_worker=2", "evaluation.gpus_per_worker = 2"),
+        ("resources.by_kind.evaluation.gpus_per_worker=1.5", "must be whole ones"),
+        ("resources.by_kind.evaluation.gpus_per_worker=2", "d1 is trained in the trial's own"),
         ("resources.by_kind.codec.accelerator=H100", "gpus_per_worker is 0"),
         ("resources.by_kind.evaluation.cpus_per_worker=2", "d1 is trained in the trial's own"),
         ("resources.by_kind.d9.cpus_per_worker=2", "valid: codec, features, evaluation"),
