@@ -8,7 +8,13 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.driver.search_tuner import _algorithm, _domain
-from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point
+from orchestrator.execution.trials.search_trial import (
+    Trained,
+    jobs_of,
+    rounded,
+    searched_points,
+    trial_key,
+)
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
 from orchestrator.tracking.mlflow_runs import TrialRecord
@@ -27,18 +33,51 @@ def space(*more: str) -> Space:
     return load_space("smoke", [*ONE, "search={}", OVER, *more])
 
 
-def test_a_trial_makes_the_stage_that_a_sweep_with_its_settings_would_make() -> None:
-    job = job_of(space(), {}, {"d1.lr": 0.005, "neck.layers": 3})
-    same = load_space("smoke", [*ONE, "d1.lr=0.005", "neck.layers=3"])
+def labels_of(searched: Space) -> list[str]:
+    return [point.label for point in searched_points(operating_points(searched))]
+
+
+@pytest.mark.parametrize("lambdas", ["[0.02]", "[0.002, 0.02]"])
+def test_a_trial_makes_the_stages_that_a_sweep_with_its_settings_would_make(lambdas: str) -> None:
+    searched = space(f"codecs.0.lambdas={lambdas}")
+    jobs = jobs_of(searched, {}, labels_of(searched), {"d1.lr": 0.005, "neck.layers": 3})
+    changed = [f"codecs.0.lambdas={lambdas}", "d1.lr=0.005", "neck.layers=3"]
+    same = load_space("smoke", [*ONE, *changed])
     plan = Plan(same, operating_points(same), {}, None)
-    assert job.key == plan.key(searched_point(same))
-    assert job.key != Plan(space(), [searched_point(space())], {}, None).key(
-        searched_point(space())
-    )
-    assert job.evaluations == ()
-    assert {name: stage.key for name, stage in job.inputs.items()} == {
-        name: stage.key for name, stage in plan.jobs[job.key].inputs.items()
-    }
+    points = searched_points(plan.points)
+    assert len(points) == lambdas.count(",") + 1
+    assert [job.key for job in jobs] == [plan.key(point) for point in points]
+    unchanged = jobs_of(searched, {}, labels_of(searched), {})
+    assert not {job.key for job in jobs} & {job.key for job in unchanged}
+    for job in jobs:
+        assert job.evaluations == ()
+        assert {name: stage.key for name, stage in job.inputs.items()} == {
+            name: stage.key for name, stage in plan.jobs[job.key].inputs.items()
+        }
+
+
+def test_only_points_that_were_asked_for_are_searched_and_name_the_trial() -> None:
+    searched = space("codecs.0.lambdas=[0.002, 0.02]")
+    both = jobs_of(searched, {}, labels_of(searched), {})
+    (second,) = jobs_of(searched, {}, labels_of(searched)[1:], {})
+    assert second.key == both[1].key
+    assert trial_key([second]) == second.key
+    assert trial_key(both) not in {job.key for job in both}
+    assert trial_key(both) != trial_key([both[1], both[0]])
+
+
+def test_a_trial_reports_the_mean_over_its_points_so_far_at_steps_in_all() -> None:
+    def report(step: int, **metrics: float) -> dict[str, object]:
+        return {"phase": "train", "step": step, "steps": 8, "metrics": metrics}
+
+    first = Trained()
+    assert first.row(report(3, loss=1.0)) is None
+    assert first.row({"phase": "waiting for workers", "step": 0, "steps": 0}) is None
+    assert first.row(report(4, val_loss=3.0)) == {"step": 4, "val_loss": 3.0}
+    second = first.followed_by({"steps": 8, "val_loss": 2.0})
+    assert second.row(report(4, val_loss=5.0)) == {"step": 12, "val_loss": 3.5}
+    done = second.followed_by({"steps": 8, "val_loss": 6.0})
+    assert (done.steps, done.val_loss) == (16, 4.0)
 
 
 def draws(algorithm: str, n: int) -> list[dict[str, Any]]:
@@ -116,7 +155,7 @@ def test_a_divided_mllm_needs_accelerate_and_an_mllm(monkeypatch: pytest.MonkeyP
     assert "bridgesweep[gpus]" in problem
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert check_packages(divided) == []
-    (problem,) = check_packages(load_space("smoke", [gpus, "mllms=[]", "tasks=[zeroshot]"]))
+    (problem,) = check_packages(divided.model_copy(update={"mllms": ()}))
     assert "mllms is empty" in problem
 
 
