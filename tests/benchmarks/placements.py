@@ -60,7 +60,7 @@ def sweep(directory: Path, seconds: float) -> tuple[int, Resources]:
         settings = [
             f"resources={RESOURCES}",
             "scenarios=[d1, d2]",
-            "baselines=[reconstruction]",
+            "baselines=[]",
             "tasks=[vqa]",
         ]
         options = [option for setting in settings for option in ("--set", setting)]
