@@ -8,6 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.driver.search_tuner import _algorithm, _domain
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.trials import search_trial
 from orchestrator.execution.trials.search_trial import (
     Trained,
     jobs_of,
@@ -54,6 +56,17 @@ def test_a_trial_makes_the_stages_that_a_sweep_with_its_settings_would_make(lamb
         assert {name: stage.key for name, stage in job.inputs.items()} == {
             name: stage.key for name, stage in plan.jobs[job.key].inputs.items()
         }
+
+
+def test_a_trial_trains_in_the_workers_that_its_scenario_asks_for() -> None:
+    from orchestrator.execution.local import LocalBackend
+    from orchestrator.execution.train import TrainBackend
+
+    for workers, kind in ((0, LocalBackend), (2, TrainBackend)):
+        searched = space(f"resources.workers_per_point={workers}")
+        (job,) = jobs_of(searched, {}, labels_of(searched), {})
+        settings = Settings(searched, "memory://storage", {job.key: job}, {})
+        assert type(search_trial._backend(settings, job, Trained())) is kind
 
 
 def test_only_points_that_were_asked_for_are_searched_and_name_the_trial() -> None:

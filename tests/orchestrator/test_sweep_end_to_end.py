@@ -304,6 +304,33 @@ def test_two_train_workers_give_the_same_weights_as_one(
         assert value == pytest.approx(local[name], abs=1e-6)
 
 
+@pytest.mark.slow
+def test_a_search_with_train_workers_gets_the_losses_of_each_step_and_stops_trials(
+    swept: tuple[Path, str], command: Build, execute: Sweep
+) -> None:
+    storage, _ = swept
+    settings = [
+        *("codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[]", "d1.validate_every=2"),
+        *("d1.checkpoint_every=2", "resources.workers_per_point=1"),
+        "search={algorithm: asha, trials: 3, seed: 5, over: {d1.lr: {log_uniform: [1e-5, 0.1]}}}",
+    ]
+    more = (x for s in settings for x in ("--set", s))
+    done = execute(command(storage, "--name", "by-workers", *more))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((storage / "by-workers" / "search.json").read_text())
+    assert len(found["trials"]) == 3
+    for trial in found["trials"]:
+        steps = [step for step, _ in trial["curve"]]
+        if trial["status"] == "finished":
+            info = storage / "stages" / "point" / trial["key"] / "info.json"
+            assert json.loads(info.read_text())["val_loss"] == trial["val_loss"]
+            assert steps == [2, 4, 6, 8]
+        else:
+            assert (trial["status"], steps) == ("stopped", [2, 4, 6, 8][: len(steps)])
+            assert len(steps) < 4
+    assert not list((storage / "train").glob("*")), "trials leave no checkpoints"
+
+
 def test_a_search_trains_the_points_under_other_settings_and_says_the_best(
     swept: tuple[Path, str], command: Build, execute: Sweep
 ) -> None:

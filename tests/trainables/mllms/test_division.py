@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
+from search_spaces import load_space
 from search_spaces.facts.mllm_families import family_of
 from tests.trainables.mllms.test_mllm import PROCESSORS, images, ready
 from tests.trainables.simulated_devices import (
@@ -19,14 +20,16 @@ from tests.trainables.simulated_devices import (
 )
 from tests.trainables.tiny_mllms import BLOCKS, SIDE, make
 from trainables.encoders.bridge import Entry, TowerError, entered, hidden_at
-from trainables.evaluation.loaded_models import load_mllm
+from trainables.evaluation import loaded_models
+from trainables.evaluation.loaded_models import load_answerer, load_mllm
 from trainables.mllms import Mllm, mllm
 from trainables.mllms.division import device_map_of
+from trainables.points.models import PointModel
 
 accelerate = pytest.importorskip("accelerate", reason="the package accelerate is not installed")
 
 PROMPTS = ["<image> w5 w7", "<image> w9 w5 w7", "<image> w5 w7"]
-CHOICES = [["w5", "w6 w8"]] * len(PROMPTS)
+CHOICES = [["w5"], ["w6 w8"], ["w5"]]
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="GPUs are there: see the last")
 
 
@@ -107,7 +110,7 @@ def test_two_simulated_gpus_answer_like_one_device_from_the_bridge(name: str, be
     model, given = ready(name, beams=beams), images(3)
     tokens = hidden_at(model.tower, 2, lambda: model.look(Entry(given, None)))
     features = [[one] for one in model.look(Entry(tokens, 2))]
-    answers = model.answer(PROMPTS, features, 6, batch_size=2)
+    answers = model.answer(PROMPTS, features, 4, batch_size=2)
     likelihoods = model.likelihoods(PROMPTS, features, CHOICES, batch_size=2)
     assert len(set(answers)) > 1, "the test's MLLM says the same about everything"
     divided(model)
@@ -115,9 +118,13 @@ def test_two_simulated_gpus_answer_like_one_device_from_the_bridge(name: str, be
     with simulated_devices():
         for device in ("cpu", "cuda:0", "cuda:1"):
             looked = [[one] for one in model.look(Entry(tokens.to(device), 2))]
-            assert model.answer(PROMPTS, looked, 6, batch_size=2) == answers
-            found = model.likelihoods(PROMPTS, looked, CHOICES, batch_size=2)
-            assert torch.allclose(torch.tensor(found), torch.tensor(likelihoods), atol=1e-4)
+            assert all(
+                torch.allclose(one.cpu(), whole, atol=1e-4)
+                for [one], [whole] in zip(looked, features, strict=True)
+            )
+        assert model.answer(PROMPTS, looked, 4, batch_size=2) == answers
+        found = model.likelihoods(PROMPTS, looked, CHOICES, batch_size=2)
+        assert torch.allclose(torch.tensor(found), torch.tensor(likelihoods), atol=1e-4)
 
 
 @without_cuda
@@ -177,6 +184,17 @@ def test_a_divided_model_is_loaded_where_it_is_divided_and_answers_like_a_whole_
     assert {weight.device.type for weight in model.model.parameters()} == {"cpu", "meta"}
     looked = [[one] for one in model.look(Entry(tokens, 2))]
     assert model.answer(prompts, looked, 6, 2) == answers
+
+
+def test_the_answerer_of_a_measurement_is_divided_over_as_many_gpus_as_the_evaluation_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space, loaded = load_space("smoke"), []
+    monkeypatch.setattr(loaded_models, "load_mllm", lambda *arguments: loaded.append(arguments))
+    measurement = next(iter(space.measurements))
+    device, model = torch.device("cuda"), cast(PointModel, None)
+    load_answerer(space, measurement, Path(), None, model, device, 3)
+    assert loaded == [("shipped:llava-scenes", "fp32", 1, device, 3)]
 
 
 def test_a_divided_tower_is_entered_once_at_a_time_and_left_as_it_was() -> None:
