@@ -39,6 +39,8 @@ from orchestrator.tracking.open_tracker import open_tracker
 def search(request: Request) -> bool:
     """Search, keep and print the result; True if at least one trial was trained to its end.
 
+    Where the request names no point that is trained, there is nothing to search.
+
     Raises:
         SweepHeldError: another driver runs the sweep.
         OpenClusterError: the cluster asks for no token.
@@ -47,6 +49,9 @@ def search(request: Request) -> bool:
     assert space.search is not None
     fingerprints = provenance.fingerprints(space, store.local(provenance.CHECKSUMS))
     points = searched_points(request.points)
+    if not points:
+        print("search: none of the points that were asked for is trained: nothing to search")
+        return True
     labels = frozenset(point.label for point in points)
     jobs = jobs_of(space, fingerprints, labels, {})
     identity = {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.train import Checkpoint
-from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from orchestrator.execution.job_steps import Json
+
+if TYPE_CHECKING:  # not a part of Ray's interface
+    from ray.train.v2._internal.execution.context import TrainRunContext
 
 
 class SearchReports(TuneReportCallback):
