@@ -1,10 +1,10 @@
-"""Searching for an operating point's settings with Ray Tune, at the end of the sweep that made its
+"""Searching for operating points' settings with Ray Tune, at the end of the sweep that made their
 inputs.
 
-    algorithm --settings--> trial: train the point --val_loss, step by step--> ASHA may stop it
+    algorithm --settings--> trial: train the points --mean val_loss, by step--> ASHA may stop it
         --> <sweep>/search.json, MLflow children of kind `trial`, the best as `--set` lines
 
-A trial is the point's own training under other settings (execution/trials/search_trial.py). A
+A trial is the points' own trainings under other settings (execution/trials/search_trial.py). A
 finished search is not repeated.
 """
 
@@ -20,16 +20,15 @@ from operator import attrgetter
 
 from orchestrator.driver.request import Request, SearchResult
 from orchestrator.execution import cluster
-from orchestrator.execution.trials.search_trial import searched_point
+from orchestrator.execution.trials.search_trial import info_of, jobs_of, searched_points
 from orchestrator.monitoring.monitor import Monitor
-from orchestrator.plan.jobs import Plan
+from orchestrator.plan.jobs import Job
 from orchestrator.storage import provenance
 from orchestrator.storage.outage import patiently
-from orchestrator.storage.store import JsonObject
+from orchestrator.storage.store import JsonObject, Store
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
 from orchestrator.tracking.mlflow_runs import TrialRecord
 from orchestrator.tracking.open_tracker import open_tracker
-from search_spaces import OperatingPoint, point_stage
 
 
 def search(request: Request, monitor: Monitor) -> SearchResult:
@@ -38,35 +37,62 @@ def search(request: Request, monitor: Monitor) -> SearchResult:
     Args:
         monitor: of the sweep, which holds its lease.
 
+    Where the request names no point that is trained, there is nothing to search.
+
     Raises:
         OpenClusterError: the cluster asks for no token.
     """
     space, store = request.space, request.store
     assert space.search is not None
     fingerprints = provenance.fingerprints(space, store.local(provenance.CHECKSUMS))
-    point = searched_point(space)
-    plan = Plan(space, [point], fingerprints, store)
-    identity = {"point": plan.key(point), "search": space.search.model_dump(mode="json")}
+    points = searched_points(request.points)
+    if not points:
+        text = "search: none of the points that were asked for is trained: nothing to search"
+        return SearchResult(True, text)
+    labels = frozenset(point.label for point in points)
+    jobs = jobs_of(space, fingerprints, labels, {})
+    identity = {
+        "points": [job.key for job in jobs],
+        "search": space.search.model_dump(mode="json"),
+    }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = f"{request.name}/search.json"
     result: JsonObject = json.loads(store.read(path) or b"{}")
     if result.get("search") != digest:
         trials = _run_trials(request, fingerprints, monitor)
         store.remove_leftovers()  # what stopped trials had begun to write
-        point_dir = store.fetch(point_stage(plan.stages, point).path)
-        base = json.loads((point_dir / "info.json").read_text(encoding="utf-8"))
         result = {
             "search": digest,
-            "point": point.fields,
+            "points": [point.fields for point in points],
             "algorithm": space.search.algorithm,
-            "as_it_stands": base["val_loss"],
+            "as_it_stands": _mean(store, jobs),
             "trials": [asdict(trial) for trial in trials],
             **_best(trials),
         }
+        if "best" in result:
+            best = jobs_of(space, fingerprints, labels, result["best"]["settings"])
+            result["by_point"] = _by_point(store, jobs, best)
         if all(trial.status != "failed" for trial in trials):
             store.write(path, json.dumps(result, indent=1, allow_nan=False).encode())
     _log(request, result, monitor)
-    return SearchResult("best" in result, "\n".join(_lines(request, point, result)))
+    return SearchResult("best" in result, "\n".join(_lines(request, result)))
+
+
+def _mean(store: Store, jobs: Sequence[Job]) -> float:
+    """The mean validation loss of trained points."""
+    return sum(info_of(store, job)["val_loss"] for job in jobs) / len(jobs)
+
+
+def _by_point(store: Store, before: Sequence[Job], best: Sequence[Job]) -> list[JsonObject]:
+    """The validation loss of each point with the space's settings, and with the best ones."""
+    return [
+        {
+            "point": job.label,
+            "as_it_stands": info_of(store, job)["val_loss"],
+            "best": info_of(store, found)["val_loss"],
+        }
+        for job, found in zip(before, best, strict=True)
+    ]
 
 
 def _run_trials(
@@ -110,15 +136,20 @@ def _log(request: Request, result: JsonObject, monitor: Monitor) -> None:
         monitor.note(f"MLflow refuses the trials ({error})")
 
 
-def _lines(request: Request, point: OperatingPoint, result: JsonObject) -> Iterator[str]:
+def _lines(request: Request, result: JsonObject) -> Iterator[str]:
     trials = result["trials"]
     counts = Counter(trial["status"] for trial in trials)
     statuses = ", ".join(f"{n} {status}" for status, n in counts.most_common())
-    yield f"search of {point.label} by {result['algorithm']}: {len(trials)} trials ({statuses})"
-    yield f"validation loss with the space's settings: {result['as_it_stands']:.5g}"
+    points = searched_points(request.points)
+    subject = points[0].label if len(points) == 1 else f"{len(points)} points"
+    yield f"search of {subject} by {result['algorithm']}: {len(trials)} trials ({statuses})"
+    mean = "validation loss" if len(points) == 1 else "mean validation loss"
+    yield f"{mean} with the space's settings: {result['as_it_stands']:.5g}"
     if "best" not in result:
         yield "no trial was trained to its end"
         return
     yield f"best: {result['best']['val_loss']:.5g} with"
     yield from (f"  {line}" for line in result["set"])
+    for point in result["by_point"] if len(points) > 1 else ():
+        yield f"{point['point']}: {point['as_it_stands']:.5g} -> {point['best']:.5g}"
     yield f"search  {request.store.uri}/{request.name}/search.json"

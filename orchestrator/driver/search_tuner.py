@@ -6,7 +6,7 @@ Import it after `cluster.running` has set the environment that Ray Tune reads.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ray import tune
 from ray.tune import Callback
@@ -18,12 +18,19 @@ from ray.tune.search.sample import Domain
 from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point, train_trial
+from orchestrator.execution.trials.placement_groups import orphans_freed
+from orchestrator.execution.trials.search_trial import (
+    jobs_of,
+    rounded,
+    searched_points,
+    train_trial,
+    trial_key,
+)
 from orchestrator.execution.trials.tune import Unpickled, error_of
-from orchestrator.plan.resources import LANE_SHARE, ask_of
+from orchestrator.plan.resources import resources_of, training_group, trial_resources
 from orchestrator.storage import provenance
 from orchestrator.tracking.mlflow_runs import TrialRecord
-from search_spaces import Space
+from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.search import Range, SearchSpec
 from search_spaces.specs.training import Optimiser
@@ -44,18 +51,29 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
     spec = space.search
     assert spec is not None
     settings = Settings(space, store.uri, {}, provenance.code())
-    ask = ask_of(space.resources.of(searched_point(space).scenario))
-    lanes = cluster.nodes().room_for(ask, limit=spec.trials)
+    points = searched_points(request.points)
+    labels = frozenset(point.label for point in points)
+    (job, *_) = jobs_of(space, fingerprints, labels, {})
+    ask, workers = training_group(space, job)
+    lanes = max(1, cluster.nodes().room_for(ask, limit=spec.trials * workers) // workers)
     directory = store.new("tmp/tune")
-    listener = TrialListener(space, spec.trials, fingerprints, note)
+
+    def key_of(chosen: Mapping[str, object]) -> str:
+        return trial_key(jobs_of(space, fingerprints, labels, chosen))
+
+    trainings = [_training(space, point) for point in points]
+    listener = TrialListener(key_of, sum(t.steps for t in trainings), spec.trials, note)
 
     def bridgesweep_search(config: Mapping[str, object]) -> None:
         cluster.set_environment()
         from ray import tune
 
-        train_trial(settings, fingerprints, rounded(config), lambda row: tune.report(row))
+        chosen = rounded(config)
+        train_trial(settings, fingerprints, labels, chosen, lambda row: tune.report(row))
 
-    resources = tune.PlacementGroupFactory([ask.ray_resources(LANE_SHARE)])
+    resources = tune.PlacementGroupFactory([trial_resources(space, job)])
+    # A process that waits for workers cannot be stopped for the next trial, only ended.
+    is_reusable = not ask.gpu and not resources_of(space, job).workers_per_point
     tuner = tune.Tuner(
         tune.with_resources(bridgesweep_search, resources),
         param_space={path: _domain(bounds) for path, bounds in spec.over.items()},
@@ -64,8 +82,8 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
             mode="min",
             num_samples=spec.trials,
             search_alg=_algorithm(spec, lanes),
-            scheduler=_asha(space) if spec.algorithm == "asha" else None,
-            reuse_actors=not ask.gpu,
+            scheduler=_asha(trainings) if spec.algorithm == "asha" else None,
+            reuse_actors=is_reusable,
         ),
         run_config=tune.RunConfig(
             name=directory.name,
@@ -76,26 +94,36 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
         ),
     )
     try:
-        tuner.fit()
+        with orphans_freed():
+            tuner.fit()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     for record in listener.records.values():
-        store.remove_work(record.key)
+        for trained in jobs_of(space, fingerprints, labels, record.settings):
+            store.remove_work(trained.key)
     return list(listener.records.values())
 
 
 class TrialListener(Unpickled, Callback):
     """Keeps a record of each trial and notes a line when it is over.
 
+    Args:
+        key_of: of a trial's settings.
+        steps: of all trainings of a trial.
+        total: number of trials.
+
     Attributes:
         records: by Tune's trial id, in the order in which trials started.
     """
 
     def __init__(
-        self, space: Space, total: int, fingerprints: Mapping[str, str], note: Note
+        self,
+        key_of: Callable[[Mapping[str, object]], str],
+        steps: int,
+        total: int,
+        note: Note,
     ) -> None:
-        self._space, self._total, self._fingerprints, self._note = space, total, fingerprints, note
-        self._steps = _training(space).steps
+        self._key_of, self._steps, self._total, self._note = key_of, steps, total, note
         self.records: dict[str, TrialRecord] = {}
 
     def on_trial_start(
@@ -104,8 +132,7 @@ class TrialListener(Unpickled, Callback):
         """Open a record; a trial that is tried again keeps its own."""
         if trial.trial_id not in self.records:
             chosen = rounded(trial.config)
-            key = job_of(self._space, self._fingerprints, chosen).key
-            self.records[trial.trial_id] = TrialRecord(chosen, key)
+            self.records[trial.trial_id] = TrialRecord(chosen, self._key_of(chosen))
 
     def on_trial_result(
         self,
@@ -149,8 +176,7 @@ class TrialListener(Unpickled, Callback):
         self._note(line.rstrip())
 
 
-def _training(space: Space) -> Optimiser:
-    point = searched_point(space)
+def _training(space: Space, point: OperatingPoint) -> Optimiser:
     training = scenario_of(point.scenario).training(space, point)
     assert training is not None
     return training
@@ -177,12 +203,13 @@ def _algorithm(spec: SearchSpec, lanes: int) -> SearchAlgorithm | Searcher:
     return ConcurrencyLimiter(OptunaSearch(seed=spec.seed), lanes)
 
 
-def _asha(space: Space) -> ASHAScheduler:
-    training = _training(space)
+def _asha(trainings: Sequence[Optimiser]) -> ASHAScheduler:
+    """ASHA over the steps of all trainings of a trial, one after the other."""
+    first = trainings[0]
     return ASHAScheduler(
         time_attr="step",
         # One more than all: the last report of a finished trial must still be kept.
-        max_t=training.steps + 1,
-        grace_period=min(training.validate_every, training.steps),
+        max_t=sum(training.steps for training in trainings) + 1,
+        grace_period=min(first.validate_every, first.steps),
         reduction_factor=ASHA_REDUCTION,
     )

@@ -12,6 +12,11 @@ def device_of(resources: WorkerResources) -> str:
     return "cuda" if resources.gpus_per_worker > 0 else "cpu"
 
 
+def mllm_gpus(resources: WorkerResources) -> int:
+    """The number of GPUs that an evaluator's MLLM is divided over; 1 where it is not divided."""
+    return max(1, int(resources.gpus_per_worker))
+
+
 def use_threads(resources: WorkerResources) -> None:
     """Let this process compute with `cpus_per_worker` threads."""
     import torch  # seconds: the driver, too, imports this module

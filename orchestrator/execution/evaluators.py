@@ -4,10 +4,10 @@
     trial  --evaluate--> Evaluator --shards, then a stage per task--> storage
     runner --keep--> Pool: idle evaluators are ended when training needs their CPUs or GPU
 
-An evaluator takes what `resources` ask for an evaluation, and a trial borrows as many as they say,
-after its workers have ended. An evaluator that dies is replaced, and the new one continues from the
-finished shards. The pool runs on the driver's machine and is started again if it dies; then all
-evaluators are new. All of them end with the driver.
+An evaluator takes what `resources` ask for an evaluation; over several GPUs its MLLM is divided. A
+trial borrows as many as they say, after its workers have ended. An evaluator that dies is replaced,
+and the new one continues from the finished shards. The pool runs on the driver's machine and is
+started again if it dies; then all evaluators are new. All of them end with the driver.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.execution.devices import device_of
+from orchestrator.execution.devices import device_of, mllm_gpus
 from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
 from orchestrator.plan.subjects import subject_fields
@@ -240,9 +240,12 @@ def evaluate_job(
             if stage in left
         ]
         files = _point_files(store, job, left[0])
-        device = device_of(space.resources.of(EVALUATION))
+        resources = space.resources.of(EVALUATION)
+        device, gpus = device_of(resources), mllm_gpus(resources)
         every = None if part is None else (part.index, part.count)
-        seconds = evaluate_point(space, point, evaluations, files, work, device, report, every)
+        seconds = evaluate_point(
+            space, point, evaluations, files, work, device, report, every, gpus
+        )
         if part is not None:
             shards.save()
             return

@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -59,10 +59,17 @@ REPORT_EVERY_S = 1.0
 
 
 class TrainBackend:
-    """Trains in workers of a TorchTrainer and evaluates in the sweep's pool of evaluators."""
+    """Trains in workers of a TorchTrainer and evaluates in the sweep's pool of evaluators.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    Args:
+        settings: of the sweep.
+        reports: makes what passes the workers' reports on to Ray Tune.
+    """
+
+    def __init__(
+        self, settings: Settings, reports: Callable[[], train.UserCallback] = TuneReportCallback
+    ) -> None:
+        self._settings, self._reports = settings, reports
 
     def train(self, job: Job, work: Path, lease: Lease, progress: Progress) -> None:
         """Train and commit the job's stage, continuing from the last checkpoint of Ray Train.
@@ -124,7 +131,7 @@ class TrainBackend:
                     controller_failure_limit=0,
                 ),
                 checkpoint_config=train.CheckpointConfig(num_to_keep=1),
-                callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
+                callbacks=[self._reports()],  # type: ignore[list-item]  # typed as version 1
             ),
         )
 

@@ -67,7 +67,7 @@ class TrialRecord:
 
     Attributes:
         settings: dotted path -> value.
-        key: of the operating point under these settings.
+        key: of the operating point under these settings; of several points, a hash of theirs.
         status: `running`, `finished`, `stopped` (by ASHA, early) or `failed`.
         val_loss: the lowest validation loss so far; None if there is none.
         curve: (step, validation loss).

@@ -21,6 +21,7 @@ from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.facts.texts import read_class_names, read_templates
 from search_spaces.scenarios import environments_of
 from search_spaces.settings.paths import is_there
+from search_spaces.specs.evaluation import EVALUATION
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 100
@@ -55,7 +56,7 @@ def read_input(
     if space is not None:
         problems += [*check_models(space), *check_teacher(space), *check_towers(space)]
         problems += [*check_data(space), *check_benchmarks(space), *check_texts(space)]
-        problems += check_search(space)
+        problems += check_packages(space)
         if broken := check_extensions(space):
             problems += broken
         else:
@@ -212,13 +213,24 @@ def check_environments(space: Space) -> list[str]:
     return [line for environment in environments_of(space) for line in environment.problems(space)]
 
 
-def check_search(space: Space) -> list[str]:
-    """Packages that the search needs and that are not installed, a line each."""
-    if space.search is None or space.search.algorithm != "optuna":
-        return []
-    if importlib.util.find_spec("optuna") is not None:
-        return []
-    return [
-        "search.algorithm = 'optuna': the package optuna is not installed (pip install "
-        "'bridgesweep[search]'); random and asha need none"
-    ]
+def check_packages(space: Space) -> list[str]:
+    """Optional packages that the space needs and that are not installed, a line each."""
+    problems = []
+    needs_optuna = space.search is not None and space.search.algorithm == "optuna"
+    if needs_optuna and importlib.util.find_spec("optuna") is None:
+        problems.append(
+            "search.algorithm = 'optuna': the package optuna is not installed (pip install "
+            "'bridgesweep[search]'); random and asha need none"
+        )
+    gpus = space.resources.of(EVALUATION).gpus_per_worker
+    if gpus > 1 and space.mllms and importlib.util.find_spec("accelerate") is None:
+        problems.append(
+            f"resources.by_kind.evaluation.gpus_per_worker = {gpus:g}: the package accelerate, "
+            "which divides an MLLM over GPUs, is not installed (pip install 'bridgesweep[gpus]')"
+        )
+    if gpus > 1 and not space.mllms:
+        problems.append(
+            f"resources.by_kind.evaluation.gpus_per_worker = {gpus:g}: mllms is empty, and the "
+            "encoder that answers then runs on one GPU"
+        )
+    return problems

@@ -49,7 +49,8 @@ class WorkerResources(Spec):
     """Ray Train workers; 0 trains in the trial's own process."""
     cpus_per_worker: Positive = 1
     gpus_per_worker: Gpus = 0
-    """A part of a GPU, or one."""
+    """A part of a GPU, or one; of `evaluation` also 2, 3 and so on, over which the MLLM of an actor
+    is divided."""
     memory_gb_per_worker: Rate | None = None
     """GiB of the machine's memory that a worker takes, by which Ray places it; null for no ask."""
     accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$")] = ""
@@ -96,10 +97,14 @@ class Resources(WorkerResources):
         for kind in ("", *self.by_kind):
             asked, setting = self.of(kind), f"by_kind.{kind}." if kind else ""
             gpus = asked.gpus_per_worker
-            if gpus > 1:
+            if gpus > 1 and kind != EVALUATION:
                 problems.append(
                     f"{setting}gpus_per_worker = {gpus:g}: a worker computes on one GPU at most; "
-                    "give more workers_per_point"
+                    "give more workers_per_point (by_kind.evaluation alone may take several)"
+                )
+            elif gpus > 1 and not gpus.is_integer():
+                problems.append(
+                    f"{setting}gpus_per_worker = {gpus:g}: more than one GPU must be whole ones"
                 )
             if asked.accelerator and not gpus:
                 problems.append(f"{setting}accelerator = {asked.accelerator}: gpus_per_worker is 0")

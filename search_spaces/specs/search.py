@@ -1,4 +1,4 @@
-"""A search for settings of an operating point: over what, and how."""
+"""A search for settings of a scenario's operating points: over what, and how."""
 
 from __future__ import annotations
 
@@ -46,14 +46,17 @@ class Range(Spec):
 
 
 class SearchSpec(Spec):
-    """A search for an operating point's settings, by the lowest validation loss.
+    """A search for settings of a scenario, by the lowest mean validation loss of its points.
 
-    The validation loss is the scenario's own and fixed (`Learner.validate`), so only settings that
-    change neither it nor what must be trained before can be searched.
+    Each trial trains all of them (codecs, lambdas, seeds), one after the other, as a sweep does.
+    The validation loss is the scenario's and fixed (`Learner.validate`), so only settings that
+    change neither it nor what must be trained before can be searched. Of scenarios whose loss grows
+    with lambda (d2, d3), the higher rates weigh more in the mean.
     """
 
     algorithm: Literal["random", "optuna", "asha"] = "random"
-    """`asha`: random, and trials that fall behind are stopped early. `optuna`: its TPE sampler."""
+    """`asha`: random, and trials that fall behind are stopped early, on the points that they have
+    trained so far. `optuna`: its TPE sampler."""
     trials: Annotated[int, Field(gt=1)] = 12
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the algorithm; the trainings have the space's."""

@@ -245,22 +245,15 @@ class Space(SpaceFields):
         if self.search is None:
             return []
         problems = []
-        rates = sum(len(codec.lambdas) for codec in self.codecs)
         trained = [name for name in self.scenario_names if SCENARIOS.get(name).trains]
-        if (len(trained), rates, len(self.seeds)) != (1, 1, 1) or self.variants:
+        if len(trained) != 1 or self.variants:
             problems.append(
-                "search: trains one operating point; give one codec, lambda, scenario and seed, "
-                f"and no variants (there are {rates} x {len(trained)} x {len(self.seeds)})"
+                "search: judges settings of one scenario; give one that is trained (there are "
+                f"{len(trained)}: {', '.join(trained)}) and no variants"
             )
         elif not SCENARIOS.get(trained[0]).search_roots:
             valid = [name for name, rule in SCENARIOS.working().items() if rule.search_roots]
             problems.append(f"search: not of {trained[0]}; of {', '.join(valid)}")
-        workers = {self.resources.of(name).workers_per_point for name in trained}
-        if any(workers):
-            problems.append(
-                "search: trains in the trial's own process; resources.workers_per_point = "
-                f"{max(workers)} must be 0"
-            )
         for path, where in {} if problems else self.search.over.items():
             problems += self._search_range_problems(trained[0], path, where.ends)
         return list(dict.fromkeys(problems))

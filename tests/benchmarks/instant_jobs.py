@@ -73,6 +73,14 @@ def install(directory: Path) -> None:
     The environment holds `DIRECTORY` and `SLEEP` since before Ray's start.
     """
     from orchestrator.execution.trials import tune
+
+    write_tasks(directory)
+    tune.run_trial = run_trial
+    passes.run_pass = run_pass
+
+
+def write_tasks(directory: Path) -> None:
+    """Write the metrics of the tasks, which no worker imports torch for."""
     from trainables.tasks import TASKS
 
     tasks = {
@@ -80,8 +88,6 @@ def install(directory: Path) -> None:
         for name in ("captioning", "vqa", "rec", "fewshot")
     }
     (directory / "tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
-    tune.run_trial = run_trial
-    passes.run_pass = run_pass
 
 
 def run_trial(config: Mapping[str, str], settings: Settings) -> None:

@@ -8,11 +8,19 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.driver.search_tuner import _algorithm, _domain
-from orchestrator.execution.trials.search_trial import job_of, rounded, searched_point
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.trials import search_trial
+from orchestrator.execution.trials.search_trial import (
+    Trained,
+    jobs_of,
+    rounded,
+    searched_points,
+    trial_key,
+)
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
 from orchestrator.tracking.mlflow_runs import TrialRecord
-from orchestrator.validation.inputs import check_search
+from orchestrator.validation.inputs import check_packages
 from search_spaces import Space, load_space, operating_points
 from tests.orchestrator.tracking.trackers import open_tracker
 
@@ -27,18 +35,62 @@ def space(*more: str) -> Space:
     return load_space("smoke", [*ONE, "search={}", OVER, *more])
 
 
-def test_a_trial_makes_the_stage_that_a_sweep_with_its_settings_would_make() -> None:
-    job = job_of(space(), {}, {"d1.lr": 0.005, "neck.layers": 3})
-    same = load_space("smoke", [*ONE, "d1.lr=0.005", "neck.layers=3"])
+def labels_of(searched: Space) -> list[str]:
+    return [point.label for point in searched_points(operating_points(searched))]
+
+
+@pytest.mark.parametrize("lambdas", ["[0.02]", "[0.002, 0.02]"])
+def test_a_trial_makes_the_stages_that_a_sweep_with_its_settings_would_make(lambdas: str) -> None:
+    searched = space(f"codecs.0.lambdas={lambdas}")
+    jobs = jobs_of(searched, {}, labels_of(searched), {"d1.lr": 0.005, "neck.layers": 3})
+    changed = [f"codecs.0.lambdas={lambdas}", "d1.lr=0.005", "neck.layers=3"]
+    same = load_space("smoke", [*ONE, *changed])
     plan = Plan(same, operating_points(same), {}, None)
-    assert job.key == plan.key(searched_point(same))
-    assert job.key != Plan(space(), [searched_point(space())], {}, None).key(
-        searched_point(space())
-    )
-    assert job.evaluations == ()
-    assert {name: stage.key for name, stage in job.inputs.items()} == {
-        name: stage.key for name, stage in plan.jobs[job.key].inputs.items()
-    }
+    points = searched_points(plan.points)
+    assert len(points) == lambdas.count(",") + 1
+    assert [job.key for job in jobs] == [plan.key(point) for point in points]
+    unchanged = jobs_of(searched, {}, labels_of(searched), {})
+    assert not {job.key for job in jobs} & {job.key for job in unchanged}
+    for job in jobs:
+        assert job.evaluations == ()
+        assert {name: stage.key for name, stage in job.inputs.items()} == {
+            name: stage.key for name, stage in plan.jobs[job.key].inputs.items()
+        }
+
+
+def test_a_trial_trains_in_the_workers_that_its_scenario_asks_for() -> None:
+    from orchestrator.execution.local import LocalBackend
+    from orchestrator.execution.train import TrainBackend
+
+    for workers, kind in ((0, LocalBackend), (2, TrainBackend)):
+        searched = space(f"resources.workers_per_point={workers}")
+        (job,) = jobs_of(searched, {}, labels_of(searched), {})
+        settings = Settings(searched, "memory://storage", {job.key: job}, {})
+        assert type(search_trial._backend(settings, job, Trained())) is kind
+
+
+def test_only_points_that_were_asked_for_are_searched_and_name_the_trial() -> None:
+    searched = space("codecs.0.lambdas=[0.002, 0.02]")
+    both = jobs_of(searched, {}, labels_of(searched), {})
+    (second,) = jobs_of(searched, {}, labels_of(searched)[1:], {})
+    assert second.key == both[1].key
+    assert trial_key([second]) == second.key
+    assert trial_key(both) not in {job.key for job in both}
+    assert trial_key(both) != trial_key([both[1], both[0]])
+
+
+def test_a_trial_reports_the_mean_over_its_points_so_far_at_steps_in_all() -> None:
+    def report(step: int, **metrics: float) -> dict[str, object]:
+        return {"phase": "train", "step": step, "steps": 8, "metrics": metrics}
+
+    first = Trained()
+    assert first.row(report(3, loss=1.0)) is None
+    assert first.row({"phase": "waiting for workers", "step": 0, "steps": 0}) is None
+    assert first.row(report(4, val_loss=3.0)) == {"step": 4, "val_loss": 3.0}
+    second = first.followed_by({"steps": 8, "val_loss": 2.0})
+    assert second.row(report(4, val_loss=5.0)) == {"step": 12, "val_loss": 3.5}
+    done = second.followed_by({"steps": 8, "val_loss": 6.0})
+    assert (done.steps, done.val_loss) == (16, 4.0)
 
 
 def draws(algorithm: str, n: int) -> list[dict[str, Any]]:
@@ -99,10 +151,25 @@ def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (problem,) = check_search(space("search.algorithm=optuna"))
+    (problem,) = check_packages(space("search.algorithm=optuna"))
     assert problem.startswith("search.algorithm = 'optuna': ")
     assert "bridgesweep[search]" in problem
-    assert check_search(space("search.algorithm=asha")) == []
+    assert check_packages(space("search.algorithm=asha")) == []
+
+
+def test_a_divided_mllm_needs_accelerate_and_an_mllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = "resources={workers_per_point: 1, by_kind: {evaluation: {gpus_per_worker: 2}}}"
+    divided = load_space("smoke", [gpus])
+    assert divided.mllms
+    assert load_space("smoke", [gpus]).resources.of("evaluation").gpus_per_worker == 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (problem,) = check_packages(divided)
+    assert "gpus_per_worker = 2" in problem
+    assert "bridgesweep[gpus]" in problem
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert check_packages(divided) == []
+    (problem,) = check_packages(divided.model_copy(update={"mllms": ()}))
+    assert "mllms is empty" in problem
 
 
 def test_trials_are_logged_once_and_are_no_points(tmp_path: Path) -> None:

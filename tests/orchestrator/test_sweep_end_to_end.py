@@ -304,12 +304,39 @@ def test_two_train_workers_give_the_same_weights_as_one(
         assert value == pytest.approx(local[name], abs=1e-6)
 
 
-def test_a_search_trains_the_point_under_other_settings_and_says_the_best(
+@pytest.mark.slow
+def test_a_search_with_train_workers_gets_the_losses_of_each_step_and_stops_trials(
     swept: tuple[Path, str], command: Build, execute: Sweep
 ) -> None:
     storage, _ = swept
     settings = [
         *("codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[]", "d1.validate_every=2"),
+        *("d1.checkpoint_every=2", "resources.workers_per_point=1"),
+        "search={algorithm: asha, trials: 3, seed: 5, over: {d1.lr: {log_uniform: [1e-5, 0.1]}}}",
+    ]
+    more = (x for s in settings for x in ("--set", s))
+    done = execute(command(storage, "--name", "by-workers", *more))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((storage / "by-workers" / "search.json").read_text())
+    assert len(found["trials"]) == 3
+    for trial in found["trials"]:
+        steps = [step for step, _ in trial["curve"]]
+        if trial["status"] == "finished":
+            info = storage / "stages" / "point" / trial["key"] / "info.json"
+            assert json.loads(info.read_text())["val_loss"] == trial["val_loss"]
+            assert steps == [2, 4, 6, 8]
+        else:
+            assert (trial["status"], steps) == ("stopped", [2, 4, 6, 8][: len(steps)])
+            assert len(steps) < 4
+    assert not list((storage / "train").glob("*")), "trials leave no checkpoints"
+
+
+def test_a_search_trains_the_points_under_other_settings_and_says_the_best(
+    swept: tuple[Path, str], command: Build, execute: Sweep
+) -> None:
+    storage, _ = swept
+    settings = [
+        *("scenarios=[d1]", "baselines=[]", "d1.validate_every=2"),
         "search={algorithm: asha, trials: 4, over: {d1.lr: {log_uniform: [1.0e-5, 1.0e-1]}}}",
     ]
     again = command(storage, "--name", "searched", *(x for s in settings for x in ("--set", s)))
@@ -320,13 +347,23 @@ def test_a_search_trains_the_point_under_other_settings_and_says_the_best(
     finished = [trial for trial in found["trials"] if trial["status"] == "finished"]
     assert found["best"] in finished
     assert found["best"]["val_loss"] == min(trial["val_loss"] for trial in finished)
+    losses = {}
+    for info in (storage / "stages" / "point").glob("*/info.json"):
+        manifest = json.loads((info.parent / "manifest.json").read_text())
+        subject, rate = manifest["subject"], manifest["spec"]["training"]["lr"]
+        if subject["scenario"] == "d1":
+            losses[rate, subject["lmbda"]] = json.loads(info.read_text())["val_loss"]
     for trial in finished:
-        info = json.loads((storage / "stages" / "point" / trial["key"] / "info.json").read_text())
-        assert info["val_loss"] == trial["val_loss"]
-        assert [step for step, _ in trial["curve"]] == [2, 4, 6, 8]
+        rate = trial["settings"]["d1.lr"]
+        mean = (losses[rate, 0.002] + losses[rate, 0.02]) / 2
+        assert trial["val_loss"] == pytest.approx(mean, rel=1e-12)
+        assert [step for step, _ in trial["curve"]] == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert [row["best"] for row in found["by_point"]] == [
+        losses[found["best"]["settings"]["d1.lr"], lmbda] for lmbda in (0.002, 0.02)
+    ]
     for trial in found["trials"]:
-        assert trial["status"] == "finished" or trial["curve"][-1][0] < 8
-        assert not (storage / "work" / trial["key"]).exists()
+        assert trial["status"] == "finished" or trial["curve"][-1][0] < 16
+    assert not list((storage / "work").glob("*")), "trials leave no checkpoints"
     assert f"--set d1.lr={json.dumps(found['best']['settings']['d1.lr'])}" in done.stdout
     trial_runs = [run for run in runs(storage) if run.data.tags["bridgesweep.kind"] == "trial"]
     assert len(trial_runs) == 4

@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -179,13 +180,24 @@ def _unchanged(hidden: Tensor, *_: Any, **__: Any) -> Tensor:
     return hidden
 
 
+class _Replacement(partial[Tensor]):
+    """The `forward` of a module while a tower is entered."""
+
+
 @contextlib.contextmanager
 def _calls(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
-    """Another `forward` for one instance, which hooks on the module still see."""
-    if "forward" in vars(module):
+    """Another `forward` for one instance, which hooks on the module still see.
+
+    A module of a model that is divided over several devices has a `forward` of its instance already
+    (by accelerate, which moves the inputs); it is set again behind.
+    """
+    before = vars(module).get("forward")
+    if isinstance(before, _Replacement):
         raise TowerError(f"{type(module).__name__} has been changed already: entered twice?")
-    module.forward = forward
+    module.forward = _Replacement(forward)
     try:
         yield
     finally:
         del module.forward
+        if before is not None:
+            module.forward = before

@@ -84,6 +84,7 @@ def evaluate_point(
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda share: None,
     part: tuple[int, int] | None = None,
+    mllm_gpus: int = 1,
 ) -> dict[str, float]:
     """Evaluate an operating point on tasks of a data set; write each task's result to its `out`.
 
@@ -95,6 +96,7 @@ def evaluate_point(
         progress: called with the share that is done, 0 to 1.
         part: (index, count): only answer every `count`-th shard from `index`, and write no result;
             an evaluation of all that finds these answers in `work` does that.
+        mllm_gpus: as `gpus` of `Mllm.load`; 1 loads the MLLM to `device`.
 
     Returns:
         The seconds that it took, with those of the shards found in `work`, by task, divided as the
@@ -110,7 +112,7 @@ def evaluate_point(
     model = load_point(space, point, files.codec, files.point, tower).to(model_device)
     first = evaluations[0]
     answerer = load_answerer(
-        space, first.measurement, first.images, files.text, model, model_device
+        space, first.measurement, first.images, files.text, model, model_device, mllm_gpus
     )
     directories = tuple(dict.fromkeys(evaluation.images for evaluation in evaluations))
     surrogate = space.surrogate

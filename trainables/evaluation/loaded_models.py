@@ -65,19 +65,23 @@ def load_answerer(
     text: Path | None,
     model: PointModel,
     device: torch.device,
+    mllm_gpus: int,
 ) -> Answerer:
     """The MLLM of a measurement, or the point's encoder where the encoder answers (zero-shot).
 
     Args:
         images: directory of the images with the names of their classes.
         text: directory of the text embeddings of these names.
+        mllm_gpus: as of `load_mllm`.
     """
     if measurement.by_encoder:
         assert text is not None
         text_weights = read_text_weights(text).to(device)
         return ZeroShot(model.encoder, text_weights, class_names(images))
     evaluation = space.evaluation
-    return load_mllm(measurement.answerer, evaluation.precision, evaluation.beams, device)
+    return load_mllm(
+        measurement.answerer, evaluation.precision, evaluation.beams, device, mllm_gpus
+    )
 
 
 @LastLoaded
@@ -102,6 +106,11 @@ def load_known_teacher(
 
 
 @LastLoaded
-def load_mllm(name: str, precision: str, beams: int, device: torch.device) -> Mllm:
-    """An MLLM in a precision of `PRECISIONS`, on a device."""
-    return Mllm.load(name, PRECISIONS[precision], beams).to(device)
+def load_mllm(name: str, precision: str, beams: int, device: torch.device, gpus: int) -> Mllm:
+    """An MLLM in a precision of `PRECISIONS`, on a device or divided over several GPUs.
+
+    Args:
+        gpus: as of `Mllm.load`.
+    """
+    mllm = Mllm.load(name, PRECISIONS[precision], beams, gpus)
+    return mllm if gpus > 1 else mllm.to(device)

@@ -21,10 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from search_spaces.facts.mllm_families import family_of
 from trainables.encoders.bridge import Entry
@@ -37,6 +34,7 @@ from trainables.encoders.pretrained import (
     load_weights,
     mllm_class,
 )
+from trainables.mllms.division import device_map_of, free_memory
 from trainables.mllms.prompts import Encoded, Prompts, equal_batches
 from trainables.mllms.vision_inputs import VisionInputs
 
@@ -84,21 +82,33 @@ class Mllm(VisionInputs):
         self.prompts = Prompts(tokenizer, processor, family, self.tokens_per_image)
 
     @classmethod
-    def load(cls, name: str, dtype: torch.dtype = torch.float32, beams: int = 1) -> Mllm:
+    def load(
+        cls, name: str, dtype: torch.dtype = torch.float32, beams: int = 1, gpus: int = 1
+    ) -> Mllm:
         """Load a model with its tokenizer, and its processor where there is one.
+
+        It stands on the CPU, or where it is divided, on the GPUs.
 
         Args:
             name: `shipped:NAME`, a directory, or a hub id: `ORG/MODEL` or `ORG/MODEL@REVISION`.
             dtype: the precision it runs in.
             beams: as of the class.
+            gpus: 2 or more divide its weights over so many GPUs, from the first that this process
+                sees.
 
         Raises:
+            ImportError: it is divided, and accelerate is not installed.
             OSError: it has no weights in safetensors.
             UnknownMllmError: a model of another class.
-            ValueError: it does not resize a square image to the encoder's size.
+            ValueError: it does not resize a square image to the encoder's size, or does not fit the
+                GPUs.
         """
         config = load_config(name)
-        model = load_weights(mllm_class(family_of(config.model_type)), name, dtype=dtype)
+        family = family_of(config.model_type)
+        options: dict[str, Any] = {"dtype": dtype}
+        if gpus > 1:
+            options["device_map"] = device_map_of(config, family, dtype, free_memory(gpus))
+        model = load_weights(mllm_class(family), name, **options)
         size: Any = config.vision_config.image_size
         side = int(size if isinstance(size, int) else size[0])
         processor = load_processor(name)
@@ -107,12 +117,12 @@ class Mllm(VisionInputs):
 
     @property
     def device(self) -> torch.device:
-        """Where the model stands."""
+        """Where the model stands; of a divided one, its first weights."""
         device: torch.device = self.model.device
         return device
 
     def to(self, device: torch.device) -> Mllm:
-        """Move the model."""
+        """Move the model, which must not be divided."""
         self.model.to(device)
         return self
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import trainables.evaluation.evaluate
 from orchestrator.execution.job_run import run_job
-from orchestrator.execution.job_steps import Settings, write_log
+from orchestrator.execution.job_steps import Settings, evaluate_job, write_log
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
@@ -67,3 +68,30 @@ def test_a_try_ends_when_the_storage_is_back(
         run_job(settings, job.key, fail, lambda metrics: None)  # type: ignore[arg-type]
     assert asked == 3
     assert settings.store.read(f"logs/{job.key}.log") is not None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "mllm_gpus"),
+    [(0, "cpu", 1), (0.25, "cuda", 1), (1, "cuda", 1), (3, "cuda", 3)],
+)
+def test_an_evaluation_gets_the_device_and_the_gpus_that_it_asks_for(
+    gpus: float, device: str, mllm_gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_kind = f"{{evaluation: {{gpus_per_worker: {gpus}}}}}"
+    space = load_space("smoke", [f"resources={{workers_per_point: 1, by_kind: {by_kind}}}"])
+    plan = Plan(space, operating_points(space), {}, Store(str(tmp_path)))
+    settings = Settings(space, str(tmp_path), plan.jobs, {})
+    job = next(job for job in settings.jobs.values() if job.passes)
+
+    class EvaluatedError(Exception):
+        pass
+
+    def evaluate_point(*arguments: object) -> None:
+        assert arguments[5] == device
+        assert arguments[8] == mllm_gpus
+        raise EvaluatedError
+
+    monkeypatch.setattr(trainables.evaluation.evaluate, "evaluate_point", evaluate_point)
+    monkeypatch.setattr(Store, "fetch", lambda store, stage: tmp_path)
+    with pytest.raises(EvaluatedError):
+        evaluate_job(settings, job, job.passes[0], lambda metrics: None)

@@ -56,6 +56,17 @@ def test_a_point_asks_for_what_its_evaluation_takes_once_it_is_trained() -> None
     assert evaluation_ask(space) == Ask(0.25, 1)
 
 
+def test_an_evaluator_with_two_gpus_needs_a_node_that_has_two() -> None:
+    divided = "resources.by_kind={evaluation: {gpus_per_worker: 2}}"
+    space = load_space("smoke", ["resources.workers_per_point=1", divided])
+    assert demand_of(space, job_of(space, "d1")).evaluating == (Ask(2, 1), 1)
+    asks = kinds_by_ask(space, jobs_of(space))
+    single, double = {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}
+    (line,) = shortages_of(asks, Cluster.of([single, single]))
+    assert line.startswith("resources: evaluation: 1 x (1 CPU and 2 GPU)")
+    assert shortages_of(asks, Cluster.of([single, double])) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "in_trial"),
     [
@@ -101,7 +112,8 @@ def test_what_is_evaluated_in_its_trial_asks_for_no_evaluators() -> None:
     [
         ("resources.gpus_per_worker=2", "a worker computes on one GPU at most"),
         ("resources.by_kind.d1.gpus_per_worker=2", "by_kind.d1.gpus_per_worker = 2"),
-        ("resources.by_kind.evaluation.gpus_per_worker=2", "evaluation.gpus_per_worker = 2"),
+        ("resources.by_kind.evaluation.gpus_per_worker=1.5", "must be whole ones"),
+        ("resources.by_kind.evaluation.gpus_per_worker=2", "d1 is trained in the trial's own"),
         ("resources.by_kind.codec.accelerator=H100", "gpus_per_worker is 0"),
         ("resources.by_kind.evaluation.cpus_per_worker=2", "d1 is trained in the trial's own"),
         ("resources.by_kind.d9.cpus_per_worker=2", "valid: codec, features, evaluation"),

@@ -41,13 +41,18 @@ def test_what_cannot_be_searched_is_named(over: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("seeds=[0, 1]", "1 x 1 x 2"),
-        ("scenarios=[d1, d2]", "1 x 2 x 1"),
-        ("codecs.0.lambdas=[0.1, 0.2]", "2 x 1 x 1"),
+        ("scenarios=[d1, d2]", "2: d1, d2"),
         ("variants={a: {}, b: {d1.lr: 1}}", "variants"),
-        ("resources.workers_per_point=2", "resources.workers_per_point = 2"),
     ],
 )
-def test_a_search_is_of_one_point(setting: str, line: str) -> None:
+def test_a_search_is_of_one_scenario(setting: str, line: str) -> None:
     with pytest.raises(SpaceError, match=line):
         load_space("smoke", [*ONE, "search={over: {d1.lr: {choice: [1, 2]}}}", setting])
+
+
+@pytest.mark.parametrize(
+    "setting", ["seeds=[0, 1]", "codecs.0.lambdas=[0.1, 0.2]", "resources.workers_per_point=2"]
+)
+def test_a_search_takes_several_points_and_workers(setting: str) -> None:
+    space = load_space("smoke", [*ONE, "search={over: {d1.lr: {choice: [1, 2]}}}", setting])
+    assert space.search is not None
