@@ -66,7 +66,7 @@ def ready(
     settings = settings_in(tmp_path_factory.mktemp("storage"), models)
     train(settings)
     cluster.set_environment(verbose=False)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         yield settings, open_pool(settings)
     finally:
