@@ -6,7 +6,9 @@ Import it after `cluster.running` has set the environment that Ray Tune reads.
 from __future__ import annotations
 
 import shutil
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 from ray import tune
 from ray.tune import Callback
@@ -27,6 +29,7 @@ from orchestrator.execution.trials.search_trial import (
     trial_key,
 )
 from orchestrator.execution.trials.tune import Unpickled, error_of
+from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import resources_of, training_group, trial_resources
 from orchestrator.storage import provenance
 from orchestrator.tracking.mlflow_runs import TrialRecord
@@ -54,15 +57,14 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
     points = searched_points(request.points)
     labels = frozenset(point.label for point in points)
     (job, *_) = jobs_of(space, fingerprints, labels, {})
-    ask, workers = training_group(space, job)
-    lanes = max(1, cluster.nodes().room_for(ask, limit=spec.trials * workers) // workers)
     directory = store.new("tmp/tune")
 
     def key_of(chosen: Mapping[str, object]) -> str:
         return trial_key(jobs_of(space, fingerprints, labels, chosen))
 
     trainings = [_training(space, point) for point in points]
-    listener = TrialListener(key_of, sum(t.steps for t in trainings), spec.trials, note)
+    ends = list(accumulate(training.steps for training in trainings))
+    listener = TrialListener(key_of, ends, spec.trials, note)
 
     def bridgesweep_search(config: Mapping[str, object]) -> None:
         cluster.set_environment()
@@ -72,8 +74,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
         train_trial(settings, fingerprints, labels, chosen, lambda row: tune.report(row))
 
     resources = tune.PlacementGroupFactory([trial_resources(space, job)])
-    # A process that waits for workers cannot be stopped for the next trial, only ended.
-    is_reusable = not ask.gpu and not resources_of(space, job).workers_per_point
+    asked = resources_of(space, job)
     tuner = tune.Tuner(
         tune.with_resources(bridgesweep_search, resources),
         param_space={path: _domain(bounds) for path, bounds in spec.over.items()},
@@ -81,9 +82,10 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
             metric="val_loss",
             mode="min",
             num_samples=spec.trials,
-            search_alg=_algorithm(spec, lanes),
+            search_alg=_algorithm(spec, _lanes(space, job, spec.trials)),
             scheduler=_asha(trainings) if spec.algorithm == "asha" else None,
-            reuse_actors=is_reusable,
+            # A process that waits for workers cannot be stopped for the next trial, only ended.
+            reuse_actors=not asked.gpus_per_worker and not asked.workers_per_point,
         ),
         run_config=tune.RunConfig(
             name=directory.name,
@@ -104,12 +106,18 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
     return list(listener.records.values())
 
 
+def _lanes(space: Space, job: Job, trials: int) -> int:
+    """How many trials have room on the cluster at a time, each with all its workers."""
+    ask, workers = training_group(space, job)
+    return max(1, cluster.nodes().room_for(ask, limit=trials * workers) // workers)
+
+
 class TrialListener(Unpickled, Callback):
     """Keeps a record of each trial and notes a line when it is over.
 
     Args:
         key_of: of a trial's settings.
-        steps: of all trainings of a trial.
+        ends: steps of a trial at the end of each of its trainings.
         total: number of trials.
 
     Attributes:
@@ -119,11 +127,11 @@ class TrialListener(Unpickled, Callback):
     def __init__(
         self,
         key_of: Callable[[Mapping[str, object]], str],
-        steps: int,
+        ends: Sequence[int],
         total: int,
         note: Note,
     ) -> None:
-        self._key_of, self._steps, self._total, self._note = key_of, steps, total, note
+        self._key_of, self._ends, self._total, self._note = key_of, ends, total, note
         self.records: dict[str, TrialRecord] = {}
 
     def on_trial_start(
@@ -145,11 +153,18 @@ class TrialListener(Unpickled, Callback):
         """Extend the curve; the report behind the last step has the loss of the kept weights."""
         record = self.records[trial.trial_id]
         step, loss = int(result["step"]), float(result["val_loss"])
-        if step > self._steps:
+        if step > self._ends[-1]:
             record.status, record.val_loss = "finished", loss
-        else:
-            record.curve.append((step, loss))
-            record.val_loss = min(loss, loss if record.val_loss is None else record.val_loss)
+            return
+        # A mean over more points than before compares with none before.
+        is_comparable = bool(record.curve) and self._place(record.curve[-1][0]) == self._place(step)
+        lowest = record.val_loss if is_comparable and record.val_loss is not None else loss
+        record.val_loss = min(loss, lowest)
+        record.curve.append((step, loss))
+
+    def _place(self, step: int) -> int:
+        """Of the training that a step belongs to."""
+        return bisect_left(self._ends, step)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object

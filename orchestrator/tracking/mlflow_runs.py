@@ -69,7 +69,8 @@ class TrialRecord:
         settings: dotted path -> value.
         key: of the operating point under these settings; of several points, a hash of theirs.
         status: `running`, `finished`, `stopped` (by ASHA, early) or `failed`.
-        val_loss: the lowest validation loss so far; None if there is none.
+        val_loss: the lowest validation loss so far, of several points the lowest mean over those
+            that have begun; None if there is none.
         curve: (step, validation loss).
         reason: of a failure, in parentheses.
     """

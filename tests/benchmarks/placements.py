@@ -127,17 +127,20 @@ def most_taken(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], float]:
     return dict(sorted(most.items()))
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
+def show(rows: Sequence[dict[str, Any]], resources: Resources) -> None:
     """Print a row per process and job."""
     start = rows[0]["began"]
-    print(f"{'seconds':<12} {'process':<11} {'kind':<11} {'job':<46} {'node':<5} {'share':<6} GPUs")
+    head = ("seconds", "process", "kind", "job", "asked", "node", "has", "GPUs")
+    layout = "{:<9} {:<10} {:<10} {:<52} {:<10} {:<5} {:<5} {}"
+    print(layout.format(*head))
     for row in rows:
         seconds = f"{row['began'] - start:.0f}-{row['ended'] - start:.0f}"
-        gpus = ", ".join(map(str, row["gpus"])) or "-"
-        print(
-            f"{seconds:<12} {row['process']:<11} {row['kind'] or '-':<11} {row['job']:<46} "
-            f"{row['node']:<5} {row['share']:<6g} {gpus}"
-        )
+        asked = resources.of(row["kind"]) if row["kind"] else None
+        gpus = 0 if asked is None else asked.gpus_per_worker
+        kind = "" if asked is None or not asked.accelerator else f" {asked.accelerator}"
+        numbers = ", ".join(map(str, row["gpus"])) or "-"
+        place = (f"{gpus:g}{kind}", row["node"], f"{row['share']:g}", numbers)
+        print(layout.format(seconds, row["process"], row["kind"] or "-", row["job"], *place))
 
 
 def main() -> int:
@@ -150,7 +153,7 @@ def main() -> int:
         code, resources = sweep(Path(scratch), options.seconds)
         lines = (Path(scratch) / PLACEMENTS).read_text(encoding="utf-8").splitlines()
     rows = merged([json.loads(line) for line in lines])
-    show(rows)
+    show(rows, resources)
     print("most of each GPU at a time:")
     for (node, gpu), most in most_taken(rows).items():
         print(f"  {node} {gpu}: {most:g}")

@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.driver.search_tuner import _algorithm, _domain
+from orchestrator.driver.search_tuner import TrialListener, _algorithm, _domain
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials import search_trial
 from orchestrator.execution.trials.search_trial import (
@@ -147,6 +148,26 @@ def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
     lines = [line.removeprefix("--set ").strip("'") for line in found["set"]]
     assert load_space("smoke", lines).neck.init == "encoder"
     assert _best(trials[2:]) == {}
+
+
+def test_the_loss_of_a_trial_is_the_lowest_over_the_points_that_it_has_begun() -> None:
+    notes: list[str] = []
+    view: Any = SimpleNamespace(note=notes.append)
+    listener = TrialListener(lambda chosen: "key", [8, 16], 2, view)
+    trial: Any = SimpleNamespace(trial_id="one", config={"d1.lr": 0.12345})
+    listener.on_trial_start(0, [], trial)
+    record = listener.records["one"]
+    losses = []
+    for step, loss in ((4, 2.0), (8, 3.0), (12, 6.0), (16, 7.0)):
+        listener.on_trial_result(0, [], trial, {"step": step, "val_loss": loss})
+        losses.append(record.val_loss)
+    assert losses == [2.0, 2.0, 6.0, 6.0]
+    assert record.settings == {"d1.lr": 0.1235}
+    listener.on_trial_result(0, [], trial, {"step": 17, "val_loss": 6.5})
+    listener.on_trial_complete(0, [], trial)
+    assert (record.status, record.val_loss) == ("finished", 6.5)
+    assert [step for step, _ in record.curve] == [4, 8, 12, 16]
+    assert "1/2 finished val_loss 6.5" in notes[0]
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -349,10 +349,10 @@ def test_a_search_trains_the_points_under_other_settings_and_says_the_best(
     assert found["best"]["val_loss"] == min(trial["val_loss"] for trial in finished)
     losses = {}
     for info in (storage / "stages" / "point").glob("*/info.json"):
-        manifest = json.loads((info.parent / "manifest.json").read_text())
-        subject, rate = manifest["subject"], manifest["spec"]["training"]["lr"]
-        if subject["scenario"] == "d1":
-            losses[rate, subject["lmbda"]] = json.loads(info.read_text())["val_loss"]
+        made = json.loads((info.parent / "manifest.json").read_text())
+        if made["subject"]["scenario"] == "d1":
+            rate, lmbda = made["spec"]["train"]["lr"], made["subject"]["lmbda"]
+            losses[rate, lmbda] = json.loads(info.read_text())["val_loss"]
     for trial in finished:
         rate = trial["settings"]["d1.lr"]
         mean = (losses[rate, 0.002] + losses[rate, 0.02]) / 2
@@ -365,6 +365,11 @@ def test_a_search_trains_the_points_under_other_settings_and_says_the_best(
         assert trial["status"] == "finished" or trial["curve"][-1][0] < 16
     assert not list((storage / "work").glob("*")), "trials leave no checkpoints"
     assert f"--set d1.lr={json.dumps(found['best']['settings']['d1.lr'])}" in done.stdout
-    trial_runs = [run for run in runs(storage) if run.data.tags["bridgesweep.kind"] == "trial"]
+    tags = [run.data.tags for run in runs(storage)]
+    trial_runs = [
+        run
+        for run in tags
+        if run["bridgesweep.kind"] == "trial" and run["bridgesweep.sweep"] == "searched"
+    ]
     assert len(trial_runs) == 4
     assert "trials by asha\n" not in execute(again).stdout, "nothing is searched twice"
