@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from search_spaces.scenarios import point_stage, scenarios_of
@@ -16,19 +16,25 @@ def operating_points(space: Space) -> tuple[OperatingPoint, ...]:
     """All operating points of a space, in the order they are best started.
 
     What no seed changes (base codecs, released points, some scenarios) is there once, under the
-    first seed. A point that is the same in several variants is there once, under all of these.
+    first seed. A point that several variants train and measure alike is there once, under all of
+    these.
     """
     if not space.variants:
         return tuple(_points(space))
     stages = Stages(space)
-    owners = variants_of(stages)
-    points: dict[tuple[str, str], OperatingPoint] = {}
+    owners: dict[tuple[str, ...], dict[str, None]] = {}
+    points: dict[tuple[str, ...], OperatingPoint] = {}
     for name in space.variants:
         variant = stages.of(name)
+        measured = _measured_alike(variant)
         for point in _points(variant.space):
-            key = point_stage(variant, point).key
-            points.setdefault((key, point.label), replace(point, variant=owners[key]))
-    return tuple(points.values())
+            identity = (point_stage(variant, point).key, point.label, *measured)
+            owners.setdefault(identity, {})[name] = None
+            points.setdefault(identity, point)
+    return tuple(
+        replace(point, variant=_joined(owners[identity], space))
+        for identity, point in points.items()
+    )
 
 
 def variants_of(stages: Stages) -> dict[str, str]:
@@ -43,10 +49,19 @@ def variants_of(stages: Stages) -> dict[str, str]:
         for point in _points(variant.space):
             for stage in _walk(point_stage(variant, point)):
                 owners.setdefault(stage.key, {})[name] = None
-    return {
-        key: JOINED.join(variants) if len(variants) < len(names) else ""
-        for key, variants in owners.items()
-    }
+    return {key: _joined(variants, stages.space) for key, variants in owners.items()}
+
+
+def _joined(variants: Collection[str], space: Space) -> str:
+    """The names of some variants; empty where these are all."""
+    return JOINED.join(variants) if len(variants) < len(space.variants) else ""
+
+
+def _measured_alike(stages: Stages) -> tuple[str, ...]:
+    """What the measurements of a variant depend on besides the point that is measured."""
+    of_any_point = Stage("point", "", {})
+    measurements = stages.space.measurements
+    return tuple(stages.evaluation(of_any_point, measured).key for measured in measurements)
 
 
 def _points(space: Space) -> Iterator[OperatingPoint]:

@@ -89,11 +89,10 @@ def _renamed(sweep: Sweep, names: Mapping[str, str]) -> Sweep:
     """A sweep with other names of MLLMs and encoders, by their names so far."""
     if not names:
         return sweep
-    frames = {
-        name: frame.assign(mllm=frame["mllm"].astype("str").replace(names))
-        for name, frame in (("points", sweep.points), ("samples", sweep.samples))
-        if frame is not None
-    }
+
+    def renamed(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(mllm=frame["mllm"].astype("str").replace(names))
+
     points = {
         key: {
             **entry,
@@ -104,7 +103,12 @@ def _renamed(sweep: Sweep, names: Mapping[str, str]) -> Sweep:
         }
         for key, entry in sweep.manifest.get("points", {}).items()
     }
-    return replace(sweep, **frames, manifest={**sweep.manifest, "points": points})
+    return replace(
+        sweep,
+        points=renamed(sweep.points),
+        samples=None if sweep.samples is None else renamed(sweep.samples),
+        manifest={**sweep.manifest, "points": points},
+    )
 
 
 def _scenarios(sweeps: Sequence[Sweep]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class PointLog:
             tracker.copy.save_if_due()
 
     def _log_live(self, tracker: Tracker, key: str, rows: list[CurveRow]) -> None:
-        tracker.log_live(subject_of(self._plan.space, self._plan.jobs[key].stage), rows)
+        tracker.log_live(subject_of(self._plan.space, self._plan.jobs[key].stage, key), rows)
 
     def _log_done(self, tracker: Tracker) -> None:
         tracker.sweep_run.log_done(len(self._done), len(self._wanted | self._done))
@@ -154,7 +154,7 @@ class PointLog:
         def log(tracker: Tracker) -> None:
             if point is not None:
                 self._figures.add_failed(point, reason)
-            tracker.log_failed(subject_of(self._plan.space, job.stage), reason)
+            tracker.log_failed(subject_of(self._plan.space, job.stage, job.key), reason)
 
         self._queue.put(log)
 
@@ -169,7 +169,8 @@ class PointLog:
         Args:
             missing: by key of the point.
         """
-        keys = set(self._stages())
+        points = operating_points(self._plan.space)
+        keys = {*self._stages(), *(self._plan.key(point) for point in points)}
 
         def log_missing(key: str, gone: MissingPoint, tracker: Tracker) -> None:
             spec = point_spec(self._plan.space, gone.point)

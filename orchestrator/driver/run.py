@@ -146,7 +146,7 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
     remove_work_of(store, done)
     if is_complete:
         passes = {made.key for job in plan.jobs.values() for made in job.passes}
-        remove_leases(store, done | passes)
+        remove_leases(store, done | passes | plan.jobs.keys())
     if store.remote:
         remove_lost_uploads(store, {stage.kind for stage in made})
 
@@ -266,7 +266,8 @@ def _failure_log(store: Store, plan: Plan, job: Job | None, results: JobResults)
 
 def _seconds_by_kind(store: Store, plan: Plan, results: JobResults) -> dict[str, float]:
     """Seconds of computing in this run, by kind of stage."""
-    stages = [stage for key in results.done for stage in plan.jobs[key].stages]
+    made = {stage.path: stage for key in results.done for stage in plan.jobs[key].stages}
+    stages = list(made.values())
     seconds: dict[str, float] = {}
     manifests = store.manifests(stage.path for stage in stages)
     for stage, manifest in zip(stages, manifests, strict=True):

@@ -9,6 +9,7 @@ the code that makes it reads; the plan follows these from stage to stage.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,7 @@ from search_spaces import (
     variants_of,
 )
 from search_spaces.scenarios import evaluation_pass, scenario_of
+from search_spaces.specs.points import JOINED
 from search_spaces.specs.stage import Subject
 
 WAVES: Final = (
@@ -79,7 +81,8 @@ class Job:
     """One thing to run.
 
     Attributes:
-        key: of the stage it makes; also names its log and its work in progress.
+        key: of the stage it makes, or of the operating point (`Plan.key`) that it measures; also
+            names its log and its work in progress.
         kind: the stage's; but `images` for those of a data set, `scenes` for those that are made,
             and `point` for all that scenarios train.
         needs: keys of the jobs that must be done first.
@@ -153,11 +156,22 @@ class Plan:
             for benchmark in space.benchmarks:
                 self._require(self.stages.benchmark(benchmark))
             for point in self.points:
-                self._point(self._stages(point)[0], point, self.evaluations(point))
+                stage = self._stages(point)[0]
+                self._point(self.key(point), stage, point, self.evaluations(point))
 
     def key(self, point: OperatingPoint) -> str:
-        """The `point_key` of an operating point."""
-        return self._stages(point)[0].key
+        """The `point_key` of an operating point: the key of the stage of its training.
+
+        Variants may measure in several ways what they train alike, as with other texts. Such points
+        share a stage; all but those of the first variant have keys of their measurements.
+        """
+        stage, *evaluations = self._stages(point)
+        variants = self._variants.get(stage.key, "")
+        first = variants.split(JOINED)[0] or next(iter(self.space.variants), "")
+        if point.variant == variants or point.variant.split(JOINED)[0] == first:
+            return stage.key
+        keys = ",".join([stage.key, *(evaluation.key for evaluation in evaluations)])
+        return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
     def evaluations(self, point: OperatingPoint) -> tuple[tuple[Measurement, Stage], ...]:
         """What a point is measured on and with whom, and the stages of that."""
@@ -223,7 +237,7 @@ class Plan:
         if stage.subject.point is not None:
             point = stage.subject.point
             owners = self._variants.get(stage.key, point.variant)
-            self._point(stage, replace(point, variant=owners), ())
+            self._point(stage.key, stage, replace(point, variant=owners), ())
             return
         for read in stage.inputs:
             self._require(read)
@@ -242,11 +256,22 @@ class Plan:
         )
 
     def _point(
-        self, stage: Stage, point: OperatingPoint, evaluations: Iterable[tuple[Measurement, Stage]]
+        self,
+        key: str,
+        stage: Stage,
+        point: OperatingPoint,
+        evaluations: Iterable[tuple[Measurement, Stage]],
     ) -> None:
-        """Plan an operating point and the evaluations of it that are wanted."""
-        known = self.jobs.get(stage.key)
-        trained = known is None and self._has(stage)
+        """Plan an operating point and the evaluations of it that are wanted.
+
+        Args:
+            key: of the point; that of its stage, unless another point's job trains it.
+        """
+        known = self.jobs.get(key)
+        trained_elsewhere = [stage] if key != stage.key and not self._has(stage) else []
+        if trained_elsewhere:
+            self._require(stage)
+        trained = key != stage.key or (known is None and self._has(stage))
         left = tuple(pair for pair in evaluations if not self._has(pair[1]))
         if (trained and not left) or (known is not None and (known.evaluations or not left)):
             return
@@ -270,14 +295,14 @@ class Plan:
             costs[stage.key] = (
                 0.0 if is_released else scenario_of(point.scenario).cost(space, point)
             )
-        self.jobs[stage.key] = Job(
-            stage.key,
+        self.jobs[key] = Job(
+            key,
             "point",
             point.label,
             replace(stage, subject=replace(stage.subject, point=point, variant=point.variant)),
             2 if "start" in reads else 1,
             1.0 + sum(costs.values()),
-            self._needs((*reads.values(), *rates, *measured_on)),
+            self._needs((*trained_elsewhere, *reads.values(), *rates, *measured_on)),
             reads,
             rates,
             passes,

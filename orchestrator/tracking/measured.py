@@ -94,11 +94,11 @@ class Measured:
 
 def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     """Read a complete operating point from the storage, without its weights."""
-    stage = point_stage(plan.stages, point)
+    stage, key = point_stage(plan.stages, point), plan.key(point)
     trained = store.manifest(stage.path)
     evaluations = plan.evaluations(point)
     labels = [
-        {"point_key": stage.key, **point.fields, **_labels(plan.space, measurement)}
+        {"point_key": key, **point.fields, **_labels(plan.space, measurement)}
         for measurement, _ in evaluations
     ]
 
@@ -108,7 +108,7 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         return pa.concat_tables(tables, promote_options="permissive")
 
     measured = Measured(
-        key=stage.key,
+        key=key,
         point=point,
         spec=point_spec(plan.space, point),
         rows=[],

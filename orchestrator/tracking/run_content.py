@@ -41,7 +41,7 @@ class RunSubject:
 
     Attributes:
         kind: `point` or `codec`.
-        key: of its stage.
+        key: of its stage, or of the point.
         tags: its name and colour, and its variant.
         params: by dotted path.
     """
@@ -52,11 +52,15 @@ class RunSubject:
     params: Mapping[str, object]
 
 
-def subject_of(space: Space, stage: Stage) -> RunSubject:
-    """The subject of a stage that has a run: of an operating point or of a base codec."""
+def subject_of(space: Space, stage: Stage, key: str | None = None) -> RunSubject:
+    """The subject of a stage that has a run: of an operating point or of a base codec.
+
+    Args:
+        key: of the point (`Plan.key`); None for that of the stage.
+    """
     point, codec = stage.subject.point, stage.subject.codec
     if point is not None:
-        return point_subject(stage.key, point, point_spec(space, point))
+        return point_subject(key or stage.key, point, point_spec(space, point))
     assert codec is not None
     rate = f" lambda={stage.subject.lmbda:g}" if stage.subject.lmbda is not None else ""
     name = f"{codec.label} codec{'' if codec.is_variable_rate else rate}"

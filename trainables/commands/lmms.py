@@ -176,7 +176,7 @@ def find_point(sweep: Path, key: str) -> Finished:
     """
     lost: dict[OperatingPoint, str] = {}
     try:
-        points = {trained.point_dir.name: trained for trained in finished(sweep, lost)}
+        points = {trained.key: trained for trained in finished(sweep, lost)}
     except ValueError as error:
         raise LmmsError(str(error)) from error
     fitting = [name for name in points if name.startswith(key)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from trainables.points.contract import Finished, load_point
 from trainables.points.models import PointModel
 
 
-def finished(sweep: Path | str, lost: dict[OperatingPoint, str]) -> Iterator[Finished]:
+@dataclass(frozen=True)
+class FinishedPoint(Finished):
+    """A finished operating point of a sweep, with its `point_key`."""
+
+    key: str
+
+
+def finished(sweep: Path | str, lost: dict[OperatingPoint, str]) -> Iterator[FinishedPoint]:
     """Yield the finished points of a sweep's directory, `<storage>/<sweep>`.
 
     Args:
@@ -33,12 +41,13 @@ def finished(sweep: Path | str, lost: dict[OperatingPoint, str]) -> Iterator[Fin
         key = keys.get(_identity(point.fields), "")
         if key not in manifest["points"]:
             continue
+        trained_key = _trained_key(manifest["points"][key], key)
         try:
-            codec_dir, point_dir = _stages_of(stages, key, point.codec is not None)
+            codec_dir, point_dir = _stages_of(stages, trained_key, point.codec is not None)
         except (OSError, StopIteration):
             lost[point] = f"{point.label}: {stages} no longer holds it or its base codec"
             continue
-        yield Finished(space.of(point.variant), point, codec_dir, point_dir)
+        yield FinishedPoint(space.of(point.variant), point, codec_dir, point_dir, key)
 
 
 def load_finished(sweep: Path | str, *only: str) -> PointModel:
@@ -63,6 +72,12 @@ def load_finished(sweep: Path | str, *only: str) -> PointModel:
 
 def _identity(fields: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
     return frozenset((name, value) for name, value in fields.items() if name != "point_key")
+
+
+def _trained_key(entry: Mapping[str, Any], key: str) -> str:
+    """The key of the stage with a point's weights: the first of which its provenance tells."""
+    stages = entry.get("provenance", {}).get("stages", {})
+    return Path(next(iter(stages), key)).name
 
 
 def _stages_of(stages: Path, key: str, with_codec: bool) -> tuple[Path | None, Path]:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -31,6 +32,7 @@ from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.parent_run import ParentRun
 from search_spaces import OperatingPoint, load_space, operating_points
 from tests.orchestrator.driver.test_point_log import commit_point
+from trainables.evaluation.finished_points import finished
 
 
 def line_monitor(plan: Plan, store: Store, lease: Lease) -> Monitor:
@@ -157,6 +159,38 @@ def test_what_was_left_out_is_shown_in_summary_status_and_report(
     for line in lines:
         assert f"  left out: {line}" in status
         assert line in report
+
+
+def test_points_that_share_a_training_have_rows_and_runs_of_their_measurements(
+    tmp_path: Path, empty_database: Path
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    settings = ["tasks=[vqa]", "scenarios=[]", "baselines=[uncompressed]"]
+    variants = "variants={plain: {}, double: {surrogate.double_norm: true}}"
+    store, space = Store(str(tmp_path)), load_space("smoke", [*settings, variants])
+    points = operating_points(space)
+    plan = Plan(space, points, fingerprints(space), store)
+    for point in points:
+        commit_point(store, plan, point)
+    assert run(Request(space, points, store, "smoke", None, False, 0.0, "the command"))
+    rows = pd.read_parquet(tmp_path / "smoke" / "points.parquet")
+    keys = [plan.key(point) for point in points]
+    assert [*zip(rows["point_key"], rows["variant"], strict=True)] == [
+        (keys[0], "plain"),
+        (keys[1], "double"),
+    ]
+    children = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(
+        ["1"], "tags.`bridgesweep.kind` = 'point'"
+    )
+    assert {
+        (run.data.tags["bridgesweep.point_key"], run.data.tags["bridgesweep.status"])
+        for run in children
+    } == {(key, "complete") for key in keys}
+    found = list(finished(tmp_path / "smoke", {}))
+    assert [(point.key, point.point.variant) for point in found] == list(
+        zip(keys, ("plain", "double"), strict=True)
+    )
+    assert len({point.point_dir for point in found}) == 1
 
 
 def test_a_full_disk_is_one_line_and_no_traceback(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from orchestrator.plan.jobs import Plan
-from search_spaces import Stages, load_space, operating_points, point_stage
+from orchestrator.storage.store import Store
+from search_spaces import Stages, evaluation_stage, load_space, operating_points, point_stage
 
 VBR = (
     "{arch: mbt2018-mean-vbr, name: vbr, N: 16, M: 32, rate_lambdas: [0.001, 0.01, 0.1],"
@@ -81,3 +84,53 @@ def test_the_stages_of_a_point_are_worked_out_once(monkeypatch: pytest.MonkeyPat
     assert [made.key(point) for point in made.points] == expected
     assert [[stage for _, stage in made.evaluations(p)] for p in made.points] == evaluated
     assert made.complete_points() == ()
+
+
+def test_what_variants_train_alike_and_measure_otherwise_is_trained_once_and_measured_each(
+    tmp_path: Path,
+) -> None:
+    variants = "variants={plain: {}, double: {surrogate.double_norm: true}}"
+    codec = "codecs.0.lambdas=[0.02]"
+    space = load_space("smoke", ["scenarios=[]", "baselines=[reconstruction]", codec, variants])
+    points = operating_points(space)
+    plain, double = points
+    assert (plain.variant, double.variant) == ("plain", "double")
+    stages, store = Stages(space), Store(str(tmp_path))
+    trained = point_stage(stages, plain)
+    assert trained == point_stage(stages, double)
+    measurements = space.measurements
+
+    def keys(variant: str) -> set[str]:
+        """The evaluations of the same settings without variants."""
+        settings = ["surrogate.double_norm=true"] if variant == "double" else []
+        alone = Stages(load_space("smoke", [codec, *settings]))
+        point = replace(plain, variant="")
+        return {evaluation_stage(alone, point, measured).key for measured in measurements}
+
+    plan = Plan(space, points, {}, store)
+    first, second = (plan.jobs[plan.key(point)] for point in points)
+    assert first.key == trained.key != second.key
+    assert first.key in second.needs
+    assert first.stage.key in first.costs
+    assert second.stage == first.stage
+    assert second.stage.key not in second.costs
+    for job, variant in ((first, "plain"), (second, "double")):
+        assert job.subject.variant == variant
+        assert {stage.key for _, stage in job.evaluations} == keys(variant)
+    assert keys("plain").isdisjoint(keys("double"))
+
+    # The other variant alone: its training is another job's, which measures nothing.
+    alone = Plan(space, [double], {}, store)
+    assert alone.key(double) == plan.key(double)
+    assert alone.jobs[trained.key].evaluations == ()
+    assert alone.jobs[alone.key(double)].needs[0] == trained.key
+    store.commit(trained.path, store.new(trained.path), {})
+    later = Plan(space, points, {}, store)
+    assert trained.key not in later.jobs[plan.key(double)].needs
+    assert not later.is_complete(double)
+    for _, stage in second.evaluations:
+        store.commit(stage.path, store.new(stage.path), {})
+    last = Plan(space, points, {}, store)
+    assert last.is_complete(double)
+    assert not last.is_complete(plain)
+    assert plan.key(double) not in last.jobs

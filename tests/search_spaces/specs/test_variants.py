@@ -51,6 +51,23 @@ def test_a_point_stands_once_under_the_variants_that_share_it(space: Space) -> N
     assert len(points) == 1 + 2 * 8
 
 
+@pytest.mark.parametrize("setting", ["surrogate.double_norm: true", "surrogate.templates: plain"])
+def test_a_point_that_variants_measure_in_several_ways_is_there_for_each(setting: str) -> None:
+    folder = "data={kind: folder, uri: /a/folder, size: 64, train: 5, val: 2, test: 3}"
+    space = load_space(
+        "smoke",
+        [
+            *(folder, "tasks=[zeroshot]", "scenarios=[]", "surrogate.pooled=0"),
+            f"variants={{plain: {{}}, other: {{{setting}}}, same: {{teacher.block: 1}}}}",
+        ],
+    )
+    for scenario in ("uncompressed", "reconstruction"):
+        assert label(space, scenario) == {"plain+same", "other"}
+    by_mllm = load_space("smoke", [f"variants={{plain: {{}}, other: {{{setting}}}}}"])
+    read = {"surrogate.double_norm: true": {"plain", "other"}, "surrogate.templates: plain": {""}}
+    assert label(by_mllm, "reconstruction") == read[setting], "an MLLM reads no texts"
+
+
 def test_keys_are_those_of_the_same_settings_without_variants(space: Space) -> None:
     stages = Stages(space, {"shipped:clip-scenes": "sha256:1"})
     for override, variant in (("teacher.block=1", "k1"), ("teacher.block=2", "k2")):
