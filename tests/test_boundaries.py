@@ -28,7 +28,7 @@ FLOORS = {
         *("training", "evaluation", "commands", "recipes", ""),
     ),
     "orchestrator": (
-        *("storage", "plan", "validation", "tracking"),
+        *("storage", "plan", "scheduling", "validation", "tracking"),
         *("execution", "execution/features", "execution/trials", "monitoring", "driver", ""),
     ),
     "analysis": ("io", "sampling", "curves", "stats", "qualitative", "figures", "report", ""),

@@ -16,7 +16,7 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.pickled_jobs import PickledJobs
 from orchestrator.plan.resources import demand_of, kinds_by_ask
 from orchestrator.plan.room import Cluster, Group
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.tracking.growing_points import GrowingPoints

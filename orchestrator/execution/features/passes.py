@@ -23,7 +23,7 @@ from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import actor_ask
 from orchestrator.plan.room import Ask
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.outage import patiently
 
 GROW_AFTER_S = 30.0

@@ -36,7 +36,7 @@ from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import DATA
 from orchestrator.plan.resources import evaluation_ask, resources_of, trial_resources
 from orchestrator.plan.room import Cluster, Group
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
 
