@@ -75,6 +75,11 @@ class Lease:
         threading.Thread(target=self._keep, name=f"lease {name}", daemon=True).start()
 
     @property
+    def number(self) -> int:
+        """Of the lease: rises with each holder of the name."""
+        return self._number
+
+    @property
     def is_lost(self) -> bool:
         """Whether another process holds the lease by now, or may do so soon."""
         silent = time.monotonic() - self._renewed
