@@ -29,7 +29,15 @@ FLOORS = {
     ),
     "orchestrator": (
         *("storage", "plan", "scheduling", "validation", "tracking"),
-        *("execution", "execution/features", "execution/trials", "monitoring", "driver", ""),
+        *(
+            "execution",
+            "execution/features",
+            "execution/trials",
+            "monitoring",
+            "steering",
+            "driver",
+            "",
+        ),
     ),
     "analysis": ("io", "sampling", "curves", "stats", "qualitative", "figures", "report", ""),
 }

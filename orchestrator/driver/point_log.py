@@ -41,7 +41,6 @@ class PointLog:
         self._curves = LiveCurves()
         self._figures = LiveFigures(plan, request.name, note)
         self._done: set[str] = set()
-        self._wanted = {plan.key(point) for point in plan.points}
         self._queue = LogQueue(
             lambda: open_tracker(
                 request.store,
@@ -65,7 +64,7 @@ class PointLog:
         tracker.log_live(subject_of(self._plan.space, self._plan.jobs[key].stage), rows)
 
     def _log_done(self, tracker: Tracker) -> None:
-        tracker.sweep_run.log_done(len(self._done), len(self._wanted | self._done))
+        tracker.sweep_run.log_done(len(self._done), len(self._plan.wanted.keys() | self._done))
 
     def measured(self, point: OperatingPoint) -> Measured:
         """What was measured of a complete point; read from the storage once, by any thread."""
@@ -142,6 +141,16 @@ class PointLog:
             tracker.log_failed(subject_of(self._plan.space, job.stage), reason)
 
         self._queue.put(log)
+
+    def add_cancelled(self, job: Job) -> None:
+        """Mark a job's run as cancelled."""
+        self._curves.drop(job.key)
+        subject = subject_of(self._plan.space, job.stage)
+        self._queue.put(lambda tracker: tracker.log_cancelled(subject))
+
+    def show_total(self) -> None:
+        """Log how many points there are: some were added."""
+        self._queue.put(self._log_done)
 
     @property
     def error(self) -> Exception | None:

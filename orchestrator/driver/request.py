@@ -9,6 +9,7 @@ from orchestrator.storage.store import Store
 from orchestrator.tracking.points_file import MissingPoint
 from orchestrator.tracking.sweep_identity import EXPERIMENT, login_name
 from search_spaces import OperatingPoint, Space
+from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
@@ -44,6 +45,14 @@ class Request:
     owner: str = field(default_factory=login_name)
     notify: str | None = None
 
+    @property
+    def options(self) -> dict[str, str]:
+        """The options that a command which adds points must share, without secrets."""
+        return {
+            "--tracking-uri": without_secrets(self.tracking_uri or ""),
+            "--experiment": self.experiment,
+        }
+
 
 class Timing(TypedDict, total=False):
     """How long a sweep took; empty if nothing was ever run.
@@ -69,6 +78,7 @@ class Outcome:
             effective batch.
         error: of this program, in the report or while it logged.
         page: of the MLflow UI with the sweep's points; empty while the server is away.
+        cancelled: labels of the points that a person has cancelled.
     """
 
     report: ReportPaths | None
@@ -78,3 +88,4 @@ class Outcome:
     sliced: tuple[str, ...] = ()
     error: Exception | None = None
     page: str = ""
+    cancelled: tuple[str, ...] = ()

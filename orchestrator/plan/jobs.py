@@ -103,9 +103,7 @@ class Job:
     @property
     def evaluations(self) -> tuple[tuple[Measurement, Stage], ...]:
         """The evaluations of all passes, with their stages."""
-        return tuple(
-            pair for evaluation_pass in self.passes for pair in evaluation_pass.evaluations
-        )
+        return tuple(pair for made in self.passes for pair in made.evaluations)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -138,12 +136,11 @@ class Plan:
         fingerprints: Mapping[str, str],
         store: Store | None,
     ) -> None:
-        self.space = space
+        self.space, self._stored = space, StoredStages(store)
         self.points, self.fingerprints = tuple(points), fingerprints
         self.stages = Stages(space, fingerprints)
         self._variants = variants_of(self.stages)
         self.jobs: dict[str, Job] = {}
-        self._stored = StoredStages(store)
         self._row_stages: dict[OperatingPoint, tuple[Stage, ...]] = {}
         self._images = image_counts(space.data)
         self.wanted = {self.key(point): point for point in self.points}
@@ -161,14 +158,17 @@ class Plan:
             if key not in self.jobs or (job.evaluations and not self.jobs[key].evaluations)
         }
 
-    def grow(self, larger: Plan) -> None:
+    def grow(self, larger: Plan, jobs: Mapping[str, Job]) -> None:
         """Become the plan of a larger space, in which every stage of this one has the same key.
 
-        Jobs of this plan stay, also those that are over; other threads may read it meanwhile.
+        Other threads may read it meanwhile.
+
+        Args:
+            jobs: of `jobs_added_by`, to do besides those of this plan, or in their place.
         """
-        self._row_stages = {**larger._row_stages, **self._row_stages}
+        self._row_stages = {**self._row_stages, **larger._row_stages}
         self._stored.by_key.update(larger.done)
-        self.jobs = {**self.jobs, **self.jobs_added_by(larger)}
+        self.jobs = {**self.jobs, **jobs}
         self.space, self.fingerprints = larger.space, larger.fingerprints
         self.stages, self._variants, self._images = larger.stages, larger._variants, larger._images
         self.points, self.wanted = larger.points, larger.wanted
@@ -283,10 +283,9 @@ class Plan:
     ) -> tuple[EvaluationPass, ...]:
         """The passes over images that some evaluations of a point need."""
         groups = itertools.groupby(evaluations, key=lambda pair: pair[0].shared)
-        listed = [tuple(pairs) for _, pairs in groups]
         return tuple(
             EvaluationPass(evaluation_pass(self.stages, point, pairs[0][0]), pairs)
-            for pairs in listed
+            for pairs in [tuple(group) for _, group in groups]
         )
 
 

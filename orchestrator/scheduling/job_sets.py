@@ -15,10 +15,6 @@ from orchestrator.scheduling.turns import Turns
 from search_spaces.settings.secrets import printable
 
 
-class ScheduleClosedError(RuntimeError):
-    """Every job of a schedule was over before others could be added."""
-
-
 class JobSets(SharedLanes):
     """The state of jobs, and the room that those in lanes take; safe to use from several threads.
 
@@ -54,7 +50,6 @@ class JobSets(SharedLanes):
         self._ending: set[str] = set()
         """Keys of running jobs that a person has cancelled."""
         self._preferred: set[str] = set()
-        self._is_closed = False
         self._graph = JobGraph({})
         self._place: dict[str, int] = {}
         self._unmade: dict[str, int] = {}
@@ -74,13 +69,8 @@ class JobSets(SharedLanes):
 
         Returns:
             Those that can never run, as what they need has failed.
-
-        Raises:
-            ScheduleClosedError: every job was over, and nobody starts jobs any more.
         """
         with self._lock:
-            if self._is_closed:
-                raise ScheduleClosedError
             assert self.running.isdisjoint(jobs)
             for key in self.jobs.keys() & jobs.keys():
                 self._leave(key)

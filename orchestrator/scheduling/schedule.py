@@ -18,11 +18,16 @@ or prioritise, look at other jobs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+import contextlib
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from orchestrator.plan.jobs import Job
 from orchestrator.scheduling.job_sets import JobSets
+
+
+class ScheduleClosedError(RuntimeError):
+    """Every job of a schedule was over before others could be added."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,33 @@ class Cancelled:
 class Schedule(JobSets):
     """The state of a sweep's jobs, and whose turn is next; safe to use from several threads."""
 
+    _is_closed = False
+
     def close_if_over(self) -> bool:
         """Whether every job is over; then none can be added any more."""
         with self._lock:
-            self._is_closed = self._is_closed or self.over
+            self._is_closed = self.over
             return self._is_closed
 
-    def prioritise(self, keys: Iterable[str]) -> None:
-        """Start some jobs, and all that they need, before others."""
+    @contextlib.contextmanager
+    def open_for_changes(self) -> Iterator[None]:
+        """Keep jobs from starting and ending while the context lasts, which must be short.
+
+        Raises:
+            ScheduleClosedError: every job was over, and nobody starts jobs any more.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ScheduleClosedError
+            yield
+
+    def prioritise(self, keys: Iterable[str]) -> frozenset[str]:
+        """Start some jobs, and all that they need, before others; returns those that wait."""
         with self._lock:
             keys = self.jobs.keys() & set(keys)
             self._preferred |= keys | self._graph.needed_by(keys)
             self._rank_again()
+            return frozenset(key for key in keys if self._is_open(self.jobs[key]))
 
     def cancel(self, keys: Iterable[str], wanted: Set[str]) -> Cancelled:
         """Let jobs not run, nor those that need their stages, nor those that only they need.
@@ -88,10 +108,11 @@ class Schedule(JobSets):
         self.cancelled.add(key)
         cancelled.dropped.append(self.jobs[key])
 
-    def is_ending(self, key: str) -> bool:
-        """Whether a job runs that a person has cancelled."""
+    @property
+    def ending(self) -> frozenset[str]:
+        """Keys of the running jobs that a person has cancelled."""
         with self._lock:
-            return key in self._ending
+            return frozenset(self._ending)
 
     def next_job(self) -> Job | None:
         """Start the next job in a lane; None if none is ready or no lane is free."""

@@ -35,8 +35,8 @@ def state_of(driver: Process = HERE, **changes: Any) -> SweepState:
         "written": "2026-11-27 20:00:00+0000",
         "wall_s": 3661.0,
         "lanes": 2,
-        "points": {"total": 21, "done": 5, "failed": 2},
-        "jobs": {"total": 34, "done": 9, "failed": 2},
+        "points": {"total": 21, "done": 5, "failed": 2, "cancelled": 0},
+        "jobs": {"total": 34, "done": 9, "failed": 2, "cancelled": 0},
         "seconds_left": 754.0,
         "images_per_s": 412.4,
         "gpu_hours": 12.345,
@@ -64,6 +64,7 @@ def state_of(driver: Process = HERE, **changes: Any) -> SweepState:
         ],
         "failed": failures([("a", "out of memory (log: /logs/a.log)"), ("b", "out of memory")]),
         "retried": failures([("c", "a lost machine")]),
+        "cancelled": [],
         "notes": ["MLflow is away"],
     }
     return {**state, **changes}  # type: ignore[typeddict-item]

@@ -5,8 +5,7 @@ import pytest
 from orchestrator.plan.jobs import DATA, Job, Plan
 from orchestrator.plan.resources import Demand
 from orchestrator.plan.room import Ask
-from orchestrator.scheduling.job_sets import ScheduleClosedError
-from orchestrator.scheduling.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule, ScheduleClosedError
 from search_spaces import load_space, operating_points
 from search_spaces.specs.stage import Subject, make_stage
 from tests.orchestrator.plan.demands import alike, one_node
@@ -328,7 +327,7 @@ def test_nothing_is_added_once_every_job_was_over() -> None:
     assert not schedule.close_if_over()
     run_to_the_end(schedule)
     assert schedule.close_if_over()
-    with pytest.raises(ScheduleClosedError):
+    with pytest.raises(ScheduleClosedError), schedule.open_for_changes():
         schedule.add(large)
 
 
@@ -380,11 +379,11 @@ def test_a_running_point_that_is_cancelled_runs_until_its_trial_has_ended() -> N
     key = named(schedule, D1).key
     cancelled = schedule.cancel([key], set())
     assert [job.key for job in cancelled.ending] == [key]
-    assert schedule.is_ending(key)
+    assert schedule.ending == {key}
     assert key in schedule.running
     schedule.retry(key)
     assert (key in schedule.running, key in schedule.cancelled) == (False, True)
-    assert not schedule.is_ending(key)
+    assert not schedule.ending
     assert D1 not in run_to_the_end(schedule)
 
 
