@@ -126,7 +126,7 @@ class InstantBackend:
         out, curve = self._store.new(job.stage.path), []
         for step in range(1, STEPS + 1):
             time.sleep(self._sleep_s / STEPS)
-            curve.append({"step": step, "loss": 1 / step})
+            curve.append({"step": step, "steps": STEPS, "loss": 1 / step})
             progress(
                 {"phase": "train", "steps": STEPS, "metrics": {"loss": 1 / step}, "step": step}
             )

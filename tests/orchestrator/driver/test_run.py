@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from orchestrator.driver import report as report_module
 from orchestrator.driver import run as run_module
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.point_log import PointLog
@@ -65,7 +66,7 @@ def test_a_full_disk_is_one_line_and_no_traceback(
     def refuse(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "points.parquet")
 
-    monkeypatch.setattr(run_module, "write_sweep", refuse)
+    monkeypatch.setattr(report_module, "write_sweep", refuse)
     space, store = load_space("smoke"), Store(str(tmp_path))
     request = Request(space, (), store, "smoke", None, True, 0.0, "the command")
     assert not run(request)
@@ -141,7 +142,7 @@ def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     monkeypatch.setattr(Plan, "complete_points", complete_points)
     monkeypatch.setattr(PointLog, "add", lambda log, point: None)
     monkeypatch.setattr(PointLog, "measured", lambda log, point: None)
-    monkeypatch.setattr("orchestrator.driver.run.write_sweep", write)
+    monkeypatch.setattr("orchestrator.driver.report.write_sweep", write)
     monkeypatch.setattr("orchestrator.driver.run._sliced", lambda *arguments: ())
     monkeypatch.setattr("analysis.report.build.write_report", fail)
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
