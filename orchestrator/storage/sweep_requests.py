@@ -115,9 +115,9 @@ class Inbox:
 
     def answer(self, request: SweepRequest, answer: Answer) -> None:
         """Answer a request."""
-        self._answered.add(request.id)
         data = json.dumps(asdict(answer)).encode()
         self._store.write(f"{self._directory}/{request.id}{_ANSWER}", data)
+        self._answered.add(request.id)
 
     def read_added(self) -> Content | None:
         """The `add` content that drivers of the sweep have kept; None if there is none."""
