@@ -108,7 +108,7 @@ def _run_alone(request: Request) -> Outcome:
         try:
             inbox.clear()
             store.remove_leftovers()
-            _clean(store, plan, is_complete=not outcome.missing)
+            _clean(store, plan, is_complete=not (outcome.missing or outcome.cancelled))
         except Exception:  # the next run deletes what is left
             log.warning("the clean-up failed", exc_info=True)
     print_summary(replace(request, command=monitor.command), plan, outcome)

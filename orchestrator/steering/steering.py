@@ -193,6 +193,8 @@ class Steering:
             )
 
     def _cancel(self, content: Content) -> list[str]:
+        if self._plan.space.search is not None:
+            raise ValueError("the search of this sweep needs its points: stop the sweep instead")
         wanted, keys = self._plan.wanted, chosen_keys(self._plan, content["points"])
         cancelled = self._schedule.cancel(keys, wanted.keys())
         for job in cancelled.dropped:

@@ -147,6 +147,7 @@ def test_points_are_added_prioritised_and_cancelled_while_a_sweep_runs(
     assert continued.returncode == 0, said
     points = pd.read_parquet(sweep.storage / "smoke" / "points.parquet")
     assert set(points.lmbda) == {0.02, 0.002}
+    assert not list((sweep.storage / "work").iterdir())
     assert again.run_in_mlflow(0.02).data.tags["bridgesweep.status"] == "complete"
     assert again.steer("cancel", cancelled).returncode == 2, "it does not run any more"
 
@@ -158,6 +159,7 @@ def check_end(sweep: SleepingSweep, cancelled: str) -> None:
     manifest = json.loads((sweep.storage / "smoke" / "sweep.json").read_text())
     (gone,) = manifest["missing"]
     assert (gone["lmbda"], gone["reason"]) == (0.02, "cancelled")
+    assert (sweep.storage / "work" / gone["point_key"]).is_dir(), "with its checkpoint"
     state = sweep.state
     assert state["end"] == "complete"
     assert state["points"] == {"total": 2, "done": 1, "failed": 0, "cancelled": 1}

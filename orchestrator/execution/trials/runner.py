@@ -257,7 +257,9 @@ class Runner:
 
     def _warm_lanes(self) -> int:
         """Free lanes that will be needed again, by jobs for which a process may wait."""
-        return self.keeps_warm * min(self.schedule.free_lanes(), self.schedule.open_lane_jobs())
+        if not self.keeps_warm:
+            return 0
+        return min(self.schedule.free_lanes(), self.schedule.open_lane_jobs())
 
     def _retry_or_give_up(self, key: str, failure: JobFailure, has_given_up: bool = False) -> None:
         if key in self.schedule.ending:

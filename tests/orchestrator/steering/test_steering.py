@@ -302,6 +302,16 @@ def test_the_trial_of_a_running_point_is_to_be_ended_and_costs_no_try(driver: Dr
     assert (state["cancelled"], state["failed"], state["retried"]) == ([D1, D2], [], [])
 
 
+def test_the_points_of_a_search_are_not_cancelled(driver: Driver) -> None:
+    search = "search={algorithm: random, trials: 2, over: {d1.lr: {log_uniform: [1.0e-5, 0.1]}}}"
+    settings = (SMALL[0], "scenarios=[d1]", "baselines=[]", search)
+    driver.plan.space = load_space("smoke", settings)
+    is_accepted, text = driver.ask("cancel", {"points": [D1]})
+    assert not is_accepted
+    assert "search" in text
+    assert driver.schedule.cancelled == set()
+
+
 def test_points_that_are_over_are_not_cancelled(driver: Driver) -> None:
     driver.run_until(D2)
     is_accepted, text = driver.ask("cancel", {"points": ["scenario=d1"]})
