@@ -1,7 +1,8 @@
 """The command that runs a sweep: `python -m orchestrator.sweep [SPACE]`.
 
 It trains and evaluates every operating point of a space on Ray, logs each in MLflow, and writes the
-points file, the plots and the report. The same command again continues where it stopped.
+points file, the plots and the report. The same command again continues where it stopped; on a sweep
+that runs, it adds the operating points that are new.
 Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, 130 stopped by Ctrl-C.
 """
 
@@ -9,19 +10,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from orchestrator.monitoring.notify import check_notify, shown
+from orchestrator.monitoring.notify import check_notify, command_text
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
 from search_spaces import OperatingPoint, Space
 from search_spaces.settings.secrets import without_secrets
+
+if TYPE_CHECKING:  # MLflow takes seconds
+    from orchestrator.driver.request import Request
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
 STOP_AGAIN_S = 10.0
@@ -40,6 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from orchestrator.monitoring.status import main as status
 
         return status(words[1:])
+    if words[:1] in (["cancel"], ["prioritise"]):
+        from orchestrator.steering import command
+
+        return command.main(
+            "cancel" if words[0] == "cancel" else "prioritise", words[1:], DEFAULT_STORAGE
+        )
     arguments = _parser().parse_args(words)
     if arguments.list:
         from orchestrator.driver.installed import listing  # imports every extension
@@ -88,11 +98,10 @@ def _sweep(
     """
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
     from orchestrator.driver.blas import compute_in_calling_thread
+    from orchestrator.driver.hand_over import RefusedSpaceError
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
-    from orchestrator.driver.run import run
     from orchestrator.execution.cluster import NoClusterError, OpenClusterError
-    from orchestrator.search import search
     from orchestrator.storage.lease import SweepHeldError
     from orchestrator.tracking.mlflow_client import take_login
     from orchestrator.tracking.sweep_identity import login_name
@@ -100,7 +109,7 @@ def _sweep(
     _stop_at_signals()
     compute_in_calling_thread()
     tracking_uri = arguments.tracking_uri and take_login(arguments.tracking_uri)
-    verbose, command = arguments.verbose, _command(words, arguments.notify)
+    verbose, command = arguments.verbose, command_text(words, arguments.notify)
     request = Request(
         *(space, points, store, arguments.name or space.name, tracking_uri),
         *(verbose, began, command),
@@ -110,8 +119,9 @@ def _sweep(
         notify=arguments.notify,
     )
     try:
-        return OK if run(request, search if space.search is not None else None) else MISSING
-    except (SweepHeldError, ClusterUnfitError, OpenClusterError) as error:
+        complete = _run_or_hand_over(request)
+        return MISSING if complete is False else OK
+    except (SweepHeldError, RefusedSpaceError, ClusterUnfitError, OpenClusterError) as error:
         return _bad(str(error))
     except NoClusterError as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
@@ -123,14 +133,42 @@ def _sweep(
         return STOPPED
 
 
+def _run_or_hand_over(request: Request) -> bool | None:
+    """Run the sweep, or add its points to the sweep that runs.
+
+    Returns:
+        Whether every point and the search are complete; None if another driver takes them over.
+
+    Raises:
+        SweepHeldError: another driver runs it, and this one is to search.
+        RefusedSpaceError: another driver runs it, and cannot take these points over.
+    """
+    from orchestrator.driver.hand_over import hand_over
+    from orchestrator.driver.run import run
+    from orchestrator.search import search
+    from orchestrator.storage.lease import SweepHeldError
+
+    while True:
+        try:
+            return run(request, search if request.space.search is not None else None)
+        except SweepHeldError as held:
+            if request.space.search is not None:
+                raise
+            if hand_over(request, held):
+                return None
+        time.sleep(1.0)  # that driver has ended, or a shared disk does not show its lease yet
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.sweep",
         usage="%(prog)s [SPACE] [options]\n       %(prog)s status SWEEP [--storage DIR|URI]\n"
+        "       %(prog)s cancel|prioritise SWEEP POINT... [--storage DIR|URI]\n"
         "       %(prog)s gc [--storage DIR|URI] [--delete]",
         description="Train and evaluate every operating point of a space on Ray, and draw its "
         "rate-accuracy curves. A space lists codecs, lambdas, scenarios, models and tasks. The "
-        "same command again continues a sweep that was stopped. `gc --help`: delete what no sweep "
+        "same command again continues a sweep that was stopped, and adds what is new to one that "
+        "runs. `gc --help`: delete what no sweep "
         "refers to.",
         epilog="Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, "
         "130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo --only scenario=d1 "
@@ -214,29 +252,6 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use a Ray cluster that asks for no token: whoever reaches it can run programs on it",
     )
-
-
-def _command(words: Sequence[str], notify: str | None) -> str:
-    """The command as it can be typed again, without secrets.
-
-    Args:
-        words: of the command line.
-        notify: of `--notify`: all of it may be secret.
-    """
-    if notify is not None:
-        words = [*words]
-        for place, word in enumerate(words):
-            option, equals, _ = word.partition("=")
-            if equals and _is_notify(option):
-                words[place] = f"{option}={shown(notify)}"
-            elif place and _is_notify(words[place - 1]):
-                words[place] = shown(notify)
-    return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *words]))
-
-
-def _is_notify(option: str) -> bool:
-    """Whether a word is `--notify` or an abbreviation that only it has."""
-    return len(option) > len("--n") and "--notify".startswith(option)
 
 
 def _bad(message: str) -> int:

@@ -28,8 +28,16 @@ FLOORS = {
         *("training", "evaluation", "commands", "recipes", ""),
     ),
     "orchestrator": (
-        *("storage", "plan", "validation", "tracking"),
-        *("execution", "execution/features", "execution/trials", "monitoring", "driver", ""),
+        *("storage", "plan", "scheduling", "validation", "tracking"),
+        *(
+            "execution",
+            "execution/features",
+            "execution/trials",
+            "monitoring",
+            "steering",
+            "driver",
+            "",
+        ),
     ),
     "analysis": ("io", "sampling", "curves", "stats", "qualitative", "figures", "report", ""),
 }

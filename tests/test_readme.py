@@ -11,7 +11,7 @@ from search_spaces import load_space
 from search_spaces.load import named_spaces
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-COMMANDS = {"gc", "status"}
+COMMANDS = {"gc", "status", "cancel", "prioritise"}
 SPACES = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,17 +10,20 @@ from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.looking import looking
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.pickled_jobs import PickledJobs
 from orchestrator.plan.resources import demand_of, kinds_by_ask
 from orchestrator.plan.room import Cluster, Group
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
+from orchestrator.storage.store import Store
+from orchestrator.storage.sweep_requests import Inbox
 from orchestrator.tracking.growing_points import GrowingPoints
-from search_spaces.specs.evaluation import WorkerResources
+from search_spaces import OperatingPoint
 
 
 class ClusterUnfitError(RuntimeError):
@@ -34,11 +37,13 @@ class JobResults:
     Attributes:
         done: keys of the jobs that were run.
         failed: key -> reason.
+        cancelled: keys of the jobs that a person has cancelled.
         lanes: how many jobs ran at a time at most.
     """
 
     done: frozenset[str] = frozenset()
     failed: dict[str, str] = field(default_factory=dict)
+    cancelled: frozenset[str] = frozenset()
     lanes: int = 0
 
 
@@ -66,62 +71,85 @@ def run_on_ray(
     with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import open_pool
-        from orchestrator.execution.node_check import NewNodes
+        from orchestrator.execution.trials.added_jobs import removed_at_the_end
         from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
+        from orchestrator.steering.steering import LOOK_S, SteeredSweep, Steering
 
-        asks = kinds_by_ask(space, plan.jobs.values())
-        _check_cluster(request, plan, monitor, asks)
-        new_nodes = NewNodes(space, request.store, plan.fingerprints, monitor.note)
+        _check_cluster(request, plan, monitor)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
         lanes = schedule.free_lanes()
         monitor.plan(plan.jobs, lanes)
 
-        def look(that_could_run: Sequence[Group]) -> Cluster:
-            cluster.ask_autoscaler(that_could_run)
-            new_nodes.look()
-            shortages = cluster.shortages(asks)
-            if shortages:
-                monitor.need_person("cluster_too_small", "\n".join(shortages))
-            return cluster.nodes()
+        listen = listener(plan, monitor, point_log, growing)
+        look = _cluster_look(request.store, plan, monitor)
+        runner = Runner(settings, schedule, listen, look, open_pool(settings), lease)
 
-        runner = Runner(
-            settings,
-            schedule,
-            listener(plan, monitor, point_log, growing),
-            look,
-            open_pool(settings),
-            lease,
+        def show_complete(point: OperatingPoint) -> None:
+            growing.add(point)
+            point_log.add(point)
+
+        steered = SteeredSweep(
+            request.name,
+            request.store,
+            plan,
+            runner,
+            monitor,
+            request.options,
+            listen,
+            show_complete,
+            point_log.show_total,
         )
+        steering = Steering(Inbox(request.store, request.name, lease.number), steered)
         cluster.ask_autoscaler(schedule.processes_that_could_run())
         monitor.use_ray(schedule.gpus_in_use)
         try:
-            with orphans_freed():
+            with (
+                orphans_freed(),
+                removed_at_the_end(),
+                looking(steering.look, LOOK_S, "requests"),
+            ):
                 tune_jobs(runner, request.verbose)
         finally:
             monitor.leave_ray()
             cluster.ask_autoscaler([])
-    return JobResults(frozenset(schedule.done), dict(schedule.failed), lanes)
+    cancelled = frozenset(schedule.cancelled)
+    return JobResults(frozenset(schedule.done), dict(schedule.failed), cancelled, lanes)
 
 
-def _check_cluster(
-    request: Request,
-    plan: Plan,
-    monitor: Monitor,
-    asks: Mapping[WorkerResources, Sequence[str]],
-) -> None:
+def _cluster_look(
+    store: Store, plan: Plan, monitor: Monitor
+) -> Callable[[Sequence[Group]], Cluster]:
+    """Looks at the cluster while jobs run: asks an autoscaler, checks nodes, tells shortages."""
+    from orchestrator.execution.node_check import NewNodes
+
+    new_nodes = NewNodes(plan, store, monitor.note)
+    jobs, asks = plan.jobs, kinds_by_ask(plan.space, plan.jobs.values())
+
+    def look(that_could_run: Sequence[Group]) -> Cluster:
+        nonlocal jobs, asks
+        if plan.jobs is not jobs:  # some were added
+            jobs, asks = plan.jobs, kinds_by_ask(plan.space, plan.jobs.values())
+        cluster.ask_autoscaler(that_could_run)
+        new_nodes.look()
+        shortages = cluster.shortages(asks)
+        if shortages:
+            monitor.need_person("cluster_too_small", "\n".join(shortages))
+        return cluster.nodes()
+
+    return look
+
+
+def _check_cluster(request: Request, plan: Plan, monitor: Monitor) -> None:
     """Make sure that the cluster has room for all jobs, and that its nodes see the same files.
-
-    Args:
-        asks: of the plan's jobs.
 
     Raises:
         ClusterUnfitError: it has not, or they do not; a line per mistake.
     """
     from orchestrator.execution.node_check import nodes_with_other_files
 
-    problems = cluster.shortages(asks)
+    problems = cluster.shortages(kinds_by_ask(plan.space, plan.jobs.values()))
     if not problems and len(cluster.nodes().nodes) > 1:
         monitor.note("asking every node whether it sees the storage, the models and the data")
         problems = nodes_with_other_files(plan.space, request.store, plan.fingerprints)
@@ -151,6 +179,8 @@ def listener(
         job = plan.jobs[event.key]
         if not has_run(job):
             return
+        if event.kind == "cancelled":
+            point_log.add_cancelled(job)
         if event.kind == "progressed" and event.metrics:
             point_log.add_step(job, int(event.step), int(event.steps), event.metrics)
         elif event.kind == "finished":

@@ -11,7 +11,10 @@ from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 from search_spaces.settings.secrets import printable
 
-_WORDS = {"started": "start", "retried": "again", "finished": "done ", "failed": "FAIL "}
+_WORDS = {
+    **{"started": "start", "retried": "again", "finished": "done ", "failed": "FAIL "},
+    "cancelled": "cancelled",
+}
 RUNNING_EVERY_S = 60.0
 """Seconds between two lines about what runs, at least."""
 MOST_RUNNING = 6
@@ -55,8 +58,8 @@ class LineView:
             if event.kind == "withdrawn":
                 self.note(withdrawal(event, states))
                 return
-            over, label = len(states.finished) + len(states.failed), states.jobs[event.key].label
-            self.note(f"{over}/{len(states.jobs)} {_WORDS[event.kind]} {label}{more}")
+            label = states.jobs[event.key].label
+            self.note(f"{states.over}/{len(states.jobs)} {_WORDS[event.kind]} {label}{more}")
 
     def _show_running(self) -> None:
         states, now = self._states, self._states.clock()
@@ -66,8 +69,9 @@ class LineView:
         texts = [f"{states.jobs[key].label} {job.text(now)}" for key, job in states.running.items()]
         more = len(texts) - MOST_RUNNING
         texts = [*texts[:MOST_RUNNING], *([f"and {more} more"] if more > 0 else [])]
-        over = len(states.finished) + len(states.failed)
-        self.note(f"{over}/{len(states.jobs)} running{self._left.text()}: {'; '.join(texts)}")
+        self.note(
+            f"{states.over}/{len(states.jobs)} running{self._left.text()}: {'; '.join(texts)}"
+        )
 
     def close(self) -> None:
         """Do nothing."""

@@ -57,6 +57,8 @@ class LiveView:
         with self._states.lock:
             if event.kind == "withdrawn":
                 self.note(withdrawal(event, self._states))
+            elif event.kind == "cancelled":
+                self.note(f"cancelled: {self._states.jobs[event.key].label}")
             elif event.reason:
                 word = "again" if event.kind == "retried" else event.kind
                 self.note(f"{word}: {self._states.jobs[event.key].label}: {event.reason}")
@@ -81,6 +83,8 @@ class LiveView:
         head.append(self._left.text(), "default")
         if states.failed:
             head.append(f"  {len(states.failed)} failed", "red")
+        if states.cancelled:
+            head.append(f"  {len(states.cancelled)} cancelled", "yellow")
         return head
 
     def _waves(self) -> Text:

@@ -48,7 +48,6 @@ class PointLog:
         self._figures = LiveFigures(plan, request.name, note)
         self._done: set[str] = set()
         self._count_at = 0.0
-        self._wanted = {plan.key(point) for point in plan.points}
         self._queue = LogQueue(
             lambda: open_tracker(
                 request.store,
@@ -75,7 +74,7 @@ class PointLog:
         tracker.log_live(subject_of(self._plan.space, self._plan.jobs[key].stage, key), rows)
 
     def _log_done(self, tracker: Tracker) -> None:
-        tracker.sweep_run.log_done(len(self._done), len(self._wanted | self._done))
+        tracker.sweep_run.log_done(len(self._done), len(self._plan.wanted.keys() | self._done))
 
     def measured(self, point: OperatingPoint) -> Measured:
         """What was measured of a complete point; read from the storage once, by any thread."""
@@ -157,6 +156,16 @@ class PointLog:
             tracker.log_failed(subject_of(self._plan.space, job.stage, job.key), reason)
 
         self._queue.put(log)
+
+    def add_cancelled(self, job: Job) -> None:
+        """Mark a job's run as cancelled."""
+        self._curves.drop(job.key)
+        subject = subject_of(self._plan.space, job.stage)
+        self._queue.put(lambda tracker: tracker.log_cancelled(subject))
+
+    def show_total(self) -> None:
+        """Log how many points there are: some were added."""
+        self._queue.put(self._log_done)
 
     @property
     def error(self) -> Exception | None:

@@ -9,6 +9,7 @@ from orchestrator.storage.store import Store
 from orchestrator.tracking.points_file import MissingPoint
 from orchestrator.tracking.sweep_identity import EXPERIMENT, login_name
 from search_spaces import OperatingPoint, Space
+from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
@@ -43,6 +44,14 @@ class Request:
     experiment: str = EXPERIMENT
     owner: str = field(default_factory=login_name)
     notify: str | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options that a command which adds points must share, without secrets."""
+        return {
+            "--tracking-uri": without_secrets(self.tracking_uri or ""),
+            "--experiment": self.experiment,
+        }
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ class Outcome:
         error: of this program, in the report or while it logged.
         page: of the MLflow UI with the sweep's points; empty while the server is away.
         left_out: images and samples that were skipped, a line for each data set or point.
+        cancelled: labels of the points that a person has cancelled.
     """
 
     report: ReportPaths | None
@@ -93,3 +103,4 @@ class Outcome:
     error: Exception | None = None
     page: str = ""
     left_out: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.driver.request import Outcome, Request, Timing
+from orchestrator.monitoring.status_text import shortened
 from orchestrator.plan.jobs import Plan
+from orchestrator.steering.words import AGAIN
 from orchestrator.tracking.mlflow_client import open_command, page_address
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces.settings.secrets import without_secrets
@@ -44,6 +46,9 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
         )
     for line in left_out_lines(outcome.left_out):
         print(line)
+    if outcome.cancelled:
+        labels = shortened(outcome.cancelled, len(outcome.cancelled))
+        print(f"cancelled: {labels}; {AGAIN}", flush=True)
     if outcome.missing:
         count = f"{len(outcome.missing)} of {len(plan.points)} points are missing:"
         print(f"\n{count}", file=sys.stderr)

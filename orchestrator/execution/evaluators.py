@@ -52,22 +52,26 @@ class Evaluator:
 
     def __init__(self, settings: Settings) -> None:
         use_threads(settings.space.resources.of(EVALUATION))
-        self._settings = settings
         self._share = 0.0
 
     @ray.method
     def evaluate(
-        self, key: str, evaluation_pass: EvaluationPass, part: PassPart | None = None
+        self,
+        settings: Settings,
+        key: str,
+        evaluation_pass: EvaluationPass,
+        part: PassPart | None = None,
     ) -> None:
         """Evaluate the point of a job and commit the stages of the pass.
 
         Args:
+            settings: with the job, which the sweep may not have had when this process started.
             key: of the job.
             part: as of `evaluate_job`.
         """
-        job = self._settings.jobs[key]
         self._share = 0.0
-        evaluate_watched(self._settings, job, evaluation_pass, self._progress, part)
+        job = settings.jobs[key]
+        evaluate_watched(settings, job, evaluation_pass, self._progress, part)
 
     @ray.method
     def share(self) -> float:
@@ -184,7 +188,7 @@ Keep = Callable[[int, frozenset[str]], None]
 
 
 def open_pool(settings: Settings) -> Keep:
-    """Start the pool of this driver's sweep; it ends with the driver.
+    """Start the pool of this driver's sweep, unless it runs; it ends with the driver.
 
     Where trials evaluate in their own processes there is no pool, and `Keep` does nothing.
     """
@@ -199,12 +203,13 @@ def open_pool(settings: Settings) -> Keep:
         .options(
             num_cpus=0,
             name=pool_name(),
+            get_if_exists=True,
             # The driver's node: if that is lost, so is the driver.
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
             max_restarts=-1,
             max_task_retries=-1,
         )
-        .remote(settings)
+        .remote(replace(settings, jobs={}))
     )
     last: tuple[int, frozenset[str]] | None = None
 
@@ -252,6 +257,7 @@ def evaluate_in_pool(
         GaveUpError: evaluators died, or did not answer, `resources.max_failures` times and once
             more, on machines that were not lost; or none found room on the cluster within `ROOM_S`.
     """
+    of_job = settings.only(settings.jobs[job])
     tries, loan = Tries(settings.space.resources.max_failures), pass_name(evaluation_pass, part)
     # Later than the evaluator ends itself, if its process can run at all.
     limit_s = settings.space.resources.silence_s + BACKSTOP_S + NODE_DEATH_S
@@ -259,7 +265,9 @@ def evaluate_in_pool(
         nodes_before = node_ids()
         try:
             with lent(job, loan, evaluation_pass.answerer) as evaluator:
-                result = evaluator.evaluate.remote(job, evaluation_pass, part)  # type: ignore[call-arg]
+                result = evaluator.evaluate.remote(  # type: ignore[call-arg]
+                    of_job, job, evaluation_pass, part
+                )
                 follow(evaluator, result, report, limit_s)
             return
         except (RayActorError, GetTimeoutError) as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from orchestrator.execution.cluster import alive_nodes, node_ids
+from orchestrator.plan.jobs import Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.outage import until_visible
 from orchestrator.storage.store import Store
@@ -66,19 +67,13 @@ class NewNodes:
     """Checks the nodes that join while a sweep runs, beside its work.
 
     Args:
-        space, store, checksums: as of `nodes_with_other_files`.
+        plan: whose space, and whose checksums of files, are those of the moment.
+        store: the storage.
         note: called with a line per problem.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        store: Store,
-        checksums: Mapping[str, str],
-        note: Callable[[str], None],
-    ) -> None:
-        self._space, self._store, self._checksums = space, store, checksums
-        self._note = note
+    def __init__(self, plan: Plan, store: Store, note: Callable[[str], None]) -> None:
+        self._plan, self._store, self._note = plan, store, note
         self._checked = node_ids()
         self._thread: threading.Thread | None = None
 
@@ -94,7 +89,8 @@ class NewNodes:
 
     def _check(self, checked: frozenset[str]) -> None:
         try:
-            problems = nodes_with_other_files(self._space, self._store, self._checksums, checked)
+            space, checksums = self._plan.space, self._plan.fingerprints
+            problems = nodes_with_other_files(space, self._store, checksums, checked)
         except Exception as error:  # the storage or Ray's head is away
             problems = [f"new nodes could not be checked: {type(error).__name__}: {error}"]
         for problem in problems:

@@ -98,6 +98,7 @@ class JobStates:
         lanes: how many jobs run at a time beside the passes over data.
         finished: of this driver's jobs, in the order in which they ended.
         failed: key -> reason, of jobs that failed for good or were not started for a reason.
+        cancelled: keys of jobs that a person has cancelled.
         retried: key -> the reason of each failure after which the job was tried again.
         began: when the driver began.
         clock: seconds.
@@ -107,6 +108,7 @@ class JobStates:
     lanes: int = 1
     finished: dict[str, FinishedJob] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
     running: dict[str, RunningJob] = field(default_factory=dict)
     retried: dict[str, list[str]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -121,12 +123,25 @@ class JobStates:
         with self.lock:
             self.jobs, self.lanes = dict(jobs), lanes
 
+    def grow(self, jobs: Mapping[str, Job]) -> None:
+        """Record further jobs, or jobs in the place of finished ones, of which more is to do."""
+        with self.lock:
+            self.jobs = {**self.jobs, **jobs}
+            for key in self.finished.keys() & jobs.keys():
+                del self.finished[key]
+
+    @property
+    def over(self) -> int:
+        """How many jobs are done, have failed or are cancelled."""
+        return len(self.finished) + len(self.failed) + len(self.cancelled)
+
     def record(self, event: JobEvent) -> None:
         """Record an event."""
         with self.lock:
             now = self.clock()
             if event.kind == "started":
                 self.running[event.key] = RunningJob(now)
+                self.cancelled.discard(event.key)
                 return
             job = self.running.get(event.key)
             if event.kind == "progressed":
@@ -138,6 +153,8 @@ class JobStates:
                 self._finish(event.key, job, now)
             elif event.kind == "failed":
                 self.failed[event.key] = event.reason
+            elif event.kind == "cancelled":
+                self.cancelled.add(event.key)
             elif event.kind == "retried":
                 self.retried.setdefault(event.key, []).append(event.reason)
             self.failed.update(dict.fromkeys(event.others, event.reason))

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
 from orchestrator.execution.environment import line_of
 from orchestrator.monitoring.gauges import Gauges, gauge_values
@@ -26,6 +26,8 @@ from orchestrator.monitoring.notify import Notifier
 from orchestrator.monitoring.state_file import (
     SCHEMA,
     SweepState,
+    cancelled_points,
+    count_jobs,
     count_points,
     failed_jobs,
     read_state,
@@ -34,6 +36,7 @@ from orchestrator.monitoring.state_file import (
     write_state,
 )
 from orchestrator.monitoring.time_left import TimeLeft
+from orchestrator.monitoring.viewer import Viewer
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.files import StoreError
@@ -55,22 +58,6 @@ MOST_LETTERS: Final = 2000
 log = logging.getLogger(__name__)
 
 
-class Viewer(Protocol):
-    """Shows a sweep; called from several threads, after the states know the event."""
-
-    def plan(self, jobs: Mapping[str, Job], lanes: int) -> None:
-        """Show what there is to do."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show a line."""
-        ...
-
-    def job_event(self, event: JobEvent) -> None:
-        """Show an event."""
-        ...
-
-
 class Monitor:
     """Keeps the state of a sweep and shows it everywhere, from start to end of its context.
 
@@ -85,6 +72,9 @@ class Monitor:
         lease: of the sweep; whoever lost it writes nothing.
         notify: of `--notify`; None for nobody.
         tick_s: seconds between two looks of the thread.
+
+    Attributes:
+        command: as above; another one once a larger space was added.
     """
 
     def __init__(
@@ -100,12 +90,11 @@ class Monitor:
         notify: str | None = None,
         tick_s: float = TICK_S,
     ) -> None:
-        self._plan, self._store, self._name, self._command = plan, store, name, command
+        self._plan, self._store, self._name, self.command = plan, store, name, command
         self._view, self._states, self._left, self._lease = view, states, left, lease
         self._notifier = Notifier(notify, self.note)
         self._tick_s = tick_s
         self._write_every_s = WRITE_EVERY_REMOTE_S if store.remote else WRITE_EVERY_S
-        self._wanted = {plan.key(point) for point in plan.points}
         self._notes: deque[str] = deque(maxlen=MOST_NOTES)
         self._asked: set[str] = set()
         self._gpus_in_use: Callable[[], float] | None = None
@@ -130,6 +119,15 @@ class Monitor:
         with contextlib.suppress(ValueError):
             self._notes.remove(STARTING)
         self._view.plan(jobs, lanes)
+
+    def grow(self, jobs: Mapping[str, Job], command: str) -> None:
+        """Count further jobs, whose points the plan has by now.
+
+        Args:
+            command: that continues the larger sweep, without secrets.
+        """
+        self._states.grow(jobs)
+        self.command = command
 
     def note(self, text: str) -> None:
         """Show a line."""
@@ -241,7 +239,7 @@ class Monitor:
 
     def state(self) -> SweepState:
         """The content of the status file."""
-        states = self._states
+        states, wanted = self._states, self._plan.wanted.keys()
         with states.lock:
             # Behind the jobs come the report and the search, of which no estimate knows.
             has_jobs = len(states.finished) + len(states.failed) < len(self._plan.jobs)
@@ -250,23 +248,20 @@ class Monitor:
                 "sweep": self._name,
                 "end": self._end,
                 "reason": self._reason,
-                "command": self._command,
+                "command": self.command,
                 "driver": asdict(Process.current()),
                 "written": time.strftime("%Y-%m-%d %H:%M:%S%z"),
                 "wall_s": states.clock() - states.began,
                 "lanes": states.lanes,
-                "points": count_points(self._wanted, self._plan.jobs.keys(), states),
-                "jobs": {
-                    "total": len(self._plan.jobs),
-                    "done": len(states.finished),
-                    "failed": len(states.failed),
-                },
+                "points": count_points(wanted, self._plan.jobs.keys(), states),
+                "jobs": count_jobs(self._plan.jobs.keys(), states),
                 "seconds_left": self._left.seconds() if has_jobs and not self._end else None,
                 "images_per_s": states.images_per_s,
                 "gpu_hours": self._gpu_hours,
                 "running": [] if self._end else running_jobs(states),
                 "failed": failed_jobs(states),
                 "retried": retried_jobs(states),
+                "cancelled": cancelled_points(wanted, states),
                 "notes": list(self._notes),
             }
 
@@ -297,8 +292,9 @@ class Monitor:
                 "points": points["total"],
                 "points_done": points["done"],
                 "points_failed": points["failed"],
+                "points_cancelled": points["cancelled"],
                 "gpu_hours": state["gpu_hours"],
                 "wall_s": state["wall_s"],
-                "command": self._command,
+                "command": self.command,
             }
         )

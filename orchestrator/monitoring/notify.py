@@ -14,12 +14,12 @@ import signal
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from search_spaces.settings.secrets import printable
+from search_spaces.settings.secrets import printable, without_secrets
 
 TIMEOUT_S: Final = 8.0
 """For one notification; after Ctrl-C, the program ends 10 s later at the latest."""
@@ -152,3 +152,26 @@ def _run(command: str, facts: Facts) -> None:
         raise NotSentError(f"the command did not end within {TIMEOUT_S:g} s") from None
     if code != 0:
         raise NotSentError(f"the command ended with exit code {code}")
+
+
+def command_text(words: Sequence[str], notify: str | None) -> str:
+    """The command as it can be typed again, without secrets.
+
+    Args:
+        words: of the command line.
+        notify: of `--notify`: all of it may be secret.
+    """
+    if notify is not None:
+        words = [*words]
+        for place, word in enumerate(words):
+            option, equals, _ = word.partition("=")
+            if equals and _is_notify(option):
+                words[place] = f"{option}={shown(notify)}"
+            elif place and _is_notify(words[place - 1]):
+                words[place] = shown(notify)
+    return without_secrets(shlex.join(["python", "-m", "orchestrator.sweep", *words]))
+
+
+def _is_notify(option: str) -> bool:
+    """Whether a word is `--notify` or an abbreviation that only it has."""
+    return len(option) > len("--n") and "--notify".startswith(option)

@@ -15,7 +15,7 @@ from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import without_secrets
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 DIRECTORY: Final = "status"
 MOST_LABELS: Final = 50
 """Jobs that are named of those that failed for one cause."""
@@ -28,6 +28,7 @@ class Count(TypedDict):
     total: int
     done: int
     failed: int
+    cancelled: int
 
 
 class Running(TypedDict):
@@ -58,6 +59,7 @@ class SweepState(TypedDict):
     `end`: None while it runs, `complete`, `incomplete` (points are missing), `stopped` (Ctrl-C) or
     `error` (then with a `reason`). `driver`: of `storage.process.Process`. `written`: date and time
     by the driver's clock. `wall_s`: of this driver. `gpu_hours`: of all drivers of the sweep.
+    `cancelled`: labels of operating points, of at most `MOST_LABELS`.
     """
 
     schema: int
@@ -77,6 +79,7 @@ class SweepState(TypedDict):
     running: list[Running]
     failed: list[Failure]
     retried: list[Failure]
+    cancelled: list[str]
     notes: list[str]
 
 
@@ -108,8 +111,34 @@ def count_points(points: Set[str], open_jobs: Set[str], states: JobStates) -> Co
     """
     with states.lock:
         left = points & (open_jobs - states.finished.keys())
-        failed = points & states.failed.keys()
-        return {"total": len(points), "done": len(points - left), "failed": len(failed)}
+        return {
+            "total": len(points),
+            "done": len(points - left),
+            "failed": len(points & states.failed.keys()),
+            "cancelled": len(points & states.cancelled),
+        }
+
+
+def count_jobs(open_jobs: Set[str], states: JobStates) -> Count:
+    """Count the jobs that were not done when the driver started, or were added later."""
+    with states.lock:
+        return {
+            "total": len(open_jobs),
+            "done": len(states.finished),
+            "failed": len(states.failed),
+            "cancelled": len(states.cancelled),
+        }
+
+
+def cancelled_points(points: Set[str], states: JobStates) -> list[str]:
+    """The labels of cancelled operating points, of some if there are many.
+
+    Args:
+        points: keys of those that are to be completed.
+    """
+    with states.lock:
+        labels = sorted(states.jobs[key].label for key in points & states.cancelled)
+        return labels[:MOST_LABELS]
 
 
 def failed_jobs(states: JobStates) -> list[Failure]:

@@ -10,7 +10,7 @@ from orchestrator.monitoring.state_file import Failure, Running, SweepState
 from search_spaces.settings.secrets import printable
 
 MOST_LABELS = 8
-"""Jobs that are named of those that failed for one cause."""
+"""Jobs or points that are named of a list."""
 _HEAD = ("host", "job", "phase", "step", "loss", "for", "left")
 
 
@@ -42,6 +42,7 @@ def status_text(state: SweepState, driver: Driver) -> str:
     left = state["seconds_left"]
     counts = [
         f"points {points['done']}/{points['total']}",
+        *([f"{points['cancelled']} points cancelled"] if points["cancelled"] else []),
         f"jobs {jobs['done']}/{jobs['total']}",
         *([f"{jobs['failed']} jobs failed"] if jobs["failed"] else []),
         f"for {clock_text(state['wall_s'])}",
@@ -59,6 +60,9 @@ def status_text(state: SweepState, driver: Driver) -> str:
         lines += ["", *_table([_HEAD, *map(_row, state["running"])])]
     lines += _failures("failed:", state["failed"])
     lines += _failures("tried again:", state["retried"])
+    if state["cancelled"]:
+        labels = shortened(state["cancelled"], points["cancelled"])
+        lines += ["", "cancelled (the same command does them again):", printable(f"  {labels}")]
     if state["notes"]:
         lines += ["", "notes:", *(f"  {printable(note)}" for note in state["notes"])]
     return "\n".join(lines)
@@ -92,8 +96,17 @@ def _failures(title: str, failures: Sequence[Failure]) -> Iterator[str]:
         yield from ("", title)
     for failure in failures:
         yield printable(f"  {failure['cause']}")
-        labels = failure["labels"][:MOST_LABELS]
-        more = failure["count"] - len(labels)
-        yield printable(f"    {', '.join(labels)}{f' and {more} more' if more > 0 else ''}")
+        yield printable(f"    {shortened(failure['labels'], failure['count'])}")
         if failure["log"]:
             yield printable(f"    log: {failure['log']}")
+
+
+def shortened(labels: Sequence[str], count: int) -> str:
+    """Some labels, and how many more there are.
+
+    Args:
+        labels: of which `MOST_LABELS` are shown.
+        count: how many there are in all.
+    """
+    more = count - len(labels[:MOST_LABELS])
+    return f"{', '.join(labels[:MOST_LABELS])}{f' and {more} more' if more > 0 else ''}"

@@ -136,11 +136,8 @@ class TimeLeft:
         states = self._states
         self._count_finished()
         guesses = self._paces_of_running(now)
-        jobs = [
-            job
-            for job in states.jobs.values()
-            if job.key not in states.finished and job.key not in states.failed
-        ]
+        over = states.finished.keys() | states.failed.keys() | states.cancelled
+        jobs = [job for job in states.jobs.values() if job.key not in over]
         whole_seconds = {key: self._of_whole(job, guesses) for key, job in states.jobs.items()}
         costs = {key: job.cost for key, job in states.jobs.items()}
         cost_known = sum(costs[key] for key, known in whole_seconds.items() if known is not None)

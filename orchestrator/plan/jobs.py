@@ -8,15 +8,14 @@ the code that makes it reads; the plan follows these from stage to stage.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orchestrator.plan.costs import describe, pass_cost
+from orchestrator.plan.stored_stages import StoredStages
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
 from search_spaces import (
@@ -41,8 +40,6 @@ WAVES: Final = (
 )
 DATA: Final = ("images", "features", "text", "latents")
 """The kinds of jobs that run as passes of Ray Data; all others are trials of Ray Tune."""
-_MOST_ASKED_FOR: Final = 100
-"""Stages of a kind that are asked for one by one; of more, the storage is listed."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +106,7 @@ class Job:
     @property
     def evaluations(self) -> tuple[tuple[Measurement, Stage], ...]:
         """The evaluations of all passes, with their stages."""
-        return tuple(
-            pair for evaluation_pass in self.passes for pair in evaluation_pass.evaluations
-        )
+        return tuple(pair for made in self.passes for pair in made.evaluations)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -132,6 +127,9 @@ class Plan:
         points: the operating points that are wanted.
         fingerprints: see `Stages`.
         store: the storage; None plans as if it were empty.
+
+    Attributes:
+        wanted: these points by their `key`.
     """
 
     def __init__(
@@ -141,23 +139,48 @@ class Plan:
         fingerprints: Mapping[str, str],
         store: Store | None,
     ) -> None:
-        self.space = space
-        self.points = tuple(points)
-        self.fingerprints = fingerprints
+        self.space, self._stored = space, StoredStages(store)
+        self.points, self.fingerprints = tuple(points), fingerprints
         self.stages = Stages(space, fingerprints)
         self._variants = variants_of(self.stages)
         self.jobs: dict[str, Job] = {}
-        self.done: dict[str, Stage] = {}
-        self._store = store
-        self._absent: frozenset[str] = frozenset()
         self._row_stages: dict[OperatingPoint, tuple[Stage, ...]] = {}
         self._images = image_counts(space.data)
-        with self._listed(self.points):
+        self.wanted = {self.key(point): point for point in self.points}
+        with self._stored.listed(map(self._stages, self.points)):
             for benchmark in space.benchmarks:
                 self._require(self.stages.benchmark(benchmark))
             for point in self.points:
                 stage = self._stages(point)[0]
                 self._point(self.key(point), stage, point, self.evaluations(point))
+
+    def jobs_added_by(self, larger: Plan) -> dict[str, Job]:
+        """The jobs of a larger space that this plan lacks, or that measure what it only trains."""
+        return {
+            key: job
+            for key, job in larger.jobs.items()
+            if key not in self.jobs or (job.evaluations and not self.jobs[key].evaluations)
+        }
+
+    def grow(self, larger: Plan, jobs: Mapping[str, Job]) -> None:
+        """Become the plan of a larger space, in which every stage of this one has the same key.
+
+        Other threads may read it meanwhile.
+
+        Args:
+            jobs: of `jobs_added_by`, to do besides those of this plan, or in their place.
+        """
+        self._row_stages = {**self._row_stages, **larger._row_stages}
+        self._stored.by_key.update(larger.done)
+        self.jobs = {**self.jobs, **jobs}
+        self.space, self.fingerprints = larger.space, larger.fingerprints
+        self.stages, self._variants, self._images = larger.stages, larger._variants, larger._images
+        self.points, self.wanted = larger.points, larger.wanted
+
+    @property
+    def done(self) -> dict[str, Stage]:
+        """Stages by key that are known to be complete; more may be added."""
+        return self._stored.by_key
 
     def key(self, point: OperatingPoint) -> str:
         """The `point_key` of an operating point: the key of the stage of its training.
@@ -180,12 +203,12 @@ class Plan:
 
     def is_complete(self, point: OperatingPoint) -> bool:
         """Whether everything that a point's row needs is in the storage."""
-        return all(self._has(stage) for stage in self._stages(point))
+        return all(self._stored.has(stage) for stage in self._stages(point))
 
     def complete_points(self) -> tuple[OperatingPoint, ...]:
         """Those of the whole space that the storage holds, wanted this time or not."""
         points = operating_points(self.space)
-        with self._listed(points):
+        with self._stored.listed(map(self._stages, points)):
             return tuple(point for point in points if self.is_complete(point))
 
     def _stages(self, point: OperatingPoint) -> tuple[Stage, ...]:
@@ -198,41 +221,12 @@ class Plan:
             )
         return self._row_stages[point]
 
-    @contextlib.contextmanager
-    def _listed(self, points: Iterable[OperatingPoint]) -> Iterator[None]:
-        """List the kinds of which the points need many stages, instead of asking for each."""
-        asked: dict[str, dict[str, Stage]] = defaultdict(dict)
-        for point in points if self._store is not None else ():
-            for stage in self._stages(point):
-                if stage.key not in self.done:
-                    asked[stage.kind][stage.key] = stage
-        absent: set[str] = set()
-        for kind, stages in asked.items():
-            if len(stages) > _MOST_ASKED_FOR and self._store is not None:
-                complete = self._store.complete_stages(kind)
-                stored = {key: stage for key, stage in stages.items() if stage.path in complete}
-                self.done |= stored
-                absent |= stages.keys() - stored.keys()
-        self._absent = frozenset(absent)
-        try:
-            yield
-        finally:
-            self._absent = frozenset()
-
-    def _has(self, stage: Stage) -> bool:
-        if stage.key in self.done:
-            return True  # a complete stage never changes
-        if self._store is None or stage.key in self._absent or not self._store.has(stage.path):
-            return False
-        self.done[stage.key] = stage
-        return True
-
     def _needs(self, stages: Iterable[Stage]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(stage.key for stage in stages if stage.key in self.jobs))
 
     def _require(self, stage: Stage) -> None:
         """Plan a stage and what it reads, unless it is planned or in the storage."""
-        if stage.key in self.jobs or self._has(stage):
+        if stage.key in self.jobs or self._stored.has(stage):
             return
         if stage.subject.point is not None:
             point = stage.subject.point
@@ -268,11 +262,11 @@ class Plan:
             key: of the point; that of its stage, unless another point's job trains it.
         """
         known = self.jobs.get(key)
-        trained_elsewhere = [stage] if key != stage.key and not self._has(stage) else []
+        trained_elsewhere = [stage] if key != stage.key and not self._stored.has(stage) else []
         if trained_elsewhere:
             self._require(stage)
-        trained = key != stage.key or (known is None and self._has(stage))
-        left = tuple(pair for pair in evaluations if not self._has(pair[1]))
+        trained = key != stage.key or (known is None and self._stored.has(stage))
+        left = tuple(pair for pair in evaluations if not self._stored.has(pair[1]))
         if (trained and not left) or (known is not None and (known.evaluations or not left)):
             return
         reads = _named(stage)
@@ -314,10 +308,9 @@ class Plan:
     ) -> tuple[EvaluationPass, ...]:
         """The passes over images that some evaluations of a point need."""
         groups = itertools.groupby(evaluations, key=lambda pair: pair[0].shared)
-        listed = [tuple(pairs) for _, pairs in groups]
         return tuple(
             EvaluationPass(evaluation_pass(self.stages, point, pairs[0][0]), pairs)
-            for pairs in listed
+            for pairs in [tuple(group) for _, group in groups]
         )
 
 

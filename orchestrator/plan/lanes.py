@@ -32,12 +32,19 @@ class Lanes:
         self, demands: Mapping[str, Demand], cluster: Cluster, made: Set[str] = frozenset()
     ) -> None:
         self.cluster = cluster
-        self._demands, self._made = demands, made
-        self._groups = frozenset(demand.making for demand in demands.values())
+        self._made = made
+        self._demands: dict[str, Demand] = {}
+        self._groups: frozenset[Group] = frozenset()
+        self.add(demands)
         self.busy, self.ready = Counter[Ask](), Counter[Ask]()
         self._making = Counter[Ask]()
         """Processes in lanes whose job's stage is not made."""
         self._passes: Group = (Ask(), 0)
+
+    def add(self, demands: Mapping[str, Demand]) -> None:
+        """Add jobs, by key; those that are counted already keep their demand."""
+        self._demands |= demands
+        self._groups |= {demand.making for demand in demands.values()}
 
     def __contains__(self, key: str) -> bool:
         return key in self._demands

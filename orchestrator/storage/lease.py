@@ -22,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease_files import (
@@ -37,6 +38,7 @@ from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
 
+ANOTHER_SWEEP: Final = "give this sweep another --name or --storage"
 SETTLED_S = 2 * VISIBLE_S
 """Age of a lease that every process has noticed which looks again within `VISIBLE_S`."""
 
@@ -50,7 +52,15 @@ class LeaseHeldError(RuntimeError):
 
 
 class SweepHeldError(RuntimeError):
-    """Another driver runs the same sweep."""
+    """Another driver runs the same sweep.
+
+    Args:
+        about: which driver runs it.
+    """
+
+    def __init__(self, about: str) -> None:
+        super().__init__(f"{about}: wait for it, stop it, or {ANOTHER_SWEEP}")
+        self.about = about
 
 
 class LeaseLostError(RuntimeError):
@@ -73,6 +83,11 @@ class Lease:
         self._over = threading.Event()
         self._is_given_back = threading.Event()
         threading.Thread(target=self._keep, name=f"lease {name}", daemon=True).start()
+
+    @property
+    def number(self) -> int:
+        """Of the lease: rises with each holder of the name."""
+        return self._number
 
     @property
     def is_lost(self) -> bool:
@@ -216,8 +231,7 @@ def only_driver(store: Files, sweep: str) -> Iterator[Lease]:
             yield lease
     except LeaseHeldError as error:
         raise SweepHeldError(
-            f"sweep {sweep!r} in {store.uri} is being run by {error.holder}: wait for it, stop it, "
-            "or give this sweep another --name or --storage"
+            f"sweep {sweep!r} in {store.uri} is being run by {error.holder}"
         ) from None
 
 

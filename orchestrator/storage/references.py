@@ -22,7 +22,7 @@ from orchestrator.storage.lease_files import Pace, Standing, Watch
 
 RESERVED: Final = (
     *("checksums", "leases", "locks", "logs", "mlflow", "mlflow.db", "mlruns"),
-    *("revisions", "stages", "status", "tmp", "train", "work"),
+    *("requests", "revisions", "stages", "status", "tmp", "train", "work"),
 )
 """What stands in a storage beside the directories of sweeps."""
 RECORD: Final = "stages.json"

@@ -50,7 +50,7 @@ class ChildRun:
 
     @property
     def status(self) -> str:
-        """The tag: `running`, `complete`, `trained`, `failed` or `stale`."""
+        """The tag: `running`, `complete`, `trained`, `failed`, `cancelled` or `stale`."""
         return self.tags.get(STATUS, "")
 
 

@@ -57,7 +57,6 @@ class GrowingPoints:
         self._plan, self._store, self._name = plan, store, name
         self._measured, self._lease, self._every_s = measured, lease, every_s
         self._rows: dict[str, list[JsonObject]] = {}
-        self._order = {plan.key(point): number for number, point in enumerate(plan.points)}
         self._complete = tuple(complete)
         self._has_new_rows = False
         self._next = -float("inf")
@@ -97,7 +96,8 @@ class GrowingPoints:
 
     def _write(self) -> None:
         began = time.monotonic()
-        keys = sorted(self._rows, key=lambda key: self._order.get(key, len(self._order)))
+        order = {key: number for number, key in enumerate(self._plan.wanted)}
+        keys = sorted(self._rows, key=lambda key: order.get(key, len(order)))
         try:
             if not self._lease.is_taken:
                 rows = [row for key in keys for row in self._rows[key]]

@@ -247,12 +247,24 @@ class Tracker:
 
     def log_failed(self, subject: RunSubject, reason: str) -> None:
         """Mark a point or a codec as failed, unless it was complete before."""
+        self._log_incomplete(subject, "failed", reason, "FAILED")
+
+    def log_cancelled(self, subject: RunSubject) -> None:
+        """Mark a point or a codec as cancelled by a person, unless it was complete before."""
+        self._log_incomplete(subject, "cancelled", "cancelled by a person", "KILLED")
+
+    def _log_incomplete(self, subject: RunSubject, status: str, reason: str, end: str) -> None:
+        """Mark the run of what did not become complete.
+
+        Args:
+            end: status of MLflow.
+        """
 
         def write(run: ChildRun) -> None:
-            is_known = (run.status, run.tags.get(REASON)) == ("failed", reason)
+            is_known = (run.status, run.tags.get(REASON)) == (status, reason)
             if run.status != "complete" and not is_known:
-                self._children.log(run, tags={STATUS: "failed", REASON: reason})
-                self._children.end(run, "FAILED")
+                self._children.log(run, tags={STATUS: status, REASON: reason})
+                self._children.end(run, end)
 
         self._children.write(subject, write)
 

@@ -64,7 +64,7 @@ def sweep(
     from mlflow import MlflowClient
 
     from orchestrator import sweep as command
-    from orchestrator.driver import run
+    from orchestrator.driver import report, run
     from orchestrator.driver.point_log import PointLog
     from orchestrator.execution.trials import tune
     from tests.benchmarks import instant_jobs
@@ -92,7 +92,7 @@ def sweep(
     marked(meter, run, "run_on_ray", "ray")
     marked(meter, run, "_missing_points", "missing")
     marked(meter, PointLog, "close", "close")
-    marked(meter, run, "write_sweep", "files")
+    marked(meter, report, "write_sweep", "files")
     marked(meter, run, "_run_alone", "all")
     code = command.main(arguments_of(points, storage))
     meter.mark("end")

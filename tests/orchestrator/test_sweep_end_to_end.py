@@ -242,7 +242,7 @@ def test_a_point_that_diverges_fails_alone_and_is_named(
     assert tags == ["point", "sweep"]
 
 
-def test_a_second_driver_is_refused_and_ctrl_c_says_how_to_continue(
+def test_a_second_driver_of_another_space_is_refused_and_ctrl_c_says_how_to_continue(
     tmp_path: Path,
     command: Build,
     execute: Sweep,
@@ -252,9 +252,10 @@ def test_a_second_driver_is_refused_and_ctrl_c_says_how_to_continue(
     try:
         lease = tmp_path / "leases" / "sweep-smoke" / "000001.json"
         wait_until(lease.exists, 60, lambda: running(process))
-        second = execute(command(tmp_path))
+        second = execute(command(tmp_path, "--set", "d1.steps=9"))
         assert second.returncode == 2
         assert f"process {process.pid} " in second.stderr
+        assert "d1.steps = 9, in the sweep that runs 8" in second.stderr
         time.sleep(5)
         os.killpg(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=60)

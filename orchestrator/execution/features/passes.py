@@ -23,7 +23,7 @@ from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import actor_ask
 from orchestrator.plan.room import Ask
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.outage import patiently
 
 GROW_AFTER_S = 30.0
@@ -42,6 +42,9 @@ class Passes:
         finish: called with the key of a job that is done, from the thread of its pass.
         give_up: called with the key of a job that failed for good, and the failure.
         retry: called with the key of a job whose pass failed as a whole, and the failure.
+
+    Attributes:
+        settings: as above; others once the sweep has grown.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Passes:
         give_up: Fail,
         retry: Fail,
     ) -> None:
-        self._settings, self._schedule, self._listener = settings, schedule, listener
+        self.settings, self._schedule, self._listener = settings, schedule, listener
         self._finish, self._give_up, self._retry = finish, give_up, retry
         self._running: dict[threading.Thread, Room | None] = {}
         """The room of each pass with models; None for a pass that only reads images."""
@@ -146,13 +149,13 @@ class Passes:
             self._listener(JobEvent("started", key))
 
         try:
-            run_pass(self._settings, jobs, room, done, progress, again)
+            run_pass(self.settings, jobs, room, done, progress, again)
         except Exception as error:
             # Another try that began while the storage is away would fail, too.
             with contextlib.suppress(Exception):
-                patiently(lambda: self._settings.store.exists("logs"))
+                patiently(lambda: self.settings.store.exists("logs"))
             failure = JobFailure.of_caught(error)
             for job in jobs:
                 if job.key in self._schedule.running:
-                    write_log(self._settings.store, job, traceback.format_exc())
+                    write_log(self.settings.store, job, traceback.format_exc())
                     self._retry(job.key, failure)

@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import cast
 
 from orchestrator.execution.cluster import node_ids
-from orchestrator.execution.environment import FULL_DISK, line_of
+from orchestrator.execution.environment import line_of
+from orchestrator.execution.evaluators import Keep
 from orchestrator.execution.failures import (
     Cause,
     GaveUpError,
@@ -30,13 +31,13 @@ from orchestrator.execution.failures import (
 from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.job_steps import Json, Settings, slice_more, write_log
 from orchestrator.execution.silence import failure_of
+from orchestrator.execution.trials.shared_causes import SharedCauses
 from orchestrator.execution.trials.trial import WAIT
-from orchestrator.execution.trials.waiting import WaitingTrials, end_wait
+from orchestrator.execution.trials.waiting import WaitingTrials, can_wait, end_wait
 from orchestrator.plan.job_events import JobEvent, JobListener
-from orchestrator.plan.jobs import DATA
-from orchestrator.plan.resources import evaluation_ask, resources_of, trial_resources
+from orchestrator.plan.resources import evaluation_ask
 from orchestrator.plan.room import Cluster, Group
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
 
@@ -63,7 +64,7 @@ class Runner:
         schedule: Schedule,
         listener: JobListener,
         look: Callable[[Sequence[Group]], Cluster],
-        keep_evaluators: Callable[[int, frozenset[str]], None],
+        keep_evaluators: Keep,
         lease: Lease | None = None,
     ) -> None:
         self._lease = lease
@@ -80,20 +81,25 @@ class Runner:
         """Trial id -> ids of the nodes that were alive when it started its job."""
         self._latest_nodes: frozenset[str] = frozenset()
         self._nodes_listed = -math.inf
-        max_failures = settings.space.resources.max_failures
-        self._tries = {key: Tries(max_failures) for key in settings.jobs}
+        self._tries: dict[str, Tries] = {}
         self._examined: list[threading.Thread] = []
-        self._hosts: dict[str, str] = {}
-        """Key of a job -> host name of its last trial that reported; Tune adds it."""
-        self._environments: dict[str, str] = {}
-        """What failed around the jobs -> the first job that failed for good of it."""
-        self._stopped: set[str] = set()
-        """What failed around several jobs, so that no other is started to meet it."""
+        self._shared_causes = SharedCauses(schedule, listener)
         self._evaluator = evaluation_ask(settings.space)
-        self.keeps_warm = _can_wait(settings)
+        self.keeps_warm = can_wait(settings)
         self._passes = Passes(
             settings, schedule, listener, self._finish, self._fail, self._retry_or_give_up
         )
+
+    def grow(self, settings: Settings, keep_evaluators: Keep) -> None:
+        """Run the jobs of a larger sweep from now on; its resources are the same.
+
+        Args:
+            settings: with all its jobs.
+            keep_evaluators: as above.
+        """
+        self.settings, self._keep_evaluators = settings, keep_evaluators
+        self._passes.settings = settings
+        self.keeps_warm = self.keeps_warm and can_wait(settings)
 
     def join(self) -> None:
         """Wait for passes that still run, and for failures that are examined."""
@@ -124,10 +130,15 @@ class Runner:
         self.end_waits()
         if job is not None:
             return job.key
-        if self.keeps_warm and len(self._waiting) < self._warm_lanes():
+        if len(self._waiting) < self._warm_lanes():
             self._waiting.add(trial_id)
             return WAIT
         return None
+
+    def trials_to_end(self) -> list[str]:
+        """Ids of the trials whose jobs a person has cancelled."""
+        ending = self.schedule.ending
+        return [trial_id for trial_id, key in self._trials.items() if key in ending]
 
     def _alive_nodes(self) -> frozenset[str]:
         """The ids of the nodes that were alive within the last second: listing them takes long."""
@@ -148,7 +159,7 @@ class Runner:
         key = self._trials.get(trial_id)
         if key is None:
             return
-        self._hosts[key] = str(metrics.get("hostname", ""))
+        self._shared_causes.reported(key, str(metrics.get("hostname", "")))
         if "made" in metrics:
             self.schedule.stage_made(key)
         step, steps = metrics.get("step"), metrics.get("steps")
@@ -186,7 +197,11 @@ class Runner:
         key = self._trials.pop(trial_id, None)
         if key is None:
             return
-        self._examine(self._find_cause, key, error, self._nodes.pop(trial_id))
+        nodes_before = self._nodes.pop(trial_id)
+        if key in self.schedule.ending:
+            self._end_cancelled(key)
+        else:
+            self._examine(self._find_cause, key, error, nodes_before)
 
     def _examine(self, look: Callable[..., None], key: str, *arguments: object) -> None:
         """Examine how a job ended, in a thread; the job counts as running meanwhile.
@@ -241,13 +256,19 @@ class Runner:
         self._keep_evaluators(limit, frozenset(self._trials.values()))
 
     def _warm_lanes(self) -> int:
-        """Free lanes that will be needed again."""
+        """Free lanes that will be needed again, by jobs for which a process may wait."""
+        if not self.keeps_warm:
+            return 0
         return min(self.schedule.free_lanes(), self.schedule.open_lane_jobs())
 
     def _retry_or_give_up(self, key: str, failure: JobFailure, has_given_up: bool = False) -> None:
+        if key in self.schedule.ending:
+            self._end_cancelled(key)
+            return
         reason = f"{failure.reason} (log: {self.settings.store.path('logs', key)}.log)"
-        is_hopeless = has_given_up or failure.environment in self._stopped
-        if not is_hopeless and self._tries[key].again(failure.cause):
+        is_hopeless = has_given_up or self._shared_causes.is_stopped(failure.environment)
+        tries = self._tries.setdefault(key, Tries(self.settings.space.resources.max_failures))
+        if not is_hopeless and tries.again(failure.cause):
             if failure.cause is Cause.OUT_OF_MEMORY:
                 patiently(lambda: slice_more(self.settings.store, key))
             self.schedule.retry(key)
@@ -256,6 +277,16 @@ class Runner:
             self._fail(key, replace(failure, reason=reason))
 
     # Also called from the threads of passes and of failures.
+
+    def _end_cancelled(self, key: str) -> None:
+        """A cancelled job runs no more; unless a job that was added meanwhile needs it."""
+        self.schedule.retry(key)
+        is_cancelled = key in self.schedule.cancelled
+        self._listener(
+            JobEvent("cancelled", key)
+            if is_cancelled
+            else JobEvent("retried", key, "it was cancelled, and an added job needs it")
+        )
 
     def _finish(self, key: str) -> None:
         self.schedule.finish(key)
@@ -267,31 +298,5 @@ class Runner:
         for failed in (key, *(job.key for job in lost)):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
         if failure.environment is not None:
-            self._stop_alike(key, failure.environment)
-
-    def _stop_alike(self, key: str, environment: str) -> None:
-        """Start no job that would fail as a second one now did for good."""
-        first_key = self._environments.setdefault(environment, key)
-        if first_key == key:
-            return
-        hosts = self._hosts.get(first_key), self._hosts.get(key)
-        if hosts[0] and hosts[0] == hosts[1] and len(node_ids()) > 1:
-            return  # it may be the disk or the installation of this node alone
-        self._stopped.add(environment)
-        kind = None if environment == FULL_DISK else self.settings.jobs[key].kind
-        keys = tuple(job.key for job in self.schedule.withdraw(kind, environment))
-        if keys:
-            self._listener(JobEvent("withdrawn", key, environment, others=keys))
-
-
-def _can_wait(settings: Settings) -> bool:
-    """Whether a process may wait for any of the jobs: all ask for the same, and for no GPU.
-
-    An idle process would hold its GPU, which a Ray Data pass may be waiting for.
-    """
-    space, jobs = settings.space, settings.jobs.values()
-    in_lanes = [job for job in jobs if job.kind not in DATA]
-    if any(resources_of(space, job).workers_per_point for job in in_lanes):
-        return False
-    asks = [trial_resources(space, job) for job in in_lanes]
-    return all(ask == asks[0] and "GPU" not in ask for ask in asks)
+            job, nodes = self.settings.jobs[key], len(node_ids())
+            self._shared_causes.add(job, failure.environment, nodes)

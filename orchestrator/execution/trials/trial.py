@@ -9,6 +9,7 @@ from orchestrator.execution.cluster import set_environment
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.job_run import Backend, run_job
 from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.trials.added_jobs import settings_of
 from orchestrator.execution.trials.waiting import wait_for_end
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import resources_of
@@ -33,6 +34,7 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
         wait_for_end(tune.get_context().get_trial_id())
         return
     key = config[JOB]
+    settings = settings_of(settings, key)
     job = settings.jobs[key]
     run_job(
         settings, key, lambda: backend_of(settings, job), lambda metrics: tune.report(dict(metrics))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import ray
 from ray import cloudpickle, tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -42,6 +43,8 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     # Tune keeps its state there, which nobody restores.
     directory = settings.store.new("tmp/tune")
 
+    trials = _TrialListener(runner)
+
     def bridgesweep(config: Mapping[str, str], settings: Settings) -> None:
         run_trial(config, settings)
 
@@ -54,13 +57,15 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     tuner = tune.Tuner(
         tune.with_resources(with_settings, resources),
         tune_config=tune.TuneConfig(
-            search_alg=_JobSearcher(runner), num_samples=-1, reuse_actors=runner.keeps_warm
+            search_alg=_JobSearcher(runner, trials.kill),
+            num_samples=-1,
+            reuse_actors=runner.keeps_warm,
         ),
         run_config=tune.RunConfig(
             name=directory.name,
             storage_path=str(directory.parent),
             verbose=1 if verbose else 0,
-            callbacks=[_TrialListener(runner)],
+            callbacks=[trials],
             # A job that failed goes back to the schedule (`trial_failed`): Tune itself would not
             # try a trial again whose process died while it started.
             failure_config=tune.FailureConfig(max_failures=0),
@@ -79,15 +84,22 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
 
 
 class _JobSearcher(Unpickled, Searcher):
-    """Gives Tune the next job whose inputs are complete."""
+    """Gives Tune the next job whose inputs are complete.
 
-    def __init__(self, runner: Runner) -> None:
+    Args:
+        runner: knows the jobs.
+        kill: ends the process of a trial.
+    """
+
+    def __init__(self, runner: Runner, kill: Callable[[str], None]) -> None:
         super().__init__()
-        self._runner = runner
+        self._runner, self._kill = runner, kill
 
     def suggest(self, trial_id: str) -> dict[str, object] | str | None:  # type: ignore[override]
         """The parameters of a new trial."""
-        if self._runner.schedule.over:
+        for ending in self._runner.trials_to_end():
+            self._kill(ending)
+        if self._runner.schedule.close_if_over():
             self._runner.end_waits()
             return str(Searcher.FINISHED)
         key = self._runner.next_trial(trial_id)
@@ -118,6 +130,29 @@ class _TrialListener(Unpickled, Callback):
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._running: dict[str, Trial] = {}
+
+    def kill(self, trial_id: str) -> None:
+        """End the process of a trial, if it has started: it may compute without ever reporting.
+
+        Tune then calls `on_trial_error`; to Tune's `stop`, a process answers at its next report.
+        """
+        trial = self._running.pop(trial_id, None)
+        actor = None if trial is None else trial.temporary_state.ray_actor
+        if actor is not None:
+            ray.kill(actor)
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """The process of a trial has started."""
+        self._running[trial.trial_id] = trial
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """A trial ended; the searcher is told, too."""
+        self._running.pop(trial.trial_id, None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Result, **info: object
@@ -129,6 +164,7 @@ class _TrialListener(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
     ) -> None:
         """A trial failed."""
+        self._running.pop(trial.trial_id, None)
         self._runner.trial_failed(trial.trial_id, exception_of(trial))
 
 

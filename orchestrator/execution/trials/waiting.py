@@ -14,6 +14,10 @@ from typing import Final
 import ray
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_exists, _internal_kv_put
 
+from orchestrator.execution.job_steps import Settings
+from orchestrator.plan.jobs import DATA
+from orchestrator.plan.resources import resources_of, trial_resources
+
 LOOK_S: Final = 0.5
 """Seconds between two looks of a trial that waits."""
 
@@ -34,6 +38,19 @@ def wait_for_end(trial_id: str) -> None:
 def _key(trial_id: str) -> str:
     """The driver's job in Ray is the trial's, too; another driver has another one."""
     return f"bridgesweep-waiting-{ray.get_runtime_context().get_job_id()}-{trial_id}"
+
+
+def can_wait(settings: Settings) -> bool:
+    """Whether a process may wait for any of the jobs: all ask for the same, and for no GPU.
+
+    An idle process would hold its GPU, which a Ray Data pass may be waiting for.
+    """
+    space, jobs = settings.space, settings.jobs.values()
+    in_lanes = [job for job in jobs if job.kind not in DATA]
+    if any(resources_of(space, job).workers_per_point for job in in_lanes):
+        return False
+    asks = [trial_resources(space, job) for job in in_lanes]
+    return all(ask == asks[0] and "GPU" not in ask for ask in asks)
 
 
 class WaitingTrials:

@@ -5,17 +5,19 @@ import errno
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from orchestrator.driver import report as report_module
 from orchestrator.driver import run as run_module
 from orchestrator.driver.line_view import LineView
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request, SearchResult
-from orchestrator.driver.run import _run, run
+from orchestrator.driver.run import _run, _with_added, run
 from orchestrator.driver.view import libraries_to
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import Monitor
@@ -26,6 +28,7 @@ from orchestrator.storage import outage
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
+from orchestrator.storage.sweep_requests import Inbox
 from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
@@ -199,7 +202,7 @@ def test_a_full_disk_is_one_line_and_no_traceback(
     def refuse(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "points.parquet")
 
-    monkeypatch.setattr(run_module, "write_sweep", refuse)
+    monkeypatch.setattr(report_module, "write_sweep", refuse)
     space, store = load_space("smoke"), Store(str(tmp_path))
     request = Request(space, (), store, "smoke", None, True, 0.0, "the command")
     assert not run(request)
@@ -208,6 +211,28 @@ def test_a_full_disk_is_one_line_and_no_traceback(
     assert "points.parquet" in err
     assert "the command" in err
     assert "Traceback" not in err
+
+
+def test_what_was_added_to_a_driver_that_died_is_taken_over(tmp_path: Path) -> None:
+    small, large = (load_space("smoke", [f"seeds={seeds}"]) for seeds in ("[0]", "[0, 1]"))
+    store = Store(str(tmp_path))
+    request = Request(
+        small, operating_points(small)[:1], store, "smoke", None, False, 0.0, "the command"
+    )
+    inbox = Inbox(store, "smoke", 2)
+    assert _with_added(request, inbox) == (request, "")
+    points = [point.fields for point in operating_points(large)]
+    added = {"space": large.model_dump(mode="json"), "points": points, "command": "the larger"}
+    inbox.keep_added(added)
+    larger, line = _with_added(request, inbox)
+    assert (larger.space, larger.command) == (large, "the larger")
+    assert set(larger.points) == set(operating_points(large))
+    assert f"{len(points) - 1} operating points taken over" in line
+    other = replace(request, space=load_space("smoke", ["d1.steps=9"]))
+    same, line = _with_added(replace(other, points=operating_points(other.space)), inbox)
+    assert same.space == other.space
+    assert "not taken over" in line
+    assert "the larger" in line
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
@@ -275,9 +300,9 @@ def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     monkeypatch.setattr(Plan, "complete_points", complete_points)
     monkeypatch.setattr(PointLog, "add", lambda log, point: None)
     monkeypatch.setattr(PointLog, "measured", lambda log, point: None)
-    monkeypatch.setattr("orchestrator.driver.run.write_sweep", write)
-    monkeypatch.setattr("orchestrator.driver.run._sliced", lambda *arguments: ())
-    monkeypatch.setattr("orchestrator.driver.run.skipped", lambda *arguments: [])
+    monkeypatch.setattr("orchestrator.driver.report.write_sweep", write)
+    monkeypatch.setattr("orchestrator.driver.report._sliced", lambda *arguments: ())
+    monkeypatch.setattr("orchestrator.driver.report.skipped", lambda *arguments: [])
     monkeypatch.setattr("analysis.report.build.write_report", fail)
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
     with pytest.raises(RuntimeError, match="no glyph"):

@@ -41,3 +41,19 @@ def test_points_that_failed_for_one_cause_are_listed_under_it_once(
         assert listed.strip() == ", ".join(point.label for point in members)
         assert log in err
     assert err.count(".log") == 2
+
+
+def test_cancelled_points_are_named_and_are_no_missing_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = load_space("smoke")
+    points = operating_points(space)
+    plan, store = Plan(space, points, {}, None), Store(str(tmp_path))
+    request = Request(space, points, store, "smoke", None, False, 0.0, "the command")
+    labels = tuple(point.label for point in points[:2])
+    print_summary(request, plan, Outcome(None, {}, "sqlite:///x.db", {}, cancelled=labels))
+    out, err = capsys.readouterr()
+    (line,) = (line for line in out.splitlines() if "cancelled" in line)
+    assert all(label in line for label in labels)
+    assert "does them again" in line
+    assert err == ""

@@ -132,3 +132,19 @@ def test_the_live_picture_shows_waves_running_points_with_their_loss_and_failure
     assert "points from the codec 0/7" in output
     assert re.search(r"uncompressed +train +.* 2\.5 steps/s +0:30 left +loss 0\.5312", output)
     assert "out of memory" in output
+
+
+def test_a_cancelled_job_is_over_and_has_not_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = jobs()
+    first, second = list(plan)[:2]
+    sweep = Sweep(False, plan)
+    sweep.happen(JobEvent("started", first))
+    for key in (first, second):
+        sweep.happen(JobEvent("cancelled", key))
+    assert printed(capsys)[-1] == f"2/{len(plan)} cancelled {plan[second].label}"
+    assert sweep.states.running == {}
+    assert sweep.states.failed == {}
+    sweep.happen(JobEvent("started", second))
+    assert sweep.states.cancelled == {first}, "an added point needs the second"

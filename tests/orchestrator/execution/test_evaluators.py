@@ -24,7 +24,7 @@ from orchestrator.execution.local import LocalBackend
 from orchestrator.execution.train import TrainBackend, report_interval
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from search_spaces.specs.evaluation import KindResources
 from tests.orchestrator.models import settings_of
 from tests.orchestrator.plan.demands import alike, one_node

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.execution import node_check
+from orchestrator.plan.jobs import Plan
 from orchestrator.storage import outage
 from orchestrator.storage.provenance import fingerprint, fingerprints, source_checksum
 from orchestrator.storage.store import Store
-from search_spaces import Space, load_space
+from search_spaces import Space, load_space, operating_points
 from tests.orchestrator.waiting import wait_until
 
 
@@ -77,7 +78,8 @@ def test_a_node_that_joins_is_checked_once_and_its_problems_are_noted(
 
     monkeypatch.setattr(node_check, "node_ids", lambda: frozenset(nodes))
     monkeypatch.setattr(node_check, "nodes_with_other_files", find)
-    watch = node_check.NewNodes(space, Store(str(tmp_path)), {}, notes.append)
+    plan = Plan(space, operating_points(space), {}, None)
+    watch = node_check.NewNodes(plan, Store(str(tmp_path)), notes.append)
     for joined, checks in (("", 0), ("a", 1), ("b", 2), ("", 2)):
         nodes |= {joined} - {""}
         watch.look()

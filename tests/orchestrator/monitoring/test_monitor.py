@@ -91,8 +91,8 @@ def test_the_file_says_what_runs_where_with_loss_what_failed_and_what_was_tried_
         state = state_in(store)
         monitor.finish(10)
     assert state["end"] is None
-    assert state["points"] == {"total": len(plan.points), "done": 1, "failed": 1}
-    assert state["jobs"] == {"total": len(plan.jobs), "done": 1, "failed": 1}
+    assert state["points"] == {"total": len(plan.points), "done": 1, "failed": 1, "cancelled": 0}
+    assert state["jobs"] == {"total": len(plan.jobs), "done": 1, "failed": 1, "cancelled": 0}
     assert state["images_per_s"] == 32.0
     (running,) = state["running"]
     assert running["label"] == plan.jobs[second].label

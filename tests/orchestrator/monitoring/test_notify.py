@@ -156,11 +156,11 @@ def test_a_mistake_ends_the_command_before_any_work_together_with_the_others(
 
 @pytest.mark.parametrize("form", ["--notify=X", "--notify X", "--noti=X"])
 def test_the_command_to_repeat_shows_nothing_of_it(form: str) -> None:
-    from orchestrator.sweep import _command
+    from orchestrator.monitoring.notify import command_text
 
     for target in ("https://hooks.example/T0/hunter2", "curl -H 'X: hunter2' h"):
         words = [word.replace("X", target) for word in form.split()]
-        repeated = _command(["smoke", *words], target)
+        repeated = command_text(["smoke", *words], target)
         assert "hunter2" not in repeated
         assert "--not" in repeated
         assert shown(target) in repeated

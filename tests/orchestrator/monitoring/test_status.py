@@ -35,8 +35,8 @@ def state_of(driver: Process = HERE, **changes: Any) -> SweepState:
         "written": "2026-11-27 20:00:00+0000",
         "wall_s": 3661.0,
         "lanes": 2,
-        "points": {"total": 21, "done": 5, "failed": 2},
-        "jobs": {"total": 34, "done": 9, "failed": 2},
+        "points": {"total": 21, "done": 5, "failed": 2, "cancelled": 0},
+        "jobs": {"total": 34, "done": 9, "failed": 2, "cancelled": 0},
         "seconds_left": 754.0,
         "images_per_s": 412.4,
         "gpu_hours": 12.345,
@@ -64,6 +64,7 @@ def state_of(driver: Process = HERE, **changes: Any) -> SweepState:
         ],
         "failed": failures([("a", "out of memory (log: /logs/a.log)"), ("b", "out of memory")]),
         "retried": failures([("c", "a lost machine")]),
+        "cancelled": [],
         "notes": ["MLflow is away"],
     }
     return {**state, **changes}  # type: ignore[typeddict-item]
@@ -224,3 +225,13 @@ def test_control_characters_from_the_storage_do_not_reach_the_terminal() -> None
 def test_watching_ends_with_the_sweep(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     write_state(store, state_of(end="complete", running=[]))
     assert "points 5/21" in status(store, capsys, "--watch")
+
+
+def test_cancelled_points_are_named_apart_from_failed_ones() -> None:
+    points = {"total": 21, "done": 5, "failed": 0, "cancelled": 12}
+    labels = [f"point {number}" for number in range(12)]
+    text = status_text(state_of(points=points, failed=[], cancelled=labels), Driver.ALIVE)
+    assert "12 points cancelled" in text
+    listed = text.partition("cancelled (the same command does them again):\n")[2].splitlines()[0]
+    assert listed.strip() == f"{', '.join(labels[:8])} and 4 more"
+    assert "failed:" not in text

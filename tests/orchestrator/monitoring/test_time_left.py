@@ -13,7 +13,7 @@ from orchestrator.monitoring.simulation import Left, seconds_to_the_end
 from orchestrator.monitoring.time_left import Line, TimeLeft, kinds_of
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, Job, Plan
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from search_spaces import load_space, operating_points
 from tests.orchestrator.plan.demands import alike, one_node
 

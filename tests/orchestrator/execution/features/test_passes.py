@@ -15,7 +15,7 @@ from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask, Cluster
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.store import Store
 from search_spaces import Stage, load_space
 from tests.orchestrator.plan.demands import alike, one_node

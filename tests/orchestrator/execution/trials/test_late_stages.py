@@ -11,7 +11,7 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage import outage
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points

@@ -19,7 +19,7 @@ from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points

@@ -23,7 +23,7 @@ from orchestrator.execution.trials.waiting import WaitingTrials, wait_for_end
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.pickled_jobs import PickledJobs
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from search_spaces import load_space
 from search_spaces.specs.stage import Subject, make_stage
 from tests.orchestrator.plan.demands import alike, one_node

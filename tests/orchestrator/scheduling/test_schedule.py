@@ -5,7 +5,7 @@ import pytest
 from orchestrator.plan.jobs import DATA, Job, Plan
 from orchestrator.plan.resources import Demand
 from orchestrator.plan.room import Ask
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule, ScheduleClosedError
 from search_spaces import load_space, operating_points
 from search_spaces.specs.stage import Subject, make_stage
 from tests.orchestrator.plan.demands import alike, one_node
@@ -293,3 +293,133 @@ def test_gpus_in_use_are_those_of_lanes_with_a_job_and_of_passes() -> None:
     assert schedule.gpus_in_use() == 2.5
     finish(schedule, "a", "b")
     assert schedule.gpus_in_use() == 1.5
+
+
+D1, D2 = "hyperprior d1 lambda=0.02 seed=0", "hyperprior d2 lambda=0.02 seed=0"
+
+
+def run_to_the_end(schedule: Schedule) -> list[str]:
+    """Run what is left, one job after the other; returns the labels in the order of starting."""
+    order: list[str] = []
+    while not schedule.over:
+        order += take(schedule)
+        assert schedule.running, "a deadlock"
+        for key in list(schedule.running):
+            schedule.finish(key)
+    return order
+
+
+def test_jobs_added_to_a_running_schedule_run_once_after_what_they_need() -> None:
+    small, large = plan("codecs.0.lambdas=[0.02]").jobs, plan().jobs
+    schedule = Schedule(small, alike(), one_node(2))
+    first = take(schedule)
+    finish(schedule, *first)
+    new = {key: job for key, job in large.items() if key not in small}
+    assert schedule.add(new) == []
+    order = first + run_to_the_end(schedule)
+    assert sorted(order) == sorted(job.label for job in large.values())
+    assert order.index("hyperprior codec lambda=0.002") < order.index(D2.replace("0.02", "0.002"))
+
+
+def test_nothing_is_added_once_every_job_was_over() -> None:
+    small, large = plan("codecs.0.lambdas=[0.02]").jobs, plan().jobs
+    schedule = Schedule(small, alike(), one_node(2))
+    assert not schedule.close_if_over()
+    run_to_the_end(schedule)
+    assert schedule.close_if_over()
+    with pytest.raises(ScheduleClosedError), schedule.open_for_changes():
+        schedule.add(large)
+
+
+def test_what_is_added_behind_a_failed_job_is_lost_at_once() -> None:
+    only = ("scenarios=[d1]", "baselines=[]", "tasks=[vqa]")
+    small, large = plan(*only).jobs, plan(*only, "scenarios=[d1, d2]").jobs
+    schedule = Schedule(small, alike(), one_node(9))
+    for job in small.values():
+        if job.label != D1:
+            schedule.finish(job.key)
+    take(schedule)
+    schedule.give_up(named(schedule, D1).key, "it diverged")
+    lost = schedule.add({key: job for key, job in large.items() if key not in small})
+    assert [job.label for job in lost] == [D2]
+    assert schedule.failed[lost[0].key] == f"because {D1} failed"
+
+
+def test_a_cancelled_point_takes_with_it_what_needs_it_and_what_only_it_needs() -> None:
+    schedule = Schedule(plan().jobs, alike(), one_node(2))
+    points = {job.key for job in schedule.jobs.values() if job.kind == "point"}
+    cancelled = schedule.cancel([named(schedule, D1).key], points)
+    assert cancelled.ending == []
+    # d2 and d3 start from d1; the latents of this codec and its d1 alone are read by them.
+    labels = {job.label for job in cancelled.dropped}
+    assert {D1, D2, D2.replace("d2", "d3")} <= labels
+    assert "hyperprior codec lambda=0.02" not in labels, "its reconstruction is wanted"
+    order = run_to_the_end(schedule)
+    assert labels.isdisjoint(order)
+    assert sorted([*order, *labels]) == sorted(job.label for job in schedule.jobs.values())
+    assert schedule.failed == {}
+
+
+def test_a_cancelled_codec_point_leaves_no_codec_to_be_trained_for_nobody() -> None:
+    only = ("scenarios=[]", "baselines=[reconstruction, uncompressed]")
+    schedule = Schedule(plan(*only).jobs, alike(), one_node(2))
+    points = {job.key for job in schedule.jobs.values() if job.kind == "point"}
+    key = named(schedule, "hyperprior reconstruction lambda=0.02 seed=0").key
+    dropped = [job.label for job in schedule.cancel([key], points).dropped]
+    assert "hyperprior codec lambda=0.02" in dropped
+    assert "hyperprior codec lambda=0.002" not in dropped
+
+
+def test_a_running_point_that_is_cancelled_runs_until_its_trial_has_ended() -> None:
+    schedule = Schedule(plan().jobs, alike(), one_node(200))
+    for job in list(schedule.jobs.values()):
+        if job.wave == 0:
+            schedule.finish(job.key)
+    take(schedule)
+    key = named(schedule, D1).key
+    cancelled = schedule.cancel([key], set())
+    assert [job.key for job in cancelled.ending] == [key]
+    assert schedule.ending == {key}
+    assert key in schedule.running
+    schedule.retry(key)
+    assert (key in schedule.running, key in schedule.cancelled) == (False, True)
+    assert not schedule.ending
+    assert D1 not in run_to_the_end(schedule)
+
+
+def test_a_point_that_finished_before_it_could_be_ended_is_done() -> None:
+    schedule = Schedule(plan().jobs, alike(), one_node(200))
+    for job in list(schedule.jobs.values()):
+        if job.wave == 0:
+            schedule.finish(job.key)
+    take(schedule)
+    key = named(schedule, D1).key
+    schedule.cancel([key], set())
+    schedule.finish(key)
+    assert key in schedule.done
+    assert key not in schedule.cancelled
+
+
+def test_a_cancelled_point_that_an_added_one_needs_is_done_again() -> None:
+    only = ("scenarios=[d1]", "baselines=[]", "tasks=[vqa]")
+    small, large = plan(*only).jobs, plan(*only, "scenarios=[d1, d2]").jobs
+    schedule = Schedule(small, alike(), one_node(2))
+    schedule.cancel([named(schedule, D1).key], set())
+    schedule.add({key: job for key, job in large.items() if key not in small})
+    order = run_to_the_end(schedule)
+    assert order.index(D1) < order.index(D2)
+
+
+@pytest.mark.parametrize("label", [D2, "hyperprior d3 lambda=0.002 seed=0"])
+def test_a_prioritised_point_and_all_that_it_needs_are_started_before_others(label: str) -> None:
+    schedule = Schedule(plan().jobs, alike(), one_node(1))
+    key = named(schedule, label).key
+    schedule.prioritise([key])
+    order = run_to_the_end(schedule)
+    needed, pending = {key}, [key]
+    while pending:
+        needed |= (new := set(schedule.jobs[pending.pop()].needs))
+        pending += new
+    in_lanes = [text for text in order if named(schedule, text).kind not in DATA]
+    first = in_lanes[: in_lanes.index(label) + 1]
+    assert {named(schedule, text).key for text in first} <= needed

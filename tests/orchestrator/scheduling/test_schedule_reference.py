@@ -1,4 +1,4 @@
-"""The schedule answers as one that walks over all jobs at every question."""
+"""The schedule answers as one that walks over all jobs at every question, as they change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.plan.jobs import DATA, Job
 from orchestrator.plan.room import Ask
-from orchestrator.plan.schedule import Schedule
+from orchestrator.scheduling.schedule import Schedule
 from search_spaces.specs.stage import Subject, make_stage
 from tests.orchestrator.plan.demands import alike, one_node
 
@@ -21,21 +21,24 @@ KINDS = ("codec", "point", "features", "latents")
 
 
 class NaiveSchedule:
-    """Jobs as lists and sets; nothing is kept that follows from `done`, `running` and `failed`.
+    """Jobs as lists and sets; nothing is kept that follows from what became of each.
 
     `jobs` are in an order in which each stands behind those that it needs.
     """
 
     def __init__(self, jobs: Sequence[Job], ask: Ask, capacity: Ask) -> None:
-        self.jobs, self.ask, self.capacity = jobs, ask, capacity
+        self.jobs, self.ask, self.capacity = list(jobs), ask, capacity
         self.made: set[str] = set()
         self.done: set[str] = set()
         self.running: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.cancelled: set[str] = set()
+        self.ending: set[str] = set()
+        self.preferred: set[str] = set()
         self.gpus_of_passes = 0.0
 
     def open(self) -> list[Job]:
-        over = {*self.running, *self.done, *self.failed}
+        over = {*self.running, *self.done, *self.failed, *self.cancelled}
         return [job for job in self.jobs if job.key not in over]
 
     def ready(self) -> list[Job]:
@@ -65,21 +68,26 @@ class NaiveSchedule:
         ready = [job for job in self.ready() if job.kind not in DATA]
         if not ready or not self.free():
             return None
-        return max(ready, key=self.chain).key
+        return max(ready, key=lambda job: (job.key in self.preferred, self.chain(job))).key
 
     def next_pass(self) -> list[str]:
         ready = [job.key for job in self.ready() if job.kind in DATA]
         coming = [job for job in self.open() if job.kind in DATA and job.key not in ready]
-        if coming and (not self.free() or self.peek() is not None):
+        is_urgent = bool(self.preferred & set(ready))
+        if coming and not is_urgent and (not self.free() or self.peek() is not None):
             return []
         self.running.update(ready)
         return ready
 
     def give_up(self, key: str, reason: str) -> list[str]:
         self.running.discard(key)
+        self.ending.discard(key)
         self.failed[key] = reason
+        return self.drop_hopeless(self.jobs)
+
+    def drop_hopeless(self, jobs: Sequence[Job]) -> list[str]:
         lost = []
-        for job in self.jobs:
+        for job in jobs:
             culprits = [n for n in job.needs if n in self.failed and n not in self.made]
             if culprits and job in self.open():
                 cause = self.failed[culprits[0]]
@@ -87,6 +95,46 @@ class NaiveSchedule:
                 self.failed[job.key] = cause if cause.startswith("because ") else because
                 lost.append(job.key)
         return lost
+
+    def add(self, jobs: Sequence[Job]) -> list[str]:
+        self.jobs += jobs
+        self.cancelled -= self.needed_by({job.key for job in jobs})
+        return self.drop_hopeless(self.jobs)
+
+    def needed_by(self, keys: set[str]) -> set[str]:
+        needs = {need for job in self.jobs if job.key in keys for need in job.needs}
+        return needs | (self.needed_by(needs) if needs else set())
+
+    def behind(self, keys: set[str]) -> set[str]:
+        behind = {job.key for job in self.jobs if keys & set(job.needs)}
+        return behind | (self.behind(behind) if behind else set())
+
+    def cancel(self, keys: set[str], wanted: set[str]) -> tuple[set[str], set[str]]:
+        ending = keys & self.running
+        self.ending |= ending
+        dropped = {job.key for job in self.open() if job.key in keys}
+        self.cancelled |= dropped
+        for job in self.jobs:
+            stopped = (self.cancelled | self.ending) - self.made
+            is_behind = job.key in self.behind(keys - self.made)
+            if is_behind and job in self.open() and stopped & set(job.needs):
+                self.cancelled.add(job.key)
+                dropped.add(job.key)
+        while useless := [job.key for job in self.open() if self.is_useless(job, wanted)]:
+            self.cancelled.update(useless)
+            dropped.update(useless)
+        return dropped, ending
+
+    def is_useless(self, job: Job, wanted: set[str]) -> bool:
+        dependents = self.behind({job.key})
+        return job.key not in wanted and bool(dependents) and dependents <= self.cancelled
+
+    def end(self, key: str) -> None:
+        self.running.discard(key)
+        if key in self.ending:
+            self.ending.discard(key)
+            if not any(key in job.needs for job in self.open()):
+                self.cancelled.add(key)
 
     def withdraw(self, kind: str | None, reason: str) -> set[str]:
         withdrawn = set()
@@ -99,15 +147,16 @@ class NaiveSchedule:
 
 
 @st.composite
-def job_lists(draw: st.DrawFn) -> list[Job]:
-    jobs: list[Job] = []
-    for number in range(draw(st.integers(1, 14))):
+def job_lists(draw: st.DrawFn, known: Sequence[Job] = (), most: int = 14) -> list[Job]:
+    """Jobs that need each other, or jobs that are known."""
+    jobs = list(known)
+    for number in range(len(known), len(known) + draw(st.integers(1, most))):
         needs = draw(st.lists(st.sampled_from([j.key for j in jobs]), max_size=3)) if jobs else []
         kind = draw(st.sampled_from(KINDS))
         # Whole costs, so that chains that are equally long are so in any order of adding.
         cost = float(draw(st.integers(0, 5)))
         jobs.append(Job(f"j{number}", kind, f"j{number}", STAGE, 0, cost, tuple(needs)))
-    return jobs
+    return jobs[len(known) :]
 
 
 def compare(schedule: Schedule, naive: NaiveSchedule) -> None:
@@ -128,13 +177,17 @@ def compare(schedule: Schedule, naive: NaiveSchedule) -> None:
     assert evaluators == max(0, int(naive.capacity.cpu) - len(training))
     assert (schedule.running, schedule.done) == (naive.running, naive.done)
     assert schedule.failed == naive.failed
-    assert schedule.over == (len(naive.done) + len(naive.failed) == len(naive.jobs))
+    assert (schedule.cancelled, schedule.ending) == (naive.cancelled, naive.ending)
+    assert schedule.over == (not naive.open() and not naive.running)
 
 
-STEPS = ("job", "job", "pass", "finish", "finish", "made", "retry", "fail", "withdraw", "room")
+STEPS = (
+    *("job", "job", "pass", "finish", "finish", "made", "retry", "fail", "withdraw", "room"),
+    *("add", "cancel", "prioritise"),
+)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data(), job_lists(), st.integers(1, 4), st.integers(0, 3))
 def test_every_answer_is_that_of_a_walk_over_all_jobs(
     data: st.DataObject, jobs: list[Job], cpus: int, gpus: int
@@ -166,9 +219,31 @@ def apply(data: st.DataObject, step: str, schedule: Schedule, naive: NaiveSchedu
         schedule.cluster = one_node(naive.capacity.cpu, naive.capacity.gpu)
         schedule.reserve(ACTOR, reserved)
         naive.gpus_of_passes = float(reserved)
+    elif step in ("add", "cancel", "prioritise"):
+        change(data, step, schedule, naive)
     elif naive.running:
         key = data.draw(st.sampled_from(sorted(naive.running)))
         end(step, key, schedule, naive)
+
+
+def change(data: st.DataObject, step: str, schedule: Schedule, naive: NaiveSchedule) -> None:
+    """Do to both what a person asks for."""
+    if step == "add":
+        jobs = data.draw(job_lists(naive.jobs, 3))
+        hopeless = schedule.add({job.key: job for job in jobs})
+        assert {job.key for job in hopeless} == set(naive.add(jobs))
+        return
+    some = st.sets(st.sampled_from([job.key for job in naive.jobs]), max_size=3)
+    keys = data.draw(some)
+    if step == "prioritise":
+        schedule.prioritise(keys)
+        naive.preferred |= keys | naive.needed_by(keys)
+        return
+    wanted = data.draw(some)
+    cancelled = schedule.cancel(keys, wanted)
+    dropped, ending = naive.cancel(keys, wanted)
+    assert {job.key for job in cancelled.dropped} == dropped
+    assert {job.key for job in cancelled.ending} == ending
 
 
 def end(step: str, key: str, schedule: Schedule, naive: NaiveSchedule) -> None:
@@ -180,10 +255,11 @@ def end(step: str, key: str, schedule: Schedule, naive: NaiveSchedule) -> None:
         assert {job.key for job in schedule.give_up(key, "bad")} == set(naive.give_up(key, "bad"))
     elif step == "retry":
         schedule.retry(key)
-        naive.running.discard(key)
+        naive.end(key)
     else:
         schedule.finish(key)
         naive.running.discard(key)
+        naive.ending.discard(key)
         naive.done.add(key)
         naive.made.add(key)
 

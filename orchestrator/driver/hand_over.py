@@ -1,0 +1,53 @@
+"""A second command on a sweep that runs hands its points over to the sweep's driver."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from orchestrator.driver.request import Request
+from orchestrator.storage.lease import ANOTHER_SWEEP, SweepHeldError
+from orchestrator.storage.sweep_requests import ask
+from search_spaces.settings.secrets import printable, without_secrets
+
+
+class RefusedSpaceError(RuntimeError):
+    """The driver does not take the space over; a line per reason."""
+
+
+def hand_over(request: Request, held: SweepHeldError) -> bool:
+    """Ask the driver of the sweep to add the points of a request, and print what it added.
+
+    Args:
+        held: about the driver that runs the sweep.
+
+    Returns:
+        False if that driver has ended, so that the caller may run the sweep.
+
+    Raises:
+        RefusedSpaceError: the space is no larger one of the sweep's, or the cluster has no room.
+    """
+    content = {
+        "space": request.space.model_dump(mode="json"),
+        "points": [point.fields for point in request.points],
+        "command": request.command,
+        "options": request.options,
+    }
+
+    def note() -> None:
+        print(
+            f"{held.about}; asking it to add the points of this space", file=sys.stderr, flush=True
+        )
+        if request.notify is not None:
+            print("--notify has no effect: that driver keeps its settings", file=sys.stderr)
+
+    answer = ask(request.store, request.name, "add", content, note)
+    if answer is None:
+        return False
+    if not answer.is_accepted:
+        reasons = "\n".join(map(printable, answer.lines))
+        raise RefusedSpaceError(f"{held.about}\n{reasons}\nwait for it, or {ANOTHER_SWEEP}")
+    status = ["status", request.name, "--storage", without_secrets(request.store.uri)]
+    follow = shlex.join(["python", "-m", "orchestrator.sweep", *status])
+    print(f"{printable(' '.join(answer.lines))}; follow it by `{follow}`", flush=True)
+    return True

@@ -1,0 +1,184 @@
+"""The end of a sweep: its points file, its report, and the parent run in MLflow."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from orchestrator.driver.jobs_on_ray import JobResults
+from orchestrator.driver.point_log import PointLog
+from orchestrator.driver.request import Outcome, Request, Timing
+from orchestrator.driver.summary import left_out_lines
+from orchestrator.monitoring.monitor import Monitor
+from orchestrator.plan.jobs import Plan
+from orchestrator.storage import provenance
+from orchestrator.storage.outage import patiently
+from orchestrator.storage.store import Store
+from orchestrator.tracking.measured import Measured
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
+from orchestrator.tracking.mlflow_runs import Tracker
+from orchestrator.tracking.open_tracker import default_uri
+from orchestrator.tracking.points_file import MissingPoint, skipped, write_sweep
+from orchestrator.tracking.sweep_identity import ID_FILE
+
+
+def report_sweep(
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    point_log: PointLog,
+    results: JobResults,
+    missing: dict[str, MissingPoint],
+) -> Outcome:
+    """Write the points file and the report, and add them to the parent run in MLflow."""
+    store, name = request.store, request.name
+    tracker = point_log.close(missing)
+    tracking_uri = request.tracking_uri or default_uri(store, name)
+    complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
+    cancelled = {
+        key: MissingPoint(plan.wanted[key], "cancelled", "")
+        for key in results.cancelled & plan.wanted.keys() - complete.keys()
+    }
+    seconds = _seconds_by_kind(store, plan, results)
+    left_out = skipped(plan, store, complete)
+    for line in left_out_lines(left_out):
+        monitor.note(line)
+    directory = write_sweep(
+        plan,
+        store,
+        name,
+        complete,
+        {**missing, **cancelled},
+        tracker,
+        tracking_uri,
+        request.experiment,
+        request.owner,
+        _timing(request, seconds, results),
+        left_out,
+    )
+    report, error = None, point_log.error
+    if complete:
+        from analysis.report.build import write_report  # Matplotlib takes seconds
+
+        try:
+            report = write_report(directory)
+        except Exception as failure:  # raised when all else is done and said
+            error = error or failure
+    # Once more: the time of the report counts too.
+    timing = _timing(request, seconds, results)
+    _replace_timing(store, name, timing)
+    if tracker is not None:
+        sentence = report.sentence if report is not None else "No point is complete yet."
+        try:
+            _finish_parent_run(tracker, request, plan, not missing, sentence)
+        except (AwayError, RefusedError) as refusal:
+            monitor.note(f"MLflow: {refusal}; the same command logs the report again")
+        _save_copy(tracker, monitor)
+        if request.verbose:
+            monitor.note(calls_text(tracker, len(plan.points)))
+    sliced = _sliced(store, plan, complete, results)
+    page = tracker.page if tracker is not None else ""
+    labels = tuple(sorted(gone.point.label for gone in cancelled.values()))
+    return Outcome(
+        *(report, missing, tracking_uri, timing, sliced, error, page),
+        left_out=tuple(left_out),
+        cancelled=labels,
+    )
+
+
+def _seconds_by_kind(store: Store, plan: Plan, results: JobResults) -> dict[str, float]:
+    """Seconds of computing in this run, by kind of stage."""
+    made = {stage.path: stage for key in results.done for stage in plan.jobs[key].stages}
+    stages = list(made.values())
+    seconds: dict[str, float] = {}
+    manifests = store.manifests(stage.path for stage in stages)
+    for stage, manifest in zip(stages, manifests, strict=True):
+        seconds[stage.kind] = seconds.get(stage.kind, 0.0) + manifest["seconds"]
+    return seconds
+
+
+def _timing(request: Request, seconds: Mapping[str, float], results: JobResults) -> Timing:
+    """The time that this run took; that of the run before if this one made no stage.
+
+    Args:
+        seconds: of computing, by kind of stage.
+    """
+    if not seconds:
+        text = request.store.read(f"{request.name}/sweep.json")
+        if text is not None:
+            return cast(Timing, json.loads(text).get("timing", {}))
+    return {
+        "wall_s": time.monotonic() - request.began,
+        "work_s": sum(seconds.get(kind, 0.0) for kind in ("codec", "point", "evaluation")),
+        "work_by_kind_s": dict(seconds),
+        "lanes": results.lanes,
+    }
+
+
+def _sliced(
+    store: Store, plan: Plan, complete: Mapping[str, Measured], results: JobResults
+) -> tuple[str, ...]:
+    """Labels of complete points, and of codecs of this run, that ran out of memory at first."""
+    manifests = {
+        key: (measured.point.label, measured.manifests[0]) for key, measured in complete.items()
+    }
+    for key in results.done - complete.keys():
+        manifests[key] = plan.jobs[key].label, store.manifest(plan.jobs[key].stage.path)
+    return tuple(
+        label for label, about in manifests.values() if provenance.ACCUMULATION_FACTOR in about
+    )
+
+
+def _replace_timing(store: Store, name: str, timing: Timing) -> None:
+    text = store.read(f"{name}/sweep.json")
+    assert text is not None
+    content = {**json.loads(text), "timing": timing}
+    store.write(f"{name}/sweep.json", json.dumps(content, indent=1, allow_nan=False).encode())
+
+
+def _finish_parent_run(
+    tracker: Tracker, request: Request, plan: Plan, complete: bool, sentence: str
+) -> None:
+    """Add the files of the sweep's directory to its run in MLflow, and end the run."""
+    store, name = request.store, request.name
+    with storage_answering():
+        stored = [PurePosixPath(file) for file in store.below(name)]
+    files = [
+        path
+        for path in stored
+        if not path.name.startswith(".")
+        and path.name != ID_FILE
+        and path.suffix != ".tmp"  # of a killed driver
+        # Not the examples, which are with the points.
+        and path.parent in (PurePosixPath(name), PurePosixPath(name, "plots"))
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        targets = [Path(scratch, path.relative_to(name)) for path in files]
+        for target in targets:
+            target.parent.mkdir(exist_ok=True)
+        with storage_answering():
+            store.fs.get([store.path(str(path)) for path in files], [*map(str, targets)])
+        tracker.sweep_run.finish(Path(scratch), plan.space.name, complete, sentence)
+
+
+def _save_copy(tracker: Tracker, monitor: Monitor) -> None:
+    """Copy MLflow's database to a remote storage, which is waited for."""
+    if tracker.copy is None:
+        return
+    try:
+        with storage_answering():
+            patiently(tracker.copy.save)
+    except AwayError as error:
+        monitor.note(f"MLflow: {error}; the same command copies its database again")
+
+
+def calls_text(tracker: Tracker, points: int) -> str:
+    """How often MLflow's client was called, in all, by method, and for each point."""
+    calls = tracker.calls
+    methods = ", ".join(f"{number} {name}" for name, number in calls.most_common())
+    per_point = calls.total() / max(points, 1)
+    return f"MLflow: {calls.total()} calls, {per_point:.1f} a point ({methods})"

@@ -1,0 +1,56 @@
+"""Jobs that were added to a running sweep, on their way to the trials that run them.
+
+    driver --publish--> the head's key-value store <--settings_of-- a trial's process
+
+Tune gives each trial the settings with which the driver started; a trial asks for its job alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterable, Iterator
+
+import ray
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
+from orchestrator.execution.job_steps import Settings
+
+
+def publish(settings: Settings, keys: Iterable[str]) -> None:
+    """Give jobs to the trials that will run them; called in the driver.
+
+    Args:
+        settings: of the larger sweep.
+        keys: of its new jobs, and of those that have changed.
+    """
+    for key in keys:
+        content = pickle.dumps(settings.only(settings.jobs[key]))
+        _internal_kv_put(f"{_prefix()}{key}", content)
+
+
+def settings_of(settings: Settings, key: str) -> Settings:
+    """The settings for a job, which may have been added meanwhile; called in a trial's process.
+
+    Args:
+        settings: with which the driver started.
+        key: of the job.
+    """
+    content = _internal_kv_get(f"{_prefix()}{key}")
+    # The bytes come from the driver of this sweep, like all that Ray passes on.
+    added: Settings | None = pickle.loads(content) if content else None
+    return settings if added is None else added
+
+
+@contextlib.contextmanager
+def removed_at_the_end() -> Iterator[None]:
+    """Remove at the end what this driver publishes meanwhile: the head may live on."""
+    try:
+        yield
+    finally:
+        _internal_kv_del(_prefix(), del_by_prefix=True)
+
+
+def _prefix() -> str:
+    """The driver's job in Ray is the trial's, too; another driver has another one."""
+    return f"bridgesweep-job-{ray.get_runtime_context().get_job_id()}-"

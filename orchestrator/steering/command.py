@@ -1,0 +1,102 @@
+"""The commands that cancel or prioritise points of a sweep that runs, from any machine.
+
+`python -m orchestrator.sweep cancel SWEEP POINT...` and `... prioritise SWEEP POINT...` write a
+request into the storage and wait for the answer of the sweep's driver. They need no Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from orchestrator.monitoring.state_file import read_state, sweeps_in
+from orchestrator.storage.files import StoreError
+from orchestrator.storage.store import Store
+from orchestrator.storage.sweep_requests import Kind, ask
+from orchestrator.validation.uris import InputError, open_storage
+from search_spaces.settings.secrets import printable, without_secrets
+
+OK, NO_ANSWER, BAD_INPUT, STOPPED = 0, 1, 2, 130
+
+_DESCRIPTIONS: Final = {
+    "cancel": "Cancel operating points of a sweep that runs. One that waits is not started, one "
+    "that runs is ended and keeps its checkpoint; points that start from it are cancelled, too. It "
+    "is no failure. The next run of the sweep's command does these points again, unless its space "
+    "leaves them out.",
+    "prioritise": "Let operating points of a sweep that runs, and all that they need, start before "
+    "others. What runs goes on.",
+}
+
+
+def main(verb: Kind, words: Sequence[str], default_storage: str) -> int:
+    """The command; returns its exit code.
+
+    Args:
+        verb: `cancel` or `prioritise`.
+        words: of the command line, behind the verb.
+    """
+    arguments = _parser(verb, default_storage).parse_args(words)
+    sweep: str = arguments.sweep
+    try:
+        store = open_storage(arguments.storage, touch=False)
+        if not is_sweep(store, sweep):
+            names = ", ".join(map(printable, sweeps_in(store))) or "none"
+            return _error(f"no sweep {sweep!r} in {store.uri}; sweeps there: {names}", BAD_INPUT)
+        asked: list[str] = []
+        answer = ask(store, sweep, verb, {"points": arguments.points}, lambda: asked.append(sweep))
+    except (InputError, StoreError) as error:
+        return _error(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _error("withdrawn, unless the sweep's driver has just done it", STOPPED)
+    if answer is None and not asked:
+        left_out = "leave out of its space what it is not to do" * (verb == "cancel")
+        return _error(f"sweep {sweep!r} does not run now{left_out and f': {left_out}'}", BAD_INPUT)
+    if answer is None:
+        return _error(f"the driver of sweep {sweep!r} ended before it answered", NO_ANSWER)
+    if not answer.is_accepted:
+        return _error("\n".join(answer.lines), BAD_INPUT)
+    for line in answer.lines:
+        print(printable(line))
+    return OK
+
+
+def is_sweep(store: Store, sweep: str) -> bool:
+    """Whether a sweep runs or ran in a storage.
+
+    Raises:
+        StoreError: its status is damaged.
+    """
+    return read_state(store, sweep) is not None
+
+
+def _parser(verb: Kind, default_storage: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m orchestrator.sweep {verb}",
+        description=_DESCRIPTIONS[verb],
+        epilog="Exit codes: 0 done, 1 the sweep's driver ended before it answered, 2 no such sweep "
+        "or points.",
+    )
+    parser.add_argument("sweep", help="its name: --name, or the name of its space")
+    parser.add_argument(
+        "points",
+        nargs="+",
+        metavar="POINT",
+        help="key or label of an operating point (`status`, MLflow and the points file show them), "
+        "or a filter FIELD=VALUE[,VALUE] as of --only, for example scenario=d1; a point must meet "
+        "all filters",
+    )
+    parser.add_argument(
+        "--storage",
+        default=default_storage,
+        metavar="DIR|URI",
+        help=f"of the sweep (default: {default_storage})",
+    )
+    return parser
+
+
+def _error(text: str, code: int) -> int:
+    for line in text.splitlines():
+        print(f"error: {printable(without_secrets(line))}", file=sys.stderr)
+    return code

@@ -1,0 +1,181 @@
+"""Requests to the driver of a running sweep, which any machine writes into the storage.
+
+    requests/<sweep>/<id>.json           of whoever asks: what is asked, and of which driver
+    requests/<sweep>/<id>.answer.json    the driver's answer
+    requests/<sweep>/added.json          the larger space, until a driver has come to its end
+
+Whoever asks waits for the answer and then removes both files. A driver is named by the number of
+its lease, so that nobody cancels a point of a later driver. No request is lost with a driver: who
+asks sees that the lease is free or another driver's, and what a driver has added stays in
+`added.json` until a driver ends in order, so that its successor takes it over.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from orchestrator.storage.files import Files
+from orchestrator.storage.lease_files import Standing, Watch
+
+DIRECTORY: Final = "requests"
+LOOK_S: Final = 1.0
+"""Seconds between two looks for an answer."""
+_ANSWER: Final = ".answer.json"
+_ADDED: Final = "added.json"
+log = logging.getLogger(__name__)
+
+Kind = Literal["add", "cancel", "prioritise"]
+Content = dict[str, Any]
+"""An object of JSON data."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """A request to the driver of a sweep.
+
+    Attributes:
+        id: names its file; rises with the time by the clock of whoever asks.
+        kind: `add` operating points, `cancel` or `prioritise` some.
+        content: what the kind needs.
+        lease: number of the lease of the driver that is asked.
+    """
+
+    id: str
+    kind: Kind
+    content: Content
+    lease: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A driver's answer.
+
+    Attributes:
+        is_accepted: whether the driver does what was asked.
+        lines: for a person: what it does, or why it refuses.
+    """
+
+    is_accepted: bool
+    lines: tuple[str, ...]
+
+
+class Inbox:
+    """The requests to this driver.
+
+    Args:
+        store: the storage.
+        sweep: its name.
+        lease: number of the driver's lease.
+    """
+
+    def __init__(self, store: Files, sweep: str, lease: int) -> None:
+        self._store, self._directory, self._lease = store, f"{DIRECTORY}/{sweep}", lease
+        self._answered: set[str] = set()
+        """Ids; a listing may show an answer late."""
+
+    def pending(self) -> list[SweepRequest]:
+        """The requests without an answer, the oldest first; others than `add` to this driver only.
+
+        A request to an earlier driver that must not be carried out any more is refused here.
+        """
+        names = self._store.names(self._directory)
+        answered = {name.removesuffix(_ANSWER) for name in names if name.endswith(_ANSWER)}
+        ids = [name.removesuffix(".json") for name in names if not name.endswith(_ANSWER)]
+        pending = []
+        for request_id in ids:
+            if request_id in answered | self._answered or f"{request_id}.json" == _ADDED:
+                continue
+            request = self._read(request_id)
+            if request is None:
+                continue
+            if request.kind == "add" or request.lease == self._lease:
+                pending.append(request)
+            else:
+                self.answer(request, Answer(False, ("a new driver runs the sweep: ask it again",)))
+        return pending
+
+    def _read(self, request_id: str) -> SweepRequest | None:
+        """A request; None if whoever asked has removed it, or if it is damaged."""
+        data = self._store.read(f"{self._directory}/{request_id}.json")
+        if data is None:
+            return None
+        try:
+            content = json.loads(data)
+            return SweepRequest(request_id, content["kind"], content["content"], content["lease"])
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("the request %s is damaged: %s", request_id, error)
+            self._answered.add(request_id)
+            return None
+
+    def answer(self, request: SweepRequest, answer: Answer) -> None:
+        """Answer a request."""
+        data = json.dumps(asdict(answer)).encode()
+        self._store.write(f"{self._directory}/{request.id}{_ANSWER}", data)
+        self._answered.add(request.id)
+
+    def read_added(self) -> Content | None:
+        """The `add` content that drivers of the sweep have kept; None if there is none."""
+        data = self._store.read(f"{self._directory}/{_ADDED}")
+        try:
+            content: Content | None = None if data is None else json.loads(data)
+        except ValueError as error:
+            log.warning("%s of the sweep is damaged: %s", _ADDED, error)
+            return None
+        return content
+
+    def keep_added(self, content: Mapping[str, object]) -> None:
+        """Keep the content of `add` for the driver that follows if this one dies."""
+        self._store.write(f"{self._directory}/{_ADDED}", json.dumps(content).encode())
+
+    def clear(self) -> None:
+        """Remove what was kept, and requests that were answered and whose asker is gone."""
+        names = self._store.names(self._directory)
+        requests = {name.replace(_ANSWER, ".json") for name in names if name.endswith(_ANSWER)}
+        old = [name for name in names if name.endswith(_ANSWER) or name in requests | {_ADDED}]
+        self._store.remove(f"{self._directory}/{name}" for name in old)
+
+
+def ask(
+    store: Files,
+    sweep: str,
+    kind: Kind,
+    content: Mapping[str, object],
+    waits: Callable[[], None] = lambda: None,
+) -> Answer | None:
+    """Ask the driver of a sweep, and wait for its answer.
+
+    Args:
+        content: as of `SweepRequest`.
+        waits: called once, when the driver is known to live and has the request.
+
+    Returns:
+        None if no driver runs the sweep, or it ended before it answered.
+    """
+    watch = Watch(store, f"sweep-{sweep}", None)
+    while (standing := watch.look()) is Standing.UNKNOWN:
+        time.sleep(watch.pace.look)
+    if standing is Standing.FREE:
+        return None
+    lease, request_id = watch.number, f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}"
+    file, answer_file = (f"{DIRECTORY}/{sweep}/{request_id}{end}" for end in (".json", _ANSWER))
+    data = json.dumps({"kind": kind, "content": dict(content), "lease": lease}).encode()
+    try:
+        store.write(file, data)
+        waits()
+        while True:
+            is_over = watch.look() is Standing.FREE or watch.number != lease
+            answer = store.read(answer_file)  # behind the look: the driver's last act may be this
+            if answer is not None:
+                parsed = json.loads(answer)
+                return Answer(parsed["is_accepted"], tuple(parsed["lines"]))
+            if is_over:
+                return None
+            time.sleep(LOOK_S)
+    finally:
+        store.remove([file, answer_file])

@@ -1,0 +1,191 @@
+"""Which spaces are larger ones of a sweep's, what differs in the others, and what is taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.plan.jobs import Plan
+from orchestrator.steering.chosen_points import chosen_keys
+from orchestrator.steering.inherited import Inheritance, inherit
+from orchestrator.steering.larger_space import (
+    NotLargerError,
+    check_larger,
+    differences,
+    keys_of,
+    read_space,
+)
+from orchestrator.storage.store import Store
+from search_spaces import OperatingPoint, Space, load_space, operating_points, select
+
+SMALL = ("codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[reconstruction]")
+LARGE = ("codecs.0.lambdas=[0.02, 0.002]", "scenarios=[d1, d2]", "baselines=[reconstruction]")
+
+
+def plan(*settings: str) -> Plan:
+    space = load_space("smoke", settings)
+    return Plan(space, operating_points(space), {}, None)
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        LARGE,
+        SMALL,
+        (*SMALL, "seeds=[0, 1]"),
+        # Settings of what only the larger space has.
+        (*LARGE, "d2.steps=99"),
+        # How something is computed, not what.
+        (*LARGE, "d1.checkpoint_every=2", "evaluation.batch_size=3"),
+    ],
+)
+def test_a_space_with_all_points_of_the_sweep_is_a_larger_one(larger: tuple[str, ...]) -> None:
+    check_larger(plan(*SMALL), plan(*larger))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ((*LARGE, "d1.steps=16"), "d1.steps = 16, in the sweep that runs 8"),
+        (("codecs.0.lambdas=[0.002]", *SMALL[1:]), "codecs.0.lambdas = [0.002]"),
+        (("scenarios=[d2]", SMALL[0], SMALL[2]), 'scenarios = ["d2"]'),
+        ((*LARGE, "tasks=[vqa, rec]"), "measures 2 operating points otherwise"),
+        ((*LARGE, "resources.max_failures=7"), "resources.max_failures = 7"),
+    ],
+)
+def test_what_another_space_changes_is_named(other: tuple[str, ...], message: str) -> None:
+    with pytest.raises(NotLargerError) as error:
+        check_larger(plan(*SMALL), plan(*other))
+    assert message in str(error.value)
+
+
+def test_changed_files_are_told_from_changed_settings() -> None:
+    space = load_space("smoke", SMALL)
+    other = Plan(space, operating_points(space), {"shipped:clip-scenes": "another checksum"}, None)
+    keys = plan(*SMALL).wanted.keys()
+    assert keys != other.wanted.keys(), "the teacher's checksum is in the keys"
+    with pytest.raises(NotLargerError, match="not the files that it names"):
+        check_larger(plan(*SMALL), other)
+
+
+def test_only_what_is_lost_or_changed_is_a_difference() -> None:
+    before = {"a": 1, "list": [1, 2], "specs": [{"x": 1, "rates": [1]}], "name": "small"}
+    after = {"a": 1, "b": 2, "list": [2, 3, 1], "specs": [{"x": 2, "rates": [1, 4]}], "name": "l"}
+    assert list(differences(before, after)) == ["specs.0.x = 2, in the sweep that runs 1"]
+    assert list(differences(after, before)) == [
+        "b = null, in the sweep that runs 2",
+        "list = [1, 2], in the sweep that runs [2, 3, 1]",
+        "specs.0.x = 1, in the sweep that runs 2",
+        "specs.0.rates = [1], in the sweep that runs [1, 4]",
+    ]
+
+
+def test_a_space_is_the_same_behind_its_way_through_the_storage() -> None:
+    space = load_space("smoke", LARGE)
+    assert read_space(space.model_dump(mode="json")) == space
+    with pytest.raises(NotLargerError, match="seeds"):
+        read_space({**space.model_dump(mode="json"), "seeds": "many"})
+
+
+def labels(plan: Plan, keys: Iterable[str]) -> set[str]:
+    return {plan.wanted[key].label for key in keys}
+
+
+def test_points_are_found_by_their_fields_in_a_larger_space() -> None:
+    small, large = plan(*SMALL), plan(*LARGE)
+    keys = keys_of(large, [point.fields for point in small.points])
+    assert keys == small.wanted.keys()
+
+
+def test_a_person_names_points_by_key_label_and_filter() -> None:
+    sweep = plan(*LARGE)
+    d1 = "hyperprior d1 lambda=0.02 seed=0"
+    (key,) = (key for key, point in sweep.wanted.items() if point.label == d1)
+    assert chosen_keys(sweep, [key]) == chosen_keys(sweep, [d1]) == {key}
+    d2 = chosen_keys(sweep, ["scenario=d2", "lambda=0.02", key])
+    assert labels(sweep, d2) == {d1, "hyperprior d2 lambda=0.02 seed=0"}
+
+
+def test_what_names_no_point_is_said_with_what_there_is() -> None:
+    with pytest.raises(ValueError, match="no operating point") as error:
+        chosen_keys(plan(*SMALL), ["nothing", "scenario=d3"])
+    first, second = str(error.value).splitlines()
+    assert "'nothing'" in first
+    assert "there are d1, reconstruction" in second
+    assert "--only" not in second
+
+
+def jobs_by_label(plan: Plan) -> dict[str, str]:
+    return {job.label: key for key, job in plan.jobs.items()}
+
+
+def test_a_plan_that_grows_has_the_jobs_and_points_of_the_larger_space() -> None:
+    small, large = plan(*SMALL), plan(*LARGE)
+    keys = dict(small.wanted)
+    jobs = small.jobs_added_by(large)
+    assert jobs.keys() == large.jobs.keys() - small.jobs.keys()
+    small.grow(large, jobs)
+    assert small.jobs.keys() == large.jobs.keys()
+    assert small.wanted == large.wanted
+    for key, point in keys.items():
+        assert small.key(point) == key
+        assert small.evaluations(point) == large.evaluations(point)
+
+
+def test_a_point_that_is_only_trained_for_others_gets_its_evaluations_when_it_is_added() -> None:
+    space = load_space("smoke", LARGE)
+    some = Plan(space, select(operating_points(space), ["scenario=d2"]), {}, None)
+    whole = Plan(space, operating_points(space), {}, None)
+    added = {job.label: job for job in some.jobs_added_by(whole).values()}
+    d1 = added["hyperprior d1 lambda=0.02 seed=0"]
+    assert d1.key in some.jobs
+    assert (len(some.jobs[d1.key].evaluations), len(d1.evaluations)) == (0, 4)
+
+
+def inherited(
+    settings: tuple[str, ...], only: tuple[str, ...], added: tuple[str, ...], directory: Path
+) -> Inheritance:
+    """What a driver takes over of what was added before."""
+    space, before = load_space("smoke", settings), load_space("smoke", added)
+    content = {
+        "space": before.model_dump(mode="json"),
+        "points": [point.fields for point in operating_points(before)],
+        "command": "theirs",
+    }
+    points: tuple[OperatingPoint, ...] = select(operating_points(space), only)
+    return inherit(space, points, "mine", content, Store(str(directory)))
+
+
+def test_the_next_driver_takes_over_what_was_added_to_the_one_that_died(tmp_path: Path) -> None:
+    taken = inherited(SMALL, (), LARGE, tmp_path)
+    assert taken.space == load_space("smoke", LARGE)
+    assert set(taken.points) == set(operating_points(taken.space))
+    assert (taken.count, taken.command) == (4, "theirs")
+
+
+def test_a_command_with_all_that_was_added_takes_nothing_over(tmp_path: Path) -> None:
+    taken = inherited(LARGE, (), SMALL, tmp_path)
+    assert (taken.count, taken.command) == (0, "mine")
+    assert taken.space == load_space("smoke", LARGE)
+
+
+def test_what_neither_command_has_alone_needs_both(tmp_path: Path) -> None:
+    taken = inherited(LARGE, ("scenario=d2",), SMALL, tmp_path)
+    wanted = {(point.scenario, point.lmbda) for point in taken.points}
+    assert wanted == {("d2", 0.02), ("d2", 0.002), ("d1", 0.02), ("reconstruction", 0.02)}
+    assert (taken.count, taken.command) == (2, "theirs && mine")
+
+
+def test_what_was_added_to_another_space_is_not_taken_over(tmp_path: Path) -> None:
+    with pytest.raises(NotLargerError, match=r"d1\.steps"):
+        inherited((*SMALL, "d1.steps=16"), (), LARGE, tmp_path)
+
+
+def test_a_searched_space_is_neither_added_nor_added_to() -> None:
+    search = "search={algorithm: random, trials: 2, over: {d1.lr: {log_uniform: [1.0e-5, 0.1]}}}"
+    searched: Space = load_space("smoke", (SMALL[0], SMALL[1], "baselines=[]", search))
+    whole = Plan(searched, operating_points(searched), {}, None)
+    with pytest.raises(NotLargerError, match="search"):
+        check_larger(whole, whole)

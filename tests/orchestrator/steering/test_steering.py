@@ -1,0 +1,351 @@
+"""A driver carries out requests; without Ray, on the real schedule, plan, monitor and storage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.trials.runner import Runner
+from orchestrator.monitoring.job_states import JobStates
+from orchestrator.monitoring.monitor import Monitor
+from orchestrator.monitoring.time_left import TimeLeft
+from orchestrator.plan.job_events import JobEvent
+from orchestrator.plan.jobs import Job, Plan
+from orchestrator.scheduling.schedule import Schedule
+from orchestrator.steering import steering as steering_module
+from orchestrator.steering.steering import SteeredSweep, Steering
+from orchestrator.storage.lease import Lease, only_driver
+from orchestrator.storage.provenance import CHECKSUMS, fingerprints
+from orchestrator.storage.references import read_references
+from orchestrator.storage.store import Store
+from orchestrator.storage.sweep_requests import Inbox
+from search_spaces import OperatingPoint, load_space, operating_points, select
+from tests.orchestrator.plan.demands import alike, one_node
+
+SMALL = ("codecs.0.lambdas=[0.02]", "scenarios=[d1, d2]", "baselines=[reconstruction]")
+LARGE = ("codecs.0.lambdas=[0.02, 0.002]", *SMALL[1:])
+D1, D2 = "hyperprior d1 lambda=0.02 seed=0", "hyperprior d2 lambda=0.02 seed=0"
+OPTIONS = {"--tracking-uri": "", "--experiment": "bridgesweep"}
+
+
+class Notes:
+    """A view that keeps notes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def plan(self, jobs: Mapping[str, Job], lanes: int) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def job_event(self, event: JobEvent) -> None:
+        pass
+
+
+class Driver:
+    """The parts of a driver that requests change."""
+
+    def __init__(self, store: Store, lease: Lease, *only: str) -> None:
+        self.store, self.lease, self.notes = store, lease, Notes()
+        space = load_space("smoke", SMALL)
+        checksums = fingerprints(space, store.local(CHECKSUMS))
+        self.plan = Plan(space, select(operating_points(space), only), checksums, store)
+        self.schedule = Schedule(self.plan.jobs, alike(), one_node(2))
+        self.states = JobStates()
+        left = TimeLeft(self.states)
+        monitored = (self.plan, store, "smoke", "mine", self.notes, self.states, left, lease)
+        self.monitor = Monitor(*monitored)
+        self.monitor.plan(self.plan.jobs, 2)
+        settings = Settings(space, store.uri, self.plan.jobs, {})
+        look, keep = lambda groups: self.schedule.cluster, lambda limit, running: None
+        self.runner = Runner(settings, self.schedule, self.monitor.job_event, look, keep, lease)
+        self.complete: list[OperatingPoint] = []
+        self.growths: list[int] = []
+        sweep = SteeredSweep(
+            "smoke",
+            store,
+            self.plan,
+            self.runner,
+            self.monitor,
+            OPTIONS,
+            self.monitor.job_event,
+            self.complete.append,
+            lambda: self.growths.append(len(self.plan.wanted)),
+        )
+        self.inbox = Inbox(store, "smoke", lease.number)
+        self.steering = Steering(self.inbox, sweep)
+        self._requests = 0
+
+    def ask(self, kind: str, content: dict[str, Any]) -> tuple[bool, str]:
+        """Ask, and let the driver look once; returns its answer."""
+        self._requests += 1
+        file = f"requests/smoke/{self._requests:020}"
+        request = {"kind": kind, "content": content, "lease": self.lease.number}
+        self.store.write(f"{file}.json", json.dumps(request).encode())
+        self.steering.look()
+        answer = self.store.read(f"{file}.answer.json")
+        if answer is None:
+            return False, "no answer"
+        parsed = json.loads(answer)
+        return parsed["is_accepted"], "\n".join(parsed["lines"])
+
+    def add(self, *settings: str, only: tuple[str, ...] = ()) -> tuple[bool, str]:
+        space = load_space("smoke", settings)
+        points = [point.fields for point in select(operating_points(space), only)]
+        dump = space.model_dump(mode="json")
+        content = {"space": dump, "points": points, "command": "theirs", "options": OPTIONS}
+        return self.ask("add", content)
+
+    def run_until(self, label: str) -> str:
+        """Run jobs until one with a label runs; returns its trial's id."""
+        while True:
+            trial_id = f"trial {len(self.schedule.done)}"
+            key = self.runner.next_trial(trial_id)
+            if key in self.plan.jobs and self.plan.jobs[key].label == label:
+                return trial_id
+            running = set(self.schedule.running)
+            running |= {job.key for job in self.schedule.next_pass()}
+            assert running
+            for each in running:
+                self.schedule.finish(each)
+                self.monitor.job_event(JobEvent("finished", each))
+
+    def labels(self, keys: set[str]) -> set[str]:
+        return {self.plan.jobs[key].label for key in keys}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+@pytest.fixture
+def lease(store: Store) -> Iterator[Lease]:
+    with only_driver(store, "smoke") as lease:
+        yield lease
+
+
+@pytest.fixture(autouse=True)
+def published(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Keys of the jobs that trials get; nothing of Ray is asked."""
+    keys: set[str] = set()
+    monkeypatch.setattr(steering_module, "publish", lambda settings, jobs: keys.update(jobs))
+    monkeypatch.setattr(steering_module, "open_pool", lambda settings: lambda limit, running: None)
+    monkeypatch.setattr(steering_module.cluster, "node_ids", lambda: frozenset({"head"}))
+    monkeypatch.setattr(steering_module.cluster, "shortages", lambda asks: [])
+    monkeypatch.setattr("orchestrator.execution.trials.runner.Passes.tend", lambda passes: None)
+    monkeypatch.setattr(Runner, "_alive_nodes", lambda runner: frozenset({"head"}))
+    return keys
+
+
+@pytest.fixture
+def driver(store: Store, lease: Lease) -> Driver:
+    return Driver(store, lease)
+
+
+def test_added_points_reach_plan_schedule_monitor_and_the_trials(
+    driver: Driver, published: set[str]
+) -> None:
+    before = set(driver.plan.jobs)
+    is_accepted, text = driver.add(*LARGE)
+    assert is_accepted, text
+    assert text.startswith("added 3 operating points to the sweep that runs on ")
+    large = load_space("smoke", LARGE)
+    assert driver.plan.space == large
+    assert set(driver.plan.points) == set(operating_points(large))
+    new = set(driver.plan.jobs) - before
+    assert published == new
+    assert driver.schedule.jobs.keys() == driver.runner.settings.jobs.keys() == before | new
+    assert driver.runner.settings.space == large
+    state = driver.monitor.state()
+    assert state["points"]["total"] == 6
+    assert state["jobs"]["total"] == len(before | new)
+    assert state["command"] == "theirs"
+    assert driver.growths == [6]
+    kept = driver.inbox.read_added()
+    assert kept is not None
+    assert (len(kept["points"]), kept["command"]) == (6, "theirs")
+    # A deletion of stages must see what the larger space refers to.
+    stages = {stage.path for job in driver.plan.jobs.values() for stage in job.stages}
+    assert stages <= read_references(driver.store).stages
+
+
+def test_the_same_command_again_adds_nothing(driver: Driver) -> None:
+    is_accepted, text = driver.add(*SMALL)
+    assert is_accepted
+    assert text.startswith("all operating points of this space are in the sweep that runs on ")
+    assert driver.growths == []
+
+
+def test_points_of_a_selection_are_added_to_another_selection(store: Store, lease: Lease) -> None:
+    driver = Driver(store, lease, "scenario=reconstruction")
+    is_accepted, text = driver.add(*SMALL, only=("scenario=d1",))
+    assert is_accepted, text
+    assert {point.scenario for point in driver.plan.points} == {"reconstruction", "d1"}
+    assert driver.monitor.state()["command"] == "mine && theirs", "neither has all alone"
+
+
+def test_a_point_that_is_complete_already_is_told_and_not_run(driver: Driver) -> None:
+    large = load_space("smoke", LARGE)
+    checksums = fingerprints(large, driver.store.local(CHECKSUMS))
+    whole = Plan(large, operating_points(large), checksums, None)
+    label = "hyperprior d1 lambda=0.002 seed=0"
+    (job,) = (job for job in whole.jobs.values() if job.label == label)
+    for stage in job.stages:
+        out = driver.store.new(stage.path)
+        (out / "data").write_bytes(b"1")
+        driver.store.commit(stage.path, out, {})
+    assert driver.add(*LARGE)[0]
+    assert [point.label for point in driver.complete] == [label]
+    assert job.key not in driver.schedule.jobs
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((*LARGE, "d1.steps=16"), "d1.steps = 16, in the sweep that runs 8"),
+        ((LARGE[0], "scenarios=[d2]", SMALL[2]), 'scenarios = ["d2"]'),
+    ],
+)
+def test_another_space_is_refused_and_changes_nothing(
+    driver: Driver, settings: tuple[str, ...], message: str
+) -> None:
+    before = dict(driver.plan.jobs)
+    is_accepted, text = driver.add(*settings)
+    assert not is_accepted
+    assert message in text
+    assert driver.plan.jobs == before
+    assert driver.inbox.read_added() is None
+
+
+def test_what_the_cluster_has_no_room_for_is_refused(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering_module.cluster, "shortages", lambda asks: ["room for 0"])
+    assert driver.add(*LARGE) == (False, "room for 0")
+    assert len(driver.plan.points) == 3
+
+
+def test_another_tracking_server_is_refused(driver: Driver) -> None:
+    space = load_space("smoke", LARGE)
+    content = {"space": space.model_dump(mode="json"), "points": [], "command": "theirs"}
+    options = {**OPTIONS, "--tracking-uri": "http://other:5000"}
+    is_accepted, text = driver.ask("add", {**content, "options": options})
+    assert not is_accepted
+    assert "--tracking-uri" in text
+
+
+def test_an_error_of_the_driver_is_answered(driver: Driver) -> None:
+    is_accepted, text = driver.ask("add", {"options": OPTIONS})
+    assert not is_accepted
+    assert "KeyError" in text
+
+
+def test_behind_the_last_job_nothing_is_answered(driver: Driver) -> None:
+    for key in driver.plan.jobs:
+        driver.schedule.finish(key)
+    assert driver.schedule.close_if_over()
+    assert driver.add(*LARGE) == (False, "no answer")
+    assert len(driver.plan.points) == 3, "the report would miss points that nobody runs"
+
+
+def test_a_point_that_is_just_trained_for_others_is_refused_and_later_measured(
+    store: Store, lease: Lease
+) -> None:
+    driver = Driver(store, lease, "scenario=d2")
+    driver.run_until(D1)
+    is_accepted, text = driver.add(*SMALL)
+    assert not is_accepted
+    assert D1 in text
+    (key,) = driver.schedule.running
+    driver.schedule.finish(key)
+    driver.monitor.job_event(JobEvent("finished", key))
+    assert driver.add(*SMALL)[0]
+    assert key not in driver.schedule.done
+    assert driver.plan.jobs[key].evaluations
+    counts = {"total": 3, "done": 0, "failed": 0, "cancelled": 0}
+    assert driver.monitor.state()["points"] == counts
+
+
+def test_a_waiting_point_is_cancelled_with_what_starts_from_it(driver: Driver) -> None:
+    is_accepted, text = driver.ask("cancel", {"points": ["scenario=d1"]})
+    assert is_accepted, text
+    cancelled, needing, again = text.splitlines()
+    assert cancelled.startswith("cancelled 1 operating point of the sweep that runs on ")
+    assert cancelled.endswith(D1)
+    assert needing.endswith(D2)
+    assert "does them again, unless its space leaves them out" in again
+    assert {D1, D2} <= driver.labels(driver.schedule.cancelled)
+    state = driver.monitor.state()
+    assert state["points"] == {"total": 3, "done": 0, "failed": 0, "cancelled": 2}
+    assert state["cancelled"] == [D1, D2]
+    assert state["failed"] == []
+
+
+def test_the_trial_of_a_running_point_is_to_be_ended_and_costs_no_try(driver: Driver) -> None:
+    trial_id = driver.run_until(D1)
+    assert driver.runner.trials_to_end() == []
+    is_accepted, text = driver.ask("cancel", {"points": [D1]})
+    assert is_accepted
+    assert "ends now, and keeps its checkpoint" in text
+    assert driver.runner.trials_to_end() == [trial_id]
+    driver.runner.trial_failed(trial_id, None)
+    assert driver.runner.trials_to_end() == []
+    state = driver.monitor.state()
+    assert (state["cancelled"], state["failed"], state["retried"]) == ([D1, D2], [], [])
+
+
+def test_the_points_of_a_search_are_not_cancelled(driver: Driver) -> None:
+    search = "search={algorithm: random, trials: 2, over: {d1.lr: {log_uniform: [1.0e-5, 0.1]}}}"
+    settings = (SMALL[0], "scenarios=[d1]", "baselines=[]", search)
+    driver.plan.space = load_space("smoke", settings)
+    is_accepted, text = driver.ask("cancel", {"points": [D1]})
+    assert not is_accepted
+    assert "search" in text
+    assert driver.schedule.cancelled == set()
+
+
+def test_points_that_are_over_are_not_cancelled(driver: Driver) -> None:
+    driver.run_until(D2)
+    is_accepted, text = driver.ask("cancel", {"points": ["scenario=d1"]})
+    assert not is_accepted
+    assert text == f"over already: {D1}"
+    assert D2 in driver.labels(driver.schedule.running)
+
+
+def test_a_point_is_prioritised_unless_it_has_started(driver: Driver) -> None:
+    is_accepted, text = driver.ask("prioritise", {"points": ["scenario=d1"]})
+    assert is_accepted
+    assert text.endswith(D1)
+    driver.run_until(D1)
+    is_accepted, text = driver.ask("prioritise", {"points": ["scenario=d1"]})
+    assert not is_accepted
+    assert text == f"started or over already: {D1}"
+
+
+def test_an_answer_that_could_not_be_written_is_written_later_and_nothing_done_twice(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = driver.store.write
+
+    def refuse(name: str, data: bytes) -> str:
+        if name.endswith(".answer.json"):
+            raise OSError("the storage is away")
+        return write(name, data)
+
+    monkeypatch.setattr(driver.store, "write", refuse)
+    with pytest.raises(OSError, match="away"):
+        driver.add(*LARGE)
+    monkeypatch.setattr(driver.store, "write", write)
+    driver.steering.look()
+    (file,) = (n for n in driver.store.names("requests/smoke") if n.endswith(".answer.json"))
+    answer = json.loads(driver.store.read(f"requests/smoke/{file}") or b"")
+    assert answer["lines"][0].startswith("added 3 operating points")
+    assert driver.growths == [6]

@@ -1,0 +1,128 @@
+"""Requests to a running driver reach it from another machine, on every storage; none is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from orchestrator.storage import sweep_requests
+from orchestrator.storage.lease import Lease, only_driver
+from orchestrator.storage.store import Store
+from orchestrator.storage.sweep_requests import Answer, Inbox, SweepRequest, ask
+from tests.orchestrator.storage.conftest import OpenStore
+from tests.orchestrator.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_requests, "LOOK_S", 0.05)
+
+
+@pytest.fixture
+def lease(store: Store) -> Iterator[Lease]:
+    with only_driver(store, "smoke") as lease:
+        yield lease
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def another_machine(open_store: OpenStore) -> Store:
+    """The storage as another machine sees it, by now with the driver's lease."""
+    store = open_store("elsewhere")
+    wait_until(lambda: store.names("leases/sweep-smoke"), 10)
+    return store
+
+
+def one_request(inbox: Inbox) -> SweepRequest:
+    (request,) = wait_until(inbox.pending, 30)
+    return request
+
+
+def test_a_driver_answers_the_request_of_another_machine_once(
+    open_store: OpenStore, store: Store, lease: Lease, threads: ThreadPoolExecutor
+) -> None:
+    is_waiting = threading.Event()
+    asked: Future[Answer | None] = threads.submit(
+        ask, another_machine(open_store), "smoke", "cancel", {"points": ["a"]}, is_waiting.set
+    )
+    inbox = Inbox(store, "smoke", lease.number)
+    request = one_request(inbox)
+    assert is_waiting.wait(10)
+    assert (request.kind, request.content) == ("cancel", {"points": ["a"]})
+    inbox.answer(request, Answer(True, ("cancelled a",)))
+    assert inbox.pending() == [], "a listing may show the answer late"
+    assert asked.result(30) == Answer(True, ("cancelled a",))
+    wait_until(lambda: not open_store("third").names("requests/smoke"), 10)
+
+
+def test_requests_come_in_the_order_in_which_they_were_made(
+    open_store: OpenStore, store: Store, lease: Lease, threads: ThreadPoolExecutor
+) -> None:
+    inbox, asked = Inbox(store, "smoke", lease.number), []
+    for number in (1, 2):
+        content = {"number": number}
+        asked.append(threads.submit(ask, another_machine(open_store), "smoke", "add", content))
+        wait_until(lambda count=number: len(inbox.pending()) == count, 30)  # type: ignore[misc]
+    assert [request.content["number"] for request in inbox.pending()] == [1, 2]
+    for request in inbox.pending():
+        inbox.answer(request, Answer(False, ("no",)))
+    assert [future.result(30) for future in asked] == [Answer(False, ("no",))] * 2
+
+
+def test_nobody_is_asked_where_no_driver_runs(store: Store) -> None:
+    assert ask(store, "smoke", "cancel", {}) is None
+    assert store.names("requests/smoke") == []
+
+
+def test_who_asks_notices_that_the_driver_ended_without_an_answer(
+    open_store: OpenStore, store: Store, threads: ThreadPoolExecutor
+) -> None:
+    with only_driver(store, "smoke") as lease:
+        asked = threads.submit(ask, another_machine(open_store), "smoke", "add", {})
+        one_request(Inbox(store, "smoke", lease.number))
+    assert asked.result(30) is None
+    assert store.names("requests/smoke") == []
+
+
+def test_a_later_driver_cancels_nothing_for_who_asked_an_earlier_one(
+    store: Store, lease: Lease
+) -> None:
+    for number, kind in enumerate(("cancel", "prioritise", "add"), 1):
+        text = f'{{"kind": "{kind}", "content": {{}}, "lease": {lease.number - 1}}}'
+        store.write(f"requests/smoke/{number}.json", text.encode())
+    inbox = Inbox(store, "smoke", lease.number)
+    assert [request.kind for request in inbox.pending()] == ["add"]
+    assert store.read("requests/smoke/1.answer.json") is not None
+
+
+def test_a_damaged_request_does_not_keep_the_driver_from_others(store: Store, lease: Lease) -> None:
+    store.write("requests/smoke/1.json", b"{")
+    store.write("requests/smoke/2.json", b'{"kind": "add"}')
+    text = f'{{"kind": "cancel", "content": {{}}, "lease": {lease.number}}}'
+    store.write("requests/smoke/3.json", text.encode())
+    assert [request.id for request in Inbox(store, "smoke", lease.number).pending()] == ["3"]
+
+
+def test_what_was_added_stays_until_a_driver_comes_to_its_end(
+    open_store: OpenStore, store: Store, lease: Lease
+) -> None:
+    first = Inbox(store, "smoke", lease.number)
+    assert first.read_added() is None
+    first.keep_added({"command": "larger"})
+    # The successor of a driver that died may run on another machine.
+    successor = Inbox(open_store("elsewhere"), "smoke", lease.number + 1)
+    wait_until(successor.read_added, 10)
+    assert successor.read_added() == {"command": "larger"}
+    assert successor.pending() == []
+    store.write("requests/smoke/1.json", b'{"kind": "add", "content": {}, "lease": 1}')
+    store.write("requests/smoke/2.json", b'{"kind": "add", "content": {}, "lease": 1}')
+    store.write("requests/smoke/1.answer.json", b"{}")
+    first.clear()
+    assert store.names("requests/smoke") == ["2.json"], "nobody has answered it"

@@ -1,0 +1,172 @@
+"""A sweep that runs gets points added, prioritised and cancelled by commands of other processes.
+
+Its jobs sleep instead of computing (tests/benchmarks/instant_jobs.py); all else is the real driver.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+
+from orchestrator.monitoring.state_file import SweepState, read_state
+from orchestrator.storage.store import Store
+from tests.benchmarks.instant_jobs import DIRECTORY, SLEEP
+from tests.orchestrator.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+DRIVER = """
+import sys
+from pathlib import Path
+from orchestrator import sweep
+from tests.benchmarks import instant_jobs
+instant_jobs.install(Path(sys.argv[1]))
+sys.exit(sweep.main(sys.argv[2:]))
+"""
+D1 = "hyperprior d1 lambda={} seed=0"
+Steer = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class SleepingSweep:
+    """The smoke space's d1 with a storage of a test.
+
+    Args:
+        environment: of the processes.
+        directory: for the storage and for the jobs' files.
+        sleep_s: of each training.
+    """
+
+    def __init__(self, environment: dict[str, str], directory: Path, sleep_s: float) -> None:
+        (directory / "jobs").mkdir(exist_ok=True)
+        self.storage, self._jobs = directory / "storage", directory / "jobs"
+        self.environment = {
+            **environment,
+            **{DIRECTORY: str(self._jobs), SLEEP: str(sleep_s), "PYTHONPATH": str(ROOT)},
+        }
+
+    def words(self, lambdas: str, *more: str) -> list[str]:
+        """The words of the command that sweeps some lambdas."""
+        settings = (f"codecs.0.lambdas={lambdas}", "scenarios=[d1]", "baselines=[]")
+        options = [word for setting in (*settings, *more) for word in ("--set", setting)]
+        return ["smoke", "--storage", str(self.storage), *options]
+
+    def start(self, lambdas: str) -> subprocess.Popen[str]:
+        """Start a driver."""
+        return subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(self._jobs), *self.words(lambdas)],
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run another command."""
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator.sweep", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def steer(self, verb: str, *points: str) -> subprocess.CompletedProcess[str]:
+        """Cancel or prioritise points."""
+        return self.call(verb, "smoke", *points, "--storage", str(self.storage))
+
+    @property
+    def state(self) -> SweepState:
+        state = read_state(Store(str(self.storage)), "smoke")
+        assert state is not None
+        return state
+
+    def runs(self, label: str) -> bool:
+        """Whether a job trains now."""
+        return any(
+            (job["label"], job["phase"]) == (label, "train") for job in self.state["running"]
+        )
+
+    def run_in_mlflow(self, lmbda: float) -> Any:
+        """The run of the point of a lambda."""
+        client = MlflowClient(f"sqlite:///{self.storage}/mlflow.db")
+        experiment = client.get_experiment_by_name("bridgesweep")
+        assert experiment is not None
+        query = f"tags.`bridgesweep.kind` = 'point' and params.lmbda = '{lmbda}'"
+        (run,) = client.search_runs([experiment.experiment_id], query)
+        return run
+
+
+def test_points_are_added_prioritised_and_cancelled_while_a_sweep_runs(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    sweep = SleepingSweep(environment, tmp_path, 45.0)
+    codec, cancelled, added = "hyperprior codec lambda=0.02", D1.format(0.02), D1.format(0.002)
+    driver = sweep.start("[0.02]")
+    try:
+        status = sweep.storage / "status" / "smoke.json"
+        is_alive = lambda: driver.poll() is None  # noqa: E731
+        wait_until(status.exists, 300, is_alive)
+        wait_until(lambda: sweep.runs(codec), 300, is_alive)
+        changed = sweep.call(*sweep.words("[0.02, 0.002]", "d1.steps=16"))
+        assert changed.returncode == 2, changed.stdout + changed.stderr
+        assert "d1.steps = 16, in the sweep that runs 8" in changed.stderr
+        larger = sweep.call(*sweep.words("[0.02, 0.002]"))
+        assert larger.returncode == 0, larger.stderr
+        (line,) = larger.stdout.splitlines()
+        assert line.startswith("added 1 operating point to the sweep that runs on ")
+        assert f"orchestrator.sweep status smoke --storage {sweep.storage}`" in line
+        first = sweep.steer("prioritise", "lambda=0.002")
+        assert first.returncode == 0, first.stderr
+        assert added in first.stdout
+        unknown = sweep.steer("cancel", "scenario=d2")
+        assert unknown.returncode == 2
+        assert "there are d1" in unknown.stderr
+        wait_until(lambda: sweep.runs(cancelled), 300, is_alive)
+        ended = sweep.steer("cancel", cancelled)
+        assert ended.returncode == 0, ended.stderr
+        assert "ends now, and keeps its checkpoint" in ended.stdout
+        said, _ = driver.communicate(timeout=300)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert driver.returncode == 0, said
+    assert f"cancelled: {cancelled}; the next run of the same command does them again" in said
+    check_end(sweep, cancelled)
+    again = SleepingSweep(environment, tmp_path, 0.1)
+    continued = again.start("[0.02, 0.002]")
+    said, _ = continued.communicate(timeout=300)
+    assert continued.returncode == 0, said
+    points = pd.read_parquet(sweep.storage / "smoke" / "points.parquet")
+    assert set(points.lmbda) == {0.02, 0.002}
+    assert not list((sweep.storage / "work").iterdir())
+    assert again.run_in_mlflow(0.02).data.tags["bridgesweep.status"] == "complete"
+    assert again.steer("cancel", cancelled).returncode == 2, "it does not run any more"
+
+
+def check_end(sweep: SleepingSweep, cancelled: str) -> None:
+    """One of two points is complete, the other one cancelled, and nothing has failed."""
+    points = pd.read_parquet(sweep.storage / "smoke" / "points.parquet")
+    assert set(points.lmbda) == {0.002}
+    manifest = json.loads((sweep.storage / "smoke" / "sweep.json").read_text())
+    (gone,) = manifest["missing"]
+    assert (gone["lmbda"], gone["reason"]) == (0.02, "cancelled")
+    assert (sweep.storage / "work" / gone["point_key"]).is_dir(), "with its checkpoint"
+    state = sweep.state
+    assert state["end"] == "complete"
+    assert state["points"] == {"total": 2, "done": 1, "failed": 0, "cancelled": 1}
+    assert state["cancelled"] == [cancelled]
+    assert "0.002" in state["command"], "the command that continues is the larger one"
+    run = sweep.run_in_mlflow(0.02)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["bridgesweep.status"] == "cancelled"
+    assert sweep.run_in_mlflow(0.002).data.tags["bridgesweep.status"] == "complete"
+    assert not (sweep.storage / "requests" / "smoke" / "added.json").exists()
