@@ -97,7 +97,6 @@ def _sweep(
         began: `time.monotonic` at its start.
     """
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
-    from orchestrator.driver.blas import compute_in_calling_thread
     from orchestrator.driver.hand_over import RefusedSpaceError
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
@@ -107,7 +106,6 @@ def _sweep(
     from orchestrator.tracking.sweep_identity import login_name
 
     _stop_at_signals()
-    compute_in_calling_thread()
     tracking_uri = arguments.tracking_uri and take_login(arguments.tracking_uri)
     verbose, command = arguments.verbose, command_text(words, arguments.notify)
     request = Request(

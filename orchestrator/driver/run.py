@@ -64,6 +64,7 @@ def run(request: Request, search: Search | None = None) -> bool:
         ClusterUnfitError: no point can run on the cluster.
         OpenClusterError: the cluster asks for no token.
     """
+    compute_in_calling_thread()
     try:
         return _run_alone(request, search)
     except LeaseLostError as error:
@@ -75,6 +76,19 @@ def run(request: Request, search: Search | None = None) -> bool:
         print(f"error: {FULL_DISK}: {line_of(error)}", file=sys.stderr)
         print(f"make room; the same command continues:\n  {request.command}", file=sys.stderr)
         return False
+
+
+def compute_in_calling_thread() -> None:
+    """Let NumPy compute in the thread that calls it, with no threads of its own.
+
+    OpenBLAS ends its threads when the process forks, as Ray does to start a cluster. A product of
+    matrices that another thread computes in that moment would wait for them for ever, and with it
+    the sweep. The driver's arrays are small: one thread is also the faster way.
+    """
+    import numpy  # noqa: F401  only a library that is loaded can be limited
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1, user_api="blas")
 
 
 def _run_alone(request: Request, search: Search | None) -> bool:

@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import os, subprocess, sys, threading, time
 
-from orchestrator.driver.blas import compute_in_calling_thread
+from orchestrator.driver.run import compute_in_calling_thread
 
 if sys.argv[1] == "limited":
     compute_in_calling_thread()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
@@ -45,7 +46,7 @@ def measured(plan: Plan, point: OperatingPoint) -> Measured:
     ]
     made = manifest(f"stages/point/{key}")
     spec = point_spec(plan.space, point)
-    return Measured(key, point, spec, rows, pd.DataFrame, [], {}, list, {}, [made, made])
+    return Measured(key, point, spec, rows, lambda: pa.table({}), [], {}, list, {}, [made, made])
 
 
 def some(plan: Plan, scenario: str) -> list[Measured]:
