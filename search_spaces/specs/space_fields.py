@@ -122,7 +122,7 @@ class SpaceFields(Spec):
     `{k0: {teacher.block: 0}, k2: {teacher.block: 2}}`. Each is swept over everything else; what it
     does not touch is trained once for all."""
     search: SearchSpec | None = None
-    """After the sweep of a single trained point: search for better settings of it."""
+    """After the sweep: search for better settings of its trained scenario, over all points."""
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
