@@ -281,12 +281,10 @@ class Runner:
     def _end_cancelled(self, key: str) -> None:
         """A cancelled job runs no more; unless a job that was added meanwhile needs it."""
         self.schedule.retry(key)
-        is_cancelled = key in self.schedule.cancelled
-        self._listener(
-            JobEvent("cancelled", key)
-            if is_cancelled
-            else JobEvent("retried", key, "it was cancelled, and an added job needs it")
-        )
+        if key in self.schedule.cancelled:
+            self._listener(JobEvent("cancelled", key))
+        else:
+            self._listener(JobEvent("retried", key, "it was cancelled, and an added job needs it"))
 
     def _finish(self, key: str) -> None:
         self.schedule.finish(key)

@@ -126,7 +126,7 @@ class NaiveSchedule:
         return dropped, ending
 
     def is_useless(self, job: Job, wanted: set[str]) -> bool:
-        dependents = self.behind({job.key})
+        dependents = {other.key for other in self.jobs if job.key in other.needs}
         return job.key not in wanted and bool(dependents) and dependents <= self.cancelled
 
     def end(self, key: str) -> None:
