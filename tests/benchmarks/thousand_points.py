@@ -1,14 +1,15 @@
 """What a sweep of many points costs its driver, with jobs that compute nothing.
 
     python -m tests.benchmarks.thousand_points [--points 100 1000 3000] [--lanes 16] [--sleep 0]
-                                               [--stop-after JOBS]
+                                               [--stop-after JOBS | --rerun-only]
 
 Sweeps the smoke space with 10 lambdas and many seeds on a Ray of fake CPUs, with the real plan,
 schedule, Tune, storage, MLflow (SQLite) and view; then runs the same command again. Per number of
 points it prints CPU seconds of the driver's process, by thread, from the first job to the last
 (`ms/job`: per finished job), its memory, what a worker unpickles, calls per point of the storage
 (driver and workers) and of MLflow's client, the time by the clock over the ideal of so many sleeps
-in so many lanes, and the rerun. CPU seconds depend little on what else the machine does.
+in so many lanes, and the rerun. `--rerun-only` makes the stages in the driver's process, without
+Ray, and measures the rerun alone. CPU seconds depend little on what else the machine does.
 """
 
 from __future__ import annotations
@@ -58,7 +59,12 @@ def stopping(function: Callable[..., None], runner: Any, jobs: int) -> Callable[
 
 
 def sweep(
-    points: int, storage: Path, directory: Path, profile: str | None, most_jobs: int | None
+    points: int,
+    storage: Path,
+    directory: Path,
+    profile: str | None,
+    most_jobs: int | None,
+    without_ray: bool,
 ) -> None:
     """Run the sweep in this process; writes what was measured as JSON to the directory."""
     from mlflow import MlflowClient
@@ -88,6 +94,8 @@ def sweep(
             result["failed"] = len(runner.schedule.failed)
 
     tune.tune_jobs = tune_and_measure
+    if without_ray:
+        run.run_on_ray = instant_jobs.run_here
     marked(meter, tune, "tune_jobs", "jobs")
     marked(meter, run, "run_on_ray", "ray")
     marked(meter, run, "_missing_points", "missing")
@@ -156,6 +164,11 @@ def child(options: argparse.Namespace) -> None:
     from tests.benchmarks.instant_jobs import DIRECTORY, SLEEP
 
     os.environ |= {DIRECTORY: options.child, SLEEP: str(options.sleep)}
+    (points,) = options.points
+    arguments = points, options.storage, Path(options.child), options.profile, options.stop_after
+    if options.rerun_only:
+        sweep(*arguments, without_ray=True)
+        return
     cpus = options.lanes / options.nodes
     node = {"num_cpus": cpus, "object_store_memory": 200 * MIB, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
@@ -163,8 +176,7 @@ def child(options: argparse.Namespace) -> None:
         cluster.add_node(num_cpus=cpus, object_store_memory=100 * MIB)
     os.environ["RAY_ADDRESS"] = cluster.address
     try:
-        (points,) = options.points
-        sweep(points, options.storage, Path(options.child), options.profile, options.stop_after)
+        sweep(*arguments, without_ray=False)
     finally:
         cluster.shutdown()
 
@@ -230,6 +242,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1, help="fake nodes that share the lanes")
     parser.add_argument("--sleep", type=float, default=0.0, help="seconds of each training")
     parser.add_argument("--stop-after", type=int, help="finished jobs; there is no rerun then")
+    parser.add_argument("--rerun-only", action="store_true", help="measure the rerun alone")
     parser.add_argument("--profile", help="file for cProfile's statistics of the main thread")
     parser.add_argument("--storage", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -243,11 +256,13 @@ def main() -> None:
             profile = ["--profile", options.profile] if options.profile else []
             storage = Path(scratch)
             stop = ["--stop-after", str(options.stop_after)] if options.stop_after else []
-            first = run_child(points, storage, options.lanes, [*more, *profile, *stop])
+            alone = ["--rerun-only"] if options.rerun_only else []
+            first = run_child(points, storage, options.lanes, [*more, *profile, *stop, *alone])
             print(f"\n{points} points, {options.lanes} lanes, {options.nodes} nodes", flush=True)
-            print_run(points, first, first["jobs"] * options.sleep / options.lanes)
+            if not alone:
+                print_run(points, first, first["jobs"] * options.sleep / options.lanes)
             if not stop:
-                print_rerun(run_child(points, storage, options.lanes, more))
+                print_rerun(run_child(points, storage, options.lanes, [*more, *alone]))
 
 
 if __name__ == "__main__":
