@@ -144,7 +144,7 @@ def run_here(
             backend.train(job, Path(), lease, lambda metrics: None)
             backend.evaluate(job, job.passes, lambda metrics: None)
         listen(JobEvent("finished", job.key))
-    return JobResults(frozenset(plan.jobs), {}, 1)
+    return JobResults(frozenset(plan.jobs), lanes=1)
 
 
 def _commit_small_file(settings: Settings, job: Job) -> None:
