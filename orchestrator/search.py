@@ -60,7 +60,12 @@ def search(request: Request, monitor: Monitor) -> SearchResult:
     result: JsonObject = json.loads(store.read(path) or b"{}")
     if result.get("search") != digest:
         trials = _run_trials(request, fingerprints, monitor)
-        store.remove_leftovers()  # what stopped trials had begun to write
+        # Only now their processes have ended: checkpoints of stopped trials, and what they had
+        # begun to write.
+        for trial in trials:
+            for job in jobs_of(space, fingerprints, labels, trial.settings):
+                store.remove_work(job.key)
+        store.remove_leftovers()
         result = {
             "search": digest,
             "points": [point.fields for point in points],

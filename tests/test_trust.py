@@ -13,6 +13,7 @@ PACKAGES = ("search_spaces", "trainables", "orchestrator", "analysis")
 # Tune writes the error of a trial on the driver's own disk, and reads it there. Handles of this
 # sweep's actors come through Ray, which pickles whatever its processes exchange.
 PICKLES = {
+    "added_jobs.py": "pickle.loads",
     "tune.py": "cloudpickle.loads",
     "stream.py": "cloudpickle.loads",
     "pickled_jobs.py": "pickle.loads",

@@ -100,9 +100,6 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
             tuner.fit()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    for record in listener.records.values():
-        for trained in jobs_of(space, fingerprints, labels, record.settings):
-            store.remove_work(trained.key)
     return list(listener.records.values())
 
 

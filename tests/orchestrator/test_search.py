@@ -152,8 +152,7 @@ def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
 
 def test_the_loss_of_a_trial_is_the_lowest_over_the_points_that_it_has_begun() -> None:
     notes: list[str] = []
-    view: Any = SimpleNamespace(note=notes.append)
-    listener = TrialListener(lambda chosen: "key", [8, 16], 2, view)
+    listener = TrialListener(lambda chosen: "key", [8, 16], 2, notes.append)
     trial: Any = SimpleNamespace(trial_id="one", config={"d1.lr": 0.12345})
     listener.on_trial_start(0, [], trial)
     record = listener.records["one"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.monitoring import notify
-from orchestrator.monitoring.notify import Notifier, check_notify, shown
+from orchestrator.monitoring.notify import Notifier, check_notify, command_text, shown
 from orchestrator.sweep import main
 from tests.orchestrator.models import SMOKE
 
@@ -156,8 +156,6 @@ def test_a_mistake_ends_the_command_before_any_work_together_with_the_others(
 
 @pytest.mark.parametrize("form", ["--notify=X", "--notify X", "--noti=X"])
 def test_the_command_to_repeat_shows_nothing_of_it(form: str) -> None:
-    from orchestrator.monitoring.notify import command_text
-
     for target in ("https://hooks.example/T0/hunter2", "curl -H 'X: hunter2' h"):
         words = [word.replace("X", target) for word in form.split()]
         repeated = command_text(["smoke", *words], target)
@@ -167,9 +165,7 @@ def test_the_command_to_repeat_shows_nothing_of_it(form: str) -> None:
 
 
 def test_all_of_several_are_masked() -> None:
-    from orchestrator.sweep import _command
-
     words = ["smoke", "--notify", "curl hunter1", "--notif=https://h/hunter2", "--notify=x hunter3"]
-    repeated = _command(words, "x hunter3")
+    repeated = command_text(words, "x hunter3")
     assert "hunter" not in repeated
     assert repeated.count("--notif") == 3

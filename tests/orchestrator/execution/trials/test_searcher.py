@@ -23,10 +23,11 @@ def test_a_process_that_waits_asks_for_what_jobs_in_lanes_do_and_for_no_gpu_of_a
     passes_first = dict(sorted(jobs.items(), key=lambda entry: entry[1].kind != "features"))
     assert next(iter(passes_first.values())).kind in DATA
     runner: Any = SimpleNamespace(
-        schedule=SimpleNamespace(over=False, jobs=passes_first),
+        schedule=SimpleNamespace(close_if_over=lambda: False, jobs=passes_first),
+        trials_to_end=tuple,
         next_trial=lambda trial_id: WAIT,
         settings=SimpleNamespace(space=space),
     )
-    trial = _JobSearcher(runner).suggest("1")
+    trial = _JobSearcher(runner, lambda trial_id: None).suggest("1")
     assert isinstance(trial, dict)
     assert trial[RESOURCES].keys() == {"CPU"}
