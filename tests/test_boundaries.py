@@ -46,8 +46,13 @@ MOST_MODULES = 14
 EXTENSIONS = ("SCENARIO = ", "METHOD = ", "TASK = ", "CODEC = ", "FORMAT = ")
 """A module that defines one is an extension; a folder may hold any number of them."""
 BLOCKER = """
-import importlib, importlib.abc, sys
+import importlib, importlib.abc, importlib.util, sys
 blocked = set(sys.argv[1].split(","))
+find_spec = importlib.util.find_spec
+# Who asks whether a package is installed hears that it is not.
+importlib.util.find_spec = lambda name, package=None: (
+    None if name.split(".")[0] in blocked else find_spec(name, package)
+)
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in blocked:
