@@ -152,7 +152,8 @@ def test_what_trains_is_shown_live_and_is_complete_at_the_end(
         assert run.info.run_id == live[job.key].info.run_id
         assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FINISHED", "complete")
         rows = client.get_metric_history(run.info.run_id, "train/val_loss")
-        assert [row.step for row in rows] == list(range(1, 9))
+        # The history is by time, and this training took no time.
+        assert sorted(row.step for row in rows) == list(range(1, 9))
     assert runs(tmp_path)[d1.key].data.metrics["vqa/accuracy"] == 0.5
     parent = runs(tmp_path)["sweep"].data.metrics
     assert parent == {"points_complete": 1.0, "points_total": float(len(plan.points))}
