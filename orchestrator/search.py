@@ -34,10 +34,10 @@ from orchestrator.tracking.open_tracker import open_tracker
 def search(request: Request, monitor: Monitor) -> SearchResult:
     """Search, keep the result, and log its trials.
 
+    Where the request names no point that is trained, there is nothing to search.
+
     Args:
         monitor: of the sweep, which holds its lease.
-
-    Where the request names no point that is trained, there is nothing to search.
 
     Raises:
         OpenClusterError: the cluster asks for no token.

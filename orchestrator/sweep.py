@@ -143,12 +143,16 @@ def _run_or_hand_over(request: Request) -> bool | None:
     """
     from orchestrator.driver.hand_over import hand_over
     from orchestrator.driver.run import run
-    from orchestrator.search import search
     from orchestrator.storage.lease import SweepHeldError
 
+    search = None
+    if request.space.search is not None:
+        from orchestrator import search as module  # takes a while, and few spaces search
+
+        search = module.search
     while True:
         try:
-            return run(request, search if request.space.search is not None else None)
+            return run(request, search)
         except SweepHeldError as held:
             if request.space.search is not None:
                 raise

@@ -19,8 +19,8 @@ from analysis.sampling.bootstrap import Resampled
 from analysis.sampling.intervals import RESAMPLES
 from search_spaces.specs.points import JOINED
 
-_OWNER: Final = ["codec", "variant", "scenario"]
 _KIND: Final = ["mllm", "task", "metric"]
+_OWNER: Final = ["codec", "variant", "scenario"]
 """Columns that, with the MLLM, task and metric, identify a curve."""
 _COLUMNS: Final = ["lmbda", "bpp", "value", "low", "high", "point_keys", "seeds"]
 _NO_POINTS: Final = pd.DataFrame(

@@ -8,7 +8,8 @@ next sweep logs it.
 
 Calls of the client: two to open a sweep; of a point or a codec at most about 20 from its first row
 to its end (the run, its parameters, seven for 500 rows of 12 metrics, its values, its artifacts),
-and those for live rows, at most one in ten seconds, and one a second for all points together.
+and those for live rows, at most one in ten seconds, and one a second for all points together; of
+the sweep's run, one in ten seconds for the number of complete points.
 """
 
 from __future__ import annotations

@@ -32,6 +32,16 @@ def take(schedule: Schedule) -> list[str]:
     return started + [job.label for job in schedule.next_pass()]
 
 
+def with_running_points() -> Schedule:
+    """A schedule with room for all, of which all that points need is done and d1 runs."""
+    schedule = Schedule(plan().jobs, alike(), one_node(200))
+    for job in list(schedule.jobs.values()):
+        if job.wave == 0:
+            schedule.finish(job.key)
+    take(schedule)
+    return schedule
+
+
 def finish(schedule: Schedule, *labels: str) -> None:
     for label in labels:
         schedule.finish(named(schedule, label).key)
@@ -127,12 +137,8 @@ def test_what_needs_a_failed_job_is_missing_because_of_it_and_the_rest_goes_on()
 
 
 def test_a_point_whose_evaluation_failed_still_serves_those_that_need_its_weights() -> None:
-    schedule = Schedule(plan().jobs, alike(), one_node(200))
+    schedule = with_running_points()
     d1 = named(schedule, "hyperprior d1 lambda=0.02 seed=0")
-    for job in list(schedule.jobs.values()):
-        if job.wave == 0:
-            schedule.finish(job.key)
-    take(schedule)
     schedule.stage_made(d1.key)
     assert schedule.give_up(d1.key, "the MLLM failed") == []
     assert "hyperprior d2 lambda=0.02 seed=0" in take(schedule)
@@ -371,11 +377,7 @@ def test_a_cancelled_codec_point_leaves_no_codec_to_be_trained_for_nobody() -> N
 
 
 def test_a_running_point_that_is_cancelled_runs_until_its_trial_has_ended() -> None:
-    schedule = Schedule(plan().jobs, alike(), one_node(200))
-    for job in list(schedule.jobs.values()):
-        if job.wave == 0:
-            schedule.finish(job.key)
-    take(schedule)
+    schedule = with_running_points()
     key = named(schedule, D1).key
     cancelled = schedule.cancel([key], set())
     assert [job.key for job in cancelled.ending] == [key]
@@ -388,11 +390,7 @@ def test_a_running_point_that_is_cancelled_runs_until_its_trial_has_ended() -> N
 
 
 def test_a_point_that_finished_before_it_could_be_ended_is_done() -> None:
-    schedule = Schedule(plan().jobs, alike(), one_node(200))
-    for job in list(schedule.jobs.values()):
-        if job.wave == 0:
-            schedule.finish(job.key)
-    take(schedule)
+    schedule = with_running_points()
     key = named(schedule, D1).key
     schedule.cancel([key], set())
     schedule.finish(key)
