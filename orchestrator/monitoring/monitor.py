@@ -242,7 +242,7 @@ class Monitor:
         states, wanted = self._states, self._plan.wanted.keys()
         with states.lock:
             # Behind the jobs come the report and the search, of which no estimate knows.
-            has_jobs = len(states.finished) + len(states.failed) < len(self._plan.jobs)
+            has_jobs = states.over < len(self._plan.jobs)
             return {
                 "schema": SCHEMA,
                 "sweep": self._name,

@@ -107,6 +107,21 @@ def test_the_file_says_what_runs_where_with_loss_what_failed_and_what_was_tried_
     assert state_in(store)["running"] == []
 
 
+def test_no_time_is_left_once_every_job_is_over_the_cancelled_ones_too(
+    plan: Plan, store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TimeLeft, "seconds", lambda left: 5.0)
+    *others, last = plan.jobs
+    with monitor_of(plan, store, lease) as monitor:
+        monitor.plan(plan.jobs, 2)
+        for key in others:
+            monitor.job_event(JobEvent("finished", key))
+        assert monitor.state()["seconds_left"] == 5.0
+        monitor.job_event(JobEvent("cancelled", last))
+        assert monitor.state()["seconds_left"] is None
+        monitor.finish(0)
+
+
 def test_a_write_that_the_storage_takes_late_does_not_hide_the_end(
     plan: Plan, store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
