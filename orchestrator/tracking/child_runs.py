@@ -7,7 +7,7 @@ A run that somebody deleted is made anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.tracking.curves import CurveRow, Thinned
@@ -25,7 +25,7 @@ STATUS, CONTENT, REASON = "bridgesweep.status", "bridgesweep.content", "bridgesw
 KEYS: Final = {"point": "bridgesweep.point_key", "codec": "bridgesweep.codec_key"}
 """Kind of a child -> the tag with the key of its stage."""
 _MOST_ENTITIES: Final = 1000
-"""Metrics and tags: the most that MLflow takes with one call."""
+"""Metrics, parameters and tags: the most that MLflow takes with one call."""
 _SHOWN: Final = 60
 """Characters of a name in a message."""
 _CUT_AT: Final = 250
@@ -37,8 +37,10 @@ class ChildRun:
     """A child run, as far as this process has read or written it.
 
     Attributes:
+        params: those that the run has.
         is_new: whether this process made it.
         curve: None until it is asked for.
+        waiting: parameters that go with the next metrics or tags.
     """
 
     id: str
@@ -47,6 +49,7 @@ class ChildRun:
     params: dict[str, str]
     is_new: bool
     curve: Thinned | None = None
+    waiting: dict[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -148,7 +151,7 @@ class ChildRuns:
         return run
 
     def log_params(self, run: ChildRun, params: Mapping[str, object]) -> None:
-        """Log the parameters that a run lacks; those that changed, or are refused, are reported."""
+        """Log the parameters that a run lacks with its next metrics or tags; report changes."""
         texts = {name: str(value) for name, value in params.items()}
         changed = [
             n for n in texts.keys() & run.params.keys() if not _same(run.params[n], texts[n])
@@ -160,36 +163,45 @@ class ChildRuns:
             self.refusals.append(
                 f"{label} keeps its parameter {name} = {run.params[name]}, now {texts[name]}{more}"
             )
-        new = {name: text for name, text in texts.items() if name not in run.params}
-        if not new:
-            return
-        try:
-            self._send_params(run, new)
-        except RefusedError:
-            if self._client.is_deleted(run.id):
-                raise
-            for name, text in new.items():  # all but what it refuses
-                try:
-                    self._send_params(run, {name: text})
-                except RefusedError as error:
-                    self.refusals.append(f"{label}, parameter {name[:_SHOWN]}: {error}")
-
-    def _send_params(self, run: ChildRun, texts: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        entities = [Param(name, text) for name, text in texts.items()]
-        self._client.call(self._client.mlflow.log_batch, run.id, [], entities, [])
-        run.params |= texts
+        run.waiting = {name: text for name, text in texts.items() if name not in run.params}
 
     def log(
         self, run: ChildRun, metrics: Sequence[Metric] = (), tags: Mapping[str, str] | None = None
     ) -> None:
-        """Log metrics and tags."""
-        from mlflow.entities import RunTag
+        """Log metrics, tags and waiting parameters; report the parameters that are refused."""
+        waiting = run.waiting
+        try:
+            self._send(run, metrics, tags or {}, waiting)
+        except RefusedError:
+            if not waiting or self._client.is_deleted(run.id):
+                raise
+            self._log_one_by_one(run, waiting)
+            self._send(run, metrics, tags or {}, {})
 
-        entities = [RunTag(name, value) for name, value in (tags or {}).items()]
-        self._client.call(self._client.mlflow.log_batch, run.id, metrics, [], entities)
-        run.tags |= tags or {}
+    def _log_one_by_one(self, run: ChildRun, params: Mapping[str, str]) -> None:
+        """Log all parameters but those that are refused, which are reported."""
+        for name, text in params.items():
+            try:
+                self._send(run, (), {}, {name: text})
+            except RefusedError as error:
+                label = run.tags.get("mlflow.runName", run.id)
+                self.refusals.append(f"{label}, parameter {name[:_SHOWN]}: {error}")
+
+    def _send(
+        self,
+        run: ChildRun,
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+    ) -> None:
+        from mlflow.entities import Param, RunTag
+
+        of_run = [Param(name, text) for name, text in params.items()]
+        labels = [RunTag(name, value) for name, value in tags.items()]
+        self._client.call(self._client.mlflow.log_batch, run.id, metrics, of_run, labels)
+        run.tags |= tags
+        run.params |= params
+        run.waiting = {}
 
     def update(self, key: str, tags: Mapping[str, str], status: str | None = None) -> None:
         """Set tags of a run, and end it; forget one that was deleted, report what is refused.
@@ -265,7 +277,8 @@ class ChildRuns:
         try:
             batch: list[Metric] = []
             for group in (*(curve_metrics([row]) for row in rows), [*metrics]):
-                if len(batch) + len(group) + len(tags or ()) > _MOST_ENTITIES:
+                others = len(tags or ()) + len(run.waiting)
+                if len(batch) + len(group) + others > _MOST_ENTITIES:
                     self.log(run, batch)
                     batch = []
                 batch += group

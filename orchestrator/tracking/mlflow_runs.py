@@ -6,10 +6,10 @@ Only the driver writes. Runs are found again by the tag `bridgesweep.sweep_id`, 
 sweeps have, and what a run has is not written again. While the server is away nothing is lost: the
 next sweep logs it.
 
-Calls of the client: two to open a sweep; of a point or a codec at most about 20 from its first row
-to its end (the run, its parameters, seven for 500 rows of 12 metrics, its values, its artifacts),
-and those for live rows, at most one in ten seconds, and one a second for all points together; of
-the sweep's run, one in ten seconds for the number of complete points.
+Calls of the client: two to open a sweep; of a point or a codec at most about 15 from its first row
+to its end (the run, seven for 500 rows of 12 metrics with its parameters and values, its artifacts,
+its end), and those for live rows, at most one in ten seconds, and one a second for all points
+together; of the sweep's run, one in ten seconds for the number of complete points.
 """
 
 from __future__ import annotations

@@ -175,10 +175,13 @@ def params_of(spec: Mapping[str, object]) -> dict[str, object]:
 
 def _by_path(settings: Mapping[str, object]) -> dict[str, object]:
     """Nested settings by dotted path; without those that are None."""
-    import pandas as pd
-
-    (params,) = pd.json_normalize(dict(settings)).to_dict("records")
-    return {str(name): value for name, value in params.items() if value is not None}
+    params: dict[str, object] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            params |= {f"{name}.{path}": inner for path, inner in _by_path(value).items()}
+        elif value is not None:
+            params[name] = value
+    return params
 
 
 def name_tags(point: OperatingPoint) -> dict[str, str]:
