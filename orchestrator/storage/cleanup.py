@@ -12,6 +12,7 @@ from typing import Final
 from orchestrator.storage.lease import hold_available
 from orchestrator.storage.lease_files import lease_number, parse_lease
 from orchestrator.storage.store import MANIFEST, Store
+from orchestrator.storage.work import lease_of_job
 
 OLD_S: Final = 24 * 3600.0
 """Age of a file after which no process is writing beside it any more."""
@@ -27,7 +28,7 @@ def remove_work_of(store: Store, keys: Iterable[str]) -> None:
     """
     present = {*store.names("work"), *store.names("train")}
     left = [key for key in keys if key in present or store.local("work", key).exists()]
-    leases = {key: {f"job-{key}", *store.evaluation_leases(key)} for key in left}
+    leases = {key: {lease_of_job(key), *store.evaluation_leases(key)} for key in left}
     with hold_available(store, chain.from_iterable(leases.values())) as held:
         for key, names in leases.items():
             if names <= held:

@@ -36,6 +36,11 @@ REMOTE = Pace()
 SHARED_DISK = Pace(stale=VISIBLE_S + 20.0, look=0.1)
 
 
+def pace_of(store: Files) -> Pace:
+    """The pace of a storage's leases."""
+    return REMOTE if store.remote else SHARED_DISK
+
+
 @dataclass(frozen=True)
 class LeaseState:
     """The content of a lease's file; `grant` tells apart the threads of a process."""
@@ -83,7 +88,7 @@ class Watch:
 
     def __init__(self, store: Files, name: str, pace: Pace | None) -> None:
         self.store, self.name = store, name
-        self.pace = pace or (REMOTE if store.remote else SHARED_DISK)
+        self.pace = pace or pace_of(store)
         self._seen: tuple[int, int | None] | None = None
         self._since = time.monotonic()
         self._has_beaten = False

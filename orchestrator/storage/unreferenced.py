@@ -23,6 +23,7 @@ from orchestrator.storage.lease import Lease, hold, hold_available
 from orchestrator.storage.lease_files import Pace
 from orchestrator.storage.references import DELETION, References, read_references
 from orchestrator.storage.store import Store
+from orchestrator.storage.work import lease_of_job
 
 _MOST_LEASES: Final = 20
 """Jobs whose leases are held at a time; each lease has a thread that renews it."""
@@ -140,7 +141,7 @@ def delete_unreferenced(
 
 def _leases_of(store: Store, key: str) -> set[str]:
     """The leases that a process holds which makes, or evaluates, what belongs to a key."""
-    return {f"job-{key}", f"evaluation-{key}", *store.evaluation_leases(key)}
+    return {lease_of_job(key), f"evaluation-{key}", *store.evaluation_leases(key)}
 
 
 def _wait_until_seen(note: Callable[[str], None]) -> None:

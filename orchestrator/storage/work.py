@@ -26,6 +26,11 @@ _TEMPORARY = re.compile(
 )
 
 
+def lease_of_job(key: str) -> str:
+    """Name of the lease of a job's working directory."""
+    return f"job-{key}"
+
+
 class WorkFiles(Files):
     """The working directories of a storage; of a remote one they are in this machine's cache.
 
@@ -54,7 +59,7 @@ class WorkFiles(Files):
             The directory, and the lease to `check` before each write that another holder may make.
         """
         directory = self._local / "work" / key
-        with hold(self, f"job-{key}") as lease:
+        with hold(self, lease_of_job(key)) as lease:
             directory.mkdir(parents=True, exist_ok=True)
             yield directory, lease
 
@@ -66,7 +71,7 @@ class WorkFiles(Files):
             The directories by key, and all leases.
         """
         directories = {key: self._local / "work" / key for key in keys}
-        with hold_all(self, [f"job-{key}" for key in directories]) as leases:
+        with hold_all(self, map(lease_of_job, directories)) as leases:
             for directory in directories.values():
                 directory.mkdir(parents=True, exist_ok=True)
             yield directories, leases

@@ -30,7 +30,8 @@ from orchestrator.execution.failures import (
 )
 from orchestrator.execution.features.passes import Passes
 from orchestrator.execution.job_steps import Json, Settings, slice_more, write_log
-from orchestrator.execution.silence import failure_of
+from orchestrator.execution.silence import BACKSTOP_S, failure_of
+from orchestrator.execution.trials.frozen import FrozenTrials
 from orchestrator.execution.trials.shared_causes import SharedCauses
 from orchestrator.execution.trials.trial import WAIT
 from orchestrator.execution.trials.waiting import WaitingTrials, can_wait, end_wait
@@ -81,6 +82,7 @@ class Runner:
         """Trial id -> ids of the nodes that were alive when it started its job."""
         self._latest_nodes: frozenset[str] = frozenset()
         self._nodes_listed = -math.inf
+        self._frozen = FrozenTrials(settings.store, settings.space.resources.silence_s + BACKSTOP_S)
         self._tries: dict[str, Tries] = {}
         self._examined: list[threading.Thread] = []
         self._shared_causes = SharedCauses(schedule, listener)
@@ -120,6 +122,7 @@ class Runner:
         if time.monotonic() - self._capacity_checked > CAPACITY_EVERY_S:
             self._capacity_checked = time.monotonic()
             self.schedule.cluster = self._look(self.schedule.processes_that_could_run())
+            self._frozen.look(self._trials)
         self._passes.tend()
         job = self.schedule.next_job()
         if job is not None:
@@ -136,9 +139,13 @@ class Runner:
         return None
 
     def trials_to_end(self) -> list[str]:
-        """Ids of the trials whose jobs a person has cancelled."""
-        ending = self.schedule.ending
-        return [trial_id for trial_id, key in self._trials.items() if key in ending]
+        """Ids of the trials whose jobs a person has cancelled, or whose processes are frozen."""
+        ending, frozen = self.schedule.ending, self._frozen.ids
+        return [i for i, key in self._trials.items() if key in ending or i in frozen]
+
+    def trial_started(self, trial_id: str) -> None:
+        """The process of a trial has started its job."""
+        self._frozen.heard(trial_id)
 
     def _alive_nodes(self) -> frozenset[str]:
         """The ids of the nodes that were alive within the last second: listing them takes long."""
@@ -159,6 +166,7 @@ class Runner:
         key = self._trials.get(trial_id)
         if key is None:
             return
+        self._frozen.heard(trial_id)
         self._shared_causes.reported(key, str(metrics.get("hostname", "")))
         if "made" in metrics:
             self.schedule.stage_made(key)
@@ -180,6 +188,7 @@ class Runner:
         if key is None:
             return
         del self._nodes[trial_id]
+        self._frozen.forget(trial_id)
         if all(self._is_stored(stage.path) for stage in self.settings.jobs[key].stages):
             self._finish(key)
         else:
@@ -198,8 +207,12 @@ class Runner:
         if key is None:
             return
         nodes_before = self._nodes.pop(trial_id)
+        failure = self._frozen.failure(trial_id)
+        self._frozen.forget(trial_id)
         if key in self.schedule.ending:
             self._end_cancelled(key)
+        elif failure is not None:
+            self._examine(self._retry_frozen, key, failure)
         else:
             self._examine(self._find_cause, key, error, nodes_before)
 
@@ -229,6 +242,10 @@ class Runner:
         reason = f"it ended without writing {', '.join(missing)}"
         write_log(self.settings.store, job, reason)
         self._retry_or_give_up(key, JobFailure(Cause.UNREACHABLE, reason))
+
+    def _retry_frozen(self, key: str, failure: JobFailure) -> None:
+        write_log(self.settings.store, self.settings.jobs[key], failure.reason)
+        self._retry_or_give_up(key, failure)
 
     def _find_cause(
         self, key: str, error: BaseException | None, nodes_before: frozenset[str]

@@ -147,6 +147,7 @@ class _TrialListener(Unpickled, Callback):
     ) -> None:
         """The process of a trial has started."""
         self._running[trial.trial_id] = trial
+        self._runner.trial_started(trial.trial_id)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: object
