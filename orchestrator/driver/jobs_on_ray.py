@@ -21,7 +21,7 @@ from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
-from orchestrator.storage.sweep_requests import Inbox
+from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Inbox
 from orchestrator.tracking.growing_points import GrowingPoints
 from search_spaces import OperatingPoint
 
@@ -54,12 +54,14 @@ def run_on_ray(
     point_log: PointLog,
     growing: GrowingPoints,
     lease: Lease,
+    inbox: Inbox,
 ) -> JobResults:
     """Run a plan's jobs to their end.
 
     Args:
         growing: gets every point of which a job has finished.
         lease: of the sweep.
+        inbox: with requests to this driver.
 
     Raises:
         ClusterUnfitError: no point can run on the cluster.
@@ -75,7 +77,7 @@ def run_on_ray(
         from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
-        from orchestrator.steering.steering import LOOK_S, SteeredSweep, Steering
+        from orchestrator.steering.steering import SteeredSweep, Steering
 
         _check_cluster(request, plan, monitor)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
@@ -101,16 +103,17 @@ def run_on_ray(
             show_complete,
             point_log.show_total,
         )
-        steering = Steering(Inbox(request.store, request.name, lease.number), steered)
+        steering = Steering(inbox, steered)
         cluster.ask_autoscaler(schedule.processes_that_could_run())
         monitor.use_ray(schedule.gpus_in_use)
         try:
             with (
                 orphans_freed(),
                 removed_at_the_end(),
-                looking(steering.look, LOOK_S, "requests"),
+                looking(steering.look, DRIVER_LOOK_S, "requests") as requests,
             ):
                 tune_jobs(runner, request.verbose)
+            requests.join()  # what is being added needs Ray
         finally:
             monitor.leave_ray()
             cluster.ask_autoscaler([])

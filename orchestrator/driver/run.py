@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
 from orchestrator.driver.plan_text import metrics_lacking
@@ -20,6 +21,7 @@ from orchestrator.driver.request import Outcome, Request, SearchResult
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
+from orchestrator.execution.looking import looking
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import STARTING, Monitor
 from orchestrator.monitoring.time_left import TimeLeft
@@ -34,7 +36,7 @@ from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.provenance import CHECKSUMS
 from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
-from orchestrator.storage.sweep_requests import Inbox
+from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Inbox
 from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint
@@ -124,7 +126,7 @@ def _run_alone(request: Request, search: Search | None) -> bool:
         )
         if inherited:
             monitor.note(inherited)
-        outcome = _run(request, plan, monitor, lease)
+        outcome = _run(request, plan, monitor, lease, inbox)
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         try:
@@ -134,7 +136,9 @@ def _run_alone(request: Request, search: Search | None) -> bool:
         except Exception:  # the next run deletes what is left
             log.warning("the clean-up failed", exc_info=True)
         if search is not None and not (outcome.missing or outcome.cancelled):
-            result = search(request, monitor)
+            reason = "the jobs of this sweep are over, and its search runs"
+            with looking(partial(inbox.refuse_all, reason), DRIVER_LOOK_S, "requests"):
+                result = search(request, monitor)
         reason = "" if result.has_best else "no trial of the search was trained to its end"
         monitor.finish(len(outcome.missing), reason)
     print_summary(replace(request, command=monitor.command), plan, outcome)
@@ -193,7 +197,7 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
         remove_lost_uploads(store, {stage.kind for stage in made})
 
 
-def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease) -> Outcome:
+def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease, inbox: Inbox) -> Outcome:
     point_log = PointLog(request, plan, monitor.note)
     complete = plan.complete_points()
     point_log.add_stored(complete)
@@ -211,7 +215,7 @@ def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease) -> Outcom
             lease,
         )
         try:
-            results = run_on_ray(request, plan, monitor, point_log, growing, lease)
+            results = run_on_ray(request, plan, monitor, point_log, growing, lease, inbox)
         finally:
             growing.close()
     missing = _missing_points(request.store, plan, results)

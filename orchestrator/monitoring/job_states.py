@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from orchestrator.plan.job_events import JobEvent
@@ -123,10 +123,15 @@ class JobStates:
         with self.lock:
             self.jobs, self.lanes = dict(jobs), lanes
 
-    def grow(self, jobs: Mapping[str, Job]) -> None:
-        """Record further jobs, or jobs in the place of finished ones, of which more is to do."""
+    def grow(self, jobs: Mapping[str, Job], reopened: Set[str] = frozenset()) -> None:
+        """Record further jobs, or jobs in the place of finished ones, of which more is to do.
+
+        Args:
+            reopened: keys of cancelled jobs that are to be done again.
+        """
         with self.lock:
             self.jobs = {**self.jobs, **jobs}
+            self.cancelled -= reopened
             for key in self.finished.keys() & jobs.keys():
                 del self.finished[key]
 

@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict
 from types import TracebackType
 from typing import Final
@@ -120,13 +120,14 @@ class Monitor:
             self._notes.remove(STARTING)
         self._view.plan(jobs, lanes)
 
-    def grow(self, jobs: Mapping[str, Job], command: str) -> None:
+    def grow(self, jobs: Mapping[str, Job], reopened: Set[str], command: str) -> None:
         """Count further jobs, whose points the plan has by now.
 
         Args:
+            reopened: keys of cancelled jobs that are to be done again.
             command: that continues the larger sweep, without secrets.
         """
-        self._states.grow(jobs)
+        self._states.grow(jobs, reopened)
         self.command = command
 
     def note(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from orchestrator.plan.jobs import DATA, Job
 from orchestrator.plan.lanes import Lanes
@@ -13,6 +14,19 @@ from orchestrator.scheduling.job_graph import JobGraph
 from orchestrator.scheduling.shared_lanes import SharedLanes
 from orchestrator.scheduling.turns import Turns
 from search_spaces.settings.secrets import printable
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of jobs that were added.
+
+    Attributes:
+        lost: those that can never run, as what they need has failed.
+        reopened: keys of jobs that were cancelled and are to be done again.
+    """
+
+    lost: tuple[Job, ...]
+    reopened: frozenset[str]
 
 
 class JobSets(SharedLanes):
@@ -59,19 +73,17 @@ class JobSets(SharedLanes):
         self._turns = Turns(self._is_ready_for)
         self.add(jobs)
 
-    def add(self, jobs: Mapping[str, Job]) -> list[Job]:
+    def add(self, jobs: Mapping[str, Job]) -> Added:
         """Add jobs, or replace jobs that do not run by others that make more of the same point.
 
-        Cancelled jobs that they need are to be done again.
+        Cancelled ones among them, and cancelled jobs that they need, are to be done again.
 
         Args:
             jobs: by key; what they need is among them, or was added before.
-
-        Returns:
-            Those that can never run, as what they need has failed.
         """
         with self._lock:
             assert self.running.isdisjoint(jobs)
+            cancelled_before = set(self.cancelled)
             for key in self.jobs.keys() & jobs.keys():
                 self._leave(key)
                 self.done.discard(key)
@@ -90,7 +102,8 @@ class JobSets(SharedLanes):
             for key in opened:
                 self._open(key)
             self._rank_again()
-            return self._drop_hopeless(job for job in self._graph.ordered if job.key in opened)
+            lost = self._drop_hopeless(job for job in self._graph.ordered if job.key in opened)
+            return Added(tuple(lost), frozenset(cancelled_before - self.cancelled))
 
     def stage_made(self, key: str) -> None:
         """Record that a job's stage is complete, though the job may go on with evaluations."""

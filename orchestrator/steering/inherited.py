@@ -13,6 +13,7 @@ from orchestrator.steering.larger_space import (
     read_space,
     whole_plan,
 )
+from orchestrator.steering.words import in_turn
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Content
 from search_spaces import OperatingPoint, Space
@@ -49,7 +50,7 @@ def inherit(
     whole = whole_plan(space, store)
     added_whole = whole_plan(read_space(added["space"]), store)
     plan = Plan(space, points, whole.fingerprints, None)
-    added_keys = keys_of(added_whole, added["points"])
+    added_keys, covered_keys = (keys_of(added_whole, added[name]) for name in ("added", "points"))
     try:
         check_larger(plan, added_whole)
         larger = added_whole
@@ -58,10 +59,10 @@ def inherit(
         check_larger(Plan(added_whole.space, added_points, added_whole.fingerprints, None), whole)
         larger = whole
     keys, commands = plan.wanted.keys(), [str(added["command"]), command]
-    needed = commands[:1] if keys <= added_keys else commands
+    needed = commands[:1] if keys <= covered_keys else commands
     return Inheritance(
         larger.space,
         tuple(point for key, point in larger.wanted.items() if key in keys | added_keys),
-        command if added_keys <= keys else " && ".join(needed),
+        command if added_keys <= keys else in_turn(needed),
         len(added_keys - keys),
     )

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from orchestrator.monitoring.status_text import shortened
 from orchestrator.plan.jobs import Plan
+from orchestrator.steering.words import number_of
 from orchestrator.storage import provenance
 from orchestrator.storage.store import Store
 from search_spaces import Space, operating_points
@@ -54,8 +55,8 @@ def check_larger(plan: Plan, whole: Plan) -> None:
         whole: of all operating points of the other space.
 
     Raises:
-        NotLargerError: it lacks points or measures them otherwise, asks for other resources, or
-            is searched.
+        NotLargerError: it lacks points, measures or names them otherwise, asks for other
+            resources, or is searched.
     """
     before, after = plan.space, whole.space
     if before.search is not None or after.search is not None:
@@ -65,21 +66,28 @@ def check_larger(plan: Plan, whole: Plan) -> None:
     measured_otherwise = [
         whole.wanted[key].label for key in kept if _measured(plan, key) != _measured(whole, key)
     ]
+    named_otherwise = [
+        whole.wanted[key].label for key in kept if _names(plan, key) != _names(whole, key)
+    ]
     has_other_resources = before.resources != after.resources
-    if not (lost or measured_otherwise or has_other_resources):
+    if not (lost or measured_otherwise or named_otherwise or has_other_resources):
         return
     lines = []
     if lost:
-        text = f"this space lacks {len(lost)} operating points of the sweep that runs"
+        text = f"this space lacks {number_of(len(lost))} of the sweep that runs"
         lines.append(f"{text}: {shortened(lost, len(lost))}")
     if measured_otherwise:
-        text = f"this space measures {len(measured_otherwise)} operating points otherwise"
+        text = f"this space measures {number_of(len(measured_otherwise))} otherwise"
         lines.append(f"{text}: {shortened(measured_otherwise, len(measured_otherwise))}")
+    if named_otherwise:
+        # Their rows would have two names of one codec, MLLM, data set or variant.
+        text = f"this space names {number_of(len(named_otherwise))} otherwise"
+        lines.append(f"{text}: {shortened(named_otherwise, len(named_otherwise))}")
     settings = list(differences(before.model_dump(mode="json"), after.model_dump(mode="json")))
     lines += settings[:_MOST_SETTINGS]
     if len(settings) > _MOST_SETTINGS:
         lines.append(f"and {len(settings) - _MOST_SETTINGS} other settings")
-    if not settings:
+    if not settings and not named_otherwise:
         lines.append("its settings are the same, but not the files that it names")
     raise NotLargerError("\n".join(lines))
 
@@ -87,6 +95,19 @@ def check_larger(plan: Plan, whole: Plan) -> None:
 def _measured(plan: Plan, key: str) -> tuple[str, ...]:
     """Keys of the evaluations of a point, in their order."""
     return tuple(stage.key for _, stage in plan.evaluations(plan.wanted[key]))
+
+
+def _names(plan: Plan, key: str) -> tuple[object, ...]:
+    """What a point's rows are labelled with, in their order."""
+    point = plan.wanted[key]
+    space = plan.stages.of(point.variant).space
+    benchmarks = [each.benchmark for each in space.measurements]
+    return (
+        tuple(point.fields.items()),
+        space.data.label,
+        tuple(each.label for each in space.measurements),
+        tuple((each.label, each.shown_split) for each in benchmarks if each is not None),
+    )
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from orchestrator.execution import cluster
 from orchestrator.execution.environment import line_of
@@ -32,7 +31,8 @@ from orchestrator.steering.larger_space import (
     read_space,
     whole_plan,
 )
-from orchestrator.steering.words import AGAIN, number_of
+from orchestrator.steering.words import AGAIN, in_turn, number_of
+from orchestrator.storage.outage import patiently
 from orchestrator.storage.process import Process
 from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
@@ -40,8 +40,6 @@ from orchestrator.storage.sweep_requests import Answer, Content, Inbox, SweepReq
 from search_spaces import OperatingPoint
 from search_spaces.settings.secrets import without_secrets
 
-LOOK_S: Final = 10.0
-"""Seconds between two looks for requests."""
 log = logging.getLogger(__name__)
 
 
@@ -81,6 +79,11 @@ class Steering:
         self._plan, self._schedule = sweep.plan, sweep.runner.schedule
         self._answers: dict[str, Answer] = {}
         """Id of a request -> answer, until it is written."""
+        self._kept = inbox.read_added()
+        added = [] if self._kept is None else self._kept["added"]
+        self._added = set(keys_of(self._plan, added))
+        """Keys of points that were added, to this driver's command too, and are not cancelled."""
+        self._of_command = self._plan.wanted.keys() - self._added
         since = time.strftime("%Y-%m-%d %H:%M")
         self._place = f"the sweep that runs on {Process.current().host} since {since}"
 
@@ -109,6 +112,8 @@ class Steering:
         except ValueError as error:
             return Answer(False, tuple(str(error).splitlines()))
         except Exception as error:  # who asked must not wait for ever
+            if self._schedule.over:  # Ray may be gone by now
+                raise ScheduleClosedError from error
             log.warning("the request %s was not carried out", request.id, exc_info=True)
             return Answer(False, (f"the driver could not do it: {line_of(error)}",))
 
@@ -123,26 +128,57 @@ class Steering:
         before, chosen = self._plan.wanted.keys(), keys_of(whole, content["points"])
         points = [whole.wanted[key] for key in whole.wanted if key in before | chosen]
         added = [whole.wanted[key] for key in chosen - before]
-        if not added:
-            return [f"all operating points of this space are in {self._place}"]
+        if not added and not chosen & self._schedule.cancelled:
+            return [f"all operating points of this space are in {self._place}", *self._over(chosen)]
         stages = [stage.path for job in whole.jobs.values() for stage in job.stages]
         record_references(sweep.store, sweep.name, stages, searches=False)
         wait_for_deletion(sweep.store)
         larger = Plan(space, points, whole.fingerprints, sweep.store)
         # A selection may leave out points of the sweep; then its command does not continue all.
         theirs = without_secrets(str(content["command"]))
-        command = theirs if before <= chosen else f"{sweep.monitor.command} && {theirs}"
+        command = theirs if before <= chosen else in_turn([sweep.monitor.command, theirs])
         self._check_cluster(larger)
-        kept = {**content, "points": [point.fields for point in points], "command": command}
-        self._inbox.keep_added(kept)
-        jobs = self._grow(larger, command)
+        jobs, reopened = self._grow(larger, chosen, command)
+        self._added |= chosen - self._of_command
+        self._keep({**content, "points": [point.fields for point in points], "command": command})
         for point in added:
             if self._plan.is_complete(point):
                 sweep.on_complete(point)
         sweep.on_growth()
-        text = f"added {number_of(len(added))} to {self._place}"
-        sweep.monitor.note(f"{text}: {len(jobs)} jobs more, by {theirs}")
-        return [text]
+        lines = []
+        if added:
+            lines.append(f"added {number_of(len(added))} to {self._place}")
+            sweep.monitor.note(f"{lines[0]}: {len(jobs)} jobs more, by {theirs}")
+        if again := reopened & self._plan.wanted.keys():
+            lines.append(f"cancelled before, and to be done again: {self._labels(again)}")
+            sweep.monitor.note(lines[-1])
+        return [*lines, *self._over(chosen)]
+
+    def _over(self, keys: frozenset[str]) -> list[str]:
+        """Which of some points have failed, or are just being ended; a line each."""
+        lines = []
+        if failed := keys & self._schedule.failed.keys():
+            lines.append(f"failed, and done again by the next run: {self._labels(failed)}")
+        if ending := keys & self._schedule.ending:
+            lines.append(f"cancelled, and just being ended: {self._labels(ending)}")
+        return lines
+
+    def _keep(self, content: Content | None) -> None:
+        """Keep the points that were added, and are not cancelled, for the driver that follows.
+
+        Args:
+            content: of the latest `add`, with all points that its command continues; None if there
+                is none.
+        """
+        self._kept = content
+        fields = [self._plan.wanted[key].fields for key in self._added]
+        try:
+            if content is not None and fields:
+                patiently(lambda: self._inbox.keep_added({**content, "added": fields}))
+            else:
+                patiently(self._inbox.forget_added)
+        except Exception:  # the sweep has the points; only a successor would lack them
+            log.warning("the added points are not kept", exc_info=True)
 
     def _check_cluster(self, larger: Plan) -> None:
         """Make sure that the cluster has room and files for the jobs of a larger space.
@@ -158,8 +194,16 @@ class Steering:
         if problems:
             raise NotLargerError("\n".join(problems))
 
-    def _grow(self, larger: Plan, command: str) -> dict[str, Job]:
-        """Hand the jobs of a larger space out to all who know the jobs; returns the new ones.
+    def _grow(
+        self, larger: Plan, chosen: frozenset[str], command: str
+    ) -> tuple[dict[str, Job], frozenset[str]]:
+        """Hand the jobs of a larger space out to all who know the jobs.
+
+        Args:
+            chosen: keys of points that are to be done also where they were cancelled.
+
+        Returns:
+            The new jobs, and keys of jobs that were cancelled and are to be done again.
 
         Raises:
             NotLargerError: a point is to be measured that is just being trained for others.
@@ -178,11 +222,12 @@ class Steering:
             self._refuse_running(jobs)
             plan.grow(larger, jobs)
             runner.grow(settings, keep_evaluators)
-            self._sweep.monitor.grow(jobs, command)
-            lost = schedule.add(jobs)
-        for job in lost:
+            again = {key: plan.jobs[key] for key in chosen & schedule.cancelled}
+            came_of = schedule.add({**again, **jobs})
+            self._sweep.monitor.grow(jobs, came_of.reopened, command)
+        for job in came_of.lost:
             self._sweep.listener(JobEvent("failed", job.key, schedule.failed[job.key]))
-        return jobs
+        return jobs, came_of.reopened
 
     def _refuse_running(self, jobs: Mapping[str, Job]) -> None:
         running = [job.label for key, job in jobs.items() if key in self._schedule.running]
@@ -215,6 +260,9 @@ class Steering:
             lines.append(f"over already: {self._labels(over)}")
         for line in lines:
             self._sweep.monitor.note(line)
+        if gone := self._added & (dropped | ending):
+            self._added -= gone
+            self._keep(self._kept)
         return [*lines, AGAIN]
 
     def _prioritise(self, content: Content) -> list[str]:

@@ -2,11 +2,12 @@
 
     requests/<sweep>/<id>.json           of whoever asks: what is asked, and of which driver
     requests/<sweep>/<id>.answer.json    the driver's answer
-    requests/<sweep>/added.json          the larger space, until a driver has come to its end
+    requests/<sweep>/added.json          the larger space and the points that were added, until a
+                                         driver has come to its end
 
 Whoever asks waits for the answer and then removes both files. A driver is named by the number of
-its lease, so that nobody cancels a point of a later driver. No request is lost with a driver: who
-asks sees that the lease is free or another driver's, and what a driver has added stays in
+its lease: a later one removes what its predecessors were asked. No request is lost with a driver:
+who asks sees that the lease is free or another driver's, and what a driver has added stays in
 `added.json` until a driver ends in order, so that its successor takes it over.
 """
 
@@ -22,10 +23,13 @@ from typing import Any, Final, Literal
 
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease_files import Standing, Watch
+from orchestrator.storage.outage import VISIBLE_S
 
 DIRECTORY: Final = "requests"
 LOOK_S: Final = 1.0
 """Seconds between two looks for an answer."""
+DRIVER_LOOK_S: Final = 10.0
+"""Seconds between two looks of a driver for requests."""
 _ANSWER: Final = ".answer.json"
 _ADDED: Final = "added.json"
 log = logging.getLogger(__name__)
@@ -76,28 +80,29 @@ class Inbox:
 
     def __init__(self, store: Files, sweep: str, lease: int) -> None:
         self._store, self._directory, self._lease = store, f"{DIRECTORY}/{sweep}", lease
-        self._answered: set[str] = set()
-        """Ids; a listing may show an answer late."""
+        self._answered: dict[str, float] = {}
+        """Id -> when it was answered, or found damaged; a listing may show an answer late."""
 
     def pending(self) -> list[SweepRequest]:
-        """The requests without an answer, the oldest first; others than `add` to this driver only.
+        """The requests to this driver without an answer, the oldest first.
 
-        A request to an earlier driver that must not be carried out any more is refused here.
+        Those to an earlier driver are removed: who asked sees that it has ended, or is gone.
         """
         names = self._store.names(self._directory)
         answered = {name.removesuffix(_ANSWER) for name in names if name.endswith(_ANSWER)}
         ids = [name.removesuffix(".json") for name in names if not name.endswith(_ANSWER)]
-        pending = []
+        pending, outdated = [], []
         for request_id in ids:
-            if request_id in answered | self._answered or f"{request_id}.json" == _ADDED:
+            if request_id in answered | self._answered.keys() or f"{request_id}.json" == _ADDED:
                 continue
             request = self._read(request_id)
             if request is None:
                 continue
-            if request.kind == "add" or request.lease == self._lease:
+            if request.lease == self._lease:
                 pending.append(request)
-            else:
-                self.answer(request, Answer(False, ("a new driver runs the sweep: ask it again",)))
+            elif request.lease < self._lease:
+                outdated.append(f"{self._directory}/{request_id}.json")
+        self._store.remove(outdated)
         return pending
 
     def _read(self, request_id: str) -> SweepRequest | None:
@@ -110,35 +115,57 @@ class Inbox:
             return SweepRequest(request_id, content["kind"], content["content"], content["lease"])
         except (ValueError, KeyError, TypeError) as error:
             log.warning("the request %s is damaged: %s", request_id, error)
-            self._answered.add(request_id)
+            self._answered[request_id] = time.monotonic()
             return None
 
     def answer(self, request: SweepRequest, answer: Answer) -> None:
         """Answer a request."""
         data = json.dumps(asdict(answer)).encode()
         self._store.write(f"{self._directory}/{request.id}{_ANSWER}", data)
-        self._answered.add(request.id)
+        self._answered[request.id] = time.monotonic()
+
+    def refuse_all(self, reason: str) -> None:
+        """Answer all requests that no job is left for."""
+        for request in self.pending():
+            self.answer(request, Answer(False, (reason,)))
 
     def read_added(self) -> Content | None:
-        """The `add` content that drivers of the sweep have kept; None if there is none."""
+        """What drivers of the sweep have kept of `add`; None if there is nothing.
+
+        Returns:
+            The content of the latest `add`, and `added`: fields of the points that were added.
+        """
         data = self._store.read(f"{self._directory}/{_ADDED}")
+        if data is None:
+            return None
         try:
-            content: Content | None = None if data is None else json.loads(data)
-        except ValueError as error:
+            content: Content = json.loads(data)
+            content["space"], content["points"], content["added"], content["command"]
+        except (ValueError, KeyError, TypeError) as error:
             log.warning("%s of the sweep is damaged: %s", _ADDED, error)
             return None
         return content
 
     def keep_added(self, content: Mapping[str, object]) -> None:
-        """Keep the content of `add` for the driver that follows if this one dies."""
+        """Keep what `read_added` returns for the driver that follows if this one dies."""
         self._store.write(f"{self._directory}/{_ADDED}", json.dumps(content).encode())
 
+    def forget_added(self) -> None:
+        """Keep nothing for the driver that follows."""
+        self._store.remove([f"{self._directory}/{_ADDED}"])
+
     def clear(self) -> None:
-        """Remove what was kept, and requests that were answered and whose asker is gone."""
+        """Remove what was kept, and requests that were answered and whose asker is gone.
+
+        An answer that the asker may not see yet stays; the asker removes it, or the next driver.
+        """
+        now = time.monotonic()
+        fresh = {i for i, when in self._answered.items() if now - when < VISIBLE_S}
         names = self._store.names(self._directory)
-        requests = {name.replace(_ANSWER, ".json") for name in names if name.endswith(_ANSWER)}
-        old = [name for name in names if name.endswith(_ANSWER) or name in requests | {_ADDED}]
-        self._store.remove(f"{self._directory}/{name}" for name in old)
+        answered = {n.removesuffix(_ANSWER) for n in names if n.endswith(_ANSWER)} - fresh
+        files = [f"{request_id}{end}" for request_id in answered for end in (".json", _ANSWER)]
+        self.forget_added()
+        self._store.remove(f"{self._directory}/{name}" for name in files if name in names)
 
 
 def ask(

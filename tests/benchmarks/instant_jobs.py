@@ -37,6 +37,7 @@ from orchestrator.plan.jobs import DATA, EvaluationPass, Job, Plan
 from orchestrator.storage import provenance
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease
+from orchestrator.storage.sweep_requests import Inbox
 from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.measured import LOSSES
 from search_spaces import Measurement, Space
@@ -132,6 +133,7 @@ def run_here(
     point_log: PointLog,
     growing: GrowingPoints,
     lease: Lease,
+    inbox: Inbox,
 ) -> JobResults:
     """Make all stages in this process, without Ray, in place of `run_on_ray`."""
     settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())

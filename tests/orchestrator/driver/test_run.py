@@ -64,7 +64,8 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command", **names)
     plan = Plan(space, (), {}, store)
     with only_driver(store, "smoke") as lease, line_monitor(plan, store, lease) as monitor:
-        assert not _run(request, plan, monitor, lease).missing
+        inbox = Inbox(store, "smoke", lease.number)
+        assert not _run(request, plan, monitor, lease, inbox).missing
         monitor.finish(0)
     content = json.loads(store.read("smoke/sweep.json") or b"")
     assert {name: content[name] for name in names} == names
@@ -222,8 +223,8 @@ def test_what_was_added_to_a_driver_that_died_is_taken_over(tmp_path: Path) -> N
     inbox = Inbox(store, "smoke", 2)
     assert _with_added(request, inbox) == (request, "")
     points = [point.fields for point in operating_points(large)]
-    added = {"space": large.model_dump(mode="json"), "points": points, "command": "the larger"}
-    inbox.keep_added(added)
+    content = {"space": large.model_dump(mode="json"), "command": "the larger"}
+    inbox.keep_added({**content, "points": points, "added": points})
     larger, line = _with_added(request, inbox)
     assert (larger.space, larger.command) == (large, "the larger")
     assert set(larger.points) == set(operating_points(large))

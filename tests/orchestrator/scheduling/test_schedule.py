@@ -321,7 +321,7 @@ def test_jobs_added_to_a_running_schedule_run_once_after_what_they_need() -> Non
     first = take(schedule)
     finish(schedule, *first)
     new = {key: job for key, job in large.items() if key not in small}
-    assert schedule.add(new) == []
+    assert schedule.add(new).lost == ()
     order = first + run_to_the_end(schedule)
     assert sorted(order) == sorted(job.label for job in large.values())
     assert order.index("hyperprior codec lambda=0.002") < order.index(D2.replace("0.02", "0.002"))
@@ -346,7 +346,7 @@ def test_what_is_added_behind_a_failed_job_is_lost_at_once() -> None:
             schedule.finish(job.key)
     take(schedule)
     schedule.give_up(named(schedule, D1).key, "it diverged")
-    lost = schedule.add({key: job for key, job in large.items() if key not in small})
+    lost = schedule.add({key: job for key, job in large.items() if key not in small}).lost
     assert [job.label for job in lost] == [D2]
     assert schedule.failed[lost[0].key] == f"because {D1} failed"
 
@@ -404,6 +404,18 @@ def test_a_cancelled_point_that_an_added_one_needs_is_done_again() -> None:
     schedule = Schedule(small, alike(), one_node(2))
     schedule.cancel([named(schedule, D1).key], set())
     schedule.add({key: job for key, job in large.items() if key not in small})
+    order = run_to_the_end(schedule)
+    assert order.index(D1) < order.index(D2)
+
+
+def test_a_cancelled_point_that_is_added_again_is_done_with_what_it_needs() -> None:
+    schedule = Schedule(plan("scenarios=[d1, d2]", "baselines=[]").jobs, alike(), one_node(2))
+    schedule.cancel([named(schedule, D1).key], set())
+    assert {D1, D2} <= {schedule.jobs[key].label for key in schedule.cancelled}
+    job = named(schedule, D2)
+    came_of = schedule.add({job.key: job})
+    assert {D1, D2} <= {schedule.jobs[key].label for key in came_of.reopened}
+    assert came_of.lost == ()
     order = run_to_the_end(schedule)
     assert order.index(D1) < order.index(D2)
 

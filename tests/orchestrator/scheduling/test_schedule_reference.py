@@ -96,9 +96,9 @@ class NaiveSchedule:
                 lost.append(job.key)
         return lost
 
-    def add(self, jobs: Sequence[Job]) -> list[str]:
+    def add(self, jobs: Sequence[Job], again: set[str]) -> list[str]:
         self.jobs += jobs
-        self.cancelled -= self.needed_by({job.key for job in jobs})
+        self.cancelled -= again | self.needed_by({job.key for job in jobs} | again)
         return self.drop_hopeless(self.jobs)
 
     def needed_by(self, keys: set[str]) -> set[str]:
@@ -230,8 +230,17 @@ def change(data: st.DataObject, step: str, schedule: Schedule, naive: NaiveSched
     """Do to both what a person asks for."""
     if step == "add":
         jobs = data.draw(job_lists(naive.jobs, 3))
-        hopeless = schedule.add({job.key: job for job in jobs})
-        assert {job.key for job in hopeless} == set(naive.add(jobs))
+        again = (
+            data.draw(st.sets(st.sampled_from(sorted(naive.cancelled))))
+            if naive.cancelled
+            else set()
+        )
+        cancelled = set(naive.cancelled)
+        came_of = schedule.add(
+            {job.key: job for job in (*jobs, *naive.jobs) if job in jobs or job.key in again}
+        )
+        assert {job.key for job in came_of.lost} == set(naive.add(jobs, again))
+        assert came_of.reopened == cancelled - naive.cancelled
         return
     some = st.sets(st.sampled_from([job.key for job in naive.jobs]), max_size=3)
     keys = data.draw(some)

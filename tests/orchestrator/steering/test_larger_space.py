@@ -53,6 +53,12 @@ def test_a_space_with_all_points_of_the_sweep_is_a_larger_one(larger: tuple[str,
         (("scenarios=[d2]", SMALL[0], SMALL[2]), 'scenarios = ["d2"]'),
         ((*LARGE, "tasks=[vqa, rec]"), "measures 2 operating points otherwise"),
         ((*LARGE, "resources.max_failures=7"), "resources.max_failures = 7"),
+        ((*LARGE, "codecs.0.name=mine"), "names 2 operating points otherwise: mine reconstruction"),
+        (
+            (*LARGE, "codecs.0.name=mine"),
+            'codecs.0.name = "mine", in the sweep',
+        ),
+        ((*LARGE, "variants={a: {}, b: {d1.steps: 9}}"), "names 1 operating point otherwise"),
     ],
 )
 def test_what_another_space_changes_is_named(other: tuple[str, ...], message: str) -> None:
@@ -149,9 +155,11 @@ def inherited(
 ) -> Inheritance:
     """What a driver takes over of what was added before."""
     space, before = load_space("smoke", settings), load_space("smoke", added)
+    fields = [point.fields for point in operating_points(before)]
     content = {
         "space": before.model_dump(mode="json"),
-        "points": [point.fields for point in operating_points(before)],
+        "points": fields,
+        "added": fields,
         "command": "theirs",
     }
     points: tuple[OperatingPoint, ...] = select(operating_points(space), only)
@@ -175,7 +183,7 @@ def test_what_neither_command_has_alone_needs_both(tmp_path: Path) -> None:
     taken = inherited(LARGE, ("scenario=d2",), SMALL, tmp_path)
     wanted = {(point.scenario, point.lmbda) for point in taken.points}
     assert wanted == {("d2", 0.02), ("d2", 0.002), ("d1", 0.02), ("reconstruction", 0.02)}
-    assert (taken.count, taken.command) == (2, "theirs && mine")
+    assert (taken.count, taken.command) == (2, "theirs; mine")
 
 
 def test_what_was_added_to_another_space_is_not_taken_over(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.scheduling.schedule import Schedule
 from orchestrator.steering import steering as steering_module
+from orchestrator.steering.inherited import inherit
 from orchestrator.steering.steering import SteeredSweep, Steering
 from orchestrator.storage.lease import Lease, only_driver
 from orchestrator.storage.provenance import CHECKSUMS, fingerprints
@@ -172,6 +173,7 @@ def test_added_points_reach_plan_schedule_monitor_and_the_trials(
     kept = driver.inbox.read_added()
     assert kept is not None
     assert (len(kept["points"]), kept["command"]) == (6, "theirs")
+    assert {fields["lmbda"] for fields in kept["added"]} == {0.002}, "the rest is of its command"
     # A deletion of stages must see what the larger space refers to.
     stages = {stage.path for job in driver.plan.jobs.values() for stage in job.stages}
     assert stages <= read_references(driver.store).stages
@@ -184,12 +186,74 @@ def test_the_same_command_again_adds_nothing(driver: Driver) -> None:
     assert driver.growths == []
 
 
+def test_the_same_command_does_cancelled_points_again(driver: Driver) -> None:
+    assert driver.ask("cancel", {"points": ["scenario=d1"]})[0]
+    is_accepted, text = driver.add(*SMALL)
+    assert is_accepted, text
+    assert text == f"cancelled before, and to be done again: {D1}, {D2}"
+    assert driver.schedule.cancelled == set()
+    state = driver.monitor.state()
+    assert (state["points"]["cancelled"], state["cancelled"]) == (0, [])
+    driver.run_until(D2)
+
+
+def test_the_same_command_names_what_has_failed_and_what_is_being_ended(driver: Driver) -> None:
+    driver.run_until(D1)
+    (key,) = driver.schedule.running
+    assert driver.ask("cancel", {"points": [D1]})[0]
+    ending = driver.add(*SMALL)[1].splitlines()
+    assert ending[-1] == f"cancelled, and just being ended: {D1}"
+    driver.schedule.give_up(key, "it diverged")
+    failed = driver.add(*SMALL)[1].splitlines()
+    assert failed[-1] == f"failed, and done again by the next run: {D1}, {D2}"
+
+
+def test_a_successor_takes_over_what_was_added_and_not_cancelled(
+    driver: Driver, store: Store
+) -> None:
+    assert driver.add(*LARGE)[0]
+    assert driver.ask("cancel", {"points": ["scenario=d2"]})[0]
+    small = load_space("smoke", SMALL)
+    added = driver.inbox.read_added()
+    assert added is not None
+    taken = inherit(small, select(operating_points(small), ["scenario=d1"]), "mine", added, store)
+    wanted = {(point.scenario, point.lmbda) for point in taken.points}
+    # Neither d2 nor the points of the first command that this one leaves out.
+    assert wanted == {("d1", 0.02), ("d1", 0.002), ("reconstruction", 0.002)}
+    assert taken.count == 2
+    assert driver.ask("cancel", {"points": ["lambda=0.002"]})[0]
+    assert driver.inbox.read_added() is None
+
+
+def test_what_is_refused_in_the_end_is_kept_for_nobody(
+    store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(store, lease, "scenario=d2")
+    driver.run_until(D1)
+    is_accepted, text = driver.add(*LARGE)
+    assert not is_accepted
+    assert D1 in text
+    assert driver.inbox.read_added() is None
+
+
+def test_an_error_behind_the_last_job_is_no_refusal(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(asks: object) -> list[str]:
+        for key in driver.plan.jobs:
+            driver.schedule.finish(key)
+        raise RuntimeError("Ray is gone")
+
+    monkeypatch.setattr(steering_module.cluster, "shortages", fail)
+    assert driver.add(*LARGE) == (False, "no answer"), "who asks runs the sweep"
+
+
 def test_points_of_a_selection_are_added_to_another_selection(store: Store, lease: Lease) -> None:
     driver = Driver(store, lease, "scenario=reconstruction")
     is_accepted, text = driver.add(*SMALL, only=("scenario=d1",))
     assert is_accepted, text
     assert {point.scenario for point in driver.plan.points} == {"reconstruction", "d1"}
-    assert driver.monitor.state()["command"] == "mine && theirs", "neither has all alone"
+    assert driver.monitor.state()["command"] == "mine; theirs", "neither has all alone"
 
 
 def test_a_point_that_is_complete_already_is_told_and_not_run(driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,8 @@ from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Answer, Inbox, SweepRequest, ask
 from tests.orchestrator.storage.conftest import OpenStore
 from tests.orchestrator.waiting import wait_until
+
+ADDED = {"space": {}, "points": [], "added": [], "command": "larger"}
 
 
 @pytest.fixture(autouse=True)
@@ -91,15 +94,19 @@ def test_who_asks_notices_that_the_driver_ended_without_an_answer(
     assert store.names("requests/smoke") == []
 
 
-def test_a_later_driver_cancels_nothing_for_who_asked_an_earlier_one(
+def test_a_later_driver_does_nothing_for_who_asked_an_earlier_one_and_removes_it(
     store: Store, lease: Lease
 ) -> None:
     for number, kind in enumerate(("cancel", "prioritise", "add"), 1):
         text = f'{{"kind": "{kind}", "content": {{}}, "lease": {lease.number - 1}}}'
         store.write(f"requests/smoke/{number}.json", text.encode())
+    text = f'{{"kind": "cancel", "content": {{}}, "lease": {lease.number + 1}}}'
+    store.write("requests/smoke/4.json", text.encode())
+    wait_until(lambda: len(store.names("requests/smoke")) == 4, 30)
     inbox = Inbox(store, "smoke", lease.number)
-    assert [request.kind for request in inbox.pending()] == ["add"]
-    assert store.read("requests/smoke/1.answer.json") is not None
+    wait_until(lambda: inbox.pending() or len(store.names("requests/smoke")) == 1, 30)
+    assert inbox.pending() == []
+    assert store.names("requests/smoke") == ["4.json"], "it is to a driver that took over"
 
 
 def test_a_damaged_request_does_not_keep_the_driver_from_others(store: Store, lease: Lease) -> None:
@@ -115,14 +122,51 @@ def test_what_was_added_stays_until_a_driver_comes_to_its_end(
 ) -> None:
     first = Inbox(store, "smoke", lease.number)
     assert first.read_added() is None
-    first.keep_added({"command": "larger"})
+    first.keep_added(ADDED)
     # The successor of a driver that died may run on another machine.
     successor = Inbox(open_store("elsewhere"), "smoke", lease.number + 1)
     wait_until(successor.read_added, 10)
-    assert successor.read_added() == {"command": "larger"}
+    assert successor.read_added() == ADDED
     assert successor.pending() == []
     store.write("requests/smoke/1.json", b'{"kind": "add", "content": {}, "lease": 1}')
     store.write("requests/smoke/2.json", b'{"kind": "add", "content": {}, "lease": 1}')
     store.write("requests/smoke/1.answer.json", b"{}")
     first.clear()
     assert store.names("requests/smoke") == ["2.json"], "nobody has answered it"
+
+
+def test_damaged_additions_are_none(store: Store, lease: Lease) -> None:
+    inbox = Inbox(store, "smoke", lease.number)
+    for text in (b"{", b"[]", b'{"command": "larger"}'):
+        store.write("requests/smoke/added.json", text)
+        wait_until(lambda t=text: store.read("requests/smoke/added.json") == t, 30)  # type: ignore[misc]
+        assert inbox.read_added() is None
+
+
+def test_an_answer_that_the_asker_may_not_see_yet_outlasts_the_driver(
+    store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = Inbox(store, "smoke", lease.number)
+    text = f'{{"kind": "cancel", "content": {{}}, "lease": {lease.number}}}'
+    store.write("requests/smoke/1.json", text.encode())
+    inbox.keep_added(ADDED)
+    inbox.answer(one_request(inbox), Answer(True, ("cancelled",)))
+    wait_until(lambda: len(store.names("requests/smoke")) == 3, 30)
+    inbox.clear()
+    wait_until(lambda: "added.json" not in store.names("requests/smoke"), 30)
+    assert sorted(store.names("requests/smoke")) == ["1.answer.json", "1.json"]
+    monkeypatch.setattr(sweep_requests, "VISIBLE_S", 0.0)
+    inbox.clear()
+    wait_until(lambda: store.names("requests/smoke") == [], 30)
+
+
+def test_while_no_job_is_left_every_request_is_refused(store: Store, lease: Lease) -> None:
+    inbox = Inbox(store, "smoke", lease.number)
+    for number, kind in enumerate(("cancel", "add"), 1):
+        text = f'{{"kind": "{kind}", "content": {{}}, "lease": {lease.number}}}'
+        store.write(f"requests/smoke/{number}.json", text.encode())
+    wait_until(lambda: len(inbox.pending()) == 2, 30)
+    inbox.refuse_all("its search runs")
+    for number in (1, 2):
+        answer = wait_until(lambda n=number: store.read(f"requests/smoke/{n}.answer.json"), 30)  # type: ignore[misc]
+        assert json.loads(answer) == {"is_accepted": False, "lines": ["its search runs"]}
