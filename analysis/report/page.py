@@ -77,12 +77,7 @@ def page(
     sweep, looks = assembled.sweep, Looks.of(assembled)
     colours = page_colours(looks)
     points, numbers = list(point_rows(sweep)), numbered(assembled)
-    live = {
-        plot.name: interactive(plot.drawing, numbers)
-        for group in plots.values()
-        for plot in group
-        if plot.drawing is not None
-    }
+    live = _interactive_figures(plots, numbers)
     shared = shared_settings(points)
     tracking = without_secrets(str(sweep.manifest.get("tracking_uri") or ""))
     server = _server_of(tracking)
@@ -114,6 +109,18 @@ def page(
         data=Markup(script_data(data)),
         plotly=Markup(plotly_script()),
     )
+
+
+def _interactive_figures(
+    plots: Mapping[str, Sequence[Plot]], numbers: Mapping[str, int]
+) -> dict[str, object]:
+    """The figures that the script draws, by name."""
+    return {
+        plot.name: interactive(plot.drawing, numbers)
+        for group in plots.values()
+        for plot in group
+        if plot.drawing is not None
+    }
 
 
 def _server_of(tracking: str) -> str:

@@ -88,22 +88,9 @@ def run_on_ray(
         look = _cluster_look(request.store, plan, monitor)
         runner = Runner(settings, schedule, listen, look, open_pool(settings), lease)
 
-        def show_complete(point: OperatingPoint) -> None:
-            growing.add(point)
-            point_log.add(point)
-
-        steered = SteeredSweep(
-            request.name,
-            request.store,
-            plan,
-            runner,
-            monitor,
-            request.options,
-            listen,
-            show_complete,
-            point_log.show_total,
-        )
-        steering = Steering(inbox, steered)
+        of_sweep = request.name, request.store, plan, runner, monitor, request.options
+        shows = partial(_show_complete, growing, point_log), point_log.show_total
+        steering = Steering(inbox, SteeredSweep(*of_sweep, listen, *shows))
         cluster.ask_autoscaler(schedule.processes_that_could_run())
         monitor.use_ray(schedule.gpus_in_use)
         try:
@@ -119,6 +106,11 @@ def run_on_ray(
             cluster.ask_autoscaler([])
     cancelled = frozenset(schedule.cancelled)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), cancelled, lanes)
+
+
+def _show_complete(growing: GrowingPoints, point_log: PointLog, point: OperatingPoint) -> None:
+    growing.add(point)
+    point_log.add(point)
 
 
 def _cluster_look(

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.driver.jobs_on_ray import JobResults
 from orchestrator.driver.point_log import PointLog
@@ -24,6 +24,9 @@ from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint, skipped, write_sweep
 from orchestrator.tracking.sweep_identity import ID_FILE
+
+if TYPE_CHECKING:
+    from analysis.report.build import ReportPaths
 
 
 def report_sweep(
@@ -60,14 +63,8 @@ def report_sweep(
         _timing(request, seconds, results),
         left_out,
     )
-    report, error = None, point_log.error
-    if complete:
-        from analysis.report.build import write_report  # Matplotlib takes seconds
-
-        try:
-            report = write_report(directory)
-        except Exception as failure:  # raised when all else is done and said
-            error = error or failure
+    report, failure = _write_report(directory) if complete else (None, None)
+    error = point_log.error or failure
     # Once more: the time of the report counts too.
     timing = _timing(request, seconds, results)
     _replace_timing(store, name, timing)
@@ -88,6 +85,16 @@ def report_sweep(
         left_out=tuple(left_out),
         cancelled=labels,
     )
+
+
+def _write_report(directory: str) -> tuple[ReportPaths | None, Exception | None]:
+    """The report, or the error that is to be raised when all else is done and said."""
+    from analysis.report.build import write_report  # Matplotlib takes seconds
+
+    try:
+        return write_report(directory), None
+    except Exception as failure:
+        return None, failure
 
 
 def _seconds_by_kind(store: Store, plan: Plan, results: JobResults) -> dict[str, float]:

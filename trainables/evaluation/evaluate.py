@@ -28,7 +28,7 @@ from search_spaces import OperatingPoint, Space
 from search_spaces.specs.space_fields import Measurement
 from trainables.datasets.images.files import write_json
 from trainables.evaluation.examples import choose_examples, write_examples
-from trainables.evaluation.image_pass import Clock, ImagePass
+from trainables.evaluation.image_pass import Answerer, Clock, ImagePass
 from trainables.evaluation.loaded_models import (
     load_answerer,
     load_known_teacher,
@@ -108,21 +108,13 @@ def evaluate_point(
             be answered; or the results of the shards lack a sample.
     """
     started, model_device, clock = time.monotonic(), torch.device(device), Clock()
-    tower = load_teacher_tower(space.teacher.model)
-    model = load_point(space, point, files.codec, files.point, tower).to(model_device)
-    first = evaluations[0]
-    answerer = load_answerer(
-        space, first.measurement, first.images, files.text, model, model_device, mllm_gpus
-    )
     directories = tuple(dict.fromkeys(evaluation.images for evaluation in evaluations))
-    surrogate = space.surrogate
-    teacher = load_known_teacher(directories, space.teacher, surrogate, model_device)
-    shared = shared_layer(answerer, tower, surrogate.token_layer)
-    image_pass = ImagePass(model, teacher, answerer, shared, model_device, clock)
-
+    models = space, point, evaluations[0], directories, files
+    model, answerer, image_pass = _load(*models, model_device, mllm_gpus, clock)
     images, samples = TestImages(directories), _samples_of(evaluations)
     sample_shards = shards(samples, images, space.evaluation.shard_size)
-    shard_pass = ShardPass(images, image_pass, answerer, space.evaluation.batch_size, clock)
+    batch_size = space.evaluation.batch_size
+    shard_pass = ShardPass(images, image_pass, answerer, batch_size, clock)
     limit = space.data.max_unreadable
     if part is not None:
         index, count = part
@@ -143,6 +135,32 @@ def evaluate_point(
         times = seconds[task], kept.milliseconds_per_image
         _write_info(file, *times, of_task, model, model_device)
     return seconds
+
+
+def _load(
+    space: Space,
+    point: OperatingPoint,
+    first: TaskEvaluation,
+    directories: tuple[Path, ...],
+    files: PointFiles,
+    device: torch.device,
+    mllm_gpus: int,
+    clock: Clock,
+) -> tuple[PointModel, Answerer, ImagePass]:
+    """Load the operating point, what answers, and the pass that needs both and the teacher.
+
+    Args:
+        first: of the evaluations, which share an answerer.
+        directories: of the images.
+    """
+    tower = load_teacher_tower(space.teacher.model)
+    model = load_point(space, point, files.codec, files.point, tower).to(device)
+    answerer = load_answerer(
+        space, first.measurement, first.images, files.text, model, device, mllm_gpus
+    )
+    teacher = load_known_teacher(directories, space.teacher, space.surrogate, device)
+    shared = shared_layer(answerer, tower, space.surrogate.token_layer)
+    return model, answerer, ImagePass(model, teacher, answerer, shared, device, clock)
 
 
 def _score(
