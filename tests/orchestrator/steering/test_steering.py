@@ -24,7 +24,7 @@ from orchestrator.storage.provenance import CHECKSUMS, fingerprints
 from orchestrator.storage.references import read_references
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Inbox
-from search_spaces import OperatingPoint, load_space, operating_points, select
+from search_spaces import OperatingPoint, Space, load_space, operating_points, select
 from tests.orchestrator.plan.demands import alike, one_node
 
 SMALL = ("codecs.0.lambdas=[0.02]", "scenarios=[d1, d2]", "baselines=[reconstruction]")
@@ -246,6 +246,20 @@ def test_an_error_of_the_driver_is_answered(driver: Driver) -> None:
     is_accepted, text = driver.ask("add", {"options": OPTIONS})
     assert not is_accepted
     assert "KeyError" in text
+
+
+def test_a_space_with_weights_that_the_driver_does_not_see_is_refused(
+    driver: Driver, tmp_path: Path
+) -> None:
+    weights = tmp_path / "w.safetensors"
+    dump = load_space("smoke", SMALL).model_dump(mode="json")
+    dump["codecs"].append({**dump["codecs"][0], "name": "other", "weights": str(weights)})
+    points = [point.fields for point in operating_points(Space.model_validate(dump))]
+    content = {"space": dump, "points": points, "command": "theirs", "options": OPTIONS}
+    is_accepted, text = driver.ask("add", content)
+    assert not is_accepted
+    assert f"{weights}: no such file or directory" in text
+    assert driver.inbox.read_added() is None
 
 
 def test_behind_the_last_job_nothing_is_answered(driver: Driver) -> None:
