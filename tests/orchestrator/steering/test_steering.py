@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from orchestrator.driver.jobs_on_ray import listener
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.monitoring.job_states import JobStates
@@ -286,6 +288,29 @@ def test_a_point_that_is_just_trained_for_others_is_refused_and_later_measured(
     assert driver.plan.jobs[key].evaluations
     counts = {"total": 3, "done": 0, "failed": 0, "cancelled": 0}
     assert driver.monitor.state()["points"] == counts
+
+
+def test_more_of_a_point_that_is_added_at_its_end_does_not_count_as_done(
+    store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(store, lease, "scenario=d2")
+    log = SimpleNamespace(add=lambda point: None, add_trained=lambda stage: None)
+    listen = listener(driver.plan, driver.monitor, cast("Any", log), cast("Any", log))
+
+    def add_and_listen(event: JobEvent) -> None:
+        driver.add(*SMALL)  # as the thread of requests may do at this moment
+        listen(event)
+
+    trial_id = driver.run_until(D1)
+    (key,) = driver.schedule.running
+    monkeypatch.setattr(driver.runner, "_is_stored", lambda stage: True)
+    monkeypatch.setattr(driver.runner, "_listener", add_and_listen)
+    driver.runner.trial_completed(trial_id)
+    monkeypatch.setattr(driver.runner, "_listener", listen)
+    driver.add(*SMALL)
+    assert driver.plan.jobs[key].evaluations
+    assert not driver.plan.is_complete(driver.plan.wanted[key])
+    assert driver.monitor.state()["points"]["done"] == 0
 
 
 def test_a_waiting_point_is_cancelled_with_what_starts_from_it(driver: Driver) -> None:
