@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from orchestrator.execution.environment import StorageAwayError
 from orchestrator.monitoring.notify import check_notify, command_text
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
@@ -97,7 +98,7 @@ def _sweep(
         began: `time.monotonic` at its start.
     """
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
-    from orchestrator.driver.hand_over import RefusedSpaceError
+    from orchestrator.driver.hand_over import RefusedSpaceError, UnansweredError
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
     from orchestrator.execution.cluster import NoClusterError, OpenClusterError
@@ -121,7 +122,9 @@ def _sweep(
         return MISSING if complete is False else OK
     except (SweepHeldError, RefusedSpaceError, ClusterUnfitError, OpenClusterError) as error:
         return _bad(str(error))
-    except NoClusterError as error:
+    except StorageAwayError as error:  # nothing was begun
+        return _bad(str(error))
+    except (NoClusterError, UnansweredError) as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING
@@ -140,6 +143,7 @@ def _run_or_hand_over(request: Request) -> bool | None:
     Raises:
         SweepHeldError: another driver runs it, and this one is to search.
         RefusedSpaceError: another driver runs it, and cannot take these points over.
+        StorageAwayError, UnansweredError: as of `hand_over`.
     """
     from orchestrator.driver.hand_over import hand_over
     from orchestrator.driver.run import run
