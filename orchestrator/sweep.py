@@ -3,7 +3,8 @@
 It trains and evaluates every operating point of a space on Ray, logs each in MLflow, and writes the
 points file, the plots and the report. The same command again continues where it stopped; on a sweep
 that runs, it adds the operating points that are new.
-Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, 130 stopped by Ctrl-C.
+Exit codes: 0 every point is complete or cancelled, 1 some are missing, 2 bad input, 130 stopped by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def _run_or_hand_over(request: Request) -> bool | None:
     """Run the sweep, or add its points to the sweep that runs.
 
     Returns:
-        Whether every point and the search are complete; None if another driver takes them over.
+        Whether every point is complete or cancelled, and the search complete; None if another
+        driver takes them over.
 
     Raises:
         SweepHeldError: another driver runs it, and this one is to search.
@@ -176,9 +178,9 @@ def _parser() -> argparse.ArgumentParser:
         "same command again continues a sweep that was stopped, and adds what is new to one that "
         "runs. `gc --help`: delete what no sweep "
         "refers to.",
-        epilog="Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, "
-        "130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo --only scenario=d1 "
-        "--set d1.steps=600 --name longer",
+        epilog="Exit codes: 0 every point is complete, or cancelled by a person, 1 some are "
+        "missing, 2 bad input, 130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo "
+        "--only scenario=d1 --set d1.steps=600 --name longer",
     )
     parser.add_argument(
         "space",
