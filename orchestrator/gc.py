@@ -1,7 +1,7 @@
 """The command that cleans a storage: `python -m orchestrator.sweep gc --storage DIR`.
 
 It lists what no sweep of the storage refers to, and deletes it only when told to.
-Exit codes: 0 done, 2 bad input.
+Exit codes: 0 done, 1 it stopped on the way, 2 bad input.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.filesize import decimal
 
+from orchestrator.execution.environment import StorageAwayError, storage_answers
 from orchestrator.storage.lease import LeaseLostError
 from orchestrator.storage.references import RECORD, References, read_references
 from orchestrator.storage.store import Store
@@ -40,12 +41,10 @@ def main(argv: Sequence[str], default_storage: str) -> int:
         return _error(f"--older-than {arguments.older_than:g}: hours, 0 or more", BAD_INPUT)
     try:
         store = open_storage(arguments.storage, touch=False)
-    except InputError as error:
+        with storage_answers(store.uri):
+            references, entries = _find(store)
+    except (InputError, StorageAwayError) as error:
         return _error(str(error), BAD_INPUT)
-    if not store.directories():
-        return _error(f"--storage {without_secrets(store.uri)}: nothing is stored there", BAD_INPUT)
-    references = read_references(store)
-    entries = find_unreferenced(store, references)
     for line in _listing(store, references, entries):
         print(line)
     if not arguments.delete:
@@ -53,10 +52,11 @@ def main(argv: Sequence[str], default_storage: str) -> int:
             print("nothing was deleted; --delete deletes what is old enough")
         return OK
     try:
-        deletion = delete_unreferenced(
-            store, 3600 * arguments.older_than, lambda line: print(line, flush=True)
-        )
-    except LeaseLostError as error:
+        with storage_answers(store.uri):
+            deletion = delete_unreferenced(
+                store, 3600 * arguments.older_than, lambda line: print(line, flush=True)
+            )
+    except (LeaseLostError, StorageAwayError) as error:
         return _error(f"{error}; the same command goes on", FAILED)
     print(f"deleted {_summary(deletion.deleted)}")
     if deletion.held:
@@ -68,13 +68,26 @@ def main(argv: Sequence[str], default_storage: str) -> int:
     return OK
 
 
+def _find(store: Store) -> tuple[References, list[Unreferenced]]:
+    """What the sweeps of a storage refer to, and what none refers to.
+
+    Raises:
+        InputError: nothing is stored there.
+    """
+    if not store.directories():
+        raise InputError(f"--storage {without_secrets(store.uri)}: nothing is stored there")
+    references = read_references(store)
+    return references, find_unreferenced(store, references)
+
+
 def _parser(default_storage: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.sweep gc",
         description="List the stages and working directories that no sweep in a storage refers "
         "to, with sizes and ages. A sweep refers to all stages of its space as it was last run; "
         "delete a sweep's directory to drop the sweep.",
-        epilog="Exit codes: 0 done, 1 another process took over, 2 bad input.",
+        epilog="Exit codes: 0 done, 1 it stopped on the way: another process took over, or the "
+        "storage could not be used any more, 2 bad input, or a storage that cannot be used.",
     )
     parser.add_argument(
         "--storage",

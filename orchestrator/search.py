@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from operator import attrgetter
+from typing import Final
 
 from orchestrator.driver.request import Request, SearchResult
 from orchestrator.execution import cluster
@@ -29,6 +30,8 @@ from orchestrator.storage.store import JsonObject, Store
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
 from orchestrator.tracking.mlflow_runs import TrialRecord
 from orchestrator.tracking.open_tracker import open_tracker
+
+_NOT_KEPT: Final = "trials failed, so this is not kept: the same command searches again"
 
 
 def search(request: Request, monitor: Monitor) -> SearchResult:
@@ -58,7 +61,8 @@ def search(request: Request, monitor: Monitor) -> SearchResult:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = f"{request.name}/search.json"
     result: JsonObject = json.loads(store.read(path) or b"{}")
-    if result.get("search") != digest:
+    is_kept = result.get("search") == digest
+    if not is_kept:
         trials = _run_trials(request, fingerprints, monitor)
         # Only now their processes have ended: checkpoints of stopped trials, and what they had
         # begun to write.
@@ -77,10 +81,12 @@ def search(request: Request, monitor: Monitor) -> SearchResult:
         if "best" in result:
             best = jobs_of(space, fingerprints, labels, result["best"]["settings"])
             result["by_point"] = _by_point(store, jobs, best)
-        if all(trial.status != "failed" for trial in trials):
+        is_kept = all(trial.status != "failed" for trial in trials)
+        if is_kept:
             store.write(path, json.dumps(result, indent=1, allow_nan=False).encode())
     _log(request, result, monitor)
-    return SearchResult("best" in result, "\n".join(_lines(request, result)))
+    file = f"search  {store.uri}/{path}" if is_kept else _NOT_KEPT
+    return SearchResult("best" in result, "\n".join((*_lines(request, result), file)))
 
 
 def _mean(store: Store, jobs: Sequence[Job]) -> float:
@@ -157,4 +163,3 @@ def _lines(request: Request, result: JsonObject) -> Iterator[str]:
     yield from (f"  {line}" for line in result["set"])
     for point in result["by_point"] if len(points) > 1 else ():
         yield f"{point['point']}: {point['as_it_stands']:.5g} -> {point['best']:.5g}"
-    yield f"search  {request.store.uri}/{request.name}/search.json"

@@ -3,7 +3,8 @@
 It trains and evaluates every operating point of a space on Ray, logs each in MLflow, and writes the
 points file, the plots and the report. The same command again continues where it stopped; on a sweep
 that runs, it adds the operating points that are new.
-Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, 130 stopped by Ctrl-C.
+Exit codes: 0 every point is complete or cancelled, 1 some are missing, 2 bad input, 130 stopped by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from orchestrator.execution.environment import StorageAwayError
 from orchestrator.monitoring.notify import check_notify, command_text
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
@@ -97,7 +99,7 @@ def _sweep(
         began: `time.monotonic` at its start.
     """
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
-    from orchestrator.driver.hand_over import RefusedSpaceError
+    from orchestrator.driver.hand_over import RefusedSpaceError, UnansweredError
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
     from orchestrator.execution.cluster import NoClusterError, OpenClusterError
@@ -121,7 +123,9 @@ def _sweep(
         return MISSING if complete is False else OK
     except (SweepHeldError, RefusedSpaceError, ClusterUnfitError, OpenClusterError) as error:
         return _bad(str(error))
-    except NoClusterError as error:
+    except StorageAwayError as error:  # nothing was begun
+        return _bad(str(error))
+    except (NoClusterError, UnansweredError) as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING
@@ -135,11 +139,13 @@ def _run_or_hand_over(request: Request) -> bool | None:
     """Run the sweep, or add its points to the sweep that runs.
 
     Returns:
-        Whether every point and the search are complete; None if another driver takes them over.
+        Whether every point is complete or cancelled, and the search complete; None if another
+        driver takes them over.
 
     Raises:
         SweepHeldError: another driver runs it, and this one is to search.
         RefusedSpaceError: another driver runs it, and cannot take these points over.
+        StorageAwayError, UnansweredError: as of `hand_over`.
     """
     from orchestrator.driver.hand_over import hand_over
     from orchestrator.driver.run import run
@@ -172,9 +178,9 @@ def _parser() -> argparse.ArgumentParser:
         "same command again continues a sweep that was stopped, and adds what is new to one that "
         "runs. `gc --help`: delete what no sweep "
         "refers to.",
-        epilog="Exit codes: 0 every point is complete, 1 some are missing, 2 bad input, "
-        "130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo --only scenario=d1 "
-        "--set d1.steps=600 --name longer",
+        epilog="Exit codes: 0 every point is complete, or cancelled by a person, 1 some are "
+        "missing, 2 bad input, 130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo "
+        "--only scenario=d1 --set d1.steps=600 --name longer",
     )
     parser.add_argument(
         "space",

@@ -6,6 +6,7 @@ import shlex
 import sys
 
 from orchestrator.driver.request import Request
+from orchestrator.execution.environment import StorageAwayError, storage_answers
 from orchestrator.storage.lease import ANOTHER_SWEEP, SweepHeldError
 from orchestrator.storage.sweep_requests import ask
 from search_spaces.settings.secrets import printable, without_secrets
@@ -13,6 +14,10 @@ from search_spaces.settings.secrets import printable, without_secrets
 
 class RefusedSpaceError(RuntimeError):
     """The driver does not take the space over; a line per reason."""
+
+
+class UnansweredError(RuntimeError):
+    """The driver was asked, and then the storage did not answer any more."""
 
 
 def hand_over(request: Request, held: SweepHeldError) -> bool:
@@ -26,7 +31,10 @@ def hand_over(request: Request, held: SweepHeldError) -> bool:
 
     Raises:
         RefusedSpaceError: the space is no larger one of the sweep's, or the cluster has no room.
+        StorageAwayError: the storage cannot be used, and nobody was asked.
+        UnansweredError: it could not be used any more when the driver had been asked.
     """
+    asked: list[str] = []
     content = {
         "space": request.space.model_dump(mode="json"),
         "points": [point.fields for point in request.points],
@@ -35,13 +43,20 @@ def hand_over(request: Request, held: SweepHeldError) -> bool:
     }
 
     def note() -> None:
+        asked.append(request.name)
         print(
             f"{held.about}; asking it to add the points of this space", file=sys.stderr, flush=True
         )
         if request.notify is not None:
             print("--notify has no effect: that driver keeps its settings", file=sys.stderr)
 
-    answer = ask(request.store, request.name, "add", content, note)
+    try:
+        with storage_answers(request.store.uri):
+            answer = ask(request.store, request.name, "add", content, note)
+    except StorageAwayError as error:
+        if not asked:
+            raise
+        raise UnansweredError(f"{error}; that driver may have added the points") from error
     if answer is None:
         return False
     if not answer.is_accepted:

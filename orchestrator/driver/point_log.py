@@ -160,7 +160,7 @@ class PointLog:
     def add_cancelled(self, job: Job) -> None:
         """Mark a job's run as cancelled."""
         self._curves.drop(job.key)
-        subject = subject_of(self._plan.space, job.stage)
+        subject = subject_of(self._plan.space, job.stage, job.key)
         self._queue.put(lambda tracker: tracker.log_cancelled(subject))
 
     def show_total(self) -> None:

@@ -59,7 +59,7 @@ def run(request: Request, search: Search | None = None) -> bool:
             for a space without one.
 
     Returns:
-        Whether every wanted point is complete, and a trial of the search.
+        Whether every wanted point is complete or cancelled, and a trial of the search complete.
 
     Raises:
         SweepHeldError: another driver runs it.

@@ -7,12 +7,15 @@ training that diverged or an error in one scenario is nothing of that kind.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import shutil
 import textwrap
 from collections.abc import Iterator
 from typing import Final
+
+from search_spaces.settings.secrets import without_secrets
 
 FULL_DISK: Final = "the disk is full, or a quota is used up"
 """The only failure that jobs of every kind would meet."""
@@ -27,6 +30,29 @@ _CLIENTS: Final = (
 """Packages that speak with a storage or a hub; many of their errors are no OSError."""
 _VOLATILE: Final = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}([.-][0-9a-f]+)*\b", re.I)
 """Addresses, keys, and what follows them in the names of temporary files."""
+
+
+class StorageAwayError(RuntimeError):
+    """A storage that a command needs cannot be used; the message has one line and no secret."""
+
+
+@contextlib.contextmanager
+def storage_answers(uri: str) -> Iterator[None]:
+    """Tell the errors of a storage from those of this program, while nothing else is asked.
+
+    Args:
+        uri: of the storage.
+
+    Raises:
+        StorageAwayError: the storage, or the client that speaks with it, raised an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, OSError) or is_of_client(error)):
+            raise
+        text = f"--storage {uri}: cannot be used ({line_of(error)})"
+        raise StorageAwayError(without_secrets(text)) from error
 
 
 def environment_in(error: BaseException) -> str | None:

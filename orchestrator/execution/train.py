@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from ray import train
+from ray.train._internal.session import get_session
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -56,6 +57,25 @@ from search_spaces.specs.evaluation import EVALUATION
 
 WAITING: Json = {"phase": "waiting for workers", "step": 0, "steps": 0}
 REPORT_EVERY_S = 1.0
+PASSED_ON_LOOK_S = 0.05
+PASSED_ON_S = 60.0
+"""How long a driver that is busy may leave reports where they are."""
+
+
+def wait_until_passed_on() -> None:
+    """Wait until the trial's session has passed on to Ray Tune what workers have reported.
+
+    The session has room for one report. A worker's, which the session takes from a queue, and one
+    of this process at the same moment would block it for ever. It takes an empty report, too, but
+    passes none on: when it has taken that, it has passed on those before.
+    """
+    queue = getattr(get_session(), "_inter_actor_queue", None)  # Ray has no public way
+    if queue is None:
+        return
+    queue.put({})
+    end = time.monotonic() + PASSED_ON_S
+    while not queue.empty() and time.monotonic() < end:
+        time.sleep(PASSED_ON_LOOK_S)
 
 
 class TrainBackend:
@@ -90,7 +110,7 @@ class TrainBackend:
             lease.check()
             try:
                 with ended_with(lease, job):
-                    self._trainer(job).fit()
+                    self._fit(job)
                 break
             except train.TrainingFailedError as error:
                 failure = failure_of(error, nodes_before, store, job.key, job.key)
@@ -102,6 +122,13 @@ class TrainBackend:
                 if failure.cause is Cause.OUT_OF_MEMORY:
                     slice_more(store, job.key)
                 write_log(store, job, f"tried again: {failure.reason}")
+
+    def _fit(self, job: Job) -> None:
+        """Train; ends when Ray Tune has what the workers have reported."""
+        try:
+            self._trainer(job).fit()
+        finally:
+            wait_until_passed_on()
 
     def _trainer(self, job: Job) -> TorchTrainer:
         """A trainer that continues the job's run, whichever process began it."""

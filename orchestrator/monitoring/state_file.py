@@ -56,10 +56,11 @@ class Failure(TypedDict):
 class SweepState(TypedDict):
     """The content of the file.
 
-    `end`: None while it runs, `complete`, `incomplete` (points are missing), `stopped` (Ctrl-C) or
-    `error` (then with a `reason`). `driver`: of `storage.process.Process`. `written`: date and time
-    by the driver's clock. `wall_s`: of this driver. `gpu_hours`: of all drivers of the sweep.
-    `cancelled`: labels of operating points, of at most `MOST_LABELS`.
+    `end`: None while it runs, `complete` (but for cancelled points), `incomplete` (points are
+    missing), `stopped` (Ctrl-C) or `error` (then with a `reason`). `driver`: of
+    `storage.process.Process`. `written`: date and time by the driver's clock. `wall_s`: of this
+    driver. `gpu_hours`: of all drivers of the sweep. `cancelled`: labels of operating points, of
+    at most `MOST_LABELS`.
     """
 
     schema: int

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from orchestrator.execution.environment import StorageAwayError, storage_answers
 from orchestrator.monitoring.state_file import SweepState, read_state, sweeps_in
 from orchestrator.monitoring.status_text import Driver, status_text
 from orchestrator.storage.files import StoreError
@@ -32,7 +33,7 @@ REDRAW_S: Final = 5.0
 
 
 def main(words: Sequence[str]) -> int:
-    """The command; returns its exit code: 0, or 2 if there is no such sweep.
+    """The command; returns its exit code: 0, or 2 if there is no such sweep, or no storage.
 
     Args:
         words: of the command line, behind `status`.
@@ -40,21 +41,22 @@ def main(words: Sequence[str]) -> int:
     arguments = _parser().parse_args(words)
     try:
         store = open_storage(arguments.storage, touch=False)
-        state = _state_of(store, arguments.sweep)
-    except (InputError, StoreError) as error:
+        with contextlib.suppress(KeyboardInterrupt):
+            (_watch if arguments.watch else _show)(store, arguments.sweep)
+    except (InputError, StoreError, StorageAwayError) as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         return BAD_INPUT
-    if arguments.watch:
-        with contextlib.suppress(KeyboardInterrupt):
-            _watch(store, arguments.sweep)
-        return OK
-    watch = lease_watch(store, arguments.sweep)
-    driver = driver_of(state, watch.look(), watch.holder)
+    return OK
+
+
+def _show(store: Store, sweep: str) -> None:
+    """Print the status, and then whether the driver is alive if that is not clear at once."""
+    with storage_answers(store.uri):
+        state, watch = _state_of(store, sweep), lease_watch(store, sweep)
+        driver = driver_of(state, watch.look(), watch.holder)
     print(status_text(state, driver), flush=True)
     if driver is Driver.UNKNOWN:
-        with contextlib.suppress(KeyboardInterrupt):
-            print(_when_known(store, state, watch), flush=True)
-    return OK
+        print(_when_known(store, state, watch), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m orchestrator.sweep status",
         description="Show a sweep that runs or ran: what runs where, losses, failures, time left. "
         "Works from any machine that reads the storage.",
-        epilog="Exit codes: 0, or 2 if there is no such sweep.",
+        epilog="Exit codes: 0, or 2 if there is no such sweep or the storage cannot be used.",
     )
     parser.add_argument("sweep", help="its name: --name, or the name of its space")
     parser.add_argument(
@@ -116,9 +118,10 @@ def driver_of(state: SweepState, standing: Standing, holder: Process | None) -> 
 def _when_known(store: Store, state: SweepState, watch: Watch) -> str:
     """Look at the lease until it is clear whether its holder is alive; a line about that."""
     print(f"(waiting for the next heartbeat of its driver, {watch.pace.stale:g} s at most)")
-    while (standing := watch.look()) is Standing.UNKNOWN:
-        time.sleep(watch.pace.look)
-    newest = read_state(store, state["sweep"]) or state
+    with storage_answers(store.uri):
+        while (standing := watch.look()) is Standing.UNKNOWN:
+            time.sleep(watch.pace.look)
+        newest = read_state(store, state["sweep"]) or state
     return "\n".join(driver_of(newest, standing, watch.holder).lines(newest))
 
 
@@ -128,10 +131,12 @@ def _watch(store: Store, sweep: str) -> None:
     with Live(console=Console(file=sys.stdout), auto_refresh=False) as live:
         drawn = -REDRAW_S
         while True:
-            standing = watch.look()
+            with storage_answers(store.uri):
+                standing = watch.look()
             if time.monotonic() - drawn >= REDRAW_S:
                 drawn = time.monotonic()
-                state = _state_of(store, sweep)
+                with storage_answers(store.uri):
+                    state = _state_of(store, sweep)
                 driver = driver_of(state, standing, watch.holder)
                 live.update(Text(status_text(state, driver)), refresh=True)
                 if driver in (Driver.ENDED, Driver.DIED):

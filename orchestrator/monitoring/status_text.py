@@ -31,7 +31,8 @@ class Driver(Enum):
             host, pid = state["driver"].get("host"), state["driver"].get("pid")
             text = f"{self.value} (process {pid} on {host})"
         lines = [text]
-        if self is Driver.DIED or (self is Driver.ENDED and state["end"] != "complete"):
+        has_more = state["end"] != "complete" or state["cancelled"]
+        if self is Driver.DIED or (self is Driver.ENDED and has_more):
             lines += ["the same command continues:", f"  {state['command']}"]
         return [*map(printable, lines)]
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
 
 from orchestrator.plan.jobs import Plan
 from search_spaces import select
+from search_spaces.specs.points import FILTER_FIELDS
+
+_FIELDS: Final = (*FILTER_FIELDS, "lambda")
+"""What stands before the `=` of a filter."""
 
 
 def chosen_keys(plan: Plan, words: Iterable[str]) -> frozenset[str]:
@@ -22,12 +28,9 @@ def chosen_keys(plan: Plan, words: Iterable[str]) -> frozenset[str]:
     words = list(words)
     by_label = {point.label: key for key, point in plan.wanted.items()}
     names = [word for word in words if word in plan.wanted or word in by_label]
-    filters = [word for word in words if word not in names and "=" in word]
+    filters = [word for word in words if word not in names and _is_filter(word)]
     problems = [
-        f"{word!r}: no operating point of this sweep has this key or label; a filter is "
-        "field=value[,value...]"
-        for word in words
-        if word not in names and word not in filters
+        _mistake(word, by_label) for word in words if word not in names and word not in filters
     ]
     keys = {word if word in plan.wanted else by_label[word] for word in names}
     if filters:
@@ -41,3 +44,18 @@ def chosen_keys(plan: Plan, words: Iterable[str]) -> frozenset[str]:
     if problems:
         raise ValueError("\n".join(problems))
     return frozenset(keys)
+
+
+def _is_filter(word: str) -> bool:
+    field, equals, _ = word.partition("=")
+    return bool(equals) and field.strip() in _FIELDS
+
+
+def _mistake(word: str, labels: Iterable[str]) -> str:
+    """What is wrong with a word that is no key, no label and no filter."""
+    closest = ", ".join(get_close_matches(word, labels))
+    return (
+        f"{word!r}: no operating point of this sweep has this key or label"
+        f"{closest and f'; the closest labels are {closest}'}; a filter is field=value[,value...] "
+        f"with a field of {', '.join(FILTER_FIELDS)}"
+    )

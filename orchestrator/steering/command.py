@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from orchestrator.execution.environment import StorageAwayError, storage_answers
 from orchestrator.monitoring.state_file import read_state, sweeps_in
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
@@ -39,15 +40,19 @@ def main(verb: Kind, words: Sequence[str], default_storage: str) -> int:
     """
     arguments = _parser(verb, default_storage).parse_args(words)
     sweep: str = arguments.sweep
+    asked: list[str] = []
     try:
         store = open_storage(arguments.storage, touch=False)
-        if not is_sweep(store, sweep):
-            names = ", ".join(map(printable, sweeps_in(store))) or "none"
-            return _error(f"no sweep {sweep!r} in {store.uri}; sweeps there: {names}", BAD_INPUT)
-        asked: list[str] = []
-        answer = ask(store, sweep, verb, {"points": arguments.points}, lambda: asked.append(sweep))
+        content = {"points": arguments.points}
+        with storage_answers(store.uri):
+            check_sweep(store, sweep)
+            answer = ask(store, sweep, verb, content, lambda: asked.append(sweep))
     except (InputError, StoreError) as error:
         return _error(str(error), BAD_INPUT)
+    except StorageAwayError as error:
+        if not asked:
+            return _error(str(error), BAD_INPUT)
+        return _error(f"{error}; the sweep's driver may have done it all the same", NO_ANSWER)
     except KeyboardInterrupt:
         return _error("withdrawn, unless the sweep's driver has just done it", STOPPED)
     if answer is None and not asked:
@@ -62,21 +67,24 @@ def main(verb: Kind, words: Sequence[str], default_storage: str) -> int:
     return OK
 
 
-def is_sweep(store: Store, sweep: str) -> bool:
-    """Whether a sweep runs or ran in a storage.
+def check_sweep(store: Store, sweep: str) -> None:
+    """Make sure that a sweep runs or ran in a storage.
 
     Raises:
+        InputError: there is no such sweep.
         StoreError: its status is damaged.
     """
-    return read_state(store, sweep) is not None
+    if read_state(store, sweep) is None:
+        names = ", ".join(map(printable, sweeps_in(store))) or "none"
+        raise InputError(f"no sweep {sweep!r} in {store.uri}; sweeps there: {names}")
 
 
 def _parser(verb: Kind, default_storage: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m orchestrator.sweep {verb}",
         description=_DESCRIPTIONS[verb],
-        epilog="Exit codes: 0 done, 1 the sweep's driver ended before it answered, 2 no such sweep "
-        "or points.",
+        epilog="Exit codes: 0 done, 1 the sweep's driver ended before it answered, or its answer "
+        "cannot be read, 2 no such sweep or points, or the storage cannot be used.",
     )
     parser.add_argument("sweep", help="its name: --name, or the name of its space")
     parser.add_argument(

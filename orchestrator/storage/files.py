@@ -220,17 +220,34 @@ class Files:
             shutil.rmtree(self.path(directory))
 
     def remove(self, names: Iterable[str]) -> None:
-        """Delete files, many with a request, and the directories that are empty then."""
+        """Delete files, many with a request, and the directories that are empty then.
+
+        Args:
+            names: of the files; some may be gone.
+        """
         paths = [self.path(name) for name in names]
-        for start in range(0, len(paths), _MOST_AT_ONCE):
-            # Another process may be deleting the same files.
+        if not self._is_on_disk:
+            for start in range(0, len(paths), _MOST_AT_ONCE):
+                self._remove_together(paths[start : start + _MOST_AT_ONCE])
+            return
+        self._remove_each(paths)
+        for directory in {parent for path in paths for parent in Path(path).parents}:
+            if directory.is_relative_to(self.root) and directory != Path(self.root):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+
+    def _remove_together(self, paths: list[str]) -> None:
+        """Delete files with one request; S3 passes over missing ones."""
+        try:
+            self.fs.rm(paths)
+        except FileNotFoundError:  # other file systems stop at the first missing one
+            self._remove_each(paths)
+
+    def _remove_each(self, paths: Iterable[str]) -> None:
+        """Delete file after file; another process may be deleting the same ones."""
+        for path in paths:
             with contextlib.suppress(FileNotFoundError):
-                self.fs.rm(paths[start : start + _MOST_AT_ONCE])
-        if self._is_on_disk:
-            for directory in {parent for path in paths for parent in Path(path).parents}:
-                if directory.is_relative_to(self.root) and directory != Path(self.root):
-                    with contextlib.suppress(OSError):
-                        directory.rmdir()
+                self.fs.rm_file(path)
 
     def read_all(self, names: Iterable[str]) -> list[bytes | None]:
         """The contents of several files, read side by side where the file system can."""

@@ -161,10 +161,15 @@ def fingerprint(name: str) -> str:
     Of a hub id, the id with its revision, and so of a snapshot in a cache of the hub. Of any other
     directory or file, a checksum of the contents, and of a directory's also the paths below it,
     without hidden files and notes (`*.md`), which no model is loaded from.
+
+    Raises:
+        FileNotFoundError: this machine has no such directory or file.
     """
     path = local_path(name)
     if path is None:
         return name
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or directory")
     if snapshot := _SNAPSHOT.fullmatch(path.as_posix()):
         return f"{snapshot[1].replace('--', '/', 1)}@{snapshot[2]}"
     digest = hashlib.sha256()
@@ -193,6 +198,9 @@ def fingerprints(space: Space, kept: Path | None = None, may_write: bool = True)
         kept: directory of the checksums of data files, of which each is then read once; None reads
             all.
         may_write: whether it may be written.
+
+    Raises:
+        OSError, ValueError: a file that the space names is missing or cannot be read.
     """
     names = [*model_names(space), *text_files(space)]
     checksums = {name: fingerprint(name) for _, name in names}

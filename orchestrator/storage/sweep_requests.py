@@ -17,13 +17,14 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease_files import Standing, Watch
-from orchestrator.storage.outage import VISIBLE_S
+from orchestrator.storage.outage import VISIBLE_S, patiently
+from search_spaces.settings.secrets import without_secrets
 
 DIRECTORY: Final = "requests"
 LOOK_S: Final = 1.0
@@ -183,21 +184,29 @@ def ask(
 
     Returns:
         None if no driver runs the sweep, or it ended before it answered.
+
+    Raises:
+        Exception: what the storage raises, after `OUTAGE_S` if it was away at a look.
     """
     watch = Watch(store, f"sweep-{sweep}", None)
-    while (standing := watch.look()) is Standing.UNKNOWN:
+    while (standing := patiently(watch.look)) is Standing.UNKNOWN:
         time.sleep(watch.pace.look)
     if standing is Standing.FREE:
         return None
     lease, request_id = watch.number, f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}"
     file, answer_file = (f"{DIRECTORY}/{sweep}/{request_id}{end}" for end in (".json", _ANSWER))
     data = json.dumps({"kind": kind, "content": dict(content), "lease": lease}).encode()
+
+    def look() -> tuple[bool, bytes | None]:
+        """Whether that driver has ended, and its answer."""
+        is_over = watch.look() is Standing.FREE or watch.number != lease
+        return is_over, store.read(answer_file)  # in this order: its last act may be the answer
+
     try:
         store.write(file, data)
         waits()
         while True:
-            is_over = watch.look() is Standing.FREE or watch.number != lease
-            answer = store.read(answer_file)  # behind the look: the driver's last act may be this
+            is_over, answer = patiently(look)
             if answer is not None:
                 parsed = json.loads(answer)
                 return Answer(parsed["is_accepted"], tuple(parsed["lines"]))
@@ -205,4 +214,12 @@ def ask(
                 return None
             time.sleep(LOOK_S)
     finally:
-        store.remove([file, answer_file])
+        _withdraw(store, [file, answer_file])
+
+
+def _withdraw(store: Files, files: Sequence[str]) -> None:
+    """Remove a request and its answer; an error would hide the answer from whoever asked."""
+    try:
+        store.remove(files)
+    except Exception as error:  # each storage has its own
+        log.warning("%s stays in the storage: %s", files[0], without_secrets(str(error)))

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from orchestrator import search as search_module
+from orchestrator.driver.request import Request
 from orchestrator.driver.search_tuner import TrialListener, _algorithm, _domain
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials import search_trial
@@ -20,6 +22,7 @@ from orchestrator.execution.trials.search_trial import (
 )
 from orchestrator.plan.jobs import Plan
 from orchestrator.search import _best
+from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_runs import TrialRecord
 from orchestrator.validation.inputs import check_packages
 from search_spaces import Space, load_space, operating_points
@@ -148,6 +151,32 @@ def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
     lines = [line.removeprefix("--set ").strip("'") for line in found["set"]]
     assert load_space("smoke", lines).neck.init == "encoder"
     assert _best(trials[2:]) == {}
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed"])
+def test_the_file_of_a_search_is_named_only_if_it_is_this_one_s(
+    status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [TrialRecord({"d1.lr": 0.002}, "a", "finished", 0.5), TrialRecord({}, "b", status)]
+    searches: list[str] = []
+
+    def run_trials(*arguments: object) -> list[TrialRecord]:
+        searches.append(status)
+        return trials
+
+    monkeypatch.setattr(search_module, "_run_trials", run_trials)
+    monkeypatch.setattr(search_module, "_mean", lambda store, jobs: 1.0)
+    monkeypatch.setattr(search_module, "_by_point", lambda store, before, best: [])
+    monkeypatch.setattr(search_module, "_log", lambda request, result, monitor: None)
+    searched, store = space(), Store(str(tmp_path))
+    store.write("mine/search.json", b'{"search": "another search"}')
+    request = Request(searched, operating_points(searched), store, "mine", None, False, 0.0, "")
+    monitor: Any = SimpleNamespace(note=print)
+    texts = [search_module.search(request, monitor).text for _ in range(2)]
+    is_kept = status == "stopped"
+    assert [f"{tmp_path}/mine/search.json" in text for text in texts] == [is_kept, is_kept]
+    assert len(searches) == (1 if is_kept else 2)
+    assert all("the same command searches again" in text for text in texts) is not is_kept
 
 
 def test_the_loss_of_a_trial_is_the_lowest_over_the_points_that_it_has_begun() -> None:

@@ -5,6 +5,7 @@ On a device there are at most one MLLM and one teacher: the one before goes firs
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -54,8 +55,13 @@ class LastLoaded(Generic[P, Model]):
         return self._load(*args, **kwargs)  # type: ignore[arg-type]  # P is not bound to Hashable
 
     def forget(self) -> None:
-        """Drop the model that is kept."""
+        """Drop the model that is kept, and give its memory back to its devices.
+
+        `division.free_memory` counts what stays in torch's cache as taken.
+        """
         self._load.cache_clear()
+        gc.collect()  # accelerate's hooks and the modules of a divided MLLM refer to each other
+        torch.cuda.empty_cache()  # does nothing in a process that has not used CUDA
 
 
 def load_answerer(

@@ -304,8 +304,9 @@ class Runner:
             self._listener(JobEvent("retried", key, "it was cancelled, and an added job needs it"))
 
     def _finish(self, key: str) -> None:
-        self.schedule.finish(key)
+        # While it counts as running, no job that makes more takes its place.
         self._listener(JobEvent("finished", key))
+        self.schedule.finish(key)
 
     def _fail(self, key: str, failure: JobFailure) -> None:
         """Record that a job failed for good, and with it the jobs that need it or would fail so."""

@@ -180,6 +180,20 @@ def test_jobs_that_fail_or_are_withdrawn_end_their_runs(
     assert features.key not in reasons
 
 
+def test_a_cancelled_variant_ends_its_run_and_no_other(tmp_path: Path, store: Store) -> None:
+    variants = "variants={plain: {}, other: {surrogate.double_norm: true}}"
+    space = load_space("smoke", ["scenarios=[]", "baselines=[reconstruction]", variants])
+    plan = Plan(space, operating_points(space), fingerprints(space), store)
+    request = Request(space, plan.points, store, space.name, None, False, 0.0, "the command")
+    point_log = PointLog(request, plan, print)
+    other = job_of(plan, lambda job: job.key != job.stage.key)
+    point_log.add_cancelled(other)
+    assert point_log.close({}) is not None
+    found = runs(tmp_path)
+    assert found.keys() == {"sweep", other.key}, "the variant `plain` shares the stage"
+    assert found[other.key].data.tags["bridgesweep.status"] == "cancelled"
+
+
 def test_what_was_not_logged_by_one_sweep_is_logged_by_the_next(
     tmp_path: Path, store: Store, plan: Plan
 ) -> None:

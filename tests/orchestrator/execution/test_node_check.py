@@ -51,7 +51,9 @@ def test_another_storage_program_or_model_is_named(
     assert line.endswith(str(model))
     shutil.rmtree(model)
     fingerprint.cache_clear()
-    assert look(space, tmp_path, expected), "a missing model is reported"
+    (line,) = look(space, tmp_path, expected)
+    assert line.startswith("cannot read what the space names: FileNotFoundError: ")
+    assert line.endswith(f"{model}: no such file or directory")
 
 
 def test_a_check_that_raises_leaves_no_token(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from ray.exceptions import ActorDiedError
 from ray.train import ControllerError, WorkerGroupError
+from ray.train._internal.session import _TrainSession
 from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
     WorkerGroupStartupTimeoutError,
 )
+from ray.util import queue as ray_queue
 
 from orchestrator.execution import failures
 from orchestrator.execution import train as train_module
@@ -24,6 +29,7 @@ from orchestrator.execution.train import WAITING, TrainBackend
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
+from tests.orchestrator.waiting import wait_until
 
 
 def in_worker(error: Exception) -> Exception:
@@ -103,6 +109,60 @@ def test_a_silent_worker_is_named_by_what_it_waited_for(
         train(settings, monkeypatch, WorkerGroupError("...", {0: ActorDiedError()}))
     assert caught.value.failure.cause is Cause.SILENT
     assert str(caught.value) == line
+
+
+class Reports(queue.Queue[Json]):
+    """Ray's queue of what workers report; whoever takes a report from it is slow to pass it on."""
+
+    def __init__(self, session: _TrainSession) -> None:
+        super().__init__(1)
+        self._session = session
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Json:
+        try:
+            report = super().get(block, timeout)
+        except queue.Empty:
+            raise ray_queue.Empty from None
+        # The moment at which the trial's process has reported, or waits for its turn.
+        if report:
+            wait_until(lambda: self._session.result_queue.full() or not self.empty(), 30)
+        return report
+
+
+def test_a_worker_s_last_report_and_the_trial_s_next_one_do_not_block_the_session(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    job = job_of(settings)
+    trainer = SimpleNamespace(fit=lambda: session._inter_actor_queue.put({"step": 1}))
+    monkeypatch.setattr(TrainBackend, "_trainer", lambda self, job: trainer)
+
+    def run() -> None:
+        with settings.store.work(job.key) as (work, lease):
+            TrainBackend(settings).train(job, work, lease, lambda metrics: None)
+        session.report({"step": 2})
+
+    storage = SimpleNamespace(
+        trial_working_directory=str(tmp_path), persist_artifacts=lambda force: None
+    )
+    session = _TrainSession(
+        *(run, None, None, None, None, None),
+        storage=storage,  # type: ignore[arg-type]
+        synchronous_result_reporting=True,
+    )
+    session._inter_actor_queue = Reports(session)  # type: ignore[assignment]
+    monkeypatch.setattr("ray.train._internal.session._session", session)
+    session.start()
+    steps: list[int | None] = []
+
+    def take() -> None:
+        while (result := session.get_next()) is not None:
+            steps.append(result.metrics["step"])
+        steps.append(None)
+
+    threading.Thread(target=take, daemon=True).start()
+    wait_until(lambda: None in steps, 30)
+    assert steps == [1, 2, None]
 
 
 def test_a_trial_whose_lease_is_taken_ends_with_its_workers() -> None:

@@ -118,6 +118,16 @@ def test_a_sweep_that_ended_says_how_and_how_to_go_on(
     assert "--name night" not in output
 
 
+def test_a_complete_sweep_with_cancelled_points_says_how_to_do_them() -> None:
+    points = {"total": 21, "done": 20, "failed": 0, "cancelled": 1}
+    ended = state_of(end="complete", running=[], points=points, cancelled=["a point"])
+    assert status_text(ended, Driver.ENDED).splitlines()[1:4] == [
+        "complete",
+        "the same command continues:",
+        "  python -m orchestrator.sweep demo --name night",
+    ]
+
+
 KILLED = """
 import os, signal, sys
 from orchestrator.storage.lease import only_driver

@@ -221,7 +221,7 @@ _TABLE: list[tuple[set[str], str, list[str]]] = [
         ],
     ),
     (_BEFORE_ENCODER | {"text"}, "scenes", ["surrogate.templates=plain"]),
-    (_BEFORE_ENCODER | {"text"}, "scenes", ["surrogate.classes=/nowhere/classes.txt"]),
+    (_BEFORE_ENCODER | {"text"}, "scenes", ["surrogate.classes=NAMES"]),
     (_ZERO_SHOT, "folder", ["surrogate.double_norm=true"]),
     (_ZERO_SHOT | {"text"}, "folder", ["surrogate.templates=plain"]),
     (
@@ -237,7 +237,7 @@ _TABLE: list[tuple[set[str], str, list[str]]] = [
         "scenes",
         [
             "codecs.0.lambdas=[0.03]",
-            "codecs.0.weights=/nowhere/w.pth",
+            "codecs.0.weights=FOLDER/a",
             "codecs.0.train.aux_lr=0.5",
             "codecs.arch : codecs.0.arch=mbt2018",
             "codecs.hyperprior.N : codecs.0.N=24",

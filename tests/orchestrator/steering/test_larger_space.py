@@ -123,6 +123,15 @@ def test_what_names_no_point_is_said_with_what_there_is() -> None:
     assert "--only" not in second
 
 
+def test_a_mistyped_label_is_told_with_the_closest_ones_and_is_no_filter() -> None:
+    with pytest.raises(ValueError, match="key or label") as error:
+        chosen_keys(plan(*SMALL), ["hyperprior d1 lambda=0.03 seed=0", "quality=3"])
+    label, field = str(error.value).splitlines()
+    assert "the closest labels are hyperprior d1 lambda=0.02 seed=0" in label
+    assert field.startswith("'quality=3': no operating point of this sweep has this key or label; ")
+    assert field.endswith("with a field of codec, lmbda, scenario, seed, variant")
+
+
 def jobs_by_label(plan: Plan) -> dict[str, str]:
     return {job.label: key for key, job in plan.jobs.items()}
 

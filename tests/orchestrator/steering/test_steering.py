@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from orchestrator.driver.jobs_on_ray import listener
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.monitoring.job_states import JobStates
@@ -25,7 +27,7 @@ from orchestrator.storage.provenance import CHECKSUMS, fingerprints
 from orchestrator.storage.references import read_references
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Inbox
-from search_spaces import OperatingPoint, load_space, operating_points, select
+from search_spaces import OperatingPoint, Space, load_space, operating_points, select
 from tests.orchestrator.plan.demands import alike, one_node
 
 SMALL = ("codecs.0.lambdas=[0.02]", "scenarios=[d1, d2]", "baselines=[reconstruction]")
@@ -312,6 +314,20 @@ def test_an_error_of_the_driver_is_answered(driver: Driver) -> None:
     assert "KeyError" in text
 
 
+def test_a_space_with_weights_that_the_driver_does_not_see_is_refused(
+    driver: Driver, tmp_path: Path
+) -> None:
+    weights = tmp_path / "w.safetensors"
+    dump = load_space("smoke", SMALL).model_dump(mode="json")
+    dump["codecs"].append({**dump["codecs"][0], "name": "other", "weights": str(weights)})
+    points = [point.fields for point in operating_points(Space.model_validate(dump))]
+    content = {"space": dump, "points": points, "command": "theirs", "options": OPTIONS}
+    is_accepted, text = driver.ask("add", content)
+    assert not is_accepted
+    assert f"{weights}: no such file or directory" in text
+    assert driver.inbox.read_added() is None
+
+
 def test_behind_the_last_job_nothing_is_answered(driver: Driver) -> None:
     for key in driver.plan.jobs:
         driver.schedule.finish(key)
@@ -336,6 +352,29 @@ def test_a_point_that_is_just_trained_for_others_is_refused_and_later_measured(
     assert driver.plan.jobs[key].evaluations
     counts = {"total": 3, "done": 0, "failed": 0, "cancelled": 0}
     assert driver.monitor.state()["points"] == counts
+
+
+def test_more_of_a_point_that_is_added_at_its_end_does_not_count_as_done(
+    store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(store, lease, "scenario=d2")
+    log = SimpleNamespace(add=lambda point: None, add_trained=lambda stage: None)
+    listen = listener(driver.plan, driver.monitor, cast("Any", log), cast("Any", log))
+
+    def add_and_listen(event: JobEvent) -> None:
+        driver.add(*SMALL)  # as the thread of requests may do at this moment
+        listen(event)
+
+    trial_id = driver.run_until(D1)
+    (key,) = driver.schedule.running
+    monkeypatch.setattr(driver.runner, "_is_stored", lambda stage: True)
+    monkeypatch.setattr(driver.runner, "_listener", add_and_listen)
+    driver.runner.trial_completed(trial_id)
+    monkeypatch.setattr(driver.runner, "_listener", listen)
+    driver.add(*SMALL)
+    assert driver.plan.jobs[key].evaluations
+    assert not driver.plan.is_complete(driver.plan.wanted[key])
+    assert driver.monitor.state()["points"]["done"] == 0
 
 
 def test_a_waiting_point_is_cancelled_with_what_starts_from_it(driver: Driver) -> None:

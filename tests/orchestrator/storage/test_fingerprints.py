@@ -69,3 +69,13 @@ def test_a_snapshot_in_a_cache_of_the_hub_is_the_model_of_the_hub(tmp_path: Path
     )
     (elsewhere := tmp_path / "snapshots" / COMMIT).mkdir(parents=True)
     assert fingerprint(str(elsewhere)).startswith("sha256:")
+
+
+@pytest.mark.parametrize("name", ["{tmp}/w.pth", "shipped:nonsense", "{tmp}/models--lab--a-clip"])
+def test_what_is_not_there_has_no_checksum(name: str, tmp_path: Path) -> None:
+    """Else all missing files would be alike, and unlike the files that come later."""
+    name = name.replace("{tmp}", str(tmp_path))
+    if "models--" in name:
+        name += f"/snapshots/{COMMIT}"
+    with pytest.raises(FileNotFoundError, match="no such file or directory"):
+        fingerprint(name)

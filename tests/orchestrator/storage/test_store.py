@@ -308,3 +308,16 @@ def test_a_manifest_is_plain_json(tmp_path: Path) -> None:
     store.commit(STAGE, make(store, "x"), {"seconds": 1.5})
     text = (tmp_path / STAGE / "manifest.json").read_text()
     assert json.loads(text)["seconds"] == 1.5
+
+
+@pytest.mark.parametrize("gone", range(3))
+def test_files_are_deleted_although_another_process_was_first_at_one(
+    store: Store, gone: int
+) -> None:
+    names = [f"requests/demo/{number}.json" for number in range(3)]
+    for number, name in enumerate(names):
+        if number != gone:
+            store.write(name, b"{}")
+    store.remove(names)
+    assert store.below("requests") == {}
+    store.remove(names)

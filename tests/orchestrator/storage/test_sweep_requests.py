@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from orchestrator.storage import sweep_requests
+from orchestrator.storage import outage, sweep_requests
 from orchestrator.storage.lease import Lease, only_driver
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Answer, Inbox, SweepRequest, ask
@@ -82,6 +82,52 @@ def test_requests_come_in_the_order_in_which_they_were_made(
 def test_nobody_is_asked_where_no_driver_runs(store: Store) -> None:
     assert ask(store, "smoke", "cancel", {}) is None
     assert store.names("requests/smoke") == []
+
+
+def test_a_storage_that_is_away_for_a_moment_ends_no_request(
+    open_store: OpenStore,
+    store: Store,
+    lease: Lease,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outage, "LOOK_S", 0.05)
+    elsewhere, is_away = another_machine(open_store), threading.Event()
+    looks, read = [], elsewhere.read
+
+    def fail_at_first(name: str) -> bytes | None:
+        if is_away.is_set() and len(looks) < 2:
+            looks.append(name)
+            raise OSError("no route to the storage")
+        return read(name)
+
+    monkeypatch.setattr(elsewhere, "read", fail_at_first)
+    asked = threads.submit(ask, elsewhere, "smoke", "cancel", {}, is_away.set)
+    inbox = Inbox(store, "smoke", lease.number)
+    inbox.answer(one_request(inbox), Answer(True, ("done",)))
+    assert asked.result(30) == Answer(True, ("done",))
+    assert len(looks) == 2
+
+
+def test_an_answer_counts_although_the_request_cannot_be_removed(
+    open_store: OpenStore,
+    store: Store,
+    lease: Lease,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(names: object) -> None:
+        raise OSError("no route to s3://me:hunter2@host")
+
+    elsewhere = another_machine(open_store)
+    monkeypatch.setattr(elsewhere, "remove", fail)
+    asked = threads.submit(ask, elsewhere, "smoke", "cancel", {})
+    inbox = Inbox(store, "smoke", lease.number)
+    inbox.answer(one_request(inbox), Answer(True, ("done",)))
+    assert asked.result(30) == Answer(True, ("done",))
+    assert "stays in the storage" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def test_who_asks_notices_that_the_driver_ended_without_an_answer(

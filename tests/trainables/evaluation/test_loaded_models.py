@@ -2,12 +2,52 @@
 
 import gc
 import weakref
+from collections.abc import Iterator
+
+import pytest
+import torch
 
 from trainables.evaluation.loaded_models import LastLoaded
 
 
 class Heavy:
     """Stands for a model."""
+
+
+class Hooked(Heavy):
+    """Stands for a divided MLLM: accelerate's hooks refer to the modules that hold them."""
+
+    def __init__(self) -> None:
+        self.hook = self
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Python collects no garbage by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_model_in_a_circle_and_torchs_cache_are_gone_before_the_next_one_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alive: weakref.WeakSet[Hooked] = weakref.WeakSet()
+    steps: list[tuple[str, int]] = []
+
+    @LastLoaded
+    def load(name: str) -> Hooked:
+        steps.append((name, len(alive)))
+        model = Hooked()
+        alive.add(model)
+        return model
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: steps.append(("empty", len(alive))))
+    load("a")
+    load("a")
+    load("b")
+    assert steps == [("empty", 0), ("a", 0), ("empty", 0), ("b", 0)]
 
 
 def test_the_last_model_is_kept_and_dropped_before_another_is_loaded() -> None:
