@@ -1,28 +1,31 @@
 """What a sweep of many points costs its driver, with jobs that compute nothing.
 
     python -m tests.benchmarks.thousand_points [--points 100 1000 3000] [--lanes 16] [--sleep 0]
-                                               [--stop-after JOBS | --rerun-only]
+                                               [--stop-after JOBS | --rerun-only] [--server]
 
 Sweeps the smoke space with 10 lambdas and many seeds on a Ray of fake CPUs, with the real plan,
 schedule, Tune, storage, MLflow (SQLite) and view; then runs the same command again. Per number of
 points it prints CPU seconds of the driver's process, by thread, from the first job to the last
 (`ms/job`: per finished job), its memory, what a worker unpickles, calls per point of the storage
 (driver and workers) and of MLflow's client, the time by the clock over the ideal of so many sleeps
-in so many lanes, and the rerun. `--rerun-only` makes the stages in the driver's process, without
+in so many lanes, and the rerun. `--server` gives MLflow a tracking server, in a process apart.
+`--rerun-only` makes the stages in the driver's process, without
 Ray, and measures the rerun alone. CPU seconds depend little on what else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +67,7 @@ def sweep(
     directory: Path,
     profile: str | None,
     most_jobs: int | None,
+    tracking_uri: str | None,
     without_ray: bool,
 ) -> None:
     """Run the sweep in this process; writes what was measured as JSON to the directory."""
@@ -102,7 +106,8 @@ def sweep(
     marked(meter, PointLog, "close", "close")
     marked(meter, report, "write_sweep", "files")
     marked(meter, run, "_run_alone", "all")
-    code = command.main(arguments_of(points, storage))
+    server = [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
+    code = command.main([*arguments_of(points, storage), *server])
     meter.mark("end")
     result |= {
         "code": code,
@@ -165,7 +170,8 @@ def child(options: argparse.Namespace) -> None:
 
     os.environ |= {DIRECTORY: options.child, SLEEP: str(options.sleep)}
     (points,) = options.points
-    arguments = points, options.storage, Path(options.child), options.profile, options.stop_after
+    place = points, options.storage, Path(options.child)
+    arguments = *place, options.profile, options.stop_after, options.tracking_uri
     if options.rerun_only:
         sweep(*arguments, without_ray=True)
         return
@@ -230,6 +236,31 @@ def print_rerun(again: dict[str, Any]) -> None:
     )
 
 
+@contextlib.contextmanager
+def tracking_server(directory: Path) -> Iterator[str]:
+    """A tracking server in a process of its own; yields its URI."""
+    import requests
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--backend-store-uri", f"sqlite:///{directory}/server.db"]
+    place += ["--artifacts-destination", f"{directory}/artifacts"]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    with (directory / "server.log").open("w") as log:
+        process = subprocess.Popen([*command, *place], stdout=log, stderr=log)
+    try:
+        for _ in range(120):
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()
+                break
+            time.sleep(1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def show(lines: dict[str, Any]) -> None:
     for name, value in lines.items():
         print(f"{name:<42} {value}", flush=True)
@@ -243,6 +274,8 @@ def main() -> None:
     parser.add_argument("--sleep", type=float, default=0.0, help="seconds of each training")
     parser.add_argument("--stop-after", type=int, help="finished jobs; there is no rerun then")
     parser.add_argument("--rerun-only", action="store_true", help="measure the rerun alone")
+    parser.add_argument("--server", action="store_true", help="MLflow has a tracking server")
+    parser.add_argument("--tracking-uri", help=argparse.SUPPRESS)
     parser.add_argument("--profile", help="file for cProfile's statistics of the main thread")
     parser.add_argument("--storage", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -250,9 +283,16 @@ def main() -> None:
     if options.child:
         child(options)
         return
-    more = ["--nodes", str(options.nodes), "--sleep", str(options.sleep)]
+    settings = ["--nodes", str(options.nodes), "--sleep", str(options.sleep)]
     for points in options.points:
-        with tempfile.TemporaryDirectory(prefix="thousand-points-") as scratch:
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="thousand-points-", ignore_cleanup_errors=True)
+            )
+            more = settings
+            if options.server:
+                uri = stack.enter_context(tracking_server(Path(scratch)))
+                more = [*more, "--tracking-uri", uri]
             profile = ["--profile", options.profile] if options.profile else []
             storage = Path(scratch)
             stop = ["--stop-after", str(options.stop_after)] if options.stop_after else []

@@ -62,7 +62,7 @@ def content(merged: Sweep) -> tuple[list[Any], list[Any], set[Any]]:
     return sorted(points), sorted(samples), gone
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(parts)
 def test_each_point_is_there_once_and_what_no_sweep_has_is_missing(keys: list[set[str]]) -> None:
     merged = merge([sweep(f"s{i}", part) for i, part in enumerate(keys)])
@@ -74,7 +74,7 @@ def test_each_point_is_there_once_and_what_no_sweep_has_is_missing(keys: list[se
     assert gone == set(KEYS) - union
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(parts, st.randoms(use_true_random=False))
 def test_neither_order_nor_grouping_changes_the_content(keys: list[set[str]], random: Any) -> None:
     sweeps = [sweep(f"s{i}", part) for i, part in enumerate(keys)]
@@ -86,7 +86,7 @@ def test_neither_order_nor_grouping_changes_the_content(keys: list[set[str]], ra
     assert content(merge([first, merge([*rest, rest[0]])])) == whole
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(parts, st.floats(1e-6, 0.4), st.data())
 def test_a_shared_key_with_another_value_is_refused_and_named(
     keys: list[set[str]], by: float, data: st.DataObject
@@ -100,7 +100,7 @@ def test_a_shared_key_with_another_value_is_refused_and_named(
         merge([*sweeps, odd])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(parts)
 def test_apart_every_sweep_keeps_its_own_curves(keys: list[set[str]]) -> None:
     merged = merge([sweep(f"s{i}", part) for i, part in enumerate(keys)], apart=True)

@@ -7,7 +7,7 @@ import warnings
 import bjontegaard
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from analysis.sampling.bd import Batch, bd_accuracy, bd_rate, overlap
@@ -34,7 +34,6 @@ def meet(anchor: Arrays, test: Arrays) -> bool:
     return overlap(anchor[1], test[1]).share > 0.01
 
 
-@settings(deadline=None)
 @given(curves(), curves())
 def test_the_batch_gives_what_the_bjontegaard_package_gives(anchor: Arrays, test: Arrays) -> None:
     assume(meet(anchor, test))
@@ -48,7 +47,6 @@ def test_the_batch_gives_what_the_bjontegaard_package_gives(anchor: Arrays, test
     assert bd_rate(*anchor, *test) == pytest.approx(package, rel=1e-12)
 
 
-@settings(deadline=None)
 @given(curves(), st.floats(0.1, 10))
 def test_all_rates_times_c_are_a_bd_rate_of_c_minus_1(curve: Arrays, c: float) -> None:
     rate, accuracy = curve
@@ -58,7 +56,6 @@ def test_all_rates_times_c_are_a_bd_rate_of_c_minus_1(curve: Arrays, c: float) -
     assert batch == expected
 
 
-@settings(deadline=None)
 @given(curves(), curves())
 def test_swapped_curves_have_the_inverse_ratio(anchor: Arrays, test: Arrays) -> None:
     assume(meet(anchor, test))
@@ -68,7 +65,6 @@ def test_swapped_curves_have_the_inverse_ratio(anchor: Arrays, test: Arrays) -> 
         assert bd_accuracy(*anchor, *test) == pytest.approx(-bd_accuracy(*test, *anchor))
 
 
-@settings(deadline=None)
 @given(curves(), curves(), st.floats(0.1, 10))
 def test_a_common_unit_of_the_rates_changes_nothing(
     anchor: Arrays, test: Arrays, unit: float
@@ -78,7 +74,6 @@ def test_a_common_unit_of_the_rates_changes_nothing(
     assert scaled == pytest.approx(bd_rate(*anchor, *test), rel=1e-7, abs=1e-7)
 
 
-@settings(deadline=None)
 @given(curves(), curves(), st.randoms(use_true_random=False))
 def test_the_order_of_the_points_changes_nothing(
     anchor: Arrays, test: Arrays, random: np.random.RandomState
@@ -91,7 +86,6 @@ def test_the_order_of_the_points_changes_nothing(
     assert shuffled == ordered
 
 
-@settings(deadline=None)
 @given(curves(), curves(), st.integers(0, 6), st.floats(1e-6, 0.05))
 def test_a_dominated_point_changes_nothing(
     anchor: Arrays, test: Arrays, index: int, loss: float

@@ -187,7 +187,7 @@ STEPS = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), job_lists(), st.integers(1, 4), st.integers(0, 3))
 def test_every_answer_is_that_of_a_walk_over_all_jobs(
     data: st.DataObject, jobs: list[Job], cpus: int, gpus: int

@@ -49,7 +49,7 @@ def keys(space: Space) -> dict[tuple[object, ...], tuple[str, ...]]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SPACES, st.integers())
 def test_the_order_of_settings_and_of_scenarios_changes_no_key(
     data: dict[str, Any], seed: int
@@ -59,7 +59,7 @@ def test_the_order_of_settings_and_of_scenarios_changes_no_key(
     assert keys(Space.model_validate(data)) == keys(Space.model_validate(other))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SPACES)
 def test_a_space_that_was_written_and_read_is_the_same_space(data: dict[str, Any]) -> None:
     space = Space.model_validate(data)
@@ -68,7 +68,7 @@ def test_a_space_that_was_written_and_read_is_the_same_space(data: dict[str, Any
     assert keys(read) == keys(space)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SPACES, st.text(max_size=20), st.integers(0, 5))
 def test_names_and_resources_change_no_key(
     data: dict[str, Any], description: str, failures: int
@@ -79,7 +79,7 @@ def test_names_and_resources_change_no_key(
     assert keys(Space.model_validate(data)) == keys(Space.model_validate(other))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SPACES, positive, rate)
 def test_another_training_changes_exactly_the_points_that_rest_on_it(
     data: dict[str, Any], steps: int, delta: float
@@ -94,7 +94,7 @@ def test_another_training_changes_exactly_the_points_that_rest_on_it(
     assert changed == (started if steps != data["d1"]["steps"] else set())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SPACES)
 def test_no_two_points_of_a_space_share_a_key(data: dict[str, Any]) -> None:
     space = Space.model_validate(data)
