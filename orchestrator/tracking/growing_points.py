@@ -2,7 +2,7 @@
 
     finished point --read in a thread--> rows --at most every 10 s--> points.parquet, points.csv
 
-Of a large sweep the files are written less often, so that writing takes at most a twentieth of the
+Of a large sweep the files are written less often, so that writing takes at most a fiftieth of the
 time. The finished sweep's files replace these; only there the rows name their runs in MLflow.
 """
 
@@ -25,7 +25,7 @@ from search_spaces import OperatingPoint
 
 EVERY_S: Final = 10.0
 """Seconds between two writes, at least."""
-SHARE: Final = 0.05
+SHARE: Final = 0.02
 """Of the time that writing may take."""
 LOOK_S: Final = 0.5
 log = logging.getLogger(__name__)

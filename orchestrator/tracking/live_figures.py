@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # pandas and Matplotlib take seconds
 
 EVERY_S: Final = 30.0
 """Seconds between two refreshes, at least."""
-SHARE: Final = 0.05
+SHARE: Final = 0.02
 """Of the time that refreshing may take: a large sweep is refreshed less often."""
 
 
