@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
@@ -24,6 +25,10 @@ from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Inbox
 from orchestrator.tracking.growing_points import GrowingPoints
 from search_spaces import OperatingPoint
+
+if TYPE_CHECKING:  # both import Ray
+    from orchestrator.execution.trials.runner import Runner
+    from orchestrator.steering.steering import Steering
 
 
 class ClusterUnfitError(RuntimeError):
@@ -77,7 +82,6 @@ def run_on_ray(
         from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
-        from orchestrator.steering.steering import SteeredSweep, Steering
 
         _check_cluster(request, plan, monitor)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
@@ -88,9 +92,7 @@ def run_on_ray(
         look = _cluster_look(request.store, plan, monitor)
         runner = Runner(settings, schedule, listen, look, open_pool(settings), lease)
 
-        of_sweep = request.name, request.store, plan, runner, monitor, request.options
-        shows = partial(_show_complete, growing, point_log), point_log.show_total
-        steering = Steering(inbox, SteeredSweep(*of_sweep, listen, *shows))
+        steering = _steering(request, plan, runner, point_log, growing, inbox, listen, monitor)
         cluster.ask_autoscaler(schedule.processes_that_could_run())
         monitor.use_ray(schedule.gpus_in_use)
         try:
@@ -108,9 +110,35 @@ def run_on_ray(
     return JobResults(frozenset(schedule.done), dict(schedule.failed), cancelled, lanes)
 
 
-def _show_complete(growing: GrowingPoints, point_log: PointLog, point: OperatingPoint) -> None:
-    growing.add(point)
-    point_log.add(point)
+def _steering(
+    request: Request,
+    plan: Plan,
+    runner: Runner,
+    point_log: PointLog,
+    growing: GrowingPoints,
+    inbox: Inbox,
+    listen: JobListener,
+    monitor: Monitor,
+) -> Steering:
+    """What carries out the requests to this driver."""
+    from orchestrator.steering.steering import SteeredSweep, Steering
+
+    def show_complete(point: OperatingPoint) -> None:
+        growing.add(point)
+        point_log.add(point)
+
+    steered = SteeredSweep(
+        name=request.name,
+        store=request.store,
+        plan=plan,
+        runner=runner,
+        monitor=monitor,
+        options=request.options,
+        listener=listen,
+        on_complete=show_complete,
+        on_growth=point_log.show_total,
+    )
+    return Steering(inbox, steered)
 
 
 def _cluster_look(

@@ -123,7 +123,7 @@ class JobStates:
         with self.lock:
             self.jobs, self.lanes = dict(jobs), lanes
 
-    def grow(self, jobs: Mapping[str, Job], reopened: Set[str] = frozenset()) -> None:
+    def grow(self, jobs: Mapping[str, Job], reopened: Set[str]) -> None:
         """Record further jobs, or jobs in the place of finished ones, of which more is to do.
 
         Args:

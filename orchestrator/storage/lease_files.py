@@ -36,11 +36,6 @@ REMOTE = Pace()
 SHARED_DISK = Pace(stale=VISIBLE_S + 20.0, look=0.1)
 
 
-def pace_of(store: Files) -> Pace:
-    """The pace of a storage's leases."""
-    return REMOTE if store.remote else SHARED_DISK
-
-
 @dataclass(frozen=True)
 class LeaseState:
     """The content of a lease's file; `grant` tells apart the threads of a process."""
@@ -88,7 +83,7 @@ class Watch:
 
     def __init__(self, store: Files, name: str, pace: Pace | None) -> None:
         self.store, self.name = store, name
-        self.pace = pace or pace_of(store)
+        self.pace = pace or (REMOTE if store.remote else SHARED_DISK)
         self._seen: tuple[int, int | None] | None = None
         self._since = time.monotonic()
         self._has_beaten = False
@@ -111,9 +106,14 @@ class Watch:
             return Standing.FREE
         if self.holder is not None and self.holder.is_here:
             return Standing.FREE if self.holder.is_gone else Standing.ALIVE
-        if time.monotonic() - self._since > self.pace.stale:
+        if self.still_s > self.pace.stale:
             return Standing.FREE
         return Standing.ALIVE if self._has_beaten else Standing.UNKNOWN
+
+    @property
+    def still_s(self) -> float:
+        """Seconds since a look found another lease or beat than the look before it."""
+        return time.monotonic() - self._since
 
 
 def lease_numbers(store: Files, name: str) -> list[int]:

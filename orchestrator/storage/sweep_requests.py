@@ -91,10 +91,11 @@ class Inbox:
         """
         names = self._store.names(self._directory)
         answered = {name.removesuffix(_ANSWER) for name in names if name.endswith(_ANSWER)}
+        over = answered | self._answered.keys() | {_ADDED.removesuffix(".json")}
         ids = [name.removesuffix(".json") for name in names if not name.endswith(_ANSWER)]
         pending, outdated = [], []
         for request_id in ids:
-            if request_id in answered | self._answered.keys() or f"{request_id}.json" == _ADDED:
+            if request_id in over:
                 continue
             request = self._read(request_id)
             if request is None:

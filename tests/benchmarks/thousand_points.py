@@ -9,8 +9,8 @@ points it prints CPU seconds of the driver's process, by thread, from the first 
 (`ms/job`: per finished job), its memory, what a worker unpickles, calls per point of the storage
 (driver and workers) and of MLflow's client, the time by the clock over the ideal of so many sleeps
 in so many lanes, and the rerun. `--server` gives MLflow a tracking server, in a process apart.
-`--rerun-only` makes the stages in the driver's process, without
-Ray, and measures the rerun alone. CPU seconds depend little on what else the machine does.
+`--rerun-only` makes the stages in the driver's process, without Ray, and measures the rerun alone.
+CPU seconds depend little on what else the machine does.
 """
 
 from __future__ import annotations

@@ -13,13 +13,10 @@ from collections.abc import Mapping
 
 from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.storage.files import Files
-from orchestrator.storage.lease_files import lease_numbers, pace_of, read_lease
+from orchestrator.storage.lease_files import Pace, Watch
 from orchestrator.storage.work import lease_of_job
 
 log = logging.getLogger(__name__)
-
-Beat = tuple[int, int | None]
-"""Number of a lease and its latest beat."""
 
 
 class FrozenTrials:
@@ -28,17 +25,15 @@ class FrozenTrials:
     Args:
         store: the storage, where trials hold the leases of their jobs.
         limit_s: seconds without a report from which on a trial's lease is looked at.
-        stale_s: seconds in which a lease that is held is renewed, and seen to be; None: the
-            storage's.
+        pace: of the leases; None for the storage's.
     """
 
-    def __init__(self, store: Files, limit_s: float, stale_s: float | None = None) -> None:
-        self._store, self._limit_s = store, limit_s
-        self._stale_s = pace_of(store).stale if stale_s is None else stale_s
+    def __init__(self, store: Files, limit_s: float, pace: Pace | None = None) -> None:
+        self._store, self._limit_s, self._pace = store, limit_s, pace
         self._heard: dict[str, float] = {}
         """Trial id -> when its process started or reported."""
-        self._beats: dict[str, tuple[float, Beat]] = {}
-        """Trial id -> since when its job's lease has its beat."""
+        self._watches: dict[str, Watch] = {}
+        """Id of a silent trial -> what looks at its job's lease."""
         self._thread = threading.Thread()
         self.ids: set[str] = set()
         """Of the trials that are frozen."""
@@ -46,12 +41,12 @@ class FrozenTrials:
     def heard(self, trial_id: str) -> None:
         """Record that a trial's process started or reported."""
         self._heard[trial_id] = time.monotonic()
-        self._beats.pop(trial_id, None)
+        self._watches.pop(trial_id, None)
 
     def forget(self, trial_id: str) -> None:
         """Record that a trial has ended."""
         self._heard.pop(trial_id, None)
-        self._beats.pop(trial_id, None)
+        self._watches.pop(trial_id, None)
         self.ids.discard(trial_id)
 
     def look(self, jobs: Mapping[str, str]) -> None:
@@ -72,24 +67,18 @@ class FrozenTrials:
 
     def _look_at(self, silent: Mapping[str, str]) -> None:
         for trial_id, key in silent.items():
+            new = Watch(self._store, lease_of_job(key), self._pace)
+            watch = self._watches.setdefault(trial_id, new)
             try:
-                beat = self._beat(key)
+                watch.look()
             except Exception as error:  # each storage has its own; while it is away, nobody knows
                 log.info("the lease of %s cannot be read: %s", key, error)
-                self._beats.pop(trial_id, None)
+                self._watches.pop(trial_id, None)
                 continue
             now = time.monotonic()
-            since, before = self._beats.get(trial_id, (now, beat))
-            self._beats[trial_id] = (since if beat == before else now), beat
             has_reported = now - self._heard.get(trial_id, now) <= self._limit_s
-            if now - self._beats[trial_id][0] > self._stale_s and not has_reported:
+            if watch.still_s > watch.pace.stale and not has_reported:
                 self.ids.add(trial_id)
-
-    def _beat(self, key: str) -> Beat:
-        name = lease_of_job(key)
-        number = max(lease_numbers(self._store, name), default=0)
-        state = read_lease(self._store, name, number) if number else None
-        return number, None if state is None else state.beat
 
     def failure(self, trial_id: str) -> JobFailure | None:
         """Why the job of a frozen trial failed; None if the trial is not frozen."""

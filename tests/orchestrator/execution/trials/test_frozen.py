@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from orchestrator.execution.failures import Cause
-from orchestrator.execution.trials import frozen
 from orchestrator.execution.trials.frozen import FrozenTrials
+from orchestrator.storage import lease_files
 from orchestrator.storage.lease import hold
 from orchestrator.storage.lease_files import Pace
 from orchestrator.storage.store import Store
@@ -35,7 +35,7 @@ def look_for(trials: FrozenTrials, seconds: float) -> None:
 
 def test_only_a_silent_trial_whose_lease_is_not_renewed_is_frozen(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    trials = FrozenTrials(store, limit_s=0.1, stale_s=QUICK.stale)
+    trials = FrozenTrials(store, limit_s=0.1, pace=QUICK)
     look_for(trials, 1.0)
     assert not trials.ids, "no process of it has started"
     trials.heard("trial")
@@ -57,7 +57,7 @@ def test_only_a_silent_trial_whose_lease_is_not_renewed_is_frozen(tmp_path: Path
 def test_a_trial_that_reports_is_not_frozen_and_neither_is_any_while_the_storage_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials = FrozenTrials(Store(str(tmp_path)), limit_s=0.1, stale_s=0.3)
+    trials = FrozenTrials(Store(str(tmp_path)), limit_s=0.1, pace=QUICK)
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
         trials.heard("trial")
@@ -69,7 +69,7 @@ def test_a_trial_that_reports_is_not_frozen_and_neither_is_any_while_the_storage
         raise OSError("the storage is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(frozen, "lease_numbers", away)
+        patched.setattr(lease_files, "lease_numbers", away)
         look_for(trials, 1.0)
         assert not trials.ids
     look_for(trials, 30.0)
