@@ -13,6 +13,7 @@ started again if it dies; then all evaluators are new. All of them end with the 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -90,11 +91,13 @@ class _Loan:
     """An evaluator and who had it last.
 
     Attributes:
+        started: is there once its process has started.
         job: key of the job that has or had it.
         answerer: the MLLM that it holds, or the encoder alone.
     """
 
     actor: ActorProxy[Evaluator]
+    started: ray.ObjectRef[object]
     job: str
     answerer: str
 
@@ -124,16 +127,16 @@ class Pool:
         """
         if pass_key in self._lent:
             # The trial that had it died.
-            _kill(self._lent.pop(pass_key))
+            _end(self._lent.pop(pass_key))
         warm = [loan for loan in self._idle if loan.answerer == answerer]
         if self._idle:
-            loan = [*warm, *self._idle][0]
-            self._idle.remove(loan)
-            actor = loan.actor
+            idle = [*warm, *self._idle][0]
+            self._idle.remove(idle)
+            loan = replace(idle, job=job, answerer=answerer)
         else:
-            actor = self._start()
-        self._lent[pass_key] = _Loan(actor, job, answerer)
-        return actor
+            loan = self._start(job, answerer)
+        self._lent[pass_key] = loan
+        return loan.actor
 
     @ray.method
     def give_back(self, pass_key: str, is_broken: bool) -> None:
@@ -146,7 +149,7 @@ class Pool:
         if loan is None:
             return
         if is_broken:
-            _kill(loan)
+            _end(loan)
         else:
             self._idle.append(loan)
         # Another job may wait for the room of an idle one.
@@ -161,16 +164,16 @@ class Pool:
             running: keys of the jobs that run.
         """
         for pass_key in [key for key, loan in self._lent.items() if loan.job not in running]:
-            _kill(self._lent.pop(pass_key))
+            _end(self._lent.pop(pass_key))
         self._limit = limit
         self._end_surplus()
 
     def _end_surplus(self) -> None:
         """End idle evaluators above the limit."""
         while self._idle and len(self._lent) + len(self._idle) > self._limit:
-            _kill(self._idle.pop(0))
+            _end(self._idle.pop(0))
 
-    def _start(self) -> ActorProxy[Evaluator]:
+    def _start(self, job: str, answerer: str) -> _Loan:
         resources = evaluation_ask(self._settings.space).ray_resources(LANE_SHARE)
         remote = ray.remote(Evaluator).options(
             num_cpus=resources.pop("CPU"),
@@ -180,7 +183,8 @@ class Pool:
             scheduling_strategy="SPREAD",
             max_concurrency=2,  # `share` answers while `evaluate` runs
         )
-        return remote.remote(self._settings)
+        actor = remote.remote(self._settings)
+        return _Loan(actor, actor.__ray_ready__.remote(), job, answerer)  # type: ignore[union-attr]
 
 
 Keep = Callable[[int, frozenset[str]], None]
@@ -303,8 +307,18 @@ def follow(
     ray.get(result)
 
 
-def _kill(loan: _Loan) -> None:
-    ray.kill(cast("ActorHandle[Evaluator]", loan.actor))
+def _end(loan: _Loan) -> None:
+    """End an evaluator, in a thread and not before it has started.
+
+    Ray loses the CPUs and GPUs of an actor that is killed in the moment in which it gets them
+    (ray-project/ray#61072), until the pool ends.
+    """
+
+    def kill() -> None:
+        ray.wait([loan.started], timeout=ROOM_S)
+        ray.kill(cast("ActorHandle[Evaluator]", loan.actor))
+
+    threading.Thread(target=kill, daemon=True, name="end evaluator").start()
 
 
 def pool_name() -> str:

@@ -280,6 +280,37 @@ def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> N
     wait_until(lambda: free() == pytest.approx(2), 120)
 
 
+@pytest.mark.slow
+def test_an_evaluator_is_not_ended_while_ray_starts_it(
+    ready: tuple[Settings, Keep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would lose its CPU."""
+    settings, _ = ready
+    barrier, killed = tmp_path / "starts", []
+
+    class Slow:
+        def __init__(self, settings: Settings) -> None:
+            while not barrier.exists():
+                time.sleep(0.02)
+
+    def kill(actor: Any) -> None:
+        killed.append(barrier.exists())
+        end_now(actor)
+
+    end_now = ray.kill
+    monkeypatch.setattr(evaluators, "Evaluator", Slow)
+    monkeypatch.setattr(ray, "kill", kill)
+    pool = evaluators.Pool(settings)
+    pool.lend("a job", "a pass", "encoder")
+    wait_until(lambda: free() < 2, 60)
+    pool.keep(2, frozenset())
+    time.sleep(1)
+    barrier.touch()
+    wait_until(lambda: killed, 60)
+    assert killed == [True]
+    wait_until(lambda: free() == pytest.approx(2), 60)
+
+
 def test_a_new_task_evaluates_what_is_trained_and_trains_nothing(
     tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,12 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The evaluators that were ended; each is a number, in the order of their starts."""
     ended: list[Any] = []
     started = iter(range(100))
-    monkeypatch.setattr(Pool, "_start", lambda pool: next(started))
-    monkeypatch.setattr(evaluators, "_kill", lambda loan: ended.append(loan.actor))
+
+    def start(pool: Pool, job: str, answerer: str) -> Any:
+        return evaluators._Loan(next(started), None, job, answerer)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pool, "_start", start)
+    monkeypatch.setattr(evaluators, "_end", lambda loan: ended.append(loan.actor))
     return ended
 
 
