@@ -21,6 +21,21 @@ class SpaceError(ValueError):
     """A space that cannot be swept; the message has a line per mistake."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that gives a setting twice, of which YAML would take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    text = f"{key.value!r} is given twice"
+                    raise yaml.composer.ComposerError(None, None, text, key.start_mark)
+                names.add(key.value)
+        return node
+
+
 def named_spaces() -> dict[str, str]:
     """Name -> description of the spaces that come with the project."""
     descriptions = {}
@@ -71,7 +86,7 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise SpaceError(f"space {space!r}: there is no such file")
-        text, identity = path.read_text(encoding="utf-8"), str(path.resolve())
+        text, identity = _text(path, space), str(path.resolve())
     else:
         names = named_spaces()
         if space not in names:
@@ -86,7 +101,7 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
     if identity in chain:
         raise SpaceError(f"space {space!r}: extends itself: {' -> '.join((*chain, identity))}")
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise SpaceError(f"space {space!r}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
@@ -95,6 +110,16 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
     if "extends" in data:
         data = _extended(space, data, path.parent, (*chain, identity))
     return {"name": path.stem, **data}
+
+
+def _text(path: Path, space: str) -> str:
+    """The text of a space's file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SpaceError(f"space {space!r}: no text in UTF-8") from None
+    except OSError as error:
+        raise SpaceError(f"space {space!r}: cannot be read ({error.strerror})") from None
 
 
 def _extended(
@@ -120,7 +145,7 @@ def _override(data: dict[str, Any], text: str) -> str | None:
     if not equals or not all(path.strip().split(".")):
         return f"--set {text!r}: write key.path=value"
     try:
-        put(data, path, located_texts(yaml.safe_load(value), Path.cwd()))
+        put(data, path, located_texts(yaml.load(value, _Loader), Path.cwd()))
     except yaml.YAMLError:
         return f"--set {text!r}: the value is not valid YAML"
     except PathError as error:

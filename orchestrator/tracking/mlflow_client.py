@@ -6,6 +6,9 @@ import contextlib
 import errno
 import logging
 import os
+import shlex
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,10 +196,13 @@ def take_login(uri: str) -> str:
 
 
 def open_command(uri: str) -> str:
-    """What opens the MLflow UI on a tracking URI."""
+    """What opens the MLflow UI on a tracking URI, in a shell like that of this process."""
     if uri.startswith(("http://", "https://")):
         return f"open {uri}"
-    return f"mlflow ui --backend-store-uri {uri}"
+    beside = Path(sys.executable).with_name("mlflow")
+    found = shutil.which("mlflow")
+    program = "mlflow" if found and Path(found) == beside else str(beside)
+    return shlex.join([program, "ui", "--backend-store-uri", uri])
 
 
 def page_address(uri: str, page: str) -> str:

@@ -32,10 +32,14 @@ def open_storage(uri: str, touch: bool) -> Store:
     Raises:
         InputError: unknown scheme, missing package, no permission, or a file in the way.
     """
+    if not uri:
+        raise InputError("--storage '': a directory, or an fsspec URI")
     # Not `urlsplit`, which raises at a bracket.
     found, shown = re.match(r"([a-z][\w+.-]*)(?=:)", uri.lower()), without_secrets(uri)
     scheme = found[1] if found else ""
     known = sorted(fsspec.available_protocols())
+    if scheme in known and "://" not in uri and uri[len(scheme) + 1 :].startswith("/"):
+        raise InputError(f"--storage {shown}: a URI begins with {scheme}://")
     if "://" in uri and scheme not in known:
         some = [x for x in ("file", "s3", "gs", "abfs", "hdfs", "sftp") if x in known]
         raise InputError(

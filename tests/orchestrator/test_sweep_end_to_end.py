@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -130,7 +131,9 @@ def test_the_output_is_calm_and_ends_with_where_things_are(swept: tuple[Path, st
     table = lines[len(events) :]
     assert lines[: len(events)] == events, "somebody else printed something"
     assert any(line.startswith("report") and "report.html" in line for line in table)
-    assert any(line.startswith("MLflow  mlflow ui --backend-store-uri sqlite:") for line in table)
+    assert any(
+        re.match(r"MLflow  \S*mlflow ui --backend-store-uri sqlite:", line) for line in table
+    )
     for word in ("ray", "Tune", "Trial", "WARNING", "warnings.warn"):
         assert word not in "\n".join(events)
 

@@ -67,3 +67,28 @@ def test_broken_yaml_is_explained(tmp_path: Path) -> None:
     file.write_text("codecs: [")
     with pytest.raises(SpaceError, match=r"broken\.yaml.*YAML"):
         load_space(str(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "no text in UTF-8"),
+        (b"seeds: [0]\nd1: {steps: 4}\nseeds: [1]\n", "'seeds' is given twice"),
+        (b"extends: smoke\nd1: {steps: 4, lr: 0.1, steps: 5}\n", "'steps' is given twice"),
+    ],
+)
+def test_a_file_that_says_nothing_definite_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SpaceError, match=message):
+        load_space(str(file))
+
+
+def test_mappings_may_be_merged_and_changed(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    shared = "d1: &shared {steps: 4, lr: 0.01}\nd2: {<<: *shared, steps: 5}\n"
+    file.write_text("extends: smoke\n" + shared)
+    space = load_space(str(file))
+    assert (space.d1.steps, space.d2.steps, space.d2.lr) == (4, 5, 0.01)

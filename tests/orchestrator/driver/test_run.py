@@ -91,7 +91,7 @@ def test_a_storage_that_fails_while_mlflow_gets_the_report_is_only_noted(
     out = capsys.readouterr().out
     assert "the same command logs the report again" in out
     assert "the same command copies its database again" in out
-    assert "MLflow  mlflow ui" in out
+    assert "mlflow ui --backend-store-uri" in out
 
 
 @pytest.mark.parametrize("has_best", [True, False])
@@ -274,7 +274,7 @@ def test_a_clean_up_that_fails_is_logged_and_the_summary_follows(
     store = Store(str(tmp_path))
     request = Request(load_space("smoke"), (), store, "smoke", None, False, 0.0, "the command")
     assert run(request)
-    assert "MLflow  mlflow ui" in capsys.readouterr().out
+    assert "mlflow ui --backend-store-uri" in capsys.readouterr().out
     assert "AccessDenied: s3:DeleteObject" in caplog.text
 
 
@@ -308,6 +308,6 @@ def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
     with pytest.raises(RuntimeError, match="no glyph"):
         run(request)
-    assert "MLflow  mlflow ui" in capsys.readouterr().out
+    assert "mlflow ui --backend-store-uri" in capsys.readouterr().out
     (parent,) = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
     assert parent.info.status == "FINISHED"

@@ -1,5 +1,8 @@
+import shlex
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -320,12 +323,16 @@ def test_a_bug_in_the_background_is_kept_and_stops_nothing(tmp_path: Path) -> No
     assert len(children(tmp_path)) == 1
 
 
-def test_the_command_that_opens_the_ui(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    assert default_uri(store, "sweep") == f"sqlite:///{tmp_path}/mlflow.db"
-    assert open_command(default_uri(store, "sweep")).startswith(
-        "mlflow ui --backend-store-uri sqlite:///"
-    )
+def test_the_command_that_opens_the_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path / "a b"))
+    assert default_uri(store, "sweep") == f"sqlite:///{tmp_path}/a b/mlflow.db"
+    monkeypatch.setenv("PATH", "")
+    command = shlex.split(open_command(default_uri(store, "sweep")))
+    assert command[1:] == ["ui", "--backend-store-uri", f"sqlite:///{tmp_path}/a b/mlflow.db"]
+    version = subprocess.run([command[0], "--version"], capture_output=True, check=True)
+    assert b"mlflow" in version.stdout
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert open_command("sqlite:///m.db") == "mlflow ui --backend-store-uri sqlite:///m.db"
     assert open_command("http://host:5000") == "open http://host:5000"
 
 

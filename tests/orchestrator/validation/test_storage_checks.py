@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import fsspec
 import pytest
 from fsspec import AbstractFileSystem
@@ -55,3 +57,13 @@ def test_a_file_system_that_overwrites_is_refused(
 
 def test_one_that_creates_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_storage(uri_of(Creates, monkeypatch), touch=True).remote
+
+
+@pytest.mark.parametrize("uri", ["", "s3:/bucket/x", "file:/data"])
+def test_a_storage_that_is_mistyped_makes_no_directory(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"--storage '?{uri}"):
+        open_storage(uri, touch=True)
+    assert not list(tmp_path.iterdir())
