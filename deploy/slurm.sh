@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A sweep on Slurm: sbatch deploy/slurm.sh SPACE STORAGE [more options of orchestrator.sweep]
 # One Ray node per Slurm node. Slurm runs the job again when it is preempted or a machine fails
-# (--requeue); the same command then goes on from the storage.
+# (--requeue), and this script asks for it 3 minutes before the time is over; the same command then
+# goes on from the storage.
 #SBATCH --job-name=bridgesweep
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -9,6 +10,7 @@
 #SBATCH --gpus-per-node=1
 #SBATCH --time=24:00:00
 #SBATCH --requeue
+#SBATCH --signal=B:USR1@180
 # The loss of a machine does not end the others.
 #SBATCH --no-kill
 #SBATCH --open-mode=append
@@ -36,7 +38,10 @@ cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
 srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --nodelist="$head" \
     ray start --head --node-ip-address="$head" --port="$port" --dashboard-host=127.0.0.1 \
     --num-cpus="$cpus" --num-gpus="$gpus" --block &
-sleep 20
+for _ in $(seq 60); do
+    ray status --address="$head:$port" > /dev/null 2>&1 && break
+    sleep 2
+done
 if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
     srun --no-kill --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \
         --cpus-per-task="$cpus" --exclude="$head" \
@@ -44,4 +49,8 @@ if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
     sleep 20
 fi
 
-RAY_ADDRESS="$head:$port" python -m orchestrator.sweep "$space" --storage "$storage" "$@"
+RAY_ADDRESS="$head:$port" python -m orchestrator.sweep "$space" --storage "$storage" "$@" &
+sweep=$!
+trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
+# The signal ends the first wait; Slurm then ends the job.
+wait "$sweep" || { code=$?; [ "$code" -eq 138 ] && wait "$sweep" || exit "$code"; }

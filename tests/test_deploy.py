@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -116,6 +119,36 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
     assert any("--exclude=node1 ray start --address=node1:20007" in line for line in starts)
     assert "python -m orchestrator.sweep demo --storage /shared --plan" in lines
     assert not list(tmp_path.glob(".ray-token*")), "the token is removed"
+
+
+def test_the_slurm_script_asks_for_another_run_before_its_time_is_over(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    for name, body in (
+        ("scontrol", "echo node1"),
+        ("srun", ""),
+        ("ray", ""),
+        ("python", 'case "$1" in -c) ;; *) exec sleep 30 ;; esac'),
+    ):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >> {calls}\n{body}\n')
+        program.chmod(0o755)
+    names = ("SUBMIT_DIR", str(tmp_path)), ("JOB_ID", "7"), ("JOB_NODELIST", "node1")
+    environment = {f"SLURM_{name}": value for name, value in names}
+    script = subprocess.Popen(
+        ["bash", str(DEPLOY / "slurm.sh"), "demo", "/shared"],
+        env={**environment, "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: calls.exists() and "orchestrator.sweep" in calls.read_text(), 20)
+        time.sleep(0.5)  # until the script waits
+        script.send_signal(signal.SIGUSR1)
+        wait_until(lambda: "scontrol requeue 7" in calls.read_text(), 20)
+        assert script.poll() is None, "the sweep goes on until Slurm ends it"
+    finally:
+        os.killpg(script.pid, signal.SIGTERM)
+        script.wait()
+    assert "#SBATCH --signal=B:USR1@" in (DEPLOY / "slurm.sh").read_text()
 
 
 def test_no_cluster_here_is_one_that_a_sweep_refuses() -> None:

@@ -27,6 +27,7 @@ from orchestrator.tracking.growing_points import GrowingPoints
 from search_spaces import OperatingPoint
 
 if TYPE_CHECKING:  # both import Ray
+    from orchestrator.execution.evaluators import DriverPool
     from orchestrator.execution.trials.runner import Runner
     from orchestrator.steering.steering import Steering
 
@@ -77,7 +78,7 @@ def run_on_ray(
     settings = Settings(space, request.store.uri, PickledJobs(plan.jobs), provenance.code())
     with cluster.running(request.verbose, request.insecure):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
-        from orchestrator.execution.evaluators import open_pool
+        from orchestrator.execution.evaluators import DriverPool
         from orchestrator.execution.trials.added_jobs import removed_at_the_end
         from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
@@ -90,9 +91,12 @@ def run_on_ray(
 
         listen = listener(plan, monitor, point_log, growing)
         look = _cluster_look(request.store, plan, monitor)
-        runner = Runner(settings, schedule, listen, look, open_pool(settings), lease)
+        pool = DriverPool()
+        pool.open(settings)
+        runner = Runner(settings, schedule, listen, look, pool.keep, lease)
 
-        steering = _steering(request, plan, runner, point_log, growing, inbox, listen, monitor)
+        sweep = (request, plan, runner, pool, point_log, growing)
+        steering = _steering(*sweep, inbox, listen, monitor)
         cluster.ask_autoscaler(schedule.processes_that_could_run())
         monitor.use_ray(schedule.gpus_in_use)
         try:
@@ -114,6 +118,7 @@ def _steering(
     request: Request,
     plan: Plan,
     runner: Runner,
+    pool: DriverPool,
     point_log: PointLog,
     growing: GrowingPoints,
     inbox: Inbox,
@@ -132,6 +137,7 @@ def _steering(
         store=request.store,
         plan=plan,
         runner=runner,
+        open_pool=pool.open,
         monitor=monitor,
         options=request.options,
         listener=listen,

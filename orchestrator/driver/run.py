@@ -172,7 +172,7 @@ def _with_added(request: Request, inbox: Inbox) -> tuple[Request, str]:
         points=inheritance.points,
         command=inheritance.command,
     )
-    line = f"{points} taken over that were added before; cancel what is not wanted: {command}"
+    line = f"{points} taken over that were added by `{command}`; cancel what is not wanted"
     return larger, line if inheritance.count else ""
 
 

@@ -163,7 +163,8 @@ def demand_token(address: str) -> None:
         raise OpenClusterError(
             f"the Ray cluster at {address} asks for no token, so whoever reaches it can run "
             "programs on it: make one with `ray get-auth-token --generate`, copy ~/.ray/auth_token "
-            "to every machine, `export RAY_AUTH_MODE=token` and start Ray again; or use --insecure"
+            "to every machine, `export RAY_AUTH_MODE=token` and start Ray again; or use "
+            "--insecure; or, if it is not yours, `export RAY_ADDRESS=local` to start Ray here"
         )
     if done.returncode != _TOKEN_REFUSED:
         reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]

@@ -187,43 +187,39 @@ class Pool:
         return _Loan(actor, actor.__ray_ready__.remote(), job, answerer)  # type: ignore[union-attr]
 
 
-Keep = Callable[[int, frozenset[str]], None]
-"""`Pool.keep`, called from the driver; returns at once."""
+class DriverPool:
+    """The driver's hold on the pool of its sweep, which lives as long as this.
 
-
-def open_pool(settings: Settings) -> Keep:
-    """Start the pool of this driver's sweep, unless it runs; it ends with the driver.
-
-    Where trials evaluate in their own processes there is no pool, and `Keep` does nothing.
+    Ray ends an actor as soon as nobody holds the handle that came of its start.
     """
-    if not any(
-        job.evaluations and not is_evaluated_in_trial(settings.space, job)
-        for job in settings.jobs.values()
-    ):
-        return lambda limit, running: None
-    here = ray.get_runtime_context().get_node_id()
-    pool = (
-        ray.remote(Pool)
-        .options(
+
+    def __init__(self) -> None:
+        self._pool: ActorProxy[Pool] | None = None
+        self._last: tuple[int, frozenset[str]] | None = None
+
+    def open(self, settings: Settings) -> None:
+        """Start the pool, unless it runs, or all trials evaluate in their own processes."""
+        if self._pool is not None or not any(
+            job.evaluations and not is_evaluated_in_trial(settings.space, job)
+            for job in settings.jobs.values()
+        ):
+            return
+        here = ray.get_runtime_context().get_node_id()
+        options = ray.remote(Pool).options(
             num_cpus=0,
             name=pool_name(),
-            get_if_exists=True,
             # The driver's node: if that is lost, so is the driver.
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
             max_restarts=-1,
             max_task_retries=-1,
         )
-        .remote(replace(settings, jobs={}))
-    )
-    last: tuple[int, frozenset[str]] | None = None
+        self._pool = options.remote(replace(settings, jobs={}))
 
-    def keep(limit: int, running: frozenset[str]) -> None:
-        nonlocal last
-        if last != (limit, running):
-            last = limit, running
-            pool.keep.remote(limit, running)
-
-    return keep
+    def keep(self, limit: int, running: frozenset[str]) -> None:
+        """Call `Pool.keep` if the pool runs; return at once."""
+        if self._pool is not None and self._last != (limit, running):
+            self._last = limit, running
+            self._pool.keep.remote(limit, running)
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ class Monitor:
     # Called by the driver
 
     def __enter__(self) -> Monitor:
-        self._write()
+        self.write_status()
         self._thread.start()
         return self
 
@@ -190,7 +190,7 @@ class Monitor:
             self._end, self._reason = "stopped", "stopped by a signal"
         elif error is not None:
             self._end, self._reason = "error", without_secrets(line_of(error))
-        self._write()
+        self.write_status()
         assert self._end is not None, "`finish` was not called"
         self._notify(self._end, self._ending())
         self._notifier.close()
@@ -209,7 +209,7 @@ class Monitor:
             if now >= due:
                 due = now + self._write_every_s
                 self._set_gauges()
-                self._write()
+                self.write_status()
 
     def _set_gauges(self) -> None:
         gauges = self._gauges  # another thread may leave Ray meanwhile
@@ -220,7 +220,8 @@ class Monitor:
         except Exception:  # whatever Ray raises; the sweep and its status file go on
             log.warning("the gauges were not set", exc_info=True)
 
-    def _write(self) -> None:
+    def write_status(self) -> None:
+        """Write the status file now; the log says if the storage does not take it."""
         if self._lease.is_taken:
             return
         try:

@@ -35,6 +35,8 @@ def check_notify(target: str) -> str | None:
     Args:
         target: URL of a webhook, or a command of the shell.
     """
+    if target.endswith(MASK):
+        return f"--notify {target}: {MASK} stands for what is never printed; give it again"
     if _URL.match(target):
         try:
             url = urlsplit(target)

@@ -13,7 +13,7 @@ from typing import Final, TypedDict
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import printable, without_secrets
 
 SCHEMA: Final = 2
 DIRECTORY: Final = "status"
@@ -187,6 +187,14 @@ def sweeps_in(store: Store) -> list[str]:
     """The names of the sweeps of a storage that have such a file."""
     names = store.names(DIRECTORY)
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def no_such_sweep(store: Store, sweep: str) -> str:
+    """The mistake of a sweep that a storage does not have."""
+    if not store.directories():
+        return f"no sweep {sweep!r}: nothing is stored in {store.uri}"
+    names = ", ".join(map(printable, sweeps_in(store))) or "none"
+    return f"no sweep {sweep!r} in {store.uri}; sweeps there: {names}"
 
 
 def read_state(store: Store, sweep: str) -> SweepState | None:

@@ -18,14 +18,14 @@ from rich.live import Live
 from rich.text import Text
 
 from orchestrator.execution.environment import StorageAwayError, storage_answers
-from orchestrator.monitoring.state_file import SweepState, read_state, sweeps_in
+from orchestrator.monitoring.state_file import SweepState, no_such_sweep, read_state
 from orchestrator.monitoring.status_text import Driver, status_text
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease_files import Standing, Watch
 from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from orchestrator.validation.uris import InputError, open_storage
-from search_spaces.settings.secrets import printable, without_secrets
+from search_spaces.settings.secrets import without_secrets
 
 OK, BAD_INPUT = 0, 2
 DEFAULT_STORAGE = "./bridgesweep-results"
@@ -88,8 +88,7 @@ def _state_of(store: Store, sweep: str) -> SweepState:
     """
     state = read_state(store, sweep)
     if state is None:
-        names = ", ".join(map(printable, sweeps_in(store))) or "none"
-        raise InputError(f"no sweep {sweep!r} in {store.uri}; sweeps there: {names}")
+        raise InputError(no_such_sweep(store, sweep))
     return state
 
 

@@ -29,8 +29,11 @@ def chosen_keys(plan: Plan, words: Iterable[str]) -> frozenset[str]:
     by_label = {point.label: key for key, point in plan.wanted.items()}
     names = [word for word in words if word in plan.wanted or word in by_label]
     filters = [word for word in words if word not in names and _is_filter(word)]
+    jobs = {job.label for job in plan.jobs.values()}
     problems = [
-        _mistake(word, by_label) for word in words if word not in names and word not in filters
+        _mistake(word, by_label, word in jobs)
+        for word in words
+        if word not in names and word not in filters
     ]
     keys = {word if word in plan.wanted else by_label[word] for word in names}
     if filters:
@@ -51,8 +54,17 @@ def _is_filter(word: str) -> bool:
     return bool(equals) and field.strip() in _FIELDS
 
 
-def _mistake(word: str, labels: Iterable[str]) -> str:
-    """What is wrong with a word that is no key, no label and no filter."""
+def _mistake(word: str, labels: Iterable[str], is_job: bool) -> str:
+    """What is wrong with a word that is no key, no label and no filter.
+
+    Args:
+        is_job: it names a job that points need.
+    """
+    if is_job:
+        return (
+            f"{word!r}: no operating point, but a job that some of them need; name those points: a "
+            "job without any is not done"
+        )
     closest = ", ".join(get_close_matches(word, labels))
     return (
         f"{word!r}: no operating point of this sweep has this key or label"

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from orchestrator.execution.environment import StorageAwayError, storage_answers
-from orchestrator.monitoring.state_file import read_state, sweeps_in
+from orchestrator.monitoring.state_file import no_such_sweep, read_state
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
-from orchestrator.storage.sweep_requests import Kind, ask
+from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Kind, ask
 from orchestrator.validation.uris import InputError, open_storage
 from search_spaces.settings.secrets import printable, without_secrets
 
@@ -41,12 +41,18 @@ def main(verb: Kind, words: Sequence[str], default_storage: str) -> int:
     arguments = _parser(verb, default_storage).parse_args(words)
     sweep: str = arguments.sweep
     asked: list[str] = []
+
+    def note() -> None:
+        asked.append(sweep)
+        about = f"asking the driver, which looks every {DRIVER_LOOK_S:g} s"
+        print(about, file=sys.stderr, flush=True)
+
     try:
         store = open_storage(arguments.storage, touch=False)
         content = {"points": arguments.points}
         with storage_answers(store.uri):
             check_sweep(store, sweep)
-            answer = ask(store, sweep, verb, content, lambda: asked.append(sweep))
+            answer = ask(store, sweep, verb, content, note)
     except (InputError, StoreError) as error:
         return _error(str(error), BAD_INPUT)
     except StorageAwayError as error:
@@ -75,8 +81,7 @@ def check_sweep(store: Store, sweep: str) -> None:
         StoreError: its status is damaged.
     """
     if read_state(store, sweep) is None:
-        names = ", ".join(map(printable, sweeps_in(store))) or "none"
-        raise InputError(f"no sweep {sweep!r} in {store.uri}; sweeps there: {names}")
+        raise InputError(no_such_sweep(store, sweep))
 
 
 def _parser(verb: Kind, default_storage: str) -> argparse.ArgumentParser:

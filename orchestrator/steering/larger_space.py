@@ -84,9 +84,10 @@ def check_larger(plan: Plan, whole: Plan) -> None:
         text = f"this space names {number_of(len(named_otherwise))} otherwise"
         lines.append(f"{text}: {shortened(named_otherwise, len(named_otherwise))}")
     settings = list(differences(before.model_dump(mode="json"), after.model_dump(mode="json")))
-    lines += settings[:_MOST_SETTINGS]
+    causes = settings[:_MOST_SETTINGS]
     if len(settings) > _MOST_SETTINGS:
-        lines.append(f"and {len(settings) - _MOST_SETTINGS} other settings")
+        causes.append(f"and {len(settings) - _MOST_SETTINGS} other settings")
+    lines = [*causes, *lines]
     if not settings and not named_otherwise:
         lines.append("its settings are the same, but not the files that it names")
     raise NotLargerError("\n".join(lines))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.execution import cluster
 from orchestrator.execution.environment import line_of
-from orchestrator.execution.evaluators import open_pool
+from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.node_check import nodes_with_other_files
 from orchestrator.execution.trials.added_jobs import publish
 from orchestrator.execution.trials.runner import Runner
@@ -49,6 +49,7 @@ class SteeredSweep:
 
     Attributes:
         name: of the sweep.
+        open_pool: called with the settings of the larger sweep, before jobs are added.
         options: of its command that a command which adds points must share, by name.
         listener: is told of jobs that are cancelled, or can never run.
         on_complete: called with each added point that the storage holds already.
@@ -59,6 +60,7 @@ class SteeredSweep:
     store: Store
     plan: Plan
     runner: Runner
+    open_pool: Callable[[Settings], None]
     monitor: Monitor
     options: Mapping[str, str]
     listener: JobListener
@@ -99,6 +101,9 @@ class Steering:
                     self._answers[request.id] = self._carry_out(request)
                 except ScheduleClosedError:
                     return
+            if self._answers[request.id].is_accepted:
+                # Whoever reads the answer may look there next, also if this driver dies now.
+                self._sweep.monitor.write_status()
             # The storage may be away; then the next look writes it.
             self._inbox.answer(request, self._answers[request.id])
             del self._answers[request.id]
@@ -217,11 +222,11 @@ class Steering:
         )
         self._refuse_running(jobs)
         publish(settings, jobs)
-        keep_evaluators = open_pool(settings)
+        self._sweep.open_pool(settings)
         with schedule.open_for_changes():
             self._refuse_running(jobs)
             plan.grow(larger, jobs)
-            runner.grow(settings, keep_evaluators)
+            runner.grow(settings)
             again = {key: plan.jobs[key] for key in chosen & schedule.cancelled}
             came_of = schedule.add({**again, **jobs})
             self._sweep.monitor.grow(jobs, came_of.reopened, command)

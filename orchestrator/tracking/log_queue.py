@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import threading
 import time
 from collections import deque
@@ -132,7 +133,11 @@ class LogQueue:
                 return True
             self._retry_at = time.monotonic() + RETRY_S
             if not self._is_away:
-                self._note(f"MLflow is away ({error}); the storage keeps what is to be logged")
+                reason = textwrap.shorten(str(error), 160, placeholder=" ...")
+                self._note(
+                    f"MLflow is away: the sweep goes on, the storage keeps what is to be logged "
+                    f"({reason})"
+                )
             self._is_away = True
             return False
         except RefusedError as error:

@@ -18,7 +18,6 @@ from typing import cast
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.environment import line_of
-from orchestrator.execution.evaluators import Keep
 from orchestrator.execution.failures import (
     Cause,
     GaveUpError,
@@ -65,7 +64,7 @@ class Runner:
         schedule: Schedule,
         listener: JobListener,
         look: Callable[[Sequence[Group]], Cluster],
-        keep_evaluators: Keep,
+        keep_evaluators: Callable[[int, frozenset[str]], None],
         lease: Lease | None = None,
     ) -> None:
         self._lease = lease
@@ -92,14 +91,13 @@ class Runner:
             settings, schedule, listener, self._finish, self._fail, self._retry_or_give_up
         )
 
-    def grow(self, settings: Settings, keep_evaluators: Keep) -> None:
+    def grow(self, settings: Settings) -> None:
         """Run the jobs of a larger sweep from now on; its resources are the same.
 
         Args:
             settings: with all its jobs.
-            keep_evaluators: as above.
         """
-        self.settings, self._keep_evaluators = settings, keep_evaluators
+        self.settings = settings
         self._passes.settings = settings
         self.keeps_warm = self.keeps_warm and can_wait(settings)
 

@@ -107,7 +107,7 @@ def test_the_status_and_the_notification_wait_for_the_end_of_the_search(
 
     def search(request: Request, monitor: Monitor) -> SearchResult:
         monitor.note("search: trial 1 of 2")
-        monitor._write()
+        monitor.write_status()
         with contextlib.redirect_stdout(io.StringIO()) as status:
             assert main(["smoke", "--storage", store.uri]) == 0
         assert "running (process" in status.getvalue()

@@ -75,6 +75,7 @@ def test_a_cluster_without_a_token_is_refused_in_one_line(
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1
     assert "ray get-auth-token --generate" in lines[0]
+    assert "RAY_ADDRESS=local" in lines[0], "it may be somebody else's"
     assert not (tmp_path / "storage" / "stages").exists()
 
 

@@ -1,5 +1,6 @@
 """Evaluators keep the MLLM, go on after a kill and make room: on a real, small Ray."""
 
+import gc
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from ray.exceptions import GetTimeoutError
 
 from orchestrator.execution import cluster, evaluators
 from orchestrator.execution import train as train_module
-from orchestrator.execution.evaluators import Keep, follow, lent, open_pool, pool_name
+from orchestrator.execution.evaluators import DriverPool, follow, lent, pool_name
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
@@ -61,14 +62,16 @@ def train(settings: Settings) -> None:
 @pytest.fixture(scope="module")
 def ready(
     tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]
-) -> Iterator[tuple[Settings, Keep]]:
+) -> Iterator[tuple[Settings, DriverPool]]:
     """Three trained points that nobody evaluated, and a pool on Ray."""
     settings = settings_in(tmp_path_factory.mktemp("storage"), models)
     train(settings)
     cluster.set_environment(verbose=False)
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        yield settings, open_pool(settings)
+        pool = DriverPool()
+        pool.open(settings)
+        yield settings, pool
     finally:
         ray.shutdown()
 
@@ -95,11 +98,11 @@ def free() -> float:
 
 @pytest.mark.slow
 def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
-    ready: tuple[Settings, Keep], monkeypatch: pytest.MonkeyPatch
+    ready: tuple[Settings, DriverPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluators, "LOOK_S", 0.05)
     monkeypatch.setattr(train_module, "REPORT_EVERY_S", 0.05)
-    settings, keep = ready
+    settings, pool = ready
     store, (first, second, third) = settings.store, points(settings)
     told: list[Any] = []
     TrainBackend(settings).evaluate(first, first.passes, told.append)
@@ -134,16 +137,29 @@ def test_an_evaluator_keeps_the_mllm_survives_a_kill_and_makes_room(
     assert again != process
 
     # An idle evaluator holds one worker's share until its room is wanted.
-    keep(1, frozenset())
+    pool.keep(1, frozenset())
     wait_until(lambda: free() == pytest.approx(1.05), 120)
     assert asked(settings, second, mllms_loaded)[0] == again
-    keep(0, frozenset())
+    pool.keep(0, frozenset())
     wait_until(lambda: free() == pytest.approx(2), 120)
     assert asked(settings, second, mllms_loaded)[0] != again
 
 
 @pytest.mark.slow
-def test_an_evaluator_that_raised_serves_nobody_again(ready: tuple[Settings, Keep]) -> None:
+def test_a_sweep_that_grows_keeps_its_pool(ready: tuple[Settings, DriverPool]) -> None:
+    settings, pool = ready
+    job = points(settings)[0]
+    pool.keep(2, frozenset({job.key}))
+    process, _ = asked(settings, job, mllms_loaded)
+    pool.open(settings)
+    gc.collect()
+    time.sleep(1)  # Ray ends an actor in another thread
+    pool.keep(1, frozenset({job.key}))
+    assert asked(settings, job, mllms_loaded)[0] == process
+
+
+@pytest.mark.slow
+def test_an_evaluator_that_raised_serves_nobody_again(ready: tuple[Settings, DriverPool]) -> None:
     """Its GPU may be unusable, or its memory full."""
     settings, _ = ready
     job = points(settings)[0]
@@ -159,12 +175,12 @@ def test_an_evaluator_that_raised_serves_nobody_again(ready: tuple[Settings, Kee
 
 @pytest.mark.slow
 def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
-    ready: tuple[Settings, Keep],
+    ready: tuple[Settings, DriverPool],
 ) -> None:
     """None of its threads runs, so it cannot end itself."""
-    settings, keep = ready
+    settings, pool = ready
     job = points(settings)[0]
-    keep(2, frozenset({job.key}))
+    pool.keep(2, frozenset({job.key}))
     made = job.passes[0]
     process, _ = asked(settings, job, mllms_loaded)
     shares: list[float] = []
@@ -188,25 +204,25 @@ def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
 
 @pytest.mark.slow
 def test_a_pool_that_dies_starts_again_and_lends_new_evaluators(
-    ready: tuple[Settings, Keep],
+    ready: tuple[Settings, DriverPool],
 ) -> None:
-    settings, keep = ready
+    settings, pool = ready
     job = points(settings)[1]
     process, _ = asked(settings, job, mllms_loaded)
-    pool = ray.get_actor(pool_name())
-    os.kill(ray.get(pool.__ray_call__.remote(lambda pool: os.getpid())), signal.SIGKILL)
+    actor = ray.get_actor(pool_name())
+    os.kill(ray.get(actor.__ray_call__.remote(lambda pool: os.getpid())), signal.SIGKILL)
     stage = job.evaluations[0][1]
     shutil.rmtree(settings.store.path(stage.path), ignore_errors=True)
     TrainBackend(settings).evaluate(job, job.passes, lambda metrics: None)
     assert settings.store.has(stage.path)
     assert asked(settings, job, mllms_loaded)[0] != process
-    keep(0, frozenset({"another job"}))
+    pool.keep(0, frozenset({"another job"}))
     wait_until(lambda: free() == pytest.approx(2), 120)
 
 
 @pytest.mark.slow
-def test_actors_share_the_samples_of_one_evaluation(ready: tuple[Settings, Keep]) -> None:
-    settings, keep = ready
+def test_actors_share_the_samples_of_one_evaluation(ready: tuple[Settings, DriverPool]) -> None:
+    settings, pool = ready
     job = points(settings)[2]
     (made,) = job.passes
     stages = [stage for _, stage in made.evaluations]
@@ -228,7 +244,7 @@ def test_actors_share_the_samples_of_one_evaluation(ready: tuple[Settings, Keep]
     assert parts == {"0", "1"}
     assert {metrics["steps"] for metrics in told} >= {1, 2}, "two parts, then the whole"
     settings.store.remove_work(job.key)
-    keep(0, frozenset({"another job"}))
+    pool.keep(0, frozenset({"another job"}))
 
 
 def test_every_kind_of_point_reports_as_often_as_it_keeps_checkpoints(
@@ -266,8 +282,8 @@ def test_evaluators_have_the_lanes_in_which_nothing_trains(
     assert schedule.evaluators_beside_training(Ask(cpu=1)) == 1
 
 
-def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> None:
-    settings, keep = ready
+def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, DriverPool]) -> None:
+    settings, pool = ready
     job = points(settings)[0]
     made = job.passes[0]
     process = asked(settings, job, mllms_loaded)[0]
@@ -276,13 +292,13 @@ def test_what_a_dead_trial_had_goes_to_nobody(ready: tuple[Settings, Keep]) -> N
     assert asked(settings, job, mllms_loaded)[0] != process
     taken = lent(job.key, made.key, made.answerer)
     taken.__enter__()
-    keep(1, frozenset({"another job"}))
+    pool.keep(1, frozenset({"another job"}))
     wait_until(lambda: free() == pytest.approx(2), 120)
 
 
 @pytest.mark.slow
 def test_an_evaluator_is_not_ended_while_ray_starts_it(
-    ready: tuple[Settings, Keep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ready: tuple[Settings, DriverPool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray would lose its CPU."""
     settings, _ = ready

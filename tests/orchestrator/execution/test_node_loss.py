@@ -11,7 +11,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from orchestrator.execution import cluster, node_check
-from orchestrator.execution.evaluators import lent, open_pool, pool_name
+from orchestrator.execution.evaluators import DriverPool, lent, pool_name
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.train import TrainBackend
 from orchestrator.storage.provenance import fingerprints
@@ -48,7 +48,8 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
     settings, nodes = machines
     checksums = fingerprints(settings.space)
     assert node_check.nodes_with_other_files(settings.space, settings.store, checksums) == []
-    keep = open_pool(settings)  # the pool lives as long as this
+    held = DriverPool()
+    held.open(settings)
     job = points(settings)[0]
     made_in, stage = job.passes[0], job.evaluations[0][1]
     with settings.store.evaluation_work(job.key, made_in.key) as (work, _):
@@ -65,4 +66,4 @@ def test_an_evaluation_survives_the_loss_of_its_node_without_costing_a_try(
         assert not settings.store.has(stage.path), "it was done before its node was lost"
         made.result(timeout=240)
     assert settings.store.has(stage.path)
-    keep(0, frozenset())
+    held.keep(0, frozenset())

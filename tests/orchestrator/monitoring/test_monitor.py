@@ -215,8 +215,8 @@ def test_a_shared_cause_and_a_storage_that_is_away_are_told_once(
             monitor.job_event(JobEvent("withdrawn", keys[0], "a full disk", others=(keys[1],)))
         monkeypatch.setattr(monitor_module, "write_state", refuse)
         monkeypatch.setattr(monitor_module, "AWAY_S", 0.0)
-        monitor._write()
-        monitor._write()
+        monitor.write_status()
+        monitor.write_status()
         monkeypatch.undo()
         monitor.finish(1)
     assert sorted(out.read_text().split()) == ["incomplete", "shared_cause", "storage_away"]

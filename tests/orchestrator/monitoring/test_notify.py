@@ -132,6 +132,8 @@ def test_urls_and_commands_are_taken(target: str) -> None:
         "  ",
         "echo 'hunter2",
         "nocommand-hunter2x --token hunter2",
+        "***",
+        "https://host/***",
     ],
 )
 def test_mistakes_are_found_and_hold_no_secret(target: str) -> None:

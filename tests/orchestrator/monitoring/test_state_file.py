@@ -35,6 +35,8 @@ def test_the_command_reads_any_storage(store: Store, capsys: pytest.CaptureFixtu
     write_state(store, state_of(end="complete", running=[]))
     assert main(["status", "night", "--storage", store.uri]) == 0
     assert "\ncomplete\n" in capsys.readouterr().out
+    assert main(["status", "night", "--storage", f"{store.uri}/nothing"]) == 2
+    assert "no sweep 'night': nothing is stored in" in capsys.readouterr().err
     assert main(["status", "day", "--storage", store.uri]) == 2
     assert capsys.readouterr().err.rstrip().endswith("sweeps there: night")
 

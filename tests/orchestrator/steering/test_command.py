@@ -66,7 +66,9 @@ def test_a_refusal_is_an_error_of_the_input(
 ) -> None:
     code, _ = answered(store, Answer(False, ("no such point",)), "cancel", "smoke", "x")
     assert code == 2
-    assert capsys.readouterr().err == "error: no such point\n"
+    asking, error = capsys.readouterr().err.splitlines()
+    assert asking == "asking the driver, which looks every 10 s"
+    assert error == "error: no such point"
 
 
 def test_a_driver_that_ended_before_it_answered_is_told(

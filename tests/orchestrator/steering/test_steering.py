@@ -15,6 +15,7 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.monitor import Monitor
+from orchestrator.monitoring.state_file import read_state
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
@@ -76,6 +77,7 @@ class Driver:
             store,
             self.plan,
             self.runner,
+            lambda settings: None,
             self.monitor,
             OPTIONS,
             self.monitor.job_event,
@@ -140,7 +142,6 @@ def published(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Keys of the jobs that trials get; nothing of Ray is asked."""
     keys: set[str] = set()
     monkeypatch.setattr(steering_module, "publish", lambda settings, jobs: keys.update(jobs))
-    monkeypatch.setattr(steering_module, "open_pool", lambda settings: lambda limit, running: None)
     monkeypatch.setattr(steering_module.cluster, "node_ids", lambda: frozenset({"head"}))
     monkeypatch.setattr(steering_module.cluster, "shortages", lambda asks: [])
     monkeypatch.setattr("orchestrator.execution.trials.runner.Passes.tend", lambda passes: None)
@@ -172,6 +173,9 @@ def test_added_points_reach_plan_schedule_monitor_and_the_trials(
     assert state["jobs"]["total"] == len(before | new)
     assert state["command"] == "theirs"
     assert driver.growths == [6]
+    written = read_state(driver.store, "smoke")
+    assert written is not None
+    assert written["points"]["total"] == 6, "whoever has the answer sees it in the status"
     kept = driver.inbox.read_added()
     assert kept is not None
     assert (len(kept["points"]), kept["command"]) == (6, "theirs")
@@ -179,6 +183,12 @@ def test_added_points_reach_plan_schedule_monitor_and_the_trials(
     # A deletion of stages must see what the larger space refers to.
     stages = {stage.path for job in driver.plan.jobs.values() for stage in job.stages}
     assert stages <= read_references(driver.store).stages
+
+
+def test_a_job_that_is_no_point_is_named_as_such(driver: Driver) -> None:
+    is_accepted, text = driver.ask("cancel", {"points": ["hyperprior codec lambda=0.02"]})
+    assert not is_accepted
+    assert "no operating point, but a job that some of them need" in text
 
 
 def test_the_same_command_again_adds_nothing(driver: Driver) -> None:
