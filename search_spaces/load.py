@@ -36,6 +36,15 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _parsed(text: str) -> Any:
+    """Plain data from YAML; what it names is never run."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def named_spaces() -> dict[str, str]:
     """Name -> description of the spaces that come with the project."""
     descriptions = {}
@@ -101,7 +110,7 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
     if identity in chain:
         raise SpaceError(f"space {space!r}: extends itself: {' -> '.join((*chain, identity))}")
     try:
-        data = yaml.load(text, _Loader)
+        data = _parsed(text)
     except yaml.YAMLError as error:
         raise SpaceError(f"space {space!r}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
@@ -145,7 +154,7 @@ def _override(data: dict[str, Any], text: str) -> str | None:
     if not equals or not all(path.strip().split(".")):
         return f"--set {text!r}: write key.path=value"
     try:
-        put(data, path, located_texts(yaml.load(value, _Loader), Path.cwd()))
+        put(data, path, located_texts(_parsed(value), Path.cwd()))
     except yaml.YAMLError:
         return f"--set {text!r}: the value is not valid YAML"
     except PathError as error:

@@ -78,7 +78,7 @@ def test_a_request_that_was_made_exits_1_and_may_have_been_carried_out(
     monkeypatch.setattr("orchestrator.steering.command.read_state", lambda store, sweep: sweep)
     monkeypatch.setattr("orchestrator.steering.command.ask", ask)
     assert main(["cancel", "smoke", "x", "--storage", storage]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    _, line = capsys.readouterr().err.splitlines()
     assert line.endswith("; the sweep's driver may have done it all the same")
 
 
