@@ -41,7 +41,7 @@ from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import operating_points
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import printable, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +158,12 @@ def _with_added(request: Request, inbox: Inbox) -> tuple[Request, str]:
     added = inbox.read_added()
     if added is None or request.space.search is not None:
         return request, ""
-    command = without_secrets(str(added["command"]))
+    command = printable(without_secrets(added["command"]))
     try:
         mine = request.space, request.points, request.command
         inheritance = inherit(*mine, added, request.store)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = line_of(error)
         return request, f"not taken over, as it was added to another space ({reason}): {command}"
     points = number_of(inheritance.count)
     larger = replace(

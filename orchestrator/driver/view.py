@@ -54,7 +54,12 @@ def libraries_to(log: Path) -> Iterator[None]:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
-    with _LogFile(log.open("ab", buffering=0), encoding="utf-8", write_through=True) as file:
+    # Others may write there: a link could lead to a file of this user's.
+    if log.is_symlink():
+        log.unlink()
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    opened = os.fdopen(os.open(log, flags, 0o666), "ab", buffering=0)
+    with _LogFile(opened, encoding="utf-8", write_through=True) as file:
         terminal = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import textwrap
 import threading
 import time
@@ -273,7 +274,8 @@ class Monitor:
             state = read_state(self._store, self._name)
         except StoreError:
             return 0.0
-        return 0.0 if state is None else state["gpu_hours"]
+        hours = 0.0 if state is None else state["gpu_hours"]
+        return hours if isinstance(hours, float | int) and math.isfinite(hours) else 0.0
 
     def _ending(self) -> str:
         points = self.state()["points"]

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from orchestrator.storage.files import Files
@@ -93,12 +94,15 @@ def read_references(store: Files, pace: Pace | None = None) -> References:
     for name, text in zip(names, records, strict=True):
         try:
             record = json.loads(text or b"")
-            stages.update(record["stages"])
+            if not isinstance(record["stages"], list):
+                raise TypeError("no list")
+            stages_of_sweep = {str(PurePosixPath(stage)) for stage in record["stages"]}
             is_search = bool(record["search"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if text is not None or _is_sweep(store, name):
                 unrecorded.append(name)
             continue
+        stages |= stages_of_sweep
         recorded.add(name)
         # Its trials are in no record, and one that was stopped goes on with them.
         is_over = store.is_file(f"{name}/search.json")

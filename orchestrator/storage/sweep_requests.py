@@ -109,14 +109,17 @@ class Inbox:
 
     def _read(self, request_id: str) -> SweepRequest | None:
         """A request; None if whoever asked has removed it, or if it is damaged."""
-        data = self._store.read(f"{self._directory}/{request_id}.json")
-        if data is None:
-            return None
         try:
+            data = self._store.read(f"{self._directory}/{request_id}.json")
+            if data is None:
+                return None
             content = json.loads(data)
+            if not isinstance(content["lease"], int) or not isinstance(content["content"], dict):
+                raise TypeError("no request")
             return SweepRequest(request_id, content["kind"], content["content"], content["lease"])
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("the request %s is damaged: %s", request_id, error)
+        except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError) as error:
+            # Others may write there: whatever stands in a name goes to the log in one line.
+            log.warning("the request %r is damaged: %s", request_id, type(error).__name__)
             self._answered[request_id] = time.monotonic()
             return None
 
@@ -137,14 +140,18 @@ class Inbox:
         Returns:
             The content of the latest `add`, and `added`: fields of the points that were added.
         """
-        data = self._store.read(f"{self._directory}/{_ADDED}")
-        if data is None:
-            return None
         try:
+            data = self._store.read(f"{self._directory}/{_ADDED}")
+            if data is None:
+                return None
             content: Content = json.loads(data)
-            content["space"], content["points"], content["added"], content["command"]
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("%s of the sweep is damaged: %s", _ADDED, error)
+            kinds = {"space": dict, "points": list, "added": list, "command": str}
+            if not all(isinstance(content[name], kind) for name, kind in kinds.items()):
+                raise TypeError("no points")
+            if not all(isinstance(each, dict) for each in (*content["points"], *content["added"])):
+                raise TypeError("no points")
+        except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError) as error:
+            log.warning("%s of the sweep is damaged: %s", _ADDED, type(error).__name__)
             return None
         return content
 

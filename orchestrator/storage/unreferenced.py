@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from orchestrator.storage import outage
@@ -79,6 +79,8 @@ def find_unreferenced(store: Store, references: References) -> list[Unreferenced
     keys = {PurePosixPath(stage).name for stage in references.stages}
     found: list[Unreferenced] = []
     for directory, depth in _DEPTHS.items():
+        if not store.remote and Path(store.path(directory)).is_symlink():
+            continue  # what it leads to is no part of the storage
         groups: dict[str, dict[str, FileInfo]] = defaultdict(dict)
         for file, info in store.infos(directory).items():
             groups["/".join(PurePosixPath(file).parts[:depth])][file] = info

@@ -155,7 +155,11 @@ def _samples_content(store: Store, path: str) -> bytes | None:
     try:
         with store.fs.open(store.path(path), "rb") as file:
             return (pq.read_schema(file).metadata or {}).get(_CONTENT)
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (FileNotFoundError, pa.ArrowException):
+        return None
+    except OSError as error:
+        if "thrift" not in str(error):  # how Arrow says that a file's end is damaged
+            raise
         return None
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -237,11 +238,23 @@ def test_what_was_added_to_a_driver_that_died_is_taken_over(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
-def test_a_log_on_a_full_disk_stops_nobody_who_prints(tmp_path: Path) -> None:
-    log = tmp_path / "driver.log"
-    log.symlink_to("/dev/full")
+def test_a_log_on_a_full_disk_stops_nobody_who_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr("orchestrator.driver.view.os.open", lambda *arguments: full)
+    with libraries_to(tmp_path / "driver.log"):
+        print("what a library says", flush=True)
+
+
+def test_a_log_that_is_a_link_changes_no_file_elsewhere(tmp_path: Path) -> None:
+    log, elsewhere = tmp_path / "driver.log", tmp_path / "profile"
+    elsewhere.write_text("mine")
+    log.symlink_to(elsewhere)
     with libraries_to(log):
         print("what a library says", flush=True)
+    assert elsewhere.read_text() == "mine"
+    assert "what a library says" in log.read_text()
 
 
 def test_a_driver_whose_sweep_was_taken_stops_with_a_line_and_writes_nothing(

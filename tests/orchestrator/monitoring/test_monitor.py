@@ -1,10 +1,12 @@
 """The state that a driver writes, with a real storage and real leases."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,6 +186,15 @@ def test_a_driver_that_lost_its_sweep_leaves_the_file_to_the_other_one(
         store.write("status/smoke.json", b"of the other one")
         raise LeaseLostError
     assert store.read("status/smoke.json") == b"of the other one"
+
+
+@pytest.mark.parametrize("hours", [math.nan, math.inf, "x", None])
+def test_hours_that_are_no_number_are_not_added_to(
+    plan: Plan, store: Store, lease: Lease, hours: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"gpu_hours": hours}
+    monkeypatch.setattr("orchestrator.monitoring.monitor.read_state", lambda store, name: state)
+    assert monitor_of(plan, store, lease)._gpu_hours == 0
 
 
 def test_gpu_hours_add_up_over_drivers(plan: Plan, store: Store, lease: Lease) -> None:

@@ -160,7 +160,23 @@ def test_a_damaged_request_does_not_keep_the_driver_from_others(store: Store, le
     store.write("requests/smoke/2.json", b'{"kind": "add"}')
     text = f'{{"kind": "cancel", "content": {{}}, "lease": {lease.number}}}'
     store.write("requests/smoke/3.json", text.encode())
-    assert [request.id for request in Inbox(store, "smoke", lease.number).pending()] == ["3"]
+    store.write("requests/smoke/4.json", b'{"kind": "add", "content": {}, "lease": "1"}')
+    store.write("requests/smoke/5.json", b"[" * 100_000)
+    store.write("requests/smoke/6.json/x", b"a directory")
+    inbox = Inbox(store, "smoke", lease.number)
+    wait_until(lambda: "6.json" in store.names("requests/smoke") or store.remote, 30)
+    assert [request.id for request in inbox.pending()] == ["3"]
+
+
+def test_the_name_of_a_damaged_request_is_one_line_of_the_log(
+    store: Store, lease: Lease, caplog: pytest.LogCaptureFixture
+) -> None:
+    if store.remote:
+        pytest.skip("whoever may write there reaches no file of this machine")
+    store.write("requests/smoke/9\ntouch x #.json", b"{")
+    assert Inbox(store, "smoke", lease.number).pending() == []
+    assert "is damaged" in caplog.text
+    assert "\ntouch x" not in caplog.text
 
 
 def test_what_was_added_stays_until_a_driver_comes_to_its_end(
@@ -183,7 +199,9 @@ def test_what_was_added_stays_until_a_driver_comes_to_its_end(
 
 def test_damaged_additions_are_none(store: Store, lease: Lease) -> None:
     inbox = Inbox(store, "smoke", lease.number)
-    for text in (b"{", b"[]", b'{"command": "larger"}'):
+    wrong = [{"added": None}, {"added": [5]}, {"points": "x"}, {"command": 5}]
+    contents = [json.dumps({**ADDED, **each}).encode() for each in wrong]
+    for text in (b"{", b"[]", b'{"command": "larger"}', b"[" * 100_000, *contents):
         store.write("requests/smoke/added.json", text)
         wait_until(lambda t=text: store.read("requests/smoke/added.json") == t, 30)  # type: ignore[misc]
         assert inbox.read_added() is None

@@ -22,6 +22,7 @@ from orchestrator.storage.references import (
 from orchestrator.storage.store import Store, StoreError
 from orchestrator.storage.unreferenced import delete_unreferenced, find_unreferenced
 from tests.orchestrator.storage.conftest import OpenStore
+from tests.orchestrator.waiting import wait_until
 
 SEEN_S = 0.4
 """After which a disk of these tests hides nothing any more."""
@@ -88,6 +89,25 @@ def test_nothing_goes_while_a_sweep_has_no_record(store: Store) -> None:
     assert read_references(store).unrecorded == ("old",), "a damaged record is none"
     record_references(store, "old", [], searches=False)
     assert [entry.path for entry in delete_unreferenced(store, 0).deleted] == [LOST]
+
+
+@pytest.mark.parametrize("stages", ['"abc"', "[5]", "{}", "[" * 100_000])
+def test_a_record_of_something_else_is_none(store: Store, stages: str) -> None:
+    store.write("sweep/stages.json", f'{{"stages": {stages}, "search": false}}'.encode())
+    store.write("sweep/sweep.json", b"{}")
+    wait_until(lambda: store.names("sweep"), 30)
+    assert read_references(store).unrecorded == ("sweep",)
+
+
+@pytest.mark.parametrize("directory", ["stages", "work", "train"])
+def test_nothing_goes_where_a_link_leads_out_of_the_storage(tmp_path: Path, directory: str) -> None:
+    elsewhere = tmp_path / "home" / "photos" / "2024"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "thesis.txt").write_text("mine")
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / directory).symlink_to(tmp_path / "home")
+    store = Store(str(tmp_path / "storage"))
+    assert find_unreferenced(store, read_references(store)) == []
 
 
 def test_a_directory_that_is_no_sweep_keeps_nothing(store: Store) -> None:
