@@ -113,9 +113,11 @@ def _parser(default_storage: str) -> argparse.ArgumentParser:
 def _listing(store: Store, references: References, entries: Sequence[Unreferenced]) -> list[str]:
     """Each entry with its size and age, the largest first; and what keeps it."""
     place, now = without_secrets(store.uri), time.time()
-    lines = [f"no sweep in {place} refers to {_summary(entries)}"]
-    if not entries:
-        lines = [f"nothing to delete: the sweeps in {place} refer to all that is stored there"]
+    lines = [
+        f"no sweep in {place} refers to {_summary(entries)}"
+        if entries
+        else f"nothing to delete: the sweeps in {place} refer to all that is stored there"
+    ]
     width = max((len(entry.path) for entry in entries), default=0)
     for entry in sorted(entries, key=lambda entry: (-entry.size, entry.path)):
         age = "unknown age" if entry.written is None else _age(now - entry.written)

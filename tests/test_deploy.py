@@ -85,18 +85,24 @@ def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> N
     assert install in (ROOT / "README.md").read_text()
 
 
-def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path: Path) -> None:
-    """With programs that write down how they were called."""
-    calls = tmp_path / "calls"
-    for name, output in (
-        ("scontrol", "node1\nnode2"),
-        ("srun", ""),
-        ("python", "secret"),
-        ("sleep", ""),
-    ):
-        program = tmp_path / name
-        program.write_text(f'#!/bin/sh\necho {name} "$@" >> {calls}\necho "{output}"\n')
+def stand_ins(directory: Path, **bodies: str) -> Path:
+    """Write programs that write down how they were called; returns the file of the calls.
+
+    Args:
+        bodies: of shell scripts, by the program's name.
+    """
+    calls = directory / "calls"
+    for name, body in bodies.items():
+        program = directory / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >> {calls}\n{body}\n')
         program.chmod(0o755)
+    return calls
+
+
+def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path: Path) -> None:
+    calls = stand_ins(
+        tmp_path, scontrol="echo node1; echo node2", srun="", python="echo secret", sleep=""
+    )
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
         "SLURM_SUBMIT_DIR": str(tmp_path),
@@ -122,16 +128,8 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
 
 
 def test_the_slurm_script_asks_for_another_run_before_its_time_is_over(tmp_path: Path) -> None:
-    calls = tmp_path / "calls"
-    for name, body in (
-        ("scontrol", "echo node1"),
-        ("srun", ""),
-        ("ray", ""),
-        ("python", 'case "$1" in -c) ;; *) exec sleep 30 ;; esac'),
-    ):
-        program = tmp_path / name
-        program.write_text(f'#!/bin/sh\necho {name} "$@" >> {calls}\n{body}\n')
-        program.chmod(0o755)
+    sweep = 'case "$1" in -c) ;; *) exec sleep 30 ;; esac'
+    calls = stand_ins(tmp_path, scontrol="echo node1", srun="", ray="", python=sweep)
     names = ("SUBMIT_DIR", str(tmp_path)), ("JOB_ID", "7"), ("JOB_NODELIST", "node1")
     environment = {f"SLURM_{name}": value for name, value in names}
     script = subprocess.Popen(

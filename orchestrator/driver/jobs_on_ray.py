@@ -95,8 +95,9 @@ def run_on_ray(
         pool.open(settings)
         runner = Runner(settings, schedule, listen, look, pool.keep, lease)
 
-        sweep = (request, plan, runner, pool, point_log, growing)
-        steering = _steering(*sweep, inbox, listen, monitor)
+        steering = _steering(
+            request, plan, runner, pool, point_log, growing, inbox, listen, monitor
+        )
         cluster.ask_autoscaler(schedule.processes_that_could_run())
         monitor.use_ray(schedule.gpus_in_use)
         try:

@@ -72,7 +72,10 @@ def check_larger(plan: Plan, whole: Plan) -> None:
     has_other_resources = before.resources != after.resources
     if not (lost or measured_otherwise or named_otherwise or has_other_resources):
         return
-    lines = []
+    settings = list(differences(before.model_dump(mode="json"), after.model_dump(mode="json")))
+    lines = settings[:_MOST_SETTINGS]
+    if len(settings) > _MOST_SETTINGS:
+        lines.append(f"and {len(settings) - _MOST_SETTINGS} other settings")
     if lost:
         text = f"this space lacks {number_of(len(lost))} of the sweep that runs"
         lines.append(f"{text}: {shortened(lost, len(lost))}")
@@ -83,11 +86,6 @@ def check_larger(plan: Plan, whole: Plan) -> None:
         # Their rows would have two names of one codec, MLLM, data set or variant.
         text = f"this space names {number_of(len(named_otherwise))} otherwise"
         lines.append(f"{text}: {shortened(named_otherwise, len(named_otherwise))}")
-    settings = list(differences(before.model_dump(mode="json"), after.model_dump(mode="json")))
-    causes = settings[:_MOST_SETTINGS]
-    if len(settings) > _MOST_SETTINGS:
-        causes.append(f"and {len(settings) - _MOST_SETTINGS} other settings")
-    lines = [*causes, *lines]
     if not settings and not named_otherwise:
         lines.append("its settings are the same, but not the files that it names")
     raise NotLargerError("\n".join(lines))

@@ -33,6 +33,8 @@ DRIVER_LOOK_S: Final = 10.0
 """Seconds between two looks of a driver for requests."""
 _ANSWER: Final = ".answer.json"
 _ADDED: Final = "added.json"
+_DAMAGES: Final = (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError)
+"""Errors of a file, or of what stands in its place, that somebody else wrote."""
 log = logging.getLogger(__name__)
 
 Kind = Literal["add", "cancel", "prioritise"]
@@ -117,7 +119,7 @@ class Inbox:
             if not isinstance(content["lease"], int) or not isinstance(content["content"], dict):
                 raise TypeError("no request")
             return SweepRequest(request_id, content["kind"], content["content"], content["lease"])
-        except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError) as error:
+        except _DAMAGES as error:
             # Others may write there: whatever stands in a name goes to the log in one line.
             log.warning("the request %r is damaged: %s", request_id, type(error).__name__)
             self._answered[request_id] = time.monotonic()
@@ -150,7 +152,7 @@ class Inbox:
                 raise TypeError("no points")
             if not all(isinstance(each, dict) for each in (*content["points"], *content["added"])):
                 raise TypeError("no points")
-        except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError) as error:
+        except _DAMAGES as error:
             log.warning("%s of the sweep is damaged: %s", _ADDED, type(error).__name__)
             return None
         return content

@@ -199,9 +199,8 @@ def open_command(uri: str) -> str:
     """What opens the MLflow UI on a tracking URI, in a shell like that of this process."""
     if uri.startswith(("http://", "https://")):
         return f"open {uri}"
-    beside = Path(sys.executable).with_name("mlflow")
-    found = shutil.which("mlflow")
-    program = "mlflow" if found and Path(found) == beside else str(beside)
+    beside = str(Path(sys.executable).with_name("mlflow"))
+    program = "mlflow" if shutil.which("mlflow") == beside else beside
     return shlex.join([program, "ui", "--backend-store-uri", uri])
 
 

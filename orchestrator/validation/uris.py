@@ -38,7 +38,7 @@ def open_storage(uri: str, touch: bool) -> Store:
     found, shown = re.match(r"([a-z][\w+.-]*)(?=:)", uri.lower()), without_secrets(uri)
     scheme = found[1] if found else ""
     known = sorted(fsspec.available_protocols())
-    if scheme in known and "://" not in uri and uri[len(scheme) + 1 :].startswith("/"):
+    if scheme in known and "://" not in uri and uri[len(scheme) :].startswith(":/"):
         raise InputError(f"--storage {shown}: a URI begins with {scheme}://")
     if "://" in uri and scheme not in known:
         some = [x for x in ("file", "s3", "gs", "abfs", "hdfs", "sftp") if x in known]
