@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # MLflow takes seconds
 
 OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
 STOP_AGAIN_S = 10.0
+SAME_SIGNAL_S = 1.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 DEFAULT_STORAGE = "./bridgesweep-results"
 
 
@@ -130,7 +132,8 @@ def _sweep(
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING
     except KeyboardInterrupt:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # all has been stopped
         print(f"\nstopped; the same command continues:\n  {command}", flush=True)
         return STOPPED
 
@@ -269,12 +272,18 @@ def _bad(message: str) -> int:
 
 
 def _stop_at_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for number in _STOP_SIGNALS:
         signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop; and again after a while, as a callback that runs just now may swallow the exception."""
+    """Stop; and again after a while, as a callback that runs just now may swallow the exception.
+
+    `timeout` and some schedulers send a signal to a process and then to its group: it comes twice.
+    """
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
+    if left > STOP_AGAIN_S - SAME_SIGNAL_S:
+        return
     signal.setitimer(signal.ITIMER_REAL, STOP_AGAIN_S)
     raise KeyboardInterrupt
 

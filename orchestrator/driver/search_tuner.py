@@ -5,7 +5,6 @@ Import it after `cluster.running` has set the environment that Ray Tune reads.
 
 from __future__ import annotations
 
-import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -28,7 +27,7 @@ from orchestrator.execution.trials.search_trial import (
     train_trial,
     trial_key,
 )
-from orchestrator.execution.trials.tune import Unpickled, error_of
+from orchestrator.execution.trials.tune import Unpickled, error_of, tune_directory
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import resources_of, training_group, trial_resources
 from orchestrator.storage import provenance
@@ -57,7 +56,6 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
     points = searched_points(request.points)
     labels = frozenset(point.label for point in points)
     (job, *_) = jobs_of(space, fingerprints, labels, {})
-    directory = store.new("tmp/tune")
 
     def key_of(chosen: Mapping[str, object]) -> str:
         return trial_key(jobs_of(space, fingerprints, labels, chosen))
@@ -75,31 +73,28 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
 
     resources = tune.PlacementGroupFactory([trial_resources(space, job)])
     asked = resources_of(space, job)
-    tuner = tune.Tuner(
-        tune.with_resources(bridgesweep_search, resources),
-        param_space={path: _domain(bounds) for path, bounds in spec.over.items()},
-        tune_config=tune.TuneConfig(
-            metric="val_loss",
-            mode="min",
-            num_samples=spec.trials,
-            search_alg=_algorithm(spec, _lanes(space, job, spec.trials)),
-            scheduler=_asha(trainings) if spec.algorithm == "asha" else None,
-            # A process that waits for workers cannot be stopped for the next trial, only ended.
-            reuse_actors=not asked.gpus_per_worker and not asked.workers_per_point,
-        ),
-        run_config=tune.RunConfig(
-            name=directory.name,
-            storage_path=str(directory.parent),
-            verbose=1 if request.verbose else 0,
-            callbacks=[listener],
-            failure_config=tune.FailureConfig(max_failures=space.resources.max_failures),
-        ),
-    )
-    try:
-        with orphans_freed():
-            tuner.fit()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with tune_directory() as directory, orphans_freed():
+        tuner = tune.Tuner(
+            tune.with_resources(bridgesweep_search, resources),
+            param_space={path: _domain(bounds) for path, bounds in spec.over.items()},
+            tune_config=tune.TuneConfig(
+                metric="val_loss",
+                mode="min",
+                num_samples=spec.trials,
+                search_alg=_algorithm(spec, _lanes(space, job, spec.trials)),
+                scheduler=_asha(trainings) if spec.algorithm == "asha" else None,
+                # A process that waits for workers cannot be stopped for the next trial, only ended.
+                reuse_actors=not asked.gpus_per_worker and not asked.workers_per_point,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=directory,
+                verbose=1 if request.verbose else 0,
+                callbacks=[listener],
+                failure_config=tune.FailureConfig(max_failures=space.resources.max_failures),
+            ),
+        )
+        tuner.fit()
     return list(listener.records.values())
 
 

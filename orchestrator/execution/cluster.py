@@ -6,16 +6,21 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
+import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from orchestrator.execution.environment import line_of
 from orchestrator.plan.resources import LANE_SHARE, shortages_of
 from orchestrator.plan.room import Cluster, Group
 from search_spaces.specs.evaluation import WorkerResources
+
+log = logging.getLogger(__name__)
 
 MOST_BUNDLES = 1000
 """Processes that an autoscaler is asked for at most."""
@@ -91,7 +96,8 @@ def set_environment(verbose: bool = True) -> None:
 def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
     """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names; leave it.
 
-    A cluster that was started here ends, with all its processes, when the context does.
+    A cluster that was started here ends, with all its processes, when the context does. A cluster
+    is asked whether it demands a token before it is sent one.
 
     Args:
         verbose: show what Ray logs.
@@ -104,22 +110,27 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
     set_environment(verbose)
     import ray  # reads its environment when it is imported
 
+    address = _cluster_to_join()
+    if address is not None and not insecure:
+        demand_token(address)
     try:
-        ray.init(
-            include_dashboard=False,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-        )
+        with _signals_kept():
+            ray.init(
+                address=address or "local",
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                **({} if address else _kept_private()),
+            )
     except Exception as error:  # Ray raises its plainest ones
-        address = os.environ.get("RAY_ADDRESS", "")
-        where = f"at {address}" if address and address != "local" else "on this machine"
+        where = "on this machine" if address is None else f"at {address}"
         raise NoClusterError(f"Ray {where}: {line_of(error)}") from error
     _keep_secrets_out_of_logs()
     if not verbose:
         for name in ("ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        if not insecure:
+        if address is None and not insecure:  # as where RAY_AUTH_MODE is `disabled`
             demand_token(ray.get_runtime_context().gcs_address)
         yield
     finally:
@@ -127,6 +138,81 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
         # this process.
         gc.collect()
         ray.shutdown()
+
+
+def _cluster_to_join() -> str | None:
+    """The head, HOST:PORT, that RAY_ADDRESS names, or else `ray start` on this machine; or None.
+
+    Raises:
+        NoClusterError: RAY_ADDRESS is `auto`, and there is none.
+    """
+    from ray._common.utils import get_ray_address_file
+
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named not in ("", "auto"):
+        return None if named == "local" else named
+    file = Path(get_ray_address_file(None))
+    address = (trusted_bytes(file) or b"").decode(errors="replace").strip() or None
+    if address is None and named == "auto":
+        raise NoClusterError(
+            f"RAY_ADDRESS is auto, and {file} names no cluster that you or root have started here"
+        )
+    return address
+
+
+def trusted_bytes(file: Path) -> bytes | None:
+    """The content of a file that this user or root wrote; None if others did, or there is none.
+
+    For files in Ray's directory, which everybody on the machine may be able to write.
+    """
+    try:
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(opened, "rb") as reader:
+        about = os.fstat(opened)
+        if stat.S_ISREG(about.st_mode) and about.st_uid in (os.geteuid(), 0):
+            return reader.read()
+    log.warning("%s is not used: another user wrote it", file)
+    return None
+
+
+def _kept_private() -> dict[str, Any]:
+    """Keep others on this machine out of a Ray that is started here.
+
+    Ray would let everybody write into its directory, and read a token that it made.
+
+    Returns:
+        Further options of `ray.init`.
+
+    Raises:
+        NoClusterError: the directory is another user's.
+    """
+    from ray._common.utils import get_default_ray_temp_dir
+
+    shared: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    directory = Path(f"{shared}-{os.geteuid()}")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = directory.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
+        raise NoClusterError(
+            f"Ray's directory {directory} is another user's; RAY_TMPDIR names the place for one"
+        )
+    directory.chmod(0o700)
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return {"_temp_dir": str(directory / "ray")}  # Ray lets everybody write into that one
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Give the signals that stop a sweep back to it; `ray.init` takes them to end the process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _keep_secrets_out_of_logs() -> None:
@@ -150,7 +236,8 @@ def demand_token(address: str) -> None:
         address: of the head, HOST:PORT.
 
     Raises:
-        OpenClusterError: it does, or it could not be asked.
+        NoClusterError: it could not be asked.
+        OpenClusterError: it does.
     """
     done = subprocess.run(
         [sys.executable, "-c", _ASK_WITHOUT_TOKEN, address],
@@ -168,9 +255,8 @@ def demand_token(address: str) -> None:
         )
     if done.returncode != _TOKEN_REFUSED:
         reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
-        raise OpenClusterError(
-            f"the Ray cluster at {address} could not be asked whether it demands a token "
-            f"({reason}); --insecure goes on without"
+        raise NoClusterError(
+            f"the Ray cluster at {address} could not be asked whether it demands a token ({reason})"
         )
 
 

@@ -5,9 +5,10 @@ Import it after `cluster.running` has set the environment that Ray Tune reads.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import ray
@@ -16,6 +17,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from orchestrator.execution.cluster import trusted_bytes
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.execution.trials.trial import JOB, RESOURCES, WAIT, run_trial
@@ -40,9 +42,6 @@ class Unpickled:
 def tune_jobs(runner: Runner, verbose: bool) -> None:
     """Block until every job is done or has failed."""
     schedule, settings = runner.schedule, runner.settings
-    # Tune keeps its state there, which nobody restores.
-    directory = settings.store.new("tmp/tune")
-
     trials = _TrialListener(runner)
 
     def bridgesweep(config: Mapping[str, str], settings: Settings) -> None:
@@ -54,33 +53,44 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     def resources(config: Mapping[str, Mapping[str, float]]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([dict(config[RESOURCES])])
 
-    tuner = tune.Tuner(
-        tune.with_resources(with_settings, resources),
-        tune_config=tune.TuneConfig(
-            search_alg=_JobSearcher(runner, trials.kill),
-            num_samples=-1,
-            reuse_actors=runner.keeps_warm,
-        ),
-        run_config=tune.RunConfig(
-            name=directory.name,
-            storage_path=str(directory.parent),
-            verbose=1 if verbose else 0,
-            callbacks=[trials],
-            # A job that failed goes back to the schedule (`trial_failed`): Tune itself would not
-            # try a trial again whose process died while it started.
-            failure_config=tune.FailureConfig(max_failures=0),
-        ),
-    )
-    try:
-        tuner.fit()
-    except Exception as error:
-        if not schedule.over:
-            raise
-        # Behind the last job Tune reads its state back, which a full disk may have cut.
-        log.warning("Ray Tune could not read what it had written: %s", error)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with tune_directory() as directory:
+        tuner = tune.Tuner(
+            tune.with_resources(with_settings, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=_JobSearcher(runner, trials.kill),
+                num_samples=-1,
+                reuse_actors=runner.keeps_warm,
+            ),
+            run_config=tune.RunConfig(
+                name="jobs",
+                storage_path=directory,
+                verbose=1 if verbose else 0,
+                callbacks=[trials],
+                # A job that failed goes back to the schedule (`trial_failed`): Tune itself would
+                # not try a trial again whose process died while it started.
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception as error:
+            if not schedule.over:
+                raise
+            # Behind the last job Tune reads its state back, which a full disk may have cut.
+            log.warning("Ray Tune could not read what it had written: %s", error)
     runner.join()
+
+
+@contextlib.contextmanager
+def tune_directory() -> Iterator[str]:
+    """A directory on the driver's machine for the state of an experiment, which nobody restores.
+
+    Tune unpickles what it finds there, so nobody else may write it: it is never in a storage.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="bridgesweep-tune-", ignore_cleanup_errors=True
+    ) as directory:
+        yield directory
 
 
 class _JobSearcher(Unpickled, Searcher):
@@ -170,12 +180,15 @@ class _TrialListener(Unpickled, Callback):
 
 
 def exception_of(trial: Trial) -> BaseException | None:
-    """The last exception of a trial; None if its process could not say."""
+    """The last exception of a trial; None if its process could not say.
+
+    Tune's hooks get it only as a file in Ray's directory, which others on the machine may be able
+    to write: it is unpickled only if this user wrote it.
+    """
     # `Trial.get_pickled_error` looks in the storage, where the file comes later.
-    file = Path(trial.pickled_error_file) if trial.pickled_error_file else None
-    if file is None or not file.exists():
-        return None
-    error: BaseException = cloudpickle.loads(file.read_bytes())
+    file = trial.pickled_error_file
+    content = None if file is None else trusted_bytes(Path(file))
+    error: BaseException | None = None if content is None else cloudpickle.loads(content)
     return error
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,10 +17,30 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execution.cluster import OpenClusterError, demand_token
+from orchestrator.execution.cluster import (
+    NoClusterError,
+    OpenClusterError,
+    _cluster_to_join,
+    _kept_private,
+    demand_token,
+    running,
+)
 from tests.orchestrator.waiting import wait_until
 
 RAY = Path(sys.executable).with_name("ray")
+CURRENT_CLUSTERS = [
+    ("", "this user", True),
+    ("auto", "this user", True),
+    ("local", "this user", False),
+    ("10.0.0.9:6379", "", True),
+    ("", "", False),
+    ("auto", "", False),
+    ("", "another user", False),
+    ("auto", "another user", False),
+    ("", "a link", False),
+    ("", "a pipe", False),
+]
+"""RAY_ADDRESS, who wrote the file that `ray start` writes, whether its cluster is joined."""
 
 
 def free_port() -> int:
@@ -87,7 +109,7 @@ def test_a_cluster_with_a_token_is_used(tmp_path: Path) -> None:
 
 
 def test_a_cluster_that_cannot_be_asked_is_refused() -> None:
-    with pytest.raises(OpenClusterError, match="could not be asked"):
+    with pytest.raises(NoClusterError, match="could not be asked"):
         demand_token("no-address")
 
 
@@ -120,3 +142,93 @@ def test_keys_of_the_storage_stand_in_no_log_of_ray(
     assert any("runtime_env" in file.name for file in logs)
     for file in logs:
         assert b"-of-a-test" not in file.read_bytes(), file
+
+
+def test_an_open_cluster_is_sent_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("the token was sent"))
+    with head(RAY_AUTH_MODE="disabled") as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(OpenClusterError), running(verbose=False):
+            pass
+
+
+@pytest.mark.parametrize(("named", "writes", "joins"), CURRENT_CLUSTERS)
+def test_a_cluster_of_this_machine_is_joined_if_its_file_is_this_users(
+    named: str, writes: str, joins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    (tmp_path / "ray").mkdir()
+    file = tmp_path / "ray" / "ray_current_cluster"
+    if writes == "a link":
+        (tmp_path / "elsewhere").write_text("10.0.0.9:6379")
+        file.symlink_to(tmp_path / "elsewhere")
+    elif writes == "a pipe":
+        os.mkfifo(file)
+    elif writes:
+        file.write_text("10.0.0.9:6379\n")
+    if writes == "another user":
+        if os.geteuid() != 0:
+            pytest.skip("only root can make another user's file")
+        os.chown(file, 54321, 54321)
+    if joins:
+        assert _cluster_to_join() == "10.0.0.9:6379"
+    elif named == "auto":
+        with pytest.raises(NoClusterError, match="RAY_ADDRESS is auto"):
+            _cluster_to_join()
+    else:
+        assert _cluster_to_join() is None
+
+
+PRIVACY = """
+import json, os, signal
+from orchestrator.execution import cluster
+mine = lambda number, frame: None
+signal.signal(signal.SIGTERM, mine)
+with cluster.running(verbose=False):
+    import ray
+    session = ray._private.worker._global_node.get_session_dir_path()
+    print(json.dumps([session, signal.getsignal(signal.SIGTERM) is mine]))
+with cluster.running(verbose=False):
+    print(ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid())
+"""
+
+
+def private_ray(environment: dict[str, str], home: Path, temporary: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PRIVACY],
+        env={**environment, "HOME": str(home), "RAY_TMPDIR": temporary},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_nobody_else_reads_or_writes_where_ray_is_started_here(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as temporary:
+        first, second = private_ray(environment, tmp_path, temporary)
+        session, keeps_handler = json.loads(first)
+        place = Path(session).parents[1]
+        assert place.parent == Path(temporary)
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert keeps_handler
+    assert second == "True", "Ray starts again in the same process"
+    assert not (tmp_path / ".ray").exists(), "Ray would write its token there, readable by others"
+
+
+def test_a_directory_that_another_user_has_put_in_rays_place_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"ray-{os.geteuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NoClusterError, match="RAY_TMPDIR names the place"):
+        _kept_private()
