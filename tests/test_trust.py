@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "orchestrator", "analysis")
-# Tune writes the error of a trial on the driver's own disk, and reads it there. Handles of this
-# sweep's actors come through Ray, which pickles whatever its processes exchange.
+# Tune writes the error of a trial on the driver's own disk; it is read there if this user wrote it.
+# Handles of this sweep's actors come through Ray, which pickles whatever its processes exchange.
 PICKLES = {
     "added_jobs.py": "pickle.loads",
     "tune.py": "cloudpickle.loads",

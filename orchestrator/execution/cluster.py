@@ -137,7 +137,8 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
         # Garbage with references into Ray that another thread collects while Ray ends would end
         # this process.
         gc.collect()
-        ray.shutdown()
+        with _signals_kept():
+            ray.shutdown()
 
 
 def _cluster_to_join() -> str | None:
@@ -206,7 +207,10 @@ def _kept_private() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Give the signals that stop a sweep back to it; `ray.init` takes them to end the process."""
+    """Give the signals that stop a sweep back to it.
+
+    `ray.init` takes them to end the process, and `ray.shutdown` leaves them to the system's way.
+    """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from orchestrator.execution.trials.tune import exception_of, tune_directory
+from orchestrator.sweep import STOP_AGAIN_S, _interrupt
 from tests.orchestrator.sleeping_sweep import SleepingSweep
 from tests.orchestrator.waiting import wait_until
 
@@ -69,7 +70,7 @@ def test_the_storage_holds_no_pickles_and_a_signal_that_comes_twice_stops_a_swee
         assert not list((sweep.storage / "tmp").glob("tune*"))
         for _ in range(2):
             driver.send_signal(signal.SIGTERM)
-            time.sleep(0.6)
+            time.sleep(0.05)
         said, _ = driver.communicate(timeout=120)
     finally:
         driver.kill()
@@ -80,3 +81,16 @@ def test_the_storage_holds_no_pickles_and_a_signal_that_comes_twice_stops_a_swee
     assert "SIGTERM received" not in said, "Ray's handler would have ended the process"
     (lease,) = (sweep.storage / "leases" / "sweep-smoke").iterdir()
     assert json.loads(lease.read_text())["released"] is True
+
+
+def test_the_clean_up_is_not_interrupted_by_the_same_signal() -> None:
+    before = signal.setitimer(signal.ITIMER_REAL, 0)  # the time limit of this test
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _interrupt(signal.SIGTERM, None)
+        _interrupt(signal.SIGTERM, None)
+        signal.setitimer(signal.ITIMER_REAL, STOP_AGAIN_S / 2)
+        with pytest.raises(KeyboardInterrupt):  # somebody waits, and asks again
+            _interrupt(signal.SIGTERM, None)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
