@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from tests.orchestrator.sleeping_sweep import SleepingSweep
+from orchestrator.monitoring.state_file import read_state
+from orchestrator.storage.store import Store
+from tests.orchestrator.sleeping_sweep import ROOT, SleepingSweep
 from tests.orchestrator.waiting import wait_until
 
 D1 = "hyperprior d1 lambda={} seed=0"
@@ -78,3 +83,36 @@ def check_end(sweep: SleepingSweep, cancelled: str) -> None:
     assert run.data.tags["bridgesweep.status"] == "cancelled"
     assert sweep.run_in_mlflow(0.002).data.tags["bridgesweep.status"] == "complete"
     assert not (sweep.storage / "requests" / "smoke" / "added.json").exists()
+
+
+@pytest.mark.slow
+def test_added_points_get_train_workers_and_the_evaluators_of_the_sweep_that_runs(
+    tmp_path: Path,
+    command: Callable[..., list[str]],
+    execute: Callable[..., subprocess.CompletedProcess[str]],
+    environment: dict[str, str],
+) -> None:
+    settings = ["resources.workers_per_point=1", "scenarios=[d1]", "baselines=[]"]
+    words = command(tmp_path, *(word for setting in settings for word in ("--set", setting)))
+    first = [*words, "--set", "codecs.0.lambdas=[0.02]"]
+    with (tmp_path / "said").open("w") as said:
+        driver = subprocess.Popen(
+            first, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT
+        )
+        try:
+            is_alive = lambda: driver.poll() is None  # noqa: E731
+            wait_until((tmp_path / "status" / "smoke.json").exists, 300, is_alive)
+            added = execute([*words, "--set", "codecs.0.lambdas=[0.02, 0.002]"])
+            assert added.returncode == 0, added.stderr
+            assert added.stdout.startswith("added 1 operating point"), added.stdout
+            driver.wait(timeout=600)
+        finally:
+            driver.kill()
+            driver.wait()
+    assert driver.returncode == 0, (tmp_path / "said").read_text()
+    state = read_state(Store(str(tmp_path)), "smoke")
+    assert state is not None
+    assert state["points"] == {"total": 2, "done": 2, "failed": 0, "cancelled": 0}
+    points = pd.read_parquet(tmp_path / "smoke" / "points.parquet")
+    assert set(points.lmbda) == {0.02, 0.002}
+    assert points.groupby("lmbda").size().nunique() == 1, "both with every row"
