@@ -214,9 +214,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--notify",
+        default=os.environ.get("BRIDGESWEEP_NOTIFY") or None,
         metavar="URL|COMMAND",
         help="when the sweep ends or needs a person: POST JSON to this http(s) URL, or run this "
-        "shell command with the facts in variables BRIDGESWEEP_EVENT, BRIDGESWEEP_TEXT, ...",
+        "shell command with the facts in variables BRIDGESWEEP_EVENT, BRIDGESWEEP_TEXT, ... "
+        "(default: the environment's BRIDGESWEEP_NOTIFY, which no list of processes shows)",
     )
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="also print the logs of Ray, Tune and Train"

@@ -88,7 +88,7 @@ def set_environment(verbose: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
+def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterator[None]:
     """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names; leave it.
 
     A cluster that was started here ends, with all its processes, when the context does.
@@ -96,6 +96,7 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
     Args:
         verbose: show what Ray logs.
         insecure: go on although the cluster asks for no token.
+        command: that Ray may show of this process, without secrets; empty for its command line.
 
     Raises:
         NoClusterError: Ray did not start in its time, or the cluster does not answer.
@@ -104,6 +105,8 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
     set_environment(verbose)
     import ray  # reads its environment when it is imported
 
+    if command:
+        _show_as(command)
     try:
         ray.init(
             include_dashboard=False,
@@ -127,6 +130,18 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
         # this process.
         gc.collect()
         ray.shutdown()
+
+
+def _show_as(command: str) -> None:
+    """Let Ray show a command in the place of this process's command line, which may hold secrets.
+
+    Whoever has the cluster's token can list the command lines of drivers; and a node whose memory
+    is short writes those of its largest processes, as the system shows them, into its logs.
+    """
+    import ray._private.utils
+
+    ray._raylet.setproctitle(command)  # type: ignore[attr-defined]
+    ray._private.utils.get_entrypoint_name = lambda: command
 
 
 def _keep_secrets_out_of_logs() -> None:

@@ -171,3 +171,15 @@ def test_all_of_several_are_masked() -> None:
     repeated = command_text(words, "x hunter3")
     assert "hunter" not in repeated
     assert repeated.count("--notif") == 3
+
+
+def test_a_target_in_the_environment_is_the_default_and_stands_in_no_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRIDGESWEEP_NOTIFY", "ftp://environment/hunter2")
+    assert main([*SMOKE, f"--storage={tmp_path}/new"]) == 2
+    assert "ftp://environment/***" in capsys.readouterr().err
+    assert main([*SMOKE, f"--storage={tmp_path}/new", "--notify=ftp://given/hunter2"]) == 2
+    assert "environment" not in capsys.readouterr().err
+    monkeypatch.setenv("BRIDGESWEEP_NOTIFY", "")
+    assert main([*SMOKE, "--plan", f"--storage={tmp_path}/new"]) == 0
