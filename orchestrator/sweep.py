@@ -24,7 +24,7 @@ from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
 from search_spaces import OperatingPoint, Space
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import print_error, printable
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from orchestrator.driver.request import Request
@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plan:
         from orchestrator.driver.plan_text import overview
 
-        print(overview(space, points, store, arguments.name or space.name))
+        text = overview(space, points, store, arguments.name or space.name)
+        print("\n".join(map(printable, text.split("\n"))))
         return OK
 
     return _sweep(arguments, words, began, space, points, store)
@@ -126,7 +127,7 @@ def _sweep(
     except StorageAwayError as error:  # nothing was begun
         return _bad(str(error))
     except (NoClusterError, UnansweredError) as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+        print_error(str(error))
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING
     except KeyboardInterrupt:
@@ -265,8 +266,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def _bad(message: str) -> int:
-    for line in message.splitlines():
-        print(f"error: {without_secrets(line)}", file=sys.stderr)
+    print_error(message)
     return BAD_INPUT
 
 

@@ -25,7 +25,7 @@ from orchestrator.storage.lease_files import Standing, Watch
 from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from orchestrator.validation.uris import InputError, open_storage
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import print_error
 
 OK, BAD_INPUT = 0, 2
 DEFAULT_STORAGE = "./bridgesweep-results"
@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             (_watch if arguments.watch else _show)(store, arguments.sweep)
     except (InputError, StoreError, StorageAwayError) as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+        print_error(str(error))
         return BAD_INPUT
     return OK
 
