@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import textwrap
 import threading
 import time
@@ -274,8 +273,7 @@ class Monitor:
             state = read_state(self._store, self._name)
         except StoreError:
             return 0.0
-        hours = 0.0 if state is None else state["gpu_hours"]
-        return hours if isinstance(hours, float | int) and math.isfinite(hours) else 0.0
+        return 0.0 if state is None else state["gpu_hours"]
 
     def _ending(self) -> str:
         points = self.state()["points"]
