@@ -193,7 +193,10 @@ class Monitor:
         self.write_status()
         assert self._end is not None, "`finish` was not called"
         self._notify(self._end, self._ending())
+        notes = list(self._notes)
         self._notifier.close()
+        if notes != list(self._notes):  # it was not sent, which the status says as well
+            self.write_status()
 
     # The thread
 

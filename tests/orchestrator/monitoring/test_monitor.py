@@ -177,6 +177,16 @@ def test_the_end_stands_in_the_file_and_is_told(
     assert reason in text
 
 
+def test_a_notification_that_did_not_arrive_is_a_note_and_changes_no_end(
+    plan: Plan, store: Store, lease: Lease
+) -> None:
+    with monitor_of(plan, store, lease, "exit 3") as monitor:
+        monitor.finish(0)
+    state = state_in(store)
+    assert state["end"] == "complete"
+    assert state["notes"] == ["the notification was not sent: the command ended with exit code 3"]
+
+
 def test_a_driver_that_lost_its_sweep_leaves_the_file_to_the_other_one(
     plan: Plan, store: Store, lease: Lease
 ) -> None:
