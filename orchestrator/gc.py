@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 it stopped on the way, 2 bad input.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Sequence
 
@@ -23,7 +22,7 @@ from orchestrator.storage.unreferenced import (
     find_unreferenced,
 )
 from orchestrator.validation.uris import InputError, open_storage
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import print_error, printable, without_secrets
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 DEFAULT_HOURS = 24.0
@@ -118,10 +117,10 @@ def _listing(store: Store, references: References, entries: Sequence[Unreference
         if entries
         else f"nothing to delete: the sweeps in {place} refer to all that is stored there"
     ]
-    width = max((len(entry.path) for entry in entries), default=0)
+    width = max((len(printable(entry.path)) for entry in entries), default=0)
     for entry in sorted(entries, key=lambda entry: (-entry.size, entry.path)):
         age = "unknown age" if entry.written is None else _age(now - entry.written)
-        lines.append(f"  {entry.path:<{width}}  {decimal(entry.size):>9}  {age}")
+        lines.append(f"  {printable(entry.path):<{width}}  {decimal(entry.size):>9}  {age}")
     lines += [
         f"kept all the same: sweep {name!r} has no {RECORD}, so it may refer to every stage; run "
         "its command again, or delete its directory"
@@ -149,6 +148,5 @@ def _age(seconds: float) -> str:
 
 
 def _error(message: str, code: int) -> int:
-    for line in message.splitlines():
-        print(f"error: {without_secrets(line)}", file=sys.stderr)
+    print_error(message)
     return code

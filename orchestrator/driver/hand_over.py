@@ -44,9 +44,8 @@ def hand_over(request: Request, held: SweepHeldError) -> bool:
 
     def note() -> None:
         asked.append(request.name)
-        print(
-            f"{held.about}; asking it to add the points of this space", file=sys.stderr, flush=True
-        )
+        about = f"{printable(held.about)}; asking it to add the points of this space"
+        print(about, file=sys.stderr, flush=True)
         if request.notify is not None:
             print("--notify has no effect: that driver keeps its settings", file=sys.stderr)
 

@@ -17,7 +17,7 @@ from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Kind, ask
 from orchestrator.validation.uris import InputError, open_storage
-from search_spaces.settings.secrets import printable, without_secrets
+from search_spaces.settings.secrets import print_error, printable
 
 OK, NO_ANSWER, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
@@ -110,6 +110,5 @@ def _parser(verb: Kind, default_storage: str) -> argparse.ArgumentParser:
 
 
 def _error(text: str, code: int) -> int:
-    for line in text.splitlines():
-        print(f"error: {printable(without_secrets(line))}", file=sys.stderr)
+    print_error(text)
     return code
