@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.execution.environment import StorageAwayError
 from orchestrator.monitoring.notify import check_notify, command_text
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
@@ -125,7 +126,7 @@ def _sweep(
         return _bad(str(error))
     except StorageAwayError as error:  # nothing was begun
         return _bad(str(error))
-    except (NoClusterError, UnansweredError) as error:
+    except (NoClusterError, UnansweredError, StoreError) as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING

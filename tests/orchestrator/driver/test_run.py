@@ -147,7 +147,9 @@ def test_what_was_left_out_is_shown_in_summary_status_and_report(
     unanswered = [{"sample_id": "a-0", "reason": "out of memory"}]
     commit_point(store, plan, point, lost={"undecodable": refused, "failed": unanswered})
     images = plan.stages.test_images().path
-    store.commit(images, store.new(images), {"images": 97, "unreadable": 3})
+    out = store.new(images)
+    (out / "unreadable.json").write_text("[]")
+    store.commit(images, out, {"images": 97, "unreadable": 3})
     assert run(Request(space, (point,), store, "smoke", None, False, 0.0, "the command"))
     lines = [
         f"{space.data.label}: 3 of 100 test images are unreadable ({images}/unreadable.json)",
@@ -254,6 +256,14 @@ def test_a_log_that_is_a_link_changes_no_file_elsewhere(tmp_path: Path) -> None:
     with libraries_to(log):
         print("what a library says", flush=True)
     assert elsewhere.read_text() == "mine"
+    assert "what a library says" in log.read_text()
+
+
+def test_a_log_that_is_a_pipe_is_replaced(tmp_path: Path) -> None:
+    log = tmp_path / "driver.log"
+    os.mkfifo(log)
+    with libraries_to(log):
+        print("what a library says", flush=True)
     assert "what a library says" in log.read_text()
 
 
