@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.execution.environment import StorageAwayError
 from orchestrator.monitoring.notify import check_notify, command_text
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
@@ -128,7 +129,7 @@ def _sweep(
         return _bad(str(error))
     except StorageAwayError as error:  # nothing was begun
         return _bad(str(error))
-    except (NoClusterError, UnansweredError) as error:
+    except (NoClusterError, UnansweredError, StoreError) as error:
         print_error(str(error))
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING

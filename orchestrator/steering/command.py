@@ -53,9 +53,9 @@ def main(verb: Kind, words: Sequence[str], default_storage: str) -> int:
         with storage_answers(store.uri):
             check_sweep(store, sweep)
             answer = ask(store, sweep, verb, content, note)
-    except (InputError, StoreError) as error:
+    except InputError as error:
         return _error(str(error), BAD_INPUT)
-    except StorageAwayError as error:
+    except (StoreError, StorageAwayError) as error:
         if not asked:
             return _error(str(error), BAD_INPUT)
         return _error(f"{error}; the sweep's driver may have done it all the same", NO_ANSWER)
