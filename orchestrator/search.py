@@ -43,7 +43,7 @@ def search(request: Request, monitor: Monitor) -> SearchResult:
         monitor: of the sweep, which holds its lease.
 
     Raises:
-        OpenClusterError: the cluster asks for no token.
+        OpenClusterError, TokenRefusedError: as of `cluster.running`.
     """
     space, store = request.space, request.store
     assert space.search is not None

@@ -106,7 +106,11 @@ def _sweep(
     from orchestrator.driver.hand_over import RefusedSpaceError, UnansweredError
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
     from orchestrator.driver.request import Request
-    from orchestrator.execution.cluster import NoClusterError, OpenClusterError
+    from orchestrator.execution.cluster import (
+        NoClusterError,
+        OpenClusterError,
+        TokenRefusedError,
+    )
     from orchestrator.storage.lease import SweepHeldError
     from orchestrator.tracking.mlflow_client import take_login
     from orchestrator.tracking.sweep_identity import login_name
@@ -125,9 +129,10 @@ def _sweep(
     try:
         complete = _run_or_hand_over(request)
         return MISSING if complete is False else OK
-    except (SweepHeldError, RefusedSpaceError, ClusterUnfitError, OpenClusterError) as error:
-        return _bad(str(error))
-    except StorageAwayError as error:  # nothing was begun
+    except (
+        *(SweepHeldError, RefusedSpaceError, ClusterUnfitError, OpenClusterError),
+        *(TokenRefusedError, StorageAwayError),  # nothing was begun
+    ) as error:
         return _bad(str(error))
     except (NoClusterError, UnansweredError, StoreError) as error:
         print_error(str(error))

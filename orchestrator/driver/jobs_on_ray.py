@@ -72,7 +72,7 @@ def run_on_ray(
     Raises:
         ClusterUnfitError: no point can run on the cluster.
         LeaseLostError: another driver runs the sweep.
-        OpenClusterError: the cluster asks for no token.
+        OpenClusterError, TokenRefusedError: as of `cluster.running`.
     """
     space = plan.space
     settings = Settings(space, request.store.uri, PickledJobs(plan.jobs), provenance.code())

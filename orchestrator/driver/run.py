@@ -64,7 +64,7 @@ def run(request: Request, search: Search | None = None) -> bool:
     Raises:
         SweepHeldError: another driver runs it.
         ClusterUnfitError: no point can run on the cluster.
-        OpenClusterError: the cluster asks for no token.
+        OpenClusterError, TokenRefusedError: as of `cluster.running`.
     """
     compute_in_calling_thread()
     try:

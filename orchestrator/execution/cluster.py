@@ -25,11 +25,14 @@ log = logging.getLogger(__name__)
 MOST_BUNDLES = 1000
 """Processes that an autoscaler is asked for at most."""
 _TOKEN_REFUSED = 3
-_ASK_WITHOUT_TOKEN = f"""
-import sys
-from ray._raylet import GcsClient
+_ASK = f"""
+import os, sys
+from ray._raylet import AuthenticationTokenLoader, GcsClient
 from ray.exceptions import AuthenticationError
 try:
+    if os.environ.get("RAY_AUTH_MODE") == "token":
+        # Without one, the client would end the process with a stack of C++.
+        AuthenticationTokenLoader.instance().has_token()
     GcsClient(address=sys.argv[1])
 except AuthenticationError:
     sys.exit({_TOKEN_REFUSED})
@@ -66,6 +69,10 @@ _QUIET = {"TRANSFORMERS_VERBOSITY": "error", "RAY_DATA_LOG_LEVEL": "ERROR"}
 
 class OpenClusterError(RuntimeError):
     """Whoever reaches the cluster can run programs on it."""
+
+
+class TokenRefusedError(RuntimeError):
+    """The cluster does not take the token of this process."""
 
 
 class NoClusterError(RuntimeError):
@@ -107,6 +114,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
     Raises:
         NoClusterError: Ray did not start in its time, or the cluster does not answer.
         OpenClusterError: the cluster asks for no token.
+        TokenRefusedError: it does not take the one of this process.
     """
     set_environment(verbose)
     import ray  # reads its environment when it is imported
@@ -114,6 +122,8 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
     address = _cluster_to_join()
     if address is not None and not insecure:
         demand_token(address)
+    if address is not None:
+        _offer_token(address)
     private = _kept_private() if address is None else {}
     if command:
         _show_as(command)
@@ -259,25 +269,54 @@ def demand_token(address: str) -> None:
         NoClusterError: it could not be asked.
         OpenClusterError: it does.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _ASK_WITHOUT_TOKEN, address],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0:
+    if _gives_its_identity(address, RAY_AUTH_MODE="disabled"):
         raise OpenClusterError(
             f"the Ray cluster at {address} asks for no token, so whoever reaches it can run "
             "programs on it: make one with `ray get-auth-token --generate`, copy ~/.ray/auth_token "
             "to every machine, `export RAY_AUTH_MODE=token` and start Ray again; or use "
             "--insecure; or, if it is not yours, `export RAY_ADDRESS=local` to start Ray here"
         )
-    if done.returncode != _TOKEN_REFUSED:
+
+
+def _offer_token(address: str) -> None:
+    """Make sure that a cluster that demands a token takes the one of this process.
+
+    `ray.init` would try for half a minute, and not say that it is the token.
+
+    Raises:
+        NoClusterError: it could not be asked.
+        TokenRefusedError: it does not take it.
+    """
+    if _gives_its_identity(address):
+        return
+    cause = (
+        "it is not the cluster's, or there is none: copy ~/.ray/auth_token from its head, or name "
+        "a file with its token in RAY_AUTH_TOKEN_PATH"
+        if os.environ.get("RAY_AUTH_MODE") == "token"
+        else "none is sent: `export RAY_AUTH_MODE=token`"
+    )
+    raise TokenRefusedError(
+        f"the Ray cluster at {address} does not take the token of this process; {cause}"
+    )
+
+
+def _gives_its_identity(address: str, **environment: str) -> bool:
+    """Whether a cluster answers a process with such an environment; False: it wants a token.
+
+    Raises:
+        NoClusterError: it does not answer.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK, address],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, _TOKEN_REFUSED):
         reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
-        raise NoClusterError(
-            f"the Ray cluster at {address} could not be asked whether it demands a token ({reason})"
-        )
+        raise NoClusterError(f"no Ray cluster answers at {address} ({reason})")
+    return done.returncode == 0
 
 
 def nodes() -> Cluster:

@@ -20,6 +20,7 @@ import pytest
 from orchestrator.execution.cluster import (
     NoClusterError,
     OpenClusterError,
+    TokenRefusedError,
     _cluster_to_join,
     _kept_private,
     demand_token,
@@ -108,8 +109,33 @@ def test_a_cluster_with_a_token_is_used(tmp_path: Path) -> None:
         demand_token(address)
 
 
+@pytest.mark.parametrize(
+    ("environment", "advice"),
+    [
+        ({}, "export RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_MODE": "token"}, "copy ~/.ray/auth_token from its head"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}, "it is not the cluster's"),
+    ],
+)
+def test_a_token_that_is_not_taken_is_said_at_once(
+    environment: dict[str, str], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("it would try for long"))
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    with head(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token)) as address:
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {**environment, "RAY_ADDRESS": address, "HOME": str(tmp_path)}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(TokenRefusedError, match=advice), running(verbose=False):
+            pass
+
+
 def test_a_cluster_that_cannot_be_asked_is_refused() -> None:
-    with pytest.raises(NoClusterError, match="could not be asked"):
+    with pytest.raises(NoClusterError, match="no Ray cluster answers at no-address"):
         demand_token("no-address")
 
 
