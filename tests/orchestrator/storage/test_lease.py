@@ -251,7 +251,7 @@ DEEP = "[" * 100_000
         *("", "[]", "null", DEEP, f'{{"holder": {DEEP}', '{"holder": 5}'),
         '{"holder": {"host": "h", "boot": "b", "pid": 1, "started_ms": 1}, "beat": 1}',
         *(
-            json.dumps({"holder": asdict(ELSEWHERE) | change, "beat": 1, "released": False})
+            json.dumps({"holder": asdict(Process.current()) | change, "beat": 1, "released": False})
             for change in ({"pid": "5"}, {"pid": 0}, {"pid": -1}, {"pid": 2**64}, {"host": 5})
         ),
         json.dumps({"holder": asdict(ELSEWHERE), "beat": "1", "released": False}),
@@ -267,6 +267,23 @@ def test_a_lease_of_another_shape_is_held_until_it_is_stale(store: Store, text: 
     store.write("leases/job-y/000001.json", text.encode())
     remove_leases(store, ["y"])
     assert store.names("leases/job-y") == ["000001.json"], "nobody gave it back"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory"])
+def test_what_is_no_file_in_the_place_of_a_lease_is_held_until_it_is_stale(
+    tmp_path: Path, kind: str
+) -> None:
+    """A test that hangs fails by its time-out."""
+    store = Store(str(tmp_path / "storage"))
+    write_lease(store, 2, ELSEWHERE)
+    place = Path(store.path("leases/x/000001.json"))
+    make = {"pipe": os.mkfifo, "directory": os.mkdir, "link": lambda p: p.symlink_to(tmp_path)}
+    make[kind](place)
+    place.rename(place.with_name("000003.json"))
+    make[kind](place)
+    start = time.monotonic()
+    with hold(store, "x", wait=False, pace=FAST):
+        assert time.monotonic() - start > FAST.stale
 
 
 def test_a_holder_from_a_file_steers_no_terminal() -> None:
