@@ -22,7 +22,7 @@ from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
-from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Inbox
+from orchestrator.storage.sweep_requests import ANSWER_S, DRIVER_LOOK_S, Inbox
 from orchestrator.tracking.growing_points import GrowingPoints
 from search_spaces import OperatingPoint
 
@@ -107,7 +107,9 @@ def run_on_ray(
                 looking(steering.look, DRIVER_LOOK_S, "requests") as requests,
             ):
                 tune_jobs(runner, request.verbose)
-            requests.join()  # what is being added needs Ray
+            requests.join(ANSWER_S)  # what is being added needs Ray
+            if requests.is_alive():
+                monitor.note("a request to this driver takes too long, and is not waited for")
         finally:
             monitor.leave_ray()
             cluster.ask_autoscaler([])

@@ -145,7 +145,8 @@ class Steering:
         self._check_cluster(larger)
         jobs, reopened = self._grow(larger, chosen, command)
         self._added |= chosen - self._of_command
-        self._keep({**content, "points": [point.fields for point in points], "command": command})
+        fields = [point.fields for point in points]
+        not_kept = self._keep({**content, "points": fields, "command": command})
         for point in added:
             if self._plan.is_complete(point):
                 sweep.on_complete(point)
@@ -157,7 +158,7 @@ class Steering:
         if again := reopened & self._plan.wanted.keys():
             lines.append(f"cancelled before, and to be done again: {self._labels(again)}")
             sweep.monitor.note(lines[-1])
-        return [*lines, *self._over(chosen)]
+        return [*lines, *self._over(chosen), *not_kept]
 
     def _over(self, keys: frozenset[str]) -> list[str]:
         """Which of some points have failed, or are just being ended; a line each."""
@@ -168,12 +169,15 @@ class Steering:
             lines.append(f"cancelled, and just being ended: {self._labels(ending)}")
         return lines
 
-    def _keep(self, content: Content | None) -> None:
+    def _keep(self, content: Content | None) -> list[str]:
         """Keep the points that were added, and are not cancelled, for the driver that follows.
 
         Args:
             content: of the latest `add`, with all points that its command continues; None if there
                 is none.
+
+        Returns:
+            A line if the storage does not take it.
         """
         self._kept = content
         fields = [self._plan.wanted[key].fields for key in self._added]
@@ -182,8 +186,13 @@ class Steering:
                 patiently(lambda: self._inbox.keep_added({**content, "added": fields}))
             else:
                 patiently(self._inbox.forget_added)
-        except Exception:  # the sweep has the points; only a successor would lack them
+        except Exception as error:  # this driver knows; only a successor would not
             log.warning("the added points are not kept", exc_info=True)
+            return [
+                f"the storage does not keep this ({line_of(error)}): if this driver dies, a driver "
+                "that follows does not know of it, and is to be asked again"
+            ]
+        return []
 
     def _check_cluster(self, larger: Plan) -> None:
         """Make sure that the cluster has room and files for the jobs of a larger space.
@@ -267,7 +276,7 @@ class Steering:
             self._sweep.monitor.note(line)
         if gone := self._added & (dropped | ending):
             self._added -= gone
-            self._keep(self._kept)
+            lines += self._keep(self._kept)
         return [*lines, AGAIN]
 
     def _prioritise(self, content: Content) -> list[str]:

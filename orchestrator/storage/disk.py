@@ -19,8 +19,12 @@ from typing import Any, Final
 
 from fsspec.implementations.local import LocalFileSystem
 
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a directory is opened, and a file together with `O_NONBLOCK`, which waits for no pipe."""
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""How a file is opened: a pipe is not waited for."""
+_DIRECTORY: Final = (
+    getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+)
+"""How a directory is opened on the way to a file; Linux then asks no file server for it."""
 
 
 class StoreError(RuntimeError):
@@ -81,14 +85,14 @@ class Disk(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
             FileNotFoundError: it does not exist.
         """
         *above, name = self._names_below_root(path)
-        place, directory = Path(self._root), os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
+        place, directory = Path(self._root), os.open(self._root, _DIRECTORY)
         try:
             for part in above:
                 place /= part
-                below = _opened(place, _READ | os.O_DIRECTORY, directory)
+                below = _opened(place, _DIRECTORY, directory)
                 os.close(directory)
                 directory = below
-            file = _opened(place / name, _READ | os.O_NONBLOCK, directory)
+            file = _opened(place / name, _FILE, directory)
         finally:
             os.close(directory)
         if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -38,6 +38,8 @@ from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
 
+RELEASE_S = 60.0
+"""How long the end of a lease is waited for; the holder's thread goes on with it."""
 ANOTHER_SWEEP: Final = "give this sweep another --name or --storage"
 SETTLED_S = 2 * VISIBLE_S
 """Age of a lease that every process has noticed which looks again within `VISIBLE_S`."""
@@ -113,11 +115,11 @@ class Lease:
         return self._taken.is_set()
 
     def release(self) -> None:
-        """Give the lease back; if the storage is away, as soon as it is back."""
+        """Give the lease back; if the storage is away or hangs, as soon as it is back."""
         if os.getpid() != self._process.pid:
             return  # a forked child, whose parent holds it
         self._over.set()
-        self._is_given_back.wait()
+        self._is_given_back.wait(RELEASE_S)
 
     def _keep(self) -> None:
         while not self._over.wait(self._pace.beat):

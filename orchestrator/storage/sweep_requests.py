@@ -25,12 +25,14 @@ from pydantic import BaseModel
 
 from orchestrator.storage.files import Files, StoreError, line_of_shape
 from orchestrator.storage.lease_files import Standing, Watch
-from orchestrator.storage.outage import VISIBLE_S, patiently
+from orchestrator.storage.outage import OUTAGE_S, VISIBLE_S, patiently
 from search_spaces.settings.secrets import without_secrets
 
 DIRECTORY: Final = "requests"
 LOOK_S: Final = 1.0
 """Seconds between two looks for an answer."""
+ANSWER_S = 2 * OUTAGE_S
+"""How long an answer is waited for while the driver lives: it may itself wait for the storage."""
 DRIVER_LOOK_S: Final = 10.0
 """Seconds between two looks of a driver for requests."""
 _ANSWER: Final = ".answer.json"
@@ -209,7 +211,7 @@ def ask(
         None if no driver runs the sweep, or it ended before it answered.
 
     Raises:
-        StoreError: the answer is damaged.
+        StoreError: the answer is damaged, or there is none for `ANSWER_S` though the driver lives.
         Exception: what the storage raises, after `OUTAGE_S` if it was away at a look.
     """
     watch = Watch(store, f"sweep-{sweep}", None)
@@ -229,12 +231,15 @@ def ask(
     try:
         store.write(file, data)
         waits()
+        end = time.monotonic() + ANSWER_S
         while True:
             is_over, answer = patiently(look)
             if answer is not None:
                 return _parsed(answer)
             if is_over:
                 return None
+            if time.monotonic() > end:
+                raise StoreError(f"the driver has not answered for {ANSWER_S:g} s, and lives")
             time.sleep(LOOK_S)
     finally:
         _withdraw(store, [file, answer_file])

@@ -122,6 +122,23 @@ with watch(store, job, job.key, 1.0):
     assert child.returncode == code, child.stderr
 
 
+def test_who_compares_checksums_lives_as_long_as_files_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    script = """
+record = store.verification(job.stage.inputs[0].path)
+record.parent.mkdir(parents=True)
+with watch(store, job, job.key, 1.0):
+    for number in range(12):
+        with record.open("a") as file:
+            file.write("x")
+        time.sleep(0.25)
+"""
+    child = run_child(tmp_path, script)
+    assert child.returncode == 0, child.stderr
+
+
 def test_the_limit_changes_no_stage_and_must_be_a_time() -> None:
     keys = [
         set(Plan(space, operating_points(space), {}, None).jobs)

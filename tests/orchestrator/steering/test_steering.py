@@ -237,6 +237,27 @@ def test_a_successor_takes_over_what_was_added_and_not_cancelled(
     assert driver.inbox.read_added() is None
 
 
+def test_whoever_adds_or_cancels_hears_that_the_storage_does_not_keep_it(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.storage.outage.OUTAGE_S", 0.0)
+
+    def refuse(*arguments: object) -> None:
+        raise OSError("no space for added.json")
+
+    with monkeypatch.context() as away:
+        away.setattr(Inbox, "keep_added", refuse)
+        is_accepted, text = driver.add(*LARGE)
+    assert is_accepted, "this driver has them"
+    assert "does not keep this (OSError: no space for added.json)" in text
+    assert driver.inbox.read_added() is None
+    monkeypatch.setattr(Inbox, "keep_added", refuse)
+    monkeypatch.setattr(Inbox, "forget_added", refuse)
+    is_accepted, text = driver.ask("cancel", {"points": ["lambda=0.002"]})
+    assert is_accepted
+    assert "does not keep this" in text
+
+
 def test_what_is_refused_in_the_end_is_kept_for_nobody(
     store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:

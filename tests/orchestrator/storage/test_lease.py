@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from orchestrator.storage import lease
+from orchestrator.storage.cleanup import remove_leases
 from orchestrator.storage.lease import (
     LeaseHeldError,
     LeaseLostError,
@@ -220,6 +221,73 @@ def test_a_release_that_did_not_get_through_is_made_up_for(
 
     threading.Thread(target=take, daemon=True).start()
     assert taken.wait(10)
+
+
+def test_a_storage_that_does_not_answer_keeps_no_holder_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RELEASE_S", 0.2)
+    store, answers = Store(str(tmp_path)), threading.Event()
+    write = store.write
+
+    def hang(name: str, data: bytes) -> str:
+        answers.wait(30)
+        return write(name, data)
+
+    with hold(store, "x", pace=FAST):
+        monkeypatch.setattr(store, "write", hang)
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
+    answers.set()
+    wait_until(lambda: b'"released": true' in (store.read("leases/x/000001.json") or b""), 10)
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "null", DEEP, f'{{"holder": {DEEP}', '{"holder": 5}'),
+        '{"holder": {"host": "h", "boot": "b", "pid": 1, "started_ms": 1}, "beat": 1}',
+        *(
+            json.dumps({"holder": asdict(Process.current()) | change, "beat": 1, "released": False})
+            for change in ({"pid": "5"}, {"pid": 0}, {"pid": -1}, {"pid": 2**64}, {"host": 5})
+        ),
+        json.dumps({"holder": asdict(ELSEWHERE), "beat": "1", "released": False}),
+        json.dumps({"holder": asdict(ELSEWHERE), "beat": 1, "released": "yes"}),
+    ],
+)
+def test_a_lease_of_another_shape_is_held_until_it_is_stale(store: Store, text: str) -> None:
+    store.write("leases/job-x/000001.json", text.encode())
+    start = time.monotonic()
+    with hold_available(store, ["job-x"], pace=FAST) as held:
+        assert held == {"job-x"}
+        assert FAST.stale < time.monotonic() - start < 20
+    store.write("leases/job-y/000001.json", text.encode())
+    remove_leases(store, ["y"])
+    assert store.names("leases/job-y") == ["000001.json"], "nobody gave it back"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory"])
+def test_what_is_no_file_in_the_place_of_a_lease_is_held_until_it_is_stale(
+    tmp_path: Path, kind: str
+) -> None:
+    """A test that hangs fails by its time-out."""
+    store = Store(str(tmp_path / "storage"))
+    write_lease(store, 2, ELSEWHERE)
+    place = Path(store.path("leases/x/000001.json"))
+    make = {"pipe": os.mkfifo, "directory": os.mkdir, "link": lambda p: p.symlink_to(tmp_path)}
+    make[kind](place)
+    place.rename(place.with_name("000003.json"))
+    make[kind](place)
+    start = time.monotonic()
+    with hold(store, "x", wait=False, pace=FAST):
+        assert time.monotonic() - start > FAST.stale
+
+
+def test_a_holder_from_a_file_steers_no_terminal() -> None:
+    assert "\x1b" not in str(replace(ELSEWHERE, host="\x1b[2Jnode"))
 
 
 def test_a_step_of_the_clock_makes_no_process_gone(monkeypatch: pytest.MonkeyPatch) -> None:

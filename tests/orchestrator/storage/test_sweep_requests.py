@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from orchestrator.storage import outage, sweep_requests
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import Lease, only_driver
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Answer, Inbox, SweepRequest, ask
@@ -166,6 +169,44 @@ def test_a_damaged_request_does_not_keep_the_driver_from_others(store: Store, le
     inbox = Inbox(store, "smoke", lease.number)
     wait_until(lambda: "6.json" in store.names("requests/smoke") or store.remote, 30)
     assert [request.id for request in inbox.pending()] == ["3"]
+
+
+def test_a_pipe_and_a_link_keep_the_driver_from_no_request(tmp_path: Path) -> None:
+    """A test that hangs fails by its time-out."""
+    store = Store(str(tmp_path / "storage"))
+    with only_driver(store, "smoke") as lease:
+        text = f'{{"kind": "cancel", "content": {{}}, "lease": {lease.number}}}'
+        (tmp_path / "request.json").write_text(text)
+        store.write("requests/smoke/3.json", text.encode())
+        os.mkfifo(store.path("requests/smoke/1.json"))
+        Path(store.path("requests/smoke/2.json")).symlink_to(tmp_path / "request.json")
+        os.mkfifo(store.path("requests/smoke/added.json"))
+        inbox = Inbox(store, "smoke", lease.number)
+        assert [request.id for request in inbox.pending()] == ["3"]
+        assert inbox.read_added() is None
+
+
+def test_a_driver_that_lives_and_does_not_answer_is_not_waited_for(
+    store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_requests, "ANSWER_S", 0.2)
+    with pytest.raises(StoreError, match="has not answered"):
+        ask(store, "smoke", "cancel", {})
+    wait_until(lambda: store.names("requests/smoke") == [], 30)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"is_accepted": 1, "lines": []}', '{"is_accepted": true, "lines": "x"}']
+)
+def test_a_damaged_answer_is_an_error_in_one_line(
+    store: Store, lease: Lease, threads: ThreadPoolExecutor, text: str
+) -> None:
+    asked = threads.submit(ask, store, "smoke", "cancel", {})
+    request = one_request(Inbox(store, "smoke", lease.number))
+    store.write(f"requests/smoke/{request.id}.answer.json", text.encode())
+    with pytest.raises(StoreError, match="answer is damaged") as error:
+        asked.result(30)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_the_name_of_a_damaged_request_is_one_line_of_the_log(

@@ -95,7 +95,7 @@ def test_nothing_goes_while_a_sweep_has_no_record(store: Store) -> None:
     assert [entry.path for entry in delete_unreferenced(store, 0).deleted] == [LOST]
 
 
-@pytest.mark.parametrize("stages", ['"abc"', "[5]", "{}", "[" * 100_000])
+@pytest.mark.parametrize("stages", ['"abc"', "[5]", "{}", "null", "[" * 100_000])
 def test_a_record_of_something_else_is_none(store: Store, stages: str) -> None:
     store.write("sweep/stages.json", f'{{"stages": {stages}, "search": false}}'.encode())
     store.write("sweep/sweep.json", b"{}")

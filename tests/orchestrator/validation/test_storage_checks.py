@@ -59,6 +59,21 @@ def test_one_that_creates_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_storage(uri_of(Creates, monkeypatch), touch=True).remote
 
 
+@pytest.mark.parametrize("directory", ["stages", "stages/features", "work", "logs", "mlflow.db"])
+def test_a_storage_of_which_a_part_is_a_link_is_refused_in_one_line(
+    tmp_path: Path, directory: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "storage" / directory
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"{directory} is a link.*mount") as error:
+        open_storage(str(tmp_path / "storage"), touch=True)
+    assert len(str(error.value).splitlines()) == 1
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert open_storage(str(tmp_path / "link"), touch=True).root == str(tmp_path / "elsewhere")
+
+
 @pytest.mark.parametrize("uri", ["", "s3:/bucket/x", "file:/data"])
 def test_a_storage_that_is_mistyped_makes_no_directory(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

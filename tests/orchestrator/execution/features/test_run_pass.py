@@ -53,7 +53,7 @@ def sweep(models: tuple[Path, Path], storage: Path, *more: str) -> tuple[Setting
 
 
 def damage(settings: Settings, job: Job, *rows: int) -> None:
-    """Overwrite the PNGs of training images with noise, as a bad disk would."""
+    """Overwrite the PNGs of training images with noise, which the stage had from the start."""
     file = settings.store.fetch(job.inputs["world"].path) / "images_train.parquet"
     table = pq.read_table(file)
     images = table.column("png").to_pylist()
@@ -65,7 +65,8 @@ def damage(settings: Settings, job: Job, *rows: int) -> None:
     file.write_bytes(file_bytes.getvalue())
     manifest = file.with_name("manifest.json")
     told = json.loads(manifest.read_text())
-    told["files"][file.name]["bytes"] = file.stat().st_size
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    told["files"][file.name] |= {"bytes": file.stat().st_size, "sha256": checksum}
     manifest.write_text(json.dumps(told))
 
 
