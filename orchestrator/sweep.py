@@ -25,7 +25,7 @@ from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
 from search_spaces import OperatingPoint, Space
-from search_spaces.settings.secrets import print_error, printable
+from search_spaces.settings.secrets import print_error, printable_lines
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from orchestrator.driver.request import Request
@@ -81,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plan:
         from orchestrator.driver.plan_text import overview
 
-        text = overview(space, points, store, arguments.name or space.name)
-        print("\n".join(map(printable, text.split("\n"))))
+        print(printable_lines(overview(space, points, store, arguments.name or space.name)))
         return OK
 
     return _sweep(arguments, words, began, space, points, store)

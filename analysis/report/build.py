@@ -30,7 +30,7 @@ from analysis.report.page import MLFLOW_UI, page
 from analysis.report.summary import summary_sentence, summary_table
 from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
-from search_spaces.settings.secrets import print_error
+from search_spaces.settings.secrets import print_error, printable_lines
 
 REPORT: Final = "report.html"
 PLOTS: Final = "plots"
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AnalysisError, OSError) as error:
         print_error(str(error))
         return 2
-    print(paths.sentence)
+    print(printable_lines(paths.sentence))
     print(f"report: {paths.html}")
     print(f"plots:  {join(paths.html.rpartition('/')[0] or '.', PLOTS)} ({len(paths.plots)} files)")
     return 0

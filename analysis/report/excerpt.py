@@ -29,7 +29,7 @@ from analysis.io.schema import from_parquet, to_table
 from analysis.io.sweep import MANIFEST, SAMPLES
 from analysis.qualitative.examples import example_of
 from analysis.qualitative.matched_rate import panels
-from search_spaces.settings.secrets import print_error
+from search_spaces.settings.secrets import print_error, printable
 
 _PATH: Final = re.compile(r"^(/|~|[A-Za-z]:[\\/])|://")
 
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(f"written to {options.out}")
     for line in named:
-        print(f"names a place outside: {line}")
+        print(printable(f"names a place outside: {line}"))
     return 0
 
 

@@ -13,7 +13,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.steering.words import AGAIN
 from orchestrator.tracking.mlflow_client import open_command, page_address
 from orchestrator.tracking.points_file import MissingPoint
-from search_spaces.settings.secrets import printable, without_secrets
+from search_spaces.settings.secrets import printable, printable_lines, without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
@@ -27,7 +27,7 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
     """Print the table of curves, paths, the MLflow UI and, to stderr, the missing points."""
     report = outcome.report
     if report is not None:
-        print(f"\n{_table(report)}\n\n{report.sentence}\n")
+        print(printable_lines(f"\n{_table(report)}\n\n{report.sentence}\n"))
         print(f"report  {report.html}")
         print(f"points  {request.store.uri}/{request.name}/points.parquet")
         for plot in report.plots:
@@ -42,7 +42,7 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
     if outcome.sliced:
         print(
             "out of memory at first, then trained with more accumulation at the same effective "
-            f"batch: {', '.join(outcome.sliced)}"
+            f"batch: {printable(', '.join(outcome.sliced))}"
         )
     for line in left_out_lines(outcome.left_out):
         print(printable(line))

@@ -48,7 +48,7 @@ def inherit(
         OSError, ValueError: a file that the added space names is missing.
     """
     whole = whole_plan(space, store)
-    added_whole = whole_plan(read_space(added["space"]), store)
+    added_whole = whole_plan(read_space(added["space"], space), store)
     plan = Plan(space, points, whole.fingerprints, None)
     added_keys, covered_keys = (keys_of(added_whole, added[name]) for name in ("added", "points"))
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from orchestrator.monitoring.status_text import shortened
 from orchestrator.plan.jobs import Plan
+from orchestrator.steering.named_things import added_extensions, added_places
 from orchestrator.steering.words import number_of
 from orchestrator.storage import provenance
 from orchestrator.storage.store import Store
@@ -25,16 +26,34 @@ class NotLargerError(ValueError):
     """A space that cannot be added to a sweep; a line per reason."""
 
 
-def read_space(data: object) -> Space:
-    """The space that a request holds.
+def read_space(data: object, known: Space) -> Space:
+    """The space that somebody else wrote into the storage; reads none of the files that it names.
+
+    Args:
+        known: the driver's space.
 
     Raises:
-        NotLargerError: it is none here; a line per mistake.
+        NotLargerError: it is none here, or names an extension or a place that `known` does not; a
+            line per mistake.
     """
     try:
-        return Space.model_validate(data)
+        _refuse("an extension", added_extensions(data, known))  # before it is imported
+        space = Space.model_validate(data)
+        _refuse("a file or model", added_places(space, known))
     except ValidationError as error:
         raise NotLargerError("\n".join(explain(error, Space))) from None
+    except RecursionError:
+        raise NotLargerError("this space is nested too deeply") from None
+    return space
+
+
+def _refuse(kind: str, names: Sequence[str]) -> None:
+    if names:
+        raise NotLargerError(
+            f"this space names {kind} that the sweep which runs does not: "
+            f"{shortened(names, len(names))}; give it a --name of its own, or stop that sweep and "
+            "start it again with this space"
+        )
 
 
 def whole_plan(space: Space, store: Store) -> Plan:

@@ -127,7 +127,7 @@ class Steering:
         for option, value in sweep.options.items():
             if content["options"].get(option) != value:
                 raise NotLargerError(f"{option}: the sweep that runs has {value or 'none'}")
-        space = read_space(content["space"])
+        space = read_space(content["space"], self._plan.space)
         whole = whole_plan(space, sweep.store)
         check_larger(self._plan, whole)
         before, chosen = self._plan.wanted.keys(), keys_of(whole, content["points"])

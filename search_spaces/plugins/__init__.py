@@ -1,6 +1,6 @@
 """Finding the codecs, scenarios, tasks and MLLMs of the project and of installed distributions."""
 
-from search_spaces.plugins.origin import Origin, plugin_versions
+from search_spaces.plugins.origin import Origin, plugin_names, plugin_versions
 from search_spaces.plugins.registry import (
     BrokenPluginError,
     ClassRegistry,
@@ -16,5 +16,6 @@ __all__ = [
     "Registry",
     "UnknownPluginError",
     "implementation",
+    "plugin_names",
     "plugin_versions",
 ]

@@ -79,6 +79,17 @@ def plugin_versions() -> dict[str, str]:
     }
 
 
+def plugin_names() -> frozenset[str]:
+    """The names of all extensions of other distributions; imports none of them."""
+    return frozenset(
+        point.name
+        for distribution in distributions()
+        if distribution.name != PROJECT
+        for point in distribution.entry_points
+        if point.group.startswith(f"{PROJECT}.")
+    )
+
+
 def forget_installed() -> None:
     """Look at the installed distributions again."""
     entry_points_of.cache_clear()

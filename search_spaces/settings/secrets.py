@@ -79,6 +79,11 @@ def printable(text: str) -> str:
     return "".join(shown)
 
 
+def printable_lines(text: str) -> str:
+    """Lines, each as `printable` makes it."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def print_error(message: str) -> None:
     """Print what is wrong, a line each, as commands do; without secrets, whoever wrote it."""
     for line in message.splitlines():

@@ -75,8 +75,9 @@ def test_reasons_and_lines_of_others_cannot_steer_the_terminal(
         page="#/evil\x1b",
         left_out=("evil\r.png",),
         cancelled=("evil\x1b",),
+        sliced=("evil\x1b",),
     )
     print_summary(request, plan, outcome)
     printed = "".join(capsys.readouterr())
     assert not set(printed) & {"\x1b", "\r", "\u202e"}
-    assert printed.count("evil") == 5
+    assert printed.count("evil") == 6

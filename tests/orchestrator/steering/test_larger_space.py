@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+import io
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,9 +94,103 @@ def test_only_what_is_lost_or_changed_is_a_difference() -> None:
 
 def test_a_space_is_the_same_behind_its_way_through_the_storage() -> None:
     space = load_space("smoke", LARGE)
-    assert read_space(space.model_dump(mode="json")) == space
+    assert read_space(space.model_dump(mode="json"), space) == space
     with pytest.raises(NotLargerError, match="seeds"):
-        read_space({**space.model_dump(mode="json"), "seeds": "many"})
+        read_space({**space.model_dump(mode="json"), "seeds": "many"}, space)
+
+
+CODEC = {"arch": "mbt2018-mean", "N": 8, "M": 8, "lambdas": [0.02], "name": "other"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"codecs": [{**CODEC, "weights": "/etc/passwd"}]},
+        {"codecs": [{**CODEC, "weights": "shipped:../../../etc/passwd"}]},
+        {"codecs": [{**CODEC, "weights": "file:/etc/passwd"}]},
+        {"codecs": [{**CODEC, "weights": "~/w.safetensors"}]},
+        {"codecs": [{**CODEC, "weights": "pyproject.toml"}]},
+        {"codecs": [{**CODEC, "released": {"d1": ["/etc/passwd"]}}]},
+        {"mllms": ["somebody/model"]},
+        {"teacher": {"model": "/etc"}},
+        {"data": {"kind": "folder", "uri": "s3://bucket/x", "size": 64}, "tasks": ["zeroshot"]},
+        {
+            "data": {"kind": "folder", "uri": "simplecache::http://host/x", "size": 64},
+            "tasks": ["zeroshot"],
+        },
+        {"surrogate": {"classes": "/etc/passwd"}},
+        {"surrogate": {"templates": "/etc/passwd"}},
+        {"variants": {"a": {}, "b": {"surrogate.classes": "etc/passwd"}}},
+        {"benchmarks": [{"format": "pope", "annotations": "/a.json", "images": "/i"}]},
+    ],
+)
+def test_a_file_that_the_sweep_does_not_name_is_refused_and_not_read(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write into the storage could else have the driver read its machine's files."""
+    space = load_space("smoke", SMALL)
+    data = space.model_dump(mode="json")
+    data = {**data, **{k: [*data[k], *v] if k == "codecs" else v for k, v in change.items()}}
+    opened: list[str] = []
+    real_open = io.open
+
+    def recorded(file: Any, *given: Any, **options: Any) -> Any:
+        opened.append(str(file))
+        return real_open(file, *given, **options)
+
+    for module in (io, builtins):
+        monkeypatch.setattr(module, "open", recorded)
+    with pytest.raises(NotLargerError, match=r"names a file or model .*--name of its own"):
+        read_space(data, space)
+    foreign = {"/etc/passwd", str(Path("pyproject.toml").absolute()), "/a.json", "/q.json"}
+    assert foreign & set(opened) == set()
+
+
+def test_files_of_the_sweep_and_of_the_installation_may_be_named(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.touch()
+    given = f"codecs=[{{arch: mbt2018-mean, N: 8, M: 8, weights: {weights}, lambdas: [0.02]}}]"
+    space = load_space("smoke", (*SMALL[1:], given))
+    data = space.model_dump(mode="json")
+    larger = [{**data["codecs"][0], "lambdas": [0.02, 0.002]}, {**CODEC, "N": 16}]
+    data = {**data, "codecs": larger, "description": "of http://host/page: /x"}
+    assert read_space(data, space).codecs[0].weights == str(weights)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scenarios": ["d1", "elsewhere"]},
+        {"codecs": [{"arch": "elsewhere"}]},
+        {"elsewhere": {"steps": 3}},
+        {"variants": {"a": {}, "b": {"elsewhere.steps": 3}}},
+        {"benchmarks": [{"format": "elsewhere"}]},
+    ],
+)
+def test_an_extension_that_the_sweep_does_not_name_is_refused_and_not_imported(
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "elsewhere-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1\n")
+    groups = ("scenarios", "codecs", "benchmarks")
+    points = "".join(f"[bridgesweep.{g}]\nelsewhere = elsewhere_module:THING\n" for g in groups)
+    (info / "entry_points.txt").write_text(points)
+    (tmp_path / "elsewhere_module.py").write_text("raise AssertionError('imported')")
+    space = load_space("smoke", SMALL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(NotLargerError, match=r"names an extension .*elsewhere"):
+        read_space({**space.model_dump(mode="json"), **change}, space)
+    assert "elsewhere_module" not in sys.modules
+
+
+def test_a_space_that_is_nested_too_deeply_is_refused() -> None:
+    space = load_space("smoke", SMALL)
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(NotLargerError):
+        read_space({**space.model_dump(mode="json"), "variants": {"a": {"d1.lr": deep}}}, space)
 
 
 def labels(plan: Plan, keys: Iterable[str]) -> set[str]:

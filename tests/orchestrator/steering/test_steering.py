@@ -22,6 +22,7 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.scheduling.schedule import Schedule
 from orchestrator.steering import steering as steering_module
 from orchestrator.steering.inherited import inherit
+from orchestrator.steering.larger_space import NotLargerError
 from orchestrator.steering.steering import SteeredSweep, Steering
 from orchestrator.storage.lease import Lease, only_driver
 from orchestrator.storage.provenance import CHECKSUMS, fingerprints
@@ -345,18 +346,27 @@ def test_an_error_of_the_driver_is_answered(driver: Driver) -> None:
     assert "KeyError" in text
 
 
-def test_a_space_with_weights_that_the_driver_does_not_see_is_refused(
-    driver: Driver, tmp_path: Path
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_space_with_a_file_that_the_sweep_does_not_name_is_refused_whether_it_is_there(
+    driver: Driver, tmp_path: Path, is_there: bool
 ) -> None:
     weights = tmp_path / "w.safetensors"
+    if is_there:
+        weights.touch()
     dump = load_space("smoke", SMALL).model_dump(mode="json")
     dump["codecs"].append({**dump["codecs"][0], "name": "other", "weights": str(weights)})
     points = [point.fields for point in operating_points(Space.model_validate(dump))]
     content = {"space": dump, "points": points, "command": "theirs", "options": OPTIONS}
     is_accepted, text = driver.ask("add", content)
     assert not is_accepted
-    assert f"{weights}: no such file or directory" in text
+    (line,) = text.splitlines()
+    assert f"names a file or model that the sweep which runs does not: {weights};" in line
+    assert "stop that sweep and start it again with this space" in line
     assert driver.inbox.read_added() is None
+    # What stands there for a driver that follows was written by nobody else, or is refused, too.
+    kept = {**content, "added": points}
+    with pytest.raises(NotLargerError, match="names a file or model"):
+        inherit(load_space("smoke", SMALL), (), "mine", kept, driver.store)
 
 
 def test_behind_the_last_job_nothing_is_answered(driver: Driver) -> None:
