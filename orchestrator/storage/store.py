@@ -62,6 +62,9 @@ class _ManifestShape(BaseModel, strict=True):
     code: JsonObject = {}
     hardware: JsonObject = {}
     seconds: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    subject: JsonObject | None = None
+    version: int | None = None
+    cost: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
 _MANIFESTS_AT_ONCE = 200
@@ -210,11 +213,11 @@ class Store(WorkFiles):
             directory.rename(target)
         except OSError:
             # Renaming onto a directory that is not empty fails: another writer was first.
-            if self.has(stage):
-                shutil.rmtree(directory)
-                return False
             if not os.path.lexists(target):
                 raise
+            if until_visible(lambda: self.has(stage)):
+                shutil.rmtree(directory)
+                return False
             self.remove_stage(stage, ())  # without a manifest it is no stage
             directory.rename(target)
         return True

@@ -49,6 +49,20 @@ def test_it_lists_sizes_and_ages_and_deletes_nothing_by_itself(
     assert store.has(LOST)
 
 
+def test_a_link_among_stages_is_left_alone_with_a_line(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    Path(store.path("stages/features")).symlink_to(tmp_path / "elsewhere")
+    assert main(["gc", "--storage", store.uri]) == 2
+    assert "stages/features is a link" in capsys.readouterr().err
+    Path(store.path("stages/features")).unlink()
+    Path(store.path("stages/point/old")).symlink_to(tmp_path / "elsewhere")
+    assert main(["gc", "--storage", store.uri, "--delete"]) == 0
+    assert "left alone: stages/point/old is a link" in capsys.readouterr().out
+    assert (tmp_path / "elsewhere").exists()
+
+
 def test_it_deletes_when_told_to_and_counts_bytes(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

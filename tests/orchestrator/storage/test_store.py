@@ -53,6 +53,15 @@ def test_the_first_of_two_writers_wins_and_the_second_leaves_nothing(store: Stor
     assert not second.exists()
 
 
+def test_a_writer_that_does_not_see_the_first_one_yet_drops_its_copy(
+    open_store: OpenStore,
+) -> None:
+    one, two = open_store("node1"), open_store("node2")
+    assert one.commit(STAGE, make(one, "first"), {})
+    assert not two.commit(STAGE, make(two, "second!"), {})
+    assert (open_store("node3").fetch(STAGE) / "train" / "part.txt").read_text() == "first"
+
+
 def put_part(store: Store, name: str, text: str) -> FileEntry:
     with store.part(STAGE, "job", name) as (path, entry):
         path.write_text(text)
@@ -295,6 +304,7 @@ DEEP = "[" * 100_000
         *({"files": []}, {"files": {"x": 5}}, {"files": {"x": {"bytes": "1", "sha256": HELLO}}}),
         *({"files": {"x": {"bytes": 1, "sha256": 5}}}, {"files": {"x": {"bytes": 1}}}),
         *({"files": {"x": {"bytes": 1, "sha256": HELLO, "at": 5}}}, {"stage": "stages/codec/x"}),
+        *({"subject": []}, {"version": "1"}, {"cost": "1"}),
         *({"seconds": "long"}, {"inputs": 5}, {"spec": []}, {"created": float("nan")}),
     ],
 )
