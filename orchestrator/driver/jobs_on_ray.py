@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from orchestrator.driver.point_log import PointLog
@@ -107,14 +108,19 @@ def run_on_ray(
                 looking(steering.look, DRIVER_LOOK_S, "requests") as requests,
             ):
                 tune_jobs(runner, request.verbose)
-            requests.join(ANSWER_S)  # what is being added needs Ray
-            if requests.is_alive():
-                monitor.note("a request to this driver takes too long, and is not waited for")
+            _wait_for(requests, monitor)  # what is being added needs Ray
         finally:
             monitor.leave_ray()
             cluster.ask_autoscaler([])
     cancelled = frozenset(schedule.cancelled)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), cancelled, lanes)
+
+
+def _wait_for(requests: Thread, monitor: Monitor) -> None:
+    """Let the thread of requests end what it does, within a limit."""
+    requests.join(ANSWER_S)
+    if requests.is_alive():
+        monitor.note("a request to this driver takes too long, and is not waited for")
 
 
 def _steering(

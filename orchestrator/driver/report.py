@@ -54,9 +54,7 @@ def report_sweep(
     store, name = request.store, request.name
     stored = {plan.key(point): point for point in plan.complete_points()}
     tracker = point_log.close({**missing, **point_log.damaged(stored.values())})
-    damaged = point_log.damaged(())  # more may have been found by what was logged
-    for absent in damaged.values():
-        monitor.note(f"{absent.point.label}: {absent.reason}")
+    damaged = _note_damaged(point_log, monitor)
     missing |= {key: absent for key, absent in damaged.items() if key in plan.wanted}
     tracking_uri = request.tracking_uri or default_uri(store, name)
     intact = stored.keys() - damaged.keys()
@@ -98,6 +96,14 @@ def report_sweep(
         left_out=tuple(left_out),
         cancelled=labels,
     )
+
+
+def _note_damaged(point_log: PointLog, monitor: Monitor) -> Mapping[str, MissingPoint]:
+    """The points with a damaged stage, by key: all that has been logged was read for that."""
+    damaged = point_log.damaged(())
+    for absent in damaged.values():
+        monitor.note(f"{absent.point.label}: {absent.reason}")
+    return damaged
 
 
 def _write_report(directory: str) -> tuple[ReportPaths | None, Exception | None]:

@@ -41,7 +41,7 @@ from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import operating_points
-from search_spaces.settings.secrets import printable, without_secrets
+from search_spaces.settings.secrets import print_error, printable, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +70,12 @@ def run(request: Request, search: Search | None = None) -> bool:
     try:
         return _run_alone(request, search)
     except LeaseLostError as error:
-        print(f"error: {error}: another driver runs this sweep by now", file=sys.stderr)
+        print_error(f"{error}: another driver runs this sweep by now")
         return False
     except Exception as error:
         if not is_disk_full(error):
             raise
-        print(f"error: {FULL_DISK}: {line_of(error)}", file=sys.stderr)
+        print_error(f"{FULL_DISK}: {line_of(error)}")
         print(f"make room; the same command continues:\n  {request.command}", file=sys.stderr)
         return False
 

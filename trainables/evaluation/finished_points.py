@@ -86,5 +86,5 @@ def _stages_of(stages: Path, key: str, with_codec: bool) -> tuple[Path | None, P
     inputs = json.loads((point_dir / "manifest.json").read_text(encoding="utf-8"))["inputs"]
     if not with_codec:
         return None, point_dir
-    codecs = (stages / "codec" / key / "manifest.json" for key in inputs)
+    codecs = (stages / "codec" / Path(key).name / "manifest.json" for key in inputs)
     return next(file.parent for file in codecs if file.is_file()), point_dir
