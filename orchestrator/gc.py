@@ -7,13 +7,13 @@ Exit codes: 0 done, 1 it stopped on the way, 2 bad input.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Sequence
 
 from rich.filesize import decimal
 
 from orchestrator.execution.environment import StorageAwayError, storage_answers
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import LeaseLostError
 from orchestrator.storage.references import RECORD, References, read_references
 from orchestrator.storage.store import Store
@@ -21,9 +21,10 @@ from orchestrator.storage.unreferenced import (
     Unreferenced,
     delete_unreferenced,
     find_unreferenced,
+    links_left_alone,
 )
 from orchestrator.validation.uris import InputError, open_storage
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import print_error, printable, without_secrets
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 DEFAULT_HOURS = 24.0
@@ -43,10 +44,12 @@ def main(argv: Sequence[str], default_storage: str) -> int:
         store = open_storage(arguments.storage, touch=False)
         with storage_answers(store.uri):
             references, entries = _find(store)
-    except (InputError, StorageAwayError) as error:
+    except (InputError, StorageAwayError, StoreError) as error:
         return _error(str(error), BAD_INPUT)
     for line in _listing(store, references, entries):
         print(line)
+    for path in links_left_alone(store):
+        print(f"left alone: {path} is a link, and no storage follows those below its root")
     if not arguments.delete:
         if entries and not references.covers_everything:
             print("nothing was deleted; --delete deletes what is old enough")
@@ -56,7 +59,7 @@ def main(argv: Sequence[str], default_storage: str) -> int:
             deletion = delete_unreferenced(
                 store, 3600 * arguments.older_than, lambda line: print(line, flush=True)
             )
-    except (LeaseLostError, StorageAwayError) as error:
+    except (LeaseLostError, StorageAwayError, StoreError) as error:
         return _error(f"{error}; the same command goes on", FAILED)
     print(f"deleted {_summary(deletion.deleted)}")
     if deletion.held:
@@ -118,13 +121,13 @@ def _listing(store: Store, references: References, entries: Sequence[Unreference
         if entries
         else f"nothing to delete: the sweeps in {place} refer to all that is stored there"
     ]
-    width = max((len(entry.path) for entry in entries), default=0)
+    width = max((len(printable(entry.path)) for entry in entries), default=0)
     for entry in sorted(entries, key=lambda entry: (-entry.size, entry.path)):
         age = "unknown age" if entry.written is None else _age(now - entry.written)
-        lines.append(f"  {entry.path:<{width}}  {decimal(entry.size):>9}  {age}")
+        lines.append(f"  {printable(entry.path):<{width}}  {decimal(entry.size):>9}  {age}")
     lines += [
-        f"kept all the same: sweep {name!r} has no {RECORD}, so it may refer to every stage; run "
-        "its command again, or delete its directory"
+        f"kept all the same: sweep {name!r} has no {RECORD} that can be read, so it may refer to "
+        "every stage; run its command again, or delete its directory"
         for name in references.unrecorded
     ]
     lines += [
@@ -149,6 +152,5 @@ def _age(seconds: float) -> str:
 
 
 def _error(message: str, code: int) -> int:
-    for line in message.splitlines():
-        print(f"error: {without_secrets(line)}", file=sys.stderr)
+    print_error(message)
     return code

@@ -111,7 +111,7 @@ def _run_trials(
 ) -> list[TrialRecord]:
     spec = request.space.search
     assert spec is not None
-    with cluster.running(request.verbose, request.insecure):
+    with cluster.running(request.verbose, request.insecure, request.command):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.driver.search_tuner import tune_search
 

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.execution.environment import StorageAwayError
 from orchestrator.monitoring.notify import check_notify, command_text
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
 from search_spaces import OperatingPoint, Space
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import print_error, printable
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from orchestrator.driver.request import Request
@@ -82,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plan:
         from orchestrator.driver.plan_text import overview
 
-        print(overview(space, points, store, arguments.name or space.name))
+        text = overview(space, points, store, arguments.name or space.name)
+        print("\n".join(map(printable, text.split("\n"))))
         return OK
 
     return _sweep(arguments, words, began, space, points, store)
@@ -129,8 +131,8 @@ def _sweep(
         return _bad(str(error))
     except StorageAwayError as error:  # nothing was begun
         return _bad(str(error))
-    except (NoClusterError, UnansweredError) as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+    except (NoClusterError, UnansweredError, StoreError) as error:
+        print_error(str(error))
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING
     except KeyboardInterrupt:
@@ -219,9 +221,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--notify",
+        default=os.environ.get("BRIDGESWEEP_NOTIFY") or None,
         metavar="URL|COMMAND",
         help="when the sweep ends or needs a person: POST JSON to this http(s) URL, or run this "
-        "shell command with the facts in variables BRIDGESWEEP_EVENT, BRIDGESWEEP_TEXT, ...",
+        "shell command with the facts in variables BRIDGESWEEP_EVENT, BRIDGESWEEP_TEXT, ... "
+        "(default: the environment's BRIDGESWEEP_NOTIFY, which no list of processes shows)",
     )
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="also print the logs of Ray, Tune and Train"
@@ -268,8 +272,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def _bad(message: str) -> int:
-    for line in message.splitlines():
-        print(f"error: {without_secrets(line)}", file=sys.stderr)
+    print_error(message)
     return BAD_INPUT
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import yaml
 from pydantic import ValidationError
@@ -16,13 +16,47 @@ from search_spaces.settings.overrides import PathError, merge, put
 from search_spaces.settings.paths import located_texts
 from search_spaces.specs.space import Space
 
+# What a file may hold; the project's spaces have less than a hundredth of it.
+MOST_LETTERS: Final = 1_000_000
+MOST_VALUES: Final = 20_000
+MOST_LEVELS: Final = 40
+MOST_DIGITS: Final = 40
+
 
 class SpaceError(ValueError):
     """A space that cannot be swept; the message has a line per mistake."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a mapping that gives a setting twice, of which YAML would take the last."""
+    """Refuses what no space is: a setting given twice, of which YAML would take the last one; and
+    data that grows without end by its aliases, its depth or its numbers.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._open: list[int] = [0]
+        """Values within each of the nodes that are just being composed."""
+        self._sizes: dict[str, int] = {}
+        """Anchor -> values within its node, and the node itself."""
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if len(self._open) > MOST_LEVELS:
+            _refuse(event, f"nested more than {MOST_LEVELS} levels deep")
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self._sizes:
+                _refuse(event, f"*{event.anchor} stands within itself")
+            size, node = self._sizes.get(str(event.anchor), 1), super().compose_node(parent, index)
+        else:
+            self._open.append(1)
+            node = super().compose_node(parent, index)
+            size = self._open.pop()
+            if event.anchor is not None:
+                self._sizes[event.anchor] = size
+        self._open[-1] += size
+        if self._open[-1] > MOST_VALUES:
+            _refuse(event, f"more than {MOST_VALUES} values, with those of its aliases")
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -30,19 +64,47 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in names:
-                    text = f"{key.value!r} is given twice"
-                    raise yaml.composer.ComposerError(None, None, text, key.start_mark)
+                    _refuse(key, f"{key.value[:MOST_DIGITS]!r} is given twice")
                 names.add(key.value)
         return node
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MOST_DIGITS:
+            _refuse(node, f"a whole number of more than {MOST_DIGITS} digits")
+        return super().construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def _refuse(place: Any, mistake: str) -> NoReturn:
+    """Raise an error about an event or a node."""
+    raise yaml.composer.ComposerError(None, None, mistake, place.start_mark)
+
 
 def _parsed(text: str) -> Any:
-    """Plain data from YAML; what it names is never run."""
-    loader = _Loader(text)
+    """Plain data from YAML; what it names is never run.
+
+    Raises:
+        SpaceError: it is no valid YAML, or too much of it; in one line.
+    """
     try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+        if len(text) > MOST_LETTERS:
+            raise SpaceError(f"more than {MOST_LETTERS} letters")
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise SpaceError(f"not valid YAML: {error.problem or error.context}{where}") from None
+    except SpaceError:
+        raise
+    except Exception as error:  # of what a value is made by: dates, numbers, explicit tags
+        text = " ".join(str(error).split())
+        raise SpaceError(f"not valid YAML: {text or type(error).__name__}") from None
 
 
 def named_spaces() -> dict[str, str]:
@@ -111,8 +173,8 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
         raise SpaceError(f"space {space!r}: extends itself: {' -> '.join((*chain, identity))}")
     try:
         data = _parsed(text)
-    except yaml.YAMLError as error:
-        raise SpaceError(f"space {space!r}: not valid YAML: {error}") from None
+    except SpaceError as error:
+        raise SpaceError(f"space {space!r}: {error}") from None
     if not isinstance(data, dict):
         raise SpaceError(f"space {space!r}: a space is a mapping of settings")
     data = located_texts(data, path.parent.absolute())
@@ -124,7 +186,8 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
 def _text(path: Path, space: str) -> str:
     """The text of a space's file."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            return file.read(MOST_LETTERS + 1)
     except UnicodeDecodeError:
         raise SpaceError(f"space {space!r}: no text in UTF-8") from None
     except OSError as error:
@@ -155,8 +218,6 @@ def _override(data: dict[str, Any], text: str) -> str | None:
         return f"--set {text!r}: write key.path=value"
     try:
         put(data, path, located_texts(_parsed(value), Path.cwd()))
-    except yaml.YAMLError:
-        return f"--set {text!r}: the value is not valid YAML"
-    except PathError as error:
+    except (SpaceError, PathError) as error:
         return f"--set {text!r}: {error}"
     return None

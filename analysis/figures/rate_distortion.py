@@ -23,6 +23,7 @@ from analysis.io.files import read_bytes
 from analysis.io.other_results import from_compressai
 from analysis.io.schema import AnalysisError
 from analysis.io.sweep import Sweep
+from search_spaces.settings.secrets import print_error
 
 METRICS: Final = {"psnr": ("psnr", "PSNR (dB)"), "ms-ssim-db": ("ms-ssim", "MS-SSIM (dB)")}
 """The points' name -> (file name, label)."""
@@ -95,8 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file for plot in draw(read_results(options.paths)) for file in plot.save(str(out))
         ]
     except (AnalysisError, OSError) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        print_error(str(error))
         return 2
     print("\n".join(written))
     return 0

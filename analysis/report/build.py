@@ -9,7 +9,6 @@ of them, one of all.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,7 +30,7 @@ from analysis.report.page import MLFLOW_UI, page
 from analysis.report.summary import summary_sentence, summary_table
 from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import print_error
 
 REPORT: Final = "report.html"
 PLOTS: Final = "plots"
@@ -166,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sweep = read_sweep(*options.sources, apart=options.apart)
         paths = write_report(sweep, options.out, options.complexity, options.mlflow_ui, options.pdf)
     except (AnalysisError, OSError) as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+        print_error(str(error))
         return 2
     print(paths.sentence)
     print(f"report: {paths.html}")

@@ -29,6 +29,7 @@ from analysis.io.schema import from_parquet, to_table
 from analysis.io.sweep import MANIFEST, SAMPLES
 from analysis.qualitative.examples import example_of
 from analysis.qualitative.matched_rate import panels
+from search_spaces.settings.secrets import print_error
 
 _PATH: Final = re.compile(r"^(/|~|[A-Za-z]:[\\/])|://")
 
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         named = write_excerpt(options.source, options.out)
     except (AnalysisError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         return 2
     print(f"written to {options.out}")
     for line in named:

@@ -7,6 +7,7 @@ import sys
 
 from orchestrator.driver.request import Request
 from orchestrator.execution.environment import StorageAwayError, storage_answers
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import ANOTHER_SWEEP, SweepHeldError
 from orchestrator.storage.sweep_requests import ask
 from search_spaces.settings.secrets import printable, without_secrets
@@ -32,7 +33,9 @@ def hand_over(request: Request, held: SweepHeldError) -> bool:
     Raises:
         RefusedSpaceError: the space is no larger one of the sweep's, or the cluster has no room.
         StorageAwayError: the storage cannot be used, and nobody was asked.
-        UnansweredError: it could not be used any more when the driver had been asked.
+        StoreError: a file there is damaged, and nobody was asked.
+        UnansweredError: it could not be used any more when the driver had been asked, or the answer
+            is damaged.
     """
     asked: list[str] = []
     content = {
@@ -44,16 +47,15 @@ def hand_over(request: Request, held: SweepHeldError) -> bool:
 
     def note() -> None:
         asked.append(request.name)
-        print(
-            f"{held.about}; asking it to add the points of this space", file=sys.stderr, flush=True
-        )
+        about = f"{printable(held.about)}; asking it to add the points of this space"
+        print(about, file=sys.stderr, flush=True)
         if request.notify is not None:
             print("--notify has no effect: that driver keeps its settings", file=sys.stderr)
 
     try:
         with storage_answers(request.store.uri):
             answer = ask(request.store, request.name, "add", content, note)
-    except StorageAwayError as error:
+    except (StorageAwayError, StoreError) as error:
         if not asked:
             raise
         raise UnansweredError(f"{error}; that driver may have added the points") from error

@@ -76,7 +76,7 @@ def run_on_ray(
     """
     space = plan.space
     settings = Settings(space, request.store.uri, PickledJobs(plan.jobs), provenance.code())
-    with cluster.running(request.verbose, request.insecure):
+    with cluster.running(request.verbose, request.insecure, request.command):
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import DriverPool
         from orchestrator.execution.trials.added_jobs import removed_at_the_end

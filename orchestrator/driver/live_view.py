@@ -16,6 +16,7 @@ from orchestrator.monitoring.monitor import STARTING
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import WAVES, Job
+from search_spaces.settings.secrets import printable
 
 MAX_NOTES = 4
 
@@ -50,7 +51,7 @@ class LiveView:
     def note(self, text: str) -> None:
         """Show a line below the picture."""
         with self._states.lock:
-            self._notes = [*self._notes, text][-MAX_NOTES:]
+            self._notes = [*self._notes, printable(text)][-MAX_NOTES:]
 
     def job_event(self, event: JobEvent) -> None:
         """Move, add or remove the job's bar, and note the reason of a failure."""
@@ -101,8 +102,8 @@ class LiveView:
         table = Table.grid(padding=(0, 2))
         for key, job in self._states.running.items():
             table.add_row(
-                self._states.jobs[key].label,
-                job.phase,
+                Text(printable(self._states.jobs[key].label)),
+                Text(printable(job.phase)),
                 ProgressBar(total=job.steps or 1, completed=job.step, width=24),
                 *_speed(job, now),
                 "" if job.loss is None else f"loss {job.loss:.4g}",

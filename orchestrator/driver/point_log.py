@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from orchestrator.driver.request import Request
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.files import StoreError
 from orchestrator.tracking.curves import CurveRow, LiveCurves
 from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured, point_spec, read_curve, read_measured
-from orchestrator.tracking.mlflow_client import storage_answering
+from orchestrator.tracking.mlflow_client import AwayError, storage_answering
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import open_tracker
 from orchestrator.tracking.points_file import MissingPoint
@@ -43,6 +44,7 @@ class PointLog:
     def __init__(self, request: Request, plan: Plan, note: Callable[[str], None]) -> None:
         self._plan, self._store = plan, request.store
         self._measured: dict[str, Measured] = {}
+        self._damaged: dict[str, MissingPoint] = {}
         self._lock = threading.Lock()
         self._curves = LiveCurves()
         self._figures = LiveFigures(plan, request.name, note)
@@ -77,12 +79,28 @@ class PointLog:
         tracker.sweep_run.log_done(len(self._done), len(self._plan.wanted.keys() | self._done))
 
     def measured(self, point: OperatingPoint) -> Measured:
-        """What was measured of a complete point; read from the storage once, by any thread."""
+        """What was measured of a complete point; read from the storage once, by any thread.
+
+        Raises:
+            StoreError: a stage of it is damaged.
+        """
         key = self._plan.key(point)
         with self._lock:
             if key not in self._measured:
                 self._measured[key] = read_measured(self._plan, self._store, point)
             return self._measured[key]
+
+    def damaged(self, points: Iterable[OperatingPoint]) -> dict[str, MissingPoint]:
+        """Those of some complete points of which a stage is damaged, by key; reads all of them."""
+        for point in points:
+            try:
+                self.measured(point)
+            except StoreError as error:
+                self._note_damage(point, error)
+        return dict(self._damaged)
+
+    def _note_damage(self, point: OperatingPoint, error: StoreError) -> None:
+        self._damaged[self._plan.key(point)] = MissingPoint(point, f"damaged: {error}", "")
 
     def add_step(self, job: Job, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Show the metrics of a step in the run of a job that trains."""
@@ -112,11 +130,17 @@ class PointLog:
         self._curves.drop(key)
 
         def log(tracker: Tracker) -> None:
-            with storage_answering():
-                measured = self.measured(point)
-            self._done.add(key)
-            self._figures.add(measured)
-            tracker.log_point(measured)
+            try:
+                with storage_answering():
+                    measured = self.measured(point)
+                self._done.add(key)
+                self._figures.add(measured)
+                tracker.log_point(measured)
+            except AwayError as error:
+                if not isinstance(error.__cause__, StoreError):
+                    raise
+                self._done.discard(key)
+                self._note_damage(point, error.__cause__)
 
         self._queue.put(log)
 

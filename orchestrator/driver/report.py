@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, cast
 
@@ -15,15 +15,23 @@ from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.driver.summary import left_out_lines
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.jobs import Plan
+from orchestrator.plan.past_sweeps import json_object
 from orchestrator.storage import provenance
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.outage import patiently
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import Manifest, Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.mlflow_client import AwayError, RefusedError, storage_answering
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import default_uri
-from orchestrator.tracking.points_file import MissingPoint, skipped, write_sweep
+from orchestrator.tracking.points_file import (
+    MissingPoint,
+    manifest_or_nothing,
+    skipped,
+    write_sweep,
+)
 from orchestrator.tracking.sweep_identity import ID_FILE
+from search_spaces import Stage
 
 if TYPE_CHECKING:
     from analysis.report.build import ReportPaths
@@ -37,14 +45,25 @@ def report_sweep(
     results: JobResults,
     missing: dict[str, MissingPoint],
 ) -> Outcome:
-    """Write the points file and the report, and add them to the parent run in MLflow."""
+    """Write the points file and the report, and add them to the parent run in MLflow.
+
+    Args:
+        missing: wanted points that are not complete, by key; those of which a stage is damaged are
+            added.
+    """
     store, name = request.store, request.name
-    tracker = point_log.close(missing)
+    stored = {plan.key(point): point for point in plan.complete_points()}
+    tracker = point_log.close({**missing, **point_log.damaged(stored.values())})
+    damaged = point_log.damaged(())  # more may have been found by what was logged
+    for absent in damaged.values():
+        monitor.note(f"{absent.point.label}: {absent.reason}")
+    missing |= {key: absent for key, absent in damaged.items() if key in plan.wanted}
     tracking_uri = request.tracking_uri or default_uri(store, name)
-    complete = {plan.key(point): point_log.measured(point) for point in plan.complete_points()}
+    intact = stored.keys() - damaged.keys()
+    complete = {key: point_log.measured(stored[key]) for key in stored if key in intact}
     cancelled = {
         key: MissingPoint(plan.wanted[key], "cancelled", "")
-        for key in results.cancelled & plan.wanted.keys() - complete.keys()
+        for key in results.cancelled & plan.wanted.keys() - stored.keys()
     }
     seconds = _seconds_by_kind(store, plan, results)
     left_out = skipped(plan, store, complete)
@@ -55,7 +74,7 @@ def report_sweep(
         store,
         name,
         complete,
-        {**missing, **cancelled},
+        {**missing, **damaged, **cancelled},
         tracker,
         tracking_uri,
         request.experiment,
@@ -70,13 +89,7 @@ def report_sweep(
     _replace_timing(store, name, timing)
     if tracker is not None:
         sentence = report.sentence if report is not None else "No point is complete yet."
-        try:
-            _finish_parent_run(tracker, request, plan, not missing, sentence)
-        except (AwayError, RefusedError) as refusal:
-            monitor.note(f"MLflow: {refusal}; the same command logs the report again")
-        _save_copy(tracker, monitor)
-        if request.verbose:
-            monitor.note(calls_text(tracker, len(plan.points)))
+        _log_report(tracker, request, plan, monitor, not missing, sentence)
     sliced = _sliced(store, plan, complete, results)
     page = tracker.page if tracker is not None else ""
     labels = tuple(sorted(gone.point.label for gone in cancelled.values()))
@@ -102,10 +115,18 @@ def _seconds_by_kind(store: Store, plan: Plan, results: JobResults) -> dict[str,
     made = {stage.path: stage for key in results.done for stage in plan.jobs[key].stages}
     stages = list(made.values())
     seconds: dict[str, float] = {}
-    manifests = store.manifests(stage.path for stage in stages)
-    for stage, manifest in zip(stages, manifests, strict=True):
-        seconds[stage.kind] = seconds.get(stage.kind, 0.0) + manifest["seconds"]
+    for stage, manifest in zip(stages, _manifests(store, stages), strict=True):
+        seconds[stage.kind] = seconds.get(stage.kind, 0.0) + manifest.get("seconds", 0.0)
     return seconds
+
+
+def _manifests(store: Store, stages: Sequence[Stage]) -> list[Manifest]:
+    """The manifests of stages; of a damaged one, nothing."""
+    paths = [stage.path for stage in stages]
+    try:
+        return list(store.manifests(paths))
+    except StoreError:
+        return [manifest_or_nothing(store, path) for path in paths]
 
 
 def _timing(request: Request, seconds: Mapping[str, float], results: JobResults) -> Timing:
@@ -117,7 +138,7 @@ def _timing(request: Request, seconds: Mapping[str, float], results: JobResults)
     if not seconds:
         text = request.store.read(f"{request.name}/sweep.json")
         if text is not None:
-            return cast(Timing, json.loads(text).get("timing", {}))
+            return cast(Timing, json_object(text).get("timing") or {})
     return {
         "wall_s": time.monotonic() - request.began,
         "work_s": sum(seconds.get(kind, 0.0) for kind in ("codec", "point", "evaluation")),
@@ -134,7 +155,8 @@ def _sliced(
         key: (measured.point.label, measured.manifests[0]) for key, measured in complete.items()
     }
     for key in results.done - complete.keys():
-        manifests[key] = plan.jobs[key].label, store.manifest(plan.jobs[key].stage.path)
+        job = plan.jobs[key]
+        manifests[key] = job.label, manifest_or_nothing(store, job.stage.path)
     return tuple(
         label for label, about in manifests.values() if provenance.ACCUMULATION_FACTOR in about
     )
@@ -145,6 +167,23 @@ def _replace_timing(store: Store, name: str, timing: Timing) -> None:
     assert text is not None
     content = {**json.loads(text), "timing": timing}
     store.write(f"{name}/sweep.json", json.dumps(content, indent=1, allow_nan=False).encode())
+
+
+def _log_report(
+    tracker: Tracker,
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    complete: bool,
+    sentence: str,
+) -> None:
+    try:
+        _finish_parent_run(tracker, request, plan, complete, sentence)
+    except (AwayError, RefusedError) as refusal:
+        monitor.note(f"MLflow: {refusal}; the same command logs the report again")
+    _save_copy(tracker, monitor)
+    if request.verbose:
+        monitor.note(calls_text(tracker, len(plan.points)))
 
 
 def _finish_parent_run(

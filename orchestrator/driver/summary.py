@@ -13,7 +13,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.steering.words import AGAIN
 from orchestrator.tracking.mlflow_client import open_command, page_address
 from orchestrator.tracking.points_file import MissingPoint
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import printable, without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
@@ -36,7 +36,7 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
     tracking_uri = without_secrets(outcome.tracking_uri)
     print(f"MLflow  {open_command(tracking_uri)}", flush=True)
     if outcome.page:
-        print(f"runs    {page_address(tracking_uri, outcome.page)}", flush=True)
+        print(f"runs    {printable(page_address(tracking_uri, outcome.page))}", flush=True)
     if request.verbose:
         print(_efficiency(outcome.timing))
     if outcome.sliced:
@@ -45,15 +45,15 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
             f"batch: {', '.join(outcome.sliced)}"
         )
     for line in left_out_lines(outcome.left_out):
-        print(line)
+        print(printable(line))
     if outcome.cancelled:
         labels = shortened(outcome.cancelled, len(outcome.cancelled))
-        print(f"cancelled: {labels}; {AGAIN}", flush=True)
+        print(f"cancelled: {printable(labels)}; {AGAIN}", flush=True)
     if outcome.missing:
         count = f"{len(outcome.missing)} of {len(plan.points)} points are missing:"
         print(f"\n{count}", file=sys.stderr)
         for line in _causes(outcome.missing.values()):
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
         print(f"the same command tries them again:\n  {request.command}", file=sys.stderr)
 
 

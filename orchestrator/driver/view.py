@@ -13,6 +13,7 @@ from orchestrator.driver.line_view import LineView
 from orchestrator.driver.live_view import LiveView
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.time_left import TimeLeft
+from orchestrator.storage.disk import open_to_append
 
 View = LineView | LiveView
 """Shows the events of a sweep; called from several threads."""
@@ -54,11 +55,7 @@ def libraries_to(log: Path) -> Iterator[None]:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
-    # Others may write there: a link could lead to a file of this user's.
-    if log.is_symlink():
-        log.unlink()
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-    opened = os.fdopen(os.open(log, flags, 0o666), "ab", buffering=0)
+    opened = os.fdopen(open_to_append(log), "ab", buffering=0)
     with _LogFile(opened, encoding="utf-8", write_through=True) as file:
         terminal = os.dup(2)
         os.dup2(file.fileno(), 2)

@@ -93,7 +93,7 @@ def set_environment(verbose: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
+def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterator[None]:
     """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names; leave it.
 
     A cluster that was started here ends, with all its processes, when the context does. A cluster
@@ -102,6 +102,7 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
     Args:
         verbose: show what Ray logs.
         insecure: go on although the cluster asks for no token.
+        command: that Ray may show of this process, without secrets; empty for its command line.
 
     Raises:
         NoClusterError: Ray did not start in its time, or the cluster does not answer.
@@ -113,6 +114,9 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
     address = _cluster_to_join()
     if address is not None and not insecure:
         demand_token(address)
+    private = _kept_private() if address is None else {}
+    if command:
+        _show_as(command)
     try:
         with _signals_kept():
             ray.init(
@@ -120,7 +124,7 @@ def running(verbose: bool, insecure: bool = False) -> Iterator[None]:
                 include_dashboard=False,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
-                **({} if address else _kept_private()),
+                **private,
             )
     except Exception as error:  # Ray raises its plainest ones
         where = "on this machine" if address is None else f"at {address}"
@@ -217,6 +221,18 @@ def _signals_kept() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _show_as(command: str) -> None:
+    """Let Ray show a command in the place of this process's command line, which may hold secrets.
+
+    Whoever has the cluster's token can list the command lines of drivers; and a node whose memory
+    is short writes those of its largest processes, as the system shows them, into its logs.
+    """
+    import ray._private.utils
+
+    ray._raylet.setproctitle(command)  # type: ignore[attr-defined]
+    ray._private.utils.get_entrypoint_name = lambda: command
 
 
 def _keep_secrets_out_of_logs() -> None:

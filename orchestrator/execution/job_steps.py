@@ -24,6 +24,7 @@ from orchestrator.execution.devices import device_of, mllm_gpus
 from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
 from orchestrator.plan.subjects import subject_fields
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
@@ -84,15 +85,25 @@ class Settings:
 
 
 def write_log(store: Store, job: Job, text: str) -> str:
-    """Append to a job's log, unless the storage is away; returns its path."""
+    """Append to a job's log, unless the storage is away; returns its path.
+
+    A link or pipe in its place is replaced.
+    """
     name = f"logs/{job.key}.log"
     head = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {socket.gethostname()} {job.label}\n"
     entry = head + without_secrets(text) + "\n"
     try:
-        store.write(name, (store.read(name) or b"") + entry.encode())
+        store.write(name, _log_so_far(store, name) + entry.encode())
     except Exception as error:  # each storage has its own; the failure to be logged matters more
         log.warning("the log of %s was not written (%s): %s", job.key, error, entry)
     return store.path(name)
+
+
+def _log_so_far(store: Store, name: str) -> bytes:
+    try:
+        return store.read(name) or b""
+    except StoreError:
+        return b""
 
 
 def inputs_of(store: Store, job: Job) -> Inputs:
@@ -178,8 +189,14 @@ def accumulation_factor(store: Store, key: str) -> int:
 
     Args:
         key: of the job.
+
+    Raises:
+        StoreError: the file that keeps it is damaged.
     """
-    return int(store.read(_factor_file(key)) or b"1")
+    text = store.read(_factor_file(key)) or b"1"
+    if re.fullmatch(rb"[1-9]\d{0,8}", text) is None:
+        raise StoreError(f"{store.path(_factor_file(key))} holds no number above 0; delete it")
+    return int(text)
 
 
 def slice_more(store: Store, key: str) -> None:

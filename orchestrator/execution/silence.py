@@ -53,9 +53,9 @@ def watch(store: Store, job: Job, stage: str, limit_s: float) -> Iterator[Progre
 
     Progress is a call of the function that it yields, or bytes that this process writes to new
     directories of the storage (`Store.new`), or that another process of this machine does which
-    downloads a stage that the job reads. The interpreter's timer ends the
-    process a little later even where the work lets no other Python thread run; there is no note
-    then. That timer serves one watch per process.
+    downloads a stage that the job reads, or reads one to compare its checksums. The interpreter's
+    timer ends the process a little later even where the work lets no other Python thread run; there
+    is no note then. That timer serves one watch per process.
 
     Args:
         job: whose log says what was waited for.
@@ -200,16 +200,17 @@ def _stacks() -> str:
 
 
 def _bytes_written(store: Store, job: Job) -> int:
-    """Bytes in new directories of this process, and of any that downloads what the job reads.
+    """Bytes in new directories of this process, and of any that fetches what the job reads.
 
-    Of the processes of a machine, one downloads a stage and the others wait for it. Further
+    Of the processes of a machine, one fetches a stage and the others wait for it. Further
     directories do not count: on a busy machine, one of them always grows.
     """
     reads = {*job.inputs.values(), *job.rates}
     reads |= {stage for made in job.stages for stage in made.inputs}
     patterns = [f"*.{os.getpid()}.*", *(f"{stage.key}.*" for stage in reads)]
     directories = {path for pattern in patterns for path in store.local("tmp").glob(pattern)}
-    total = 0
+    records = [store.verification(stage.path) for stage in reads]
+    total = sum(record.stat().st_size for record in records if record.exists())
     for directory in directories:
         for file in directory.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # it was moved or deleted just now

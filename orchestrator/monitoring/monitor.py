@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import textwrap
 import threading
 import time
@@ -194,7 +193,10 @@ class Monitor:
         self.write_status()
         assert self._end is not None, "`finish` was not called"
         self._notify(self._end, self._ending())
+        notes = list(self._notes)
         self._notifier.close()
+        if notes != list(self._notes):  # it was not sent, which the status says as well
+            self.write_status()
 
     # The thread
 
@@ -274,8 +276,7 @@ class Monitor:
             state = read_state(self._store, self._name)
         except StoreError:
             return 0.0
-        hours = 0.0 if state is None else state["gpu_hours"]
-        return hours if isinstance(hours, float | int) and math.isfinite(hours) else 0.0
+        return 0.0 if state is None else state["gpu_hours"]
 
     def _ending(self) -> str:
         points = self.state()["points"]

@@ -7,6 +7,7 @@ fails is noted, and never fails the sweep.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -15,7 +16,8 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from http.client import HTTPMessage
+from typing import IO, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
@@ -26,6 +28,9 @@ TIMEOUT_S: Final = 8.0
 MASK: Final = "***"
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PREFIX: Final = "BRIDGESWEEP_"
+_KEEPING_POST: Final = (307, 308)
+_MOVED: Final = (301, 302, 303, *_KEEPING_POST)
+log = logging.getLogger(__name__)
 Facts = Mapping[str, str | int | float | None]
 
 
@@ -83,7 +88,7 @@ class Notifier:
 
     Args:
         target: of `--notify`, checked; None sends nothing.
-        note: called with a line when one could not be sent.
+        note: called with a line when one could not be sent; the log has it, too.
     """
 
     def __init__(self, target: str | None, note: Callable[[str], None]) -> None:
@@ -116,19 +121,43 @@ class Notifier:
             else:
                 _run(target, facts)
         except HTTPError as error:
-            self._note(f"the notification was not sent: {shown(target)} answers {error.code}")
+            way = ", a redirect: give the address that it leads to" * (error.code in _MOVED)
+            self._fail(f"{shown(target)} answers {error.code}{way}")
         except NotSentError as error:
-            self._note(f"the notification was not sent: {error}")
+            self._fail(str(error))
         except Exception as error:  # whatever a server does; messages may hold parts of the URL
             reason = f": {error.reason}" if isinstance(error, URLError) else ""
             about = f"{type(error).__name__}{reason}"
-            self._note(f"the notification was not sent: {shown(target)}: {about}")
+            self._fail(f"{shown(target)}: {about}")
+
+    def _fail(self, reason: str) -> None:
+        line = f"the notification was not sent: {reason}"
+        log.warning("%s", line)
+        self._note(line)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows the redirects that keep a POST; of others, urllib would make a GET without facts."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        is_safe = newurl.startswith("https:") or (req.type == "http" and newurl.startswith("http:"))
+        if code not in _KEEPING_POST or not is_safe:
+            return None
+        return urllib.request.Request(newurl, req.data, req.headers, method="POST")
 
 
 def _post(url: str, facts: Facts) -> None:
     body = json.dumps(dict(facts), allow_nan=False).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+    with urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_S) as response:
         response.read(1)
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence, Set
-from typing import Final, TypedDict
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
 
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.storage.files import StoreError
@@ -16,6 +19,8 @@ from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import printable, without_secrets
 
 SCHEMA: Final = 2
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[FiniteFloat, Field(lt=1e12)]
 DIRECTORY: Final = "status"
 MOST_LABELS: Final = 50
 """Jobs that are named of those that failed for one cause."""
@@ -25,10 +30,10 @@ _LOG: Final = re.compile(r" \(log: (?P<path>.*)\)$")
 class Count(TypedDict):
     """Operating points or jobs."""
 
-    total: int
-    done: int
-    failed: int
-    cancelled: int
+    total: Whole
+    done: Whole
+    failed: Whole
+    cancelled: Whole
 
 
 class Running(TypedDict):
@@ -37,18 +42,18 @@ class Running(TypedDict):
     label: str
     host: str
     phase: str
-    step: float
-    steps: float
+    step: FiniteFloat
+    steps: FiniteFloat
     loss: float | None
-    seconds: float
-    left_s: float | None
+    seconds: Seconds
+    left_s: Seconds | None
 
 
 class Failure(TypedDict):
     """A cause, how many jobs failed for it or were tried again, and the labels of some."""
 
     cause: str
-    count: int
+    count: Whole
     labels: list[str]
     log: str
 
@@ -63,25 +68,28 @@ class SweepState(TypedDict):
     at most `MOST_LABELS`.
     """
 
-    schema: int
+    schema: Literal[2]
     sweep: str
     end: str | None
     reason: str
     command: str
     driver: dict[str, str | int]
     written: str
-    wall_s: float
-    lanes: int
+    wall_s: Seconds
+    lanes: Whole
     points: Count
     jobs: Count
-    seconds_left: float | None
-    images_per_s: float
-    gpu_hours: float
+    seconds_left: Seconds | None
+    images_per_s: FiniteFloat
+    gpu_hours: FiniteFloat
     running: list[Running]
     failed: list[Failure]
     retried: list[Failure]
     cancelled: list[str]
     notes: list[str]
+
+
+_CONTENT: Final = TypeAdapter(SweepState)
 
 
 def running_jobs(states: JobStates) -> list[Running]:
@@ -198,7 +206,7 @@ def no_such_sweep(store: Store, sweep: str) -> str:
 
 
 def read_state(store: Store, sweep: str) -> SweepState | None:
-    """Read the file; None if there is none.
+    """Read the file; None if there is none. It is of this sweep, whatever name it holds.
 
     Raises:
         StoreError: it is damaged, or from another version of this program.
@@ -207,13 +215,14 @@ def read_state(store: Store, sweep: str) -> SweepState | None:
     if data is None:
         return None
     try:
-        state: SweepState = json.loads(data)
-        missing = SweepState.__annotations__.keys() - state.keys()
-    except (ValueError, AttributeError) as error:
-        raise StoreError(f"{_file(sweep)} in {store.uri} is damaged: {error}") from None
-    if missing or state["schema"] != SCHEMA:
-        raise StoreError(f"{_file(sweep)} in {store.uri} is of another version of this program")
-    return state
+        return {**_CONTENT.validate_json(data, strict=True), "sweep": sweep}
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_context=False, include_input=False)
+    place, (first, *_) = f"{_file(sweep)} in {store.uri}", mistakes
+    if any(each["loc"] == ("schema",) or each["type"] == "missing" for each in mistakes):
+        raise StoreError(f"{place} is of another version of this program")
+    setting = "".join(f"{name}: " for name in first["loc"][:1])  # the names below are the file's
+    raise StoreError(f"{place} is damaged: {setting}{first['msg']}")
 
 
 def _file(sweep: str) -> str:

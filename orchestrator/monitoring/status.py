@@ -25,7 +25,7 @@ from orchestrator.storage.lease_files import Standing, Watch
 from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from orchestrator.validation.uris import InputError, open_storage
-from search_spaces.settings.secrets import without_secrets
+from search_spaces.settings.secrets import print_error
 
 OK, BAD_INPUT = 0, 2
 DEFAULT_STORAGE = "./bridgesweep-results"
@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             (_watch if arguments.watch else _show)(store, arguments.sweep)
     except (InputError, StoreError, StorageAwayError) as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+        print_error(str(error))
         return BAD_INPUT
     return OK
 
@@ -56,7 +56,7 @@ def _show(store: Store, sweep: str) -> None:
         driver = driver_of(state, watch.look(), watch.holder)
     print(status_text(state, driver), flush=True)
     if driver is Driver.UNKNOWN:
-        print(_when_known(store, state, watch), flush=True)
+        print(_when_known(store, sweep, state, watch), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,13 +114,13 @@ def driver_of(state: SweepState, standing: Standing, holder: Process | None) -> 
     return Driver.ALIVE if standing is Standing.ALIVE else Driver.UNKNOWN
 
 
-def _when_known(store: Store, state: SweepState, watch: Watch) -> str:
+def _when_known(store: Store, sweep: str, state: SweepState, watch: Watch) -> str:
     """Look at the lease until it is clear whether its holder is alive; a line about that."""
     print(f"(waiting for the next heartbeat of its driver, {watch.pace.stale:g} s at most)")
     with storage_answers(store.uri):
         while (standing := watch.look()) is Standing.UNKNOWN:
             time.sleep(watch.pace.look)
-        newest = read_state(store, state["sweep"]) or state
+        newest = read_state(store, sweep) or state
     return "\n".join(driver_of(newest, standing, watch.holder).lines(newest))
 
 

@@ -52,7 +52,7 @@ def status_text(state: SweepState, driver: Driver) -> str:
         *([f"{state['images_per_s']:.0f} images/s"] if state["images_per_s"] else []),
     ]
     lines = [
-        f"sweep {state['sweep']}, written {state['written']}",
+        printable(f"sweep {state['sweep']}, written {state['written']}"),
         *driver.lines(state),
         "  ".join(counts),
     ]

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from orchestrator.plan.subjects import SubjectFields
-from orchestrator.storage.store import MANIFEST, Manifest, Store
+from orchestrator.storage.store import MANIFEST, Store, parse_manifest
 
 MOST_READ: Final = 2000
 """Manifests of a kind that are read, the newest first: a plan of a large storage takes seconds."""
@@ -100,13 +100,13 @@ class History:
     def _read(self, keys: list[str]) -> None:
         paths = self._listed()
         for key, text in zip(keys, self._store.read_all(paths[k] for k in keys), strict=True):
-            self._stages[key] = _past(key, text)
+            self._stages[key] = _past(key, str(PurePosixPath(paths[key]).parent), text)
 
 
-def _past(key: str, text: bytes | None) -> Past | None:
+def _past(key: str, stage: str, text: bytes | None) -> Past | None:
     """A stage from its manifest; None if that is gone or damaged."""
     try:
-        manifest: Manifest = json.loads(text or b"")
+        manifest = parse_manifest(stage, text or b"")
         return Past(
             PurePosixPath(manifest["stage"]).parts[1],
             key,

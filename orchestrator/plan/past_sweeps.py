@@ -38,7 +38,7 @@ def latest_sweep(store: Store, name: str) -> PastSweep | None:
     contents = store.read_all(f"{sweep}/sweep.json" for sweep in names)
     runs = []
     for sweep, text in zip(names, contents, strict=True):
-        content = _object(text)
+        content = json_object(text)
         timing = content.get("timing") or {}
         if timing.get("lanes") and timing.get("wall_s"):
             work = sum(timing.get("work_by_kind_s", {}).values())
@@ -70,7 +70,7 @@ def beside_stages(store: Store) -> BesideStages | None:
     MLflow's files count where they are in the storage.
     """
     names = sweep_names(store)
-    contents = map(_object, store.read_all(f"{name}/sweep.json" for name in names))
+    contents = map(json_object, store.read_all(f"{name}/sweep.json" for name in names))
     counts = {name: len(c.get("points") or ()) for name, c in zip(names, contents, strict=True)}
     written = [name for name, count in counts.items() if count]
     if not written:
@@ -87,9 +87,10 @@ def beside_stages(store: Store) -> BesideStages | None:
     return BesideStages(copies * shared / len(written), rest / sum(counts.values()))
 
 
-def _object(text: bytes | None) -> Mapping[str, Any]:
+def json_object(text: bytes | None) -> Mapping[str, Any]:
+    """An object of JSON data in the storage; empty where there is none, or it is damaged."""
     try:
         content = json.loads(text or b"{}")
-    except ValueError:  # a driver is writing it, or was killed
+    except (ValueError, RecursionError):  # cut, or not written by this program
         return {}
     return content if isinstance(content, dict) else {}

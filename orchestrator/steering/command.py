@@ -17,7 +17,7 @@ from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Kind, ask
 from orchestrator.validation.uris import InputError, open_storage
-from search_spaces.settings.secrets import printable, without_secrets
+from search_spaces.settings.secrets import print_error, printable
 
 OK, NO_ANSWER, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
@@ -53,9 +53,9 @@ def main(verb: Kind, words: Sequence[str], default_storage: str) -> int:
         with storage_answers(store.uri):
             check_sweep(store, sweep)
             answer = ask(store, sweep, verb, content, note)
-    except (InputError, StoreError) as error:
+    except InputError as error:
         return _error(str(error), BAD_INPUT)
-    except StorageAwayError as error:
+    except (StoreError, StorageAwayError) as error:
         if not asked:
             return _error(str(error), BAD_INPUT)
         return _error(f"{error}; the sweep's driver may have done it all the same", NO_ANSWER)
@@ -110,6 +110,5 @@ def _parser(verb: Kind, default_storage: str) -> argparse.ArgumentParser:
 
 
 def _error(text: str, code: int) -> int:
-    for line in text.splitlines():
-        print(f"error: {printable(without_secrets(line))}", file=sys.stderr)
+    print_error(text)
     return code

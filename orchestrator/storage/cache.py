@@ -1,32 +1,42 @@
-"""The stages of remote storages that a machine keeps, within a limit.
+"""What a machine keeps of a storage: stages of a remote one, within a limit, and what it has read.
 
     <cache>/stages/<kind>/<key>/             a fetched stage; its manifest's time is its last use
     <cache>/uses/<kind>/<key>/<process>.<n>  bytes of a stage that a process uses, or will fetch
     <cache>/room.json                        bytes that may be fetched before stages are looked at
+    <cache>/verified/<kind>/<key>            a line per file of a large stage that is as committed
 
 Before a stage is fetched for which there is no room, the least recently used stages go, never those
 in use by a living process. What is being fetched counts as if it were there. Where machines share a
 cache, as in a home directory, processes of other machines are alive that renew their uses.
+
+Before a stage is used, its files are compared with the checksums of its manifest: a flipped bit
+would change numbers, and nothing else. A stage of up to `SMALL` is read for that each time. Of a
+larger one each file is read once per machine, however many processes use it, until its size, times
+or inode change; what is read stays noted when the reader is killed. That finds what disks, copies
+and people do by mistake, not somebody who writes a manifest that fits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import shutil
+import stat
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rich.filesize import decimal
 
-from orchestrator.storage.file_lock import locked
+from orchestrator.storage.disk import locked
 from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
@@ -41,6 +51,10 @@ _FOREIGN_USE_S: Final = 24 * RENEW_S
 _KEPT: Final = 0.9
 """Share of the limit that is kept where stages have to go, so that the next ones find room."""
 _MANIFEST: Final = "manifest.json"
+SMALL: Final = 16 * 2**20
+"""Bytes of a stage that every user of it reads: for a hundredth of a second."""
+_READERS: Final = 8
+"""Files that are read at a time."""
 
 
 def _limit_in_environment() -> float | None:
@@ -56,6 +70,98 @@ def _limit_in_environment() -> float | None:
         if 0 < float(text) < float("inf"):
             return 1e9 * float(text)
     raise ValueError(f"{LIMIT} = {text!r}: gigabytes, a number above 0")
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class VerifiedFiles:
+    """The files of a storage's large stages that this machine has read and found undamaged.
+
+    Args:
+        directory: of the cache.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def record(self, stage: str) -> Path:
+        """The file that grows while a large stage is read; it may not exist.
+
+        Args:
+            stage: `stages/<kind>/<key>`.
+        """
+        return self._directory / stage.replace("stages", "verified", 1)
+
+    def damaged(self, stage: str, files: Mapping[Path, tuple[int, str]]) -> Path | None:
+        """A file of a stage that is not as its manifest says; None if all are.
+
+        Args:
+            files: path of each on this machine -> bytes and SHA-256 in the manifest.
+        """
+        identities = {}
+        for path, (size, digest) in files.items():
+            identity = _identity(path, size, digest)
+            if identity is None:
+                return path
+            identities[path] = identity
+        if sum(size for size, _ in files.values()) <= SMALL:
+            return next((path for path in files if checksum(path) != files[path][1]), None)
+        if not self._unread(stage, identities):
+            return None
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # without a cache every process reads for itself
+                stack.enter_context(
+                    locked(self._directory / "locks" / f"verify-{Path(stage).name}")
+                )
+            return self._read(stage, files, identities)
+
+    def _read(
+        self,
+        stage: str,
+        files: Mapping[Path, tuple[int, str]],
+        identities: Mapping[Path, str],
+    ) -> Path | None:
+        """Read what no process of this machine has read by now."""
+        unread = self._unread(stage, identities)
+        size = sum(files[path][0] for path in unread)
+        log.info("%s of %s are read to compare their checksums", decimal(size), stage)
+        with ThreadPoolExecutor(_READERS) as readers:
+            for path, digest in zip(unread, readers.map(checksum, unread), strict=True):
+                if digest != files[path][1]:
+                    readers.shutdown(cancel_futures=True)
+                    return path
+                self._note(stage, identities[path])
+        return None
+
+    def _unread(self, stage: str, identities: Mapping[Path, str]) -> list[Path]:
+        noted = frozenset[str]()
+        with contextlib.suppress(OSError):
+            noted = frozenset(self.record(stage).read_text(encoding="ascii").split())
+        return [path for path, identity in identities.items() if identity not in noted]
+
+    def _note(self, stage: str, identity: str) -> None:
+        record = self.record(stage)
+        with contextlib.suppress(OSError):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            with record.open("a", encoding="ascii") as file:
+                file.write(f"{identity}\n")
+
+
+def _identity(path: Path, size: int, digest: str) -> str | None:
+    """What changes when a file does, or what it should contain; None if it is none of that size."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        return None
+    # Who sets the time of a file back cannot set that of this change back.
+    changes = (size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return hashlib.sha256(json.dumps([str(path), *changes, digest]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _lost_files(
     uploads = {PurePosixPath(file).parts[3] for file in files} - {MANIFEST}
     if len(uploads) <= 1:
         return []
-    text = (store.read(f"{stage}/{MANIFEST}") or b"").decode()
+    text = (store.read(f"{stage}/{MANIFEST}") or b"").decode(errors="replace")
     if not text:
         return []  # the stage was removed after the listing
     lost = {upload for upload in uploads if upload not in text}

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +18,11 @@ from typing import Final, Literal
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
+from pydantic import ValidationError
+
+from orchestrator.storage.disk import Disk
+from orchestrator.storage.disk import StoreError as StoreError
+from search_spaces.settings.secrets import printable
 
 _NO_LINKS: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without hard links answer, such as exFAT, CIFS and some in user space."""
@@ -39,16 +43,15 @@ class FileInfo:
     written: float | None
 
 
-class StoreError(RuntimeError):
-    """A stage is not in the storage, or its files are missing or damaged."""
-
-
 class Files:
     """The files of a storage.
 
+    On a disk no link below its root is followed (see disk.py): `StoreError` names the link.
+
     Args:
         uri: a directory or fsspec URI.
-        cache: where remote stages are fetched to; by default a directory of this user's cache.
+        cache: where remote stages are fetched to, and large stages that were read whole are noted;
+            by default a directory of this user's cache.
         remote: treat the storage as remote although it is a local directory (for tests).
     """
 
@@ -58,22 +61,40 @@ class Files:
         local = "file" in _protocols(self.fs)
         self.remote = (not local) if remote is None else remote
         self.root = str(Path(root).resolve()) if local else root.rstrip("/")
+        if local:
+            self.fs = Disk(self.root)
         self.uri = self.root if local else uri.rstrip("/")
         self._caches: Path | None = None
         """Directory of the caches of all storages, where this one's is among them."""
-        if self.remote and cache is None:
+        if cache is None:
             name = hashlib.sha256(self.uri.encode()).hexdigest()[:12]
-            base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-            self._caches, cache = base / "bridgesweep", base / "bridgesweep" / name
-        self._local = cache if self.remote and cache is not None else Path(self.root)
+            self._caches = _user_cache(self.remote) / "bridgesweep"
+            cache = self._caches / name
+        self._cache_directory = cache
+        self._local = cache if self.remote else Path(self.root)
 
     def path(self, *names: str) -> str:
         """A path below the storage, as the file system writes it."""
         return "/".join([self.root, *names])
 
     def local(self, *names: str) -> Path:
-        """A path on this machine: in the storage where that is local, else in the cache."""
-        return self._local.joinpath(*names)
+        """A path on this machine: in the storage where that is local, else in the cache.
+
+        Raises:
+            StoreError: a link is on the way to it.
+        """
+        path = self._local.joinpath(*names)
+        self.refuse_links(str(path.parent))
+        return path
+
+    def refuse_links(self, path: str) -> None:
+        """Make sure that no link is on the way to a file or directory of a storage on a disk.
+
+        Raises:
+            StoreError: one is.
+        """
+        if isinstance(self.fs, Disk):
+            self.fs.refuse_links(path)
 
     def write(self, name: str, data: bytes) -> str:
         """Write a file whole; returns its path."""
@@ -103,7 +124,9 @@ class Files:
             self._in_directory(path, partial(create, data))
         except FileExistsError:
             # A write whose answer was lost is sent again and then refused: it may be this one.
-            return self.read(name) == data
+            with contextlib.suppress(StoreError):
+                return self.read(name) == data
+            return False
         return True
 
     @property
@@ -115,10 +138,12 @@ class Files:
 
     def _in_directory(self, path: str, write: Callable[[], object]) -> None:
         """Write a file; make its directory only if that is missing: object stores have none."""
+        directory = str(PurePosixPath(path).parent)
+        self.refuse_links(directory)
         try:
             write()
         except FileNotFoundError:
-            self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+            self.fs.makedirs(directory, exist_ok=True)
             write()
 
     def _put_new(self, path: str, data: bytes) -> None:
@@ -140,7 +165,7 @@ class Files:
         """Whether a file is there that is not empty; one request, as it asks for no directory."""
         try:
             return bool(self.fs.cat_file(self.path(name), start=0, end=1))
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreError):
             return False
 
     def names(self, directory: str) -> list[str]:
@@ -153,12 +178,11 @@ class Files:
         return sorted(name for name in names if not name.endswith(".tmp"))
 
     def directories(self) -> list[str]:
-        """The sorted names of the directories at the top of the storage."""
+        """The sorted names of the directories at the top of the storage, and of links to others."""
         try:
             entries = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
             return []
-        # On a disk, a link to a directory is one, too.
         return sorted(
             PurePosixPath(entry["name"]).name
             for entry in entries
@@ -174,7 +198,11 @@ class Files:
             return 0
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None if the file does not exist."""
+        """A file's content; None if the file does not exist.
+
+        Raises:
+            StoreError: it is no regular file, or a link is on the way to it.
+        """
         path = self.path(name)
         try:
             # Without a start, S3 is asked for the size first.
@@ -208,16 +236,16 @@ class Files:
         return {
             path.removeprefix(f"{self.root}/"): FileInfo(int(entry["size"]), _modified(entry))
             for path, entry in sorted(files.items())
-            if path.startswith(f"{place}/")
+            # On a disk, not links and pipes.
+            if path.startswith(f"{place}/") and entry["type"] == "file"
         }
 
     def remove_tree(self, directory: str) -> None:
         """Delete a directory, if it is there."""
-        if not self._is_on_disk:
+        if isinstance(self.fs, Disk):
+            self.fs.remove_tree(self.path(directory))
+        else:
             self.remove(self.below(directory))
-            return
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.path(directory))
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files, many with a request, and the directories that are empty then.
@@ -250,7 +278,11 @@ class Files:
                 self.fs.rm_file(path)
 
     def read_all(self, names: Iterable[str]) -> list[bytes | None]:
-        """The contents of several files, read side by side where the file system can."""
+        """The contents of several files, read side by side where the file system can.
+
+        Returns:
+            None for a file that does not exist, and nothing (`b""`) for what is no regular file.
+        """
         names = list(names)
         paths = [self.path(name) for name in names]
         # Without a start, S3 is asked for each size first.
@@ -265,6 +297,8 @@ class Files:
 
     def _read_again(self, name: str, error: Exception) -> bytes | None:
         """A file that could not be read beside others; None if it does not exist."""
+        if isinstance(error, StoreError):
+            return b""
         return None if isinstance(error, FileNotFoundError) else self.read(name)
 
     def put_file(self, source: Path, name: str) -> None:
@@ -300,9 +334,32 @@ def inside(directory: Path, name: str) -> Path:
         StoreError: the name leads out of the directory.
     """
     path = Path(os.path.normpath(directory / name))
-    if not path.is_relative_to(directory) or path == directory:
+    if not path.is_relative_to(directory) or path == directory or "\0" in name:
         raise StoreError(f"{name!r} in the storage leads out of {directory}")
     return path
+
+
+def _user_cache(is_needed: bool) -> Path:
+    """The directory of this user's caches; where there is none and none is needed, no directory.
+
+    Raises:
+        RuntimeError: one is needed.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # this user has no home
+        if is_needed:
+            raise
+        return Path(os.devnull)
+
+
+def line_of_shape(error: ValueError) -> str:
+    """What is wrong in a file of JSON, in a line: pydantic lists all of it."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return printable(f"{place}: {first['msg']}" if place else first["msg"])
 
 
 def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:

@@ -8,8 +8,11 @@ import time
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 from pathlib import PurePosixPath
+from typing import Final
 
-from orchestrator.storage.files import Files
+from pydantic import TypeAdapter
+
+from orchestrator.storage.files import Files, StoreError
 from orchestrator.storage.outage import VISIBLE_S
 from orchestrator.storage.process import Process
 
@@ -54,10 +57,12 @@ class LeaseState:
         """Read the content of the file.
 
         Raises:
-            ValueError, TypeError, KeyError: it is damaged.
+            ValueError: it is damaged.
         """
-        content = json.loads(data)
-        return cls(Process(**content["holder"]), content["beat"], content["released"])
+        return _STATE.validate_json(data, strict=True)
+
+
+_STATE: Final = TypeAdapter(LeaseState)
 
 
 class Standing(Enum):
@@ -92,7 +97,10 @@ class Watch:
         self.holder: Process | None = None
 
     def look(self) -> Standing:
-        """What is known by now."""
+        """What is known by now.
+
+        A holder whose file cannot be read counts as one that does not beat: until `stale` is over.
+        """
         self.looked = time.monotonic()
         self.number = max(lease_numbers(self.store, self.name), default=0)
         state = read_lease(self.store, self.name, self.number) if self.number else None
@@ -130,14 +138,17 @@ def lease_number(file: str) -> int:
 
 def read_lease(store: Files, name: str, number: int) -> LeaseState | None:
     """The state of a lease; None if its file cannot be read (yet)."""
-    return parse_lease(store.read(lease_file(name, number)))
+    try:
+        return parse_lease(store.read(lease_file(name, number)))
+    except StoreError:  # no file
+        return None
 
 
 def parse_lease(data: bytes | None) -> LeaseState | None:
     """The state in the content of a lease's file; None if there is none or it is damaged."""
     try:
         return LeaseState.parse(data or b"")
-    except (ValueError, TypeError, KeyError):
+    except ValueError:
         return None
 
 

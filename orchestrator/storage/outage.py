@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from orchestrator.storage.disk import StoreError
+
 OUTAGE_S = 600.0
 """So long a storage is waited for."""
 LOOK_S = 5.0
@@ -22,12 +24,15 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
     """What a storage answers; it is asked again while it is away.
 
     Raises:
+        StoreError: something in the storage is damaged, which no waiting mends.
         Exception: what the storage raised last.
     """
     end = time.monotonic() + OUTAGE_S
     while True:
         try:
             return ask()
+        except StoreError:
+            raise
         except Exception as error:  # each storage has its own
             if time.monotonic() >= end:
                 raise

@@ -8,10 +8,15 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Final
 
 import psutil
+from pydantic import Field
+
+from search_spaces.settings.secrets import printable
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MOST_PID: Final = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -22,14 +27,14 @@ class Process:
         host: host name.
         boot: of the machine and its process namespace, 12 hex digits; processes with another one
             cannot be seen.
-        pid: in the namespace.
+        pid: in the namespace; its limits hold where a process is read from a file.
         started_ms: milliseconds since the boot, as steps of the clock move every other time; since
             1970 on systems whose kernel keeps that.
     """
 
     host: str
     boot: str
-    pid: int
+    pid: Annotated[int, Field(ge=1, le=_MOST_PID)]
     started_ms: int
 
     @classmethod
@@ -61,7 +66,7 @@ class Process:
         return f"{self.boot}.{self.pid}.{self.started_ms}"
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.pid} on {printable(self.host)}"
 
 
 @functools.cache

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
+from pydantic import BaseModel
+
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease_files import Pace, Standing, Watch
 
@@ -31,6 +33,11 @@ _SWEEP_FILES: Final = ("sweep_id", "sweep.json", "points.parquet", "search.json"
 """The directory of a sweep without a record has at least one of these."""
 DELETION: Final = "deletion"
 """The lease of the process that deletes stages."""
+
+
+class _Record(BaseModel, strict=True):
+    stages: list[str]
+    search: bool
 
 
 @dataclass(frozen=True)
@@ -93,20 +100,16 @@ def read_references(store: Files, pace: Pace | None = None) -> References:
     recorded, unrecorded, searching = set[str](), list[str](), list[str]()
     for name, text in zip(names, records, strict=True):
         try:
-            record = json.loads(text or b"")
-            if not isinstance(record["stages"], list):
-                raise TypeError("no list")
-            stages_of_sweep = {str(PurePosixPath(stage)) for stage in record["stages"]}
-            is_search = bool(record["search"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            record = _Record.model_validate_json(text or b"")
+        except ValueError:
             if text is not None or _is_sweep(store, name):
                 unrecorded.append(name)
             continue
-        stages |= stages_of_sweep
+        stages |= {str(PurePosixPath(stage)) for stage in record.stages}
         recorded.add(name)
         # Its trials are in no record, and one that was stopped goes on with them.
         is_over = store.is_file(f"{name}/search.json")
-        if is_search and (not is_over or is_held(store, f"sweep-{name}", pace)):
+        if record.search and (not is_over or is_held(store, f"sweep-{name}", pace)):
             searching.append(name)
     # A driver without a record may have started just now.
     prefix = "sweep-"

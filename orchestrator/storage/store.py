@@ -25,11 +25,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from orchestrator.storage.cache import StageCache
-from orchestrator.storage.file_lock import locked
-from orchestrator.storage.files import StoreError, inside, write_synced
+from pydantic import BaseModel, Field
+
+from orchestrator.storage.cache import StageCache, VerifiedFiles, checksum
+from orchestrator.storage.disk import locked
+from orchestrator.storage.files import StoreError, inside, line_of_shape, write_synced
 from orchestrator.storage.outage import until_visible
 from orchestrator.storage.work import WorkFiles
 
@@ -41,6 +43,27 @@ Manifest = JsonObject
 in a remote storage `at`, the path below the stage), and the data that `Store.commit` was given."""
 FileEntry = dict[str, int | str]
 """Of a file in a manifest."""
+
+
+class _FileShape(BaseModel, strict=True):
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    at: str | None = None
+
+
+class _ManifestShape(BaseModel, strict=True):
+    """What every manifest has, and of what type the rest is where a manifest has it."""
+
+    stage: str
+    created: Annotated[float, Field(allow_inf_nan=False)]
+    files: dict[str, _FileShape]
+    spec: JsonObject = {}
+    inputs: list[str] = []
+    code: JsonObject = {}
+    hardware: JsonObject = {}
+    seconds: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+
+
 _MANIFESTS_AT_ONCE = 200
 """Some list thousands of files each, so that the memory of all would not do."""
 PARTS = "parts"
@@ -69,6 +92,7 @@ class Store(WorkFiles):
     def __init__(self, uri: str, cache: Path | None = None, remote: bool | None = None) -> None:
         super().__init__(uri, cache, remote)
         self._cache = StageCache(self._local, self._caches)
+        self._verified = VerifiedFiles(self._cache_directory)
         weakref.finalize(self, self._cache.release)
 
     def has(self, stage: str) -> bool:
@@ -107,30 +131,29 @@ class Store(WorkFiles):
         if text is None:
             raise StoreError(f"{stage} is not in {self.uri}")
         try:
-            manifest: Manifest = json.loads(text)
+            return parse_manifest(stage, text)
         except ValueError as error:
             raise StoreError(
-                f"the {MANIFEST} of {stage} in {self.uri} is damaged: {error}"
+                f"the {MANIFEST} of {stage} in {self.uri} is damaged ({line_of_shape(error)}); "
+                f"delete {self.uri}/{stage} to make it again"
             ) from None
-        return manifest
 
     def stage_file(self, manifest: Manifest, name: str) -> bytes:
         """The content of a file of a complete stage, of which nothing else is read.
 
         Args:
             manifest: the stage's.
-            name: in `files` of the manifest.
+            name: of the file, small enough for the memory.
 
         Raises:
-            StoreError: the file is missing or has the wrong size.
+            StoreError: the manifest has no such file, or that is missing or damaged.
         """
-        file, stage = manifest["files"][name], Path(manifest["stage"])
-        path = str(inside(stage, file.get("at", name)))
-        content = self.read(path)
-        if content is None or len(content) != file["bytes"]:
-            raise StoreError(
-                f"{path} in {self.uri} is missing or damaged; delete {stage} to make it again"
-            )
+        stage, file = manifest["stage"], manifest["files"].get(name)
+        if file is None:
+            raise self._damage(stage, name)
+        content = self.read(str(inside(Path(stage), file.get("at", name))))
+        if content is None or hashlib.sha256(content).hexdigest() != file["sha256"]:
+            raise self._damage(stage, name)
         return content
 
     def commit(self, stage: str, directory: Path, about: Mapping[str, object]) -> bool:
@@ -143,9 +166,14 @@ class Store(WorkFiles):
 
         Returns:
             False if another writer was first; then its output is kept and this one is dropped.
+
+        Raises:
+            StoreError: the directory has no file, or a link is on the way to the stage.
         """
         manifest = self._manifest_of(stage, about)
         manifest["files"] = _checksums(directory)
+        if not manifest["files"]:  # somebody emptied the directory
+            raise StoreError(f"{stage} is not committed: {directory} has no file by now")
         if self.remote:
             return self._commit_remote(stage, directory, manifest)
         return self._commit_local(stage, directory, manifest)
@@ -164,6 +192,7 @@ class Store(WorkFiles):
             self.remove([manifest])
             self.remove(file for file in files if file != manifest)
             return
+        self.refuse_links(str(Path(self.path(stage)).parent))
         doomed = self.new(stage)
         with contextlib.suppress(FileNotFoundError):  # another process deletes it
             Path(self.path(stage)).rename(doomed / "stage")
@@ -175,15 +204,19 @@ class Store(WorkFiles):
     def _commit_local(self, stage: str, directory: Path, manifest: Manifest) -> bool:
         write_synced(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
         target = Path(self.path(stage))
+        self.refuse_links(str(target.parent))
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             directory.rename(target)
         except OSError:
             # Renaming onto a directory that is not empty fails: another writer was first.
-            if not self.has(stage):
+            if self.has(stage):
+                shutil.rmtree(directory)
+                return False
+            if not os.path.lexists(target):
                 raise
-            shutil.rmtree(directory)
-            return False
+            self.remove_stage(stage, ())  # without a manifest it is no stage
+            directory.rename(target)
         return True
 
     def _commit_remote(self, stage: str, directory: Path, manifest: Manifest) -> bool:
@@ -222,6 +255,7 @@ class Store(WorkFiles):
         target = self._part_path(stage, key, place)
         if not self.remote:
             path = Path(target)
+            self.refuse_links(str(path.parent))
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path, entry
             entry |= _entry(path) | {"at": place}
@@ -286,7 +320,7 @@ class Store(WorkFiles):
 
     def _collect_parts(self, key: str, parts: Mapping[str, FileEntry]) -> Path:
         """Move the parts to the directory that becomes the stage; go on where one was killed."""
-        work = self._local / "work" / key
+        work = self.local("work", key)
         collected = work / "stage"
         sources = {name: work / PARTS / str(file["at"]) for name, file in parts.items()}
         missing = [
@@ -303,42 +337,75 @@ class Store(WorkFiles):
         return collected
 
     def fetch(self, stage: str) -> Path:
-        """A complete stage as a local directory.
+        """A complete stage as a local directory, whose files are as they were committed.
 
         Of a remote storage it is downloaded once, and again if it was deleted and made again. It
-        stays in this machine's cache as long as this object, and longer while there is room.
+        stays in this machine's cache as long as this object, and longer while there is room. How
+        often its files are read for that is said in cache.py.
 
         Raises:
-            StoreError: it is not complete, or files are missing or have the wrong size.
+            StoreError: it is not complete, or files are missing or not as its manifest says.
         """
         manifest = self.manifest(stage)
         if not self.remote:
             directory = Path(self.path(stage))
+            damaged = self._damaged(stage, manifest, directory)
         else:
             directory = self._local / stage
-            size = sum(file["bytes"] for file in manifest["files"].values())
-            self._cache.use(stage, size)
-            # Not the lock of `work`, which a job may hold on the very stage that it reads next.
-            with locked(self._local / "locks" / f"fetch-{PurePosixPath(stage).name}"):
-                text, cached = json.dumps(manifest), directory / MANIFEST
-                # Another manifest is that of a stage that was deleted and made again.
-                if not cached.exists() or cached.read_text(encoding="utf-8") != text:
-                    self.remove_leftovers()  # of killed processes, on nodes without a driver too
-                    self._cache.make_room(size)
-                    fresh = self.new(stage)
-                    self._download_files(stage, manifest, fresh)
-                    write_synced(fresh / MANIFEST, text)
-                    directory.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.rmtree(directory, ignore_errors=True)
-                    fresh.rename(directory)
-                self._cache.touch(directory)
+            self._keep(stage, manifest)
+            damaged = self._damaged(stage, manifest, directory)
+            if damaged is not None:
+                self._keep(stage, manifest, again=True)
+                damaged = self._damaged(stage, manifest, directory)
+        if damaged is not None:
+            raise self._damage(stage, damaged)
+        return directory
+
+    def verification(self, stage: str) -> Path:
+        """A file that grows while a machine reads the files of a large stage for the first time."""
+        return self._verified.record(stage)
+
+    def _damage(self, stage: str, name: str) -> StoreError:
+        place = f"{self.uri}/{stage}"
+        return StoreError(f"{place}/{name} is missing or damaged; delete {place} to make it again")
+
+    def _damaged(self, stage: str, manifest: Manifest, directory: Path) -> str | None:
+        """A file that is missing or damaged; None if there is none.
+
+        Args:
+            directory: with the files of the stage.
+        """
+        files = {}
         for name, file in manifest["files"].items():
             path = inside(directory, name)
-            if not path.is_file() or path.stat().st_size != file["bytes"]:
-                raise StoreError(
-                    f"{path} is missing or damaged; delete {directory} to make it again"
-                )
-        return directory
+            self.refuse_links(str(path))
+            files[path] = file["bytes"], file["sha256"]
+        damaged = self._verified.damaged(stage, files)
+        return None if damaged is None else damaged.relative_to(directory).as_posix()
+
+    def _keep(self, stage: str, manifest: Manifest, again: bool = False) -> None:
+        """Keep a stage of a remote storage in this machine's cache.
+
+        Args:
+            again: download it although it is there.
+        """
+        directory = self._local / stage
+        size = sum(file["bytes"] for file in manifest["files"].values())
+        self._cache.use(stage, size)
+        # Not the lock of `work`, which a job may hold on the very stage that it reads next.
+        with locked(self._local / "locks" / f"fetch-{PurePosixPath(stage).name}"):
+            text, cached = json.dumps(manifest), directory / MANIFEST
+            # Another manifest is that of a stage that was deleted and made again.
+            if again or not cached.exists() or cached.read_text(encoding="utf-8") != text:
+                self.remove_leftovers()  # of killed processes, on nodes without a driver too
+                self._cache.make_room(size)
+                fresh = self.new(stage)
+                self._download_files(stage, manifest, fresh)
+                write_synced(fresh / MANIFEST, text)
+                directory.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(directory, ignore_errors=True)
+                fresh.rename(directory)
+            self._cache.touch(directory)
 
     def _download_files(self, stage: str, manifest: Manifest, directory: Path) -> None:
         sources, targets = [], []
@@ -348,6 +415,18 @@ class Store(WorkFiles):
             sources.append(self.path(str(inside(Path(stage), file["at"]))))
             targets.append(str(target))
         self.fs.get(sources, targets)  # side by side, where the file system can
+
+
+def parse_manifest(stage: str, text: bytes) -> Manifest:
+    """The content of a stage's manifest.
+
+    Raises:
+        ValueError: it is damaged, or another stage's.
+    """
+    if _ManifestShape.model_validate_json(text).stage != stage:
+        raise ValueError("it is another stage's")
+    manifest: Manifest = json.loads(text)
+    return manifest
 
 
 def _size(file: Path) -> int | None:
@@ -375,5 +454,4 @@ def _checksums_of(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]
 def _entry(file: Path) -> FileEntry:
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
+    return {"bytes": file.stat().st_size, "sha256": checksum(file)}

@@ -21,7 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from orchestrator.storage.files import Files
+from pydantic import BaseModel
+
+from orchestrator.storage.files import Files, StoreError, line_of_shape
 from orchestrator.storage.lease_files import Standing, Watch
 from orchestrator.storage.outage import VISIBLE_S, patiently
 from search_spaces.settings.secrets import without_secrets
@@ -33,13 +35,32 @@ DRIVER_LOOK_S: Final = 10.0
 """Seconds between two looks of a driver for requests."""
 _ANSWER: Final = ".answer.json"
 _ADDED: Final = "added.json"
-_DAMAGES: Final = (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError)
+_DAMAGES: Final = (ValueError, StoreError)
 """Errors of a file, or of what stands in its place, that somebody else wrote."""
 log = logging.getLogger(__name__)
 
 Kind = Literal["add", "cancel", "prioritise"]
+"""`add` operating points, `cancel` or `prioritise` some."""
 Content = dict[str, Any]
 """An object of JSON data."""
+
+
+class _RequestShape(BaseModel, strict=True):
+    kind: str
+    content: Content
+    lease: int
+
+
+class _AddedShape(BaseModel, strict=True, extra="allow"):
+    space: Content
+    points: list[Content]
+    added: list[Content]
+    command: str
+
+
+class _AnswerShape(BaseModel, strict=True):
+    is_accepted: bool
+    lines: list[str]
 
 
 @dataclass(frozen=True)
@@ -48,13 +69,13 @@ class SweepRequest:
 
     Attributes:
         id: names its file; rises with the time by the clock of whoever asks.
-        kind: `add` operating points, `cancel` or `prioritise` some.
+        kind: a `Kind`, or what a later version of this program asks for.
         content: what the kind needs.
         lease: number of the lease of the driver that is asked.
     """
 
     id: str
-    kind: Kind
+    kind: str
     content: Content
     lease: int
 
@@ -115,10 +136,8 @@ class Inbox:
             data = self._store.read(f"{self._directory}/{request_id}.json")
             if data is None:
                 return None
-            content = json.loads(data)
-            if not isinstance(content["lease"], int) or not isinstance(content["content"], dict):
-                raise TypeError("no request")
-            return SweepRequest(request_id, content["kind"], content["content"], content["lease"])
+            shape = _RequestShape.model_validate_json(data)
+            return SweepRequest(request_id, shape.kind, shape.content, shape.lease)
         except _DAMAGES as error:
             # Others may write there: whatever stands in a name goes to the log in one line.
             log.warning("the request %r is damaged: %s", request_id, type(error).__name__)
@@ -146,16 +165,10 @@ class Inbox:
             data = self._store.read(f"{self._directory}/{_ADDED}")
             if data is None:
                 return None
-            content: Content = json.loads(data)
-            kinds = {"space": dict, "points": list, "added": list, "command": str}
-            if not all(isinstance(content[name], kind) for name, kind in kinds.items()):
-                raise TypeError("no points")
-            if not all(isinstance(each, dict) for each in (*content["points"], *content["added"])):
-                raise TypeError("no points")
+            return _AddedShape.model_validate_json(data).model_dump()
         except _DAMAGES as error:
             log.warning("%s of the sweep is damaged: %s", _ADDED, type(error).__name__)
             return None
-        return content
 
     def keep_added(self, content: Mapping[str, object]) -> None:
         """Keep what `read_added` returns for the driver that follows if this one dies."""
@@ -196,6 +209,7 @@ def ask(
         None if no driver runs the sweep, or it ended before it answered.
 
     Raises:
+        StoreError: the answer is damaged.
         Exception: what the storage raises, after `OUTAGE_S` if it was away at a look.
     """
     watch = Watch(store, f"sweep-{sweep}", None)
@@ -218,13 +232,25 @@ def ask(
         while True:
             is_over, answer = patiently(look)
             if answer is not None:
-                parsed = json.loads(answer)
-                return Answer(parsed["is_accepted"], tuple(parsed["lines"]))
+                return _parsed(answer)
             if is_over:
                 return None
             time.sleep(LOOK_S)
     finally:
         _withdraw(store, [file, answer_file])
+
+
+def _parsed(answer: bytes) -> Answer:
+    """A driver's answer.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        shape = _AnswerShape.model_validate_json(answer)
+    except ValueError as error:
+        raise StoreError(f"the driver's answer is damaged ({line_of_shape(error)})") from None
+    return Answer(shape.is_accepted, tuple(shape.lines))
 
 
 def _withdraw(store: Files, files: Sequence[str]) -> None:

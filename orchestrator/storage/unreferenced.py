@@ -18,6 +18,7 @@ from typing import Final
 
 from orchestrator.storage import outage
 from orchestrator.storage.cleanup import remove_leases
+from orchestrator.storage.disk import links
 from orchestrator.storage.files import FileInfo
 from orchestrator.storage.lease import Lease, hold, hold_available
 from orchestrator.storage.lease_files import Pace
@@ -75,18 +76,28 @@ def find_unreferenced(store: Store, references: References) -> list[Unreferenced
 
     Args:
         references: of the storage's sweeps.
+
+    Raises:
+        StoreError: one of the directories is a link.
     """
     keys = {PurePosixPath(stage).name for stage in references.stages}
     found: list[Unreferenced] = []
     for directory, depth in _DEPTHS.items():
-        if not store.remote and Path(store.path(directory)).is_symlink():
-            continue  # what it leads to is no part of the storage
         groups: dict[str, dict[str, FileInfo]] = defaultdict(dict)
         for file, info in store.infos(directory).items():
             groups["/".join(PurePosixPath(file).parts[:depth])][file] = info
         entries = (_entry(path, files) for path, files in groups.items())
         found += [entry for entry in entries if entry.key not in keys]
     return found
+
+
+def links_left_alone(store: Store) -> list[str]:
+    """Paths below the storage of links, which no deletion follows; of a remote one, none."""
+    if store.remote:
+        return []
+    root = Path(store.root)
+    places = (place for directory in _DEPTHS for place in links(root / directory))
+    return sorted(place.relative_to(root).as_posix() for place in places)
 
 
 def _entry(path: str, files: Mapping[str, FileInfo]) -> Unreferenced:

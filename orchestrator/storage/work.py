@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from orchestrator.storage.disk import Disk
 from orchestrator.storage.files import Files, inside
 from orchestrator.storage.lease import Lease, hold, hold_all
 from orchestrator.storage.process import Process
@@ -41,7 +41,7 @@ class WorkFiles(Files):
     def new(self, stage: str) -> Path:
         """An empty local directory to write a stage's output to, for `commit`."""
         name = f"{PurePosixPath(stage).name}.{Process.current().file_name}"
-        directory = self._local / "tmp" / f"{name}.{uuid.uuid4().hex[:8]}"
+        directory = self.local("tmp", f"{name}.{uuid.uuid4().hex[:8]}")
         directory.mkdir(parents=True)
         return directory
 
@@ -58,10 +58,21 @@ class WorkFiles(Files):
         Yields:
             The directory, and the lease to `check` before each write that another holder may make.
         """
-        directory = self._local / "work" / key
         with hold(self, lease_of_job(key)) as lease:
+            directory = self._work_directory(key)
             directory.mkdir(parents=True, exist_ok=True)
             yield directory, lease
+
+    def _work_directory(self, key: str) -> Path:
+        """The working directory of a job.
+
+        Raises:
+            StoreError: a link is on the way to it, or in it.
+        """
+        directory = self.local("work", key)
+        if isinstance(self.fs, Disk):
+            self.fs.refuse_links_in(directory)
+        return directory
 
     @contextlib.contextmanager
     def work_of(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Path], list[Lease]]]:
@@ -70,8 +81,9 @@ class WorkFiles(Files):
         Yields:
             The directories by key, and all leases.
         """
-        directories = {key: self._local / "work" / key for key in keys}
-        with hold_all(self, map(lease_of_job, directories)) as leases:
+        names = {key: lease_of_job(key) for key in keys}
+        with hold_all(self, names.values()) as leases:
+            directories = {key: self._work_directory(key) for key in names}
             for directory in directories.values():
                 directory.mkdir(parents=True, exist_ok=True)
             yield directories, leases
@@ -87,7 +99,7 @@ class WorkFiles(Files):
             evaluation: key of the pass.
         """
         with hold(self, f"evaluation-{evaluation}") as lease:
-            yield self._local / "work" / key / f"evaluation-{evaluation}", lease
+            yield self._work_directory(key) / f"evaluation-{evaluation}", lease
 
     def evaluation_leases(self, key: str) -> set[str]:
         """The names of the leases of the evaluations in a job's working directory."""
@@ -97,7 +109,7 @@ class WorkFiles(Files):
 
     def remove_work(self, key: str) -> None:
         """Delete the working directory of a job, and the checkpoints of its Ray Train run."""
-        shutil.rmtree(self._local / "work" / key, ignore_errors=True)
+        shutil.rmtree(self.local("work", key), ignore_errors=True)
         for directory in (f"work/{key}", f"train/{key}"):
             self.remove_tree(directory)
 
@@ -127,7 +139,7 @@ class WorkFiles(Files):
         latest = self.read(f"work/{key}/{name}/LATEST")
         if latest is None:
             return False
-        upload = inside(Path("work", key, name), latest.decode())
+        upload = inside(Path("work", key, name), latest.decode(errors="replace"))
         fresh = self.new(key)
         self.download(self.path(str(upload)), fresh)
         if not any(fresh.iterdir()):
@@ -140,14 +152,26 @@ class WorkFiles(Files):
     def remove_leftovers(self) -> None:
         """Delete what dead processes left in `tmp`.
 
-        Of processes that cannot be seen from here, such as those of a lost machine, what is a day
-        old.
+        Of processes that cannot be seen from here, such as those of a lost machine, that to which
+        nothing was written for a day, by the clock of the file system.
         """
-        for directory in (self._local / "tmp").glob("*"):
+        for directory in self.local("tmp").glob("*"):
             if (match := _TEMPORARY.fullmatch(directory.name)) is None:
                 continue  # not made here, such as `.DS_Store` or `.nfs...`
             owner = Process("", match["boot"], int(match["pid"]), int(match["started_ms"]))
             with contextlib.suppress(FileNotFoundError):  # its owner has just finished with it
-                age = time.time() - directory.stat().st_mtime
-                if owner.is_gone or (age > FOREIGN_LEFTOVER_S and not owner.is_here):
+                if owner.is_gone or (not owner.is_here and self._is_old(directory)):
                     shutil.rmtree(directory, ignore_errors=True)
+
+    def _is_old(self, directory: Path) -> bool:
+        """Whether nothing was written to a directory for so long that its writer must be dead.
+
+        This machine's clock may be wrong: another file is written just now to compare with.
+        """
+        now = self.local("tmp", f"{uuid.uuid4().hex}.now")
+        try:
+            now.touch(exist_ok=False)
+            written = [path.lstat().st_mtime for path in (directory, *directory.rglob("*"))]
+            return now.stat().st_mtime - max(written) > FOREIGN_LEFTOVER_S
+        finally:
+            now.unlink(missing_ok=True)

@@ -6,7 +6,9 @@ stages of its evaluations            --> rate-accuracy points, samples, examples
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import MANIFEST, JsonObject, Manifest, Store
 from search_spaces import Measurement, OperatingPoint, Space, point_stage
 from search_spaces.scenarios import scenario_of
@@ -24,9 +28,16 @@ from search_spaces.scenarios import scenario_of
 if TYPE_CHECKING:  # takes a second
     import pandas as pd
 
+log = logging.getLogger(__name__)
 _SPEC: Final = {"data", "benchmarks", "mllms", "tasks", "evaluation", "teacher"}
 CURVE_FILE: Final = "curve.jsonl"
 """Of a trained stage: a JSON object per row."""
+_SHAPES: Final = (
+    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
+    pa.ArrowException,
+)
+"""What is raised where a file has another content than this program writes."""
+_CURVE_ROW: Final = TypeAdapter(dict[str, float])
 SAMPLES: Final = "samples.parquet"
 """Of an evaluation, and of a sweep: a row per sample."""
 LOSSES: Final = {"unreadable": "image_id", "undecodable": "image_id", "failed": "sample_id"}
@@ -93,7 +104,11 @@ class Measured:
 
 
 def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
-    """Read a complete operating point from the storage, without its weights."""
+    """Read a complete operating point from the storage, without its weights.
+
+    Raises:
+        StoreError: a stage of it is damaged; the line says what to delete to make it again.
+    """
     stage, key = point_stage(plan.stages, point), plan.key(point)
     trained = store.manifest(stage.path)
     evaluations = plan.evaluations(point)
@@ -107,24 +122,38 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         tables = [_read_samples(store.fetch(made.path), names) for (_, made), names in labelled]
         return pa.concat_tables(tables, promote_options="permissive")
 
-    measured = Measured(
-        key=key,
-        point=point,
-        spec=point_spec(plan.space, point),
-        rows=[],
-        samples=samples,
-        examples=[],
-        files={},
-        curve=partial(read_curve, store, trained),
-        info=json.loads(store.stage_file(trained, "info.json")),
-        manifests=[trained],
-    )
+    with _reading(store, stage.path):
+        measured = Measured(
+            key=key,
+            point=point,
+            spec=point_spec(plan.space, point),
+            rows=[],
+            samples=samples,
+            examples=[],
+            files={},
+            curve=partial(read_curve, store, trained),
+            info=json.loads(store.stage_file(trained, "info.json")),
+            manifests=[trained],
+        )
     for number, (_, evaluation) in enumerate(evaluations):
         evaluation_dir = store.fetch(evaluation.path)
-        measured.manifests.append(_manifest_in(evaluation_dir))
-        # Named by its stage, an evaluation's page never changes.
-        _read_evaluation(evaluation_dir, labels[number], f"examples/{evaluation.key}/", measured)
+        with _reading(store, evaluation.path):
+            measured.manifests.append(_manifest_in(evaluation_dir))
+            # Named by its stage, an evaluation's page never changes.
+            pages = f"examples/{evaluation.key}/"
+            _read_evaluation(evaluation_dir, labels[number], pages, measured)
     return measured
+
+
+@contextlib.contextmanager
+def _reading(store: Store, stage: str) -> Iterator[None]:
+    """Tell what to delete where a stage has its checksums, and yet another content."""
+    try:
+        yield
+    except _SHAPES as error:
+        log.warning("%s cannot be read", stage, exc_info=True)
+        place, kind = f"{store.uri}/{stage}", type(error).__name__
+        raise StoreError(f"{place} cannot be read ({kind}); delete it to make it again") from error
 
 
 def read_curve(store: Store, manifest: Manifest) -> list[dict[str, float]]:
@@ -135,8 +164,9 @@ def read_curve(store: Store, manifest: Manifest) -> list[dict[str, float]]:
     """
     if CURVE_FILE not in manifest["files"]:
         return []
-    text = store.stage_file(manifest, CURVE_FILE).decode()
-    return [json.loads(line) for line in text.splitlines()]
+    with _reading(store, manifest["stage"]):
+        text = store.stage_file(manifest, CURVE_FILE).decode()
+        return [_CURVE_ROW.validate_json(line) for line in text.splitlines()]
 
 
 def _manifest_in(directory: Path) -> Manifest:

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
-from orchestrator.storage.store import MANIFEST, JsonObject, Store
+from orchestrator.storage.store import JsonObject, Manifest, Store
 from orchestrator.tracking.measured import SAMPLES, Measured
 from orchestrator.tracking.mlflow_runs import Tracker
 from search_spaces import OperatingPoint, Space
@@ -31,6 +32,9 @@ _CONTENT: Final = b"bridgesweep.content"
 """Entry of the metadata of the samples' file: which evaluations it has, and under which names."""
 _SAMPLES_FORMAT: Final = 1
 """Of the samples' file: files of an earlier one are written again."""
+_PARQUET: Final = b"PAR1"
+"""How a Parquet file begins, and ends after its metadata and their length in four bytes."""
+_PARQUET_END: Final = 8
 _LABELS: Final = ("point_key", "mllm", "dataset", "task")
 _LOSSES: Final = {
     "unreadable": "test images are unreadable",
@@ -151,15 +155,22 @@ def _write_samples(store: Store, name: str, complete: Mapping[str, Measured]) ->
 
 
 def _samples_content(store: Store, path: str) -> bytes | None:
-    """What a file of samples says that it has; None if there is none, or it says nothing."""
+    """What a file of samples says that it has; None if there is none, or it says nothing.
+
+    Its end is read before it is parsed, so that no error of Arrow is one of the storage.
+    """
+    size = store.size(path)
     try:
-        with store.fs.open(store.path(path), "rb") as file:
-            return (pq.read_schema(file).metadata or {}).get(_CONTENT)
-    except (FileNotFoundError, pa.ArrowException):
+        last = store.fs.cat_file(store.path(path), start=max(0, size - _PARQUET_END), end=size)
+        end = _PARQUET_END + int.from_bytes(last[:4], "little")
+        if not _PARQUET_END < end <= size:
+            return None
+        footer = store.fs.cat_file(store.path(path), start=size - end, end=size)
+    except (FileNotFoundError, StoreError):
         return None
-    except OSError as error:
-        if "thrift" not in str(error):  # how Arrow says that a file's end is damaged
-            raise
+    try:
+        return (pq.read_schema(io.BytesIO(_PARQUET + footer)).metadata or {}).get(_CONTENT)
+    except (pa.ArrowException, OSError):
         return None
 
 
@@ -175,14 +186,19 @@ def skipped(plan: Plan, store: Store, complete: Mapping[str, Measured]) -> list[
         ("training", plan.stages.train_images()),
         ("test", plan.stages.test_images()),
     ):
-        manifest = json.loads(store.read(f"{stage.path}/{MANIFEST}") or b"{}")
+        manifest = manifest_or_nothing(store, stage.path)
         if count := manifest.get("unreadable", 0):
             images = f"{count} of {manifest['images'] + count} {split} images"
             lines.append(f"{data.label}: {images} are unreadable ({stage.path}/unreadable.json)")
     for benchmark in benchmarks:
         stage = plan.stages.benchmark(benchmark)
-        about = json.loads(store.read(f"{stage.path}/{MANIFEST}") or b"{}")
-        content = json.loads(store.stage_file(about, BENCHMARK)) if about else {"unreadable": []}
+        about = manifest_or_nothing(store, stage.path)
+        try:
+            text = store.stage_file(about, BENCHMARK) if about else b'{"unreadable": []}'
+            content = json.loads(text)
+        except StoreError as error:
+            lines.append(f"{benchmark.label}: {error}")
+            continue
         if count := len(content["unreadable"]):
             images = f"{count} of {content['images'] + count} images"
             lines.append(f"{benchmark.label}: {images} are unreadable ({stage.path}/{BENCHMARK})")
@@ -195,6 +211,14 @@ def skipped(plan: Plan, store: Store, complete: Mapping[str, Measured]) -> list[
         if losses:
             lines.append(f"{measured.point.label}: {', '.join(losses)}")
     return lines
+
+
+def manifest_or_nothing(store: Store, stage: str) -> Manifest:
+    """The manifest of a stage; empty where it is not complete, or damaged."""
+    try:
+        return store.manifest(stage) if store.has(stage) else {}
+    except StoreError:
+        return {}
 
 
 def write_table(store: Store, name: str, rows: Sequence[JsonObject]) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from orchestrator.storage.references import RESERVED
 from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import NO_SECRET, has_secret, without_secrets
 
@@ -61,6 +62,9 @@ def open_storage(uri: str, touch: bool) -> Store:
         store = Store(uri)
         if not store.remote:
             _check_directory(Path(store.root))
+            kinds = [f"stages/{kind}" for kind in store.names("stages")]
+            for directory in (*RESERVED, *kinds):  # not only when a job has computed for hours
+                store.refuse_links(store.path(directory))
         if touch:
             _try_to_write(store, shown)
     except InputError:

@@ -63,6 +63,14 @@ def test_it_deletes_when_told_to_and_counts_bytes(
     assert store.exists("mine/stages.json")
 
 
+def test_names_of_files_that_others_wrote_cannot_steer_the_terminal(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.write("stages/point/evil\x1b[2J\u202e/manifest.json", b"{}")
+    assert main(["gc", "--storage", store.uri]) == 0
+    assert r"  stages/point/evil\x1b[2J\u202e  " in capsys.readouterr().out
+
+
 def test_it_keeps_everything_and_names_the_sweep_without_a_record(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

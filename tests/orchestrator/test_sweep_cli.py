@@ -87,6 +87,16 @@ def test_files_beside_no_space_are_mistakes_though_they_are_in_the_working_direc
     assert "teacher.model = 'clip': is here, but not beside the space" in mistakes
 
 
+def test_a_space_that_stands_within_itself_is_a_mistake_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = tmp_path / "mine.yaml"
+    space.write_text("extends: smoke\ntasks: &t [*t]\n")
+    assert main([str(space), "--storage", str(tmp_path / "storage")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("*t stands within itself, line 2, column 12")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_storage_without_permission_is_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

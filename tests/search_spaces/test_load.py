@@ -1,5 +1,6 @@
 """Spaces are read from names and files; every mistake is said at once, with the valid choices."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,56 @@ def test_mappings_may_be_merged_and_changed(tmp_path: Path) -> None:
     file.write_text("extends: smoke\n" + shared)
     space = load_space(str(file))
     assert (space.d1.steps, space.d2.steps, space.d2.lr) == (4, 5, 0.01)
+
+
+def _aliases(first: str, each: str) -> str:
+    """Nine levels, each of which has nine times the one before."""
+    levels = [each.format(", ".join([f"*a{level}"] * 9)) for level in range(9)]
+    lines = [f"a{level + 1}: &a{level + 1} {text}" for level, text in enumerate(levels)]
+    return "\n".join([f"a0: &a0 {first}", *lines])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_aliases("[x, x]", "[{}]"), "more than 20000 values"),
+        (_aliases("{x: 1}", "{{<<: [{}]}}"), "more than 20000 values"),
+        ("a: [" + "1, " * 300_000 + "1]", "more than 20000 values"),
+        ("a: " + "[" * 3000 + "]" * 3000, "more than 40 levels"),
+        ("{a: " * 3000 + "1" + "}" * 3000, "more than 40 levels"),
+        ("- " * 3000 + "1", "more than 40 levels"),
+        ("tasks: &t [*t]", r"\*t stands within itself"),
+        ("d1: &t {steps: *t}", r"\*t stands within itself"),
+        ("d1: &t {<<: *t}", r"\*t stands within itself"),
+        ("seeds: [" + "9" * 5000 + "]", "more than 40 digits"),
+        ("seeds: [0x" + "f" * 5000 + "]", "more than 40 digits"),
+        ("seeds: [" + "9:" * 2000 + "9]", "more than 40 digits"),
+        ("name: 2026-13-45", "month"),
+        ("name: !!timestamp tomorrow", "not valid YAML"),
+        ("x" * 1_000_001, "more than 1000000 letters"),
+    ],
+)
+def test_data_without_end_is_refused_at_once_in_one_line(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    """Resource use is bounded before any of it is made: `&a [*b, *b, ...]` has 9^9 values."""
+    file = tmp_path / "large.yaml"
+    file.write_text(text, encoding="utf-8")
+    began = time.process_time()
+    with pytest.raises(SpaceError, match=message) as error:
+        load_space(str(file))
+    assert time.process_time() - began < 5.0
+    (line,) = str(error.value).splitlines()
+    assert "large.yaml" in line
+    if len(text) < 100_000:
+        with pytest.raises(SpaceError, match=message):
+            load_space("smoke", [f"d1={text}"])
+
+
+def test_what_an_alias_names_is_read_as_often_as_it_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    file.write_text(
+        "extends: smoke\nd1: &training {steps: 4, lr: 0.125}\nd2: {<<: *training, steps: 5}\n"
+    )
+    space = load_space(str(file))
+    assert (space.d1.steps, space.d2.steps, space.d2.lr) == (4, 5, 0.125)

@@ -34,8 +34,8 @@ from orchestrator.tracking.mlflow_client import AwayError
 from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.parent_run import ParentRun
-from search_spaces import OperatingPoint, load_space, operating_points
-from tests.orchestrator.driver.test_point_log import commit_point
+from search_spaces import OperatingPoint, load_space, operating_points, point_stage
+from tests.orchestrator.driver.test_point_log import commit, commit_point
 from trainables.evaluation.finished_points import finished
 
 
@@ -147,7 +147,9 @@ def test_what_was_left_out_is_shown_in_summary_status_and_report(
     unanswered = [{"sample_id": "a-0", "reason": "out of memory"}]
     commit_point(store, plan, point, lost={"undecodable": refused, "failed": unanswered})
     images = plan.stages.test_images().path
-    store.commit(images, store.new(images), {"images": 97, "unreadable": 3})
+    out = store.new(images)
+    (out / "unreadable.json").write_text("[]")
+    store.commit(images, out, {"images": 97, "unreadable": 3})
     assert run(Request(space, (point,), store, "smoke", None, False, 0.0, "the command"))
     lines = [
         f"{space.data.label}: 3 of 100 test images are unreadable ({images}/unreadable.json)",
@@ -164,6 +166,65 @@ def test_what_was_left_out_is_shown_in_summary_status_and_report(
     for line in lines:
         assert f"  left out: {line}" in status
         assert line in report
+
+
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+@pytest.mark.parametrize(
+    "damage",
+    ["samples.parquet is empty", "a number is changed", "its manifest is cut", "it fits, but []"],
+)
+def test_a_point_of_which_a_stage_is_damaged_is_missing_and_the_rest_is_reported(
+    tmp_path: Path,
+    empty_database: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    damage: str,
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    settings = ["tasks=[vqa]", "scenarios=[]", "baselines=[uncompressed, reconstruction]"]
+    store, space = Store(str(tmp_path)), load_space("smoke", settings)
+    plan = Plan(space, operating_points(space), fingerprints(space), store)
+    intact, damaged = plan.points[:2]
+    for point in (intact, damaged):
+        commit_point(store, plan, point)
+    stages = {"evaluation": plan.evaluations(damaged)[0][1].path}
+    stages["training"] = point_stage(plan.stages, damaged).path
+    directory = tmp_path / stages[kind]
+    changed = "curve.jsonl" if kind == "training" else "summary.json"
+    if damage == "samples.parquet is empty":
+        (directory / ("info.json" if kind == "training" else "samples.parquet")).write_text("")
+    elif damage == "a number is changed":
+        text = (directory / changed).read_text()
+        (directory / changed).write_text(text.replace("0.5", "9.5").replace("1.5", "9.5"))
+        assert (directory / changed).read_text() != text
+    elif damage == "its manifest is cut":
+        content = (directory / "manifest.json").read_bytes()
+        (directory / "manifest.json").write_bytes(content[: len(content) // 2])
+    else:
+        store.remove_tree(stages[kind])
+        names = ("info.json", "summary.json", "curve.jsonl")
+        commit(store, stages[kind], dict.fromkeys(names, "[]") | {"samples.parquet": "[]"})
+    request = Request(space, (intact, damaged), store, "smoke", None, False, 0.0, "the command")
+    assert not run(request), "exit code 1"
+    shown = capsys.readouterr()
+    assert "1 of 2 points are missing" in shown.err
+    (line,) = [line for line in shown.err.splitlines() if "damaged: " in line]
+    assert "delete" in line
+    assert f"{store.uri}/{stages[kind]}" in line
+    rows = pd.read_parquet(tmp_path / "smoke" / "points.parquet")
+    assert set(rows["point_key"]) == {plan.key(intact)}
+    assert set(rows["bpp"]) == {0.5}
+    (absent,) = json.loads(store.read("smoke/sweep.json") or b"")["missing"]
+    assert absent["point_key"] == plan.key(damaged)
+    assert stages[kind] in absent["reason"]
+    assert main(["smoke", "--storage", store.uri]) == 0
+    assert "damaged: " in capsys.readouterr().out
+    # The way that the message names.
+    store.remove_tree(stages[kind])
+    assert not store.has(stages[kind])
+    commit_point(store, plan, damaged)
+    assert run(request)
+    assert len(set(pd.read_parquet(tmp_path / "smoke" / "points.parquet")["point_key"])) == 2
 
 
 def test_points_that_share_a_training_have_rows_and_runs_of_their_measurements(
@@ -254,6 +315,14 @@ def test_a_log_that_is_a_link_changes_no_file_elsewhere(tmp_path: Path) -> None:
     with libraries_to(log):
         print("what a library says", flush=True)
     assert elsewhere.read_text() == "mine"
+    assert "what a library says" in log.read_text()
+
+
+def test_a_log_that_is_a_pipe_is_replaced(tmp_path: Path) -> None:
+    log = tmp_path / "driver.log"
+    os.mkfifo(log)
+    with libraries_to(log):
+        print("what a library says", flush=True)
     assert "what a library says" in log.read_text()
 
 

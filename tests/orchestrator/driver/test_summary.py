@@ -57,3 +57,26 @@ def test_cancelled_points_are_named_and_are_no_missing_ones(
     assert all(label in line for label in labels)
     assert "does them again" in line
     assert err == ""
+
+
+def test_reasons_and_lines_of_others_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = load_space("smoke")
+    points = operating_points(space)
+    plan, store = Plan(space, points, {}, None), Store(str(tmp_path))
+    request = Request(space, points, store, "smoke", None, False, 0.0, "the command")
+    missing = {"0": MissingPoint(points[0], "ValueError: evil\x1b[2J\u202e", "/logs/evil\x1b")}
+    outcome = Outcome(
+        None,
+        missing,
+        "sqlite:///x.db",
+        {},
+        page="#/evil\x1b",
+        left_out=("evil\r.png",),
+        cancelled=("evil\x1b",),
+    )
+    print_summary(request, plan, outcome)
+    printed = "".join(capsys.readouterr())
+    assert not set(printed) & {"\x1b", "\r", "\u202e"}
+    assert printed.count("evil") == 5

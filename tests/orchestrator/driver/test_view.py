@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -99,6 +100,29 @@ def test_a_cause_of_many_failures_is_one_line_with_all_jobs(
     assert line.count("the disk is full") == 1
     for key in others:
         assert plan[key].label in line
+
+
+def test_a_picture_cannot_be_steered_by_names_and_reasons() -> None:
+    from rich.console import Console
+
+    key, job = next(iter(jobs().items()))
+    sweep = Sweep(True, {key: replace(job, label="evil\x1b[2J[red]label")})
+    view = sweep.view
+    assert isinstance(view, LiveView)
+    try:
+        sweep.happen(JobEvent("started", key))
+        sweep.happen(JobEvent("progressed", key, phase="ph\x1base", step=1, steps=2))
+        sweep.happen(JobEvent("retried", key, "rea\x1bson"))
+        sweep.happen(JobEvent("started", key))
+        console = Console(width=200, file=io.StringIO(), force_terminal=False)
+        with console.capture() as capture:
+            console.print(view._draw())
+    finally:
+        view.close()
+    text = capture.get()
+    assert "\x1b" not in text
+    assert r"evil\x1b[2J[red]label" in text
+    assert r"rea\x1bson" in text
 
 
 def test_the_live_picture_shows_waves_running_points_with_their_loss_and_failures() -> None:

@@ -232,3 +232,44 @@ def test_a_directory_that_another_user_has_put_in_rays_place_is_refused(
     (tmp_path / f"ray-{os.geteuid()}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NoClusterError, match="RAY_TMPDIR names the place"):
         _kept_private()
+
+
+LISTED = """
+import sys
+from pathlib import Path
+from orchestrator.sweep import main
+from orchestrator.execution import cluster
+cluster.set_environment()
+import ray
+start = ray.init
+def listed(**options):
+    start(**options)
+    for job in ray._private.state.jobs():
+        print("LISTED", job["Entrypoint"], file=sys.__stdout__)
+    print("SHOWN", Path("/proc/self/cmdline").read_text(), file=sys.__stdout__)
+    raise RuntimeError("enough")
+ray.init = listed
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_cluster_does_not_list_what_is_secret_in_a_command_line(
+    command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
+) -> None:
+    _, _, _, *words = command(tmp_path / "storage", "--insecure")
+    secrets = ["--notify", "curl https://hooks.example/hunter2"]
+    secrets += ["--tracking-uri", "http://me:hunter3@127.0.0.1:9"]
+    done = subprocess.run(
+        [sys.executable, "-c", LISTED, *words, *secrets],
+        env=environment,
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    (listed,) = (line for line in done.stdout.splitlines() if line.startswith("LISTED"))
+    assert "orchestrator.sweep smoke" in listed
+    assert "--notify '***'" in listed
+    assert "SHOWN python -m orchestrator.sweep smoke" in done.stdout
+    assert "hunter" not in done.stdout + done.stderr

@@ -8,8 +8,14 @@ import pytest
 
 import trainables.evaluation.evaluate
 from orchestrator.execution.job_run import run_job
-from orchestrator.execution.job_steps import Settings, evaluate_job, write_log
+from orchestrator.execution.job_steps import (
+    Settings,
+    accumulation_factor,
+    evaluate_job,
+    write_log,
+)
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 
@@ -35,6 +41,36 @@ def test_a_log_that_cannot_be_written_does_not_hide_the_failure(
 
     with pytest.raises(ValueError, match="a bug"):
         run_job(settings, job.key, fail, lambda metrics: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("linked", ["the log", "its directory"])
+def test_a_log_that_is_a_link_copies_no_file_of_this_user(
+    settings: Settings, tmp_path: Path, linked: str
+) -> None:
+    job = next(iter(settings.jobs.values()))
+    home, logs = tmp_path / "home", tmp_path / "logs"
+    home.mkdir()
+    (home / f"{job.key}.log").write_text("private")
+    if linked == "the log":
+        logs.mkdir()
+        (logs / f"{job.key}.log").symlink_to(home / f"{job.key}.log")
+    else:
+        logs.symlink_to(home)
+    write_log(settings.store, job, "a failure")
+    assert (home / f"{job.key}.log").read_text() == "private"
+    if linked == "the log":
+        text = (settings.store.read(f"logs/{job.key}.log") or b"").decode()
+        assert "a failure" in text
+        assert "private" not in text
+
+
+@pytest.mark.parametrize("text", [b"many", b"0", b"-1", b"\xff", b"9" * 5000])
+def test_a_damaged_factor_is_an_error_that_says_what_to_delete(
+    settings: Settings, text: bytes
+) -> None:
+    settings.store.write("work/key/accumulation_factor.txt", text)
+    with pytest.raises(StoreError, match=r"accumulation_factor.txt .*delete"):
+        accumulation_factor(settings.store, "key")
 
 
 def test_secrets_do_not_get_into_a_log(settings: Settings) -> None:

@@ -177,6 +177,16 @@ def test_the_end_stands_in_the_file_and_is_told(
     assert reason in text
 
 
+def test_a_notification_that_did_not_arrive_is_a_note_and_changes_no_end(
+    plan: Plan, store: Store, lease: Lease
+) -> None:
+    with monitor_of(plan, store, lease, "exit 3") as monitor:
+        monitor.finish(0)
+    state = state_in(store)
+    assert state["end"] == "complete"
+    assert state["notes"] == ["the notification was not sent: the command ended with exit code 3"]
+
+
 def test_a_driver_that_lost_its_sweep_leaves_the_file_to_the_other_one(
     plan: Plan, store: Store, lease: Lease
 ) -> None:
@@ -190,11 +200,14 @@ def test_a_driver_that_lost_its_sweep_leaves_the_file_to_the_other_one(
 
 @pytest.mark.parametrize("hours", [math.nan, math.inf, "x", None])
 def test_hours_that_are_no_number_are_not_added_to(
-    plan: Plan, store: Store, lease: Lease, hours: Any, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, store: Store, lease: Lease, hours: Any
 ) -> None:
-    state = {"gpu_hours": hours}
-    monkeypatch.setattr("orchestrator.monitoring.monitor.read_state", lambda store, name: state)
-    assert monitor_of(plan, store, lease)._gpu_hours == 0
+    with monitor_of(plan, store, lease) as monitor:
+        monitor.finish(0)
+    state = state_in(store)
+    for written, expected in ((7.5, 7.5), (hours, 0)):
+        store.write("status/smoke.json", json.dumps({**state, "gpu_hours": written}).encode())
+        assert monitor_of(plan, store, lease)._gpu_hours == expected
 
 
 def test_gpu_hours_add_up_over_drivers(plan: Plan, store: Store, lease: Lease) -> None:

@@ -22,7 +22,7 @@ class Server(HTTPServer):
 
     def __init__(self, status: int) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.status = status
+        self.status, self.location = status, ""
         self.posted: list[tuple[str, str, Any]] = []
 
 
@@ -31,7 +31,16 @@ class Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Server)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posted.append((self.path, self.headers["Content-Type"], json.loads(body)))
-        self.send_response(self.server.status)
+        is_redirected = self.server.location and self.path != self.server.location
+        self.send_response(self.server.status if is_redirected or not self.server.location else 200)
+        if is_redirected:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Server)
+        self.server.posted.append((self.path, "GET", None))
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:
@@ -61,6 +70,45 @@ def test_a_webhook_gets_json_and_its_refusal_is_a_line_without_the_secret(server
         (line,) = lines
         assert "403" in line
         assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("server", [307, 308], indirect=True)
+def test_a_redirect_that_keeps_the_post_is_followed(server: Server) -> None:
+    server.location = "/elsewhere"
+    notifier = Notifier(f"http://127.0.0.1:{server.server_port}/T0", pytest.fail)
+    notifier.send(FACTS)
+    notifier.close()
+    assert server.posted == [
+        ("/T0", "application/json", FACTS),
+        ("/elsewhere", "application/json", FACTS),
+    ]
+
+
+@pytest.mark.parametrize("server", [301, 302, 303], indirect=True)
+def test_a_redirect_that_would_lose_the_facts_is_a_line_and_a_warning(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.location = "/elsewhere/hunter3"
+    lines: list[str] = []
+    notifier = Notifier(f"http://127.0.0.1:{server.server_port}/T0/hunter2", lines.append)
+    notifier.send(FACTS)
+    notifier.close()
+    assert [path for path, _, _ in server.posted] == ["/T0/hunter2"]
+    (line,) = lines
+    assert f"answers {server.status}, a redirect" in line
+    assert "hunter" not in line
+    assert [record.getMessage() for record in caplog.records] == lines
+
+
+@pytest.mark.parametrize("server", [307], indirect=True)
+def test_a_redirect_to_another_scheme_is_not_followed(server: Server) -> None:
+    server.location = "ftp://127.0.0.1/x"
+    lines: list[str] = []
+    notifier = Notifier(f"http://127.0.0.1:{server.server_port}/T1", lines.append)
+    notifier.send(FACTS)
+    notifier.close()
+    (line,) = lines
+    assert "answers 307, a redirect" in line
 
 
 def test_a_server_that_is_not_there_is_a_line_without_the_secret() -> None:
@@ -171,3 +219,15 @@ def test_all_of_several_are_masked() -> None:
     repeated = command_text(words, "x hunter3")
     assert "hunter" not in repeated
     assert repeated.count("--notif") == 3
+
+
+def test_a_target_in_the_environment_is_the_default_and_stands_in_no_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRIDGESWEEP_NOTIFY", "ftp://environment/hunter2")
+    assert main([*SMOKE, f"--storage={tmp_path}/new"]) == 2
+    assert "ftp://environment/***" in capsys.readouterr().err
+    assert main([*SMOKE, f"--storage={tmp_path}/new", "--notify=ftp://given/hunter2"]) == 2
+    assert "environment" not in capsys.readouterr().err
+    monkeypatch.setenv("BRIDGESWEEP_NOTIFY", "")
+    assert main([*SMOKE, "--plan", f"--storage={tmp_path}/new"]) == 0

@@ -1,6 +1,8 @@
 """The status file on a disk and on S3."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +51,53 @@ def test_a_cause_counts_all_jobs_names_some_and_keeps_no_secret() -> None:
     assert failure["labels"][:2] == ["first", "job 0"]
     assert len(failure["labels"]) < 100
     assert failure["log"] == "/l/0.log"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points": 5}, "points: "),
+        ({"points": {"total": True, "done": 0, "failed": 0, "cancelled": 0}}, "points: "),
+        ({"running": {}}, "running: "),
+        ({"running": [5]}, "running: "),
+        ({"failed": [["a"]]}, "failed: "),
+        ({"notes": [5]}, "notes: "),
+        ({"driver": []}, "driver: "),
+        ({"driver": {"evil\x1b": []}}, "driver: "),
+        ({"wall_s": float("nan")}, "wall_s: "),
+        ({"seconds_left": 1e300}, "seconds_left: "),
+        ({"gpu_hours": "many"}, "gpu_hours: "),
+        (b"[" * 100_000, "Invalid JSON: recursion limit"),
+        (b'{"schema": ' + b"9" * 5000, "Invalid JSON: "),
+        (b"\xff", "Invalid JSON: "),
+    ],
+)
+def test_a_file_of_another_shape_is_one_clear_line_and_other_sweeps_are_shown(
+    changes: bytes | dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = Store(str(tmp_path))
+    write_state(store, state_of(sweep="day", end="complete", running=[]))
+    data = changes
+    if isinstance(changes, dict):
+        data = json.dumps({**state_of(), **changes}).encode()
+    assert isinstance(data, bytes)
+    store.write("status/night.json", data)
+    assert main(["status", "night", "--storage", store.uri]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"error: status/night.json in {store.uri} is damaged: {message}" in line
+    assert "evil" not in line
+    assert main(["status", "day", "--storage", store.uri]) == 0
+    assert "\ncomplete\n" in capsys.readouterr().out
+    assert main(["status", "noon", "--storage", store.uri]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("sweeps there: day, night")
+
+
+def test_a_sweep_is_called_as_its_file_whatever_name_the_file_holds(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("status/night.json", json.dumps(state_of(sweep="../day")).encode())
+    state = read_state(store, "night")
+    assert state is not None
+    assert state["sweep"] == "night"

@@ -226,7 +226,14 @@ def test_a_damaged_file_and_one_of_another_version_are_messages(
 
 def test_control_characters_from_the_storage_do_not_reach_the_terminal() -> None:
     label = "evil\x1b[2Jlabel"
-    state = state_of(notes=[label], failed=failures([(label, label)]), reason=label, end="error")
+    state = state_of(
+        notes=[label],
+        failed=failures([(label, label)]),
+        reason=label,
+        end="error",
+        sweep=label,
+        written=label,
+    )
     state["running"][0]["label"] = label
     assert "\x1b" not in status_text(state, Driver.ENDED)
     assert "evil" in status_text(state, Driver.ENDED)

@@ -26,6 +26,12 @@ def plan() -> Plan:
     return Plan(space, operating_points(space), {}, None)
 
 
+def commit(store: Store, stage: str) -> None:
+    out = store.new(stage)
+    (out / "info.json").write_text("{}")
+    store.commit(stage, out, {})
+
+
 def test_latents_are_of_the_rate_that_they_are_named_for() -> None:
     jobs = [job for job in plan().jobs.values() if job.kind == "latents"]
     found = {job.label: job.subject.codec.rate if job.subject.codec else None for job in jobs}
@@ -124,12 +130,12 @@ def test_what_variants_train_alike_and_measure_otherwise_is_trained_once_and_mea
     assert alone.key(double) == plan.key(double)
     assert alone.jobs[trained.key].evaluations == ()
     assert alone.jobs[alone.key(double)].needs[0] == trained.key
-    store.commit(trained.path, store.new(trained.path), {})
+    commit(store, trained.path)
     later = Plan(space, points, {}, store)
     assert trained.key not in later.jobs[plan.key(double)].needs
     assert not later.is_complete(double)
     for _, stage in second.evaluations:
-        store.commit(stage.path, store.new(stage.path), {})
+        commit(store, stage.path)
     last = Plan(space, points, {}, store)
     assert last.is_complete(double)
     assert not last.is_complete(plain)

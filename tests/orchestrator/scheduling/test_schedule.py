@@ -239,7 +239,7 @@ def test_a_reason_cannot_steer_a_terminal() -> None:
     job = schedule.next_job()
     assert job is not None
     schedule.give_up(job.key, "no file \x1b]0;x\x07.png")
-    assert schedule.failed[job.key] == "no file \ufffd]0;x\ufffd.png"
+    assert schedule.failed[job.key] == r"no file \x1b]0;x\x07.png"
 
 
 STAGE = make_stage("codec", {}, {}, Subject())

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
-
+from orchestrator.storage.disk import Disk
 from orchestrator.storage.store import MANIFEST, Store
 
 
@@ -46,11 +45,9 @@ class History:
         return False
 
 
-class LateFileSystem(LocalFileSystem):
-    cachable = False
-
-    def __init__(self, history: History, client: str) -> None:
-        super().__init__()
+class LateFileSystem(Disk):
+    def __init__(self, root: str, history: History, client: str) -> None:
+        super().__init__(root)
         self._history, self._client = history, client
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
@@ -72,7 +69,10 @@ class LateFileSystem(LocalFileSystem):
         return [self.info(name) for name in names] if detail else names
 
     def cat_file(self, path: str, start: Any = None, end: Any = None, **options: Any) -> bytes:
-        return self._history.content(self._strip_protocol(path), self._client)[start:end]
+        path = self._strip_protocol(path)
+        if path not in self._history.versions:
+            return super().cat_file(path, start, end)
+        return self._history.content(path, self._client)[start:end]
 
 
 class LateStore(Store):
@@ -80,7 +80,7 @@ class LateStore(Store):
 
     def __init__(self, directory: Path, history: History, client: str) -> None:
         super().__init__(str(directory))
-        self.fs = LateFileSystem(history, client)
+        self.fs = LateFileSystem(self.root, history, client)
         self._history, self._client = history, client
 
     def write(self, name: str, data: bytes) -> str:

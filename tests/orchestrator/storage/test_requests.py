@@ -104,13 +104,18 @@ def test_a_plan_of_hundreds_of_points_lists_the_kinds(
     assert rerun.is_complete(points[1]), "what was absent when it was listed may be there later"
 
 
+def manifest(stage: str, seconds: int) -> bytes:
+    content = {"stage": stage, "created": 0.0, "files": {}, "seconds": seconds}
+    return json.dumps(content).encode()
+
+
 def test_the_manifests_of_many_stages_cost_one_each_and_are_read_side_by_side(
     store: Store, requests: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.storage.store._MANIFESTS_AT_ONCE", 7)
     stages = [f"stages/point/key{number}" for number in range(20)]
     for number, stage in enumerate(stages):
-        store.write(f"{stage}/{MANIFEST}", json.dumps({"seconds": number}).encode())
+        store.write(f"{stage}/{MANIFEST}", manifest(stage, number))
     requests.clear()
     assert [manifest["seconds"] for manifest in store.manifests(stages)] == list(range(20))
     assert len(requests) == 20
@@ -122,6 +127,6 @@ def test_the_manifests_of_many_stages_cost_one_each_and_are_read_side_by_side(
 
 def test_a_stage_without_a_manifest_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.storage.outage.VISIBLE_S", 0.1)
-    store.write(f"stages/point/a/{MANIFEST}", b"{}")
+    store.write(f"stages/point/a/{MANIFEST}", manifest("stages/point/a", 1))
     with pytest.raises(StoreError, match="stages/point/b is not in"):
         list(store.manifests(["stages/point/a", "stages/point/b"]))

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.storage import cache
 from orchestrator.storage import store as store_module
 from orchestrator.storage.cleanup import remove_lost_uploads
 from orchestrator.storage.lease import LeaseHeldError, hold
 from orchestrator.storage.store import FileEntry, PartsMissingError, Store, StoreError
 from tests.orchestrator.storage.conftest import OpenStore
+from tests.orchestrator.waiting import wait_until
 
 STAGE = "stages/codec/0123456789abcdef"
 # sha256 of "hello", from coreutils
@@ -165,6 +167,150 @@ def test_a_damaged_stage_is_an_error_that_says_what_to_delete(tmp_path: Path) ->
         store.fetch(STAGE)
 
 
+def swap(file: Path, old: bytes, new: bytes) -> None:
+    """Change bytes of a file, which keeps its size."""
+    assert len(old) == len(new)
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+@pytest.mark.parametrize("size", [3, cache.SMALL + 1])
+def test_a_stage_with_a_changed_byte_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_remote: bool, size: int
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = Store(f"file://{tmp_path}/storage", remote=is_remote)
+    store.commit(STAGE, make(store, "bpp: 1.64" + size * "x"), {})
+    (file,) = (tmp_path / "storage" / STAGE).rglob("part.txt")
+    swap(file, b"1.64", b"9.64")
+    for _ in range(2):  # a stage that was refused is not taken for a verified one
+        with pytest.raises(StoreError, match=f"part.txt .*delete .*{STAGE}"):
+            store.fetch(STAGE)
+    with pytest.raises(StoreError, match=f"part.txt .*delete .*{STAGE}"):
+        store.stage_file(store.manifest(STAGE), "train/part.txt")
+    swap(file, b"9.64", b"1.64")
+    assert (store.fetch(STAGE) / "train" / "part.txt").read_text().startswith("bpp: 1.64")
+
+
+def test_a_large_stage_is_read_once_per_machine_until_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store, out = Store(str(tmp_path / "storage")), Store(str(tmp_path / "storage")).new(STAGE)
+    for name in ("a", "b"):
+        (out / name).write_bytes(name.encode() * cache.SMALL)
+    store.commit(STAGE, out, {})
+    read: list[str] = []
+    record_call(monkeypatch, cache, "checksum", cache.checksum, read)
+    for _ in range(3):  # further processes of the machine
+        Store(str(tmp_path / "storage")).fetch(STAGE)
+    assert sorted(Path(path).name for path in read) == ["a", "b"]
+    file = tmp_path / "storage" / STAGE / "b"
+    status = file.stat()
+    swap(file, b"bbbb", b"bbbb")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    store.fetch(STAGE)
+    assert [Path(path).name for path in read[2:]] == ["b"], "its time was set back"
+
+
+def test_what_is_verified_stays_noted_when_the_reader_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_READERS", 1)
+    store, out = Store(str(tmp_path / "storage")), Store(str(tmp_path / "storage")).new(STAGE)
+    for name in ("a", "b", "c"):
+        (out / name).write_bytes(name.encode() * cache.SMALL)
+    store.commit(STAGE, out, {})
+    read: list[str] = []
+    checksum = cache.checksum
+
+    def die_at_b(file: Path) -> str:
+        if file.name == "b":
+            raise KeyboardInterrupt
+        return checksum(file)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(cache, "checksum", die_at_b)
+        with pytest.raises(KeyboardInterrupt):
+            store.fetch(STAGE)
+    record_call(monkeypatch, cache, "checksum", checksum, read)
+    store.fetch(STAGE)
+    assert [Path(path).name for path in read] == ["b", "c"]
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(open_store: OpenStore) -> None:
+    store = open_store("node")
+    if not store.remote:
+        pytest.skip("a disk has no copies")
+    store.commit(STAGE, make(store, "hello"), {})
+    swap(store.fetch(STAGE) / "train" / "part.txt", b"hello", b"jello")
+    assert (store.fetch(STAGE) / "train" / "part.txt").read_text() == "hello"
+
+
+def test_without_a_home_a_large_stage_is_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    store = Store(str(tmp_path / "storage"))
+    store.commit(STAGE, make(store, "x" * (cache.SMALL + 1)), {})
+    for _ in range(2):
+        store.fetch(STAGE)
+    with pytest.raises(RuntimeError, match="home"):
+        Store("s3://bucket/storage")
+
+
+def test_an_emptied_directory_is_not_committed(store: Store) -> None:
+    out = make(store, "hello")
+    shutil.rmtree(out / "train")
+    with pytest.raises(StoreError, match="no file"):
+        store.commit(STAGE, out, {})
+    assert not store.has(STAGE)
+
+
+@pytest.mark.parametrize("rest", ["part.txt", "manifest.json"])
+def test_what_is_left_of_a_stage_without_a_manifest_is_in_nobodys_way(
+    tmp_path: Path, rest: str
+) -> None:
+    store = Store(str(tmp_path))
+    (tmp_path / STAGE).mkdir(parents=True)
+    (tmp_path / STAGE / rest).write_text("")
+    assert store.commit(STAGE, make(store, "hello"), {})
+    assert (store.fetch(STAGE) / "train" / "part.txt").read_text() == "hello"
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("[]", "null", "5", DEEP, f'{{"stage": {DEEP}'),
+        *({"files": []}, {"files": {"x": 5}}, {"files": {"x": {"bytes": "1", "sha256": HELLO}}}),
+        *({"files": {"x": {"bytes": 1, "sha256": 5}}}, {"files": {"x": {"bytes": 1}}}),
+        *({"files": {"x": {"bytes": 1, "sha256": HELLO, "at": 5}}}, {"stage": "stages/codec/x"}),
+        *({"seconds": "long"}, {"inputs": 5}, {"spec": []}, {"created": float("nan")}),
+    ],
+)
+def test_a_manifest_of_another_shape_is_an_error_that_says_what_to_delete(
+    store: Store, change: str | dict[str, object]
+) -> None:
+    store.commit(STAGE, make(store, "hello"), {"seconds": 1.0, "spec": {}, "inputs": []})
+    text = change if isinstance(change, str) else json.dumps(store.manifest(STAGE) | change)
+    store.write(f"{STAGE}/manifest.json", text.encode())
+    wait_until(lambda: store.read(f"{STAGE}/manifest.json") == text.encode(), 30)
+    for read in (store.fetch, store.manifest, lambda stage: list(store.manifests([stage]))):
+        with pytest.raises(StoreError, match=f"manifest.json of {STAGE}.*delete") as error:
+            read(STAGE)
+        assert len(str(error.value).splitlines()) == 1
+
+
 def test_work_of_another_node_is_found_again(open_store: OpenStore) -> None:
     one, two = open_store("node1"), open_store("node2")
     if not one.remote:
@@ -263,6 +409,27 @@ def test_leftovers_of_dead_processes_are_swept_and_those_of_living_ones_kept(
     store.remove_leftovers()
     kept = {path.name for path in (tmp_path / "tmp").iterdir()}
     assert kept == {mine.name, of_other_machine.name}
+
+
+@pytest.mark.parametrize("wrong_s", [25 * 3600, -25 * 3600])
+def test_a_wrong_clock_removes_no_files_of_a_living_process_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_s: float
+) -> None:
+    store = Store(str(tmp_path))
+    mine = store.new(STAGE)
+    key, _, rest = mine.name.split(".", 2)
+    at_work, over = (mine.with_name(f"{key}.{digit * 12}.{rest}") for digit in "01")
+    long_ago = time.time() - 26 * 3600
+    for directory in (at_work, over):
+        (directory / "train").mkdir(parents=True)
+        (directory / "train" / "part.txt").write_text("half")
+        for path in (directory, directory / "train", directory / "train" / "part.txt"):
+            os.utime(path, (long_ago, long_ago))
+    (at_work / "train" / "part.txt").write_text("more")  # which its directories do not tell
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + wrong_s)
+    store.remove_leftovers()
+    assert {path.name for path in (tmp_path / "tmp").iterdir()} == {mine.name, at_work.name}
 
 
 def test_a_download_sweeps_what_killed_processes_left_on_its_node(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from orchestrator.storage.store import Store
 from orchestrator.tracking.measured import Measured
@@ -51,8 +52,27 @@ def test_samples_are_read_and_written_only_where_a_point_or_its_names_changed(
     whole = store.read(FILE)
     assert whole is not None
     # The length of its footer stands before the last four bytes.
-    for damaged in (whole[:50], whole[:-20] + b"\xff" * 12 + whole[-8:]):
+    lengths = (0, 4, 2**32 - 1, len(whole) - 11)
+    ends = [whole[:-8] + length.to_bytes(4, "little") + whole[-4:] for length in lengths]
+    cut = [b"", whole[:4], whole[:50], whole[:-1], whole[:-4] + b"XXXX"]
+    for damaged in (whole[:-20] + b"\xff" * 12 + whole[-8:], *cut, *ends):
         store.write(FILE, damaged)
         _write_samples(store, "smoke", both)
         assert store.read(FILE) == whole
     assert pq.read_table(store.path(FILE))["value"].to_pylist() == [4.0]
+
+
+def test_a_storage_that_is_away_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path / "storage"))
+    table = pa.table({"value": [1.0]})
+    complete = {"k1": replace(point("k1"), samples=lambda: table)}
+    _write_samples(store, "smoke", complete)
+
+    def refuse(*arguments: object, **options: object) -> bytes:
+        raise OSError("thrift: no route to the storage")
+
+    monkeypatch.setattr(store.fs, "cat_file", refuse)
+    with pytest.raises(OSError, match="no route"):
+        _write_samples(store, "smoke", complete)

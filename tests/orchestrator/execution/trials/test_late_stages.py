@@ -49,7 +49,9 @@ def test_a_stage_that_a_shared_disk_shows_late_costs_no_try(
     key = runner.next_trial("a")
     assert key is not None
     if is_written:
-        worker.commit(jobs[key].stage.path, worker.new(jobs[key].stage.path), {})
+        out = worker.new(jobs[key].stage.path)
+        (out / "info.json").write_text("{}")
+        worker.commit(jobs[key].stage.path, out, {})
     runner.trial_completed("a")
     runner.join()
     assert [(event.kind, event.key) for event in events[1:]] == [(kind, key)]
