@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _bad("\n".join(filter(None, (mistake, str(error)))))
     if mistake is not None:
         return _bad(mistake)
+    for line in space.warnings():
+        print(f"warning: {line}", file=sys.stderr)
     if arguments.plan:
         from orchestrator.driver.plan_text import overview
 

@@ -10,13 +10,14 @@ codec.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from search_spaces.scenarios.contract import (
     Counts,
     Scenario,
     base_codec,
     bridge_identity,
+    settings_as,
     started_from,
 )
 from search_spaces.scenarios.d1 import SCENARIO as D1
@@ -28,19 +29,30 @@ from search_spaces.specs.stage import Reads
 from search_spaces.specs.stages import Stages
 from search_spaces.specs.training import Optimiser
 
+IMAGE_WEIGHT: Final = 255.0**2
+"""Of the MSE on the [0, 1] scale, in units of lambda, in the loss of base codecs."""
+_PLAUSIBLE_MSE: Final = 1e-3
+"""Of an image at 30 dB."""
+_PLAUSIBLE_DISTILLATION: Final = 1e-2
+"""Of a pooled CLIP embedding whose relative error is about a quarter. Ours."""
+_LEAST_WORTH: Final = 0.01
+"""Share of the rate below which distortion does not hold it back."""
+
 
 class JointTraining(Optimiser):
     """d2, d3: codec and neck, on `R + lambda * (gamma * MSE + delta * L_dist)`.
 
     R in bits per pixel, MSE of the image on the [0, 1] scale (so gamma = 255^2, delta = 0 is the
-    base codec's own loss); d3 is the same without the image term.
+    base codec's own loss); d3 is the same without the image term. The paper gives gamma : delta =
+    60 : 1 and not the scale. With gamma = 60, the image would weigh 1/1084 of what it does in the
+    base codec, and rate alone would decide. So gamma is the base codec's here.
     """
 
     steps: Positive = 200_000
-    gamma: Weight = 60.0
-    """Weight of the image's MSE; ignored by d3."""
-    delta: Weight = 1.0
-    """Weight of the distillation loss."""
+    gamma: Weight = IMAGE_WEIGHT
+    """Weight of the image's MSE; ignored by d3. The scale is ours."""
+    delta: Weight = IMAGE_WEIGHT / 60.0
+    """Weight of the distillation loss; the paper's ratio."""
     codec_lr: Rate = 1e-4
     """Learning rate of the codec; `lr` is the neck's. That of its quantiles is the base codec's
     `train.aux_lr`."""
@@ -66,6 +78,30 @@ class Joint(Scenario):
                     f"{self.name}: its lambda weighs the MSE, that of {codec.label}'s ms-ssim "
                     "weights does not; use compressai:mse"
                 )
+
+    def warnings(self, space: Space) -> Iterator[str]:
+        """Reports weights beside which the rate alone decides.
+
+        A base codec spends about as many bits as its distortion is worth, lambda 255^2 MSE; the
+        terms of this loss are compared with that.
+        """
+        training = settings_as(space, self.key, JointTraining)
+        image, distillation = self.worth(training)
+        share = (image + distillation) / (IMAGE_WEIGHT * _PLAUSIBLE_MSE)
+        if share < _LEAST_WORTH:
+            weights = f"{self.key}.delta = {training.delta:g}"
+            if image:
+                weights = f"{self.key}.gamma = {training.gamma:g}, {weights}"
+            yield (
+                f"{weights}: {self.name}'s distortion is worth {share:.2%} of a base codec's rate, "
+                "so that training makes streams of no bits; the defaults are "
+                f"gamma = {IMAGE_WEIGHT:g}, delta = {IMAGE_WEIGHT / 60:g}"
+            )
+
+    def worth(self, training: JointTraining) -> tuple[float, float]:
+        """Image and distillation in the loss at a plausible error, in units of lambda."""
+        distillation = training.delta * _PLAUSIBLE_DISTILLATION
+        return training.gamma * _PLAUSIBLE_MSE, distillation
 
     def start(self, space: Space, point: OperatingPoint) -> OperatingPoint:
         """d1 of the same codec, rate and seed."""

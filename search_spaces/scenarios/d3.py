@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces.scenarios.d2 import Joint
+from search_spaces.scenarios.d2 import Joint, JointTraining
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.scenario_look import ScenarioLook
 from search_spaces.specs.stages import Stages
@@ -32,6 +32,10 @@ class D3(Joint):
         image="none",
         sentence="Codec and neck are trained together for the machine only; no image is decoded.",
     )
+
+    def worth(self, training: JointTraining) -> tuple[float, float]:
+        """d2's, without the image."""
+        return 0.0, super().worth(training)[1]
 
     def identity(self, stages: Stages, point: OperatingPoint) -> dict[str, Any]:
         """d2's, without the weight of the image."""

@@ -50,6 +50,10 @@ class ScenarioRules(ABC, Generic[SpaceT]):
         """What in a space that names the scenario does not fit it, a line per mistake."""
         return ()
 
+    def warnings(self, space: SpaceT) -> Iterable[str]:
+        """What in a space is allowed, but hardly meant, a line each."""
+        return ()
+
 
 SCENARIOS: Final[Registry[ScenarioRules[Any]]] = Registry(
     "bridgesweep.scenarios",

@@ -136,6 +136,16 @@ class Space(SpaceFields):
         ends = (self.changed({path: end}) for path, where in over.items() for end in where.ends)
         return (*spaces, *ends)
 
+    def warnings(self) -> list[str]:
+        """What is allowed in the space, or in its variants, but hardly meant; a line each."""
+        found = (
+            line
+            for space in self.expanded
+            for name in space.scenario_names
+            for line in SCENARIOS.get(name).warnings(space)
+        )
+        return list(dict.fromkeys(found))
+
     @classmethod
     def settings_models(cls) -> dict[str, type[BaseModel]]:
         """Key -> type of the settings that are no fields: those of scenarios."""

@@ -151,3 +151,12 @@ def test_a_ray_that_does_not_start_is_one_line_and_the_command_to_try_again(
     assert "error: Ray on this machine: Exception: The current node timed out" in error
     assert "Traceback" not in error
     assert "the same command tries again" in error
+
+
+def test_a_plan_warns_of_weights_that_are_hardly_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = ["--storage", str(tmp_path / "new")]
+    assert main([*SMOKE, "--set", "d3.delta=1", "--plan", *storage]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: d3.delta = 1: ")

@@ -18,6 +18,8 @@ def test_defaults_are_the_papers() -> None:
     space = Space(name="paper", codecs=(codec,), mllms=("llava-hf/llava-1.5-7b-hf",))
     assert space.teacher.block == 2
     assert space.d2.gamma / space.d2.delta == 60
+    # CompressAI trains with lambda 255^2 MSE + bpp: the image weighs in d2 what it does there.
+    assert (space.d2.gamma, space.d3.delta) == (65025, 1083.75)
 
 
 @pytest.mark.parametrize(
