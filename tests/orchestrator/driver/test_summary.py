@@ -12,20 +12,25 @@ from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import load_space, operating_points
 
 
+def planned(storage: Path) -> tuple[Request, Plan]:
+    """The smoke space's sweep, of which nothing is done."""
+    space = load_space("smoke")
+    points = operating_points(space)
+    request = Request(space, points, Store(str(storage)), "smoke", None, False, 0.0, "the command")
+    return request, Plan(space, points, {}, None)
+
+
 def test_points_that_failed_for_one_cause_are_listed_under_it_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = load_space("smoke")
-    points = operating_points(space)
-    plan = Plan(space, points, {}, None)
+    request, plan = planned(tmp_path)
+    points = request.points
     missing = {}
     for number, point in enumerate(points[:5]):
         log = f"/logs/{number}.log"
         reason = f"OSError: no/such is no model (log: {log})" if number < 3 else "out of memory"
         # The log of the second could not be written.
         missing[str(number)] = MissingPoint(point, reason, "" if number == 1 else log)
-    store = Store(str(tmp_path))
-    request = Request(space, points, store, "smoke", None, False, 0.0, "the command")
     outcome = Outcome(None, missing, "sqlite:///x.db", {}, sliced=(points[-1].label,))
     print_summary(request, plan, outcome)
     out, err = capsys.readouterr()
@@ -46,10 +51,8 @@ def test_points_that_failed_for_one_cause_are_listed_under_it_once(
 def test_cancelled_points_are_named_and_are_no_missing_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = load_space("smoke")
-    points = operating_points(space)
-    plan, store = Plan(space, points, {}, None), Store(str(tmp_path))
-    request = Request(space, points, store, "smoke", None, False, 0.0, "the command")
+    request, plan = planned(tmp_path)
+    points = request.points
     labels = tuple(point.label for point in points[:2])
     print_summary(request, plan, Outcome(None, {}, "sqlite:///x.db", {}, cancelled=labels))
     out, err = capsys.readouterr()
@@ -62,10 +65,8 @@ def test_cancelled_points_are_named_and_are_no_missing_ones(
 def test_reasons_and_lines_of_others_cannot_steer_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = load_space("smoke")
-    points = operating_points(space)
-    plan, store = Plan(space, points, {}, None), Store(str(tmp_path))
-    request = Request(space, points, store, "smoke", None, False, 0.0, "the command")
+    request, plan = planned(tmp_path)
+    points = request.points
     missing = {"0": MissingPoint(points[0], "ValueError: evil\x1b[2J\u202e", "/logs/evil\x1b")}
     outcome = Outcome(
         None,
