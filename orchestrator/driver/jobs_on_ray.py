@@ -189,7 +189,10 @@ def _check_cluster(request: Request, plan: Plan, monitor: Monitor) -> None:
 
     problems = cluster.shortages(kinds_by_ask(plan.space, plan.jobs.values()))
     if not problems and len(cluster.nodes().nodes) > 1:
-        monitor.note("asking every node whether it sees the storage, the models and the data")
+        monitor.note(
+            "asking every node whether it sees the storage, the models and the data; what a shared "
+            "disk does not show is waited for, up to two minutes"
+        )
         problems = nodes_with_other_files(plan.space, request.store, plan.fingerprints)
     if problems:
         raise ClusterUnfitError("\n".join(problems))

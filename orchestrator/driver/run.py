@@ -28,6 +28,7 @@ from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.forecast import seconds_of_jobs
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.past_sweeps import json_object
 from orchestrator.steering.inherited import inherit
 from orchestrator.steering.words import number_of
 from orchestrator.storage import provenance
@@ -124,8 +125,8 @@ def _run_alone(request: Request, search: Search | None) -> bool:
                 request.notify,
             )
         )
-        if inherited:
-            monitor.note(inherited)
+        for line in filter(None, (_replaced(request), inherited)):
+            monitor.note(line)
         outcome = _run(request, plan, monitor, lease, inbox)
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
@@ -147,6 +148,18 @@ def _run_alone(request: Request, search: Search | None) -> bool:
     if outcome.error is not None:
         raise outcome.error
     return not outcome.missing and result.has_best
+
+
+def _replaced(request: Request) -> str:
+    """A line where the sweep of this name was another space's before; else empty."""
+    recorded = json_object(request.store.read(f"{request.name}/sweep.json")).get("space")
+    before = recorded.get("name") if isinstance(recorded, dict) else None
+    if not isinstance(before, str) or before == request.space.name:
+        return ""
+    return (
+        f"{request.name} was a sweep of the space {printable(before)}: its points file and report "
+        "are replaced, its stages stay; --name gives this sweep another name"
+    )
 
 
 def _with_added(request: Request, inbox: Inbox) -> tuple[Request, str]:

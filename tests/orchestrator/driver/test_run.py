@@ -124,6 +124,18 @@ def test_the_status_and_the_notification_wait_for_the_end_of_the_search(
     assert capsys.readouterr().out.splitlines()[1].partition(":")[0] == end
 
 
+def test_a_space_that_takes_the_place_of_another_one_says_so(
+    tmp_path: Path, empty_database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(empty_database, tmp_path)
+    store = Store(str(tmp_path))
+    for space, is_said in (("smoke", False), ("smoke", False), ("demo", True), ("demo", False)):
+        request = Request(load_space(space), (), store, "mine", None, False, 0.0, "the command")
+        assert run(request, None)
+        said = "mine was a sweep of the space smoke: " in capsys.readouterr().out
+        assert said is is_said
+
+
 def test_what_a_killed_driver_left_is_no_artifact(tmp_path: Path, empty_database: Path) -> None:
     shutil.copy(empty_database, tmp_path)
     store = Store(str(tmp_path))
