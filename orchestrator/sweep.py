@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from orchestrator.execution.environment import StorageAwayError
 from orchestrator.monitoring.notify import check_notify, command_text
+from orchestrator.stopping import STOPPED, ignore_signals, stopped, stopped_by_signals
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from orchestrator.validation.inputs import read_input
@@ -30,10 +29,7 @@ from search_spaces.settings.secrets import print_error, printable_lines
 if TYPE_CHECKING:  # MLflow takes seconds
     from orchestrator.driver.request import Request
 
-OK, MISSING, BAD_INPUT, STOPPED = 0, 1, 2, 130
-STOP_AGAIN_S = 10.0
-SAME_SIGNAL_S = 1.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+OK, MISSING, BAD_INPUT = 0, 1, 2
 DEFAULT_STORAGE = "./bridgesweep-results"
 
 
@@ -116,7 +112,6 @@ def _sweep(
     from orchestrator.tracking.mlflow_client import take_login
     from orchestrator.tracking.sweep_identity import login_name
 
-    _stop_at_signals()
     tracking_uri = arguments.tracking_uri and take_login(arguments.tracking_uri)
     verbose, command = arguments.verbose, command_text(words, arguments.notify)
     request = Request(
@@ -128,7 +123,8 @@ def _sweep(
         notify=arguments.notify,
     )
     try:
-        complete = _run_or_hand_over(request)
+        with stopped_by_signals(command):
+            complete = _run_or_hand_over(request)
         return MISSING if complete is False else OK
     except (
         *(SweepHeldError, RefusedSpaceError, ClusterUnfitError, OpenClusterError),
@@ -140,9 +136,8 @@ def _sweep(
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING
     except KeyboardInterrupt:
-        for number in _STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # all has been stopped
-        print(f"\nstopped; the same command continues:\n  {command}", flush=True)
+        ignore_signals()  # all has been stopped
+        print(stopped(command), flush=True)
         return STOPPED
 
 
@@ -280,25 +275,13 @@ def _bad(message: str) -> int:
     return BAD_INPUT
 
 
-def _stop_at_signals() -> None:
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop; and again after a while, as a callback that runs just now may swallow the exception.
-
-    `timeout` and some schedulers send a signal to a process and then to its group: it comes twice.
-    """
-    left, _ = signal.getitimer(signal.ITIMER_REAL)
-    if left > STOP_AGAIN_S - SAME_SIGNAL_S:
-        return
-    signal.setitimer(signal.ITIMER_REAL, STOP_AGAIN_S)
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    code = main()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads it, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = MISSING
     if code == STOPPED:
         # Interrupted while it starts, Ray's library may crash in its destructors: a Ctrl-C would
         # then look like a fault. Its processes end with this process.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.looking import looking
+from orchestrator.monitoring.head import head_watched
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job, Plan
@@ -31,6 +33,10 @@ if TYPE_CHECKING:  # both import Ray
     from orchestrator.execution.evaluators import DriverPool
     from orchestrator.execution.trials.runner import Runner
     from orchestrator.steering.steering import Steering
+
+
+_INCOMPLETE: Final = 1
+"""Exit code of a sweep that lacks points."""
 
 
 class ClusterUnfitError(RuntimeError):
@@ -77,7 +83,7 @@ def run_on_ray(
     """
     space = plan.space
     settings = Settings(space, request.store.uri, PickledJobs(plan.jobs), provenance.code())
-    with cluster.running(request.verbose, request.insecure, request.command):
+    with cluster.running(request.verbose, request.insecure, request.command) as head:
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import DriverPool
         from orchestrator.execution.trials.added_jobs import removed_at_the_end
@@ -106,6 +112,7 @@ def run_on_ray(
                 orphans_freed(),
                 removed_at_the_end(),
                 looking(steering.look, DRIVER_LOOK_S, "requests") as requests,
+                head_watched(head, partial(_end_without_head, monitor, lease)),
             ):
                 tune_jobs(runner, request.verbose)
             _wait_for(requests, monitor)  # what is being added needs Ray
@@ -114,6 +121,16 @@ def run_on_ray(
             cluster.ask_autoscaler([])
     cancelled = frozenset(schedule.cancelled)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), cancelled, lanes)
+
+
+def _end_without_head(monitor: Monitor, lease: Lease, reason: str) -> None:
+    """End this process, whose main thread may wait in Ray for ever; what is finished is stored."""
+    error = cluster.NoClusterError(f"{reason}: start a cluster again, and the same command goes on")
+    monitor.note(f"{error}:\n  {monitor.command}")
+    monitor.leave_ray()
+    monitor.__exit__(type(error), error, None)
+    lease.release()
+    os._exit(_INCOMPLETE)
 
 
 def _wait_for(requests: Thread, monitor: Monitor) -> None:

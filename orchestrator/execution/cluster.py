@@ -100,7 +100,7 @@ def set_environment(verbose: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterator[None]:
+def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterator[str | None]:
     """Start Ray here, or join the cluster that RAY_ADDRESS (or `ray job submit`) names; leave it.
 
     A cluster that was started here ends, with all its processes, when the context does. A cluster
@@ -110,6 +110,9 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
         verbose: show what Ray logs.
         insecure: go on although the cluster asks for no token.
         command: that Ray may show of this process, without secrets; empty for its command line.
+
+    Yields:
+        The address of the head, HOST:PORT; None of a cluster that was started here.
 
     Raises:
         NoClusterError: Ray did not start in its time, or the cluster does not answer.
@@ -146,7 +149,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
     try:
         if address is None and not insecure:  # as where RAY_AUTH_MODE is `disabled`
             demand_token(ray.get_runtime_context().gcs_address)
-        yield
+        yield address
     finally:
         # Garbage with references into Ray that another thread collects while Ray ends would end
         # this process.
@@ -269,7 +272,7 @@ def demand_token(address: str) -> None:
         NoClusterError: it could not be asked.
         OpenClusterError: it does.
     """
-    if _gives_its_identity(address, RAY_AUTH_MODE="disabled"):
+    if gives_its_identity(address, RAY_AUTH_MODE="disabled"):
         raise OpenClusterError(
             f"the Ray cluster at {address} asks for no token, so whoever reaches it can run "
             "programs on it: make one with `ray get-auth-token --generate`, copy ~/.ray/auth_token "
@@ -287,7 +290,7 @@ def _offer_token(address: str) -> None:
         NoClusterError: it could not be asked.
         TokenRefusedError: it does not take it.
     """
-    if _gives_its_identity(address):
+    if gives_its_identity(address):
         return
     cause = (
         "it is not the cluster's, or there is none: copy ~/.ray/auth_token from its head, or name "
@@ -300,7 +303,7 @@ def _offer_token(address: str) -> None:
     )
 
 
-def _gives_its_identity(address: str, **environment: str) -> bool:
+def gives_its_identity(address: str, **environment: str) -> bool:
     """Whether a cluster answers a process with such an environment; False: it wants a token.
 
     Raises:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import contextlib
 from typing import Any
 
+import Path
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
@@ -122,6 +123,6 @@ def test_a_sweep_that_is_not_handed_over_exits_with_lines(
         raise error
 
     monkeypatch.setattr("orchestrator.sweep._run_or_hand_over", refuse)
-    monkeypatch.setattr("orchestrator.sweep._stop_at_signals", lambda: None)
+    monkeypatch.setattr("orchestrator.sweep.stopped_by_signals", contextlib.nullcontext)
     assert main([*SMOKE, "--storage", storage]) == code
     assert capsys.readouterr().err.splitlines()[-1].startswith(last)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
-import signal
-import socket
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,9 +22,8 @@ from orchestrator.execution.cluster import (
     demand_token,
     running,
 )
-from tests.orchestrator.waiting import wait_until
+from tests.orchestrator.heads import head
 
-RAY = Path(sys.executable).with_name("ray")
 CURRENT_CLUSTERS = [
     ("", "this user", True),
     ("auto", "this user", True),
@@ -42,39 +37,6 @@ CURRENT_CLUSTERS = [
     ("", "a pipe", False),
 ]
 """RAY_ADDRESS, who wrote the file that `ray start` writes, whether its cluster is joined."""
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def head(**environment: str) -> Iterator[str]:
-    """The address of a head that was started from the command line."""
-    port, directory = free_port(), tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    command = [str(RAY), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
-    command += ["--include-dashboard=false", f"--temp-dir={directory}"]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until(lambda: is_listening(port), 60, lambda: process.poll() is None)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_a_cluster_without_a_token_is_refused_in_one_line(

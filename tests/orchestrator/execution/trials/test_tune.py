@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from orchestrator.execution.trials.tune import exception_of, tune_directory
-from orchestrator.sweep import STOP_AGAIN_S, _interrupt
+from orchestrator.stopping import STOP_AGAIN_S, interrupt
 from tests.orchestrator.sleeping_sweep import SleepingSweep
 from tests.orchestrator.waiting import wait_until
 
@@ -87,10 +87,10 @@ def test_the_clean_up_is_not_interrupted_by_the_same_signal() -> None:
     before = signal.setitimer(signal.ITIMER_REAL, 0)  # the time limit of this test
     try:
         with pytest.raises(KeyboardInterrupt):
-            _interrupt(signal.SIGTERM, None)
-        _interrupt(signal.SIGTERM, None)
+            interrupt(signal.SIGTERM, None)
+        interrupt(signal.SIGTERM, None)
         signal.setitimer(signal.ITIMER_REAL, STOP_AGAIN_S / 2)
         with pytest.raises(KeyboardInterrupt):  # somebody waits, and asks again
-            _interrupt(signal.SIGTERM, None)
+            interrupt(signal.SIGTERM, None)
     finally:
         signal.setitimer(signal.ITIMER_REAL, *before)

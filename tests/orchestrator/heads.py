@@ -1,0 +1,51 @@
+"""Heads of clusters that are started from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.orchestrator.waiting import wait_until
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def head(**environment: str) -> Iterator[str]:
+    """The address of a head that was started from the command line."""
+    port, directory = free_port(), tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    command = [str(RAY), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
+    command += ["--include-dashboard=false", f"--temp-dir={directory}"]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: is_listening(port), 60, lambda: process.poll() is None)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        shutil.rmtree(directory, ignore_errors=True)

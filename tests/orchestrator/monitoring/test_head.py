@@ -1,0 +1,63 @@
+"""A head that does not answer any more ends a driver, whose own calls would wait for ever."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.orchestrator.heads import head
+from tests.orchestrator.sleeping_sweep import SleepingSweep
+from tests.orchestrator.waiting import wait_until
+
+SOON = "from orchestrator.monitoring import head; head.LOOK_S = 1.0; head.SILENT_S = 5.0"
+NEVER = "from orchestrator import stopping; stopping.STOP_HARD_S = 5.0"
+"""Statements: the head is given up within seconds; a driver that does not stop is ended then."""
+
+
+def lose_head(address: str) -> psutil.Process:
+    """Stop the process of a head that others ask, as if its network were away."""
+    (process,) = (
+        process
+        for process in psutil.process_iter(["name"])
+        if process.info["name"] == "gcs_server"
+        and f"--gcs_server_port={address.rpartition(':')[2]}" in process.cmdline()
+    )
+    process.send_signal(signal.SIGSTOP)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("changes", "code"), [(SOON, 1), (NEVER, 130)])
+def test_a_driver_without_a_head_says_so_and_ends(
+    changes: str, code: int, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "token").write_text("0" * 64)
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    hasty = {"RAY_py_gcs_connect_timeout_s": "3"}
+    sweep = SleepingSweep({**environment, **token, **hasty}, tmp_path, 600.0)
+    with head(**sweep.environment) as address:
+        sweep.environment["RAY_ADDRESS"] = address
+        driver = sweep.start("[0.02]", changes=changes)
+        is_alive = lambda: driver.poll() is None  # noqa: E731
+        try:
+            wait_until((sweep.storage / "status" / "smoke.json").exists, 300, is_alive)
+            wait_until(lambda: sweep.runs("hyperprior codec lambda=0.02"), 300, is_alive)
+            process = lose_head(address)
+            if changes is NEVER:
+                driver.send_signal(signal.SIGTERM)
+            said, _ = driver.communicate(timeout=120)
+            process.send_signal(signal.SIGCONT)
+        finally:
+            driver.kill()
+            driver.wait()
+    assert driver.returncode == code, said
+    assert "orchestrator.sweep smoke" in said.splitlines()[-1], "the command that goes on"
+    if changes is SOON:
+        assert f"the head of the Ray cluster at {address} has not answered for 5 s" in said
+        assert sweep.state["end"] == "error"
+        (lease,) = (sweep.storage / "leases" / "sweep-smoke").iterdir()
+        assert json.loads(lease.read_text())["released"] is True
