@@ -42,6 +42,10 @@ for _ in $(seq 60); do
     ray status --address="$head:$port" > /dev/null 2>&1 && break
     sleep 2
 done
+ray status --address="$head:$port" > /dev/null || {
+    echo "Ray did not start on $head within two minutes" >&2
+    exit 1
+}
 if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
     srun --no-kill --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \
         --cpus-per-task="$cpus" --exclude="$head" \
@@ -53,4 +57,10 @@ RAY_ADDRESS="$head:$port" python -m orchestrator.sweep "$space" --storage "$stor
 sweep=$!
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
 # The signal ends the first wait; Slurm then ends the job.
-wait "$sweep" || { code=$?; [ "$code" -eq 138 ] && wait "$sweep" || exit "$code"; }
+code=0
+wait "$sweep" || code=$?
+if [ "$code" -eq 138 ]; then
+    code=0
+    wait "$sweep" || code=$?
+fi
+exit "$code"

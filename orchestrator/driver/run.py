@@ -97,7 +97,7 @@ def compute_in_calling_thread() -> None:
 def _run_alone(request: Request, search: Search | None) -> bool:
     store, result = request.store, SearchResult(True, "")
     with contextlib.ExitStack() as stack:
-        lease = stack.enter_context(only_driver(store, request.name))
+        lease = stack.enter_context(only_driver(store, request.name, _say))
         inbox = Inbox(store, request.name, lease.number)
         store.remove_leftovers()
         request, inherited = _with_added(request, inbox)
@@ -148,6 +148,10 @@ def _run_alone(request: Request, search: Search | None) -> bool:
     if outcome.error is not None:
         raise outcome.error
     return not outcome.missing and result.has_best
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)
 
 
 def _replaced(request: Request) -> str:

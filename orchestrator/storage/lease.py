@@ -21,7 +21,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from orchestrator.storage.files import Files
@@ -38,6 +38,8 @@ from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
 
+WAIT_IS_SAID_S = 3.0
+"""After which a waiter is told what it waits for."""
 RELEASE_S = 60.0
 """How long the end of a lease is waited for; the holder's thread goes on with it."""
 ANOTHER_SWEEP: Final = "give this sweep another --name or --storage"
@@ -167,18 +169,25 @@ class Lease:
 
 
 @contextlib.contextmanager
-def hold(store: Files, name: str, wait: bool = True, pace: Pace | None = None) -> Iterator[Lease]:
+def hold(
+    store: Files,
+    name: str,
+    wait: bool = True,
+    pace: Pace | None = None,
+    waits: Callable[[str], None] = lambda line: None,
+) -> Iterator[Lease]:
     """Hold a lease.
 
     Args:
         name: of the lease in the storage.
         wait: until its holder releases it or is dead; otherwise only until it is clear whether a
             holder on another machine is alive.
+        waits: called with a line when that is not clear at once.
 
     Raises:
         LeaseHeldError: another process holds it and `wait` is False.
     """
-    lease = _acquire(Watch(store, name, pace), wait)
+    lease = _acquire(Watch(store, name, pace), wait, waits=waits)
     try:
         yield lease
     finally:
@@ -222,14 +231,19 @@ def hold_available(
 
 
 @contextlib.contextmanager
-def only_driver(store: Files, sweep: str) -> Iterator[Lease]:
+def only_driver(
+    store: Files, sweep: str, waits: Callable[[str], None] = lambda line: None
+) -> Iterator[Lease]:
     """Hold the lease of a sweep, which one driver at a time can have.
+
+    Args:
+        waits: as of `hold`.
 
     Raises:
         SweepHeldError: another driver holds it; the message names its process and machine.
     """
     try:
-        with hold(store, f"sweep-{sweep}", wait=False) as lease:
+        with hold(store, f"sweep-{sweep}", wait=False, waits=waits) as lease:
             yield lease
     except LeaseHeldError as error:
         raise SweepHeldError(
@@ -237,7 +251,12 @@ def only_driver(store: Files, sweep: str) -> Iterator[Lease]:
         ) from None
 
 
-def _acquire(watch: Watch, wait: bool, others: Sequence[Watch] = ()) -> Lease:
+def _acquire(
+    watch: Watch,
+    wait: bool,
+    others: Sequence[Watch] = (),
+    waits: Callable[[str], None] = lambda line: None,
+) -> Lease:
     """Take a lease.
 
     Args:
@@ -247,6 +266,7 @@ def _acquire(watch: Watch, wait: bool, others: Sequence[Watch] = ()) -> Lease:
     content = LeaseState(Process.current(), 0, grant=uuid.uuid4().hex).dump()
     if store.create(lease_file(name, 1), content):
         return Lease(store, name, 1, pace)
+    began, is_said = time.monotonic(), False
     while True:
         standing = watch.look()
         if standing is Standing.FREE:
@@ -256,6 +276,9 @@ def _acquire(watch: Watch, wait: bool, others: Sequence[Watch] = ()) -> Lease:
             # Another one was first, though a listing may not show it yet.
         elif standing is Standing.ALIVE and not wait and watch.holder is not None:
             raise LeaseHeldError(name, watch.holder)
+        elif not is_said and watch.holder and time.monotonic() - began > WAIT_IS_SAID_S:
+            is_said = True
+            waits(f"looking whether {watch.holder} still lives: {pace.stale:g} s at most")
         for other in others:
             other.look()
         time.sleep(pace.look)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import contextlib
+import contextlib
+from pathlib import Path
 from typing import Any
 
-import Path
 import pytest
 from botocore.exceptions import EndpointConnectionError
 

@@ -473,6 +473,18 @@ def test_several_dead_holders_are_waited_for_at_the_same_time(store: Store) -> N
         pass
 
 
+def test_a_waiter_says_once_what_it_waits_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "WAIT_IS_SAID_S", 0.1)
+    said: list[str] = []
+    with hold(store, "free", pace=FAST, waits=said.append):
+        assert said == []
+    write_lease(store, 1, ELSEWHERE)
+    with hold(store, "x", wait=False, pace=FAST, waits=said.append):
+        assert said == [f"looking whether {ELSEWHERE} still lives: 0.6 s at most"]
+
+
 def test_of_several_leases_those_of_living_holders_are_left_out(store: Store) -> None:
     """All holders are told apart at the same time, whether they are here or elsewhere."""
     over = threading.Event()
