@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 import jsonschema
+import pytest
 import yaml
 
 from orchestrator.sweep import _parser
@@ -101,7 +102,7 @@ def stand_ins(directory: Path, **bodies: str) -> Path:
 
 def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path: Path) -> None:
     calls = stand_ins(
-        tmp_path, scontrol="echo node1; echo node2", srun="", python="echo secret", sleep=""
+        tmp_path, scontrol="echo node1; echo node2", srun="", ray="", python="echo secret", sleep=""
     )
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
@@ -125,6 +126,29 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
     assert any("--exclude=node1 ray start --address=node1:20007" in line for line in starts)
     assert "python -m orchestrator.sweep demo --storage /shared --plan" in lines
     assert not list(tmp_path.glob(".ray-token*")), "the token is removed"
+
+
+@pytest.mark.parametrize(
+    ("ray", "sweep", "code", "said"),
+    [("", "exit 7", 7, ""), ("exit 1", "", 1, "Ray did not start on node1 within two minutes")],
+)
+def test_the_slurm_script_ends_as_the_sweep_or_says_that_there_is_no_cluster(
+    ray: str, sweep: str, code: int, said: str, tmp_path: Path
+) -> None:
+    program = f'case "$1" in -c) ;; *) {sweep or "true"} ;; esac'
+    calls = stand_ins(tmp_path, scontrol="echo node1", srun="", ray=ray, python=program, sleep="")
+    names = ("SUBMIT_DIR", str(tmp_path)), ("JOB_ID", "7"), ("JOB_NODELIST", "node1")
+    environment = {f"SLURM_{name}": value for name, value in names}
+    done = subprocess.run(
+        ["bash", str(DEPLOY / "slurm.sh"), "demo", "/shared"],
+        env={**environment, "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert said in done.stderr
+    assert ("orchestrator.sweep" in calls.read_text()) is (code == 7)
 
 
 def test_the_slurm_script_asks_for_another_run_before_its_time_is_over(tmp_path: Path) -> None:
