@@ -387,6 +387,9 @@ def test_two_workers_with_sliced_batches_equal_one(small_stages: Small, tmp_path
     settings = {
         n: getattr(small_stages.space, n).model_copy(update={"batch_size": 5}) for n in scenarios
     }
+    # At d2's default, GDN's weights near 0 have gradients as small as their rounding, and Adam
+    # scales both up to a step.
+    settings["d2"] = settings["d2"].model_copy(update={"delta": 1.0})
     sliced = {n: spec.model_copy(update={"accumulate": 2}) for n, spec in settings.items()}
     single = Small(small_stages.space.model_copy(update=settings), small_stages.root)
     several = Small(small_stages.space.model_copy(update=sliced), small_stages.root)
