@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,7 +20,8 @@ NEVER = "from orchestrator import stopping; stopping.STOP_HARD_S = 5.0"
 """Statements: the head is given up within seconds; a driver that does not stop is ended then."""
 
 
-def lose_head(address: str) -> psutil.Process:
+@contextlib.contextmanager
+def head_lost(address: str) -> Iterator[None]:
     """Stop the process of a head that others ask, as if its network were away."""
     (process,) = (
         process
@@ -27,7 +30,10 @@ def lose_head(address: str) -> psutil.Process:
         and f"--gcs_server_port={address.rpartition(':')[2]}" in process.cmdline()
     )
     process.send_signal(signal.SIGSTOP)
-    return process
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.slow
@@ -46,11 +52,10 @@ def test_a_driver_without_a_head_says_so_and_ends(
         try:
             wait_until((sweep.storage / "status" / "smoke.json").exists, 300, is_alive)
             wait_until(lambda: sweep.runs("hyperprior codec lambda=0.02"), 300, is_alive)
-            process = lose_head(address)
-            if changes is NEVER:
-                driver.send_signal(signal.SIGTERM)
-            said, _ = driver.communicate(timeout=120)
-            process.send_signal(signal.SIGCONT)
+            with head_lost(address):
+                if changes is NEVER:
+                    driver.send_signal(signal.SIGTERM)
+                said, _ = driver.communicate(timeout=120)
         finally:
             driver.kill()
             driver.wait()
