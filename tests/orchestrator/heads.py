@@ -35,9 +35,11 @@ def head(**environment: str) -> Iterator[str]:
     port, directory = free_port(), tempfile.mkdtemp(prefix="ray", dir="/tmp")
     command = [str(RAY), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
     command += ["--include-dashboard=false", f"--temp-dir={directory}"]
+    # A sweep in this process leaves its own token there.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
     process = subprocess.Popen(
         command,
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **environment},
+        env={**kept, "RAY_USAGE_STATS_ENABLED": "0", **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
