@@ -128,6 +128,19 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
     assert not list(tmp_path.glob(".ray-token*")), "the token is removed"
 
 
+def slurm_script(directory: Path) -> subprocess.Popen[str]:
+    """The script as Slurm runs it on one node, with the stand-ins of a directory."""
+    names = ("SUBMIT_DIR", str(directory)), ("JOB_ID", "7"), ("JOB_NODELIST", "node1")
+    environment = {f"SLURM_{name}": value for name, value in names}
+    return subprocess.Popen(
+        ["bash", str(DEPLOY / "slurm.sh"), "demo", "/shared"],
+        env={**environment, "PATH": f"{directory}:/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 @pytest.mark.parametrize(
     ("ray", "sweep", "code", "said"),
     [("", "exit 7", 7, ""), ("exit 1", "", 1, "Ray did not start on node1 within two minutes")],
@@ -137,30 +150,17 @@ def test_the_slurm_script_ends_as_the_sweep_or_says_that_there_is_no_cluster(
 ) -> None:
     program = f'case "$1" in -c) ;; *) {sweep or "true"} ;; esac'
     calls = stand_ins(tmp_path, scontrol="echo node1", srun="", ray=ray, python=program, sleep="")
-    names = ("SUBMIT_DIR", str(tmp_path)), ("JOB_ID", "7"), ("JOB_NODELIST", "node1")
-    environment = {f"SLURM_{name}": value for name, value in names}
-    done = subprocess.run(
-        ["bash", str(DEPLOY / "slurm.sh"), "demo", "/shared"],
-        env={**environment, "PATH": f"{tmp_path}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code
-    assert said in done.stderr
+    script = slurm_script(tmp_path)
+    _, error = script.communicate(timeout=60)
+    assert script.returncode == code
+    assert said in error
     assert ("orchestrator.sweep" in calls.read_text()) is (code == 7)
 
 
 def test_the_slurm_script_asks_for_another_run_before_its_time_is_over(tmp_path: Path) -> None:
     sweep = 'case "$1" in -c) ;; *) exec sleep 30 ;; esac'
     calls = stand_ins(tmp_path, scontrol="echo node1", srun="", ray="", python=sweep)
-    names = ("SUBMIT_DIR", str(tmp_path)), ("JOB_ID", "7"), ("JOB_NODELIST", "node1")
-    environment = {f"SLURM_{name}": value for name, value in names}
-    script = subprocess.Popen(
-        ["bash", str(DEPLOY / "slurm.sh"), "demo", "/shared"],
-        env={**environment, "PATH": f"{tmp_path}:/usr/bin:/bin"},
-        start_new_session=True,
-    )
+    script = slurm_script(tmp_path)
     try:
         wait_until(lambda: calls.exists() and "orchestrator.sweep" in calls.read_text(), 20)
         time.sleep(0.5)  # until the script waits
@@ -169,7 +169,7 @@ def test_the_slurm_script_asks_for_another_run_before_its_time_is_over(tmp_path:
         assert script.poll() is None, "the sweep goes on until Slurm ends it"
     finally:
         os.killpg(script.pid, signal.SIGTERM)
-        script.wait()
+        script.communicate()
     assert "#SBATCH --signal=B:USR1@" in (DEPLOY / "slurm.sh").read_text()
 
 

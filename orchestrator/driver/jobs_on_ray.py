@@ -101,7 +101,6 @@ def run_on_ray(
         pool = DriverPool()
         pool.open(settings)
         runner = Runner(settings, schedule, listen, look, pool.keep, lease)
-
         steering = _steering(
             request, plan, runner, pool, point_log, growing, inbox, listen, monitor
         )

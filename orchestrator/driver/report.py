@@ -57,8 +57,9 @@ def report_sweep(
     damaged = _note_damaged(point_log, monitor)
     missing |= {key: absent for key, absent in damaged.items() if key in plan.wanted}
     tracking_uri = request.tracking_uri or default_uri(store, name)
-    intact = stored.keys() - damaged.keys()
-    complete = {key: point_log.measured(stored[key]) for key in stored if key in intact}
+    complete = {
+        key: point_log.measured(point) for key, point in stored.items() if key not in damaged
+    }
     cancelled = {
         key: MissingPoint(plan.wanted[key], "cancelled", "")
         for key in results.cancelled & plan.wanted.keys() - stored.keys()

@@ -123,11 +123,13 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
     import ray  # reads its environment when it is imported
 
     address = _cluster_to_join()
-    if address is not None and not insecure:
-        demand_token(address)
-    if address is not None:
+    private = {}
+    if address is None:
+        private = _kept_private()
+    else:
+        if not insecure:
+            demand_token(address)
         _offer_token(address)
-    private = _kept_private() if address is None else {}
     if command:
         _show_as(command)
     try:

@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
+from pydantic_core import from_json
 
 from orchestrator.storage.cache import StageCache, VerifiedFiles, checksum
 from orchestrator.storage.disk import locked
@@ -426,9 +427,9 @@ def parse_manifest(stage: str, text: bytes) -> Manifest:
     Raises:
         ValueError: it is damaged, or another stage's.
     """
-    if _ManifestShape.model_validate_json(text).stage != stage:
+    manifest: Manifest = from_json(text)
+    if _ManifestShape.model_validate(manifest).stage != stage:
         raise ValueError("it is another stage's")
-    manifest: Manifest = json.loads(text)
     return manifest
 
 
