@@ -29,7 +29,8 @@ export RAY_AUTH_TOKEN_PATH="${SLURM_SUBMIT_DIR:?}/.ray-token-${SLURM_JOB_ID:?}"
 (umask 077 && python -c "import secrets; print(secrets.token_hex(32))" > "$RAY_AUTH_TOKEN_PATH")
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# `head -n 1` would end before scontrol has written all, and so end this script.
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 # Of several jobs on one machine, each has its own port.
 port=$((20000 + SLURM_JOB_ID % 20000))
 cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
