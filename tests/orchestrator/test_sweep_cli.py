@@ -145,7 +145,6 @@ def test_a_ray_that_does_not_start_is_one_line_and_the_command_to_try_again(
         raise Exception("The current node timed out during startup. The GCS is overloaded.")
 
     monkeypatch.setattr("ray.init", time_out)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert main([*SMOKE, "--storage", str(tmp_path / "storage")]) == 1
     error = capfd.readouterr().err
     assert "error: Ray on this machine: Exception: The current node timed out" in error
