@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -96,11 +96,22 @@ class SurrogateSpec(Spec):
         return self
 
 
+_OF_PLATEAU: Final = ("until", "patience", "least_progress")
+"""Settings of an `Optimiser` that have no effect on a training of a fixed length."""
+
+
 class Optimiser(Spec):
     """How long and how fast something is trained (Adam)."""
 
     steps: Positive
-    """Optimiser steps."""
+    """Optimiser steps; the most of them with `until: plateau`."""
+    until: Literal["steps", "plateau"] = "steps"
+    """`plateau`: the learning rate falls when the validation loss stands still, after `lr_drop_at`
+    at the latest, and training ends when it does so again. The loss's last phase alone counts."""
+    patience: Positive = 5
+    """Validations without progress after which the loss stands still (ours)."""
+    least_progress: Fraction = 0.01
+    """Share by which a lower validation loss is progress (ours)."""
     batch_size: Positive = 32
     """Images per step over all workers together."""
     lr: Rate = 1e-4
@@ -126,6 +137,12 @@ class Optimiser(Spec):
     checkpoint_every: Positive = 500
     """Steps between two checkpoints."""
 
+    @model_validator(mode="after")
+    def _check_plateau(self) -> Self:
+        if self.until == "plateau" and self.lr_decay != "step":
+            raise ValueError("until: plateau needs lr_decay: step; its last step is not known")
+        return self
+
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that decide the trained weights, as JSON data, for a stage's key.
@@ -134,6 +151,8 @@ class Optimiser(Spec):
         effect have one value: of a rate that never falls, and of a validation after the last step.
         """
         settings = self.model_dump(mode="json", exclude={"accumulate", "checkpoint_every"})
+        if self.until == "steps":
+            settings = {k: v for k, v in settings.items() if k not in _OF_PLATEAU}
         settings["validate_every"] = min(self.validate_every, self.steps)
         if self.lr_drop == 1 or self.lr_drop_at * self.steps > self.steps - 1:
             settings |= dict.fromkeys(("lr_drop_at", "lr_drop", "lr_decay"))
@@ -146,5 +165,8 @@ class BaseCodecTraining(Optimiser):
     steps: Annotated[int, Field(ge=0)] = 1_000_000
     """Optimiser steps; 0 takes `weights` as they are."""
     batch_size: Positive = 16
+    crop: Positive | None = None
+    """Side, in pixels, of the random crops, each mirrored at random; null for the largest multiple
+    of the codec's padding that is at most three quarters of the image (ours)."""
     aux_lr: Rate = 1e-3
     """Learning rate of the entropy bottleneck's quantiles (CompressAI's auxiliary loss)."""

@@ -12,6 +12,7 @@ Shapes: `B` images, `M` latent channels, `T` tokens of the encoder, `D` width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -62,6 +63,10 @@ class Learner(nn.Module):
     def groups(self) -> list[Group]:
         """All trained parameters with their learning rates."""
         raise NotImplementedError
+
+    def settles_at(self, steps: int) -> int:
+        """The step of a training of `steps` from which the loss keeps its formula."""
+        return 0
 
     def train(self, mode: bool = True) -> Learner:
         """Set the training mode; frozen modules stay in evaluation mode."""
@@ -141,6 +146,13 @@ class SurrogateLearner(Learner):
             terms |= {"distill": total, **split}
             weighted.append(phase.distill * total)
         return {"loss": sum(weighted[1:], weighted[0]), **terms}
+
+    def settles_at(self, steps: int) -> int:
+        """The start of the loss's last phase."""
+        phases = self._setting.space.surrogate.phases
+        if self._setting.last_phase_only or len(phases) == 1:
+            return 0
+        return math.ceil(phases[-2].until * steps)
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: the distillation loss, whatever the phase, and its terms."""

@@ -22,12 +22,18 @@ class TrainingState:
         seconds: spent training, over all resumptions.
         best: the trained weights with the lowest validation loss so far, on the CPU.
         best_metrics: what validation gave for these weights, by name.
+        validations: (step, loss) of each validation.
+        dropped_at: step from which the learning rate is low, in a training until a plateau.
+        stands_still: whether such a training is over.
     """
 
     step: int = 0
     seconds: float = 0.0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    validations: list[tuple[int, float]] = field(default_factory=list)
+    dropped_at: int | None = None
+    stands_still: bool = False
 
 
 def write_checkpoint(

@@ -38,6 +38,7 @@ from trainables.training.gradients import (
     global_means,
     sum_over_workers,
 )
+from trainables.training.plateau import fall_of_last_quarter, follow_validation
 
 REPORT_EVERY = 10
 """Steps between two rows of the training curve."""
@@ -75,9 +76,7 @@ def fit(
     Raises:
         Diverged: the loss, or its gradient, is no longer finite.
     """
-    # Each of several sources has a group of shards in memory: two would be too many.
-    order = spec.batch_size, seed, context.rank, context.world_size
-    batches = InTurn([Batches(part, *order, ahead=len(rows) == 1) for part in rows])
+    batches = _batches(rows, spec, seed, context)
     model = context.prepare(learner.to(context.device).train())
     groups = learner.groups()
     optimiser = torch.optim.Adam([{"params": g.parameters, "lr": g.lr} for g in groups], fused=True)
@@ -85,33 +84,46 @@ def fit(
     if (checkpoint := context.latest_checkpoint()) is not None:
         state = read_checkpoint(checkpoint, learner, optimiser)
     reporter = _Reporter(context, spec, state)
-    steps = range(state.step, spec.steps)
+    steps = range(state.step, state.step if state.stands_still else spec.steps)
     staged = (batches.read(step).staged(context.device) for step in steps)
     with closing(read_ahead(staged)) as reader:
         for step, batch in zip(steps, reader, strict=True):
-            _set_learning_rates(optimiser, groups, spec, step)
+            _set_learning_rates(optimiser, groups, spec, state)
             optimiser.zero_grad(set_to_none=True)
             terms = accumulate_gradients(model, batch.to(context.device), step, spec, context, seed)
             _clip_gradients(groups, terms, spec, step)
             optimiser.step()
             state.step = step + 1
-            last = state.step == spec.steps
             metrics: dict[str, float] = {}
-            if state.step % spec.validate_every == 0 or last:
+            if state.step % spec.validate_every == 0 or state.step == spec.steps:
                 metrics = _validate_and_keep_best(learner, validation, spec, context, state)
+            last = state.stands_still or state.step == spec.steps
             notice = context.must_checkpoint(state.step)
             save = notice or last or state.step % spec.checkpoint_every == 0
             if state.step % REPORT_EVERY == 0 or metrics or save:
                 reporter.report(metrics, terms, learner, optimiser, save)
+            if last:
+                break
     if context.rank == 0:
-        write_info(out, {**_info(state), **(extra_info or {})})
+        write_info(out, {**_info(state, spec), **(extra_info or {})})
     return state.best
 
 
-def learning_rate_factor(spec: Optimiser, step: int) -> float:
-    """The factor of the learning rate at step `step` (0 ..), in [0, 1]."""
+def _batches(rows: Sequence[Rows], spec: Optimiser, seed: int, context: Context) -> InTurn:
+    """This worker's training batches; of several sources, each step reads one, in turn."""
+    # Each of several sources has a group of shards in memory: two would be too many.
+    order = spec.batch_size, seed, context.rank, context.world_size
+    return InTurn([Batches(part, *order, ahead=len(rows) == 1) for part in rows])
+
+
+def learning_rate_factor(spec: Optimiser, step: int, dropped_at: int | None = None) -> float:
+    """The factor of the learning rate at step `step` (0 ..), in [0, 1].
+
+    Args:
+        dropped_at: step of an earlier drop than `spec` has.
+    """
     warm = min(1.0, (step + 1) / (spec.warmup_steps + 1))
-    first = spec.lr_drop_at * spec.steps
+    first = spec.lr_drop_at * spec.steps if dropped_at is None else dropped_at
     if step < first:
         return warm
     if spec.lr_decay == "step":
@@ -121,9 +133,9 @@ def learning_rate_factor(spec: Optimiser, step: int) -> float:
 
 
 def _set_learning_rates(
-    optimiser: torch.optim.Optimizer, groups: Sequence[Group], spec: Optimiser, step: int
+    optimiser: torch.optim.Optimizer, groups: Sequence[Group], spec: Optimiser, state: TrainingState
 ) -> None:
-    factor = learning_rate_factor(spec, step)
+    factor = learning_rate_factor(spec, state.step, state.dropped_at)
     for group, options in zip(groups, optimiser.param_groups, strict=True):
         options["lr"] = group.lr * (factor if group.main else 1.0)
 
@@ -153,6 +165,8 @@ def _validate_and_keep_best(
 ) -> dict[str, float]:
     """Validate; the weights with the lowest loss so far become the state's best.
 
+    In a training until a plateau, the state says afterwards whether the loss stands still.
+
     Returns:
         The validation's values as `val_*`.
 
@@ -162,6 +176,8 @@ def _validate_and_keep_best(
     values = validate(learner, validation, spec.batch_size, context)
     if not all(math.isfinite(value) for value in values.values()):
         raise Diverged(f"after step {state.step} the validation gives {values}")
+    state.validations.append((state.step, values["loss"]))
+    follow_validation(state, spec, learner.settles_at(spec.steps))
     if not state.best or values["loss"] < state.best_metrics["loss"]:
         trained = learner.trained()
         state.best = {name: value.to("cpu", copy=True) for name, value in trained.items()}
@@ -220,7 +236,8 @@ class _Reporter:
         images = (state.step - self._last_step) * spec.batch_size
         metrics["images_per_s"] = images / max(now - self._last_time, 1e-9)
         metrics["lr"] = optimiser.param_groups[0]["lr"]
-        metrics |= {"step": state.step, "steps": spec.steps}
+        steps = state.step if state.stands_still else spec.steps
+        metrics |= {"step": state.step, "steps": steps}
         state.seconds = self._seconds_before + now - self._started
         if save and self._context.rank == 0:
             self._report_checkpoint(metrics, learner, optimiser)
@@ -238,8 +255,8 @@ class _Reporter:
             self._context.report(metrics, Path(directory))
 
 
-def _info(state: TrainingState) -> dict[str, Any]:
-    """`info.json` of a training: best validation values, steps, seconds, parameters by module."""
+def _info(state: TrainingState, spec: Optimiser) -> dict[str, Any]:
+    """`info.json` of a training: best validation values, how long it was, parameters by module."""
     by_module: dict[str, int] = {}
     for name, value in state.best.items():
         module = name.split(".")[0]
@@ -247,6 +264,9 @@ def _info(state: TrainingState) -> dict[str, Any]:
     return {
         **{f"val_{name}": value for name, value in state.best_metrics.items()},
         "steps": state.step,
+        "images": state.step * spec.batch_size,
+        "until": "plateau" if state.stands_still else "steps",
+        "fall_of_last_quarter": fall_of_last_quarter(state),
         "seconds": state.seconds,
         "parameters": {"trained": sum(by_module.values()), **by_module},
     }

@@ -29,7 +29,7 @@ from trainables.scenarios.base_codec import CodecLearner
 from trainables.training.context import Context
 from trainables.training.loop import fit, write_info
 
-NOTHING_TRAINED: Final = {"steps": 0, "seconds": 0.0, "parameters": {"trained": 0}}
+NOTHING_TRAINED: Final = {"steps": 0, "images": 0, "seconds": 0.0, "parameters": {"trained": 0}}
 """The `info.json` of a codec or point that is used without training."""
 
 
@@ -58,7 +58,7 @@ def train_codec(
             write_info(out, {**NOTHING_TRAINED, **origin})
         return
     lambdas = dict(enumerate(codec.rate_table)) if net.rates > 1 else {0: lmbda}
-    learner = CodecLearner(net, lambdas, codec.train.lr)
+    learner = CodecLearner(net, lambdas, codec.train.lr, augments=True)
     best = _train(learner, codec.train, inputs, out, context, seed, origin)
     if context.rank == 0:
         learner.load_trained(best)

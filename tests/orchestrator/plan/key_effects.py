@@ -63,6 +63,9 @@ _ZERO_SHOT = {"evaluation of zeroshot"}
 
 _OPTIMISER = {
     "steps": "9",
+    "until": "plateau",
+    "patience": "2",
+    "least_progress": "0.5",
     "batch_size": "5",
     "lr": "0.5",
     "lr_drop_at": "0.25",
@@ -75,6 +78,9 @@ _OPTIMISER = {
     "validate_every": "3",
     "checkpoint_every": "3",
 }
+
+_WITHOUT_EFFECT = ("accumulate", "checkpoint_every", "patience", "least_progress")
+"""The last two are those of a training until a plateau."""
 
 
 def _optimisers() -> Iterator[tuple[str, str, set[str]]]:
@@ -92,7 +98,7 @@ def _optimisers() -> Iterator[tuple[str, str, set[str]]]:
     }
     for key, kinds in trained.items():
         for field in _OPTIMISER:
-            made = _NOTHING if field in ("accumulate", "checkpoint_every") else kinds
+            made = _NOTHING if field in _WITHOUT_EFFECT else kinds
             # The codec of `codec_tuned` learns with `codec_lr`.
             yield key, field, {"d3"} if (key, field) == ("d3", "lr") else made
 
@@ -155,6 +161,7 @@ _TABLE: list[tuple[set[str], str, list[str]]] = [
             "surrogate.tokens=3",
             "codecs.0.train.lr=3",
             "codecs.train.aux_lr : codecs.0.train.aux_lr=3",
+            "codecs.train.crop : codecs.0.train.crop=64",
             "data.train=48",
         ],
     ),
@@ -239,6 +246,7 @@ _TABLE: list[tuple[set[str], str, list[str]]] = [
             "codecs.0.lambdas=[0.03]",
             "codecs.0.weights=FOLDER/a",
             "codecs.0.train.aux_lr=0.5",
+            "codecs.0.train.crop=64",
             "codecs.arch : codecs.0.arch=mbt2018",
             "codecs.hyperprior.N : codecs.0.N=24",
         ],

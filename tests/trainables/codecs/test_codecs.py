@@ -367,7 +367,7 @@ def test_one_base_codec_of_a_variable_rate_model_learns_all_rates(tmp_path: Path
         found, losses = learner.validate(image), []
         for rate in range(8):
             learner.codec.rate = rate
-            losses.append(learner._terms(image)["loss"])
+            losses.append(learner._terms(image.image)["loss"])
     torch.testing.assert_close(found["loss"], torch.stack(losses).mean())
 
 
