@@ -28,6 +28,7 @@ from analysis.report.tables import (
     point_rows,
     pretty,
     shared_settings,
+    training_rows,
     versions,
 )
 from analysis.stats.as_text import bracketed, span, with_interval
@@ -178,6 +179,7 @@ def _tables(
         "headline": headline(assembled, comparison),
         "variants": list(rows_of(variants[variants["variant"] != ""])),
         "table": comparison_groups(assembled.sweep, comparison),
+        "trainings": training_rows(assembled.sweep),
         "surrogate": list(rows_of(correlations)),
         "surrogate_sentence": surrogate_sentence(correlations),
         "several": lambda rows, name: len({getattr(row, name) for row in rows}) > 1,

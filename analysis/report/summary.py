@@ -15,6 +15,7 @@ from analysis.curves.tasks import no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.sweep import Sweep
 from analysis.stats.as_text import span, with_interval
+from analysis.stats.trainings import training_caveat
 
 
 def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
@@ -55,11 +56,6 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
 
 NAMED_CURVES: Final = 6
 """Curves that the summary sentence names, those that save most."""
-TRAINING: Final = (
-    "This compares the curves as trained in this sweep: training lengths differ between scenarios, "
-    "and no curve is shown to have converged."
-)
-"""The sentence's caveat, for sweeps that were trained here."""
 
 
 def summary_sentence(
@@ -90,8 +86,8 @@ def summary_sentence(
         if reason
         else f"No curve compares with {anchor} on the mean over tasks; the notes say why."
     )
-    if claims and sweep.manifest.get("space"):
-        first += f" {TRAINING}"
+    if claims and (caveat := training_caveat(sweep)):
+        first += f" {caveat}"
     gone = missing_points(sweep) if missing is None else missing
     total = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
     if gone:

@@ -14,16 +14,22 @@ from analysis.io.frames import leaves, rows_of
 from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
 from analysis.stats.as_text import with_interval
+from analysis.stats.trainings import is_unfinished, trainings
 
 
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
-    """Mean and tasks side by side: every curve with its rows of the comparison, None without."""
+    """Mean and tasks side by side: every curve with its rows of the comparison, None without.
+
+    `unfinished` says that a training of the curve's was still getting better when it ended.
+    """
     tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
+    unfinished = {row["owner"] for row in training_rows(assembled.sweep) if row["unfinished"]}
     rows = []
     for curve, curve_rows in _by_curve(comparison, assembled.sweep.scenarios):
         by_task = {row.task: row for row in curve_rows}
         cells = [by_task.get(task) for task in tasks]
-        rows.append({**curve, "first": curve_rows[0], "cells": cells})
+        is_marked = curve["owner"] in unfinished
+        rows.append({**curve, "first": curve_rows[0], "cells": cells, "unfinished": is_marked})
     return {"tasks": tasks, "rows": rows}
 
 
@@ -51,11 +57,35 @@ def _by_curve(
 
 def comparison_groups(sweep: Sweep, comparison: pd.DataFrame) -> list[dict[str, Any]]:
     """Every curve against the anchor, with its rows of the comparison task by task."""
+    unfinished = {row["owner"] for row in training_rows(sweep) if row["unfinished"]}
     return [
-        {**curve, "rows": rows}
+        {**curve, "rows": rows, "unfinished": curve["owner"] in unfinished}
         for curve, rows in _by_curve(comparison, sweep.scenarios)
         if curve["role"] == "curve"  # anchor and bound are in the table above
     ]
+
+
+def training_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Per curve: how long its points, and what they start from, were trained, as text."""
+    frame = trainings(sweep)
+    rows = []
+    for row, unfinished in zip(rows_of(frame), is_unfinished(frame), strict=True):
+        fall = "unknown" if pd.isna(row.fall) else f"fell by {row.fall:.1%}"
+        rows.append(
+            {
+                "owner": (row.codec, row.scenario, row.variant),
+                "name": f"{sweep.scenarios.title(row.scenario)} {row.variant}".strip(),
+                "codec": row.codec,
+                "images": f"{row.images:,.0f}",
+                "steps": f"{row.steps:,.0f}",
+                "seconds": f"{row.seconds:,.0f} s",
+                "before": f"{row.images_before:,.0f}",
+                "fall": fall if unfinished else "stands still",
+                "of": row.of if unfinished else "",
+                "unfinished": bool(unfinished),
+            }
+        )
+    return rows
 
 
 def more_of(row: Any, anchor: str) -> str:

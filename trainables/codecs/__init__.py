@@ -25,6 +25,7 @@ H and W padded to what the entropy model needs.
 from trainables.codecs.building import build_codec
 from trainables.codecs.codec import Codec, CodecOutput, LatentCodec, bits_estimated
 from trainables.codecs.weights import (
+    RECORD_FILE,
     WEIGHTS_FILE,
     fill,
     load_codec,
@@ -35,6 +36,7 @@ from trainables.codecs.weights import (
 )
 
 __all__ = [
+    "RECORD_FILE",
     "WEIGHTS_FILE",
     "Codec",
     "CodecOutput",

@@ -21,6 +21,8 @@ from trainables.codecs.released import Weights, project_names, read_weights
 
 log = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"
+RECORD_FILE = "accuracy.json"
+"""Beside weights that the project ships: how they were trained, and what they reach."""
 
 
 def save_codec(codec: Codec, directory: Path) -> None:

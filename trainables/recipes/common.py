@@ -18,6 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from trainables.codecs import RECORD_FILE
 from trainables.datasets.images.files import replacing, write_json
 from trainables.datasets.scenes.captions import vocabulary
 from trainables.encoders.pretrained import Preprocessing
@@ -101,7 +102,7 @@ def save_half(
     half.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     image_processor().save_pretrained(directory)
-    write_json(directory / "accuracy.json", dict(accuracy), indent=2)
+    write_json(directory / RECORD_FILE, dict(accuracy), indent=2)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ from trainables.training.gradients import (
 )
 from trainables.training.plateau import fall_of_last_quarter, follow_validation
 
+INFO_FILE: Final = "info.json"
+"""Of a training: what it reached, how long it was, and from what."""
 REPORT_EVERY = 10
 """Steps between two rows of the training curve."""
 
@@ -56,7 +58,7 @@ def fit(
     out: Path,
     context: Context,
     seed: int,
-    extra_info: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any],
 ) -> Mapping[str, Tensor]:
     """Train a learner; write `out/info.json`.
 
@@ -68,7 +70,7 @@ def fit(
         out: directory of `info.json`.
         context: where to report, and what to resume from.
         seed: of the data's order and of a step's random numbers.
-        extra_info: further entries of `info.json`.
+        about: further entries of `info.json`.
 
     Returns:
         The trained weights with the lowest validation loss (`Learner.validate`), on the CPU.
@@ -105,7 +107,7 @@ def fit(
             if last:
                 break
     if context.rank == 0:
-        write_info(out, {**_info(state, spec), **(extra_info or {})})
+        write_info(out, {**_info(state, spec), **about})
     return state.best
 
 
@@ -279,4 +281,4 @@ def write_info(out: Path, info: Mapping[str, Any]) -> None:
         ValueError: a number is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "info.json", dict(info), indent=2)
+    write_json(out / INFO_FILE, dict(info), indent=2)

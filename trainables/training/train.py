@@ -5,6 +5,7 @@ spec + inputs --> learner at its start (of the scenario) --> loop.py --> weights
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from search_spaces.specs.training import Optimiser
-from trainables.codecs import build_codec, save_codec, start_codec
+from trainables.codecs import RECORD_FILE, build_codec, save_codec, start_codec
 from trainables.datasets.rows import Rows
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.points.contract import method_of
@@ -27,10 +28,14 @@ from trainables.points.learning import Learner
 from trainables.points.weights import POINT_FILE, save_trained
 from trainables.scenarios.base_codec import CodecLearner
 from trainables.training.context import Context
-from trainables.training.loop import fit, write_info
+from trainables.training.loop import INFO_FILE, fit, write_info
 
 NOTHING_TRAINED: Final = {"steps": 0, "images": 0, "seconds": 0.0, "parameters": {"trained": 0}}
 """The `info.json` of a codec or point that is used without training."""
+BASE_CODEC: Final = "base codec"
+"""Of the trained, in `info.json`: what is no scenario."""
+_TRAINING: Final = ("of", "steps", "images", "seconds", "until", "fall_of_last_quarter")
+"""Entries of `info.json` that say how long a training was."""
 
 
 def train_codec(
@@ -48,18 +53,19 @@ def train_codec(
     torch.manual_seed(seed)
     codec = codec.at(lmbda)
     net = build_codec(codec)
-    origin: dict[str, Any] = {}
+    about: dict[str, Any] = {"of": BASE_CODEC, "before": []}
     if codec.weights is not None:
         assert isinstance(codec.weights, str)
-        origin = {"weights": start_codec(net, resolve_pretrained(codec.weights))}
+        weights = resolve_pretrained(codec.weights)
+        about |= {"weights": start_codec(net, weights), "before": _recorded(Path(weights))}
     if codec.train.steps == 0:
         if context.rank == 0:
             save_codec(net, out)
-            write_info(out, {**NOTHING_TRAINED, **origin})
+            write_info(out, {**NOTHING_TRAINED, **about})
         return
     lambdas = dict(enumerate(codec.rate_table)) if net.rates > 1 else {0: lmbda}
     learner = CodecLearner(net, lambdas, codec.train.lr, augments=True)
-    best = _train(learner, codec.train, inputs, out, context, seed, origin)
+    best = _train(learner, codec.train, inputs, out, context, seed, about)
     if context.rank == 0:
         learner.load_trained(best)
         save_codec(learner.codec, out)
@@ -81,23 +87,24 @@ def train_point(
         ValueError: the inputs do not fit together.
     """
     scenario, method = scenario_of(point.scenario), method_of(point.scenario)
+    about: dict[str, Any] = {"of": scenario.name, "before": _trainings_before(inputs)}
     training = scenario.training(space, point)
     if training is None or point.released is not None:
         if context.rank != 0:
             return
         if point.released is None:
-            write_info(out, NOTHING_TRAINED)
+            write_info(out, {**NOTHING_TRAINED, **about})
             if scenario.start(space, point) is not None:
                 assert inputs.start is not None
                 shutil.copy(inputs.start / POINT_FILE, out / POINT_FILE)
             return
         state, origin = method.released(space, point, Path(point.released))
-        write_info(out, {**NOTHING_TRAINED, "weights": origin})
+        write_info(out, {**NOTHING_TRAINED, **about, "weights": origin})
         save_trained(state, out)
         return
     torch.manual_seed(point.seed)
     learner = method.learner(space, point, inputs)
-    best = _train(learner, training, inputs, out, context, point.seed)
+    best = _train(learner, training, inputs, out, context, point.seed, about)
     if context.rank == 0:
         save_trained(best, out)
 
@@ -109,7 +116,7 @@ def _train(
     out: Path,
     context: Context,
     seed: int,
-    origin: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any],
 ) -> Mapping[str, Tensor]:
     """`fit` on the training and validation images of the inputs, at each of their rates."""
     assert inputs.world is not None
@@ -120,4 +127,31 @@ def _train(
         ]
         for split in ("train", "val")
     )
-    return fit(learner, spec, rows, validation, out, context, seed, origin)
+    return fit(learner, spec, rows, validation, out, context, seed, about)
+
+
+def _trainings_before(inputs: Inputs) -> list[dict[str, Any]]:
+    """How long the base codec and the point that a training starts from were trained.
+
+    Returns:
+        The entries `_TRAINING` of each training's `info.json`, the earliest first.
+    """
+    trainings: list[dict[str, Any]] = []
+    for directory in (inputs.codec, inputs.start):
+        if directory is None or not (directory / INFO_FILE).is_file():
+            continue
+        info = json.loads((directory / INFO_FILE).read_text(encoding="utf-8"))
+        # A stage of an earlier version does not say all of it.
+        own = [{name: info.get(name) for name in _TRAINING}] if info.get("steps") else []
+        new = (training for training in (*info.get("before", ()), *own))
+        trainings += [training for training in new if training not in trainings]
+    return trainings
+
+
+def _recorded(weights: Path) -> list[dict[str, Any]]:
+    """How long weights that come with their record were trained; empty without one."""
+    record = weights / RECORD_FILE
+    if not record.is_file():
+        return []
+    training = json.loads(record.read_text(encoding="utf-8")).get("training")
+    return [] if training is None else [{name: training[name] for name in _TRAINING}]

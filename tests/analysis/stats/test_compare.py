@@ -11,9 +11,10 @@ import pytest
 
 from analysis.curves.curve import MEAN
 from analysis.io.read import Sweep, read_sweep
-from analysis.report.summary import TRAINING, summary_sentence, summary_table
+from analysis.report.summary import summary_sentence, summary_table
 from analysis.sampling.bd import bd_rate
 from analysis.stats.compare import compare
+from analysis.stats.trainings import UNKNOWN
 from tests.analysis.messages import holds
 from tests.analysis.sweeps import GAIN, MLLM, make_sweep
 
@@ -251,9 +252,9 @@ def test_a_sentence_claims_no_more_than_the_interval_and_the_training_lengths(
     sentence = summary_sentence(trained, pd.DataFrame([row]))
     assert "fewer" not in sentence
     assert holds(sentence, "d3", "no difference", "-13 %", "-24 to +6 %")
-    assert TRAINING in sentence
+    assert UNKNOWN in sentence
     foreign = dataclasses.replace(sweep, manifest={})
-    assert TRAINING not in summary_sentence(foreign, pd.DataFrame([row]))
+    assert UNKNOWN not in summary_sentence(foreign, pd.DataFrame([row]))
     row |= {"bd_rate_low": float("nan"), "bd_rate_high": float("nan")}
     assert holds(summary_sentence(trained, pd.DataFrame([row])), "13 % fewer", "no interval")
 

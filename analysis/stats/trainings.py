@@ -1,0 +1,116 @@
+"""How long the points of each curve were trained, and whether their loss was still falling.
+
+A comparison of methods is fair where each was trained on as many images, or until its validation
+loss stood still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.io.frames import rows_of
+from analysis.io.sweep import Sweep
+
+STILL_FALLING: Final = 0.01
+"""Fall of the lowest validation loss in the last quarter of a training, as a share, above which a
+training is called unfinished. Ours."""
+EQUAL_IMAGES: Final = 0.05
+"""Difference of images, as a share, up to which trainings are called equally long. Ours."""
+UNKNOWN: Final = (
+    "This compares the curves as trained in this sweep: training lengths may differ between "
+    "scenarios, and no curve is shown to have converged."
+)
+"""The caveat where a sweep does not say how long its trainings were."""
+CURVE: Final = ("codec", "variant", "scenario")
+COLUMNS: Final = (*CURVE, "points", "images", "steps", "seconds", "images_before", "fall", "of")
+
+
+def trainings(sweep: Sweep) -> pd.DataFrame:
+    """A row per curve whose points say how they were trained.
+
+    Args:
+        sweep: with the manifest of a sweep that was trained here; else the frame is empty.
+
+    Returns:
+        Columns `codec, variant, scenario`; `points`, their number; `images, steps, seconds`, means
+        over the points of their own training; `images_before`, the mean of what the trainings that
+        they start from saw; `fall`, the largest share by which a validation loss of the curve's
+        points, or of what they start from, fell in the last quarter of its steps, 0 where all ended
+        at a plateau, NaN where that is unknown; `of`, what fell most.
+    """
+    rows = []
+    described: Mapping[str, Any] = sweep.manifest.get("points", {})
+    points = sweep.points.drop_duplicates("point_key").assign(codec=lambda p: p["codec"].fillna(""))
+    for curve, group in points.groupby(list(CURVE), sort=False):
+        infos = [described.get(key, {}).get("info") or {} for key in group["point_key"]]
+        if not all("images" in info for info in infos):
+            continue
+        chains = [[*info.get("before", ()), *([info] if info["steps"] else [])] for info in infos]
+        fall, of = _largest_fall([training for chain in chains for training in chain])
+        before = [sum(t["images"] or 0 for t in info.get("before", ())) for info in infos]
+        rows.append(
+            {
+                **dict(zip(CURVE, curve, strict=True)),
+                "points": len(infos),
+                **{n: np.mean([info[n] for info in infos]) for n in ("images", "steps", "seconds")},
+                "images_before": np.mean(before),
+                "fall": fall,
+                "of": of,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _largest_fall(chain: list[Mapping[str, Any]]) -> tuple[float, str]:
+    """The largest fall of trainings, and of what; NaN where one is unknown."""
+    falls = {t.get("of", ""): 0.0 for t in chain}
+    for training in chain:
+        if training.get("until") == "plateau":
+            continue
+        fall = training.get("fall_of_last_quarter")
+        if fall is None:
+            return np.nan, str(training.get("of", ""))
+        falls[training.get("of", "")] = max(falls[training.get("of", "")], float(fall))
+    of = max(falls, key=falls.__getitem__, default="")
+    return falls.get(of, 0.0), str(of)
+
+
+def is_unfinished(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Which curves of `trainings` rest on a loss that fell until the end, or may have."""
+    return ~(frame["fall"] <= STILL_FALLING)
+
+
+def training_caveat(sweep: Sweep) -> str:
+    """Whether the curves of a sweep had equal chances, in a sentence or two.
+
+    Returns:
+        Empty for results that were not trained here.
+    """
+    if not sweep.manifest.get("space"):
+        return ""
+    frame, title = trainings(sweep), sweep.scenarios.title
+    if frame.empty:
+        return UNKNOWN
+    curves = (frame["scenario"].map(title) + " " + frame["variant"]).str.strip()
+    frame = frame.assign(curve=curves)
+    trained = frame[frame["images"] > 0]
+    images = [f"{row.curve} {row.images:,.0f}" for row in rows_of(trained)]
+    unequal = trained["images"].max() > (1 + EQUAL_IMAGES) * trained["images"].min()
+    sentences = []
+    if unequal:
+        sentences.append(f"Trainings saw different numbers of images: {', '.join(images)}.")
+    unfinished = list(rows_of(frame[is_unfinished(frame)]))
+    falling = [
+        f"{row.curve} ({row.of} by {row.fall:.0%} in its last quarter)"
+        for row in unfinished
+        if np.isfinite(row.fall)
+    ]
+    if falling:
+        sentences.append(f"Still falling when training ended: {', '.join(falling)}.")
+    if unknown := [row.curve for row in unfinished if not np.isfinite(row.fall)]:
+        sentences.append(f"Not known to have converged: {', '.join(unknown)}.")
+    return " ".join(sentences)
