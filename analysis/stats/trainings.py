@@ -66,17 +66,24 @@ def trainings(sweep: Sweep) -> pd.DataFrame:
 
 
 def _largest_fall(chain: list[Mapping[str, Any]]) -> tuple[float, str]:
-    """The largest fall of trainings, and of what; NaN where one is unknown."""
-    falls = {t.get("of", ""): 0.0 for t in chain}
-    for training in chain:
-        if training.get("until") == "plateau":
-            continue
-        fall = training.get("fall_of_last_quarter")
-        if fall is None:
-            return np.nan, str(training.get("of", ""))
-        falls[training.get("of", "")] = max(falls[training.get("of", "")], float(fall))
-    of = max(falls, key=falls.__getitem__, default="")
-    return falls.get(of, 0.0), str(of)
+    """The largest fall of trainings, and of what; NaN where one is unknown.
+
+    Of several trainings of one thing the last one counts.
+    """
+    last = {str(training.get("of", "")): training for training in chain}
+    falls = {of: _fall(training) for of, training in last.items()}
+    if not falls:
+        return 0.0, ""
+    of = max(falls, key=lambda name: (np.isnan(falls[name]), falls[name]))
+    return falls[of], of
+
+
+def _fall(training: Mapping[str, Any]) -> float:
+    """The share by which the loss fell in the last quarter; 0 at a plateau, NaN if unknown."""
+    if training.get("until") == "plateau":
+        return 0.0
+    fall = training.get("fall_of_last_quarter")
+    return np.nan if fall is None else float(fall)
 
 
 def is_unfinished(frame: pd.DataFrame) -> pd.Series[bool]:

@@ -5,7 +5,6 @@ spec + inputs --> learner at its start (of the scenario) --> loop.py --> weights
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
 from search_spaces.specs.training import Optimiser
-from trainables.codecs import RECORD_FILE, build_codec, save_codec, start_codec
+from trainables.codecs import build_codec, save_codec, start_codec
 from trainables.datasets.rows import Rows
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.points.contract import method_of
@@ -28,14 +27,11 @@ from trainables.points.learning import Learner
 from trainables.points.weights import POINT_FILE, save_trained
 from trainables.scenarios.base_codec import CodecLearner
 from trainables.training.context import Context
-from trainables.training.loop import INFO_FILE, fit, write_info
+from trainables.training.history import BASE_CODEC, recorded_trainings, trainings_before
+from trainables.training.loop import fit, write_info
 
 NOTHING_TRAINED: Final = {"steps": 0, "images": 0, "seconds": 0.0, "parameters": {"trained": 0}}
 """The `info.json` of a codec or point that is used without training."""
-BASE_CODEC: Final = "base codec"
-"""Of the trained, in `info.json`: what is no scenario."""
-_TRAINING: Final = ("of", "steps", "images", "seconds", "until", "fall_of_last_quarter")
-"""Entries of `info.json` that say how long a training was."""
 
 
 def train_codec(
@@ -57,7 +53,7 @@ def train_codec(
     if codec.weights is not None:
         assert isinstance(codec.weights, str)
         weights = resolve_pretrained(codec.weights)
-        about |= {"weights": start_codec(net, weights), "before": _recorded(Path(weights))}
+        about |= {"weights": start_codec(net, weights), "before": recorded_trainings(weights)}
     if codec.train.steps == 0:
         if context.rank == 0:
             save_codec(net, out)
@@ -87,7 +83,10 @@ def train_point(
         ValueError: the inputs do not fit together.
     """
     scenario, method = scenario_of(point.scenario), method_of(point.scenario)
-    about: dict[str, Any] = {"of": scenario.name, "before": _trainings_before(inputs)}
+    about: dict[str, Any] = {
+        "of": scenario.name,
+        "before": trainings_before(inputs.codec, inputs.start),
+    }
     training = scenario.training(space, point)
     if training is None or point.released is not None:
         if context.rank != 0:
@@ -128,30 +127,3 @@ def _train(
         for split in ("train", "val")
     )
     return fit(learner, spec, rows, validation, out, context, seed, about)
-
-
-def _trainings_before(inputs: Inputs) -> list[dict[str, Any]]:
-    """How long the base codec and the point that a training starts from were trained.
-
-    Returns:
-        The entries `_TRAINING` of each training's `info.json`, the earliest first.
-    """
-    trainings: list[dict[str, Any]] = []
-    for directory in (inputs.codec, inputs.start):
-        if directory is None or not (directory / INFO_FILE).is_file():
-            continue
-        info = json.loads((directory / INFO_FILE).read_text(encoding="utf-8"))
-        # A stage of an earlier version does not say all of it.
-        own = [{name: info.get(name) for name in _TRAINING}] if info.get("steps") else []
-        new = (training for training in (*info.get("before", ()), *own))
-        trainings += [training for training in new if training not in trainings]
-    return trainings
-
-
-def _recorded(weights: Path) -> list[dict[str, Any]]:
-    """How long weights that come with their record were trained; empty without one."""
-    record = weights / RECORD_FILE
-    if not record.is_file():
-        return []
-    training = json.loads(record.read_text(encoding="utf-8")).get("training")
-    return [] if training is None else [{name: training[name] for name in _TRAINING}]
