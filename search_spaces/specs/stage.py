@@ -21,11 +21,11 @@ VERSIONS = {
     "features": 2,
     "codec": 2,
     "latents": 2,
-    "point": 3,
+    "point": 4,
     "evaluation": 4,
     "text": 1,
     "benchmark": 1,
-    "neck": 2,
+    "neck": 3,
 }
 
 Reads = Mapping[str, "Stage | tuple[Stage, ...]"]

@@ -35,10 +35,10 @@ class NeckSpec(Spec):
     mlp_ratio: Rate | None = None
     """Hidden width of its MLP relative to its width; null for the encoder's (4 in the paper)."""
     init: Literal["random", "encoder"] = "random"
-    """`random`: the paper's. `encoder`: from the part of the encoder that the neck stands in for
-    (class token, positions, first LayerNorm, its last `layers` skipped blocks), its linear layer
-    from a least-squares fit of the patch embeddings; needs few steps. A SigLIP has no first
-    LayerNorm, and so the neck has none."""
+    """`random`: PyTorch's own start of attention and linear layers, the authors'. `encoder`: from
+    the part of the encoder that the neck stands in for (class token, positions, first LayerNorm,
+    its last `layers` skipped blocks), its linear layer from a least-squares fit of the patch
+    embeddings; needs few steps. A SigLIP has no first LayerNorm, and so the neck has none. Ours."""
 
 
 class Phase(Spec):
