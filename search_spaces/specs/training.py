@@ -86,7 +86,8 @@ class SurrogateSpec(Spec):
     token_layer: int = -2
     """That layer, as an index into the encoder's hidden states; LLaVA's. Ours."""
     double_norm: bool = False
-    """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does."""
+    """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does. Points of `released`
+    are used so in any case: they were trained so. Ours is once."""
     templates: Annotated[str, BeforeValidator(_templates)] = "imagenet-80"
     """Prompts around the class names: `imagenet-80` (CLIP's eighty, the paper's), `plain` (the
     name alone), `data` (the data set's own), or a file: a template a line, `{}` for the name."""

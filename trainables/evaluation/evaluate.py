@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from search_spaces import OperatingPoint, Space
+from search_spaces.scenarios import space_in_use
 from search_spaces.specs.space_fields import Measurement
 from trainables.datasets.images.files import write_json
 from trainables.evaluation.examples import choose_examples, write_examples
@@ -158,7 +159,8 @@ def _load(
     answerer = load_answerer(
         space, first.measurement, first.images, files.text, model, device, mllm_gpus
     )
-    teacher = load_known_teacher(directories, space.teacher, space.surrogate, device)
+    surrogate = space_in_use(space, point).surrogate
+    teacher = load_known_teacher(directories, space.teacher, surrogate, device)
     shared = shared_layer(answerer, tower, space.surrogate.token_layer)
     return model, answerer, ImagePass(model, teacher, answerer, shared, device, clock)
 

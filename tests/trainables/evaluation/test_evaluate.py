@@ -1,5 +1,6 @@
 """Evaluation: what is measured is what a decoder gets from the bytes, for every kind of point."""
 
+import copy
 import json
 from collections import Counter
 from pathlib import Path
@@ -60,6 +61,26 @@ def test_uncompressed_images_take_24_bits_per_pixel_and_the_same_path(
         assert task["bpp"] == 24
         assert task["psnr"] is None
     answers_for(setting, setting.images(), result)
+
+
+def test_a_released_neck_is_compared_with_the_teacher_behind_two_final_norms(
+    setting: Setting, results: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """As in the authors' code; where the weights come from, the loss values do not depend on."""
+    twice, released = copy.copy(setting), copy.copy(setting)
+    surrogate = setting.space.surrogate.model_copy(update={"double_norm": True})
+    twice.space = setting.space.model_copy(update={"surrogate": surrogate})
+    released.spec = setting.spec.model_copy(update={"released": {"d1": ("d1.pth.tar",)}})
+    errors = [
+        [row["pooled"] for row in result["images"]]
+        for result in (
+            results["d1"],
+            twice.run("d1", tmp_path / "twice"),
+            released.run("d1", tmp_path / "released"),
+        )
+    ]
+    assert errors[1] == errors[2]
+    assert not np.allclose(errors[0], errors[2])
 
 
 def test_the_rate_is_the_bytes_and_the_answers_are_about_the_decoded_image(
