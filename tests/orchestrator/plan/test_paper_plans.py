@@ -46,7 +46,6 @@ def test_with_data_and_weights_a_space_is_planned(
             for place in range(4):
                 image = Image.new("RGB", (40, 50), (60 * place, 100 * number, len(split)))
                 image.save(folder / f"{place}.JPEG")
-    (tmp_path / "data" / "synsets.txt").write_text("n01440764 tench\nn01443537 goldfish\n")
     (tmp_path / "weights").mkdir()
     for codec in load_space(space).codecs:
         for name in codec.weights if isinstance(codec.weights, tuple) else ():

@@ -31,7 +31,7 @@ class MiniImagenetSpec(PublishedBenchmark, ImageDirectorySpec):
     limit: Positive | None = None
     """Episodes; null for 600."""
     names: str | None = None
-    """The file that names the classes, as `data.names`."""
+    """What names the classes, as `data.names`."""
     prompt: str | None = None
     """Template that is repeated per image, with `<image>` and `{label}` once; for the image that is
     asked it ends before the label."""
