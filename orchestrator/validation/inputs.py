@@ -149,11 +149,13 @@ def check_data(space: Space) -> list[str]:
     if space.data.kind == "scenes":
         return []
     # A relative path is of no file beside the space that names it: then it would be absolute.
-    others = {"uri": (), "names": class_lists()}
     lost = [
-        f"data.{setting} = {path!r}: no such directory or file{''.join(f', nor {n}' for n in names)}"
-        for setting, names in others.items()
-        if (path := getattr(space.data, setting)) is not None
+        f"data.{setting} = {path!r}: no such {', '.join(('directory or file', *names))}"
+        for setting, path, names in (
+            ("uri", space.data.uri, ()),
+            ("names", space.data.names, class_lists()),
+        )
+        if path is not None
         and "://" not in path
         and not Path(path).is_absolute()
         and path not in names

@@ -65,7 +65,7 @@ def test_a_name_that_is_neither_a_list_nor_a_file_is_refused(tmp_path: Path) -> 
     root = two_cranes(tmp_path / "set", "train/", "val/")
     space = load_space("paper", [f"data.uri={root}", "data.names=imagenet-1001"])
     assert check_data(space) == [
-        "data.names = 'imagenet-1001': no such directory or file, nor imagenet-1000"
+        "data.names = 'imagenet-1001': no such directory or file, imagenet-1000"
     ]
 
 
