@@ -20,6 +20,7 @@ from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
 from search_spaces import OperatingPoint, Space, operating_points
+from search_spaces.facts.tasks import encoder_tasks
 
 _MOST_CHANGES = 4
 """Changed settings that a line names."""
@@ -112,7 +113,12 @@ def _data_set(space: Space) -> list[str]:
         verb = "other file is" if len(ignored) == 1 else "other files are"
         some = ", ".join(ignored[:3]) + (", ..." if len(ignored) > 3 else "")
         classes += f"; {len(ignored)} {verb} ignored ({some})"
-    return [*lines, f"  {classes}"]
+    seen = encoder_tasks(space.tasks) if any(s.trains_on_classes for s in space.expanded) else ()
+    return [
+        *lines,
+        f"  {classes}",
+        *(f"  {task} is not zero-shot: the cross-entropy trains on its classes" for task in seen),
+    ]
 
 
 def _benchmarks(space: Space) -> list[str]:
@@ -129,6 +135,7 @@ def _benchmarks(space: Space) -> list[str]:
         line = f"benchmark {spec.label}: task {spec.task}, {samples} samples of {images} images"
         left_out = [f"{reason} ({count})" for reason, count in benchmark.left_out.items()]
         lines.append(line + (f"; left out: {', '.join(left_out)}" if left_out else ""))
+        lines += [f"  {spec.remark}"] if spec.remark else []
     return lines
 
 

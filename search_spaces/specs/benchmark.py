@@ -38,6 +38,8 @@ class BenchmarkSpec(Spec):
     """What `seed: null` means; None takes the first samples."""
     default_fit: ClassVar[Literal["crop", "pad"]] = "crop"
     """What `fit: null` means."""
+    remark: ClassVar[str] = ""
+    """What a reader of its numbers has to know, for the plan; empty for nothing."""
     limits_itself: ClassVar[bool] = False
     """Whether the format's reader draws as many samples as `limit` says."""
 

@@ -191,7 +191,7 @@ def test_answers_are_shared_under_the_texts_that_they_were_given_for() -> None:
     """Of the encoder alone: an MLLM reads no text embeddings."""
     folder = [
         "data={kind: folder, uri: /a/folder, size: 64, train: 5, val: 2, test: 3}",
-        *("tasks=[zeroshot]", "scenarios=[]", "baselines=[uncompressed]"),
+        *("tasks=[classification]", "scenarios=[]", "baselines=[uncompressed]"),
     ]
     benchmark = "benchmarks=[{format: pope, annotations: /a.json, images: /a}]"
 

@@ -26,6 +26,7 @@ class MiniImagenetSpec(PublishedBenchmark, ImageDirectorySpec):
     prompt_fields = ("label",)
     file_settings = ("annotations", "names")
     limits_itself = True
+    remark = "its images are from ImageNet's train part: what trains on that has seen them"
 
     format: Literal["mini_imagenet"]
     limit: Positive | None = None
