@@ -128,12 +128,14 @@ class LatentCodec(nn.Module):
         """The y_hat that a decoder would get for images in [0, 1], (B, M, h, w); no g_s.
 
         Equal to `decode(encode(x))` for one image. In a batch the float arithmetic of the entropy
-        model may differ in the last place, so on a rare tie a symbol differs by one step.
+        model may differ in the last place, so on a rare tie a symbol differs by one step. Under
+        autocast, too, it is computed in fp32, as a decoder does.
         """
         self._demand_eval()
-        y = self._analysis(x)
-        coding = Estimate(likelihoods_too=False)
-        return self._entropy.walk(y, y.shape, coding, self.rate)
+        with torch.autocast(x.device.type, enabled=False):
+            y = self._analysis(x)
+            coding = Estimate(likelihoods_too=False)
+            return self._entropy.walk(y, y.shape, coding, self.rate)
 
     def encode(self, x: Tensor) -> list[bytes]:
         """Write images in [0, 1], (B, 3, H, W): one self-contained stream each.
@@ -200,8 +202,12 @@ class LatentCodec(nn.Module):
 
     @torch.no_grad()
     def synthesis(self, y_hat: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Decoded images in [0, 1], (B, 3, H, W); size (H, W) cuts the padding off again."""
-        x_hat = _image_by_image(self.g_s, y_hat).clamp(0, 1)
+        """Decoded images in [0, 1], (B, 3, H, W); size (H, W) cuts the padding off again.
+
+        Under autocast, too, they are computed in fp32, as a decoder does.
+        """
+        with torch.autocast(y_hat.device.type, enabled=False):
+            x_hat = _image_by_image(self.g_s, y_hat).clamp(0, 1)
         return x_hat if size is None else x_hat[..., : size[0], : size[1]]
 
     @torch.no_grad()
