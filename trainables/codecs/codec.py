@@ -6,9 +6,12 @@ A family's computing half makes a `Codec` of a network with `g_a` and `g_s` and 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +120,7 @@ class LatentCodec(nn.Module):
     def quantise(self, y: Tensor) -> tuple[Tensor, Likelihoods]:
         """y_hat and likelihoods of latents, (B, M, h, w); a proxy in training mode."""
         if self.training:
-            with torch.autocast(y.device.type, enabled=False):
+            with _in_fp32(y.device):
                 return self._entropy.train_pass(y.float(), self.rate)
         estimate = Estimate()
         y_hat = self._entropy.walk(y, y.shape, estimate, self.rate)
@@ -132,7 +135,7 @@ class LatentCodec(nn.Module):
         autocast, too, it is computed in fp32, as a decoder does.
         """
         self._demand_eval()
-        with torch.autocast(x.device.type, enabled=False):
+        with _in_fp32(x.device):
             y = self._analysis(x)
             coding = Estimate(likelihoods_too=False)
             return self._entropy.walk(y, y.shape, coding, self.rate)
@@ -206,7 +209,7 @@ class LatentCodec(nn.Module):
 
         Under autocast, too, they are computed in fp32, as a decoder does.
         """
-        with torch.autocast(y_hat.device.type, enabled=False):
+        with _in_fp32(y_hat.device):
             x_hat = _image_by_image(self.g_s, y_hat).clamp(0, 1)
         return x_hat if size is None else x_hat[..., : size[0], : size[1]]
 
@@ -290,6 +293,13 @@ class Codec(LatentCodec):
     def __init__(self, spec: CodecSpec, net: nn.Module, entropy: EntropyModel) -> None:
         super().__init__(spec.arch, spec.M, net, entropy, spec.stride, spec.rate)
         self.spec = spec
+
+
+def _in_fp32(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast; the meta device, on which costs are counted, has none in any case."""
+    if device.type == "meta":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _image_by_image(transform: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:

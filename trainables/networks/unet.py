@@ -16,7 +16,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-
 MOST_GROUPS = 32
 """Of channels that are normalised together; fewer where these do not divide the channels."""
 
