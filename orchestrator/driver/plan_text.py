@@ -20,7 +20,7 @@ from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
 from search_spaces import OperatingPoint, Space, operating_points
-from search_spaces.facts.tasks import encoder_tasks
+from search_spaces.facts.tasks import TASK_FACTS, encoder_tasks
 
 _MOST_CHANGES = 4
 """Changed settings that a line names."""
@@ -43,7 +43,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run: {_counted(activities.values())}",
         *_variants(space, points),
     ]
-    lines += [*_data_set(space), *_benchmarks(space), *metrics_lacking(space)]
+    lines += [*_data_set(space), *_benchmarks(space), *_rates(space), *metrics_lacking(space)]
     for number, wave in enumerate(WAVES):
         jobs = [job for job in whole.jobs.values() if job.wave == number]
         if jobs:
@@ -137,6 +137,17 @@ def _benchmarks(space: Space) -> list[str]:
         lines.append(line + (f"; left out: {', '.join(left_out)}" if left_out else ""))
         lines += [f"  {spec.remark}"] if spec.remark else []
     return lines
+
+
+def _rates(space: Space) -> list[str]:
+    """What the bits per pixel of prompts with several images are."""
+    tasks = dict.fromkeys(m.task for m in space.measurements)
+    several = [task for task in tasks if TASK_FACTS.get(task).several_images]
+    if not several:
+        return []
+    return [
+        f"bpp of {', '.join(several)}: of all images of a prompt, its examples' and the query's"
+    ]
 
 
 def metrics_lacking(space: Space) -> list[str]:

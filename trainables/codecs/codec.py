@@ -66,6 +66,7 @@ class LatentCodec(nn.Module):
         rate: the index, 0 .. rates - 1, at which images are analysed and written. Streams carry
             it, so `decode` reads streams of any rate.
         pad_to: images are padded to sides that are multiples of this.
+        verification_s: seconds of all its decoding that it took to check the decoded symbols.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class LatentCodec(nn.Module):
         self.rates = entropy.rates
         self.rate = rate
         self.pad_to = stride * entropy.hyper_stride
+        self.verification_s = 0.0
         self._entropy = entropy
         self._tables: list[CodingTables] | None = None
         self._id = 0
@@ -192,6 +194,7 @@ class LatentCodec(nn.Module):
             shape = torch.Size((1, self.M, h, w))
             latents.append(self._entropy.walk(None, shape, reading, rate))
             reader.finish()
+            self.verification_s += reader.verification_s
         return torch.cat(latents)
 
     def _rate_of(self, container: Container) -> int:

@@ -108,7 +108,8 @@ def evaluate_point(
             images is unreadable or of their streams does not decode, or of the samples could not
             be answered; or the results of the shards lack a sample.
     """
-    started, model_device, clock = time.monotonic(), torch.device(device), Clock()
+    started, model_device = time.monotonic(), torch.device(device)
+    clock = Clock(model_device)
     directories = tuple(dict.fromkeys(evaluation.images for evaluation in evaluations))
     models = space, point, evaluations[0], directories, files
     model, answerer, image_pass = _load(*models, model_device, mllm_gpus, clock)

@@ -112,6 +112,7 @@ def test_with_data_and_weights_a_space_is_planned(
         "benchmark mini_imagenet: task fewshot_names, 600 samples",
         "  its images are from ImageNet's train part",
         "  classification is not zero-shot: the cross-entropy trains on its classes",
+        "bpp of fewshot_names: of all images of a prompt, examples and query",
         "llava-13b",
     ):
         assert line in said, line
