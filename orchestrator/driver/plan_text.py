@@ -145,9 +145,7 @@ def _rates(space: Space) -> list[str]:
     several = [task for task in tasks if TASK_FACTS.get(task).several_images]
     if not several:
         return []
-    return [
-        f"bpp of {', '.join(several)}: of all images of a prompt, its examples' and the query's"
-    ]
+    return [f"bpp of {', '.join(several)}: of all images of a prompt, examples and query"]
 
 
 def metrics_lacking(space: Space) -> list[str]:
