@@ -26,7 +26,7 @@ TITLES: Final = {
     "vqa": "Visual question answering",
     "rec": "Referring expressions",
     "fewshot": "Few-shot classification",
-    "zeroshot": "Zero-shot classification",
+    "classification": "Classification by the encoder",
     "captions": "Captioning",
     "choice": "Multiple choice",
     "yes_no": "Yes or no",

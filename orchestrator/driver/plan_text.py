@@ -20,6 +20,7 @@ from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
 from orchestrator.validation.teachers import grids, teacher_sizes
 from search_spaces import OperatingPoint, Space, operating_points
+from search_spaces.facts.tasks import TASK_FACTS, encoder_tasks
 
 _MOST_CHANGES = 4
 """Changed settings that a line names."""
@@ -42,7 +43,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run: {_counted(activities.values())}",
         *_variants(space, points),
     ]
-    lines += [*_data_set(space), *_benchmarks(space), *metrics_lacking(space)]
+    lines += [*_data_set(space), *_benchmarks(space), *_rates(space), *metrics_lacking(space)]
     for number, wave in enumerate(WAVES):
         jobs = [job for job in whole.jobs.values() if job.wave == number]
         if jobs:
@@ -112,7 +113,12 @@ def _data_set(space: Space) -> list[str]:
         verb = "other file is" if len(ignored) == 1 else "other files are"
         some = ", ".join(ignored[:3]) + (", ..." if len(ignored) > 3 else "")
         classes += f"; {len(ignored)} {verb} ignored ({some})"
-    return [*lines, f"  {classes}"]
+    seen = encoder_tasks(space.tasks) if any(s.trains_on_classes for s in space.expanded) else ()
+    return [
+        *lines,
+        f"  {classes}",
+        *(f"  {task} is not zero-shot: the cross-entropy trains on its classes" for task in seen),
+    ]
 
 
 def _benchmarks(space: Space) -> list[str]:
@@ -129,7 +135,17 @@ def _benchmarks(space: Space) -> list[str]:
         line = f"benchmark {spec.label}: task {spec.task}, {samples} samples of {images} images"
         left_out = [f"{reason} ({count})" for reason, count in benchmark.left_out.items()]
         lines.append(line + (f"; left out: {', '.join(left_out)}" if left_out else ""))
+        lines += [f"  {spec.remark}"] if spec.remark else []
     return lines
+
+
+def _rates(space: Space) -> list[str]:
+    """What the bits per pixel of prompts with several images are."""
+    tasks = dict.fromkeys(m.task for m in space.measurements)
+    several = [task for task in tasks if TASK_FACTS.get(task).several_images]
+    if not several:
+        return []
+    return [f"bpp of {', '.join(several)}: of all images of a prompt, examples and query"]
 
 
 def metrics_lacking(space: Space) -> list[str]:

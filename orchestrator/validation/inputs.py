@@ -18,7 +18,7 @@ from orchestrator.validation.teachers import check_teacher
 from orchestrator.validation.uris import InputError, check_run_names, check_tracking, open_storage
 from search_spaces import OperatingPoint, Space, SpaceError, load_space, operating_points, select
 from search_spaces.facts.compressai_zoo import ZOO
-from search_spaces.facts.texts import read_class_names, read_templates
+from search_spaces.facts.texts import class_lists, read_class_names, read_templates
 from search_spaces.scenarios import environments_of
 from search_spaces.settings.paths import is_there
 from search_spaces.specs.evaluation import EVALUATION
@@ -150,9 +150,15 @@ def check_data(space: Space) -> list[str]:
         return []
     # A relative path is of no file beside the space that names it: then it would be absolute.
     lost = [
-        f"data.{setting} = {path!r}: no such directory or file"
-        for setting, path in (("uri", space.data.uri), ("names", space.data.names))
-        if path is not None and "://" not in path and not Path(path).is_absolute()
+        f"data.{setting} = {path!r}: no such {', '.join(('directory or file', *names))}"
+        for setting, path, names in (
+            ("uri", space.data.uri, ()),
+            ("names", space.data.names, class_lists()),
+        )
+        if path is not None
+        and "://" not in path
+        and not Path(path).is_absolute()
+        and path not in names
     ]
     if lost:
         return lost

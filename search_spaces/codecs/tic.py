@@ -25,8 +25,8 @@ class TicCodec(ProjectCodec):
     M: Positive = 192
     """Channels of the latents, a multiple of 16."""
     depths: tuple[Positive, ...] = (2, 4, 6, 2, 2)
-    """Swin blocks per stage, three of the transforms and two of the hyper-transforms; the released
-    implementation has 1, 2, 3, 1, 1."""
+    """Swin blocks per stage, three of the transforms and two of the hyper-transforms, as TIC's
+    paper has them; its released implementation, which `paper-tic` takes, has 1, 2, 3, 1, 1."""
 
     def problems(self) -> list[str]:
         """See `CodecSpec`."""

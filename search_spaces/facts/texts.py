@@ -1,7 +1,7 @@
 """Prompt templates and lists of class names: the texts for classes.
 
 Files are UTF-8, one entry a line; empty lines are ignored. A template has one `{}`, where
-the name goes.
+the name goes. A class list has lines `KEY NAME`, in the order of the keys.
 """
 
 from __future__ import annotations
@@ -38,6 +38,19 @@ def read_templates(name: str) -> list[str] | None:
     if wrong:
         raise ValueError(f"{name}: a template has one {{}} where the name goes, not {wrong[0]!r}")
     return lines
+
+
+def class_lists() -> tuple[str, ...]:
+    """The names of the lists of classes that come with the project: `imagenet-1000`, ImageNet's
+    synsets with the names that CLIP's authors chose, which tell apart what WordNet calls alike."""
+    files = resources.files("search_spaces").joinpath("facts", "classes").iterdir()
+    return tuple(sorted(file.name.removesuffix(".txt") for file in files))
+
+
+def class_list_bytes(name: str) -> bytes:
+    """The content of one of `class_lists()`."""
+    file = resources.files("search_spaces").joinpath("facts", "classes", f"{name}.txt")
+    return file.read_bytes()
 
 
 def read_class_names(file: str) -> list[str]:

@@ -14,6 +14,7 @@ from search_spaces.scenarios.contract import (
     point_stage,
     scenario_of,
     scenarios_of,
+    space_in_use,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "point_stage",
     "scenario_of",
     "scenarios_of",
+    "space_in_use",
 ]

@@ -30,9 +30,9 @@ from search_spaces.specs.training import Optimiser
 
 
 class AdaptationTraining(Optimiser):
-    """adapted_encoder: the encoder's stem and last blocks before k, on decoded images."""
+    """adapted_encoder: the encoder's stem and last blocks before k, on decoded images. Ours."""
 
-    steps: Positive = 200_000
+    steps: Positive = 200_160
     layers: Positive | None = None
     """Blocks before k that are tuned with the stem; null for as many as the neck has."""
 

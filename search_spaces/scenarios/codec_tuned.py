@@ -26,7 +26,7 @@ from search_spaces.specs.training import Optimiser
 
 
 class CodecTuning(Spec):
-    """codec_tuned: which scenario's training schedule is copied."""
+    """codec_tuned: which scenario's training schedule is copied. Ours."""
 
     like: Literal["d2", "d3"] = "d3"
     """The scenario whose steps, batch size, codec learning rate and schedule are taken."""

@@ -235,6 +235,19 @@ def settings_as(space: Space, key: str, kind: type[Settings]) -> Settings:
     return settings
 
 
+def space_in_use(space: Space, point: OperatingPoint) -> Space:
+    """The space that a trained point is used in: of a released one, with the authors' two final
+    LayerNorms, behind which its neck was trained.
+
+    Args:
+        space: of the point's variant.
+    """
+    if point.released is None:
+        return space
+    surrogate = space.surrogate.model_copy(update={"double_norm": True})
+    return space.model_copy(update={"surrogate": surrogate})
+
+
 # Parts of reads and identities that several scenarios share.
 
 

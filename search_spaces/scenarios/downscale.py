@@ -22,7 +22,7 @@ from search_spaces.specs.stages import Stages, rate_identity
 
 
 class Downscaling(Spec):
-    """downscale: by how much the image is made smaller."""
+    """downscale: by how much the image is made smaller. Ours."""
 
     factor: Annotated[float, Field(gt=1, le=16)] = 2.0
     """Sides of the image over sides of what is coded, above 1 and up to 16 (bicubic, antialiased;

@@ -28,7 +28,8 @@ TOKENS: Final = "tokens"
 class FeatureCodingTraining(Optimiser):
     """feature_coding: the encoder's own tokens at block k, through a small learned codec.
 
-    Trained on `R + lambda * MSE` of the tokens, R in bits per pixel of the image.
+    Trained on `R + lambda * MSE` of the tokens, R in bits per pixel of the image. Ours: the paper
+    has nothing of the kind.
     """
 
     steps: Positive = 200_000

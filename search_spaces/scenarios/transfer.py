@@ -33,7 +33,7 @@ class TransferTraining(Optimiser):
     """transfer, transfer_tuned: d1's neck of one codec on the latents of the others.
 
     `transfer` takes the neck as it is, of the rate whose lambda is nearest; `transfer_tuned` trains
-    it with the surrogate loss for these few steps.
+    it with the surrogate loss for these few steps. Ours.
     """
 
     source: str = ""

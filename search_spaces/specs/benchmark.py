@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from search_spaces.facts.texts import class_lists
 from search_spaces.plugins import ClassRegistry
 from search_spaces.settings.family import validate_by_family
 from search_spaces.settings.paths import locate
@@ -37,6 +38,8 @@ class BenchmarkSpec(Spec):
     """What `seed: null` means; None takes the first samples."""
     default_fit: ClassVar[Literal["crop", "pad"]] = "crop"
     """What `fit: null` means."""
+    remark: ClassVar[str] = ""
+    """What a reader of its numbers has to know, for the plan; empty for nothing."""
     limits_itself: ClassVar[bool] = False
     """Whether the format's reader draws as many samples as `limit` says."""
 
@@ -124,7 +127,7 @@ class BenchmarkSpec(Spec):
         if not isinstance(settings, Mapping):
             return settings
         paths = (*cls.file_settings, "images")
-        return {k: locate(value) if k in paths else value for k, value in settings.items()}
+        return {k: _located(value) if k in paths else value for k, value in settings.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -166,6 +169,11 @@ class ImageDirectorySpec(BenchmarkSpec):
     def image_directory(self) -> str | None:
         """The directory of the images, or its URI."""
         return self.images
+
+
+def _located(value: Any) -> Any:
+    """A list of classes by its name, or the absolute path of a file."""
+    return value if value in class_lists() else locate(value)
 
 
 FORMATS: Final = ClassRegistry(

@@ -45,9 +45,10 @@ class DataSpec(Spec):
     test is taken from its val, and what else is lacking from its train; where it has none, all
     from all of its images. Splits of one origin never share an image."""
     names: LocationOrName | None = None
-    """A file that names the classes: lines `KEY NAME`, of which the name counts up to its first
-    comma (the usual list of synsets), or JSON, {KEY: NAME} or a list. KEY is the class's folder or
-    the value in `label_column`. null: what the data set itself says."""
+    """What names the classes: `imagenet-1000` (the names that CLIP's authors chose for ImageNet's
+    synsets), or a file: lines `KEY NAME`, of which the name counts up to its first comma (the usual
+    list of synsets), or JSON, {KEY: NAME} or a list. KEY is the class's folder or the value in
+    `label_column`. null: what the data set itself says."""
     image_column: str = "image"
     """Of Parquet and datasets: encoded images, bare or beside their path (`bytes`, `path`)."""
     label_column: str | None = "label"

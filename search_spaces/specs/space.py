@@ -1,7 +1,8 @@
 """A space: everything that a sweep is asked to do, as validated plain data.
 
 Defaults are the paper's values (*Bridging Compressed Image Latents and Multimodal Large Language
-Models*, ICLR 2025, arXiv 2407.19651) where it gives them. A space is immutable and does not depend
+Models*, ICLR 2025, arXiv 2407.19651), or its authors' code's, where these give them; docstrings
+call all others *ours*. A space is immutable and does not depend
 on the hardware. An invalid or incomplete space raises at construction, all mistakes together.
 
 Settings of scenarios are not fields of `Space`; they are extra keys. Each scenario brings its own

@@ -17,28 +17,29 @@ class TeacherSpec(Spec):
     model: LocationOrName = "openai/clip-vit-large-patch14"
     """`shipped:NAME`, a local directory or a hub id (`ORG/MODEL` or `ORG/MODEL@REVISION`) of a
     transformers CLIP or SigLIP, or of an MLLM, which stands for its own visual tower: tokens to
-    distil, nothing pooled, no text."""
+    distil, nothing pooled, no text. The paper's."""
     name: ModelName = ""
     """The `mllm` in points and plots of tasks that the encoder does alone; empty for the
     hub id or the directory's name."""
     block: Annotated[int, Field(ge=0)] = 2
-    """k: the encoder block at which the neck's tokens enter, 0 to the number of blocks."""
+    """k: the encoder block at which the neck's tokens enter, 0 to the number of blocks; the
+    paper's."""
 
 
 class NeckSpec(Spec):
     """The transform-neck's size; its width is the encoder's."""
 
     layers: Positive = 1
-    """Residual attention blocks."""
+    """Residual attention blocks; the paper's."""
     heads: Positive | None = None
-    """Attention heads; null for the encoder's number."""
+    """Attention heads; null for the encoder's number, the authors'."""
     mlp_ratio: Rate | None = None
     """Hidden width of its MLP relative to its width; null for the encoder's (4 in the paper)."""
     init: Literal["random", "encoder"] = "random"
-    """`random`: the paper's. `encoder`: from the part of the encoder that the neck stands in for
-    (class token, positions, first LayerNorm, its last `layers` skipped blocks), its linear layer
-    from a least-squares fit of the patch embeddings; needs few steps. A SigLIP has no first
-    LayerNorm, and so the neck has none."""
+    """`random`: PyTorch's own start of attention and linear layers, the authors'. `encoder`: from
+    the part of the encoder that the neck stands in for (class token, positions, first LayerNorm,
+    its last `layers` skipped blocks), its linear layer from a least-squares fit of the patch
+    embeddings; ours, and needs few steps. A SigLIP has no first LayerNorm, so the neck has none."""
 
 
 class Phase(Spec):
@@ -64,27 +65,35 @@ def _templates(value: Any) -> Any:
 
 
 class SurrogateSpec(Spec):
-    """The loss that stands in for the MLLM: cross-entropy and distillation (paper, section 3.3)."""
+    """The loss that stands in for the MLLM: cross-entropy and distillation (paper, section 3.3).
+
+    The weights are the authors'. Their code multiplies the whole loss by 11.52, too: Adam, which
+    divides by the gradient's size, takes the same steps without, as long as nothing clips it.
+    """
 
     phases: tuple[Phase, ...] = (
         Phase(until=1 / 3, ce=100, distill=0),
         Phase(until=2 / 3, ce=1, distill=100),
         Phase(until=1, ce=0, distill=100),
     )
+    """The stretches of training and their weights; the authors' twenty epochs each."""
     pooled: Weight = 1.0
     """Weight, within the distillation, of the MSE on the pooled feature: CLIP's projected class
-    token, the output of SigLIP's attention pooling head; neither normalised."""
+    token, the output of SigLIP's attention pooling head; neither normalised. The authors'."""
     tokens: Weight = 0.0
-    """Weight, within the distillation, of the MSE on the tokens of the layer an MLLM reads."""
+    """Weight, within the distillation, of the MSE on the tokens of the layer an MLLM reads; the
+    authors' code has no such term."""
     token_layer: int = -2
-    """That layer, as an index into the encoder's hidden states."""
+    """That layer, as an index into the encoder's hidden states; LLaVA's. Ours."""
     double_norm: bool = False
-    """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does."""
+    """Apply CLIP's final LayerNorm twice, as the authors' modified CLIP does. Points of `released`
+    are used so in any case: they were trained so. Ours is once."""
     templates: Annotated[str, BeforeValidator(_templates)] = "imagenet-80"
     """Prompts around the class names: `imagenet-80` (CLIP's eighty, the paper's), `plain` (the
     name alone), `data` (the data set's own), or a file: a template a line, `{}` for the name."""
     classes: Location | None = None
-    """A file with a class name a line, in the data set's order; null for the data set's names."""
+    """A file with a class name a line, in the data set's order; null for the data set's names.
+    Ours."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -101,7 +110,7 @@ _OF_PLATEAU: Final = ("until", "patience", "least_progress")
 
 
 class Optimiser(Spec):
-    """How long and how fast something is trained (Adam)."""
+    """How long and how fast something is trained (Adam). Ours, but for what is said to be d1's."""
 
     steps: Positive
     """Optimiser steps; the most of them with `until: plateau`."""
@@ -113,13 +122,13 @@ class Optimiser(Spec):
     least_progress: Fraction = 0.01
     """Share by which a lower validation loss is progress (ours)."""
     batch_size: Positive = 32
-    """Images per step over all workers together."""
+    """Images per step over all workers together; the authors' for d1."""
     lr: Rate = 1e-4
-    """Learning rate of Adam at the start."""
+    """Learning rate of Adam at the start; the authors' for d1."""
     lr_drop_at: Fraction = 0.8
     """Share of the steps after which the learning rate falls."""
     lr_drop: Rate = 0.1
-    """What it falls to, relative to `lr`."""
+    """What it falls to, relative to `lr`; the authors' for d1."""
     lr_decay: Literal["step", "linear"] = "step"
     """`step`: at once. `linear`: evenly until the last step."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -129,8 +138,8 @@ class Optimiser(Spec):
     accumulate: Positive = 1
     """Slices in which a worker's batch is computed, one after the other, to save memory."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: transforms, neck and encoder under bfloat16 autocast; what makes the rate, the
-    weights and their updates stay in fp32."""
+    """`bf16`: transforms, neck and encoder under bfloat16 autocast; what makes the rate, frozen
+    codecs, losses, the weights and their updates stay in fp32."""
     validate_every: Positive = 500
     """Steps between two passes over the validation images, which choose the weights that are kept;
     there is one after the last step, too."""

@@ -36,7 +36,7 @@ def space_of(clip: Path | str, folder: Path, **data: object) -> dict[str, object
         "data": {"kind": "folder", "uri": str(folder), "size": 128, "shard_size": 8, **data},
         "teacher": {"model": str(clip)},
         "mllms": [],
-        "tasks": ["zeroshot"],
+        "tasks": ["classification"],
         "d1": {"steps": 3, "batch_size": 4, "validate_every": 3, "checkpoint_every": 3},
         "resources": {"workers_per_point": 0},
     }
@@ -61,7 +61,7 @@ def test_a_folder_of_images_is_swept(
     assert done.returncode == 0, done.stdout + done.stderr
     points = pd.read_parquet(tmp_path / "storage" / "birds" / "points.parquet")
     assert set(points.scenario) == {"uncompressed", "reconstruction", "d1"}
-    assert set(points.task) == {"zeroshot"}
+    assert set(points.task) == {"classification"}
     assert set(points.dataset) == {"birds"}
     assert set(points.mllm) == {models[0].name}
     assert set(points.metric) == {"accuracy", "accuracy_top5"}
@@ -147,7 +147,7 @@ def test_mistakes_about_the_data_are_said_with_all_others(
     ("settings", "message"),
     [
         ({"tasks": ["vqa"], "mllms": ["a"]}, "tasks: vqa "),
-        ({"data": {"kind": "scenes"}}, "tasks: zeroshot "),
+        ({"data": {"kind": "scenes"}}, "tasks: classification "),
         ({"data": {"kind": "folder"}}, "data: uri "),
         ({"data": {"kind": "tar"}}, "'scenes', 'folder', 'parquet' or 'datasets'"),
     ],
@@ -169,7 +169,7 @@ def test_images_without_classes_cannot_be_classified(
     read_source.cache_clear()
     assert main([file, "--storage", f"{tmp_path}/new"]) == 2
     said = capsys.readouterr().err
-    assert "tasks: zeroshot " in said
+    assert "tasks: classification " in said
     for picture in (folder / "train" / "jay").iterdir():
         picture.rename(folder / "train" / picture.name)
     read_source.cache_clear()

@@ -75,7 +75,8 @@ def test_files_beside_no_space_are_mistakes_though_they_are_in_the_working_direc
         file.parent.mkdir(exist_ok=True)
         file.write_text("{}")
     images = (
-        "data: {kind: folder, uri: clip, size: 64}, scenarios: [d1], mllms: [], tasks: [zeroshot]"
+        "data: {kind: folder, uri: clip, size: 64}, scenarios: [d1], mllms: [], "
+        "tasks: [classification]"
     )
     model = "codecs: [{arch: tic, lambdas: [0.1], weights: w.pth.tar}], teacher: {model: clip}"
     space.write_text(f"{{{model}, {images}}}")

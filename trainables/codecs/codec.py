@@ -6,9 +6,12 @@ A family's computing half makes a `Codec` of a network with `g_a` and `g_s` and 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +66,7 @@ class LatentCodec(nn.Module):
         rate: the index, 0 .. rates - 1, at which images are analysed and written. Streams carry
             it, so `decode` reads streams of any rate.
         pad_to: images are padded to sides that are multiples of this.
+        verification_s: seconds of all its decoding that it took to check the decoded symbols.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class LatentCodec(nn.Module):
         self.rates = entropy.rates
         self.rate = rate
         self.pad_to = stride * entropy.hyper_stride
+        self.verification_s = 0.0
         self._entropy = entropy
         self._tables: list[CodingTables] | None = None
         self._id = 0
@@ -117,7 +122,7 @@ class LatentCodec(nn.Module):
     def quantise(self, y: Tensor) -> tuple[Tensor, Likelihoods]:
         """y_hat and likelihoods of latents, (B, M, h, w); a proxy in training mode."""
         if self.training:
-            with torch.autocast(y.device.type, enabled=False):
+            with _in_fp32(y.device):
                 return self._entropy.train_pass(y.float(), self.rate)
         estimate = Estimate()
         y_hat = self._entropy.walk(y, y.shape, estimate, self.rate)
@@ -128,12 +133,14 @@ class LatentCodec(nn.Module):
         """The y_hat that a decoder would get for images in [0, 1], (B, M, h, w); no g_s.
 
         Equal to `decode(encode(x))` for one image. In a batch the float arithmetic of the entropy
-        model may differ in the last place, so on a rare tie a symbol differs by one step.
+        model may differ in the last place, so on a rare tie a symbol differs by one step. Under
+        autocast, too, it is computed in fp32, as a decoder does.
         """
         self._demand_eval()
-        y = self._analysis(x)
-        coding = Estimate(likelihoods_too=False)
-        return self._entropy.walk(y, y.shape, coding, self.rate)
+        with _in_fp32(x.device):
+            y = self._analysis(x)
+            coding = Estimate(likelihoods_too=False)
+            return self._entropy.walk(y, y.shape, coding, self.rate)
 
     def encode(self, x: Tensor) -> list[bytes]:
         """Write images in [0, 1], (B, 3, H, W): one self-contained stream each.
@@ -187,6 +194,7 @@ class LatentCodec(nn.Module):
             shape = torch.Size((1, self.M, h, w))
             latents.append(self._entropy.walk(None, shape, reading, rate))
             reader.finish()
+            self.verification_s += reader.verification_s
         return torch.cat(latents)
 
     def _rate_of(self, container: Container) -> int:
@@ -200,8 +208,12 @@ class LatentCodec(nn.Module):
 
     @torch.no_grad()
     def synthesis(self, y_hat: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Decoded images in [0, 1], (B, 3, H, W); size (H, W) cuts the padding off again."""
-        x_hat = _image_by_image(self.g_s, y_hat).clamp(0, 1)
+        """Decoded images in [0, 1], (B, 3, H, W); size (H, W) cuts the padding off again.
+
+        Under autocast, too, they are computed in fp32, as a decoder does.
+        """
+        with _in_fp32(y_hat.device):
+            x_hat = _image_by_image(self.g_s, y_hat).clamp(0, 1)
         return x_hat if size is None else x_hat[..., : size[0], : size[1]]
 
     @torch.no_grad()
@@ -284,6 +296,13 @@ class Codec(LatentCodec):
     def __init__(self, spec: CodecSpec, net: nn.Module, entropy: EntropyModel) -> None:
         super().__init__(spec.arch, spec.M, net, entropy, spec.stride, spec.rate)
         self.spec = spec
+
+
+def _in_fp32(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast; the meta device, on which costs are counted, has none in any case."""
+    if device.type == "meta":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _image_by_image(transform: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:

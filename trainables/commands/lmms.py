@@ -108,7 +108,9 @@ class Bridged(_Lmms):  # type: ignore[misc]
         tower = load_tower(space.teacher.model)
         model = load_point(space, chosen.point, chosen.codec_dir, chosen.point_dir, tower)
         teacher = KnownTeacher(complete_encoder(space, tower).to(target), False, False)
-        self._image_pass = ImagePass(model.to(target), teacher, self._mllm, None, target, Clock())
+        self._image_pass = ImagePass(
+            model.to(target), teacher, self._mllm, None, target, Clock(target)
+        )
         self._rates = None if rates is None else Path(rates)
         self.bpp: dict[str, dict[int, float]] = defaultdict(dict)
 

@@ -1,4 +1,4 @@
-"""Text embeddings of class names: what the cross-entropy and zero-shot classification compare with.
+"""Text embeddings of class names: what the cross-entropy and classification compare with.
 
     class names x templates --> tokenizer --> text tower --> (P) each, normalised
                             --> mean over templates, normalised again --> text weights (P, C)

@@ -1,4 +1,4 @@
-"""Zero-shot classification: the encoder answers alone, by the class whose text is nearest.
+"""CLIP's zero-shot classifier: the encoder answers alone, by the class whose text is nearest.
 
     last hidden state --pool--> pooled feature (P) @ text weights (P, C) --> the best five classes
 

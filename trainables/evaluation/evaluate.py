@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from search_spaces import OperatingPoint, Space
+from search_spaces.scenarios import space_in_use
 from search_spaces.specs.space_fields import Measurement
 from trainables.datasets.images.files import write_json
 from trainables.evaluation.examples import choose_examples, write_examples
@@ -107,7 +108,8 @@ def evaluate_point(
             images is unreadable or of their streams does not decode, or of the samples could not
             be answered; or the results of the shards lack a sample.
     """
-    started, model_device, clock = time.monotonic(), torch.device(device), Clock()
+    started, model_device = time.monotonic(), torch.device(device)
+    clock = Clock(model_device)
     directories = tuple(dict.fromkeys(evaluation.images for evaluation in evaluations))
     models = space, point, evaluations[0], directories, files
     model, answerer, image_pass = _load(*models, model_device, mllm_gpus, clock)
@@ -158,7 +160,8 @@ def _load(
     answerer = load_answerer(
         space, first.measurement, first.images, files.text, model, device, mllm_gpus
     )
-    teacher = load_known_teacher(directories, space.teacher, space.surrogate, device)
+    surrogate = space_in_use(space, point).surrogate
+    teacher = load_known_teacher(directories, space.teacher, surrogate, device)
     shared = shared_layer(answerer, tower, space.surrogate.token_layer)
     return model, answerer, ImagePass(model, teacher, answerer, shared, device, clock)
 

@@ -10,6 +10,9 @@ component, so 24 bits per pixel.
 For an MLLM that reads crops, the image is first cut into views, as the MLLM's processor does. Each
 view takes this path like an image. The bits are those of all views, per pixel of the original
 image; other measurements are means over the views.
+
+The original image is what was resized: grey that made a square of it is coded, and its bits count,
+but it has no pixels among which they are divided.
 """
 
 from __future__ import annotations
@@ -90,17 +93,32 @@ class Answerer(Protocol):
 
 
 class Clock:
-    """Seconds spent in each step."""
+    """Seconds spent in each step, until its results are there.
 
-    def __init__(self) -> None:
+    Args:
+        device: that is waited for, where it works on its own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
+        self._device = device
 
     def time(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call it, and count."""
-        started = time.monotonic()
+        started = self._now()
         result = function(*arguments)
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - started
+        self.seconds[step] = self.seconds.get(step, 0.0) + self._now() - started
         return result
+
+    def move(self, seconds: float, step: str, to: str) -> None:
+        """Count seconds of a step as those of another one."""
+        self.seconds[step] -= seconds
+        self.seconds[to] = self.seconds.get(to, 0.0) + seconds
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.monotonic()
 
 
 def batches(images: Iterable[tuple[str, Pixels]]) -> Iterator[list[tuple[str, Pixels]]]:
@@ -137,20 +155,28 @@ class ImagePass:
         self._teacher, self._shared = teacher, shared
         self._device, self._clock = device, clock
 
-    def run(self, batch: Sequence[tuple[str, Pixels]]) -> list[CodedImage]:
+    def run(
+        self, batch: Sequence[tuple[str, Pixels]], areas: Sequence[int] | None = None
+    ) -> list[CodedImage]:
         """Encode and decode images of one size; return their rates and features.
+
+        Args:
+            areas: pixels of each that are the original's; None for all.
 
         Raises:
             BitstreamError: the decoder refuses the stream of an image.
         """
+        height, width = batch[0][1].shape[:2]
+        areas = areas or [height * width] * len(batch)
         count = len(self._answerer.views(batch[0][1]))
         at_once = max(1, BATCH // count)
-        starts = range(0, len(batch), at_once)
-        slices = (batch[start : start + at_once] for start in starts)
-        return [image for images in slices for image in self._run_at_once(images)]
+        slices = (slice(start, start + at_once) for start in range(0, len(batch), at_once))
+        return [image for s in slices for image in self._run_at_once(batch[s], areas[s])]
 
     @torch.no_grad()
-    def _run_at_once(self, batch: Sequence[tuple[str, Pixels]]) -> list[CodedImage]:
+    def _run_at_once(
+        self, batch: Sequence[tuple[str, Pixels]], areas: Sequence[int]
+    ) -> list[CodedImage]:
         model, time_ = self._model, self._clock.time
         height, width = batch[0][1].shape[:2]
         views_of = [self._answerer.views(pixels) for _, pixels in batch]
@@ -174,11 +200,13 @@ class ImagePass:
             image_views = slice(number * count, (number + 1) * count)
             n_bytes = sum(map(len, streams[image_views]))
             containers = map(model.overhead_bytes, streams[image_views])
+            # A raw image that is sent as it is needs no grey; that of its stream is not counted.
+            area = height * width if model.is_original else areas[number]
             rate = Rate(
                 image_id=image_id,
                 n_bytes=n_bytes,
-                bpp=8 * n_bytes / (height * width),
-                bpp_estimated=None if bits is None else sum(bits[image_views]) / (height * width),
+                bpp=8 * n_bytes / area,
+                bpp_estimated=None if bits is None else sum(bits[image_views]) / area,
                 psnr=_mean(psnr[image_views]),
                 overhead_bytes=sum(containers),
                 pooled=_mean(terms["pooled"][image_views]),
@@ -208,7 +236,9 @@ class ImagePass:
         image = to_tensor(batch).to(self._device)
         height, width = image.shape[-2:]
         sent: Sent = time_("encode", model.encode, image)
+        verified_s = model.verification_s
         received: Received = time_("decode", model.decode, sent.streams, (height, width))
+        self._clock.move(model.verification_s - verified_s, "decode", "verify")
         return image, sent, received
 
     def _student(self, entry: Entry) -> Features:

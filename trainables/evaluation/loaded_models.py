@@ -73,7 +73,7 @@ def load_answerer(
     device: torch.device,
     mllm_gpus: int,
 ) -> Answerer:
-    """The MLLM of a measurement, or the point's encoder where the encoder answers (zero-shot).
+    """The MLLM of a measurement, or the point's encoder where the encoder answers alone.
 
     Args:
         images: directory of the images with the names of their classes.

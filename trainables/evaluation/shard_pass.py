@@ -98,7 +98,8 @@ class ShardPass:
         against `data.max_unreadable`.
         """
         try:
-            return self._image_pass.run(batch)
+            areas = [self._images.area(image_id) for image_id, _ in batch]
+            return self._image_pass.run(batch, areas)
         except BitstreamError as error:
             if len(batch) == 1:
                 ((image_id, _),) = batch

@@ -74,10 +74,15 @@ class TestImages:
         # (file, row group) and the place of its first image
         self._groups: list[tuple[int, int]] = []
         self._places: dict[str, int] = {}
+        self._areas: dict[str, int] = {}
         sizes = []
         for number, file in enumerate(self._files):
             for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["image_id"]).column(0).to_pylist()
+                columns = ["image_id", "width", "height"]
+                table = file.read_row_group(group, columns=columns)
+                ids, widths, heights = (table.column(name).to_pylist() for name in columns)
+                areas = (w * h for w, h in zip(widths, heights, strict=True))
+                self._areas.update(zip(ids, areas, strict=True))
                 self._groups.append((number, group))
                 self._places.update({i: len(self._places) + n for n, i in enumerate(ids)})
                 sizes.append(len(ids))
@@ -89,6 +94,10 @@ class TestImages:
     def place(self, image_id: str) -> int:
         """The place of an image in the order of the data set, 0 .."""
         return self._places[image_id]
+
+    def area(self, image_id: str) -> int:
+        """The pixels of an image that are the original's, without grey beside it."""
+        return self._areas[image_id]
 
     def read(self, image_ids: Iterable[str]) -> Iterator[tuple[str, Pixels | str]]:
         """Yield (image_id, pixels (H, W, 3)) in the data set's order; the reason if unreadable."""

@@ -43,6 +43,10 @@ class ResidualAttentionBlock(nn.Module):
         self.expand = nn.Linear(width, hidden)
         self.activation: nn.Module = ACT2FN[activation]
         self.contract = nn.Linear(hidden, width)
+        # As torch.nn.MultiheadAttention starts, the authors' attention.
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.projection.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -113,16 +117,6 @@ class TransformNeck(nn.Module):
                 for _ in range(layers)
             )
         )
-        # CLIP's initialisation: what enters the residual sum shrinks with the depth.
-        shrink = (2 * layers) ** -0.5
-        for block in self.blocks:
-            assert isinstance(block, ResidualAttentionBlock)
-            nn.init.normal_(block.qkv.weight, std=scale)
-            nn.init.normal_(block.projection.weight, std=scale * shrink)
-            nn.init.normal_(block.expand.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.contract.weight, std=scale * shrink)
-            for linear in (block.qkv, block.projection, block.expand, block.contract):
-                nn.init.zeros_(linear.bias)
 
     @torch.no_grad()
     def start_from(self, tower: Tower, block: int) -> None:

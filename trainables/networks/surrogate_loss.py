@@ -8,11 +8,14 @@
 2407.19651), section 3.3 and the authors' code: the logits' image features are not normalised and
 there is no logit scale.
 
+Under autocast, too, losses are computed in fp32, the precision of validation.
+
 Shapes: `B` images, `L` patches, `D` width, `P` joint width, `C` classes.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,8 +40,9 @@ def cross_entropy(pooled: Tensor, text_weights: Tensor, target: Tensor) -> Tenso
         text_weights: (P, C), a unit vector per class.
         target: (B, C), rows add up to 1.
     """
-    log_probabilities = F.log_softmax(pooled @ text_weights, -1)
-    return -(target * log_probabilities).sum(-1).mean()
+    with torch.autocast(pooled.device.type, enabled=False):
+        logits = pooled.to(text_weights.dtype) @ text_weights
+        return -(target * F.log_softmax(logits, -1)).sum(-1).mean()
 
 
 def distillation(
@@ -50,10 +54,10 @@ def distillation(
         L_dist and its unweighted terms, `pooled` and `tokens`.
     """
     weights = {"pooled": spec.pooled, "tokens": spec.tokens}
-    terms = {
-        name: F.mse_loss(getattr(student, name), getattr(teacher, name))
-        for name, weight in weights.items()
-        if weight
-    }
+    terms: dict[str, Tensor] = {}
+    for name in (name for name, weight in weights.items() if weight):
+        target = getattr(teacher, name)
+        with torch.autocast(target.device.type, enabled=False):
+            terms[name] = F.mse_loss(getattr(student, name).to(target.dtype), target)
     parts = [weights[name] * term for name, term in terms.items()]
     return sum(parts[1:], parts[0]), terms

@@ -19,7 +19,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from search_spaces.plugins import BrokenPluginError, implementation
-from search_spaces.scenarios import scenario_of
+from search_spaces.scenarios import scenario_of, space_in_use
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.points import OperatingPoint
 from search_spaces.specs.space import Space
@@ -166,4 +166,5 @@ def load_point(
         ValueError: the stored weights are not exactly those that the scenario trains.
     """
     tower = tower or load_tower(space.teacher.model)
-    return method_of(point.scenario).restore(Trained(space, point, codec_dir, point_dir, tower))
+    trained = Trained(space_in_use(space, point), point, codec_dir, point_dir, tower)
+    return method_of(point.scenario).restore(trained)

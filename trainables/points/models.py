@@ -95,6 +95,11 @@ class PointModel(ABC):
         """The images that people see, (B, 3, H, W) in [0, 1]; None where none is decoded."""
         return None
 
+    @property
+    def verification_s(self) -> float:
+        """Seconds of all decoding so far that it took to check the decoded symbols."""
+        return 0.0
+
     def overhead_bytes(self, stream: bytes) -> int:
         """The number of bytes of a stream that are container, not content."""
         return 0
@@ -144,6 +149,11 @@ class CodedPoint(PointModel):
     def synthesis(self, received: Received) -> Tensor:
         """Decode the images, (B, 3, H, W) in [0, 1]."""
         return self.codec.synthesis(received.symbols, received.size)
+
+    @property
+    def verification_s(self) -> float:
+        """The codec's."""
+        return self.codec.verification_s
 
     def overhead_bytes(self, stream: bytes) -> int:
         """The container's bytes."""

@@ -5,7 +5,7 @@
 | captioning        | a sentence of the demo's grammar    | scenes                           |
 | vqa, fewshot      | one word                            | scenes                           |
 | rec               | a box, in the demo's words          | scenes                           |
-| zeroshot          | the encoder's best classes          | images with classes              |
+| classification    | the encoder's best classes          | images with classes              |
 | captions          | a sentence                          | COCO and others, Karpathy splits |
 | choice            | a letter                            | SEED-Bench                       |
 | choice_circular   | a letter, per rotation of a choice  | MMBench                          |
@@ -57,7 +57,7 @@ __all__ = [
 
 def image_tasks() -> dict[str, Task]:
     """The project's tasks on labelled images."""
-    return {"zeroshot": TASKS.get("zeroshot")}
+    return {"classification": TASKS.get("classification")}
 
 
 def scene_tasks() -> SceneTasks:

@@ -19,9 +19,9 @@ from torch.overrides import TorchFunctionMode
 class RowsOfBatch(TorchFunctionMode):
     """While this mode is on, uniform noise is drawn for the whole batch and cut to a part's rows.
 
-    Covers what codecs in training draw: `Tensor.uniform_` and `torch.rand_like`, of (B, C, h, w)
-    or, in CompressAI's entropy bottlenecks, of (C, 1, B * h * w), and the `Tensor.bernoulli_` of
-    stochastic depth, of (B, 1, 1, 1).
+    Covers all that codecs in training draw: `Tensor.uniform_` and `torch.rand_like`, of
+    (B, C, h, w) or, in CompressAI's entropy bottlenecks, of (C, 1, B * h * w), and the
+    `Tensor.bernoulli_` of stochastic depth, of (B, 1, 1, 1).
 
     Args:
         positions: of the part's rows in the whole batch.

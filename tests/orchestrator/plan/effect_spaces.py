@@ -53,7 +53,7 @@ BASES: dict[str, list[str]] = {
     ],
     "folder": [
         "data={kind: folder, uri: FOLDER, size: 64, train: 5, val: 2, test: 3}",
-        "tasks=[zeroshot]",
+        "tasks=[classification]",
         "mllms=[]",
         f"codecs=[{MEAN}]",
         "scenarios=[]",
@@ -61,7 +61,7 @@ BASES: dict[str, list[str]] = {
     ],
     "table": [
         "data={kind: parquet, uri: TABLE, size: 64, train: 5, val: 2, test: 3}",
-        "tasks=[zeroshot]",
+        "tasks=[classification]",
         "mllms=[]",
         f"codecs=[{MEAN}]",
         "scenarios=[]",

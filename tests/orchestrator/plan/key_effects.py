@@ -59,7 +59,7 @@ _SCENE_TASKS = {f"evaluation of {task}" for task in ("captioning", "vqa", "rec")
 _TASKS = _SCENE_TASKS | {"evaluation of fewshot"}
 _TEST = {"test_images", "episodes", *_TASKS}
 _BENCHMARK = {"benchmark", "evaluation of yes_no"}
-_ZERO_SHOT = {"evaluation of zeroshot"}
+_ZERO_SHOT = {"evaluation of classification"}
 
 _OPTIMISER = {
     "steps": "9",

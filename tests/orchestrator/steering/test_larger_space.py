@@ -113,10 +113,13 @@ CODEC = {"arch": "mbt2018-mean", "N": 8, "M": 8, "lambdas": [0.02], "name": "oth
         {"codecs": [{**CODEC, "released": {"d1": ["/etc/passwd"]}}]},
         {"mllms": ["somebody/model"]},
         {"teacher": {"model": "/etc"}},
-        {"data": {"kind": "folder", "uri": "s3://bucket/x", "size": 64}, "tasks": ["zeroshot"]},
+        {
+            "data": {"kind": "folder", "uri": "s3://bucket/x", "size": 64},
+            "tasks": ["classification"],
+        },
         {
             "data": {"kind": "folder", "uri": "simplecache::http://host/x", "size": 64},
-            "tasks": ["zeroshot"],
+            "tasks": ["classification"],
         },
         {"surrogate": {"classes": "/etc/passwd"}},
         {"surrogate": {"templates": "/etc/passwd"}},

@@ -210,7 +210,7 @@ def test_what_an_own_tower_does_not_have_is_said(own_towers: Path) -> None:
     wanted = ("surrogate.pooled=1", _phases(1), "tasks=[vqa]")
     asked = of_own(own_towers / "blip", own_towers / "blip", settings=wanted)
     neck = asked.neck.model_copy(update={"init": "encoder"})
-    asked = asked.model_copy(update={"neck": neck, "tasks": ("zeroshot", "vqa")})
+    asked = asked.model_copy(update={"neck": neck, "tasks": ("classification", "vqa")})
     problems = sorted(check_teacher(asked))
     settings = ("neck.init = 'encoder': ", "surrogate.phases: ", "surrogate.pooled", "tasks: ")
     assert len(problems) == len(settings)
@@ -218,7 +218,7 @@ def test_what_an_own_tower_does_not_have_is_said(own_towers: Path) -> None:
         assert problem.startswith(setting)
     for choice in ("clip or siglip", "'random'", "blip-2"):
         assert choice in problems[0]
-    assert "zeroshot" in problems[3]
+    assert "classification" in problems[3]
     # LLaVA's is a CLIP after all, which a neck can start from.
     llava = of_own(own_towers / "LLaVA, CLIP", own_towers / "LLaVA, CLIP")
     neck = llava.neck.model_copy(update={"init": "encoder"})

@@ -59,10 +59,10 @@ def test_zero_shot_tasks_need_a_teacher_with_a_text_tower(tmp_path: Path) -> Non
     settings = (
         "surrogate.phases=[{until: 1, ce: 0, distill: 1}]",
         f"data={{kind: folder, uri: {tmp_path}}}",
-        "tasks=[zeroshot]",
+        "tasks=[classification]",
     )
     (problem,) = check_teacher(space_with(tmp_path, {"model_type": "clip_vision_model"}, *settings))
-    assert problem.startswith("tasks: zeroshot: ")
+    assert problem.startswith("tasks: classification: ")
     assert check_teacher(space_with(tmp_path, {"model_type": "clip"}, *settings)) == []
 
 

@@ -136,7 +136,7 @@ def test_d2_still_starts_from_its_own_d1() -> None:
             {
                 "baselines": ["end_to_end_oracle"],
                 "data": {"kind": "folder", "uri": "x"},
-                "tasks": ["zeroshot"],
+                "tasks": ["classification"],
             },
             "data of kind 'folder' has not",
         ),

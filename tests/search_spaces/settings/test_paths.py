@@ -102,7 +102,7 @@ def test_variants_keep_the_directory_of_their_file_in_other_processes(
 
 
 def test_a_local_model_is_called_by_its_directory(lab: Path) -> None:
-    space = load_space(write(lab / "mine.yaml", SPACE), ["tasks=[zeroshot]"])
+    space = load_space(write(lab / "mine.yaml", SPACE), ["tasks=[classification]"])
     assert [mllm.label for mllm in space.mllms][:2] == ["llava", "llava-hf/llava-1.5-7b-hf"]
     assert "clip" in {measurement.label for measurement in space.measurements}
 

@@ -11,7 +11,7 @@ SPACE: dict[str, Any] = {
     "name": "s",
     "codecs": [{"arch": "mbt2018-mean", "lambdas": [0.01], "N": 16, "M": 32}],
     "data": {"kind": "folder", "uri": "/images"},
-    "tasks": ["zeroshot"],
+    "tasks": ["classification"],
     "benchmarks": [{"format": "pope", "annotations": "/a", "images": "/i"}],
     "teacher": {"model": "shipped:clip-scenes"},
     "mllms": ["shipped:llava-scenes", "/models/other"],

@@ -11,10 +11,12 @@ from search_spaces import (
     Stages,
     evaluation_stage,
     load_space,
+    named_spaces,
     operating_points,
     point_stage,
 )
 from search_spaces.scenarios import evaluation_pass
+from search_spaces.specs.stage import Stage
 
 KINDS = (
     "train_images",
@@ -191,7 +193,7 @@ def test_answers_are_shared_under_the_texts_that_they_were_given_for() -> None:
     """Of the encoder alone: an MLLM reads no text embeddings."""
     folder = [
         "data={kind: folder, uri: /a/folder, size: 64, train: 5, val: 2, test: 3}",
-        *("tasks=[zeroshot]", "scenarios=[]", "baselines=[uncompressed]"),
+        *("tasks=[classification]", "scenarios=[]", "baselines=[uncompressed]"),
     ]
     benchmark = "benchmarks=[{format: pope, annotations: /a.json, images: /a}]"
 
@@ -210,3 +212,30 @@ def test_answers_are_shared_under_the_texts_that_they_were_given_for() -> None:
         assert after[True] != before[True]
         assert after[False] == before[False]
     assert pass_keys("surrogate.double_norm=true")[True] != before[True]
+
+
+TEST_STAGES = {"test_images", "episodes", "benchmark"}
+
+
+def read_by(stage: Stage) -> set[str]:
+    """The kinds of all stages that a stage is made from, itself included."""
+    return {stage.kind}.union(*map(read_by, stage.inputs))
+
+
+@pytest.mark.parametrize("name", named_spaces())
+def test_test_images_are_read_by_evaluations_alone(name: str) -> None:
+    """Neither what is trained nor what it is chosen by, in any scenario, comes from test images."""
+    space = load_space(name)
+    stages, scenarios = Stages(space), set[str]()
+    for point in operating_points(space):
+        made = point_stage(stages, point)
+        scenarios.add(point.scenario)
+        assert not read_by(made) & TEST_STAGES, point.label
+        of_variant = stages.of(point.variant)
+        for measurement in of_variant.space.measurements:
+            measured = evaluation_stage(stages, point, measurement)
+            assert read_by(measured) & TEST_STAGES, point.label
+            assert not {"world", "start"} & measured.reads.keys()
+    assert scenarios == set(space.scenario_names)
+    assert not read_by(stages.train_images()) & TEST_STAGES
+    assert not {"val", "train"} & stages.test_images().spec.keys()

@@ -57,7 +57,7 @@ def test_a_point_that_variants_measure_in_several_ways_is_there_for_each(setting
     space = load_space(
         "smoke",
         [
-            *(folder, "tasks=[zeroshot]", "scenarios=[]", "surrogate.pooled=0"),
+            *(folder, "tasks=[classification]", "scenarios=[]", "surrogate.pooled=0"),
             f"variants={{plain: {{}}, other: {{{setting}}}, same: {{teacher.block: 1}}}}",
         ],
     )

@@ -310,6 +310,18 @@ def test_under_autocast_what_makes_the_rate_stays_in_fp32(arch: str) -> None:
     assert rate == {torch.float32}
 
 
+@pytest.mark.parametrize("arch", ["mbt2018-mean", "tic"])
+def test_under_autocast_a_frozen_codec_gives_what_a_decoder_gives(arch: str) -> None:
+    codec, x = lively(arch), images(2)
+    y_hat = codec.decode(codec.encode(x))
+    x_hat = codec.synthesis(y_hat)
+    with torch.autocast("cpu", torch.bfloat16):
+        latents, decoded = codec.latents(x), codec.synthesis(y_hat)
+    # The walk over a batch rounds otherwise than over each stream, by far less than bfloat16 does.
+    torch.testing.assert_close(latents, y_hat, atol=1e-3, rtol=0)
+    assert torch.equal(decoded, x_hat)
+
+
 def test_streams_of_different_sizes_are_not_decoded_together() -> None:
     codec = lively("mbt2018-mean")
     streams = codec.encode(images(1, (64, 64))) + codec.encode(images(1, (64, 128)))

@@ -61,7 +61,7 @@ def space_of(small: Small, codec: dict[str, Any]) -> Space:
         codecs=[{**codec, "train": {**FAST, "steps": 4}}],
         data={**data, "train": 20, "val": 6, "test": 5},
         mllms=[],
-        tasks=["zeroshot"],
+        tasks=["classification"],
         evaluation={"examples": 0},
         d1=FAST,
         d2={**joint, "gamma": 255.0**2},
@@ -78,7 +78,7 @@ def with_test_images(world: Path, out: Path) -> Path:
         number = row["classes"][0]
         reference = json.dumps({"class": f"{number} {NAMES[number]}"})
         name = row["image_id"]
-        samples.append((f"{name}-zeroshot", "zeroshot", [name], "<image>", reference))
+        samples.append((f"{name}-classification", "classification", [name], "<image>", reference))
     rows = [dict(zip(TASKS_SCHEMA.names, sample, strict=True)) for sample in samples]
     pq.write_table(pa.Table.from_pylist(rows, TASKS_SCHEMA), out / "tasks_test.parquet")
     return out
@@ -129,7 +129,7 @@ def test_d1_then_d2_and_d3_train_and_are_measured_from_what_was_written(
         evaluation = TaskEvaluation(measurement, world, world, found)
         files = PointFiles(out, base, small_stages.text)
         evaluate_point(space, chosen, [evaluation], files, tmp_path / f"{scenario}-w")
-        summary = json.loads((found / "summary.json").read_text())["zeroshot"]
+        summary = json.loads((found / "summary.json").read_text())["classification"]
         assert summary["n_samples"] == 5
         assert (summary["psnr"] is None) == (scenario == "d3")
         rates = {r["image_id"]: r for r in pq.read_table(found / "images.parquet").to_pylist()}

@@ -141,7 +141,9 @@ def partial_encoder_by_hand(clip: CLIPModel, hidden: Tensor, block: int) -> tupl
         last, hidden = hidden, own(hidden)
     assert last is not None
     post, weight = vision.post_layernorm, clip.visual_projection.weight
-    normed = F.layer_norm(hidden[:, 0], post.normalized_shape, post.weight, post.bias, post.eps)
+    normed = hidden[:, 0]
+    for _ in range(2):  # as the authors' CLIP does, with which the released necks were trained
+        normed = F.layer_norm(normed, post.normalized_shape, post.weight, post.bias, post.eps)
     return normed @ weight.T, last
 
 

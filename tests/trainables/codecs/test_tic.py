@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces import CodecSpec
+from search_spaces import CodecSpec, load_space
 from search_spaces.codecs.tic import TicCodec
 from trainables.codecs import build_codec
 from trainables.codecs.tic import RSTB, TIC, CausalAttention
@@ -115,6 +115,16 @@ def test_sizes_are_the_released_implementation_s() -> None:
     assert own.M == 192
     depths = [len(module.blocks) for module in own.net.modules() if isinstance(module, RSTB)]
     assert depths == [2, 4, 6, 2, 2, 2, 2, 6, 4, 2]
+
+
+@pytest.mark.parametrize("name", ["paper-tic", "codecs"])
+def test_spaces_that_take_released_weights_of_tic_have_its_depths(name: str) -> None:
+    (spec,) = (codec for codec in load_space(name).codecs if isinstance(codec, TicCodec))
+    assert spec.depths == (1, 2, 3, 1, 1)
+    with torch.device("meta"):
+        used, released = build_codec(spec).net, TIC(128, 192, (1, 2, 3, 1, 1))
+    shapes = [{n: p.shape for n, p in net.named_parameters()} for net in (used, released)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.slow

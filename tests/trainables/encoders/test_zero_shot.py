@@ -50,7 +50,7 @@ def test_accuracies_are_those_of_scikit_learn() -> None:
         ["<image>"] * count, [[row] for row in torch.from_numpy(scores)], 1, 33
     )
     references = [json.dumps({"class": f"{c} {names[c]}"}) for c in labels]
-    found = TASKS.get("zeroshot").score(answers, references)
+    found = TASKS.get("classification").score(answers, references)
     for name, k in (("accuracy", 1), ("accuracy_top5", 5)):
         expected = top_k_accuracy_score(labels, scores, k=k, labels=range(classes))
         assert found[name].mean() == pytest.approx(expected)
@@ -64,7 +64,7 @@ def test_text_weights_must_belong_to_the_classes() -> None:
 @pytest.fixture(scope="module")
 def folder_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A teacher, and a world of a folder with the three classes that its tokenizer knows."""
-    root = tmp_path_factory.mktemp("zeroshot")
+    root = tmp_path_factory.mktemp("classification")
     save_teacher(root / "teacher")
     write_folder(root / "set", {"red": 8, "green": 8, "blue": 8}, side=90)
     (root / "set" / "notes.txt").write_text("no image")
@@ -89,10 +89,10 @@ def folder_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_folder_is_classified_by_the_encoder_alone(folder_world: tuple[Path, Path]) -> None:
     root, folder = folder_world
     data = {"kind": "folder", "uri": str(folder), "size": 64, "train": 12, "val": 3, "test": 9}
-    space = make_space(root / "teacher", data=data, mllms=[], tasks=["zeroshot"])
+    space = make_space(root / "teacher", data=data, mllms=[], tasks=["classification"])
     teacher = space.teacher.model
     (measurement,) = space.measurements
-    assert (measurement.answerer, measurement.task) == (teacher, "zeroshot")
+    assert (measurement.answerer, measurement.task) == (teacher, "classification")
     write_text_weights(space, root / "world", root / "text" / "text.safetensors")
     codec = space.codecs[0]
     inputs = Inputs(root / "world", root / "codec", text=root / "text")
@@ -110,7 +110,7 @@ def test_a_folder_is_classified_by_the_encoder_alone(folder_world: tuple[Path, P
         rows = pq.read_table(root / name / "samples.parquet").to_pylist()
         assert {row["metric"] for row in rows} == {"accuracy", "accuracy_top5"}
         assert {row["mllm"] for row in rows} == {teacher}
-        summary = json.loads((root / name / "summary.json").read_text())["zeroshot"]
+        summary = json.loads((root / name / "summary.json").read_text())["classification"]
         assert summary["n_samples"] == 9
         assert summary["metrics"]["accuracy_top5"] == 1.0, "there are but three classes"
         assert len(list((root / name / "examples").glob("*.png"))) == 3

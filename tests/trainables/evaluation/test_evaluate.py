@@ -1,6 +1,9 @@
 """Evaluation: what is measured is what a decoder gets from the bytes, for every kind of point."""
 
+import copy
 import json
+import shutil
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from tests.trainables.benchmark_files import write_pope
 from tests.trainables.evaluation.setting import Setting
 from tests.trainables.small import make_clip
 from trainables.codecs import bits_estimated
+from trainables.codecs.entropy.bitstream import SymbolWriter
 from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.encoders.bridge import Entry
 from trainables.encoders.tower import Tower
@@ -60,6 +64,26 @@ def test_uncompressed_images_take_24_bits_per_pixel_and_the_same_path(
         assert task["bpp"] == 24
         assert task["psnr"] is None
     answers_for(setting, setting.images(), result)
+
+
+def test_a_released_neck_is_compared_with_the_teacher_behind_two_final_norms(
+    setting: Setting, results: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """As in the authors' code; where the weights come from, the loss values do not depend on."""
+    twice, released = copy.copy(setting), copy.copy(setting)
+    surrogate = setting.space.surrogate.model_copy(update={"double_norm": True})
+    twice.space = setting.space.model_copy(update={"surrogate": surrogate})
+    released.spec = setting.spec.model_copy(update={"released": {"d1": ("d1.pth.tar",)}})
+    errors = [
+        [row["pooled"] for row in result["images"]]
+        for result in (
+            results["d1"],
+            twice.run("d1", tmp_path / "twice"),
+            released.run("d1", tmp_path / "released"),
+        )
+    ]
+    assert errors[1] == errors[2]
+    assert not np.allclose(errors[0], errors[2])
 
 
 def test_the_rate_is_the_bytes_and_the_answers_are_about_the_decoded_image(
@@ -603,6 +627,80 @@ def test_parts_of_an_evaluation_and_then_the_whole_give_what_one_process_gives(
     assert result["info"]["seconds"] > 0
 
 
+def test_the_check_of_decoded_symbols_is_no_time_of_decoding(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = SymbolWriter.finish
+
+    def slow(self: SymbolWriter) -> bytes:
+        time.sleep(0.2)
+        return write(self)
+
+    monkeypatch.setattr(SymbolWriter, "finish", slow)
+    shown = setting.run("d1", tmp_path / "out")["info"]["milliseconds_per_image"]
+    assert shown["encode"] > 200, "the sender has written"
+    assert shown["verify"] > 200, "the receiver has written once more"
+    assert 0 < shown["decode"] < 150
+
+
+def test_a_clock_waits_for_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that has its work still before it when a call returns: the clock reads its end."""
+    now, pending = [0.0], [0.0]
+
+    def wait(device: torch.device) -> None:
+        now[0] += pending[0]
+        pending[0] = 0.0
+
+    def launch(seconds: float) -> None:
+        pending[0] = seconds
+
+    monkeypatch.setattr(torch.cuda, "synchronize", wait)
+    monkeypatch.setattr("trainables.evaluation.image_pass.time.monotonic", lambda: now[0])
+    clock = Clock(torch.device("cuda"))
+    clock.time("decode", launch, 3.0)
+    launch(2.0)  # of something else, before
+    clock.time("enter", launch, 5.0)
+    assert clock.seconds == {"decode": 3.0, "enter": 5.0}
+
+
+def test_bits_are_divided_among_the_original_s_pixels(
+    setting: Setting, results: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Of a 4 : 3 image in a square: its grey is coded, too, but nobody has asked for it."""
+    world = shutil.copytree(setting.root / "world", tmp_path / "world")
+    file = world / "images_test.parquet"
+    table = pq.read_table(file)
+    heights = pa.array([48] * len(table), pa.int32())
+    place = table.schema.get_field_index("height")
+    pq.write_table(table.set_column(place, "height", heights), file)
+    for scenario in ("reconstruction", "uncompressed"):
+        squares = {row["image_id"]: row for row in results[scenario]["images"]}
+        rows = setting.run(scenario, tmp_path / scenario, world)["images"]
+        assert rows
+        for row in rows:
+            square = squares[row["image_id"]]
+            assert row["n_bytes"] == square["n_bytes"]
+            if scenario == "uncompressed":
+                assert row["bpp"] == row["bpp_estimated"] == 24, "grey need not be sent"
+                continue
+            assert row["bpp"] == 8 * row["n_bytes"] / (64 * 48)
+            assert row["bpp_estimated"] == pytest.approx(square["bpp_estimated"] * 4 / 3)
+
+
+def test_bits_of_a_few_shot_sample_are_those_of_its_examples_and_its_query(
+    setting: Setting, results: dict[str, dict[str, Any]]
+) -> None:
+    rates = {row["image_id"]: row["bpp"] for row in results["d1"]["images"]}
+    table = pq.read_table(setting.root / "world/tasks_test.parquet").to_pylist()
+    shown = {row["sample_id"]: row["image_ids"] for row in table if row["task"] == "fewshot"}
+    rows = [row for row in results["d1"]["samples"] if row["sample_id"] in shown]
+    assert rows
+    for row in rows:
+        of_images = [rates[image_id] for image_id in shown[row["sample_id"]]]
+        assert len(of_images) == 5 + 1
+        assert row["bpp"] == pytest.approx(sum(of_images) / 6)
+
+
 def test_the_time_per_image_is_that_of_all_processes_that_answered(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -616,12 +714,13 @@ def test_the_time_per_image_is_that_of_all_processes_that_answered(
         self.seconds[step] = before + 1.0
         return result
 
-    def counted(self: ImagePass, batch: Any) -> Any:
+    def counted(self: ImagePass, batch: Any, *more: Any) -> Any:
         nonlocal coded
         coded += len(batch)
-        return run(self, batch)
+        return run(self, batch, *more)
 
     monkeypatch.setattr(Clock, "time", one_second_per_call)
+    monkeypatch.setattr(Clock, "move", lambda *arguments: None)
     monkeypatch.setattr(ImagePass, "run", counted)
     for part in ((0, 2), (1, 2), None):
         if part is None:  # that draws examples, whose images are coded once more

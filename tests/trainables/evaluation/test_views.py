@@ -54,7 +54,7 @@ class Setting:
 
     def coded(self, model: PointModel) -> list[CodedImage]:
         known = KnownTeacher(Teacher(self.tower), False, True)
-        image_pass = ImagePass(model, known, self.mllm, None, CPU, Clock())
+        image_pass = ImagePass(model, known, self.mllm, None, CPU, Clock(CPU))
         return image_pass.run([(str(n), image) for n, image in enumerate(self.images)])
 
     def views(self, image: NDArray[np.uint8]) -> list[Tensor]:

@@ -152,3 +152,34 @@ def test_size_and_cost_are_the_papers() -> None:
     assert counter.get_total_flops() / 2 / 256**2 / 1e3 == pytest.approx(52.795, rel=3e-3)
     products = 256 * 320 * 1024 + 257 * 12 * 1024**2 + 2 * 257**2 * 1024
     assert counter.get_total_flops() == 2 * products
+
+
+def test_a_random_start_is_distributed_as_torchs_own_attention_and_linear_layers() -> None:
+    """The authors' neck: torch.nn.MultiheadAttention and torch.nn.Linear as they come."""
+    sizes = replace(CLIP, width=128, heads=4, mlp_width=512)
+    torch.manual_seed(0)
+    neck = TransformNeck(48, sizes, layers=2)
+    for block in neck.blocks:
+        attention = torch.nn.MultiheadAttention(128, 4, batch_first=True)
+        pairs = (
+            (block.qkv.weight, attention.in_proj_weight),
+            (block.qkv.bias, attention.in_proj_bias),
+            (block.projection.weight, attention.out_proj.weight),
+            (block.projection.bias, attention.out_proj.bias),
+            *zip(block.expand.parameters(), torch.nn.Linear(128, 512).parameters(), strict=True),
+            *zip(block.contract.parameters(), torch.nn.Linear(512, 128).parameters(), strict=True),
+            *zip(neck.linear.parameters(), torch.nn.Linear(48, 128).parameters(), strict=True),
+        )
+        for started, torchs in pairs:
+            assert started.shape == torchs.shape
+            if not torchs.any():
+                assert not started.any()
+                continue
+            bound = torchs.abs().max().item()
+            assert started.abs().max().item() == pytest.approx(bound, rel=0.05)
+            # A uniform distribution's deviation is its bound over the root of three.
+            assert started.std().item() == pytest.approx(bound / 3**0.5, rel=0.12)
+        # Glorot's bound for three stacked projections of 128 to 128.
+        assert block.qkv.weight.abs().max().item() == pytest.approx((6 / 512) ** 0.5, rel=1e-2)
+        out, inside = block.projection.weight, 1 / 128**0.5
+        assert out.abs().max().item() == pytest.approx(inside, rel=1e-2)

@@ -53,6 +53,22 @@ def test_distillation_is_the_weighted_mean_squared_error(pooled: float, tokens: 
     assert set(terms) == {n for n, w in (("pooled", pooled), ("tokens", tokens)) if w}
 
 
+def test_under_autocast_losses_are_computed_in_fp32() -> None:
+    """Of features that the encoder gave in bfloat16: the closed forms of just these values."""
+    torch.manual_seed(3)
+    coarse, features = torch.randn(4, 64).bfloat16(), torch.randn(4, 64)
+    weights, target = torch.randn(64, 9), torch.eye(9)[[0, 3, 3, 8]]
+    spec = SurrogateSpec(pooled=1.0, tokens=0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        ce = cross_entropy(coarse, weights, target)
+        total, _ = distillation(spec, Features(coarse, None), Features(features, None))
+    logits = coarse.double().numpy() @ weights.double().numpy()
+    assert ce.item() == pytest.approx(softmax_cross_entropy(logits, [[0], [3], [3], [8]]), rel=1e-5)
+    expected = np.mean((coarse.double().numpy() - features.double().numpy()) ** 2)
+    assert ce.dtype == total.dtype == torch.float32
+    assert total.item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_schedule_progresses_as_in_the_paper() -> None:
     phases = [phase_at(SurrogateSpec(), epoch, 60) for epoch in range(60)]
     weights = [(phase.ce, phase.distill) for phase in phases]

@@ -9,14 +9,15 @@ from trainables.networks.unet import UNet
 def test_size_is_the_classical_unets() -> None:
     with torch.device("meta"):
         unet = UNet(channels=64, levels=4)
-    # Closed form: two 3x3 convolutions per level and side, transposed 2x2 in between, 1x1 at last.
+    # Closed form: two 3x3 convolutions per level and side, a factor and a bias per channel behind
+    # each of them, transposed 2x2 in between, 1x1 at last.
     widths = [64, 128, 256, 512, 1024]
     count = 64 * 3 + 3
     for inside, width in zip([3, *widths[:-1]], widths, strict=True):
-        count += 9 * inside * width + 9 * width * width + 2 * width
+        count += 9 * inside * width + 9 * width * width + 6 * width
     for width in widths[:-1]:
         count += 4 * 2 * width * width + width
-        count += 9 * 2 * width * width + 9 * width * width + 2 * width
+        count += 9 * 2 * width * width + 9 * width * width + 6 * width
     assert sum(p.numel() for p in unet.parameters()) == count
     assert count / 1e6 == pytest.approx(31, abs=0.5)
 
@@ -38,9 +39,24 @@ def test_starts_as_the_identity_and_learns() -> None:
 
 def test_one_image_does_not_depend_on_its_batch() -> None:
     torch.manual_seed(0)
-    unet, image = UNet(channels=4, levels=2), torch.rand(3, 3, 16, 16)
+    unet, image = UNet(channels=4, levels=2).train(), torch.rand(3, 3, 16, 16)
     torch.nn.init.normal_(unet.last.weight)
-    torch.testing.assert_close(unet(image)[1:2], unet(image[1:2]))
+    together = unet(image)[1:2]
+    torch.testing.assert_close(together, unet(image[1:2]))
+    torch.testing.assert_close(together, unet.eval()(image[1:2]))
+
+
+@pytest.mark.parametrize("channels", [3, 8, 22, 64])
+def test_what_follows_a_convolution_is_normalised_image_by_image(channels: int) -> None:
+    """A residual that grows tenfold with its input's contrast would learn at one contrast alone."""
+    torch.manual_seed(0)
+    unet, x = UNet(channels, levels=1), torch.randn(2, 3, 8, 8)
+    convolution, norm = unet.encoders[0][:2]
+    torch.nn.init.zeros_(convolution.bias)
+    normed = norm(convolution(x))
+    torch.testing.assert_close(norm(convolution(10 * x)), normed, atol=1e-3, rtol=0)
+    torch.testing.assert_close(normed.mean((1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normed.square().mean((1, 2, 3)), torch.ones(2), atol=1e-3, rtol=0)
 
 
 def test_sides_must_be_multiples() -> None:

@@ -17,7 +17,7 @@ def test_the_tasks_and_their_metrics() -> None:
         "vqa": ["accuracy"],
         "rec": ["accuracy@0.5"],
         "fewshot": ["accuracy"],
-        "zeroshot": ["accuracy", "accuracy_top5"],
+        "classification": ["accuracy", "accuracy_top5"],
         "captions": [m.name for m in TASKS.get("captions").metrics],  # by what the machine has
         "choice": ["accuracy", "answered"],
         "choice_circular": ["accuracy", "answered", "accuracy_circular"],

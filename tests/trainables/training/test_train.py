@@ -1,6 +1,8 @@
 """The loop: resuming, determinism, divergence, choosing weights, several workers."""
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,14 +26,18 @@ from search_spaces import Space
 from search_spaces.scenarios.d1 import NeckTraining
 from search_spaces.specs.training import Optimiser
 from tests.trainables.conftest import Small
+from tests.trainables.shards import write_shards
 from tests.trainables.small import SHARD, make_space, point
 from trainables.datasets.batches import in_order
 from trainables.datasets.images.decode import UnreadableImageError
 from trainables.datasets.rows import Rows
 from trainables.encoders.pretrained import Preprocessing
+from trainables.encoders.text_embeddings import write_text_weights
+from trainables.evaluation.test_set import TestImages
 from trainables.points.inputs import Inputs
 from trainables.training.context import LocalContext
 from trainables.training.loop import Diverged, learning_rate_factor
+from trainables.training.precompute import CodecLatents, TeacherFeatures
 from trainables.training.train import train_codec, train_point
 
 SCENARIOS = ("codec", "d1", "d2", "d3", "post_processing")
@@ -408,3 +415,37 @@ def test_two_workers_with_sliced_batches_equal_one(small_stages: Small, tmp_path
         rows = zip(curve(tmp_path / f"{scenario}-run"), curve(runs[0]), strict=True)
         for expected, row in rows:
             assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_test_images_are_not_read_by_training_and_validation(
+    small_stages: Small, tmp_path: Path, scenario: str
+) -> None:
+    """Where a test part stands beside the others, one that nothing can read, all is as before."""
+    root = tmp_path / "small"
+    for name in ("world", "codec", "features", "latents", "text", "d1"):
+        shutil.copytree(getattr(small_stages, name), root / name)
+    for name in ("images_test", "tasks_test"):
+        (root / "world" / f"{name}.parquet").write_bytes(b"no table")
+    beside = dataclasses.replace(small_stages, root=root)
+    with pytest.raises(pa.ArrowInvalid):
+        TestImages([beside.world])
+    assert_equal(
+        train(beside, scenario, tmp_path / "beside"),
+        train(small_stages, scenario, tmp_path / "without"),
+    )
+
+
+def test_test_images_are_not_read_before_training(small_stages: Small, tmp_path: Path) -> None:
+    """Nor by the teacher's features, the frozen latents and the texts that training reads."""
+    world = shutil.copytree(small_stages.world, tmp_path / "world")
+    for name in ("images_test", "tasks_test"):
+        (world / f"{name}.parquet").write_bytes(b"no table")
+    space, codec = small_stages.space, small_stages.space.codecs[0]
+    write_shards(TeacherFeatures(space), world, tmp_path / "features")
+    write_shards(CodecLatents(codec, small_stages.codec), world, tmp_path / "latents")
+    write_text_weights(space, world, tmp_path / "text" / "text.safetensors")
+    for name in ("features", "latents"):
+        files = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert files == sorted(path.name for path in getattr(small_stages, name).iterdir())
+        assert not [file for file in files if "test" in file]

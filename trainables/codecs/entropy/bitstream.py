@@ -23,6 +23,7 @@ as they are: of damage to these the checksum alone knows.
 from __future__ import annotations
 
 import binascii
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -215,9 +216,13 @@ class SymbolReader:
     Args:
         payload: rANS bytes.
         count: symbols in them.
+
+    Attributes:
+        verification_s: seconds that it took so far to encode the symbols again.
     """
 
     def __init__(self, payload: bytes, count: int) -> None:
+        self.verification_s = 0.0
         self._payload = payload
         self._echo = SymbolWriter()
         self._decoder = RansDecoder()
@@ -241,10 +246,12 @@ class SymbolReader:
             [tables.offsets[row] for row in numbers],
         )
         read = torch.tensor(symbols, dtype=torch.int32).reshape(rows.shape)
+        started = time.monotonic()
         try:
             self._echo.write(tables, rows, read)
         except ValueError as error:
             raise BitstreamError(f"the stream is damaged: {error}") from error
+        self.verification_s += time.monotonic() - started
         return read
 
     def finish(self) -> None:
@@ -253,7 +260,10 @@ class SymbolReader:
         Raises:
             BitstreamError: they would not give these bytes.
         """
-        if self._echo.finish() != self._payload:
+        started = time.monotonic()
+        again = self._echo.finish()
+        self.verification_s += time.monotonic() - started
+        if again != self._payload:
             raise BitstreamError(
                 "the decoded symbols do not give these bytes again: the stream is damaged, or this "
                 "decoder's probabilities are not the encoder's (other weights or arithmetic)"

@@ -14,7 +14,7 @@ A format is a file NAME.py with an object `FORMAT`:
 | `refcoco`       | JSON (lines): `expression`, `bbox`,       | directory          | grounding     |
 |                 | `image`; or refs, and `instances`         |                    |               |
 | `mini_imagenet` | CSV: `filename`, `label`                  | directory          | fewshot_names |
-| `imagenet`      | names of the classes, as in `data.names`  | a folder per class | zeroshot      |
+| `imagenet`      | names of the classes, as in `data.names`  | a folder per class | classification|
 | `ocr`           | JSON (lines): `image`, `text`             | directory          | text_reading  |
 
 Imports no torch, so that a sweep can be planned without it.

@@ -1,4 +1,4 @@
-"""Zero-shot classification of images in ImageNet's layout: CLASS/*.JPEG, a folder per class.
+"""Classification of images in ImageNet's layout: CLASS/*.JPEG, a folder per class.
 
 `annotations` names the classes, as `data.names`.
 """
@@ -16,7 +16,7 @@ from trainables.datasets.images.files import IMAGE_SUFFIXES, SourceError, absolu
 class ImagenetSpec(PublishedBenchmark, ImageDirectorySpec):
     """Settings of format `imagenet`."""
 
-    default_task = "zeroshot"
+    default_task = "classification"
     default_seed = 0
 
     format: Literal["imagenet"]

@@ -26,12 +26,13 @@ class MiniImagenetSpec(PublishedBenchmark, ImageDirectorySpec):
     prompt_fields = ("label",)
     file_settings = ("annotations", "names")
     limits_itself = True
+    remark = "its images are from ImageNet's train part: what trains on that has seen them"
 
     format: Literal["mini_imagenet"]
     limit: Positive | None = None
     """Episodes; null for 600."""
     names: str | None = None
-    """The file that names the classes, as `data.names`."""
+    """What names the classes, as `data.names`."""
     prompt: str | None = None
     """Template that is repeated per image, with `<image>` and `{label}` once; for the image that is
     asked it ends before the label."""

@@ -112,7 +112,9 @@ def _write_images(
                 unreadable[name] = str(error)
                 continue
             sizes[name] = image.size
-            row = {"image_id": name, "png": png, "width": size, "height": size}
+            placement = _place(spec, image.size, size)
+            width, height = (min(side, size) for side in (placement.width, placement.height))
+            row = {"image_id": name, "png": png, "width": width, "height": height}
             rows.append({**row, "classes": []})
             if len(rows) == _GROUP_ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, IMAGES_SCHEMA))

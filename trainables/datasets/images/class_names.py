@@ -2,6 +2,7 @@
 
 | names come from           | and are                                                             |
 |---------------------------|---------------------------------------------------------------------|
+| `data.names: imagenet-1000` | CLIP's names of the synsets                                       |
 | `data.names`, lines       | `KEY NAME`, to the first comma: `n01440764 tench, Tinca tinca`      |
 | `data.names`, JSON        | as they stand: `{"n01440764": "tench"}`, or a list for whole numbers|
 | the data set's features   | to the first comma, `_` as a space (Hugging Face's ClassLabel)      |
@@ -14,6 +15,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from search_spaces.facts.texts import class_lists
 from trainables.datasets.images.files import SourceError, read_text
 
 _SYNSET = re.compile(r"^n\d{8}$")
@@ -29,7 +31,7 @@ def name_classes(
 
     Args:
         keys: of all classes that occur; whole numbers as text.
-        given: the file that names them.
+        given: the file that names them, or the name of a class list.
         features: names by number, where the data set has them.
         setting: whose value `given` is.
 
@@ -57,7 +59,8 @@ def name_classes(
     if keys and all(_SYNSET.match(key) for key in keys):
         raise SourceError(
             f"{setting}: the {len(keys)} classes are synsets ({keys[0]}, ...), which say nothing "
-            "to a text encoder; give a file with lines such as 'n01440764 tench, Tinca tinca'"
+            f"to a text encoder; give {', '.join(class_lists())}, or a file with lines such as "
+            "'n01440764 tench, Tinca tinca'"
         )
     if keys and all(re.fullmatch(r"-?\d+", key) for key in keys):
         raise SourceError(

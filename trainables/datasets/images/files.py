@@ -19,6 +19,8 @@ from typing import Any, Final, NamedTuple
 
 import fsspec
 
+from search_spaces.facts.texts import class_list_bytes, class_lists
+
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
@@ -180,11 +182,13 @@ def _cache_of(fs: Any) -> Any:
 
 
 def read_bytes(uri: str) -> bytes:
-    """A file, from a path or URI.
+    """A file, from a path or URI, or a list of classes by its name (`class_lists`).
 
     Raises:
         SourceError: it is not there, or cannot be read.
     """
+    if uri in class_lists():
+        return class_list_bytes(uri)
     fs, path = open_root(uri)
     try:
         data: bytes = fs.cat_file(path)

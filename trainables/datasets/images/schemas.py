@@ -1,6 +1,7 @@
 """The columns of a world's Parquet files.
 
-images_{split}.parquet (or parts)   a row per image
+images_{split}.parquet (or parts)   a row per image; width, height: of what is the original's in the
+                                    PNG, without grey beside it
 tasks_{split}.parquet               a row per sample
 """
 

@@ -261,7 +261,7 @@ def image_sweep(
     data = (
         f"data={{kind: folder, uri: {folder}, size: 64, train: 12, val: 4, test: 4, shard_size: 8}}"
     )
-    names = (f"teacher.model={clip}", f"mllms=[{llava}]", "tasks=[zeroshot]")
+    names = (f"teacher.model={clip}", f"mllms=[{llava}]", "tasks=[classification]")
     space = load_space("smoke", (*names, data, *more))
     plan = Plan(space, operating_points(space), fingerprints(space), storage)
     settings = Settings(space, storage.uri, plan.jobs, {})

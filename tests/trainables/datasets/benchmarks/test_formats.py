@@ -20,6 +20,7 @@ from trainables.datasets.benchmarks.read import read_benchmark
 from trainables.datasets.benchmarks.write import write_benchmark
 from trainables.datasets.images.decode import fit
 from trainables.datasets.images.image_store import image_files
+from trainables.evaluation.test_set import TestImages
 from trainables.tasks import TASKS
 from trainables.tasks.common.set_metrics import set_values
 
@@ -190,6 +191,25 @@ def test_refcoco_boxes_follow_the_image(name: str, how: str, tmp_path: Path) -> 
         bright = np.argwhere(pixels.min(2) > 200)  # the padding is grey
         (y0, x0), (y1, x1) = bright.min(0), bright.max(0) + 1
         assert found.references[i]["box"] == pytest.approx([x0, y0, x1, y1], abs=1.0)
+
+
+@pytest.mark.parametrize("how", ["crop", "pad"])
+def test_of_a_padded_image_the_original_s_pixels_are_counted(how: str, tmp_path: Path) -> None:
+    settings = {**WRITERS["refcoco"](tmp_path), "split": "val", "fit": how}
+    for i, original in enumerate([(96, 64), (64, 96), (80, 80)]):
+        Image.new("RGB", original, (255, 255, 255)).save(tmp_path / "val2014" / COCO[i])
+    Converted(settings, tmp_path / "out")
+    (file,) = image_files(tmp_path / "out", "test")
+    images = TestImages([tmp_path / "out"])
+    rows = pq.read_table(file).to_pylist()
+    assert len(rows) >= 2
+    for row in rows:
+        pixels = np.asarray(Image.open(io.BytesIO(row["png"])))
+        assert pixels.shape == (SIZE, SIZE, 3)
+        white = int((pixels.min(2) > 250).sum())  # the padding is grey
+        assert images.area(row["image_id"]) == row["width"] * row["height"] == white
+    least = min(row["width"] * row["height"] for row in rows) / SIZE**2
+    assert least == (1 if how == "crop" else pytest.approx(2 / 3, abs=0.02))
 
 
 def test_refcoco_boxes_may_be_corners(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""Zero-shot classification by the visual encoder."""
+"""Classification by the visual encoder, without an MLLM.
+
+It is zero-shot, as CLIP's, only where no training has seen the classes. The cross-entropy of the
+surrogate loss trains on those of the space's own data.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from trainables.datasets.images.samples import ImageSample
 from trainables.tasks.common.task import Scores, Task, fraction, of_references
 
 
-class ZeroShot(Task):
-    """Zero-shot classification by the encoder: is the class the best, is it among the best five?"""
+class Classification(Task):
+    """Classification by class names: is the class the best, is it among the best five?"""
 
     data_kinds = ("folder", "parquet", "datasets")
     by_encoder = True
@@ -35,4 +39,4 @@ class ZeroShot(Task):
         }
 
 
-TASK = ZeroShot()
+TASK = Classification()
