@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.io.schema import FRACTIONS
+from analysis.io.schema import FRACTION, FRACTIONS
 from analysis.io.sweep import Sweep
 
 
@@ -72,4 +72,4 @@ def no_mean(known: Mapping[str, Task]) -> str:
 
 
 def _unit(metric: str) -> str:
-    return "fraction" if metric in FRACTIONS else metric
+    return FRACTION if metric in FRACTIONS else metric

@@ -22,7 +22,7 @@ VERSIONS = {
     "codec": 2,
     "latents": 2,
     "point": 3,
-    "evaluation": 4,
+    "evaluation": 5,
     "text": 1,
     "benchmark": 1,
     "neck": 2,
