@@ -138,6 +138,8 @@ class Batch:
     """
 
     def __init__(self, rate: Floats, accuracy: Floats) -> None:
+        self.points = accuracy
+        """(R, P) accuracies of the points as they were given."""
         order = np.lexsort((-accuracy, rate), axis=-1)
         rate = np.take_along_axis(rate, order, axis=-1)
         accuracy = np.take_along_axis(accuracy, order, axis=-1)
@@ -161,6 +163,12 @@ class Batch:
         # A rate at the very end of a curve is inside, however log10 rounds.
         near = [np.isclose(log_rates, end, rtol=0, atol=ROUNDING) for end in ends]
         return self.accuracies(np.select(near, ends, log_rates))
+
+    def accuracy_held(self, rate: float) -> Floats:
+        """Accuracies (R,) at a rate of the measured curve. Where a resample's curve ends short of
+        it, as one in two does at the very end, that of its end."""
+        low, high = 10**self.accuracies.low, 10**self.accuracies.high
+        return self.accuracy_at(np.clip(np.array([rate]), low, high))
 
     def bd_rate(self, anchor: Batch) -> Floats:
         """BD-rates (R,) in percent against the anchor, row by row; nan where there is none."""

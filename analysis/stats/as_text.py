@@ -32,4 +32,5 @@ def with_interval(
 def bracketed(low: float, high: float, sign: bool = False, digits: int = 0) -> str:
     """An interval, `[-41, -28]`; empty where there is none."""
     form = f"{'+' if sign else ''}.{digits}f"
-    return "" if np.isnan(low) else f"[{low:{form}}, {high:{form}}]".replace("-", "−")
+    text = "" if np.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+    return text.replace("inf", "∞").replace("-", "−")

@@ -24,6 +24,9 @@ from analysis.sampling.intervals import Floats, interval_of
 from analysis.sampling.inversion import Arrays, Inversion
 
 NAN: Final = float("nan")
+ONE_TRAINING: Final = (
+    "one training: differences of the method and of the training cannot be told apart"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Estimate:
 
     Attributes:
         value: nan where there is no such number.
-        low, high: nan where there is no interval.
+        low, high: nan where there is no interval. Of a saving, -inf and 100 where an end is beyond
+            the measured rates.
         defined: share of the resamples that have a number; nan where the interval is not made of
             resampled numbers.
         why: why the number or the interval is not there; empty otherwise.
@@ -110,9 +114,12 @@ class Pair:
         if isinstance(self._inversion, str):
             return Estimate(number, why=f"no interval: {self._inversion}")
         low, high = self._saved_interval(accuracy, number)
-        if np.isnan(low):
-            return Estimate(number, why="no interval: an end is beyond the measured rates")
-        return Estimate(number, low, high)
+        if np.isnan(low) and np.isnan(high):
+            return Estimate(number, why="no interval: its ends are beyond the measured rates")
+        # Beyond the lowest rate all bits may be saved, beyond the highest any number added.
+        return Estimate(
+            number, -np.inf if np.isnan(low) else low, 100.0 if np.isnan(high) else high
+        )
 
     def saved_at(self, accuracies: Floats) -> Floats:
         """Percent saved at accuracies (T,), without intervals; nan outside both fronts."""
@@ -135,8 +142,13 @@ class Pair:
             bd.accuracy_at(test_rate, test_value, grid)[0]
             - bd.accuracy_at(base_rate, base_value, grid)[0]
         )
+        at = [_point_at(curve, rate) for curve in (self.anchor, self.test)]
+        if None not in at:  # both have a point there: a plain paired difference
+            return self._with_interval(
+                float(number), lambda base, test: test.points[:, at[1]] - base.points[:, at[0]]
+            )
         return self._with_interval(
-            float(number), lambda base, test: test.accuracy_at(grid) - base.accuracy_at(grid)
+            float(number), lambda base, test: test.accuracy_held(rate) - base.accuracy_held(rate)
         )
 
     def relative_difference(self, n: int = 101) -> pd.DataFrame:
@@ -164,6 +176,7 @@ class Pair:
         )
         saved = self.saved_at(grid)
         ends = np.array([self._saved_interval(*pair) for pair in zip(grid, saved, strict=True)])
+        ends[np.isnan(ends).any(axis=1)] = NAN  # a band has both ends
         return pd.DataFrame(
             {
                 "accuracy": grid,
@@ -175,14 +188,15 @@ class Pair:
         )
 
     def _saved_interval(self, accuracy: float, number: float) -> tuple[float, float]:
-        """Interval in percent of the number saved at an accuracy; both nan where an end is open.
+        """Interval in percent of the number saved at an accuracy.
 
-        Where the samples vary not at all it is the number, which rounding is kept from leaving out.
+        An end that is beyond the measured rates is nan. Where the samples vary not at all the
+        interval is the number, which rounding is kept from leaving out.
         """
         if isinstance(self._inversion, str):
             return NAN, NAN
         low, high = (100 * (1 - 10**end) for end in self._inversion.interval(accuracy)[::-1])
-        return (NAN, NAN) if np.isnan([low, high]).any() else (min(low, number), max(high, number))
+        return float(np.minimum(low, number)), float(np.maximum(high, number))
 
     @cached_property
     def _inversion(self) -> Inversion | str:
@@ -278,11 +292,20 @@ def front_of(curve: Curve) -> Arrays:
 
 
 def about_seeds(curve: Curve) -> str:
-    """The caveat about intervals of a curve with two seeds; empty otherwise."""
+    """The caveat about a curve with fewer trainings than their variation needs; empty otherwise."""
     n = len(curve.seeds)
+    if n == 1 and curve.look.depends_on_seed:
+        return ONE_TRAINING
     if 1 < n < SEEDS:
         return f"{n} seeds: intervals are over test samples only"
     return ""
+
+
+def _point_at(curve: Curve, rate: float) -> int | None:
+    """Which of a curve's points is at a rate; None where none is, or several are."""
+    logs = np.log10(curve.frame["bpp"].to_numpy(dtype=np.float64))
+    at = np.flatnonzero(np.abs(logs - np.log10(rate)) < bd.TIE)
+    return int(at[0]) if len(at) == 1 else None
 
 
 def _unusable(curve: Curve) -> str:

@@ -85,7 +85,12 @@ class Population:
                         samples.append(table)
                         low, high = np.nan, np.nan
                         if i == 1:  # of one point; the others' take time and tell no more
-                            low, high = bootstrap_mean(table["value"], n_resamples=1000)
+                            low, high = bootstrap_mean(
+                                table["value"],
+                                n_resamples=1000,
+                                images=table["image_id"],
+                                is_fraction=True,
+                            )
                         rows.append(
                             {
                                 "point_key": f"{scenario}-{i}-{seed}",
