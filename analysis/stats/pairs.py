@@ -24,6 +24,8 @@ from analysis.sampling.intervals import Floats, interval_of
 from analysis.sampling.inversion import Arrays, Inversion
 
 NAN: Final = float("nan")
+LEAST: Final = 0.25
+"""Share of the accuracies of two curves below which their overlap makes no BD-rate."""
 ONE_TRAINING: Final = (
     "one training: differences of the method and of the training cannot be told apart"
 )
@@ -88,13 +90,27 @@ class Pair:
         (rate, value), (other_rate, other_value) = self._points
         return np.array_equal(rate, other_rate) and np.array_equal(value, other_value)
 
-    def bd_rate(self) -> Estimate:
-        """BD-rate in percent; negative where bits are saved."""
+    def against(self, other: Curve) -> Pair:
+        """The same test curve against another one."""
+        return Pair(other, self.test, self._resampled, self._parts)
+
+    def bd_rate(self, over: tuple[float, float] = bd.EVERYWHERE) -> Estimate:
+        """BD-rate in percent; negative where bits are saved.
+
+        Args:
+            over: accuracies that count, of those that both curves have; where that is everything,
+                there is no number for curves that share less than `LEAST` of theirs.
+        """
         if why := self.why or self._single(self.fronts, "usable point") or self._apart():
             return Estimate(why=why)
+        if over == bd.EVERYWHERE and (shared := self.accuracies).share < LEAST:
+            return Estimate(
+                why=f"accuracies {shared.low:.2f} to {shared.high:.2f} are shared, "
+                f"{shared.share:.0%} of both curves', under {LEAST:.0%}"
+            )
         (anchor_rate, anchor_value), (rate, value) = self.fronts
-        number = bd.bd_rate(anchor_rate, anchor_value, rate, value)
-        return self._with_interval(number, lambda base, test: test.bd_rate(base))
+        number = bd.bd_rate(anchor_rate, anchor_value, rate, value, over)
+        return self._with_interval(number, lambda base, test: test.bd_rate(base, over))
 
     def bd_accuracy(self) -> Estimate:
         """BD-accuracy in the metric's unit: the mean gain over the log rates that both have."""
@@ -294,11 +310,14 @@ def front_of(curve: Curve) -> Arrays:
 def about_seeds(curve: Curve) -> str:
     """The caveat about a curve with fewer trainings than their variation needs; empty otherwise."""
     n = len(curve.seeds)
-    if n == 1 and curve.look.depends_on_seed:
-        return ONE_TRAINING
     if 1 < n < SEEDS:
         return f"{n} seeds: intervals are over test samples only"
-    return ""
+    return one_training(curve)
+
+
+def one_training(curve: Curve) -> str:
+    """What a curve that was trained once cannot show; empty for others."""
+    return ONE_TRAINING if len(curve.seeds) == 1 and curve.look.depends_on_seed else ""
 
 
 def _point_at(curve: Curve, rate: float) -> int | None:

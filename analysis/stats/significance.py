@@ -35,6 +35,7 @@ from analysis.sampling.bd import TIE
 from analysis.sampling.intervals import Floats
 from analysis.sampling.tables import Kind, Names, SampleTable, sample_table
 from analysis.stats.anchor import against_anchors
+from analysis.stats.pairs import one_training
 from analysis.stats.savings import CURVE
 
 MCNEMAR, PAIRED_T, SIGN = "McNemar exact", "paired t", "sign"
@@ -87,7 +88,8 @@ def significance(
             result = _tested(
                 samples, compared.pair.anchor, compared.curve.mllm, compared.parts, point
             )
-            notes = [compared.note, result.pop("note", "")]
+            trainings = [one_training(c) for c in (compared.curve, compared.pair.anchor)]
+            notes = [compared.note, result.pop("note", ""), *dict.fromkeys(trainings)]
             note = "; ".join(filter(None, notes))
             rows.append({**curve, "rate": point.bpp, **result, "note": note})
     frame = pd.DataFrame(rows, columns=[*CURVE, *_COLUMNS])

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from analysis.curves.assemble import assemble, curves
+from analysis.curves.curve import MEAN
 from analysis.io.sweep import Sweep
 from analysis.sampling.bootstrap import Resampled
 from analysis.sampling.intervals import (
@@ -152,12 +153,13 @@ def test_seeds_widen_the_interval_from_three_on_and_two_are_said_to_tell_nothing
     for seeds in (1, 2, 3):
         own = noisy.points[noisy.points["seed"] < seeds]
         frame = compare(dataclasses.replace(noisy, points=own), n_resamples=1000)
-        found[seeds] = frame[(frame["scenario"] == "d1") & (frame["task"] == "vqa")].iloc[0]
+        found[seeds] = frame[(frame["scenario"] == "d1") & (frame["task"] == MEAN)].iloc[0]
     width = {n: row["bd_accuracy_high"] - row["bd_accuracy_low"] for n, row in found.items()}
     assert width[2] < width[1] * 1.1  # the mean of two varies less over samples
     assert width[3] > 1.5 * width[2]
     assert "2 seeds: intervals are over test samples only" in found[2]["note"]
     assert "seeds:" not in found[3]["note"]
+    assert "one training" in found[1]["note"]
     assert found[3]["n_seeds"] == 3
 
 

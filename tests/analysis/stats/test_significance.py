@@ -202,6 +202,14 @@ def test_matching_seeds_are_counted_once() -> None:
     assert freedom.tolist() == [n - 1, s - 1]
 
 
+def test_one_training_is_said_to_be_one() -> None:
+    sweep = Population(factor=1.0).draw(np.random.default_rng(0), 100)
+    assert all("one training" in note for note in family(sweep)["note"])
+    several = Population(factor=1.0, seeds=3, anchor_seeds=1).draw(np.random.default_rng(0), 100)
+    # The anchor is measured once, and was not trained.
+    assert not any("one training" in note for note in family(several)["note"])
+
+
 def test_trainings_of_other_seeds_each_have_a_variance() -> None:
     population = Population(factor=1.0, seeds=4, seed_noise=0.05, anchor_seeds=3)
     sweep = population.draw(np.random.default_rng(3), 2000)
