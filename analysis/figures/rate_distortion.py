@@ -44,7 +44,7 @@ def read_results(paths: Sequence[Path]) -> list[Sweep]:
             problems.append(f"{path} holds no results (*.json)")
         for file in files:
             try:
-                curves.append(from_compressai(read_bytes(str(file)), str(file)))
+                curves.append(from_compressai(read_bytes(str(file)), str(file), Directions()))
             except (AnalysisError, OSError) as error:
                 problems.append(str(error))
     if problems:
