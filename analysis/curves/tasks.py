@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.curves.curve import MEAN
 from analysis.io.schema import FRACTION, FRACTIONS
 from analysis.io.sweep import Sweep
 
@@ -57,6 +58,14 @@ def tasks(sweep: Sweep) -> dict[str, Task]:
 def less_is_better(known: Mapping[str, Task], task: str, metric: str) -> bool:
     """Whether less of a task's metric is better; never of the mean over tasks."""
     return task in known and metric in known[task].lower_is_better
+
+
+def chance_of(known: Mapping[str, Task], task: str, metric: str) -> float | None:
+    """Value of a metric that guessing gives, of the mean over tasks too; None where unknown."""
+    if task == MEAN:
+        chances = [t.chance for t in known.values() if t.chance is not None]
+        return sum(chances) / len(chances) if len(chances) == len(known) else None
+    return known[task].chance if metric == known[task].primary else None
 
 
 def no_mean(known: Mapping[str, Task]) -> str:

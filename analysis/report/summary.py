@@ -16,6 +16,7 @@ from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
 from analysis.stats.as_text import over, span, with_interval
+from analysis.stats.compare import AT_CHANCE
 
 
 def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +85,11 @@ def summary_sentence(
     )
     if claims and sweep.manifest.get("space"):
         first += f" {TRAINING}"
+    bounds = comparison[(comparison["scenario"] == sweep.bound) & (comparison["task"] != MEAN)]
+    guessed = bounds.loc[bounds["note"].str.contains(AT_CHANCE), "task"]
+    if len(guessed):
+        title = scenarios.title(sweep.bound)
+        first += f" Warning: {title} itself {AT_CHANCE} in {', '.join(dict.fromkeys(guessed))}."
     gone = missing_points(sweep) if missing is None else missing
     total = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
     if gone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.curves.assemble import Assembled, assemble
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
-from analysis.curves.tasks import less_is_better
+from analysis.curves.tasks import chance_of, less_is_better
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
@@ -24,6 +24,9 @@ from analysis.stats.ranking import ranked
 
 PARTIAL: Final = 0.75
 """Overlap below which a note warns (the `bjontegaard` package warns at the same value)."""
+
+AT_CHANCE: Final = "is at chance"
+"""Of the bound: in the notes of its task's rows."""
 
 
 @dataclass
@@ -137,7 +140,9 @@ def compare(
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         upward = not less_is_better(known, curve.task, curve.metric)
         saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
-        notes = [compared.note, _missing_note(curve, sweep.scenarios), saturated]
+        chance = chance_of(known, curve.task, curve.metric)
+        guessing = _at_chance(sweep, limit, chance) if upward and limit else ""
+        notes = [compared.note, _missing_note(curve, sweep.scenarios), saturated, guessing]
         if compared.pair is not None and not curve.frame.empty:
             notes += _fill_in(row, compared.pair)
             if curve.task == MEAN or not assembled.means:  # once a curve
@@ -172,8 +177,19 @@ def _bound_rows(assembled: Assembled) -> Iterator[Row]:
             row = Row(level.mllm, "", "", sweep.bound, level.task, level.metric, n_points=1)
             row.bpp_low, row.bpp_high = _ends(sweep.bound_points["bpp"])
             row.value_low = row.value_high = level.value
-            row.note = "the bound"
+            guessing = _at_chance(
+                sweep, level, chance_of(assembled.tasks, level.task, level.metric)
+            )
+            row.note = "; ".join(filter(None, ["the bound", guessing]))
             yield row
+
+
+def _at_chance(sweep: Sweep, bound: Any, chance: float | None) -> str:
+    """The warning where nothing can be learnt from a task: the bound itself may be guessing."""
+    low = bound.value if np.isnan(bound.low) else bound.low
+    if chance is None or low > chance:
+        return ""
+    return f"{sweep.scenarios.title(sweep.bound)} itself {AT_CHANCE} ({chance:.3g})"
 
 
 def _describe(curve: Curve) -> Row:
@@ -238,6 +254,8 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
         return [*notes, f"no {lacking}: {reason}"]
     row.target = (shared.low + shared.high) / 2
     saved = pair.saved(row.target)
+    if np.isnan(saved.value):
+        return [*notes, f"no BD-rate, no saving: {saved.why}", _interval_note(rate, saved, gain)]
     row.saved, row.saved_low, row.saved_high = saved.value, saved.low, saved.high
     measured = [
         values[(values >= shared.low) & (values <= shared.high)] for _, values in pair.fronts

@@ -58,6 +58,8 @@ class Pair:
         anchor, test: curves of one MLLM, task and metric; the numbers say what the test gains.
         resampled: their samples; None for no intervals.
         parts: the (task, metric) pairs that the curves are the mean of; by default their own.
+        chance: value that guessing gives, where that is known: curves that never leave it have an
+            accuracy that says nothing about bits, and so neither BD-rate nor savings.
 
     Attributes:
         accuracies: range of accuracies that both fronts have.
@@ -71,8 +73,10 @@ class Pair:
         test: Curve,
         resampled: Resampled | None = None,
         parts: Sequence[tuple[str, str]] | None = None,
+        chance: float | None = None,
     ) -> None:
         self.anchor, self.test = anchor, test
+        self._chance = chance
         self._resampled = resampled
         self._parts = [(test.task, test.metric)] if parts is None else list(parts)
         self.why = _unusable(anchor) or _unusable(test)
@@ -92,7 +96,7 @@ class Pair:
 
     def against(self, other: Curve) -> Pair:
         """The same test curve against another one."""
-        return Pair(other, self.test, self._resampled, self._parts)
+        return Pair(other, self.test, self._resampled, self._parts, self._chance)
 
     def bd_rate(self, over: tuple[float, float] = bd.EVERYWHERE) -> Estimate:
         """BD-rate in percent; negative where bits are saved.
@@ -101,7 +105,9 @@ class Pair:
             over: accuracies that count, of those that both curves have; where that is everything,
                 there is no number for curves that share less than `LEAST` of theirs.
         """
-        if why := self.why or self._single(self.fronts, "usable point") or self._apart():
+        if why := self.why or self._guessing or self._single(self.fronts, "usable point"):
+            return Estimate(why=why)
+        if why := self._apart():
             return Estimate(why=why)
         if over == bd.EVERYWHERE and (shared := self.accuracies).share < LEAST:
             return Estimate(
@@ -111,6 +117,14 @@ class Pair:
         (anchor_rate, anchor_value), (rate, value) = self.fronts
         number = bd.bd_rate(anchor_rate, anchor_value, rate, value, over)
         return self._with_interval(number, lambda base, test: test.bd_rate(base, over))
+
+    @property
+    def _guessing(self) -> str:
+        """Which of the curves never leaves the level of chance; empty where none is known to."""
+        for curve in (self.anchor, self.test):
+            if self._chance is not None and is_at_chance(curve, self._chance):
+                return f"{curve.display_name} never leaves chance ({self._chance:.3g})"
+        return ""
 
     def bd_accuracy(self) -> Estimate:
         """BD-accuracy in the metric's unit: the mean gain over the log rates that both have."""
@@ -124,7 +138,7 @@ class Pair:
 
     def saved(self, accuracy: float) -> Estimate:
         """Percent of the anchor's bits that the test saves at an accuracy; negative: needs more."""
-        if why := self.why or self._beyond(accuracy):
+        if why := self.why or self._guessing or self._beyond(accuracy):
             return Estimate(why=why)
         number = float(self.saved_at(np.array([accuracy]))[0])
         if isinstance(self._inversion, str):
@@ -305,6 +319,12 @@ def front_of(curve: Curve) -> Arrays:
     rate, accuracy = arrays(curve)
     on = bd.front(rate, accuracy)
     return rate[on], accuracy[on]
+
+
+def is_at_chance(curve: Curve, chance: float) -> bool:
+    """Whether guessing is within the interval of, or above, every point of a curve."""
+    low = curve.frame["low"].fillna(curve.frame["value"])
+    return bool((low <= chance).all())
 
 
 def about_seeds(curve: Curve) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,11 @@ import pytest
 
 from analysis.curves.assemble import assemble
 from analysis.curves.curve import MEAN
-from analysis.io.read import Sweep, read_sweep
+from analysis.io.read import AnalysisError, Sweep, read_sweep
 from analysis.report.summary import TRAINING, summary_sentence, summary_table
 from analysis.sampling.bd import bd_rate
 from analysis.stats.compare import compare
-from tests.analysis.messages import holds
+from tests.analysis.messages import holds, naming
 from tests.analysis.sweeps import GAIN, MLLM, make_sweep
 
 RATES = (0.1, 0.2, 0.4, 0.8)
@@ -355,3 +356,55 @@ def test_a_sentence_says_which_neighbours_are_not_told_apart(holey_dir: Path) ->
         rows = pd.DataFrame([{**row, **to_next, "bd_rate_to_next_high": high}])
         sentence = summary_sentence(sweep, rows)
         assert ("not told apart from oracle (−1 % [−7, +5])" in sentence) != is_apart
+
+
+def guessing(values: tuple[float, ...], bound: float) -> Sweep:
+    """One choice in eight: the anchor, and d1 with half the bits, at some accuracies."""
+    sweep = drawn(
+        uncompressed=((24.0,), (bound,)), reconstruction=(RATES, RISING), d1=(RATES, values)
+    )
+    points = sweep.points.assign(codec=sweep.points["codec"].where(sweep.points["bpp"] < 24))
+    task = {"primary": "accuracy", "chance": 0.125}
+    return dataclasses.replace(sweep, points=points, manifest={"tasks": {"vqa": task}})
+
+
+def test_a_curve_that_never_leaves_chance_saves_nothing() -> None:
+    """Noise about one in eight is no accuracy: it was worth 82 % of the bits."""
+    sweep = guessing((0.12, 0.125, 0.11, 0.125), 0.9)
+    points = sweep.points
+    noise = [0.115, 0.12, 0.125, 0.12]
+    both = points["scenario"] == "reconstruction"
+    for base in (
+        points,
+        points.assign(value=points["value"].mask(both, np.resize(noise, len(points)))),
+    ):
+        got = row(dataclasses.replace(sweep, points=base), "d1")
+        assert np.isnan(got[["bd_rate", "saved", "saved_max"]].astype(float)).all()
+        assert holds(got["note"], "never leaves chance (0.125)")
+        assert np.isfinite(got["bd_accuracy"])
+    left = row(guessing((0.12, 0.2, 0.45, 0.6), 0.9), "d1")
+    assert np.isfinite(left["saved"])
+
+
+def test_a_bound_at_chance_is_warned_of() -> None:
+    sweep = guessing((0.1, 0.2, 0.45, 0.6), 0.12)
+    for scenario in ("d1", "uncompressed"):
+        assert holds(row(sweep, scenario)["note"], "uncompressed itself is at chance (0.125)")
+    assert holds(summary_sentence(sweep, compare(sweep)), "Warning", "is at chance in vqa")
+    assert "chance" not in summary_sentence(sweep, compare(guessing((0.1, 0.2, 0.45, 0.6), 0.9)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"anchor": "reconstrucion"}, ["anchor 'reconstrucion'", "reconstruction", "d1"]),
+        ({"anchor": 200}, ["anchor 200", "reconstruction"]),
+        ({"codec": "hyper"}, ["codec 'hyper'", "there are c"]),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_valid_ones(
+    wrong: dict[str, Any], words: list[str]
+) -> None:
+    sweep = drawn(reconstruction=(RATES, RISING), d1=(RATES, RISING))
+    with pytest.raises(AnalysisError, match=naming(*words)):
+        compare(sweep, **wrong)
