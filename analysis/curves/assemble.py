@@ -127,24 +127,46 @@ def mean_curves(
     return out
 
 
-def bounds(sweep: Sweep) -> pd.DataFrame:
+def bounds(sweep: Sweep, resampled: Resampled | None = None) -> pd.DataFrame:
     """The bounds: columns `mllm, task, metric, value, low, high`.
 
-    The row of task `MEAN` has no interval. It exists where the tasks' metrics can be averaged and
-    every task has a bound.
+    The row of task `MEAN` exists where the tasks' metrics can be averaged and every task has a
+    bound.
+
+    Args:
+        sweep: the sweep.
+        resampled: for the intervals; without it those of the points, and none of `MEAN`.
     """
-    out = sweep.bound_points.groupby(["mllm", "task", "metric"], sort=False, as_index=False).agg(
-        value=("value", "mean"), low=("value_low", "mean"), high=("value_high", "mean")
+    found = sweep.bound_points.groupby(_KIND, sort=False, as_index=False).agg(
+        value=("value", "mean"),
+        low=("value_low", "mean"),
+        high=("value_high", "mean"),
+        point_keys=("point_key", tuple),
     )
     known = tasks(sweep)
+    out = found.drop(columns="point_keys")
+    if resampled is not None:
+        for index, row in enumerate(rows_of(found)):
+            _set_interval(out, index, resampled, [row])
     if no_mean(known):
         return out
     primary = pd.DataFrame({"task": list(known), "metric": [t.primary for t in known.values()]})
-    for mllm, rows in out.merge(primary, on=["task", "metric"]).groupby("mllm", sort=False):
+    for mllm, rows in found.merge(primary, on=["task", "metric"]).groupby("mllm", sort=False):
         if len(rows) == len(known):
-            mean = [mllm, MEAN, MEAN_METRIC, rows["value"].mean(), np.nan, np.nan]
-            out.loc[len(out)] = mean
+            index, mean = len(out), rows["value"].mean()
+            out.loc[index] = [mllm, MEAN, MEAN_METRIC, mean, np.nan, np.nan]
+            if resampled is not None:
+                _set_interval(out, index, resampled, list(rows_of(rows)))
     return out
+
+
+def _set_interval(
+    frame: pd.DataFrame, index: int, resampled: Resampled, parts: Iterable[Any]
+) -> None:
+    """Set a row's `low` and `high` to the interval of the mean of points, where that is known."""
+    means = resampled.mean([(p.mllm, p.task, p.metric, p.point_keys) for p in parts])
+    if means is not None:
+        frame.loc[index, ["low", "high"]] = resampled.interval(means[1])
 
 
 def missing_points(sweep: Sweep, single: Iterable[Curve] | None = None) -> list[Missing]:
@@ -185,22 +207,25 @@ class Assembled:
 def assemble(sweep: Sweep, n_resamples: int = RESAMPLES) -> Assembled:
     """Assemble a sweep's points once, for all that follows."""
     resampled = Resampled(sweep, n_resamples)
-    single = [_over_seeds(curve, resampled) for curve in curves(sweep)]
+    single = [_with_intervals(curve, resampled) for curve in curves(sweep)]
     means = mean_curves(sweep, resampled, single)
     missing = missing_points(sweep, single)
-    return Assembled(sweep, tasks(sweep), resampled, single, means, bounds(sweep), missing)
+    return Assembled(
+        sweep, tasks(sweep), resampled, single, means, bounds(sweep, resampled), missing
+    )
 
 
-def _over_seeds(curve: Curve, resampled: Resampled) -> Curve:
-    """The curve with the intervals of its means over seeds, where its samples are known."""
-    if len(curve.seeds) < 2:
-        return curve
-    frame = curve.frame.copy()
-    for i, keys in zip(frame.index, frame["point_keys"], strict=True):
-        means = resampled.mean([(curve.mllm, curve.task, curve.metric, keys)])
-        if means is not None and len(keys) > 1:
-            frame.loc[i, ["low", "high"]] = resampled.interval(means[1])
-    return replace(curve, frame=frame)
+def _with_intervals(curve: Curve, resampled: Resampled) -> Curve:
+    """The curve with its means' intervals over images and seeds, where its samples are known."""
+    kind = (curve.mllm, curve.task, curve.metric)
+    means = [resampled.mean([(*kind, keys)]) for keys in curve.frame["point_keys"]]
+    stored = zip(curve.frame["low"], curve.frame["high"], strict=True)
+    ends = [
+        own if of_point is None else resampled.interval(of_point[1])
+        for own, of_point in zip(stored, means, strict=True)
+    ]
+    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+    return replace(curve, frame=curve.frame.assign(low=low, high=high))
 
 
 def _owner(point: Mapping[Any, Any]) -> tuple[str, str, str]:
@@ -243,7 +268,7 @@ def _expected(sweep: Sweep) -> list[dict[str, Any]]:
 def by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
     """Frames of all curves by (codec, variant, scenario, mllm, task, metric), seeds averaged.
 
-    The seeds' intervals are averaged too; `assemble` puts the mean's own in their place where the
+    The points' own intervals are averaged too; `assemble` puts the mean's in their place where the
     test samples are known.
     """
     rate = points["lmbda"].astype(object).where(points["lmbda"].notna(), points["point_key"])

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.io.schema import FRACTIONS
+from analysis.curves.curve import MEAN
+from analysis.io.schema import FRACTION, FRACTIONS
 from analysis.io.sweep import Sweep
 
 
@@ -59,6 +60,14 @@ def less_is_better(known: Mapping[str, Task], task: str, metric: str) -> bool:
     return task in known and metric in known[task].lower_is_better
 
 
+def chance_of(known: Mapping[str, Task], task: str, metric: str) -> float | None:
+    """Value of a metric that guessing gives, of the mean over tasks too; None where unknown."""
+    if task == MEAN:
+        chances = [t.chance for t in known.values() if t.chance is not None]
+        return sum(chances) / len(chances) if len(chances) == len(known) else None
+    return known[task].chance if metric == known[task].primary else None
+
+
 def no_mean(known: Mapping[str, Task]) -> str:
     """Why the tasks' primary metrics cannot be averaged; empty where they can.
 
@@ -72,4 +81,4 @@ def no_mean(known: Mapping[str, Task]) -> str:
 
 
 def _unit(metric: str) -> str:
-    return "fraction" if metric in FRACTIONS else metric
+    return FRACTION if metric in FRACTIONS else metric

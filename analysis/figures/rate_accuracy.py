@@ -11,7 +11,7 @@ import numpy as np
 from analysis.curves.assemble import Assembled, by_rate
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
-from analysis.curves.tasks import Task, less_is_better
+from analysis.curves.tasks import chance_of, less_is_better
 from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
@@ -156,14 +156,6 @@ def same_points(curves: Iterable[Curve]) -> list[list[Curve]]:
         values = np.round(curve.frame[["bpp", "value"]].to_numpy(dtype=np.float64), 12)
         groups.setdefault(values.tobytes() or number, []).append(curve)
     return list(groups.values())
-
-
-def chance_of(known: dict[str, Task], task: str, metric: str) -> float | None:
-    """Value that guessing gives; None where it is unknown."""
-    if task == MEAN:
-        chances = [t.chance for t in known.values()]
-        return None if None in chances else float(np.mean([c or 0 for c in chances]))
-    return known[task].chance if metric == known[task].primary else None
 
 
 def near_chance(values: Sequence[float], chance: float) -> bool:

@@ -19,6 +19,7 @@ from analysis.figures.drawing import Drawing, Group, Panel, Series
 from analysis.figures.looks import SPARE_CODECS, Look
 from analysis.figures.render import Plot
 from analysis.figures.render import draw as draw_figure
+from analysis.io.directions import Directions
 from analysis.io.files import read_bytes
 from analysis.io.other_results import from_compressai
 from analysis.io.schema import AnalysisError
@@ -44,7 +45,7 @@ def read_results(paths: Sequence[Path]) -> list[Sweep]:
             problems.append(f"{path} holds no results (*.json)")
         for file in files:
             try:
-                curves.append(from_compressai(read_bytes(str(file)), str(file)))
+                curves.append(from_compressai(read_bytes(str(file)), str(file), Directions()))
             except (AnalysisError, OSError) as error:
                 problems.append(str(error))
     if problems:

@@ -239,7 +239,10 @@ def _manifest(
                 missing.setdefault((entry["point_key"], variant), {**entry, "variant": variant})
         whole = dict(zip(sweep.points["task"], _whole_tasks(sweep.points)["task"], strict=True))
         for task, entry in sweep.manifest.get("tasks", {}).items():
-            tasks.setdefault(whole.get(task, task), entry)
+            name = whole.get(task, task)
+            earlier = tasks.get(name, {})
+            metrics = {**entry.get("metrics", {}), **earlier.get("metrics", {})}
+            tasks[name] = {**entry, **earlier, "metrics": metrics}
         for key, entry in sweep.manifest.get("points", {}).items():
             points.setdefault(key, {**entry, "examples": _placed(sweep, entry.get("examples"))})
     is_listed = any(sweep.manifest.get("expected") for sweep in sweeps)

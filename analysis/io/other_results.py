@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from analysis.io.directions import Directions
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import COLUMNS, OPTIONAL, AnalysisError, check_points
 from analysis.io.sweep import Sweep
@@ -25,7 +28,7 @@ UNITS: Final = {"psnr": "dB", "ms-ssim": "", "ms-ssim-db": "dB"}
 _KEPT: Final = ("bpp", "lmbda", *TIMES)
 
 
-def from_compressai(data: bytes, source: str) -> Sweep:
+def from_compressai(data: bytes, source: str, directions: Directions) -> Sweep:
     """A sweep of one curve from `{"name": ..., "results": {"bpp": [...], "psnr": [...], ...}}`.
 
     CompressAI's evaluations and `trainables.commands.rd_eval` write that form. The name becomes the
@@ -34,7 +37,7 @@ def from_compressai(data: bytes, source: str) -> Sweep:
     it is compared).
 
     Raises:
-        AnalysisError: not of that form, or rates that are estimates.
+        AnalysisError: not of that form, rates that are estimates, or a metric of unknown direction.
     """
     try:
         content = json.loads(data)
@@ -60,6 +63,7 @@ def from_compressai(data: bytes, source: str) -> Sweep:
     metrics = {k.removesuffix("-rgb"): v for k, v in lists.items() if k not in _KEPT}
     if "ms-ssim" in metrics:
         metrics["ms-ssim-db"] = -10 * np.log10(np.maximum(1 - metrics["ms-ssim"], 1e-10))
+    _check_metrics(metrics, list(lists), source)
     wide = pd.DataFrame({"bpp": lists["bpp"], **metrics})
     about: dict[str, Any] = {
         "codec": str(content.get("name") or _stem(source)),
@@ -71,7 +75,14 @@ def from_compressai(data: bytes, source: str) -> Sweep:
         about["lmbda"] = lists["lmbda"]
     if "psnr" in metrics:
         about["psnr"] = metrics["psnr"]
-    return _sweep(wide, list(metrics), about, source)
+    return _sweep(wide, list(metrics), about, source, directions)
+
+
+def _check_metrics(metrics: Collection[str], columns: Iterable[Any], source: str) -> None:
+    """Refuse results without a metric."""
+    if not metrics:
+        names = ", ".join(map(str, columns))
+        raise AnalysisError(f"{source}: no metric beside bpp: it holds {names}")
 
 
 def is_pairs(frame: pd.DataFrame) -> bool:
@@ -79,32 +90,50 @@ def is_pairs(frame: pd.DataFrame) -> bool:
     return "bpp" in frame and "point_key" not in frame
 
 
-def from_pairs(frame: pd.DataFrame, source: str) -> Sweep:
+def from_pairs(frame: pd.DataFrame, source: str, directions: Directions) -> Sweep:
     """A sweep from a table with a column `bpp` and one for each metric, a row per rate.
 
     Further columns of the points file are allowed (`codec, scenario, seed, lmbda, mllm, task,
-    dataset, ...`). Without them the scenario is the file's name, and the rest `unknown`. Other
-    numeric columns are metrics; where there is no other, `value` (named by `metric`) or `psnr` is.
+    dataset, ...`). Other numeric columns are metrics; where there is no other, `value` (named by
+    `metric`) or `psnr` is. Other columns of text, `method` for one, divide the rows into curves,
+    named by them; those that are the same in all rows, or another one in each, are left out, and
+    said to be. Without a scenario, and nothing that divides, it is the file's name. The rest is
+    `unknown`.
 
     Raises:
-        AnalysisError: no metric, or values that cannot be points.
+        AnalysisError: no metric, one of unknown direction, or values that cannot be points.
     """
     known = {*COLUMNS.names, *OPTIONAL}
     numeric = [str(name) for name in frame.select_dtypes("number").columns]
     metrics = [name for name in numeric if name not in known]
     if not metrics:
         metrics = [str(name) for name in ("value", "psnr") if name in numeric][:1]
-    about = {str(name): frame[name] for name in frame if name not in (*metrics, "bpp")}
+    _check_metrics(metrics, frame.columns, source)
+    texts = [str(name) for name in frame if name not in (*known, *metrics)]
+    dividing = [name for name in texts if 1 < frame[name].nunique() < len(frame)]
+    about = {str(name): frame[name] for name in frame if name in known and name not in metrics}
+    del about["bpp"]
     about |= {"psnr": frame["psnr"]} if "psnr" in frame else {}
+    if dividing:
+        names = frame[dividing].fillna("").astype("str").agg(" ".join, axis=1).str.strip()
+        about["variant" if "scenario" in about else "scenario"] = names
     defaults = {"scenario": _stem(source), "task": UNKNOWN, "mllm": UNKNOWN}
-    return _sweep(frame[["bpp", *metrics]], metrics, {**defaults, **about}, source)
+    sweep = _sweep(frame[["bpp", *metrics]], metrics, {**defaults, **about}, source, directions)
+    unused = [name for name in texts if name not in dividing]
+    if not unused:
+        return sweep
+    lines = [f"{posixpath.basename(source)}: columns not used: {', '.join(unused)}"]
+    return replace(sweep, manifest={**sweep.manifest, "skipped": lines})
 
 
-def _sweep(wide: pd.DataFrame, metrics: list[str], about: dict[str, Any], source: str) -> Sweep:
+def _sweep(
+    wide: pd.DataFrame,
+    metrics: list[str],
+    about: dict[str, Any],
+    source: str,
+    directions: Directions,
+) -> Sweep:
     """The long form: a row per rate and metric; unknown fields are empty or `unknown`."""
-    if not metrics:
-        columns = ", ".join(["bpp", *(str(name) for name in about)])
-        raise AnalysisError(f"{source}: no metric beside bpp: it holds {columns}")
     name = _stem(source)
     empty: dict[str, Any] = {
         "sweep": name,
@@ -129,8 +158,16 @@ def _sweep(wide: pd.DataFrame, metrics: list[str], about: dict[str, Any], source
     points = points[np.isfinite(points["value"].to_numpy(dtype=np.float64))]
     extra = [column for column in points if column not in COLUMNS.names]
     points = check_points(points[[*COLUMNS.names, *extra]], source)
-    units = {metric: {"unit": UNITS[metric]} for metric in metrics if metric in UNITS}
-    tasks = {str(task): {"metrics": units} for task in points["task"].unique()} if units else {}
+    tasks: dict[str, Any] = {}
+    of_task = points.groupby("task", sort=False)["metric"].unique()
+    for task, names in of_task.items():
+        tasks[str(task)] = {
+            "metrics": {
+                name: {"higher_is_better": better}
+                | ({"unit": UNITS[name]} if name in UNITS else {})
+                for name, better in directions.of(map(str, names), source).items()
+            }
+        }
     return Sweep(points, None, {"sweep": name, "tasks": tasks})
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import io
 import posixpath
+from collections.abc import Iterable
 from typing import Final
 
 import fsspec
 import pandas as pd
 import pyarrow.parquet as pq
 
+from analysis.io.directions import Directions
 from analysis.io.files import exists, join, read_bytes, write_bytes
 from analysis.io.merge import merge
 from analysis.io.names import metric_to_mlflow
@@ -59,7 +61,12 @@ def write_points(frame: pd.DataFrame, directory: str) -> None:
     write_bytes(join(directory, CSV_METADATA), csv_metadata(table, POINTS_CSV))
 
 
-def read_sweep(*paths_or_uris: str, apart: bool = False) -> Sweep:
+def read_sweep(
+    *paths_or_uris: str,
+    apart: bool = False,
+    higher_is_better: Iterable[str] = (),
+    lower_is_better: Iterable[str] = (),
+) -> Sweep:
     """Read a sweep, or several as one.
 
     Args:
@@ -70,14 +77,18 @@ def read_sweep(*paths_or_uris: str, apart: bool = False) -> Sweep:
             (`sqlite:///...`, `http(s)://...`; experiment `bridgesweep`).
         apart: with several, keep what they have in common apart, under the sweeps' names as
             variants. Otherwise it must be equal (see `merge.merge`).
+        higher_is_better, lower_is_better: metrics of tables and results of others whose names do
+            not say which (see `directions`).
 
     Raises:
         AnalysisError: no such file, not points, a newer schema, an empty experiment, several
-            sweeps to choose from, a server that does not answer, or clashing keys.
+            sweeps to choose from, a server that does not answer, clashing keys, or a metric of
+            which more or less may be better.
     """
     if not paths_or_uris:
         raise AnalysisError("name at least one sweep: a directory, a points file or MLflow's URI")
-    sweeps = [_read(path_or_uri) for path_or_uri in paths_or_uris]
+    directions = Directions(frozenset(higher_is_better), frozenset(lower_is_better))
+    sweeps = [_read(path_or_uri, directions) for path_or_uri in paths_or_uris]
     return sweeps[0] if len(sweeps) == 1 else merge(sweeps, apart)
 
 
@@ -88,7 +99,7 @@ def is_mlflow(path_or_uri: str) -> bool:
     return path_or_uri.startswith(_MLFLOW)
 
 
-def _read(path_or_uri: str) -> Sweep:
+def _read(path_or_uri: str, directions: Directions) -> Sweep:
     if is_mlflow(path_or_uri):
         from analysis.io.mlflow_source import read_mlflow  # what only files need not have
 
@@ -100,7 +111,7 @@ def _read(path_or_uri: str) -> Sweep:
     if not fs.exists(path):
         raise AnalysisError(f"{path_or_uri}: no such file or directory")
     if not fs.isdir(path):
-        return _read_file(path_or_uri)
+        return _read_file(path_or_uri, directions)
     directory = path_or_uri
     if not _has_points(directory):
         inside = sorted(posixpath.basename(str(p).rstrip("/")) for p in fs.ls(path, detail=False))
@@ -116,24 +127,24 @@ def _read(path_or_uri: str) -> Sweep:
     samples = join(directory, SAMPLES)
     manifest = join(directory, MANIFEST)
     return Sweep(
-        _read_file(join(directory, name)).points,
+        _read_file(join(directory, name), directions).points,
         read_samples(read_bytes(samples), samples) if exists(samples) else None,
         read_manifest(read_bytes(manifest), manifest) if exists(manifest) else {},
         directory,
     )
 
 
-def _read_file(path: str) -> Sweep:
+def _read_file(path: str, directions: Directions) -> Sweep:
     data, directory = read_bytes(path), posixpath.dirname(path) or "."
     if not data.strip():
         raise AnalysisError(f"{path}: an empty file")
     if path.endswith(".json"):
-        return from_compressai(data, path)
+        return from_compressai(data, path, directions)
     if not path.endswith(".csv"):
         return Sweep(from_parquet(data, path), None, {}, directory)
     frame = read_csv(data, path)
     if is_pairs(frame):
-        return from_pairs(frame, path)
+        return from_pairs(frame, path, directions)
     return Sweep(check_points(frame, path), None, {}, directory)
 
 

@@ -62,11 +62,17 @@ class Scenarios:
         if not block:
             return cls()
         described = read_looks(block, source)
+        known = installed_looks()
+        for name, look in described.items():
+            # Earlier versions did not say so.
+            if "depends_on_seed" not in look.model_fields_set and name in known:
+                seeds = {"depends_on_seed": known[name].depends_on_seed}
+                described[name] = look.model_copy(update=seeds)
         # Of roles that one scenario has, a sweep's description decides alone.
         taken = {look.role for look in described.values()}
         installed = {
             name: look.model_copy(update={"role": "curve"}) if look.role in taken else look
-            for name, look in installed_looks().items()
+            for name, look in known.items()
         }
         return cls({**installed, **described})
 

@@ -26,6 +26,8 @@ VERSION_KEY: Final = b"bridgesweep.schema"
 """Where Parquet's metadata has it."""
 VERSION_COLUMN: Final = "schema"
 """Where the CSV has it."""
+FRACTION: Final = "fraction"
+"""The unit of metrics that are fractions in [0, 1]."""
 FRACTIONS: Final = ("exact_match", "accuracy", "accuracy@0.5")
 """Metrics that are fractions in [0, 1]; the first that a task has is its primary one."""
 

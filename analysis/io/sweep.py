@@ -8,19 +8,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from analysis.io.scenarios import Scenarios, read_looks
-from analysis.io.schema import VARIANT, AnalysisError, check_version, parquet_table
+from analysis.io.schema import (
+    FRACTION,
+    FRACTIONS,
+    VARIANT,
+    AnalysisError,
+    check_version,
+    parquet_table,
+)
 from search_spaces.specs.points import JOINED
 
 SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
 EXAMPLE: Final = str(Path(__file__).parents[1] / "example")
 """A real sweep that ships with the package, for notebooks and first steps; see its README."""
 SAMPLE_COLUMNS: Final = ("point_key", "mllm", "task", "metric", "sample_id", "value", "bpp")
-CATEGORIES: Final = ("point_key", "sample_id")
+IMAGE: Final = "image_id"
+"""Column of the samples: the image that a sample asks about, of several the last. Samples of one
+image are no independent draws. In files without the column, and where it is empty, a sample of the
+demo's scenes has the image that its id begins with; any other sample has an image of its own."""
+CATEGORIES: Final = ("point_key", "sample_id", IMAGE)
 """Columns of the samples that are read as categories: points times samples are many rows."""
+_SCENE: Final = r"^((?:train|val|test)-\d{6})-"
+"""The image's id in a sample's, in the demo's scenes."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +43,9 @@ class Sweep:
 
     Attributes:
         points: the points file, columns as in `schema.COLUMNS` and `variant`.
-        samples: per test sample `point_key, mllm, task, metric, sample_id, value, bpp, ...`, or
-            None where only points are known (then comparisons have no intervals).
+        samples: per test sample `point_key, mllm, task, metric, sample_id, value, bpp, ...` and
+            `image_id` (see `IMAGE`), or None where only points are known (then comparisons have no
+            intervals).
         manifest: `sweep.json`, or {} where there is none.
         directory: where the files lie (a path or fsspec URI), for the example images; None when
             read from MLflow, which keeps no such files, or from several places.
@@ -42,14 +57,17 @@ class Sweep:
     directory: str | None = None
 
     def __post_init__(self) -> None:
-        """Points of a space without variants have no such column; a task that is measured on
-        several data sets becomes one task for each, named after both."""
+        """Points of a space without variants have no such column, samples of earlier versions no
+        image; a task that is measured on several data sets becomes one task for each, named after
+        both."""
         variant = self.points[VARIANT.name].fillna("") if VARIANT.name in self.points else ""
         object.__setattr__(self, "points", self.points.assign(**{VARIANT.name: variant}))
         sets = self.points.groupby("task", sort=False)["dataset"].nunique()
         several = set(sets.index[sets > 1])
         if several:
             self._split_tasks(several)
+        if self.samples is not None:
+            object.__setattr__(self, "samples", _with_images(self.samples))
 
     def _split_tasks(self, several: set[str]) -> None:
         described = self.manifest.get("tasks", {})
@@ -96,6 +114,11 @@ class Sweep:
         """All other points."""
         return self.points[~self.points["scenario"].map(self.scenarios.is_bound).astype(bool)]
 
+    def is_fraction(self, task: str, metric: str) -> bool:
+        """Whether a metric's values are fractions in [0, 1]."""
+        described = self.manifest.get("tasks", {}).get(task, {}).get("metrics", {}).get(metric, {})
+        return str(described.get("unit", FRACTION if metric in FRACTIONS else "")) == FRACTION
+
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
         """The space's variants in its order: name -> what each sets, as far as that is known."""
@@ -103,6 +126,22 @@ class Sweep:
         joined_names = [name for name in self.points["variant"].unique() if name]
         names = dict.fromkeys(name for joined in joined_names for name in joined.split(JOINED))
         return described or {name: {} for name in names}
+
+
+def _with_images(samples: pd.DataFrame) -> pd.DataFrame:
+    """The samples with an image each (see `IMAGE`), from whichever row of a sample names it."""
+    codes, ids = pd.factorize(samples["sample_id"])
+    names = pd.Series(np.asarray(ids).astype(str))
+    own = names.str.extract(_SCENE)[0].fillna(names)
+    derived = pd.Categorical(own).take(codes)
+    if IMAGE not in samples:
+        return samples.assign(**{IMAGE: derived})
+    given = samples[IMAGE]
+    if given.isna().any():
+        keys = [samples["task"].astype("str"), codes]
+        given = given.astype("object").groupby(keys, sort=False).transform("first")
+        given = given.fillna(pd.Series(derived, samples.index).astype("object"))
+    return samples.assign(**{IMAGE: given.astype("category")})
 
 
 def _with_set(frame: pd.DataFrame, several: set[str]) -> pd.Series[str]:

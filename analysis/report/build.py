@@ -158,11 +158,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where links to MLflow runs lead; default: the sweep's tracking server, else "
         f"{MLFLOW_UI}",
     )
+    for direction in ("higher", "lower"):
+        parser.add_argument(
+            f"--{direction}-is-better",
+            metavar="METRIC",
+            nargs="+",
+            default=[],
+            help="metrics of others' tables whose names do not say so",
+        )
     parser.add_argument("--pdf", action="store_true", help="also write the figures as PDF")
     options = parser.parse_args(arguments)
     try:
         _check(options)
-        sweep = read_sweep(*options.sources, apart=options.apart)
+        sweep = read_sweep(
+            *options.sources,
+            apart=options.apart,
+            higher_is_better=options.higher_is_better,
+            lower_is_better=options.lower_is_better,
+        )
         paths = write_report(sweep, options.out, options.complexity, options.mlflow_ui, options.pdf)
     except (AnalysisError, OSError) as error:
         print_error(str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,10 @@ from analysis.curves.curve import MEAN
 from analysis.curves.missing import Missing
 from analysis.curves.tasks import no_mean, tasks
 from analysis.io.frames import rows_of
+from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
-from analysis.stats.as_text import span, with_interval
+from analysis.stats.as_text import over, span, with_interval
+from analysis.stats.compare import AT_CHANCE
 from analysis.stats.trainings import training_caveat
 
 
@@ -26,8 +28,9 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
         comparison: what `compare` gave.
 
     Returns:
-        Columns `curve, task, bpp, accuracy, BD-rate, bits saved, note`; `bits saved` is at equal
-        accuracy against the anchor, in the middle of the shared accuracies.
+        Columns `curve, task, bpp, accuracy, BD-rate, bits saved, note`; the BD-rate stands with the
+        accuracies that it is over, and `bits saved` is at equal accuracy against the anchor, in the
+        middle of these.
     """
     scenarios = sweep.scenarios
     several = {
@@ -45,7 +48,7 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
                 "task": row.task,
                 "bpp": span(row.bpp_low, row.bpp_high, 3),
                 "accuracy": span(row.value_low, row.value_high, 2),
-                "BD-rate": with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+                "BD-rate": _bd_rate(row),
                 "bits saved": with_interval(row.saved, row.saved_low, row.saved_high),
                 "note": row.note,
             }
@@ -55,7 +58,7 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 NAMED_CURVES: Final = 6
-"""Curves that the summary sentence names, those that save most."""
+"""Curves of a ranking that the summary sentence names, those that save most."""
 
 
 def summary_sentence(
@@ -67,17 +70,7 @@ def summary_sentence(
     scenarios = sweep.scenarios
     anchor = scenarios.title(sweep.anchor) or "the anchor"
     heads = comparison[(comparison["task"] == MEAN) & comparison["bd_rate"].notna()]
-    varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
-    claims = []
-    for row in rows_of(heads.sort_values("bd_rate")):
-        name = f"{scenarios.title(row.scenario)} {row.variant}".strip()
-        qualifiers = ", ".join(str(getattr(row, column)) for column in varies)
-        name += f" ({qualifiers})" if qualifiers else ""
-        claims.append(f"{name} {_claim(row.bd_rate, row.bd_rate_low, row.bd_rate_high)}")
-    if len(claims) > NAMED_CURVES:
-        further = [f"{value:+.0f} %" for value in heads["bd_rate"].sort_values()[NAMED_CURVES:]]
-        ends = further[0] if len(further) == 1 else f"{further[0]} to {further[-1]}"
-        claims = [*claims[:NAMED_CURVES], f"BD-rates of {len(further)} more: {ends}"]
+    claims = _rankings(heads, scenarios)
     reason = no_mean(tasks(sweep))
     first = (
         f"For equal accuracy on the mean over tasks, against {anchor}: " + "; ".join(claims) + "."
@@ -88,11 +81,63 @@ def summary_sentence(
     )
     if claims and (caveat := training_caveat(sweep)):
         first += f" {caveat}"
+    bounds = comparison[(comparison["scenario"] == sweep.bound) & (comparison["task"] != MEAN)]
+    guessed = bounds.loc[bounds["note"].str.contains(AT_CHANCE), "task"]
+    if len(guessed):
+        title = scenarios.title(sweep.bound)
+        first += f" Warning: {title} itself {AT_CHANCE} in {', '.join(dict.fromkeys(guessed))}."
     gone = missing_points(sweep) if missing is None else missing
     total = len(sweep.manifest.get("expected", [])) or sweep.points["point_key"].nunique()
     if gone:
         return f"{first} {len(gone)} of {total} operating points are missing or incomplete."
     return f"{first} All {total} operating points are present."
+
+
+def _bd_rate(row: Any) -> str:
+    """A BD-rate with its interval and the accuracies that it is over."""
+    text = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+    return text and text + over(row.shared_low, row.shared_high)
+
+
+def _rankings(heads: pd.DataFrame, scenarios: Scenarios) -> list[str]:
+    """What the curves need, best first: each ranking over the accuracies that its curves share;
+    curves that share none, each over its own."""
+    varies = [name for name in ("codec", "mllm") if heads[name].nunique() > 1]
+    ordered = heads.sort_values("ranked_bd_rate")
+    out: list[str] = []
+    for _, rows in ordered.groupby(["ranked_low", "ranked_high"], sort=False, dropna=False):
+        claims = []
+        low, high = float(rows["ranked_low"].iloc[0]), float(rows["ranked_high"].iloc[0])
+        is_ranked = bool(np.isfinite(low))
+        for row in rows_of(rows):
+            name = f"{scenarios.title(row.scenario)} {row.variant}".strip()
+            qualifiers = ", ".join(str(getattr(row, column)) for column in varies)
+            name += f" ({qualifiers})" if qualifiers else ""
+            numbers = row.ranked_bd_rate, row.ranked_bd_rate_low, row.ranked_bd_rate_high
+            own = row.bd_rate, row.bd_rate_low, row.bd_rate_high
+            claim = _claim(*(numbers if is_ranked else own))
+            where = "" if is_ranked else over(row.shared_low, row.shared_high)
+            claims.append(f"{name} {claim}{where}{_to_next(row)}")
+        if len(claims) > NAMED_CURVES:
+            rates = rows["ranked_bd_rate" if is_ranked else "bd_rate"][NAMED_CURVES:]
+            further = [f"{value:+.0f} %" for value in rates]
+            ends = further[0] if len(further) == 1 else f"{further[0]} to {further[-1]}"
+            claims = [*claims[:NAMED_CURVES], f"BD-rates of {len(further)} more: {ends}"]
+        text = "; ".join(claims)
+        apart = "over accuracies of their own, not ranked: " if out else ""
+        out.append(
+            f"over the accuracies {span(low, high, 2)}: {text}" if is_ranked else apart + text
+        )
+    return out
+
+
+def _to_next(row: Any) -> str:
+    """Whether the next curve of a ranking is told apart; empty where it is."""
+    low, high = row.bd_rate_to_next_low, row.bd_rate_to_next_high
+    if not low <= 0 <= high:
+        return ""
+    number = with_interval(row.bd_rate_to_next, low, high, sign=True)
+    return f", not told apart from {row.next_curve} ({number})"
 
 
 def _claim(rate: float, low: float, high: float) -> str:

@@ -26,6 +26,7 @@ from analysis.sampling.pchip import Bools, Pchip
 TIE: Final = 1e-9
 """Accuracies closer than this are equal: means of the same samples differ by rounding."""
 ROUNDING: Final = 1e-12
+EVERYWHERE: Final = (-np.inf, np.inf)
 PACKAGE: Final = {
     "method": "pchip",
     "require_matching_points": False,
@@ -77,18 +78,28 @@ def overlap(a: Floats, b: Floats) -> Overlap:
 
 
 def bd_rate(
-    anchor_rate: Floats, anchor_accuracy: Floats, test_rate: Floats, test_accuracy: Floats
+    anchor_rate: Floats,
+    anchor_accuracy: Floats,
+    test_rate: Floats,
+    test_accuracy: Floats,
+    over: tuple[float, float] = EVERYWHERE,
 ) -> float:
     """BD-rate in percent over the shared accuracies; negative where the test curve saves bits.
+
+    Bjontegaard 2001, "Calculation of average PSNR differences between RD-curves", VCEG-M33.
 
     Args:
         anchor_rate, anchor_accuracy: (P,) a front with two or more points, by rising rate.
         test_rate, test_accuracy: (Q,) likewise.
+        over: accuracies that count; a part of the shared ones, which the package cannot take.
 
     Returns:
         Percent; nan where the fronts share no range of accuracies or one has a single point.
     """
     shared = overlap(anchor_accuracy, test_accuracy)
+    if over != EVERYWHERE:
+        base = _repeated(anchor_rate, anchor_accuracy, 1)
+        return float(_repeated(test_rate, test_accuracy, 1).bd_rate(base, over)[0])
     return _by_package("bd_rate", shared, anchor_rate, anchor_accuracy, test_rate, test_accuracy)
 
 
@@ -138,6 +149,8 @@ class Batch:
     """
 
     def __init__(self, rate: Floats, accuracy: Floats) -> None:
+        self.points = accuracy
+        """(R, P) accuracies of the points as they were given."""
         order = np.lexsort((-accuracy, rate), axis=-1)
         rate = np.take_along_axis(rate, order, axis=-1)
         accuracy = np.take_along_axis(accuracy, order, axis=-1)
@@ -162,13 +175,23 @@ class Batch:
         near = [np.isclose(log_rates, end, rtol=0, atol=ROUNDING) for end in ends]
         return self.accuracies(np.select(near, ends, log_rates))
 
-    def bd_rate(self, anchor: Batch) -> Floats:
-        """BD-rates (R,) in percent against the anchor, row by row; nan where there is none."""
-        return 100 * (10 ** self.rates.mean_difference(anchor.rates) - 1)
+    def accuracy_held(self, rate: float) -> Floats:
+        """Accuracies (R,) at a rate of the measured curve. Where a resample's curve ends short of
+        it, as one in two does at the very end, that of its end."""
+        low, high = 10**self.accuracies.low, 10**self.accuracies.high
+        return self.accuracy_at(np.clip(np.array([rate]), low, high))
+
+    def bd_rate(self, anchor: Batch, over: tuple[float, float] = EVERYWHERE) -> Floats:
+        """BD-rates (R,) in percent against the anchor, row by row; nan where there is none.
+
+        Args:
+            over: accuracies that count, as far as both curves have them.
+        """
+        return 100 * (10 ** self.rates.mean_difference(anchor.rates, over) - 1)
 
     def bd_accuracy(self, anchor: Batch) -> Floats:
         """BD-accuracies (R,) against the anchor, row by row; nan where there is none."""
-        return self.accuracies.mean_difference(anchor.accuracies)
+        return self.accuracies.mean_difference(anchor.accuracies, EVERYWHERE)
 
 
 def _repeated(rate: Floats, accuracy: Floats, n: int) -> Batch:

@@ -1,6 +1,10 @@
-"""Paired bootstrap: all points of a task see the same resampled samples, and the same seeds.
+"""Paired bootstrap: all points see the same resampled images, and the same seeds.
 
-Test samples are drawn with replacement, in one draw for all points that they were measured on.
+Images are drawn with replacement, each with all its samples in all tasks: what one image makes of
+several samples is no independent draw (cluster bootstrap; Cameron, Gelbach and Miller 2008). A
+point's value in a resample is the mean over its own samples there, so that a sample without an
+answer changes nothing else.
+
 Seeds are few, and drawing 3 of 3 with replacement varies far too little. Their part is a multiplier
 bootstrap: the seeds' deviations from their mean, each times an independent normal weight, are
 added, scaled so that alone they give Student's interval with (seeds - 1) degrees of freedom. All
@@ -11,31 +15,36 @@ two seeds would be 12.7 standard errors each way: with two, only samples vary.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from analysis.io.sweep import Sweep
-from analysis.sampling.intervals import Floats, percentile_interval, resampled_means
+from analysis.io.sweep import IMAGE, Sweep
+from analysis.sampling.intervals import (
+    Floats,
+    fraction_prior,
+    percentile_interval,
+    resampled_means,
+)
+from analysis.sampling.tables import Ints, Kind, Names, SampleTable, sample_table
 
 AGREE: Final = 1e-6
 """Largest difference between a point's value and the mean of its samples."""
 SEEDS: Final = 3
 """Seeds from which on their variation is a part of the intervals."""
 
-Names = NDArray[np.str_]
 Key = tuple[str, str, str, tuple[str, ...]]
 """(mllm, task, metric, point keys of the seeds of one rate)."""
+_KIND: Final = ["mllm", "task", "metric"]
 
 
 class Resampled:
     """Resampled (bpp, value) of every point of a sweep.
 
-    The samples of a (mllm, task, metric) are drawn by their id, in one draw for all points.
-    Tasks over the same sample ids share the draw as well; others are drawn independently.
+    Images are drawn in one draw for all that was measured on some of the same images; tasks that
+    share none are drawn independently.
     """
 
     def __init__(self, sweep: Sweep, n_resamples: int, seed: int = 0) -> None:
@@ -44,36 +53,31 @@ class Resampled:
         """(bpp, value, seed) of the points as they are."""
         self._n, self._seed = n_resamples, seed
         self._of_seeds: dict[tuple[int, ...], Floats] = {}
-        self.disagree: set[tuple[str, str, str]] = set()
+        self.disagree: set[Kind] = set()
         """(mllm, task, metric) whose samples do not average to their points: not resampled."""
         if sweep.samples is None:
             return
-        identity = ["mllm", "task", "metric", "point_key"]
-        points = sweep.points.drop_duplicates(identity).set_index(identity)
-        needed = sweep.samples[[*identity, "sample_id", "value", "bpp"]]
-        for kind, rows in needed.groupby(identity[:3], sort=False, observed=True):
+        points = sweep.points.drop_duplicates([*_KIND, "point_key"])
+        points = points.set_index([*_KIND, "point_key"])
+        pools = _pools(sweep.samples)
+        needed = sweep.samples[[*_KIND, "point_key", "sample_id", IMAGE, "value", "bpp"]]
+        for kind, rows in needed.groupby(_KIND, sort=False, observed=True):
             name = (str(kind[0]), str(kind[1]), str(kind[2]))
-            ids, keys, (values, rates) = wide(rows, ["value", "bpp"])
-            with_point = np.array([(*name, key) in points.index for key in keys], dtype=bool)
-            complete = np.isfinite(values).all(axis=1)
-            if complete.sum() < 2 or not with_point.any():
+            table = sample_table(rows, ["value", "bpp"])
+            with_point = np.array([(*name, key) in points.index for key in table.keys], dtype=bool)
+            if len(table.images) < 2 or not with_point.any():
                 continue
-            keys, values, rates = (
-                keys[with_point],
-                values[complete][:, with_point],
-                rates[complete][:, with_point],
-            )
-            stored = points.loc[[(*name, key) for key in keys]]
+            stored = points.loc[[(*name, key) for key in table.keys[with_point]]]
+            table = table.only(with_point)
             value, bpp = (stored[column].to_numpy(dtype=np.float64) for column in ("value", "bpp"))
-            if np.abs(values.mean(axis=0) - value).max() > AGREE:
+            if np.abs(table.means("value") - value).max() > AGREE:
                 self.disagree.add(name)
                 continue
-            drawn = zlib.crc32("\n".join(map(str, ids[complete])).encode()) + seed
-            rates = np.where(np.isnan(rates).any(axis=0), 1.0, rates)  # unknown: does not vary
-            both = resampled_means(np.hstack([values, rates]), n_resamples, drawn)
-            scaled = both[:, len(keys) :] * (bpp / rates.mean(axis=0))
-            for i, (key, point_seed) in enumerate(zip(keys, stored["seed"], strict=True)):
-                self._means[(*name, str(key))] = scaled[:, i], both[:, i]
+            names = ["\n".join((*name, str(key))) for key in table.keys]
+            fractions = names if sweep.is_fraction(*name[1:]) else []
+            rates, values = _draw(table, fractions, pools[name], n_resamples, seed)
+            for i, (key, point_seed) in enumerate(zip(table.keys, stored["seed"], strict=True)):
+                self._means[(*name, str(key))] = rates[:, i] * bpp[i], values[:, i]
                 self._whole[(*name, str(key))] = float(bpp[i]), float(value[i]), int(point_seed)
 
     def mean(self, keys: Iterable[Key]) -> tuple[Floats, Floats] | None:
@@ -120,33 +124,64 @@ class Resampled:
         return percentile_interval(estimates)
 
 
-def wide(rows: pd.DataFrame, columns: list[str]) -> tuple[Names, Names, list[Floats]]:
-    """Sample ids (n,), point keys (P,), and for each column its values (n, P), nan where none is.
+def _pools(samples: pd.DataFrame) -> dict[Kind, Names]:
+    """The images that each (mllm, task, metric) is drawn with: all that are linked to its own by
+    what was measured on several."""
+    pools: dict[Kind, set[str]] = {}
+    for kind, images in samples.groupby(_KIND, sort=False, observed=True)[IMAGE]:
+        pool = set(map(str, images.unique()))
+        linked = [other for other, known in pools.items() if not pool.isdisjoint(known)]
+        for other in linked:
+            pool |= pools[other]
+        pools |= dict.fromkeys([(str(kind[0]), str(kind[1]), str(kind[2])), *linked], pool)
+    return {kind: np.array(sorted(pool)) for kind, pool in pools.items()}
 
-    Both are sorted; duplicates are averaged.
+
+def _draw(
+    table: SampleTable, names: Sequence[str], pool: Names, n_resamples: int, seed: int
+) -> tuple[Floats, Floats]:
+    """Points of one (mllm, task, metric), drawn with the images of a pool.
+
+    Args:
+        table: of the points' samples, `value` and `bpp`.
+        names: (P,) of the points where the metric's values are fractions; otherwise empty.
+
+    Returns:
+        Resampled rates (R, P) relative to the points' own, and values (R, P).
     """
-    sample, ids = _in_order(rows["sample_id"])
-    point, keys = _in_order(rows["point_key"])
-    cell, shape = sample * len(keys) + point, (len(ids), len(keys))
-    out = []
-    for column in columns:
-        values = rows[column].to_numpy(dtype=np.float64)
-        known = np.isfinite(values)
-        counts = np.bincount(cell[known], minlength=shape[0] * shape[1])
-        sums = np.bincount(cell[known], values[known], minlength=shape[0] * shape[1])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            out.append((sums / counts).reshape(shape))
-    return ids, keys, out
+    values, rates = table.columns["value"], table.columns["bpp"]
+    known = np.isfinite(values)
+    rates = np.where((known & np.isnan(rates)).any(axis=0), 1.0, rates)  # unknown: does not vary
+    counts, of_counts = _distinct(table.per_image(known.astype(np.float64)))
+    sums, bits = (table.per_image(np.where(known, x, 0.0)) for x in (values, rates))
+    picked = np.searchsorted(pool, table.images).astype(np.int64)
+    drawn_with = zlib.crc32("\n".join(pool).encode()) + seed
+    columns = np.hstack([sums, bits, counts])
+    drawn = resampled_means(columns, n_resamples, drawn_with, picked, len(pool))
+    points = values.shape[1]
+    total, total_bits, size = (
+        drawn[:, :points],
+        drawn[:, points : -counts.shape[1]],
+        drawn[:, -counts.shape[1] :],
+    )
+    size = size[:, of_counts]
+    whole = counts.sum(axis=0)[of_counts]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # A resample may have none of a point's images: it says nothing about the point.
+        relative = np.where(size > 0, total_bits / size * whole / bits.sum(axis=0), 1.0)
+        for i, name in enumerate(names):
+            prior = fraction_prior(n_resamples, zlib.crc32(name.encode()) + seed)
+            image = whole[i] / np.count_nonzero(counts[:, of_counts[i]]) / len(pool)
+            total[:, i] += prior[:, 0] * image
+            size[:, i] += prior[:, 1] * image
+        return relative, np.where(size > 0, total / size, sums.sum(axis=0) / whole)
 
 
-def _in_order(column: pd.Series[str]) -> tuple[NDArray[np.int64], Names]:
-    """Codes and names of a text column or of one with categories, the names in order."""
-    codes, categories = pd.factorize(column)
-    names = np.asarray(categories).astype(str)
-    order = np.argsort(names)
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[order] = np.arange(len(names))
-    return rank[codes], names[order]
+def _distinct(columns: Floats) -> tuple[Floats, Ints]:
+    """The columns (C, D) that differ among (C, P), and which of them each is (P,)."""
+    first: dict[bytes, int] = {}
+    places = np.array([first.setdefault(column.tobytes(), len(first)) for column in columns.T])
+    return columns[:, [int(np.argmax(places == i)) for i in range(len(first))]], places
 
 
 def _of_training(whole: Floats, resampled: Floats) -> Floats:

@@ -9,8 +9,18 @@ always exist and are nearly normal. So each ratio of rates is tested instead (Fi
 and test are taken at two rates of that ratio where their accuracies are the wanted one on average,
 and the paired interval of the difference of these accuracies, each in units of its curve's slope,
 either holds 0 or does not. Slopes turn an accuracy into a log rate, so that to first order the
-answer does not depend on where the two rates are. The interval is all ratios between the outermost
-that are not rejected. Coverage: tests/benchmarks/coverage.py.
+answer does not depend on where the two rates are. Where the accuracy is that of a point of the
+anchor, the anchor stays at that point's rate: what is saved at a point is asked of the test curve
+alone. The interval is all ratios between the outermost that are not rejected; it is open where the
+outermost rate is not rejected.
+
+Derivation. Let a be the wanted accuracy, x and y log rates of anchor and test, f and g the curves'
+accuracies there, f' and g' their slopes. To first order the curves are at a where x0 = x + (a-f)/f'
+and y0 = y + (a-g)/g'. So the log ratio y0 - x0 is y - x exactly where (a-g)/g' = (a-f)/f', that is
+where the contrast g' (f-a) - f' (g-a) is 0. That is linear in the estimates f and g, so it is as
+nearly normal as they are, with no slope in a denominator: y - x is rejected where the contrast's
+interval does not hold 0 (Fieller 1954, "Some problems in interval estimation").
+Coverage: tests/benchmarks/coverage.py.
 """
 
 from __future__ import annotations
@@ -54,6 +64,7 @@ class Inversion:
         fronts: tuple[Arrays, Arrays],
         batches: tuple[bd.Batch, bd.Batch],
     ) -> None:
+        self._anchor = fronts[0]
         rising = all(len(f[0]) == b.accuracy.shape[1] for f, b in zip(fronts, batches, strict=True))
         ends = [np.log10([rate[0], rate[-1]]) for rate, _ in fronts]
         lengths = [float(high - low) for low, high in ends]
@@ -71,17 +82,20 @@ class Inversion:
         """
         base, test = self._curves
         log_ratios, contrasts = [], []
+        at = np.flatnonzero(np.abs(self._anchor[1] - accuracy) < bd.TIE)
+        if len(at):
+            log_rate = float(np.log10(self._anchor[0][at[0]]))
+            place = min((log_rate - base.x[0]) / self._step, len(base.x) - 1)
+            anchor = _between(base.resampled, place)
+            log_ratios = list(test.x[::-1] - log_rate)
+            contrasts = list((anchor[:, None] - test.resampled[:, ::-1]).T)
+            return _ends(log_ratios, contrasts)
         for shift in range(1 - len(test.x), len(base.x)):
             node = _meeting(base, test, shift, accuracy)
             if node is not None:
                 log_ratios.append(test.x[0] - base.x[0] - shift * self._step)
                 contrasts.append(_contrast(base, test, node, node - shift, accuracy))
-        if not log_ratios:
-            return np.nan, np.nan
-        low, high = np.quantile(np.stack(contrasts, axis=1), [TAIL, 1 - TAIL], axis=0)
-        # The contrast rises as the ratio falls: the test is taken at ever lower rates.
-        x = np.array(log_ratios)
-        return _last_crossing(x, low), _first_crossing(x, high)
+        return _ends(log_ratios, contrasts) if log_ratios else (np.nan, np.nan)
 
 
 class _Gridded:
@@ -179,6 +193,14 @@ def _between(values: Floats, node: float) -> Floats:
     if share == 0:
         return np.asarray(values[..., low])
     return np.asarray((1 - share) * values[..., low] + share * values[..., low + 1])
+
+
+def _ends(log_ratios: list[float], contrasts: list[Floats]) -> tuple[float, float]:
+    """The outermost log ratios, falling, whose contrast (R,) is not rejected; nan where open."""
+    low, high = np.quantile(np.stack(contrasts, axis=1), [TAIL, 1 - TAIL], axis=0)
+    # The contrast rises as the ratio falls: the test is taken at ever lower rates.
+    x = np.array(log_ratios)
+    return _last_crossing(x, low), _first_crossing(x, high)
 
 
 def _first_crossing(x: Floats, y: Floats) -> float:

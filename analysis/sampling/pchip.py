@@ -70,9 +70,10 @@ class Pchip:
             total[rows] += h * (above - below)
         return total
 
-    def mean_difference(self, base: Pchip) -> Floats:
-        """Mean (R,) of self minus other over the range both have; nan where there is none."""
-        low, high = np.maximum(self.low, base.low), np.minimum(self.high, base.high)
+    def mean_difference(self, base: Pchip, over: tuple[float, float]) -> Floats:
+        """Mean (R,) of self minus other over the part of a range that both have; nan without."""
+        low = np.maximum(np.maximum(self.low, base.low), over[0])
+        high = np.minimum(np.minimum(self.high, base.high), over[1])
         defined = (high > low) & (self.size > 1) & (base.size > 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             gap = (self.integral(low, high) - base.integral(low, high)) / (high - low)

@@ -29,7 +29,13 @@ def with_interval(
     return f"{text} {bracketed(low, high, sign, digits)}".strip()
 
 
+def over(low: float, high: float) -> str:
+    """A range of accuracies, ` over 0.44–0.85`; empty where unknown."""
+    return f" over {span(low, high, 2)}" if np.isfinite(low) else ""
+
+
 def bracketed(low: float, high: float, sign: bool = False, digits: int = 0) -> str:
     """An interval, `[-41, -28]`; empty where there is none."""
     form = f"{'+' if sign else ''}.{digits}f"
-    return "" if np.isnan(low) else f"[{low:{form}}, {high:{form}}]".replace("-", "−")
+    text = "" if np.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+    return text.replace("inf", "∞").replace("-", "−")

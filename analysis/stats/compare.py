@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.curves.assemble import Assembled, assemble
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
-from analysis.curves.tasks import less_is_better
+from analysis.curves.tasks import chance_of, less_is_better
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
@@ -20,9 +20,13 @@ from analysis.sampling import bd
 from analysis.sampling.intervals import RESAMPLES
 from analysis.stats.anchor import against_anchors
 from analysis.stats.pairs import NAN, Estimate, Pair, about_seeds, arrays
+from analysis.stats.ranking import ranked
 
 PARTIAL: Final = 0.75
 """Overlap below which a note warns (the `bjontegaard` package warns at the same value)."""
+
+AT_CHANCE: Final = "is at chance"
+"""Of the bound: in the notes of its task's rows."""
 
 
 @dataclass
@@ -48,11 +52,27 @@ class Row:
     value_high: float = NAN
     overlap: float = NAN
     """Shared accuracies over all accuracies of both curves, 0 to 1."""
+    shared_low: float = NAN
+    shared_high: float = NAN
+    """The shared accuracies, over which `bd_rate` is."""
     bd_rate: float = NAN
     bd_rate_low: float = NAN
     bd_rate_high: float = NAN
     bd_defined: float = NAN
     """Share of the bootstrap resamples in which the BD-rate exists."""
+    ranked_low: float = NAN
+    ranked_high: float = NAN
+    """Accuracies that all curves of this anchor share which have a BD-rate (see `ranking`)."""
+    ranked_bd_rate: float = NAN
+    ranked_bd_rate_low: float = NAN
+    ranked_bd_rate_high: float = NAN
+    """BD-rate over these, the only ones to rank by."""
+    next_curve: str = ""
+    """The next one in the ranking."""
+    bd_rate_to_next: float = NAN
+    bd_rate_to_next_low: float = NAN
+    bd_rate_to_next_high: float = NAN
+    """BD-rate against that one, paired, over the ranking's accuracies."""
     bd_accuracy: float = NAN
     """Mean gain over the log rates that both curves have."""
     bd_accuracy_low: float = NAN
@@ -86,7 +106,9 @@ def compare(
     The task's primary metric is compared. For each (MLLM, codec, variant, scenario) a first row,
     task `mean over tasks`, compares the curves of the *mean accuracy* over tasks: one curve, less
     noise, defined even where a single task saturates. `bd_rate_of_tasks` in that row is the other
-    mean, that of the tasks' BD-rates. The anchor itself and the bound have rows too.
+    mean, that of the tasks' BD-rates. The anchor itself and the bound have rows too. BD-rates are
+    over the accuracies that a curve shares with its anchor, which differ; the first rows also have
+    a ranking over common ones (`ranking`).
 
     Intervals: 95 % bootstrap over test samples and, from three seeds on, over seeds; paired (all
     curves see the same resampled samples and seeds, and the front is taken anew in each). Those of
@@ -111,18 +133,28 @@ def compare(
     known = assembled.tasks
     bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
     rows: list[Row] = []
+    heads: dict[tuple[str, ...], dict[Pair, Row]] = {}
     for compared in against_anchors(assembled, anchor, codec):
         curve, row = compared.curve, _describe(compared.curve)
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         upward = not less_is_better(known, curve.task, curve.metric)
         saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
-        notes = [compared.note, _missing_note(curve, sweep.scenarios), saturated]
+        chance = chance_of(known, curve.task, curve.metric)
+        guessing = _at_chance(sweep, limit, chance) if upward and limit else ""
+        notes = [compared.note, _missing_note(curve, sweep.scenarios), saturated, guessing]
         if compared.pair is not None and not curve.frame.empty:
             notes += _fill_in(row, compared.pair)
+            if curve.task == MEAN or not assembled.means:  # once a curve
+                notes.append(about_seeds(curve))
+                if np.isfinite(row.bd_rate):
+                    group = (curve.mllm, curve.task, *compared.pair.anchor.owner)
+                    heads.setdefault(group, {})[compared.pair] = row
         elif compared.is_anchor and upward:
             notes.append(_front_note(curve))
         row.note = "; ".join(note for note in notes if note)
+    for pairs in heads.values():
+        _rank(pairs)
     _mean_of_bd_rates(rows, len(known))
     rank = sweep.scenarios.rank
     rows.sort(key=lambda row: (row.mllm, row.codec, rank(row.scenario)))  # stable
@@ -145,8 +177,19 @@ def _bound_rows(assembled: Assembled) -> Iterator[Row]:
             row = Row(level.mllm, "", "", sweep.bound, level.task, level.metric, n_points=1)
             row.bpp_low, row.bpp_high = _ends(sweep.bound_points["bpp"])
             row.value_low = row.value_high = level.value
-            row.note = "the bound"
+            guessing = _at_chance(
+                sweep, level, chance_of(assembled.tasks, level.task, level.metric)
+            )
+            row.note = "; ".join(filter(None, ["the bound", guessing]))
             yield row
+
+
+def _at_chance(sweep: Sweep, bound: Any, chance: float | None) -> str:
+    """The warning where nothing can be learnt from a task: the bound itself may be guessing."""
+    low = bound.value if np.isnan(bound.low) else bound.low
+    if chance is None or low > chance:
+        return ""
+    return f"{sweep.scenarios.title(sweep.bound)} itself {AT_CHANCE} ({chance:.3g})"
 
 
 def _describe(curve: Curve) -> Row:
@@ -197,6 +240,8 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     anchor, curve, shared = pair.anchor, pair.test, pair.accuracies
     notes = [_front_note(curve), _front_note(anchor)]
     row.overlap = shared.share
+    if shared.low <= shared.high:
+        row.shared_low, row.shared_high = shared.low, shared.high
     gain = pair.bd_accuracy()
     row.bd_accuracy, row.bd_accuracy_low, row.bd_accuracy_high = gain.value, gain.low, gain.high
     rate = pair.bd_rate()
@@ -209,6 +254,8 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
         return [*notes, f"no {lacking}: {reason}"]
     row.target = (shared.low + shared.high) / 2
     saved = pair.saved(row.target)
+    if np.isnan(saved.value):
+        return [*notes, f"no BD-rate, no saving: {saved.why}", _interval_note(rate, saved, gain)]
     row.saved, row.saved_low, row.saved_high = saved.value, saved.low, saved.high
     measured = [
         values[(values >= shared.low) & (values <= shared.high)] for _, values in pair.fronts
@@ -219,18 +266,27 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     )
     row.saved_at_anchor = at_anchor
     row.saved_max_at, row.saved_max = max([*at_anchor, *at_test], key=lambda saving: saving[1])
-    if min(points) == 1:
+    if np.isnan(rate.value):
         notes.append(f"no BD-rate: {rate.why}")
     else:
         if shared.share < PARTIAL:
-            notes.append(
-                f"over accuracies {shared.low:.2f}–{shared.high:.2f} ({shared.share:.0%} shared)"
-            )
+            notes.append(f"over {shared.share:.0%} of both curves' accuracies")
         if min(points) == 2:
             notes.append("a curve of two points: a straight line in log rate")
     if pair.identical:
         notes.append(f"identical to {anchor.display_name}")
-    return [*notes, _interval_note(rate, saved, gain), about_seeds(curve)]
+    return [*notes, _interval_note(rate, saved, gain)]
+
+
+def _rank(pairs: dict[Pair, Row]) -> None:
+    """Fill in the ranking of an anchor's curves."""
+    for place in ranked(pairs):
+        row, rate, to_next = pairs[place.pair], place.bd_rate, place.against_next
+        row.ranked_low, row.ranked_high = place.low, place.high
+        row.ranked_bd_rate = rate.value
+        row.ranked_bd_rate_low, row.ranked_bd_rate_high = rate.low, rate.high
+        row.next_curve, row.bd_rate_to_next = place.next_name, to_next.value
+        row.bd_rate_to_next_low, row.bd_rate_to_next_high = to_next.low, to_next.high
 
 
 def _interval_note(rate: Estimate, saved: Estimate, gain: Estimate) -> str:

@@ -24,6 +24,11 @@ from analysis.sampling.intervals import Floats, interval_of
 from analysis.sampling.inversion import Arrays, Inversion
 
 NAN: Final = float("nan")
+LEAST: Final = 0.25
+"""Share of the accuracies of two curves below which their overlap makes no BD-rate."""
+ONE_TRAINING: Final = (
+    "one training: differences of the method and of the training cannot be told apart"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Estimate:
 
     Attributes:
         value: nan where there is no such number.
-        low, high: nan where there is no interval.
+        low, high: nan where there is no interval. Of a saving, -inf and 100 where an end is beyond
+            the measured rates.
         defined: share of the resamples that have a number; nan where the interval is not made of
             resampled numbers.
         why: why the number or the interval is not there; empty otherwise.
@@ -52,6 +58,8 @@ class Pair:
         anchor, test: curves of one MLLM, task and metric; the numbers say what the test gains.
         resampled: their samples; None for no intervals.
         parts: the (task, metric) pairs that the curves are the mean of; by default their own.
+        chance: value that guessing gives, where that is known: curves that never leave it have an
+            accuracy that says nothing about bits, and so neither BD-rate nor savings.
 
     Attributes:
         accuracies: range of accuracies that both fronts have.
@@ -65,8 +73,10 @@ class Pair:
         test: Curve,
         resampled: Resampled | None = None,
         parts: Sequence[tuple[str, str]] | None = None,
+        chance: float | None = None,
     ) -> None:
         self.anchor, self.test = anchor, test
+        self._chance = chance
         self._resampled = resampled
         self._parts = [(test.task, test.metric)] if parts is None else list(parts)
         self.why = _unusable(anchor) or _unusable(test)
@@ -84,13 +94,37 @@ class Pair:
         (rate, value), (other_rate, other_value) = self._points
         return np.array_equal(rate, other_rate) and np.array_equal(value, other_value)
 
-    def bd_rate(self) -> Estimate:
-        """BD-rate in percent; negative where bits are saved."""
-        if why := self.why or self._single(self.fronts, "usable point") or self._apart():
+    def against(self, other: Curve) -> Pair:
+        """The same test curve against another one."""
+        return Pair(other, self.test, self._resampled, self._parts, self._chance)
+
+    def bd_rate(self, over: tuple[float, float] = bd.EVERYWHERE) -> Estimate:
+        """BD-rate in percent; negative where bits are saved.
+
+        Args:
+            over: accuracies that count, of those that both curves have; where that is everything,
+                there is no number for curves that share less than `LEAST` of theirs.
+        """
+        if why := self.why or self._guessing or self._single(self.fronts, "usable point"):
             return Estimate(why=why)
+        if why := self._apart():
+            return Estimate(why=why)
+        if over == bd.EVERYWHERE and (shared := self.accuracies).share < LEAST:
+            return Estimate(
+                why=f"accuracies {shared.low:.2f} to {shared.high:.2f} are shared, "
+                f"{shared.share:.0%} of both curves', under {LEAST:.0%}"
+            )
         (anchor_rate, anchor_value), (rate, value) = self.fronts
-        number = bd.bd_rate(anchor_rate, anchor_value, rate, value)
-        return self._with_interval(number, lambda base, test: test.bd_rate(base))
+        number = bd.bd_rate(anchor_rate, anchor_value, rate, value, over)
+        return self._with_interval(number, lambda base, test: test.bd_rate(base, over))
+
+    @property
+    def _guessing(self) -> str:
+        """Which of the curves never leaves the level of chance; empty where none is known to."""
+        for curve in (self.anchor, self.test):
+            if self._chance is not None and is_at_chance(curve, self._chance):
+                return f"{curve.display_name} never leaves chance ({self._chance:.3g})"
+        return ""
 
     def bd_accuracy(self) -> Estimate:
         """BD-accuracy in the metric's unit: the mean gain over the log rates that both have."""
@@ -104,15 +138,18 @@ class Pair:
 
     def saved(self, accuracy: float) -> Estimate:
         """Percent of the anchor's bits that the test saves at an accuracy; negative: needs more."""
-        if why := self.why or self._beyond(accuracy):
+        if why := self.why or self._guessing or self._beyond(accuracy):
             return Estimate(why=why)
         number = float(self.saved_at(np.array([accuracy]))[0])
         if isinstance(self._inversion, str):
             return Estimate(number, why=f"no interval: {self._inversion}")
         low, high = self._saved_interval(accuracy, number)
-        if np.isnan(low):
-            return Estimate(number, why="no interval: an end is beyond the measured rates")
-        return Estimate(number, low, high)
+        if np.isnan(low) and np.isnan(high):
+            return Estimate(number, why="no interval: its ends are beyond the measured rates")
+        # Beyond the lowest rate all bits may be saved, beyond the highest any number added.
+        return Estimate(
+            number, -np.inf if np.isnan(low) else low, 100.0 if np.isnan(high) else high
+        )
 
     def saved_at(self, accuracies: Floats) -> Floats:
         """Percent saved at accuracies (T,), without intervals; nan outside both fronts."""
@@ -135,8 +172,13 @@ class Pair:
             bd.accuracy_at(test_rate, test_value, grid)[0]
             - bd.accuracy_at(base_rate, base_value, grid)[0]
         )
+        at = [_point_at(curve, rate) for curve in (self.anchor, self.test)]
+        if None not in at:  # both have a point there: a plain paired difference
+            return self._with_interval(
+                float(number), lambda base, test: test.points[:, at[1]] - base.points[:, at[0]]
+            )
         return self._with_interval(
-            float(number), lambda base, test: test.accuracy_at(grid) - base.accuracy_at(grid)
+            float(number), lambda base, test: test.accuracy_held(rate) - base.accuracy_held(rate)
         )
 
     def relative_difference(self, n: int = 101) -> pd.DataFrame:
@@ -164,6 +206,7 @@ class Pair:
         )
         saved = self.saved_at(grid)
         ends = np.array([self._saved_interval(*pair) for pair in zip(grid, saved, strict=True)])
+        ends[np.isnan(ends).any(axis=1)] = NAN  # a band has both ends
         return pd.DataFrame(
             {
                 "accuracy": grid,
@@ -175,14 +218,15 @@ class Pair:
         )
 
     def _saved_interval(self, accuracy: float, number: float) -> tuple[float, float]:
-        """Interval in percent of the number saved at an accuracy; both nan where an end is open.
+        """Interval in percent of the number saved at an accuracy.
 
-        Where the samples vary not at all it is the number, which rounding is kept from leaving out.
+        An end that is beyond the measured rates is nan. Where the samples vary not at all the
+        interval is the number, which rounding is kept from leaving out.
         """
         if isinstance(self._inversion, str):
             return NAN, NAN
         low, high = (100 * (1 - 10**end) for end in self._inversion.interval(accuracy)[::-1])
-        return (NAN, NAN) if np.isnan([low, high]).any() else (min(low, number), max(high, number))
+        return float(np.minimum(low, number)), float(np.maximum(high, number))
 
     @cached_property
     def _inversion(self) -> Inversion | str:
@@ -277,12 +321,30 @@ def front_of(curve: Curve) -> Arrays:
     return rate[on], accuracy[on]
 
 
+def is_at_chance(curve: Curve, chance: float) -> bool:
+    """Whether guessing is within the interval of, or above, every point of a curve."""
+    low = curve.frame["low"].fillna(curve.frame["value"])
+    return bool((low <= chance).all())
+
+
 def about_seeds(curve: Curve) -> str:
-    """The caveat about intervals of a curve with two seeds; empty otherwise."""
+    """The caveat about a curve with fewer trainings than their variation needs; empty otherwise."""
     n = len(curve.seeds)
     if 1 < n < SEEDS:
         return f"{n} seeds: intervals are over test samples only"
-    return ""
+    return one_training(curve)
+
+
+def one_training(curve: Curve) -> str:
+    """What a curve that was trained once cannot show; empty for others."""
+    return ONE_TRAINING if len(curve.seeds) == 1 and curve.look.depends_on_seed else ""
+
+
+def _point_at(curve: Curve, rate: float) -> int | None:
+    """Which of a curve's points is at a rate; None where none is, or several are."""
+    logs = np.log10(curve.frame["bpp"].to_numpy(dtype=np.float64))
+    at = np.flatnonzero(np.abs(logs - np.log10(rate)) < bd.TIE)
+    return int(at[0]) if len(at) == 1 else None
 
 
 def _unusable(curve: Curve) -> str:

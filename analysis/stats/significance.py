@@ -1,33 +1,47 @@
-"""Is a curve better than another at a rate? Paired tests over samples, corrected for their number.
+"""Is a curve better than another at a rate? Paired tests over images and trainings.
 
 At each rate of the test curve every sample's value is compared with the same sample's value on the
 anchor curve: measured there, or on the straight line (in log rate) between the two measured points
-around it, which makes it a number per sample. Right-or-wrong values at a measured rate give
-McNemar's exact test, all else a paired t-test. The mean over tasks adds the tasks' variances (tasks
-over the same samples are one), with Welch's and Satterthwaite's degrees of freedom; from three
-seeds on, the variance over seeds is one more term. Holm's step-down method corrects the p-values.
+around it, which makes it a number per sample. Right-or-wrong values at a measured rate, a sample an
+image, one training each, give McNemar's exact test (1947). All else is a test of the mean of a
+two-way layout, images times seeds, both random:
+
+    difference of image i and seed s = mean + image i + training s + rest
+    variance of the mean             = of images + of trainings - of the rest, which both have
+
+(Cameron, Gelbach and Miller 2011, eq. 2.9.) Images count with all their samples in all tasks
+(Liang and Zeger 1986). Curves of the same seeds are compared in pairs; of other seeds, each has a
+variance of trainings of its own, none where it has one training. That variance is known with few
+degrees of freedom: the sum has the distribution of Behrens and Fisher. Holm's step-down method
+(1979) corrects the p-values: of the mean over tasks first, of the tasks second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.curves.assemble import Assembled
-from analysis.curves.curve import Curve
+from analysis.curves.curve import MEAN, Curve
 from analysis.io.frames import rows_of
 from analysis.io.schema import AnalysisError
+from analysis.io.sweep import IMAGE
 from analysis.sampling.bd import TIE
-from analysis.sampling.bootstrap import SEEDS, wide
 from analysis.sampling.intervals import Floats
+from analysis.sampling.tables import Kind, Names, SampleTable, sample_table
 from analysis.stats.anchor import against_anchors
+from analysis.stats.pairs import one_training
 from analysis.stats.savings import CURVE
 
 MCNEMAR, PAIRED_T, SIGN = "McNemar exact", "paired t", "sign"
+RANDOM_SEEDS: Final = "paired, random seeds"
+QUADRATURE: Final = 4096
+"""Points at which a distribution is averaged."""
 _COLUMNS: Final = ["rate", "difference", "n_samples", "test", "p", "p_corrected", "n_tests", "note"]
 
 
@@ -43,7 +57,8 @@ def significance(
         assembled: the sweep assembled.
         anchor, codec: what to compare with, as in `compare`.
         families: columns within whose values the tests are counted, e.g. `["mllm", "task"]`; by
-            default all tests of the table are one family.
+            default the tests of the mean over tasks are one family, the primary one, and those of
+            single tasks another.
 
     Returns:
         A row per curve and rate, one for a curve that is compared with nothing: the curve, `rate`
@@ -73,12 +88,13 @@ def significance(
             result = _tested(
                 samples, compared.pair.anchor, compared.curve.mllm, compared.parts, point
             )
-            notes = [compared.note, result.pop("note", "")]
+            trainings = [one_training(c) for c in (compared.curve, compared.pair.anchor)]
+            notes = [compared.note, result.pop("note", ""), *dict.fromkeys(trainings)]
             note = "; ".join(filter(None, notes))
             rows.append({**curve, "rate": point.bpp, **result, "note": note})
     frame = pd.DataFrame(rows, columns=[*CURVE, *_COLUMNS])
-    groups = frame.groupby(list(families), sort=False)["p"] if families else [("", frame["p"])]
-    for _, p in groups:
+    by = list(families) or frame["task"] == MEAN
+    for _, p in frame.groupby(by, sort=False)["p"]:
         known = p.dropna()
         frame.loc[known.index, "p_corrected"] = holm(known.to_numpy(dtype=np.float64))
         frame.loc[known.index, "n_tests"] = len(known)
@@ -113,44 +129,60 @@ class _Samples:
             groups: dict[Any, Any] = dict(by.indices)
             self._rows = {tuple(map(str, key)): rows for key, rows in groups.items()}
         self._disagree = assembled.resampled.disagree
-        self._tables: dict[tuple[str, str, str], tuple[int, dict[str, int], Floats]] = {}
+        self._tables: dict[Kind, SampleTable] = {}
 
-    def of(self, mllm: str, task: str, metric: str, keys: list[str]) -> _Values | None:
-        """Values of points, of the samples that all have; None where they are not known."""
+    def of(self, mllm: str, task: str, metric: str, keys: list[str]) -> SampleTable | None:
+        """The samples that all of these points have; None where there are not two images."""
         kind = (mllm, task, metric)
         if self._samples is None or kind not in self._rows or kind in self._disagree:
             return None
         if kind not in self._tables:
-            rows = self._samples[["sample_id", "point_key", "value"]].iloc[self._rows[kind]]
-            ids, points, (values,) = wide(rows, ["value"])
-            columns = {str(key): i for i, key in enumerate(points)}
-            # By columns, which are what is taken out.
-            self._tables[kind] = hash(tuple(ids)), columns, np.asfortranarray(values)
-        ids_hash, columns, values = self._tables[kind]
-        if not set(keys) <= set(columns):
-            return None
-        taken = values[:, [columns[key] for key in keys]]
-        complete = np.isfinite(taken).all(axis=1)
-        whose = (ids_hash, b"" if complete.all() else complete.tobytes())
-        return _Values(whose, dict(zip(keys, taken[complete].T, strict=True)))
+            columns = ["sample_id", "point_key", IMAGE, "value"]
+            rows = self._samples[columns].iloc[self._rows[kind]]
+            self._tables[kind] = sample_table(rows, ["value"])
+        shared = self._tables[kind].shared(keys)
+        return shared if shared is not None and len(shared.images) > 1 else None
 
 
 @dataclass(frozen=True)
-class _Values:
-    """Values (n,) by point key, and an identifier of their samples."""
+class _Layout:
+    """The difference in one task, image by image and training by training.
 
-    whose: tuple[int, bytes]
-    by_key: dict[str, Floats]
+    Attributes:
+        images: (C,) their names.
+        influence: for each set of seeds what an image adds to the difference of each seed,
+            (C, S); a column adds up to 0.
+        means: for each set of seeds the difference of each seed, (S,).
+        values: (n,) the samples' differences, over all seeds.
+    """
 
-    def over_seeds(self, row: Any) -> Floats:
-        """(n,) means over a point's seeds."""
-        mean: Floats = np.mean([self.by_key[key] for key in row.point_keys], axis=0)
-        return mean
+    images: Names
+    influence: dict[tuple[int, ...], Floats]
+    means: dict[tuple[int, ...], Floats]
+    values: Floats
 
-    def over_samples(self, row: Any) -> Floats:
-        """(S,) means of a point's seeds, in their order."""
-        ordered = [key for _, key in sorted(zip(row.seeds, row.point_keys, strict=True))]
-        return np.array([self.by_key[key].mean() for key in ordered])
+
+def _layout(table: SampleTable, terms: list[tuple[Any, float]]) -> _Layout:
+    """The sum of points, each times its coefficient.
+
+    Args:
+        table: the samples of the points.
+        terms: rows of curves, and coefficients.
+    """
+    column = dict(zip(map(str, table.keys), table.columns["value"].T, strict=True))
+    by_seeds: dict[tuple[int, ...], Floats] = {}
+    for row, coefficient in terms:
+        seeds, keys = zip(*sorted(zip(row.seeds, row.point_keys, strict=True)), strict=True)
+        added = coefficient * np.stack([column[key] for key in keys], axis=1)
+        by_seeds[seeds] = by_seeds.get(seeds, 0.0) + added
+    size = table.per_image(np.ones(len(table.columns["value"])))
+    means = {seeds: values.mean(axis=0) for seeds, values in by_seeds.items()}
+    influence = {
+        seeds: (table.per_image(values) - size[:, None] * means[seeds]) / size.sum()
+        for seeds, values in by_seeds.items()
+    }
+    total = np.sum([values.mean(axis=1) for values in by_seeds.values()], axis=0)
+    return _Layout(table.images, influence, means, total)
 
 
 def _tested(
@@ -162,57 +194,100 @@ def _tested(
         low, high = anchor.frame["bpp"].min(), anchor.frame["bpp"].max()
         return {"note": f"no test: outside {anchor.display_name}'s {low:.3g} to {high:.3g} bpp"}
     terms = [(point, 1.0), *((row, -share) for row, share in around)]
-    seeds = {tuple(sorted(row.seeds)) for row, _ in terms}
-    by_seed = next(iter(seeds)) if len(seeds) == 1 else ()
-    strata: dict[tuple[int, bytes], list[Floats]] = {}
-    of_seeds: list[Floats] = []
+    keys = [key for row, _ in terms for key in row.point_keys]
+    layouts = []
     for task, metric in parts:
-        keys = [key for row, _ in terms for key in row.point_keys]
-        values = samples.of(mllm, task, metric, keys)
-        if values is None or len(values.by_key[keys[0]]) < 2:
+        table = samples.of(mllm, task, metric, keys)
+        if table is None:
             return {"note": "no test: per-sample values are not known"}
-        total = np.sum([share * values.over_seeds(row) for row, share in terms], axis=0)
-        strata.setdefault(values.whose, []).append(total)
-        if len(by_seed) >= SEEDS:
-            of_seeds.append(np.sum([share * values.over_samples(row) for row, share in terms], 0))
-    mixed = [
-        (np.mean(differences, axis=0), len(differences) / len(parts))
-        for differences in strata.values()
-    ]
-    result = {
-        "difference": float(sum(share * differences.mean() for differences, share in mixed)),
-        "n_samples": sum(len(differences) for differences, _ in mixed),
-    }
-    first = mixed[0][0]
-    if len(mixed) == 1 and not of_seeds and np.isin(first, (-1, 0, 1)).all():
-        return {**result, "test": MCNEMAR, "p": mcnemar(first)}
-    variances = [
-        share**2 * differences.var(ddof=1) / len(differences) for differences, share in mixed
-    ]
-    freedom = [len(differences) - 1 for differences, _ in mixed]
-    if of_seeds:
-        means = np.mean(of_seeds, axis=0)
-        variances.append(means.var(ddof=1) / len(means))
-        freedom.append(len(means) - 1)
-    return {**result, **_t_test(result["difference"], np.array(variances), np.array(freedom))}
+        layouts.append(_layout(table, terms))
+    first = layouts[0]
+    difference = float(np.mean([layout.values.mean() for layout in layouts]))
+    result = {"difference": difference, "n_samples": sum(len(x.values) for x in layouts)}
+    if (
+        len(layouts) == 1
+        and all(len(seeds) == 1 for seeds in first.means)
+        and len(first.values) == len(first.images)
+        and np.isin(first.values, (-1, 0, 1)).all()
+    ):
+        return {**result, "test": MCNEMAR, "p": mcnemar(first.values)}
+    return {**result, **_test_of(difference, *_variances(layouts))}
 
 
-def _t_test(difference: float, variances: Floats, freedom: Floats) -> dict[str, Any]:
-    """t-test of a sum of independent means.
+def _variances(layouts: list[_Layout]) -> tuple[Floats, Floats]:
+    """Variances (K,) of the mean of tasks' differences, and their degrees of freedom (K,).
+
+    The first is that of images, without the rest where there are trainings; the others are those of
+    the trainings of each set of several seeds, with it.
+    """
+    names = np.unique(np.concatenate([layout.images for layout in layouts]))
+    images, rest = np.zeros(len(names)), 0.0
+    few = min(len(layout.images) for layout in layouts)
+    unbiased = few / (few - 1)
+    trainings = []
+    for seeds in layouts[0].means:
+        influence, means = np.zeros((len(names), len(seeds))), np.zeros(len(seeds))
+        for layout in layouts:
+            places = np.searchsorted(names, layout.images)
+            influence[places] += layout.influence[seeds] / len(layouts)
+            means += layout.means[seeds] / len(layouts)
+        of_image = influence.mean(axis=1)
+        images += of_image
+        if (s := len(seeds)) > 1:
+            rest += ((influence - of_image[:, None]) ** 2).sum() * unbiased / (s - 1) / s
+            trainings.append((means.var(ddof=1) / s, s - 1))
+    of_images = max(0.0, (images**2).sum() * unbiased - rest)
+    known = [(of_images, few - 1), *trainings]
+    variances, freedom = zip(*known, strict=True)
+    return np.array(variances), np.array(freedom, dtype=np.float64)
+
+
+def _test_of(difference: float, variances: Floats, freedom: Floats) -> dict[str, Any]:
+    """Test of a sum of independent means.
 
     Args:
         difference: the sum.
-        variances: (T,) of the means.
-        freedom: (T,) degrees of freedom of the variances.
+        variances: (K,) of the means; the first is that of images.
+        freedom: (K,) degrees of freedom of the variances.
     """
     from scipy.stats import t
 
-    variance = variances.sum()
-    if variance <= TIE**2:  # every sample differs by the same amount: test the signs
-        n = int(freedom.max()) + 1
-        return {"test": SIGN, "p": 1.0 if abs(difference) < TIE else 2.0 ** (1 - n)}
-    df = variance**2 / (variances**2 / freedom).sum()
-    return {"test": PAIRED_T, "p": float(2 * t.sf(abs(difference) / np.sqrt(variance), df))}
+    test = RANDOM_SEEDS if len(variances) > 1 else PAIRED_T
+    if variances.sum() <= TIE**2:  # every image differs by the same amount: test the signs
+        signs = 2.0 ** -freedom[0]
+        return {"test": SIGN, "p": 1.0 if abs(difference) < TIE else float(signs)}
+    counting = variances > 0
+    if counting.sum() == 1:
+        variance, df = variances[counting][0], freedom[counting][0]
+        return {"test": test, "p": float(2 * t.sf(abs(difference) / np.sqrt(variance), df))}
+    return {"test": test, "p": behrens_fisher(difference, variances, freedom)}
+
+
+def behrens_fisher(difference: float, variances: Floats, freedom: Floats) -> float:
+    """Two-sided p-value of a sum of means whose variances are known with few degrees of freedom.
+
+    Given the variances' own chi-squared numbers the sum is normal; its p-value is the mean over
+    these (at `QUADRATURE` quantiles of each, in an order of its own).
+
+    Args:
+        difference: the sum.
+        variances, freedom: (K,) of the means.
+    """
+    from scipy.stats import norm
+
+    drawn = np.stack([_chi_squared(df, k) for k, df in enumerate(freedom)])
+    spread = np.sqrt((variances[:, None] * freedom[:, None] / drawn).sum(axis=0))
+    return float(2 * norm.sf(abs(difference) / spread).mean())
+
+
+@lru_cache(maxsize=64)
+def _chi_squared(freedom: float, number: int) -> Floats:
+    """(QUADRATURE,) quantiles of a chi-squared number, in an order of the number's own."""
+    from scipy.stats import chi2
+
+    shares = (np.arange(QUADRATURE) + 0.5) / QUADRATURE
+    quantiles: Floats = chi2.ppf(np.random.default_rng(number).permutation(shares), freedom)
+    return quantiles
 
 
 def _around(anchor: Curve, rate: float) -> list[tuple[Any, float]] | None:

@@ -204,7 +204,7 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
         measured: the point, to which they are added.
     """
     # Thousands of small files: pandas' reader would take five times as long.
-    columns = pq.ParquetFile(directory / SAMPLES).read(["task", "metric", "value"])
+    columns = pq.ParquetFile(directory / SAMPLES).read(["task", "metric", "value", "image_id"])
     frame = columns.to_pandas()
     summary: dict[str, JsonObject] = json.loads(
         (directory / "summary.json").read_text(encoding="utf-8")
@@ -220,7 +220,7 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
             "distill_tokens": measures["tokens"],
         }
         for metric, (value, low, high) in _intervals(
-            frame[frame["task"] == task], measures
+            task, frame[frame["task"] == task], measures
         ).items():
             bounds = {"value": value, "value_low": low, "value_high": high}
             measured.rows.append({**shared, "metric": metric, **bounds})
@@ -261,21 +261,24 @@ def _shown(example: JsonObject) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _intervals(
-    samples: pd.DataFrame, measures: JsonObject
+    task: str, samples: pd.DataFrame, measures: JsonObject
 ) -> dict[str, tuple[float, float, float]]:
     """Value and bounds of a 95 % interval of each metric of a task.
 
     Args:
-        samples: of the task; a metric's mean over them is bootstrapped.
+        samples: of the task; a metric's mean over them is bootstrapped, image by image.
         measures: the task's entry in `summary.json`, with the intervals of all other metrics.
     """
+    from analysis.io.schema import FRACTION
     from analysis.sampling.intervals import bootstrap_mean
+    from trainables.tasks import TASKS  # imports torch
 
-    means = samples.groupby("metric", sort=False)["value"]
-    intervals = {
-        str(metric): (measures["metrics"][metric], *bootstrap_mean(values.to_numpy()))
-        for metric, values in means
-    }
+    units = {metric.name: metric.unit for metric in TASKS.get(task).metrics}
+    intervals = {}
+    for name, rows in samples.groupby("metric", sort=False):
+        metric, values, images = str(name), rows["value"].to_numpy(), rows["image_id"].tolist()
+        low, high = bootstrap_mean(values, images=images, is_fraction=units[metric] == FRACTION)
+        intervals[metric] = measures["metrics"][metric], low, high
     for metric, interval in measures["set_metrics"].items():
         intervals[metric] = interval["value"], interval["low"], interval["high"]
     return intervals

@@ -30,7 +30,7 @@ BENCHMARK: Final = "benchmark.json"
 """Of a benchmark's stage: what it consists of, and what was left out."""
 _CONTENT: Final = b"bridgesweep.content"
 """Entry of the metadata of the samples' file: which evaluations it has, and under which names."""
-_SAMPLES_FORMAT: Final = 1
+_SAMPLES_FORMAT: Final = 2
 """Of the samples' file: files of an earlier one are written again."""
 _PARQUET: Final = b"PAR1"
 """How a Parquet file begins, and ends after its metadata and their length in four bytes."""

@@ -200,14 +200,15 @@ def environments_of(space: Space) -> tuple[Environment, ...]:
 
 
 def looks() -> dict[str, ScenarioLook]:
-    """Name -> look of every installed scenario; plug-ins say their distribution."""
+    """Name -> look of every installed scenario, with its dependence on the seed; plug-ins say their
+    distribution."""
     shown = {}
     for name in SCENARIOS.working():
-        look, origin = scenario_of(name).look, SCENARIOS.origin(name)
+        scenario, origin = scenario_of(name), SCENARIOS.origin(name)
+        known: dict[str, Any] = {"depends_on_seed": scenario.depends_on_seed}
         if not origin.is_project:
-            distribution = f"{origin.distribution} {origin.version}"
-            look = look.model_copy(update={"distribution": distribution})
-        shown[name] = look
+            known["distribution"] = f"{origin.distribution} {origin.version}"
+        shown[name] = scenario.look.model_copy(update=known)
     return shown
 
 

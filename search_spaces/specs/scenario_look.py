@@ -35,6 +35,8 @@ class ScenarioLook(Spec):
     image: Literal["base", "own", "none"] = "base"
     """The image that people see: `base`: the base codec's, unchanged, so that such scenarios share
     one PSNR curve; `own`: another one; `none`: no image is decoded."""
+    depends_on_seed: bool = True
+    """Whether a point is one training of many that there may be."""
     sentence: str = ""
     """One sentence for the report: what the scenario does."""
     distribution: str = ""

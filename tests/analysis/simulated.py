@@ -25,8 +25,16 @@ class Population:
         factor: the test's rates over the anchor's.
         shared: how much of an answer is the sample's own difficulty, 0 to 1.
         spread: standard deviation of the log of a sample's bits.
-        seeds: trainings of each point.
+        seeds: trainings of each point of the test.
         seed_noise: standard deviation of a training's accuracy.
+        anchor_seeds: trainings of each point of the anchor; as many as of the test where it is
+            None. A single one is measured without training, and so without its noise.
+        tasks: tasks that ask about the same images.
+        per_image: samples of a task about one image.
+        of_image: how much samples of an image have in common, in what is hard about them and in
+            what a curve makes of them: the share of samples that are answered as their image's
+            first one is.
+        failed: share of the samples that one of the test's points (the second) has no value of.
     """
 
     accuracy: tuple[float, ...] = LINE
@@ -36,49 +44,79 @@ class Population:
     spread: float = 0.3
     seeds: int = 1
     seed_noise: float = 0.0
+    anchor_seeds: int | None = None
+    tasks: int = 1
+    per_image: int = 1
+    of_image: float = 0.0
+    failed: float = 0.0
 
     def draw(self, rng: np.random.Generator, n: int) -> Sweep:
-        """A sweep measured on n test samples; the second rate's points have intervals."""
-        ease, size = rng.uniform(size=n), rng.normal(size=n)
-        ids = np.array([f"s{i:06d}" for i in range(n)])
+        """A sweep measured on n test images; the second rate's points have intervals."""
+        size = rng.normal(size=n)
+        tasks = ["vqa", *(f"task{i}" for i in range(1, self.tasks))]
+        ease = {task: self._uniforms(rng, n) for task in tasks}
+        images = np.repeat([f"i{i:06d}" for i in range(n)], self.per_image)
+        ids = [f"{image}-{i % self.per_image}" for i, image in enumerate(images)]
         rows, samples = [], []
-        for scenario, factor, accuracy in (
-            ("reconstruction", 1.0, self.accuracy),
-            ("d1", self.factor, self.test_accuracy or self.accuracy),
+        for scenario, factor, accuracy, seeds in (
+            ("reconstruction", 1.0, self.accuracy, self.anchor_seeds or self.seeds),
+            ("d1", self.factor, self.test_accuracy or self.accuracy, self.seeds),
         ):
             for i, (rate, p) in enumerate(zip(RATES, accuracy, strict=True)):
-                for seed in range(self.seeds):
-                    shifted = np.clip(p + self.seed_noise * rng.normal(), 0, 1)
-                    own = self.shared * ease + (1 - self.shared) * rng.uniform(size=n)
-                    value = (own < self._quantile(shifted)).astype(np.float64)
+                for seed in range(seeds):
+                    is_trained = scenario == "d1" or seeds > 1
+                    noise = self.seed_noise * rng.normal() if is_trained else 0.0
                     bits = factor * rate * np.exp(self.spread * size - self.spread**2 / 2)
-                    key = f"{scenario}-{i}-{seed}"
-                    low, high = np.nan, np.nan
-                    if i == 1:  # of one point; the others' take time and tell no more
-                        low, high = bootstrap_mean(value, n_resamples=1000)
-                    rows.append(
-                        {
-                            "point_key": key,
-                            "lmbda": 0.001 * 2**i,
-                            "scenario": scenario,
-                            "seed": seed,
-                            "value": value.mean(),
-                            "value_low": low,
-                            "value_high": high,
-                            "bpp": bits.mean(),
-                        }
-                    )
-                    samples.append(
-                        pd.DataFrame(
-                            {"point_key": key, "sample_id": ids, "value": value, "bpp": bits}
+                    for task in tasks:
+                        luck = self.shared * ease[task] + (1 - self.shared) * self._uniforms(rng, n)
+                        right = luck < self._quantile(float(np.clip(p + noise, 0, 1)))
+                        table = pd.DataFrame(
+                            {
+                                "point_key": f"{scenario}-{i}-{seed}",
+                                "task": task,
+                                "sample_id": ids,
+                                "image_id": images,
+                                "value": right.astype(np.float64),
+                                "bpp": np.repeat(bits, self.per_image),
+                            }
                         )
-                    )
-        kind = {"mllm": "m", "task": "vqa", "metric": "accuracy"}
+                        if scenario == "d1" and i == 1 and self.failed:
+                            table = table[rng.uniform(size=len(table)) >= self.failed]
+                        samples.append(table)
+                        low, high = np.nan, np.nan
+                        if i == 1:  # of one point; the others' take time and tell no more
+                            low, high = bootstrap_mean(
+                                table["value"],
+                                n_resamples=1000,
+                                images=table["image_id"],
+                                is_fraction=True,
+                            )
+                        rows.append(
+                            {
+                                "point_key": f"{scenario}-{i}-{seed}",
+                                "task": task,
+                                "lmbda": 0.001 * 2**i,
+                                "scenario": scenario,
+                                "seed": seed,
+                                "value": table["value"].mean(),
+                                "value_low": low,
+                                "value_high": high,
+                                "bpp": table["bpp"].mean(),
+                                "n_samples": len(table),
+                            }
+                        )
+        kind = {"mllm": "m", "metric": "accuracy"}
         about = {"sweep": "s", "codec": "c", "dataset": "d", "split": "test", "run_id": None}
-        points = pd.DataFrame(rows).assign(
-            **kind, **about, n_samples=n, bpp_estimated=np.nan, psnr=np.nan
-        )
+        points = pd.DataFrame(rows).assign(**kind, **about, bpp_estimated=np.nan, psnr=np.nan)
         return Sweep(points, pd.concat(samples, ignore_index=True).assign(**kind))
+
+    def _uniforms(self, rng: np.random.Generator, n: int) -> Floats:
+        """(n x per_image,) uniform numbers, of which those of an image may be the same."""
+        own = rng.uniform(size=n * self.per_image)
+        if self.per_image == 1:
+            return own
+        first = np.repeat(own[:: self.per_image], self.per_image)
+        return np.where(rng.uniform(size=len(own)) < self.of_image, first, own)
 
     def _quantile(self, p: float) -> float:
         """Of the sum of two independent uniforms, on [0, shared] and on [0, 1 - shared]."""

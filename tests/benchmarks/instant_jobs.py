@@ -208,7 +208,7 @@ def write_evaluation(out: Path, measurement: Measurement, job: Job) -> None:
             {
                 **{"mllm": measurement.answerer, "task": task, "metric": metric, "value": value},
                 **{"sample_id": f"{task}-{number}", "bpp": 10 * rate, "answer": "red"},
-                **{"reference": '{"answer": "red"}', "prompt": "What?"},
+                **{"reference": '{"answer": "red"}', "prompt": "What?", "image_id": f"{number}"},
             }
             for metric in metrics
             for number, value in enumerate(values)

@@ -1,6 +1,6 @@
 """The values of an evaluation's samples, their means, and the files that hold them.
 
-samples.parquet   a row per sample and metric
+samples.parquet   a row per sample and metric, with the image that it asks about
 images.parquet    a row per image: its rate and what coding changed
 summary.json      per task: means over samples, and the metrics of the set
 """
@@ -33,6 +33,7 @@ SAMPLES_SCHEMA = pa.schema(
         ("task", pa.string()),
         ("metric", pa.string()),
         ("sample_id", pa.string()),
+        ("image_id", pa.string()),
         ("value", pa.float64()),
         ("bpp", pa.float64()),
         ("answer", pa.string()),
@@ -145,6 +146,7 @@ def _sample_rows(
                 "task": scores.task,
                 "metric": metric,
                 "sample_id": sample.sample_id,
+                "image_id": sample.subject,
                 "value": float(value),
                 "bpp": _mean(rates[i].bpp for i in sample.image_ids),
                 "answer": answer,
@@ -164,7 +166,8 @@ def _summary(scores: TaskScores, rates: Mapping[str, Rate]) -> dict[str, Any]:
         return _mean(_mean(of_sample) for of_sample in values)
 
     references = [sample.reference for sample in scores.samples]
-    sets = set_values(TASKS.get(scores.task), scores.answers, references)
+    subjects = [sample.subject for sample in scores.samples]
+    sets = set_values(TASKS.get(scores.task), scores.answers, references, subjects)
     return {
         "n_samples": len(scores.samples),
         **{name: mean(name) for name in _RATE_MEANS},

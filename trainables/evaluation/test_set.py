@@ -25,6 +25,11 @@ class Sample:
     prompt: str
     reference: str
 
+    @property
+    def subject(self) -> str:
+        """The image that it asks about: after labelled ones, the last."""
+        return self.image_ids[-1]
+
 
 def read_samples(directory: Path, tasks: Sequence[str]) -> list[Sample]:
     """The samples of these tasks, in the data set's order.

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from analysis.curves.assemble import curves
+from analysis.curves.tasks import tasks
 from analysis.io.read import read_sweep, write_points
 from analysis.io.schema import AnalysisError
+from analysis.report.build import main
 from analysis.stats.compare import compare
 from tests.analysis.messages import naming
 from tests.analysis.sampling.test_bd import MEAN_BPP, MEAN_PSNR, VTM_BPP, VTM_PSNR
@@ -168,3 +170,71 @@ def test_a_csv_of_bpp_and_value_or_psnr_alone_works(tmp_path: Path) -> None:
         points = read_sweep(str(path)).points
         assert points["value"].tolist() == [30, 32]
         assert set(points["metric"]) == {"top1" if rest else "psnr"}
+
+
+METHODS = "method,bpp,accuracy\n" + "".join(
+    f"{method},{bpp},{value}\n"
+    for method, values in (("ours", (0.6, 0.7, 0.8)), ("theirs", (0.5, 0.6, 0.7)))
+    for bpp, value in zip((0.1, 0.2, 0.4), values, strict=True)
+)
+
+
+def test_a_column_of_text_divides_the_rows_into_curves(tmp_path: Path) -> None:
+    path = tmp_path / "methods.csv"
+    path.write_text(METHODS, encoding="utf-8")
+    found = {c.scenario: c.frame["value"].tolist() for c in curves(read_sweep(str(path)))}
+    assert found == {"ours": [0.6, 0.7, 0.8], "theirs": [0.5, 0.6, 0.7]}
+
+
+def test_a_column_that_is_not_used_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("bpp,accuracy,note,by\n0.1,0.5,good,me\n0.2,0.7,better,me\n")
+    sweep = read_sweep(str(path))
+    (curve,) = curves(sweep)
+    assert curve.scenario == "mine"
+    assert sweep.manifest["skipped"] == ["mine.csv: columns not used: note, by"]
+
+
+@pytest.mark.parametrize("metric", ["perplexity", "mse", "error_rate"])
+def test_a_metric_of_which_less_is_better_is_not_compared_backwards(
+    tmp_path: Path, metric: str
+) -> None:
+    """The direction of a table's metric was taken to be that of an accuracy."""
+    path = tmp_path / "methods.csv"
+    path.write_text(METHODS.replace("accuracy", metric).replace("theirs", "reconstruction"))
+    sweep = read_sweep(str(path))
+    frame = compare(sweep).set_index("scenario")
+    assert np.isnan(frame.loc["ours", "bd_accuracy"])
+    assert f"lower {metric} is better" in frame.loc["ours", "note"]
+
+
+def test_a_metric_of_unknown_direction_is_refused_until_it_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "methods.csv"
+    path.write_text(METHODS.replace("accuracy", "score,epoch").replace("\n", ",3\n", 99))
+    text = path.read_text().replace("score,epoch,3", "score,epoch")
+    path.write_text(text)
+    with pytest.raises(AnalysisError, match=naming(path, "score, epoch", "--lower-is-better")):
+        read_sweep(str(path))
+    path.write_text(METHODS.replace("accuracy", "score"))
+    said = {
+        better: read_sweep(str(path), **{f"{better}_is_better": ["score"]})
+        for better in ("higher", "lower")
+    }
+    for better, sweep in said.items():
+        described = sweep.manifest["tasks"]["unknown"]["metrics"]["score"]
+        assert described["higher_is_better"] == (better == "higher")
+
+
+def test_a_tables_direction_survives_beside_a_sweep(sweep_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_text("bpp,perplexity,task,mllm,dataset\n0.1,9,vqa,m,scenes\n0.2,8,vqa,m,scenes\n")
+    both = read_sweep(str(sweep_dir), str(path))
+    assert tasks(both)["vqa"].lower_is_better == {"perplexity"}
+    assert tasks(both)["vqa"].primary == "accuracy"
+
+
+def test_the_command_takes_directions(tmp_path: Path) -> None:
+    path = tmp_path / "methods.csv"
+    path.write_text(METHODS.replace("accuracy", "score"))
+    assert main([str(path)]) == 2
+    assert main([str(path), "--higher-is-better", "score"]) == 0

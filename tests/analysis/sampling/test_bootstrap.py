@@ -10,7 +10,9 @@ import pytest
 from scipy import stats
 
 from analysis.curves.assemble import assemble, curves
-from analysis.sampling.bootstrap import Resampled, wide
+from analysis.curves.curve import MEAN
+from analysis.io.sweep import Sweep
+from analysis.sampling.bootstrap import Resampled
 from analysis.sampling.intervals import (
     interval_of,
     percentile_interval,
@@ -42,25 +44,11 @@ def test_an_undefined_resample_may_stand_for_any_number() -> None:
     assert np.isnan(interval_of(some)[:2]).all()
 
 
-def test_wide_orders_and_averages_and_leaves_holes() -> None:
-    rows = pd.DataFrame(
-        {
-            "sample_id": ["b", "a", "b", "b", "c"],
-            "point_key": ["y", "y", "x", "y", "x"],
-            "value": [1.0, 2.0, 3.0, 2.0, 4.0],
-        }
-    )
-    ids, keys, (values,) = wide(rows, ["value"])
-    assert ids.tolist() == ["a", "b", "c"]
-    assert keys.tolist() == ["x", "y"]
-    np.testing.assert_array_equal(values, [[np.nan, 2], [3, 1.5], [4, np.nan]])
-
-
 def test_with_constant_samples_seeds_alone_give_students_interval() -> None:
     """Samples that all say the same leave nothing but the seeds' spread."""
     values = np.array([0.60, 0.66, 0.63, 0.71])
     keys = tuple(f"k{i}" for i in range(4))
-    kind = {"mllm": "m", "task": "t", "metric": "accuracy"}
+    kind = {"mllm": "m", "task": "t", "metric": "score"}
     points = pd.DataFrame({"point_key": keys, "value": values, "bpp": 0.5, "seed": range(4)})
     sweep = Population().draw(np.random.default_rng(0), 8)
     samples = pd.DataFrame(
@@ -72,11 +60,91 @@ def test_with_constant_samples_seeds_alone_give_students_interval() -> None:
     ).assign(**kind)
     points = points.assign(**kind, dataset="d", scenario="d1", variant="", sweep="s")
     resampled = Resampled(dataclasses.replace(sweep, points=points, samples=samples), 200_000)
-    means = resampled.mean([("m", "t", "accuracy", keys)])
+    means = resampled.mean([("m", "t", "score", keys)])
     assert means is not None
     expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
     np.testing.assert_allclose(percentile_interval(means[1]), expected, atol=0.002)
     np.testing.assert_allclose(means[0], 0.5)
+
+
+def interval(
+    sweep: Sweep, *parts: tuple[str, tuple[str, ...]], n: int = 4000
+) -> tuple[float, float]:
+    """Of the mean over (task, point keys) of a simulated sweep."""
+    means = Resampled(sweep, n).mean([("m", task, "accuracy", keys) for task, keys in parts])
+    assert means is not None
+    return percentile_interval(means[1])
+
+
+def test_samples_of_an_image_are_no_independent_draws() -> None:
+    """Four answers of an image that are always the same tell no more than one."""
+    one = Population().draw(np.random.default_rng(0), 200)
+    four = Population(per_image=4, of_image=1.0).draw(np.random.default_rng(0), 200)
+    widths = [np.ptp(interval(sweep, ("vqa", ("d1-0-0",)))) for sweep in (one, four)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.08)
+    samples = four.samples
+    assert samples is not None
+    scores = samples[samples["point_key"] == "d1-0-0"].groupby("image_id")["value"].mean()
+    half = stats.norm.ppf(0.975) * stats.sem(scores)
+    low, high = interval(four, ("vqa", ("d1-0-0",)))
+    assert high - low == pytest.approx(2 * half, rel=0.05)
+
+
+def test_tasks_on_the_same_images_are_drawn_together() -> None:
+    """A task and its copy vary together: their mean varies as one does, not by root two less."""
+    sweep = Population().draw(np.random.default_rng(1), 200)
+    assert sweep.samples is not None
+
+    def copy(frame: pd.DataFrame, **more: object) -> pd.DataFrame:
+        return pd.concat([frame, frame.assign(task="copy", **more)], ignore_index=True)
+
+    other_ids = sweep.samples["sample_id"] + "-copy"
+    twice = Sweep(copy(sweep.points), copy(sweep.samples, sample_id=other_ids))
+    of_one = interval(twice, ("vqa", ("d1-0-0",)))
+    of_both = interval(twice, ("vqa", ("d1-0-0",)), ("copy", ("d1-0-0",)))
+    np.testing.assert_allclose(of_both, of_one, atol=0.01)  # each has a prior of its own
+    other_images = sweep.samples["image_id"].astype(str) + "-copy"
+    apart = Sweep(
+        copy(sweep.points), copy(sweep.samples, sample_id=other_ids, image_id=other_images)
+    )
+    of_apart = interval(apart, ("vqa", ("d1-0-0",)), ("copy", ("d1-0-0",)))
+    assert np.ptp(of_apart) < 0.8 * np.ptp(of_both)
+
+
+def test_a_sample_without_an_answer_changes_only_its_own_point() -> None:
+    sweep = Population().draw(np.random.default_rng(2), 200)
+    samples, points = sweep.samples, sweep.points
+    assert samples is not None
+    lost = (samples["point_key"] == "d1-1-0") & (samples["sample_id"] == samples["sample_id"][3])
+    left = samples[~lost]
+    mean = left.loc[left["point_key"] == "d1-1-0", ["value", "bpp"]].mean()
+    is_point = points["point_key"] == "d1-1-0"
+    points = points.assign(
+        value=points["value"].mask(is_point, mean["value"]),
+        bpp=points["bpp"].mask(is_point, mean["bpp"]),
+    )
+    holed = Sweep(points, left)
+    for key in ("d1-0-0", "reconstruction-1-0"):
+        assert interval(holed, ("vqa", (key,))) == interval(sweep, ("vqa", (key,)))
+    before, after = (interval(s, ("vqa", ("d1-1-0",))) for s in (sweep, holed))
+    np.testing.assert_allclose(after, before, atol=0.01)
+    whole, one_less = (assemble(s, 200) for s in (sweep, holed))
+    for assembled in (whole, one_less):
+        assert all(np.isfinite(c.frame["low"]).all() for c in assembled.means)
+
+
+def test_all_right_has_the_interval_of_jeffreys_prior() -> None:
+    sweep = Population().draw(np.random.default_rng(3), 96)
+    assert sweep.samples is not None
+    samples = sweep.samples.assign(value=1.0)
+    right = Sweep(sweep.points.assign(value=1.0), samples)
+    expected = stats.beta(96.5, 0.5).ppf([0.025, 0.975])
+    np.testing.assert_allclose(interval(right, ("vqa", ("d1-0-0",))), expected, atol=0.002)
+    # Two curves that are always right may differ as much as either may be wrong.
+    pair = {c.scenario: c for c in curves(right)}
+    gained = Pair(pair["reconstruction"], pair["d1"], Resampled(right, 2000)).gained(0.25)
+    assert gained.low < -0.01
+    assert gained.high > 0.01
 
 
 def test_seeds_widen_the_interval_from_three_on_and_two_are_said_to_tell_nothing() -> None:
@@ -85,12 +153,13 @@ def test_seeds_widen_the_interval_from_three_on_and_two_are_said_to_tell_nothing
     for seeds in (1, 2, 3):
         own = noisy.points[noisy.points["seed"] < seeds]
         frame = compare(dataclasses.replace(noisy, points=own), n_resamples=1000)
-        found[seeds] = frame[(frame["scenario"] == "d1") & (frame["task"] == "vqa")].iloc[0]
+        found[seeds] = frame[(frame["scenario"] == "d1") & (frame["task"] == MEAN)].iloc[0]
     width = {n: row["bd_accuracy_high"] - row["bd_accuracy_low"] for n, row in found.items()}
     assert width[2] < width[1] * 1.1  # the mean of two varies less over samples
     assert width[3] > 1.5 * width[2]
     assert "2 seeds: intervals are over test samples only" in found[2]["note"]
     assert "seeds:" not in found[3]["note"]
+    assert "one training" in found[1]["note"]
     assert found[3]["n_seeds"] == 3
 
 

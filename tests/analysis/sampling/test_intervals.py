@@ -39,6 +39,36 @@ def test_constant_and_single_values_have_a_defined_outcome() -> None:
     assert np.isnan(bootstrap_mean([1.0])).all()
 
 
+def test_fractions_that_are_all_the_same_have_jeffreys_interval() -> None:
+    for right, values in ((96, np.ones(96)), (0, np.zeros(40))):
+        expected = stats.beta(right + 0.5, len(values) - right + 0.5).ppf([0.025, 0.975])
+        found = bootstrap_mean(values, n_resamples=20_000, is_fraction=True)
+        np.testing.assert_allclose(found, expected, atol=0.003)
+
+
+def test_images_are_drawn_with_all_their_samples() -> None:
+    """As many copies of an image's answer as there may be: the interval is that of images."""
+    rng = np.random.default_rng(4)
+    answers, images = rng.normal(size=80), np.arange(80).astype(str)
+    copied = np.repeat(answers, 3), np.repeat(images, 3).tolist()
+    expected = bootstrap_mean(answers, n_resamples=20_000)
+    found = bootstrap_mean(copied[0], n_resamples=20_000, images=copied[1])
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert np.isnan(bootstrap_mean([0.1, 0.2], images=["a", "a"])).all()
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.98, 96), (0.99, 128)])
+def test_nearly_all_right_is_covered_as_well(p: float, n: int) -> None:
+    """Averaged over the binomial distribution of right answers; 0.84 and less without a prior."""
+    right = np.arange(n - 12, n + 1)
+    hits = []
+    for k in right:
+        low, high = bootstrap_mean(np.arange(n) < k, n_resamples=2000, is_fraction=True)
+        hits.append(low <= p <= high)
+    chances = stats.binom.pmf(right, n, p)
+    assert 0.92 <= chances @ np.array(hits) <= 0.995
+
+
 def test_same_seed_same_interval() -> None:
     values = np.random.default_rng(3).normal(size=50)
     assert bootstrap_mean(values, seed=4) == bootstrap_mean(values, seed=4)

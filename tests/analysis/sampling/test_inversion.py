@@ -91,3 +91,14 @@ def test_normal_errors_give_the_normal_interval() -> None:
     half = stats.norm.ppf(0.975) * 0.01 * np.sqrt(2) * np.log10(2) / 0.1
     expected = np.log10(0.5) + np.array([-half, half])
     np.testing.assert_allclose(inverted.interval(0.6), expected, atol=0.002)
+
+
+def test_at_a_point_of_the_anchor_its_rate_stays() -> None:
+    """The paired difference over the test's slope alone, at the anchor's lowest point too."""
+    anchor_noise, test_noise = noises(0.1)
+    steep = 0.45 + 1.5 * (LINE - 0.45)
+    inverted = inversion((RATES, LINE), (0.7 * RATES, steep - 0.05), (anchor_noise, test_noise))
+    unit = np.log10(2) / 0.15
+    low, high = np.quantile(unit * (anchor_noise - test_noise), [0.025, 0.975])
+    expected = np.log10(0.7) + np.log10(2) / 3 + np.array([low, high])
+    np.testing.assert_allclose(inverted.interval(0.45), expected, rtol=0.05)

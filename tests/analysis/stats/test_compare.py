@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.curves.assemble import assemble
 from analysis.curves.curve import MEAN
-from analysis.io.read import Sweep, read_sweep
+from analysis.io.read import AnalysisError, Sweep, read_sweep
 from analysis.report.summary import summary_sentence, summary_table
 from analysis.sampling.bd import bd_rate
 from analysis.stats.compare import compare
 from analysis.stats.trainings import UNKNOWN
-from tests.analysis.messages import holds
+from tests.analysis.messages import holds, naming
 from tests.analysis.sweeps import GAIN, MLLM, make_sweep
 
 RATES = (0.1, 0.2, 0.4, 0.8)
@@ -150,7 +152,76 @@ def test_partial_overlap_is_said_with_its_share() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d2=(RATES, (0.7, 0.8, 0.9, 1.0))), "d2")
     assert got["overlap"] == pytest.approx(0.15 / 0.6)
     assert got["bd_rate"] < -50
-    assert holds(got["note"], "0.70–0.85", "25%")
+    assert (got["shared_low"], got["shared_high"]) == pytest.approx((0.7, 0.85))
+    assert holds(got["note"], "25%")
+    sweep = drawn(reconstruction=(RATES, RISING), d2=(RATES, (0.7, 0.8, 0.9, 1.0)))
+    table = summary_table(sweep, compare(sweep))
+    assert "over 0.70–0.85" in table[table["curve"] == "d2"]["BD-rate"].iloc[0]
+
+
+def test_under_a_quarter_of_the_accuracies_is_no_bd_rate() -> None:
+    got = row(drawn(reconstruction=(RATES, RISING), d2=(RATES, (0.75, 0.85, 0.95, 1.0))), "d2")
+    assert got["overlap"] == pytest.approx(1 / 6)
+    assert np.isnan(got["bd_rate"])
+    assert np.isfinite(got["saved"])
+    assert holds(got["note"], "no BD-rate", "0.75 to 0.85", "17%", "25%")
+
+
+def test_curves_are_ranked_over_the_accuracies_that_all_of_them_share() -> None:
+    """d1 saves most where only it has points, d2 where both have."""
+    d1 = (tuple(r / f for r, f in zip(RATES, (4.0, 4.0, 1.6, 1.6), strict=True)), RISING)
+    d2 = ((0.1, 0.2, 0.4), (0.7, 0.85, 0.95))
+    sweep = drawn(reconstruction=(RATES, RISING), d1=d1, d2=d2)
+    frame = compare(sweep).set_index(["scenario", "task"]).xs(MEAN, level="task")
+    shared = frame.loc[["d1", "d2"], ["ranked_low", "ranked_high"]].to_numpy()
+    np.testing.assert_allclose(shared, [(0.7, 0.85)] * 2)
+    assert frame.loc["d1", "ranked_bd_rate"] == pytest.approx(100 * (1 / 1.6 - 1), abs=5)
+    assert frame.loc["d1", "bd_rate"] < -50  # over all that it shares
+    assert frame.loc["d2", "ranked_bd_rate"] == pytest.approx(-75, abs=1.5)
+    assert frame.loc["d2", "next_curve"] == "d1"
+    # Against each other: the ratio of what they need.
+    needs = 1 + frame.loc[["d2", "d1"], "ranked_bd_rate"].to_numpy() / 100
+    assert frame.loc["d2", "bd_rate_to_next"] == pytest.approx(100 * (needs[0] / needs[1] - 1))
+    assert np.isnan(frame.loc["d1", "bd_rate_to_next"])
+    sentence = summary_sentence(sweep, compare(sweep))
+    assert holds(sentence, "over the accuracies 0.70–0.85", "d2 needs 7", "d1 needs 3")
+
+
+def test_a_curve_that_leaves_too_little_is_in_no_ranking() -> None:
+    low = (0.3, 0.38, 0.45, 0.54)
+    half_rates = half(RATES)
+    sweep = drawn(
+        reconstruction=(RATES, RISING),
+        d1=(half_rates, RISING),
+        d2=(half_rates, tuple(v + 0.1 for v in RISING)),
+        d3=(half_rates, low),
+    )
+    frame = compare(sweep).set_index(["scenario", "task"]).xs(MEAN, level="task")
+    assert frame["ranked_low"].notna().to_dict() == {
+        **{"reconstruction": False, "d1": True, "d2": True, "d3": False}
+    }
+    assert np.isfinite(frame.loc["d3", "bd_rate"])
+    assert holds(summary_sentence(sweep, compare(sweep)), "not ranked: d3", "over 0.40–0.54")
+
+
+def test_two_curves_are_told_apart_by_their_paired_difference(sweep_dir: Path) -> None:
+    """Against each other, over the accuracies of the ranking, in every resample."""
+    assembled = assemble(read_sweep(str(sweep_dir)), 500)
+    frame = compare(assembled.sweep, assembled=assembled)
+    head = frame[(frame["task"] == MEAN) & (frame["scenario"] == "d2")].iloc[0]
+    direct = compare(assembled.sweep, anchor=head["next_curve"], assembled=assembled)
+    whole = direct[(direct["task"] == MEAN) & (direct["scenario"] == "d2")].iloc[0]
+    assert head["bd_rate_to_next"] == pytest.approx(whole["bd_rate"], abs=6)
+    width = head["bd_rate_to_next_high"] - head["bd_rate_to_next_low"]
+    assert 0 < width < 25
+    ratio = (1 + head["ranked_bd_rate"] / 100) / (
+        1
+        + frame[(frame["task"] == MEAN) & (frame["scenario"] == head["next_curve"])].iloc[0][
+            "ranked_bd_rate"
+        ]
+        / 100
+    )
+    assert head["bd_rate_to_next"] == pytest.approx(100 * (ratio - 1))
 
 
 def test_a_hole_gives_no_number_and_a_missing_end_does() -> None:
@@ -181,7 +252,8 @@ def test_simulated_gains_are_found_again_with_intervals_that_hold_them(sweep_dir
         assert got["saved_low"] < got["saved"] < got["saved_high"]
         assert got["bd_defined"] == 1
         tasks = frame.loc[scenario].drop(MEAN)
-        assert got["bd_rate_of_tasks"] == pytest.approx(tasks["bd_rate"].mean())
+        of_tasks = tasks["bd_rate"].mean(skipna=False)
+        assert got["bd_rate_of_tasks"] == pytest.approx(of_tasks, nan_ok=True)
 
 
 def test_pairing_narrows_the_interval(sweep_dir: Path) -> None:
@@ -247,7 +319,7 @@ def test_a_sentence_claims_no_more_than_the_interval_and_the_training_lengths(
     (row,) = comparison[(comparison["task"] == MEAN) & (comparison["scenario"] == "d3")].to_dict(
         "records"
     )
-    row |= {"bd_rate": -13.0, "bd_rate_low": -24.0, "bd_rate_high": 6.0}
+    row |= {"ranked_bd_rate": -13.0, "ranked_bd_rate_low": -24.0, "ranked_bd_rate_high": 6.0}
     trained = dataclasses.replace(sweep, manifest={**sweep.manifest, "space": {"name": "demo"}})
     sentence = summary_sentence(trained, pd.DataFrame([row]))
     assert "fewer" not in sentence
@@ -255,7 +327,7 @@ def test_a_sentence_claims_no_more_than_the_interval_and_the_training_lengths(
     assert UNKNOWN in sentence
     foreign = dataclasses.replace(sweep, manifest={})
     assert UNKNOWN not in summary_sentence(foreign, pd.DataFrame([row]))
-    row |= {"bd_rate_low": float("nan"), "bd_rate_high": float("nan")}
+    row |= {"ranked_bd_rate_low": float("nan"), "ranked_bd_rate_high": float("nan")}
     assert holds(summary_sentence(trained, pd.DataFrame([row])), "13 % fewer", "no interval")
 
 
@@ -266,7 +338,74 @@ def test_a_sentence_names_the_curves_that_save_most(holey_dir: Path) -> None:
         "records"
     )
     rates = [-70.0, -60, -50, -40, -30, -20, -10, 5]
-    many = pd.DataFrame([{**row, "scenario": f"s{i}", "bd_rate": r} for i, r in enumerate(rates)])
+    many = pd.DataFrame(
+        [{**row, "scenario": f"s{i}", "ranked_bd_rate": r} for i, r in enumerate(rates)]
+    )
     sentence = summary_sentence(sweep, many)
     assert [f"s{i} needs" in sentence for i in range(8)] == [True] * 6 + [False] * 2
     assert "2 more: -10 % to +5 %" in sentence
+
+
+def test_a_sentence_says_which_neighbours_are_not_told_apart(holey_dir: Path) -> None:
+    sweep = read_sweep(str(holey_dir))
+    comparison = compare(sweep)
+    (row,) = comparison[(comparison["task"] == MEAN) & (comparison["scenario"] == "d3")].to_dict(
+        "records"
+    )
+    to_next = {"next_curve": "oracle", "bd_rate_to_next": -1.0, "bd_rate_to_next_low": -7.0}
+    for high, is_apart in ((5.0, False), (-0.5, True)):
+        rows = pd.DataFrame([{**row, **to_next, "bd_rate_to_next_high": high}])
+        sentence = summary_sentence(sweep, rows)
+        assert ("not told apart from oracle (−1 % [−7, +5])" in sentence) != is_apart
+
+
+def guessing(values: tuple[float, ...], bound: float) -> Sweep:
+    """One choice in eight: the anchor, and d1 with half the bits, at some accuracies."""
+    sweep = drawn(
+        uncompressed=((24.0,), (bound,)), reconstruction=(RATES, RISING), d1=(RATES, values)
+    )
+    points = sweep.points.assign(codec=sweep.points["codec"].where(sweep.points["bpp"] < 24))
+    task = {"primary": "accuracy", "chance": 0.125}
+    return dataclasses.replace(sweep, points=points, manifest={"tasks": {"vqa": task}})
+
+
+def test_a_curve_that_never_leaves_chance_saves_nothing() -> None:
+    """Noise about one in eight is no accuracy: it was worth 82 % of the bits."""
+    sweep = guessing((0.12, 0.125, 0.11, 0.125), 0.9)
+    points = sweep.points
+    noise = [0.115, 0.12, 0.125, 0.12]
+    both = points["scenario"] == "reconstruction"
+    for base in (
+        points,
+        points.assign(value=points["value"].mask(both, np.resize(noise, len(points)))),
+    ):
+        got = row(dataclasses.replace(sweep, points=base), "d1")
+        assert np.isnan(got[["bd_rate", "saved", "saved_max"]].astype(float)).all()
+        assert holds(got["note"], "never leaves chance (0.125)")
+        assert np.isfinite(got["bd_accuracy"])
+    left = row(guessing((0.12, 0.2, 0.45, 0.6), 0.9), "d1")
+    assert np.isfinite(left["saved"])
+
+
+def test_a_bound_at_chance_is_warned_of() -> None:
+    sweep = guessing((0.1, 0.2, 0.45, 0.6), 0.12)
+    for scenario in ("d1", "uncompressed"):
+        assert holds(row(sweep, scenario)["note"], "uncompressed itself is at chance (0.125)")
+    assert holds(summary_sentence(sweep, compare(sweep)), "Warning", "is at chance in vqa")
+    assert "chance" not in summary_sentence(sweep, compare(guessing((0.1, 0.2, 0.45, 0.6), 0.9)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"anchor": "reconstrucion"}, ["anchor 'reconstrucion'", "reconstruction", "d1"]),
+        ({"anchor": 200}, ["anchor 200", "reconstruction"]),
+        ({"codec": "hyper"}, ["codec 'hyper'", "there are c"]),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_valid_ones(
+    wrong: dict[str, Any], words: list[str]
+) -> None:
+    sweep = drawn(reconstruction=(RATES, RISING), d1=(RATES, RISING))
+    with pytest.raises(AnalysisError, match=naming(*words)):
+        compare(sweep, **wrong)

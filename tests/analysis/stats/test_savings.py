@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.integrate import trapezoid
 
 from analysis.curves.assemble import assemble
 from analysis.curves.curve import MEAN
 from analysis.io.read import read_sweep
 from analysis.io.schema import AnalysisError
+from analysis.stats.as_text import with_interval
 from analysis.stats.pairs import Pair
 from analysis.stats.savings import gains, savings
 from tests.analysis.messages import holds, naming
@@ -86,17 +88,51 @@ def test_what_is_no_target_is_refused() -> None:
         gains(assembled, [-1.0])
 
 
-def test_a_target_at_the_edge_has_a_number_and_no_interval() -> None:
-    """The curve may as well have reached its lowest accuracy at rates below those measured."""
+def test_a_gain_where_both_curves_have_a_point_is_the_paired_difference() -> None:
+    """On the same bitstreams, at both ends of the range too."""
+    sweep = Population(factor=1.0).draw(np.random.default_rng(1), 300)
+    assembled = assemble(sweep, 4000)
+    found = only(gains(assembled))
+    assert sweep.samples is not None
+    table = sweep.samples.pivot_table(index="sample_id", columns="point_key", values="value")
+    for i, row in found.iterrows():
+        difference = table[f"d1-{i}-0"] - table[f"reconstruction-{i}-0"]
+        half = stats.norm.ppf(0.975) * stats.sem(difference)
+        assert row["gained"] == pytest.approx(difference.mean())
+        assert row["gained_low"] == pytest.approx(difference.mean() - half, abs=0.006)
+        assert row["gained_high"] == pytest.approx(difference.mean() + half, abs=0.006)
+
+
+def test_a_gain_at_the_end_of_one_curve_has_an_interval() -> None:
+    sweep = Population(factor=0.5).draw(np.random.default_rng(1), 300)
+    found = only(gains(assemble(sweep, 400)))  # at the anchor's rates; the test's end at half
+    known = found["gained"].notna()
+    assert known.tolist() == [True, True, True, False]
+    assert found.loc[known, "gained_low"].notna().all()
+    rates = sweep.points.loc[sweep.points["scenario"] == "d1", "bpp"]
+    at_end = only(gains(assemble(sweep, 400), [float(rates.max())])).iloc[0]
+    assert at_end["gained_low"] < at_end["gained"] < at_end["gained_high"]
+
+
+def test_a_saving_at_the_anchors_end_is_as_certain_as_elsewhere() -> None:
+    """The anchor's own point stays where it is; its samples' errors divide by the test's slope."""
+    lower = Population(test_accuracy=(0.40, 0.50, 0.60, 0.70), factor=0.5)
+    found = only(savings(assemble(lower.draw(np.random.default_rng(4), 2000), 1000)))
+    assert found["saved"].notna().tolist() == [True, True, True, False]
+    widths = (found["saved_high"] - found["saved_low"])[:3]
+    assert widths.max() < 2.5 * widths.min()
+
+
+def test_a_saving_whose_end_is_beyond_the_measured_rates_is_open_there() -> None:
     sweep = Population().draw(np.random.default_rng(1), 300)
     assembled = assemble(sweep, 400)
-    lowest = next(c for c in assembled.curves if c.scenario == "d1").frame["value"].min()
-    edge = max(lowest, sweep.points.loc[sweep.points["scenario"] != "d1", "value"].min())
-    said = only(savings(assembled, [float(edge), 0.6]))
-    assert np.isfinite(said["saved"]).all()
-    assert np.isnan(said["saved_low"][0])
-    assert said["note"][0].startswith("no interval:")
-    assert said["saved_low"][1] < said["saved"][1] < said["saved_high"][1]
+    highest = next(c for c in assembled.curves if c.scenario == "d1").frame["value"].max()
+    anchor = sweep.points.loc[sweep.points["scenario"] != "d1", "value"].max()
+    found = only(savings(assembled, [float(min(highest, anchor)), 0.6]))
+    assert found["saved_low"][0] == -np.inf  # it may need more bits than any that were measured
+    assert found["saved"][0] < found["saved_high"][0] < 100
+    assert with_interval(found["saved"][0], -np.inf, 40.0).endswith("[−∞, 40]")
+    assert found["saved_low"][1] < found["saved"][1] < found["saved_high"][1]
 
 
 def test_a_single_point_has_a_saving_with_an_interval_at_its_own_accuracy() -> None:

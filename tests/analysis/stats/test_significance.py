@@ -14,11 +14,16 @@ from analysis.curves.assemble import assemble
 from analysis.curves.curve import MEAN
 from analysis.io.read import read_sweep
 from analysis.io.sweep import Sweep
+from analysis.sampling.tables import sample_table
 from analysis.stats.significance import (
     MCNEMAR,
     PAIRED_T,
+    RANDOM_SEEDS,
     SIGN,
-    _t_test,
+    _layout,
+    _test_of,
+    _variances,
+    behrens_fisher,
     holm,
     mcnemar,
     significance,
@@ -109,25 +114,122 @@ def test_the_mean_over_tasks_adds_variances_of_tasks_with_samples_of_their_own(
     assert row["p"] < first["p"].median()
 
 
-def test_welch_and_satterthwaite_are_scipys() -> None:
-    """The difference of two independent means is a sum of two with variances of their own."""
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(0.3, 1, 12), rng.normal(0, 2, 30)
-    variances = np.array([a.var(ddof=1) / 12, b.var(ddof=1) / 30])
-    said = _t_test(a.mean() - b.mean(), variances, np.array([11, 29]))
-    assert said["p"] == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+def test_behrens_and_fishers_distribution_is_the_published_one() -> None:
+    """Fisher and Yates, Statistical Tables, VI: 5 % points at 6 and 6 degrees of freedom."""
+    for degrees, point in ((15, 2.440), (30, 2.435), (45, 2.435)):
+        share = np.sin(np.radians(degrees)) ** 2
+        variances = np.array([share, 1 - share])
+        assert behrens_fisher(point, variances, np.array([6.0, 6.0])) == pytest.approx(
+            0.05, abs=3e-4
+        )
+
+
+def test_one_variance_is_students() -> None:
+    variances, freedom = np.array([0.04, 0.0]), np.array([9.0, 2.0])
+    expected = 2 * stats.t.sf(0.5 / 0.2, 9)
+    assert _test_of(0.5, variances, freedom)["p"] == pytest.approx(expected)
 
 
 def test_equal_differences_leave_the_signs() -> None:
-    none = np.array([0.0])
-    assert _t_test(0.0, none, np.array([9])) == {"test": SIGN, "p": 1.0}
-    assert _t_test(0.1, none, np.array([9]))["p"] == pytest.approx(2 * 0.5**10)
+    none, freedom = np.array([0.0]), np.array([9.0])
+    assert _test_of(0.0, none, freedom) == {"test": SIGN, "p": 1.0}
+    assert _test_of(0.1, none, freedom)["p"] == pytest.approx(2 * 0.5**10)
+
+
+def test_samples_of_an_image_count_once() -> None:
+    """Four samples of an image that are answered alike: the test of images' means."""
+    sweep = Population(factor=1.0, per_image=4, of_image=1.0).draw(np.random.default_rng(0), 100)
+    frame = family(sweep)
+    assert set(frame["test"]) == {PAIRED_T}
+    assert (frame["n_samples"] == 400).all()
+    assert sweep.samples is not None
+    images = sweep.samples.pivot_table(index="image_id", columns="point_key", values="value")
+    for i, row in frame.iterrows():
+        expected = stats.ttest_rel(images[f"d1-{i}-0"], images[f"reconstruction-{i}-0"])
+        assert row["p"] == pytest.approx(expected.pvalue)
+
+
+def test_the_mean_over_tasks_on_the_same_images_is_a_test_of_the_images_means() -> None:
+    sweep = Population(factor=1.0, tasks=3).draw(np.random.default_rng(1), 100)
+    frame = significance(assemble(sweep, 50))
+    frame = frame[frame["task"] == MEAN].reset_index(drop=True)
+    assert (frame["n_samples"] == 300).all()
+    assert (frame["n_tests"] == 4).all()  # the tasks' tests are another family
+    assert sweep.samples is not None
+    images = sweep.samples.pivot_table(index="image_id", columns="point_key", values="value")
+    for i, row in frame.iterrows():
+        expected = stats.ttest_rel(images[f"d1-{i}-0"], images[f"reconstruction-{i}-0"])
+        assert row["p"] == pytest.approx(expected.pvalue)
+
+
+def test_a_sample_without_an_answer_costs_its_own_comparison_a_sample() -> None:
+    sweep = Population(factor=1.0, failed=0.02).draw(np.random.default_rng(5), 200)
+    frame, table = family(sweep), table_of(sweep)
+    lost = int(table["d1-1-0"].isna().sum())
+    assert lost > 0
+    assert frame["n_samples"].tolist() == [200, 200 - lost, 200, 200]
+
+
+def test_an_anchor_that_is_measured_once_leaves_the_trainings_spread() -> None:
+    """The share of true nulls that are rejected: 43 % where the seeds are averaged away."""
+    population = Population(factor=1.0, seeds=3, seed_noise=0.05, anchor_seeds=1)
+    tests = [family(population.draw(np.random.default_rng(i), 100)) for i in range(20)]
+    rejected = int(sum((frame["p"] < 0.05).sum() for frame in tests))
+    assert set(tests[0]["test"]) == {RANDOM_SEEDS}
+    assert stats.binomtest(rejected, 80, 0.05).pvalue > 1e-3
+
+
+def test_matching_seeds_are_counted_once() -> None:
+    """The variance of the mean of a balanced two-way layout, from the textbook's mean squares."""
+    sweep = Population(factor=1.0, seeds=3, seed_noise=0.02).draw(np.random.default_rng(2), 100)
+    assembled = assemble(sweep, 10)
+    curve = {c.scenario: c.frame.iloc[0] for c in assembled.curves}
+    assert sweep.samples is not None
+    layout = _layout(
+        sample_table(sweep.samples, ["value"]),
+        [(curve["d1"], 1.0), (curve["reconstruction"], -1.0)],
+    )
+    table = table_of(sweep)
+    d = np.stack([table[f"d1-0-{s}"] - table[f"reconstruction-0-{s}"] for s in range(3)], axis=1)
+    n, s = d.shape
+    image, seed = d.mean(axis=1, keepdims=True), d.mean(axis=0, keepdims=True)
+    ms_image = s * image.var(ddof=1)
+    ms_seed = n * seed.var(ddof=1)
+    ms_rest = ((d - image - seed + d.mean()) ** 2).sum() / ((n - 1) * (s - 1))
+    variances, freedom = _variances([layout])
+    assert variances[0] == pytest.approx(max(0.0, ms_image - ms_rest) / (n * s))
+    assert variances[1] == pytest.approx(ms_seed / (n * s))
+    assert freedom.tolist() == [n - 1, s - 1]
+
+
+def test_one_training_is_said_to_be_one() -> None:
+    sweep = Population(factor=1.0).draw(np.random.default_rng(0), 100)
+    assert all("one training" in note for note in family(sweep)["note"])
+    several = Population(factor=1.0, seeds=3, anchor_seeds=1).draw(np.random.default_rng(0), 100)
+    # The anchor is measured once, and was not trained.
+    assert not any("one training" in note for note in family(several)["note"])
+
+
+def test_trainings_of_other_seeds_each_have_a_variance() -> None:
+    population = Population(factor=1.0, seeds=4, seed_noise=0.05, anchor_seeds=3)
+    sweep = population.draw(np.random.default_rng(3), 2000)
+    frame, table = family(sweep), table_of(sweep)
+    means = {
+        name: [table[f"{name}-0-{seed}"].mean() for seed in range(count)]
+        for name, count in (("d1", 4), ("reconstruction", 3))
+    }
+    # So many samples that the trainings decide: a sum of two Student's numbers, drawn.
+    rng = np.random.default_rng(0)
+    drawn = [stats.sem(m) * rng.standard_t(len(m) - 1, 200_000) for m in means.values()]
+    difference = np.mean(means["d1"]) - np.mean(means["reconstruction"])
+    expected = np.mean(np.abs(drawn[0] + drawn[1]) >= abs(difference))
+    assert frame.loc[0, "p"] == pytest.approx(expected, abs=0.02)
 
 
 def test_from_three_seeds_on_their_spread_counts() -> None:
     sweep = Population(factor=1.0, seeds=3, seed_noise=0.1).draw(np.random.default_rng(7), 2000)
     frame, table = family(sweep), table_of(sweep)
-    assert set(frame["test"]) == {PAIRED_T}
+    assert set(frame["test"]) == {RANDOM_SEEDS}
     seeds = [
         [table[f"{scenario}-0-{seed}"].mean() for seed in range(3)]
         for scenario in ("d1", "reconstruction")

@@ -83,6 +83,7 @@ def commit_point(
     values.insert(0, "mllm", "m")
     values["bpp"] = 0.5
     values["sample_id"] = [f"sample {number}" for number in range(samples)]
+    values["image_id"] = [f"image {number}" for number in range(samples)]
     means = {"bpp": 0.5, "bpp_estimated": 0.5, "psnr": 30.0, "pooled": 0.1, "tokens": 0.1}
     task = {**means, "n_samples": samples, "metrics": {"accuracy": 0.5}, "set_metrics": {}}
     for _, evaluation in plan.evaluations(point):

@@ -180,6 +180,7 @@ def test_the_summary_is_the_mean_of_the_samples(
         for row in rows:
             expected = np.mean([image[i]["bpp"] for i in images_of[row["sample_id"]]])
             assert row["bpp"] == pytest.approx(expected)
+            assert row["image_id"] == images_of[row["sample_id"]][-1]
         assert task["bpp"] == pytest.approx(np.mean([row["bpp"] for row in rows]))
         samples = sorted({row["sample_id"] for row in rows})
         for key in ("psnr", "bpp_estimated"):

@@ -80,3 +80,14 @@ def test_the_intervals_resample_as_those_of_means_do() -> None:
     f1 = 2 * (weights @ (yes & true)) / (weights @ yes.astype(float) + weights @ true.astype(float))
     found = set_values(TASKS.get("yes_no"), said, references)["f1"]
     assert (found.low, found.high) == pytest.approx(percentile_interval(f1))
+
+
+def test_the_intervals_resample_images_where_several_samples_ask_about_one() -> None:
+    said, _, _ = _answers(40, 2)
+    references = [json.dumps({"answer": "yes"})] * 120
+    images = np.repeat(np.arange(40), 3).astype(str).tolist()
+    once = set_values(TASKS.get("yes_no"), said, references[:40])["recall"]
+    thrice = set_values(TASKS.get("yes_no"), list(np.repeat(said, 3)), references, images)
+    assert (thrice["recall"].low, thrice["recall"].high) == pytest.approx(
+        (once.low, once.high), abs=0.03
+    )
