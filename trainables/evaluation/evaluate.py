@@ -115,8 +115,7 @@ def evaluate_point(
     model, answerer, image_pass = _load(*models, model_device, mllm_gpus, clock)
     images, samples = TestImages(directories), _samples_of(evaluations)
     sample_shards = shards(samples, images, space.evaluation.shard_size)
-    batch_size = space.evaluation.batch_size
-    shard_pass = ShardPass(images, image_pass, answerer, batch_size, clock)
+    shard_pass = ShardPass(images, image_pass, answerer, space.evaluation.batch_size, clock)
     limit = space.data.max_unreadable
     if part is not None:
         index, count = part
