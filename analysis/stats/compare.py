@@ -139,10 +139,8 @@ def compare(
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         upward = not less_is_better(known, curve.task, curve.metric)
-        saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
-        chance = chance_of(known, curve.task, curve.metric)
-        guessing = _at_chance(sweep, limit, chance) if upward and limit else ""
-        notes = [compared.note, _missing_note(curve, sweep.scenarios), saturated, guessing]
+        missing = _missing_note(curve, sweep.scenarios)
+        notes = [compared.note, missing, *(_limits(assembled, curve, limit) if upward else [])]
         if compared.pair is not None and not curve.frame.empty:
             notes += _fill_in(row, compared.pair)
             if curve.task == MEAN or not assembled.means:  # once a curve
@@ -156,10 +154,26 @@ def compare(
     for pairs in heads.values():
         _rank(pairs)
     _mean_of_bd_rates(rows, len(known))
-    rank = sweep.scenarios.rank
+    return _ordered(rows, assembled)
+
+
+def _limits(assembled: Assembled, curve: Curve, bound: Any | None) -> list[str]:
+    """Notes of what the bound says about a curve: nothing left to gain, nothing to learn."""
+    if bound is None:
+        return []
+    chance = chance_of(assembled.tasks, curve.task, curve.metric)
+    return [
+        _saturated(curve, bound.low, bound.value),
+        _at_chance(assembled.sweep, bound, chance),
+    ]
+
+
+def _ordered(rows: list[Row], assembled: Assembled) -> pd.DataFrame:
+    """The rows curve by curve, the mean over tasks first; then those of the bound."""
+    rank = assembled.sweep.scenarios.rank
     rows.sort(key=lambda row: (row.mllm, row.codec, rank(row.scenario)))  # stable
     frame = _frame([*rows, *_bound_rows(assembled)])
-    order = frame["task"].map({name: i for i, name in enumerate([MEAN, *known])})
+    order = frame["task"].map({name: i for i, name in enumerate([MEAN, *assembled.tasks])})
     curve_number = frame.groupby(["mllm", "codec", "variant", "scenario"], sort=False).ngroup()
     positions = pd.DataFrame({"curve": curve_number, "task": order})
     return frame.loc[positions.sort_values(["curve", "task"]).index].reset_index(drop=True)
