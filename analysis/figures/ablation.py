@@ -88,6 +88,8 @@ def _panel(
         known = of_scenario[kind].notna()
         if kind != "psnr":  # not every scenario gives an image
             absent |= dict(zip(positions[~known], of_scenario.loc[~known, "note"], strict=True))
+        if not known.any():
+            continue
         shown = of_scenario[known]
         ends = [shown[end] for end in (f"{kind}_low", f"{kind}_high") if end in shown]
         low, high = ends or (None, None)

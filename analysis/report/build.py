@@ -124,6 +124,18 @@ def _check(options: argparse.Namespace) -> None:
         raise AnalysisError("--apart: needs several sources; one was given")
 
 
+def _add_directions(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which direction of a metric is better."""
+    for direction in ("higher", "lower"):
+        parser.add_argument(
+            f"--{direction}-is-better",
+            metavar="METRIC",
+            nargs="+",
+            default=[],
+            help="metrics of others' tables whose names do not say so",
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 for input that cannot be read."""
     parser = argparse.ArgumentParser(
@@ -158,14 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where links to MLflow runs lead; default: the sweep's tracking server, else "
         f"{MLFLOW_UI}",
     )
-    for direction in ("higher", "lower"):
-        parser.add_argument(
-            f"--{direction}-is-better",
-            metavar="METRIC",
-            nargs="+",
-            default=[],
-            help="metrics of others' tables whose names do not say so",
-        )
+    _add_directions(parser)
     parser.add_argument("--pdf", action="store_true", help="also write the figures as PDF")
     options = parser.parse_args(arguments)
     try:

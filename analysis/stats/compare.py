@@ -99,9 +99,8 @@ def compare(
     assembled: Assembled | None = None,
     codec: str | None = None,
 ) -> pd.DataFrame:
-    """Compare every curve with the anchor's curve of the same codec, variant, MLLM and task.
-
-    A codec without one (a standard's, or coded features) is compared with the first codec's.
+    """Compare every curve with the anchor's curve of the same codec, variant, MLLM and task; that
+    of a codec without one (a standard's, or coded features) with the first codec's.
 
     The task's primary metric is compared. For each (MLLM, codec, variant, scenario) a first row,
     task `mean over tasks`, compares the curves of the *mean accuracy* over tasks: one curve, less
@@ -128,8 +127,7 @@ def compare(
     Raises:
         AnalysisError: the sweep has no curve of that anchor, or none of that codec.
     """
-    if assembled is None:
-        assembled = assemble(sweep, n_resamples)
+    assembled = assembled or assemble(sweep, n_resamples)
     known = assembled.tasks
     bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
     rows: list[Row] = []
@@ -139,27 +137,40 @@ def compare(
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
         upward = not less_is_better(known, curve.task, curve.metric)
-        saturated = _saturated(curve, limit.low, limit.value) if upward and limit else ""
-        chance = chance_of(known, curve.task, curve.metric)
-        guessing = _at_chance(sweep, limit, chance) if upward and limit else ""
-        notes = [compared.note, _missing_note(curve, sweep.scenarios), saturated, guessing]
+        notes = [compared.note, _missing_note(curve, sweep.scenarios)]
+        notes += _limits(assembled, curve, limit) if upward else []
         if compared.pair is not None and not curve.frame.empty:
             notes += _fill_in(row, compared.pair)
             if curve.task == MEAN or not assembled.means:  # once a curve
                 notes.append(about_seeds(curve))
                 if np.isfinite(row.bd_rate):
-                    group = (curve.mllm, curve.task, *compared.pair.anchor.owner)
-                    heads.setdefault(group, {})[compared.pair] = row
+                    owner = (curve.mllm, curve.task, *compared.pair.anchor.owner)
+                    heads.setdefault(owner, {})[compared.pair] = row
         elif compared.is_anchor and upward:
             notes.append(_front_note(curve))
         row.note = "; ".join(note for note in notes if note)
-    for pairs in heads.values():
-        _rank(pairs)
+    _rank(heads.values())
     _mean_of_bd_rates(rows, len(known))
-    rank = sweep.scenarios.rank
+    return _ordered(rows, assembled)
+
+
+def _limits(assembled: Assembled, curve: Curve, bound: Any | None) -> list[str]:
+    """Notes of what the bound says about a curve: nothing left to gain, nothing to learn."""
+    if bound is None:
+        return []
+    chance = chance_of(assembled.tasks, curve.task, curve.metric)
+    return [
+        _saturated(curve, bound.low, bound.value),
+        _at_chance(assembled.sweep, bound, chance),
+    ]
+
+
+def _ordered(rows: list[Row], assembled: Assembled) -> pd.DataFrame:
+    """The rows curve by curve, the mean over tasks first; then those of the bound."""
+    rank = assembled.sweep.scenarios.rank
     rows.sort(key=lambda row: (row.mllm, row.codec, rank(row.scenario)))  # stable
     frame = _frame([*rows, *_bound_rows(assembled)])
-    order = frame["task"].map({name: i for i, name in enumerate([MEAN, *known])})
+    order = frame["task"].map({name: i for i, name in enumerate([MEAN, *assembled.tasks])})
     curve_number = frame.groupby(["mllm", "codec", "variant", "scenario"], sort=False).ngroup()
     positions = pd.DataFrame({"curve": curve_number, "task": order})
     return frame.loc[positions.sort_values(["curve", "task"]).index].reset_index(drop=True)
@@ -278,10 +289,11 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     return [*notes, _interval_note(rate, saved, gain)]
 
 
-def _rank(pairs: dict[Pair, Row]) -> None:
-    """Fill in the ranking of an anchor's curves."""
-    for place in ranked(pairs):
-        row, rate, to_next = pairs[place.pair], place.bd_rate, place.against_next
+def _rank(groups: Iterable[dict[Pair, Row]]) -> None:
+    """Fill in the rankings, each of an anchor's curves."""
+    rows = {pair: row for group in groups for pair, row in group.items()}
+    for place in (place for group in groups for place in ranked(group)):
+        row, rate, to_next = rows[place.pair], place.bd_rate, place.against_next
         row.ranked_low, row.ranked_high = place.low, place.high
         row.ranked_bd_rate = rate.value
         row.ranked_bd_rate_low, row.ranked_bd_rate_high = rate.low, rate.high

@@ -27,10 +27,12 @@ def test_a_copy_with_more_bits_has_just_those_at_every_accuracy(rich: Assembled)
     for (scenario, codec), (source, factor) in DERIVED.items():
         if source == "reconstruction":
             frame = found[scenario, codec or "elic"]
-            for column in ("change", "low", "high"):
+            expected = 100 * (factor - 1)
+            for column, precision in (("change", 1e-6), ("low", 8 * factor), ("high", 8 * factor)):
                 known = frame[column].dropna()
                 assert len(known) > 5
-                assert known.to_numpy() == pytest.approx(100 * (factor - 1), abs=1e-6)
+                # That none of 200 answers differs is no proof that none ever does.
+                assert known.to_numpy() == pytest.approx(expected, abs=precision), column
 
 
 def test_bd_rate_is_the_mean_of_the_difference(rich: Assembled) -> None:

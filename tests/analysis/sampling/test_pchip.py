@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import PchipInterpolator
 
+from analysis.sampling.bd import EVERYWHERE
 from analysis.sampling.pchip import Pchip
 
 
@@ -36,4 +37,4 @@ def test_outside_its_range_there_is_no_value_and_a_single_knot_is_a_point() -> N
     np.testing.assert_array_equal(two(np.array([2.0])), [6, 8])
     np.testing.assert_array_equal(two(np.array([1.0])), [5, np.nan])
     np.testing.assert_array_equal(two(np.array([2.1])), [np.nan, np.nan])
-    assert np.isnan(two.mean_difference(two)).tolist() == [False, True]
+    assert np.isnan(two.mean_difference(two, EVERYWHERE)).tolist() == [False, True]

@@ -13,6 +13,7 @@ from scipy import stats
 from analysis.curves.assemble import assemble
 from analysis.curves.curve import MEAN
 from analysis.io.read import read_sweep
+from analysis.io.schema import AnalysisError
 from analysis.io.sweep import Sweep
 from analysis.sampling.tables import sample_table
 from analysis.stats.significance import (
@@ -28,7 +29,7 @@ from analysis.stats.significance import (
     mcnemar,
     significance,
 )
-from tests.analysis.messages import holds
+from tests.analysis.messages import holds, naming
 from tests.analysis.simulated import Population
 
 
@@ -249,3 +250,9 @@ def test_without_samples_there_is_no_test(sweep_dir: Path) -> None:
     frame = significance(assemble(sweep, 10))
     assert frame["p"].isna().all()
     assert frame["note"].str.contains("per-sample").any()
+
+
+def test_a_misspelt_family_is_refused_with_the_valid_ones(sweep_dir: Path) -> None:
+    assembled = assemble(read_sweep(str(sweep_dir)), 10)
+    with pytest.raises(AnalysisError, match=naming("'tsak'", "mllm", "task")):
+        significance(assembled, families=["tsak"])
