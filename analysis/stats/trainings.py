@@ -50,7 +50,7 @@ def trainings(sweep: Sweep) -> pd.DataFrame:
         if not all("images" in info for info in infos):
             continue
         chains = [[*info.get("before", ()), *([info] if info["steps"] else [])] for info in infos]
-        fall, of = _largest_fall([training for chain in chains for training in chain])
+        fall, of = _worst([_largest_fall(chain) for chain in chains])
         before = [sum(t["images"] or 0 for t in info.get("before", ())) for info in infos]
         rows.append(
             {
@@ -66,16 +66,19 @@ def trainings(sweep: Sweep) -> pd.DataFrame:
 
 
 def _largest_fall(chain: list[Mapping[str, Any]]) -> tuple[float, str]:
-    """The largest fall of trainings, and of what; NaN where one is unknown.
+    """The largest fall of the trainings behind a point, and of what.
 
     Of several trainings of one thing the last one counts.
     """
     last = {str(training.get("of", "")): training for training in chain}
-    falls = {of: _fall(training) for of, training in last.items()}
-    if not falls:
-        return 0.0, ""
-    of = max(falls, key=lambda name: (np.isnan(falls[name]), falls[name]))
-    return falls[of], of
+    return _worst([(_fall(training), of) for of, training in last.items()])
+
+
+def _worst(falls: list[tuple[float, str]]) -> tuple[float, str]:
+    """The largest fall, and of what: one that is too large before an unknown one, NaN."""
+    known = max((fall for fall in falls if not np.isnan(fall[0])), default=(0.0, ""))
+    unknown = next((fall for fall in falls if np.isnan(fall[0])), None)
+    return known if unknown is None or known[0] > STILL_FALLING else unknown
 
 
 def _fall(training: Mapping[str, Any]) -> float:
@@ -111,13 +114,17 @@ def training_caveat(sweep: Sweep) -> str:
     if unequal:
         sentences.append(f"Trainings saw different numbers of images: {', '.join(images)}.")
     unfinished = list(rows_of(frame[is_unfinished(frame)]))
-    falling = [
-        f"{row.curve} ({row.of} by {row.fall:.0%} in its last quarter)"
-        for row in unfinished
-        if np.isfinite(row.fall)
-    ]
+    falling: dict[str, list[Any]] = {}
+    for row in unfinished:
+        if np.isfinite(row.fall):
+            falling.setdefault(row.of, []).append(row)
     if falling:
-        sentences.append(f"Still falling when training ended: {', '.join(falling)}.")
+        parts = [
+            f"{of} by {100 * max(row.fall for row in rows):.0f} % in its last quarter "
+            f"({', '.join(row.curve for row in rows)})"
+            for of, rows in falling.items()
+        ]
+        sentences.append(f"Losses still fell when training ended: {'; '.join(parts)}.")
     if unknown := [row.curve for row in unfinished if not np.isfinite(row.fall)]:
         sentences.append(f"Not known to have converged: {', '.join(unknown)}.")
     return " ".join(sentences)

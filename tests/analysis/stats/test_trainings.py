@@ -67,7 +67,27 @@ def test_what_a_point_starts_from_counts_as_its_own_training() -> None:
     frame = trainings(sweep_of(d1=training("d1", 3200, before=[young])))
     assert frame["fall"].tolist() == [0.07]
     assert frame["of"].tolist() == ["base codec"]
-    assert "base codec by 7%" in training_caveat(sweep_of(d1=training("d1", 3200, before=[young])))
+    of_both = {name: training(name, 3200, before=[young]) for name in ("d1", "post_processing")}
+    caveat = training_caveat(sweep_of(**of_both))
+    assert "base codec by 7 % in its last quarter (d1, post-processing)" in caveat
+
+
+def test_of_the_points_of_a_curve_the_worst_counts() -> None:
+    """The base codec of one lambda is at its plateau, that of another is not."""
+    young = {**CODEC, "until": "steps", "fall_of_last_quarter": 0.07}
+    unknown = {**young, "fall_of_last_quarter": None}
+    for other, fall in ((young, 0.07), (unknown, np.nan)):
+        infos = [training("d1", 3200, before=[before]) for before in (other, CODEC)]
+        sweep = sweep_of(low=infos[0], high=infos[1])
+        points = sweep.points.assign(scenario="d1")
+        frame = trainings(Sweep(points, None, sweep.manifest))
+        assert frame["fall"].tolist() == pytest.approx([fall], nan_ok=True)
+
+
+def test_a_fall_is_named_before_what_is_unknown() -> None:
+    unknown = {**CODEC, "until": "steps", "fall_of_last_quarter": None}
+    frame = trainings(sweep_of(d1=training("d1", 3200, 0.08, before=[unknown])))
+    assert frame[["fall", "of"]].to_numpy().tolist() == [[0.08, "d1"]]
 
 
 def test_equal_and_finished_trainings_need_no_caveat() -> None:
@@ -77,7 +97,7 @@ def test_equal_and_finished_trainings_need_no_caveat() -> None:
     caveat = training_caveat(sweep_of(**both))
     assert "d1 3,200" in caveat
     assert "576" in caveat
-    assert "falling" not in caveat
+    assert "fell" not in caveat
 
 
 def test_a_sweep_that_says_nothing_of_its_trainings_is_not_shown_to_have_converged() -> None:
