@@ -7,10 +7,23 @@ import uuid
 
 import fsspec
 
+from analysis.io.schema import AnalysisError
+
 
 def join(directory: str, *names: str) -> str:
     """A path below a local directory or an fsspec URI."""
     return "/".join([directory.rstrip("/") or "/", *names])
+
+
+def below(directory: str, name: str) -> str:
+    """The path of a file that a sweep names, which others may have made.
+
+    Raises:
+        AnalysisError: it would be elsewhere than below the sweep's directory.
+    """
+    if name.startswith("/") or "://" in name or "\\" in name or ".." in name.split("/"):
+        raise AnalysisError(f"{directory}: names the file {name!r}, which is not below it")
+    return join(directory, name)
 
 
 def whole(path: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.io.files import join, whole
+from analysis.io.files import below, whole
 from analysis.io.names import number_duplicates
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import KEY, KIND, AnalysisError
@@ -276,7 +276,7 @@ def _placed(sweep: Sweep, entries: Iterable[Any] | None) -> list[dict[str, Any]]
         return []
 
     def absolute(path: str | None) -> str | None:
-        return None if path is None else whole(join(directory, path))
+        return None if path is None else whole(below(directory, path))
 
     return [
         {

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from analysis.curves.assemble import Assembled
-from analysis.io.files import join, read_bytes
+from analysis.io.files import below, read_bytes
 from analysis.io.frames import rows_of
 from analysis.io.sweep import Sweep
 
@@ -162,13 +162,18 @@ def answers_to(
 
 
 def read_image(sweep: Sweep, path: str) -> Pixels | None:
-    """The (H, W, 3) pixels of a file; None where the file is gone."""
+    """The (H, W, 3) pixels of a file; None where the file is gone, or is no PNG.
+
+    Raises:
+        AnalysisError: the file is not below the sweep's directory.
+    """
     try:
-        data = read_bytes(path if sweep.directory is None else join(sweep.directory, path))
-    except FileNotFoundError:
+        data = read_bytes(path if sweep.directory is None else below(sweep.directory, path))
+        # Other formats start programs, or read further files.
+        with Image.open(BytesIO(data), formats=("PNG",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (FileNotFoundError, UnidentifiedImageError):
         return None
-    with Image.open(BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def _prompt(prompt: str) -> str:

@@ -16,7 +16,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from analysis.curves.assemble import Assembled, assemble
-from analysis.io.read import Sweep, read_sweep
+from analysis.io.read import AnalysisError, Sweep, read_sweep
+from analysis.qualitative.examples import read_image
 from analysis.report import gallery as module
 from analysis.report.build import write_report
 from analysis.report.embed import data_uri
@@ -231,3 +232,18 @@ def test_every_picture_has_words(sweep_dir: Path, tmp_path: Path) -> None:
     assert len(pictures) > 30
     assert all(re.search(r'role="img" aria-label="[^"]{10,}"', one) for one in pictures)
     assert 'aria-label="Decoded image of d2 at 0.62 bpp"' in text
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.png", "/secret.png", "file:///secret.png", "a/../../x"]
+)
+def test_a_sweep_shows_no_files_from_elsewhere(plain: Assembled, path: str) -> None:
+    with pytest.raises(AnalysisError, match="not below it"):
+        read_image(plain.sweep, path)
+
+
+def test_only_png_is_opened(plain: Assembled, tmp_path: Path) -> None:
+    sweep = dataclasses.replace(plain.sweep, directory=str(tmp_path))
+    for form, shown in (("EPS", False), ("JPEG", False), ("PNG", True)):
+        Image.new("RGB", (4, 4)).save(tmp_path / "one.png", form)
+        assert (read_image(sweep, "one.png") is not None) is shown
