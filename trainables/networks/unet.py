@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 MOST_GROUPS = 32
-"""Of channels that are normalised together; fewer where these do not divide the channels."""
+"""Groups of a GroupNorm. There are fewer where these do not divide the channels, or would leave one
+to a group: what is normalised alone has lost its mean, and the bias before it its gradient."""
 
 
 def _two_convolutions(inside: int, outside: int) -> nn.Sequential:
-    groups = math.gcd(MOST_GROUPS, outside)
+    groups = max(1, math.gcd(2 * MOST_GROUPS, outside) // 2)
     return nn.Sequential(
         nn.Conv2d(inside, outside, 3, padding=1),
         nn.GroupNorm(groups, outside),

@@ -52,6 +52,7 @@ def test_what_follows_a_convolution_is_normalised_image_by_image(channels: int) 
     torch.manual_seed(0)
     unet, x = UNet(channels, levels=1), torch.randn(2, 3, 8, 8)
     convolution, norm = unet.encoders[0][:2]
+    assert channels // norm.num_groups >= 2 or channels == norm.num_groups == 1
     torch.nn.init.zeros_(convolution.bias)
     normed = norm(convolution(x))
     torch.testing.assert_close(norm(convolution(10 * x)), normed, atol=1e-3, rtol=0)
