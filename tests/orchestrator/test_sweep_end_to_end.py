@@ -303,9 +303,14 @@ def test_two_train_workers_give_the_same_weights_as_one(
     ]
     assert losses[1] == pytest.approx(losses[2], rel=1e-5)
     for name, value in weights[1].items():
-        # Adam turns a gradient's rounding error near zero into a part of its step (lr = 1e-3).
-        assert value == pytest.approx(weights[2][name], abs=5e-4)
         assert value == pytest.approx(local[name], abs=1e-6)
+        other = weights[2][name]
+        if name.endswith("qkv.bias"):
+            # Keys' biases change nothing: their gradient is a rounding error alone.
+            keys = slice(len(value) // 3, 2 * len(value) // 3)
+            value[keys] = other[keys]
+        # Adam turns a gradient's rounding error near zero into a part of its step (lr = 1e-3).
+        assert value == pytest.approx(other, abs=5e-4)
 
 
 @pytest.mark.slow
