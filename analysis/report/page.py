@@ -175,11 +175,13 @@ def _tables(
 ) -> dict[str, Any]:
     """Sentences and tables of the comparison, and what writes their numbers."""
     variants = ablation(assembled, comparison)
+    trainings = training_rows(assembled.sweep)
     return {
         "headline": headline(assembled, comparison),
         "variants": list(rows_of(variants[variants["variant"] != ""])),
         "table": comparison_groups(assembled.sweep, comparison),
-        "trainings": training_rows(assembled.sweep),
+        "trainings": trainings,
+        "unfinished": {row["owner"] for row in trainings if row["unfinished"]},
         "surrogate": list(rows_of(correlations)),
         "surrogate_sentence": surrogate_sentence(correlations),
         "several": lambda rows, name: len({getattr(row, name) for row in rows}) > 1,

@@ -18,18 +18,13 @@ from analysis.stats.trainings import is_unfinished, trainings
 
 
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
-    """Mean and tasks side by side: every curve with its rows of the comparison, None without.
-
-    `unfinished` says that a training of the curve's was still getting better when it ended.
-    """
+    """Mean and tasks side by side: every curve with its rows of the comparison, None without."""
     tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
-    unfinished = {row["owner"] for row in training_rows(assembled.sweep) if row["unfinished"]}
     rows = []
     for curve, curve_rows in _by_curve(comparison, assembled.sweep.scenarios):
         by_task = {row.task: row for row in curve_rows}
         cells = [by_task.get(task) for task in tasks]
-        is_marked = curve["owner"] in unfinished
-        rows.append({**curve, "first": curve_rows[0], "cells": cells, "unfinished": is_marked})
+        rows.append({**curve, "first": curve_rows[0], "cells": cells})
     return {"tasks": tasks, "rows": rows}
 
 
@@ -57,9 +52,8 @@ def _by_curve(
 
 def comparison_groups(sweep: Sweep, comparison: pd.DataFrame) -> list[dict[str, Any]]:
     """Every curve against the anchor, with its rows of the comparison task by task."""
-    unfinished = {row["owner"] for row in training_rows(sweep) if row["unfinished"]}
     return [
-        {**curve, "rows": rows, "unfinished": curve["owner"] in unfinished}
+        {**curve, "rows": rows}
         for curve, rows in _by_curve(comparison, sweep.scenarios)
         if curve["role"] == "curve"  # anchor and bound are in the table above
     ]
