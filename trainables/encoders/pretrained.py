@@ -23,7 +23,7 @@ from search_spaces.plugins import implementation
 from search_spaces.settings.paths import split_revision
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
-PREFIX = "shipped:"
+_PREFIX = "shipped:"
 _RESAMPLING = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, as they stand in a preprocessor's configuration."""
 
@@ -37,12 +37,12 @@ def resolve_pretrained(name: str) -> str:
     Raises:
         ValueError: nothing of that name is shipped.
     """
-    if not name.startswith(PREFIX):
+    if not name.startswith(_PREFIX):
         return name
-    wanted = name.removeprefix(PREFIX)
+    wanted = name.removeprefix(_PREFIX)
     shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
     if wanted not in shipped:
-        choices = ", ".join(f"{PREFIX}{s}" for s in shipped)
+        choices = ", ".join(f"{_PREFIX}{s}" for s in shipped)
         raise ValueError(f"pretrained model {name!r} is not shipped; shipped are: {choices}")
     return str(SHIPPED / wanted)
 
