@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from analysis.sampling.intervals import Floats
 from analysis.sampling.pchip import Bools, Pchip
@@ -48,6 +49,29 @@ def front(rate: Floats, accuracy: Floats) -> Bools:
     best = np.maximum.accumulate(accuracy, axis=-1)
     first = np.ones_like(best[..., :1], dtype=bool)
     return np.concatenate([first, accuracy[..., 1:] > best[..., :-1] + TIE], axis=-1)
+
+
+def pooled(rate: Floats, accuracy: Floats) -> tuple[Floats, Floats]:
+    """A curve that leaves no point out: neighbours that do not rise become one point.
+
+    The pools are those of isotonic regression (Barlow and others 1972, "Statistical inference under
+    order restrictions"). A front keeps a lucky point and leaves out the unlucky ones behind it; a
+    pool has all of them, at their mean. Where a comparison says something else of pools than of
+    fronts, it hangs on the points that were left out.
+
+    Args:
+        rate, accuracy: (P,) by rising rate.
+
+    Returns:
+        (Q,) rates, means of logarithms, and (Q,) strictly rising accuracies, Q <= P.
+    """
+    rising = isotonic_regression(accuracy).x
+    starts = np.flatnonzero(np.diff(rising, prepend=-np.inf) > TIE)
+    sizes = np.diff([*starts, len(rate)])
+    logs, accuracies = (
+        np.add.reduceat(values, starts) / sizes for values in (np.log10(rate), accuracy)
+    )
+    return 10**logs, accuracies
 
 
 def distinct(rate: Floats) -> Bools:

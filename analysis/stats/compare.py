@@ -19,6 +19,7 @@ from analysis.io.sweep import Sweep
 from analysis.sampling import bd
 from analysis.sampling.intervals import RESAMPLES
 from analysis.stats.anchor import against_anchors
+from analysis.stats.as_text import with_interval
 from analysis.stats.pairs import NAN, Estimate, Pair, about_seeds, arrays
 from analysis.stats.ranking import ranked
 
@@ -60,6 +61,8 @@ class Row:
     bd_rate_high: float = NAN
     bd_defined: float = NAN
     """Share of the bootstrap resamples in which the BD-rate exists."""
+    bd_rate_pooled: float = NAN
+    """BD-rate with the points that are left out (`bd.pooled`); nan where none is."""
     ranked_low: float = NAN
     ranked_high: float = NAN
     """Accuracies that all curves of this anchor share which have a BD-rate (see `ranking`)."""
@@ -258,6 +261,7 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     rate = pair.bd_rate()
     row.bd_rate, row.bd_rate_low, row.bd_rate_high = rate.value, rate.low, rate.high
     row.bd_defined = rate.defined
+    row.bd_rate_pooled = pair.bd_rate_pooled()
     points = [len(values) for values, _ in pair.fronts]
     if shared.low > shared.high or (shared.low == shared.high and min(points) > 1):
         reason = rate.why if min(points) > 1 else _beside(pair)
@@ -284,6 +288,9 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
             notes.append(f"over {shared.share:.0%} of both curves' accuracies")
         if min(points) == 2:
             notes.append("a curve of two points: a straight line in log rate")
+    if np.isfinite(row.bd_rate_pooled):
+        pooled = with_interval(row.bd_rate_pooled, sign=True)
+        notes.append(f"BD-rate {pooled} where points are pooled with neighbours, not left out")
     if pair.identical:
         notes.append(f"identical to {anchor.display_name}")
     return [*notes, _interval_note(rate, saved, gain)]

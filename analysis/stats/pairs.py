@@ -118,6 +118,18 @@ class Pair:
         number = bd.bd_rate(anchor_rate, anchor_value, rate, value, over)
         return self._with_interval(number, lambda base, test: test.bd_rate(base, over))
 
+    def bd_rate_pooled(self) -> float:
+        """BD-rate in percent with the points that are on no front (`bd.pooled`).
+
+        Nan where every point is on its front, where there is no BD-rate, and where the pools make
+        none.
+        """
+        is_front = [len(f[0]) == len(p[0]) for f, p in zip(self.fronts, self._points, strict=True)]
+        if all(is_front) or np.isnan(self.bd_rate().value):
+            return NAN
+        (anchor_rate, anchor_value), (rate, value) = (bd.pooled(*p) for p in self._points)
+        return bd.bd_rate(anchor_rate, anchor_value, rate, value)
+
     @property
     def _guessing(self) -> str:
         """Which of the curves never leaves the level of chance; empty where none is known to."""

@@ -5,8 +5,18 @@ from __future__ import annotations
 import bjontegaard
 import numpy as np
 import pytest
+from sklearn.isotonic import IsotonicRegression
 
-from analysis.sampling.bd import Batch, accuracy_at, bd_accuracy, bd_rate, front, overlap, rate_at
+from analysis.sampling.bd import (
+    Batch,
+    accuracy_at,
+    bd_accuracy,
+    bd_rate,
+    front,
+    overlap,
+    pooled,
+    rate_at,
+)
 from analysis.sampling.intervals import Floats
 
 # kbit/s and dB: the example that public implementations of the BD-rate share.
@@ -81,6 +91,19 @@ def test_front_keeps_what_no_cheaper_point_matches() -> None:
     rate = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     on = front(rate, np.array([0.5, 0.7, 0.6, 0.7 + 1e-12, 0.8]))
     assert on.tolist() == [True, True, False, False, True]
+
+
+def test_pools_are_those_of_isotonic_regression() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        rate = np.sort(random.uniform(0.1, 1, 9))
+        accuracy = random.choice(np.linspace(0.2, 0.9, 6), 9)
+        expected = IsotonicRegression().fit_transform(rate, accuracy)
+        pooled_rate, pooled_accuracy = pooled(rate, accuracy)
+        assert pooled_accuracy == pytest.approx(np.unique(expected.round(6)), abs=1e-6)
+        assert (np.diff(pooled_accuracy) > 1e-9).all()
+        of_pool = [np.flatnonzero(np.isclose(expected, level)) for level in pooled_accuracy]
+        assert pooled_rate == pytest.approx([np.exp(np.log(rate[i]).mean()) for i in of_pool])
 
 
 def test_no_overlap_and_single_points_have_no_bd_rate() -> None:

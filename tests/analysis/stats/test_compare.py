@@ -98,6 +98,23 @@ def test_a_dip_is_left_out_and_said_and_the_other_points_decide() -> None:
     assert got["bd_rate"] == pytest.approx(expected)
 
 
+def test_a_number_that_hangs_on_points_left_out_says_so() -> None:
+    # On a line of half the bits, two neighbours swapped: their pool lies on that line.
+    swapped = (0.4, 0.7, 0.55, 0.85)
+    sweep = drawn(
+        reconstruction=(RATES, RISING),
+        d1=(tuple(r / 2 for r in RATES), swapped),
+        d3=(RATES, RISING),
+    )
+    got = row(sweep, "d1")
+    assert got["bd_rate"] < -55
+    assert got["bd_rate_pooled"] == pytest.approx(-50)
+    assert "BD-rate −50 % where points are pooled with neighbours, not left out" in got["note"]
+    other = row(sweep, "d3")
+    assert np.isnan(other["bd_rate_pooled"])
+    assert "pooled" not in other["note"]
+
+
 def test_no_overlap_gives_no_number_but_what_can_be_said() -> None:
     above = (0.9, 0.92, 0.94, 0.96)
     got = row(drawn(reconstruction=(RATES, RISING), d3=(RATES, above)), "d3")
