@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pandas as pd
 
 from analysis.curves.curve import MEAN
-from analysis.io.schema import FRACTION, FRACTIONS
+from analysis.io.schema import FRACTION, FRACTIONS, AnalysisError
 from analysis.io.sweep import Sweep
+
+ABOVE_CHANCE: Final = "above chance"
+"""Ends the name of a metric that is normalised by chance."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,13 @@ def chance_of(known: Mapping[str, Task], task: str, metric: str) -> float | None
     return known[task].chance if metric == known[task].primary else None
 
 
+def mean_label(known: Mapping[str, Task]) -> str:
+    """What an axis of the mean over tasks shows, where the primary metrics are fractions."""
+    label = "mean accuracy over tasks"
+    is_normalised = all(task.primary.endswith(ABOVE_CHANCE) for task in known.values())
+    return f"{label}, {ABOVE_CHANCE}" if is_normalised else label
+
+
 def no_mean(known: Mapping[str, Task]) -> str:
     """Why the tasks' primary metrics cannot be averaged; empty where they can.
 
@@ -78,6 +90,64 @@ def no_mean(known: Mapping[str, Task]) -> str:
     if len(units) > 1:
         return f"the tasks' metrics have several units ({', '.join(units)})"
     return f"lower is better for {', '.join(lower)}" if lower else ""
+
+
+def above_chance(sweep: Sweep, stated: Mapping[str, float] | None = None) -> Sweep:
+    """The sweep with primary metrics normalised by chance: guessing is 0, all answers right are 1.
+
+    A mean over tasks then counts what each task shows above guessing, (a - c) / (1 - c), as
+    Cohen's kappa does (1960), rather than most what is hard to guess. Curves of a single task
+    compare as before, as only their axis changes.
+
+    Args:
+        sweep: the sweep.
+        stated: task -> value that guessing gives, for tasks that do not say so or say another.
+
+    Raises:
+        AnalysisError: a primary metric that is no fraction, a chance that is unknown or outside
+            [0, 1), or a task that the sweep does not have.
+    """
+    known, stated = tasks(sweep), dict(stated or {})
+    chances = {name: stated.get(name, task.chance) for name, task in known.items()}
+    names = ", ".join(known)
+    problems = [f"{task}: not among the tasks {names}" for task in stated if task not in known]
+    for name, task in known.items():
+        chance = chances[name]
+        if task.units[task.primary] != FRACTION:
+            problems.append(f"{name}: {task.primary} is no fraction")
+        elif chance is None:
+            problems.append(f"{name}: its chance is not known; state it, as {name}=0.25")
+        elif not 0 <= chance < 1:
+            problems.append(f"{name}={chance:g}: chance must be at least 0 and less than 1")
+    if problems:
+        raise AnalysisError(f"above chance: {'; '.join(problems)}")
+    points, samples = sweep.points, sweep.samples
+    described = dict(sweep.manifest.get("tasks", {}))
+    for name, task in known.items():
+        chance = float(chances[name] or 0)
+        metric = f"{task.primary} {ABOVE_CHANCE}"
+        columns = ["value", "value_low", "value_high"]
+        points = _normalised(points, columns, task, metric, chance)
+        if samples is not None:
+            samples = _normalised(samples, ["value"], task, metric, chance)
+        metrics = dict(described.get(name, {}).get("metrics", {}))
+        metrics[metric] = {"unit": FRACTION, "low": -chance / (1 - chance), "high": 1.0}
+        described[name] = {"primary": metric, "chance": 0.0, "metrics": metrics}
+    return replace(
+        sweep, points=points, samples=samples, manifest={**sweep.manifest, "tasks": described}
+    )
+
+
+def _normalised(
+    frame: pd.DataFrame, columns: list[str], task: Task, metric: str, chance: float
+) -> pd.DataFrame:
+    """A frame in which a task's primary metric is normalised by chance."""
+    rows = (frame["task"] == task.name) & (frame["metric"] == task.primary)
+    numbers = frame[columns]
+    return frame.assign(
+        metric=frame["metric"].astype("str").mask(rows, metric),
+        **numbers.where(~rows, (numbers - chance) / (1 - chance)),
+    )
 
 
 def _unit(metric: str) -> str:

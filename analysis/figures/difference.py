@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve
+from analysis.curves.tasks import mean_label
 from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.rate_accuracy import TITLES
@@ -55,7 +56,7 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
     anchor = looks.scenario(assembled.sweep.anchor)
     mllms = list(dict.fromkeys(curve.mllm for curve, _ in changes))
     title = f"Bits relative to {assembled.sweep.scenarios.title(assembled.sweep.anchor)}"
-    label = "mean accuracy over tasks" if task == MEAN else TITLES.get(task, task)
+    label = mean_label(assembled.tasks) if task == MEAN else TITLES.get(task, task)
     out = []
     for mllm in mllms:
         shown = [(curve, frame) for curve, frame in changes if curve.mllm == mllm]

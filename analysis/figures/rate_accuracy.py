@@ -11,7 +11,7 @@ import numpy as np
 from analysis.curves.assemble import Assembled, by_rate
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
-from analysis.curves.tasks import chance_of, less_is_better
+from analysis.curves.tasks import chance_of, less_is_better, mean_label
 from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
@@ -62,7 +62,7 @@ def titled(assembled: Assembled, task: str, metric: str, mllm: str = "") -> Titl
     if task == MEAN:
         first = next(iter(known.values()))  # all have the same unit, or there is no mean
         name, title, unit = "mean", TITLES[MEAN], first.units[first.primary]
-        label = "mean accuracy over tasks" if unit == "fraction" else TITLES[MEAN].lower()
+        label = mean_label(known) if unit == "fraction" else TITLES[MEAN].lower()
     else:
         title, label = TITLES.get(task, task), metric.replace("_", " ")
         unit, main = known[task].units[metric], metric == known[task].primary

@@ -114,10 +114,12 @@ class Sweep:
         """All other points."""
         return self.points[~self.points["scenario"].map(self.scenarios.is_bound).astype(bool)]
 
-    def is_fraction(self, task: str, metric: str) -> bool:
-        """Whether a metric's values are fractions in [0, 1]."""
+    def range_of_fraction(self, task: str, metric: str) -> tuple[float, float] | None:
+        """The lowest and highest value that a fraction can have; None of other metrics."""
         described = self.manifest.get("tasks", {}).get(task, {}).get("metrics", {}).get(metric, {})
-        return str(described.get("unit", FRACTION if metric in FRACTIONS else "")) == FRACTION
+        if str(described.get("unit", FRACTION if metric in FRACTIONS else "")) != FRACTION:
+            return None
+        return float(described.get("low", 0.0)), float(described.get("high", 1.0))
 
     @property
     def variants(self) -> dict[str, dict[str, Any]]:

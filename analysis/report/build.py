@@ -16,6 +16,7 @@ from typing import Final
 import pandas as pd
 
 from analysis.curves.assemble import assemble
+from analysis.curves.tasks import above_chance
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
@@ -136,6 +137,19 @@ def _add_directions(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def _chance(text: str) -> tuple[str, float]:
+    """A task and the value that guessing gives, from `TASK=CHANCE`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is of another form.
+    """
+    task, _, chance = text.rpartition("=")
+    try:
+        return task, float(chance)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TASK=CHANCE, as vqa=0.25") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 for input that cannot be read."""
     parser = argparse.ArgumentParser(
@@ -171,6 +185,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{MLFLOW_UI}",
     )
     _add_directions(parser)
+    parser.add_argument(
+        "--above-chance",
+        metavar="TASK=CHANCE",
+        nargs="*",
+        type=_chance,
+        help="normalise accuracies, so that guessing is 0 and all answers right are 1; tasks whose "
+        "chance is not known need it here, as vqa=0.25",
+    )
     parser.add_argument("--pdf", action="store_true", help="also write the figures as PDF")
     options = parser.parse_args(arguments)
     try:
@@ -181,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             higher_is_better=options.higher_is_better,
             lower_is_better=options.lower_is_better,
         )
+        if options.above_chance is not None:
+            sweep = above_chance(sweep, dict(options.above_chance))
         paths = write_report(sweep, options.out, options.complexity, options.mlflow_ui, options.pdf)
     except (AnalysisError, OSError) as error:
         print_error(str(error))

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.curves.assemble import missing_points
 from analysis.curves.curve import MEAN
 from analysis.curves.missing import Missing
-from analysis.curves.tasks import no_mean, tasks
+from analysis.curves.tasks import mean_label, no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
@@ -71,9 +71,10 @@ def summary_sentence(
     anchor = scenarios.title(sweep.anchor) or "the anchor"
     heads = comparison[(comparison["task"] == MEAN) & comparison["bd_rate"].notna()]
     claims = _rankings(heads, scenarios)
-    reason = no_mean(tasks(sweep))
+    known = tasks(sweep)
+    reason = no_mean(known)
     first = (
-        f"For equal accuracy on the mean over tasks, against {anchor}: " + "; ".join(claims) + "."
+        f"For equal {mean_label(known)}, against {anchor}: " + "; ".join(claims) + "."
         if claims
         else f"There is no mean over tasks: {reason}; the notes compare task by task."
         if reason

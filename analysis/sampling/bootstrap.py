@@ -74,8 +74,8 @@ class Resampled:
                 self.disagree.add(name)
                 continue
             names = ["\n".join((*name, str(key))) for key in table.keys]
-            fractions = names if sweep.is_fraction(*name[1:]) else []
-            rates, values = _draw(table, fractions, pools[name], n_resamples, seed)
+            ends = sweep.range_of_fraction(*name[1:])
+            rates, values = _draw(table, names, ends, pools[name], n_resamples, seed)
             for i, (key, point_seed) in enumerate(zip(table.keys, stored["seed"], strict=True)):
                 self._means[(*name, str(key))] = rates[:, i] * bpp[i], values[:, i]
                 self._whole[(*name, str(key))] = float(bpp[i]), float(value[i]), int(point_seed)
@@ -138,13 +138,19 @@ def _pools(samples: pd.DataFrame) -> dict[Kind, Names]:
 
 
 def _draw(
-    table: SampleTable, names: Sequence[str], pool: Names, n_resamples: int, seed: int
+    table: SampleTable,
+    names: Sequence[str],
+    ends: tuple[float, float] | None,
+    pool: Names,
+    n_resamples: int,
+    seed: int,
 ) -> tuple[Floats, Floats]:
     """Points of one (mllm, task, metric), drawn with the images of a pool.
 
     Args:
         table: of the points' samples, `value` and `bpp`.
-        names: (P,) of the points where the metric's values are fractions; otherwise empty.
+        names: (P,) of the points.
+        ends: the lowest and highest value of a fraction; None of other metrics.
 
     Returns:
         Resampled rates (R, P) relative to the points' own, and values (R, P).
@@ -169,10 +175,11 @@ def _draw(
     with np.errstate(invalid="ignore", divide="ignore"):
         # A resample may have none of a point's images: it says nothing about the point.
         relative = np.where(size > 0, total_bits / size * whole / bits.sum(axis=0), 1.0)
-        for i, name in enumerate(names):
+        for i, name in enumerate(names if ends else ()):
             prior = fraction_prior(n_resamples, zlib.crc32(name.encode()) + seed)
             image = whole[i] / np.count_nonzero(counts[:, of_counts[i]]) / len(pool)
-            total[:, i] += prior[:, 0] * image
+            low, high = ends or (0.0, 1.0)
+            total[:, i] += (prior[:, 0] * (high - low) + prior[:, 1] * low) * image
             size[:, i] += prior[:, 1] * image
         return relative, np.where(size > 0, total / size, sums.sum(axis=0) / whole)
 
