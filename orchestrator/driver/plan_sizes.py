@@ -7,6 +7,7 @@ from orchestrator.storage.provenance import benchmark_images, image_counts
 from orchestrator.validation.teachers import teacher_sizes
 from search_spaces import Space, Stage
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes, released_config
+from search_spaces.facts.tasks import TASK_FACTS
 from search_spaces.scenarios import scenario_of
 
 _PIXEL = 2
@@ -51,6 +52,20 @@ def planned_size(plan: Plan, job: Job, stage: Stage) -> float:
             height, width = codec.latent_sides(data.size, data.size)
             return 2 * images * codec.M * height * width
     return 4 * _trained_parameters(space, job)
+
+
+def test_images(space: Space) -> dict[str, int]:
+    """Task -> test images that it is measured on, before any is found to be unreadable."""
+    counts: dict[str, int] = {}
+    for measurement in space.measurements:
+        if measurement.benchmark is not None:
+            count = benchmark_images(measurement.benchmark)
+        elif TASK_FACTS.get(measurement.task).in_episodes:
+            count = space.data.episodes
+        else:
+            count = image_counts(space.data)["test"]
+        counts[measurement.task] = min(count, counts.get(measurement.task, count))
+    return counts
 
 
 def planned_beside(space: Space, points: int) -> float:

@@ -6,13 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import isnan
 
 from rich.filesize import decimal
 
-from orchestrator.driver.plan_sizes import encoder_of, planned_beside, planned_size
+from orchestrator.driver.plan_sizes import encoder_of, planned_beside, planned_size, test_images
 from orchestrator.plan.forecast import ACTIVITIES, TRAINED, Activity, activity, forecast
 from orchestrator.plan.history import MOST_READ, History
 from orchestrator.plan.jobs import WAVES, Job, Plan
+from orchestrator.plan.past_sweeps import measured_sweeps
 from orchestrator.plan.reasons import Reasons
 from orchestrator.plan.resources import ask_of, kinds_by_ask
 from orchestrator.storage.provenance import CHECKSUMS, benchmark_images, fingerprints
@@ -24,6 +26,8 @@ from search_spaces.facts.tasks import TASK_FACTS, encoder_tasks
 
 _MOST_CHANGES = 4
 """Changed settings that a line names."""
+_PILOTS, _PILOT_POINTS = 3, 300
+"""Earlier sweeps that are looked at for their intervals, and operating points of one: seconds."""
 _ADAM_COPIES = 3
 """A checkpoint holds the weights and Adam's two moments."""
 
@@ -60,6 +64,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         *_asks(space, whole.jobs.values()),
         f"what fails is tried {space.resources.max_failures + 1} times at the most",
         *_estimate(space, plan, name, store, history),
+        *(_precision(space, name, store) if plan.jobs else []),
     ]
     return "\n".join(lines)
 
@@ -212,6 +217,36 @@ def _estimate(space: Space, plan: Plan, name: str, store: Store, history: Histor
         copies = decimal(int(_ADAM_COPIES * trained))
         lines.append(f"  and at most {copies:>9} of checkpoints while it trains")
     return lines
+
+
+def _precision(space: Space, name: str, store: Store) -> list[str]:
+    """Which differences the test images and seeds will show, as far as a sweep has shown it."""
+    # Imported late: pandas and SciPy, which no other line needs.
+    from analysis.io.read import AnalysisError, read_sweep
+    from analysis.stats.power import precision, worst_half_width
+
+    images = test_images(space)
+    fewest, seeds = min(images.values(), default=0), len(space.seeds)
+    trainings = f"{seeds} training{'' if seeds == 1 else 's'} of each"
+    for pilot in measured_sweeps(store, name, _PILOT_POINTS)[:_PILOTS]:
+        try:
+            expected = precision(read_sweep(f"{store.uri}/{pilot}"), images, seeds)
+        except AnalysisError:  # damaged, or of an earlier version
+            continue
+        if expected is not None:
+            whole = "" if expected.with_trainings else "; what trainings vary by is not in it"
+            rate = "" if isnan(expected.bd_rate) else f"BD-rate to ±{expected.bd_rate:.0f} % and "
+            return [
+                f"precision, about: {rate}accuracy to ±{expected.bd_accuracy:.3f} against the "
+                f"anchor, by {fewest} test images or more a task and {trainings}, "
+                f"as in sweep {pilot!r}{whole}"
+            ]
+    if not fewest:
+        return []
+    return [
+        f"precision: an accuracy over {fewest} test images is known to "
+        f"±{worst_half_width(fewest):.3f} at worst; a first sweep of these tasks will tell more"
+    ]
 
 
 def _time(seconds: float) -> str:

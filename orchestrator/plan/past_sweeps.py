@@ -51,6 +51,18 @@ def latest_sweep(store: Store, name: str) -> PastSweep | None:
     return replace(latest, lanes=max(run.lanes for _, _, run in runs))
 
 
+def measured_sweeps(store: Store, name: str, most_points: int) -> list[str]:
+    """Names of sweeps that have measured, of at most so many points: `name` first, then by age."""
+    names = sweep_names(store)
+    contents = map(json_object, store.read_all(f"{sweep}/sweep.json" for sweep in names))
+    found = [
+        (sweep == name, str(content.get("created", "")), sweep)
+        for sweep, content in zip(names, contents, strict=True)
+        if 0 < len(content.get("points") or ()) <= most_points
+    ]
+    return [sweep for *_, sweep in sorted(found, reverse=True)]
+
+
 @dataclass(frozen=True)
 class BesideStages:
     """Bytes of what a storage holds besides stages.

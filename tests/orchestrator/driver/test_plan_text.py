@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from analysis.curves.curve import MEAN
+from analysis.io.read import read_sweep
+from analysis.stats.compare import compare
 from orchestrator.storage.store import Store
 from orchestrator.sweep import main
+from tests.analysis.sweeps import make_sweep
 from tests.orchestrator.models import SMOKE
 from tests.orchestrator.plan.finished import finish, space_of
 
@@ -100,3 +104,24 @@ def test_the_plan_of_a_new_storage_rests_on_planned_costs(
     assert re.search(r"estimates of \d+ stages rest: \d+ on planned costs\n", said)
     assert "as this machine has room for" in said
     assert "again" not in said
+
+
+def test_the_plan_says_which_differences_the_sweep_will_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = "data.test=50", "data.episodes=50"
+    said = plan_of(tmp_path, capsys, *settings)
+    # 1.96 * sqrt(0.25 / 50)
+    assert "an accuracy over 50 test images is known to ±0.139 at worst" in said
+    pilot = make_sweep(tmp_path / "earlier", n=200, examples=False)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "sweep.json").write_text('{"points": {"a": {}}, "created": "2030"}')
+    rows = compare(read_sweep(str(pilot)), n_resamples=400)
+    rows = rows[rows["task"] == MEAN]
+    halves = (rows["bd_accuracy_high"] - rows["bd_accuracy_low"]).dropna() / 2
+    said = plan_of(tmp_path, capsys, *settings)
+    assert "by 50 test images or more a task and 1 training of each, as in sweep 'earlier'" in said
+    assert "; what trainings vary by is not in it" in said
+    found = re.search(r"BD-rate to ±\d+ % and accuracy to ±(0\.\d+) against", said)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(2 * halves.median(), abs=0.0006)
