@@ -11,7 +11,14 @@ from math import isnan
 from rich.filesize import decimal
 
 from orchestrator.driver.plan_sizes import encoder_of, planned_beside, planned_size, test_images
-from orchestrator.plan.forecast import ACTIVITIES, TRAINED, Activity, activity, forecast
+from orchestrator.plan.forecast import (
+    ACTIVITIES,
+    TRAINED,
+    Activity,
+    activity,
+    forecast,
+    training_of,
+)
 from orchestrator.plan.history import MOST_READ, History
 from orchestrator.plan.jobs import WAVES, Job, Plan
 from orchestrator.plan.past_sweeps import measured_sweeps
@@ -208,6 +215,7 @@ def _estimate(space: Space, plan: Plan, name: str, store: Store, history: Histor
     lines = [
         f"time, about: {_time(left.wall_s)} with {left.lanes} jobs at a time, {source} "
         f"({_time(left.work_s)} of computing{gpus})",
+        *_may_end_early(plan),
         f"estimates of {left.measured + left.planned} stages rest: {', '.join(basis)}",
         "storage to come, about:",
         *(f"  {kind:<27}{decimal(int(size)):>9}" for kind, size in left.sizes.items()),
@@ -217,6 +225,13 @@ def _estimate(space: Space, plan: Plan, name: str, store: Store, history: Histor
         copies = decimal(int(_ADAM_COPIES * trained))
         lines.append(f"  and at most {copies:>9} of checkpoints while it trains")
     return lines
+
+
+def _may_end_early(plan: Plan) -> list[str]:
+    """How many trainings may take fewer steps than the time is planned for."""
+    trainings = [training_of(plan, job) for job in plan.jobs.values() if job.key in job.costs]
+    count = sum(training is not None and training.until == "plateau" for training in trainings)
+    return [f"trainings that may end at a plateau before their last step: {count}"] if count else []
 
 
 def _precision(space: Space, name: str, store: Store) -> list[str]:

@@ -16,8 +16,9 @@ from orchestrator.plan.past_sweeps import PastSweep, beside_stages, latest_sweep
 from orchestrator.plan.resources import demand_of
 from orchestrator.plan.room import Cluster
 from orchestrator.storage.store import Store
-from search_spaces import Space, Stage
+from search_spaces import Stage
 from search_spaces.scenarios import scenario_of
+from search_spaces.specs.training import Optimiser
 
 Activity = Literal["prepare", "train", "measure", "reuse"]
 ACTIVITIES: Final[tuple[Activity, ...]] = ("prepare", "train", "measure", "reuse")
@@ -64,24 +65,20 @@ def activity(plan: Plan, job: Job) -> Activity:
     left = plan.jobs.get(job.key)
     if left is None:
         return "reuse"
-    if left.stage.key in left.costs and trains(plan.stages.of(left.subject.variant).space, left):
+    if left.stage.key in left.costs and training_of(plan, left) is not None:
         return "train"
     return "measure" if left.evaluations else "prepare"
 
 
-def trains(space: Space, job: Job) -> bool:
-    """Whether making a job's stage takes training.
-
-    Args:
-        space: of the job's variant.
-    """
+def training_of(plan: Plan, job: Job) -> Optimiser | None:
+    """How making a job's stage trains; None where it takes no training."""
     point, codec = job.subject.point, job.subject.codec
-    if point is not None:
-        return (
-            point.released is None
-            and scenario_of(point.scenario).training(space, point) is not None
-        )
-    return codec is not None and job.kind not in DATA and codec.train.steps > 0
+    if point is not None and point.released is None:
+        space = plan.stages.of(job.subject.variant).space
+        return scenario_of(point.scenario).training(space, point)
+    if codec is None or point is not None or job.kind in DATA:
+        return None
+    return codec.train if codec.train.steps > 0 else None
 
 
 def forecast(

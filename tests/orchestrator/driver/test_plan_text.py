@@ -125,3 +125,12 @@ def test_the_plan_says_which_differences_the_sweep_will_show(
     found = re.search(r"BD-rate to ±\d+ % and accuracy to ±(0\.\d+) against", said)
     assert found is not None
     assert float(found[1]) == pytest.approx(2 * halves.median(), abs=0.0006)
+
+
+def test_the_plan_counts_the_trainings_that_may_end_early(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = "trainings that may end at a plateau before their last step: "
+    assert early not in plan_of(tmp_path, capsys)
+    # d1 of two lambdas.
+    assert f"{early}2\n" in plan_of(tmp_path, capsys, "d1.until=plateau", "d1.lr_decay=step")
