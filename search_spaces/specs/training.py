@@ -141,8 +141,9 @@ class Optimiser(Spec):
     """`bf16`: transforms, neck and encoder under bfloat16 autocast; what makes the rate, frozen
     codecs, losses, the weights and their updates stay in fp32."""
     validate_every: Positive = 500
-    """Steps between two passes over the validation images, which choose the weights that are kept;
-    there is one after the last step, too."""
+    """Steps between two passes over the validation images; one more follows the last step."""
+    keep: Literal["best", "last"] = "best"
+    """The weights that are kept: of the lowest validation loss (ours), or of the last step."""
     checkpoint_every: Positive = 500
     """Steps between two checkpoints."""
 
@@ -163,6 +164,8 @@ class Optimiser(Spec):
         if self.until == "steps":
             settings = {k: v for k, v in settings.items() if k not in _OF_PLATEAU}
         settings["validate_every"] = min(self.validate_every, self.steps)
+        if self.keep == "best":
+            del settings["keep"]
         if self.lr_drop == 1 or self.lr_drop_at * self.steps > self.steps - 1:
             settings |= dict.fromkeys(("lr_drop_at", "lr_drop", "lr_decay"))
         return settings

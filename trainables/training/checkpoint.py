@@ -20,7 +20,7 @@ class TrainingState:
     Attributes:
         step: steps done.
         seconds: spent training, over all resumptions.
-        best: the trained weights with the lowest validation loss so far, on the CPU.
+        best: the trained weights that are kept so far (`Optimiser.keep`), on the CPU.
         best_metrics: what validation gave for these weights, by name.
         validations: (step, loss) of each validation.
         dropped_at: step from which the learning rate is low, in a training until a plateau.

@@ -66,14 +66,14 @@ def fit(
         learner: at its start.
         spec: steps, batch size, learning rate and the like.
         rows: to train on; of several, each step reads one, in turn.
-        validation: rows by which the best weights are chosen.
+        validation: rows of the validation loss.
         out: directory of `info.json`.
         context: where to report, and what to resume from.
         seed: of the data's order and of a step's random numbers.
         about: further entries of `info.json`.
 
     Returns:
-        The trained weights with the lowest validation loss (`Learner.validate`), on the CPU.
+        The trained weights that `spec.keep` names, by `Learner.validate`, on the CPU.
 
     Raises:
         Diverged: the loss, or its gradient, is no longer finite.
@@ -98,7 +98,7 @@ def fit(
             state.step = step + 1
             metrics: dict[str, float] = {}
             if state.step % spec.validate_every == 0 or state.step == spec.steps:
-                metrics = _validate_and_keep_best(learner, validation, spec, context, state)
+                metrics = _validate_and_keep(learner, validation, spec, context, state)
             last = state.stands_still or state.step == spec.steps
             notice = context.must_checkpoint(state.step)
             save = notice or last or state.step % spec.checkpoint_every == 0
@@ -158,14 +158,15 @@ def _clip_gradients(
         raise Diverged(f"at step {step + 1} the loss is {values['loss']}")
 
 
-def _validate_and_keep_best(
+def _validate_and_keep(
     learner: Learner,
     validation: Sequence[Rows],
     spec: Optimiser,
     context: Context,
     state: TrainingState,
 ) -> dict[str, float]:
-    """Validate; the weights with the lowest loss so far become the state's best.
+    """Validate; the weights become the state's best if their loss is the lowest so far, or if the
+    last weights are to be kept.
 
     In a training until a plateau, the state says afterwards whether the loss stands still.
 
@@ -180,7 +181,8 @@ def _validate_and_keep_best(
         raise Diverged(f"after step {state.step} the validation gives {values}")
     state.validations.append((state.step, values["loss"]))
     follow_validation(state, spec, learner.settles_at(spec.steps))
-    if not state.best or values["loss"] < state.best_metrics["loss"]:
+    is_lowest = not state.best or values["loss"] < state.best_metrics["loss"]
+    if is_lowest or spec.keep == "last":
         trained = learner.trained()
         state.best = {name: value.to("cpu", copy=True) for name, value in trained.items()}
         state.best_metrics = values

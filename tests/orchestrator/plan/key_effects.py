@@ -66,6 +66,7 @@ _OPTIMISER = {
     "until": "plateau",
     "patience": "2",
     "least_progress": "0.5",
+    "keep": "last",
     "batch_size": "5",
     "lr": "0.5",
     "lr_drop_at": "0.25",

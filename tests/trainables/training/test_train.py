@@ -173,10 +173,16 @@ def test_training_gets_better(small_stages: Small, tmp_path: Path, scenario: str
     assert info["val_loss"] == min(losses)
 
 
-def test_the_best_weights_are_kept(
-    small_stages: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("keep", "step", "loss"), [("best", 4, 2.0), ("last", 6, 9.0)])
+def test_the_best_or_the_last_weights_are_kept(
+    small_stages: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    keep: str,
+    step: int,
+    loss: float,
 ) -> None:
-    settings = {"validate_every": 1, "checkpoint_every": 1}
+    settings = {"validate_every": 1, "checkpoint_every": 1, "keep": keep}
     d1 = small_stages.space.d1.model_copy(update=settings)
     space = small_stages.space.model_copy(update={"d1": d1})
     values = iter([5.0, 3.0, 4.0, 2.0, 2.0, 9.0])
@@ -191,9 +197,9 @@ def test_the_best_weights_are_kept(
             super().report(metrics, checkpoint)
 
     weights = train(small_stages, "d1", tmp_path / "out", Watching(tmp_path / "run"), space)
-    assert torch.equal(weights["neck.position"], seen[4])
+    assert torch.equal(weights["neck.position"], seen[step])
     assert not torch.equal(seen[4], seen[6])
-    assert json.loads((tmp_path / "out" / "info.json").read_text())["val_loss"] == 2.0
+    assert json.loads((tmp_path / "out" / "info.json").read_text())["val_loss"] == loss
 
 
 @pytest.mark.parametrize("where", ["training", "validation"])
