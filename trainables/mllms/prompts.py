@@ -42,11 +42,12 @@ class Encoded:
         """What rows of one batch have in common."""
         return len(self.ids), *(len(row) for row in self.besides.values())
 
-    def longer(self, ids: list[int]) -> Encoded:
-        """Followed by tokens of text."""
-        extras = {name: [*row, *[0] * len(ids)] for name, row in self.extras.items()}
-        if "attention_mask" in extras:
-            extras["attention_mask"] = [1] * (len(self.ids) + len(ids))
+    def longer(self, ids: list[int], token_type: int) -> Encoded:
+        """Followed by tokens of text, of a token type."""
+        following = {"attention_mask": 1, "token_type_ids": token_type}
+        extras = {
+            name: [*row, *[following.get(name, 0)] * len(ids)] for name, row in self.extras.items()
+        }
         return Encoded([*self.ids, *ids], extras, self.besides)
 
 
