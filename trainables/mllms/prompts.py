@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import copy
+from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
+from transformers.image_utils import make_flat_list_of_images
 
 from search_spaces.facts.mllm_families import Family
 
@@ -26,6 +28,10 @@ _NOT_READ = (
 """What processors make and answering needs not: pixels and their like, labels of training."""
 _BESIDES = "qformer_"
 """How the names begin of what InstructBLIP's Q-Former reads: the prompt in ids of its own."""
+
+
+_SIZES = 8
+"""Of prompts' images, whose pixels are remembered: megabytes each."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,32 @@ class Encoded:
         return Encoded([*self.ids, *ids], extras, self.besides)
 
 
+class _OnBlankImages:
+    """An image processor that is given blank images alone: equal sizes are processed once.
+
+    Args:
+        image_processor: of the processor, which always calls it with the same settings.
+    """
+
+    def __init__(self, image_processor: Any) -> None:
+        self._image_processor = image_processor
+        self._processed: OrderedDict[tuple[tuple[int, int], ...], Any] = OrderedDict()
+
+    def __call__(self, images: Any, **settings: Any) -> Any:
+        """What it makes of PIL images; a copy, as processors take entries out."""
+        blanks: Any = make_flat_list_of_images(images)
+        sizes = tuple(blank.size for blank in blanks)
+        if sizes not in self._processed:
+            self._processed[sizes] = self._image_processor(images, **settings)
+            if len(self._processed) > _SIZES:
+                self._processed.popitem(last=False)
+        return copy.copy(self._processed[sizes])
+
+    def __getattr__(self, name: str) -> Any:
+        """What else processors ask for, such as the number of patches of an image."""
+        return getattr(self._image_processor, name)
+
+
 class Prompts:
     """Encodes prompts.
 
@@ -73,7 +105,9 @@ class Prompts:
         tokens: int,
     ) -> None:
         self.tokenizer = tokenizer
-        self._processor, self._family, self._tokens = processor, family, tokens
+        self._processor, self._family, self._tokens = copy.copy(processor), family, tokens
+        if processor is not None:
+            self._processor.image_processor = _OnBlankImages(processor.image_processor)
 
     def encode(self, prompt: str, sizes: Sequence[tuple[int, int]]) -> Encoded:
         """A prompt with as many `<image>` as images.

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from search_spaces.facts.mllm_families import FAMILIES, REFUSED, find_family
+from search_spaces.facts.mllm_families import FAMILIES, REFUSED, family_of, find_family
 from tests.trainables.tiny_mllms import BLOCKS, SIDE, TINY, make
 from tests.trainables.tiny_processors import HALF, processors, tokenizer
 from trainables.encoders.bridge import Entry, hidden_at, parts_of
 from trainables.encoders.pretrained import Preprocessing
 from trainables.mllms import Mllm
 from trainables.mllms.__main__ import main as table
+from trainables.mllms.prompts import Prompts
 
 PROCESSORS = processors()
 
@@ -244,6 +245,26 @@ def test_a_model_with_its_processor_answers_as_they_do_together(
             assert mllm.answer([f"<image> {text}"], [features], 6, 1) == [expected]
             answers.add(expected)
     assert len(answers) > 2, "the test's MLLM says the same about everything"
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_blank_images_are_processed_once_and_prompts_are_the_processor_s_own(name: str) -> None:
+    processor = PROCESSORS[name]
+    family = family_of(make(name).config.model_type)
+    prompts = Prompts(processor.tokenizer, processor, family, TINY[name].tokens)
+    plain = Prompts(processor.tokenizer, processor, family, TINY[name].tokens)
+    plain._processor = processor
+    square, wide, pair = [(SIDE, SIDE)], [(SIDE, 2 * SIDE)], [(SIDE, SIDE)] * 2
+    questions = [("<image> w5", square), ("<image> w5 w7", square), ("<image> w7", square)]
+    questions += [("<image> w5", wide), ("<image> w8", wide)] if family.crops else []
+    questions += [] if family.one_image else [("<image> w5 <image>", pair)] * 2
+    kept = prompts._processor.image_processor._processed
+    for prompt, sizes in questions:
+        known = dict(kept)
+        assert prompts.encode(prompt, sizes) == plain.encode(prompt, sizes)
+        assert all(kept[size] is processed for size, processed in known.items())
+    assert len(kept) == len({tuple(sizes) for _, sizes in questions})
+    assert processor.image_processor is not prompts._processor.image_processor
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
