@@ -22,7 +22,7 @@ VERSIONS = {
     "codec": 2,
     "latents": 2,
     "point": 4,
-    "evaluation": 7,
+    "evaluation": 6,
     "text": 1,
     "benchmark": 2,
     "neck": 3,
