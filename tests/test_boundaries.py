@@ -22,7 +22,7 @@ FORBIDDEN = {
 FLOORS = {
     "search_spaces": ("plugins", "settings", "facts", "specs", "codecs", "scenarios", ""),
     "trainables": (
-        *("codecs/entropy", "codecs", "standards", "encoders"),
+        *("arithmetic", "codecs/entropy", "codecs", "standards", "encoders"),
         *("datasets/images", "datasets/scenes", "datasets/benchmarks", "datasets"),
         *("networks", "mllms", "tasks/common", "tasks", "points", "scenarios"),
         *("training", "evaluation", "commands", "recipes", ""),

@@ -155,8 +155,12 @@ def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Co
         out: a directory for what is trained.
         context: receives the reports and keeps the checkpoints.
     """
+    from trainables.evaluation.loaded_models import forget_models
     from trainables.training.train import train_codec, train_point
 
+    if context.device.type != "cpu":
+        # A process that trains and evaluates in turn: its GPU has not the room for both.
+        forget_models()
     inputs = inputs_of(store, job)
     if job.subject.point is not None:
         train_point(settings.space_of(job), job.subject.point, inputs, out, context)

@@ -35,6 +35,8 @@ class Family:
         pixels_only: features go in by no argument, so the tower is entered again, after its last
             block, while the class answers.
         one_image: it looks at exactly one image at a time.
+        answer_type: `token_type_ids` of an answer, where the class has them: of PaliGemma, 0 would
+            let the prompt and the answer's earlier tokens look at its later ones.
         model_class: name of the class in transformers, or `module:Class`, whose `config_class` then
             reads the configuration.
         tower_sizes: of a tower that is none of the known kinds (`facts/encoders.py`): what its
@@ -55,6 +57,7 @@ class Family:
     crops: bool = False
     pixels_only: bool = False
     one_image: bool = False
+    answer_type: int = 0
     model_class: str = "AutoModelForImageTextToText"
     tower_sizes: Mapping[str, Any] = field(default_factory=dict)
     class_token: bool = False
@@ -75,7 +78,7 @@ _FAMILIES: dict[str, Family] = {
         one_image=True,
     ),
     "vipllava": Family("VipLLaVA", "model.vision_tower", "clip_vision_model", (-2, -5, -8, -11, 6)),
-    "paligemma": Family("PaliGemma", "model.vision_tower", "siglip_vision_model"),
+    "paligemma": Family("PaliGemma", "model.vision_tower", "siglip_vision_model", answer_type=1),
     "gemma3": Family(
         "Gemma 3", "model.vision_tower", "siglip_vision_model", one_view={"do_pan_and_scan": False}
     ),

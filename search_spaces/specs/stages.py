@@ -27,7 +27,7 @@ listed in `tests/orchestrator/plan/key_effects.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from search_spaces.facts.tasks import TASK_FACTS, plugin_identities
 from search_spaces.specs.benchmark import BenchmarkSpec
@@ -37,6 +37,9 @@ from search_spaces.specs.space import Space
 from search_spaces.specs.space_fields import Measurement
 from search_spaces.specs.stage import Stage, Subject, make_stage
 from search_spaces.specs.training import Phase
+
+LIKELIHOODS_VERSION: Final = 2
+"""Of the code of evaluations by likelihood alone, as `VERSIONS` is of a whole kind of stages."""
 
 
 class Stages:
@@ -258,7 +261,7 @@ class Stages:
             return {"double_norm": self.space.surrogate.double_norm}
         evaluation = self.space.evaluation
         if TASK_FACTS.get(measurement.task).by_likelihood:
-            return {"precision": evaluation.precision}
+            return {"precision": evaluation.precision, "likelihoods": LIKELIHOODS_VERSION}
         return {"precision": evaluation.precision, "beams": evaluation.beams}
 
     def pass_key(self, point: Stage, measurement: Measurement) -> str:

@@ -139,7 +139,8 @@ class Optimiser(Spec):
     """Slices in which a worker's batch is computed, one after the other, to save memory."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: transforms, neck and encoder under bfloat16 autocast; what makes the rate, frozen
-    codecs, losses, the weights and their updates stay in fp32."""
+    codecs, losses, the weights and their updates stay in fp32. GPUs that have TF32 round to it what
+    a training step multiplies in fp32, but for frozen codecs. Validation is in fp32 alone."""
     validate_every: Positive = 500
     """Steps between two passes over the validation images; one more follows the last step."""
     keep: Literal["best", "last"] = "best"

@@ -2,16 +2,20 @@
 
 A family's computing half makes a `Codec` of a network with `g_a` and `g_s` and of an
 `EntropyModel`, which codes the latents.
+
+The entropy coder needs the same distributions of symbols from encoder and decoder, to the bit. They
+come from networks, so `encode` and `decode` compute exactly (`trainables.arithmetic`), an image at
+a time, in the same shapes and memory format. A stream is therefore decoded where it was written: by
+the same weights, on the same CPU or GPU with the same libraries and as many threads. Elsewhere
+another order of a sum may move a scale over a step of the table; the stream is then refused, not
+decoded to other symbols (`entropy/bitstream.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +23,7 @@ from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr
 from torch import Tensor, nn
 
 from search_spaces import CodecSpec
+from trainables.arithmetic.precision import exact
 from trainables.codecs.entropy.bitstream import (
     MAX_PIXELS,
     BitstreamError,
@@ -122,7 +127,7 @@ class LatentCodec(nn.Module):
     def quantise(self, y: Tensor) -> tuple[Tensor, Likelihoods]:
         """y_hat and likelihoods of latents, (B, M, h, w); a proxy in training mode."""
         if self.training:
-            with _in_fp32(y.device):
+            with exact(y.device):
                 return self._entropy.train_pass(y.float(), self.rate)
         estimate = Estimate()
         y_hat = self._entropy.walk(y, y.shape, estimate, self.rate)
@@ -137,7 +142,7 @@ class LatentCodec(nn.Module):
         autocast, too, it is computed in fp32, as a decoder does.
         """
         self._demand_eval()
-        with _in_fp32(x.device):
+        with exact(x.device):
             y = self._analysis(x)
             coding = Estimate(likelihoods_too=False)
             return self._entropy.walk(y, y.shape, coding, self.rate)
@@ -158,9 +163,10 @@ class LatentCodec(nn.Module):
         streams, bits = [], []
         # Image by image, here and in decode: then an image's bytes do not depend on its batch.
         for image in torch.split(x, 1):
-            y = self.analyse(self._pad(image))
             writing = Write(tables)
-            self._entropy.walk(y, y.shape, writing, self.rate)
+            with exact(x.device):
+                y = self.analyse(self._pad(image))
+                self._entropy.walk(y, y.shape, writing, self.rate)
             payload = writing.writer.finish()
             streams.append(pack(Container(self._id, x.shape[-2], x.shape[-1], payload, rate)))
             bits.append(bits_estimated(writing.likelihoods))
@@ -191,8 +197,9 @@ class LatentCodec(nn.Module):
             reader = SymbolReader(container.payload, self._entropy.symbols(self.M, h, w))
             rate = self._rate_of(container)
             reading = Read(tables[rate], reader, device)
-            shape = torch.Size((1, self.M, h, w))
-            latents.append(self._entropy.walk(None, shape, reading, rate))
+            with exact(device):
+                shape = torch.Size((1, self.M, h, w))
+                latents.append(self._entropy.walk(None, shape, reading, rate))
             reader.finish()
             self.verification_s += reader.verification_s
         return torch.cat(latents)
@@ -212,7 +219,7 @@ class LatentCodec(nn.Module):
 
         Under autocast, too, they are computed in fp32, as a decoder does.
         """
-        with _in_fp32(y_hat.device):
+        with exact(y_hat.device):
             x_hat = _image_by_image(self.g_s, y_hat).clamp(0, 1)
         return x_hat if size is None else x_hat[..., : size[0], : size[1]]
 
@@ -296,13 +303,6 @@ class Codec(LatentCodec):
     def __init__(self, spec: CodecSpec, net: nn.Module, entropy: EntropyModel) -> None:
         super().__init__(spec.arch, spec.M, net, entropy, spec.stride, spec.rate)
         self.spec = spec
-
-
-def _in_fp32(device: torch.device) -> AbstractContextManager[Any]:
-    """No autocast; the meta device, on which costs are counted, has none in any case."""
-    if device.type == "meta":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def _image_by_image(transform: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:

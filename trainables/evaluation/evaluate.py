@@ -27,6 +27,7 @@ import torch
 from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import space_in_use
 from search_spaces.specs.space_fields import Measurement
+from trainables.arithmetic.precision import exact
 from trainables.datasets.images.files import write_json
 from trainables.evaluation.examples import choose_examples, write_examples
 from trainables.evaluation.image_pass import Answerer, Clock, ImagePass
@@ -120,14 +121,15 @@ def evaluate_point(
     if part is not None:
         index, count = part
         # Whether too many samples are lost is decided over all of them.
-        _run_shards(sample_shards[index::count], shard_pass, 1.0, work, progress)
+        with exact(model_device):
+            _run_shards(sample_shards[index::count], shard_pass, 1.0, work, progress)
         return {}
     loading_s = time.monotonic() - started
-    kept = _run_shards(sample_shards, shard_pass, limit, work, progress)
-    result = kept.of(samples)
-
-    started = time.monotonic()
-    _score(space, point, evaluations, samples, images, image_pass, result)
+    with exact(model_device):
+        kept = _run_shards(sample_shards, shard_pass, limit, work, progress)
+        result = kept.of(samples)
+        started = time.monotonic()
+        _score(space, point, evaluations, samples, images, image_pass, result)
     other_s = loading_s + time.monotonic() - started
     seconds = _by_task(samples, result.seconds + other_s)
     for evaluation in evaluations:

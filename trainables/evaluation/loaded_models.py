@@ -1,6 +1,7 @@
 """The models of an evaluation, kept loaded for the next operating point of the same process.
 
-On a device there are at most one MLLM and one teacher: the one before goes first.
+On a device there are at most one MLLM and one teacher: the one before goes first, and both go
+before a training on a GPU begins in the process (`forget_models`).
 """
 
 from __future__ import annotations
@@ -120,3 +121,10 @@ def load_mllm(name: str, precision: str, beams: int, device: torch.device, gpus:
     """
     mllm = Mllm.load(name, PRECISIONS[precision], beams, gpus)
     return mllm if gpus > 1 else mllm.to(device)
+
+
+def forget_models() -> None:
+    """Drop all models that are kept here, so that something else gets their memory."""
+    load_known_teacher.cache_clear()  # they hold the tower
+    load_teacher_tower.forget()
+    load_mllm.forget()

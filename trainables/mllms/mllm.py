@@ -14,7 +14,6 @@ width, `P` text positions of an image, `D` width of the text model.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,11 +34,11 @@ from trainables.encoders.pretrained import (
     mllm_class,
 )
 from trainables.mllms.division import device_map_of, free_memory
-from trainables.mllms.prompts import Encoded, Prompts, equal_batches
-from trainables.mllms.vision_inputs import VisionInputs
+from trainables.mllms.likelihoods import Likelihoods
+from trainables.mllms.prompts import Prompts, equal_batches
 
 
-class Mllm(VisionInputs):
+class Mllm(Likelihoods):
     """A frozen MLLM, for answers by greedy decoding or beam search and likelihoods of choices.
 
     Args:
@@ -69,8 +68,6 @@ class Mllm(VisionInputs):
         model.requires_grad_(False)
         self.tokenizer = tokenizer
         self._beams = beams
-        # With an encoder for the text, what is generated and judged is what its decoder says.
-        self._decoder_start: int | None = None
         if family.pixels_only and not model.config.use_decoder_only_language_model:
             self._decoder_start = model.config.text_config.decoder_start_token_id
         side = preprocess.size
@@ -114,12 +111,6 @@ class Mllm(VisionInputs):
         processor = load_processor(name)
         tokenizer = processor.tokenizer if processor is not None else load_tokenizer(name)
         return cls(model, tokenizer, load_preprocessing(name, side), processor, beams)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model stands; of a divided one, its first weights."""
-        device: torch.device = self.model.device
-        return device
 
     def to(self, device: torch.device) -> Mllm:
         """Move the model, which must not be divided."""
@@ -183,118 +174,3 @@ class Mllm(VisionInputs):
             for i, text in zip(chosen, texts, strict=True):
                 answers[i] = text.strip()
         return answers
-
-    @torch.no_grad()
-    def likelihoods(
-        self,
-        prompts: Sequence[str],
-        features: Sequence[Sequence[Tensor]],
-        choices: Sequence[Sequence[str]],
-        batch_size: int,
-    ) -> list[list[float]]:
-        """Log-likelihood of every choice as the answer: the sum over its tokens, in nats.
-
-        Args:
-            prompts, features: as of `answer`.
-            choices: for each prompt; texts of one token or more.
-            batch_size: choices per forward pass.
-
-        Raises:
-            ValueError: as of `answer`, or a choice is no text.
-        """
-        rows = self._encoded(prompts, features)
-        asked = [(i, text) for i, texts in enumerate(choices) for text in texts]
-        tails = [self.prompts.of_text(text) for _, text in asked]
-        empty = [text for (_, text), tail in zip(asked, tails, strict=True) if not tail]
-        if empty:
-            raise ValueError(f"choice {empty[0]!r} has no tokens")
-        prompts_of_texts, features_of_texts = (
-            [rows[i] for i, _ in asked],
-            [features[i] for i, _ in asked],
-        )
-        values = iter(
-            self._log_likelihoods(prompts_of_texts, tails, features_of_texts, batch_size).tolist()
-        )
-        return [[next(values) for _ in texts] for texts in choices]
-
-    def answer_losses(
-        self,
-        entry: Entry,
-        places: Sequence[int],
-        prompts: Sequence[str],
-        answers: Sequence[str],
-    ) -> Tensor:
-        """Cross-entropy of right answers, with gradients to what enters the tower.
-
-        Args:
-            entry: as of `look`, of B images.
-            places: of each prompt, the image that it is about, 0 .. B - 1.
-            prompts: each with one `<image>`.
-            answers: texts; the end token is added.
-
-        Returns:
-            (prompts,): in nats, mean over the tokens of each answer.
-
-        Raises:
-            ValueError: the class reads crops, and entries are of whole images.
-        """
-        if self.family.crops:
-            raise ValueError(f"{self.family.title} reads crops, not the whole images of training")
-        features = super().look(entry)
-        end = self.tokenizer.eos_token_id
-        tails = [[*self.prompts.of_text(answer), end] for answer in answers]
-        image_features = [[features[place]] for place in places]
-        rows = self._encoded(prompts, image_features)
-        lengths = torch.tensor([len(tail) for tail in tails], device=self.device)
-        return -self._log_likelihoods(rows, tails, image_features, len(prompts)) / lengths
-
-    def _log_likelihoods(
-        self,
-        rows: Sequence[Encoded],
-        tails: Sequence[list[int]],
-        features: Sequence[Sequence[Tensor]],
-        batch_size: int,
-    ) -> Tensor:
-        """Of the tail that follows each row: sums over its tokens in nats, (rows,)."""
-        values: dict[int, Tensor] = {}
-        shapes = [(row.shape, len(tail)) for row, tail in zip(rows, tails, strict=True)]
-        for chosen in equal_batches(shapes, batch_size):
-            tail = torch.tensor([tails[n] for n in chosen], device=self.device)
-            with self.shown([kept for n in chosen for kept in features[n]]) as images:
-                logits = self._logits([rows[n] for n in chosen], images, tail)
-            logs = logits.float().log_softmax(-1).gather(-1, tail[..., None]).sum((1, 2))
-            values |= dict(zip(chosen, logs, strict=True))
-        return torch.stack([values[n] for n in range(len(rows))])
-
-    def _encoded(
-        self, prompts: Sequence[str], features: Sequence[Sequence[Tensor]]
-    ) -> list[Encoded]:
-        return [
-            self.prompts.encode(prompt, [self.size_of(image) for image in images])
-            for prompt, images in zip(prompts, features, strict=True)
-        ]
-
-    def _inputs(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-        """Of rows of equal shape: all but what they look at."""
-        ids = torch.tensor([row.ids for row in rows], device=self.device)
-        inputs: dict[str, Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        for name in (*rows[0].extras, *rows[0].besides):
-            values = [(row.extras | row.besides)[name] for row in rows]
-            inputs[name] = torch.tensor(values, device=self.device)
-        return inputs
-
-    def _logits(self, rows: Sequence[Encoded], images: dict[str, Any], tail: Tensor) -> Tensor:
-        """Of words in the place of each token (rows, tokens) of a text behind a prompt."""
-        if self._decoder_start is not None:
-            before = torch.full_like(tail[:, :1], self._decoder_start)
-            decoder_ids = torch.cat((before, tail[:, :-1]), 1)
-            logits: Tensor = self.model(
-                **self._inputs(rows), **images, decoder_input_ids=decoder_ids
-            ).logits
-            return logits
-        last = tail.shape[1] + 1
-        fewer = "logits_to_keep" in inspect.signature(self.model.forward).parameters
-        kept = {"logits_to_keep": last} if fewer else {}
-        longer = [row.longer(ids) for row, ids in zip(rows, tail.tolist(), strict=True)]
-        logits = self.model(**self._inputs(longer), **images, **kept).logits
-        return logits[:, -last:-1]

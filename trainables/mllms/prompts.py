@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import copy
+from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
+from transformers.image_utils import make_flat_list_of_images
 
 from search_spaces.facts.mllm_families import Family
 
@@ -28,6 +30,10 @@ _BESIDES = "qformer_"
 """How the names begin of what InstructBLIP's Q-Former reads: the prompt in ids of its own."""
 
 
+_SIZES = 8
+"""Of prompts' images, whose pixels are remembered: megabytes each."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of a prompt; what else the model takes per token, such as token types; and per
@@ -42,12 +48,39 @@ class Encoded:
         """What rows of one batch have in common."""
         return len(self.ids), *(len(row) for row in self.besides.values())
 
-    def longer(self, ids: list[int]) -> Encoded:
-        """Followed by tokens of text."""
-        extras = {name: [*row, *[0] * len(ids)] for name, row in self.extras.items()}
-        if "attention_mask" in extras:
-            extras["attention_mask"] = [1] * (len(self.ids) + len(ids))
+    def longer(self, ids: list[int], token_type: int) -> Encoded:
+        """Followed by tokens of text, of a token type."""
+        following = {"attention_mask": 1, "token_type_ids": token_type}
+        extras = {
+            name: [*row, *[following.get(name, 0)] * len(ids)] for name, row in self.extras.items()
+        }
         return Encoded([*self.ids, *ids], extras, self.besides)
+
+
+class _OnBlankImages:
+    """An image processor that is given blank images alone: equal sizes are processed once.
+
+    Args:
+        image_processor: of the processor, which always calls it with the same settings.
+    """
+
+    def __init__(self, image_processor: Any) -> None:
+        self._image_processor = image_processor
+        self._processed: OrderedDict[tuple[tuple[int, int], ...], Any] = OrderedDict()
+
+    def __call__(self, images: Any, **settings: Any) -> Any:
+        """What it makes of PIL images; a copy, as processors take entries out."""
+        blanks: Any = make_flat_list_of_images(images)
+        sizes = tuple(blank.size for blank in blanks)
+        if sizes not in self._processed:
+            self._processed[sizes] = self._image_processor(images, **settings)
+            if len(self._processed) > _SIZES:
+                self._processed.popitem(last=False)
+        return copy.copy(self._processed[sizes])
+
+    def __getattr__(self, name: str) -> Any:
+        """What else processors ask for, such as the number of patches of an image."""
+        return getattr(self._image_processor, name)
 
 
 class Prompts:
@@ -72,7 +105,9 @@ class Prompts:
         tokens: int,
     ) -> None:
         self.tokenizer = tokenizer
-        self._processor, self._family, self._tokens = processor, family, tokens
+        self._processor, self._family, self._tokens = copy.copy(processor), family, tokens
+        if processor is not None:
+            self._processor.image_processor = _OnBlankImages(processor.image_processor)
 
     def encode(self, prompt: str, sizes: Sequence[tuple[int, int]]) -> Encoded:
         """A prompt with as many `<image>` as images.

@@ -61,6 +61,12 @@ class VisionInputs:
         self._sizes: dict[int, tuple[int, int]] = {}
         self._counts: dict[tuple[int, int], int] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model stands; of a divided one, its first weights."""
+        device: torch.device = self.model.device
+        return device
+
     def views(self, pixels: Pixels) -> list[Pixels]:
         """What of an image (H, W, 3) is coded, each view as an image of its own.
 

@@ -12,6 +12,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from search_spaces.specs.training import Optimiser
+from trainables.arithmetic.precision import fast
 from trainables.datasets.rows import Batch
 from trainables.training.context import Context
 from trainables.training.noise import RowsOfBatch
@@ -48,7 +49,7 @@ def accumulate_gradients(
         parallel: Any = model  # where there are several workers it averages their gradients
         apart = context.world_size > 1 and number < len(slices) - 1
         _seed_step(seed, step)
-        with parallel.no_sync() if apart else contextlib.nullcontext():
+        with fast(), parallel.no_sync() if apart else contextlib.nullcontext():
             with bf16, contextlib.nullcontext() if whole else noise:
                 terms: dict[str, Tensor] = model(part, step)
             objective = share * (terms["loss"] + terms.get("aux", 0.0))

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.specs.training import Optimiser
+from trainables.arithmetic.precision import exact
 from trainables.datasets.batches import Batches, InTurn, in_order
 from trainables.datasets.images.files import write_json
 from trainables.datasets.read_ahead import read_ahead
@@ -193,12 +194,16 @@ def _validate_and_keep(
 def validate(
     learner: Learner, sources: Sequence[Rows], batch_size: int, context: Context
 ) -> dict[str, float]:
-    """Means of `Learner.validate` over all rows, the same on every worker."""
+    """Means of `Learner.validate` over all rows, the same on every worker.
+
+    Computed exactly, whatever the precision of the training: it chooses weights, is recorded, and
+    compares trainings of several precisions and machines. `validate_every` bounds what it costs.
+    """
     learner.eval()
     sums: dict[str, Tensor] = {}
     ordered = (in_order(rows, batch_size, context.rank, context.world_size) for rows in sources)
     staged = (batch.staged(context.device) for batch in itertools.chain.from_iterable(ordered))
-    with closing(read_ahead(staged)) as reader:
+    with exact(context.device), closing(read_ahead(staged)) as reader:
         for batch in reader:
             terms = learner.validate(batch.to(context.device))
             for name, value in terms.items():

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from search_spaces.specs.codec import CodecSpec
 from search_spaces.specs.space import Space
+from trainables.arithmetic.precision import exact
 from trainables.datasets.arrays import read_tensor, table_of
 from trainables.datasets.images.image_store import ShardReport
 from trainables.datasets.tensors import to_tensor
@@ -74,7 +75,8 @@ class TeacherFeatures(ShardModel):
     @torch.no_grad()
     def compute(self, images: Tensor) -> Mapping[str, Tensor]:
         """`pooled` (B, P) and `tokens` (B, 1 + L, D)."""
-        features = self._teacher(images.to(self._device), **self._wanted)
+        with exact(self._device):
+            features = self._teacher(images.to(self._device), **self._wanted)
         values = {"pooled": features.pooled, "tokens": features.tokens}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execution import drain, local
+from orchestrator.execution import drain, job_steps, local
 from orchestrator.execution.drain import Reminder
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import (
@@ -22,7 +22,9 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.lease import Lease, LeaseLostError
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
-from trainables.training.context import Context
+from trainables.evaluation import loaded_models
+from trainables.training import train as training
+from trainables.training.context import Context, LocalContext
 
 
 def settings_in(directory: Path) -> Settings:
@@ -66,6 +68,20 @@ def test_a_training_after_memory_ran_out_is_sliced_more_and_says_so(
     assert manifest.get(ACCUMULATION_FACTOR) == (2 if times else None)
     settings.store.remove_work(job.key)
     assert accumulation_factor(settings.store, job.key) == 1
+
+
+@pytest.mark.parametrize(("device", "forgotten"), [("cuda", ["forgotten"]), ("cpu", [])])
+def test_a_training_on_a_gpu_begins_without_the_models_of_the_evaluation_before(
+    device: str, forgotten: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial's process may train and evaluate in turn, and no GPU has room for both."""
+    settings, steps = settings_in(tmp_path), []
+    monkeypatch.setattr(job_steps, "inputs_of", lambda store, job: None)
+    monkeypatch.setattr(loaded_models, "forget_models", lambda: steps.append("forgotten"))
+    monkeypatch.setattr(training, "train_codec", lambda *arguments: steps.append("trained"))
+    context = LocalContext(tmp_path / "run", device=device)
+    job_steps.train_job(settings, settings.store, codec_job(settings), tmp_path, context)
+    assert steps == [*forgotten, "trained"]
 
 
 @pytest.mark.parametrize("reports", [True, False])

@@ -177,8 +177,10 @@ def test_symbols_that_the_coder_would_never_end_with_are_refused(symbol: int) ->
     # CompressAI's coder itself still writes the first few of them: no stream of ours.
     tables = (list(TABLES.cdfs), list(TABLES.lengths), list(TABLES.offsets))
     payload = RansEncoder().encode_with_indexes(beyond.tolist(), [0, 0, 0], *tables)
+    reader = SymbolReader(payload, 3)
+    reader.read(TABLES, rows)
     with pytest.raises(BitstreamError, match="damaged"):
-        SymbolReader(payload, 3).read(TABLES, rows)
+        reader.finish()
 
 
 def test_random_payloads_are_refused() -> None:

@@ -20,6 +20,7 @@ from torchvision.ops import StochasticDepth
 from search_spaces import CodecSpec
 from search_spaces.codecs.elic import ElicCodec
 from search_spaces.facts.compressai_zoo import LAMBDAS, WIDTHS, metrics
+from tests.trainables.simulated_devices import Placed, simulated_devices, to_simulated
 from trainables.codecs import (
     Codec,
     bits_estimated,
@@ -131,6 +132,33 @@ def test_the_decoder_gets_the_encoder_s_latents_and_the_batch_does_not_matter(ar
     assert torch.equal(decoded, torch.cat([codec.latents(image) for image in x.split(1)]))
     # In a batch the sums may be ordered differently: ties may fall the other way.
     assert ((codec.latents(x) - decoded).abs() > 1e-3).float().mean() < 1e-3
+
+
+def _noted(fetch: Callable[[Tensor], Any], shapes: list[torch.Size]) -> Callable[[Tensor], Any]:
+    def noting(tensor: Tensor) -> Any:
+        shapes.append(tensor.shape)
+        return fetch(tensor)
+
+    return noting
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_writing_fetches_symbols_from_a_gpu_once_however_many_positions_there_are(
+    arch: str,
+) -> None:
+    """An autoregressive model would else wait for the GPU at each position. The bytes are the same.
+
+    Symbols and rows of the hyper-latents and of the latents: four transfers at most.
+    """
+    codec, x = lively(arch), images(1)
+    expected = codec.encode(x)
+    with simulated_devices(), pytest.MonkeyPatch.context() as patch:
+        to_simulated(codec, {"net": 0})
+        fetched: list[torch.Size] = []
+        for name in ("tolist", "cpu"):
+            patch.setattr(Placed, name, _noted(getattr(Placed, name), fetched))
+        assert codec.encode(x.to("cuda:0")) == expected
+    assert len(fetched) <= 4, fetched
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from search_spaces.specs.benchmark import benchmark_spec
+from tests.trainables.arithmetic.test_precision import EXACT, Switches, switches
 from tests.trainables.benchmark_files import write_pope
 from tests.trainables.evaluation.setting import Setting
 from tests.trainables.small import make_clip
@@ -642,6 +643,30 @@ def test_the_check_of_decoded_symbols_is_no_time_of_decoding(
     assert shown["encode"] > 200, "the sender has written"
     assert shown["verify"] > 200, "the receiver has written once more"
     assert 0 < shown["decode"] < 150
+
+
+def test_everything_that_is_measured_is_computed_exactly(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[Switches]] = {}
+
+    def noted(owner: type, name: str) -> None:
+        function = getattr(owner, name)
+        seen[name] = set()
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            seen[name].add(switches())
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    noted(CodedPoint, "encode")
+    noted(BridgedPoint, "enter")
+    noted(Mllm, "answer")
+    before = switches()
+    setting.run("d1", tmp_path / "d1")
+    assert seen == {name: {EXACT} for name in seen}
+    assert switches() == before
 
 
 def test_a_clock_waits_for_its_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 import gc
 import weakref
 from collections.abc import Iterator
+from functools import lru_cache
 
 import pytest
 import torch
 
+from trainables.evaluation import loaded_models
 from trainables.evaluation.loaded_models import LastLoaded
 
 
@@ -68,3 +70,29 @@ def test_the_last_model_is_kept_and_dropped_before_another_is_loaded() -> None:
     load("a")
     assert alive_at_load == [0, 0, 0, 0]
     assert len(alive) == 1
+
+
+def test_forgetting_drops_mllm_tower_and_the_teacher_that_holds_the_tower(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alive: weakref.WeakSet[Heavy] = weakref.WeakSet()
+
+    def load(name: str) -> Heavy:
+        model = Heavy()
+        alive.add(model)
+        return model
+
+    towers, mllms = LastLoaded(load), LastLoaded(load)
+    teachers = lru_cache(maxsize=4)(lambda name: [towers(name)])
+    for name, loader in (
+        ("load_teacher_tower", towers),
+        ("load_known_teacher", teachers),
+        ("load_mllm", mllms),
+    ):
+        monkeypatch.setattr(loaded_models, name, loader)
+    for loader in (teachers, mllms):
+        loader("a")
+    gc.collect()
+    assert len(alive) == 2
+    loaded_models.forget_models()
+    assert len(alive) == 0

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from search_spaces.facts.mllm_families import FAMILIES, REFUSED, find_family
+from search_spaces.facts.mllm_families import FAMILIES, REFUSED, family_of, find_family
 from tests.trainables.tiny_mllms import BLOCKS, SIDE, TINY, make
 from tests.trainables.tiny_processors import HALF, processors, tokenizer
 from trainables.encoders.bridge import Entry, hidden_at, parts_of
 from trainables.encoders.pretrained import Preprocessing
 from trainables.mllms import Mllm
 from trainables.mllms.__main__ import main as table
+from trainables.mllms.prompts import Prompts
 
 PROCESSORS = processors()
 
@@ -116,17 +117,46 @@ def test_likelihoods_are_those_of_the_models_own_forward_pass(name: str) -> None
             text = prompt.replace("<image>", "<image> " * TINY[name].tokens)
             start = len(mllm.tokenizer(text)["input_ids"])
             ids = mllm.tokenizer(f"{text} {choice}", return_tensors="pt")["input_ids"]
+            extras = TINY[name].inputs(1, ids)
+            if name == "PaliGemma":
+                extras["token_type_ids"][:, start:] = 1  # what is said, as in its own training
             with torch.no_grad():
                 logits = mllm.model(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     pixel_values=mllm.preprocess(image[None]).view(1, *TINY[name].pixels),
-                    **TINY[name].inputs(1, ids),
+                    **extras,
                 ).logits[0]
             expected = -torch.nn.functional.cross_entropy(
                 logits[start - 1 : -1], ids[0, start:], reduction="sum"
             )
-            assert value == pytest.approx(expected.item(), abs=1e-4)
+            assert value == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("name", SWEPT)
+def test_choices_continue_a_prompt_that_is_computed_once(name: str, batch_size: int) -> None:
+    """Values are those of each prompt and choice computed as a whole, however they are batched."""
+    mllm = ready(name)
+    prompts = ["<image> w9", "<image> w5 w7", "<image> w12", "<image> w13"]
+    choices = [["w5", "w6 w8", "w11 w12 w13"], ["w20 w21", "w5"], ["w7", "w8"], ["w9 w9"]]
+    features = [[one] for one in mllm.look(Entry(images(4), None))]
+    rows = mllm._encoded(prompts, features)
+    wholes = [
+        mllm._log_likelihoods([row], [mllm.prompts.of_text(text)], [image], 1).item()
+        for row, image, texts in zip(rows, features, choices, strict=True)
+        for text in texts
+    ]
+    widths: list[int] = []
+    mllm.model.register_forward_pre_hook(
+        lambda model, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    found = mllm.likelihoods(prompts, features, choices, batch_size)
+    assert [value for values in found for value in values] == pytest.approx(wholes, abs=1e-5)
+    if batch_size == 64 and name != "Kosmos-2":
+        short, long = (len(row.ids) for row in rows[:2])
+        # Prompts of two lengths, and the tokens of choices before the last of them.
+        assert sorted(widths) == sorted([short, 2, long, 1])
 
 
 def test_bf16_runs_in_bf16() -> None:
@@ -218,6 +248,26 @@ def test_a_model_with_its_processor_answers_as_they_do_together(
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
+def test_blank_images_are_processed_once_and_prompts_are_the_processor_s_own(name: str) -> None:
+    processor = PROCESSORS[name]
+    family = family_of(make(name).config.model_type)
+    prompts = Prompts(processor.tokenizer, processor, family, TINY[name].tokens)
+    plain = Prompts(processor.tokenizer, processor, family, TINY[name].tokens)
+    plain._processor = processor
+    square, wide, pair = [(SIDE, SIDE)], [(SIDE, 2 * SIDE)], [(SIDE, SIDE)] * 2
+    questions = [("<image> w5", square), ("<image> w5 w7", square), ("<image> w7", square)]
+    questions += [("<image> w5", wide), ("<image> w8", wide)] if family.crops else []
+    questions += [] if family.one_image else [("<image> w5 <image>", pair)] * 2
+    kept = prompts._processor.image_processor._processed
+    for prompt, sizes in questions:
+        known = dict(kept)
+        assert prompts.encode(prompt, sizes) == plain.encode(prompt, sizes)
+        assert all(kept[size] is processed for size, processed in known.items())
+    assert len(kept) == len({tuple(sizes) for _, sizes in questions})
+    assert processor.image_processor is not prompts._processor.image_processor
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
 def test_likelihoods_behind_a_processor_are_those_of_its_own_pixels(
     name: str, tmp_path: Path
 ) -> None:
@@ -257,6 +307,8 @@ def by_forward(mllm: Mllm, inputs: dict[str, Tensor], choice: str) -> float:
         for name in ("input_ids", "attention_mask", "token_type_ids"):
             if name in inputs:
                 more = {"input_ids": tail, "attention_mask": torch.ones_like(tail)}
+                if mllm.model.config.model_type == "paligemma":
+                    more["token_type_ids"] = torch.ones_like(tail)  # as in its own training
                 longer[name] = torch.cat((inputs[name], more.get(name, torch.zeros_like(tail))), 1)
         logits = mllm.model(**longer).logits[0, inputs["input_ids"].shape[1] - 1 : -1]
     loss = torch.nn.functional.cross_entropy(logits.float(), tail[0], reduction="sum")

@@ -23,6 +23,7 @@ as they are: of damage to these the checksum alone knows.
 from __future__ import annotations
 
 import binascii
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,47 +166,56 @@ class Tables:
 
 
 class SymbolWriter:
-    """Collects an image's symbols and writes them as one rANS stream."""
+    """Collects an image's symbols and writes them as one rANS stream.
+
+    Symbols and rows stay where they were computed until the stream is written: fetching those of a
+    position makes a GPU wait, of which an autoregressive model has thousands in an image.
+    """
 
     def __init__(self) -> None:
-        self._symbols: list[int] = []
-        self._rows: list[int] = []
-        self._known: dict[int, dict[int, int]] = {}
-        self._cdfs: list[list[int]] = []
-        self._lengths: list[int] = []
-        self._offsets: list[int] = []
+        self._tables: list[Tables] = []
+        """Those in use; parts name them by number."""
+        self._parts: list[tuple[int, Tensor, Tensor]] = []
 
     def write(self, tables: Tables, rows: Tensor, symbols: Tensor) -> None:
-        """Append symbols (int, any shape), each with its row of the tables (int, same shape).
+        """Append symbols (int, any shape), each with its row of the tables (int, same shape)."""
+        number = next((n for n, known in enumerate(self._tables) if known is tables), None)
+        if number is None:
+            number = len(self._tables)
+            self._tables.append(tables)
+        self._parts.append((number, rows.reshape(-1), symbols.reshape(-1)))
+
+    def finish(self) -> bytes:
+        """All symbols so far, in order, as rANS bytes (a multiple of 4).
 
         Raises:
             ValueError: a symbol is beyond `LARGEST_SYMBOL`, as of a value that is not finite.
         """
-        values = symbols.reshape(-1).tolist()
-        if values and not -LARGEST_SYMBOL <= min(values) <= max(values) <= LARGEST_SYMBOL:
-            raise ValueError(f"symbols of {min(values)} to {max(values)} cannot be coded")
-        used, place = torch.unique(rows.reshape(-1).cpu(), return_inverse=True)
-        # Only the rows in use are handed to the coder: converting all of them is most of its time.
-        known = self._known.setdefault(id(tables), {})
-        wanted: list[int] = used.tolist()
-        for row in wanted:
-            if row not in known:
-                known[row] = len(self._cdfs)
-                self._cdfs.append(tables.cdfs[row])
-                self._lengths.append(tables.lengths[row])
-                self._offsets.append(tables.offsets[row])
-        self._rows += torch.tensor([known[row] for row in wanted])[place].tolist()
-        self._symbols += values
-
-    def finish(self) -> bytes:
-        """All symbols so far, in order, as rANS bytes (a multiple of 4)."""
-        missing = max(0, _FEWEST - len(self._symbols))
+        symbols: list[int] = []
+        indices: list[int] = []
+        cdfs: list[list[int]] = []
+        lengths: list[int] = []
+        offsets: list[int] = []
+        for number, parts in itertools.groupby(self._parts, key=lambda part: part[0]):
+            _, rows_of_parts, symbols_of_parts = zip(*parts, strict=True)
+            tables = self._tables[number]
+            symbols += torch.cat(symbols_of_parts).tolist()
+            # Only the rows in use are handed to the coder: converting all is most of its time.
+            used, place = torch.unique(torch.cat(rows_of_parts).cpu(), return_inverse=True)
+            indices += (place + len(cdfs)).tolist()
+            rows: list[int] = used.tolist()
+            cdfs += [tables.cdfs[row] for row in rows]
+            lengths += [tables.lengths[row] for row in rows]
+            offsets += [tables.offsets[row] for row in rows]
+        if symbols and not -LARGEST_SYMBOL <= min(symbols) <= max(symbols) <= LARGEST_SYMBOL:
+            raise ValueError(f"symbols of {min(symbols)} to {max(symbols)} cannot be coded")
+        missing = max(0, _FEWEST - len(symbols))
         encoded = RansEncoder().encode_with_indexes(
-            [*self._symbols, *[0] * missing],
-            [*self._rows, *[len(self._cdfs)] * missing],
-            [*self._cdfs, _COIN],
-            [*self._lengths, len(_COIN)],
-            [*self._offsets, 0],
+            [*symbols, *[0] * missing],
+            [*indices, *[len(cdfs)] * missing],
+            [*cdfs, _COIN],
+            [*lengths, len(_COIN)],
+            [*offsets, 0],
         )
         return bytes(encoded)
 
@@ -218,7 +228,7 @@ class SymbolReader:
         count: symbols in them.
 
     Attributes:
-        verification_s: seconds that it took so far to encode the symbols again.
+        verification_s: seconds that it took to encode the symbols again.
     """
 
     def __init__(self, payload: bytes, count: int) -> None:
@@ -232,12 +242,9 @@ class SymbolReader:
         self._decoder.set_stream(payload + bytes(_WORD * (count + 2) + 16 * len(payload)))
 
     def read(self, tables: Tables, rows: Tensor) -> Tensor:
-        """The next symbols (int32, in the shape of rows), given the row of each.
-
-        Raises:
-            BitstreamError: these are no symbols that were written.
-        """
-        used, place = torch.unique(rows.reshape(-1).cpu(), return_inverse=True)
+        """The next symbols (int32, in the shape of rows), given the row of each."""
+        known = rows.cpu()
+        used, place = torch.unique(known.reshape(-1), return_inverse=True)
         numbers: Sequence[int] = used.tolist()
         symbols = self._decoder.decode_stream(
             place.tolist(),
@@ -246,12 +253,7 @@ class SymbolReader:
             [tables.offsets[row] for row in numbers],
         )
         read = torch.tensor(symbols, dtype=torch.int32).reshape(rows.shape)
-        started = time.monotonic()
-        try:
-            self._echo.write(tables, rows, read)
-        except ValueError as error:
-            raise BitstreamError(f"the stream is damaged: {error}") from error
-        self.verification_s += time.monotonic() - started
+        self._echo.write(tables, known, read)
         return read
 
     def finish(self) -> None:
@@ -261,7 +263,10 @@ class SymbolReader:
             BitstreamError: they would not give these bytes.
         """
         started = time.monotonic()
-        again = self._echo.finish()
+        try:
+            again = self._echo.finish()
+        except ValueError as error:
+            raise BitstreamError(f"the stream is damaged: {error}") from error
         self.verification_s += time.monotonic() - started
         if again != self._payload:
             raise BitstreamError(

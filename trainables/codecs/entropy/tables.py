@@ -40,9 +40,14 @@ def scale_table() -> Tensor:
     return cast(Tensor, get_scale_table())
 
 
+@functools.cache
+def _steps(device: torch.device) -> Tensor:
+    return scale_table()[:-1].to(device)
+
+
 def scale_rows(scales: Tensor) -> Tensor:
-    """The table row of each scale: the first that is at least as wide, else the last."""
-    return torch.bucketize(scales.cpu(), scale_table()[:-1])
+    """The table row of each scale, there: the first that is at least as wide, else the last."""
+    return torch.bucketize(scales, _steps(scales.device), out_int32=True)
 
 
 def channel_rows(shape: torch.Size) -> Tensor:

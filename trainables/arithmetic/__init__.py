@@ -1,0 +1,1 @@
+"""In which precision, and how repeatably, devices compute."""
