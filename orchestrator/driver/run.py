@@ -127,7 +127,8 @@ def _run_alone(request: Request, search: Search | None) -> bool:
         )
         for line in filter(None, (_replaced(request), inherited)):
             monitor.note(line)
-        outcome = _run(request, plan, monitor, lease, inbox)
+        with PointLog(request, plan, monitor.note) as point_log:
+            outcome = _run(request, plan, monitor, lease, inbox, point_log)
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         try:
@@ -214,8 +215,14 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
         remove_lost_uploads(store, {stage.kind for stage in made})
 
 
-def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease, inbox: Inbox) -> Outcome:
-    point_log = PointLog(request, plan, monitor.note)
+def _run(
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    lease: Lease,
+    inbox: Inbox,
+    point_log: PointLog,
+) -> Outcome:
     complete = plan.complete_points()
     point_log.add_stored(complete)
     results = JobResults()
