@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MOST_BUNDLES = 1000
 """Processes that an autoscaler is asked for at most."""
+CONNECT_S = 5.0
 _TOKEN_REFUSED = 3
 _ASK = f"""
 import os, sys
@@ -61,6 +63,8 @@ _SETTINGS = {
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Without its head, Ray would end this process after a minute, with no line; head.py does.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
@@ -85,6 +89,7 @@ class Node(TypedDict):
     NodeID: str
     NodeManagerHostname: str
     NodeManagerAddress: str
+    NodeManagerPort: int
     Alive: bool
     Resources: dict[str, float]
 
@@ -350,6 +355,25 @@ def ask_autoscaler(groups: Iterable[Group]) -> None:
 def node_ids() -> frozenset[str]:
     """The ids of the nodes that are alive."""
     return frozenset(node["NodeID"] for node in alive_nodes())
+
+
+def is_one_unreachable(nodes: Iterable[str]) -> bool:
+    """Whether one of some nodes takes no connection, although Ray may not know yet that it is dead.
+
+    Args:
+        nodes: ids.
+    """
+    listed = [node for node in alive_nodes() if node["NodeID"] in set(nodes)]
+    return any(not _takes_connections(node) for node in listed)
+
+
+def _takes_connections(node: Node) -> bool:
+    place = node["NodeManagerAddress"], node["NodeManagerPort"]
+    try:
+        with socket.create_connection(place, CONNECT_S):
+            return True
+    except OSError:
+        return False
 
 
 def node_of_actor(actor_id: str) -> str | None:

@@ -23,7 +23,14 @@ import pyarrow.parquet as pq
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.environment import environment_in
-from orchestrator.execution.failures import Cause, JobFailure, Tries, cause_of, reason_of
+from orchestrator.execution.failures import (
+    Cause,
+    JobFailure,
+    Tries,
+    cause_of,
+    is_one_lost,
+    reason_of,
+)
 from orchestrator.execution.features.shards import (
     INDEX,
     TEXT,
@@ -138,9 +145,9 @@ class _Pass:
             self._heard.clear()
             try:
                 self._compute(room)
-                failure = DIED if nodes_before <= node_ids() else LOST
-                if room.is_too_large:
+                if room.is_too_large or not self._open:
                     continue
+                failure = LOST if is_one_lost(nodes_before) else DIED
             except Exception as error:
                 cause = cause_of(error, nodes_before)
                 failure = JobFailure(cause, reason_of(error, cause), environment_in(error))

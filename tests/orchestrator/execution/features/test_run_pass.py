@@ -101,6 +101,7 @@ def in_process(
 
     monkeypatch.setattr(pass_module, "stream", stream)
     monkeypatch.setattr(pass_module, "node_ids", frozenset)
+    monkeypatch.setattr(pass_module, "is_one_lost", lambda nodes: False)
     return computed
 
 
