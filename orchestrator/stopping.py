@@ -17,7 +17,7 @@ STOPPED: Final = 130
 STOP_AGAIN_S = 10.0
 SAME_SIGNAL_S = 1.0
 STOP_HARD_S = 45.0
-"""Seconds that a sweep has to stop."""
+"""Seconds that a sweep has to stop; Ray ends a process without a head after 60, with no line."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
