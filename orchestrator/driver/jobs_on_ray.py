@@ -91,6 +91,8 @@ def run_on_ray(
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
+        if head is not None:
+            monitor.note(cluster.joined(head))
         _check_cluster(request, plan, monitor)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
         lanes = schedule.free_lanes()

@@ -163,6 +163,19 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
             ray.shutdown()
 
 
+def joined(address: str) -> str:
+    """A line about a cluster that was joined; nobody may have meant one that was found here.
+
+    Args:
+        address: of its head.
+    """
+    count = len(alive_nodes())
+    text = f"joined the Ray cluster at {address} ({count} {'node' if count == 1 else 'nodes'})"
+    if os.environ.get("RAY_ADDRESS"):
+        return text
+    return f"{text}, which runs on this machine; RAY_ADDRESS=local starts Ray for a sweep alone"
+
+
 def _cluster_to_join() -> str | None:
     """The head, HOST:PORT, that RAY_ADDRESS names, or else `ray start` on this machine; or None.
 

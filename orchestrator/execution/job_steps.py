@@ -247,7 +247,7 @@ def evaluate_job(
 
         def report(share: float) -> None:
             lease.check()
-            shards.save()
+            shards.save(lease)
             host = socket.gethostname()
             progress({"phase": "evaluate", "step": round(100 * share), "steps": 100, "host": host})
 
@@ -264,7 +264,7 @@ def evaluate_job(
             space, point, evaluations, files, work, device, report, every, gpus
         )
         if part is not None:
-            shards.save()
+            shards.save(lease)
             return
         for stage, evaluation in zip(left, evaluations, strict=True):
             lease.check()

@@ -45,7 +45,8 @@ class LocalBackend:
         with watch(store, job, job.stage.key, limit_s) as show_life, node_notice() as is_draining:
             if store.remote:
                 take_newest_checkpoint(store, job.key, work)
-            context = TrialContext(store, job.key, work, report, device_of(resources), is_draining)
+            device = device_of(resources)
+            context = TrialContext(store, job.key, work, lease, report, device, is_draining)
             out = store.new(job.stage.path)
             train_job(self._settings, store, job, out, context)
             lease.check()
@@ -65,6 +66,7 @@ class TrialContext(LocalContext):
 
     Args:
         key: of the job.
+        lease: of the directory.
         directory, on_report, device: of `LocalContext`.
         is_draining: whether this node will be taken away.
     """
@@ -74,13 +76,14 @@ class TrialContext(LocalContext):
         store: Store,
         key: str,
         directory: Path,
+        lease: Lease,
         on_report: Callable[[Mapping[str, float]], None],
         device: str,
         is_draining: Callable[[], bool],
     ) -> None:
         factor = accumulation_factor(store, key)
         super().__init__(directory, on_report, device, factor)
-        self._store, self._key = store, key
+        self._store, self._key, self._lease = store, key, lease
         self._is_draining, self._reminder = is_draining, Reminder()
 
     def must_checkpoint(self, step: int) -> bool:
@@ -91,4 +94,4 @@ class TrialContext(LocalContext):
         """Append to the curve, keep the checkpoint and upload it."""
         super().report(metrics, checkpoint)
         if checkpoint is not None and self._store.remote:
-            save_checkpoint(self._store, self._key, self.directory)
+            save_checkpoint(self._store, self._key, self.directory, self._lease)
