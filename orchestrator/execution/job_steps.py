@@ -110,9 +110,10 @@ def inputs_of(store: Store, job: Job) -> Inputs:
     """The directories of a job's inputs on this machine."""
     from trainables.points.inputs import Inputs
 
-    rates = tuple(store.fetch(stage.path) for stage in job.rates)
-    directories = {name: store.fetch(stage.path) for name, stage in job.inputs.items()}
-    return Inputs(**directories, rates=rates)
+    stages = (*job.inputs.values(), *job.rates)
+    directories = store.fetch_all([stage.path for stage in stages])
+    named = dict(zip(job.inputs, directories, strict=False))
+    return Inputs(**named, rates=tuple(directories[len(named) :]))
 
 
 def provenance_of(settings: Settings, job: Job, stage: Stage, seconds: float) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
 from trainables.training.context import LocalContext
 
+log = logging.getLogger(__name__)
+
 
 class LocalBackend:
     """Trains and evaluates in this process, with the threads that the trial asked for."""
@@ -42,6 +46,7 @@ class LocalBackend:
             progress(reported)
 
         limit_s = self._settings.space.resources.silence_s
+        fetch_meanwhile(store, job)
         with watch(store, job, job.stage.key, limit_s) as show_life, node_notice() as is_draining:
             if store.remote:
                 take_newest_checkpoint(store, job.key, work)
@@ -57,6 +62,24 @@ class LocalBackend:
         use_threads(resources_of(self._settings.space, job))
         for evaluation_pass in passes:
             evaluate_watched(self._settings, job, evaluation_pass, progress)
+
+
+def fetch_meanwhile(store: Store, job: Job) -> None:
+    """Fetch from a remote storage, in a thread, what a job will measure its point on.
+
+    The job trains meanwhile: the GPU that it holds must not wait for the download later.
+    """
+    read = {stage.path for _, made in job.evaluations for stage in made.inputs} - {job.stage.path}
+    if not store.remote or not read:
+        return
+
+    def fetch() -> None:
+        try:
+            store.fetch_all(sorted(read))
+        except Exception as error:  # each storage has its own; the evaluation fetches again
+            log.info("the inputs of %s were not fetched ahead: %s", job.key, error)
+
+    threading.Thread(target=fetch, name=f"inputs of {job.key}", daemon=True).start()
 
 
 class TrialContext(LocalContext):

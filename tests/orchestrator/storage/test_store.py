@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -16,7 +18,7 @@ from orchestrator.storage import store as store_module
 from orchestrator.storage.cleanup import remove_lost_uploads
 from orchestrator.storage.lease import LeaseHeldError, hold
 from orchestrator.storage.store import FileEntry, PartsMissingError, Store, StoreError
-from tests.orchestrator.storage.conftest import OpenStore
+from tests.orchestrator.storage.conftest import OpenStore, s3_storage
 from tests.orchestrator.waiting import wait_until
 
 STAGE = "stages/codec/0123456789abcdef"
@@ -336,6 +338,48 @@ def test_work_of_another_node_is_found_again(open_store: OpenStore) -> None:
     two.remove_work("key")
     with two.work("key") as (work, _):
         assert not two.load_work("key", "checkpoint", work / "checkpoint")
+
+
+def test_the_files_of_a_stage_and_several_stages_come_side_by_side(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request of an object store waits a while; a GPU may be waiting for all of them."""
+    uri = s3_storage(s3_endpoint, tmp_path.name, monkeypatch)
+    one, two = Store(uri, cache=tmp_path / "one"), Store(uri, cache=tmp_path / "two")
+    stages = [f"stages/world/{name:016x}" for name in range(2)]
+    for stage in stages:
+        out = one.new(stage)
+        for name in "ab":
+            (out / name).write_text(name)
+        one.commit(stage, out, {})
+    get, meeting = two.fs._get_file, Meeting(4)
+
+    async def get_together(*arguments: Any, **options: Any) -> None:
+        await meeting.wait_for_all()
+        await get(*arguments, **options)
+
+    monkeypatch.setattr(two.fs, "_get_file", get_together)
+    directories = two.fetch_all(stages)
+    assert [(directory / "b").read_text() for directory in directories] == ["b", "b"]
+    assert meeting.is_complete, "the others were not asked for meanwhile"
+
+
+class Meeting:
+    """Where as many tasks of one event loop wait for each other, half a minute at most."""
+
+    def __init__(self, count: int) -> None:
+        self._missing, self._all = count, asyncio.Event()
+
+    @property
+    def is_complete(self) -> bool:
+        return self._all.is_set()
+
+    async def wait_for_all(self) -> None:
+        self._missing -= 1
+        if self._missing == 0:
+            self._all.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all.wait(), 30)
 
 
 def test_a_stage_that_was_made_again_reaches_nodes_with_the_old_one(open_store: OpenStore) -> None:
