@@ -127,8 +127,7 @@ def _run_alone(request: Request, search: Search | None) -> bool:
         )
         for line in filter(None, (_replaced(request), inherited)):
             monitor.note(line)
-        with PointLog(request, plan, monitor.note) as point_log:
-            outcome = _run(request, plan, monitor, lease, inbox, point_log)
+        outcome = _run(request, plan, monitor, lease, inbox)
         # Orphans of a killed driver may have been alive the first time; and it may have been
         # killed between making a stage and removing its working directory.
         try:
@@ -215,7 +214,12 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
         remove_lost_uploads(store, {stage.kind for stage in made})
 
 
-def _run(
+def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease, inbox: Inbox) -> Outcome:
+    with PointLog(request, plan, monitor.note) as point_log:
+        return _run_logged(request, plan, monitor, lease, inbox, point_log)
+
+
+def _run_logged(
     request: Request,
     plan: Plan,
     monitor: Monitor,

@@ -116,6 +116,24 @@ def run(settings: Settings, *jobs: Job) -> dict[str, str | None]:
     return reasons
 
 
+def test_a_process_looks_at_a_stage_that_it_reads_once(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look reads the manifest and asks for every file, over the network."""
+    settings, job = sweep(models, tmp_path)
+    fetch, fetched = Store.fetch, list[str]()
+
+    def count(store: Store, stage: str) -> Path:
+        fetched.append(stage)
+        return fetch(store, stage)
+
+    steps._input_directory.cache_clear()
+    monkeypatch.setattr(Store, "fetch", count)
+    made = [read_images(ShardRow(shard).block(), settings) for shard in shards(settings, job)]
+    assert len(made) == 4
+    assert fetched == [job.inputs["world"].path]
+
+
 def test_every_row_is_in_one_shard(models: tuple[Path, Path], tmp_path: Path) -> None:
     settings, job = sweep(models, tmp_path)
     ranges = [(s.split, s.start, s.stop) for s in shards(settings, job)]
