@@ -12,7 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -159,7 +159,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
         # Garbage with references into Ray that another thread collects while Ray ends would end
         # this process.
         gc.collect()
-        with _signals_kept():
+        with _signals_kept() as keep, _called_before_processes_end(keep):
             ray.shutdown()
 
 
@@ -241,17 +241,46 @@ def _kept_private() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
+def _signals_kept() -> Iterator[Callable[[], None]]:
     """Give the signals that stop a sweep back to it.
 
     `ray.init` takes them to end the process, and `ray.shutdown` leaves them to the system's way.
+
+    Yields:
+        A function that gives them back before the context ends.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def keep() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    try:
+        yield keep
+    finally:
+        keep()
+
+
+@contextlib.contextmanager
+def _called_before_processes_end(call: Callable[[], None]) -> Iterator[None]:
+    """Call a function in `ray.shutdown`, between the end of Ray's library and of its processes.
+
+    The processes take seconds, in which a signal that is left to the system would end this process
+    with no line.
+    """
+    from ray._private.node import Node
+
+    end = Node.kill_all_processes
+
+    def call_and_end(node: Node, **options: bool) -> None:
+        call()
+        end(node, **options)
+
+    Node.kill_all_processes = call_and_end  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        Node.kill_all_processes = end  # type: ignore[method-assign]
 
 
 def _show_as(command: str) -> None:
