@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
+from orchestrator.storage.provenance import COMMIT
 from orchestrator.sweep import _parser
 from search_spaces import named_spaces
 from tests.orchestrator.waiting import wait_until
@@ -81,6 +82,12 @@ def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> N
         assert all((ROOT / source).exists() for source in sources)
     packages = {"search_spaces", "trainables", "orchestrator", "analysis"}
     assert all(f"COPY {package} {package}" in text for package in packages)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {
+        s for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for s in line.split()
+    }
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
+    assert text.index("ARG COMMIT") < text.index(f"ENV {COMMIT}=$COMMIT")
     install = '-c constraints.txt ".[cluster]"'
     assert install in text
     assert install in (ROOT / "README.md").read_text()
