@@ -76,7 +76,7 @@ def code() -> Code:
         commit = _git("rev-parse", "HEAD")
         status = _git("status", "--porcelain")
         dirty = None if status is None else bool(status)
-    elif _ROOT == Path(sysconfig.get_path("purelib")):
+    elif Path(sysconfig.get_path("purelib")) == _ROOT:
         built = _BUILT.fullmatch(os.environ.get(COMMIT, ""))
         commit, dirty = (built[1], built[2] is not None) if built else (None, None)
     return {
