@@ -8,7 +8,6 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from orchestrator.driver import jobs_on_ray
 from orchestrator.driver.jobs_on_ray import ClusterUnfitError, listener, run_on_ray
 from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
@@ -63,17 +62,14 @@ def test_a_sweep_says_which_cluster_it_has_joined(
     def join(*options: object) -> Iterator[str]:
         yield "10.0.0.9:6379"
 
-    def refuse(*arguments: object) -> NoReturn:
-        raise ClusterUnfitError("enough")
-
     monkeypatch.setenv("RAY_ADDRESS", named)
     monkeypatch.setattr(cluster, "running", join)
     monkeypatch.setattr(cluster, "alive_nodes", lambda: [{}, {}, {}])
-    monkeypatch.setattr(jobs_on_ray, "_check_cluster", refuse)
+    monkeypatch.setattr(cluster, "shortages", lambda asks: ["it ends here"])
     space, store, notes = load_space("smoke"), Store(str(tmp_path)), list[str]()
     plan = Plan(space, operating_points(space), {}, store)
     request = Request(space, plan.points, store, "smoke", None, False, 0.0, "the command")
     monitor, unused = SimpleNamespace(note=notes.append), cast("Any", None)
-    with pytest.raises(ClusterUnfitError, match="enough"):
+    with pytest.raises(ClusterUnfitError, match="it ends here"):
         run_on_ray(request, plan, cast("Any", monitor), unused, unused, unused, unused)
     assert notes == [line]
