@@ -75,7 +75,8 @@ def fetch_meanwhile(store: Store, job: Job) -> None:
 
     def fetch() -> None:
         try:
-            store.fetch_all(sorted(read))
+            for stage in sorted(read):  # the end of the process waits for the threads of a pool
+                store.fetch(stage)
         except Exception as error:  # each storage has its own; the evaluation fetches again
             log.info("the inputs of %s were not fetched ahead: %s", job.key, error)
 
