@@ -7,6 +7,7 @@
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16
+# More GPUs per node: sbatch --gpus-per-node=8 deploy/slurm.sh ..., as of all options here.
 #SBATCH --gpus-per-node=1
 #SBATCH --time=24:00:00
 #SBATCH --requeue
@@ -33,12 +34,14 @@ trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 # Of several jobs on one machine, each has its own port.
 port=$((20000 + SLURM_JOB_ID % 20000))
-cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}
+cpus=${SLURM_CPUS_PER_TASK:-1}
+# Each node says how many GPUs the job has there: they may differ.
+start='exec ray start "$@" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --block'
 
 # srun does not take the number of CPUs from sbatch.
 srun --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --nodelist="$head" \
-    ray start --head --node-ip-address="$head" --port="$port" --dashboard-host=127.0.0.1 \
-    --num-cpus="$cpus" --num-gpus="$gpus" --block &
+    sh -c "$start" ray-start --head --node-ip-address="$head" --port="$port" \
+    --dashboard-host=127.0.0.1 --num-cpus="$cpus" &
 for _ in $(seq 60); do
     ray status --address="$head:$port" > /dev/null 2>&1 && break
     sleep 2
@@ -50,7 +53,7 @@ ray status --address="$head:$port" > /dev/null || {
 if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
     srun --no-kill --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \
         --cpus-per-task="$cpus" --exclude="$head" \
-        ray start --address="$head:$port" --num-cpus="$cpus" --num-gpus="$gpus" --block &
+        sh -c "$start" ray-start --address="$head:$port" --num-cpus="$cpus" &
     sleep 20
 fi
 

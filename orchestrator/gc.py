@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from rich.filesize import decimal
 
 from orchestrator.execution.environment import StorageAwayError, storage_answers
+from orchestrator.monitoring.state_file import nothing_stored
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import LeaseLostError
 from orchestrator.storage.references import RECORD, References, read_references
@@ -78,7 +79,7 @@ def _find(store: Store) -> tuple[References, list[Unreferenced]]:
         InputError: nothing is stored there.
     """
     if not store.directories():
-        raise InputError(f"--storage {without_secrets(store.uri)}: nothing is stored there")
+        raise InputError(f"--storage: {nothing_stored(store)}")
     references = read_references(store)
     return references, find_unreferenced(store, references)
 

@@ -111,10 +111,12 @@ def _run_trials(
 ) -> list[TrialRecord]:
     spec = request.space.search
     assert spec is not None
-    with cluster.running(request.verbose, request.insecure, request.command):
+    with cluster.running(request.verbose, request.insecure, request.command) as head:
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.driver.search_tuner import tune_search
 
+        if head is not None:
+            monitor.note(cluster.joined(head))
         monitor.note(f"search: {spec.trials} trials by {spec.algorithm}")
         return tune_search(request, fingerprints, monitor.note)
 

@@ -14,6 +14,8 @@ settings.load_profile("tests")
 
 # Clusters of other tests write their address where a sweep without this one looks.
 os.environ["RAY_ADDRESS"] = "local"
+# Ray would kill processes of a test where other programs of the machine fill its memory.
+os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
+from orchestrator.storage.provenance import COMMIT
 from orchestrator.sweep import _parser
 from search_spaces import named_spaces
 from tests.orchestrator.waiting import wait_until
@@ -81,6 +82,12 @@ def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> N
         assert all((ROOT / source).exists() for source in sources)
     packages = {"search_spaces", "trainables", "orchestrator", "analysis"}
     assert all(f"COPY {package} {package}" in text for package in packages)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {
+        s for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for s in line.split()
+    }
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
+    assert text.index("ARG COMMIT") < text.index(f"ENV {COMMIT}=$COMMIT")
     install = '-c constraints.txt ".[cluster]"'
     assert install in text
     assert install in (ROOT / "README.md").read_text()
@@ -101,9 +108,12 @@ def stand_ins(directory: Path, **bodies: str) -> Path:
 
 
 def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path: Path) -> None:
-    calls = stand_ins(
-        tmp_path, scontrol="echo node1; echo node2", srun="", ray="", python="echo secret", sleep=""
-    )
+    # On the node that it names, or else on the other one, which has more GPUs.
+    step = """case "$*" in *--nodelist=*) gpus=1 ;; *) gpus=4 ;; esac
+    while [ "$1" != sh ]; do shift; done
+    export SLURM_GPUS_ON_NODE=$gpus; exec "$@" """
+    nodes = "echo node1; echo node2"
+    calls = stand_ins(tmp_path, scontrol=nodes, srun=step, ray="", python="echo secret", sleep="")
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
         "SLURM_SUBMIT_DIR": str(tmp_path),
@@ -117,13 +127,18 @@ def test_the_slurm_script_starts_a_cluster_and_passes_its_arguments_on(tmp_path:
     assert (done.returncode, "usage" in done.stderr) == (2, True)
     subprocess.run([*script, "demo", "/shared", "--plan"], env=environment, check=True)
     # They run in the background.
-    wait_until(lambda: calls.read_text().count("srun") == 2, 20)
+    wait_until(lambda: calls.read_text().count("\nray start") == 2, 20)
     lines = calls.read_text().splitlines()
     starts = [line for line in lines if line.startswith("srun")]
     assert all("--cpus-per-task=4 " in line for line in starts)
     assert "#SBATCH --no-kill" in (DEPLOY / "slurm.sh").read_text(), "not only of its steps"
-    assert any("--head --node-ip-address=node1 --port=20007" in line for line in starts)
-    assert any("--exclude=node1 ray start --address=node1:20007" in line for line in starts)
+    assert "--nodelist=node1 " in starts[0] + starts[1]
+    assert any("--exclude=node1 " in line for line in starts)
+    head, worker = sorted((line for line in lines if line.startswith("ray start")), reverse=True)
+    assert head.startswith("ray start --head --node-ip-address=node1 --port=20007 ")
+    assert worker.startswith("ray start --address=node1:20007 ")
+    assert head.endswith("--num-cpus=4 --num-gpus=1 --block")
+    assert worker.endswith("--num-cpus=4 --num-gpus=4 --block")
     assert "python -m orchestrator.sweep demo --storage /shared --plan" in lines
     assert not list(tmp_path.glob(".ray-token*")), "the token is removed"
 

@@ -15,11 +15,11 @@ from analysis.curves.tasks import Task, no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
+from analysis.io.schema import MEASURE
 from analysis.sampling.bootstrap import Resampled
 from analysis.sampling.intervals import RESAMPLES
 from search_spaces.specs.points import JOINED
 
-_KIND: Final = ["mllm", "task", "metric"]
 _OWNER: Final = ["codec", "variant", "scenario"]
 """Columns that, with the MLLM, task and metric, identify a curve."""
 _COLUMNS: Final = ["lmbda", "bpp", "value", "low", "high", "point_keys", "seeds"]
@@ -36,7 +36,7 @@ def curves(sweep: Sweep) -> list[Curve]:
     points, scenarios = sweep.curve_points, sweep.scenarios
     expected = _expected(sweep)
     reasons = {m["point_key"]: m for m in sweep.manifest.get("missing", [])}
-    kinds = list(dict.fromkeys(_tuples(sweep.points, _KIND)))
+    kinds = list(dict.fromkeys(_tuples(sweep.points, MEASURE)))
     expected_kinds = _expected_kinds(sweep, expected)
     with_points: list[Any] = points[_OWNER].drop_duplicates().fillna("").to_dict("records")
     owners = dict.fromkeys(_owner(point) for point in [*with_points, *expected])
@@ -77,9 +77,9 @@ def _expected_kinds(
     Returns:
         By the identity of the expected point; without those of which everything is expected.
     """
-    frame = sweep.points.drop_duplicates([*_KIND, "dataset"])
+    frame = sweep.points.drop_duplicates([*MEASURE, "dataset"])
     named: dict[tuple[str, ...], tuple[str, str, str]] = {}
-    for mllm, task, metric, dataset in frame[[*_KIND, "dataset"]].astype("str").to_numpy():
+    for mllm, task, metric, dataset in frame[[*MEASURE, "dataset"]].astype("str").to_numpy():
         named[mllm, task.removesuffix(f" {dataset}"), dataset, metric] = (mllm, task, metric)
     return {
         id(point): {named[tuple(kind)] for kind in point["kinds"] if tuple(kind) in named}
@@ -137,7 +137,7 @@ def bounds(sweep: Sweep, resampled: Resampled | None = None) -> pd.DataFrame:
         sweep: the sweep.
         resampled: for the intervals; without it those of the points, and none of `MEAN`.
     """
-    found = sweep.bound_points.groupby(_KIND, sort=False, as_index=False).agg(
+    found = sweep.bound_points.groupby(MEASURE, sort=False, as_index=False).agg(
         value=("value", "mean"),
         low=("value_low", "mean"),
         high=("value_high", "mean"),
@@ -272,7 +272,7 @@ def by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
     test samples are known.
     """
     rate = points["lmbda"].astype(object).where(points["lmbda"].notna(), points["point_key"])
-    by = [*_OWNER, "mllm", "task", "metric"]
+    by = [*_OWNER, *MEASURE]
     rows = points.assign(codec=points["codec"].fillna(""), rate=rate)
     grouped = rows.groupby([*by, "rate"], sort=False).agg(
         lmbda=("lmbda", "first"),

@@ -17,6 +17,7 @@ from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
 from analysis.figures.style import MUTED
 from analysis.io.frames import rows_of
+from analysis.io.schema import MEASURE
 
 RATE: Final = "bits per pixel (real bytes written)"
 
@@ -219,9 +220,8 @@ def _levels(assembled: Assembled, curves: Sequence[Curve]) -> Iterator[Level]:
     first, limits = curves[0], assembled.bounds
     values = [float(value) for curve in curves for value in curve.frame["value"]]
     look = Looks.of(assembled).scenario(assembled.sweep.bound)
-    kind = ["mllm", "task", "metric"]
     for row in rows_of(
-        limits[(limits[kind] == [first.mllm, first.task, first.metric]).all(axis=1)]
+        limits[(limits[MEASURE] == [first.mllm, first.task, first.metric]).all(axis=1)]
     ):
         values.append(float(row.value))
         yield Level(look.label, float(row.value), look.colour, "-", row.low, row.high)

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from analysis.io.schema import MEASURE
 from analysis.io.sweep import IMAGE, Sweep
 from analysis.sampling.intervals import (
     Floats,
@@ -37,7 +38,6 @@ SEEDS: Final = 3
 
 Key = tuple[str, str, str, tuple[str, ...]]
 """(mllm, task, metric, point keys of the seeds of one rate)."""
-_KIND: Final = ["mllm", "task", "metric"]
 
 
 class Resampled:
@@ -57,11 +57,11 @@ class Resampled:
         """(mllm, task, metric) whose samples do not average to their points: not resampled."""
         if sweep.samples is None:
             return
-        points = sweep.points.drop_duplicates([*_KIND, "point_key"])
-        points = points.set_index([*_KIND, "point_key"])
+        points = sweep.points.drop_duplicates([*MEASURE, "point_key"])
+        points = points.set_index([*MEASURE, "point_key"])
         pools = _pools(sweep.samples)
-        needed = sweep.samples[[*_KIND, "point_key", "sample_id", IMAGE, "value", "bpp"]]
-        for kind, rows in needed.groupby(_KIND, sort=False, observed=True):
+        needed = sweep.samples[[*MEASURE, "point_key", "sample_id", IMAGE, "value", "bpp"]]
+        for kind, rows in needed.groupby(MEASURE, sort=False, observed=True):
             name = (str(kind[0]), str(kind[1]), str(kind[2]))
             table = sample_table(rows, ["value", "bpp"])
             with_point = np.array([(*name, key) in points.index for key in table.keys], dtype=bool)
@@ -128,7 +128,7 @@ def _pools(samples: pd.DataFrame) -> dict[Kind, Names]:
     """The images that each (mllm, task, metric) is drawn with: all that are linked to its own by
     what was measured on several."""
     pools: dict[Kind, set[str]] = {}
-    for kind, images in samples.groupby(_KIND, sort=False, observed=True)[IMAGE]:
+    for kind, images in samples.groupby(MEASURE, sort=False, observed=True)[IMAGE]:
         pool = set(map(str, images.unique()))
         linked = [other for other, known in pools.items() if not pool.isdisjoint(known)]
         for other in linked:

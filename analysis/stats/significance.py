@@ -29,7 +29,7 @@ import pandas as pd
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve
 from analysis.io.frames import rows_of
-from analysis.io.schema import AnalysisError
+from analysis.io.schema import MEASURE, AnalysisError
 from analysis.io.sweep import IMAGE
 from analysis.sampling.bd import TIE
 from analysis.sampling.intervals import Floats
@@ -125,7 +125,7 @@ class _Samples:
         self._samples = assembled.sweep.samples
         self._rows: dict[Any, Any] = {}
         if self._samples is not None:
-            by = self._samples.groupby(["mllm", "task", "metric"], sort=False, observed=True)
+            by = self._samples.groupby(MEASURE, sort=False, observed=True)
             groups: dict[Any, Any] = dict(by.indices)
             self._rows = {tuple(map(str, key)): rows for key, rows in groups.items()}
         self._disagree = assembled.resampled.disagree

@@ -91,7 +91,7 @@ def run_on_ray(
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
-        _check_cluster(request, plan, monitor)
+        _check_cluster(request, plan, monitor, head)
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
         lanes = schedule.free_lanes()
         monitor.plan(plan.jobs, lanes)
@@ -195,14 +195,19 @@ def _cluster_look(
     return look
 
 
-def _check_cluster(request: Request, plan: Plan, monitor: Monitor) -> None:
+def _check_cluster(request: Request, plan: Plan, monitor: Monitor, head: str | None) -> None:
     """Make sure that the cluster has room for all jobs, and that its nodes see the same files.
+
+    Args:
+        head: address of the head of a cluster that was joined.
 
     Raises:
         ClusterUnfitError: it has not, or they do not; a line per mistake.
     """
     from orchestrator.execution.node_check import nodes_with_other_files
 
+    if head is not None:
+        monitor.note(cluster.joined(head))
     problems = cluster.shortages(kinds_by_ask(plan.space, plan.jobs.values()))
     if not problems and len(cluster.nodes().nodes) > 1:
         monitor.note(

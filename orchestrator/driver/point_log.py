@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Self
 
 from orchestrator.driver.request import Request
 from orchestrator.plan.jobs import Job, Plan
@@ -33,7 +33,8 @@ COUNT_EVERY_S: Final = 10.0
 class PointLog:
     """Logs trainings live, and each operating point and base codec as soon as it is complete.
 
-    Nothing waits for the server.
+    Nothing waits for the server. What is not logged at the end of its context, as the sweep ends
+    with an error, is left to the next run.
 
     Args:
         request: of the sweep.
@@ -61,6 +62,13 @@ class PointLog:
             note,
             self._while_idle,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._figures.stop()
+        self._queue.abandon()
 
     def _while_idle(self, tracker: Tracker) -> None:
         self._curves.log_if_due(partial(self._log_live, tracker))

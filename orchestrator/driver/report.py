@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ from search_spaces import Stage
 
 if TYPE_CHECKING:
     from analysis.report.build import ReportPaths
+
+log = logging.getLogger(__name__)
 
 
 def report_sweep(
@@ -114,6 +117,7 @@ def _write_report(directory: str) -> tuple[ReportPaths | None, Exception | None]
     try:
         return write_report(directory), None
     except Exception as failure:
+        log.exception("the report is not written")
         return None, failure
 
 

@@ -215,7 +215,18 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
 
 
 def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease, inbox: Inbox) -> Outcome:
-    point_log = PointLog(request, plan, monitor.note)
+    with PointLog(request, plan, monitor.note) as point_log:
+        return _run_logged(request, plan, monitor, lease, inbox, point_log)
+
+
+def _run_logged(
+    request: Request,
+    plan: Plan,
+    monitor: Monitor,
+    lease: Lease,
+    inbox: Inbox,
+    point_log: PointLog,
+) -> Outcome:
     complete = plan.complete_points()
     point_log.add_stored(complete)
     results = JobResults()

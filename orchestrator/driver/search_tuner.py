@@ -19,6 +19,7 @@ from ray.tune.search.sample import Domain
 from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.trials.killed import kills_fail_trials
 from orchestrator.execution.trials.placement_groups import orphans_freed
 from orchestrator.execution.trials.search_trial import (
     jobs_of,
@@ -73,7 +74,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
 
     resources = tune.PlacementGroupFactory([trial_resources(space, job)])
     asked = resources_of(space, job)
-    with tune_directory() as directory, orphans_freed():
+    with tune_directory() as directory, orphans_freed(), kills_fail_trials():
         tuner = tune.Tuner(
             tune.with_resources(bridgesweep_search, resources),
             param_space={path: _domain(bounds) for path, bounds in spec.over.items()},

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from orchestrator.driver.live_view import LiveView
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.storage.disk import open_to_append
+from search_spaces.settings.secrets import without_secrets
 
 View = LineView | LiveView
 """Shows the events of a sweep; called from several threads."""
@@ -51,7 +53,8 @@ class _LogFile(io.TextIOWrapper):
 def libraries_to(log: Path) -> Iterator[None]:
     """Send to a file what is printed meanwhile, past Python too (Ray's C++ and its processes do).
 
-    A view that was opened before still writes to the terminal.
+    A view that was opened before still writes to the terminal. An error that ends the context is
+    in the file, too: a line of it is all that a person sees.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
@@ -61,7 +64,11 @@ def libraries_to(log: Path) -> Iterator[None]:
         os.dup2(file.fileno(), 2)
         try:
             with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-                yield
+                try:
+                    yield
+                except Exception:
+                    print(without_secrets(traceback.format_exc()), file=file)
+                    raise
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)

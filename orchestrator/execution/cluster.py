@@ -8,10 +8,11 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MOST_BUNDLES = 1000
 """Processes that an autoscaler is asked for at most."""
+CONNECT_S = 5.0
 _TOKEN_REFUSED = 3
 _ASK = f"""
 import os, sys
@@ -85,6 +87,7 @@ class Node(TypedDict):
     NodeID: str
     NodeManagerHostname: str
     NodeManagerAddress: str
+    NodeManagerPort: int
     Alive: bool
     Resources: dict[str, float]
 
@@ -156,8 +159,21 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
         # Garbage with references into Ray that another thread collects while Ray ends would end
         # this process.
         gc.collect()
-        with _signals_kept():
+        with _signals_kept() as keep, _called_before_processes_end(keep):
             ray.shutdown()
+
+
+def joined(address: str) -> str:
+    """A line about a cluster that was joined; nobody may have meant one that was found here.
+
+    Args:
+        address: of its head.
+    """
+    count = len(alive_nodes())
+    text = f"joined the Ray cluster at {address} ({count} {'node' if count == 1 else 'nodes'})"
+    if os.environ.get("RAY_ADDRESS"):
+        return text
+    return f"{text}, which runs on this machine; RAY_ADDRESS=local starts Ray for a sweep alone"
 
 
 def _cluster_to_join() -> str | None:
@@ -225,17 +241,46 @@ def _kept_private() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
+def _signals_kept() -> Iterator[Callable[[], None]]:
     """Give the signals that stop a sweep back to it.
 
     `ray.init` takes them to end the process, and `ray.shutdown` leaves them to the system's way.
+
+    Yields:
+        A function that gives them back before the context ends.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def keep() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    try:
+        yield keep
+    finally:
+        keep()
+
+
+@contextlib.contextmanager
+def _called_before_processes_end(call: Callable[[], None]) -> Iterator[None]:
+    """Call a function in `ray.shutdown`, between the end of Ray's library and of its processes.
+
+    The processes take seconds, in which a signal that is left to the system would end this process
+    with no line.
+    """
+    from ray._private.node import Node
+
+    end = Node.kill_all_processes
+
+    def call_and_end(node: Node, **options: bool) -> None:
+        call()
+        end(node, **options)
+
+    Node.kill_all_processes = call_and_end  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        Node.kill_all_processes = end  # type: ignore[method-assign]
 
 
 def _show_as(command: str) -> None:
@@ -350,6 +395,25 @@ def ask_autoscaler(groups: Iterable[Group]) -> None:
 def node_ids() -> frozenset[str]:
     """The ids of the nodes that are alive."""
     return frozenset(node["NodeID"] for node in alive_nodes())
+
+
+def is_one_unreachable(nodes: Iterable[str]) -> bool:
+    """Whether one of some nodes takes no connection, although Ray may not know yet that it is dead.
+
+    Args:
+        nodes: ids.
+    """
+    listed = [node for node in alive_nodes() if node["NodeID"] in set(nodes)]
+    return any(not _takes_connections(node) for node in listed)
+
+
+def _takes_connections(node: Node) -> bool:
+    place = node["NodeManagerAddress"], node["NodeManagerPort"]
+    try:
+        with socket.create_connection(place, CONNECT_S):
+            return True
+    except OSError:
+        return False
 
 
 def node_of_actor(actor_id: str) -> str | None:

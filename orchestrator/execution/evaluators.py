@@ -21,7 +21,7 @@ from typing import cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.execution.cluster import node_ids
@@ -270,7 +270,7 @@ def evaluate_in_pool(
                 )
                 follow(evaluator, result, report, limit_s)
             return
-        except (RayActorError, GetTimeoutError) as error:
+        except (RayActorError, GetTimeoutError, OutOfMemoryError) as error:
             failure = failure_of(error, nodes_before, settings.store, job, loan)
             if not tries.again(failure.cause):
                 reason = f"its evaluator: {failure.reason}"

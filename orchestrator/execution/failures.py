@@ -18,7 +18,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from orchestrator.execution.cluster import node_ids, node_of_actor
+from orchestrator.execution.cluster import is_one_unreachable, node_ids, node_of_actor
 from orchestrator.execution.environment import environment_in, is_of_client, line_of
 from orchestrator.storage.lease import LeaseLostError
 
@@ -208,6 +208,17 @@ def _is_one_lost(nodes: frozenset[str], patience_s: float) -> bool:
             return False
         time.sleep(1)
     return True
+
+
+def is_one_lost(nodes: frozenset[str]) -> bool:
+    """Whether one of some nodes is lost; of one that takes no connection, Ray's word is waited for.
+
+    Ray may learn of a lost node long after its processes' work has failed.
+
+    Args:
+        nodes: ids of the nodes that were alive before.
+    """
+    return _is_one_lost(nodes, NODE_DEATH_S if is_one_unreachable(nodes) else 0.0)
 
 
 def reason_of(error: BaseException | None, cause: Cause) -> str:

@@ -110,9 +110,10 @@ def inputs_of(store: Store, job: Job) -> Inputs:
     """The directories of a job's inputs on this machine."""
     from trainables.points.inputs import Inputs
 
-    rates = tuple(store.fetch(stage.path) for stage in job.rates)
-    directories = {name: store.fetch(stage.path) for name, stage in job.inputs.items()}
-    return Inputs(**directories, rates=rates)
+    stages = (*job.inputs.values(), *job.rates)
+    directories = store.fetch_all([stage.path for stage in stages])
+    named = dict(zip(job.inputs, directories, strict=False))
+    return Inputs(**named, rates=tuple(directories[len(named) :]))
 
 
 def provenance_of(settings: Settings, job: Job, stage: Stage, seconds: float) -> dict[str, object]:
@@ -251,7 +252,7 @@ def evaluate_job(
 
         def report(share: float) -> None:
             lease.check()
-            shards.save()
+            shards.save(lease)
             host = socket.gethostname()
             progress({"phase": "evaluate", "step": round(100 * share), "steps": 100, "host": host})
 
@@ -268,7 +269,7 @@ def evaluate_job(
             space, point, evaluations, files, work, device, report, every, gpus
         )
         if part is not None:
-            shards.save()
+            shards.save(lease)
             return
         for stage, evaluation in zip(left, evaluations, strict=True):
             lease.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
 from trainables.training.context import LocalContext
 
+log = logging.getLogger(__name__)
+
 
 class LocalBackend:
     """Trains and evaluates in this process, with the threads that the trial asked for."""
@@ -42,10 +46,12 @@ class LocalBackend:
             progress(reported)
 
         limit_s = self._settings.space.resources.silence_s
+        fetch_meanwhile(store, job)
         with watch(store, job, job.stage.key, limit_s) as show_life, node_notice() as is_draining:
             if store.remote:
                 take_newest_checkpoint(store, job.key, work)
-            context = TrialContext(store, job.key, work, report, device_of(resources), is_draining)
+            device = device_of(resources)
+            context = TrialContext(store, job.key, work, lease, report, device, is_draining)
             out = store.new(job.stage.path)
             train_job(self._settings, store, job, out, context)
             lease.check()
@@ -58,6 +64,25 @@ class LocalBackend:
             evaluate_watched(self._settings, job, evaluation_pass, progress)
 
 
+def fetch_meanwhile(store: Store, job: Job) -> None:
+    """Fetch from a remote storage, in a thread, what a job will measure its point on.
+
+    The job trains meanwhile: the GPU that it holds must not wait for the download later.
+    """
+    read = {stage.path for _, made in job.evaluations for stage in made.inputs} - {job.stage.path}
+    if not store.remote or not read:
+        return
+
+    def fetch() -> None:
+        try:
+            for stage in sorted(read):  # the end of the process waits for the threads of a pool
+                store.fetch(stage)
+        except Exception as error:  # each storage has its own; the evaluation fetches again
+            log.info("the inputs of %s were not fetched ahead: %s", job.key, error)
+
+    threading.Thread(target=fetch, name=f"inputs of {job.key}", daemon=True).start()
+
+
 class TrialContext(LocalContext):
     """Trains in a trial's process.
 
@@ -65,6 +90,7 @@ class TrialContext(LocalContext):
 
     Args:
         key: of the job.
+        lease: of the directory.
         directory, on_report, device: of `LocalContext`.
         is_draining: whether this node will be taken away.
     """
@@ -74,13 +100,14 @@ class TrialContext(LocalContext):
         store: Store,
         key: str,
         directory: Path,
+        lease: Lease,
         on_report: Callable[[Mapping[str, float]], None],
         device: str,
         is_draining: Callable[[], bool],
     ) -> None:
         factor = accumulation_factor(store, key)
         super().__init__(directory, on_report, device, factor)
-        self._store, self._key = store, key
+        self._store, self._key, self._lease = store, key, lease
         self._is_draining, self._reminder = is_draining, Reminder()
 
     def must_checkpoint(self, step: int) -> bool:
@@ -91,4 +118,4 @@ class TrialContext(LocalContext):
         """Append to the curve, keep the checkpoint and upload it."""
         super().report(metrics, checkpoint)
         if checkpoint is not None and self._store.remote:
-            save_checkpoint(self._store, self._key, self.directory)
+            save_checkpoint(self._store, self._key, self.directory, self._lease)

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
 
 CHECKPOINT: Final = "checkpoint"
@@ -20,15 +21,19 @@ CURVE: Final = "curve.jsonl"
 reported step."""
 
 
-def save_checkpoint(store: Store, key: str, work: Path) -> None:
+def save_checkpoint(store: Store, key: str, work: Path, lease: Lease) -> None:
     """Keep a training's checkpoint, with its curve.
 
     Args:
         key: of the job.
         work: the job's working directory on this node.
+        lease: of that directory.
+
+    Raises:
+        LeaseLostError: another process trains by now.
     """
     shutil.copy(work / CURVE, work / CHECKPOINT / CURVE)
-    store.save_work(key, work / CHECKPOINT, CHECKPOINT)
+    store.save_work(key, work / CHECKPOINT, CHECKPOINT, lease)
 
 
 def take_newest_checkpoint(store: Store, key: str, work: Path) -> None:
@@ -107,13 +112,17 @@ class MirroredShards:
                 shutil.copytree(shard, copy)
                 copy.rename(self.work / shard.name)
 
-    def save(self) -> None:
-        """Keep the shards that are new."""
+    def save(self, lease: Lease) -> None:
+        """Keep the shards that are new.
+
+        Args:
+            lease: of the working directory.
+        """
         if not self._store.remote:
             return
         for shard in _kept(self.work):
             if shard.name not in self._saved:
-                self._store.save_work(self._key, shard, f"{self.work.name}/{shard.name}")
+                self._store.save_work(self._key, shard, f"{self.work.name}/{shard.name}", lease)
                 self._saved.add(shard.name)
 
 

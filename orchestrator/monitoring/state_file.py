@@ -200,9 +200,17 @@ def sweeps_in(store: Store) -> list[str]:
 def no_such_sweep(store: Store, sweep: str) -> str:
     """The mistake of a sweep that a storage does not have."""
     if not store.directories():
-        return f"no sweep {sweep!r}: nothing is stored in {store.uri}"
+        return f"no sweep {sweep!r}: {nothing_stored(store)}"
     names = ", ".join(map(printable, sweeps_in(store))) or "none"
     return f"no sweep {sweep!r} in {store.uri}; sweeps there: {names}"
+
+
+def nothing_stored(store: Store) -> str:
+    """Why a storage has nothing."""
+    bucket = store.missing_bucket()
+    if bucket is not None:
+        return f"there is no bucket {bucket!r} for {store.uri}, or these keys may not see it"
+    return f"nothing is stored in {store.uri}"
 
 
 def read_state(store: Store, sweep: str) -> SweepState | None:

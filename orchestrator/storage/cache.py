@@ -228,7 +228,7 @@ class StageCache:
 
     def release(self) -> None:
         """End all uses of this object; nothing in a forked child, whose parent goes on."""
-        for use in self._uses:
+        for use in tuple(self._uses):  # a thread may still fetch
             if use.name.startswith(f"{Process.current().file_name}."):
                 use.unlink(missing_ok=True)
         self._uses.clear()

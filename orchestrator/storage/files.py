@@ -190,6 +190,11 @@ class Files:
             or (entry.get("islink") and Path(entry["name"]).is_dir())
         )
 
+    def missing_bucket(self) -> str | None:
+        """The name of the bucket of this storage if that does not exist, or may not be seen."""
+        bucket = self.root.partition("/")[0]
+        return bucket if bucket and not self._is_on_disk and not self.fs.exists(bucket) else None
+
     def size(self, name: str) -> int:
         """Bytes of a file; 0 if it does not exist."""
         try:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import subprocess
+import sysconfig
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -44,6 +46,10 @@ CHECKSUMS: Final = "checksums"
 """Directory of the storage, or of its cache on this machine, for `fingerprints`."""
 ACCUMULATION_FACTOR = "accumulation_factor"
 """In a stage's manifest, where its training ran out of memory at first."""
+COMMIT: Final = "BRIDGESWEEP_COMMIT"
+"""Environment variable of an image: the commit that it was built of, `-dirty` behind it where the
+tree had changes."""
+_BUILT: Final = re.compile(r"([0-9a-f]{40})(-dirty)?")
 _ROOT = Path(__file__).resolve().parents[2]
 _SHIPPED = _ROOT / "trainables" / "shipped"
 _SNAPSHOT: Final = re.compile(r".*/models--([^/]+)/snapshots/([0-9a-f]{40})/?")
@@ -52,8 +58,9 @@ _SNAPSHOT: Final = re.compile(r".*/models--([^/]+)/snapshots/([0-9a-f]{40})/?")
 class Code(TypedDict):
     """The version of this program.
 
-    `commit` and `dirty` (whether the tree had changes) are None outside a git checkout, such as
-    in a working directory that `ray job submit` copied. `source` is a checksum of the files.
+    `commit` and `dirty` (whether the tree had changes) are those of a git checkout, or of what an
+    image was built of and installed; None elsewhere, such as in a working directory that
+    `ray job submit` copied. `source` is a checksum of the files.
     """
 
     commit: str | None
@@ -69,6 +76,9 @@ def code() -> Code:
         commit = _git("rev-parse", "HEAD")
         status = _git("status", "--porcelain")
         dirty = None if status is None else bool(status)
+    elif Path(sysconfig.get_path("purelib")) == _ROOT:
+        built = _BUILT.fullmatch(os.environ.get(COMMIT, ""))
+        commit, dirty = (built[1], built[2] is not None) if built else (None, None)
     return {
         "commit": commit,
         "dirty": dirty,

@@ -8,17 +8,23 @@ work/<key>/evaluation-<key>/      of a pass that makes evaluations of the job's 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from orchestrator.storage.disk import Disk
-from orchestrator.storage.files import Files, inside
+from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease, hold, hold_all
 from orchestrator.storage.process import Process
 
+_WHOLE: Final = ".whole.json"
+"""Ends the name of the file that is written behind an upload: path -> bytes of its files."""
+_uploads = itertools.count()
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 """Age of what another machine was writing, after which it is deleted."""
 _TEMPORARY = re.compile(
@@ -75,18 +81,18 @@ class WorkFiles(Files):
         return directory
 
     @contextlib.contextmanager
-    def work_of(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Path], list[Lease]]]:
+    def work_of(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Path], dict[str, Lease]]]:
         """The working directories of several jobs, as `work` gives one.
 
         Yields:
-            The directories by key, and all leases.
+            The directories and the leases by key.
         """
         names = {key: lease_of_job(key) for key in keys}
         with hold_all(self, names.values()) as leases:
             directories = {key: self._work_directory(key) for key in names}
             for directory in directories.values():
                 directory.mkdir(parents=True, exist_ok=True)
-            yield directories, leases
+            yield directories, dict(zip(sorted(names), leases, strict=True))
 
     @contextlib.contextmanager
     def evaluation_work(self, key: str, evaluation: str) -> Iterator[tuple[Path, Lease]]:
@@ -113,41 +119,50 @@ class WorkFiles(Files):
         for directory in (f"work/{key}", f"train/{key}"):
             self.remove_tree(directory)
 
-    def save_work(self, key: str, directory: Path, name: str) -> None:
+    def save_work(self, key: str, directory: Path, name: str, lease: Lease) -> None:
         """Copy a part of a working directory to the remote storage, for other nodes.
+
+        It replaces what this holder of the lease, or one before, has copied, once it is whole: an
+        orphan that still copies neither replaces nor deletes what its successor has copied.
 
         Args:
             key: of the job.
             directory: is copied.
-            name: of the part; a later copy of that name replaces it.
+            name: of the part.
+            lease: of the working directory.
+
+        Raises:
+            LeaseLostError: another process works there by now.
         """
         assert self.remote
-        upload = uuid.uuid4().hex
-        self.upload(directory, self.path("work", key, name, upload))
-        self.write(f"work/{key}/{name}/LATEST", upload.encode())
-        for old in self.fs.ls(self.path("work", key, name), detail=False):
-            if PurePosixPath(old).name not in ("LATEST", upload):
-                self.fs.rm(old, recursive=True)
+        part, upload = f"work/{key}/{name}", f"{lease.number:06d}-{next(_uploads):09d}"
+        files = _listed(directory)
+        self.upload(directory, self.path(part, upload))
+        lease.check()
+        self.write(f"{part}/{upload}{_WHOLE}", files)
+        before = [stored for stored in self.names(part) if stored < upload]
+        self.remove(f"{part}/{stored}" for stored in before if stored.endswith(_WHOLE))
+        for stored in before:
+            self.remove_tree(f"{part}/{stored}")
 
     def load_work(self, key: str, name: str, directory: Path) -> bool:
-        """Copy what `save_work` kept to a local directory.
+        """Copy the newest part that `save_work` has kept whole to a local directory.
 
         Returns:
-            False if it kept nothing, or if the files were deleted meanwhile.
+            False if it kept none, or if the files were deleted meanwhile.
         """
         assert self.remote
-        latest = self.read(f"work/{key}/{name}/LATEST")
-        if latest is None:
-            return False
-        upload = inside(Path("work", key, name), latest.decode(errors="replace"))
-        fresh = self.new(key)
-        self.download(self.path(str(upload)), fresh)
-        if not any(fresh.iterdir()):
-            fresh.rmdir()
-            return False
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh.rename(directory)
-        return True
+        part = f"work/{key}/{name}"
+        for stored in reversed(self.names(part)):
+            if stored.endswith(_WHOLE):
+                fresh = self.new(key)
+                self.download(self.path(part, stored.removesuffix(_WHOLE)), fresh)
+                if any(fresh.iterdir()) and _listed(fresh) == self.read(f"{part}/{stored}"):
+                    directory.parent.mkdir(parents=True, exist_ok=True)
+                    fresh.rename(directory)
+                    return True
+                shutil.rmtree(fresh)
+        return False
 
     def remove_leftovers(self) -> None:
         """Delete what dead processes left in `tmp`.
@@ -175,3 +190,10 @@ class WorkFiles(Files):
             return now.stat().st_mtime - max(written) > FOREIGN_LEFTOVER_S
         finally:
             now.unlink(missing_ok=True)
+
+
+def _listed(directory: Path) -> bytes:
+    """The files below a directory and their bytes, as JSON."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    sizes = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
+    return json.dumps(sizes, sort_keys=True).encode()

@@ -21,6 +21,8 @@ MOST_TRIES: Final = 3
 """Of an action that fails at a server which answers other questions, or at the storage."""
 CLOSE_S: Final = 300.0
 """So long the end of a sweep waits for an action: a server may ask for hours of patience (429)."""
+ABANDON_S: Final = 10.0
+"""So long a sweep that ends early waits for an action that has begun."""
 MOST_NOTES: Final = 5
 """Refusals that are shown one by one; of further ones, the number."""
 Action = Callable[[Tracker], object]
@@ -53,6 +55,7 @@ class LogQueue:
         self._is_away = False
         self._is_last = False
         """Whether nothing is put any more: what fails now is left to the next run."""
+        self._is_abandoned = threading.Event()
         self._retry_at = 0.0
         self._tries = 0
         self._done = 0
@@ -84,6 +87,12 @@ class LogQueue:
             self._note(f"MLflow refuses {more} more things; the log of the driver has them")
         return None if self._waiting else self._tracker
 
+    def abandon(self) -> None:
+        """End the thread behind the action that has begun; the next run logs the rest."""
+        self._is_abandoned.set()
+        self._queue.put(None)
+        self._thread.join(ABANDON_S)
+
     def _run(self) -> None:
         self._catch_up()
         while True:
@@ -103,7 +112,7 @@ class LogQueue:
 
     def _catch_up(self) -> None:
         """Call what waits, in its order, unless the server is away."""
-        while self._waiting and self._is_due():
+        while self._waiting and self._is_due() and not self._is_abandoned.is_set():
             if self._tracker is not None and not self._is_last and not self._call_idle():
                 return
             if not self._call(self._waiting[0]):

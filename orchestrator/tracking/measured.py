@@ -40,8 +40,13 @@ _SHAPES: Final = (
 _CURVE_ROW: Final = TypeAdapter(dict[str, float])
 SAMPLES: Final = "samples.parquet"
 """Of an evaluation, and of a sweep: a row per sample."""
-LOSSES: Final = {"unreadable": "image_id", "undecodable": "image_id", "failed": "sample_id"}
-"""List in an evaluation's `info.json` -> what identifies its entries."""
+LOSSES: Final = {
+    "unreadable": ("image_id", "test images are unreadable"),
+    "undecodable": ("image_id", "streams of test images do not decode"),
+    "failed": ("sample_id", "samples have no answer"),
+}
+"""List in an evaluation's `info.json` -> what identifies its entries, and what has become of so
+many."""
 SPLIT: Final = "test"
 """The split of the space's own data set that is evaluated."""
 
@@ -226,7 +231,7 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
             measured.rows.append({**shared, "metric": metric, **bounds})
     names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
     info: JsonObject = json.loads((directory / "info.json").read_text(encoding="utf-8"))
-    for loss, identity in LOSSES.items():
+    for loss, (identity, _) in LOSSES.items():
         measured.lost[loss] |= {(labels["dataset"], entry[identity]) for entry in info[loss]}
     for example, files in _examples(directory / "examples", pages):
         _add_example(measured, {**names, **example}, files)

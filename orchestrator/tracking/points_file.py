@@ -20,7 +20,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import JsonObject, Manifest, Store
-from orchestrator.tracking.measured import SAMPLES, Measured
+from orchestrator.tracking.measured import LOSSES, SAMPLES, Measured
 from orchestrator.tracking.mlflow_runs import Tracker
 from search_spaces import OperatingPoint, Space
 from search_spaces.scenarios import looks
@@ -36,11 +36,6 @@ _PARQUET: Final = b"PAR1"
 """How a Parquet file begins, and ends after its metadata and their length in four bytes."""
 _PARQUET_END: Final = 8
 _LABELS: Final = ("point_key", "mllm", "dataset", "task")
-_LOSSES: Final = {
-    "unreadable": "test images are unreadable",
-    "undecodable": "streams of test images do not decode",
-    "failed": "samples have no answer",
-}
 
 
 @dataclass(frozen=True)
@@ -205,7 +200,7 @@ def skipped(plan: Plan, store: Store, complete: Mapping[str, Measured]) -> list[
     for measured in complete.values():
         losses = [
             f"{len(measured.lost[loss])} {description}"
-            for loss, description in _LOSSES.items()
+            for loss, (_, description) in LOSSES.items()
             if measured.lost[loss]
         ]
         if losses:

@@ -35,7 +35,7 @@ def command(models: tuple[Path, Path]) -> Callable[[Path], list[str]]:
 def environment() -> dict[str, str]:
     """A child's environment: never somebody else's cluster."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
-    return {**kept, "RAY_ADDRESS": "local"}
+    return {**kept, "RAY_ADDRESS": "local", "RAY_memory_monitor_refresh_ms": "0"}
 
 
 @pytest.fixture(scope="session")

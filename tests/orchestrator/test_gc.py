@@ -99,7 +99,7 @@ def test_it_keeps_everything_and_names_the_sweep_without_a_record(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--storage", "{tmp}/nothing"], "nothing is stored there"),
+        (["--storage", "{tmp}/nothing"], "nothing is stored in "),
         (["--storage", "{tmp}", "--older-than=-1"], "--older-than -1: hours"),
         (["--storage", "s4://me:hunter2@bucket"], "s4://***"),
     ],

@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from orchestrator.sweep import main
 from tests.blocked_imports import run_blocked
 from tests.orchestrator.models import SMOKE
+from tests.orchestrator.waiting import wait_until
 
 
 def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
@@ -151,6 +153,8 @@ def test_a_ray_that_does_not_start_is_one_line_and_the_command_to_try_again(
     assert "error: Ray on this machine: Exception: The current node timed out" in error
     assert "Traceback" not in error
     assert "the same command tries again" in error
+    # A thread that goes on would log what another driver may be changing.
+    wait_until(lambda: "mlflow" not in {thread.name for thread in threading.enumerate()}, 60)
 
 
 def test_a_plan_warns_of_weights_that_are_hardly_meant(

@@ -23,7 +23,14 @@ import pyarrow.parquet as pq
 
 from orchestrator.execution.cluster import node_ids
 from orchestrator.execution.environment import environment_in
-from orchestrator.execution.failures import Cause, JobFailure, Tries, cause_of, reason_of
+from orchestrator.execution.failures import (
+    Cause,
+    JobFailure,
+    Tries,
+    cause_of,
+    is_one_lost,
+    reason_of,
+)
 from orchestrator.execution.features.shards import (
     INDEX,
     TEXT,
@@ -111,7 +118,7 @@ class _Pass:
         settings: Settings,
         jobs: Sequence[Job],
         work: Mapping[str, Path],
-        leases: Sequence[Lease],
+        leases: Mapping[str, Lease],
         done: Done,
         progress: ShardProgress,
         again: Again,
@@ -127,7 +134,7 @@ class _Pass:
                 continue
             self._open[job.key] = _OpenJob(job, work[job.key], shards(settings, job))
             if job.kind == "images":
-                _write_index(settings, work[job.key], job.key)
+                _write_index(settings, work[job.key], job.key, leases[job.key])
 
     def run(self, room: Room) -> None:
         """Compute and commit until every job is over."""
@@ -138,9 +145,9 @@ class _Pass:
             self._heard.clear()
             try:
                 self._compute(room)
-                failure = DIED if nodes_before <= node_ids() else LOST
-                if room.is_too_large:
+                if room.is_too_large or not self._open:
                     continue
+                failure = LOST if is_one_lost(nodes_before) else DIED
             except Exception as error:
                 cause = cause_of(error, nodes_before)
                 failure = JobFailure(cause, reason_of(error, cause), environment_in(error))
@@ -185,7 +192,7 @@ class _Pass:
         if opened.missing:
             return
         key, reason = opened.job.key, None
-        for lease in self._leases:
+        for lease in self._leases.values():
             lease.check()
         if not self._store.has(opened.job.stage.path):
             try:
@@ -250,14 +257,14 @@ class _Pass:
         self._done(opened.job.key, replace(failure, reason=f"{failure.reason} (log: {log})"))
 
 
-def _write_index(settings: Settings, work: Path, key: str) -> None:
+def _write_index(settings: Settings, work: Path, key: str, lease: Lease) -> None:
     """Write the list of the data set's images for the tasks that read them."""
     from trainables.datasets.images.convert import write_index
     from trainables.datasets.images.source import read_source
 
     write_index(read_source(settings.space.data), work / INDEX)
     if settings.store.remote:
-        settings.store.save_work(key, work / INDEX, INDEX)
+        settings.store.save_work(key, work / INDEX, INDEX, lease)
 
 
 def _commit(settings: Settings, store: Store, opened: _OpenJob) -> str | None:

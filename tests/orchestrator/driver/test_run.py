@@ -330,6 +330,15 @@ def test_a_log_that_is_a_link_changes_no_file_elsewhere(tmp_path: Path) -> None:
     assert "what a library says" in log.read_text()
 
 
+def test_the_log_of_a_driver_has_the_error_that_ended_it(tmp_path: Path) -> None:
+    log = tmp_path / "driver.log"
+    with pytest.raises(RuntimeError), libraries_to(log):
+        raise RuntimeError("no answer of s3://me:hunter2@bucket")
+    text = log.read_text()
+    assert "Traceback" in text
+    assert "RuntimeError: no answer of s3://***@bucket" in text
+
+
 def test_a_log_that_is_a_pipe_is_replaced(tmp_path: Path) -> None:
     log = tmp_path / "driver.log"
     os.mkfifo(log)

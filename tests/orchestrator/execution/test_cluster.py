@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from orchestrator.execution import cluster
@@ -9,6 +11,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import kinds_by_ask
 from orchestrator.plan.room import Ask, Cluster
 from search_spaces import load_space, operating_points
+from tests.orchestrator.heads import free_port
 
 SPACE = load_space("smoke", ["resources.workers_per_point=2", "resources.cpus_per_worker=4"])
 
@@ -39,3 +42,14 @@ def test_a_cluster_without_a_node_for_workers_is_too_small_unless_it_grows(
     assert any("2 x (4 CPU) for each" in line for line in cluster.shortages(asks))
     monkeypatch.setattr(cluster, "can_grow", lambda: True)
     assert cluster.shortages(asks) == []
+
+
+def test_a_node_whose_raylet_is_gone_takes_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def node(name: str, port: int) -> dict[str, object]:
+        return {"NodeID": name, "NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
+
+    with socket.create_server(("127.0.0.1", 0)) as raylet:
+        nodes = [node("lives", raylet.getsockname()[1]), node("gone", free_port())]
+        monkeypatch.setattr(cluster, "alive_nodes", lambda: nodes)
+        assert cluster.is_one_unreachable({"lives", "gone"})
+        assert not cluster.is_one_unreachable({"lives"})

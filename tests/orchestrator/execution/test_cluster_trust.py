@@ -184,6 +184,41 @@ with cluster.running(verbose=False):
 """
 
 
+STOPPED_LATE = """
+import os, signal, sys
+from orchestrator.execution import cluster
+def stop(number, frame):
+    print("heard")
+signal.signal(signal.SIGTERM, stop)
+cluster.set_environment()
+from ray._private.node import Node
+end = Node.kill_all_processes
+def end_late(node, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    end(node, **options)
+Node.kill_all_processes = end_late
+with cluster.running(verbose=False):
+    pass
+print("ended")
+"""
+
+
+def test_a_signal_while_ray_ends_its_processes_is_heard(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as temporary:
+        done = subprocess.run(
+            [sys.executable, "-c", STOPPED_LATE],
+            env={**environment, "HOME": str(tmp_path), "RAY_TMPDIR": temporary},
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert (done.returncode, done.stdout.split()) == (0, ["heard", "ended"]), done.stderr
+
+
 def private_ray(environment: dict[str, str], home: Path, temporary: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", PRIVACY],

@@ -111,6 +111,18 @@ def test_a_broken_connection_waits_for_what_ray_finds_out(monkeypatch: pytest.Mo
     assert cause_of(ActorUnavailableError("no answer", None), BEFORE) is Cause.PROCESS_DIED
 
 
+@pytest.mark.parametrize(("is_unreachable", "is_lost"), [(True, True), (False, False)])
+def test_the_death_of_a_node_that_takes_no_connection_is_waited_for(
+    is_unreachable: bool, is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of a pass was lost with it is known long before Ray's health checks have failed."""
+    answers = iter([BEFORE, BEFORE, frozenset({"head"})])
+    monkeypatch.setattr(failures, "node_ids", lambda: next(answers))
+    monkeypatch.setattr(failures, "is_one_unreachable", lambda nodes: is_unreachable)
+    monkeypatch.setattr(failures.time, "sleep", lambda seconds: None)
+    assert failures.is_one_lost(BEFORE) is is_lost
+
+
 def test_an_actor_that_was_preempted_lost_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "node_ids", lambda: BEFORE)
     error = ActorDiedError()

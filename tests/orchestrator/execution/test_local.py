@@ -116,13 +116,14 @@ def test_a_notice_asks_for_a_checkpoint_at_once_and_again_later(
     monkeypatch.setattr(drain.time, "monotonic", lambda: now)
     settings = settings_in(tmp_path)
     job = codec_job(settings)
-    context = TrialContext(
-        settings.store, job.key, tmp_path, lambda row: None, "cpu", lambda: drains
-    )
     asked = []
-    for step in range(1, 61):  # a second each
-        now, drains = now + 1, step >= 10
-        if context.must_checkpoint(step):
-            asked.append(step)
+    with settings.store.work(job.key) as (work, lease):
+        context = TrialContext(
+            settings.store, job.key, work, lease, lambda row: None, "cpu", lambda: drains
+        )
+        for step in range(1, 61):  # a second each
+            now, drains = now + 1, step >= 10
+            if context.must_checkpoint(step):
+                asked.append(step)
     assert asked == [10, 30, 50]
     assert not Reminder().is_due(is_draining=False)

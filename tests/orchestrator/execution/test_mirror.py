@@ -17,6 +17,7 @@ from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
+from tests.orchestrator.waiting import wait_until
 from trainables.training.context import Context
 
 URI = "memory://bucket/storage"
@@ -97,6 +98,29 @@ def test_what_could_not_be_uploaded_is_newer(
         outage.setattr(Store, "save_work", lambda *arguments: None)
         train_until(settings, job, monkeypatch, last=30)
     assert train_until(nodes("one"), job, monkeypatch, last=30) == (30, [10, 20, 30])
+
+
+def test_what_a_point_is_measured_on_is_fetched_while_it_trains(
+    nodes: Callable[[str], Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU that the job holds must not wait for it between training and evaluation."""
+    settings = nodes("one")
+    store, job = settings.store, next(job for job in settings.jobs.values() if job.passes)
+    read = {stage.path for _, made in job.evaluations for stage in made.inputs} - {job.stage.path}
+    assert any("test_images" in path for path in read)
+    for path in read:
+        out = store.new(path)
+        (out / "file").write_text(path)
+        store.commit(path, out, {})
+
+    def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Context) -> None:
+        wait_until(lambda: all((store.local(path) / "file").exists() for path in read), 60)
+        (out / "info.json").write_text(json.dumps({"seconds": 1.0}))
+
+    monkeypatch.setattr(local, "train_job", train_job)
+    with store.work(job.key) as (work, lease):
+        LocalBackend(settings).train(job, work, lease, lambda metrics: None)
+    assert store.has(job.stage.path)
 
 
 def test_an_evaluation_goes_on_behind_the_shards_of_another_node(

@@ -43,6 +43,19 @@ def test_the_command_reads_any_storage(store: Store, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.rstrip().endswith("sweeps there: night")
 
 
+@pytest.mark.parametrize("command", [["status", "night"], ["gc"]])
+def test_a_bucket_that_does_not_exist_is_named(
+    command: list[str],
+    s3_endpoint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    s3_storage(s3_endpoint, "any", monkeypatch)
+    assert main([*command, "--storage", "s3://lba/sweeps"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is no bucket 'lba' for s3://lba/sweeps" in line
+
+
 def test_a_cause_counts_all_jobs_names_some_and_keeps_no_secret() -> None:
     reasons = [(f"job {n}", f"no answer of s3://me:hunter2@b (log: /l/{n}.log)") for n in range(99)]
     (failure,) = failures([("first", "no answer of s3://me:hunter2@b"), *reasons])

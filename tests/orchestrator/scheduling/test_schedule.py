@@ -1,4 +1,7 @@
 import random
+import sys
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -433,3 +436,31 @@ def test_a_prioritised_point_and_all_that_it_needs_are_started_before_others(lab
     in_lanes = [text for text in order if named(schedule, text).kind not in DATA]
     first = in_lanes[: in_lanes.index(label) + 1]
     assert {named(schedule, text).key for text in first} <= needed
+
+
+def lines_per_job(seeds: int) -> float:
+    """Lines of Python that starting and finishing a job takes, in a sweep with so many seeds."""
+    jobs = plan(f"seeds={list(range(seeds))}", "baselines=[]").jobs
+    schedule, lines = Schedule(jobs, alike(), one_node(8)), 0
+
+    def count(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        lines += event == "line"  # also of each turn of a comprehension
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        while not schedule.over:
+            started = take(schedule)
+            assert started
+            for key in list(schedule.running):
+                schedule.finish(key)
+    finally:
+        sys.settrace(before)
+    return lines / len(jobs)
+
+
+def test_the_time_of_a_job_does_not_grow_with_the_number_of_jobs() -> None:
+    few, many = lines_per_job(10), lines_per_job(100)
+    assert many < 1.5 * few

@@ -59,12 +59,12 @@ def test_work_and_leases_in_use_by_another_sweep_stay(open_store: OpenStore) -> 
     finished.write("train/left/state.json", b"{}")
     with (
         other.work("training"),
-        other.evaluation_work("point", "other-benchmark") as (work, _),
+        other.evaluation_work("point", "other-benchmark") as (work, lease),
     ):
         work.mkdir(parents=True)
         (work / "answered.json").write_text("{}")
         if other.remote:
-            other.save_work("point", work, f"{work.name}/shard-2-00000")
+            other.save_work("point", work, f"{work.name}/shard-2-00000", lease)
         keys = {"point", "training", "left", "other-benchmark"}
         before = finished.below("work/point")
         remove_work_of(finished, keys)

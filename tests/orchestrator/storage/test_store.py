@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import json
 import os
@@ -16,7 +17,7 @@ from orchestrator.storage import store as store_module
 from orchestrator.storage.cleanup import remove_lost_uploads
 from orchestrator.storage.lease import LeaseHeldError, hold
 from orchestrator.storage.store import FileEntry, PartsMissingError, Store, StoreError
-from tests.orchestrator.storage.conftest import OpenStore
+from tests.orchestrator.storage.conftest import OpenStore, s3_storage
 from tests.orchestrator.waiting import wait_until
 
 STAGE = "stages/codec/0123456789abcdef"
@@ -326,10 +327,10 @@ def test_work_of_another_node_is_found_again(open_store: OpenStore) -> None:
     if not one.remote:
         pytest.skip("nodes share the working directories of a disk")
     for text in ("step 1", "step 2"):
-        with one.work("key") as (work, _):
+        with one.work("key") as (work, lease):
             (work / "checkpoint").mkdir(exist_ok=True)
             (work / "checkpoint" / "state").write_text(text)
-            one.save_work("key", work / "checkpoint", "checkpoint")
+            one.save_work("key", work / "checkpoint", "checkpoint", lease)
     with two.work("key") as (work, _):
         assert two.load_work("key", "checkpoint", work / "checkpoint")
         assert (work / "checkpoint" / "state").read_text() == "step 2"
@@ -338,12 +339,45 @@ def test_work_of_another_node_is_found_again(open_store: OpenStore) -> None:
         assert not two.load_work("key", "checkpoint", work / "checkpoint")
 
 
-def test_work_whose_upload_is_deleted_counts_as_none(tmp_path: Path) -> None:
-    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
-    store.write("work/key/checkpoint/LATEST", b"0123abcd")
-    assert not store.load_work("key", "checkpoint", tmp_path / "checkpoint")
-    assert not (tmp_path / "checkpoint").exists()
-    assert not list((tmp_path / "cache" / "tmp").iterdir())
+def test_the_files_of_a_stage_and_several_stages_come_side_by_side(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request of an object store waits a while; a GPU may be waiting for all of them."""
+    uri = s3_storage(s3_endpoint, tmp_path.name, monkeypatch)
+    one, two = Store(uri, cache=tmp_path / "one"), Store(uri, cache=tmp_path / "two")
+    stages = [f"stages/world/{name:016x}" for name in range(2)]
+    for stage in stages:
+        out = one.new(stage)
+        for name in "ab":
+            (out / name).write_text(name)
+        one.commit(stage, out, {})
+    get, meeting = two.fs._get_file, Meeting(4)
+
+    async def get_together(*arguments: Any, **options: Any) -> None:
+        await meeting.wait_for_all()
+        await get(*arguments, **options)
+
+    monkeypatch.setattr(two.fs, "_get_file", get_together)
+    directories = two.fetch_all(stages)
+    assert [(directory / "b").read_text() for directory in directories] == ["b", "b"]
+    assert not meeting.is_missed, "the others were not asked for meanwhile"
+
+
+class Meeting:
+    """Where as many tasks of one event loop wait for each other, half a minute at most."""
+
+    def __init__(self, count: int) -> None:
+        self._missing, self._all = count, asyncio.Event()
+        self.is_missed = False
+
+    async def wait_for_all(self) -> None:
+        self._missing -= 1
+        if self._missing == 0:
+            self._all.set()
+        try:
+            await asyncio.wait_for(self._all.wait(), 30)
+        except TimeoutError:
+            self.is_missed = True
 
 
 def test_a_stage_that_was_made_again_reaches_nodes_with_the_old_one(open_store: OpenStore) -> None:
@@ -464,9 +498,6 @@ def test_names_in_a_storage_do_not_lead_out_of_the_cache(tmp_path: Path, name: s
         with pytest.raises(StoreError, match="leads out of"):
             store.fetch(STAGE)
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-    store.write("work/key/checkpoint/LATEST", name.encode())
-    with pytest.raises(StoreError, match="leads out of"):
-        store.load_work("key", "checkpoint", tmp_path / "checkpoint")
 
 
 def test_stray_files_and_a_damaged_manifest_cost_nothing_else(tmp_path: Path) -> None:

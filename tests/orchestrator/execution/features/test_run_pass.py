@@ -101,6 +101,7 @@ def in_process(
 
     monkeypatch.setattr(pass_module, "stream", stream)
     monkeypatch.setattr(pass_module, "node_ids", frozenset)
+    monkeypatch.setattr(pass_module, "is_one_lost", lambda nodes: False)
     return computed
 
 
@@ -113,6 +114,24 @@ def run(settings: Settings, *jobs: Job) -> dict[str, str | None]:
     room, again = Room(1, 1, Ask(cpu=0.05)), list[tuple[str, str]]()
     run_pass(settings, jobs, room, done, lambda *shards: None, lambda *job: again.append(job))
     return reasons
+
+
+def test_a_process_looks_at_a_stage_that_it_reads_once(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look reads the manifest and asks for every file, over the network."""
+    settings, job = sweep(models, tmp_path)
+    fetch, fetched = Store.fetch, list[str]()
+
+    def count(store: Store, stage: str) -> Path:
+        fetched.append(stage)
+        return fetch(store, stage)
+
+    steps._input_directory.cache_clear()
+    monkeypatch.setattr(Store, "fetch", count)
+    made = [read_images(ShardRow(shard).block(), settings) for shard in shards(settings, job)]
+    assert len(made) == 4
+    assert fetched == [job.inputs["world"].path]
 
 
 def test_every_row_is_in_one_shard(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from orchestrator.storage.store import Store
 store = Store("memory://bucket/storage")
 out = store.new("key")
 (out / "train.parquet").write_bytes(b"rows")
-store.save_work("key", out, INDEX)
+with store.work("key") as (_, lease):
+    store.save_work("key", out, INDEX, lease)
 (out / "train.parquet").unlink()
 out.rmdir()
 directories = {_index_directory(store.uri, "key") for _ in range(2)}
