@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from search_spaces import Space, SpaceError, load_space
+from search_spaces import Space, load_space
 from search_spaces.codecs.elic import ElicCodec
 from search_spaces.scenarios import scenarios_of
 from search_spaces.specs.data import DataSpec
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         space = _space(options.space, options.set, options.codec)
         parts, sums = complexity(space)
-    except (SpaceError, OSError, ValueError) as error:
+    except Exception as error:  # also of what no check foresaw
         return refuse(error)
     print(_table(space, parts, sums))
     for label, rows in against_paper(space, parts).items():

@@ -98,9 +98,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = Path(options.source).resolve().stem
     out = options.out or Path(f"rd-{name}-{options.folder.resolve().name}")
     try:
+        device = torch.device(options.device)
         sources = find_sources(options.source, options.only)
-        measure(sources, options.folder, out, torch.device(options.device), print)
-    except (RdError, OSError) as error:
+    except Exception as error:  # also of what no check foresaw
+        return refuse(error)
+    try:
+        measure(sources, options.folder, out, device, print)
+    except (ValueError, OSError) as error:  # also of weights
         return refuse(error)
     print(f"results: {out}/*.json; draw them: python -m analysis.figures.rate_distortion {out}")
     return 0

@@ -106,6 +106,7 @@ def test_mistakes_are_told_before_any_work(
         (["smoke", str(folder)], "hyperprior has no weights"),
         ([str(empty), str(folder)], "holds no sweep.json"),
         (["demo", str(folder), "--only", "lmbda=3"], "there are 0.00018"),
+        (["demo", str(folder), "--device", "abacus"], "the input cannot be read: RuntimeError"),
     ):
         assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
         assert words in capsys.readouterr().err
