@@ -34,6 +34,7 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
+from search_spaces.settings.paths import is_regular
 from trainables.codecs import Codec
 from trainables.commands.errors import refuse
 from trainables.commands.rd_sources import RdError, Source, find_sources
@@ -181,6 +182,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     unreadable: dict[str, str] = {}
     for file in files:
         try:
+            if not is_regular(file):
+                raise UnreadableImageError("no regular file")
             images[file.name] = to_tensor([np.asarray(decode_rgb(file.read_bytes())[0])])
         except UnreadableImageError as error:
             unreadable[file.name] = str(error)

@@ -1,6 +1,7 @@
 """Rate-distortion on folders of images: bytes as written, metrics against CompressAI's own."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from search_spaces import OperatingPoint
 from tests.trainables.codecs.test_codecs import images, lively
-from trainables.commands.rd_eval import main, measure, quality
+from trainables.commands.rd_eval import main, measure, quality, read_folder
 from trainables.commands.rd_sources import BASE, RdError, Source, find_sources
 
 SIZES = {"wide.png": (176, 200), "small.png": (40, 70)}  # neither a multiple of 64
@@ -92,6 +93,12 @@ def test_a_space_s_codecs_are_measured_by_their_weights(folder: Path, tmp_path: 
     # Trained weights: far from what random ones give.
     assert row["psnr"] > 15
     assert "ms-ssim-rgb" not in json.loads((tmp_path / "out" / "elic-base.json").read_text())
+
+
+def test_a_pipe_in_the_folder_is_unreadable_and_not_read(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    _, unreadable = read_folder(folder)
+    assert unreadable["pipe.png"] == "no regular file"
 
 
 def test_mistakes_are_told_before_any_work(
