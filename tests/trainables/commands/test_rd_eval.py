@@ -66,7 +66,13 @@ def test_rates_are_of_files_and_metrics_those_of_compressai(folder: Path, tmp_pa
         else:
             assert row.ms_ssim == pytest.approx(compute_metrics(x, x_hat)["ms-ssim-rgb"], abs=1e-6)
 
+    assert "to encode" in lines[-1]
+    assert "to decode" in lines[-1]
     result = json.loads((out / "mbt2018-mean-base.json").read_text())
+    for name, column in (("encoding_time", "encode_s"), ("decoding_time", "decode_s")):
+        times = [np.mean([getattr(row, column) for row in part]) for part in (rows[:2], rows[2:])]
+        assert sorted(result["results"][name]) == pytest.approx(sorted(times))
+        assert 0 < min(times) < 60
     assert result["name"] == "mbt2018-mean base"
     rates = result["results"]["bpp"]
     assert rates == sorted(
