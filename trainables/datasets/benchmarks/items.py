@@ -20,6 +20,7 @@ FIELDS = 10
 """Names of fields in a message."""
 CHARACTERS = 40
 """Of a value in a message."""
+_PICKLES = (".p", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,13 @@ class PublishedBenchmark(BenchmarkSpec):
         """The content of a file.
 
         Raises:
-            SourceError: it is not there.
+            SourceError: it is not there, or is a pickle by its name.
         """
+        file: str = getattr(self, setting)
+        if file.endswith(_PICKLES):
+            raise self.error(setting, "a pickle, which can run programs; write its data as JSON")
         try:
-            return read_bytes(getattr(self, setting))
+            return read_bytes(file)
         except SourceError as error:
             raise self.error(setting, error) from error
 
