@@ -46,7 +46,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(ANSWERS[request.param])
 
-        do_POST = do_PATCH = do_PUT = do_GET
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def do_PATCH(self) -> None:
+            self.do_GET()
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Say nothing."""
