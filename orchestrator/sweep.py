@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.execution.environment import StorageAwayError
+from orchestrator.execution.environment import StorageAwayError, line_of
 from orchestrator.monitoring.notify import check_notify, command_text
 from orchestrator.stopping import STOPPED, ignore_signals, stopped, stopped_by_signals
 from orchestrator.storage.files import StoreError
@@ -70,19 +70,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.owner,
             touch=not arguments.plan and mistake is None,
         )
+        warnings = space.warnings()
+        plan = _plan(space, points, store, arguments.name) if arguments.plan else None
     except InputError as error:
         return _bad("\n".join(filter(None, (mistake, str(error)))))
+    except Exception as error:  # of whatever parses a file or a name, which no check foresaw
+        if arguments.verbose:
+            raise
+        return _bad(f"the input cannot be read: {line_of(error)} (-v shows where)")
     if mistake is not None:
         return _bad(mistake)
-    for line in space.warnings():
+    for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
-    if arguments.plan:
-        from orchestrator.driver.plan_text import overview
-
-        print(printable_lines(overview(space, points, store, arguments.name or space.name)))
+    if plan is not None:
+        print(printable_lines(plan))
         return OK
-
     return _sweep(arguments, words, began, space, points, store)
+
+
+def _plan(space: Space, points: tuple[OperatingPoint, ...], store: Store, name: str | None) -> str:
+    """The text of `--plan`."""
+    from orchestrator.driver.plan_text import overview  # with what reads a storage's history
+
+    return overview(space, points, store, name or space.name)
 
 
 def _sweep(
@@ -227,7 +237,11 @@ def _parser() -> argparse.ArgumentParser:
         "(default: the environment's BRIDGESWEEP_NOTIFY, which no list of processes shows)",
     )
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="also print the logs of Ray, Tune and Train"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="also print the logs of Ray, Tune and Train, and where an error of the "
+        "input comes from",
     )
     return parser
 

@@ -71,12 +71,12 @@ def _points(space: Space) -> Iterator[OperatingPoint]:
         yield from scenario.own_points(space)
     for codec in space.codecs:
         applied = [scenario for scenario in scenarios if scenario.applies_to(space, codec)]
-        for lmbda in codec.lambdas:
+        for lmbda, at_rate in codec.at_each():
             for number, seed in enumerate(space.seeds):
                 for scenario in applied:
                     seeded = scenario.depends_on_seed and scenario.name not in codec.released
                     if seeded or not number:
-                        yield OperatingPoint(codec.at(lmbda), lmbda, scenario.name, seed)
+                        yield OperatingPoint(at_rate, lmbda, scenario.name, seed)
 
 
 def _walk(stage: Stage) -> Iterator[Stage]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from search_spaces.settings.mistakes import explain
 from search_spaces.settings.overrides import PathError, merge, put
-from search_spaces.settings.paths import located_texts
+from search_spaces.settings.paths import is_regular, located_texts
 from search_spaces.specs.space import Space
 
 # What a file may hold; the project's spaces have less than a hundredth of it.
@@ -155,7 +155,7 @@ def _read(space: str, beside: Path = Path(), chain: tuple[str, ...] = ()) -> dic
     """
     path = beside / space
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+        if not is_regular(path):
             raise SpaceError(f"space {space!r}: there is no such file")
         text, identity = _text(path, space), str(path.resolve())
     else:

@@ -111,21 +111,26 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
     for column in COLUMNS:
         try:
             array = pa.Array.from_pandas(frame[column.name], type=column.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             problems.append(f"{column.name} is not {column.type} ({str(error).splitlines()[0]})")
             continue
         if array.null_count and not column.nullable:
             problems.append(f"{column.name} is empty in {array.null_count} rows")
         arrays.append(array)
-    problems = problems or _out_of_range(frame)
-    if problems:
-        raise AnalysisError("points: " + "; ".join(problems))
     extra = [name for name in frame.columns if name not in COLUMNS.names]
     fields = [*COLUMNS]
     for name in extra:
         known = OPTIONAL.get(name)
-        arrays.append(pa.Array.from_pandas(frame[name], type=known and known.type))
-        fields.append(known or pa.field(name, arrays[-1].type))
+        try:
+            arrays.append(pa.Array.from_pandas(frame[name], type=known and known.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            kind = known.type if known else "of one type"
+            problems.append(f"{name} is not {kind} ({str(error).splitlines()[0]})")
+            continue
+        fields.append(known or pa.field(str(name), arrays[-1].type))
+    problems = problems or _out_of_range(frame)
+    if problems:
+        raise AnalysisError("points: " + "; ".join(problems))
     return pa.table(arrays, schema=pa.schema(fields, metadata=COLUMNS.metadata))
 
 

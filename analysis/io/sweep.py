@@ -6,11 +6,13 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pandas.api.types import is_numeric_dtype
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from analysis.io.scenarios import Scenarios, read_looks
 from analysis.io.schema import (
@@ -27,6 +29,11 @@ SAMPLES, MANIFEST = "samples.parquet", "sweep.json"
 EXAMPLE: Final = str(Path(__file__).parents[1] / "example")
 """A real sweep that ships with the package, for notebooks and first steps; see its README."""
 SAMPLE_COLUMNS: Final = ("point_key", "mllm", "task", "metric", "sample_id", "value", "bpp")
+TEXTS: Final = (
+    *("point_key", "mllm", "task", "metric", "sample_id", "image_id"),
+    *("dataset", "prompt", "answer", "reference"),
+)
+"""Columns of the samples that hold text; a file need not have all."""
 IMAGE: Final = "image_id"
 """Column of the samples: the image that a sample asks about, of several the last. Samples of one
 image are no independent draws. In files without the column, and where it is empty, a sample of the
@@ -35,6 +42,32 @@ CATEGORIES: Final = ("point_key", "sample_id", IMAGE)
 """Columns of the samples that are read as categories: points times samples are many rows."""
 _SCENE: Final = r"^((?:train|val|test)-\d{6})-"
 """The image's id in a sample's, in the demo's scenes."""
+
+
+_Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+
+
+class _ImageShape(BaseModel):
+    id: str
+    input: str
+    decoded: str | None
+    bpp: FiniteFloat
+    psnr: FiniteFloat | None
+
+
+class _BoxesShape(BaseModel):
+    wanted: _Box | None
+    answered: _Box | None
+
+
+class _ExampleShape(BaseModel):
+    """An entry of a point's `examples`; what it means is said in qualitative/examples.py."""
+
+    dataset: str
+    mllm: str
+    images: Annotated[list[_ImageShape], Field(min_length=1)]
+    samples: list[str]
+    boxes: dict[str, _BoxesShape]
 
 
 @dataclass(frozen=True)
@@ -156,17 +189,31 @@ def read_samples(data: bytes, source: str) -> pd.DataFrame:
     """Per-sample values from the bytes of a `samples.parquet`.
 
     Raises:
-        AnalysisError: not Parquet or damaged, or columns are missing or hold no numbers.
+        AnalysisError: not Parquet or damaged, or columns are missing or of another type.
     """
     table = parquet_table(data, source, CATEGORIES)
     missing = [name for name in SAMPLE_COLUMNS if name not in table.schema.names]
     if missing:
         raise AnalysisError(f"{source}: not samples: missing columns {', '.join(missing)}")
+    no_text = [
+        name
+        for name in TEXTS
+        if name in table.schema.names and not _is_text(table.field(name).type)
+    ]
+    if no_text:
+        raise AnalysisError(f"{source}: not samples: no text in {', '.join(no_text)}")
     samples: pd.DataFrame = table.to_pandas()
     text_columns = [name for name in ("value", "bpp") if not is_numeric_dtype(samples[name])]
     if text_columns:
         raise AnalysisError(f"{source}: not samples: no numbers in {', '.join(text_columns)}")
     return samples
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    )
 
 
 def read_manifest(data: bytes, source: str) -> dict[str, Any]:
@@ -177,7 +224,7 @@ def read_manifest(data: bytes, source: str) -> dict[str, Any]:
     """
     try:
         manifest = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise AnalysisError(f"{source}: not JSON") from None
     if not isinstance(manifest, dict):
         raise AnalysisError(f"{source}: not a manifest of a sweep")
@@ -188,7 +235,23 @@ def read_manifest(data: bytes, source: str) -> dict[str, Any]:
     if problems:
         raise AnalysisError(f"{source}: not a manifest of a sweep: {'; '.join(problems)}")
     read_looks(manifest.get("scenarios") or {}, source)
+    for key, record in (manifest.get("points") or {}).items():
+        _check_examples(record.get("examples"), f"{source}: points.{key}.examples")
     return manifest
+
+
+def _check_examples(examples: Any, place: str) -> None:
+    if not isinstance(examples, list | None):
+        raise AnalysisError(f"{place}: not a list")
+    for number, entry in enumerate(examples or []):
+        if not isinstance(entry, dict):  # of a sweep that was made before they had a form
+            continue
+        try:
+            _ExampleShape.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, (number, *first["loc"])))
+            raise AnalysisError(f"{place}.{where}: {first['msg']}") from None
 
 
 def _objects(value: Any) -> bool:

@@ -143,10 +143,10 @@ def answers_to(
 ) -> dict[tuple[str, str, str, str], Answer]:
     """The points' answers to the samples of examples, by (point, data set, MLLM, sample)."""
     samples = assembled.sweep.samples
-    if samples is None or not {"answer", "dataset"} <= set(samples):
+    if samples is None or not {"answer", "dataset", "prompt", "reference"} <= set(samples):
         return {}
     ids = {sample for example in examples for sample in example.samples}
-    samples = samples[samples["sample_id"].isin(ids)]
+    samples = samples[samples["sample_id"].isin(ids)].fillna({"prompt": "", "reference": ""})
     primary = {name: task.primary for name, task in assembled.tasks.items()}
     samples = samples[samples["metric"] == samples["task"].map(primary)]
     units = {name: task.units[task.primary] for name, task in assembled.tasks.items()}

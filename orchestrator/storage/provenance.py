@@ -22,7 +22,7 @@ from search_spaces.facts.mllm_families import FAMILIES
 from search_spaces.facts.texts import template_sets
 from search_spaces.plugins import plugin_versions
 from search_spaces.scenarios import environments_of
-from search_spaces.settings.paths import split_revision
+from search_spaces.settings.paths import is_there, split_revision
 from search_spaces.specs.data import DataSpec
 from trainables.datasets.images.files import file_checksum
 
@@ -156,7 +156,7 @@ def local_path(name: str) -> Path | None:
     """The file or directory that a model's name means; None for a hub id."""
     if name.startswith("shipped:"):
         path = _SHIPPED / name.removeprefix("shipped:")
-        return path if path.exists() else path.with_name(path.name + ".safetensors")
+        return path if is_there(path) else path.with_name(path.name + ".safetensors")
     # Paths are absolute since the space was read, so a directory that happens to stand in the
     # working directory of this process is not meant.
     path = Path(name)

@@ -72,8 +72,8 @@ def _points(scenario: Scenario, space: Space) -> Iterator[OperatingPoint]:
     yield from scenario.own_points(space)
     for codec in space.codecs:
         if scenario.applies_to(space, codec):
-            for lmbda in codec.lambdas:
-                yield OperatingPoint(codec.at(lmbda), lmbda, scenario.name, space.seeds[0])
+            for lmbda, at_rate in codec.at_each():
+                yield OperatingPoint(at_rate, lmbda, scenario.name, space.seeds[0])
 
 
 def _build(codec: CodecSpec) -> None:

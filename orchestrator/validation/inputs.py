@@ -13,6 +13,7 @@ from orchestrator.storage.references import RESERVED
 from orchestrator.storage.store import Store
 from orchestrator.validation.extensions import check_extensions
 from orchestrator.validation.mllm_towers import check_towers
+from orchestrator.validation.model_files import check_configs
 from orchestrator.validation.revisions import pin_revisions
 from orchestrator.validation.teachers import check_teacher
 from orchestrator.validation.uris import InputError, check_run_names, check_tracking, open_storage
@@ -20,7 +21,7 @@ from search_spaces import OperatingPoint, Space, SpaceError, load_space, operati
 from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.facts.texts import class_lists, read_class_names, read_templates
 from search_spaces.scenarios import environments_of
-from search_spaces.settings.paths import is_there
+from search_spaces.settings.paths import is_regular, is_there
 from search_spaces.specs.evaluation import EVALUATION
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -78,7 +79,7 @@ def read_input(
         space, problems = pin_revisions(space, store, ask_hub=touch)
         points = select(operating_points(space), only)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError("\n".join(dict.fromkeys(problems)))
     assert space is not None
     assert store is not None
     return space, points, store
@@ -119,7 +120,7 @@ def _weights_mistake(name: str) -> str | None:
     if not path.is_absolute() or not is_there(path):
         return f"no such file; give a weights file, {ZOO}mse or {_shipped()}"
     file = path / "model.safetensors" if path.is_dir() else path
-    readable = file.is_file() and os.access(file, os.R_OK)
+    readable = is_regular(file) and os.access(file, os.R_OK)
     return None if readable else f"{file} cannot be read"
 
 
@@ -131,13 +132,16 @@ def _model_mistake(name: str) -> str | None:
             "give its absolute path, or start elsewhere"
         )
     if path is None:
-        return None
+        return check_configs(name)
     if not is_there(path):
         return f"no such directory; give {_shipped()}, a local directory or a hub id"
     if list(path.glob("pytorch_model*.bin")) and not list(path.glob("*.safetensors")):
         return "its weights are a pickle, which can run programs; give a model in safetensors"
-    readable = path.is_dir() and os.access(path / "config.json", os.R_OK)
-    return None if readable else "not a transformers model (no readable config.json)"
+    config = path / "config.json"
+    readable = is_regular(config) and os.access(config, os.R_OK)
+    if not readable:
+        return "not a transformers model (no readable config.json)"
+    return check_configs(name)
 
 
 def _shipped() -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.storage.store import JsonObject
-from orchestrator.validation.model_files import model_file, read_config
+from orchestrator.validation.model_files import model_file, note_on_code, read_config
 from orchestrator.validation.teachers import task_settings
 from search_spaces import Space
 from search_spaces.facts.encoders import EncoderSizes, encoder_sizes
@@ -62,7 +62,7 @@ def _problems(space: Space) -> list[str]:
         try:
             family = family_of(str(config.get("model_type")))
         except UnknownMllmError as error:
-            problems.append(setting + str(error))
+            problems.append(setting + str(error) + note_on_code(config))
             continue
         several = task_settings(space, lambda task: task.several_images)
         if family.one_image and several:

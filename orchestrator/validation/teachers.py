@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.storage.provenance import local_path
-from orchestrator.validation.model_files import read_config
+from orchestrator.validation.model_files import note_on_code, read_config
 from search_spaces import Space
 from search_spaces.facts.encoders import CLIP_LIKE, EncoderSizes, encoder_sizes, released_config
 from search_spaces.facts.tasks import TASK_FACTS, TaskFacts
@@ -20,7 +20,12 @@ def teacher_sizes(name: str) -> EncoderSizes | None:
     config = read_config(name)
     if config is None and local_path(name) is None:
         config = released_config(name)
-    return None if config is None else encoder_sizes(config)
+    if config is None:
+        return None
+    try:
+        return encoder_sizes(config)
+    except ValueError as error:
+        raise ValueError(f"{error}{note_on_code(config)}") from error
 
 
 def grids(space: Space, sizes: EncoderSizes) -> str:

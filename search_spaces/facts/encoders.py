@@ -157,8 +157,15 @@ def encoder_sizes(config: Mapping[str, Any]) -> EncoderSizes:
     """The sizes that a transformers configuration (`config.json`) stands for.
 
     Raises:
-        ValueError: a model of another kind, or with sizes that are not square.
+        ValueError: a model of another kind, or with sizes that are none or not square.
     """
+    try:
+        return _sizes_of_kind(config)
+    except (AttributeError, TypeError) as error:  # of a mapping that is none
+        raise ValueError(f"its configuration is damaged ({error})") from error
+
+
+def _sizes_of_kind(config: Mapping[str, Any]) -> EncoderSizes:
     kind = config.get("model_type")
     if kind in ("siglip2", "siglip2_vision_model"):
         raise ValueError(
@@ -204,6 +211,11 @@ def _tower_sizes(config: Mapping[str, Any], mllm: Family) -> EncoderSizes:
 def _sizes(
     family: str, vision: Mapping[str, Any], pooled: int, text: bool, class_token: bool
 ) -> EncoderSizes:
+    numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    for name in numbers:
+        _check_size(name, vision[name])
+    if pooled:
+        _check_size("projection_dim", pooled)
     return EncoderSizes(
         family=family,
         image_size=_side(vision, "image_size"),
@@ -223,10 +235,16 @@ def _sizes(
 def _side(vision: Mapping[str, Any], name: str) -> int:
     """Of a square, given as one number or as two equal ones."""
     value = vision[name]
-    sides = {value} if isinstance(value, int) else set(value)
+    sides = set(value) if isinstance(value, list | tuple) else {value}
     if len(sides) != 1:
         raise ValueError(f"{name} {value}: only square images and patches are supported")
-    return int(sides.pop())
+    return _check_size(name, sides.pop())
+
+
+def _check_size(name: str, size: object) -> int:
+    if type(size) is not int or size < 1:
+        raise ValueError(f"{name} {size!r}: not a whole number above 0")
+    return size
 
 
 _LARGE = {

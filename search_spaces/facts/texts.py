@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from search_spaces.settings.paths import is_regular, is_there
+
 OF_DATA = "data"
 """Means the templates that the data set brings."""
 PLAIN = ("{}",)
@@ -63,8 +65,11 @@ def read_class_names(file: str) -> list[str]:
 
 
 def _lines(name: str, choices: str) -> list[str]:
+    file = Path(name)
+    if is_there(file) and not is_regular(file):
+        raise ValueError(f"{name!r} is no regular file{choices}")
     try:
-        text = Path(name).expanduser().read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ValueError(f"{name!r} cannot be read ({reason}){choices}") from None

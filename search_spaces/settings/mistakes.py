@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
+_EXPONENT: Final = re.compile(
+    r"(?P<whole>[+-]?\d{1,20})(?P<fraction>\.\d{1,20})?[eE](?P<sign>[+-]?)(?P<exponent>\d{1,3})",
+    re.ASCII,
+)
+_DIGITS: Final = 12
+"""Of a number that is easier read without an exponent."""
 _BUILT_IN_ERRORS: Final = frozenset(get_args(ErrorType))
 
 
@@ -38,6 +46,12 @@ def mistakes_below(key: str | None, error: ValidationError) -> Iterator[InitErro
             kind = PydanticCustomError("value_error", "{why}", {"why": reason})
         ctx = item.get("ctx", {}) if isinstance(kind, str) else {}
         yield InitErrorDetails(type=kind, loc=loc, input=item["input"], ctx=ctx)
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error of another package: its kind, and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -69,7 +83,18 @@ def _explain(item: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
         # Those of the whole space say themselves what they are about.
         return [f"{setting}: {line}" if setting else line for line in message.splitlines()]
     value = item.get("input")
+    if kind == "int_parsing" and (number := _EXPONENT.fullmatch(str(value))):
+        return [f"{setting} = {value!r}: {_not_a_number_in_yaml(number)}"]
     return [f"{setting or 'space'} = {value!r}: {message[0].lower()}{message[1:]}"]
+
+
+def _not_a_number_in_yaml(number: re.Match[str]) -> str:
+    """What to say of a number that YAML 1.1 reads as text, such as `1e3`."""
+    fraction, sign = number["fraction"] or ".0", number["sign"] or "+"
+    written = f"{number['whole']}{fraction}e{sign}{number['exponent']}"
+    whole = Decimal(number.group())
+    is_short = whole == whole.to_integral_value() and len(f"{whole:f}") <= _DIGITS
+    return f"YAML reads this as text; write {written}{f' or {whole:f}' if is_short else ''}"
 
 
 def unknown(name: str, choices: Sequence[str]) -> str:

@@ -51,9 +51,11 @@ def _place(data: dict[str, Any], path: str) -> tuple[Any, Any]:
     for depth, key in enumerate(keys):
         where = ".".join(keys[:depth])
         if isinstance(holder, list):
-            if not key.isdigit() or int(key) >= len(holder):
-                raise PathError(f"{where} has items 0 to {len(holder) - 1}, not {key!r}")
-            step: Any = int(key)
+            places = {str(place): place for place in range(len(holder))}
+            if key not in places:
+                items = f"items 0 to {len(holder) - 1}" if holder else "no items"
+                raise PathError(f"{where} has {items}, not {key!r}")
+            step: Any = places[key]
         elif isinstance(holder, dict):
             step = key
         else:

@@ -75,6 +75,15 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_regular(path: Path) -> bool:
+    """Whether a path is a file with an end: no pipe, device or directory; False for what can be no
+    path."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _absolute(text: str) -> Path:
     directory = text.directory if isinstance(text, FileText) else Path.cwd()
     try:

@@ -15,6 +15,8 @@ ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]*$")]
 
 
 class Spec(BaseModel):
-    """Base of all specs: unknown settings are errors, values are final, types are strict."""
+    """Base of all specs: unknown settings are errors, values are final, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import typing
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Self
 
 from pydantic import (
@@ -156,6 +157,11 @@ class CodecSpec(Spec):
         if lmbda not in self.lambdas:
             raise ValueError(f"{self.label} has lambdas {self.lambdas}, not {lmbda:g}")
         return self.model_copy(update=self.settings_of_rate(self.lambdas.index(lmbda)))
+
+    def at_each(self) -> Iterator[tuple[float, Self]]:
+        """Each lambda, and this codec at it alone (`at`)."""
+        for place, lmbda in enumerate(self.lambdas):
+            yield lmbda, self.model_copy(update=self.settings_of_rate(place))
 
     def settings_of_rate(self, place: int) -> dict[str, Any]:
         """The settings that `at` changes for the lambda at a place of `lambdas`."""

@@ -12,7 +12,7 @@ EVALUATION: Final = "evaluation"
 KINDS: Final = ("codec", "features", EVALUATION)
 """Kinds of jobs, besides the scenarios, that may ask for resources of their own."""
 
-Gpus = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Gpus = Annotated[float, Field(ge=0)]
 
 
 class EvaluationSpec(Spec):
@@ -75,7 +75,7 @@ class Resources(WorkerResources):
     """Times that an operating point is tried again after its process died or a file, the storage or
     the network failed. A lost machine costs no try; an error of its code or data is not tried
     again."""
-    silence_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1800
+    silence_s: Annotated[float, Field(gt=0)] = 1800
     """Seconds after which work that makes no progress is ended and tried again like a process that
     died; more than the slowest step, validation or shard takes."""
 

@@ -27,6 +27,7 @@ from pydantic_core import InitErrorDetails
 from search_spaces.plugins import BrokenPluginError, UnknownPluginError
 from search_spaces.settings.mistakes import explain, mistake, mistakes_below, unknown
 from search_spaces.settings.overrides import PathError, merge
+from search_spaces.settings.paths import short_name
 from search_spaces.specs.evaluation import EVALUATION, KINDS
 from search_spaces.specs.points import JOINED
 from search_spaces.specs.scenario_rules import (
@@ -41,6 +42,9 @@ from search_spaces.specs.space_fields import SpaceFields
 VARIED: Final = ("codecs", "teacher", "neck", "surrogate")
 """What a variant may change, besides settings of scenarios: how points are trained, never what they
 are measured on."""
+
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet take a text for a formula, where it comes first."""
 
 
 class Space(SpaceFields):
@@ -186,7 +190,12 @@ class Space(SpaceFields):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problems = [*self._list_problems(), *self.task_problems(), *self._codec_problems()]
+        problems = [
+            *self._list_problems(),
+            *self._name_problems(),
+            *self.task_problems(),
+            *self._codec_problems(),
+        ]
         problems += self._resource_problems()
         if self.neck.init == "encoder" and self.neck.layers > self.teacher.block:
             problems.append(
@@ -217,6 +226,19 @@ class Space(SpaceFields):
                 yield f"baselines: {name} is in scenarios already"
         if not self.scenario_names:
             yield "scenarios and baselines are both empty: nothing to sweep"
+
+    def _name_problems(self) -> Iterator[str]:
+        """Names, given or derived, that a spreadsheet would take for formulas in `points.csv`."""
+        shown = {"data": self.data.label}
+        shown["teacher"] = self.teacher.name or short_name(self.teacher.model)
+        shown |= {f"codecs.{number}": codec.label for number, codec in enumerate(self.codecs)}
+        shown |= {f"mllms.{number}": mllm.label for number, mllm in enumerate(self.mllms)}
+        for setting, name in shown.items():
+            if name.startswith(FORMULA):
+                yield (
+                    f"{setting}.name {name!r}: begins like a formula in a spreadsheet, by "
+                    f"{name[0]!r}; give another name"
+                )
 
     def _resource_problems(self) -> Iterator[str]:
         kinds = (*KINDS, *SCENARIOS.working())

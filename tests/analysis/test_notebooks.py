@@ -92,6 +92,18 @@ def test_it_runs_and_answers_without_torch_and_ray(
     assert errors == []
 
 
+def test_own_results_are_compared_with_what_was_put_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = read(NOTEBOOKS[3])
+    assert not any("assert" in cell.source for cell in notebook.cells)
+    answer = said(run(notebook, tmp_path, monkeypatch).cells[-1])
+    rows = [line.split()[-2:] for line in answer.splitlines() if " from " in line]
+    assert [float(put_in) for put_in, _ in rows] == [-10, -20]
+    for put_in, measured in rows:
+        assert float(measured) == pytest.approx(float(put_in), abs=0.1)
+
+
 def test_the_answer_is_that_of_the_sweep_it_is_given(
     sweep_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import threading
 from pathlib import Path
@@ -49,6 +50,10 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
         ([*SMOKE, "--set", "surrogate.classes=no.txt"], "/no.txt' cannot be read"),
         ([*SMOKE, "--set", "mllms=[{tmp}]"], "(no readable config.json)"),
         ([*SMOKE, "--set", "codecs.0.weights=no.pth"], "codecs.0.weights = 'no.pth': no such"),
+        ([*SMOKE, "--set", "mllms=[/{long}]"], "mllms.0 = '/xxx"),
+        ([*SMOKE, "--set", "codecs.0.weights=shipped:{long}"], "codecs.0.weights = 'shipped:x"),
+        ([*SMOKE, "--set", "surrogate.classes=/dev/zero"], "'/dev/zero' is no regular file"),
+        ([*SMOKE, "--set", "surrogate.templates=/dev/zero"], "'/dev/zero' is no regular file"),
         ([*SMOKE, "--storage", "s4://bucket"], "--storage s4://bucket: "),
         ([*SMOKE, "--storage", "memory://x"], "--storage memory://x: "),
         ([*SMOKE, "--storage", "s3://[x/y"], "--storage s3://[x/y: "),
@@ -63,7 +68,8 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
 def test_bad_input_exits_2_before_any_work(
     arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([word.replace("{tmp}", str(tmp_path)) for word in arguments]) == 2
+    filled = [word.replace("{tmp}", str(tmp_path)) for word in arguments]
+    assert main([word.replace("{long}", "x" * 300) for word in filled]) == 2
     assert expected in capsys.readouterr().err
     assert not list(tmp_path.glob("*/"))
 
@@ -164,3 +170,54 @@ def test_a_plan_warns_of_weights_that_are_hardly_meant(
     assert main([*SMOKE, "--set", "d3.delta=1", "--plan", *storage]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: d3.delta = 1: ")
+
+
+@pytest.mark.parametrize("config", [b"\xff\xfe", b"[" * 100_000, b"[]", b"{"])
+def test_a_broken_configuration_of_a_model_is_one_line_with_its_setting(
+    config: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_bytes(config)
+    storage = ["--storage", str(tmp_path / "new")]
+    for setting in ("teacher.model={}", "mllms=[{}]"):
+        text = setting.format(tmp_path / "model")
+        assert main([*SMOKE, "--set", text, "--plan", *storage]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert setting.partition("=")[0] in line
+        assert "config.json cannot be read" in line
+
+
+def test_a_model_whose_image_processor_is_its_own_code_is_refused_by_the_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
+    processor = {"auto_map": {"AutoImageProcessor": "theirs.P"}, "image_processor_type": "Theirs"}
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(processor))
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    plan = [*SMOKE, "--set", f"mllms=[{tmp_path}]", "--plan", "--storage", str(tmp_path / "new")]
+    assert main(plan) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "mllms.0" in line
+    assert "'Theirs'" in line
+    assert "own code (auto_map) is never run" in line
+    assert not (tmp_path / "run").exists()
+    file.write_text(json.dumps(processor | {"image_processor_type": "CLIPImageProcessor"}))
+    assert main(plan) == 0, "it has a class of transformers"
+
+
+def test_an_error_that_no_check_foresaw_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("two\nlines")
+
+    command = [*SMOKE, "--plan", "--storage", str(tmp_path / "new")]
+    for module in ("orchestrator.validation.inputs.check_data", "orchestrator.sweep._plan"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, fail)
+            assert main(command) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert "KeyError" in line
+            with pytest.raises(KeyError):
+                main([*command, "-v"])

@@ -54,13 +54,51 @@ def test_all_mistakes_are_said_at_once_with_the_choices() -> None:
         ("missing.yaml", [], "missing.yaml"),
         ("smoke", ["d1.steps"], "key.path=value"),
         ("smoke", ["codecs.7.N=3"], "codecs.7.N=3.* 0 to 0"),
+        ("smoke", ["codecs.².N=3"], "codecs.².N=3.* 0 to 0"),
+        ("smoke", ["codecs.٠.N=3"], "codecs.٠.N=3.* 0 to 0"),
+        ("smoke", [f"codecs.{'9' * 5000}.N=3"], "0 to 0"),
+        ("smoke", ["codecs=[]", "codecs.0.N=3"], "codecs has no items"),
         ("smoke", ["name.first=3"], "name.first=3"),
+        ("x" * 300 + ".yaml", [], "no such file"),
+        ("a/" * 3000 + "x.yaml", [], "no such file"),
+        ("/dev/zero.yaml", [], "no such file"),
+        ("\udcff.yaml", [], "no such file"),
+        ("smoke", ["d1.steps=1e3"], r"d1\.steps = '1e3': .* write 1\.0e\+3 or 1000"),
+        ("smoke", ["d1.steps=2.5e3"], r"write 2\.5e\+3 or 2500"),
+        ("smoke", ["d1.steps=1e900"], r"write 1\.0e\+900$"),
         ("smoke", ["d1.steps=[1"], r"d1\.steps=\[1.*YAML"),
     ],
 )
 def test_what_cannot_be_read_is_explained(space: str, overrides: list[str], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         load_space(space, overrides)
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "9" * 400 + ".0", "1e400"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "d1.lr={}",
+        "codecs.0.lambdas=[{}]",
+        "codecs.0.train.lr={}",
+        "d1.grad_clip={}",
+        "surrogate.tokens={}",
+        "resources.by_kind.d1.gpus_per_worker={}",
+        "search={{over: {{d1.lr: {{uniform: [0.1, {}]}}}}}}",
+        "search={{over: {{d1.lr: {{choice: [0.1, {}]}}}}}}",
+    ],
+)
+def test_no_setting_is_infinite_or_not_a_number(setting: str, number: str) -> None:
+    with pytest.raises(SpaceError) as error:
+        load_space("smoke", ["scenarios=[d1]", "baselines=[]", setting.format(number)])
+    for line in str(error.value).splitlines():
+        assert setting.partition("=")[0].split(".")[0] in line
+        assert "finite" in line or "greater than" in line, line
+
+
+def test_numbers_that_yaml_reads_as_yaml_says_are_taken(tmp_path: Path) -> None:
+    assert load_space("smoke", ["d1.steps=1.0e+3"]).d1.steps == 1000
+    assert load_space("smoke", ["d1.lr=1e-3"]).d1.lr == 0.001
 
 
 def test_broken_yaml_is_explained(tmp_path: Path) -> None:

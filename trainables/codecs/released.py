@@ -15,7 +15,6 @@ a `state_dict` among other things, and under prefixes that training wrappers add
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from search_spaces.settings.paths import is_regular, is_there
 from trainables.codecs.entropy.tables import current_bottleneck_name
 
 PREFIXES = ("module.", "base_coder.")
@@ -60,6 +60,8 @@ _BLOCK = (
     (r"mlp\.c_proj\.", "contract."),
 )
 # Tables and constants that models make for themselves, in files as buffers.
+_REFUSED = re.compile(r"GLOBAL (\S+)")
+"""In PyTorch's message: the first class of a file that is not plain data."""
 _COMPUTED = re.compile(r"(.*\.)?gaussian_conditional\.|.*\.(attn_mask|relative_position_index)$")
 
 
@@ -90,15 +92,23 @@ def read_weights(file: Path) -> Weights:
     return Weights(f"the paper's released file ({origin})", codec, _neck(_tensors(file, adapter)))
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _read(file: Path) -> Mapping[Any, Any]:
+    if is_there(file) and not is_regular(file):
+        raise ValueError(f"{file} is no regular file")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+    except (OSError, MemoryError):
+        raise
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no weights file: {error}") from error
+    except Exception as error:  # of whatever the bytes of any file are to an unpickler
+        # PyTorch's advice is to read it all the same.
+        refused = _REFUSED.search(str(error))
+        which = f" ({refused[1]})" if refused else ""
         raise ValueError(
-            f"{file} is no weights file, or holds more than tensors and plain data: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"{file} is no weights file, or holds more than tensors and plain data{which}"
         ) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{file} holds a {type(content).__name__}, not named tensors")
@@ -109,10 +119,22 @@ def _tensors(file: Path, content: Any) -> dict[str, Tensor]:
     """Named tensors without the prefixes of wrappers."""
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{file} holds no named tensors")
-    no_tensors = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if no_tensors:
-        raise ValueError(f"{file} holds something else than tensors: {', '.join(no_tensors[:5])}")
+    if no_names := [str(name) for name in content if not isinstance(name, str)]:
+        raise ValueError(f"{file} has keys that are no names: {', '.join(no_names[:5])}")
+    if no_tensors := [name for name, value in content.items() if not _is_plain(value)]:
+        raise ValueError(
+            f"{file} holds something else than dense real tensors: {', '.join(no_tensors[:5])}"
+        )
     return {_bare(name): value for name, value in content.items()}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is a tensor whose numbers can be copied into a parameter."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_complex())
+    )
 
 
 def _bare(name: str) -> str:

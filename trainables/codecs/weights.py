@@ -67,7 +67,7 @@ def load_weights(codec: Codec, file: Path) -> Weights:
     """Load a weights file of any origin (see `released`) and float type into a codec.
 
     Raises:
-        ValueError: a tensor is missing, unknown or of another shape: not weights of this codec.
+        ValueError: a tensor is missing, unknown, of another shape or not finite.
     """
     weights = read_weights(file)
     fill(codec, weights.codec, str(file))
@@ -79,8 +79,8 @@ def fill(codec: Codec, tensors: Mapping[str, Tensor], name: str) -> None:
     """Set all parameters of a codec, or none.
 
     Raises:
-        ValueError: `given` is not exactly a codec of this kind; the message lists every name that
-            is missing, unknown or of another shape.
+        ValueError: these are not exactly the weights of a codec of this kind; the message lists
+            all of `mismatches`.
     """
     # CompressAI's buffers are constants, some too small for half precision, and tables that are
     # computed from the parameters: none is taken from a file.
@@ -100,14 +100,17 @@ def fill(codec: Codec, tensors: Mapping[str, Tensor], name: str) -> None:
 
 
 def mismatches(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> list[str]:
-    """Why given weights do not fit: each name that is missing, unknown or of another shape."""
+    """Why given weights do not fit: each name that is missing, unknown, of another shape, or that
+    has a value which is not finite."""
     problems = [f"{name} is missing" for name in expected if name not in actual]
     problems += [f"{name} is unknown" for name in actual if name not in expected]
-    return problems + [
+    problems += [
         f"{name} is {tuple(actual[name].shape)}, not {tuple(value.shape)}"
         for name, value in expected.items()
         if name in actual and actual[name].shape != value.shape
     ]
+    present = (name for name in expected if name in actual)
+    return problems + [f"{n} is not finite" for n in present if not actual[n].isfinite().all()]
 
 
 def _from_zoo(arch: str, name: str) -> Weights:

@@ -5,7 +5,8 @@
                                                     +-> synthesis g_s --+-> encoder_skipped --+
                                                                         +-> ... --------------+
 
-    python -m trainables.commands.complexity [SPACE] [--set PATH=VALUE] [--codec NAME] [--json FILE]
+    python -m trainables.commands.complexity [SPACE|STORAGE/SWEEP] [--set PATH=VALUE] [--codec NAME]
+        [--json FILE]
 
 At the paper's sizes, the paper's figures are printed beside the counted ones, with the reason of
 each difference. `costs.py` counts.
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from search_spaces import Space, SpaceError, load_space
+from search_spaces import Space, load_space, named_spaces
 from search_spaces.codecs.elic import ElicCodec
 from search_spaces.scenarios import scenarios_of
 from search_spaces.specs.data import DataSpec
@@ -30,6 +31,7 @@ from trainables.commands.costs import COMMON, Total, complexity, parts_of_codec
 from trainables.commands.errors import refuse
 from trainables.commands.paper_figures import Comparison, compare, table
 from trainables.datasets.images.files import write_json
+from trainables.evaluation.finished_points import space_of_sweep
 from trainables.points.counting import Part, codecs_of
 
 PAPER: Final = Space(
@@ -54,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Parameters and kMAC/pixel of everything that an operating point is made of.",
     )
     parser.add_argument(
-        "space", nargs="?", help="named space or YAML file (default: the paper's sizes)"
+        "space",
+        nargs="?",
+        metavar="SPACE_OR_SWEEP",
+        help="named space or YAML file, or a sweep's directory (<storage>/<sweep>); default: the "
+        "paper's sizes",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE")
     parser.add_argument("--codec", help="only the codec of this name")
@@ -63,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         space = _space(options.space, options.set, options.codec)
         parts, sums = complexity(space)
-    except (SpaceError, OSError, ValueError) as error:
+    except Exception as error:  # also of what no check foresaw
         return refuse(error)
     print(_table(space, parts, sums))
     for label, rows in against_paper(space, parts).items():
@@ -133,6 +139,10 @@ def _space(name: str | None, overrides: Sequence[str], codec: str | None) -> Spa
         if overrides:
             raise ValueError("--set changes a space: name one, e.g. demo")
         space = PAPER
+    elif name not in named_spaces() and Path(name).is_dir():
+        if overrides:
+            raise ValueError("--set changes a space: name one, and not what a sweep was run with")
+        space = space_of_sweep(name)
     else:
         space = load_space(name, overrides)
     if codec is None:

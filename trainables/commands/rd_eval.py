@@ -14,13 +14,14 @@ without its synthesis transform keeps the base codec's.
 
 Output in OUT: `images.parquet`, a row per codec and image; `<codec>-<scenario>.json`, CompressAI's
 results format, which `python -m compressai.utils.plot -f OUT/*.json` and
-`python -m analysis.figures.rate_distortion OUT` read.
+`python -m analysis.figures.rate_distortion OUT` read. Both have the times of encoding and decoding.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
+from search_spaces.settings.paths import is_regular
 from trainables.codecs import Codec
 from trainables.commands.errors import refuse
 from trainables.commands.rd_sources import RdError, Source, find_sources
@@ -42,6 +44,7 @@ from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import psnr_of, to_tensor
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif")
+QUALITIES = ("psnr-rgb", "ms-ssim-rgb")
 MS_SSIM_SIDE = 160
 """Images must be larger than this for MS-SSIM's five scales."""
 
@@ -54,6 +57,8 @@ class Measured:
         bpp: bits of the written file per pixel.
         psnr: in dB.
         ms_ssim: 0 to 1; None for images that are too small for it.
+        encode_s, decode_s: seconds from the image to its bytes, and from bytes to an image again,
+            on this machine; a codec's first image warms up for the others.
     """
 
     codec: str
@@ -68,6 +73,8 @@ class Measured:
     bpp: float
     psnr: float
     ms_ssim: float | None
+    encode_s: float
+    decode_s: float
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,9 +105,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = Path(options.source).resolve().stem
     out = options.out or Path(f"rd-{name}-{options.folder.resolve().name}")
     try:
+        device = torch.device(options.device)
         sources = find_sources(options.source, options.only)
-        measure(sources, options.folder, out, torch.device(options.device), print)
-    except (RdError, OSError) as error:
+    except Exception as error:  # also of what no check foresaw
+        return refuse(error)
+    try:
+        measure(sources, options.folder, out, device, print)
+    except (ValueError, OSError) as error:  # also of weights
         return refuse(error)
     print(f"results: {out}/*.json; draw them: python -m analysis.figures.rate_distortion {out}")
     return 0
@@ -134,8 +145,11 @@ def measure(
         codec_rows = [_measure(source, codec, name, x, out) for name, x in images.items()]
         rows += codec_rows
         means = _means(pd.DataFrame(map(asdict, codec_rows)))
-        quality = "".join(f", {k} {v:.4f}" for k, v in means.items() if k != "bpp")
-        say(f"{source.point.label}: {means['bpp']:.4f} bpp{quality}")
+        quality = "".join(f", {k} {v:.4f}" for k, v in means.items() if k in QUALITIES)
+        say(
+            f"{source.point.label}: {means['bpp']:.4f} bpp{quality}; seconds an image: "
+            f"{means['encoding_time']:.3f} to encode, {means['decoding_time']:.3f} to decode"
+        )
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), out / "images.parquet")
     description = f"{folder.resolve().name}: {len(images)} images, {len(unreadable)} unreadable"
     for file, result in results(rows, description).items():
@@ -177,6 +191,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     unreadable: dict[str, str] = {}
     for file in files:
         try:
+            if not is_regular(file):
+                raise UnreadableImageError("no regular file")
             images[file.name] = to_tensor([np.asarray(decode_rgb(file.read_bytes())[0])])
         except UnreadableImageError as error:
             unreadable[file.name] = str(error)
@@ -205,11 +221,16 @@ def _measure(source: Source, codec: Codec, name: str, x: Tensor, out: Path) -> M
     directory = "-".join(filter(None, [*names, f"{point.lmbda:g}", f"seed{point.seed}"]))
     file = out / "streams" / directory / f"{name}.bin"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(codec.encode(x.to(next(codec.parameters()).device))[0])
-    height, width = x.shape[-2:]
-    x_hat = codec.synthesis(
-        codec.decode([file.read_bytes()], max_pixels=height * width), (height, width)
-    ).cpu()
+    image, (height, width) = x.to(next(codec.parameters()).device), x.shape[-2:]
+    began = time.monotonic()
+    stream = codec.encode(image)[0]
+    encode_s = time.monotonic() - began
+    file.write_bytes(stream)
+    stream = file.read_bytes()
+    began = time.monotonic()
+    y_hat = codec.decode([stream], max_pixels=height * width)
+    x_hat = codec.synthesis(y_hat, (height, width)).cpu()
+    decode_s = time.monotonic() - began
     n_bytes = file.stat().st_size
     assert point.codec is not None
     assert point.lmbda is not None
@@ -225,12 +246,15 @@ def _measure(source: Source, codec: Codec, name: str, x: Tensor, out: Path) -> M
         n_bytes,
         8 * n_bytes / (height * width),
         *quality(x_hat, x),
+        encode_s,
+        decode_s,
     )
 
 
 def _means(rows: pd.DataFrame) -> dict[str, float]:
     """Means over images by CompressAI's names; `ms-ssim-rgb` only if an image is large enough."""
-    names = {"bpp": "bpp", "psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb"}
+    names = {"bpp": "bpp", **dict(zip(("psnr", "ms_ssim"), QUALITIES, strict=True))}
+    names |= {"encode_s": "encoding_time", "decode_s": "decoding_time"}
     means = rows[list(names)].astype(float).mean().dropna()
     return {names[str(name)]: float(value) for name, value in means.items()}
 

@@ -61,10 +61,10 @@ def _of_space(space: Space) -> list[Source]:
             f"{space.name}: {', '.join(without)} has no weights to measure; name a sweep's "
             "directory, or set codecs.N.weights"
         )
-    at_rates = [(spec.at(lmbda), lmbda) for spec in space.codecs for lmbda in spec.lambdas]
     return [
-        Source(OperatingPoint(spec, lmbda, BASE, 0), partial(_started, spec))
-        for spec, lmbda in at_rates
+        Source(OperatingPoint(at_rate, lmbda, BASE, 0), partial(_started, at_rate))
+        for spec in space.codecs
+        for lmbda, at_rate in spec.at_each()
     ]
 
 

@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from search_spaces import OperatingPoint, Space, operating_points, select
+from search_spaces.settings.paths import is_regular
 from trainables.points.contract import Finished, load_point
 from trainables.points.models import PointModel
+
+MANIFEST: Final = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,10 @@ def finished(sweep: Path | str, lost: dict[OperatingPoint, str]) -> Iterator[Fin
     Raises:
         ValueError: the directory is not that of a sweep.
     """
-    directory = Path(sweep)
-    file = directory / "sweep.json"
-    if not file.is_file():
-        raise ValueError(f"{directory} holds no sweep.json; name <storage>/<sweep> of a sweep")
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    stages = directory.resolve().parent / "stages"
+    manifest = _manifest(Path(sweep))
+    stages = Path(sweep).resolve().parent / "stages"
     keys = {_identity(entry): str(entry["point_key"]) for entry in manifest["expected"]}
-    space = Space.model_validate(manifest["space"])
+    space = space_of_sweep(sweep)
     for point in operating_points(space):
         key = keys.get(_identity(point.fields), "")
         if key not in manifest["points"]:
@@ -68,6 +67,31 @@ def load_finished(sweep: Path | str, *only: str) -> PointModel:
         raise ValueError(f"{sweep}: {len(wanted)} points meet {', '.join(only)}, of {labels}")
     trained = by_point[wanted[0]]
     return load_point(trained.space, trained.point, trained.codec_dir, trained.point_dir)
+
+
+def space_of_sweep(sweep: Path | str) -> Space:
+    """The space of a sweep, finished or not, as it was last run.
+
+    Args:
+        sweep: `<storage>/<sweep>`.
+
+    Raises:
+        ValueError: the directory is not that of a sweep.
+    """
+    return Space.model_validate(_manifest(Path(sweep))["space"])
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    file = directory / MANIFEST
+    if not is_regular(file):
+        raise ValueError(f"{directory} holds no {MANIFEST}; name <storage>/<sweep> of a sweep")
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if manifest.keys() >= {"space", "expected", "points"}:
+            return manifest
+    except (ValueError, RecursionError, AttributeError):
+        pass
+    raise ValueError(f"{file} is damaged; the sweep's command writes it again")
 
 
 def _identity(fields: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:

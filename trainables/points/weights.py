@@ -29,7 +29,7 @@ def overlay(parameters: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> N
     """Copy stored values into parameters.
 
     Raises:
-        ValueError: names or shapes differ.
+        ValueError: names or shapes differ, or values are not finite.
     """
     problems = mismatches(parameters, stored)
     if problems:

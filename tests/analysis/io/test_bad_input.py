@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import http.server
+import json
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from analysis.io.read import write_points
+from analysis.io.schema import AnalysisError
 from analysis.report.build import main
 from tests.analysis.messages import holds
 
@@ -97,9 +100,85 @@ def test_samples_of_another_form(
 
 
 @pytest.mark.parametrize(
+    ("column", "value"), [("prompt", 3), ("sample_id", 3), ("answer", 0.5), ("task", 1)]
+)
+def test_samples_whose_texts_are_none(
+    column: str, value: object, rich_dir: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    samples = pd.read_parquet(rich_dir / "samples.parquet").assign(**{column: value})
+    samples.to_parquet(tmp_path / "changed")
+    changed = (tmp_path / "changed").read_bytes()
+    line = refused(spoilt(rich_dir, tmp_path, "samples.parquet", changed))
+    assert holds(line, "samples.parquet", "text", column)
+
+
+@pytest.mark.parametrize("column", ["distill_tokens", "distill_pooled", "value", "seed", "quality"])
+def test_a_word_in_a_column_of_numbers(
+    column: str, rich_dir: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    points = pd.read_csv(rich_dir / "points.csv", dtype=str)
+    points[column] = points.get(column, "1")
+    points.loc[3, column] = "none at all"
+    points.to_csv(tmp_path / "worded.csv", index=False)
+    line = refused(tmp_path / "worded.csv")
+    assert holds(line, "worded.csv", column, "none at all")
+
+
+def test_a_column_of_several_types(tmp_path: Path, rich_dir: Path) -> None:
+    points = pd.read_parquet(rich_dir / "points.parquet")
+    points["more"] = [1, "a", *[None] * (len(points) - 2)]
+    with pytest.raises(AnalysisError, match="more is not of one type"):
+        write_points(points, str(tmp_path))
+
+
+def _first_example(manifest: dict[str, Any]) -> dict[str, Any]:
+    example: dict[str, Any] = next(iter(manifest["points"].values()))["examples"][0]
+    return example
+
+
+EXAMPLES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no id": (lambda e: e["images"][0].pop("id"), "images.0.id"),
+    "id 3": (lambda e: e["images"][0].update(id=3), "images.0.id"),
+    "no images": (lambda e: e.update(images=[]), "images"),
+    "images 3": (lambda e: e.update(images=3), "images"),
+    "image 3": (lambda e: e.update(images=[3]), "images.0"),
+    "no input": (lambda e: e["images"][0].update(input=None), "images.0.input"),
+    "bpp": (lambda e: e["images"][0].update(bpp="few"), "images.0.bpp"),
+    "psnr": (lambda e: e["images"][0].update(psnr=[1]), "images.0.psnr"),
+    "samples": (lambda e: e.update(samples=[3]), "samples.0"),
+    "no dataset": (lambda e: e.pop("dataset"), "dataset"),
+    "no mllm": (lambda e: e.pop("mllm"), "mllm"),
+    "boxes 3": (lambda e: e.update(boxes=3), "boxes"),
+    "box 3": (lambda e: e.update(boxes={"a": 3}), "boxes.a"),
+    "box of 3": (
+        lambda e: e.update(boxes={"a": {"wanted": [0, 0, 1], "answered": None}}),
+        "boxes.a.wanted",
+    ),
+    "box of words": (
+        lambda e: e.update(boxes={"a": {"wanted": None, "answered": list("abcd")}}),
+        "boxes.a.answered.0",
+    ),
+    "no answer": (lambda e: e.update(boxes={"a": {"wanted": None}}), "boxes.a.answered"),
+}
+
+
+@pytest.mark.parametrize("name", list(EXAMPLES))
+def test_examples_of_another_form(
+    name: str, rich_dir: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    change, place = EXAMPLES[name]
+    manifest = json.loads((rich_dir / "sweep.json").read_text())
+    change(_first_example(manifest))
+    line = refused(spoilt(rich_dir, tmp_path, "sweep.json", json.dumps(manifest).encode()))
+    assert holds(line, "sweep.json", f"examples.0.{place}:")
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         ('{"schema": 1, "sweep":', ["JSON"]),
+        ("[" * 100_000, ["JSON"]),
+        ('{"points": {"x": {"examples": 3}}}', ["points.x.examples", "list"]),
         ("[1]", ["manifest"]),
         ('{"schema": 7}', ["schema 7", "1 known"]),
         ('{"expected": [{"codec": "elic"}]}', ["expected", "point_key", "lmbda", "scenario"]),

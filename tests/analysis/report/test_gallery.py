@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,23 @@ def test_only_png_is_opened(plain: Assembled, tmp_path: Path) -> None:
     for form, shown in (("EPS", False), ("JPEG", False), ("PNG", True)):
         Image.new("RGB", (4, 4)).save(tmp_path / "one.png", form)
         assert (read_image(sweep, "one.png") is not None) is shown
+
+
+@pytest.mark.parametrize("case", ["no prompt", "no reference", "no words"])
+def test_samples_without_words_have_cards_without_answers(
+    case: str, rich_dir: Path, tmp_path: Path
+) -> None:
+    samples = pd.read_parquet(rich_dir / "samples.parquet")
+    changed = {
+        "no prompt": samples.drop(columns="prompt"),
+        "no reference": samples.drop(columns="reference"),
+        "no words": samples.assign(prompt=None, reference=None, answer=None),
+    }[case]
+    directory = shutil.copytree(rich_dir, tmp_path / "sweep")
+    changed.to_parquet(directory / "samples.parquet")
+    shown = gallery(assemble(read_sweep(str(directory)), 2)).shown
+    assert shown
+    questions = [question for image in shown for question in image["questions"]]
+    words = {(question["prompt"], question["wanted"]) for question in questions}
+    assert words <= {("", "(nothing)")}
+    assert bool(questions) == (case == "no words")

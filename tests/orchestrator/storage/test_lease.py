@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.execution.environment import FULL_DISK, environment_in
 from orchestrator.storage import lease
 from orchestrator.storage.cleanup import remove_leases
 from orchestrator.storage.lease import (
@@ -401,20 +402,30 @@ def test_a_file_system_without_hard_links_has_leases(
         pass
 
 
-def test_a_disk_that_is_full_is_not_filled_further(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("call", "method"),
+    [
+        *[("os.fsync", "write"), ("os.mkdir", "write"), ("io.open", "write")],
+        *[("os.fsync", "create"), ("os.mkdir", "create"), ("io.open", "create")],
+        ("os.link", "create"),
+    ],
+)
+def test_a_disk_without_room_or_inodes_is_a_full_disk_and_not_filled_further(
+    call: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Bytes end where a file is written, inodes where a file, directory or link is made."""
     store = Store(str(tmp_path))
     store.write("a/b.json", b"old")
 
-    def full(number: int) -> None:
-        raise OSError(errno.ENOSPC, "full")
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="full"):
-        store.write("a/b.json", b"new")
-    with pytest.raises(OSError, match="full"):
-        store.create("a/c.json", b"new")
+    name = "a/b.json" if method == "write" else "a/c.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(call, full)
+        with pytest.raises(OSError, match="No space left") as error:
+            getattr(store, method)("new/d.json" if call == "os.mkdir" else name, b"new")
+    assert environment_in(error.value) == FULL_DISK
     assert [path.name for path in tmp_path.rglob("*.*")] == ["b.json"]
     assert store.read("a/b.json") == b"old"
 

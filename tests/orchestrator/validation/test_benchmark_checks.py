@@ -311,3 +311,13 @@ def test_the_plan_says_what_of_a_benchmark_is_used_and_which_metrics_are_lacking
         "prepare  benchmark coco",
     ):
         assert f"{line}\n" in said, said
+
+
+@pytest.mark.parametrize("ending", ["p", "pkl", "pickle"])
+def test_a_pickle_is_refused_with_what_to_do(ending: str, tmp_path: Path) -> None:
+    refs = tmp_path / f"refs(unc).{ending}"
+    refs.write_bytes(b"(lp0\n.")
+    settings = {"format": "refcoco", "annotations": str(refs), "images": str(tmp_path)}
+    (problem,) = problems_of(settings)
+    assert problem.startswith(f"benchmarks.0.annotations = {str(refs)!r}: a pickle")
+    assert "JSON" in problem

@@ -39,6 +39,19 @@ def space_with(directory: Path, config: dict[str, object], *settings: str) -> Sp
             "surrogate.pooled",
             "0",
         ),
+        ({"model_type": "clip", "vision_config": 3}, [], "teacher.model", "damaged"),
+        ({"model_type": "clip", "vision_config": []}, [], "teacher.model", "damaged"),
+        *(
+            ({"model_type": "clip", "vision_config": {size: value}}, [], "teacher.model", size)
+            for size in ("hidden_size", "patch_size", "num_hidden_layers")
+            for value in ("x", 0, 1.5, None, True)
+        ),
+        (
+            {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Theirs"}},
+            [],
+            "teacher.model",
+            "own code (auto_map) is never run",
+        ),
         ({"model_type": "siglip"}, ["surrogate.double_norm=true"], "surrogate.double_norm", "CLIP"),
     ],
 )

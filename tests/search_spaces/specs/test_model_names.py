@@ -1,8 +1,10 @@
 """Names of MLLMs and of the teacher: on points and plots, never in stage keys."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from search_spaces import Space, Stages, operating_points
 from search_spaces.scenarios import evaluation_stage
@@ -58,3 +60,25 @@ def test_mistakes_name_the_setting(mllms: list[Any], setting: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         Space.model_validate({**SPACE, "mllms": mllms})
     assert setting in str(raised.value)
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t"])
+@pytest.mark.parametrize(
+    ("place", "changed"),
+    [
+        ("codecs.0.name", lambda name: {"codecs": [{**SPACE["codecs"][0], "name": name}]}),
+        ("mllms.0.name", lambda name: {"mllms": [{"model": "some/model", "name": name}]}),
+        ("mllms.0.name", lambda name: {"mllms": [f"/models/{name}"]}),
+        ("teacher.name", lambda name: {"teacher": {"model": "/models/a", "name": name}}),
+        ("teacher.name", lambda name: {"teacher": {"model": f"/models/{name}"}}),
+        ("data.name", lambda name: {"data": {**SPACE["data"], "uri": f"/data/{name}"}}),
+        ("data.name", lambda name: {"data": {**SPACE["data"], "name": name}}),
+    ],
+)
+def test_no_name_in_the_points_is_a_formula_of_a_spreadsheet(
+    place: str, changed: Callable[[str], dict[str, Any]], sign: str
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        Space.model_validate({**SPACE, **changed(f"{sign}cmd")})
+    assert place in str(error.value)
+    Space.model_validate({**SPACE, **changed("a=+-@cmd" if "data" in place else "a-b")})

@@ -1,11 +1,12 @@
 """Container and entropy coder: what is written is read, anything else is refused."""
 
 import binascii
+import contextlib
 
 import pytest
 import torch
 from compressai.ans import RansEncoder
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainables.codecs.entropy.bitstream import (
@@ -110,10 +111,29 @@ def test_foreign_bytes_are_refused_with_the_reason() -> None:
         unpack(pack(Container(7, 8, 8, bytes(16))), codec_id=8)
 
 
-@pytest.mark.parametrize("body", [b"\xb1\x07" + b"\xff" * 20, b"\xb1\x07\x01\x01" + bytes(9)])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xb1\x07" + b"\xff" * 20,
+        b"\xb1\x07\x01\x01" + bytes(9),
+        b"\xb1\x07\x87\x00\x07" + bytes(8),
+        b"\xb1\x07\x07\x87\x80\x00" + bytes(8),
+        b"\xb1\x07\x80\x00\x80\x00" + bytes(8),
+    ],
+)
 def test_a_header_that_does_not_fit_is_refused_though_its_checksum_is_right(body: bytes) -> None:
     with pytest.raises(BitstreamError, match="header"):
         unpack(_with_crc(body))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 7, 0x7F, 0x80, 0x81]), min_size=2, max_size=7))
+def test_no_other_stream_stands_for_what_one_stands_for(header: list[int]) -> None:
+    for first in (0xB1, 0xB9):
+        for length in range(8, 12):
+            stream = _with_crc(bytes([first, *header]) + bytes(length))
+            with contextlib.suppress(BitstreamError):
+                assert pack(unpack(stream)) == stream
 
 
 def test_a_forged_size_is_refused_before_anything_is_decoded() -> None:

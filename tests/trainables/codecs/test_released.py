@@ -212,6 +212,78 @@ def test_a_file_that_could_execute_something_is_refused(tmp_path: Path) -> None:
             read_weights(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello world, this is text",
+        b"<!DOCTYPE html>",
+        b'{"a": 1}',
+        b"1234",
+        b"PK\x03\x04 and no more",
+        b"\x80\x02}q\x00.",
+        b"\x80\x02" + b"(" * 10_000,
+        bytes(range(256)),
+    ],
+)
+@pytest.mark.parametrize("ending", ["pth", "pth.tar", "safetensors"])
+def test_any_other_file_is_refused_in_one_line(content: bytes, ending: str, tmp_path: Path) -> None:
+    file = tmp_path / f"w.{ending}"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="no weights file") as error:
+        read_weights(file)
+    (line,) = str(error.value).splitlines()
+    assert str(file) in line
+
+
+def test_a_refusal_gives_no_advice_to_run_a_file(tmp_path: Path) -> None:
+    torch.save({"g_a.weight": torch.ones(1), "args": Path("x")}, tmp_path / "w.pth")
+    (tmp_path / "t.pth").write_text("<html>")
+    for name in ("w.pth", "t.pth"):
+        with pytest.raises(ValueError, match="plain data") as error:
+            read_weights(tmp_path / name)
+        assert "weights_only" not in str(error.value)
+        assert "\x1b" not in str(error.value)
+        assert ("pathlib.PosixPath" in str(error.value)) == (name == "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({1: torch.ones(2)}, "keys that are no names: 1"),
+        ({"state_dict": {(1, 2): torch.ones(2)}}, r"keys that are no names: \(1, 2\)"),
+        ({"state_dict": {"a": torch.ones(2)}, "adapter": {3: torch.ones(2)}}, "no names: 3"),
+        ({"a": torch.ones(2).to_sparse()}, "dense real tensors: a"),
+        ({"a": torch.ones(2, dtype=torch.complex64)}, "dense real tensors: a"),
+        ({"a": torch.ones(2, device="meta")}, "dense real tensors: a"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(value: float, tmp_path: Path) -> None:
+    state = net_state(ELIC)
+    name = next(iter(state))
+    state[name].view(-1)[0] = value
+    save_file(state, tmp_path / "w.safetensors")
+    codec = build_codec(ELIC)
+    before = {name: value.clone() for name, value in codec.net.named_parameters()}
+    with pytest.raises(ValueError, match=rf"{name} is not finite"):
+        load_weights(codec, tmp_path / "w.safetensors")
+    assert all(torch.equal(before[n], p) for n, p in codec.net.named_parameters())
+
+
+def test_a_device_is_no_weights_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["/dev/zero"])
+    assert stop.value.code == 2
+    assert "no regular file" in capsys.readouterr().err
+
+
 def test_the_command_says_what_a_file_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

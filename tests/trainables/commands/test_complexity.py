@@ -206,6 +206,27 @@ def test_the_command_says_where_the_paper_s_own_space_differs(
         assert f"{row['paper']:.2f}" in printed or row["name"] == SAVING
 
 
+def test_a_sweep_costs_what_its_space_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = ["--set", "post_processing.channels=12", "--set", "name=mine"]
+    assert main(["smoke", *changed]) == 0
+    of_space = capsys.readouterr().out
+    space = load_space("smoke", changed[1::2]).model_dump(mode="json")
+    manifest = {"space": space, "expected": [], "points": {}}
+    (tmp_path / "sweep.json").write_text(json.dumps(manifest))
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == of_space
+    assert main([str(tmp_path), *changed]) == 2
+    assert "--set changes a space" in capsys.readouterr().err
+    for damaged in ("{", "[]", "{}", "[" * 100_000):
+        (tmp_path / "sweep.json").write_text(damaged)
+        assert main([str(tmp_path)]) == 2
+        assert "sweep.json is damaged" in capsys.readouterr().err
+    assert main([str(tmp_path / "..")]) == 2
+    assert "holds no sweep.json" in capsys.readouterr().err
+
+
 def test_mistakes_are_told_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--codec", "elic"]) == 2
     assert "elic2022-chandelier" in capsys.readouterr().err

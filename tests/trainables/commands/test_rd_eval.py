@@ -1,6 +1,7 @@
 """Rate-distortion on folders of images: bytes as written, metrics against CompressAI's own."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from search_spaces import OperatingPoint
 from tests.trainables.codecs.test_codecs import images, lively
-from trainables.commands.rd_eval import main, measure, quality
+from trainables.commands.rd_eval import main, measure, quality, read_folder
 from trainables.commands.rd_sources import BASE, RdError, Source, find_sources
 
 SIZES = {"wide.png": (176, 200), "small.png": (40, 70)}  # neither a multiple of 64
@@ -65,7 +66,13 @@ def test_rates_are_of_files_and_metrics_those_of_compressai(folder: Path, tmp_pa
         else:
             assert row.ms_ssim == pytest.approx(compute_metrics(x, x_hat)["ms-ssim-rgb"], abs=1e-6)
 
+    assert "to encode" in lines[-1]
+    assert "to decode" in lines[-1]
     result = json.loads((out / "mbt2018-mean-base.json").read_text())
+    for name, column in (("encoding_time", "encode_s"), ("decoding_time", "decode_s")):
+        times = [np.mean([getattr(row, column) for row in part]) for part in (rows[:2], rows[2:])]
+        assert sorted(result["results"][name]) == pytest.approx(sorted(times))
+        assert 0 < min(times) < 60
     assert result["name"] == "mbt2018-mean base"
     rates = result["results"]["bpp"]
     assert rates == sorted(
@@ -94,6 +101,12 @@ def test_a_space_s_codecs_are_measured_by_their_weights(folder: Path, tmp_path: 
     assert "ms-ssim-rgb" not in json.loads((tmp_path / "out" / "elic-base.json").read_text())
 
 
+def test_a_pipe_in_the_folder_is_unreadable_and_not_read(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    _, unreadable = read_folder(folder)
+    assert unreadable["pipe.png"] == "no regular file"
+
+
 def test_mistakes_are_told_before_any_work(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +119,7 @@ def test_mistakes_are_told_before_any_work(
         (["smoke", str(folder)], "hyperprior has no weights"),
         ([str(empty), str(folder)], "holds no sweep.json"),
         (["demo", str(folder), "--only", "lmbda=3"], "there are 0.00018"),
+        (["demo", str(folder), "--device", "abacus"], "the input cannot be read: RuntimeError"),
     ):
         assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
         assert words in capsys.readouterr().err

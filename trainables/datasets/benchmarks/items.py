@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.specs.benchmark import BenchmarkSpec
-from trainables.datasets.images.files import SourceError, read_bytes
+from trainables.datasets.images.files import SourceError, parse_json, read_bytes
 from trainables.datasets.images.placement import Box
 
 SHOWN = 3
@@ -21,6 +20,7 @@ FIELDS = 10
 """Names of fields in a message."""
 CHARACTERS = 40
 """Of a value in a message."""
+_PICKLES = (".p", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,13 @@ class PublishedBenchmark(BenchmarkSpec):
         """The content of a file.
 
         Raises:
-            SourceError: it is not there.
+            SourceError: it is not there, or is a pickle by its name.
         """
+        file: str = getattr(self, setting)
+        if file.endswith(_PICKLES):
+            raise self.error(setting, "a pickle, which can run programs; write its data as JSON")
         try:
-            return read_bytes(getattr(self, setting))
+            return read_bytes(file)
         except SourceError as error:
             raise self.error(setting, error) from error
 
@@ -149,10 +152,11 @@ class PublishedBenchmark(BenchmarkSpec):
         Raises:
             SourceError: it is not there, or not JSON.
         """
+        data = self.read(setting)
         try:
-            return json.loads(self.read(setting))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise self.error(setting, f"not JSON ({error})") from error
+            return parse_json(data)
+        except SourceError as error:
+            raise self.error(setting, error) from error
 
     def read_lines(self) -> list[dict[str, Any]]:
         """The annotations as JSON objects, one a line, or as one JSON list of them.
@@ -164,10 +168,10 @@ class PublishedBenchmark(BenchmarkSpec):
         try:
             rows: list[dict[str, Any]]
             if data.lstrip()[:1] == b"[":
-                rows = json.loads(data)
+                rows = parse_json(data)
             else:
-                rows = [json.loads(line) for line in data.decode().splitlines() if line.strip()]
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                rows = [parse_json(line) for line in data.decode().splitlines() if line.strip()]
+        except (SourceError, UnicodeDecodeError) as error:
             raise self.error("annotations", f"no JSON object a line ({error})") from error
         if not all(isinstance(row, dict) for row in rows):
             raise self.error("annotations", "no JSON object a line")

@@ -11,12 +11,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 
 from search_spaces.facts.texts import class_lists
-from trainables.datasets.images.files import SourceError, read_text
+from trainables.datasets.images.files import SourceError, parse_json, read_text
 
 _SYNSET = re.compile(r"^n\d{8}$")
 
@@ -96,9 +95,9 @@ def _read(given: str, setting: str) -> Mapping[str, str]:
 
 def _read_json(given: str, setting: str, text: str) -> Mapping[str, str]:
     try:
-        names = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SourceError(f"{setting} = {given!r}: not JSON ({error})") from error
+        names = parse_json(text)
+    except SourceError as error:
+        raise SourceError(f"{setting} = {given!r}: {error}") from error
     if isinstance(names, list):
         names = {str(number): name for number, name in enumerate(names)}
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):

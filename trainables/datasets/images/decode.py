@@ -54,6 +54,8 @@ GREY = (122, 116, 104)
 _KINDS = {"grey": ("1", "L", "LA", "La"), "palette": ("P", "PA"), "CMYK": ("CMYK",)}
 """Modes of images that become RGB, by what is said of them."""
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_STRIP = 2**20
+"""Pixels of 16 bits that are converted at once."""
 Decode = Callable[[bytes, int], tuple[bytes, frozenset[str]]]
 """As `decode_png`."""
 
@@ -140,23 +142,33 @@ def _decode(data: bytes) -> tuple[Image.Image, frozenset[str]]:
         if any(";16" in str(tile[3]) for tile in getattr(opened, "tile", [])):
             done.add("16 bits")
         opened.load()
+        # Of a large image each copy counts, so none is made that changes nothing.
         image: Image.Image = opened
-        upright = ImageOps.exif_transpose(image)
         if image.getexif().get(0x0112, 1) != 1:
             done.add("rotated")
-        image = upright
+            image = ImageOps.exif_transpose(image)
         if image.mode == "F" or (image.mode == "I" and opened.format not in ("PNG", "PPM")):
             raise UnreadableImageError(f"pixels of mode {image.mode} have no range")
         if image.mode in (*_SIXTEEN_BITS, "I"):
             done.add("16 bits")
-            image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+            image = _high_bytes(image)
         done |= {kind for kind, modes in _KINDS.items() if image.mode in modes}
         if image.has_transparency_data:
             done.add("alpha")
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return image.convert("RGB"), frozenset(done)
+            image = image if image.mode == "RGBA" else image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image if image.mode == "RGB" else image.convert("RGB"), frozenset(done)
+
+
+def _high_bytes(image: Image.Image) -> Image.Image:
+    """An image of 16 bits as one of 8, strip by strip."""
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    grey = Image.new("L", image.size)
+    for top in range(0, height, rows):
+        strip = np.asarray(image.crop((0, top, width, min(top + rows, height))))
+        grey.paste(Image.fromarray((strip >> 8).astype(np.uint8)), (0, top))
+    return grey
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import fsspec
 
 from search_spaces.facts.texts import class_list_bytes, class_lists
+from search_spaces.settings.mistakes import in_a_line
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -64,12 +66,12 @@ def open_root(uri: str) -> tuple[Any, str]:
     """The fsspec file system and the path in it of a data set; local paths become absolute.
 
     Raises:
-        SourceError: the scheme is unknown, or its package is not installed.
+        SourceError: the scheme is unknown, its package is not installed, or it is another URI's.
     """
     try:
         fs, root = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
-        raise SourceError(f"cannot be opened ({type(error).__name__}: {error})") from error
+    except Exception as error:  # each file system has its own errors, as of an archive
+        raise SourceError(f"cannot be opened ({in_a_line(error)})") from error
     return fs, str(root).rstrip("/") or "/"
 
 
@@ -83,7 +85,8 @@ def walk(fs: Any, root: str) -> list[File]:
     """All files below a root, hidden ones left out, sorted by path; a single file is itself.
 
     Raises:
-        SourceError: there is nothing, or it cannot be read.
+        SourceError: there is nothing, it cannot be read, or there is a pipe or a device, which may
+            have no end; or a local file's name is not UTF-8.
     """
     try:
         if fs.isfile(root):
@@ -96,9 +99,7 @@ def walk(fs: Any, root: str) -> list[File]:
         raise
     except Exception as error:
         # Each storage has its own errors: whatever it says, the data cannot be read.
-        text = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {text[0] if text else ''}"
-        raise SourceError(f"cannot be read ({reason})") from error
+        raise SourceError(f"cannot be read ({in_a_line(error)})") from error
 
 
 @lru_cache(maxsize=4)
@@ -123,6 +124,10 @@ def _walk_local(root: str) -> Iterator[File]:
         for name in names:
             if not _hidden(name):
                 status = os.stat(f"{directory}/{name}")  # noqa: PTH116 - a million of them
+                if not stat.S_ISREG(status.st_mode):
+                    raise SourceError(f"{prefix}{name} is no regular file")
+                if not _is_utf8(prefix + name):
+                    raise SourceError(f"{prefix}{name}: its name is not UTF-8")
                 yield File(prefix + name, status.st_size, str(status.st_mtime_ns))
 
 
@@ -136,6 +141,14 @@ def _walk_remote(fs: Any, root: str) -> Iterator[File]:
 
 def _stamp(info: dict[str, Any]) -> str:
     return next((str(info[key]) for key in _STAMPS if info.get(key)), "")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # of bytes that Python keeps as surrogates
+        return False
+    return True
 
 
 def _hidden(name: str) -> bool:
@@ -191,10 +204,26 @@ def read_bytes(uri: str) -> bytes:
         return class_list_bytes(uri)
     fs, path = open_root(uri)
     try:
+        if is_local(fs) and Path(path).exists() and not Path(path).is_file():
+            raise SourceError("is no regular file")
         data: bytes = fs.cat_file(path)
-    except OSError as error:
+    except SourceError:
+        raise
+    except Exception as error:  # each storage has its own errors
         raise SourceError(f"cannot be read ({type(error).__name__})") from error
     return data
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON data from elsewhere.
+
+    Raises:
+        SourceError: it is not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"not JSON ({error})") from error
 
 
 def read_text(uri: str) -> str:

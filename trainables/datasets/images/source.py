@@ -182,8 +182,7 @@ def _tables(data: DataSpec, root: str, fs: object, path: str, files: Sequence[Fi
         index = {s: whole[origins[s]].slice(p.start, p.stop - p.start) for s, p in parts.items()}
     classes: Mapping[str, str] = {}
     if data.label_column is not None and schema is not None:
-        feature = tables.features_of(fs, path, files, schema).get(data.label_column, {})
-        names = feature.get("names")
+        names = tables.names_of_labels(fs, path, files, schema, data.label_column)
         if names is not None:
             keys = [str(number) for number in range(len(names))]
         else:

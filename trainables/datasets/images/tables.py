@@ -5,15 +5,38 @@ A *chunk* is a row group or a record batch: what is read at once.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, ValidationError
 
 from trainables.datasets.images.files import File, SourceError, local_path, split_of_file
+
+
+class _ArrowFile(BaseModel):
+    filename: str
+
+
+class _State(BaseModel):
+    """`state.json`."""
+
+    files: list[_ArrowFile] = Field(validation_alias="_data_files")
+
+
+class _Feature(BaseModel):
+    names: list[str] | None = None
+
+
+class _About(BaseModel):
+    """`dataset_info.json`; the schema's metadata have it under `info`."""
+
+    features: dict[str, Any] | None = None
+    info: _About | None = None
+
 
 Tables = list[tuple[File, str]]
 """Files with the split that each belongs to, empty where that is not said."""
@@ -25,18 +48,23 @@ def parquet_tables(files: Sequence[File]) -> Tables:
 
 
 def arrow_tables(fs: Any, root: str, files: Sequence[File]) -> Tables:
-    """The Arrow files that a directory written by `save_to_disk` holds, one data set or a dict."""
+    """The Arrow files that a directory written by `save_to_disk` holds, one data set or a dict.
+
+    Raises:
+        SourceError: a `state.json` is damaged, or names a file that is missing.
+    """
     by_path = {file.path: file for file in files}
     tables: Tables = []
     for path in by_path:
         directory, _, name = path.rpartition("/")
         if name == "state.json":
-            state = json.loads(fs.cat_file(f"{root}/{path}"))
             prefix = f"{directory}/" if directory else ""
-            for entry in state["_data_files"]:
-                file = by_path.get(f"{prefix}{entry['filename']}")
+            with _reading(path):
+                state = _State.model_validate_json(fs.cat_file(f"{root}/{path}"))
+            for entry in state.files:
+                file = by_path.get(f"{prefix}{entry.filename}")
                 if file is None:
-                    raise SourceError(f"{prefix}{entry['filename']} is missing ({path} names it)")
+                    raise SourceError(f"{prefix}{entry.filename} is missing ({path} names it)")
                 tables.append((file, directory))
     return tables
 
@@ -77,15 +105,35 @@ def _batches(path: str) -> list[pa.RecordBatch]:
     return batches
 
 
-def features_of(fs: Any, root: str, files: Sequence[File], schema: pa.Schema) -> dict[str, Any]:
-    """What Hugging Face datasets knows of the columns, from the schema or `dataset_info.json`."""
-    features_json = (schema.metadata or {}).get(b"huggingface")
-    if features_json is None:
+def names_of_labels(
+    fs: Any, root: str, files: Sequence[File], schema: pa.Schema, column: str
+) -> list[str] | None:
+    """The classes' names that Hugging Face datasets knows, from the schema or `dataset_info.json`.
+
+    Raises:
+        SourceError: what should name them is damaged.
+    """
+    content, place = (schema.metadata or {}).get(b"huggingface"), "the schema's `huggingface`"
+    if content is None:
         infos = [f.path for f in files if f.path.rpartition("/")[2] == "dataset_info.json"]
-        features_json = fs.cat_file(f"{root}/{infos[0]}") if infos else b"{}"
-    content = json.loads(features_json)
-    features: dict[str, Any] = content.get("info", content).get("features") or {}
-    return features
+        if not infos:
+            return None
+        content, place = fs.cat_file(f"{root}/{infos[0]}"), infos[0]
+    with _reading(place):
+        about = _About.model_validate_json(content)
+        features = (about.info or about).features or {}
+        return _Feature.model_validate(features.get(column, {})).names
+
+
+@contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Say of JSON in a place what is wrong with it."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in first["loc"][:1])
+        raise SourceError(f"{place} is damaged ({where}{first['msg']})") from None
 
 
 def check_columns(schema: pa.Schema, image: str, label: str | None) -> list[str]:

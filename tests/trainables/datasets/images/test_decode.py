@@ -3,7 +3,10 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,6 +90,43 @@ def test_sixteen_bit_colour_becomes_its_high_bytes() -> None:
     )
     assert np.array_equal(pixels(data), deep // 256)
     assert done(data) == {"16 bits"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "most"),
+    [("I;16", "PNG", 10), ("I;16", "TIFF", 10), ("RGB", "PNG", 7), ("RGBA", "PNG", 15)],
+)
+def test_a_large_image_takes_few_bytes_per_pixel_at_its_peak(
+    mode: str, form: str, most: int, tmp_path: Path
+) -> None:
+    """The result has 4 bytes per pixel, and what it is made of 2 to 4."""
+    side = 4000
+    compression = {"compression": "tiff_deflate"} if form == "TIFF" else {}
+    (tmp_path / "large").write_bytes(encoded(Image.new(mode, (side, side)), form, **compression))
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from trainables.datasets.images.decode import decode_rgb\n"
+        "def kib(field):\n"
+        "    return int(Path('/proc/self/status').read_text().split(field)[1].split()[0])\n"
+        "data = Path(sys.argv[1]).read_bytes()\n"
+        "Path('/proc/self/clear_refs').write_text('5')  # the peak so far is forgotten\n"
+        "before = kib('VmRSS:')\n"
+        "decode_rgb(data)\n"
+        "print(1024 * (kib('VmHWM:') - before))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "large")]
+    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert peak / side**2 < most
+
+
+def test_sixteen_bits_are_converted_alike_in_every_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = np.random.default_rng(1).integers(0, 65536, (9, 7)).astype(np.uint16)
+    expected = (deep // 256).astype(np.uint8)[..., None].repeat(3, 2)
+    for strip in (1, 7, 15, 1000):
+        monkeypatch.setattr(decode, "_STRIP", strip)
+        for form in ("PNG", "TIFF"):
+            assert np.array_equal(pixels(encoded(Image.fromarray(deep), form)), expected)
 
 
 def test_palettes_become_their_colours() -> None:

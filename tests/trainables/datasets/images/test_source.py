@@ -1,6 +1,8 @@
 """Data sets as they are found: splits, counts, classes, keys and what is wrong with them."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,3 +241,95 @@ def test_settings_that_do_not_apply_are_refused(settings: dict[str, Any], messag
     with pytest.raises(ValueError, match=message) as caught:
         DataSpec.model_validate(settings)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "github://a",
+        "zip://x::/etc/hostname",
+        "zip://x",
+        "reference://x",
+        "dir://a",
+        "http://[::1",
+        "generic://",
+        "x" * 300,
+        "x/" * 3000,
+        "/dev/zero",
+        "gone://x",
+    ],
+)
+def test_a_uri_that_leads_nowhere_is_a_mistake_in_one_line(uri: str) -> None:
+    (problem,) = problems(uri)
+    assert problem.startswith("data.uri = ")
+    assert uri in problem
+    folder = Path(__file__).parent / "data" / "huggingface" / "hub" / "data"
+    (problem,) = problems(folder, kind="parquet", names=uri)
+    assert problem.startswith("data.names = ")
+    assert uri in problem
+
+
+def test_a_pipe_or_a_device_among_the_files_is_refused_and_not_read(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"a/{i}.png" for i in range(8)))
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    (problem,) = problems(tmp_path)
+    assert problem.endswith("a/pipe.png is no regular file")
+    (tmp_path / "a" / "pipe.png").unlink()
+    (tmp_path / "a" / "endless.png").symlink_to("/dev/zero")
+    (problem,) = problems(tmp_path)
+    assert problem.endswith("a/endless.png is no regular file")
+    (tmp_path / "a" / "endless.png").unlink()
+    os.mkfifo(tmp_path / "names.txt.pipe")
+    (tmp_path / "names.txt.pipe").rename(tmp_path.parent / f"{tmp_path.name}.pipe")
+    (problem,) = problems(tmp_path, names=f"{tmp_path}.pipe")
+    assert problem.startswith("data.names = ")
+    assert problem.endswith("is no regular file")
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"a/{i}.png" for i in range(8)))
+    name = os.fsencode(tmp_path) + b"/a/\xff.png"
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+    (problem,) = problems(tmp_path)
+    assert "its name is not UTF-8" in problem
+    assert "data.uri" in problem
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("state.json", b"\xff\xfe"),
+        ("state.json", b"{"),
+        ("state.json", b"[]"),
+        ("state.json", b"{}"),
+        ("state.json", b'{"_data_files": 3}'),
+        ("state.json", b'{"_data_files": [3]}'),
+        ("state.json", b'{"_data_files": [{"filename": null}]}'),
+        ("state.json", b"[" * 100_000),
+        ("dataset_info.json", b"\xff\xfe"),
+        ("dataset_info.json", b"["),
+        ("dataset_info.json", b"[]"),
+        ("dataset_info.json", b'{"features": 3}'),
+        ("dataset_info.json", b'{"features": {"label": 3}}'),
+        ("dataset_info.json", b'{"features": {"label": {"names": [1, 2]}}}'),
+        ("dataset_info.json", b"[" * 100_000),
+    ],
+)
+def test_broken_records_of_datasets_are_said(file: str, content: bytes, tmp_path: Path) -> None:
+    saved = shutil.copytree(HUGGINGFACE / "saved", tmp_path / "saved")
+    if file == "dataset_info.json":  # the schema's own word goes first
+        for table in saved.rglob("*.arrow"):
+            without_metadata(table)
+    for damaged in saved.rglob(file):
+        damaged.write_bytes(content)
+    (problem,) = problems(saved, kind="datasets")
+    assert file in problem
+    assert "is damaged" in problem
+
+
+def without_metadata(file: Path) -> None:
+    with pa.memory_map(str(file)) as stream:
+        table = pa.ipc.open_stream(stream).read_all().replace_schema_metadata(None)
+    with pa.OSFile(f"{file}.new", "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    Path(f"{file}.new").rename(file)
