@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
-from orchestrator.sweep import _parser
+from orchestrator.sweep import parser
 from search_spaces import named_spaces
 from tests.orchestrator.waiting import wait_until
 
@@ -28,7 +28,7 @@ def check_command(command: str) -> None:
     """A sweep command is one of this program: its options, a named space, a remote storage."""
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "orchestrator.sweep"]
-    arguments = _parser().parse_args(words[3:])
+    arguments = parser().parse_args(words[3:])
     assert arguments.space in named_spaces()
     assert arguments.storage.startswith("s3://")
 
@@ -179,7 +179,7 @@ def test_no_cluster_here_is_one_that_a_sweep_refuses() -> None:
         text = file.read_text()
         assert "--insecure" not in text, file
         assert "RAY_AUTH_MODE=token" in text or "authOptions: {mode: token}" in text, file
-    assert "--insecure" in _parser().format_help()
+    assert "--insecure" in parser().format_help()
     assert "`--insecure`" in (ROOT / "README.md").read_text()
 
 
