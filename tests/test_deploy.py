@@ -79,7 +79,7 @@ def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> N
     for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE):
         *sources, _ = line.split()
         assert all((ROOT / source).exists() for source in sources)
-    packages = {"search_spaces", "trainables", "orchestrator", "analysis"}
+    packages = {"search_spaces", "trainables", "orchestrator", "analysis", "bridgesweep"}
     assert all(f"COPY {package} {package}" in text for package in packages)
     install = '-c constraints.txt ".[cluster]"'
     assert install in text
