@@ -25,6 +25,8 @@ EXTRAS: Final = {
     "lmms": "tasks of lmms-eval, in an environment of its own",
 }
 """What an extra is for; the empty one is the base install."""
+NEEDED: Final = ("", "sweep")
+"""Of any sweep."""
 SHOWN: Final = ("torch", "ray", "mlflow", "transformers", "compressai", "numpy", "pandas")
 OK, MISSING = 0, 1
 
@@ -55,10 +57,9 @@ def main(words: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     for extra, about in EXTRAS.items():
         _print_extra(extra, about, lacking[extra])
     print()
-    is_fit = not lacking[""] and not lacking["sweep"]
+    is_fit = not any(lacking[extra] for extra in NEEDED)
     for title, is_needed, fit, line in _findings(options.space, options.storage):
-        print(f"{'ok     ' if fit else 'MISSING' if is_needed else 'without'}  {title}: ", end="")
-        print(printable(line))
+        print(f"{_label(fit, is_needed)}  {title}: {printable(line)}")
         is_fit = is_fit and (fit or not is_needed)
     return OK if is_fit else MISSING
 
@@ -102,10 +103,15 @@ def _print_extra(extra: str, about: str, missing: Sequence[str]) -> None:
     name = f"[{extra}]" if extra else "base"
     if missing:
         brackets = f"[{extra}]" if extra else ""
-        print(f"missing  {name}, {about}: {', '.join(missing)}")
+        print(f"{_label(False, extra in NEEDED)}  {name}, {about}: {', '.join(missing)}")
         print(f'         get it: pip install "{PACKAGE}{brackets}"')
     else:
-        print(f"ok       {name}, {about}")
+        print(f"{_label(True)}  {name}, {about}")
+
+
+def _label(is_fit: bool, is_needed: bool = True) -> str:
+    """How a line begins."""
+    return f"{'ok' if is_fit else 'MISSING' if is_needed else 'without':<7}"
 
 
 def _findings(space: str, storage: str | None) -> Iterator[tuple[str, bool, bool, str]]:
