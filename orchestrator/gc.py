@@ -17,7 +17,7 @@ from orchestrator.monitoring.state_file import nothing_stored
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import LeaseLostError
 from orchestrator.storage.references import RECORD, References, read_references
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import DEFAULT_STORAGE, Store
 from orchestrator.storage.unreferenced import (
     Unreferenced,
     delete_unreferenced,
@@ -31,14 +31,14 @@ OK, FAILED, BAD_INPUT = 0, 1, 2
 DEFAULT_HOURS = 24.0
 
 
-def main(argv: Sequence[str], default_storage: str) -> int:
+def main(argv: Sequence[str], prog: str) -> int:
     """The command; returns its exit code.
 
     Args:
         argv: arguments after `gc`.
-        default_storage: directory or URI.
+        prog: how it was called.
     """
-    arguments = _parser(default_storage).parse_args(argv)
+    arguments = parser(prog).parse_args(argv)
     if not arguments.older_than >= 0:
         return _error(f"--older-than {arguments.older_than:g}: hours, 0 or more", BAD_INPUT)
     try:
@@ -84,9 +84,10 @@ def _find(store: Store) -> tuple[References, list[Unreferenced]]:
     return references, find_unreferenced(store, references)
 
 
-def _parser(default_storage: str) -> argparse.ArgumentParser:
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.sweep gc",
+        prog=prog,
         description="List the stages and working directories that no sweep in a storage refers "
         "to, with sizes and ages. A sweep refers to all stages of its space as it was last run; "
         "delete a sweep's directory to drop the sweep.",
@@ -95,9 +96,9 @@ def _parser(default_storage: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--storage",
-        default=default_storage,
+        default=DEFAULT_STORAGE,
         metavar="DIR|URI",
-        help=f"directory or fsspec URI of the results (default: {default_storage})",
+        help=f"directory or fsspec URI of the results (default: {DEFAULT_STORAGE})",
     )
     parser.add_argument(
         "--delete",

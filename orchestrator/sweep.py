@@ -20,38 +20,44 @@ from orchestrator.execution.environment import StorageAwayError, line_of
 from orchestrator.monitoring.notify import check_notify, command_text
 from orchestrator.stopping import STOPPED, ignore_signals, stopped, stopped_by_signals
 from orchestrator.storage.files import StoreError
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import DEFAULT_STORAGE, Store
 from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import InputError
 from search_spaces import OperatingPoint, Space
+from search_spaces.settings.commands import run_command
 from search_spaces.settings.secrets import print_error, printable_lines
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from orchestrator.driver.request import Request
+    from orchestrator.storage.sweep_requests import Kind
 
 OK, MISSING, BAD_INPUT = 0, 1, 2
-DEFAULT_STORAGE = "./bridgesweep-results"
+PROGRAM = "python -m orchestrator.sweep"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def main(argv: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """The command; returns its exit code.
+
+    Args:
+        argv: its words; by default those of this process.
+        prog: how it was called.
+    """
     began = time.monotonic()
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["gc"]:
         from orchestrator import gc
 
-        return gc.main(words[1:], DEFAULT_STORAGE)
+        return gc.main(words[1:], f"{prog} gc")
     if words[:1] == ["status"]:
         from orchestrator.monitoring.status import main as status
 
-        return status(words[1:])
+        return status(words[1:], f"{prog} status")
     if words[:1] in (["cancel"], ["prioritise"]):
         from orchestrator.steering import command
 
-        return command.main(
-            "cancel" if words[0] == "cancel" else "prioritise", words[1:], DEFAULT_STORAGE
-        )
-    arguments = _parser().parse_args(words)
+        verb: Kind = "cancel" if words[0] == "cancel" else "prioritise"
+        return command.main(verb, words[1:], f"{prog} {verb}")
+    arguments = parser(prog).parse_args(words)
     if arguments.list:
         from orchestrator.driver.installed import listing  # imports every extension
 
@@ -183,19 +189,23 @@ def _run_or_hand_over(request: Request) -> bool | None:
         time.sleep(1.0)  # that driver has ended, or a shared disk does not show its lease yet
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.sweep",
-        usage="%(prog)s [SPACE] [options]\n       %(prog)s status SWEEP [--storage DIR|URI]\n"
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The options of the command; those of `status`, `gc`, ... are in their modules."""
+    verbs = (
+        "\n       %(prog)s status SWEEP [--storage DIR|URI]\n"
         "       %(prog)s cancel|prioritise SWEEP POINT... [--storage DIR|URI]\n"
-        "       %(prog)s gc [--storage DIR|URI] [--delete]",
+        "       %(prog)s gc [--storage DIR|URI] [--delete]"
+    )
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=f"%(prog)s [SPACE] [options]{verbs if prog == PROGRAM else ''}",
         description="Train and evaluate every operating point of a space on Ray, and draw its "
         "rate-accuracy curves. A space lists codecs, lambdas, scenarios, models and tasks. The "
         "same command again continues a sweep that was stopped, and adds what is new to one that "
         "runs. `gc --help`: delete what no sweep "
         "refers to.",
         epilog="Exit codes: 0 every point is complete, or cancelled by a person, 1 some are "
-        "missing, 2 bad input, 130 stopped by Ctrl-C. Example: python -m orchestrator.sweep demo "
+        "missing, 2 bad input, 130 stopped by Ctrl-C. Example: %(prog)s demo "
         "--only scenario=d1 --set d1.steps=600 --name longer",
     )
     parser.add_argument(
@@ -210,21 +220,7 @@ def _parser() -> argparse.ArgumentParser:
         help="list named spaces, scenarios, codecs, tasks, MLLM families and benchmark formats",
     )
     _add_places(parser)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY.PATH=VALUE",
-        help="change a setting of the space, for example --set d1.steps=500; may be repeated",
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE[,VALUE]",
-        help="run only these operating points, for example --only scenario=d1,d2; fields: codec, "
-        "lmbda, scenario, seed, variant; may be repeated",
-    )
+    _add_choice(parser)
     parser.add_argument(
         "--plan", action="store_true", help="print what would run and exit; write nothing"
     )
@@ -244,6 +240,25 @@ def _parser() -> argparse.ArgumentParser:
         "input comes from",
     )
     return parser
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change a space or choose among its points."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="change a setting of the space, for example --set d1.steps=500; may be repeated",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE[,VALUE]",
+        help="run only these operating points, for example --only scenario=d1,d2; fields: codec, "
+        "lmbda, scenario, seed, variant; may be repeated",
+    )
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
@@ -290,16 +305,4 @@ def _bad(message: str) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads it, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = MISSING
-    if code == STOPPED:
-        # Interrupted while it starts, Ray's library may crash in its destructors: a Ctrl-C would
-        # then look like a fault. Its processes end with this process.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    run_command(main)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from orchestrator.storage.provenance import COMMIT
-from orchestrator.sweep import _parser
+from orchestrator.sweep import parser
 from search_spaces import named_spaces
 from tests.orchestrator.waiting import wait_until
 
@@ -29,7 +29,7 @@ def check_command(command: str) -> None:
     """A sweep command is one of this program: its options, a named space, a remote storage."""
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "orchestrator.sweep"]
-    arguments = _parser().parse_args(words[3:])
+    arguments = parser().parse_args(words[3:])
     assert arguments.space in named_spaces()
     assert arguments.storage.startswith("s3://")
 
@@ -80,7 +80,7 @@ def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> N
     for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE):
         *sources, _ = line.split()
         assert all((ROOT / source).exists() for source in sources)
-    packages = {"search_spaces", "trainables", "orchestrator", "analysis"}
+    packages = {"search_spaces", "trainables", "orchestrator", "analysis", "bridgesweep"}
     assert all(f"COPY {package} {package}" in text for package in packages)
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copied = {
@@ -194,7 +194,7 @@ def test_no_cluster_here_is_one_that_a_sweep_refuses() -> None:
         text = file.read_text()
         assert "--insecure" not in text, file
         assert "RAY_AUTH_MODE=token" in text or "authOptions: {mode: token}" in text, file
-    assert "--insecure" in _parser().format_help()
+    assert "--insecure" in parser().format_help()
     assert "`--insecure`" in (ROOT / "README.md").read_text()
 
 

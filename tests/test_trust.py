@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("search_spaces", "trainables", "orchestrator", "analysis")
+PACKAGES = ("search_spaces", "trainables", "orchestrator", "analysis", "bridgesweep")
 # Tune writes the error of a trial on the driver's own disk; it is read there if this user wrote it.
 # Handles of this sweep's actors come through Ray, which pickles whatever its processes exchange.
 PICKLES = {

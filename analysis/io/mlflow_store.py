@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -42,9 +43,12 @@ def open_store(tracking: str) -> RunStore:
     """The store behind a tracking URI.
 
     Raises:
-        AnalysisError: no such file, not MLflow's, or a server that does not answer.
+        AnalysisError: no such file, not MLflow's, a server that does not answer, or MLflow is not
+            installed.
     """
     safe = without_secrets(tracking)
+    if find_spec("mlflow") is None:
+        raise AnalysisError(f"{safe}: mlflow is not installed: pip install mlflow")
     scheme = urlsplit(tracking).scheme
     if scheme == "sqlite":
         _check_database(Path(tracking.removeprefix("sqlite:///").partition("?")[0]), safe)

@@ -33,6 +33,7 @@ from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
 from search_spaces.settings.secrets import print_error, printable_lines
 
+PROGRAM: Final = "python -m analysis.report"
 REPORT: Final = "report.html"
 PLOTS: Final = "plots"
 
@@ -150,10 +151,10 @@ def _chance(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not TASK=CHANCE, as vqa=0.25") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, or 2 for input that cannot be read."""
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.report",
+        prog=prog,
         description="Make a sweep's figures and report from its points.",
     )
     parser.add_argument(
@@ -194,7 +195,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "chance is not known need it here, as vqa=0.25",
     )
     parser.add_argument("--pdf", action="store_true", help="also write the figures as PDF")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """The command; returns its exit code: 0, or 2 for input that cannot be read."""
+    options = parser(prog).parse_args(arguments)
     try:
         _check(options)
         sweep = read_sweep(

@@ -125,7 +125,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
     set_environment(verbose)
     import ray  # reads its environment when it is imported
 
-    address = _cluster_to_join()
+    address = cluster_to_join()
     private = {}
     if address is None:
         private = _kept_private()
@@ -176,7 +176,7 @@ def joined(address: str) -> str:
     return f"{text}, which runs on this machine; RAY_ADDRESS=local starts Ray for a sweep alone"
 
 
-def _cluster_to_join() -> str | None:
+def cluster_to_join() -> str | None:
     """The head, HOST:PORT, that RAY_ADDRESS names, or else `ray start` on this machine; or None.
 
     Raises:

@@ -23,22 +23,23 @@ from orchestrator.monitoring.status_text import Driver, status_text
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease_files import Standing, Watch
 from orchestrator.storage.process import Process
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import DEFAULT_STORAGE, Store
 from orchestrator.validation.uris import InputError, open_storage
 from search_spaces.settings.secrets import print_error
 
+PROGRAM: Final = "python -m orchestrator.sweep status"
 OK, BAD_INPUT = 0, 2
-DEFAULT_STORAGE = "./bridgesweep-results"
 REDRAW_S: Final = 5.0
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], prog: str = PROGRAM) -> int:
     """The command; returns its exit code: 0, or 2 if there is no such sweep, or no storage.
 
     Args:
         words: of the command line, behind `status`.
+        prog: how it was called.
     """
-    arguments = _parser().parse_args(words)
+    arguments = parser(prog).parse_args(words)
     try:
         store = open_storage(arguments.storage, touch=False)
         with contextlib.suppress(KeyboardInterrupt):
@@ -59,9 +60,10 @@ def _show(store: Store, sweep: str) -> None:
         print(_when_known(store, sweep, state, watch), flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.sweep status",
+        prog=prog,
         description="Show a sweep that runs or ran: what runs where, losses, failures, time left. "
         "Works from any machine that reads the storage.",
         epilog="Exit codes: 0, or 2 if there is no such sweep or the storage cannot be used.",

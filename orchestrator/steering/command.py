@@ -14,7 +14,7 @@ from typing import Final
 from orchestrator.execution.environment import StorageAwayError, storage_answers
 from orchestrator.monitoring.state_file import no_such_sweep, read_state
 from orchestrator.storage.files import StoreError
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import DEFAULT_STORAGE, Store
 from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Kind, ask
 from orchestrator.validation.uris import InputError, open_storage
 from search_spaces.settings.secrets import print_error, printable
@@ -31,14 +31,15 @@ _DESCRIPTIONS: Final = {
 }
 
 
-def main(verb: Kind, words: Sequence[str], default_storage: str) -> int:
+def main(verb: Kind, words: Sequence[str], prog: str) -> int:
     """The command; returns its exit code.
 
     Args:
         verb: `cancel` or `prioritise`.
         words: of the command line, behind the verb.
+        prog: how it was called.
     """
-    arguments = _parser(verb, default_storage).parse_args(words)
+    arguments = parser(verb, prog).parse_args(words)
     sweep: str = arguments.sweep
     asked: list[str] = []
 
@@ -84,9 +85,10 @@ def check_sweep(store: Store, sweep: str) -> None:
         raise InputError(no_such_sweep(store, sweep))
 
 
-def _parser(verb: Kind, default_storage: str) -> argparse.ArgumentParser:
+def parser(verb: Kind, prog: str) -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m orchestrator.sweep {verb}",
+        prog=prog,
         description=_DESCRIPTIONS[verb],
         epilog="Exit codes: 0 done, 1 the sweep's driver ended before it answered, or its answer "
         "cannot be read, 2 no such sweep or points, or the storage cannot be used.",
@@ -102,9 +104,9 @@ def _parser(verb: Kind, default_storage: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--storage",
-        default=default_storage,
+        default=DEFAULT_STORAGE,
         metavar="DIR|URI",
-        help=f"of the sweep (default: {default_storage})",
+        help=f"of the sweep (default: {DEFAULT_STORAGE})",
     )
     return parser
 

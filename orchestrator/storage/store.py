@@ -37,6 +37,7 @@ from orchestrator.storage.files import StoreError, inside, line_of_shape, write_
 from orchestrator.storage.outage import until_visible
 from orchestrator.storage.work import WorkFiles
 
+DEFAULT_STORAGE = "./bridgesweep-results"
 MANIFEST = "manifest.json"
 JsonObject = dict[str, Any]
 """An object of JSON data."""

@@ -34,6 +34,7 @@ from trainables.datasets.images.files import write_json
 from trainables.evaluation.finished_points import space_of_sweep
 from trainables.points.counting import Part, codecs_of
 
+PROGRAM: Final = "python -m trainables.commands.complexity"
 PAPER: Final = Space(
     name="paper",
     codecs=(ElicCodec(arch="elic2022-chandelier"),),
@@ -49,10 +50,10 @@ _SIZES = (
 """Settings that decide what parts cost."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, or 2 for bad input."""
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainables.commands.complexity",
+        prog=prog,
         description="Parameters and kMAC/pixel of everything that an operating point is made of.",
     )
     parser.add_argument(
@@ -65,7 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE")
     parser.add_argument("--codec", help="only the codec of this name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """The command; returns its exit code: 0, or 2 for bad input."""
+    options = parser(prog).parse_args(argv)
     try:
         space = _space(options.space, options.set, options.codec)
         parts, sums = complexity(space)

@@ -43,6 +43,7 @@ from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
 from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import psnr_of, to_tensor
 
+PROGRAM = "python -m trainables.commands.rd_eval"
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp", ".gif")
 QUALITIES = ("psnr-rgb", "ms-ssim-rgb")
 MS_SSIM_SIDE = 160
@@ -77,10 +78,10 @@ class Measured:
     decode_s: float
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, or 2 for bad input."""
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainables.commands.rd_eval",
+        prog=prog,
         description="Rate-distortion of codecs on a folder of images, by real bitstreams.",
     )
     parser.add_argument(
@@ -101,7 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, metavar="DIR", help="default: rd-<sweep or space>-<folder> here"
     )
     parser.add_argument("--device", default="cpu", help="where codecs run (default: cpu)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """The command; returns its exit code: 0, or 2 for bad input."""
+    options = parser(prog).parse_args(argv)
     name = Path(options.source).resolve().stem
     out = options.out or Path(f"rd-{name}-{options.folder.resolve().name}")
     try:

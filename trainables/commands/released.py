@@ -6,12 +6,16 @@ python -m trainables.commands.released FILE [FILE ...]
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from trainables.codecs.released import read_weights
+from trainables.commands.errors import refuse
+
+PROGRAM = "python -m trainables.commands.released"
 
 
 def describe(file: Path) -> str:
@@ -36,18 +40,24 @@ def _size(tensors: Mapping[str, Tensor]) -> str:
     return f"{sum(t.numel() for t in tensors.values()) / 1e6:.2f} M numbers in {len(tensors)} names"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a line per weights file; exit code 2 where one cannot be read."""
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description="Describe weights files: their origin, and the sizes in them."
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    for file in parser.parse_args(arguments).files:
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """Print a line per weights file; returns the exit code: 0, or 2 where one cannot be read."""
+    for file in parser(prog).parse_args(arguments).files:
         try:
             print(describe(file))
         except (OSError, ValueError) as error:
-            parser.exit(2, f"{error}\n")
+            return refuse(error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -117,7 +117,6 @@ def evaluate_point(
     images, samples = TestImages(directories), _samples_of(evaluations)
     sample_shards = shards(samples, images, space.evaluation.shard_size)
     shard_pass = ShardPass(images, image_pass, answerer, space.evaluation.batch_size, clock)
-    limit = space.data.max_unreadable
     if part is not None:
         index, count = part
         # Whether too many samples are lost is decided over all of them.
@@ -126,7 +125,7 @@ def evaluate_point(
         return {}
     loading_s = time.monotonic() - started
     with exact(model_device):
-        kept = _run_shards(sample_shards, shard_pass, limit, work, progress)
+        kept = _run_shards(sample_shards, shard_pass, space.data.max_unreadable, work, progress)
         result = kept.of(samples)
         started = time.monotonic()
         _score(space, point, evaluations, samples, images, image_pass, result)

@@ -17,8 +17,8 @@ from orchestrator.execution.cluster import (
     NoClusterError,
     OpenClusterError,
     TokenRefusedError,
-    _cluster_to_join,
     _kept_private,
+    cluster_to_join,
     demand_token,
     running,
 )
@@ -162,12 +162,12 @@ def test_a_cluster_of_this_machine_is_joined_if_its_file_is_this_users(
             pytest.skip("only root can make another user's file")
         os.chown(file, 54321, 54321)
     if joins:
-        assert _cluster_to_join() == "10.0.0.9:6379"
+        assert cluster_to_join() == "10.0.0.9:6379"
     elif named == "auto":
         with pytest.raises(NoClusterError, match="RAY_ADDRESS is auto"):
-            _cluster_to_join()
+            cluster_to_join()
     else:
-        assert _cluster_to_join() is None
+        assert cluster_to_join() is None
 
 
 PRIVACY = """
