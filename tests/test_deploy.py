@@ -90,7 +90,7 @@ def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> N
     assert text.index("ARG COMMIT") < text.index(f"ENV {COMMIT}=$COMMIT")
     install = '-c constraints.txt ".[cluster]"'
     assert install in text
-    assert install in (ROOT / "README.md").read_text()
+    assert install in (ROOT / "docs" / "cluster.md").read_text()
 
 
 def stand_ins(directory: Path, **bodies: str) -> Path:
@@ -195,7 +195,7 @@ def test_no_cluster_here_is_one_that_a_sweep_refuses() -> None:
         assert "--insecure" not in text, file
         assert "RAY_AUTH_MODE=token" in text or "authOptions: {mode: token}" in text, file
     assert "--insecure" in parser().format_help()
-    assert "`--insecure`" in (ROOT / "README.md").read_text()
+    assert "`--insecure`" in (ROOT / "docs" / "cluster.md").read_text()
 
 
 def test_the_slurm_script_is_valid_for_bash() -> None:

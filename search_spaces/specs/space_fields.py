@@ -102,8 +102,11 @@ class SpaceFields(Spec):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Letters, digits, `.`, `_` and `-`."""
     description: str = ""
+    """A line for `orchestrator.sweep --list`."""
     codecs: tuple[CodecSpec, ...]
+    """Each is trained and measured at all of its rates."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Trainings of every operating point, but of those that train nothing."""
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
     mllms: tuple[MllmSpec, ...] = ()

@@ -1,4 +1,4 @@
-"""The README's lines that bridge an MLLM from someone else's repository, run as they stand."""
+"""The lines of docs/ that bridge an MLLM from someone else's repository, run as they stand."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from trainables.points.building import build_neck
 from trainables.points.models import BridgedPoint
 from trainables.points.weights import save_trained
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "mllms-benchmarks.md"
 
 
 def lines() -> str:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     found = [block for block in blocks if "load_finished" in block]
     return str(found[0])
 

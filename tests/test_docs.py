@@ -1,0 +1,110 @@
+"""What README and the pages of docs/ show is true: spaces, commands, code, links, the reference."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridgesweep.command import COMMANDS
+from orchestrator.sweep import parser as sweep_parser
+from search_spaces import load_space
+from search_spaces.load import named_spaces
+from tests.orchestrator.plan.made_again import all_settings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {
+    page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *DOCS.glob("*.md")]
+}
+TEXT = "\n".join(PAGES.values())
+VERBS = {"gc", "status", "cancel", "prioritise"}
+SPACES = list(dict.fromkeys(re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)))
+
+
+def commands() -> Iterator[str]:
+    """The command lines of all shell blocks, without comments; lines that go on are one."""
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL):
+        yield from filter(None, block.replace("\\\n", " ").splitlines())
+
+
+@pytest.mark.parametrize("number", range(len(SPACES)))
+def test_the_spaces_that_are_shown_are_spaces(number: int, tmp_path: Path) -> None:
+    file = tmp_path / "shown.yaml"
+    file.write_text(SPACES[number], encoding="utf-8")
+    assert load_space(str(file)).name == "shown"
+
+
+def test_the_notebook_lines_train_a_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = PAGES["how-it-works.md"].partition("## From a notebook")[2]
+    (block, *_) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert (tmp_path / "scratch" / "codec" / "model.safetensors").is_file()
+
+
+def test_the_lines_about_figures_draw_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from analysis import EXAMPLE
+
+    (block, *_) = re.findall(r"```python\n(.*?)```", PAGES["compare.md"], flags=re.DOTALL)
+    shown = '"bridgesweep-results/demo"'
+    assert shown in block
+    monkeypatch.chdir(tmp_path)
+    exec(block.replace(shown, repr(EXAMPLE)), {})
+    assert {file.suffix for file in tmp_path.glob("paper/*")} == {".png", ".svg", ".pdf"}
+    assert "shipped:llava-scenes" in capsys.readouterr().out
+
+
+def test_the_spaces_that_are_named_are_there() -> None:
+    named = re.findall(r"orchestrator\.sweep ([a-z][a-z-]*)(?![\w.-])", TEXT)
+    assert {"demo", "smoke", "demo-codecs"} <= set(named) - VERBS <= set(named_spaces())
+
+
+def test_the_commands_that_are_shown_have_these_options() -> None:
+    count = 0
+    for line in commands():
+        for part in line.split(" && "):
+            words = shlex.split(part, comments=True)
+            if words[:1] == ["bridgesweep"]:
+                COMMANDS[words[1]].parser("shown").parse_args(words[2:])
+            elif "orchestrator.sweep" in words:
+                arguments = words[words.index("orchestrator.sweep") + 1 :]
+                if arguments[:1] and arguments[0] in VERBS:
+                    COMMANDS[arguments[0]].parser("shown").parse_args(arguments[1:])
+                else:
+                    sweep_parser().parse_args(arguments)
+            else:
+                continue
+            count += 1
+    assert count >= 8
+
+
+def test_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(PAGES["README.md"].splitlines()) < 120
+    for name, text in PAGES.items():
+        base = ROOT if name == "README.md" else DOCS
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            is_made = Path(link).name in ("reference.md", "index.md")
+            assert "://" in link or is_made or (base / link).exists(), (name, link)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True))
+    pages = {page.parent.name for page in (tmp_path / "site").glob("*/index.html")}
+    assert {Path(name).stem for name in PAGES} - {"README"} <= pages
+    reference = (tmp_path / "site" / "reference" / "index.html").read_text(encoding="utf-8")
+    for path in all_settings():
+        assert f"<code>{path.rpartition('.')[2]}</code>" in reference, path
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)", page.read_text()
+        )
+        assert not loaded, page
