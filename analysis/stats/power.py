@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from analysis.curves.curve import MEAN
@@ -82,11 +81,6 @@ def precision(pilot: Sweep, images: Mapping[str, int], seeds: int) -> Precision 
         return None
     bd_rate, bd_accuracy = (float(np.sqrt(known[name].median())) for name in _NUMBERS)
     return Precision(bd_rate, bd_accuracy, len(known), with_trainings)
-
-
-def worst_half_width(images: int) -> float:
-    """Half-width of the 95 % interval of an accuracy of one half over so many images."""
-    return float(norm.ppf(1 - TAIL) * np.sqrt(0.25 / images))
 
 
 def _student(seeds: int) -> float:

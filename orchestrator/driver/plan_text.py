@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
-from math import isnan
+from math import isnan, sqrt
+from statistics import NormalDist
 
 from rich.filesize import decimal
 
@@ -236,14 +237,14 @@ def _may_end_early(plan: Plan) -> list[str]:
 
 def _precision(space: Space, name: str, store: Store) -> list[str]:
     """Which differences the test images and seeds will show, as far as a sweep has shown it."""
-    # Imported late: pandas and SciPy, which no other line needs.
-    from analysis.io.read import AnalysisError, read_sweep
-    from analysis.stats.power import precision, worst_half_width
-
     images = test_images(space)
     fewest, seeds = min(images.values(), default=0), len(space.seeds)
     trainings = f"{seeds} training{'' if seeds == 1 else 's'} of each"
     for pilot in measured_sweeps(store, name, _PILOT_POINTS)[:_PILOTS]:
+        # Imported late: pandas and SciPy, which no other line needs.
+        from analysis.io.read import AnalysisError, read_sweep
+        from analysis.stats.power import precision
+
         try:
             expected = precision(read_sweep(f"{store.uri}/{pilot}"), images, seeds)
         except AnalysisError:  # damaged, or of an earlier version
@@ -260,8 +261,13 @@ def _precision(space: Space, name: str, store: Store) -> list[str]:
         return []
     return [
         f"precision: an accuracy over {fewest} test images is known to "
-        f"±{worst_half_width(fewest):.3f} at worst; a first sweep of these tasks will tell more"
+        f"±{_worst_half_width(fewest):.3f} at worst; a first sweep of these tasks will tell more"
     ]
+
+
+def _worst_half_width(images: int) -> float:
+    """Half-width of the 95 % interval of an accuracy of one half over so many images."""
+    return NormalDist().inv_cdf(0.975) * sqrt(0.25 / images)
 
 
 def _time(seconds: float) -> str:

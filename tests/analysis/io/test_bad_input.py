@@ -20,7 +20,7 @@ from analysis.io.schema import AnalysisError
 from analysis.report.build import main
 from tests.analysis.messages import holds
 
-pytestmark = pytest.mark.timeout(60)  # a server that is away must not be waited for
+pytestmark = pytest.mark.timeout(180)  # a server that is away must not be waited for
 
 
 @pytest.fixture

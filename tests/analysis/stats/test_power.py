@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 from scipy.stats import t as student
 
 from analysis.curves.curve import MEAN
 from analysis.io.sweep import Sweep
 from analysis.stats.compare import compare
-from analysis.stats.power import images_of_tasks, precision, worst_half_width
+from analysis.stats.power import images_of_tasks, precision
 from tests.analysis.simulated import Population
 
 
@@ -62,9 +61,3 @@ def test_a_pilot_needs_the_same_tasks_and_samples() -> None:
     pilot = Population(tasks=2).draw(np.random.default_rng(0), 50)
     assert precision(pilot, {"vqa": 50}, 1) is None
     assert precision(replace(pilot, samples=None), {"vqa": 50, "task1": 50}, 1) is None
-
-
-def test_the_worst_half_width_is_the_binomial_s() -> None:
-    n = 400
-    low, high = binom.interval(0.95, n, 0.5)
-    assert worst_half_width(n) == pytest.approx((high - low) / 2 / n, abs=0.5 / n)

@@ -62,8 +62,10 @@ def take_steps(config: dict[str, str]) -> None:
 
 
 @ray.remote(num_cpus=0)
-def wait_for_notice() -> bool:
+def wait_for_notice(log: str) -> bool:
     with node_notice() as is_draining:
+        with Path(log).open("a", encoding="utf-8") as file:
+            print("waits", ray.get_runtime_context().get_node_id(), 0, file=file)
         return wait_until(is_draining, 120)
 
 
@@ -91,7 +93,8 @@ def test_the_checkpoint_of_a_notice_is_where_another_node_goes_on(
     run = fit.remote(str(tmp_path / "train"), str(log))
     ((drained, _),) = wait_until(lambda: rows("start"), 120)
     here = NodeAffinitySchedulingStrategy(drained, soft=False)
-    trial = wait_for_notice.options(scheduling_strategy=here).remote()
+    trial = wait_for_notice.options(scheduling_strategy=here).remote(str(log))
+    wait_until(lambda: rows("waits"), 120)
     time.sleep(2)  # steps are taken
     is_accepted, why = GcsClient(address=nodes.address).drain_node(
         drained, DRAIN_NODE_REASON_PREEMPTION, "", int(1000 * (time.time() + NOTICE_S))

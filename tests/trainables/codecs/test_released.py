@@ -278,9 +278,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float, tmp_path:
 
 
 def test_a_device_is_no_weights_file(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["/dev/zero"])
-    assert stop.value.code == 2
+    assert main(["/dev/zero"]) == 2
     assert "no regular file" in capsys.readouterr().err
 
 
@@ -396,7 +394,7 @@ def test_a_released_file_at_full_size(tmp_path: Path) -> None:
     found = load_weights(codec, tmp_path / "d1_1.pth.tar")
     assert all(torch.equal(p, state[n]) for n, p in codec.net.named_parameters())
     vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
-    vision |= {"num_hidden_layers": 24, "image_size": 224, "patch_size": 14}
+    vision |= {"num_hidden_layers": 6, "image_size": 224, "patch_size": 14}
     text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=768)
     clip = CLIPModel(config).eval()
