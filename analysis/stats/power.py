@@ -68,9 +68,10 @@ def precision(pilot: Sweep, images: Mapping[str, int], seeds: int) -> Precision 
         return None
     # A mean's variance is a mean of the tasks', each in proportion to 1 / images.
     of_images = float(np.mean([had[task] / images[task] for task in tasks(pilot)]))
-    whole = _variances(pilot)
-    alone = _variances(replace(pilot, points=pilot.points.assign(seed=0)))
-    had_seeds = int(whole.pop("n_seeds").max()) if len(whole) else 0
+    whole = alone = _variances(pilot)
+    had_seeds = int(whole["n_seeds"].max()) if len(whole) else 0
+    if had_seeds >= SEEDS:  # of fewer, intervals are of the test images alone
+        alone = _variances(replace(pilot, points=pilot.points.assign(seed=0)))
     with_trainings = min(had_seeds, seeds) >= SEEDS
     variances = alone[[*_NUMBERS]] * of_images
     if with_trainings:

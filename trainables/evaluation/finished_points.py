@@ -35,7 +35,7 @@ def finished(sweep: Path | str, lost: dict[OperatingPoint, str]) -> Iterator[Fin
     manifest = _manifest(Path(sweep))
     stages = Path(sweep).resolve().parent / "stages"
     keys = {_identity(entry): str(entry["point_key"]) for entry in manifest["expected"]}
-    space = space_of_sweep(sweep)
+    space = Space.model_validate(manifest["space"])
     for point in operating_points(space):
         key = keys.get(_identity(point.fields), "")
         if key not in manifest["points"]:
