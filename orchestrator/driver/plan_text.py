@@ -22,7 +22,7 @@ from orchestrator.plan.forecast import (
 )
 from orchestrator.plan.history import MOST_READ, History
 from orchestrator.plan.jobs import WAVES, Job, Plan
-from orchestrator.plan.past_sweeps import measured_sweeps
+from orchestrator.plan.past_sweeps import PastSweeps
 from orchestrator.plan.reasons import Reasons
 from orchestrator.plan.resources import ask_of, kinds_by_ask
 from orchestrator.storage.provenance import CHECKSUMS, benchmark_images, fingerprints
@@ -46,7 +46,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
     plan, whole = Plan(space, points, prints, store), Plan(space, points, prints, None)
     all_points = operating_points(space)
     everything = whole if len(points) == len(all_points) else Plan(space, all_points, prints, None)
-    history = History(store)
+    history, sweeps = History(store), PastSweeps(store)
     done = sum(plan.is_complete(p) for p in points)
     activities = {key: activity(plan, job) for key, job in whole.jobs.items()}
     lines = [
@@ -71,8 +71,8 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         *_necks(space),
         *_asks(space, whole.jobs.values()),
         f"what fails is tried {space.resources.max_failures + 1} times at the most",
-        *_estimate(space, plan, name, store, history),
-        *(_precision(space, name, store) if plan.jobs else []),
+        *_estimate(space, plan, name, sweeps, history),
+        *(_precision(space, name, store, sweeps) if plan.jobs else []),
     ]
     return "\n".join(lines)
 
@@ -201,10 +201,17 @@ def _made_again(plan: Plan, whole: Plan, history: History) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _estimate(space: Space, plan: Plan, name: str, store: Store, history: History) -> list[str]:
+def _estimate(
+    space: Space, plan: Plan, name: str, sweeps: PastSweeps, history: History
+) -> list[str]:
     """Time and storage that are left, and what the numbers rest on."""
     left = forecast(
-        plan, name, store, history, partial(planned_size, plan), partial(planned_beside, space)
+        plan,
+        name,
+        sweeps,
+        history,
+        partial(planned_size, plan),
+        partial(planned_beside, space),
     )
     if not left.measured + left.planned:
         return ["nothing is left to compute"]
@@ -235,12 +242,12 @@ def _may_end_early(plan: Plan) -> list[str]:
     return [f"trainings that may end at a plateau before their last step: {count}"] if count else []
 
 
-def _precision(space: Space, name: str, store: Store) -> list[str]:
+def _precision(space: Space, name: str, store: Store, sweeps: PastSweeps) -> list[str]:
     """Which differences the test images and seeds will show, as far as a sweep has shown it."""
     images = test_images(space)
     fewest, seeds = min(images.values(), default=0), len(space.seeds)
     trainings = f"{seeds} training{'' if seeds == 1 else 's'} of each"
-    for pilot in measured_sweeps(store, name, _PILOT_POINTS)[:_PILOTS]:
+    for pilot in sweeps.measured(name, _PILOT_POINTS)[:_PILOTS]:
         # Imported late: pandas and SciPy, which no other line needs.
         from analysis.io.read import AnalysisError, read_sweep
         from analysis.stats.power import precision

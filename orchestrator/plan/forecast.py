@@ -12,10 +12,9 @@ from orchestrator.plan.estimates import Estimates, makespan
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import DATA, Job, Plan
 from orchestrator.plan.lanes import Lanes
-from orchestrator.plan.past_sweeps import PastSweep, beside_stages, latest_sweep
+from orchestrator.plan.past_sweeps import PastSweep, PastSweeps
 from orchestrator.plan.resources import demand_of
 from orchestrator.plan.room import Cluster
-from orchestrator.storage.store import Store
 from search_spaces import Stage
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.training import Optimiser
@@ -84,7 +83,7 @@ def training_of(plan: Plan, job: Job) -> Optimiser | None:
 def forecast(
     plan: Plan,
     name: str,
-    store: Store,
+    sweeps: PastSweeps,
     history: History,
     planned_size: Callable[[Job, Stage], float],
     planned_beside: Callable[[int], float],
@@ -94,6 +93,7 @@ def forecast(
     Args:
         plan: of what is left.
         name: the sweep's.
+        sweeps: of the storage.
         history: of the storage.
         planned_size: bytes of a stage where the storage holds none of its kind.
         planned_beside: bytes besides stages of so many points where it holds none.
@@ -119,10 +119,10 @@ def forecast(
             is_weights = is_job and (does == "train" or job.subject.point is not None)
             sizes[TRAINED if is_weights else stage.kind] += size
             measured += estimate.rests_on > 0
-    past = latest_sweep(store, name)
+    past = sweeps.latest(name)
     lanes = past.lanes if past is not None else _lanes_here(plan)
     wall_s = makespan(seconds, needs, lanes)
-    sizes[BESIDE] += _beside(plan, name, store, planned_beside)
+    sizes[BESIDE] += _beside(plan, name, sweeps, planned_beside)
     return Forecast(
         wall_s + (_START_S if past is None else past.start_s) if seconds else 0.0,
         sum(seconds.values()),
@@ -160,11 +160,11 @@ def _lanes_here(plan: Plan) -> int:
     return max(1, Lanes(demands, here).free())
 
 
-def _beside(plan: Plan, name: str, store: Store, planned: Callable[[int], float]) -> float:
+def _beside(plan: Plan, name: str, sweeps: PastSweeps, planned: Callable[[int], float]) -> float:
     """Bytes besides stages that a sweep has not written yet."""
-    is_new = not store.is_file(f"{name}/sweep.json")
+    is_new = name not in sweeps
     points = sum(is_new or not plan.is_complete(point) for point in plan.points)
-    past = beside_stages(store) if points else None
+    past = sweeps.beside_stages() if points else None
     if past is None:
         return planned(points) if points else 0.0
     return past.per_sweep * is_new + past.per_point * points

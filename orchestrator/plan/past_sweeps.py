@@ -28,41 +28,6 @@ class PastSweep:
     start_s: float
 
 
-def latest_sweep(store: Store, name: str) -> PastSweep | None:
-    """The latest run that made stages: of a sweep of this name, else of any other.
-
-    Args:
-        name: of a sweep, which may be new.
-    """
-    names = sweep_names(store)
-    contents = store.read_all(f"{sweep}/sweep.json" for sweep in names)
-    runs = []
-    for sweep, text in zip(names, contents, strict=True):
-        content = json_object(text)
-        timing = content.get("timing") or {}
-        if timing.get("lanes") and timing.get("wall_s"):
-            work = sum(timing.get("work_by_kind_s", {}).values())
-            lanes = int(timing["lanes"])
-            run = PastSweep(sweep, lanes, max(0.0, timing["wall_s"] - work / lanes))
-            runs.append((sweep == name, str(content.get("created", "")), run))
-    if not runs:
-        return None
-    latest = max(runs, key=lambda run: run[:2])[2]
-    return replace(latest, lanes=max(run.lanes for _, _, run in runs))
-
-
-def measured_sweeps(store: Store, name: str, most_points: int) -> list[str]:
-    """Names of sweeps that have measured, of at most so many points: `name` first, then by age."""
-    names = sweep_names(store)
-    contents = map(json_object, store.read_all(f"{sweep}/sweep.json" for sweep in names))
-    found = [
-        (sweep == name, str(content.get("created", "")), sweep)
-        for sweep, content in zip(names, contents, strict=True)
-        if 0 < len(content.get("points") or ()) <= most_points
-    ]
-    return [sweep for *_, sweep in sorted(found, reverse=True)]
-
-
 @dataclass(frozen=True)
 class BesideStages:
     """Bytes of what a storage holds besides stages.
@@ -76,27 +41,70 @@ class BesideStages:
     per_point: float
 
 
-def beside_stages(store: Store) -> BesideStages | None:
-    """What the sweeps of a storage take besides stages; None without a complete point.
+class PastSweeps:
+    """The sweeps of a storage, as they were when their manifests were read."""
 
-    MLflow's files count where they are in the storage.
-    """
-    names = sweep_names(store)
-    contents = map(json_object, store.read_all(f"{name}/sweep.json" for name in names))
-    counts = {name: len(c.get("points") or ()) for name, c in zip(names, contents, strict=True)}
-    written = [name for name, count in counts.items() if count]
-    if not written:
-        return None
-    total, shared = store.size("mlflow.db"), 0
-    for name in written:
-        files = store.infos(name)
-        total += sum(info.size for info in files.values())
-        examples = f"{name}/examples/"
-        shared += sum(i.size for file, i in files.items() if not file.startswith(examples))
-    tracked = sum(info.size for place in _TRACKING for info in store.infos(place).values())
-    copies = 2 if tracked > shared else 1
-    rest = max(0, total + tracked - copies * shared)
-    return BesideStages(copies * shared / len(written), rest / sum(counts.values()))
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        names = sweep_names(store)
+        contents = store.read_all(f"{name}/sweep.json" for name in names)
+        self._manifests = dict(zip(names, map(json_object, contents), strict=True))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a sweep has written its manifest."""
+        return bool(self._manifests.get(name))
+
+    def latest(self, name: str) -> PastSweep | None:
+        """The latest run that made stages: of a sweep of this name, else of any other.
+
+        Args:
+            name: of a sweep, which may be new.
+        """
+        runs = []
+        for sweep, content in self._manifests.items():
+            timing = content.get("timing") or {}
+            if timing.get("lanes") and timing.get("wall_s"):
+                work = sum(timing.get("work_by_kind_s", {}).values())
+                lanes = int(timing["lanes"])
+                run = PastSweep(sweep, lanes, max(0.0, timing["wall_s"] - work / lanes))
+                runs.append((sweep == name, str(content.get("created", "")), run))
+        if not runs:
+            return None
+        latest = max(runs, key=lambda run: run[:2])[2]
+        return replace(latest, lanes=max(run.lanes for _, _, run in runs))
+
+    def measured(self, name: str, most_points: int) -> list[str]:
+        """Names of those that measured, of at most so many points: `name` first, then by age."""
+        found = [
+            (sweep == name, str(self._manifests[sweep].get("created", "")), sweep)
+            for sweep, count in self._points().items()
+            if count <= most_points
+        ]
+        return [sweep for *_, sweep in sorted(found, reverse=True)]
+
+    def beside_stages(self) -> BesideStages | None:
+        """What the sweeps take besides stages; None without a complete point.
+
+        MLflow's files count where they are in the storage.
+        """
+        store, counts = self._store, self._points()
+        if not counts:
+            return None
+        total, shared = store.size("mlflow.db"), 0
+        for name in counts:
+            files = store.infos(name)
+            total += sum(info.size for info in files.values())
+            examples = f"{name}/examples/"
+            shared += sum(i.size for file, i in files.items() if not file.startswith(examples))
+        tracked = sum(info.size for place in _TRACKING for info in store.infos(place).values())
+        copies = 2 if tracked > shared else 1
+        rest = max(0, total + tracked - copies * shared)
+        return BesideStages(copies * shared / len(counts), rest / sum(counts.values()))
+
+    def _points(self) -> dict[str, int]:
+        """Complete points of each sweep that has any."""
+        counts = {name: len(c.get("points") or ()) for name, c in self._manifests.items()}
+        return {name: count for name, count in counts.items() if count}
 
 
 def json_object(text: bytes | None) -> Mapping[str, Any]:

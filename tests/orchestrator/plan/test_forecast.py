@@ -19,7 +19,7 @@ from orchestrator.plan.forecast import (
 )
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.past_sweeps import BesideStages, beside_stages, latest_sweep
+from orchestrator.plan.past_sweeps import BesideStages, PastSweeps
 from orchestrator.storage.store import Store
 from search_spaces import Stage
 from tests.orchestrator.plan.finished import finish, plan_of, space_of
@@ -47,7 +47,14 @@ def store(tmp_path: Path) -> Store:
 
 def forecast_of(store: Store, *settings: str, name: str = "second") -> Forecast:
     plan = plan_of(space_of(*settings), store)
-    return forecast(plan, name, store, History(store), lambda job, stage: 5.0, lambda n: 7.0 * n)
+    return forecast(
+        plan,
+        name,
+        PastSweeps(store),
+        History(store),
+        lambda job, stage: 5.0,
+        lambda n: 7.0 * n,
+    )
 
 
 def test_more_steps_take_as_much_longer_and_weights_stay_as_large(store: Store) -> None:
@@ -209,8 +216,8 @@ def test_the_makespan_is_within_the_bound_of_list_schedules(
 def test_sweeps_that_have_no_point_yet_or_a_damaged_file_tell_nothing(store: Store) -> None:
     store.write("running/stages.json", bytes(5000))
     store.write("killed/sweep.json", b'{"points": ')
-    assert latest_sweep(store, "running") is None
-    assert beside_stages(store) is None
+    assert PastSweeps(store).latest("running") is None
+    assert PastSweeps(store).beside_stages() is None
     store.write("done/sweep.json", json.dumps({"points": {"a": {}}}).encode().ljust(300))
     store.write("done/examples/a.png", bytes(40))
-    assert beside_stages(store) == BesideStages(per_sweep=300, per_point=40)
+    assert PastSweeps(store).beside_stages() == BesideStages(per_sweep=300, per_point=40)
