@@ -22,9 +22,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
-from orchestrator.storage.files import Files
+from orchestrator.storage.files import Files, StoreError
 from orchestrator.storage.lease_files import (
     LeaseState,
     Pace,
@@ -264,14 +265,19 @@ def _acquire(
     """
     store, name, pace = watch.store, watch.name, watch.pace
     content = LeaseState(Process.current(), 0, grant=uuid.uuid4().hex).dump()
-    if store.create(lease_file(name, 1), content):
+    with _not_left_behind(watch, 1, content):
+        is_first = store.create(lease_file(name, 1), content)
+    if is_first:
         return Lease(store, name, 1, pace)
     began, is_said = time.monotonic(), False
     while True:
         standing = watch.look()
         if standing is Standing.FREE:
             number = watch.number + 1
-            if store.create(lease_file(name, number), content) and _is_next(watch, number):
+            with _not_left_behind(watch, number, content):
+                is_made = store.create(lease_file(name, number), content)
+                is_mine = is_made and _is_next(watch, number)
+            if is_mine:
                 return Lease(store, name, number, pace)
             # Another one was first, though a listing may not show it yet.
         elif standing is Standing.ALIVE and not wait and watch.holder is not None:
@@ -282,6 +288,43 @@ def _acquire(
         for other in others:
             other.look()
         time.sleep(pace.look)
+
+
+@contextlib.contextmanager
+def _not_left_behind(watch: Watch, number: int, content: bytes) -> Iterator[None]:
+    """Give a number back that may have been made although the storage failed.
+
+    Nobody on this machine would take its holder for dead while this process lives.
+    """
+    try:
+        yield
+    except Exception:
+        threading.Thread(
+            target=_give_back,
+            args=(watch.store, lease_file(watch.name, number), content, watch.pace),
+            name=f"lease {watch.name}",
+            daemon=True,
+        ).start()
+        raise
+
+
+def _give_back(store: Files, file: str, content: bytes, pace: Pace) -> None:
+    """Release a lease that nobody uses, as soon as the storage is back.
+
+    Args:
+        content: of its file, if it was made.
+    """
+    while True:
+        time.sleep(pace.beat)
+        try:
+            if store.read(file) == content:
+                store.write(file, replace(LeaseState.parse(content), released=True).dump())
+        except StoreError:
+            return  # something else is in its place
+        except Exception as error:  # each storage has its own
+            log.info("%s was not given back: %s", file, error)
+        else:
+            return
 
 
 def _is_next(watch: Watch, number: int) -> bool:

@@ -44,7 +44,7 @@ from orchestrator.execution.features.stream import Room, stream
 from orchestrator.execution.job_steps import Settings, provenance_of, write_log
 from orchestrator.execution.silence import take_silence
 from orchestrator.plan.jobs import Job
-from orchestrator.storage.lease import Lease
+from orchestrator.storage.lease import Lease, LeaseLostError
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import FileEntry, PartsMissingError, Store
 
@@ -105,6 +105,9 @@ def run_pass(
         done: called once per job.
         progress: called after every shard.
         again: called when a job goes on after failures.
+
+    Raises:
+        LeaseLostError: another process makes one of them by now.
     """
     # Of a thousand points a task of Ray Data must not carry all jobs.
     pass_settings = replace(settings, jobs={job.key: job for job in jobs})
@@ -148,6 +151,8 @@ class _Pass:
                 if room.is_too_large or not self._open:
                     continue
                 failure = LOST if is_one_lost(nodes_before) else DIED
+            except LeaseLostError:
+                raise  # no other round gets it back; another pass waits for its new holder
             except Exception as error:
                 cause = cause_of(error, nodes_before)
                 failure = JobFailure(cause, reason_of(error, cause), environment_in(error))

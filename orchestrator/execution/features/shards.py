@@ -9,6 +9,7 @@ has a report is never computed again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -97,15 +98,15 @@ class FinishedShard:
 
 
 def finished_shards(store: Store, key: str) -> dict[str, FinishedShard]:
-    """The complete shards of a job, by name."""
+    """The complete shards of a job, by name; one whose report is damaged is made again."""
     directory = _reports(key)
     files = store.names(directory)
     contents = store.read_all(f"{directory}/{file}" for file in files)
-    return {
-        file.removesuffix(".json"): FinishedShard.parse(text)
-        for file, text in zip(files, contents, strict=True)
-        if text
-    }
+    finished = {}
+    for file, text in zip(files, contents, strict=True):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            finished[file.removesuffix(".json")] = FinishedShard.parse(text or b"")
+    return finished
 
 
 def _reports(key: str) -> str:

@@ -224,6 +224,32 @@ def test_a_release_that_did_not_get_through_is_made_up_for(
     assert taken.wait(10)
 
 
+def test_a_lease_that_was_made_though_the_storage_failed_is_given_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process lives on and tries again: it must not wait for its own first try for ever."""
+    create = store.create
+
+    def fail_afterwards(name: str, data: bytes) -> bool:
+        if not create(name, data):
+            return False
+        raise OSError("the answer is lost, and so are those to all repetitions")
+
+    for _ in range(2):  # the first number, and one that follows
+        monkeypatch.setattr(store, "create", fail_afterwards)
+        with pytest.raises(OSError, match="lost"), hold(store, "x", pace=FAST):
+            pass
+        monkeypatch.setattr(store, "create", create)
+        taken = threading.Event()
+
+        def take(taken: threading.Event = taken) -> None:
+            with hold(store, "x", pace=FAST):
+                taken.set()
+
+        threading.Thread(target=take, daemon=True).start()
+        assert taken.wait(10)
+
+
 def test_a_storage_that_does_not_answer_keeps_no_holder_from_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features import run_pass as pass_module
 from orchestrator.execution.features import steps
 from orchestrator.execution.features.run_pass import run_pass
-from orchestrator.execution.features.shards import Shard, shards
+from orchestrator.execution.features.shards import Shard, finished_shards, shards
 from orchestrator.execution.features.steps import (
     ComputeStep,
     Outcome,
@@ -31,6 +31,7 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.room import Ask
+from orchestrator.storage.lease import Lease, LeaseLostError
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
@@ -415,6 +416,33 @@ def test_processes_that_die_with_other_shards_each_time_do_not_end_a_pass(
     in_process(monkeypatch, lost)
     assert run(settings, job) == {job.key: None}
     assert len(died) == 4
+
+
+def test_a_pass_whose_lease_another_process_has_taken_ends_and_fails_no_job(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rounds would go on with the same lease; the next pass takes one of its own."""
+    settings, job = sweep(models, tmp_path)
+    in_process(monkeypatch)
+    check, lost = Lease.check, [True]
+
+    def lose(lease: Lease) -> None:
+        if lost[0]:
+            raise LeaseLostError("the lease could not be renewed and is lost")
+        check(lease)
+
+    monkeypatch.setattr(Lease, "check", lose)
+    with pytest.raises(LeaseLostError):
+        run(settings, job)
+    lost[0] = False
+    assert run(settings, job) == {job.key: None}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"report": {"unreadable": [3]}}'])
+def test_a_shard_whose_report_is_damaged_is_no_complete_one(tmp_path: Path, text: str) -> None:
+    store = Store(str(tmp_path))
+    store.write("work/k1/reports/train-0-8.json", text.encode())
+    assert finished_shards(store, "k1") == {}
 
 
 def test_a_shard_whose_file_is_gone_is_computed_again(
