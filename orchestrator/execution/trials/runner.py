@@ -285,7 +285,11 @@ class Runner:
         tries = self._tries.setdefault(key, Tries(self.settings.space.resources.max_failures))
         if not is_hopeless and tries.again(failure.cause):
             if failure.cause is Cause.OUT_OF_MEMORY:
-                patiently(lambda: slice_more(self.settings.store, key))
+                try:
+                    patiently(lambda: slice_more(self.settings.store, key))
+                except Exception as outage:  # the storage is away for too long
+                    self._fail(key, JobFailure.of_caught(outage))
+                    return
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:
@@ -303,8 +307,10 @@ class Runner:
 
     def _finish(self, key: str) -> None:
         # While it counts as running, no job that makes more takes its place.
-        self._listener(JobEvent("finished", key))
-        self.schedule.finish(key)
+        try:
+            self._listener(JobEvent("finished", key))
+        finally:
+            self.schedule.finish(key)
 
     def _fail(self, key: str, failure: JobFailure) -> None:
         """Record that a job failed for good, and with it the jobs that need it or would fail so."""

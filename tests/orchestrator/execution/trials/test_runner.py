@@ -14,6 +14,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from orchestrator.execution import failures
 from orchestrator.execution.environment import FULL_DISK
+from orchestrator.execution.features import passes as passes_module
 from orchestrator.execution.job_steps import Settings, accumulation_factor, training_report
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
@@ -181,6 +182,43 @@ def test_what_ran_out_of_memory_is_tried_once_with_half_the_memory(sweep: Sweep)
     assert fail(sweep, "second", torch.OutOfMemoryError("CUDA out of memory")) == key
     assert sweep.last("failed") is not None
     assert job.key in sweep.schedule.failed
+
+
+def test_a_job_that_cannot_be_told_to_take_less_memory_fails_and_does_not_stay_running(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_pass(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def slice_more(*arguments: object) -> None:
+        raise RuntimeError("the storage stays away")
+
+    monkeypatch.setattr(passes_module, "run_pass", run_pass)
+    monkeypatch.setattr(runner_module, "slice_more", slice_more)
+    monkeypatch.setattr(runner_module, "patiently", lambda call: call())  # it is over
+    for job in sweep.settings.jobs.values():
+        if job.kind in ("scenes", "codec"):
+            sweep.schedule.finish(job.key)
+    trains = sweep.start("first")  # passes start beside it
+    sweep.runner.join()
+    assert set(sweep.schedule.running) == {trains}
+    failed = wait_until(lambda: sweep.last("failed"), 10)
+    assert "the storage stays away" in failed.reason
+
+
+def test_a_job_is_done_although_the_view_that_is_told_so_breaks(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = sweep.start("first")
+
+    def break_down(event: JobEvent) -> None:
+        raise RuntimeError("a bug of the view")
+
+    monkeypatch.setattr(sweep.runner, "_listener", break_down)
+    monkeypatch.setattr(runner_module, "patiently", lambda call: True)
+    with pytest.raises(RuntimeError, match="a bug of the view"):
+        sweep.runner.trial_completed("first")
+    assert key not in sweep.schedule.running
 
 
 def test_a_driver_that_lost_its_sweep_starts_nothing_more(
