@@ -3,7 +3,7 @@
     trial --TorchTrainer--> workers --report, checkpoint--> <storage>/train/<key>/ --> stage
     trial --evaluators.py--> actors --> stages of the evaluations
 
-The trial's process only waits.
+The trial's process only waits; a point that trains nothing, it makes itself.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.evaluation import EVALUATION
+from trainables.training.context import LocalContext
 
 WAITING: Json = {"phase": "waiting for workers", "step": 0, "steps": 0}
 REPORT_EVERY_S = 1.0
@@ -102,6 +103,9 @@ class TrainBackend:
             Exception: of a worker that did not reach a file, the storage or the network; the
                 runner counts these.
         """
+        if trains_nothing(self._settings, job):
+            self._make_here(job, work, lease)
+            return
         store = self._settings.store
         tries = Tries(self._settings.space.resources.max_failures)
         while True:
@@ -122,6 +126,16 @@ class TrainBackend:
                 if failure.cause is Cause.OUT_OF_MEMORY:
                     slice_more(store, job.key)
                 write_log(store, job, f"tried again: {failure.reason}")
+
+    def _make_here(self, job: Job, work: Path, lease: Lease) -> None:
+        """Make the stage of a point that trains nothing: a file or two need no workers."""
+        store = self._settings.store
+        context = LocalContext(work)
+        with watch(store, job, job.stage.key, self._settings.space.resources.silence_s):
+            out = store.new(job.stage.path)
+            train_job(self._settings, store, job, out, context)
+            lease.check()
+            commit_training(self._settings, store, job, out, work / CURVE, context)
 
     def _fit(self, job: Job) -> None:
         """Train; ends when Ray Tune has what the workers have reported."""
@@ -327,6 +341,14 @@ class TrainContext:
     def latest_checkpoint(self) -> Path | None:
         """The checkpoint that Ray Train kept last, as a local directory."""
         return self._latest
+
+
+def trains_nothing(settings: Settings, job: Job) -> bool:
+    """Whether a job's stage is made without training, and without loading any weights."""
+    point = job.subject.point
+    if point is None or point.released is not None:
+        return False
+    return scenario_of(point.scenario).training(settings.space_of(job), point) is None
 
 
 def report_interval(settings: Settings, job: Job) -> int:

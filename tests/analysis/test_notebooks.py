@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,20 @@ def run(notebook: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return notebook
 
 
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
+    """Runs a shipped notebook once for all tests; its last cell names the heavy packages."""
+
+    @functools.cache
+    def run_once(path: Path) -> Any:
+        notebook = read(path)
+        notebook.cells.append(nbformat.v4.new_code_cell(HEAVY))
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            return run(notebook, tmp_path_factory.mktemp(path.stem), monkeypatch)
+
+    return run_once
+
+
 def said(cell: Any) -> str:
     return "".join(out.get("text", "") for out in cell.outputs)
 
@@ -73,11 +89,9 @@ def test_outputs_are_stripped_and_it_begins_with_a_question(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_and_answers_without_torch_and_ray(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, executed: Callable[[Path], Any]
 ) -> None:
-    notebook = read(path)
-    notebook.cells.append(nbformat.v4.new_code_cell(HEAVY))
-    done = run(notebook, tmp_path, monkeypatch)
+    done = executed(path)
     *_, answer, heavy = done.cells
     assert said(heavy) == "[]\n"
     assert len(said(answer)) > 60
@@ -93,11 +107,11 @@ def test_it_runs_and_answers_without_torch_and_ray(
 
 
 def test_own_results_are_compared_with_what_was_put_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[Path], Any],
 ) -> None:
-    notebook = read(NOTEBOOKS[3])
-    assert not any("assert" in cell.source for cell in notebook.cells)
-    answer = said(run(notebook, tmp_path, monkeypatch).cells[-1])
+    assert not any("assert" in cell.source for cell in read(NOTEBOOKS[3]).cells)
+    *_, answer_cell, _ = executed(NOTEBOOKS[3]).cells
+    answer = said(answer_cell)
     rows = [line.split()[-2:] for line in answer.splitlines() if " from " in line]
     assert [float(put_in) for put_in, _ in rows] == [-10, -20]
     for put_in, measured in rows:

@@ -5,7 +5,7 @@
 
 `directory` holds `tasks.json` (task -> its metrics), and gets a file per job with the calls of the
 storage that its process made. The job's sleep stands in the environment (`SLEEP`), as trials
-inherit it; no trial imports torch.
+inherit it; who writes `awake(label)` into the directory ends it. No trial imports torch.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ DIRECTORY: Final = "BRIDGESWEEP_BENCHMARK_DIRECTORY"
 SLEEP: Final = "BRIDGESWEEP_BENCHMARK_SLEEP_S"
 STEPS: Final = 10
 SAMPLES: Final = 8
+LOOK_S: Final = 0.1
+"""Seconds between two looks of a job that sleeps whether it is woken."""
 _COUNTED: Final = (
     *("write", "create", "exists", "is_file", "names", "read", "below", "read_all"),
     *("remove_tree", "remove", "upload", "download"),
@@ -78,6 +80,11 @@ def install(directory: Path) -> None:
     write_tasks(directory)
     tune.run_trial = run_trial
     passes.run_pass = run_pass
+
+
+def awake(label: str) -> str:
+    """The name of the file that ends the sleep of the job with a label."""
+    return f"awake {label}"
 
 
 def write_tasks(directory: Path) -> None:
@@ -167,7 +174,7 @@ class InstantBackend:
         """Report `STEPS` steps and commit the stage."""
         out, curve = self._store.new(job.stage.path), []
         for step in range(1, STEPS + 1):
-            time.sleep(self._sleep_s / STEPS)
+            self._sleep(job)
             curve.append({"step": step, "steps": STEPS, "loss": 1 / step})
             progress(
                 {"phase": "train", "steps": STEPS, "metrics": {"loss": 1 / step}, "step": step}
@@ -178,6 +185,13 @@ class InstantBackend:
         (out / "info.json").write_text(json.dumps(info), encoding="utf-8")
         about = provenance_of(self._settings, job, job.stage, self._sleep_s)
         self._store.commit(job.stage.path, out, about)
+
+    def _sleep(self, job: Job) -> None:
+        """Sleep for a step, unless somebody wakes the job."""
+        file = Path(os.environ[DIRECTORY], awake(job.label))
+        end = time.monotonic() + self._sleep_s / STEPS
+        while (left := end - time.monotonic()) > 0 and not file.exists():
+            time.sleep(min(left, LOOK_S))
 
     def evaluate(self, job: Job, passes: Sequence[EvaluationPass], progress: Progress) -> None:
         """Commit samples and means that rise with the rate."""

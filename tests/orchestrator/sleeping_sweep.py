@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from mlflow import MlflowClient
 
 from orchestrator.monitoring.state_file import SweepState, read_state
 from orchestrator.storage.store import Store
-from tests.benchmarks.instant_jobs import DIRECTORY, SLEEP
+from tests.benchmarks.instant_jobs import DIRECTORY, SLEEP, awake
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -30,13 +31,19 @@ class SleepingSweep:
 
     Args:
         environment: of the processes.
+        database: of MLflow, empty; the storage gets a copy.
         directory: for the storage and for the jobs' files.
-        sleep_s: of each training.
+        sleep_s: of each training that nobody wakes.
     """
 
-    def __init__(self, environment: dict[str, str], directory: Path, sleep_s: float) -> None:
-        (directory / "jobs").mkdir(exist_ok=True)
+    def __init__(
+        self, environment: dict[str, str], database: Path, directory: Path, sleep_s: float
+    ) -> None:
         self.storage, self._jobs = directory / "storage", directory / "jobs"
+        for made in (self.storage, self._jobs):
+            made.mkdir(exist_ok=True)
+        if not (self.storage / "mlflow.db").exists():
+            shutil.copy(database, self.storage / "mlflow.db")
         self.environment = {
             **environment,
             **{DIRECTORY: str(self._jobs), SLEEP: str(sleep_s), "PYTHONPATH": str(ROOT)},
@@ -80,6 +87,11 @@ class SleepingSweep:
     def steer(self, verb: str, *points: str) -> subprocess.CompletedProcess[str]:
         """Cancel or prioritise points."""
         return self.call(verb, "smoke", *points, "--storage", str(self.storage))
+
+    def wake(self, *labels: str) -> None:
+        """Let jobs sleep no more, those that have not begun included."""
+        for label in labels:
+            (self._jobs / awake(label)).touch()
 
     @property
     def state(self) -> SweepState:

@@ -19,9 +19,9 @@ D1 = "hyperprior d1 lambda={} seed=0"
 
 
 def test_points_are_added_prioritised_and_cancelled_while_a_sweep_runs(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str], empty_database: Path
 ) -> None:
-    sweep = SleepingSweep(environment, tmp_path, 45.0)
+    sweep = SleepingSweep(environment, empty_database, tmp_path, 600.0)
     codec, cancelled, added = "hyperprior codec lambda=0.02", D1.format(0.02), D1.format(0.002)
     driver = sweep.start("[0.02]")
     try:
@@ -43,6 +43,7 @@ def test_points_are_added_prioritised_and_cancelled_while_a_sweep_runs(
         unknown = sweep.steer("cancel", "scenario=d2")
         assert unknown.returncode == 2
         assert "there are d1" in unknown.stderr
+        sweep.wake(codec, "hyperprior codec lambda=0.002", added)
         wait_until(lambda: sweep.runs(cancelled), 300, is_alive)
         ended = sweep.steer("cancel", cancelled)
         assert ended.returncode == 0, ended.stderr
@@ -54,7 +55,7 @@ def test_points_are_added_prioritised_and_cancelled_while_a_sweep_runs(
     assert driver.returncode == 0, said
     assert f"cancelled: {cancelled}; the next run of the same command does them again" in said
     check_end(sweep, cancelled)
-    again = SleepingSweep(environment, tmp_path, 0.1)
+    again = SleepingSweep(environment, empty_database, tmp_path, 0.1)
     continued = again.start("[0.02, 0.002]")
     said, _ = continued.communicate(timeout=300)
     assert continued.returncode == 0, said

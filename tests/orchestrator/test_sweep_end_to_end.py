@@ -284,9 +284,11 @@ def test_two_train_workers_give_the_same_weights_as_a_trial_s_process(
 ) -> None:
     from safetensors.numpy import load_file
 
-    for kind in ("train_images", "test_images", "episodes", "codec", "features", "latents"):
+    kinds = ("train_images", "test_images", "episodes", "codec", "features", "latents", "text")
+    for kind in kinds:
         shutil.copytree(swept[0] / "stages" / kind, tmp_path / "stages" / kind)
-    settings = ["--set", "resources.workers_per_point=2", "--only", "scenario=d1"]
+    settings = ["--set", "resources.workers_per_point=2", "--set", "tasks=[vqa]"]
+    settings += ["--only", "scenario=d1"]
     done = execute(command(tmp_path, *settings, "--only", "lmbda=0.02"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert not list((tmp_path / "train").iterdir())
@@ -314,7 +316,7 @@ def test_a_search_with_train_workers_gets_the_losses_of_each_step_and_stops_tria
     storage, _ = swept
     settings = [
         *("codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[]", "d1.validate_every=2"),
-        *("d1.checkpoint_every=2", "resources.workers_per_point=1"),
+        *("d1.checkpoint_every=2", "resources.workers_per_point=1", "tasks=[vqa]"),
         "search={algorithm: asha, trials: 3, seed: 5, over: {d1.lr: {log_uniform: [1e-5, 0.1]}}}",
     ]
     more = (x for s in settings for x in ("--set", s))
@@ -339,7 +341,7 @@ def test_a_search_trains_the_points_under_other_settings_and_says_the_best(
 ) -> None:
     storage, _ = swept
     settings = [
-        *("scenarios=[d1]", "baselines=[]", "d1.validate_every=2"),
+        *("scenarios=[d1]", "baselines=[]", "d1.validate_every=2", "tasks=[vqa]"),
         "search={algorithm: asha, trials: 4, over: {d1.lr: {log_uniform: [1.0e-5, 1.0e-1]}}}",
     ]
     again = command(storage, "--name", "searched", *(x for s in settings for x in ("--set", s)))

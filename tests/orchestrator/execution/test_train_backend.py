@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from orchestrator.execution import failures
 from orchestrator.execution import train as train_module
 from orchestrator.execution.failures import Cause, GaveUpError
 from orchestrator.execution.job_steps import Json, Settings, accumulation_factor
+from orchestrator.execution.local import LocalBackend
 from orchestrator.execution.train import WAITING, TrainBackend
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.store import Store
@@ -109,6 +111,35 @@ def test_a_silent_worker_is_named_by_what_it_waited_for(
         train(settings, monkeypatch, WorkerGroupError("...", {0: ActorDiedError()}))
     assert caught.value.failure.cause is Cause.SILENT
     assert str(caught.value) == line
+
+
+def test_a_point_that_trains_nothing_is_made_without_workers_as_they_would_make_it(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    trainer = SimpleNamespace(fit=lambda: asked.append("workers"))
+    monkeypatch.setattr(TrainBackend, "_trainer", lambda self, job: trainer)
+    jobs = {
+        job.subject.point.scenario: job
+        for job in settings.jobs.values()
+        if job.subject.point is not None
+    }
+    other = Settings(settings.space, str(tmp_path / "other"), settings.jobs, {})
+    contents = []
+    for backend in (TrainBackend(settings), LocalBackend(other)):
+        store, job = backend._settings.store, jobs["uncompressed"]
+        with store.work(job.key) as (work, lease):
+            backend.train(job, work, lease, lambda metrics: None)
+        files = {file.name: file for file in store.fetch(job.stage.path).iterdir()}
+        assert files.keys() == {"info.json", "manifest.json"}
+        about = json.loads(files["manifest.json"].read_text())
+        fixed = {name: about[name] for name in ("spec", "inputs", "subject", "version", "seconds")}
+        contents.append((files["info.json"].read_bytes(), fixed))
+    assert contents[0] == contents[1]
+    assert not asked
+    with settings.store.work(jobs["d1"].key) as (work, lease):
+        TrainBackend(settings).train(jobs["d1"], work, lease, lambda metrics: None)
+    assert asked == ["workers"]
 
 
 class Reports(queue.Queue[Json]):

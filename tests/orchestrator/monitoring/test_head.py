@@ -49,11 +49,15 @@ def head_lost(address: str) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("changes", "code"), [(GIVE_UP_SOON, 1), (DO_NOT_HEAR, 130)])
 def test_a_driver_without_a_head_says_so_and_ends(
-    changes: str, code: int, tmp_path: Path, environment: dict[str, str]
+    changes: str,
+    code: int,
+    tmp_path: Path,
+    environment: dict[str, str],
+    empty_database: Path,
 ) -> None:
     (tmp_path / "token").write_text("0" * 64)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
-    sweep = SleepingSweep({**environment, **token}, tmp_path, 600.0)
+    sweep = SleepingSweep({**environment, **token}, empty_database, tmp_path, 600.0)
     with head(**sweep.environment) as address:
         sweep.environment["RAY_ADDRESS"] = address
         driver = sweep.start("[0.02]", changes=changes)

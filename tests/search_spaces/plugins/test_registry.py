@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
+from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 
 import pytest
 
 from search_spaces import SpaceError, load_space
-from search_spaces.plugins import BrokenPluginError, Origin, UnknownPluginError, plugin_versions
+from search_spaces.plugins import (
+    BrokenPluginError,
+    Origin,
+    UnknownPluginError,
+    plugin_names,
+    plugin_versions,
+)
 from search_spaces.scenarios import looks
 from search_spaces.specs.scenario_rules import SCENARIOS
 
@@ -123,6 +131,39 @@ def test_an_unusable_scenario_fails_only_the_space_that_names_it(
     with pytest.raises(SpaceError, match=r"baselines\.0: .*'mine'") as error:
         load_space("smoke", ["baselines=[mine]"])
     assert reason in str(error.value)
+
+
+def test_of_two_places_of_a_distribution_the_first_one_counts(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install(scenario())
+    shadowed = tmp_path / "later" / "mydist-0.9.dist-info"
+    shutil.copytree(tmp_path / "mydist-2.1.dist-info", shadowed)
+    metadata = shadowed / "METADATA"
+    metadata.write_text(metadata.read_text().replace("2.1\n", "0.9\n"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "later")])
+    SCENARIOS.forget()
+    assert plugin_versions() == {"mydist": "2.1"}
+    assert SCENARIOS.origin("mine").version == "2.1"
+
+
+def test_the_metadata_of_distributions_without_extensions_is_not_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine has hundreds; every process would take a second for them."""
+    site.install(scenario())
+    read, metadata = set(), Distribution.metadata.fget
+    assert metadata is not None
+
+    def recorded(distribution: PathDistribution) -> object:
+        read.add(str(distribution.locate_file("")))
+        return metadata(distribution)
+
+    monkeypatch.setattr(Distribution, "metadata", property(recorded))
+    assert SCENARIOS.origin("mine").distribution == "mydist"
+    assert "mine" in plugin_names()
+    assert plugin_versions() == {"mydist": "2.1"}
+    assert read == {str(site.directory)}
 
 
 def test_a_projects_name_cannot_be_taken(site: Site) -> None:

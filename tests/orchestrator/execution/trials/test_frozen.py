@@ -77,14 +77,15 @@ def test_a_trial_that_reports_is_not_frozen_and_neither_is_any_while_the_storage
 
 
 def test_a_stopped_process_is_ended_and_its_job_runs_again(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str], empty_database: Path
 ) -> None:
-    sweep, codec = SleepingSweep(environment, tmp_path, 30.0), "hyperprior codec lambda=0.02"
+    sweep = SleepingSweep(environment, empty_database, tmp_path, 30.0)
+    codec = "hyperprior codec lambda=0.02"
     # Processes of trials renew their leases every 10 s.
     changes = """
 from orchestrator.execution.trials import runner
 from orchestrator.storage import lease_files
-runner.BACKSTOP_S = 1.0
+runner.BACKSTOP_S, runner.CAPACITY_EVERY_S = 1.0, 1.0
 lease_files.SHARED_DISK = lease_files.Pace(stale=15.0)
 """
     driver = sweep.start("[0.02]", "resources.silence_s=6", changes=changes)
@@ -96,6 +97,7 @@ lease_files.SHARED_DISK = lease_files.Pace(stale=15.0)
         (pid,) = {lease["holder"]["pid"] for lease in leases if not lease["released"]}
         os.kill(pid, signal.SIGSTOP)
         wait_until(lambda: not psutil.pid_exists(pid), 300, is_alive)
+        sweep.wake(codec, "hyperprior d1 lambda=0.02 seed=0")
         said, _ = driver.communicate(timeout=300)
     finally:
         driver.kill()

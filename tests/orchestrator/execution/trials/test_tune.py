@@ -58,9 +58,9 @@ def test_only_this_user_writes_where_tune_keeps_its_state() -> None:
 
 
 def test_the_storage_holds_no_pickles_and_a_signal_that_comes_twice_stops_a_sweep_once(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str], empty_database: Path
 ) -> None:
-    sweep = SleepingSweep(environment, tmp_path, 120.0)
+    sweep = SleepingSweep(environment, empty_database, tmp_path, 120.0)
     driver = sweep.start("[0.02]")
     try:
         is_alive = lambda: driver.poll() is None  # noqa: E731
