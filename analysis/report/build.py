@@ -110,9 +110,9 @@ def write_report(
         for path in plot.save(join(out, PLOTS), endings)
     ]
     sentence = summary_sentence(sweep, comparison, assembled.missing)
-    lead = lead_sentence(sweep, comparison)
+    sentences = (lead_sentence(sweep, comparison), sentence)
     html = join(out, REPORT)
-    text = page(assembled, comparison, correlations, plots, (lead, sentence), mlflow_ui)
+    text = page(assembled, comparison, correlations, plots, sentences, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
 
