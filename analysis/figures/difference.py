@@ -1,4 +1,4 @@
-"""Relative curve difference: how many more or fewer bits than the anchor, at each accuracy.
+"""Curves against the anchor: bits at each accuracy, and a forest plot of the BD-rates.
 
 BD-rate is the exponential of the mean log ratio of the rates over the shared accuracies, minus one;
 the figure shows where the savings come from and where they end.
@@ -6,21 +6,38 @@ the figure shows where the savings come from and where they end.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.tasks import mean_label
 from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
-from analysis.figures.looks import Looks
+from analysis.figures.layout import NOTE_SIZE, WIDTH
+from analysis.figures.looks import Look, Looks, line_style
 from analysis.figures.rate_accuracy import TITLES
-from analysis.figures.render import Plot, draw, file_name
+from analysis.figures.render import STEPS as TICK_STEPS
+from analysis.figures.render import Plot, draw, file_name, styled
+from analysis.figures.style import GRID, INK, MUTED, STYLE
+from analysis.figures.text_size import broken, text_width
+from analysis.io.frames import rows_of
 from analysis.stats.anchor import against_anchors
+from analysis.stats.as_text import span, with_interval
 
 STEPS: Final = 25
 """Accuracies at which a difference is computed."""
+FARTHEST: Final = 150.0
+"""Percent: BD-rates and intervals beyond it are cut off, and their numbers stand beside them."""
+_NAMES: Final = 1.25
+_RANGES: Final = 0.62
+"""Inches: of the names on the left at the most, and of the shared accuracies on the right."""
+_HEAD, _FOOT = 0.46, 0.42
+_LINE, _PAD = 0.125, 0.055
 
 
 def differences(assembled: Assembled, task: str = MEAN) -> list[tuple[Curve, pd.DataFrame]]:
@@ -88,3 +105,103 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
         alt = f"{with_subtitle(f'{title} over {label}', subtitle)}: {'; '.join(descriptions)}."
         out.append(draw(Drawing(file_name(name), title, subtitle, alt, [[panel]])))
     return out
+
+
+def draw_forest(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
+    """A figure per MLLM of the BD-rates on the mean over tasks, or on the only task.
+
+    Curves are sorted by BD-rate. Those whose interval holds 0, or is unknown, are grey. The
+    accuracies that a curve shares with the anchor stand beside it.
+
+    Args:
+        assembled: the sweep assembled.
+        comparison: what `compare` gave.
+
+    Returns:
+        Nothing where no curve has a BD-rate there.
+    """
+    task = MEAN if assembled.means else next(iter(assembled.tasks))
+    shown = comparison[(comparison["task"] == task) & comparison["bd_rate"].notna()]
+    shown = shown[shown["scenario"] != assembled.sweep.anchor]
+    if task != MEAN:
+        shown = shown[shown["metric"] == assembled.tasks[task].primary]
+    looks = Looks.of(assembled)
+    label = mean_label(assembled.tasks) if task == MEAN else TITLES.get(task, task)
+    title = f"BD-rate against {assembled.sweep.scenarios.title(assembled.sweep.anchor)}"
+    several = comparison["mllm"].nunique() > 1
+    out = []
+    for mllm, rows in shown.sort_values("bd_rate").groupby("mllm", sort=False):
+        subtitle = f"{label}, {mllm}" if several else label
+        name = file_name(f"forest-{mllm}" if several else "forest")
+        each = list(rows_of(rows))
+        described = [_words(row, looks.owner(row.codec, row.scenario, row.variant)) for row in each]
+        alt = f"{with_subtitle(title, subtitle)}: {'; '.join(described)}."
+        with styled():
+            out.append(Plot(name, title, alt, _figure(each, looks, title, subtitle)))
+    return out
+
+
+def holds_zero(row: Any) -> bool:
+    """Whether a row of the comparison shows no difference: its interval holds 0 or is unknown."""
+    return not (row.bd_rate_high < 0 or row.bd_rate_low > 0)
+
+
+def _words(row: Any, look: Look) -> str:
+    number = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+    words = f"{look.label} {number} over {span(row.shared_low, row.shared_high, 2)}"
+    return f"{words}, no difference shown" if holds_zero(row) else words
+
+
+def _figure(rows: Sequence[Any], looks: Looks, title: str, subtitle: str) -> Figure:
+    """Names, intervals and shared accuracies in three columns."""
+    size = STYLE["font.size"]
+    of_rows = [looks.owner(row.codec, row.scenario, row.variant) for row in rows]
+    names = [broken(look.label, _NAMES, size) for look in of_rows]
+    widest = max(text_width(line, size) for lines in names for line in lines)
+    heights = [_LINE * len(lines) + _PAD for lines in names]
+    main = broken(title, WIDTH - 0.2, STYLE["axes.titlesize"], bold=True)
+    below = broken(subtitle, WIDTH - 0.2, NOTE_SIZE)
+    head = _HEAD + _LINE * (len(main) + len(below) - 1)
+    total = head + sum(heights) + _FOOT
+    figure = Figure(figsize=(WIDTH, total))
+    how: dict[str, Any] = {"va": "top", "linespacing": 1.05}
+    bold = {"fontsize": STYLE["axes.titlesize"], "fontweight": STYLE["axes.titleweight"]}
+    figure.text(0.1 / WIDTH, 1 - 0.075 / total, "\n".join(main), color=INK, **bold, **how)
+    y = 1 - (0.085 + _LINE * len(main)) / total
+    figure.text(0.1 / WIDTH, y, "\n".join(below), color=MUTED, fontsize=NOTE_SIZE, **how)
+
+    left, right = 0.1 + widest + 0.14, _RANGES + 0.1
+    bottom = _FOOT / total
+    axes = figure.add_axes(
+        (left / WIDTH, bottom, (WIDTH - left - right) / WIDTH, sum(heights) / total)
+    )
+    axes.set_ylim(sum(heights), 0)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(True, axis="x", color=GRID)
+    axes.set_axisbelow(True)
+    axes.axvline(0, color=INK, lw=0.9, zorder=1.5)
+    middles = np.cumsum(heights) - np.array(heights) / 2
+    for row, look, lines, middle in zip(rows, of_rows, names, middles, strict=True):
+        colour = MUTED if holds_zero(row) else look.colour
+        ends = np.clip([row.bd_rate_low, row.bd_rate_high], -100, FARTHEST)
+        if np.isfinite(ends).all():
+            axes.hlines(middle, *ends, color=colour, lw=1.3, zorder=2)
+        style = line_style(look) | {"ls": "", "color": colour}
+        axes.plot(min(row.bd_rate, FARTHEST), middle, zorder=3, **style)
+        y = (total - head - middle) / total
+        figure.text(0.1 / WIDTH, y, "\n".join(lines), va="center", color=INK, fontsize=size)
+        shared = span(row.shared_low, row.shared_high, 2)
+        end = 1 - 0.1 / WIDTH
+        figure.text(end, y, shared, va="center", ha="right", color=MUTED, fontsize=NOTE_SIZE)
+    above = 1 - (head - 0.06) / total
+    figure.text(1 - 0.1 / WIDTH, above, "accuracies", ha="right", color=MUTED, fontsize=NOTE_SIZE)
+    axes.margins(x=0.06)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=TICK_STEPS))
+    figure.text(
+        *((left + WIDTH - right) / 2 / WIDTH, 0.05 / total),
+        "bits for equal accuracy (%)",
+        ha="center",
+        color=INK,
+    )
+    return figure

@@ -121,6 +121,7 @@ class Drawing:
         logarithmic: whether x is logarithmic where its values span a factor of 4 or more.
         warnings: lines below the figure.
         remarks: further lines, which warn of nothing.
+        width: inches of the figure; 0 for a column's.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Drawing:
     logarithmic: bool = False
     warnings: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    width: float = 0.0
 
 
 def log_range(values: Sequence[float]) -> tuple[float, float] | None:

@@ -71,6 +71,7 @@ def stack(
     notes: Sequence[str] = (),
     remarks: Sequence[str] = (),
     room: float = 0.0,
+    full: float = WIDTH,
 ) -> None:
     """Place rows of panels below each other, each with its legend below it, and notes at the end.
 
@@ -84,23 +85,24 @@ def stack(
         notes: lines below everything, in the colour of warnings; wrapped, and cut after `NOTES`.
         remarks: lines below these that warn of nothing.
         room: inches under the last row that the names along its axis need besides the usual.
+        full: inches, the figure's width.
     """
-    lines = [(line, WARN) for line in _wrapped(notes)]
-    lines += [(line, MUTED) for line in _wrapped(remarks)]
+    lines = [(line, WARN) for line in _wrapped(notes, full)]
+    lines += [(line, MUTED) for line in _wrapped(remarks, full)]
     labels = [broken(row[0].get_ylabel(), height + 0.2, STYLE["font.size"]) for row in rows]
     left = max(LEFT, _ticks_width(row[0] for row in rows) + _LINE * max(map(len, labels)))
-    width = (WIDTH - left - RIGHT - _COLUMN_GAP * (len(rows[0]) - 1)) / len(rows[0])
+    width = (full - left - RIGHT - _COLUMN_GAP * (len(rows[0]) - 1)) / len(rows[0])
     heading = NOTE_ROW * any(axes.get_title("left") for row in rows for axes in row)
-    legends = [legend_height(handles) for handles in entries]
+    legends = [legend_height(handles, full) for handles in entries]
     foot = 0.06 + NOTE_ROW * len(lines) if lines else 0.02
     under = [TICK_ROOM] * (len(rows) - 1) + [TICK_ROOM + LABEL_ROOM + room]
-    room_above = WIDTH - left - 0.04
+    room_above = full - left - 0.04
     main = broken(title, room_above, STYLE["axes.titlesize"], bold=True)
     names = broken(subtitle, room_above, _NAMES) if subtitle else []
     head = TITLE_ROOM + _LINE * (len(main) - 1 + len(names))
     total = head + len(rows) * (heading + height) + sum(under) + sum(legends) + foot
     total += _ROW_GAP * (len(rows) - 1)
-    figure.set_size_inches(WIDTH, total)
+    figure.set_size_inches(full, total)
     _write_head(figure, main, names, left)
     top = total - head
     for row, handles, label, below, legend in zip(
@@ -109,7 +111,7 @@ def stack(
         bottom = top - heading - height
         for number, axes in enumerate(row):
             x = left + number * (width + _COLUMN_GAP)
-            axes.set_position((x / WIDTH, bottom / total, width / WIDTH, height / total))
+            axes.set_position((x / full, bottom / total, width / full, height / total))
         row[0].set_ylabel("\n".join(label))
         top = bottom - below - 0.03
         if handles:
@@ -117,18 +119,18 @@ def stack(
         top -= legend - 0.03 + _ROW_GAP
     figure.align_ylabels([row[0] for row in rows])
     for number, (line, colour) in enumerate(lines):
-        position = (0.1 / WIDTH, (foot - 0.04 - number * NOTE_ROW) / total)
+        position = (0.1 / full, (foot - 0.04 - number * NOTE_ROW) / total)
         figure.text(*position, line, va="top", fontsize=NOTE_SIZE, color=colour)
 
 
 def _write_head(figure: Figure, main: list[str], names: list[str], left: float) -> None:
     """Write a title, and in smaller letters what it is of, at the top of a figure of its size."""
-    height = figure.get_figheight()
+    width, height = figure.get_size_inches()
     how: dict[str, Any] = {"va": "top", "linespacing": 1.05}
     bold = {"fontsize": STYLE["axes.titlesize"], "fontweight": STYLE["axes.titleweight"]}
-    figure.text(left / WIDTH, 1 - 0.075 / height, "\n".join(main), color=INK, **bold, **how)
+    figure.text(left / width, 1 - 0.075 / height, "\n".join(main), color=INK, **bold, **how)
     y = 1 - (0.085 + _LINE * len(main)) / height
-    figure.text(left / WIDTH, y, "\n".join(names), color=MUTED, fontsize=_NAMES, **how)
+    figure.text(left / width, y, "\n".join(names), color=MUTED, fontsize=_NAMES, **how)
 
 
 def _ticks_width(panels: Iterable[Axes]) -> float:
@@ -141,12 +143,13 @@ def _ticks_width(panels: Iterable[Axes]) -> float:
     return 0.19 + max((text_width(label, STYLE["ytick.labelsize"]) for label in labels), default=0)
 
 
-def legend_height(labels: Iterable[str]) -> float:
-    """Inches that a legend needs; none without labels."""
-    rows = [len(label) for label in _label_lines(labels)]
+def legend_height(labels: Iterable[str], width: float = WIDTH) -> float:
+    """Inches that a legend needs in a figure of a width; none without labels."""
+    labels = list(labels)
+    rows = [len(label) for label in _label_lines(labels, width)]
     if not rows:
         return 0.0
-    filled = np.array_split(np.array(rows), columns_of(labels))  # as Matplotlib fills them
+    filled = np.array_split(np.array(rows), columns_of(labels, width))  # as Matplotlib fills them
     high = max(
         int(column.sum() - len(column)) * _LEGEND_LINE + len(column) * _LEGEND_ROW
         for column in filled
@@ -162,12 +165,13 @@ def put_legend(figure: Figure, entries: Mapping[str, Any], top: float) -> None:
         entries: handles by label.
         top: of the legend, inches from the figure's bottom.
     """
+    width, height = figure.get_size_inches()
     figure.legend(
         list(entries.values()),
-        ["\n".join(lines) for lines in _label_lines(entries)],
+        ["\n".join(lines) for lines in _label_lines(entries, width)],
         loc="upper left",
-        bbox_to_anchor=(0.06 / WIDTH, top / figure.get_figheight()),
-        ncols=columns_of(entries),
+        bbox_to_anchor=(0.06 / width, top / height),
+        ncols=columns_of(entries, width),
         handlelength=2.4,
         handletextpad=0.5,
         columnspacing=1.2,
@@ -177,19 +181,19 @@ def put_legend(figure: Figure, entries: Mapping[str, Any], top: float) -> None:
     )
 
 
-def columns_of(labels: Iterable[str]) -> int:
+def columns_of(labels: Iterable[str], width: float = WIDTH) -> int:
     """Columns of a legend that a figure's width has room for."""
     names = list(labels)
     widths = np.array([text_width(name, STYLE["legend.fontsize"]) for name in names])
-    for columns in range(min(4, len(names)), 1, -1):
+    for columns in range(min(round(4 * width / WIDTH), len(names)), 1, -1):
         filled = np.array_split(widths, columns)  # as Matplotlib fills them
-        if sum(_HANDLE + column.max() for column in filled) <= WIDTH - 0.06:
+        if sum(_HANDLE + column.max() for column in filled) <= width - 0.06:
             return columns
     return 1
 
 
-def _label_lines(labels: Iterable[str]) -> list[list[str]]:
-    room = WIDTH - 0.06 - _HANDLE
+def _label_lines(labels: Iterable[str], width: float) -> list[list[str]]:
+    room = width - 0.06 - _HANDLE
     return [broken(label, room, STYLE["legend.fontsize"]) for label in labels]
 
 
@@ -237,12 +241,12 @@ def _slanting(names: Sequence[str], slot: float, size: float) -> tuple[list[list
     return lines, 90.0
 
 
-def _wrapped(notes: Sequence[str]) -> list[str]:
+def _wrapped(notes: Sequence[str], width: float) -> list[str]:
     shown = list(notes[: NOTES - 1] if len(notes) > NOTES else notes)
     if len(shown) < len(notes):
         shown.append(f"and {len(notes) - len(shown)} more")
     # At screen resolution hinted letters are up to 5 % wider than their advances.
-    broke = [broken(note, WIDTH - 0.4, NOTE_SIZE) for note in shown]
+    broke = [broken(note, width - 0.4, NOTE_SIZE) for note in shown]
     return [
         line if i == 0 else f"   {line}"
         for note_lines in broke

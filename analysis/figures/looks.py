@@ -108,7 +108,7 @@ class Looks:
         shared = sorted(
             {codec for codec, scenario in pairs if codec} - {pair[0] for pair in of_one}
         )
-        self._codecs = _codec_colours(shared, [self._scenario[pair[1]].colour for pair in of_one])
+        self._codecs = codec_colours(shared, [self._scenario[pair[1]].colour for pair in of_one])
         self._variants = list(variants)
 
     @classmethod
@@ -222,7 +222,7 @@ def _marker_choices(name: str) -> Iterator[str]:
         yield f"${number}$"
 
 
-def _codec_colours(codecs: Sequence[str], fixed: Iterable[str]) -> dict[str, str]:
+def codec_colours(codecs: Sequence[str], fixed: Iterable[str] = ()) -> dict[str, str]:
     """A colour per codec: its family's where it is the first of it, else the next that is free.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +12,15 @@ from analysis.curves.assemble import Assembled, by_rate
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
 from analysis.curves.tasks import chance_of, less_is_better, mean_label
-from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
+from analysis.figures.drawing import (
+    Drawing,
+    Group,
+    Level,
+    Panel,
+    Series,
+    groups_of,
+    with_subtitle,
+)
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
 from analysis.figures.style import MUTED
@@ -53,6 +61,13 @@ class Titled(NamedTuple):
     subtitle: str
     label: str
 
+
+FULL_WIDTH: Final = 7.0
+"""Inches: of a page's text."""
+ABREAST: Final = 4
+"""Tasks side by side at the most."""
+SMALL: Final = 1.0
+"""Inches: height of the axes of a small multiple."""
 
 PSNR: Final = Titled("psnr", "Image quality", "", "PSNR (dB)")
 
@@ -97,6 +112,72 @@ def draw_curves(assembled: Assembled) -> list[Plot]:
         levels = list(_levels(assembled, drawn))
         out.append(_draw(assembled, drawn, drawn, named, levels))
     return out
+
+
+def draw_tasks(assembled: Assembled) -> list[Plot]:
+    """All tasks in one figure per MLLM, as wide as a page: small multiples with shared axes.
+
+    A column per task, with its primary metric, and a row per family of curves; one legend. Tasks
+    in other units than the first one's, and a single task, have only figures of their own.
+
+    Args:
+        assembled: the sweep assembled.
+    """
+    known = assembled.tasks
+    unit = next(iter(t.units[t.primary] for t in known.values()), "")
+    names = [task for task, t in known.items() if t.units[t.primary] == unit]
+    mllms = list(dict.fromkeys(curve.mllm for curve in assembled.curves))
+    looks = Looks.of(assembled)
+    out = []
+    for mllm in mllms if len(names) > 1 else []:
+        drawn = {
+            task: [
+                curve
+                for curve in assembled.curves
+                if (curve.mllm, curve.task, curve.metric) == (mllm, task, known[task].primary)
+            ]
+            for task in names
+        }
+        drawn = {task: curves for task, curves in drawn.items() if curves}
+        if len(drawn) < 2:
+            continue
+        groups = _shared_groups(assembled, drawn, looks)
+        panels = [_small(assembled, task, curves, groups) for task, curves in drawn.items()]
+        columns = -(-len(panels) // -(-len(panels) // ABREAST))
+        panels += [Panel("", [], [Group(frozenset())] * len(groups))] * (-len(panels) % columns)
+        rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+        owners = [curve.owner for curves in drawn.values() for curve in curves]
+        everything = Group(groups[-1].owners, looks.legend(owners))
+        rows[-1][0] = replace(rows[-1][0], groups=[*groups[:-1], everything])
+        subtitle = mllm if len(mllms) > 1 else ""
+        name = file_name(f"tasks-{mllm}" if subtitle else "tasks")
+        shown = ", ".join(TITLES.get(task, task) for task in drawn)
+        alt = f"{with_subtitle('Task by task', subtitle)}: primary metrics over {RATE} of {shown}."
+        size = {"height": SMALL, "width": FULL_WIDTH, "logarithmic": True}
+        plot = draw(Drawing(name, "Task by task", subtitle, alt, rows, **size))  # type: ignore[arg-type]
+        out.append(replace(plot, drawing=None))
+    return out
+
+
+def _shared_groups(
+    assembled: Assembled, drawn: Mapping[str, Sequence[Curve]], looks: Looks
+) -> list[Group]:
+    """The same rows of curves for every task, without legends."""
+    curves = list({c.owner: c for each in drawn.values() for c in each if len(c.frame)}.values())
+    anchors = [curve for curve in curves if curve.scenario == assembled.sweep.anchor]
+    return [Group(group.owners) for group in groups_of(curves, looks, anchors)]
+
+
+def _small(
+    assembled: Assembled, task: str, curves: Sequence[Curve], groups: Sequence[Group]
+) -> Panel:
+    """A task's curves as one of the small multiples."""
+    named = titled(assembled, task, assembled.tasks[task].primary)
+    unit = assembled.tasks[task].units[assembled.tasks[task].primary]
+    label = "accuracy" if unit == "fraction" else named.label
+    series = _series(assembled, curves)
+    levels = list(_levels(assembled, curves))
+    return Panel(label, series, groups, levels, "bits per pixel", heading=named.title)
 
 
 def draw_psnr(assembled: Assembled) -> list[Plot]:
@@ -173,16 +254,7 @@ def _draw(
 ) -> Plot:
     """A figure of some curves, with notes on all that it stands for."""
     looks = Looks.of(assembled)
-    series = [
-        Series(
-            *(curve.owner, looks.curve(curve), part["bpp"], part["value"]),
-            *(part["low"], part["high"]),
-            joined=True,
-            keys=[keys[0] for keys in part["point_keys"]],
-        )
-        for curve in sorted(drawn, key=lambda curve: curve.rank)
-        for part in curve.segments
-    ]
+    series = _series(assembled, drawn)
     anchors = [c for c in drawn if c.scenario == assembled.sweep.anchor]
     panel = Panel(titled.label, series, groups_of(drawn, looks, anchors), levels, RATE)
     missing = [m for curve in every for m in curve.missing]
@@ -213,6 +285,21 @@ def _draw(
             ],
         )
     )
+
+
+def _series(assembled: Assembled, curves: Sequence[Curve]) -> list[Series]:
+    """The curves as lines that end where a point is missing."""
+    looks = Looks.of(assembled)
+    return [
+        Series(
+            *(curve.owner, looks.curve(curve), part["bpp"], part["value"]),
+            *(part["low"], part["high"]),
+            joined=True,
+            keys=[keys[0] for keys in part["point_keys"]],
+        )
+        for curve in sorted(curves, key=lambda curve: curve.rank)
+        for part in curve.segments
+    ]
 
 
 def _levels(assembled: Assembled, curves: Sequence[Curve]) -> Iterator[Level]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis.figures.drawing import Drawing, Group, Panel, Series
-from analysis.figures.looks import SPARE_CODECS, Look
+from analysis.figures.looks import Look, codec_colours
 from analysis.figures.render import Plot
 from analysis.figures.render import draw as draw_figure
 from analysis.io.directions import Directions
@@ -60,6 +60,7 @@ def draw(curves: Sequence[Sweep]) -> list[Plot]:
         curves: what `read_results` gave.
     """
     out = []
+    colours = codec_colours(sorted({str(curve.points["codec"].iloc[0]) for curve in curves}))
     for metric, (name, label) in METRICS.items():
         series = []
         for i, curve in enumerate(curves):
@@ -67,8 +68,8 @@ def draw(curves: Sequence[Sweep]) -> list[Plot]:
             if rows.empty:
                 continue
             codec = str(rows["codec"].iloc[0])
-            # By its place among all curves: the same in both figures.
-            look = Look(codec, SPARE_CODECS[i % len(SPARE_CODECS)], MARKERS[i % len(MARKERS)], "-")
+            # The codec's colour in a sweep's figures too; the marker by the curve's place.
+            look = Look(codec, colours[codec], MARKERS[i % len(MARKERS)], "-")
             owner = (codec, curve.name, "")
             series.append(Series(owner, look, rows["bpp"], rows["value"], joined=True))
         if series:

@@ -143,14 +143,18 @@ def draw(drawing: Drawing) -> Plot:
         entries[-1] |= shared
         room = _finish_x(drawing, rows)
         height = drawing.height or (HEIGHT if len(rows) == 1 else PANEL_HEIGHT)
+        full = drawing.width or WIDTH
         notes = (drawing.warnings, drawing.remarks)
-        stack(figure, rows, entries, drawing.title, height, drawing.subtitle, *notes, room)
+        stack(figure, rows, entries, drawing.title, height, drawing.subtitle, *notes, room, full)
     title = with_subtitle(drawing.title, drawing.subtitle)
     return Plot(drawing.name, title, drawing.alt, figure, drawing)
 
 
 def _draw_panel(axes: Axes, panel: Panel, group: Group, names: Sequence[str]) -> dict[str, Line2D]:
     """Draw one panel; returns the levels by their labels."""
+    if not panel.series and not panel.levels:
+        axes.set_axis_off()
+        return {}
     axes.grid(True, axis="y")
     axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
@@ -201,7 +205,9 @@ def _finish_x(drawing: Drawing, rows: Sequence[Sequence[Axes]]) -> float:
     """Range, ticks and labels along x; returns the inches that names need below the usual."""
     for number, last in enumerate(rows[-1]):
         panels = [panels[number] for panels in drawing.rows]
-        values = [float(x) for panel in panels for s in panel.series for x in np.ravel(s.x)]
+        same = [p for row in drawing.rows for p in row if p.x_label == panels[-1].x_label]
+        shared = panels if drawing.names else [*panels, *same]
+        values = [float(x) for panel in shared for s in panel.series for x in np.ravel(s.x)]
         for row in rows:
             if drawing.names:
                 row[number].set_xlim(-0.5, len(drawing.names) - 0.5)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 INK: Final = "#1f2328"
 """Text and axes; the report makes it follow the page's colours."""
-MUTED: Final = "#6e7781"
+MUTED: Final = "#59636e"
 GRID: Final = "#e3e6ea"
 WARN: Final = "#a34700"
 RIGHT: Final = "#188038"

@@ -19,16 +19,16 @@ from analysis.curves.assemble import assemble
 from analysis.curves.tasks import above_chance
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
-from analysis.figures.difference import draw_difference
+from analysis.figures.difference import draw_difference, draw_forest
 from analysis.figures.panels import draw_panels
-from analysis.figures.rate_accuracy import draw_curves, draw_psnr
+from analysis.figures.rate_accuracy import draw_curves, draw_psnr, draw_tasks
 from analysis.figures.render import file_name
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, find_costs
 from analysis.io.files import join, make_directory, write_bytes
 from analysis.io.read import AnalysisError, Sweep, read_sweep
 from analysis.report.page import MLFLOW_UI, page
-from analysis.report.summary import summary_sentence, summary_table
+from analysis.report.summary import lead_sentence, summary_sentence, summary_table
 from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
 from search_spaces.settings.secrets import print_error, printable_lines
@@ -93,7 +93,10 @@ def write_report(
     correlations = surrogate(assembled)
     plots = {
         "variants": draw_ablation(assembled, comparison),
-        "curves": [*draw_curves(assembled), *draw_psnr(assembled)],
+        "curves": draw_curves(assembled),
+        "forest": draw_forest(assembled, comparison),
+        "tasks": draw_tasks(assembled),
+        "quality": draw_psnr(assembled),
         "difference": draw_difference(assembled),
         "complexity": [] if costs is None else draw_costs(assembled, comparison, costs),
         "surrogate": draw_surrogate(assembled, correlations),
@@ -107,8 +110,9 @@ def write_report(
         for path in plot.save(join(out, PLOTS), endings)
     ]
     sentence = summary_sentence(sweep, comparison, assembled.missing)
+    sentences = (lead_sentence(sweep, comparison), sentence)
     html = join(out, REPORT)
-    text = page(assembled, comparison, correlations, plots, sentence, mlflow_ui)
+    text = page(assembled, comparison, correlations, plots, sentences, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
 

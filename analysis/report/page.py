@@ -59,7 +59,7 @@ def page(
     comparison: pd.DataFrame,
     correlations: pd.DataFrame,
     plots: Mapping[str, Sequence[Plot]],
-    sentence: str,
+    sentences: tuple[str, str],
     mlflow_ui: str | None = None,
 ) -> str:
     """The page's HTML: everything inline, no request to anywhere.
@@ -72,7 +72,7 @@ def page(
         comparison: what `compare` gave.
         correlations: what `surrogate` gave.
         plots: the drawn figures by their part of the page.
-        sentence: the result in a sentence or two.
+        sentences: the result in one sentence, and all of it.
         mlflow_ui: address that links to MLflow runs lead to; by default the sweep's server.
     """
     sweep, looks = assembled.sweep, Looks.of(assembled)
@@ -92,11 +92,13 @@ def page(
     return _template().render(
         **_facts(assembled),
         **_tables(assembled, comparison, correlations),
-        sentence=sentence,
+        lead=sentences[0],
+        sentence=sentences[1],
         figures={
             part: [(plot, Markup(inline(plot.svg, next(count), colours))) for plot in group]
             for part, group in plots.items()
         },
+        n_first=_first_figures(assembled),
         live=live,
         points=points,
         shared=shared,
@@ -110,6 +112,11 @@ def page(
         data=Markup(script_data(data)),
         plotly=Markup(plotly_script()),
     )
+
+
+def _first_figures(assembled: Assembled) -> int:
+    """Figures of the main curves: a mean over tasks, or an only task, per MLLM."""
+    return len({curve.mllm for curve in assembled.means or assembled.curves})
 
 
 def _interactive_figures(

@@ -189,12 +189,14 @@
     }
   }
 
+  // The part of the page that a link leads to is unfolded, with all that it is in.
   function open() {
     const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
-    if (target && target.tagName === "DETAILS") {
-      target.open = true;
-      target.scrollIntoView();
+    if (!target) return;
+    for (let part = target; part; part = part.parentElement) {
+      if (part.tagName === "DETAILS") part.open = true;
     }
+    target.scrollIntoView();
   }
 
   addEventListener("hashchange", open);

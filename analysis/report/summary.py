@@ -94,6 +94,37 @@ def summary_sentence(
     return f"{first} All {total} operating points are present."
 
 
+def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
+    """The result in one sentence that claims no more than the intervals show.
+
+    It names the curve of the lowest BD-rate among those whose interval is below 0, on the mean over
+    tasks or on the only task, and says how many others are better, worse or not told apart.
+    """
+    known = tasks(sweep)
+    task = MEAN if (comparison["task"] == MEAN).any() else next(iter(known), "")
+    rows = comparison[(comparison["task"] == task) & comparison["bd_rate"].notna()]
+    if task in known:
+        rows = rows[rows["metric"] == known[task].primary]
+    anchor = sweep.scenarios.title(sweep.anchor) or "the anchor"
+    what = mean_label(known) if task == MEAN else task
+    if rows.empty:
+        return f"No curve can be compared with {anchor} for equal {what}."
+    fewer, more = rows[rows["bd_rate_high"] < 0], rows[rows["bd_rate_low"] > 0]
+    open_ = len(rows) - len(fewer) - len(more)
+    counts = [(len(more), f"need more bits than {anchor}"), (open_, "show no difference")]
+    rest = ", ".join(f"{count} {words}" for count, words in counts if count)
+    if fewer.empty:
+        return f"For equal {what}, no curve is shown to need fewer bits than {anchor}: {rest}."
+    best = next(iter(rows_of(fewer.sort_values("bd_rate"))))
+    varies = [getattr(best, name) for name in ("codec", "mllm") if rows[name].nunique() > 1]
+    name = f"{sweep.scenarios.title(best.scenario)} {best.variant}".strip()
+    name += f" ({', '.join(map(str, varies))})" if varies else ""
+    claim = _claim(best.bd_rate, best.bd_rate_low, best.bd_rate_high)
+    where = over(best.shared_low, best.shared_high)
+    counted = f"{len(fewer)} of {len(rows)} curves need fewer bits than {anchor}"
+    return f"For equal {what}, {counted}{f', {rest}' if rest else ''}; {name} {claim}{where}."
+
+
 def _bd_rate(row: Any) -> str:
     """A BD-rate with its interval and the accuracies that it is over."""
     text = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)

@@ -19,7 +19,7 @@ from analysis.stats.trainings import is_unfinished, trainings
 
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     """Mean and tasks side by side: every curve with its rows of the comparison, None without."""
-    tasks = [MEAN, *assembled.tasks] if assembled.means else list(assembled.tasks)
+    tasks = [MEAN] * (len(assembled.tasks) > 1 and bool(assembled.means)) + list(assembled.tasks)
     rows = []
     for curve, curve_rows in _by_curve(comparison, assembled.sweep.scenarios):
         by_task = {row.task: row for row in curve_rows}
@@ -87,15 +87,20 @@ def more_of(row: Any, anchor: str) -> str:
     sentences = []
     if row.saved_at_anchor:
         pairs = row.saved_at_anchor
-        savings = ", ".join(f"{saved:.0f} % at {accuracy:.2f}" for accuracy, saved in pairs)
-        most = f"most, {row.saved_max:.0f} %, at accuracy {row.saved_max_at:.2f}"
-        sentences.append(f"Saved at {anchor}'s accuracies: {savings}; {most}.".replace("-", "−"))
+        changes = ", ".join(f"{_change(saved)} at {accuracy:.2f}" for accuracy, saved in pairs)
+        fewest = f"fewest, {_change(row.saved_max)}, at accuracy {row.saved_max_at:.2f}"
+        sentences.append(f"Bits at {anchor}'s accuracies: {changes}; {fewest}.".replace("-", "−"))
     if not pd.isna(row.bd_rate_of_tasks):
         mean = with_interval(row.bd_rate_of_tasks, sign=True)
         sentences.append(f"The mean of the tasks' BD-rates is {mean}.")
     if row.note:
         sentences.append(f"{row.note[0].upper()}{row.note[1:]}.")
     return " ".join(sentences)
+
+
+def _change(saved: float) -> str:
+    """A saving as the change of the bits, like a BD-rate: fewer are negative."""
+    return f"{0 if abs(saved) < 0.5 else -saved:+.0f} %".replace("+0 %", "0 %")
 
 
 def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:

@@ -61,7 +61,7 @@ def make_large(directory: Path, points: int, samples: int) -> Path:
 
 def opened(page: Path) -> tuple[float, float, float]:
     """(first paint, loaded, interactive) of one opening in a new browser, in milliseconds."""
-    with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
+    with Browser() as browser:
         browser.show(page, 1200, 900)
         browser.until("performance.getEntriesByName('first-contentful-paint').length")
         paint, loaded = browser.run(

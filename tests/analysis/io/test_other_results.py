@@ -237,4 +237,4 @@ def test_the_command_takes_directions(tmp_path: Path) -> None:
     path = tmp_path / "methods.csv"
     path.write_text(METHODS.replace("accuracy", "score"))
     assert main([str(path)]) == 2
-    assert main([str(path), "--higher-is-better", "score"]) == 0
+    assert main([str(path), "--higher-is-better", "score", "--out", str(tmp_path / "out")]) == 0

@@ -67,11 +67,13 @@ def test_files_are_where_they_are_said_to_be(sweep_dir: Path, page: str) -> None
         "captioning-cider",
         "difference",
         "fewshot",
+        "forest",
         "mean",
         "panel-1",
         "panel-2",
         "psnr",
         "rec",
+        "tasks",
         "vqa",
     ]
     assert page

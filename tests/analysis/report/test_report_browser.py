@@ -31,13 +31,14 @@ def page(rich_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as one:
+def browser() -> Iterator[Browser]:
+    with Browser() as one:
         yield one
 
 
 def light_all(browser: Browser) -> None:
-    """Scroll through the page until every figure has been replaced."""
+    """Unfold and scroll through the page until every figure has been replaced."""
+    browser.run("document.querySelectorAll('details.part').forEach((one) => one.open = true)")
     browser.until(
         "(scrollBy(0, 600), document.querySelectorAll('figure[data-live] .main-svg').length >= 2 *"
         " document.querySelectorAll('figure[data-live]').length)"
@@ -68,7 +69,7 @@ def test_it_is_drawn_light_and_dark_and_fits_a_phone(browser: Browser, page: Pat
 
 def test_figures_follow_the_scheme_when_it_changes(browser: Browser, page: Path) -> None:
     browser.show(page, 1200, 900)
-    browser.run("document.getElementById('figures').scrollIntoView()")
+    browser.run("document.getElementById('result').scrollIntoView()")
     browser.until("document.querySelectorAll('.live .main-svg').length")
     fill = "getComputedStyle(document.querySelector('.live .xtitle')).fill"
     browser.until(f"{fill} === 'rgb(31, 35, 40)'")
@@ -78,7 +79,7 @@ def test_figures_follow_the_scheme_when_it_changes(browser: Browser, page: Path)
 
 def test_a_point_says_how_it_was_made_and_leads_to_its_run(browser: Browser, page: Path) -> None:
     browser.show(page, 1200, 900)
-    browser.run("document.getElementById('figures').scrollIntoView()")
+    browser.run("document.getElementById('result').scrollIntoView()")
     browser.until("document.querySelectorAll('[data-live=mean] .point').length")
     browser.run("document.querySelector('[data-live=mean]').scrollIntoView({block: 'center'})")
     x, y, legend = browser.run(
@@ -116,13 +117,13 @@ def test_printed_it_shows_the_drawn_figures(browser: Browser, page: Path) -> Non
         ".map((one) => getComputedStyle(one).display)"
     )
     assert "none" in browser.run(still)
-    browser.devtools("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.page.emulate_media(media="print")
     try:
         assert set(browser.run(still)) == {"block"}
         hidden = "[...document.querySelectorAll('.live')].every((one) => one.offsetHeight === 0)"
         assert browser.run(f"return {hidden}")
     finally:
-        browser.devtools("Emulation.setEmulatedMedia", {"media": ""})
+        browser.page.emulate_media(media="null")
 
 
 def contrast(one: str, other: str) -> float:
@@ -159,7 +160,9 @@ def test_the_gallery_shows_images_boxes_and_answers(
     browser: Browser, page: Path, width: int, dark: bool
 ) -> None:
     browser.show(page, width, 844, dark)
-    browser.run("document.querySelectorAll('.example details').forEach((one) => one.open = true)")
+    browser.run(
+        "document.querySelectorAll('#gallery, .example details').forEach((one) => one.open = true)"
+    )
     browser.run("document.getElementById('examples').scrollIntoView()")
     wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, "the page can be scrolled sideways"
@@ -196,7 +199,8 @@ def test_the_gallery_shows_images_boxes_and_answers(
 
 def test_printed_the_gallery_keeps_its_images(browser: Browser, page: Path) -> None:
     browser.show(page, 1200, 900, dark=True)
-    browser.devtools("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.run("document.getElementById('gallery').open = true")
+    browser.page.emulate_media(media="print")
     try:
         seen = clip(browser, ".asked .pixels")
         given = np.asarray(scene(0).resize(seen.shape[1::-1], Image.Resampling.BILINEAR))
@@ -204,7 +208,7 @@ def test_printed_the_gallery_keeps_its_images(browser: Browser, page: Path) -> N
         card = "getComputedStyle(document.querySelector('.example')).backgroundColor"
         assert browser.run(f"return {card}") == "rgb(255, 255, 255)"
     finally:
-        browser.devtools("Emulation.setEmulatedMedia", {"media": ""})
+        browser.page.emulate_media(media="null")
 
 
 def test_without_its_script_the_page_is_complete(browser: Browser, page: Path) -> None:
@@ -232,6 +236,7 @@ def variants(sweep_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_table_of_variants_fits_a_laptop_and_a_phone(browser: Browser, variants: Path) -> None:
     for width, height in ((1280, 800), (390, 844)):
         browser.show(variants, width, height)
+        browser.run("document.getElementById('variants').open = true")
         beyond, page, cut = browser.run(
             "const own = document.querySelector('[aria-label=Variants]');"
             "const cells = [...own.querySelectorAll('th[scope], td')];"
@@ -281,3 +286,86 @@ def test_titles_of_live_figures_fit_and_variants_can_be_pointed_at(
         assert words in said, said
     assert "4 rates" in said
     assert browser.errors() == []
+
+
+@pytest.mark.parametrize(("width", "highest"), [(1280, 6000), (390, 12000)])
+def test_before_anything_is_unfolded_the_page_is_short(
+    browser: Browser, page: Path, width: int, highest: int
+) -> None:
+    browser.show(page, width, 844)
+    height, wide, order = browser.run(
+        "return [document.documentElement.scrollHeight,"
+        " document.documentElement.scrollWidth - innerWidth,"
+        " [...document.querySelectorAll('h2')].map((one) => one.textContent)]"
+    )
+    assert 1000 < height < highest
+    assert wide <= 0
+    assert order[:3] == ["Result", "Task by task", "Examples"]
+    assert order[-1] == "Provenance and citation"
+
+
+def test_landmarks_headers_and_names_are_there_for_a_screen_reader(
+    browser: Browser, page: Path
+) -> None:
+    browser.show(page, 1280, 844)
+    for landmark in ("header", "nav", "main", "footer"):
+        assert browser.page.locator(f"body > {landmark}").count() == 1, landmark
+    assert browser.page.get_by_role("navigation", name="Contents").count() == 1
+    bare, unnamed = browser.run(
+        "return [document.querySelectorAll('th:not([scope])').length,"
+        " [...document.querySelectorAll('[role=img], [role=region], svg.pixels')]"
+        ".filter((one) => !one.getAttribute('aria-label')).length]"
+    )
+    assert (bare, unnamed) == (0, 0)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_has_enough_contrast(browser: Browser, page: Path, dark: bool) -> None:
+    browser.show(page, 1280, 844, dark)
+    browser.run("document.querySelectorAll('details.part').forEach((one) => one.open = true)")
+    pairs = browser.run(
+        "const behind = (one) => { for (; one; one = one.parentElement) {"
+        "  const colour = getComputedStyle(one).backgroundColor;"
+        "  if (colour !== 'rgba(0, 0, 0, 0)') return colour; } return 'rgb(255, 255, 255)'; };"
+        "const texts = [...document.querySelectorAll('body *:not(svg *, script, .dot)')]"
+        "  .filter((one) => [...one.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));"
+        "return [...new Set(texts.map((one) => getComputedStyle(one).color + '|' + behind(one)))]"
+    )
+    assert len(pairs) > 3
+    low = [pair for pair in pairs if contrast(*pair.split("|")) < 4.5]
+    assert low == []
+
+
+def test_the_keyboard_reaches_links_and_folds_and_shows_where_it_is(
+    browser: Browser, page: Path
+) -> None:
+    browser.show(page, 1280, 844)
+    reached = []
+    for _ in range(40):
+        browser.page.keyboard.press("Tab")
+        reached.append(
+            browser.run(
+                "const one = document.activeElement, style = getComputedStyle(one);"
+                "return [one.tagName, one.closest('details')?.id, style.outlineStyle]"
+            )
+        )
+        if reached[-1][:2] == ["SUMMARY", "sentence"]:
+            break
+    assert {"A", "SUMMARY"} <= {tag for tag, _, _ in reached}
+    assert all(outline != "none" for _, _, outline in reached)
+    browser.page.keyboard.press("Enter")
+    assert browser.run("return document.getElementById('sentence').open")
+
+
+def test_a_link_unfolds_the_part_it_leads_to(browser: Browser, page: Path) -> None:
+    browser.show(page, 1280, 844)
+    browser.page.locator("nav a[href='#comparison']").click()
+    browser.until("document.getElementById('comparison').open")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_axe_finds_nothing(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    browser.show(page, width, 844, dark)
+    found = axe.run(browser.page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
