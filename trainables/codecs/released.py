@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from search_spaces.settings.paths import is_regular, is_there
+from trainables.codecs.eight_bits import from_eight_bits
 from trainables.codecs.entropy.tables import current_bottleneck_name
 
 PREFIXES = ("module.", "base_coder.")
@@ -125,7 +126,7 @@ def _tensors(file: Path, content: Any) -> dict[str, Tensor]:
         raise ValueError(
             f"{file} holds something else than dense real tensors: {', '.join(no_tensors[:5])}"
         )
-    return {_bare(name): value for name, value in content.items()}
+    return from_eight_bits({_bare(name): value for name, value in content.items()})
 
 
 def _is_plain(value: object) -> bool:

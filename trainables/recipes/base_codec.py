@@ -7,20 +7,20 @@ to high one here: bits are given up in fewer steps than details are learned. The
 is trained at all its rates, one drawn per step, and is used as it is.
 
 Run `python -m trainables.recipes.base_codec NAME --work DIR`; it continues from DIR/NAME.pt when
-that exists, and writes DIR/NAME: the weights in half precision and what they reach in
-`accuracy.json`. Times on one core of two: about 10 minutes each, of the variable-rate codec 60.
+that exists, and writes DIR/NAME: the weights in 8 bits and what they reach in `accuracy.json`.
+Times on one core of two: about 10 minutes each, of the variable-rate codec 60.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from search_spaces import CodecSpec
@@ -33,8 +33,8 @@ from trainables.codecs import (
     Codec,
     build_codec,
     load_codec,
-    save_codec,
 )
+from trainables.codecs.eight_bits import to_eight_bits
 from trainables.datasets.images.files import write_json
 from trainables.datasets.rows import Batch
 from trainables.datasets.scenes.drawing import render
@@ -156,21 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = begin(parser, arguments)
     recipe = RECIPES[options.name]
     codec = train(recipe, options.work / f"{options.name}.pt")
-    finish(codec, recipe, options.work / options.name)
-
-
-def finish(codec: Codec, recipe: Recipe, out: Path) -> None:
-    """Write the codec as it ships: weights in half precision, what they are and what they reach."""
-    save_codec(codec, out)
-    weights = {name: value.half() for name, value in load_file(out / WEIGHTS_FILE).items()}
-    save_file(weights, out / WEIGHTS_FILE)
-    # Measured after rounding to half precision.
-    codec, measured = load_codec(recipe.spec, out), []
-    for rate, lmbda in enumerate(recipe.lambdas):
-        codec.rate = rate
-        reached = measure(codec, lmbda)
-        rounded = {name: round(value, 4) for name, value in reached.items()}
-        measured.append({"lmbda": lmbda} | rounded)
     training = {
         "of": BASE_CODEC,
         "steps": recipe.steps,
@@ -179,9 +164,32 @@ def finish(codec: Codec, recipe: Recipe, out: Path) -> None:
         "until": "steps",
         "fall_of_last_quarter": None,
     }
-    report = {"arch": recipe.spec.arch, "validation": measured, "trainings": [training]}
+    finish(codec, recipe.lambdas, [training], options.work / options.name)
+
+
+def finish(
+    codec: Codec, lambdas: Sequence[float], trainings: Sequence[Mapping[str, Any]], out: Path
+) -> None:
+    """Write a codec as it ships: weights in 8 bits, what they are and what they reach.
+
+    Args:
+        lambdas: of each of its rates.
+        trainings: how it was trained, the earliest first; entries as in a stage's info.json.
+        out: a directory of the codec's name.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    parameters = {name: value.detach() for name, value in codec.net.named_parameters()}
+    save_file(to_eight_bits(parameters), out / WEIGHTS_FILE)
+    # Measured after rounding.
+    codec, measured = load_codec(codec.spec, out), []
+    for rate, lmbda in enumerate(lambdas):
+        codec.rate = rate
+        reached = measure(codec, lmbda)
+        rounded = {name: round(value, 4) for name, value in reached.items()}
+        measured.append({"lmbda": lmbda} | rounded)
+    report = {"arch": codec.spec.arch, "validation": measured, "trainings": list(trainings)}
     write_json(out / RECORD_FILE, report, indent=2)
-    write_json(out / "config.json", recipe.spec.architecture, indent=2)
+    write_json(out / "config.json", codec.spec.architecture, indent=2)
     log.info("%s: %s", out.name, report)
 
 

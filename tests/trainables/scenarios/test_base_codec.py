@@ -8,22 +8,27 @@ import pytest
 import torch
 
 from search_spaces.codecs.hyperprior import HyperpriorCodec
-from trainables.codecs import load_codec
+from trainables.codecs import build_codec, load_codec, save_codec
+from trainables.datasets.images.files import write_json
 from trainables.encoders.pretrained import SHIPPED, resolve_pretrained
-from trainables.recipes import base_codec, steps
+from trainables.recipes import base_codec, converged_codec, steps
 from trainables.recipes.base_codec import RECIPES, Recipe, measure, train
+from trainables.recipes.converged_codec import CONVERGED, START
 
-SHIPPED_CODECS = sorted(name for name in RECIPES if (SHIPPED / name).is_dir())
+CODECS = {name: (recipe.spec, recipe.lambdas) for name, recipe in RECIPES.items()} | {
+    name: (RECIPES[START].spec, (lmbda,)) for name, lmbda in CONVERGED.items()
+}
+"""What each shipped codec is, and the lambdas of its rates."""
 
 
-@pytest.mark.parametrize("name", SHIPPED_CODECS)
+@pytest.mark.parametrize("name", CODECS)
 def test_a_shipped_codec_reaches_what_it_records(name: str) -> None:
     torch.set_num_threads(1)
-    recipe = RECIPES[name]
+    spec, lambdas = CODECS[name]
     directory = Path(resolve_pretrained(f"shipped:{name}"))
     recorded = json.loads((directory / "accuracy.json").read_text())
-    codec = load_codec(recipe.spec, directory)
-    assert [said["lmbda"] for said in recorded["validation"]] == list(recipe.lambdas)
+    codec = load_codec(spec, directory)
+    assert [said["lmbda"] for said in recorded["validation"]] == list(lambdas)
     for rate, said in enumerate(recorded["validation"]):
         codec.rate = rate
         found = measure(codec, said["lmbda"])
@@ -33,12 +38,41 @@ def test_a_shipped_codec_reaches_what_it_records(name: str) -> None:
         assert 0 < found["bpp"] - found["bpp_estimated"] < 20 * 8 / 128**2
 
 
-@pytest.mark.parametrize("name", SHIPPED_CODECS)
+@pytest.mark.parametrize("name", CODECS)
 def test_a_shipped_codec_says_what_it_is_and_is_small(name: str) -> None:
     config = json.loads((SHIPPED / name / "config.json").read_text())
-    spec = RECIPES[name].spec
-    assert config.items() >= spec.architecture.items()
-    assert (SHIPPED / name / "model.safetensors").stat().st_size < 1.5e6
+    assert config.items() >= CODECS[name][0].architecture.items()
+    assert (SHIPPED / name / "model.safetensors").stat().st_size < 0.75e6
+
+
+def test_all_that_is_shipped_takes_12_mb_at_the_most() -> None:
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*.safetensors")) <= 12e6
+
+
+def test_the_codecs_that_a_sweep_trained_to_their_plateau_are_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    codec, lmbda = build_codec(RECIPES[START].spec), CONVERGED[f"{START}-2e-5"]
+    for key, until, of in (("a", "plateau", lmbda), ("b", "steps", CONVERGED[f"{START}-7e-6"])):
+        stage = tmp_path / "storage" / "stages" / "codec" / key
+        save_codec(codec, stage)
+        training = {"of": "base codec", "steps": 70, "images": 560, "until": until}
+        write_json(stage / "info.json", {**training, "before": [{"of": "base codec", "steps": 9}]})
+        spec = {"arch": "mbt2018-mean", "lmbda": of, "train": {"until": until}}
+        write_json(stage / "manifest.json", {"spec": spec})
+    monkeypatch.setattr(base_codec, "VALIDATION_SCENES", 2)
+    converged_codec.main([str(tmp_path / "storage"), "--work", str(tmp_path / "out")])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{START}-2e-5"]
+    assert "no base codec of lambda 7e-06" in caplog.text
+    recorded = json.loads((tmp_path / "out" / f"{START}-2e-5" / "accuracy.json").read_text())
+    assert [said["steps"] for said in recorded["trainings"]] == [9, 70]
+    assert [said["lmbda"] for said in recorded["validation"]] == [lmbda]
+    packed = load_codec(RECIPES[START].spec, tmp_path / "out" / f"{START}-2e-5")
+    for name, parameter in packed.net.named_parameters():
+        largest = codec.net.get_parameter(name).abs().max()
+        error = (parameter - codec.net.get_parameter(name)).abs().max()
+        assert error <= largest / 250, name
 
 
 def test_an_interrupted_recipe_ends_where_an_uninterrupted_one_does(
