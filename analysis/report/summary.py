@@ -109,12 +109,13 @@ def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
     what = mean_label(known) if task == MEAN else task
     if rows.empty:
         return f"No curve can be compared with {anchor} for equal {what}."
+    start = f"As trained in this sweep, for equal {what}"
     fewer, more = rows[rows["bd_rate_high"] < 0], rows[rows["bd_rate_low"] > 0]
     open_ = len(rows) - len(fewer) - len(more)
     counts = [(len(more), f"need more bits than {anchor}"), (open_, "show no difference")]
     rest = ", ".join(f"{count} {words}" for count, words in counts if count)
     if fewer.empty:
-        return f"For equal {what}, no curve is shown to need fewer bits than {anchor}: {rest}."
+        return f"{start}, no curve is shown to need fewer bits than {anchor}: {rest}."
     best = next(iter(rows_of(fewer.sort_values("bd_rate"))))
     varies = [getattr(best, name) for name in ("codec", "mllm") if rows[name].nunique() > 1]
     name = f"{sweep.scenarios.title(best.scenario)} {best.variant}".strip()
@@ -122,7 +123,7 @@ def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
     claim = _claim(best.bd_rate, best.bd_rate_low, best.bd_rate_high)
     where = over(best.shared_low, best.shared_high)
     counted = f"{len(fewer)} of {len(rows)} curves need fewer bits than {anchor}"
-    return f"For equal {what}, {counted}{f', {rest}' if rest else ''}; {name} {claim}{where}."
+    return f"{start}, {counted}{f', {rest}' if rest else ''}; {name} {claim}{where}."
 
 
 def _bd_rate(row: Any) -> str:

@@ -58,6 +58,7 @@ def test_the_lead_counts_curves_by_their_intervals(
     assembled, comparison = shipped
     rates = [(10.0, 5.0, 20.0), (-5.0, -9.0, 1.0), (-30.0, -40.0, -20.0)]
     lead = lead_sentence(assembled.sweep, with_rates(comparison, rates))
+    assert lead.startswith("As trained in this sweep, ")
     assert "1 of 3 curves need fewer bits" in lead
     assert "1 need more bits" in lead
     assert "1 show no difference" in lead
