@@ -19,7 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.execution.job_steps import Json, Progress, Settings, provenance_of, write_log
+from orchestrator.execution.job_steps import (
+    Json,
+    Progress,
+    Settings,
+    provenance_of,
+    waits_in,
+    write_log,
+)
 from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import EvaluationPass, Job
 from orchestrator.storage.lease import Lease
@@ -71,7 +78,7 @@ def run_job(
             "benchmark": partial(_write_benchmark, settings.space, job),
         }.get(job.kind)
         if write is not None:
-            _make(settings, store, job, write)
+            _make(settings, store, job, write, progress)
         else:
             _train_and_evaluate(store, job, open_backend(), throttled(progress))
     except Exception:
@@ -96,9 +103,15 @@ def throttled(progress: Progress) -> Progress:
     return report
 
 
-def _make(settings: Settings, store: Store, job: Job, write: Callable[[Path], None]) -> None:
+def _make(
+    settings: Settings,
+    store: Store,
+    job: Job,
+    write: Callable[[Path], None],
+    progress: Progress,
+) -> None:
     """Make a stage of images or samples, unless it is complete."""
-    with store.work(job.key) as (_, lease):
+    with store.work(job.key, waits_in(progress)) as (_, lease):
         if not store.has(job.stage.path):
             out, began = store.new(job.stage.path), time.monotonic()
             with watch(store, job, job.stage.key, settings.space.resources.silence_s):
@@ -143,7 +156,7 @@ def _write_benchmark(space: Space, job: Job, out: Path) -> None:
 
 
 def _train_and_evaluate(store: Store, job: Job, backend: Backend, progress: Progress) -> None:
-    with store.work(job.key) as (work, lease):
+    with store.work(job.key, waits_in(progress)) as (work, lease):
         if not store.has(job.stage.path):
             backend.train(job, work, lease, progress)
         host = socket.gethostname()

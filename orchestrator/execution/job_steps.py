@@ -25,6 +25,7 @@ from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
 from orchestrator.plan.subjects import subject_fields
 from orchestrator.storage.files import StoreError
+from orchestrator.storage.lease import Waits
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
@@ -82,6 +83,12 @@ class Settings:
     def space_of(self, job: Job) -> Space:
         """The space with the settings of the job's variant."""
         return self.space.of(job.subject.variant)
+
+
+def waits_in(progress: Progress) -> Waits:
+    """Shows what a process waits for as the phase of its job."""
+    host = socket.gethostname()
+    return lambda line: progress({"phase": line, "step": 0, "steps": 0, "host": host})
 
 
 def write_log(store: Store, job: Job, text: str) -> str:
@@ -238,7 +245,10 @@ def evaluate_job(
 
     store, space, point = settings.store, settings.space_of(job), job.subject.point
     assert point is not None
-    with store.evaluation_work(job.key, pass_name(evaluation_pass, part)) as (work, lease):
+    with store.evaluation_work(job.key, pass_name(evaluation_pass, part), waits_in(progress)) as (
+        work,
+        lease,
+    ):
         left = [stage for _, stage in evaluation_pass.evaluations if not store.has(stage.path)]
         if not left:
             return

@@ -39,6 +39,7 @@ from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
 
+Waits = Callable[[str], None]
 WAIT_IS_SAID_S = 3.0
 """After which a waiter is told what it waits for."""
 RELEASE_S = 60.0
@@ -175,7 +176,7 @@ def hold(
     name: str,
     wait: bool = True,
     pace: Pace | None = None,
-    waits: Callable[[str], None] = lambda line: None,
+    waits: Waits = lambda line: None,
 ) -> Iterator[Lease]:
     """Hold a lease.
 
@@ -183,7 +184,7 @@ def hold(
         name: of the lease in the storage.
         wait: until its holder releases it or is dead; otherwise only until it is clear whether a
             holder on another machine is alive.
-        waits: called with a line when that is not clear at once.
+        waits: called with what is waited for, if that takes more than a moment.
 
     Raises:
         LeaseHeldError: another process holds it and `wait` is False.
@@ -196,16 +197,24 @@ def hold(
 
 
 @contextlib.contextmanager
-def hold_all(store: Files, names: Iterable[str], pace: Pace | None = None) -> Iterator[list[Lease]]:
+def hold_all(
+    store: Files,
+    names: Iterable[str],
+    pace: Pace | None = None,
+    waits: Waits = lambda line: None,
+) -> Iterator[list[Lease]]:
     """Hold several leases, in one order for all callers, who so never wait for each other.
 
     It takes as long as for one lease until all their holders are known to be dead.
+
+    Args:
+        waits: as of `hold`.
     """
     watches = [Watch(store, name, pace) for name in sorted(set(names))]
     with contextlib.ExitStack() as stack:
         leases = []
         for number, watch in enumerate(watches, 1):
-            leases.append(_acquire(watch, wait=True, others=watches[number:]))
+            leases.append(_acquire(watch, True, watches[number:], waits))
             stack.callback(leases[-1].release)
         yield leases
 
@@ -232,9 +241,7 @@ def hold_available(
 
 
 @contextlib.contextmanager
-def only_driver(
-    store: Files, sweep: str, waits: Callable[[str], None] = lambda line: None
-) -> Iterator[Lease]:
+def only_driver(store: Files, sweep: str, waits: Waits = lambda line: None) -> Iterator[Lease]:
     """Hold the lease of a sweep, which one driver at a time can have.
 
     Args:
@@ -256,7 +263,7 @@ def _acquire(
     watch: Watch,
     wait: bool,
     others: Sequence[Watch] = (),
-    waits: Callable[[str], None] = lambda line: None,
+    waits: Waits = lambda line: None,
 ) -> Lease:
     """Take a lease.
 
@@ -269,7 +276,7 @@ def _acquire(
         is_first = store.create(lease_file(name, 1), content)
     if is_first:
         return Lease(store, name, 1, pace)
-    began, is_said = time.monotonic(), False
+    began, said = time.monotonic(), ""
     while True:
         standing = watch.look()
         if standing is Standing.FREE:
@@ -282,9 +289,13 @@ def _acquire(
             # Another one was first, though a listing may not show it yet.
         elif standing is Standing.ALIVE and not wait and watch.holder is not None:
             raise LeaseHeldError(name, watch.holder)
-        elif not is_said and watch.holder and time.monotonic() - began > WAIT_IS_SAID_S:
-            is_said = True
-            waits(f"looking whether {watch.holder} still lives: {pace.stale:g} s at most")
+        elif watch.holder and time.monotonic() - began > WAIT_IS_SAID_S:
+            line = f"looking whether {watch.holder} still lives: {pace.stale:g} s at most"
+            if standing is Standing.ALIVE:
+                line = f"waiting for {watch.holder}, which works on it"
+            if line != said:
+                said = line
+                waits(line)
         for other in others:
             other.look()
         time.sleep(pace.look)

@@ -19,7 +19,7 @@ from typing import Final
 
 from orchestrator.storage.disk import Disk
 from orchestrator.storage.files import Files
-from orchestrator.storage.lease import Lease, hold, hold_all
+from orchestrator.storage.lease import Lease, Waits, hold, hold_all
 from orchestrator.storage.process import Process
 
 _WHOLE: Final = ".whole.json"
@@ -52,7 +52,7 @@ class WorkFiles(Files):
         return directory
 
     @contextlib.contextmanager
-    def work(self, key: str) -> Iterator[tuple[Path, Lease]]:
+    def work(self, key: str, waits: Waits = lambda line: None) -> Iterator[tuple[Path, Lease]]:
         """The working directory of a job, which survives kills, for one process at a time.
 
         A second process waits until the first is done or dead: an orphan of a killed driver can
@@ -60,11 +60,12 @@ class WorkFiles(Files):
 
         Args:
             key: of the job.
+            waits: called with what is waited for, if that takes more than a moment.
 
         Yields:
             The directory, and the lease to `check` before each write that another holder may make.
         """
-        with hold(self, lease_of_job(key)) as lease:
+        with hold(self, lease_of_job(key), waits=waits) as lease:
             directory = self._work_directory(key)
             directory.mkdir(parents=True, exist_ok=True)
             yield directory, lease
@@ -81,21 +82,25 @@ class WorkFiles(Files):
         return directory
 
     @contextlib.contextmanager
-    def work_of(self, keys: Iterable[str]) -> Iterator[tuple[dict[str, Path], dict[str, Lease]]]:
+    def work_of(
+        self, keys: Iterable[str], waits: Waits = lambda line: None
+    ) -> Iterator[tuple[dict[str, Path], dict[str, Lease]]]:
         """The working directories of several jobs, as `work` gives one.
 
         Yields:
             The directories and the leases by key.
         """
         names = {key: lease_of_job(key) for key in keys}
-        with hold_all(self, names.values()) as leases:
+        with hold_all(self, names.values(), waits=waits) as leases:
             directories = {key: self._work_directory(key) for key in names}
             for directory in directories.values():
                 directory.mkdir(parents=True, exist_ok=True)
             yield directories, dict(zip(sorted(names), leases, strict=True))
 
     @contextlib.contextmanager
-    def evaluation_work(self, key: str, evaluation: str) -> Iterator[tuple[Path, Lease]]:
+    def evaluation_work(
+        self, key: str, evaluation: str, waits: Waits = lambda line: None
+    ) -> Iterator[tuple[Path, Lease]]:
         """The working directory of evaluations made in one pass, for one process at a time.
 
         It lies in the working directory of the point's job, and `remove_work` deletes both.
@@ -103,8 +108,9 @@ class WorkFiles(Files):
         Args:
             key: of the job.
             evaluation: key of the pass.
+            waits: as of `work`.
         """
-        with hold(self, f"evaluation-{evaluation}") as lease:
+        with hold(self, f"evaluation-{evaluation}", waits=waits) as lease:
             yield self._work_directory(key) / f"evaluation-{evaluation}", lease
 
     def evaluation_leases(self, key: str) -> set[str]:

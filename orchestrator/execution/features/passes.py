@@ -148,8 +148,12 @@ class Passes:
             self._listener(JobEvent("retried", key, reason))
             self._listener(JobEvent("started", key))
 
+        def waits(line: str) -> None:
+            for job in jobs:
+                self._listener(JobEvent("progressed", job.key, phase=line))
+
         try:
-            run_pass(self.settings, jobs, room, done, progress, again)
+            run_pass(self.settings, jobs, room, done, progress, again, waits)
         except Exception as error:
             # Another try that began while the storage is away would fail, too.
             with contextlib.suppress(Exception):

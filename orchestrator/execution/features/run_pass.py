@@ -44,7 +44,7 @@ from orchestrator.execution.features.stream import Room, stream
 from orchestrator.execution.job_steps import Settings, provenance_of, write_log
 from orchestrator.execution.silence import take_silence
 from orchestrator.plan.jobs import Job
-from orchestrator.storage.lease import Lease, LeaseLostError
+from orchestrator.storage.lease import Lease, LeaseLostError, Waits
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import FileEntry, PartsMissingError, Store
 
@@ -97,6 +97,7 @@ def run_pass(
     done: Done,
     progress: ShardProgress,
     again: Again,
+    waits: Waits = lambda line: None,
 ) -> None:
     """Make the stages of `jobs`; blocks until each is committed or has failed for good.
 
@@ -105,13 +106,14 @@ def run_pass(
         done: called once per job.
         progress: called after every shard.
         again: called when a job goes on after failures.
+        waits: called with what is waited for before anything is made.
 
     Raises:
         LeaseLostError: another process makes one of them by now.
     """
     # Of a thousand points a task of Ray Data must not carry all jobs.
     pass_settings = replace(settings, jobs={job.key: job for job in jobs})
-    with settings.store.work_of(job.key for job in jobs) as (work, leases):
+    with settings.store.work_of((job.key for job in jobs), waits) as (work, leases):
         _Pass(pass_settings, jobs, work, leases, done, progress, again).run(room)
 
 

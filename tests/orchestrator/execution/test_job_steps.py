@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 
 import pytest
 
 import trainables.evaluation.evaluate
+from orchestrator.execution import job_run
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import (
     Settings,
@@ -15,9 +18,23 @@ from orchestrator.execution.job_steps import (
     write_log,
 )
 from orchestrator.plan.jobs import Plan
+from orchestrator.storage import lease
 from orchestrator.storage.files import StoreError
+from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
+from tests.orchestrator.waiting import wait_until
+
+
+def refuse(*arguments: object) -> None:
+    raise NotImplementedError
+
+
+class NoBackend:
+    """Neither trains nor evaluates."""
+
+    train = staticmethod(refuse)
+    evaluate = staticmethod(refuse)
 
 
 @pytest.fixture
@@ -41,6 +58,30 @@ def test_a_log_that_cannot_be_written_does_not_hide_the_failure(
 
     with pytest.raises(ValueError, match="a bug"):
         run_job(settings, job.key, fail, lambda metrics: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["codec", "scenes"])
+def test_a_job_that_another_process_has_shows_what_it_waits_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(lease, "WAIT_IS_SAID_S", 0.1)
+    job = next(job for job in settings.jobs.values() if job.kind == kind)
+    phases: list[str] = []
+
+    def run() -> None:
+        with contextlib.suppress(NotImplementedError):
+            backend = NoBackend()
+            run_job(settings, job.key, lambda: backend, lambda m: phases.append(str(m["phase"])))
+
+    thread = threading.Thread(target=run)
+    with settings.store.work(job.key) as (_, held):
+        monkeypatch.setattr(settings.store.__class__, "has", lambda *stage: False)
+        monkeypatch.setattr(job_run, "_write_scenes", refuse)
+        thread.start()
+        wait_until(lambda: bool(phases), 30)
+        held.check()
+    thread.join(30)
+    assert phases == [f"waiting for {Process.current()}, which works on it"]
 
 
 @pytest.mark.parametrize("linked", ["the log", "its directory"])

@@ -522,6 +522,27 @@ def test_a_waiter_says_once_what_it_waits_for(
         assert said == [f"looking whether {ELSEWHERE} still lives: 0.6 s at most"]
 
 
+def test_who_waits_for_a_living_holder_says_so_until_it_is_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "WAIT_IS_SAID_S", 0.1)
+    said: list[str] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        with hold_all(store, ["x"], pace=FAST, waits=said.append):
+            entered.set()
+
+    with hold(store, "x", pace=FAST):
+        thread = threading.Thread(target=second)
+        thread.start()
+        wait_until(lambda: bool(said), 10)
+        assert not entered.is_set()
+    thread.join(10)
+    assert entered.is_set()
+    assert said == [f"waiting for {Process.current()}, which works on it"]
+
+
 def test_of_several_leases_those_of_living_holders_are_left_out(store: Store) -> None:
     """All holders are told apart at the same time, whether they are here or elsewhere."""
     over = threading.Event()

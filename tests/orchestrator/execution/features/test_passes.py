@@ -58,6 +58,7 @@ class Started:
         done: object,
         progress: object,
         again: object,
+        waits: object,
     ) -> None:
         """A pass that computes until the test ends."""
         self.rooms[jobs[0].key] = room
