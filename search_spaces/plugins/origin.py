@@ -65,9 +65,9 @@ def _of_others() -> Iterator[tuple[EntryPoint, Distribution]]:
     """The entry points by which other distributions extend this project."""
     for group in entry_points().groups:
         if group.startswith(f"{PROJECT}."):
-            for point, distribution in entry_points_of(group):
-                if distribution.name != PROJECT:
-                    yield point, distribution
+            for point in entry_points(group=group):
+                if point.dist is not None and point.dist.name != PROJECT:
+                    yield point, point.dist
 
 
 def plugin_versions() -> dict[str, str]:

@@ -117,7 +117,7 @@ def test_both_are_in_the_figures_to_point_at(assembled: Assembled, plots: dict[s
 
 def test_the_report_explains_the_described_one_once(directory: Path, tmp_path: Path) -> None:
     page = Path(write_report(str(directory), str(tmp_path)).html).read_text(encoding="utf-8")
-    text = page.split("</style>")[1].split('id="data"')[0]
+    text = page.split("</style>", 1)[1].split('id="data"')[0]
     assert text.count(str(LOOK["sentence"])) == 1
     assert "brand-new 1.2" in text
     assert ">brand-new way" in text
