@@ -245,10 +245,8 @@ def evaluate_job(
 
     store, space, point = settings.store, settings.space_of(job), job.subject.point
     assert point is not None
-    with store.evaluation_work(job.key, pass_name(evaluation_pass, part), waits_in(progress)) as (
-        work,
-        lease,
-    ):
+    name = pass_name(evaluation_pass, part)
+    with store.evaluation_work(job.key, name, waits_in(progress)) as (work, lease):
         left = [stage for _, stage in evaluation_pass.evaluations if not store.has(stage.path)]
         if not left:
             return

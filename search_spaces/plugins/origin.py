@@ -63,9 +63,10 @@ def entry_points_of(group: str) -> tuple[tuple[EntryPoint, Distribution], ...]:
 
 def _of_others() -> Iterator[tuple[EntryPoint, Distribution]]:
     """The entry points by which other distributions extend this project."""
-    for group in entry_points().groups:
+    installed = entry_points()
+    for group in installed.groups:
         if group.startswith(f"{PROJECT}."):
-            for point in entry_points(group=group):
+            for point in installed.select(group=group):
                 if point.dist is not None and point.dist.name != PROJECT:
                     yield point, point.dist
 
