@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from orchestrator.plan.job_events import JobEvent
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import DATA, Job
 
 TRAIN = "train"
 """The phase in which a job trains."""
@@ -83,11 +84,13 @@ class FinishedJob:
         seconds: from its start, or its last one.
         after_training: of these, those behind the end of its training.
         is_whole: no try before had done a part of it.
+        beside_passes: the share of its time in which passes over data ran, too, 0 to 1.
     """
 
     seconds: float
     after_training: float
     is_whole: bool
+    beside_passes: float
 
 
 @dataclass
@@ -114,6 +117,8 @@ class JobStates:
     lock: threading.RLock = field(default_factory=threading.RLock)
     clock: Callable[[], float] = time.monotonic
     began: float = field(init=False)
+    _passes_ended: float = field(default=-math.inf, init=False)
+    """When the last pass over data ended."""
 
     def __post_init__(self) -> None:
         self.began = self.clock()
@@ -168,7 +173,16 @@ class JobStates:
         began = now if job is None else job.began
         trained = job.trained if job is not None and job.trained is not None else now
         is_whole = job is not None and key not in self.retried
-        self.finished[key] = FinishedJob(now - began, now - trained, is_whole)
+        beside = self.beside_passes(began, now)
+        self.finished[key] = FinishedJob(now - began, now - trained, is_whole, beside)
+        if self.jobs[key].kind in DATA:
+            self._passes_ended = now
+
+    def beside_passes(self, began: float, now: float) -> float:
+        """The share of the time since a moment in which passes over data ran, 0 to 1."""
+        passes_run = any(self.jobs[key].kind in DATA for key in self.running)
+        ended = now if passes_run else self._passes_ended
+        return max(0.0, ended - began) / (now - began) if now > began else 0.0
 
     @property
     def images_per_s(self) -> float:

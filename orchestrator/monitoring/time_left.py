@@ -4,24 +4,27 @@
     seconds, needs, lanes --simulation--> end of the last job
 
 Of each kind (what a job makes, its scenario, its codec) the newest jobs count most: the first ones
-also start processes. A kind of which nothing is known yet gets what the others take: so many
-seconds for any job, and so many per planned cost. There is no estimate before half of all jobs, by
-planned cost, are of kinds of which something is known.
+also start processes. A kind of which nothing is known yet gets what the others take: for training
+so many seconds for any job and so many per planned cost, for evaluations so many per planned cost
+of these. There is no estimate before half of all jobs, by planned cost, are of kinds of which
+something is known.
+
+Jobs that ran beside passes over data, as the first ones do, may have taken longer than later ones
+will on the same cores: they serve only until one has finished that did not.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from orchestrator.monitoring.job_states import TRAIN, JobStates, RunningJob, clock_text
+from orchestrator.monitoring.durations import Durations, training_cost
+from orchestrator.monitoring.job_states import TRAIN, FinishedJob, JobStates, RunningJob, clock_text
 from orchestrator.monitoring.simulation import Left, seconds_to_the_end
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import DATA, Job
 
 NEWEST: Final = 2
 """The newest jobs of a kind that count most, per lane: of jobs that start together, the longest
@@ -32,69 +35,10 @@ MIN_STEPS_SHARE: Final = 0.1
 """Of the steps of a phase, before their speed says how long the phase lasts."""
 KEEP_S: Final = 2.0
 """So long an estimate is counted down at least, before another one is made."""
+MAX_BESIDE_PASSES: Final = 0.5
+"""Of a job's time, beside passes over data: with more, it does not stand for later ones."""
 SHARE: Final = 0.01
 """Of the time that estimating may take: some hundredths of a second for thousands of jobs."""
-Kind = tuple[str, ...]
-
-
-def kinds_of(job: Job) -> tuple[Kind, ...]:
-    """The kinds that a job belongs to, the narrowest first; the last one compares all scenarios."""
-    point, codec = job.subject.point, job.subject.codec
-    scenario = "" if point is None else point.scenario
-    codec = codec if point is None else point.codec
-    label = "" if codec is None else codec.label
-    narrow = (job.kind, scenario, label, job.subject.variant)
-    return (narrow, narrow[:3], narrow[:2], narrow[:1])
-
-
-@dataclass
-class Pace:
-    """Of the jobs of a kind: sums that weigh the newest most."""
-
-    cost: float = 0.0
-    seconds: float = 0.0
-    after_training: float = 0.0
-
-    def add(self, cost: float, seconds: float, after_training: float, memory: float) -> None:
-        """Add a job.
-
-        Args:
-            memory: the number of jobs after which it weighs a third.
-        """
-        older = 1.0 - 1.0 / memory
-        self.cost = older * self.cost + cost
-        self.seconds = older * self.seconds + seconds
-        self.after_training = older * self.after_training + after_training
-
-
-@dataclass
-class Line:
-    """The straight line through seconds over planned costs, by least squares."""
-
-    count: int = 0
-    cost: float = 0.0
-    seconds: float = 0.0
-    cost_squared: float = 0.0
-    product: float = 0.0
-
-    def add(self, cost: float, seconds: float) -> None:
-        """Add a job."""
-        self.count += 1
-        self.cost += cost
-        self.seconds += seconds
-        self.cost_squared += cost * cost
-        self.product += cost * seconds
-
-    def at(self, cost: float) -> float:
-        """Seconds of a job; neither a job without cost nor further cost takes less than none."""
-        spread = self.cost_squared - self.cost**2 / self.count
-        mean_cost, mean_seconds = self.cost / self.count, self.seconds / self.count
-        if spread <= 1e-9 * self.cost_squared:
-            return mean_seconds * cost / mean_cost
-        slope = max(0.0, (self.product - self.cost * mean_seconds) / spread)
-        if mean_seconds < slope * mean_cost:
-            return mean_seconds * cost / mean_cost
-        return mean_seconds + slope * (cost - mean_cost)
 
 
 class TimeLeft:
@@ -109,8 +53,8 @@ class TimeLeft:
     def __init__(self, states: JobStates, expected: Mapping[str, float] | None = None) -> None:
         self._states = states
         self._expected = dict(expected or {})
-        self._paces: dict[Kind, Pace] = defaultdict(Pace)
-        self._lines: dict[str, Line] = defaultdict(Line)
+        self._clear, self._beside_passes = Durations(), Durations()
+        self._running_clear, self._running_beside_passes = Durations(), Durations()
         self._counted = 0
         self._estimate: float | None = None
         self._made = -math.inf
@@ -135,10 +79,10 @@ class TimeLeft:
     def _seconds(self, now: float) -> float | None:
         states = self._states
         self._count_finished()
-        guesses = self._paces_of_running(now)
+        self._project_running(now)
         over = states.finished.keys() | states.failed.keys() | states.cancelled
         jobs = [job for job in states.jobs.values() if job.key not in over]
-        whole_seconds = {key: self._of_whole(job, guesses) for key, job in states.jobs.items()}
+        whole_seconds = {key: self._of_whole(job) for key, job in states.jobs.items()}
         costs = {key: job.cost for key, job in states.jobs.items()}
         cost_known = sum(costs[key] for key, known in whole_seconds.items() if known is not None)
         if cost_known == 0 or cost_known < KNOWN_SHARE * sum(costs.values()):
@@ -147,10 +91,9 @@ class TimeLeft:
         left = []
         for job in jobs:
             running, known = states.running.get(job.key), whole_seconds[job.key]
-            if known is None:
-                line = self._lines.get(job.kind)
-                known = pace * job.cost if line is None else line.at(job.cost)
-            after = known * self._share_after_training(job)
+            durations = self._standing_for(job)
+            known = durations.of_unknown(job, pace) if known is None else known
+            after = min(known, durations.after_training(job, pace))
             rest = known if running is None else _of_running(running, now, known, after)
             left.append(Left(job, rest, min(after, rest), running is not None))
         return seconds_to_the_end(left, states.lanes)
@@ -163,46 +106,57 @@ class TimeLeft:
             job, took = states.jobs[key], states.finished[key]
             if not took.is_whole:
                 continue
-            self._lines[job.kind].add(job.cost, took.seconds)
-            for kind in kinds_of(job):
-                self._paces[kind].add(job.cost, took.seconds, took.after_training, memory)
+            durations = self._clear if _is_clear(job, took) else self._beside_passes
+            durations.add(job, took, memory)
         self._counted = len(states.finished)
 
-    def _paces_of_running(self, now: float) -> dict[Kind, Pace]:
-        """What running jobs show of kinds of which none has finished."""
-        guesses: dict[Kind, Pace] = defaultdict(Pace)
+    def _project_running(self, now: float) -> None:
+        """Note what running jobs will have taken, by what is seen of them."""
+        clear, beside_passes = Durations(), Durations()
         for key, running in self._states.running.items():
             job, left = self._states.jobs[key], _left_in_phase(running, now)
-            seconds, trains_for = now - running.began, 1.0 - self._share_after_training(job)
             if running.trained is not None:
-                seconds = max(seconds, (running.trained - running.began) / trains_for)
+                trains_for = running.trained - running.began
             elif running.phase == TRAIN and left is not None:
-                seconds = (seconds + left) / trains_for
+                trains_for = now - running.began + left
             else:
                 continue
-            for kind in kinds_of(job):
-                guesses[kind].add(job.cost, seconds, 0.0, math.inf)
-        return guesses
+            finished = self._clear if self._clear.has_any(job.kind) else self._beside_passes
+            after = finished.after_training(job, trains_for / training_cost(job))
+            seconds = max(now - running.began, trains_for + after)
+            beside = self._states.beside_passes(running.began, now)
+            took = FinishedJob(seconds, seconds - trains_for, True, beside)
+            (clear if _is_clear(job, took) else beside_passes).add(job, took, math.inf)
+        self._running_clear, self._running_beside_passes = clear, beside_passes
 
-    def _of_whole(self, job: Job, guesses: Mapping[Kind, Pace]) -> float | None:
+    def _of_whole(self, job: Job) -> float | None:
         """Seconds of a job from its start; None if nothing is known of its kind."""
-        kinds = kinds_of(job)[:-1]
-        for kind in kinds:
-            if kind in self._paces:
-                return job.cost * self._paces[kind].seconds / self._paces[kind].cost
+        pace = self._clear.pace(job)
+        if pace is not None:
+            return job.cost * pace.per_cost
         if job.key in self._expected:
             return self._expected[job.key]
-        for kind in kinds:
-            if kind in guesses:
-                return job.cost * guesses[kind].seconds / guesses[kind].cost
-        return None
+        pace = self._running_clear.pace(job)
+        if pace is not None:
+            return job.cost * pace.per_cost
+        pace = self._beside_passes.pace(job) or self._running_beside_passes.pace(job)
+        if pace is None:
+            return None
+        durations = self._standing_for(job)
+        if durations is self._clear or durations is self._running_clear:
+            return durations.of_unknown(job, pace.per_cost)
+        return job.cost * pace.per_cost
 
-    def _share_after_training(self, job: Job) -> float:
-        """The share of a job's seconds that lies behind its training, 0 to 0.9."""
-        for kind in kinds_of(job):
-            if kind in self._paces and self._paces[kind].seconds:
-                return min(0.9, self._paces[kind].after_training / self._paces[kind].seconds)
-        return 0.0
+    def _standing_for(self, job: Job) -> Durations:
+        """What others of its `Job.kind` took: of those that say most about jobs to come."""
+        by_rank = (self._clear, self._running_clear, self._beside_passes)
+        any_known = (durations for durations in by_rank if durations.has_any(job.kind))
+        return next(any_known, self._running_beside_passes)
+
+
+def _is_clear(job: Job, took: FinishedJob) -> bool:
+    """Whether a job's time stands for later ones."""
+    return job.kind in DATA or took.beside_passes <= MAX_BESIDE_PASSES
 
 
 def _left_in_phase(running: RunningJob, now: float) -> float | None:

@@ -14,10 +14,10 @@ from search_spaces.specs.data import DataSpec
 
 # Seconds on one core per image at 128 x 128.
 _CODEC_COST: Final = 0.02
-_EVALUATION_COST: Final = 0.02
+_EVALUATION_COST: Final = 0.05
 _SCENE_COST: Final = 0.003
 _IMAGE_COST: Final = 0.02
-_FEATURE_COST: Final = 0.005
+_FEATURE_COST: Final = 0.01
 _TEXT_COST_S: Final = 1.0
 _IMAGES_PER_EPISODE: Final = 6
 _LABELS: Final = {"train_images": "training images", "test_images": "test images"}

@@ -45,7 +45,7 @@ class AdaptedEncoder(Scenario):
     settings = AdaptationTraining
     search_roots = ("adapted_encoder",)
     uses_neck = False
-    seconds_per_image = 0.02
+    seconds_per_image = 0.05
     look = ScenarioLook(
         title="adapted encoder",
         order=35,

@@ -42,7 +42,7 @@ class CodecTuned(Scenario):
     enters = "image"
     uses_surrogate = False
     uses_neck = False
-    seconds_per_image = 0.02
+    seconds_per_image = 0.023
     look = ScenarioLook(
         title="codec, tuned",
         order=12,

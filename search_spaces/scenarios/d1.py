@@ -55,7 +55,7 @@ class D1(Scenario):
     default_list = "scenarios"
     search_roots = ("d1", "neck", "surrogate.phases", "teacher.block")
     can_be_released = True
-    seconds_per_image = 0.003
+    seconds_per_image = 0.008
     look = ScenarioLook(
         title="d1",
         order=40,

@@ -22,7 +22,7 @@ class D3(Joint):
     name = "d3"
     key = "d3"
     search_roots = ("d3",)
-    seconds_per_image = 0.025
+    seconds_per_image = 0.02
     look = ScenarioLook(
         title="d3",
         order=60,

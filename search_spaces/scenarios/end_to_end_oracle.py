@@ -47,7 +47,7 @@ class EndToEndOracle(Scenario):
     settings = OracleTraining
     uses_surrogate = False
     trains_through_mllm = True
-    seconds_per_image = 0.01
+    seconds_per_image = 0.027
     look = ScenarioLook(
         title="end-to-end oracle",
         order=65,

@@ -48,7 +48,7 @@ class FeatureCoding(Scenario):
     key = "feature_coding"
     settings = FeatureCodingTraining
     uses_surrogate = False
-    seconds_per_image = 0.006
+    seconds_per_image = 0.016
     look = ScenarioLook(
         title="feature coding",
         order=70,

@@ -52,7 +52,7 @@ class PostProcessing(Scenario):
     uses_neck = False
     search_roots = ("post_processing",)
     is_cost_reference = True
-    seconds_per_image = 0.02
+    seconds_per_image = 0.046
     look = ScenarioLook(
         title="post-processing",
         order=30,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from orchestrator.monitoring import time_left
+from orchestrator.monitoring.durations import Line, kinds_of
 from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.simulation import Left, seconds_to_the_end
-from orchestrator.monitoring.time_left import Line, TimeLeft, kinds_of
+from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, Job, Plan
 from orchestrator.scheduling.schedule import Schedule
@@ -18,11 +19,12 @@ from search_spaces import load_space, operating_points
 from tests.orchestrator.plan.demands import alike, one_node
 
 STEPS = 100
-EVALUATION_SHARE = 0.3
 START_S = 12.0
 """The first job of a lane also starts a process."""
-PER_COST = {"world": 9.0, "codec": 0.8, "point": 2.0}
+PER_COST = {"codec": 0.8, "point": 2.0}
 """Seconds per planned cost; within factors of 0.85 to 1.2 that differ by the kind."""
+EVALUATION_PER_COST = 2.5
+"""Of an evaluation, which takes the same behind any training."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +39,28 @@ def jobs_of(*overrides: str) -> dict[str, Job]:
 
 
 @dataclass
+class Running:
+    """A running job: seconds that it trains, that it evaluates, and how many of them are over."""
+
+    trains: float
+    evaluates: float
+    over: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        return self.over >= self.trains + self.evaluates
+
+
+@dataclass
 class Sweep:
     """A sweep whose jobs take time by their kinds, in lanes of the real schedule.
 
     Attributes:
         estimates: (seconds since the start, estimated seconds left or None), every second.
         second_point: when first a point began of a kind of which one had finished.
+        passes_ended: when the last pass over data did.
+        beside_passes: so many times as long points take while passes run.
+        pass_per_cost: seconds of a pass per planned cost.
     """
 
     jobs: dict[str, Job]
@@ -52,48 +70,60 @@ class Sweep:
     now: float = 0.0
     estimates: list[tuple[float, float | None]] = field(default_factory=list)
     second_point: float = float("inf")
+    passes_ended: float = 0.0
+    beside_passes: float = 1.0
+    pass_per_cost: float = 1.0
 
     def run(self) -> None:
         rng = random.Random(self.seed)
         states = JobStates(clock=lambda: self.now)
         schedule = Schedule(self.jobs, alike(), one_node(self.lanes))
         states.plan(self.jobs, self.lanes)
-        left, whole, starts = TimeLeft(states), dict[str, float](), 0
+        left, starts = TimeLeft(states), 0
         pace = {kinds_of(job)[0]: rng.uniform(0.85, 1.2) for job in self.jobs.values()}
-        ends: dict[str, float] = {}
+        running: dict[str, Running] = {}
         while not schedule.over:
             started = [*iter(schedule.next_job, None), *schedule.next_pass()]
             for job in started:
-                per_cost = PER_COST.get(job.kind, 1.0) * pace[kinds_of(job)[0]]
-                seconds = job.cost * per_cost * rng.lognormvariate(0, self.noise)
+                evaluates = sum(job.costs[stage.key] for _, stage in job.evaluations)
+                per_cost = PER_COST.get(job.kind, self.pass_per_cost) * pace[kinds_of(job)[0]]
+                seconds = (job.cost - evaluates) * per_cost * rng.lognormvariate(0, self.noise)
                 if job.kind not in DATA and starts < self.lanes:
                     starts, seconds = starts + 1, seconds + START_S
-                whole[job.key], ends[job.key] = seconds, self.now + seconds
+                evaluates *= EVALUATION_PER_COST * rng.lognormvariate(0, self.noise)
+                running[job.key] = Running(seconds, evaluates)
                 states.record(JobEvent("started", job.key))
-            self._report(states, schedule, whole, ends)
+            self._report(states, schedule, running)
             self.estimates.append((self.now, left.seconds()))
             self._look_for_second_points(states, started)
-            self.now += 1.0
-            for key in [key for key, end in ends.items() if end <= self.now]:
-                del ends[key]
+            self._go_on(running)
+            for key in [key for key, run in running.items() if run.is_over]:
+                del running[key]
                 schedule.finish(key)
                 states.record(JobEvent("finished", key))
 
-    def _report(
-        self, states: JobStates, schedule: Schedule, whole: dict[str, float], ends: dict[str, float]
-    ) -> None:
-        for key, end in ends.items():
-            if self.jobs[key].kind in DATA or self.jobs[key].kind in ("scenes", "samples"):
+    def _go_on(self, running: dict[str, Running]) -> None:
+        """Let a second pass."""
+        self.now += 1.0
+        passes_run = any(self.jobs[key].kind in DATA for key in running)
+        if passes_run:
+            self.passes_ended = self.now
+        for key, run in running.items():
+            is_slow = passes_run and self.jobs[key].kind == "point"
+            run.over += 1.0 / self.beside_passes if is_slow else 1.0
+
+    def _report(self, states: JobStates, schedule: Schedule, running: dict[str, Running]) -> None:
+        for key, run in running.items():
+            job = self.jobs[key]
+            if job.kind in DATA or job.kind in ("scenes", "samples"):
                 continue
-            share = 1 - (end - self.now) / whole[key]
-            trains_for = 1 - EVALUATION_SHARE * (self.jobs[key].kind == "point")
-            if share < trains_for:
-                step = int(STEPS * share / trains_for)
-                states.record(JobEvent("progressed", key, phase="train", step=step, steps=STEPS))
-            else:
+            if run.over >= run.trains:
                 schedule.stage_made(key)
-                step = int(100 * (share - trains_for) / EVALUATION_SHARE)
-                states.record(JobEvent("progressed", key, phase="evaluate", step=step, steps=100))
+                step = int(STEPS * (run.over - run.trains) / run.evaluates)
+                states.record(JobEvent("progressed", key, phase="evaluate", step=step, steps=STEPS))
+            elif job.costs.get(job.stage.key):
+                step = int(STEPS * run.over / run.trains)
+                states.record(JobEvent("progressed", key, phase="train", step=step, steps=STEPS))
 
     def _look_for_second_points(self, states: JobStates, started: list[Job]) -> None:
         seen = {kinds_of(self.jobs[key]) for key in states.finished}
@@ -114,20 +144,8 @@ class Sweep:
         return [seconds / (self.now - t) - 1 for t, seconds in judged]
 
 
-UNKNOWN_AT_THE_END = pytest.mark.xfail(
-    strict=True,
-    reason="up to 41 % off in the last 84 s of 54 minutes: evaluations of two kinds of which none "
-    "has finished come last, and what the evaluations of other kinds took is not used for them",
-)
-
-
-@pytest.mark.parametrize(
-    ("lanes", "seed"),
-    [
-        *((lanes, seed) for lanes in (1, 2, 6) for seed in range(3) if (lanes, seed) != (1, 2)),
-        pytest.param(1, 2, marks=UNKNOWN_AT_THE_END),
-    ],
-)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("lanes", [1, 2, 6])
 def test_the_estimate_is_within_30_percent_from_the_second_point_of_each_kind_on(
     lanes: int, seed: int
 ) -> None:
@@ -145,6 +163,14 @@ def test_many_jobs_in_many_lanes_are_nearly_always_estimated_within_30_percent(s
     sweep.run()
     errors = sweep.errors()
     assert sum(abs(error) < 0.3 for error in errors) > 0.95 * len(errors)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_jobs_that_ran_beside_passes_over_data_count_only_until_others_have(seed: int) -> None:
+    """As in the demo on two cores: 15:35 was said where 5:15 were left."""
+    sweep = Sweep(jobs_of(), 2, seed, beside_passes=3.0, pass_per_cost=5.0)
+    sweep.run()
+    assert max(map(abs, sweep.errors())) < 0.3
 
 
 def test_nothing_is_estimated_from_a_job_of_another_kind() -> None:
