@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ TAIL = (1 - 0.95) / 2
 """Share of the resamples beyond each end of an interval: all are 95 %."""
 BLOCK = 4_000_000
 """Weights held at a time."""
+KEPT_DRAWS = 2
+"""Draws of so many weights at the most that are kept: points of a sweep share their images."""
 
 
 def bootstrap_mean(
@@ -61,6 +64,7 @@ def bootstrap_mean(
     return percentile_interval(drawn[:, 0] / drawn[:, 1])
 
 
+@lru_cache(maxsize=KEPT_DRAWS)
 def fraction_prior(n_resamples: int, seed: int) -> Floats:
     """What a resample of fractions has beside the images drawn: (n_resamples, 2) sums and counts.
 
@@ -71,7 +75,17 @@ def fraction_prior(n_resamples: int, seed: int) -> Floats:
     """
     # Half the square of a normal number has the gamma distribution of shape 1/2.
     right, wrong = np.random.default_rng([seed, 1]).standard_normal((2, n_resamples)) ** 2 / 2
-    return np.stack([right, right + wrong], axis=1)
+    prior: Floats = np.stack([right, right + wrong], axis=1)
+    prior.flags.writeable = False
+    return prior
+
+
+@lru_cache(maxsize=KEPT_DRAWS)
+def _kept_weights(n: int, n_resamples: int, seed: int) -> Floats:
+    """(n_resamples, n) weights, as of `_weights`, which all points of the same n share."""
+    weights = _weights(np.random.default_rng(seed), n, n_resamples)
+    weights.flags.writeable = False
+    return weights
 
 
 def _weights(rng: np.random.Generator, n: int, rows: int) -> Floats:
@@ -94,6 +108,9 @@ def resampled_means(
         picked: positions among `n` of which the values are known; 0 counts at the others.
     """
     n = n or len(values)
+    if n_resamples * n <= BLOCK:
+        weights = _kept_weights(n, n_resamples, seed)
+        return (weights if picked is None else weights[:, picked]) @ values
     rng = np.random.default_rng(seed)
     means = np.empty((n_resamples, values.shape[1]))
     block = max(1, BLOCK // n)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,9 +24,6 @@ from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import MANIFEST, JsonObject, Manifest, Store
 from search_spaces import Measurement, OperatingPoint, Space, point_stage
 from search_spaces.scenarios import scenario_of
-
-if TYPE_CHECKING:  # takes a second
-    import pandas as pd
 
 log = logging.getLogger(__name__)
 _SPEC: Final = {"data", "benchmarks", "mllms", "tasks", "evaluation", "teacher"}
@@ -208,9 +205,9 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
         pages: prefix of the paths of drawn pages below the sweep's directory.
         measured: the point, to which they are added.
     """
-    # Thousands of small files: pandas' reader would take five times as long.
-    columns = pq.ParquetFile(directory / SAMPLES).read(["task", "metric", "value", "image_id"])
-    frame = columns.to_pandas()
+    # Thousands of small files: pandas would take five times as long.
+    samples = pq.ParquetFile(directory / SAMPLES).read(["task", "metric", "value", "image_id"])
+    tasks = samples["task"].to_numpy()
     summary: dict[str, JsonObject] = json.loads(
         (directory / "summary.json").read_text(encoding="utf-8")
     )
@@ -224,9 +221,8 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
             "distill_pooled": measures["pooled"],
             "distill_tokens": measures["tokens"],
         }
-        for metric, (value, low, high) in _intervals(
-            task, frame[frame["task"] == task], measures
-        ).items():
+        intervals = _intervals(task, samples.filter(tasks == task), measures)
+        for metric, (value, low, high) in intervals.items():
             bounds = {"value": value, "value_low": low, "value_high": high}
             measured.rows.append({**shared, "metric": metric, **bounds})
     names = {"dataset": labels["dataset"], "mllm": labels["mllm"]}
@@ -266,7 +262,7 @@ def _shown(example: JsonObject) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _intervals(
-    task: str, samples: pd.DataFrame, measures: JsonObject
+    task: str, samples: pa.Table, measures: JsonObject
 ) -> dict[str, tuple[float, float, float]]:
     """Value and bounds of a 95 % interval of each metric of a task.
 
@@ -280,9 +276,12 @@ def _intervals(
 
     units = {metric.name: metric.unit for metric in TASKS.get(task).metrics}
     intervals = {}
-    for name, rows in samples.groupby("metric", sort=False):
-        metric, values, images = str(name), rows["value"].to_numpy(), rows["image_id"].tolist()
-        low, high = bootstrap_mean(values, images=images, is_fraction=units[metric] == FRACTION)
+    metrics, values, images = (samples[n].to_numpy() for n in ("metric", "value", "image_id"))
+    for metric in dict.fromkeys(metrics):
+        of_metric, is_fraction = metrics == metric, units[metric] == FRACTION
+        low, high = bootstrap_mean(
+            values[of_metric], images=images[of_metric], is_fraction=is_fraction
+        )
         intervals[metric] = measures["metrics"][metric], low, high
     for metric, interval in measures["set_metrics"].items():
         intervals[metric] = interval["value"], interval["low"], interval["high"]
