@@ -110,10 +110,12 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     rows = sweep.points.assign(
         _rank=sweep.points["scenario"].map(lambda s: (not scenarios.is_bound(s), scenarios.rank(s)))
     ).sort_values(["codec", "_rank", "bpp"], na_position="first")
-    for key, point_rows in rows.groupby("point_key", sort=False):
-        record = described.get(str(key), {})
-        first = point_rows.iloc[0]
-        values = [f"{r.task} {r.metric} {r.value:.3f}" for r in rows_of(point_rows)]
+    means = rows.groupby("point_key")[["bpp", "bpp_estimated"]].mean().to_dict("index")
+    of_points: dict[str, list[dict[Any, Any]]] = {}
+    for row in rows.to_dict("records"):
+        of_points.setdefault(row["point_key"], []).append(row)
+    for key, of_point in of_points.items():
+        record, first = described.get(key, {}), of_point[0]
         codec = "" if pd.isna(first["codec"]) else first["codec"]
         yield {
             "owner": (codec, first["scenario"], first["variant"]),
@@ -124,10 +126,10 @@ def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
             "codec": codec,
             "rate": rate_words(first),
             "seed": first["seed"],
-            "bpp": f"{point_rows['bpp'].mean():.3f}",
-            "bpp_estimated": number(point_rows["bpp_estimated"].mean(), ".3f"),
+            "bpp": f"{means[key]['bpp']:.3f}",
+            "bpp_estimated": number(means[key]["bpp_estimated"], ".3f"),
             "psnr": number(first["psnr"], ".2f"),
-            "values": values,
+            "values": [f"{row['task']} {row['metric']} {row['value']:.3f}" for row in of_point],
             "seconds": {k: f"{v:.1f} s" for k, v in (record.get("seconds") or {}).items()},
             "run_id": record.get("run_id") or ("" if pd.isna(first["run_id"]) else first["run_id"]),
             "made": _made(record.get("spec") or {}),
