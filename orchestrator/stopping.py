@@ -1,4 +1,4 @@
-"""Signals that stop a sweep: Ctrl-C, and what schedulers and `timeout` send."""
+"""Signals that stop a sweep: Ctrl-C, what schedulers and `timeout` send, a terminal that closes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STOP_AGAIN_S = 10.0
 SAME_SIGNAL_S = 1.0
 STOP_HARD_S = 45.0
 """Seconds that a sweep has to stop; Ray ends a process without a head after 60, with no line."""
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 @contextlib.contextmanager
@@ -28,7 +28,9 @@ def stopped_by_signals(command: str) -> Iterator[None]:
     Python runs handlers in the main thread, which may wait for a lost cluster in Ray's own code.
     """
     for number in _STOP_SIGNALS:
-        signal.signal(number, interrupt)
+        is_kept_off = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+        if not is_kept_off:  # by nohup
+            signal.signal(number, interrupt)
     heard, written = socket.socketpair()
     written.setblocking(False)
     is_over = threading.Event()
@@ -37,7 +39,8 @@ def stopped_by_signals(command: str) -> Iterator[None]:
         while (byte := heard.recv(1)) and byte[0] not in _STOP_SIGNALS:
             pass
         if byte and not is_over.wait(STOP_HARD_S):
-            print(stopped(command), file=sys.__stdout__, flush=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print(stopped(command), file=sys.__stdout__, flush=True)
             os._exit(STOPPED)
 
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)

@@ -124,7 +124,7 @@ def run_on_ray(
 
 def _end_without_head(monitor: Monitor, lease: Lease, reason: str) -> None:
     """End this process, whose main thread may wait in Ray for ever; what is finished is stored."""
-    error = cluster.NoClusterError(f"{reason}: start a cluster again, and the same command goes on")
+    error = cluster.NoClusterError(f"{reason}; the same command goes on")
     monitor.note(f"{error}:\n  {monitor.command}")
     monitor.leave_ray()
     monitor.__exit__(type(error), error, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 
@@ -10,6 +11,8 @@ from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
 from search_spaces.settings.secrets import printable
+
+log = logging.getLogger(__name__)
 
 _WORDS = {
     **{"started": "start", "retried": "again", "finished": "done ", "failed": "FAIL "},
@@ -40,10 +43,19 @@ class LineView:
         self.note(f"{len(jobs)} jobs to do, {lanes} at a time")
 
     def note(self, text: str) -> None:
-        """Print a line."""
+        """Print a line; one that a full disk or a closed terminal does not take is left out.
+
+        Raises:
+            BrokenPipeError: whoever read the lines has ended.
+        """
         with self._states.lock:
-            seconds = self._states.clock() - self._states.began
-            print(f"[{clock_text(seconds)}] {printable(text)}", file=self._stream, flush=True)
+            line = f"[{clock_text(self._states.clock() - self._states.began)}] {printable(text)}"
+            try:
+                print(line, file=self._stream, flush=True)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                log.warning("a line was not printed (%s): %s", error, line)
 
     def job_event(self, event: JobEvent) -> None:
         """Print it, with the reason of a failure or the seconds of a job; progress now and then."""

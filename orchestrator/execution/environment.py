@@ -75,8 +75,13 @@ def is_disk_full(error: BaseException) -> bool:
         # Of a directory that was copied in part; it has no number, only its files' lines.
         or (isinstance(link, shutil.Error) and any(f"[Errno {n}]" in str(link) for n in _FULL))
         or (type(link).__name__ == "OperationalError" and "disk is full" in str(link))  # SQLite
+        or (type(link).__name__ == "SafetensorError" and _is_full(str(link)))
         for link in _chain(error)
     )
+
+
+def _is_full(rust_message: str) -> bool:
+    return any(f"(os error {number})" in rust_message for number in _FULL)
 
 
 def is_of_client(error: BaseException) -> bool:

@@ -19,7 +19,12 @@ from ray.exceptions import (
 )
 
 from orchestrator.execution.cluster import is_one_unreachable, node_ids, node_of_actor
-from orchestrator.execution.environment import environment_in, is_of_client, line_of
+from orchestrator.execution.environment import (
+    environment_in,
+    is_disk_full,
+    is_of_client,
+    line_of,
+)
 from orchestrator.storage.lease import LeaseLostError
 
 MACHINE_LOSSES = 100
@@ -189,6 +194,7 @@ def cause_of_type(error: BaseException) -> Cause:
         (is_of_ray and not isinstance(error, RayTaskError))
         or isinstance(error, (OSError, LeaseLostError))
         or is_of_client(error)
+        or is_disk_full(error)
     )
     return Cause.UNREACHABLE if is_unreachable else Cause.ERROR
 

@@ -219,7 +219,8 @@ def read_state(store: Store, sweep: str) -> SweepState | None:
     Raises:
         StoreError: it is damaged, or from another version of this program.
     """
-    data = store.read(_file(sweep))
+    is_path = "/" in sweep
+    data = None if is_path else store.read(_file(sweep))
     if data is None:
         return None
     try:

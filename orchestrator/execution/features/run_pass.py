@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,9 +41,11 @@ from orchestrator.execution.features.shards import (
     shards,
 )
 from orchestrator.execution.features.steps import Outcome
+from orchestrator.execution.features.stopped import end_stopped
 from orchestrator.execution.features.stream import Room, stream
 from orchestrator.execution.job_steps import Settings, provenance_of, write_log
-from orchestrator.execution.silence import take_silence
+from orchestrator.execution.looking import looking
+from orchestrator.execution.silence import BACKSTOP_S, take_silence
 from orchestrator.plan.jobs import Job
 from orchestrator.storage.lease import Lease, LeaseLostError, Waits
 from orchestrator.storage.outage import patiently
@@ -56,6 +59,8 @@ ShardProgress = Callable[[str, int, int], None]
 """Called with a job's key, the number of complete shards and the number of all."""
 Again = Callable[[str, str], None]
 """Called with the key of a job some of whose shards are tried again, and the reason."""
+STOPPED_LOOK_S: Final = 10.0
+"""Seconds between two looks whether processes must be looked for that the system has stopped."""
 DIED: Final = JobFailure(
     Cause.PROCESS_DIED, "processes died (killed, or out of memory) with its shards"
 )
@@ -133,6 +138,7 @@ class _Pass:
         self._open: dict[str, _OpenJob] = {}
         self._heard: set[tuple[str, str]] = set()
         """(key, name) of the shards that came to an end; others were lost with a process."""
+        self._silent_since = time.monotonic()
         for job in jobs:
             if self._store.has(job.stage.path):
                 done(job.key, None)
@@ -174,8 +180,18 @@ class _Pass:
             self._commit_if_complete(opened)
         missing = [shard for opened in self._open.values() for shard in opened.missing]
         if missing:
-            for shard, outcome in stream(self._settings, missing, room):
-                self._record(shard, outcome)
+            self._silent_since = time.monotonic()
+            with looking(self._end_stopped, STOPPED_LOOK_S, "stopped processes"):
+                for shard, outcome in stream(self._settings, missing, room):
+                    self._silent_since = time.monotonic()
+                    self._record(shard, outcome)
+
+    def _end_stopped(self) -> None:
+        """End stopped processes, if nothing was heard of any shard for too long."""
+        limit_s = self._settings.space.resources.silence_s + BACKSTOP_S
+        if time.monotonic() - self._silent_since > limit_s:
+            end_stopped()
+            self._silent_since = time.monotonic()
 
     def _record(self, shard: Shard, outcome: Outcome) -> None:
         opened = self._open.get(shard.key)

@@ -1,3 +1,4 @@
+import errno
 import io
 import re
 from dataclasses import replace
@@ -36,6 +37,21 @@ class Sweep:
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in capsys.readouterr().out.splitlines()]
+
+
+class FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_under_the_lines_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.stdout", FullDisk())
+    sweep = Sweep(False, jobs())
+    sweep.view.note("a line")
+    assert "No space left on device" in caplog.text
+    assert "a line" in caplog.text
 
 
 def test_lines_tell_each_event_once_and_progress_once_a_minute(

@@ -14,12 +14,13 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from ray import cloudpickle
 from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 from transformers import AutoConfig
 
 from orchestrator.execution import failures
 from orchestrator.execution.environment import FULL_DISK, environment_in
-from orchestrator.execution.failures import Cause, GaveUpError, JobFailure, original
+from orchestrator.execution.failures import Cause, GaveUpError, JobFailure, cause_of_type, original
 from orchestrator.execution.silence import failure_of
 from orchestrator.storage.lease import LeaseLostError
 from orchestrator.storage.store import Store
@@ -46,6 +47,9 @@ def test_a_full_disk_is_found_behind_other_errors() -> None:
     assert environment_in(copied) == FULL_DISK
     sqlite = OperationalError("INSERT", {}, Exception("database or disk is full"))
     assert environment_in(sqlite) == FULL_DISK
+    weights = SafetensorError("I/O error: No space left on device (os error 28)")
+    assert environment_in(weights) == FULL_DISK
+    assert cause_of_type(weights) is Cause.UNREACHABLE
     wrapped = raised_by(lambda: raise_from(ValueError("no report"), in_storage(1, errno.ENOSPC)))
     assert environment_in(wrapped) == FULL_DISK
 

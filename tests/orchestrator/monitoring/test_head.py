@@ -80,3 +80,26 @@ def test_a_driver_without_a_head_says_so_and_ends(
         assert sweep.state["end"] == "error"
         (lease,) = (sweep.storage / "leases" / "sweep-smoke").iterdir()
         assert json.loads(lease.read_text())["released"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_driver_whose_own_ray_dies_says_so_and_ends(
+    name: str, tmp_path: Path, environment: dict[str, str], empty_database: Path
+) -> None:
+    sweep = SleepingSweep({**environment, "RAY_ADDRESS": "local"}, empty_database, tmp_path, 600.0)
+    driver = sweep.start("[0.02]")
+    try:
+        wait_until((sweep.storage / "status" / "smoke.json").exists, 300)
+        wait_until(lambda: sweep.runs("hyperprior codec lambda=0.02"), 300)
+        children = psutil.Process(driver.pid).children()
+        (process,) = (child for child in children if child.name() == name)
+        process.kill()
+        said, _ = driver.communicate(timeout=50)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert driver.returncode == 1, said
+    assert f"Ray's process {name} ({process.pid}) has died" in said
+    assert "orchestrator.sweep smoke" in said.splitlines()[-1], "the command that goes on"
+    assert sweep.state["end"] == "error"

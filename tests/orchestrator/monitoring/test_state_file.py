@@ -43,6 +43,19 @@ def test_the_command_reads_any_storage(store: Store, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.rstrip().endswith("sweeps there: night")
 
 
+@pytest.mark.parametrize("verb", [["status"], ["cancel"]])
+def test_a_path_is_no_name_of_a_sweep(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_state(Store(str(tmp_path / "storage")), state_of())
+    points = ["x"] * (verb == ["cancel"])
+    command = [*verb, "../../night", *points, "--storage", str(tmp_path / "storage")]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no sweep '../../night'" in line
+    assert line.endswith("sweeps there: night")
+
+
 @pytest.mark.parametrize("command", [["status", "night"], ["gc"]])
 def test_a_bucket_that_does_not_exist_is_named(
     command: list[str],

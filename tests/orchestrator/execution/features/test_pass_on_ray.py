@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 import ray
@@ -16,6 +18,7 @@ from ray.cluster_utils import Cluster
 
 from orchestrator.execution import cluster
 from orchestrator.execution.failures import JobFailure
+from orchestrator.execution.features import run_pass as run_pass_module
 from orchestrator.execution.features import stream
 from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.features.shards import shards
@@ -82,10 +85,12 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         machines.shutdown()
 
 
-def features(storage: Path, models: tuple[Path, Path]) -> tuple[Settings, Job]:
+def features(
+    storage: Path, models: tuple[Path, Path], max_failures: int = 0
+) -> tuple[Settings, Job]:
     """A sweep whose world is made, and the job of 13 shards of teacher features."""
     counts = ("data.train=48", "data.val=4", "data.test=2", "data.episodes=1", "data.shard_size=4")
-    settings = settings_of(storage, models, *counts, "resources.max_failures=0")
+    settings = settings_of(storage, models, *counts, f"resources.max_failures={max_failures}")
     (job,) = (job for job in settings.jobs.values() if job.kind == "features")
     images = job.inputs["world"].key
     run_job(settings, images, lambda: LocalBackend(settings), lambda metrics: None)
@@ -152,3 +157,23 @@ def test_a_pass_that_must_make_room_ends_its_other_actors(
     last = sorted(computed, key=lambda line: line["ended"])[-5:]
     assert len({line["pid"] for line in last}) == 1
     assert len(computed) <= 13 + IN_FLIGHT
+
+
+@pytest.mark.slow
+def test_a_process_that_the_system_has_stopped_is_ended_and_its_shards_are_made_again(
+    tmp_path: Path, models: tuple[Path, Path], nodes: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, job = features(tmp_path, models, max_failures=1)
+    monkeypatch.setattr(run_pass_module, "BACKSTOP_S", 5.0 - settings.space.resources.silence_s)
+    monkeypatch.setattr(run_pass_module, "STOPPED_LOOK_S", 1.0)
+    stopped: list[int] = []
+
+    def stop_one(done: int) -> None:
+        if done == 4:
+            (last,) = (tmp_path / "computed.jsonl").read_text().splitlines()[-1:]
+            stopped.append(json.loads(last)["pid"])
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    computed = run(settings, job, Room(2, 2, Ask(1, 0.05)), stop_one)
+    assert len({line["shard"] for line in computed}) == 13
+    assert not psutil.pid_exists(stopped[0])
