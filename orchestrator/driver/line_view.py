@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -72,6 +73,12 @@ class LineView:
                 return
             label = states.jobs[event.key].label
             self.note(f"{states.over}/{len(states.jobs)} {_WORDS[event.kind]} {label}{more}")
+
+    def keep_up(self) -> None:
+        """Print every minute what runs, also where all of it is stuck."""
+        with self._states.lock, contextlib.suppress(BrokenPipeError):  # the next event meets it
+            if self._states.running:
+                self._show_running()
 
     def _show_running(self) -> None:
         states, now = self._states, self._states.clock()

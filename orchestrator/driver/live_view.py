@@ -64,6 +64,9 @@ class LiveView:
                 word = "again" if event.kind == "retried" else event.kind
                 self.note(f"{word}: {self._states.jobs[event.key].label}: {event.reason}")
 
+    def keep_up(self) -> None:
+        """Do nothing: the picture is drawn all the time."""
+
     def close(self) -> None:
         """Draw the last picture and leave it on the terminal."""
         self._live.stop()

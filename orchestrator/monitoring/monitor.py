@@ -209,6 +209,7 @@ class Monitor:
             if gpus_in_use is not None:
                 self._gpu_hours += gpus_in_use() * (now - last) / 3600.0
             last = now
+            self._view.keep_up()
             if now >= due:
                 due = now + self._write_every_s
                 self._set_gauges()

@@ -23,3 +23,7 @@ class Viewer(Protocol):
     def job_event(self, event: JobEvent) -> None:
         """Show an event."""
         ...
+
+    def keep_up(self) -> None:
+        """Show what is due though nothing has happened; called every second."""
+        ...

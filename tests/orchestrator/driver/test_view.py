@@ -54,6 +54,22 @@ def test_a_full_disk_under_the_lines_ends_nothing(
     assert "a line" in caplog.text
 
 
+def test_what_runs_is_told_once_a_minute_though_nothing_happens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = jobs()
+    sweep = Sweep(False, plan)
+    for sweep.now in (0.0, 61.0):
+        sweep.view.keep_up()
+    sweep.happen(JobEvent("started", next(iter(plan))))
+    for second in range(62, 200):
+        sweep.now = float(second)
+        sweep.view.keep_up()
+    lines = [line for line in printed(capsys) if " running" in line]
+    label = next(iter(plan.values())).label
+    assert lines == [f"0/{len(plan)} running: {label} starting"] * 3
+
+
 def test_lines_tell_each_event_once_and_progress_once_a_minute(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -35,6 +35,9 @@ class Silent:
     def job_event(self, event: JobEvent) -> None:
         pass
 
+    def keep_up(self) -> None:
+        pass
+
 
 @pytest.fixture
 def plan() -> Plan:
@@ -69,6 +72,16 @@ def state_in(store: Store) -> SweepState:
 
 def points_of(plan: Plan) -> list[str]:
     return [key for key, job in plan.jobs.items() if job.kind == "point"]
+
+
+def test_the_view_is_told_to_keep_up_though_nothing_happens(
+    plan: Plan, store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(Silent, "keep_up", lambda _: told.set())
+    with monitor_of(plan, store, lease) as monitor:
+        assert told.wait(10)
+        monitor.finish(0)
 
 
 def test_the_file_says_what_runs_where_with_loss_what_failed_and_what_was_tried_again(
