@@ -1,8 +1,8 @@
-"""Pack the base codecs that the sweep `demo-converged` trained, as the package ships them.
+"""Pack the base codecs that the sweep `demo-base-codecs` trained, as the package ships them.
 
     shipped:mbt2018-mean-scenes --sweep, until its loss stands still--> a codec per lambda --> here
 
-Run `python -m orchestrator.sweep demo-converged --storage STORAGE`, hours on two cores, then
+Run `python -m orchestrator.sweep demo-base-codecs --storage STORAGE`, hours on two cores, then
 `python -m trainables.recipes.converged_codec STORAGE --work DIR`. It writes DIR/NAME for each codec
 that has ended: its weights in 8 bits, how it was trained and what it reaches in `accuracy.json`.
 """
@@ -27,7 +27,7 @@ CONVERGED = {
     f"{START}-6e-5": 0.00006,
     f"{START}-1.8e-4": 0.00018,
 }
-"""Name of a shipped codec -> its lambda in `demo-converged`."""
+"""Name of a shipped codec -> its lambda in `demo-base-codecs`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
