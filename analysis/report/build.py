@@ -67,7 +67,7 @@ def write_report(
     Args:
         source: what `read_sweep` reads, or a sweep that has been read.
         out: directory or fsspec URI to write to; by default the sweep's own directory, and
-            `report-<sweep>` here where the sweep came from MLflow.
+            `report-<sweep>` here where the sweep came from MLflow or is another tool's results.
         complexity: the JSON file of `python -m trainables.commands.complexity`; by default
             `complexity.json` beside the points, if it exists.
         mlflow_ui: address of the MLflow UI that links lead to; by default the sweep's tracking
@@ -169,7 +169,10 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         "http(s)://...), or mlflow:TRACKING_URI#EXPERIMENT[/SWEEP]; several are read as one sweep",
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="where to write; default, with one source: beside the points"
+        "--out",
+        metavar="DIR",
+        help="where to write; default, with one source: beside the points of a sweep, and "
+        "report-NAME in this directory for MLflow and other results",
     )
     parser.add_argument(
         "--apart",

@@ -28,9 +28,9 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
         comparison: what `compare` gave.
 
     Returns:
-        Columns `curve, task, bpp, accuracy, BD-rate, bits saved, note`; the BD-rate stands with the
-        accuracies that it is over, and `bits saved` is at equal accuracy against the anchor, in the
-        middle of these.
+        Columns `curve, task, bpp, accuracy, BD-rate, bits, note`; the BD-rate stands with the
+        accuracies that it is over, and `bits` is the change at equal accuracy against the anchor,
+        in the middle of these: as a BD-rate, negative where the curve needs fewer.
     """
     scenarios = sweep.scenarios
     several = {
@@ -49,11 +49,11 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
                 "bpp": span(row.bpp_low, row.bpp_high, 3),
                 "accuracy": span(row.value_low, row.value_high, 2),
                 "BD-rate": _bd_rate(row),
-                "bits saved": with_interval(row.saved, row.saved_low, row.saved_high),
+                "bits": with_interval(-row.saved, -row.saved_high, -row.saved_low, sign=True),
                 "note": row.note,
             }
         )
-    columns = ["curve", "task", "bpp", "accuracy", "BD-rate", "bits saved", "note"]
+    columns = ["curve", "task", "bpp", "accuracy", "BD-rate", "bits", "note"]
     return pd.DataFrame(out, columns=columns)
 
 

@@ -313,13 +313,14 @@ def test_summary_is_short_text_with_a_row_per_curve_and_task(holey_dir: Path) ->
     sweep = read_sweep(str(holey_dir))
     comparison = compare(sweep)
     table = summary_table(sweep, comparison)
-    assert list(table.columns) == [
-        *("curve", "task", "bpp", "accuracy", "BD-rate", "bits saved", "note")
-    ]
+    assert list(table.columns) == ["curve", "task", "bpp", "accuracy", "BD-rate", "bits", "note"]
     assert len(table) == 6 * 5
     assert table.map(lambda x: isinstance(x, str)).all(axis=None)
     d3 = table[(table["curve"] == "d3") & (table["task"] == MEAN)].iloc[0]
     assert d3["BD-rate"].startswith("−6")
+    (saved,) = comparison[(comparison["task"] == MEAN) & (comparison["scenario"] == "d3")]["saved"]
+    assert saved > 0
+    assert d3["bits"].startswith(f"−{saved:.0f} % [−"), "negative means fewer, as of the BD-rate"
     d2 = table[(table["curve"] == "d2") & (table["task"] == MEAN)].iloc[0]
     assert d2["BD-rate"] == ""
     assert holds(d2["note"], "missing", "d2 lambda 0.004", "diverged")
