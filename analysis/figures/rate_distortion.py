@@ -12,23 +12,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from analysis.figures.drawing import Drawing, Group, Panel, Series
-from analysis.figures.looks import Look, codec_colours
+from analysis.figures.looks import CODEC_LINES, Look, Looks
 from analysis.figures.render import Plot
 from analysis.figures.render import draw as draw_figure
 from analysis.io.directions import Directions
 from analysis.io.files import read_bytes
 from analysis.io.other_results import from_compressai
+from analysis.io.scenarios import Scenarios
 from analysis.io.schema import AnalysisError
 from analysis.io.sweep import Sweep
 from search_spaces.settings.secrets import print_error
 
 METRICS: Final = {"psnr": ("psnr", "PSNR (dB)"), "ms-ssim-db": ("ms-ssim", "MS-SSIM (dB)")}
 """The points' name -> (file name, label)."""
-MARKERS: Final = "osD^vPX*"
 
 
 def read_results(paths: Sequence[Path]) -> list[Sweep]:
@@ -60,25 +61,45 @@ def draw(curves: Sequence[Sweep]) -> list[Plot]:
         curves: what `read_results` gave.
     """
     out = []
-    colours = codec_colours(sorted({str(curve.points["codec"].iloc[0]) for curve in curves}))
+    looks = _looks(curves)
     for metric, (name, label) in METRICS.items():
         series = []
-        for i, curve in enumerate(curves):
+        for curve, look in zip(curves, looks, strict=True):
             rows = curve.points[curve.points["metric"] == metric].sort_values("bpp")
-            if rows.empty:
-                continue
-            codec = str(rows["codec"].iloc[0])
-            # The codec's colour in a sweep's figures too; the marker by the curve's place.
-            look = Look(codec, colours[codec], MARKERS[i % len(MARKERS)], "-")
-            owner = (codec, curve.name, "")
-            series.append(Series(owner, look, rows["bpp"], rows["value"], joined=True))
+            if not rows.empty:
+                owner = (look.label, curve.name, "")
+                series.append(Series(owner, look, rows["bpp"], rows["value"], joined=True))
         if series:
-            looks = [s.look for s in series]
-            group = Group(frozenset(s.owner for s in series), looks)
+            group = Group(frozenset(s.owner for s in series), [s.look for s in series])
             panel = Panel(label, series, [group], x_label="bits per pixel")
-            alt = f"{label} over bits per pixel of {', '.join(s.label for s in looks)}."
+            alt = f"{label} over bits per pixel of {', '.join(s.look.label for s in series)}."
             title = label.partition(" (")[0]
             out.append(draw_figure(Drawing(name, title, "", alt, [[panel]])))
+    return out
+
+
+def _looks(curves: Sequence[Sweep]) -> list[Look]:
+    """The look of each curve: as in a sweep's figures, and other lines for more seeds of one.
+
+    A curve of the anchor's scenario is the codec itself, and is called by its name.
+    """
+    fields = ["codec", "scenario", "variant", "seed"]
+    found = [tuple(curve.points[fields].iloc[0]) for curve in curves]
+    variants = list(dict.fromkeys(variant for _, _, variant, _ in found if variant))
+    looks = Looks([(codec, scenario) for codec, scenario, _, _ in found], variants)
+    out: list[Look] = []
+    owners: list[tuple[str, str, str]] = []
+    for codec, scenario, variant, seed in found:
+        owner = (codec, scenario, variant)
+        look = looks.owner(*owner)
+        if scenario == Scenarios().anchor():
+            look = replace(look, label=f"{codec} {variant}".strip())
+        again = owners.count(owner)
+        if [o[:3] for o in found].count(owner) > 1:
+            line = CODEC_LINES[again % len(CODEC_LINES)]
+            look = replace(look, label=f"{look.label} seed {seed}", line=line)
+        owners.append(owner)
+        out.append(look)
     return out
 
 

@@ -31,10 +31,11 @@ _KEPT: Final = ("bpp", "lmbda", *TIMES)
 def from_compressai(data: bytes, source: str, directions: Directions) -> Sweep:
     """A sweep of one curve from `{"name": ..., "results": {"bpp": [...], "psnr": [...], ...}}`.
 
-    CompressAI's evaluations and `trainables.commands.rd_eval` write that form. The name becomes the
-    codec, every list of numbers a metric of the task `image_quality` of the anchor's scenario
-    (`-rgb` is dropped from names; MS-SSIM is there in dB as well, `ms-ssim-db`, the scale on which
-    it is compared).
+    CompressAI's evaluations and `trainables.commands.rd_eval` write that form. Every list of
+    numbers becomes a metric of the task `image_quality` (`-rgb` is dropped from names; MS-SSIM is
+    there in dB as well, `ms-ssim-db`, the scale on which it is compared). `rd_eval` also says
+    `codec`, `scenario`, `variant` and `seed`; without them, the codec is the name, and the scenario
+    the anchor's.
 
     Raises:
         AnalysisError: not of that form, rates that are estimates, or a metric of unknown direction.
@@ -66,13 +67,17 @@ def from_compressai(data: bytes, source: str, directions: Directions) -> Sweep:
     _check_metrics(metrics, list(lists), source)
     wide = pd.DataFrame({"bpp": lists["bpp"], **metrics})
     about: dict[str, Any] = {
-        "codec": str(content.get("name") or _stem(source)),
-        "scenario": Scenarios().anchor(),
+        "codec": str(content.get("codec") or content.get("name") or _stem(source)),
+        "scenario": str(content.get("scenario") or Scenarios().anchor()),
         "task": IMAGES,
         "mllm": NO_MLLM,
     }
     if "lmbda" in lists:
         about["lmbda"] = lists["lmbda"]
+    if content.get("variant"):
+        about["variant"] = str(content["variant"])
+    if isinstance(content.get("seed"), int):
+        about["seed"] = content["seed"]
     if "psnr" in metrics:
         about["psnr"] = metrics["psnr"]
     return _sweep(wide, list(metrics), about, source, directions)

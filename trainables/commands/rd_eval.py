@@ -38,7 +38,7 @@ from torch import Tensor
 from search_spaces.settings.paths import is_regular
 from trainables.codecs import Codec
 from trainables.commands.errors import refuse
-from trainables.commands.rd_sources import RdError, Source, find_sources
+from trainables.commands.rd_sources import BASE, RdError, Source, find_sources
 from trainables.datasets.images.decode import UnreadableImageError, decode_rgb
 from trainables.datasets.images.files import write_json
 from trainables.datasets.tensors import psnr_of, to_tensor
@@ -164,7 +164,11 @@ def measure(
 
 
 def results(rows: Sequence[Measured], description: str) -> dict[str, dict[str, Any]]:
-    """File name -> one curve in CompressAI's results format, its rates rising."""
+    """File name -> one curve in CompressAI's results format, its rates rising.
+
+    Beside that format's own entries, each says its `codec`, `seed`, and, where there is one, its
+    `scenario` (none for the base codec's own images) and `variant`.
+    """
     table = pd.DataFrame([asdict(row) for row in rows])
     results_by_file = {}
     identity = ["codec", "scenario", "variant", "seed"]
@@ -173,9 +177,12 @@ def results(rows: Sequence[Measured], description: str) -> dict[str, dict[str, A
         parts = [str(codec), str(scenario), str(variant), f"seed {seed}" if several else ""]
         points = [{**_means(point), "lmbda": lmbda} for lmbda, point in curve.groupby("lmbda")]
         means = pd.DataFrame(points).sort_values("bpp").dropna(axis=1)
+        owner = {"codec": codec, "scenario": "" if scenario == BASE else scenario}
+        owner |= {"variant": variant, "seed": int(curve["seed"].iloc[0])}
         results_by_file["-".join(filter(None, parts)).replace(" ", "")] = {
             "name": " ".join(filter(None, parts)),
             "description": description,
+            **{name: value for name, value in owner.items() if value != ""},
             "results": {name: values.tolist() for name, values in means.items()},
         }
     return results_by_file

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.figures.looks import Looks
 from analysis.figures.rate_distortion import draw, main, read_results
 
 
@@ -50,3 +51,34 @@ def test_every_file_of_another_format_is_named(
     said = capsys.readouterr().err
     for name in ("text.json", "norate.json", "empty holds no results"):
         assert name in said
+
+
+def test_curves_of_a_sweep_look_as_in_its_other_figures(tmp_path: Path) -> None:
+    named = [("hyperprior", ""), ("hyperprior", "d2"), ("elic", ""), ("elic", "d2")]
+    for number, (codec, scenario) in enumerate(named):
+        about = {"name": f"{codec} {scenario}", "codec": codec, "scenario": scenario, "seed": 0}
+        results = {"results": {"bpp": [0.1, 0.4], "psnr-rgb": [28.0 + number, 32.0]}}
+        (tmp_path / f"{number}.json").write_text(json.dumps(about | results))
+    (psnr,) = draw(read_results([tmp_path]))
+    lines = [line for line in psnr.figure.axes[0].lines if len(line.get_xdata()) == 2]
+    looks = Looks([(codec, scenario or "reconstruction") for codec, scenario in named])
+    expected = [looks.owner(codec, scenario or "reconstruction") for codec, scenario in named]
+    assert [(line.get_color(), line.get_marker()) for line in lines] == [
+        (look.colour, look.marker) for look in expected
+    ]
+    assert len({line.get_color() for line in lines}) == 2, "one per codec"
+    assert len({line.get_marker() for line in lines}) == 2, "one per scenario"
+    for label in ("hyperprior", "hyperprior d2", "elic", "elic d2"):
+        assert f">{label}<" in psnr.svg
+
+
+def test_seeds_of_one_curve_are_told_apart(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        about = {"name": f"a seed {seed}", "codec": "a", "scenario": "d2", "seed": seed}
+        results = {"results": {"bpp": [0.1, 0.4], "psnr-rgb": [28.0 + seed, 32.0]}}
+        (tmp_path / f"{seed}.json").write_text(json.dumps(about | results))
+    (psnr,) = draw(read_results([tmp_path]))
+    lines = [line for line in psnr.figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert len({line.get_linestyle() for line in lines}) == 2
+    assert ">d2 seed 0<" in psnr.svg
+    assert ">d2 seed 1<" in psnr.svg

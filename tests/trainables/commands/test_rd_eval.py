@@ -74,6 +74,8 @@ def test_rates_are_of_files_and_metrics_those_of_compressai(folder: Path, tmp_pa
         assert sorted(result["results"][name]) == pytest.approx(sorted(times))
         assert 0 < min(times) < 60
     assert result["name"] == "mbt2018-mean base"
+    assert (result["codec"], result["seed"]) == ("mbt2018-mean", 0)
+    assert "scenario" not in result, "the codec itself"
     rates = result["results"]["bpp"]
     assert rates == sorted(
         np.mean([row.bpp for row in of_codec]) for of_codec in (rows[:2], rows[2:])
