@@ -24,15 +24,22 @@ PANEL: Final = 1.25
 TITLE: Final = "What the variants change"
 PANELS: Final = {
     "accuracy": "mean accuracy",
+    "gained": "gain at {:.3g} bpp",
     "bd_rate": "BD-rate (%)",
     "psnr": "PSNR (dB)",
 }
+
+AGAINST: Final = ("gained", "bd_rate")
+"""Numbers that compare with the anchor, which is 0."""
+SAME_BPP: Final = 0.01
+"""Share by which mean bits may differ and still be called the same. Ours."""
 
 
 def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     """A figure for each codec and MLLM: accuracy, BD-rate and PSNR over the variants.
 
-    PSNR only where it varies. Nothing at all for a space without variants.
+    Where a variant changes the bits, the gain of accuracy at matched bits stands in place of the
+    accuracy. PSNR only where it varies. Nothing at all for a space without variants.
 
     Args:
         assembled: the sweep assembled.
@@ -51,7 +58,7 @@ def draw_ablation(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
             continue
         subtitle = f"{codec}, {mllm}" if several else ""
         name = file_name(f"ablation-{codec}-{mllm}" if several else "ablation")
-        kinds = ["accuracy"]
+        kinds = ["gained" if _is_at_other_rates(varied) else "accuracy"]
         kinds += ["bd_rate"] if varied["bd_rate"].notna().any() else []
         kinds += ["psnr"] if _varies(varied) else []
         panels = [[_panel(rows, kind, names, looks, assembled.sweep.anchor)] for kind in kinds]
@@ -69,7 +76,7 @@ def _panel(
     """One number over the variants: its scenarios side by side, so that none covers another."""
     levels, series = [], []
     absent: dict[float, str] = {}
-    if kind == "bd_rate":
+    if kind in AGAINST:
         look = looks.scenario(anchor)
         levels.append(Level(look.label, 0.0, look.colour, "--"))
     else:
@@ -80,7 +87,7 @@ def _panel(
     varied = rows[rows["variant"] != ""]
     scenarios = list(varied["scenario"].unique())
     for number, scenario in enumerate(scenarios):
-        if (kind, scenario) == ("bd_rate", anchor):  # the line at 0
+        if kind in AGAINST and scenario == anchor:  # the line at 0
             continue
         of_scenario = varied[varied["scenario"] == scenario]
         positions = of_scenario["variant"].map(variants.index)
@@ -98,7 +105,14 @@ def _panel(
         look = looks.scenario(scenario)
         series.append(Series(("", scenario, ""), look, *coordinates, hover="%{text}", texts=texts))
     owners = frozenset(s.owner for s in series)
-    return Panel(PANELS[kind], series, [Group(owners)], levels, absent=absent)
+    label = PANELS[kind].format(rows["matched_bpp"].max())
+    return Panel(label, series, [Group(owners)], levels, absent=absent)
+
+
+def _is_at_other_rates(varied: pd.DataFrame) -> bool:
+    """Whether variants of one scenario have other bits, and a gain at matched bits."""
+    bpp = varied.groupby("scenario")["bpp"]
+    return bool((bpp.max() > (1 + SAME_BPP) * bpp.min()).any() and varied["gained"].notna().any())
 
 
 def _varies(varied: pd.DataFrame) -> bool:
@@ -121,11 +135,15 @@ def _hover(row: Any) -> str:
     accuracy = f"accuracy {row.accuracy:.3f}"
     if np.isfinite(row.accuracy_low):
         accuracy += f" [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}]"
+    gain = with_interval(
+        row.gained, row.gained_low, row.gained_high, sign=True, digits=2, unit=" of accuracy"
+    )
     rate = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
     lines = [
         row.variant,
         *wrap(row.settings or "unchanged settings", 60),
         accuracy,
+        f"{gain} at {row.matched_bpp:.3g} bpp" if gain else "",
         f"BD-rate {rate or 'has no number'}",
         f"PSNR {row.psnr:.2f} dB" if np.isfinite(row.psnr) else "",
         f"{row.n_rates} rates, mean {row.bpp:.3f} bpp",

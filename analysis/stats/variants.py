@@ -16,6 +16,8 @@ import pandas as pd
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve, of_variant
 from analysis.io.frames import rows_of
+from analysis.stats.anchor import against_anchors
+from analysis.stats.pairs import Estimate, Pair
 
 NAN: Final = float("nan")
 
@@ -25,7 +27,9 @@ class Row:
     """A scenario under one variant; the columns of `ablation`'s frame.
 
     `accuracy` is the mean over tasks and over the rates that all variants of the scenario have;
-    `variant` is empty for what all variants share.
+    `variant` is empty for what all variants share. `gained` is the accuracy over the anchor's at
+    `matched_bpp`, the geometric middle of the bits that all curves of the codec have with their
+    anchors; NaN where they share none.
     """
 
     mllm: str
@@ -41,6 +45,10 @@ class Row:
     bd_rate: float
     bd_rate_low: float
     bd_rate_high: float
+    matched_bpp: float
+    gained: float
+    gained_low: float
+    gained_high: float
     psnr: float
     note: str
 
@@ -57,6 +65,8 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
         (row.mllm, row.codec, row.variant, row.scenario): row
         for row in rows_of(comparison[comparison["task"] == MEAN])
     }
+    pairs = _pairs(assembled)
+    matched = _matched(pairs)
     groups: dict[tuple[str, str, str], list[Curve]] = {}
     for curve in assembled.means:
         if not curve.frame.empty:
@@ -71,15 +81,37 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
             head = heads[mllm, codec, variant_curve.variant, scenario]
             frame = variant_curve.frame[variant_curve.frame["lmbda"].isin(rates)]
             low, high = _interval(assembled, variant_curve, frame)
+            middle = matched.get((mllm, codec), NAN)
+            pair = pairs.get((mllm, *variant_curve.owner))
+            gained = Estimate() if pair is None or middle != middle else pair.gained(middle)
             rows.append(
                 Row(
                     *(mllm, codec, scenario, variant, _settings_text(settings)),
                     *(len(frame), float(frame["bpp"].mean()), float(frame["value"].mean())),
                     *(low, high, head.bd_rate, head.bd_rate_low, head.bd_rate_high),
+                    *(middle, gained.value, gained.low, gained.high),
                     *(_psnr(assembled, frame), head.note),
                 )
             )
     return pd.DataFrame([asdict(row) for row in rows], columns=list(Row.__dataclass_fields__))
+
+
+def _pairs(assembled: Assembled) -> dict[tuple[str, str, str, str], Pair]:
+    """The curves of the mean over tasks with their anchors, by MLLM, codec, scenario, variant."""
+    return {
+        (compared.curve.mllm, *compared.curve.owner): compared.pair
+        for compared in against_anchors(assembled)
+        if compared.curve.task == MEAN and compared.pair is not None and not compared.pair.why
+    }
+
+
+def _matched(pairs: Mapping[tuple[str, str, str, str], Pair]) -> dict[tuple[str, str], float]:
+    """By MLLM and codec, the geometric middle of the rates that all curves and anchors have."""
+    shared: dict[tuple[str, str], tuple[float, float]] = {}
+    for (mllm, codec, *_), pair in pairs.items():
+        low, high = shared.get((mllm, codec), (0.0, float("inf")))
+        shared[mllm, codec] = max(low, pair.rates.low), min(high, pair.rates.high)
+    return {key: (low * high) ** 0.5 for key, (low, high) in shared.items() if low <= high}
 
 
 def _curve_of(variant: str, group: list[Curve]) -> Curve | None:

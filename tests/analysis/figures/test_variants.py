@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.interpolate import PchipInterpolator
 
 from analysis.curves.assemble import assemble, curves
 from analysis.curves.missing import in_words
@@ -121,6 +122,27 @@ def test_the_ablation_has_a_row_per_variant_with_its_means(plain: Sweep, varied:
     assert list(shared["scenario"]) == ["reconstruction", "post_processing"]
 
 
+def test_variants_of_other_bits_are_compared_at_bits_that_all_have(varied: Sweep) -> None:
+    assembled = assemble(varied, 200)
+    frame = ablation(assembled, compare(varied, n_resamples=200, assembled=assembled))
+    curves_of = {(c.scenario, c.variant): c.frame for c in assembled.means}
+    low = max(curve["bpp"].min() for curve in curves_of.values())
+    high = min(curve["bpp"].max() for curve in curves_of.values())
+    (bpp,) = frame["matched_bpp"].unique()
+    assert bpp == pytest.approx(np.sqrt(low * high))
+
+    def accuracy(curve: pd.DataFrame) -> float:
+        return float(PchipInterpolator(np.log(curve["bpp"]), curve["value"])(np.log(bpp)))
+
+    base = accuracy(curves_of["reconstruction", ""])
+    own = frame[frame["scenario"] == "d1"].set_index("variant")
+    for variant in ("k0", "k2"):
+        expected = accuracy(curves_of["d1", variant]) - base
+        assert own.loc[variant, "gained"] == pytest.approx(expected)
+    assert (own["gained_low"] < own["gained"]).all()
+    assert (own["gained"] < own["gained_high"]).all()
+
+
 def test_a_rate_that_a_variant_lacks_counts_for_none(varied: Sweep) -> None:
     gone = (varied.points["variant"] == "k2") & (varied.points["lmbda"] == 0.012)
     less = assemble(dataclasses.replace(varied, points=varied.points[~gone]), 200)
@@ -142,6 +164,20 @@ def test_only_a_space_with_variants_has_an_ablation_figure(plain: Sweep, varied:
     assert "d1 k2 0." in plot.alt
     for text in (">k8<", ">k0<", "mean accuracy", "BD-rate (%)", "PSNR (dB)", ">reconstruction<"):
         assert text in plot.svg
+    assert "gain at" not in plot.svg, "the variants have the same bits"
+
+
+def test_where_a_variant_changes_the_bits_the_figure_has_the_gain_at_matched_bits(
+    varied: Sweep,
+) -> None:
+    more = varied.points["bpp"].where(varied.points["variant"] != "k2", 1.5 * varied.points["bpp"])
+    other = dataclasses.replace(varied, points=varied.points.assign(bpp=more), samples=None)
+    assembled = assemble(other, 200)
+    comparison = compare(other, n_resamples=200, assembled=assembled)
+    (bpp,) = ablation(assembled, comparison)["matched_bpp"].unique()
+    (plot,) = draw_ablation(assembled, comparison)
+    assert f">gain at {bpp:.3g} bpp<" in plot.svg
+    assert "mean accuracy" not in plot.svg
 
 
 def test_variants_without_a_number_say_so_side_by_side(plain: Sweep) -> None:
