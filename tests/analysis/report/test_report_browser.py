@@ -363,9 +363,14 @@ def test_a_link_unfolds_the_part_it_leads_to(browser: Browser, page: Path) -> No
     browser.until("document.getElementById('comparison').open")
 
 
+@pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
-def test_axe_finds_nothing(browser: Browser, page: Path, width: int, dark: bool) -> None:
+def test_axe_finds_nothing(
+    browser: Browser, page: Path, width: int, dark: bool, opened: bool
+) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     browser.show(page, width, 844, dark)
+    if opened:
+        browser.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     found = axe.run(browser.page, options={"resultTypes": ["violations"]}).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
