@@ -155,7 +155,7 @@ def _sweep(
         "run_id": None,
     }
     base = wide[["bpp"]].assign(**{**empty, **about})
-    base["point_key"] = [f"{name}:{i}" for i in range(len(base))]
+    base["point_key"] = [f"{name}:{number}" for number in _point_numbers(base)]
     rows = [
         base.assign(metric=about.get("metric", metric), value=wide[metric]) for metric in metrics
     ]
@@ -174,6 +174,22 @@ def _sweep(
             }
         }
     return Sweep(points, None, {"sweep": name, "tasks": tasks})
+
+
+def _point_numbers(rows: pd.DataFrame) -> list[int]:
+    """A number per row: that of its operating point, so that a mean over tasks can be taken.
+
+    Rows of several tasks are one point where codec, variant, scenario, seed and lambda agree;
+    without a lambda their bits must. Where rows of one task would then be one point, each is its
+    own.
+    """
+    rate = "bpp" if rows["lmbda"].isna().any() else "lmbda"
+    fields = ["codec", "variant", "scenario", "seed", rate]
+    numbers = rows.groupby([f for f in fields if f in rows], sort=False, dropna=False).ngroup()
+    measured = [f for f in ("mllm", "task", "metric") if f in rows]
+    if rows[measured].assign(number=numbers).duplicated().any():
+        return list(range(len(rows)))
+    return [int(number) for number in numbers]
 
 
 def _stem(source: str) -> str:

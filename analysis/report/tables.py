@@ -19,12 +19,16 @@ from analysis.stats.trainings import is_unfinished, trainings
 
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
     """Mean and tasks side by side: every curve with its rows of the comparison, None without."""
-    tasks = [MEAN] * (len(assembled.tasks) > 1 and bool(assembled.means)) + list(assembled.tasks)
+    has_mean = comparison.loc[comparison["task"] == MEAN, "value_low"].notna().any()
+    tasks = [MEAN] * bool(len(assembled.tasks) > 1 and has_mean) + list(assembled.tasks)
     rows = []
     for curve, curve_rows in _by_curve(comparison, assembled.sweep.scenarios):
         by_task = {row.task: row for row in curve_rows}
         cells = [by_task.get(task) for task in tasks]
-        rows.append({**curve, "first": curve_rows[0], "cells": cells})
+        known = (row for row in curve_rows if not pd.isna(row.bpp_low))
+        first = next(known, curve_rows[0])
+        bpp = {"bpp_low": first.bpp_low, "bpp_high": first.bpp_high}
+        rows.append({**curve, **bpp, "cells": cells})
     return {"tasks": tasks, "rows": rows}
 
 

@@ -10,7 +10,7 @@ import bjontegaard
 import numpy as np
 import pytest
 
-from analysis.curves.assemble import curves
+from analysis.curves.assemble import assemble, curves
 from analysis.curves.tasks import tasks
 from analysis.io.read import read_sweep, write_points
 from analysis.io.schema import AnalysisError
@@ -238,3 +238,25 @@ def test_the_command_takes_directions(tmp_path: Path) -> None:
     path.write_text(METHODS.replace("accuracy", "score"))
     assert main([str(path)]) == 2
     assert main([str(path), "--higher-is-better", "score", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_tasks_of_one_rate_are_one_point_with_a_mean(tmp_path: Path) -> None:
+    file = tmp_path / "two.csv"
+    rows = [
+        f"{scenario},{task},accuracy,{lmbda},{bpp},{value}"
+        for scenario in ("reconstruction", "d1")
+        for task, gain in (("vqa", 0.0), ("captions", 0.2))
+        for lmbda, bpp, value in ((0.1, 0.05, 0.3), (0.2, 0.1, 0.5))
+        for value in [value + gain]
+    ]
+    file.write_text("\n".join(["scenario,task,metric,lmbda,bpp,value", *rows]))
+    sweep = read_sweep(str(file))
+    assert sweep.points["point_key"].nunique() == 4
+    for curve in assemble(sweep).means:
+        np.testing.assert_allclose(curve.frame["value"], [0.4, 0.6])
+
+
+def test_rows_of_one_task_and_rate_stay_points_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "twice.csv"
+    file.write_text("scenario,task,bpp,accuracy\nd1,vqa,0.1,0.5\nd1,vqa,0.1,0.6\n")
+    assert read_sweep(str(file)).points["point_key"].nunique() == 2

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -361,6 +362,29 @@ def test_a_link_unfolds_the_part_it_leads_to(browser: Browser, page: Path) -> No
     browser.show(page, 1280, 844)
     browser.page.locator("nav a[href='#comparison']").click()
     browser.until("document.getElementById('comparison').open")
+
+
+def test_eight_benchmarks_are_columns_of_a_table_that_fits_the_page(
+    browser: Browser, tmp_path: Path
+) -> None:
+    benchmarks = [f"benchmark-{number}-val" for number in range(8)]
+    gains = {"reconstruction": 0.0, "d1": 0.05, "d2": 0.07, "post_processing": 0.03}
+    rows = [
+        (scenario, benchmark, "accuracy", lmbda, lmbda, 0.3 + 0.5 * lmbda + gain)
+        for scenario, gain in gains.items()
+        for benchmark in benchmarks
+        for lmbda in (0.1, 0.2, 0.4, 0.8)
+    ]
+    columns = ["scenario", "task", "metric", "lmbda", "bpp", "value"]
+    file = tmp_path / "eight.csv"
+    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
+    browser.show(Path(write_report(str(file), str(tmp_path / "out")).html), 1280, 844)
+    browser.page.evaluate("document.getElementById('headline').open = true")
+    table = "#headline table"
+    heads = browser.page.locator(f"{table} thead th").all_text_contents()
+    assert heads == ["curve", "bpp", "mean over tasks", *benchmarks]
+    scrolled = "one => one.parentElement.scrollWidth - one.parentElement.clientWidth"
+    assert browser.page.eval_on_selector(table, scrolled) <= 0
 
 
 @pytest.mark.parametrize("opened", [False, True])
