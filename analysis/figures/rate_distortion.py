@@ -83,22 +83,19 @@ def _looks(curves: Sequence[Sweep]) -> list[Look]:
 
     A curve of the anchor's scenario is the codec itself, and is called by its name.
     """
-    fields = ["codec", "scenario", "variant", "seed"]
-    found = [tuple(curve.points[fields].iloc[0]) for curve in curves]
-    variants = list(dict.fromkeys(variant for _, _, variant, _ in found if variant))
-    looks = Looks([(codec, scenario) for codec, scenario, _, _ in found], variants)
+    first = [curve.points.iloc[0] for curve in curves]
+    owners = [(row["codec"], row["scenario"], row["variant"]) for row in first]
+    variants = dict.fromkeys(variant for _, _, variant in owners if variant)
+    looks = Looks([owner[:2] for owner in owners], list(variants))
     out: list[Look] = []
-    owners: list[tuple[str, str, str]] = []
-    for codec, scenario, variant, seed in found:
-        owner = (codec, scenario, variant)
+    for place, (owner, row) in enumerate(zip(owners, first, strict=True)):
         look = looks.owner(*owner)
+        codec, scenario, variant = owner
         if scenario == Scenarios().anchor():
             look = replace(look, label=f"{codec} {variant}".strip())
-        again = owners.count(owner)
-        if [o[:3] for o in found].count(owner) > 1:
-            line = CODEC_LINES[again % len(CODEC_LINES)]
-            look = replace(look, label=f"{look.label} seed {seed}", line=line)
-        owners.append(owner)
+        if owners.count(owner) > 1:
+            line = CODEC_LINES[owners[:place].count(owner) % len(CODEC_LINES)]
+            look = replace(look, label=f"{look.label} seed {row['seed']}", line=line)
         out.append(look)
     return out
 
