@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import re
+import runpy
 import shlex
+import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from analysis import assemble, read_sweep
 from bridgesweep.command import COMMANDS
 from orchestrator.sweep import parser as sweep_parser
 from search_spaces import load_space
@@ -108,3 +114,38 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
             r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)", page.read_text()
         )
         assert not loaded, page
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Any]:
+    """`docs/measured.py`, which is no package's module."""
+    return runpy.run_path(str(DOCS / "measured.py"))
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_shipped_sweeps(
+    measured: dict[str, Any],
+) -> None:
+    short, long = (
+        assemble(read_sweep(str(DOCS / "results" / name))) for name in ("demo", "demo-converged")
+    )
+    readme = PAGES["README.md"]
+    assert measured["with_measured"](readme, measured["measured"](short, long)) == readme
+
+
+def test_curves_that_saw_unequal_numbers_of_images_are_not_called_equal(
+    measured: dict[str, Any],
+) -> None:
+    sweep = read_sweep(str(DOCS / "results" / "demo"))
+    points = copy.deepcopy(sweep.manifest["points"])
+    keys = sweep.points.loc[sweep.points["scenario"] == "d3", "point_key"].unique()
+    for key in keys:
+        points[key]["info"]["images"] *= 2
+    other = dataclasses.replace(sweep, manifest={**sweep.manifest, "points": points})
+    assembled = types.SimpleNamespace(sweep=other)
+    with pytest.raises(ValueError, match="d2 saw 768 images, d3 1,536"):
+        measured["_images"](assembled)
+
+
+def test_a_readme_without_the_marks_is_not_written(measured: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not once"):
+        measured["with_measured"]("no marks", "numbers")

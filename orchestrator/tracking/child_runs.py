@@ -197,7 +197,8 @@ class ChildRuns:
         from mlflow.entities import Param, RunTag
 
         of_run = [Param(name, text) for name, text in params.items()]
-        labels = [RunTag(name, value) for name, value in tags.items()]
+        # A run's name that is sent again costs MLflow's database a transaction of its own.
+        labels = [RunTag(n, value) for n, value in tags.items() if run.tags.get(n) != value]
         self._client.call(self._client.mlflow.log_batch, run.id, metrics, of_run, labels)
         run.tags |= tags
         run.params |= params

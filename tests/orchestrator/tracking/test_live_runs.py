@@ -66,6 +66,25 @@ def test_a_run_is_there_from_the_first_step_and_ends_with_each_row_once(tmp_path
     assert len(history(tmp_path, run.info.run_id)) == 300
 
 
+def test_a_tag_that_a_run_has_is_not_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = open_tracker(tmp_path)
+    log_batch, sent = MlflowClient.log_batch, []
+
+    def watched(client: MlflowClient, run_id: str, *rest: Any) -> None:
+        sent.extend(tag.key for tag in rest[2])
+        log_batch(client, run_id, *rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", watched)
+    tracker.log_point(point())
+    (run,) = children(tmp_path)
+    assert "mlflow.runName" in run.data.tags
+    assert "mlflow.runName" not in sent
+    assert "bridgesweep.status" in sent, "running first, then complete"
+    assert run.data.tags["bridgesweep.status"] == "complete"
+
+
 def test_rows_have_the_time_of_their_steps(tmp_path: Path) -> None:
     run_id = open_tracker(tmp_path).log_point(point())
     metrics = MlflowClient(uri(tmp_path)).get_metric_history(run_id, "train/loss")
