@@ -1,0 +1,184 @@
+"""Write what README says the demo measured: `python docs/measured.py`.
+
+    docs/results/SPACE/   a sweep's points and samples (`python -m analysis.report.excerpt`)
+          |
+          v
+    README.md, between BEGIN and END;   docs/demo.png
+
+Every number of that text comes from these two sweeps. The paper's costs are those of its own paper.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from analysis import Assembled, assemble, compare, read_sweep
+from analysis.curves.curve import MEAN, Curve
+from analysis.figures.rate_accuracy import draw_curves
+from analysis.io.complexity import find_costs
+from analysis.io.frames import rows_of
+from analysis.sampling.bootstrap import SEEDS
+from analysis.stats.as_text import with_interval
+from analysis.stats.trainings import is_unfinished, trainings
+
+DOCS: Final = Path(__file__).parent
+RESULTS: Final = DOCS / "results"
+README: Final = DOCS.parent / "README.md"
+BEGIN: Final = "<!-- measured: python docs/measured.py -->"
+END: Final = "<!-- end of measured -->"
+COMPARED: Final = ("d1", "d2", "d3", "post_processing", "codec_tuned")
+"""Columns of the table, in order."""
+COUNTS: Final = {1: "one training", 2: "two trainings", 3: "three trainings"}
+
+
+def main() -> None:
+    """Write README's text and the picture above it."""
+    short, long = (assemble(read_sweep(str(RESULTS / n))) for n in ("demo", "demo-converged"))
+    before = README.read_text(encoding="utf-8")
+    README.write_text(with_measured(before, measured(short, long)), encoding="utf-8")
+    figure = next(plot for plot in draw_curves(short) if plot.name == "mean")
+    with Image.open(io.BytesIO(figure.png)) as picture:
+        picture.convert("RGB").quantize(256).save(DOCS / "demo.png", optimize=True)
+
+
+def with_measured(text: str, block: str) -> str:
+    """README's text with another block between the marks.
+
+    Raises:
+        ValueError: the marks are not there, or not once.
+    """
+    parts = re.split(f"({re.escape(BEGIN)}|{re.escape(END)})", text)
+    if parts[1::2] != [BEGIN, END]:
+        raise ValueError(f"{README.name} has not once {BEGIN}, and then {END}")
+    return f"{parts[0]}{BEGIN}\n{block}\n{END}{parts[4]}"
+
+
+def measured(short: Assembled, long: Assembled) -> str:
+    """What the demo and its longer trainings show, in Markdown."""
+    costs = find_costs(short.sweep.directory, None)
+    assert costs is not None
+    own = costs.totals.set_index("scenario")["own"]
+    has_seeds = len(_mean_curve(long, "d1").seeds) >= SEEDS
+    first = f"""
+        This picture compares curves *as trained in minutes*, {_number_of_trainings(short)} each; it
+        does not rank methods. Each base codec was trained at its lambda until its loss stood still.
+        {_images(short)} In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
+        each{_seeds(long)}) they see {_own_images(long, "d1")} and {_own_images(long, "d2")}. Bits
+        for the same mean accuracy over the accuracies that both curves reach, with 95 % intervals
+        over test images{", of `demo-converged` over trainings, too" if has_seeds else " alone"}:
+    """
+    second = f"""
+        An interval that contains 0 shows no difference. At the base codec's four rates, from
+        {_rates(long)} bpp, the mean accuracy of `d1` minus that of the U-Net of `post_processing`
+        is {_differences(long, "d1", "post_processing")} in the longer trainings.
+        {_falling(long)} What `d1` has over the U-Net is its cost at the receiver:
+        {own["d1"]:.1f} against {own["post_processing"]:.1f} kMAC/pixel in the demo, 52.8 against
+        1,018 in the paper, not counting parts that both receivers run.
+    """
+    table = [
+        f"| | {' | '.join(f'`{name}`' for name in COMPARED)} |",
+        "|---" * (1 + len(COMPARED)) + "|",
+        _row("the picture, against `reconstruction`", short, "reconstruction"),
+        _row("`demo-converged`, against `reconstruction`", long, "reconstruction"),
+        _row("`demo-converged`, against `post_processing`", long, "post_processing"),
+    ]
+    return "\n\n".join([_paragraph(first), "\n".join(table), _paragraph(second)])
+
+
+def _row(name: str, assembled: Assembled, anchor: str) -> str:
+    """A line of the table: BD-rates of the mean accuracy against a scenario, in percent."""
+    frame = compare(assembled.sweep, anchor, assembled=assembled)
+    rows = {row.scenario: row for row in rows_of(frame[frame["task"] == MEAN])}
+    rates = [
+        with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+        for row in map(rows.__getitem__, COMPARED)
+    ]
+    return f"| {' | '.join([name, *rates])} |"
+
+
+def _images(assembled: Assembled) -> str:
+    """How many images each curve's own training saw.
+
+    Raises:
+        ValueError: curves that the text calls equally long are not.
+    """
+    images = {name: _own_images(assembled, name) for name in COMPARED}
+    equal = [("d1", "post_processing"), ("d2", "d3"), ("d2", "codec_tuned")]
+    for one, other in equal:
+        if images[one] != images[other]:
+            raise ValueError(f"{one} saw {images[one]} images, {other} {images[other]}")
+    return (
+        f"`d1` and `post_processing` see {images['d1']} images; `d2` and `d3` go on from `d1` for "
+        f"{images['d2']}, as many as `codec_tuned`, the codec trained on for itself."
+    )
+
+
+def _falling(assembled: Assembled) -> str:
+    """Which losses fell until training ended, and by how much at the most.
+
+    Raises:
+        ValueError: of a curve it is not known.
+    """
+    frame = trainings(assembled.sweep)
+    if frame["fall"].isna().any():
+        raise ValueError("a sweep does not say how its losses fell")
+    falls: dict[str, float] = {}
+    for row in rows_of(frame[is_unfinished(frame)]):
+        falls[row.of] = max(row.fall, falls.get(row.of, 0.0))
+    if not falls:
+        return "Their losses stood still when training ended."
+    parts = [f"`{of}` by {100 * fall:.0f} %" for of, fall in falls.items()]
+    return f"Losses still fell in the last quarter of these trainings: {', '.join(parts)}."
+
+
+def _own_images(assembled: Assembled, scenario: str) -> str:
+    (row,) = [row for row in rows_of(trainings(assembled.sweep)) if row.scenario == scenario]
+    return f"{row.images:,.0f}"
+
+
+def _number_of_trainings(assembled: Assembled) -> str:
+    return COUNTS[len(_mean_curve(assembled, "d1").seeds)]
+
+
+def _seeds(assembled: Assembled) -> str:
+    """Which seeds, where they are fewer than the space has."""
+    seeds = _mean_curve(assembled, "d1").seeds
+    return f", `seeds: {list(seeds)}`" if len(seeds) < SEEDS else ""
+
+
+def _rates(assembled: Assembled) -> str:
+    bpp = _mean_curve(assembled, "reconstruction").frame["bpp"]
+    return f"{bpp.min():.3f} to {bpp.max():.3f}"
+
+
+def _differences(assembled: Assembled, one: str, other: str) -> str:
+    """Differences of mean accuracy, rate by rate, from the lowest on.
+
+    Raises:
+        ValueError: the curves have not the same bits.
+    """
+    first, second = (_mean_curve(assembled, name).frame for name in (one, other))
+    if not np.allclose(first["bpp"], second["bpp"], rtol=1e-6):
+        raise ValueError(f"{one} and {other} have not the same bits")
+    return ", ".join(f"{gain:+.2f}" for gain in first["value"] - second["value"])
+
+
+def _mean_curve(assembled: Assembled, scenario: str) -> Curve:
+    (curve,) = [curve for curve in assembled.means if curve.scenario == scenario]
+    return curve
+
+
+def _paragraph(text: str) -> str:
+    words = " ".join(text.split())
+    return textwrap.fill(words, 112, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    main()
