@@ -92,6 +92,21 @@ def no_mean(known: Mapping[str, Task]) -> str:
     return f"lower is better for {', '.join(lower)}" if lower else ""
 
 
+def main_rows(comparison: pd.DataFrame, known: Mapping[str, Task]) -> tuple[str, pd.DataFrame]:
+    """What a sweep is summed up by: the mean over tasks, or where there is none the first task.
+
+    Args:
+        comparison: what `compare` gave.
+        known: the sweep's tasks by name.
+
+    Returns:
+        The task, and its rows of the primary metric that have a BD-rate.
+    """
+    task = MEAN if (comparison["task"] == MEAN).any() else next(iter(known), "")
+    rows = comparison[(comparison["task"] == task) & comparison["bd_rate"].notna()]
+    return task, rows[rows["metric"] == known[task].primary] if task in known else rows
+
+
 def above_chance(sweep: Sweep, stated: Mapping[str, float] | None = None) -> Sweep:
     """The sweep with primary metrics normalised by chance: guessing is 0, all answers right are 1.
 

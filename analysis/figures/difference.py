@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve
-from analysis.curves.tasks import mean_label
+from analysis.curves.tasks import main_rows, mean_label
 from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
 from analysis.figures.layout import NOTE_SIZE, WIDTH
 from analysis.figures.looks import Look, Looks, line_style
@@ -120,11 +120,8 @@ def draw_forest(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     Returns:
         Nothing where no curve has a BD-rate there.
     """
-    task = MEAN if assembled.means else next(iter(assembled.tasks))
-    shown = comparison[(comparison["task"] == task) & comparison["bd_rate"].notna()]
-    shown = shown[shown["scenario"] != assembled.sweep.anchor]
-    if task != MEAN:
-        shown = shown[shown["metric"] == assembled.tasks[task].primary]
+    task, rows_of_task = main_rows(comparison, assembled.tasks)
+    shown = rows_of_task[rows_of_task["scenario"] != assembled.sweep.anchor]
     looks = Looks.of(assembled)
     label = mean_label(assembled.tasks) if task == MEAN else TITLES.get(task, task)
     title = f"BD-rate against {assembled.sweep.scenarios.title(assembled.sweep.anchor)}"

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.curves.assemble import missing_points
 from analysis.curves.curve import MEAN
 from analysis.curves.missing import Missing
-from analysis.curves.tasks import mean_label, no_mean, tasks
+from analysis.curves.tasks import main_rows, mean_label, no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
@@ -101,10 +101,7 @@ def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
     tasks or on the only task, and says how many others are better, worse or not told apart.
     """
     known = tasks(sweep)
-    task = MEAN if (comparison["task"] == MEAN).any() else next(iter(known), "")
-    rows = comparison[(comparison["task"] == task) & comparison["bd_rate"].notna()]
-    if task in known:
-        rows = rows[rows["metric"] == known[task].primary]
+    task, rows = main_rows(comparison, known)
     anchor = sweep.scenarios.title(sweep.anchor) or "the anchor"
     what = mean_label(known) if task == MEAN else task
     if rows.empty:
