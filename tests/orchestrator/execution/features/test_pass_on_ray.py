@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -38,12 +39,19 @@ IN_FLIGHT = 2 * (stream.TASKS_PER_ACTOR + 2)
 
 
 class SlowModel(ShardModel):
-    """Computes slowly, and writes down each shard with its process and its node."""
+    """Computes slowly, and writes down each shard with its process and its node.
+
+    The first process that finds a file `stop` beside its log renames it to its process id, and is
+    stopped with a shard in its hands.
+    """
 
     def __init__(self, model: ShardModel, log: Path) -> None:
         self._model, self._log = model, log
 
     def __call__(self, images: pa.Table) -> pa.Table:
+        with contextlib.suppress(FileNotFoundError):
+            self._log.with_name("stop").rename(self._log.with_name(f"stopped-{os.getpid()}"))
+            os.kill(os.getpid(), signal.SIGSTOP)
         began = time.time()
         time.sleep(0.5)
         table = self._model(images)
@@ -175,14 +183,10 @@ def test_a_process_that_the_system_has_stopped_is_ended_and_its_shards_are_made_
     settings, job = features(tmp_path, models, max_failures=1)
     monkeypatch.setattr(run_pass_module, "BACKSTOP_S", 5.0 - settings.space.resources.silence_s)
     monkeypatch.setattr(run_pass_module, "STOPPED_LOOK_S", 1.0)
-    stopped: list[int] = []
-
-    def stop_one(done: int) -> None:
-        if done == 4:
-            (last,) = (tmp_path / "computed.jsonl").read_text().splitlines()[-1:]
-            stopped.append(json.loads(last)["pid"])
-            os.kill(stopped[0], signal.SIGSTOP)
-
-    computed = run(settings, job, Room(2, 2, Ask(1, 0.05)), stop_one)
+    (tmp_path / "stop").touch()
+    computed = run(settings, job, Room(2, 2, Ask(1, 0.05)), lambda done: None)
     assert len({line["shard"] for line in computed}) == 13
-    wait_until(lambda: has_ended(stopped[0]), 30)
+    (stopped,) = tmp_path.glob("stopped-*")
+    pid = int(stopped.name.removeprefix("stopped-"))
+    assert pid not in {line["pid"] for line in computed}
+    wait_until(lambda: has_ended(pid), 30)
