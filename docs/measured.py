@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from analysis import Assembled, assemble, compare, read_sweep
@@ -26,7 +27,7 @@ from analysis.io.complexity import find_costs
 from analysis.io.frames import rows_of
 from analysis.sampling.bootstrap import SEEDS
 from analysis.stats.as_text import with_interval
-from analysis.stats.trainings import is_unfinished, trainings
+from analysis.stats.trainings import falling_losses, trainings
 
 DOCS: Final = Path(__file__).parent
 RESULTS: Final = DOCS / "results"
@@ -65,12 +66,14 @@ def measured(short: Assembled, long: Assembled) -> str:
     costs = find_costs(short.sweep.directory, None)
     assert costs is not None
     own = costs.totals.set_index("scenario")["own"]
+    trained, trained_longer = trainings(short.sweep), trainings(long.sweep)
+    images = _own_images(trained_longer)
     has_seeds = len(_mean_curve(long, "d1").seeds) >= SEEDS
     first = f"""
         This picture compares curves *as trained in minutes*, {_number_of_trainings(short)} each; it
         does not rank methods. Each base codec was trained at its lambda until its loss stood still.
-        {_images(short)} In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
-        each{_seeds(long)}) they see {_own_images(long, "d1")} and {_own_images(long, "d2")}. Bits
+        {_images(trained)} In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
+        each{_seeds(long)}) they see {images["d1"]} and {images["d2"]}. Bits
         for the same mean accuracy over the accuracies that both curves reach, with 95 % intervals
         over test images{", of `demo-converged` over trainings, too" if has_seeds else " alone"}:
     """
@@ -78,7 +81,7 @@ def measured(short: Assembled, long: Assembled) -> str:
         An interval that contains 0 shows no difference. At the base codec's four rates, from
         {_rates(long)} bpp, the mean accuracy of `d1` minus that of the U-Net of `post_processing`
         is {_differences(long, "d1", "post_processing")} in the longer trainings.
-        {_falling(long)} What `d1` has over the U-Net is its cost at the receiver:
+        {_falling(trained_longer)} What `d1` has over the U-Net is its cost at the receiver:
         {own["d1"]:.1f} against {own["post_processing"]:.1f} kMAC/pixel in the demo, 52.8 against
         1,018 in the paper, not counting parts that both receivers run.
     """
@@ -103,13 +106,13 @@ def _row(name: str, assembled: Assembled, anchor: str) -> str:
     return f"| {' | '.join([name, *rates])} |"
 
 
-def _images(assembled: Assembled) -> str:
+def _images(trained: pd.DataFrame) -> str:
     """How many images each curve's own training saw.
 
     Raises:
         ValueError: curves that the text calls equally long are not.
     """
-    images = {name: _own_images(assembled, name) for name in COMPARED}
+    images = _own_images(trained)
     equal = [("d1", "post_processing"), ("d2", "d3"), ("d2", "codec_tuned")]
     for one, other in equal:
         if images[one] != images[other]:
@@ -120,27 +123,24 @@ def _images(assembled: Assembled) -> str:
     )
 
 
-def _falling(assembled: Assembled) -> str:
+def _falling(trained: pd.DataFrame) -> str:
     """Which losses fell until training ended, and by how much at the most.
 
     Raises:
         ValueError: of a curve it is not known.
     """
-    frame = trainings(assembled.sweep)
-    if frame["fall"].isna().any():
+    if trained["fall"].isna().any():
         raise ValueError("a sweep does not say how its losses fell")
-    falls: dict[str, float] = {}
-    for row in rows_of(frame[is_unfinished(frame)]):
-        falls[row.of] = max(row.fall, falls.get(row.of, 0.0))
-    if not falls:
+    falling = falling_losses(trained)
+    if not falling:
         return "Their losses stood still when training ended."
-    parts = [f"`{of}` by {100 * fall:.0f} %" for of, fall in falls.items()]
+    parts = [f"`{of}` by {100 * max(r.fall for r in rows):.0f} %" for of, rows in falling.items()]
     return f"Losses still fell in the last quarter of these trainings: {', '.join(parts)}."
 
 
-def _own_images(assembled: Assembled, scenario: str) -> str:
-    (row,) = [row for row in rows_of(trainings(assembled.sweep)) if row.scenario == scenario]
-    return f"{row.images:,.0f}"
+def _own_images(trained: pd.DataFrame) -> dict[str, str]:
+    """Scenario -> the images of its own training, a curve's mean, as text."""
+    return {row.scenario: f"{row.images:,.0f}" for row in rows_of(trained)}
 
 
 def _number_of_trainings(assembled: Assembled) -> str:

@@ -7,7 +7,6 @@ import dataclasses
 import re
 import runpy
 import shlex
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from analysis import assemble, read_sweep
+from analysis.stats.trainings import trainings
 from bridgesweep.command import COMMANDS
 from orchestrator.sweep import parser as sweep_parser
 from search_spaces import load_space
@@ -141,9 +141,8 @@ def test_curves_that_saw_unequal_numbers_of_images_are_not_called_equal(
     for key in keys:
         points[key]["info"]["images"] *= 2
     other = dataclasses.replace(sweep, manifest={**sweep.manifest, "points": points})
-    assembled = types.SimpleNamespace(sweep=other)
     with pytest.raises(ValueError, match="d2 saw 768 images, d3 1,536"):
-        measured["_images"](assembled)
+        measured["_images"](trainings(other))
 
 
 def test_a_readme_without_the_marks_is_not_written(measured: dict[str, Any]) -> None:

@@ -94,6 +94,14 @@ def is_unfinished(frame: pd.DataFrame) -> pd.Series[bool]:
     return ~(frame["fall"] <= STILL_FALLING)
 
 
+def falling_losses(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """What was still falling -> the rows of `trainings` that rest on it."""
+    falling: dict[str, list[Any]] = {}
+    for row in rows_of(frame[is_unfinished(frame) & np.isfinite(frame["fall"])]):
+        falling.setdefault(row.of, []).append(row)
+    return falling
+
+
 def training_caveat(sweep: Sweep) -> str:
     """Whether the curves of a sweep had equal chances, in a sentence or two.
 
@@ -113,18 +121,13 @@ def training_caveat(sweep: Sweep) -> str:
     sentences = []
     if unequal:
         sentences.append(f"Trainings saw different numbers of images: {', '.join(images)}.")
-    unfinished = list(rows_of(frame[is_unfinished(frame)]))
-    falling: dict[str, list[Any]] = {}
-    for row in unfinished:
-        if np.isfinite(row.fall):
-            falling.setdefault(row.of, []).append(row)
-    if falling:
+    if falling := falling_losses(frame):
         parts = [
             f"{of} by {100 * max(row.fall for row in rows):.0f} % in its last quarter "
             f"({', '.join(row.curve for row in rows)})"
             for of, rows in falling.items()
         ]
         sentences.append(f"Losses still fell when training ended: {'; '.join(parts)}.")
-    if unknown := [row.curve for row in unfinished if not np.isfinite(row.fall)]:
+    if unknown := list(frame.loc[~np.isfinite(frame["fall"]), "curve"]):
         sentences.append(f"Not known to have converged: {', '.join(unknown)}.")
     return " ".join(sentences)

@@ -29,7 +29,7 @@ class Row:
     `accuracy` is the mean over tasks and over the rates that all variants of the scenario have;
     `variant` is empty for what all variants share. `gained` is the accuracy over the anchor's at
     `matched_bpp`, the geometric middle of the bits that all curves of the codec have with their
-    anchors; NaN where they share none.
+    anchors; NaN where they share none. What all variants share has no `gained`.
     """
 
     mllm: str
@@ -65,7 +65,7 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
         (row.mllm, row.codec, row.variant, row.scenario): row
         for row in rows_of(comparison[comparison["task"] == MEAN])
     }
-    pairs = _pairs(assembled)
+    pairs = _pairs(assembled) if variants else {}
     matched = _matched(pairs)
     groups: dict[tuple[str, str, str], list[Curve]] = {}
     for curve in assembled.means:
@@ -81,15 +81,15 @@ def ablation(assembled: Assembled, comparison: pd.DataFrame) -> pd.DataFrame:
             head = heads[mllm, codec, variant_curve.variant, scenario]
             frame = variant_curve.frame[variant_curve.frame["lmbda"].isin(rates)]
             low, high = _interval(assembled, variant_curve, frame)
-            middle = matched.get((mllm, codec), NAN)
-            pair = pairs.get((mllm, *variant_curve.owner))
-            gained = Estimate() if pair is None or middle != middle else pair.gained(middle)
+            bpp = matched.get((mllm, codec))
+            pair = pairs.get((mllm, *variant_curve.owner)) if variant else None
+            gained = Estimate() if pair is None or bpp is None else pair.gained(bpp)
             rows.append(
                 Row(
                     *(mllm, codec, scenario, variant, _settings_text(settings)),
                     *(len(frame), float(frame["bpp"].mean()), float(frame["value"].mean())),
                     *(low, high, head.bd_rate, head.bd_rate_low, head.bd_rate_high),
-                    *(middle, gained.value, gained.low, gained.high),
+                    *(NAN if bpp is None else bpp, gained.value, gained.low, gained.high),
                     *(_psnr(assembled, frame), head.note),
                 )
             )

@@ -169,7 +169,7 @@ def test_data_without_end_is_refused_at_once_in_one_line(
     began = time.process_time()
     with pytest.raises(SpaceError, match=message) as error:
         load_space(str(file))
-    assert time.process_time() - began < 30.0, "below 1 s; without a bound, it does not end"
+    assert time.process_time() - began < 5.0
     (line,) = str(error.value).splitlines()
     assert "large.yaml" in line
     if len(text) < 100_000:

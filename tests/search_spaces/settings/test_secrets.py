@@ -136,7 +136,7 @@ def test_keys_labels_and_numbers_stay(key: str, number: float, whole: int, scena
 def test_a_long_text_takes_no_time(part: str) -> None:
     began = time.process_time()
     without_secrets(part * 50_000)
-    assert time.process_time() - began < 15.0, "below 0.5 s; minutes if squared"
+    assert time.process_time() - began < 2.0
 
 
 def test_what_could_steer_a_terminal_is_shown_and_does_nothing() -> None:
