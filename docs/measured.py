@@ -26,7 +26,7 @@ from analysis.figures.rate_accuracy import draw_curves
 from analysis.io.complexity import find_costs
 from analysis.io.frames import rows_of
 from analysis.sampling.bootstrap import SEEDS
-from analysis.stats.as_text import with_interval
+from analysis.stats.as_text import rounded, with_interval
 from analysis.stats.trainings import falling_losses, trainings
 
 DOCS: Final = Path(__file__).parent
@@ -167,7 +167,7 @@ def _differences(assembled: Assembled, one: str, other: str) -> str:
     first, second = (_mean_curve(assembled, name).frame for name in (one, other))
     if not np.allclose(first["bpp"], second["bpp"], rtol=1e-6):
         raise ValueError(f"{one} and {other} have not the same bits")
-    return ", ".join(f"{gain:+.2f}" for gain in first["value"] - second["value"])
+    return ", ".join(rounded(gain, digits=2) for gain in first["value"] - second["value"])
 
 
 def _mean_curve(assembled: Assembled, scenario: str) -> Curve:

@@ -16,7 +16,7 @@ from analysis.figures.drawing import Drawing, Group, Level, Panel, Series, with_
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot, draw, file_name
 from analysis.io.frames import rows_of
-from analysis.stats.as_text import with_interval
+from analysis.stats.as_text import rounded, with_interval
 from analysis.stats.variants import ablation
 
 PANEL: Final = 1.25
@@ -123,7 +123,7 @@ def _varies(varied: pd.DataFrame) -> bool:
 def _words(rows: pd.DataFrame, subtitle: str, looks: Looks) -> str:
     descriptions = [
         f"{looks.scenario(row.scenario).label} {row.variant} {row.accuracy:.2f}"
-        + (f", BD-rate {row.bd_rate:+.0f} %" if np.isfinite(row.bd_rate) else "")
+        + (f", BD-rate {rounded(row.bd_rate)} %" if np.isfinite(row.bd_rate) else "")
         for row in rows_of(rows)
     ]
     title = with_subtitle("Mean accuracy over tasks and rates, and BD-rate, by variant", subtitle)

@@ -15,7 +15,7 @@ from analysis.curves.tasks import main_rows, mean_label, no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
-from analysis.stats.as_text import over, span, with_interval
+from analysis.stats.as_text import over, rounded, span, with_interval
 from analysis.stats.compare import AT_CHANCE
 from analysis.stats.trainings import training_caveat
 
@@ -150,7 +150,7 @@ def _rankings(heads: pd.DataFrame, scenarios: Scenarios) -> list[str]:
             claims.append(f"{name} {claim}{where}{_to_next(row)}")
         if len(claims) > NAMED_CURVES:
             rates = rows["ranked_bd_rate" if is_ranked else "bd_rate"][NAMED_CURVES:]
-            further = [f"{value:+.0f} %" for value in rates]
+            further = [f"{rounded(value)} %" for value in rates]
             ends = further[0] if len(further) == 1 else f"{further[0]} to {further[-1]}"
             claims = [*claims[:NAMED_CURVES], f"BD-rates of {len(further)} more: {ends}"]
         text = "; ".join(claims)
@@ -173,7 +173,8 @@ def _to_next(row: Any) -> str:
 def _claim(rate: float, low: float, high: float) -> str:
     """A BD-rate in words that claim no more than its interval shows; all in percent."""
     if np.isfinite(low) and low <= 0 <= high:
-        return f"shows no difference (BD-rate {rate:+.0f} %, interval {low:+.0f} to {high:+.0f} %)"
+        ends = f"{rounded(low)} to {rounded(high)} %"
+        return f"shows no difference (BD-rate {rounded(rate)} %, interval {ends})"
     nearest, farthest = sorted((abs(low), abs(high)))
     interval = f" ({nearest:.0f} to {farthest:.0f})" if np.isfinite(low) else " (no interval)"
     return f"needs {abs(rate):.0f} % {'fewer' if rate < 0 else 'more'} bits{interval}"

@@ -13,7 +13,7 @@ from analysis.curves.curve import MEAN
 from analysis.io.frames import leaves, rows_of
 from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
-from analysis.stats.as_text import with_interval
+from analysis.stats.as_text import rounded, with_interval
 from analysis.stats.trainings import is_unfinished, trainings
 
 
@@ -104,7 +104,7 @@ def more_of(row: Any, anchor: str) -> str:
 
 def _change(saved: float) -> str:
     """A saving as the change of the bits, like a BD-rate: fewer are negative."""
-    return f"{0 if abs(saved) < 0.5 else -saved:+.0f} %".replace("+0 %", "0 %")
+    return f"{rounded(-saved)} %"
 
 
 def point_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:

@@ -25,8 +25,20 @@ def with_interval(
     """`-34 % [-41, -28]` as short text; empty where there is no number."""
     if np.isnan(value):
         return ""
-    text = f"{value:{'+' if sign else ''}.{digits}f}{unit}".replace("-", "−")
+    text = f"{rounded(value, sign, digits)}{unit}".replace("-", "−")
     return f"{text} {bracketed(low, high, sign, digits)}".strip()
+
+
+def rounded(value: float, sign: bool = True, digits: int = 0) -> str:
+    """`+12` or `-3`; what rounds to nothing is `0` and has no sign.
+
+    Args:
+        value: any number.
+        sign: whether positive numbers have one.
+        digits: after the point.
+    """
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
 
 
 def over(low: float, high: float) -> str:
@@ -36,6 +48,6 @@ def over(low: float, high: float) -> str:
 
 def bracketed(low: float, high: float, sign: bool = False, digits: int = 0) -> str:
     """An interval, `[-41, -28]`; empty where there is none."""
-    form = f"{'+' if sign else ''}.{digits}f"
-    text = "" if np.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+    ends = ", ".join(rounded(end, sign, digits) for end in (low, high))
+    text = "" if np.isnan(low) else f"[{ends}]"
     return text.replace("inf", "∞").replace("-", "−")
