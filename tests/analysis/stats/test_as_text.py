@@ -1,0 +1,23 @@
+"""Numbers as short text."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from analysis.stats.as_text import rounded, with_interval
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(-0.4, 0, "0"), (0.4, 0, "0"), (-0.004, 2, "0.00"), (-0.6, 0, "-1"), (12.3, 0, "+12")],
+)
+def test_what_rounds_to_nothing_has_no_sign(value: float, digits: int, text: str) -> None:
+    assert rounded(value, digits=digits) == text
+
+
+def test_an_interval_has_no_sign_at_nothing_and_keeps_what_has_no_end() -> None:
+    assert with_interval(-0.2, -10.4, 0.3, sign=True) == "0 % [−10, 0]"
+    assert with_interval(3.0, -math.inf, 40.0) == "3 % [−∞, 40]"
+    assert with_interval(math.nan) == ""
