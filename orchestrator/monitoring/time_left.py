@@ -23,7 +23,7 @@ from typing import Final
 
 from orchestrator.monitoring.durations import Durations, training_cost
 from orchestrator.monitoring.job_states import TRAIN, FinishedJob, JobStates, RunningJob, clock_text
-from orchestrator.monitoring.simulation import Left, seconds_to_the_end
+from orchestrator.plan.simulation import Left, seconds_to_the_end
 from orchestrator.plan.jobs import DATA, Job
 
 NEWEST: Final = 2

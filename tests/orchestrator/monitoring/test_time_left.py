@@ -10,7 +10,7 @@ import pytest
 from orchestrator.monitoring import time_left
 from orchestrator.monitoring.durations import Line, kinds_of
 from orchestrator.monitoring.job_states import JobStates
-from orchestrator.monitoring.simulation import Left, seconds_to_the_end
+from orchestrator.plan.simulation import Left, seconds_to_the_end
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, Job, Plan
