@@ -14,11 +14,11 @@ from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.looking import looking
+from orchestrator.execution.pickled_jobs import PickledJobs
 from orchestrator.monitoring.head import head_watched
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job, Plan
-from orchestrator.plan.pickled_jobs import PickledJobs
 from orchestrator.plan.resources import demand_of, kinds_by_ask
 from orchestrator.plan.room import Cluster, Group
 from orchestrator.scheduling.schedule import Schedule

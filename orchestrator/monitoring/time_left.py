@@ -23,8 +23,8 @@ from typing import Final
 
 from orchestrator.monitoring.durations import Durations, training_cost
 from orchestrator.monitoring.job_states import TRAIN, FinishedJob, JobStates, RunningJob, clock_text
-from orchestrator.plan.simulation import Left, seconds_to_the_end
 from orchestrator.plan.jobs import DATA, Job
+from orchestrator.plan.simulation import Left, seconds_to_the_end
 
 NEWEST: Final = 2
 """The newest jobs of a kind that count most, per lane: of jobs that start together, the longest

@@ -10,10 +10,10 @@ import pytest
 from orchestrator.monitoring import time_left
 from orchestrator.monitoring.durations import Line, kinds_of
 from orchestrator.monitoring.job_states import JobStates
-from orchestrator.plan.simulation import Left, seconds_to_the_end
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, Job, Plan
+from orchestrator.plan.simulation import Left, seconds_to_the_end
 from orchestrator.scheduling.schedule import Schedule
 from search_spaces import load_space, operating_points
 from tests.orchestrator.plan.demands import alike, one_node

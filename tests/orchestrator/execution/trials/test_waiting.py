@@ -15,6 +15,7 @@ from ray.tune.registry import _global_registry
 
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.pickled_jobs import PickledJobs
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials import tune as tune_module
 from orchestrator.execution.trials.runner import Runner
@@ -22,7 +23,6 @@ from orchestrator.execution.trials.trial import JOB, WAIT
 from orchestrator.execution.trials.waiting import WaitingTrials, wait_for_end
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job
-from orchestrator.plan.pickled_jobs import PickledJobs
 from orchestrator.scheduling.schedule import Schedule
 from search_spaces import load_space
 from search_spaces.specs.stage import Subject, make_stage

@@ -5,8 +5,8 @@ import pickle
 import pytest
 
 from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.pickled_jobs import PickledJobs
 from orchestrator.plan.jobs import Job, Plan
-from orchestrator.plan.pickled_jobs import PickledJobs
 from search_spaces import load_space, operating_points
 
 
