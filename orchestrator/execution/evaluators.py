@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
@@ -44,6 +44,18 @@ LOOK_S = 1.0
 """Seconds between two questions to an evaluator for its progress."""
 
 
+class Standing(NamedTuple):
+    """How far an evaluation is.
+
+    Attributes:
+        share: that is done, 0 to 1.
+        waits_for: a line; empty unless it waits.
+    """
+
+    share: float
+    waits_for: str = ""
+
+
 class Evaluator:
     """Measures operating points, one after the other; the MLLM stays in its process.
 
@@ -53,7 +65,7 @@ class Evaluator:
 
     def __init__(self, settings: Settings) -> None:
         use_threads(settings.space.resources.of(EVALUATION))
-        self._share = 0.0
+        self._standing = Standing(0.0)
 
     @ray.method
     def evaluate(
@@ -70,20 +82,21 @@ class Evaluator:
             key: of the job.
             part: as of `evaluate_job`.
         """
-        self._share = 0.0
+        self._standing = Standing(0.0)
         job = settings.jobs[key]
-        evaluate_watched(settings, job, evaluation_pass, self._progress, part)
+        evaluate_watched(settings, job, evaluation_pass, self._show, part)
 
     @ray.method
-    def share(self) -> float:
-        """The share of the running evaluation that is done, 0 to 1."""
-        return self._share
+    def standing(self) -> Standing:
+        """How far the running evaluation is."""
+        return self._standing
 
-    def _progress(self, metrics: Json) -> None:
+    def _show(self, metrics: Json) -> None:
         step, steps = metrics["step"], metrics["steps"]
         assert isinstance(step, int)
         assert isinstance(steps, int)
-        self._share = step / steps
+        waits_for = "" if steps else str(metrics["phase"])
+        self._standing = Standing(step / steps if steps else 0.0, waits_for)
 
 
 @dataclass
@@ -243,7 +256,7 @@ def evaluate_in_pool(
     settings: Settings,
     job: str,
     evaluation_pass: EvaluationPass,
-    report: Callable[[float], None],
+    report: Callable[[Standing], None],
     part: PassPart | None = None,
 ) -> None:
     """Evaluate in a borrowed evaluator, from a trial; replace one that dies.
@@ -251,7 +264,7 @@ def evaluate_in_pool(
     Args:
         job: key of the job.
         part: as of `evaluate_job`.
-        report: called with the share that is done, 0 to 1, as soon as the evaluator has started.
+        report: called with how far it is, as soon as the evaluator has started.
 
     Raises:
         GaveUpError: evaluators died, or did not answer, `resources.max_failures` times and once
@@ -280,7 +293,7 @@ def evaluate_in_pool(
 def follow(
     evaluator: ActorProxy[Evaluator],
     result: ray.ObjectRef[None],
-    report: Callable[[float], None],
+    report: Callable[[Standing], None],
     limit_s: float,
 ) -> None:
     """Wait for the result of an evaluation, and report its progress.
@@ -291,7 +304,7 @@ def follow(
     """
     has_started, patience_s = False, ROOM_S
     while not ray.wait([result], timeout=LOOK_S)[0]:
-        question, began = evaluator.share.remote(), time.monotonic()
+        question, began = evaluator.standing.remote(), time.monotonic()
         while not (ready := ray.wait([result, question], timeout=LOOK_S)[0]):
             if time.monotonic() - began > patience_s:
                 if has_started:

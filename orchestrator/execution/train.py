@@ -30,7 +30,7 @@ from torch import nn
 from orchestrator.execution.cluster import can_grow, node_ids
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.drain import LOOK_S, Reminder
-from orchestrator.execution.evaluators import evaluate_in_pool
+from orchestrator.execution.evaluators import Standing, evaluate_in_pool
 from orchestrator.execution.failures import Cause, GaveUpError, Tries, original
 from orchestrator.execution.job_steps import (
     Json,
@@ -197,13 +197,13 @@ class TrainBackend:
         progress: Progress,
     ) -> None:
         """Evaluate parts of passes, or whole ones, in so many actors at a time."""
-        shares: dict[str, float] = {}
+        told: dict[str, Standing] = {}
         progress(WAITING)
 
         def evaluate(evaluation_pass: EvaluationPass, part: PassPart | None) -> None:
-            report = partial(shares.__setitem__, pass_name(evaluation_pass, part))
+            report = partial(told.__setitem__, pass_name(evaluation_pass, part))
             evaluate_in_pool(self._settings, job.key, evaluation_pass, report, part)
-            report(1.0)
+            report(Standing(1.0))
 
         threads = ThreadPoolExecutor(actors)
         try:
@@ -212,11 +212,18 @@ class TrainBackend:
                 done, left = wait(left, REPORT_EVERY_S, FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                if shares:
-                    done_share = sum(shares.values())
-                    progress({"phase": "evaluate", "step": done_share, "steps": len(parts)})
+                if told:
+                    progress(_together([*told.values()], len(parts)))
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+def _together(told: Sequence[Standing], parts: int) -> Json:
+    """How far the parts of an evaluation are, or what all of them that are left wait for."""
+    waits = [standing.waits_for for standing in told if standing.share < 1]
+    if waits and all(waits):
+        return {"phase": waits[0], "step": 0, "steps": 0}
+    return {"phase": "evaluate", "step": sum(s.share for s in told), "steps": parts}
 
 
 @contextlib.contextmanager

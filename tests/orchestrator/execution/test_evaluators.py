@@ -18,14 +18,15 @@ from ray.exceptions import GetTimeoutError
 
 from orchestrator.execution import cluster, evaluators
 from orchestrator.execution import train as train_module
-from orchestrator.execution.evaluators import DriverPool, follow, lent, pool_name
+from orchestrator.execution.evaluators import DriverPool, Standing, follow, lent, pool_name
 from orchestrator.execution.job_run import run_job
-from orchestrator.execution.job_steps import Settings
+from orchestrator.execution.job_steps import Settings, pass_name
 from orchestrator.execution.local import LocalBackend
 from orchestrator.execution.train import TrainBackend, report_interval
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask
 from orchestrator.scheduling.schedule import Schedule
+from orchestrator.storage.process import Process
 from search_spaces.specs.evaluation import KindResources
 from tests.orchestrator.models import settings_of
 from tests.orchestrator.plan.demands import alike, one_node
@@ -183,10 +184,10 @@ def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
     pool.keep(2, frozenset({job.key}))
     made = job.passes[0]
     process, _ = asked(settings, job, mllms_loaded)
-    shares: list[float] = []
+    told: list[Standing] = []
 
-    def stop(share: float) -> None:
-        shares.append(share)
+    def stop(standing: Standing) -> None:
+        told.append(standing)
         os.kill(process, signal.SIGSTOP)
 
     def ask() -> None:
@@ -199,7 +200,31 @@ def test_an_evaluator_that_is_stopped_is_not_waited_for_for_ever(
             ask()
     finally:
         os.kill(process, signal.SIGCONT)
-    assert len(shares) == 1
+    assert told == [Standing(0.0)]
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_another_process_has_shows_what_it_waits_for(
+    ready: tuple[Settings, DriverPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a loss of the machine on which it was begun."""
+    monkeypatch.setattr(evaluators, "LOOK_S", 0.05)
+    monkeypatch.setattr(train_module, "REPORT_EVERY_S", 0.05)
+    settings, _ = ready
+    job = points(settings)[0]
+    for _, stage in job.evaluations:
+        shutil.rmtree(settings.store.path(stage.path), ignore_errors=True)
+    told: list[Any] = []
+    backend = TrainBackend(settings)
+    with ThreadPoolExecutor(1) as threads:
+        with settings.store.evaluation_work(job.key, pass_name(job.passes[0], None)):
+            made = threads.submit(backend.evaluate, job, job.passes, told.append)
+            line = f"waiting for {Process.current()}, which works on it"
+            wait_until(lambda: made.done() or told[-1]["phase"] == line, 60)
+            assert not made.done(), made.exception()
+        made.result()
+    assert told[-1] == {"phase": "evaluate", "step": 1, "steps": 1}
+    assert all(settings.store.has(stage.path) for _, stage in job.evaluations)
 
 
 @pytest.mark.slow

@@ -69,5 +69,5 @@ def test_an_evaluator_that_ray_kills_to_free_memory_is_replaced(
     for module in (evaluators, failures):
         monkeypatch.setattr(module, "node_ids", lambda: frozenset({"node"}))
     settings = Settings(space, str(tmp_path), jobs, {})
-    evaluators.evaluate_in_pool(settings, job.key, job.passes[0], lambda share: None)
+    evaluators.evaluate_in_pool(settings, job.key, job.passes[0], lambda standing: None)
     assert next(outcomes, "all were needed") == "all were needed"
