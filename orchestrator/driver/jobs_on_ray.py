@@ -14,7 +14,7 @@ from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.looking import looking
-from orchestrator.execution.pickled_jobs import PickledJobs
+from orchestrator.execution.trials.pickled_jobs import PickledJobs
 from orchestrator.monitoring.head import head_watched
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.pickled_jobs import PickledJobs
+from orchestrator.execution.trials.pickled_jobs import PickledJobs
 from orchestrator.plan.jobs import Job, Plan
 from search_spaces import load_space, operating_points
 

@@ -15,9 +15,9 @@ from ray.tune.registry import _global_registry
 
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.pickled_jobs import PickledJobs
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials import tune as tune_module
+from orchestrator.execution.trials.pickled_jobs import PickledJobs
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.execution.trials.trial import JOB, WAIT
 from orchestrator.execution.trials.waiting import WaitingTrials, wait_for_end
