@@ -24,7 +24,7 @@ from typing import Final
 from orchestrator.monitoring.durations import Durations, training_cost
 from orchestrator.monitoring.job_states import TRAIN, FinishedJob, JobStates, RunningJob, clock_text
 from orchestrator.plan.jobs import DATA, Job
-from orchestrator.plan.simulation import Left, seconds_to_the_end
+from orchestrator.plan.simulation import Work, seconds_to_the_end
 
 NEWEST: Final = 2
 """The newest jobs of a kind that count most, per lane: of jobs that start together, the longest
@@ -95,7 +95,8 @@ class TimeLeft:
             known = durations.of_unknown(job, pace) if known is None else known
             after = min(known, durations.after_training(job, pace))
             rest = known if running is None else _of_running(running, now, known, after)
-            left.append(Left(job, rest, min(after, rest), running is not None))
+            how = {"in_lane": job.kind not in DATA, "is_running": running is not None}
+            left.append(Work(job.key, job.needs, rest, min(after, rest), job.cost, **how))
         return seconds_to_the_end(left, states.lanes)
 
     def _count_finished(self) -> None:

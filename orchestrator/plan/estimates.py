@@ -8,11 +8,9 @@ Where the storage holds no stage of the kind, the planned cost is taken as secon
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from statistics import median
 from typing import Any, Final
 
@@ -113,34 +111,3 @@ def _nearest(
         fields, settings = _profile(past.subject or {}, past.leaves)
         nearest[len(profile[0] & fields), len(profile[1] & settings)].append(past)
     return tuple(nearest[max(nearest)]) if nearest else ()
-
-
-def makespan(seconds: Mapping[str, float], needs: Mapping[str, Iterable[str]], lanes: int) -> float:
-    """Seconds until all is done, where what has the longest chain behind it starts first.
-
-    Args:
-        seconds: that each piece of work takes, by key.
-        needs: key -> keys of what must be done before; those without `seconds` are done.
-        lanes: pieces at a time, at least 1.
-    """
-    before = {key: [need for need in needs.get(key, ()) if need in seconds] for key in seconds}
-    chains, waiting = dict(seconds), {key: len(before[key]) for key in seconds}
-    behind: dict[str, list[str]] = defaultdict(list)
-    for key in reversed(list(TopologicalSorter(before).static_order())):
-        for need in before[key]:
-            behind[need].append(key)
-            chains[need] = max(chains[need], seconds[need] + chains[key])
-    ready = [(-chains[key], key) for key, count in waiting.items() if not count]
-    heapq.heapify(ready)
-    running: list[tuple[float, str]] = []
-    now = 0.0
-    while ready or running:
-        while ready and len(running) < lanes:
-            _, key = heapq.heappop(ready)
-            heapq.heappush(running, (now + seconds[key], key))
-        now, done = heapq.heappop(running)
-        for key in behind[done]:
-            waiting[key] -= 1
-            if not waiting[key]:
-                heapq.heappush(ready, (-chains[key], key))
-    return now

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from orchestrator.plan.estimates import Estimates, makespan
+from orchestrator.plan.estimates import Estimates
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import DATA, Job, Plan
 from orchestrator.plan.lanes import Lanes
 from orchestrator.plan.past_sweeps import PastSweep, PastSweeps
 from orchestrator.plan.resources import demand_of
 from orchestrator.plan.room import Cluster
+from orchestrator.plan.simulation import Work, seconds_to_the_end
 from search_spaces import Stage
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.training import Optimiser
@@ -99,8 +100,7 @@ def forecast(
         planned_beside: bytes besides stages of so many points where it holds none.
     """
     estimates, gpu_s = Estimates(history), 0.0
-    seconds: dict[str, float] = {}
-    needs: dict[str, Iterable[str]] = {}
+    work: list[Work] = []
     sizes: dict[str, float] = defaultdict(float)
     measured = 0
     for job in plan.jobs.values():
@@ -110,28 +110,28 @@ def forecast(
                 continue  # it is complete
             is_job = stage.key == job.key
             estimate = estimates.of(stage, job.costs[stage.key], is_job and does == "prepare")
-            seconds[stage.key] = estimate.seconds
             demand = demand_of(plan.space, job)
             ask, processes = demand.making if is_job else demand.evaluating
             gpu_s += estimate.seconds * ask.gpu * processes
-            needs[stage.key] = job.needs if is_job else (*job.needs, job.key)
+            needs = job.needs if is_job else (*job.needs, job.key)
+            work.append(Work(stage.key, needs, estimate.seconds, cost=estimate.seconds))
             size = planned_size(job, stage) if estimate.size is None else estimate.size
             is_weights = is_job and (does == "train" or job.subject.point is not None)
             sizes[TRAINED if is_weights else stage.kind] += size
             measured += estimate.rests_on > 0
     past = sweeps.latest(name)
     lanes = past.lanes if past is not None else _lanes_here(plan)
-    wall_s = makespan(seconds, needs, lanes)
+    wall_s = seconds_to_the_end(work, lanes)
     sizes[BESIDE] += _beside(plan, name, sweeps, planned_beside)
     return Forecast(
-        wall_s + (_START_S if past is None else past.start_s) if seconds else 0.0,
-        sum(seconds.values()),
+        wall_s + (_START_S if past is None else past.start_s) if work else 0.0,
+        sum(each.seconds for each in work),
         gpu_s / 3600,
         lanes,
         past,
         {kind: size for kind, size in sizes.items() if size},
         measured,
-        len(seconds) - measured,
+        len(work) - measured,
     )
 
 

@@ -13,7 +13,7 @@ from orchestrator.monitoring.job_states import JobStates
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, Job, Plan
-from orchestrator.plan.simulation import Left, seconds_to_the_end
+from orchestrator.plan.simulation import Work, seconds_to_the_end
 from orchestrator.scheduling.schedule import Schedule
 from search_spaces import load_space, operating_points
 from tests.orchestrator.plan.demands import alike, one_node
@@ -239,20 +239,18 @@ def test_a_line_through_few_jobs_never_falls_and_never_starts_below_zero(
 
 def test_lanes_and_the_serial_tail_count() -> None:
     """Ten jobs of 6 s in 5 lanes, and one of 20 s that starts with them and holds up a last one."""
-    model = next(job for job in jobs_of().values() if job.kind == "point")
-
-    def job(key: str, *needs: str, cost: float = 1.0) -> Job:
-        return Job(key, "point", key, model.stage, 1, cost, needs)
-
-    small = [Left(job(str(n)), 6.0, 0.0, False) for n in range(10)]
-    long = Left(job("long", cost=9.0), 20.0, 5.0, False)
-    last = Left(job("last", "long"), 4.0, 0.0, False)
+    small = [Work(str(n), (), 6.0, cost=1.0) for n in range(10)]
+    long = Work("long", (), 20.0, after=5.0, cost=9.0)
+    last = Work("last", ("long",), 4.0, cost=1.0)
     # The last one reads the stage of the long one, which is made 5 s before that is over.
     assert seconds_to_the_end([*small, long, last], 5) == pytest.approx(20.0)
     assert seconds_to_the_end([*small, long], 1) == pytest.approx(80.0)
-    running = Left(job("running"), 3.0, 0.0, True)
+    running = Work("running", (), 3.0, is_running=True)
     # Running jobs keep their lanes.
     assert seconds_to_the_end([running, long], 1) == pytest.approx(23.0)
+    # A pass over data takes no lane.
+    beside = Work("beside", (), 15.0, in_lane=False)
+    assert seconds_to_the_end([running, long, beside], 1) == pytest.approx(23.0)
 
 
 def test_a_codec_that_is_taken_as_it_is_is_estimated_too() -> None:

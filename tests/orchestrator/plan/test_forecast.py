@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan.estimates import Estimates, makespan
+from orchestrator.plan.estimates import Estimates
 from orchestrator.plan.forecast import (
     BESIDE,
     TRAINED,
@@ -20,6 +20,7 @@ from orchestrator.plan.forecast import (
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.past_sweeps import BesideStages, PastSweeps
+from orchestrator.plan.simulation import Work, seconds_to_the_end
 from orchestrator.storage.store import Store
 from search_spaces import Stage
 from tests.orchestrator.plan.finished import finish, plan_of, space_of
@@ -201,11 +202,14 @@ def brute_force(seconds: list[float], before: list[set[int]], lanes: int) -> flo
         ([2, 3, 5, 1, 4, 2], [set(), {0}, {0}, {1, 2}, set(), {4}]),
     ],
 )
-def test_the_makespan_is_within_the_bound_of_list_schedules(
+def test_the_time_of_the_simulation_is_within_the_bound_of_list_schedules(
     lengths: list[float], before: list[set[int]], lanes: int
 ) -> None:
-    needs = {str(key): [str(need) for need in needed] for key, needed in enumerate(before)}
-    span = makespan({str(k): s for k, s in enumerate(lengths)}, needs, lanes)
+    work = [
+        Work(str(key), tuple(map(str, needed)), seconds, cost=seconds)
+        for key, (seconds, needed) in enumerate(zip(lengths, before, strict=True))
+    ]
+    span = seconds_to_the_end(work, lanes)
     best = brute_force(lengths, before, lanes)
     # Graham's bound; and no schedule is shorter than the shortest.
     assert best <= span <= (2 - 1 / lanes) * best
