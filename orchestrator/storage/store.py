@@ -307,12 +307,16 @@ class Store(WorkFiles):
             manifest["files"] = {**parts, **_checksums(directory)}
             return self._commit_remote(stage, directory, manifest)
         collected = self._collect_parts(key, parts)
-        for name in _names(directory):
+        further = _names(directory)
+        # Of a commit that was interrupted, or of parts that were divided otherwise.
+        for name in _names(collected) - parts.keys() - further:
+            (collected / name).unlink()
+        for name in further:
             (collected / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).rename(collected / name)
         shutil.rmtree(directory)
         kept = {name: {k: v for k, v in file.items() if k != "at"} for name, file in parts.items()}
-        manifest["files"] = {**kept, **_checksums_of(collected, _names(collected) - parts.keys())}
+        manifest["files"] = {**kept, **_checksums_of(collected, further)}
         return self._commit_local(stage, collected, manifest)
 
     def _look_for_parts(self, stage: str, parts: Mapping[str, FileEntry]) -> None:
