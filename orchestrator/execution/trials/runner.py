@@ -9,6 +9,7 @@ takes seconds of imports.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -17,7 +18,6 @@ from dataclasses import replace
 from typing import cast
 
 from orchestrator.execution.cluster import node_ids
-from orchestrator.execution.environment import line_of
 from orchestrator.execution.failures import (
     Cause,
     GaveUpError,
@@ -40,6 +40,8 @@ from orchestrator.plan.room import Cluster, Group
 from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.outage import not_visible, patiently
+
+log = logging.getLogger(__name__)
 
 CAPACITY_EVERY_S = 10.0
 NODES_EVERY_S = 1.0
@@ -187,7 +189,7 @@ class Runner:
             return
         del self._nodes[trial_id]
         self._frozen.forget(trial_id)
-        if all(self._is_stored(stage.path) for stage in self.settings.jobs[key].stages):
+        if self._shows_stages(key):
             self._finish(key)
         else:
             self._examine(self._wait_for_stages, key)
@@ -224,7 +226,9 @@ class Runner:
             try:
                 look(key, *arguments)
             except Exception as error:  # or the sweep would wait for the job for ever
-                self._fail(key, JobFailure(cause_of_type(error), line_of(error)))
+                log.warning("how %s ended was not found out", key, exc_info=True)
+                if key in self.schedule.running:
+                    self._retry_or_give_up(key, JobFailure.of_caught(error))
 
         thread = threading.Thread(target=look_safely, name=f"end of {key}", daemon=True)
         self._examined = [*(t for t in self._examined if t.is_alive()), thread]
@@ -262,8 +266,14 @@ class Runner:
         has_given_up = error is not None and isinstance(original(error), GaveUpError)
         self._retry_or_give_up(key, failure, has_given_up)
 
+    def _shows_stages(self, key: str) -> bool:
+        """Whether the storage answers now, and shows all stages of a job."""
+        try:
+            return all(self.settings.store.has(s.path) for s in self.settings.jobs[key].stages)
+        except Exception:  # it is waited for in another thread: Tune's one serves all trials
+            return False
+
     def _is_stored(self, stage: str) -> bool:
-        # An error in a hook of Tune would end the sweep.
         return patiently(lambda: self.settings.store.has(stage))
 
     def _limit_evaluators(self) -> None:
@@ -290,6 +300,8 @@ class Runner:
                 except Exception as outage:  # the storage is away for too long
                     self._fail(key, JobFailure.of_caught(outage))
                     return
+            if failure.cause is Cause.MACHINE_LOST:
+                self._capacity_checked = -math.inf  # before anything starts: its lanes are gone
             self.schedule.retry(key)
             self._listener(JobEvent("retried", key, reason))
         else:

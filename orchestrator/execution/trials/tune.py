@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.execution.cluster import trusted_bytes
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.trials.killed import kills_fail_trials
+from orchestrator.execution.trials.killed import errors_fail_trials
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.execution.trials.trial import JOB, RESOURCES, WAIT, run_trial
 from orchestrator.plan.jobs import DATA
@@ -54,7 +54,7 @@ def tune_jobs(runner: Runner, verbose: bool) -> None:
     def resources(config: Mapping[str, Mapping[str, float]]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([dict(config[RESOURCES])])
 
-    with tune_directory() as directory, kills_fail_trials():
+    with tune_directory() as directory, errors_fail_trials():
         tuner = tune.Tuner(
             tune.with_resources(with_settings, resources),
             tune_config=tune.TuneConfig(

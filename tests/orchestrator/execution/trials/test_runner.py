@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import torch
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError
 
 from orchestrator.execution import failures
 from orchestrator.execution.environment import FULL_DISK
@@ -20,6 +20,7 @@ from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
+from orchestrator.plan.room import Cluster
 from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
@@ -215,10 +216,75 @@ def test_a_job_is_done_although_the_view_that_is_told_so_breaks(
         raise RuntimeError("a bug of the view")
 
     monkeypatch.setattr(sweep.runner, "_listener", break_down)
-    monkeypatch.setattr(runner_module, "patiently", lambda call: True)
+    monkeypatch.setattr(Store, "has", lambda store, stage: True)
     with pytest.raises(RuntimeError, match="a bug of the view"):
         sweep.runner.trial_completed("first")
     assert key not in sweep.schedule.running
+
+
+def test_a_view_that_breaks_in_another_thread_makes_no_job_done_and_failed(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep would never be over."""
+    key = sweep.start("first")
+    shown = iter([False])
+
+    def break_down(event: JobEvent) -> None:
+        raise RuntimeError("a bug of the view")
+
+    monkeypatch.setattr(sweep.runner, "_listener", break_down)
+    monkeypatch.setattr(Store, "has", lambda store, stage: next(shown, True))
+    sweep.runner.trial_completed("first")
+    sweep.runner.join()
+    assert key in sweep.schedule.done
+    assert key not in sweep.schedule.failed
+
+
+def test_a_job_that_ends_while_the_storage_is_away_holds_up_no_other_and_is_tried_again(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_away(*arguments: object) -> bool:
+        raise ConnectionError("the storage is away")
+
+    waits = threading.Event()
+
+    def wait_in_vain(ask: Callable[[], bool]) -> bool:
+        assert threading.current_thread() is not threading.main_thread()
+        waits.wait(30)
+        return ask()
+
+    key = sweep.start("first")
+    monkeypatch.setattr(Store, "has", be_away)
+    monkeypatch.setattr(runner_module, "patiently", wait_in_vain)
+    sweep.runner.trial_completed("first")
+    assert key in sweep.schedule.running
+    waits.set()
+    sweep.runner.join()
+    event = sweep.last("retried")
+    assert event is not None
+    assert "the storage is away" in event.reason
+    assert key not in sweep.schedule.running
+
+
+def test_after_a_lost_machine_the_cluster_is_looked_at_before_anything_starts(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lanes seem to be free, and nobody could cancel what waits for one."""
+    looks: list[int] = []
+
+    def look(groups: object) -> Cluster:
+        looks.append(len(sweep.schedule.running))
+        return Cluster.of([])
+
+    monkeypatch.setattr(sweep.runner, "_look", look)
+    sweep.start("first")
+    assert looks == []
+    monkeypatch.setattr(failures, "node_ids", lambda: NODES - {"node"})
+    sweep.runner.trial_failed("first", NodeDiedError("x"))
+    sweep.runner.join()
+    assert sweep.last("retried") is not None
+    assert sweep.runner.next_trial("second") is None
+    assert looks == [0]
 
 
 def test_a_driver_that_lost_its_sweep_starts_nothing_more(
