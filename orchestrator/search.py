@@ -22,6 +22,7 @@ from typing import Final
 from orchestrator.driver.request import Request, SearchResult
 from orchestrator.execution import cluster
 from orchestrator.execution.trials.search_trial import info_of, jobs_of, searched_points
+from orchestrator.monitoring.head import head_watched
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.jobs import Job
 from orchestrator.storage import provenance
@@ -118,7 +119,8 @@ def _run_trials(
         if head is not None:
             monitor.note(cluster.joined(head))
         monitor.note(f"search: {spec.trials} trials by {spec.algorithm}")
-        return tune_search(request, fingerprints, monitor.note)
+        with head_watched(head, monitor.end_without_head):
+            return tune_search(request, fingerprints, monitor.note)
 
 
 def _best(trials: Sequence[TrialRecord]) -> JsonObject:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
@@ -35,7 +34,6 @@ if TYPE_CHECKING:  # both import Ray
     from orchestrator.steering.steering import Steering
 
 
-_INCOMPLETE: Final = 1
 """Exit code of a sweep that lacks points."""
 
 
@@ -111,7 +109,7 @@ def run_on_ray(
                 orphans_freed(),
                 removed_at_the_end(),
                 looking(steering.look, DRIVER_LOOK_S, "requests") as requests,
-                head_watched(head, partial(_end_without_head, monitor, lease)),
+                head_watched(head, monitor.end_without_head),
             ):
                 tune_jobs(runner, request.verbose)
             _wait_for(requests, monitor)  # what is being added needs Ray
@@ -120,16 +118,6 @@ def run_on_ray(
             cluster.ask_autoscaler([])
     cancelled = frozenset(schedule.cancelled)
     return JobResults(frozenset(schedule.done), dict(schedule.failed), cancelled, lanes)
-
-
-def _end_without_head(monitor: Monitor, lease: Lease, reason: str) -> None:
-    """End this process, whose main thread may wait in Ray for ever; what is finished is stored."""
-    error = cluster.NoClusterError(f"{reason}; the same command goes on")
-    monitor.note(f"{error}:\n  {monitor.command}")
-    monitor.leave_ray()
-    monitor.__exit__(type(error), error, None)
-    lease.release()
-    os._exit(_INCOMPLETE)
 
 
 def _wait_for(requests: Thread, monitor: Monitor) -> None:

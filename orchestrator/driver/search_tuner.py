@@ -19,13 +19,14 @@ from ray.tune.search.sample import Domain
 from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.trials.killed import kills_fail_trials
+from orchestrator.execution.trials.killed import errors_fail_trials
 from orchestrator.execution.trials.placement_groups import orphans_freed
 from orchestrator.execution.trials.search_trial import (
     jobs_of,
     rounded,
     searched_points,
     train_trial,
+    training_of,
     trial_key,
 )
 from orchestrator.execution.trials.tune import Unpickled, error_of, tune_directory
@@ -33,8 +34,7 @@ from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import resources_of, training_group, trial_resources
 from orchestrator.storage import provenance
 from orchestrator.tracking.mlflow_runs import TrialRecord
-from search_spaces import OperatingPoint, Space
-from search_spaces.scenarios import scenario_of
+from search_spaces import Space
 from search_spaces.specs.search import Range, SearchSpec
 from search_spaces.specs.training import Optimiser
 
@@ -61,7 +61,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
     def key_of(chosen: Mapping[str, object]) -> str:
         return trial_key(jobs_of(space, fingerprints, labels, chosen))
 
-    trainings = [_training(space, point) for point in points]
+    trainings = [training_of(space, point) for point in points]
     ends = list(accumulate(training.steps for training in trainings))
     listener = TrialListener(key_of, ends, spec.trials, note)
 
@@ -74,7 +74,7 @@ def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -
 
     resources = tune.PlacementGroupFactory([trial_resources(space, job)])
     asked = resources_of(space, job)
-    with tune_directory() as directory, orphans_freed(), kills_fail_trials():
+    with tune_directory() as directory, orphans_freed(), errors_fail_trials():
         tuner = tune.Tuner(
             tune.with_resources(bridgesweep_search, resources),
             param_space={path: _domain(bounds) for path, bounds in spec.over.items()},
@@ -182,12 +182,6 @@ class TrialListener(Unpickled, Callback):
         settings = ", ".join(f"{path} = {value}" for path, value in record.settings.items())
         line = f"{over}/{self._total} {status}{after}{loss}: {settings} {record.reason}"
         self._note(line.rstrip())
-
-
-def _training(space: Space, point: OperatingPoint) -> Optimiser:
-    training = scenario_of(point.scenario).training(space, point)
-    assert training is not None
-    return training
 
 
 def _domain(bounds: Range) -> Domain:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import textwrap
 import threading
 import time
@@ -19,6 +20,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Final
 
+from orchestrator.execution.cluster import NoClusterError
 from orchestrator.execution.environment import line_of
 from orchestrator.monitoring.gauges import Gauges, gauge_values
 from orchestrator.monitoring.job_states import JobStates, clock_text, withdrawal
@@ -40,11 +42,13 @@ from orchestrator.monitoring.viewer import Viewer
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.files import StoreError
-from orchestrator.storage.lease import Lease, LeaseLostError
+from orchestrator.storage.lease import Lease, LeaseLapsedError, LeaseLostError
 from orchestrator.storage.process import Process
 from orchestrator.storage.store import Store
 from search_spaces.settings.secrets import without_secrets
 
+_INCOMPLETE: Final = 1
+"""Exit code of a sweep that is not complete."""
 STARTING: Final = "starting Ray"
 """A note that is removed as soon as there is a plan."""
 TICK_S: Final = 1.0
@@ -156,6 +160,19 @@ class Monitor:
         self._set_gauges()
         self._gauges = self._gpus_in_use = None
 
+    def end_without_head(self, reason: str) -> None:
+        """End this process, whose main thread may wait in Ray for ever; what is finished is stored.
+
+        Args:
+            reason: a line.
+        """
+        error = NoClusterError(f"{reason}; the same command goes on")
+        self.note(f"{error}:\n  {self.command}")
+        self.leave_ray()
+        self.__exit__(type(error), error, None)
+        self._lease.release()
+        os._exit(_INCOMPLETE)
+
     def need_person(self, event: str, text: str) -> None:
         """Tell a person that the sweep needs them; of each kind of event, once.
 
@@ -184,7 +201,7 @@ class Monitor:
     ) -> None:
         self._over.set()
         self._thread.join()  # a write that a storage takes late would hide the end
-        if isinstance(error, LeaseLostError):
+        if isinstance(error, LeaseLostError) and not isinstance(error, LeaseLapsedError):
             return  # another driver's state stands in the storage
         if isinstance(error, KeyboardInterrupt):
             self._end, self._reason = "stopped", "stopped by a signal"

@@ -1,6 +1,8 @@
 """A search's trials are the point's own training; its algorithms draw from the given ranges."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator import search as search_module
+from orchestrator.driver import search_tuner
 from orchestrator.driver.request import Request
 from orchestrator.driver.search_tuner import TrialListener, _algorithm, _domain
 from orchestrator.execution.job_steps import Settings
@@ -151,6 +154,48 @@ def test_the_best_is_the_lowest_of_those_that_were_trained_to_the_end() -> None:
     lines = [line.removeprefix("--set ").strip("'") for line in found["set"]]
     assert load_space("smoke", lines).neck.init == "encoder"
     assert _best(trials[2:]) == {}
+
+
+def test_a_training_that_stood_still_before_its_last_step_counts_as_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = space("codecs.0.lambdas=[0.002, 0.02]", "d1.steps=8")
+    settings = Settings(searched, str(tmp_path), {}, {})
+    monkeypatch.setattr(Store, "has", lambda store, stage: True)
+    early = {"steps": 3, "val_loss": 2.0}
+    monkeypatch.setattr(search_trial, "info_of", lambda store, job: early)
+    rows: list[dict[str, float]] = []
+    search_trial.train_trial(settings, {}, labels_of(searched), {}, rows.append)
+    trial: Any = SimpleNamespace(trial_id="one", config={})
+    listener = TrialListener(lambda chosen: "key", [8, 16], 1, lambda line: None)
+    listener.on_trial_start(0, [], trial)
+    listener.on_trial_result(0, [], trial, rows[-1])
+    assert (listener.records["one"].status, listener.records["one"].val_loss) == ("finished", 2.0)
+
+
+def test_a_search_watches_the_head_of_its_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[object] = []
+
+    @contextlib.contextmanager
+    def running(*arguments: object) -> Iterator[str]:
+        yield "head:1"
+
+    @contextlib.contextmanager
+    def head_watched(address: str | None, lost: object) -> Iterator[None]:
+        watched.append((address, lost))
+        yield
+
+    monkeypatch.setattr(search_module.cluster, "running", running)
+    monkeypatch.setattr(search_module.cluster, "joined", lambda address: "")
+    monkeypatch.setattr(search_module, "head_watched", head_watched)
+    monkeypatch.setattr(search_tuner, "tune_search", lambda *arguments: [])
+    monitor: Any = SimpleNamespace(note=print, end_without_head="ends the process")
+    store = Store(str(tmp_path))
+    request = Request(space(), (), store, "mine", None, False, 0.0, "")
+    assert search_module._run_trials(request, {}, monitor) == []
+    assert watched == [("head:1", "ends the process")]
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed"])

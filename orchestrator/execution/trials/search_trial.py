@@ -21,6 +21,7 @@ from orchestrator.plan.resources import resources_of
 from orchestrator.storage.store import Store
 from search_spaces import OperatingPoint, Space, operating_points
 from search_spaces.scenarios import scenario_of
+from search_spaces.specs.training import Optimiser
 
 Chosen = Mapping[str, object]
 """Dotted path of a setting -> value."""
@@ -46,6 +47,13 @@ def jobs_of(
     points = [p for p in searched_points(operating_points(changed)) if p.label in labels]
     plan = Plan(changed, points, fingerprints, None)
     return [replace(plan.jobs[plan.key(point)], passes=()) for point in points]
+
+
+def training_of(space: Space, point: OperatingPoint) -> Optimiser:
+    """How a searched point is trained."""
+    training = scenario_of(point.scenario).training(space, point)
+    assert training is not None
+    return training
 
 
 def trial_key(jobs: Sequence[Job]) -> str:
@@ -135,7 +143,11 @@ def train_trial(
             if not store.has(job.stage.path):
                 _backend(changed, job, trained).train(job, work, lease, progress)
             store.remove_work(job.key)
-        trained = trained.followed_by(info_of(store, job))
+        # Planned steps, also of a training that stood still before: so step counts of all trials
+        # lie in the same trainings.
+        assert job.subject.point is not None
+        planned = {"steps": training_of(space, job.subject.point).steps}
+        trained = trained.followed_by({**info_of(store, job), **planned})
     report({"step": trained.steps + 1, "val_loss": trained.val_loss})
 
 
