@@ -33,7 +33,7 @@ from orchestrator.steering.inherited import inherit
 from orchestrator.steering.words import number_of
 from orchestrator.storage import provenance
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
-from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
+from orchestrator.storage.lease import Lease, LeaseLapsedError, LeaseLostError, only_driver
 from orchestrator.storage.provenance import CHECKSUMS
 from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
@@ -53,7 +53,8 @@ Search = Callable[[Request, Monitor], SearchResult]
 def run(request: Request, search: Search | None = None) -> bool:
     """Run, log and report a sweep, and then its search.
 
-    Where the disk is full, or another driver has taken the sweep, a line says so.
+    Where the disk is full, the storage stays away, or another driver has taken the sweep, a line
+    says so.
 
     Args:
         search: called once every wanted point is complete, while the sweep is held and shown; None
@@ -70,6 +71,11 @@ def run(request: Request, search: Search | None = None) -> bool:
     compute_in_calling_thread()
     try:
         return _run_alone(request, search)
+    except LeaseLapsedError as error:
+        print_error(str(error))
+        again = "once the storage answers, the same command continues"
+        print(f"{again}:\n  {request.command}", file=sys.stderr)
+        return False
     except LeaseLostError as error:
         print_error(f"{error}: another driver runs this sweep by now")
         return False

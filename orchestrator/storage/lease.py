@@ -73,6 +73,10 @@ class LeaseLostError(RuntimeError):
     """Another process has taken the lease, because this one could not renew it."""
 
 
+class LeaseLapsedError(LeaseLostError):
+    """Nobody is known to have taken the lease, but the storage was away for too long."""
+
+
 class Lease:
     """A lease that this process holds; see `hold`."""
 
@@ -105,12 +109,18 @@ class Lease:
         """Stop work that somebody else does; wait while the storage is away, where nobody can.
 
         Raises:
-            LeaseLostError: another process holds the lease, or the storage was away for too long.
+            LeaseLostError: another process holds the lease.
+            LeaseLapsedError: the storage was away for too long.
         """
         end = time.monotonic() + OUTAGE_S
         while self.is_lost:
-            if self._taken.is_set() or time.monotonic() >= end:
+            if self._taken.is_set():
                 raise LeaseLostError(f"the lease of {self._name} could not be renewed and is lost")
+            if time.monotonic() >= end:
+                silent = time.monotonic() - self._renewed
+                raise LeaseLapsedError(
+                    f"the storage has not taken the lease of {self._name} for {silent:.0f} s"
+                )
             time.sleep(self._pace.look)
 
     @property

@@ -26,7 +26,7 @@ from orchestrator.monitoring.status import main
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import outage
-from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
+from orchestrator.storage.lease import Lease, LeaseLapsedError, LeaseLostError, only_driver
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Inbox
@@ -360,6 +360,21 @@ def test_a_driver_whose_sweep_was_taken_stops_with_a_line_and_writes_nothing(
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
     assert "another driver" in line
     assert store.read("smoke/sweep.json") is None
+
+
+def test_a_driver_whose_storage_stays_away_says_so_and_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def give_up(lease: Lease) -> None:
+        raise LeaseLapsedError("the storage has not taken the lease of sweep-smoke for 685 s")
+
+    monkeypatch.setattr(Lease, "check", give_up)
+    request = Request(load_space("smoke"), (), Store(str(tmp_path)), "smoke", None, True, 0.0, "it")
+    assert not run(request)
+    said = capfd.readouterr().err
+    assert "the storage has not taken the lease" in said
+    assert "the same command continues:\n  it" in said
+    assert "another driver" not in said
 
 
 def test_a_clean_up_that_fails_is_logged_and_the_summary_follows(

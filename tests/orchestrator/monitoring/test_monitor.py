@@ -17,7 +17,8 @@ from orchestrator.monitoring.state_file import SweepState, read_state, write_sta
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
-from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
+from orchestrator.storage import lease as lease_module
+from orchestrator.storage.lease import Lease, LeaseLapsedError, LeaseLostError, only_driver
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.waiting import wait_until
@@ -209,6 +210,20 @@ def test_a_driver_that_lost_its_sweep_leaves_the_file_to_the_other_one(
         store.write("status/smoke.json", b"of the other one")
         raise LeaseLostError
     assert store.read("status/smoke.json") == b"of the other one"
+
+
+def test_a_driver_whose_storage_was_away_for_too_long_tells_that_it_ends(
+    plan: Plan, store: Store, lease: Lease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has taken the sweep: nobody else will tell."""
+    told = tmp_path / "told"
+    monkeypatch.setattr(lease_module, "OUTAGE_S", 0.0)
+    with ExitStack() as stack:
+        stack.enter_context(pytest.raises(LeaseLapsedError, match="the storage has not taken"))
+        stack.enter_context(monitor_of(plan, store, lease, f"echo $BRIDGESWEEP_EVENT > {told}"))
+        monkeypatch.setattr(lease, "_renewed", -math.inf)
+        lease.check()
+    assert told.read_text().strip() == "error"
 
 
 @pytest.mark.parametrize("hours", [math.nan, math.inf, "x", None])
