@@ -38,7 +38,7 @@ from trainables.evaluation.loaded_models import (
 )
 from trainables.evaluation.result_files import score_task, write_results
 from trainables.evaluation.shard_pass import ShardPass
-from trainables.evaluation.shard_results import ShardResult, kept_shards, shard_directory
+from trainables.evaluation.shard_results import ShardResult, read_kept, shard_directory
 from trainables.evaluation.teacher_features import shared_layer
 from trainables.evaluation.test_set import Sample, TestImages, read_samples, shards
 from trainables.points.contract import load_point
@@ -235,8 +235,8 @@ def _run_shards(
         for image_id in sample.image_ids
     }
     total = ShardResult()
-    for directory in kept_shards(work):
-        total.add(ShardResult.read(directory))
+    for kept in read_kept(work):
+        total.add(kept)
     for number, shard in enumerate(sample_shards):
         if lacking := total.lacking(shard):
             shard_progress = _progress_of_shard(progress, number, len(sample_shards))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +20,7 @@ from trainables.evaluation.image_pass import Rate
 from trainables.evaluation.test_set import Sample
 
 _FILE = "answered.json"
+log = logging.getLogger(__name__)
 
 
 def shard_directory(work: Path, samples: Sequence[Sample]) -> Path:
@@ -33,6 +36,18 @@ def shard_directory(work: Path, samples: Sequence[Sample]) -> Path:
 def kept_shards(work: Path) -> list[Path]:
     """The directories of all shards that are kept."""
     return sorted(path for path in work.glob("shard-*") if not path.suffix)
+
+
+def read_kept(work: Path) -> list[ShardResult]:
+    """The results of all shards that are kept; what cannot be read is deleted, to be made again."""
+    results = []
+    for directory in kept_shards(work):
+        try:
+            results.append(ShardResult.read(directory))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s is damaged and is made again: %s", directory, error)
+            shutil.rmtree(directory)
+    return results
 
 
 @dataclass
@@ -125,6 +140,8 @@ class ShardResult:
             },
             indent=2,
         )
+        with (scratch / _FILE).open("rb") as file:  # a loss of power leaves it whole, or not there
+            os.fsync(file.fileno())
         scratch.replace(directory)
 
     @classmethod

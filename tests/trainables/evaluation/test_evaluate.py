@@ -260,9 +260,11 @@ def test_shards_and_a_kill_between_them_change_nothing(
 
     monkeypatch.setattr(ShardResult, "write", write)
     monkeypatch.setattr(Mllm, "answer", counted)
+    # As a loss of power leaves a file that was not synced.
+    next((tmp_path / "out-work").rglob("answered.json")).write_bytes(b"")
     result = setting.run("d1", tmp_path / "out", shard_size=4)
     samples = pq.read_table(setting.root / "world/tasks_test.parquet").num_rows
-    assert sum(asked) == samples - 12, "the first three shards are not answered again"
+    assert sum(asked) == samples - 8, "two of the first three shards are not answered again"
     same_but_for_time(result, results["d1"])
 
 
