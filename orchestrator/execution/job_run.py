@@ -91,13 +91,14 @@ def run_job(
 
 
 def throttled(progress: Progress) -> Progress:
-    """Pass on at most one report a second, and every report of a complete stage."""
-    last = 0.0
+    """Pass on at most one report a second, and the first of a phase and of a complete stage."""
+    last, phase = 0.0, None
 
     def report(metrics: Json) -> None:
-        nonlocal last
-        if "made" in metrics or time.monotonic() - last >= REPORT_EVERY_S:
-            last = time.monotonic()
+        nonlocal last, phase
+        is_due = time.monotonic() - last >= REPORT_EVERY_S
+        if "made" in metrics or metrics["phase"] != phase or is_due:
+            last, phase = time.monotonic(), metrics["phase"]
             progress(metrics)
 
     return report

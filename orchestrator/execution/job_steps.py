@@ -25,7 +25,7 @@ from orchestrator.execution.mirror import CURVE, MirroredShards
 from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
 from orchestrator.plan.subjects import subject_fields
 from orchestrator.storage.files import StoreError
-from orchestrator.storage.lease import Waits
+from orchestrator.storage.lease import Lease, Waits
 from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import Store
 from search_spaces import Measurement, Space, Stage
@@ -229,12 +229,15 @@ def evaluate_job(
     settings: Settings,
     job: Job,
     evaluation_pass: EvaluationPass,
+    work: Path,
+    lease: Lease,
     progress: Progress,
     part: PassPart | None = None,
 ) -> None:
     """Measure an operating point in this process and commit the evaluations of a pass.
 
     Args:
+        work, lease: of `Store.evaluation_work`.
         part: only answer these shards, and keep them for the process that commits; None for all
             that no part has answered.
 
@@ -245,46 +248,42 @@ def evaluate_job(
 
     store, space, point = settings.store, settings.space_of(job), job.subject.point
     assert point is not None
-    name = pass_name(evaluation_pass, part)
-    with store.evaluation_work(job.key, name, waits_in(progress)) as (work, lease):
-        left = [stage for _, stage in evaluation_pass.evaluations if not store.has(stage.path)]
-        if not left:
-            return
-        shards = MirroredShards(store, job.key, work)
-        shards.load()
-        if part is None:
-            shards.take_parts()
-        else:
-            # Where an evaluation was begun without parts, or its commit failed.
-            shards.take(f"evaluation-{evaluation_pass.key}")
+    left = [stage for _, stage in evaluation_pass.evaluations if not store.has(stage.path)]
+    if not left:
+        return
+    shards = MirroredShards(store, job.key, work)
+    shards.load()
+    if part is None:
+        shards.take_parts()
+    else:
+        # Where an evaluation was begun without parts, or its commit failed.
+        shards.take(f"evaluation-{evaluation_pass.key}")
 
-        def report(share: float) -> None:
-            lease.check()
-            shards.save(lease)
-            host = socket.gethostname()
-            progress({"phase": "evaluate", "step": round(100 * share), "steps": 100, "host": host})
+    def report(share: float) -> None:
+        lease.check()
+        shards.save(lease)
+        host = socket.gethostname()
+        progress({"phase": "evaluate", "step": round(100 * share), "steps": 100, "host": host})
 
-        evaluations = [
-            _task_evaluation(store, measurement, stage)
-            for measurement, stage in evaluation_pass.evaluations
-            if stage in left
-        ]
-        files = _point_files(store, job, left[0])
-        resources = space.resources.of(EVALUATION)
-        device, gpus = device_of(resources), mllm_gpus(resources)
-        every = None if part is None else (part.index, part.count)
-        seconds = evaluate_point(
-            space, point, evaluations, files, work, device, report, every, gpus
-        )
-        if part is not None:
-            shards.save(lease)
-            return
-        for stage, evaluation in zip(left, evaluations, strict=True):
-            lease.check()
-            spent = seconds[evaluation.measurement.task]
-            store.commit(stage.path, evaluation.out, provenance_of(settings, job, stage, spent))
-        if store.remote:  # the job may end on another node, which cannot clean this one's cache
-            shutil.rmtree(work, ignore_errors=True)
+    evaluations = [
+        _task_evaluation(store, measurement, stage)
+        for measurement, stage in evaluation_pass.evaluations
+        if stage in left
+    ]
+    files = _point_files(store, job, left[0])
+    resources = space.resources.of(EVALUATION)
+    device, gpus = device_of(resources), mllm_gpus(resources)
+    every = None if part is None else (part.index, part.count)
+    seconds = evaluate_point(space, point, evaluations, files, work, device, report, every, gpus)
+    if part is not None:
+        shards.save(lease)
+        shards.leave()
+        return
+    for stage, evaluation in zip(left, evaluations, strict=True):
+        lease.check()
+        spent = seconds[evaluation.measurement.task]
+        store.commit(stage.path, evaluation.out, provenance_of(settings, job, stage, spent))
+    shards.leave()
 
 
 def pass_name(evaluation_pass: EvaluationPass, part: PassPart | None) -> str:

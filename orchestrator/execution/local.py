@@ -40,7 +40,6 @@ class LocalBackend:
         use_threads(resources)
 
         def report(metrics: Mapping[str, float]) -> None:
-            lease.check()
             reported = training_report(metrics)
             show_life(reported)
             progress(reported)
@@ -115,7 +114,12 @@ class TrialContext(LocalContext):
         return self._reminder.is_due(self._is_draining())
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
-        """Append to the curve, keep the checkpoint and upload it."""
+        """Append to the curve, keep the checkpoint and upload it.
+
+        Raises:
+            LeaseLostError: another process trains by now, in the same directory.
+        """
+        self._lease.check()
         super().report(metrics, checkpoint)
         if checkpoint is not None and self._store.remote:
             save_checkpoint(self._store, self._key, self.directory, self._lease)

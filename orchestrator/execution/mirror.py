@@ -125,6 +125,12 @@ class MirroredShards:
                 self._store.save_work(self._key, shard, f"{self.work.name}/{shard.name}", lease)
                 self._saved.add(shard.name)
 
+    def leave(self) -> None:
+        """Delete what lies on this node, which the job may not end on: all is in the storage."""
+        if self._store.remote:
+            for directory in self.work.parent.glob(f"{self.work.name}*"):
+                shutil.rmtree(directory, ignore_errors=True)
+
 
 def _kept(work: Path) -> list[Path]:
     from trainables.evaluation.shard_results import kept_shards  # imports torch

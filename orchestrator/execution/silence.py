@@ -33,6 +33,7 @@ from orchestrator.execution.job_steps import (
     Settings,
     evaluate_job,
     pass_name,
+    waits_in,
     write_log,
 )
 from orchestrator.plan.jobs import EvaluationPass, Job, PassPart
@@ -80,15 +81,19 @@ def evaluate_watched(
     progress: Progress,
     part: PassPart | None = None,
 ) -> None:
-    """`evaluate_job`, in a `watch`."""
+    """`evaluate_job`, in a `watch`; who has the work is waited for as long as they live."""
+    store, name = settings.store, pass_name(evaluation_pass, part)
     limit_s = settings.space.resources.silence_s
-    with watch(settings.store, job, pass_name(evaluation_pass, part), limit_s) as show_life:
+    with (
+        store.evaluation_work(job.key, name, waits_in(progress)) as (work, lease),
+        watch(store, job, name, limit_s) as show_life,
+    ):
 
         def report(metrics: Json) -> None:
             show_life(metrics)
             progress(metrics)
 
-        evaluate_job(settings, job, evaluation_pass, report, part)
+        evaluate_job(settings, job, evaluation_pass, work, lease, report, part)
 
 
 def take_silence(store: Store, key: str, stage: str) -> str | None:
@@ -212,8 +217,8 @@ def _bytes_written(store: Store, job: Job) -> int:
     records = [store.verification(stage.path) for stage in reads]
     total = sum(record.stat().st_size for record in records if record.exists())
     for directory in directories:
-        for file in directory.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # it was moved or deleted just now
+        with contextlib.suppress(FileNotFoundError):  # it was moved or deleted just now
+            for file in directory.rglob("*"):
                 total += file.stat().st_size
     return total
 

@@ -24,6 +24,7 @@ from ray import train
 from ray.train._internal.session import get_session
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
+from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
 
@@ -112,6 +113,7 @@ class TrainBackend:
             nodes_before = node_ids()
             progress(WAITING)
             lease.check()
+            _remove_cut_list(store, job)
             try:
                 with ended_with(lease, job):
                     self._fit(job)
@@ -237,6 +239,24 @@ def ended_with(lease: Lease, job: Job) -> Iterator[None]:
 
     with looking(look, LOOK_S, f"lease of {job.key}"):
         yield
+
+
+def _remove_cut_list(store: Store, job: Job) -> None:
+    """Remove Ray Train's list of a run's checkpoints if it was cut while it was written.
+
+    On a disk, Train writes it in place: a full disk, or the end of its process, leaves a part of
+    it, with which no later process would start. The training begins anew.
+    """
+    if store.remote:
+        return
+    file = store.local("train", job.key, CHECKPOINT_MANAGER_SNAPSHOT_FILENAME)
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        write_log(store, job, f"{file} is damaged and was removed: the training begins anew")
+        file.unlink()
 
 
 def _storage(store: Store) -> tuple[str, object | None]:

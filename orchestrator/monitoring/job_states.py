@@ -40,8 +40,10 @@ class RunningJob:
     def progress(self, event: JobEvent, now: float) -> None:
         """Record a report."""
         if self.phase != event.phase:
-            if self.phase == TRAIN:
+            if self.phase == TRAIN and event.steps:  # else it waits, and trains again
                 self.trained = now
+            elif event.phase == TRAIN:
+                self.trained = None
             self.phase, self.phase_began = event.phase, now
             self.first_step, self.host = event.step, ""
         self.step, self.steps = event.step, event.steps

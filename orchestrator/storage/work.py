@@ -171,11 +171,16 @@ class WorkFiles(Files):
         return False
 
     def remove_leftovers(self) -> None:
-        """Delete what dead processes left in `tmp`.
+        """Delete what dead processes left in `tmp`, and old work in the cache of a remote storage.
 
         Of processes that cannot be seen from here, such as those of a lost machine, that to which
-        nothing was written for a day, by the clock of the file system.
+        nothing was written for a day, by the clock of the file system. So long lies the work of a
+        job that went on elsewhere: what it needs is in the storage.
         """
+        for directory in self.local("work").glob("*") if self.remote else ():
+            with contextlib.suppress(FileNotFoundError):  # a process of its job works there
+                if self._is_old(directory):
+                    shutil.rmtree(directory, ignore_errors=True)
         for directory in self.local("tmp").glob("*"):
             if (match := _TEMPORARY.fullmatch(directory.name)) is None:
                 continue  # not made here, such as `.DS_Store` or `.nfs...`
@@ -190,6 +195,7 @@ class WorkFiles(Files):
         This machine's clock may be wrong: another file is written just now to compare with.
         """
         now = self.local("tmp", f"{uuid.uuid4().hex}.now")
+        now.parent.mkdir(parents=True, exist_ok=True)
         try:
             now.touch(exist_ok=False)
             written = [path.lstat().st_mtime for path in (directory, *directory.rglob("*"))]

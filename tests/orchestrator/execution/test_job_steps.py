@@ -10,13 +10,13 @@ import pytest
 
 import trainables.evaluation.evaluate
 from orchestrator.execution import job_run
-from orchestrator.execution.job_run import run_job
+from orchestrator.execution.job_run import run_job, throttled
 from orchestrator.execution.job_steps import (
     Settings,
     accumulation_factor,
-    evaluate_job,
     write_log,
 )
+from orchestrator.execution.silence import evaluate_watched
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage import lease
 from orchestrator.storage.files import StoreError
@@ -82,6 +82,15 @@ def test_a_job_that_another_process_has_shows_what_it_waits_for(
         held.check()
     thread.join(30)
     assert phases == [f"waiting for {Process.current()}, which works on it"]
+
+
+def test_the_first_report_of_a_phase_is_passed_on_at_once() -> None:
+    """Nothing more is reported while a job waits for workers."""
+    told: list[object] = []
+    report = throttled(lambda metrics: told.append(metrics["phase"]))
+    for phase in ("train", "train", "trained", "waiting for workers", "waiting for workers"):
+        report({"phase": phase, "step": 0, "steps": 0})
+    assert told == ["train", "trained", "waiting for workers"]
 
 
 @pytest.mark.parametrize("linked", ["the log", "its directory"])
@@ -171,4 +180,4 @@ def test_an_evaluation_gets_the_device_and_the_gpus_that_it_asks_for(
     monkeypatch.setattr(trainables.evaluation.evaluate, "evaluate_point", evaluate_point)
     monkeypatch.setattr(Store, "fetch", lambda store, stage: tmp_path)
     with pytest.raises(EvaluatedError):
-        evaluate_job(settings, job, job.passes[0], lambda metrics: None)
+        evaluate_watched(settings, job, job.passes[0], lambda metrics: None)

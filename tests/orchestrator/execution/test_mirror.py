@@ -12,8 +12,9 @@ import pytest
 
 import trainables.evaluation.evaluate
 from orchestrator.execution import local
-from orchestrator.execution.job_steps import Settings, evaluate_job
+from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
+from orchestrator.execution.silence import evaluate_watched
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
@@ -157,7 +158,7 @@ def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
         with monkeypatch.context() as inputs:
             inputs.setattr(Store, "fetch", lambda store, stage: tmp_path)
             try:
-                evaluate_job(settings, job, job.passes[0], lambda metrics: None)
+                evaluate_watched(settings, job, job.passes[0], lambda metrics: None)
             except KeyboardInterrupt:
                 assert name == "one"
     assert measured == [f"shard-{number:016x}" for number in range(4)]

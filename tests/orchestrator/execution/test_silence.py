@@ -101,6 +101,30 @@ time.sleep(3)
     assert take_silence(settings.store, job.key, job.key) is None
 
 
+def test_who_waits_for_an_evaluation_of_another_process_is_not_silent(tmp_path: Path) -> None:
+    script = """
+import threading
+from orchestrator.execution.job_steps import pass_name
+
+job = next(job for job in settings.jobs.values() if job.passes)
+held, told = threading.Event(), []
+
+def hold():
+    with store.evaluation_work(job.key, pass_name(job.passes[0], None)):
+        held.set()
+        time.sleep(6)  # the limit of silence is 2 s
+
+threading.Thread(target=hold).start()
+held.wait()
+silence.evaluate_job = lambda *arguments: told.append("evaluated")
+silence.evaluate_watched(settings, job, job.passes[0], lambda metrics: told.append(metrics))
+assert told[-1] == "evaluated"
+assert "waiting for" in told[0]["phase"]
+"""
+    child = run_child(tmp_path, script)
+    assert child.returncode == 0, child.stderr
+
+
 @pytest.mark.parametrize(
     ("stage", "code"), [("job.stage.inputs[0].path", 0), ("'stages/codec/other'", EXIT_CODE)]
 )

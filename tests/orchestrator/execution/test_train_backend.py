@@ -89,6 +89,22 @@ def test_a_worker_that_reached_no_file_leaves_its_tries_to_the_runner(
         train(settings, monkeypatch, in_worker(FileNotFoundError("weights")))
 
 
+@pytest.mark.parametrize("content", [b"", b'{"checkpoint_res'])
+def test_a_list_of_checkpoints_that_was_cut_costs_the_training_and_not_the_point(
+    content: bytes, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray Train's own reader refuses it, and with it the start of its controller."""
+    store, key = settings.store, job_of(settings).key
+    name = f"train/{key}/checkpoint_manager_snapshot.json"
+    store.write(name, content)
+    train(settings, monkeypatch)
+    assert not store.exists(name)
+    assert "the training begins anew" in (store.read(f"logs/{key}.log") or b"").decode()
+    store.write(name, b"{}")
+    train(settings, monkeypatch)
+    assert store.exists(name)
+
+
 def test_workers_out_of_memory_are_tried_once_with_half_the_memory(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

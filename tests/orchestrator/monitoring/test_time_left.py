@@ -56,7 +56,8 @@ class Sweep:
     """A sweep whose jobs take time by their kinds, in lanes of the real schedule.
 
     Attributes:
-        estimates: (seconds since the start, estimated seconds left or None), every second.
+        tick: seconds between two looks at the jobs.
+        estimates: (seconds since the start, estimated seconds left or None), every tick.
         second_point: when first a point began of a kind of which one had finished.
         passes_ended: when the last pass over data did.
         beside_passes: so many times as long points take while passes run.
@@ -67,6 +68,7 @@ class Sweep:
     lanes: int
     seed: int
     noise: float = 0.15
+    tick: float = 1.0
     now: float = 0.0
     estimates: list[tuple[float, float | None]] = field(default_factory=list)
     second_point: float = float("inf")
@@ -103,14 +105,14 @@ class Sweep:
                 states.record(JobEvent("finished", key))
 
     def _go_on(self, running: dict[str, Running]) -> None:
-        """Let a second pass."""
-        self.now += 1.0
+        """Let a tick pass."""
+        self.now += self.tick
         passes_run = any(self.jobs[key].kind in DATA for key in running)
         if passes_run:
             self.passes_ended = self.now
         for key, run in running.items():
             is_slow = passes_run and self.jobs[key].kind == "point"
-            run.over += 1.0 / self.beside_passes if is_slow else 1.0
+            run.over += self.tick / self.beside_passes if is_slow else self.tick
 
     def _report(self, states: JobStates, schedule: Schedule, running: dict[str, Running]) -> None:
         for key, run in running.items():
@@ -140,7 +142,7 @@ class Sweep:
             for t, seconds in self.estimates
             if seconds is not None and self.second_point < t < self.now - 60
         ]
-        assert len(judged) > 0.5 * self.now, "too little was judged"
+        assert self.tick * len(judged) > 0.5 * self.now, "too little was judged"
         return [seconds / (self.now - t) - 1 for t, seconds in judged]
 
 
@@ -159,7 +161,7 @@ def test_many_jobs_in_many_lanes_are_nearly_always_estimated_within_30_percent(s
     """The longest of the jobs that start together end last: they must not count for all."""
     jobs = jobs_of(f"seeds={[*range(40)]}")
     assert len(jobs) > 600
-    sweep = Sweep(jobs, 50, seed, noise=0.3)
+    sweep = Sweep(jobs, 50, seed, noise=0.3, tick=5.0)
     sweep.run()
     errors = sweep.errors()
     assert sum(abs(error) < 0.3 for error in errors) > 0.95 * len(errors)
@@ -251,6 +253,27 @@ def test_lanes_and_the_serial_tail_count() -> None:
     # A pass over data takes no lane.
     beside = Work("beside", (), 15.0, in_lane=False)
     assert seconds_to_the_end([running, long, beside], 1) == pytest.approx(23.0)
+
+
+def test_a_training_that_waits_for_new_workers_is_not_trained() -> None:
+    """It lost its machine after a tenth of its steps."""
+    jobs = jobs_of()
+    key = next(key for key, job in jobs.items() if job.kind == "point")
+    now = 0.0
+    states = JobStates(clock=lambda: now)
+    states.plan(jobs, 1)
+    states.record(JobEvent("started", key))
+    for now, phase, step, steps in (  # noqa: B007  the clock reads it
+        (1.0, "train", 1, 1000),
+        (100.0, "train", 100, 1000),
+        (101.0, "waiting for workers", 0, 0),
+        (150.0, "train", 101, 1000),
+    ):
+        states.record(JobEvent("progressed", key, phase=phase, step=step, steps=steps))
+        assert states.running[key].trained is None
+    now = 990.0
+    states.record(JobEvent("progressed", key, phase="evaluate", step=0, steps=100))
+    assert states.running[key].trained == 990.0
 
 
 def test_a_codec_that_is_taken_as_it_is_is_estimated_too() -> None:

@@ -126,6 +126,35 @@ def test_a_stage_whose_parts_are_gone_is_not_committed(open_store: OpenStore) ->
     assert (store.fetch(STAGE) / "part-1.txt").read_text() == "again"
 
 
+def test_a_commit_of_parts_that_a_full_disk_interrupted_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    write_synced = store_module.write_synced
+
+    def fill_disk(path: Path, content: str) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    def commit() -> bool:
+        out = store.new(STAGE)
+        (out / "about.json").write_text("{}")
+        return store.commit_parts(STAGE, "job", {"part.txt": part}, out, {})
+
+    part = put_part(store, "part.txt", "hello")
+    monkeypatch.setattr(store_module, "write_synced", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        commit()
+    monkeypatch.setattr(store_module, "write_synced", write_synced)
+    left = store.local("work", "job") / "stage"
+    assert (left / "manifest.json").exists()
+    (left / "old.txt").write_text("of another division")
+    assert commit()
+    stage = store.fetch(STAGE)
+    assert {path.name for path in stage.iterdir()} == {"part.txt", "about.json", "manifest.json"}
+    assert store.manifest(STAGE)["files"].keys() == {"part.txt", "about.json"}
+
+
 def test_the_first_of_two_commits_of_parts_wins(open_store: OpenStore) -> None:
     stores = [open_store("node1"), open_store("node2")]
     results = []
@@ -485,6 +514,27 @@ def test_a_download_sweeps_what_killed_processes_left_on_its_node(tmp_path: Path
     mine.with_name(f"{key}.{boot}.{pid}.1.{rest}").mkdir()  # another process had this id
     store.fetch(STAGE)
     assert list((tmp_path / "cache" / "tmp").iterdir()) == [mine]
+
+
+def test_a_node_s_work_on_a_job_that_went_on_elsewhere_is_swept_after_a_day(
+    tmp_path: Path,
+) -> None:
+    """Whoever ends the job cleans its own node and the storage."""
+    uri = f"file://{tmp_path}/storage"
+    here, elsewhere = (Store(uri, cache=tmp_path / name, remote=True) for name in ("a", "b"))
+    left, at_work = (here.local("work", key, "checkpoint") for key in ("left", "at work"))
+    long_ago = time.time() - 2 * 24 * 3600
+    for directory in (left, at_work):
+        directory.mkdir(parents=True)
+        (directory / "step.json").write_text("{}")
+        for path in (directory / "step.json", directory, directory.parent):
+            os.utime(path, (long_ago, long_ago))
+    (at_work / "step.json").write_text("{}")
+    elsewhere.remove_work("left")
+    assert left.exists()
+    here.remove_leftovers()
+    assert not left.parent.exists()
+    assert at_work.exists()
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/../../escaped", "."])
