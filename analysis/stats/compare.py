@@ -145,7 +145,7 @@ def compare(
         if compared.pair is not None and not curve.frame.empty:
             notes += _fill_in(row, compared.pair)
             if curve.task == MEAN or not assembled.means:  # once a curve
-                notes.append(about_seeds(curve))
+                notes.append(about_seeds(curve, compared.pair.anchor))
                 if np.isfinite(row.bd_rate):
                     owner = (curve.mllm, curve.task, *compared.pair.anchor.owner)
                     heads.setdefault(owner, {})[compared.pair] = row

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.curves.curve import Curve
+from analysis.io.frames import rows_of
 from analysis.sampling import bd
 from analysis.sampling.bootstrap import SEEDS, Key, Resampled
 from analysis.sampling.intervals import Floats, interval_of
@@ -339,17 +340,34 @@ def is_at_chance(curve: Curve, chance: float) -> bool:
     return bool((low <= chance).all())
 
 
-def about_seeds(curve: Curve) -> str:
-    """The caveat about a curve with fewer trainings than their variation needs; empty otherwise."""
-    n = len(curve.seeds)
-    if 1 < n < SEEDS:
-        return f"{n} seeds: intervals are over test samples only"
-    return one_training(curve)
+def about_seeds(*curves: Curve) -> str:
+    """The caveat about curves with fewer trainings than their variation needs; empty otherwise."""
+    for curve in curves:
+        n, least = len(curve.seeds), min(map(len, curve.frame["seeds"]), default=0)
+        if 1 < n < SEEDS:
+            return f"{n} seeds: intervals are over test samples only"
+        if 1 < least < SEEDS:
+            return (
+                f"{curve.display_name} has only {least} of {n} trainings at some rates: there "
+                "intervals are over test samples only"
+            )
+    rows = [(curve, list(rows_of(curve.frame))) for curve in curves]
+    return next(filter(None, (one_training(*pair) for pair in rows)), "")
 
 
-def one_training(curve: Curve) -> str:
-    """What a curve that was trained once cannot show; empty for others."""
-    return ONE_TRAINING if len(curve.seeds) == 1 and curve.look.depends_on_seed else ""
+def one_training(curve: Curve, rows: Sequence[Any]) -> str:
+    """What some of a curve's points cannot show, of which one was trained once; else empty.
+
+    Args:
+        rows: of the curve's frame.
+    """
+    once = [row for row in rows if len(row.seeds) == 1]
+    if not once or not curve.look.depends_on_seed:
+        return ""
+    if len(curve.seeds) == 1:
+        return ONE_TRAINING
+    rates = ", ".join(f"{row.bpp:.3g}" for row in once)
+    return f"{curve.display_name} at {rates} bpp: {ONE_TRAINING}"
 
 
 def _point_at(curve: Curve, rate: float) -> int | None:

@@ -112,7 +112,9 @@ def _row(
     notes = [
         compared.note,
         estimate.why,
-        about_seeds(compared.curve) if np.isfinite(estimate.low) else "",
+        about_seeds(compared.curve, compared.pair.anchor)
+        if compared.pair is not None and np.isfinite(estimate.low)
+        else "",
     ]
     return {
         **{column: getattr(compared.curve, column) for column in CURVE},

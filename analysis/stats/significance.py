@@ -1,10 +1,11 @@
 """Is a curve better than another at a rate? Paired tests over images and trainings.
 
 At each rate of the test curve every sample's value is compared with the same sample's value on the
-anchor curve: measured there, or on the straight line (in log rate) between the two measured points
-around it, which makes it a number per sample. Right-or-wrong values at a measured rate, a sample an
-image, one training each, give McNemar's exact test (1947). All else is a test of the mean of a
-two-way layout, images times seeds, both random:
+anchor curve: measured there, or on the curve between the measured points around it (PCHIP over log
+rate, as in `gains`). That curve is a sum of its points, each times its derivative by that point's
+value, for it is homogeneous in them (Euler): so it has a number per sample. Right-or-wrong values
+at a measured rate, a sample an image, one training each, give McNemar's exact test (1947). All else
+is a test of the mean of a two-way layout, images times seeds, both random:
 
     difference of image i and seed s = mean + image i + training s + rest
     variance of the mean             = of images + of trainings - of the rest, which both have
@@ -31,15 +32,17 @@ from analysis.curves.curve import MEAN, Curve
 from analysis.io.frames import rows_of
 from analysis.io.schema import MEASURE, AnalysisError
 from analysis.io.sweep import IMAGE
-from analysis.sampling.bd import TIE
+from analysis.sampling.bd import TIE, Batch, accuracy_at
 from analysis.sampling.intervals import Floats
 from analysis.sampling.tables import Kind, Names, SampleTable, sample_table
 from analysis.stats.anchor import against_anchors
-from analysis.stats.pairs import one_training
+from analysis.stats.pairs import arrays, one_training
 from analysis.stats.savings import CURVE
 
 MCNEMAR, PAIRED_T, SIGN = "McNemar exact", "paired t", "sign"
 RANDOM_SEEDS: Final = "paired, random seeds"
+STEP: Final = 1e-6
+"""Of a value, for a derivative."""
 QUADRATURE: Final = 4096
 """Points at which a distribution is averaged."""
 _COLUMNS: Final = ["rate", "difference", "n_samples", "test", "p", "p_corrected", "n_tests", "note"]
@@ -85,10 +88,11 @@ def significance(
             rows.append({**curve, "note": compared.note})
             continue
         for point in rows_of(compared.curve.frame):
-            result = _tested(
-                samples, compared.pair.anchor, compared.curve.mllm, compared.parts, point
-            )
-            trainings = [one_training(c) for c in (compared.curve, compared.pair.anchor)]
+            base = compared.pair.anchor
+            around = _around(base, point.bpp)
+            result = _tested(samples, base, compared.curve.mllm, compared.parts, point, around)
+            of_anchor = [] if around is None else [row for row, _ in around.terms]
+            trainings = [one_training(compared.curve, [point]), one_training(base, of_anchor)]
             notes = [compared.note, result.pop("note", ""), *dict.fromkeys(trainings)]
             note = "; ".join(filter(None, notes))
             rows.append({**curve, "rate": point.bpp, **result, "note": note})
@@ -116,6 +120,19 @@ def mcnemar(differences: Floats) -> float:
 
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+@dataclass(frozen=True)
+class _Around:
+    """A curve at a rate.
+
+    Attributes:
+        terms: its points and their weights.
+        rest: its value less that of the weighted points; not 0 where a derivative jumps.
+    """
+
+    terms: list[tuple[Any, float]]
+    rest: float = 0.0
 
 
 class _Samples:
@@ -186,14 +203,18 @@ def _layout(table: SampleTable, terms: list[tuple[Any, float]]) -> _Layout:
 
 
 def _tested(
-    samples: _Samples, anchor: Curve, mllm: str, parts: list[tuple[str, str]], point: Any
+    samples: _Samples,
+    anchor: Curve,
+    mllm: str,
+    parts: list[tuple[str, str]],
+    point: Any,
+    around: _Around | None,
 ) -> dict[str, Any]:
     """Test of one point of a curve against the anchor."""
-    around = _around(anchor, point.bpp)
     if around is None:
         low, high = anchor.frame["bpp"].min(), anchor.frame["bpp"].max()
         return {"note": f"no test: outside {anchor.display_name}'s {low:.3g} to {high:.3g} bpp"}
-    terms = [(point, 1.0), *((row, -share) for row, share in around)]
+    terms = [(point, 1.0), *((row, -share) for row, share in around.terms)]
     keys = [key for row, _ in terms for key in row.point_keys]
     layouts = []
     for task, metric in parts:
@@ -202,10 +223,11 @@ def _tested(
             return {"note": "no test: per-sample values are not known"}
         layouts.append(_layout(table, terms))
     first = layouts[0]
-    difference = float(np.mean([layout.values.mean() for layout in layouts]))
+    difference = float(np.mean([layout.values.mean() for layout in layouts])) - around.rest
     result = {"difference": difference, "n_samples": sum(len(x.values) for x in layouts)}
     if (
         len(layouts) == 1
+        and len(around.terms) == 1
         and all(len(seeds) == 1 for seeds in first.means)
         and len(first.values) == len(first.images)
         and np.isin(first.values, (-1, 0, 1)).all()
@@ -290,15 +312,20 @@ def _chi_squared(freedom: float, number: int) -> Floats:
     return quantiles
 
 
-def _around(anchor: Curve, rate: float) -> list[tuple[Any, float]] | None:
-    """The anchor's points around a rate and their shares; None outside its rates."""
+def _around(anchor: Curve, rate: float) -> _Around | None:
+    """The anchor at a rate; None outside its rates."""
     rows = list(rows_of(anchor.frame))
-    log_rate, logs = np.log10(rate), np.log10([row.bpp for row in rows])
-    near = int(np.argmin(np.abs(logs - log_rate)))
-    if abs(logs[near] - log_rate) < TIE:
-        return [(rows[near], 1.0)]
-    after = int(np.searchsorted(logs, log_rate))
-    if after in (0, len(rows)):
+    rates, values = (np.array([getattr(row, n) for row in rows]) for n in ("bpp", "value"))
+    apart = np.abs(np.log10(rates) - np.log10(rate))
+    near = int(np.argmin(apart))
+    if apart[near] < TIE:
+        return _Around([(rows[near], 1.0)])
+    if not rates.min() < rate < rates.max():
         return None
-    share = float((log_rate - logs[after - 1]) / (logs[after] - logs[after - 1]))
-    return [(rows[after - 1], 1 - share), (rows[after], share)]
+    moved = np.concatenate([STEP * np.eye(len(rows)), -STEP * np.eye(len(rows))])
+    batch = Batch(np.broadcast_to(rates, moved.shape), values + moved)
+    up, down = np.split(batch.accuracy_at(np.array([rate])), 2)
+    weights = (up - down) / (2 * STEP)
+    rest = float(accuracy_at(*arrays(anchor), np.array([rate]))[0] - weights @ values)
+    used = np.abs(weights) > STEP
+    return _Around([(rows[i], float(weights[i])) for i in np.flatnonzero(used)], rest)
