@@ -108,7 +108,8 @@ def training_caveat(sweep: Sweep) -> str:
     Returns:
         Empty for results that were not trained here.
     """
-    if not sweep.manifest.get("space"):
+    described = sweep.manifest.get("points", {}).values()
+    if not sweep.manifest.get("space") and not any(point.get("info") for point in described):
         return ""
     frame, title = trainings(sweep), sweep.scenarios.title
     if frame.empty:

@@ -1,11 +1,14 @@
 """How long curves were trained, and what is said of unequal or unfinished trainings."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.io.merge import merge
+from analysis.io.read import read_sweep
 from analysis.io.sweep import Sweep
 from analysis.stats.trainings import UNKNOWN, is_unfinished, training_caveat, trainings
 
@@ -106,6 +109,14 @@ def test_a_sweep_that_says_nothing_of_its_trainings_is_not_shown_to_have_converg
     assert training_caveat(silent) == UNKNOWN
     foreign = Sweep(silent.points, None, {})
     assert training_caveat(foreign) == ""
+
+
+def test_sweeps_that_are_merged_keep_the_caveat_of_unequal_trainings() -> None:
+    results = Path(__file__).parents[3] / "docs" / "results"
+    both = [read_sweep(str(results / name)) for name in ("demo", "demo-converged")]
+    said = training_caveat(merge(both, apart=True))
+    assert "different numbers of images" in said
+    assert "6,400" in said
 
 
 def test_an_unknown_training_behind_a_known_one_makes_it_unknown() -> None:
