@@ -15,7 +15,7 @@ from analysis.curves.tasks import Task, no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
-from analysis.io.schema import MEASURE
+from analysis.io.schema import MEASURE, AnalysisError
 from analysis.sampling.bootstrap import Resampled
 from analysis.sampling.intervals import RESAMPLES
 from search_spaces.specs.points import JOINED
@@ -271,9 +271,19 @@ def by_rate(points: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
     The points' own intervals are averaged too; `assemble` puts the mean's in their place where the
     test samples are known.
     """
-    rate = points["lmbda"].astype(object).where(points["lmbda"].notna(), points["point_key"])
     by = [*_OWNER, *MEASURE]
-    rows = points.assign(codec=points["codec"].fillna(""), rate=rate)
+    rows = points.assign(codec=points["codec"].fillna(""))
+    rate = rows["lmbda"]
+    rows["rate"] = rate.fillna(rows["quality"]) if "quality" in rows else rate
+    unpaired = rows[rows["rate"].isna()].groupby(by, sort=False)["seed"].nunique()
+    if len(several := unpaired[unpaired > 1]):
+        codec, variant, scenario = several.index[0][:3]
+        curve = " ".join(filter(None, (codec, scenario, variant)))
+        raise AnalysisError(
+            f"{curve}: points of {several.iloc[0]} seeds without `lmbda` or `quality`: nothing "
+            "says which of them are trainings of one rate; fill one of these columns"
+        )
+    rows["rate"] = rows["rate"].astype(object).where(rows["rate"].notna(), rows["point_key"])
     grouped = rows.groupby([*by, "rate"], sort=False).agg(
         lmbda=("lmbda", "first"),
         bpp=("bpp", "mean"),

@@ -26,7 +26,9 @@ _KNOWN: Final = {
     better: re.compile(rf"({'|'.join(names)})(?![a-z])")
     for better, names in ((True, _HIGHER), (False, _LOWER))
 }
-"""What a metric's name begins with: `accuracy@0.5`, `bleu-4`, `mse`."""
+"""What a metric's name begins with: `accuracy@0.5`, `bleu-4`, `psnr-rgb`, `mse`."""
+_TURNS: Final = re.compile(r"err|loss|drop|fail|free|diff|gap|dist")
+"""What may turn the direction of such a name: `top1_error`, `accuracy_drop`."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,21 @@ class Directions:
         unknown = ", ".join(metric for metric, better in directions.items() if better is None)
         if unknown:
             raise AnalysisError(
-                f"{source}: columns {unknown}: not known whether more is better; say so "
+                f"{source}: metrics {unknown}: not known whether more is better; say so "
                 "(--higher-is-better or --lower-is-better NAME, in Python read_sweep(..., "
                 "higher_is_better=[NAME]) or lower_is_better), or take out what is no metric"
             )
         return {metric: bool(better) for metric, better in directions.items()}
 
+    def is_lower(self, metric: str) -> bool:
+        """Whether less of a metric is said, or by its name known, to be better."""
+        return self._direction(metric) is False
+
     def _direction(self, metric: str) -> bool | None:
         if metric in self.higher or metric in self.lower:
             return metric in self.higher
         name = metric.lower()
-        return next((better for better, form in _KNOWN.items() if form.match(name)), None)
+        for better, form in _KNOWN.items():
+            if (known := form.match(name)) and not _TURNS.search(name[known.end() :]):
+                return better
+        return None

@@ -125,11 +125,11 @@ def _read(path_or_uri: str, directions: Directions) -> Sweep:
         directory = join(directory, sweeps[0])
     name = POINTS if exists(join(directory, POINTS)) else POINTS_CSV
     samples = join(directory, SAMPLES)
-    manifest = join(directory, MANIFEST)
+    manifest, alone = join(directory, MANIFEST), _read_file(join(directory, name), directions)
     return Sweep(
-        _read_file(join(directory, name), directions).points,
+        alone.points,
         read_samples(read_bytes(samples), samples) if exists(samples) else None,
-        read_manifest(read_bytes(manifest), manifest) if exists(manifest) else {},
+        read_manifest(read_bytes(manifest), manifest) if exists(manifest) else alone.manifest,
         directory,
     )
 
@@ -141,11 +141,22 @@ def _read_file(path: str, directions: Directions) -> Sweep:
     if path.endswith(".json"):
         return from_compressai(data, path, directions)
     if not path.endswith(".csv"):
-        return Sweep(from_parquet(data, path), None, {}, directory)
+        return _of_points(from_parquet(data, path), directions, directory)
     frame = read_csv(data, path)
     if is_pairs(frame):
         return from_pairs(frame, path, directions)
-    return Sweep(check_points(frame, path), None, {}, directory)
+    return _of_points(check_points(frame, path), directions, directory)
+
+
+def _of_points(points: pd.DataFrame, directions: Directions, directory: str) -> Sweep:
+    """Points without a sweep's description: of what they measure, less may be better."""
+    lower = [m for m in points["metric"].unique() if directions.is_lower(str(m))]
+    of_task = points[points["metric"].isin(lower)].groupby("task", sort=False)["metric"].unique()
+    described = {
+        str(task): {"metrics": {str(m): {"higher_is_better": False} for m in metrics}}
+        for task, metrics in of_task.items()
+    }
+    return Sweep(points, None, {"tasks": described} if described else {}, directory)
 
 
 def _has_points(directory: str) -> bool:

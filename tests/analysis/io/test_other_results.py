@@ -225,6 +225,41 @@ def test_a_metric_of_unknown_direction_is_refused_until_it_is_said(tmp_path: Pat
         assert described["higher_is_better"] == (better == "higher")
 
 
+@pytest.mark.parametrize(
+    "metric", ["top1_error", "top5_err", "f1_loss", "accuracy_drop", "psnr_loss", "error_free"]
+)
+def test_a_name_that_turns_a_known_one_is_refused(metric: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(f"bpp,{metric}\n0.1,0.5\n0.2,0.6\n")
+    with pytest.raises(AnalysisError, match=metric):
+        read_sweep(str(tmp_path / "mine.csv"))
+    read_sweep(str(tmp_path / "mine.csv"), lower_is_better=[metric])
+
+
+def test_points_without_a_description_are_not_compared_backwards(
+    sweep_dir: Path, tmp_path: Path
+) -> None:
+    points = read_sweep(str(sweep_dir)).points
+    name = str(points["metric"].iloc[0])
+    renamed = points.assign(metric=points["metric"].where(points["metric"] != name, "error_rate"))
+    write_points(renamed, str(tmp_path / "alone"))
+    for path in (tmp_path / "alone", tmp_path / "alone" / "points.csv"):
+        found = tasks(read_sweep(str(path)))
+        lower = {metric for task in found.values() for metric in task.lower_is_better}
+        assert lower == {"error_rate"}
+
+
+def test_seeds_without_a_rate_of_their_own_are_refused(tmp_path: Path) -> None:
+    """As rates of their own, the luckiest would make the curve."""
+    rows = [f"d1,{seed},{0.1 * 2**i},{0.5 + 0.1 * i}" for i in range(3) for seed in range(2)]
+    (tmp_path / "mine.csv").write_text("\n".join(["scenario,seed,bpp,accuracy", *rows]))
+    with pytest.raises(AnalysisError, match="2 seeds without `lmbda` or `quality`"):
+        assemble(read_sweep(str(tmp_path / "mine.csv")))
+    rows = [f"{row},{i // 2}" for i, row in enumerate(rows)]
+    (tmp_path / "mine.csv").write_text("\n".join(["scenario,seed,bpp,accuracy,quality", *rows]))
+    (curve,) = assemble(read_sweep(str(tmp_path / "mine.csv"))).curves
+    assert (len(curve.frame), curve.seeds) == (3, (0, 1))
+
+
 def test_a_tables_direction_survives_beside_a_sweep(sweep_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "theirs.csv"
     path.write_text("bpp,perplexity,task,mllm,dataset\n0.1,9,vqa,m,scenes\n0.2,8,vqa,m,scenes\n")
