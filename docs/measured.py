@@ -16,17 +16,16 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
-from analysis import Assembled, assemble, compare, read_sweep
+from analysis import Assembled, assemble, compare, gains, read_sweep, significance
 from analysis.curves.curve import MEAN, Curve
 from analysis.figures.rate_accuracy import draw_curves
 from analysis.io.complexity import find_costs
 from analysis.io.frames import rows_of
 from analysis.sampling.bootstrap import SEEDS
-from analysis.stats.as_text import rounded, with_interval
+from analysis.stats.as_text import with_interval
 from analysis.stats.trainings import falling_losses, trainings
 
 DOCS: Final = Path(__file__).parent
@@ -36,6 +35,7 @@ BEGIN: Final = "<!-- measured: python docs/measured.py -->"
 END: Final = "<!-- end of measured -->"
 COMPARED: Final = ("d1", "d2", "d3", "post_processing", "codec_tuned")
 """Columns of the table, in order."""
+BASE_CODEC: Final = "base codec"
 COUNTS: Final = {1: "one training", 2: "two trainings", 3: "three trainings"}
 
 
@@ -71,16 +71,17 @@ def measured(short: Assembled, long: Assembled) -> str:
     has_seeds = len(_mean_curve(long, "d1").seeds) >= SEEDS
     first = f"""
         This picture compares curves *as trained in minutes*, {_number_of_trainings(short)} each; it
-        does not rank methods. Each base codec was trained at its lambda until its loss stood still.
+        does not rank methods. {_base_codecs(long)}
         {_images(trained)} In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
         each{_seeds(long)}) they see {images["d1"]} and {images["d2"]}. Bits
         for the same mean accuracy over the accuracies that both curves reach, with 95 % intervals
         over test images{", of `demo-converged` over trainings, too" if has_seeds else " alone"}:
     """
     second = f"""
-        An interval that contains 0 shows no difference. At the base codec's four rates, from
-        {_rates(long)} bpp, the mean accuracy of `d1` minus that of the U-Net of `post_processing`
-        is {_differences(long, "d1", "post_processing")} in the longer trainings.
+        An interval that contains 0 shows no difference over all of these accuracies. At the base
+        codec's four rates, from {_rates(long)} bpp, in the longer trainings, the mean accuracy of
+        `d1` minus that of the U-Net of `post_processing` is
+        {_differences(long, "d1", "post_processing")}.
         {_falling(trained_longer)} What `d1` has over the U-Net is its cost at the receiver:
         {own["d1"]:.1f} against {own["post_processing"]:.1f} kMAC/pixel in the demo, 52.8 against
         1,018 in the paper, not counting parts that both receivers run.
@@ -123,6 +124,26 @@ def _images(trained: pd.DataFrame) -> str:
     )
 
 
+def _base_codecs(assembled: Assembled) -> str:
+    """How long the base codecs were trained, and how much their losses fell at the end.
+
+    Raises:
+        ValueError: one of them was not trained until its loss stood still.
+    """
+    infos = [point.get("info") or {} for point in assembled.sweep.manifest["points"].values()]
+    befores = [b for info in infos for b in info.get("before", ()) if b["of"] == BASE_CODEC]
+    falls = {b["images"]: b["fall_of_last_quarter"] for b in befores if b["until"] == "plateau"}
+    last = [info["before"] for info in infos if info.get("before")]
+    if any([b for b in chain if b["of"] == BASE_CODEC][-1]["until"] != "plateau" for chain in last):
+        raise ValueError("a base codec was not trained until its loss stood still")
+    low, high = 100 * min(falls.values()), 100 * max(falls.values())
+    return (
+        "Each base codec was trained at its lambda until five validations, 100 steps apart, "
+        f"lowered its loss by less than 1 % (after {min(falls):,} to {max(falls):,} images; in the "
+        f"last quarter the losses fell by {low:.0f} to {high:.0f} %)."
+    )
+
+
 def _falling(trained: pd.DataFrame) -> str:
     """Which losses fell until training ended, and by how much at the most.
 
@@ -159,15 +180,24 @@ def _rates(assembled: Assembled) -> str:
 
 
 def _differences(assembled: Assembled, one: str, other: str) -> str:
-    """Differences of mean accuracy, rate by rate, from the lowest on.
-
-    Raises:
-        ValueError: the curves have not the same bits.
-    """
-    first, second = (_mean_curve(assembled, name).frame for name in (one, other))
-    if not np.allclose(first["bpp"], second["bpp"], rtol=1e-6):
-        raise ValueError(f"{one} and {other} have not the same bits")
-    return ", ".join(rounded(gain, digits=2) for gain in first["value"] - second["value"])
+    """Differences of mean accuracy, rate by rate, with what tests say of all of them together."""
+    gained, tested = (
+        frame[(frame["scenario"] == one) & (frame["task"] == MEAN)]
+        for frame in (gains(assembled, anchor=other), significance(assembled, anchor=other))
+    )
+    numbers = [
+        with_interval(row.gained, row.gained_low, row.gained_high, sign=True, digits=2, unit="")
+        for row in rows_of(gained)
+    ]
+    found = int((tested["p_corrected"] < 0.05).sum())
+    which = f"{found} of these" if found else "none of these"
+    crossing = ""
+    if (gained["gained_low"] > 0).any() and (gained["gained_high"] < 0).any():
+        crossing = ": the curves cross, which one number for all accuracies hides"
+    return (
+        f"{', '.join(numbers)}{crossing}. Corrected for the number of tests of means, {which} "
+        f"differences is shown at 5 % (the smallest p is {tested['p_corrected'].min():.2f})"
+    )
 
 
 def _mean_curve(assembled: Assembled, scenario: str) -> Curve:
