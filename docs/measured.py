@@ -1,11 +1,11 @@
-"""Write what README says the demo measured: `python docs/measured.py`.
+"""Write what README and the gallery say was measured: `python docs/measured.py`.
 
     docs/results/SPACE/   a sweep's points and samples (`python -m analysis.report.excerpt`)
-          |
-          v
-    README.md, between BEGIN and END;   docs/demo.png
+          |                                       analysis/example/
+          v                                             v
+    README.md, between BEGIN and END;  docs/demo.png    docs/gallery.md, likewise
 
-Every number of that text comes from these two sweeps. The paper's costs are those of its own paper.
+Every number of these texts comes from these sweeps. The paper's costs are those of its own paper.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from typing import Final
 import pandas as pd
 from PIL import Image
 
-from analysis import Assembled, assemble, compare, gains, read_sweep, significance
+from analysis import EXAMPLE, Assembled, assemble, compare, gains, read_sweep, significance
 from analysis.curves.curve import MEAN, Curve
 from analysis.figures.rate_accuracy import draw_curves
 from analysis.io.complexity import find_costs
 from analysis.io.frames import rows_of
 from analysis.sampling.bootstrap import SEEDS
-from analysis.stats.as_text import with_interval
+from analysis.stats.as_text import over, with_interval
 from analysis.stats.trainings import falling_losses, trainings
 
 DOCS: Final = Path(__file__).parent
 RESULTS: Final = DOCS / "results"
 README: Final = DOCS.parent / "README.md"
+GALLERY: Final = DOCS / "gallery.md"
+GALLERY_ANCHORS: Final = ("reconstruction", "codec_tuned", "adapted_encoder")
 BEGIN: Final = "<!-- measured: python docs/measured.py -->"
 END: Final = "<!-- end of measured -->"
 COMPARED: Final = ("d1", "d2", "d3", "post_processing", "codec_tuned")
@@ -44,20 +46,23 @@ def main() -> None:
     short, long = (assemble(read_sweep(str(RESULTS / n))) for n in ("demo", "demo-converged"))
     before = README.read_text(encoding="utf-8")
     README.write_text(with_measured(before, measured(short, long)), encoding="utf-8")
+    before = GALLERY.read_text(encoding="utf-8")
+    after = with_measured(before, compared(assemble(read_sweep(EXAMPLE))))
+    GALLERY.write_text(after, encoding="utf-8")
     figure = next(plot for plot in draw_curves(short) if plot.name == "mean")
     with Image.open(io.BytesIO(figure.png)) as picture:
         picture.convert("RGB").quantize(256).save(DOCS / "demo.png", optimize=True)
 
 
 def with_measured(text: str, block: str) -> str:
-    """README's text with another block between the marks.
+    """A page's text with another block between the marks.
 
     Raises:
         ValueError: the marks are not there, or not once.
     """
     parts = re.split(f"({re.escape(BEGIN)}|{re.escape(END)})", text)
     if parts[1::2] != [BEGIN, END]:
-        raise ValueError(f"{README.name} has not once {BEGIN}, and then {END}")
+        raise ValueError(f"a page has not once {BEGIN}, and then {END}")
     return f"{parts[0]}{BEGIN}\n{block}\n{END}{parts[4]}"
 
 
@@ -94,6 +99,26 @@ def measured(short: Assembled, long: Assembled) -> str:
         _row("`demo-converged`, against `post_processing`", long, "post_processing"),
     ]
     return "\n\n".join([_paragraph(first), "\n".join(table), _paragraph(second)])
+
+
+def compared(example: Assembled) -> str:
+    """The example's curves against several of them, in Markdown: BD-rates of the mean accuracy."""
+    frames = {a: compare(example.sweep, a, assembled=example) for a in GALLERY_ANCHORS}
+    of_curve: dict[tuple[str, str], dict[str, str]] = {}
+    for anchor, frame in frames.items():
+        for row in rows_of(frame[frame["task"] == MEAN]):
+            curve = row.codec, f"`{row.scenario}` {row.variant}".strip()
+            numbers = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+            text = f"{numbers}{over(row.shared_low, row.shared_high)}" if numbers else ""
+            of_curve.setdefault(curve, {})[anchor] = text
+    lines = [
+        f"| codec | curve | {' | '.join(f'against `{anchor}`' for anchor in frames)} |",
+        "|---" * (2 + len(frames)) + "|",
+    ]
+    for (codec, curve), texts in of_curve.items():
+        if any(texts.values()):
+            lines.append(f"| {codec} | {curve} | {' | '.join(texts.values())} |")
+    return "\n".join(lines)
 
 
 def _row(name: str, assembled: Assembled, anchor: str) -> str:

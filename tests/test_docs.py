@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from analysis import assemble, read_sweep
+from analysis import EXAMPLE, assemble, read_sweep
 from analysis.stats.trainings import trainings
 from bridgesweep.command import COMMANDS
 from orchestrator.sweep import parser as sweep_parser
@@ -130,6 +130,14 @@ def test_the_numbers_of_the_readme_are_those_of_the_shipped_sweeps(
     )
     readme = PAGES["README.md"]
     assert measured["with_measured"](readme, measured["measured"](short, long)) == readme
+
+
+def test_the_numbers_of_the_gallery_are_those_of_the_shipped_example(
+    measured: dict[str, Any],
+) -> None:
+    page = PAGES["gallery.md"]
+    example = assemble(read_sweep(EXAMPLE))
+    assert measured["with_measured"](page, measured["compared"](example)) == page
 
 
 def test_curves_that_saw_unequal_numbers_of_images_are_not_called_equal(
