@@ -100,11 +100,14 @@ def main_rows(comparison: pd.DataFrame, known: Mapping[str, Task]) -> tuple[str,
         known: the sweep's tasks by name.
 
     Returns:
-        The task, and its rows of the primary metric that have a BD-rate.
+        The task, and its rows of the primary metric that have a BD-rate: anchor by anchor, first
+        those of the ranking, by its BD-rates; then those that share too few accuracies for it.
     """
     task = MEAN if (comparison["task"] == MEAN).any() else next(iter(known), "")
     rows = comparison[(comparison["task"] == task) & comparison["bd_rate"].notna()]
-    return task, rows[rows["metric"] == known[task].primary] if task in known else rows
+    rows = rows[rows["metric"] == known[task].primary] if task in known else rows
+    order = ["mllm", "anchor_codec", "ranked_bd_rate", "bd_rate"]
+    return task, rows.sort_values(order, na_position="last", kind="stable")
 
 
 def above_chance(sweep: Sweep, stated: Mapping[str, float] | None = None) -> Sweep:

@@ -110,8 +110,9 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
 def draw_forest(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     """A figure per MLLM of the BD-rates on the mean over tasks, or on the only task.
 
-    Curves are sorted by BD-rate. Those whose interval holds 0, or is unknown, are grey. The
-    accuracies that a curve shares with the anchor stand beside it.
+    Curves are in the order of `main_rows`: anchor by anchor, each in its ranking. Those whose
+    interval holds 0, or is unknown, are grey. The accuracies that a curve shares with the anchor
+    stand beside it.
 
     Args:
         assembled: the sweep assembled.
@@ -127,8 +128,10 @@ def draw_forest(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     title = f"BD-rate against {assembled.sweep.scenarios.title(assembled.sweep.anchor)}"
     several = comparison["mllm"].nunique() > 1
     out = []
-    for mllm, rows in shown.sort_values("bd_rate").groupby("mllm", sort=False):
+    for mllm, rows in shown.groupby("mllm", sort=False):
         subtitle = f"{label}, {mllm}" if several else label
+        if rows["anchor_codec"].nunique() > 1:
+            subtitle += "; each against its own codec's"
         name = file_name(f"forest-{mllm}" if several else "forest")
         each = list(rows_of(rows))
         described = [_words(row, looks.owner(row.codec, row.scenario, row.variant)) for row in each]

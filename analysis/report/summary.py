@@ -97,8 +97,9 @@ def summary_sentence(
 def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
     """The result in one sentence that claims no more than the intervals show.
 
-    It names the curve of the lowest BD-rate among those whose interval is below 0, on the mean over
-    tasks or on the only task, and says how many others are better, worse or not told apart.
+    Of the curves against one anchor it names the first in the ranking whose interval is below 0, on
+    the mean over tasks or on the only task, and says how many are better, worse or not told apart.
+    Numbers against the anchors of several codecs do not rank.
     """
     known = tasks(sweep)
     task, rows = main_rows(comparison, known)
@@ -113,14 +114,17 @@ def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
     rest = ", ".join(f"{count} {words}" for count, words in counts if count)
     if fewer.empty:
         return f"{start}, no curve is shown to need fewer bits than {anchor}: {rest}."
-    best = next(iter(rows_of(fewer.sort_values("bd_rate"))))
-    varies = [getattr(best, name) for name in ("codec", "mllm") if rows[name].nunique() > 1]
-    name = f"{sweep.scenarios.title(best.scenario)} {best.variant}".strip()
-    name += f" ({', '.join(map(str, varies))})" if varies else ""
-    claim = _claim(best.bd_rate, best.bd_rate_low, best.bd_rate_high)
-    where = over(best.shared_low, best.shared_high)
+    firsts = list(rows_of(fewer.drop_duplicates(["mllm", "anchor_codec"])))
+    claims = []
+    for first in firsts[:NAMED_CURVES]:
+        varies = [getattr(first, name) for name in ("codec", "mllm") if rows[name].nunique() > 1]
+        name = f"{sweep.scenarios.title(first.scenario)} {first.variant}".strip()
+        name += f" ({', '.join(map(str, varies))})" if varies else ""
+        claim = _claim(first.bd_rate, first.bd_rate_low, first.bd_rate_high)
+        claims.append(f"{name} {claim}{over(first.shared_low, first.shared_high)}")
     counted = f"{len(fewer)} of {len(rows)} curves need fewer bits than {anchor}"
-    return f"{start}, {counted}{f', {rest}' if rest else ''}; {name} {claim}{where}."
+    own = ", each against its own codec's" if rows["anchor_codec"].nunique() > 1 else ""
+    return f"{start}, {counted}{f', {rest}' if rest else ''}; {'; '.join(claims)}{own}."
 
 
 def _bd_rate(row: Any) -> str:

@@ -44,6 +44,8 @@ class Row:
     scenario: str
     task: str
     metric: str
+    anchor_codec: str = ""
+    """Codec of the anchor's curve that this one is compared with; empty without one."""
     n_points: int = 0
     n_missing: int = 0
     n_seeds: int = 0
@@ -143,6 +145,7 @@ def compare(
         notes = [compared.note, _missing_note(curve, sweep.scenarios)]
         notes += _limits(assembled, curve, limit) if upward else []
         if compared.pair is not None and not curve.frame.empty:
+            row.anchor_codec = compared.pair.anchor.codec
             notes += _fill_in(row, compared.pair)
             if curve.task == MEAN or not assembled.means:  # once a curve
                 notes.append(about_seeds(curve, compared.pair.anchor))

@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from analysis.curves.assemble import Assembled, assemble
 from analysis.curves.curve import MEAN
+from analysis.curves.tasks import main_rows
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference, draw_forest
@@ -36,7 +37,7 @@ def with_rates(comparison: pd.DataFrame, rates: list[tuple[float, float, float]]
     rows = comparison[(comparison["task"] == MEAN) & comparison["bd_rate"].notna()]
     rows = rows.head(len(rates)).copy()
     rows[["bd_rate", "bd_rate_low", "bd_rate_high"]] = rates
-    return rows
+    return rows.assign(ranked_bd_rate=rows["bd_rate"])
 
 
 def test_forest_is_sorted_and_grey_where_the_interval_holds_zero(
@@ -65,6 +66,29 @@ def test_the_lead_counts_curves_by_their_intervals(
     assert "30 % fewer bits (20 to 40)" in lead
     lead = lead_sentence(assembled.sweep, with_rates(comparison, rates[:2]))
     assert "no curve is shown to need fewer bits" in lead
+
+
+def test_curves_against_the_anchors_of_two_codecs_are_not_ranked_together(
+    shipped: tuple[Assembled, pd.DataFrame],
+) -> None:
+    assembled, comparison = shipped
+    lead = lead_sentence(assembled.sweep, comparison)
+    assert "d3 (hyperprior) needs 55 % fewer bits" in lead
+    assert "adapted encoder (vbr) needs 22 % fewer bits" in lead
+    assert lead.endswith("each against its own codec's.")
+    (plot,) = draw_forest(assembled, comparison)
+    assert "each against its own codec's" in "".join(text.get_text() for text in plot.figure.texts)
+    _, rows = main_rows(comparison, assembled.tasks)
+    assert list(rows["anchor_codec"]) == sorted(rows["anchor_codec"])
+    for _, of_anchor in rows.groupby("anchor_codec"):
+        rates = of_anchor["ranked_bd_rate"].dropna()
+        assert rates.is_monotonic_increasing
+        assert list(of_anchor["ranked_bd_rate"].isna()) == sorted(
+            of_anchor["ranked_bd_rate"].isna()
+        )
+    names = [(row.codec, row.scenario) for row in rows.itertuples()]
+    # d1 saves more over its own accuracies, the oracle over those that all share.
+    assert names.index(("hyperprior", "end_to_end_oracle")) < names.index(("hyperprior", "d1"))
 
 
 def test_small_multiples_share_their_axes_and_have_one_legend(
