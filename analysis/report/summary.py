@@ -166,8 +166,10 @@ def _rankings(heads: pd.DataFrame, scenarios: Scenarios) -> list[str]:
 
 
 def _to_next(row: Any) -> str:
-    """Whether the next curve of a ranking is told apart; empty where it is."""
+    """Whether the next curve of a ranking is told apart; empty where it is, or there is none."""
     low, high = row.bd_rate_to_next_low, row.bd_rate_to_next_high
+    if row.next_curve and np.isnan(low):
+        return f", not known to be told apart from {row.next_curve}"
     if not low <= 0 <= high:
         return ""
     number = with_interval(row.bd_rate_to_next, low, high, sign=True)

@@ -92,7 +92,7 @@ def surrogate_sentence(frame: pd.DataFrame) -> str:
             f"{row.task} {coefficient(row.spearman, row.spearman_low, row.spearman_high)}"
             for row in rows_of(rows)
         ]
-        good = int(rows["words"].str.startswith("predicts").sum())
+        good = int(rows["words"].str.startswith("predicts:").sum())
         several = rows["mllm"].nunique() > 1
         share = f"{good} of {len(rows)} tasks" + (" (times MLLMs)" if several else "")
         sentences.append(
@@ -173,6 +173,9 @@ def _judged(row: Row, better: bool) -> str:
         return "misleads: a smaller error goes with a worse metric"
     if low <= 0:
         return "not shown: the interval holds zero"
+    at_equal_rate = interval(row.at_equal_rate, row.n_points - 1, "spearman")
+    if at_equal_rate[0] <= 0 <= at_equal_rate[1]:
+        return "through the rate: more bits go with both; at equal rate no order is shown"
     if wanted >= 0.8:
         return "predicts: a smaller error goes with a better metric"
     return "predicts in part: a smaller error tends to go with a better metric"

@@ -128,3 +128,13 @@ def test_few_points_and_none(rich: Sweep) -> None:
     assert surrogate(none).empty
     assert surrogate_sentence(surrogate(none)) == ""
     assert draw_surrogate(none) == []
+
+
+def test_a_term_that_knows_the_rate_alone_does_not_predict() -> None:
+    sweep = read_sweep(str(Path(__file__).parents[3] / "docs" / "results" / "demo"))
+    noise = np.exp(np.random.default_rng(0).normal(0.0, 0.05, len(sweep.points)))
+    points = sweep.points.assign(distill_tokens=noise / sweep.points["bpp"], distill_pooled=np.nan)
+    frame = surrogate(assemble(dataclasses.replace(sweep, points=points), 50))
+    assert (frame["spearman"] < -0.9).all()
+    assert frame["words"].str.startswith("through the rate").all()
+    assert "in 0 of 4 tasks" in surrogate_sentence(frame)
