@@ -25,7 +25,7 @@ from analysis.figures.rate_accuracy import draw_curves
 from analysis.io.complexity import find_costs
 from analysis.io.frames import rows_of
 from analysis.sampling.bootstrap import SEEDS
-from analysis.stats.as_text import over, with_interval
+from analysis.stats.as_text import bd_rate_over, with_interval
 from analysis.stats.trainings import falling_losses, trainings
 
 DOCS: Final = Path(__file__).parent
@@ -108,9 +108,7 @@ def compared(example: Assembled) -> str:
     for anchor, frame in frames.items():
         for row in rows_of(frame[frame["task"] == MEAN]):
             curve = row.codec, f"`{row.scenario}` {row.variant}".strip()
-            numbers = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
-            text = f"{numbers}{over(row.shared_low, row.shared_high)}" if numbers else ""
-            of_curve.setdefault(curve, {})[anchor] = text
+            of_curve.setdefault(curve, {})[anchor] = bd_rate_over(row)
     lines = [
         f"| codec | curve | {' | '.join(f'against `{anchor}`' for anchor in frames)} |",
         "|---" * (2 + len(frames)) + "|",
@@ -156,16 +154,16 @@ def _base_codecs(assembled: Assembled) -> str:
         ValueError: one of them was not trained until its loss stood still.
     """
     infos = [point.get("info") or {} for point in assembled.sweep.manifest["points"].values()]
-    befores = [b for info in infos for b in info.get("before", ()) if b["of"] == BASE_CODEC]
-    falls = {b["images"]: b["fall_of_last_quarter"] for b in befores if b["until"] == "plateau"}
-    last = [info["before"] for info in infos if info.get("before")]
-    if any([b for b in chain if b["of"] == BASE_CODEC][-1]["until"] != "plateau" for chain in last):
+    chains = [[t for t in info.get("before", ()) if t["of"] == BASE_CODEC] for info in infos]
+    last = [chain[-1] for chain in chains if chain]
+    if any(training["until"] != "plateau" for training in last):
         raise ValueError("a base codec was not trained until its loss stood still")
-    low, high = 100 * min(falls.values()), 100 * max(falls.values())
+    images = [training["images"] for training in last]
+    falls = [100 * training["fall_of_last_quarter"] for training in last]
     return (
         "Each base codec was trained at its lambda until five validations, 100 steps apart, "
-        f"lowered its loss by less than 1 % (after {min(falls):,} to {max(falls):,} images; in the "
-        f"last quarter the losses fell by {low:.0f} to {high:.0f} %)."
+        f"lowered its loss by less than 1 % (after {min(images):,} to {max(images):,} images; in "
+        f"the last quarter the losses fell by {min(falls):.0f} to {max(falls):.0f} %)."
     )
 
 

@@ -15,7 +15,7 @@ from analysis.curves.tasks import main_rows, mean_label, no_mean, tasks
 from analysis.io.frames import rows_of
 from analysis.io.scenarios import Scenarios
 from analysis.io.sweep import Sweep
-from analysis.stats.as_text import over, rounded, span, with_interval
+from analysis.stats.as_text import bd_rate_over, over, rounded, span, with_interval
 from analysis.stats.compare import AT_CHANCE
 from analysis.stats.trainings import training_caveat
 
@@ -48,7 +48,7 @@ def summary_table(sweep: Sweep, comparison: pd.DataFrame) -> pd.DataFrame:
                 "task": row.task,
                 "bpp": span(row.bpp_low, row.bpp_high, 3),
                 "accuracy": span(row.value_low, row.value_high, 2),
-                "BD-rate": _bd_rate(row),
+                "BD-rate": bd_rate_over(row),
                 "bits": with_interval(-row.saved, -row.saved_high, -row.saved_low, sign=True),
                 "note": row.note,
             }
@@ -125,12 +125,6 @@ def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
     counted = f"{len(fewer)} of {len(rows)} curves need fewer bits than {anchor}"
     own = ", each against its own codec's" if rows["anchor_codec"].nunique() > 1 else ""
     return f"{start}, {counted}{f', {rest}' if rest else ''}; {'; '.join(claims)}{own}."
-
-
-def _bd_rate(row: Any) -> str:
-    """A BD-rate with its interval and the accuracies that it is over."""
-    text = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
-    return text and text + over(row.shared_low, row.shared_high)
 
 
 def _rankings(heads: pd.DataFrame, scenarios: Scenarios) -> list[str]:

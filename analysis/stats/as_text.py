@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -44,6 +46,16 @@ def rounded(value: float, sign: bool = True, digits: int = 0) -> str:
 def over(low: float, high: float) -> str:
     """A range of accuracies, ` over 0.44–0.85`; empty where unknown."""
     return f" over {span(low, high, 2)}" if np.isfinite(low) else ""
+
+
+def bd_rate_over(row: Any) -> str:
+    """A BD-rate with its interval and the accuracies that it is over; empty where there is none.
+
+    Args:
+        row: of `compare`'s frame.
+    """
+    text = with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True)
+    return text and text + over(row.shared_low, row.shared_high)
 
 
 def bracketed(low: float, high: float, sign: bool = False, digits: int = 0) -> str:

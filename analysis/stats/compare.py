@@ -145,7 +145,6 @@ def compare(
         notes = [compared.note, _missing_note(curve, sweep.scenarios)]
         notes += _limits(assembled, curve, limit) if upward else []
         if compared.pair is not None and not curve.frame.empty:
-            row.anchor_codec = compared.pair.anchor.codec
             notes += _fill_in(row, compared.pair)
             if curve.task == MEAN or not assembled.means:  # once a curve
                 notes.append(about_seeds(curve, compared.pair.anchor))
@@ -252,6 +251,7 @@ def _front_note(curve: Curve) -> str:
 
 def _fill_in(row: Row, pair: Pair) -> list[str]:
     """Fill in the row's numbers; returns the notes."""
+    row.anchor_codec = pair.anchor.codec
     if pair.why:
         return [f"no number: {pair.why}"]
     anchor, curve, shared = pair.anchor, pair.test, pair.accuracies

@@ -351,8 +351,8 @@ def about_seeds(*curves: Curve) -> str:
                 f"{curve.display_name} has only {least} of {n} trainings at some rates: there "
                 "intervals are over test samples only"
             )
-    rows = [(curve, list(rows_of(curve.frame))) for curve in curves]
-    return next(filter(None, (one_training(*pair) for pair in rows)), "")
+    said = (one_training(curve, list(rows_of(curve.frame))) for curve in curves)
+    return next(filter(None, said), "")
 
 
 def one_training(curve: Curve, rows: Sequence[Any]) -> str:

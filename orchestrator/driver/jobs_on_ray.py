@@ -34,9 +34,6 @@ if TYPE_CHECKING:  # both import Ray
     from orchestrator.steering.steering import Steering
 
 
-"""Exit code of a sweep that lacks points."""
-
-
 class ClusterUnfitError(RuntimeError):
     """The cluster is too small for any point, or its nodes see other files; a line per mistake."""
 
