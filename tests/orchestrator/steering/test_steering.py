@@ -408,7 +408,7 @@ def test_more_of_a_point_that_is_added_at_its_end_does_not_count_as_done(
 
     trial_id = driver.run_until(D1)
     (key,) = driver.schedule.running
-    monkeypatch.setattr(driver.runner, "_is_stored", lambda stage: True)
+    monkeypatch.setattr(driver.runner, "_shows_stages", lambda key: True)
     monkeypatch.setattr(driver.runner, "_listener", add_and_listen)
     driver.runner.trial_completed(trial_id)
     monkeypatch.setattr(driver.runner, "_listener", listen)
