@@ -92,7 +92,12 @@ class Sweep:
     def __post_init__(self) -> None:
         """Points of a space without variants have no such column, samples of earlier versions no
         image; a task that is measured on several data sets becomes one task for each, named after
-        both."""
+        both.
+
+        Raises:
+            AnalysisError: a task is measured on several splits of a data set.
+        """
+        self._check_splits()
         variant = self.points[VARIANT.name].fillna("") if VARIANT.name in self.points else ""
         object.__setattr__(self, "points", self.points.assign(**{VARIANT.name: variant}))
         sets = self.points.groupby("task", sort=False)["dataset"].nunique()
@@ -101,6 +106,16 @@ class Sweep:
             self._split_tasks(several)
         if self.samples is not None:
             object.__setattr__(self, "samples", _with_images(self.samples))
+
+    def _check_splits(self) -> None:
+        """Samples do not say their split, and a mean over splits is no mean over trainings."""
+        for (task, dataset), rows in self.points.groupby(["task", "dataset"], sort=False):
+            splits = sorted(rows["split"].dropna().astype("str").unique())
+            if len(splits) > 1:
+                raise AnalysisError(
+                    f"{task} is measured on several splits of {dataset} ({', '.join(splits)}), "
+                    "which no curve may mix; keep the points and samples of one split"
+                )
 
     def _split_tasks(self, several: set[str]) -> None:
         described = self.manifest.get("tasks", {})

@@ -152,6 +152,20 @@ def test_tasks_of_several_data_sets_are_told_apart_after_merging_too(sweep_dir: 
     assert set(both.manifest["tasks"]) == set(both.points["task"])
 
 
+def test_splits_of_a_data_set_are_not_averaged_as_if_they_were_trainings(sweep_dir: Path) -> None:
+    first = read_sweep(str(sweep_dir))
+    samples = first.samples
+    assert samples is not None
+    vqa = first.points["task"] == "vqa"
+    other = first.points[vqa].assign(split="val", value=0.0)
+    with pytest.raises(AnalysisError, match=naming("vqa", "scenes", "test, val")):
+        Sweep(pd.concat([first.points, other]), samples, first.manifest)
+    keys = {key: f"{key[:-1]}z" for key in first.points["point_key"]}
+    of_val = first.points.assign(split="val", point_key=first.points["point_key"].map(keys))
+    with pytest.raises(AnalysisError, match="split"):
+        merge([first, Sweep(of_val, None, first.manifest)], apart=True)
+
+
 def test_none_at_all_is_said() -> None:
     with pytest.raises(AnalysisError, match=naming("sweep")):
         read_sweep()
