@@ -2,7 +2,8 @@
 
     a sweep's files, MLflow, other people's results, several of these
         -> io.read.read_sweep           a `Sweep`: plain pandas frames
-        -> curves.assemble.assemble     curves, missing points, resampled test samples
+        -> curves.chosen.choose         some of its curves, or another anchor
+           curves.assemble.assemble     curves, missing points, resampled test samples
            curves.tasks.above_chance    accuracies normalised by chance
            curves.axes.along, pareto    values over any axis; the front over all points
         -> stats.compare.compare        BD-rate, BD-accuracy, bits saved, intervals: a row per curve
@@ -18,6 +19,7 @@ report. Nothing here imports torch or ray, and MLflow only where points are read
 
 from analysis.curves.assemble import Assembled, assemble, curves, mean_curves
 from analysis.curves.axes import along, pareto, settings, with_settings
+from analysis.curves.chosen import choose
 from analysis.curves.curve import Curve
 from analysis.curves.tasks import above_chance
 from analysis.io.read import AnalysisError, Sweep, read_sweep, write_points
@@ -40,6 +42,7 @@ __all__ = [
     "along",
     "assemble",
     "bootstrap_mean",
+    "choose",
     "compare",
     "curves",
     "gains",

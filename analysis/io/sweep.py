@@ -82,12 +82,15 @@ class Sweep:
         manifest: `sweep.json`, or {} where there is none.
         directory: where the files lie (a path or fsspec URI), for the example images; None when
             read from MLflow, which keeps no such files, or from several places.
+        compared_with: scenario that somebody chose to compare curves with; empty: `anchor` is the
+            sweep's own.
     """
 
     points: pd.DataFrame
     samples: pd.DataFrame | None
     manifest: dict[str, Any] = field(default_factory=dict)
     directory: str | None = None
+    compared_with: str = ""
 
     def __post_init__(self) -> None:
         """Points of a space without variants have no such column, samples of earlier versions no
@@ -144,6 +147,8 @@ class Sweep:
     @property
     def anchor(self) -> str:
         """The scenario that curves are compared with unless one is named."""
+        if self.compared_with:
+            return self.compared_with
         expected = [str(point["scenario"]) for point in self.manifest.get("expected", [])]
         return self.scenarios.anchor([*self.points["scenario"].unique(), *expected])
 

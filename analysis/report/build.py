@@ -16,6 +16,7 @@ from typing import Final
 import pandas as pd
 
 from analysis.curves.assemble import assemble
+from analysis.curves.chosen import FIELDS, choose
 from analysis.curves.tasks import above_chance
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
@@ -121,11 +122,16 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse wrong combinations of arguments before anything is read.
 
     Raises:
-        AnalysisError: several sources and nowhere to write to, or one that is kept apart.
+        AnalysisError: several sources, or a part of one, and nowhere to write to; or one that is
+            kept apart.
     """
     count = len(options.sources)
     if count > 1 and not options.out:
         raise AnalysisError(f"--out: required with several sources ({count} given)")
+    if (options.curves or options.anchor) and not options.out:
+        raise AnalysisError(
+            "--out: required with --curves and --anchor; a sweep keeps its own report"
+        )
     if count == 1 and options.apart:
         raise AnalysisError("--apart: needs several sources; one was given")
 
@@ -194,6 +200,19 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     )
     _add_directions(parser)
     parser.add_argument(
+        "--curves",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        default=[],
+        help="show some curves alone, as scenario=d1,d3 codec=elic; fields are "
+        f"{', '.join(FIELDS)}; the anchor stays",
+    )
+    parser.add_argument(
+        "--anchor",
+        metavar="SCENARIO",
+        help="compare curves with this scenario; default: the decoded image (reconstruction)",
+    )
+    parser.add_argument(
         "--above-chance",
         metavar="TASK=CHANCE",
         nargs="*",
@@ -216,6 +235,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             higher_is_better=options.higher_is_better,
             lower_is_better=options.lower_is_better,
         )
+        sweep = choose(sweep, options.curves, options.anchor)
         if options.above_chance is not None:
             sweep = above_chance(sweep, dict(options.above_chance))
         paths = write_report(sweep, options.out, options.complexity, options.mlflow_ui, options.pdf)
