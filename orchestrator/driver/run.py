@@ -157,7 +157,8 @@ def _run_alone(request: Request, search: Search | None) -> bool:
 
 
 def _say(line: str) -> None:
-    print(printable(line), flush=True)
+    if line:  # an empty one says that the wait is over
+        print(printable(line), flush=True)
 
 
 def _replaced(request: Request) -> str:

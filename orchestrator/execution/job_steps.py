@@ -86,9 +86,9 @@ class Settings:
 
 
 def waits_in(progress: Progress) -> Waits:
-    """Shows what a process waits for as the phase of its job."""
+    """Shows what a process waits for as the phase of its job, and that it has got it."""
     host = socket.gethostname()
-    return lambda line: progress({"phase": line, "step": 0, "steps": 0, "host": host})
+    return lambda line: progress({"phase": line or "starting", "step": 0, "steps": 0, "host": host})
 
 
 def write_log(store: Store, job: Job, text: str) -> str:

@@ -84,11 +84,20 @@ class MirroredShards:
 
     def load(self) -> None:
         """Take the shards of other nodes that this node lacks."""
+        self._load(self.work.name)
+
+    def _load(self, directory: str) -> None:
+        """Take the shards in a directory of the remote storage that this one lacks.
+
+        They are brought to this process's own directory: others bring the same ones meanwhile.
+        """
         if not self._store.remote:
             return
-        for name in self._store.names(f"work/{self._key}/{self.work.name}"):
-            part, shard = f"{self.work.name}/{name}", self.work / name
-            if not shard.is_dir() and self._store.load_work(self._key, part, shard):
+        for name in self._store.names(f"work/{self._key}/{directory}"):
+            shard = self.work / name
+            if not shard.is_dir() and self._store.load_work(
+                self._key, f"{directory}/{name}", shard
+            ):
                 self._saved.add(name)
 
     def take_parts(self) -> None:
@@ -103,14 +112,13 @@ class MirroredShards:
 
     def take(self, name: str) -> None:
         """Copy the shards that a process has kept in another working directory of the job."""
-        other = MirroredShards(self._store, self._key, self.work.with_name(name))
-        other.load()
-        for shard in _kept(other.work):
+        for shard in _kept(self.work.with_name(name)):
             if not (self.work / shard.name).exists():
                 copy = self.work / f"{shard.name}.part"
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copytree(shard, copy)
                 copy.rename(self.work / shard.name)
+        self._load(name)
 
     def save(self, lease: Lease) -> None:
         """Keep the shards that are new.

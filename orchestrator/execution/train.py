@@ -24,10 +24,10 @@ from ray import train
 from ray.train._internal.session import get_session
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device, prepare_model
-from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
 
+from orchestrator.execution.checkpoint_list import keep_list, mend_list
 from orchestrator.execution.cluster import can_grow, node_ids
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.drain import LOOK_S, Reminder
@@ -113,9 +113,11 @@ class TrainBackend:
             nodes_before = node_ids()
             progress(WAITING)
             lease.check()
-            _remove_cut_list(store, job)
+            if mended := mend_list(store, job.key):
+                write_log(store, job, mended)
+            keep = partial(keep_list, store, job.key)
             try:
-                with ended_with(lease, job):
+                with ended_with(lease, job), looking(keep, LOOK_S, f"list of {job.key}"):
                     self._fit(job)
                 break
             except train.TrainingFailedError as error:
@@ -239,24 +241,6 @@ def ended_with(lease: Lease, job: Job) -> Iterator[None]:
 
     with looking(look, LOOK_S, f"lease of {job.key}"):
         yield
-
-
-def _remove_cut_list(store: Store, job: Job) -> None:
-    """Remove Ray Train's list of a run's checkpoints if it was cut while it was written.
-
-    On a disk, Train writes it in place: a full disk, or the end of its process, leaves a part of
-    it, with which no later process would start. The training begins anew.
-    """
-    if store.remote:
-        return
-    file = store.local("train", job.key, CHECKPOINT_MANAGER_SNAPSHOT_FILENAME)
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    except ValueError:
-        write_log(store, job, f"{file} is damaged and was removed: the training begins anew")
-        file.unlink()
 
 
 def _storage(store: Store) -> tuple[str, object | None]:

@@ -44,10 +44,8 @@ def remove_leases(store: Store, keys: Iterable[str]) -> None:
         keys: of stages, and of passes over test images that make evaluations.
     """
     complete = {f"{kind}-{key}" for key in keys for kind in ("job", "evaluation")}
-    by_name: dict[str, dict[str, float | None]] = defaultdict(dict)
-    for file, written in store.below("leases").items():
-        by_name[PurePosixPath(file).parts[1]][file] = written
-    latest = {name: max(files, key=lease_number) for name, files in by_name.items()}
+    by_name = _by_name(store)
+    latest = _latest(by_name)
     finished = [name for name in by_name if name in complete]
     states = store.read_all(latest[name] for name in finished)
     free = {name for name, state in zip(finished, states, strict=True) if _is_released(state)}
@@ -58,7 +56,25 @@ def remove_leases(store: Store, keys: Iterable[str]) -> None:
         else:
             before = [file for file in files if lease_number(file) > 1 and file != latest[name]]
             gone += [file for file in before if _is_old(files[file])]
-    store.remove(gone)
+    # Who took a lease meanwhile has the next number, and needs number 1 to keep others out.
+    now = _latest(_by_name(store))
+    store.remove(file for file in gone if now.get(name := _name_of(file)) == latest[name])
+
+
+def _by_name(store: Store) -> dict[str, dict[str, float | None]]:
+    """The files of all leases, by name: path -> when it was written."""
+    by_name: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for file, written in store.below("leases").items():
+        by_name[_name_of(file)][file] = written
+    return by_name
+
+
+def _name_of(file: str) -> str:
+    return PurePosixPath(file).parts[1]
+
+
+def _latest(by_name: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
+    return {name: max(files, key=lease_number) for name, files in by_name.items()}
 
 
 def _is_released(data: bytes | None) -> bool:

@@ -188,9 +188,17 @@ def _refusal(link: Path) -> StoreError:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; the kernel releases it when the holder dies, however it dies."""
+def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock file; the kernel releases it when the holder dies, however it dies.
+
+    Args:
+        mode: as of `fcntl.flock`: `LOCK_SH` for holders that do not exclude each other; with
+            `LOCK_NB` nothing is waited for.
+
+    Raises:
+        BlockingIOError: with `LOCK_NB`, another one holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, mode)
         yield

@@ -40,6 +40,8 @@ from orchestrator.storage.process import Process
 log = logging.getLogger(__name__)
 
 Waits = Callable[[str], None]
+"""Called with what is waited for, if that takes more than a moment, and with nothing when that is
+over."""
 WAIT_IS_SAID_S = 3.0
 """After which a waiter is told what it waits for."""
 RELEASE_S = 60.0
@@ -154,6 +156,9 @@ class Lease:
                 return
             self._write()
             self._renewed = time.monotonic()
+            if self._number > 1 and 1 not in numbers:  # a clean-up has removed what nobody held
+                nobodys = LeaseState(self._process, 0, released=True)
+                self._store.create(lease_file(self._name, 1), nobodys.dump())
             if self._has_predecessors and self._renewed - self._made > SETTLED_S:
                 before = [lease_file(self._name, number) for number in numbers[:-1] if number > 1]
                 self._store.remove(before)
@@ -194,7 +199,7 @@ def hold(
         name: of the lease in the storage.
         wait: until its holder releases it or is dead; otherwise only until it is clear whether a
             holder on another machine is alive.
-        waits: called with what is waited for, if that takes more than a moment.
+        waits: as of `Waits`.
 
     Raises:
         LeaseHeldError: another process holds it and `wait` is False.
@@ -218,7 +223,7 @@ def hold_all(
     It takes as long as for one lease until all their holders are known to be dead.
 
     Args:
-        waits: as of `hold`.
+        waits: as of `Waits`.
     """
     watches = [Watch(store, name, pace) for name in sorted(set(names))]
     with contextlib.ExitStack() as stack:
@@ -255,7 +260,7 @@ def only_driver(store: Files, sweep: str, waits: Waits = lambda line: None) -> I
     """Hold the lease of a sweep, which one driver at a time can have.
 
     Args:
-        waits: as of `hold`.
+        waits: as of `Waits`.
 
     Raises:
         SweepHeldError: another driver holds it; the message names its process and machine.
@@ -295,6 +300,8 @@ def _acquire(
                 is_made = store.create(lease_file(name, number), content)
                 is_mine = is_made and _is_next(watch, number)
             if is_mine:
+                if said:
+                    waits("")
                 return Lease(store, name, number, pace)
             # Another one was first, though a listing may not show it yet.
         elif standing is Standing.ALIVE and not wait and watch.holder is not None:

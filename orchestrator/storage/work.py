@@ -8,6 +8,7 @@ work/<key>/evaluation-<key>/      of a pass that makes evaluations of the job's 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import re
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from orchestrator.storage.disk import Disk
+from orchestrator.storage.disk import Disk, locked
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease, Waits, hold, hold_all
 from orchestrator.storage.process import Process
@@ -27,6 +28,10 @@ _WHOLE: Final = ".whole.json"
 _uploads = itertools.count()
 FOREIGN_LEFTOVER_S = 24 * 3600.0
 """Age of what another machine was writing, after which it is deleted."""
+UNSAVED_S = 30 * FOREIGN_LEFTOVER_S
+"""Age of work that the storage lacks, after which nobody is expected to go on with it."""
+_UNSAVED: Final = "unsaved."
+"""Begins the name of a file that stands for a part which the storage has not got yet."""
 _TEMPORARY = re.compile(
     r".+\.(?P<boot>[0-9a-f]{12})\.(?P<pid>\d+)\.(?P<started_ms>\d+)\.[0-9a-f]{8}", re.DOTALL
 )
@@ -60,15 +65,26 @@ class WorkFiles(Files):
 
         Args:
             key: of the job.
-            waits: called with what is waited for, if that takes more than a moment.
+            waits: as of `Waits`.
 
         Yields:
             The directory, and the lease to `check` before each write that another holder may make.
         """
-        with hold(self, lease_of_job(key), waits=waits) as lease:
+        with hold(self, lease_of_job(key), waits=waits) as lease, self._in_use(key):
             directory = self._work_directory(key)
             directory.mkdir(parents=True, exist_ok=True)
             yield directory, lease
+
+    @contextlib.contextmanager
+    def _in_use(self, *keys: str) -> Iterator[None]:
+        """Keep this machine's working directories from being swept."""
+        with contextlib.ExitStack() as stack:
+            for key in keys if self.remote else ():
+                stack.enter_context(locked(self._lock_of(key), fcntl.LOCK_SH))
+            yield
+
+    def _lock_of(self, key: str) -> Path:
+        return self.local("locks", f"work-{key}")
 
     def _work_directory(self, key: str) -> Path:
         """The working directory of a job.
@@ -91,7 +107,7 @@ class WorkFiles(Files):
             The directories and the leases by key.
         """
         names = {key: lease_of_job(key) for key in keys}
-        with hold_all(self, names.values(), waits=waits) as leases:
+        with hold_all(self, names.values(), waits=waits) as leases, self._in_use(*names):
             directories = {key: self._work_directory(key) for key in names}
             for directory in directories.values():
                 directory.mkdir(parents=True, exist_ok=True)
@@ -110,7 +126,7 @@ class WorkFiles(Files):
             evaluation: key of the pass.
             waits: as of `work`.
         """
-        with hold(self, f"evaluation-{evaluation}", waits=waits) as lease:
+        with hold(self, f"evaluation-{evaluation}", waits=waits) as lease, self._in_use(key):
             yield self._work_directory(key) / f"evaluation-{evaluation}", lease
 
     def evaluation_leases(self, key: str) -> set[str]:
@@ -142,6 +158,9 @@ class WorkFiles(Files):
         """
         assert self.remote
         part, upload = f"work/{key}/{name}", f"{lease.number:06d}-{next(_uploads):09d}"
+        unsaved = self.local("work", key, f"{_UNSAVED}{name.replace('/', '.')}")
+        unsaved.parent.mkdir(parents=True, exist_ok=True)
+        unsaved.touch()
         files = _listed(directory)
         self.upload(directory, self.path(part, upload))
         lease.check()
@@ -150,6 +169,7 @@ class WorkFiles(Files):
         self.remove(f"{part}/{stored}" for stored in before if stored.endswith(_WHOLE))
         for stored in before:
             self.remove_tree(f"{part}/{stored}")
+        unsaved.unlink(missing_ok=True)
 
     def load_work(self, key: str, name: str, directory: Path) -> bool:
         """Copy the newest part that `save_work` has kept whole to a local directory.
@@ -175,11 +195,17 @@ class WorkFiles(Files):
 
         Of processes that cannot be seen from here, such as those of a lost machine, that to which
         nothing was written for a day, by the clock of the file system. So long lies the work of a
-        job that went on elsewhere: what it needs is in the storage.
+        job that went on elsewhere, and for a month what could not be uploaded.
         """
         for directory in self.local("work").glob("*") if self.remote else ():
-            with contextlib.suppress(FileNotFoundError):  # a process of its job works there
-                if self._is_old(directory):
+            lock = self._lock_of(directory.name)
+            # A process works there, or another one sweeps.
+            with (
+                contextlib.suppress(BlockingIOError, FileNotFoundError),
+                locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            ):
+                is_unsaved = any(directory.glob(f"{_UNSAVED}*"))
+                if self._is_old(directory, UNSAVED_S if is_unsaved else FOREIGN_LEFTOVER_S):
                     shutil.rmtree(directory, ignore_errors=True)
         for directory in self.local("tmp").glob("*"):
             if (match := _TEMPORARY.fullmatch(directory.name)) is None:
@@ -189,7 +215,7 @@ class WorkFiles(Files):
                 if owner.is_gone or (not owner.is_here and self._is_old(directory)):
                     shutil.rmtree(directory, ignore_errors=True)
 
-    def _is_old(self, directory: Path) -> bool:
+    def _is_old(self, directory: Path, age_s: float = FOREIGN_LEFTOVER_S) -> bool:
         """Whether nothing was written to a directory for so long that its writer must be dead.
 
         This machine's clock may be wrong: another file is written just now to compare with.
@@ -199,7 +225,7 @@ class WorkFiles(Files):
         try:
             now.touch(exist_ok=False)
             written = [path.lstat().st_mtime for path in (directory, *directory.rglob("*"))]
-            return now.stat().st_mtime - max(written) > FOREIGN_LEFTOVER_S
+            return now.stat().st_mtime - max(written) > age_s
         finally:
             now.unlink(missing_ok=True)
 

@@ -150,7 +150,7 @@ class Passes:
 
         def waits(line: str) -> None:
             for job in jobs:
-                self._listener(JobEvent("progressed", job.key, phase=line))
+                self._listener(JobEvent("progressed", job.key, phase=line or "starting"))
 
         try:
             run_pass(self.settings, jobs, room, done, progress, again, waits)

@@ -217,12 +217,16 @@ class _Pass:
         key, reason = opened.job.key, None
         for lease in self._leases.values():
             lease.check()
-        if not self._store.has(opened.job.stage.path):
-            try:
+        try:
+            if not self._store.has(opened.job.stage.path):
                 reason = _commit(self._settings, self._store, opened)
-            except PartsMissingError as error:
-                self._forget(opened, error)
-                return
+        except PartsMissingError as error:
+            self._forget(opened, error)
+            return
+        except Exception as error:  # what other stages lack is computed all the same
+            write_log(self._store, opened.job, traceback.format_exc())
+            opened.failures[""] = JobFailure.of_caught(error)
+            return
         if reason is None:
             self._remove_work(key)
         del self._open[key]
@@ -251,7 +255,7 @@ class _Pass:
         """
         key, missing = opened.job.key, opened.missing
         if not missing:  # it could not be committed
-            opened.failures[""] = failure
+            opened.failures.setdefault("", failure)
         for shard in missing:
             if (key, shard.name) in self._heard:
                 continue

@@ -302,8 +302,8 @@ class Runner:
                     return
             if failure.cause is Cause.MACHINE_LOST:
                 self._capacity_checked = -math.inf  # before anything starts: its lanes are gone
+            self._tell(JobEvent("retried", key, reason))  # before anybody may start it again
             self.schedule.retry(key)
-            self._listener(JobEvent("retried", key, reason))
         else:
             self._fail(key, replace(failure, reason=reason))
 
@@ -313,9 +313,16 @@ class Runner:
         """A cancelled job runs no more; unless a job that was added meanwhile needs it."""
         self.schedule.retry(key)
         if key in self.schedule.cancelled:
-            self._listener(JobEvent("cancelled", key))
+            self._tell(JobEvent("cancelled", key))
         else:
-            self._listener(JobEvent("retried", key, "it was cancelled, and an added job needs it"))
+            self._tell(JobEvent("retried", key, "it was cancelled, and an added job needs it"))
+
+    def _tell(self, event: JobEvent) -> None:
+        """Tell of a job that may run again by now: an error here is none of how it ended."""
+        try:
+            self._listener(event)
+        except Exception:
+            log.warning("a view of the jobs fails", exc_info=True)
 
     def _finish(self, key: str) -> None:
         # While it counts as running, no job that makes more takes its place.

@@ -81,7 +81,8 @@ def test_a_job_that_another_process_has_shows_what_it_waits_for(
         wait_until(lambda: bool(phases), 30)
         held.check()
     thread.join(30)
-    assert phases == [f"waiting for {Process.current()}, which works on it"]
+    waited_for = f"waiting for {Process.current()}, which works on it"
+    assert phases == [waited_for, "starting"], "what it waited for is over"
 
 
 def test_the_first_report_of_a_phase_is_passed_on_at_once() -> None:

@@ -14,6 +14,7 @@ import trainables.evaluation.evaluate
 from orchestrator.execution import local
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.local import LocalBackend
+from orchestrator.execution.mirror import MirroredShards
 from orchestrator.execution.silence import evaluate_watched
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.store import Store
@@ -122,6 +123,27 @@ def test_what_a_point_is_measured_on_is_fetched_while_it_trains(
     with store.work(job.key) as (work, lease):
         LocalBackend(settings).train(job, work, lease, lambda metrics: None)
     assert store.has(job.stage.path)
+
+
+def test_parts_of_an_evaluation_on_one_node_take_the_same_shards_each_for_itself(
+    nodes: Callable[[str], Settings],
+) -> None:
+    """As where it was begun undivided, on another node."""
+    store, shards = nodes("one").store, [f"shard-{number:016x}" for number in range(20)]
+    with store.evaluation_work("key", "whole") as (work, lease):
+        for shard in shards:
+            (work / shard).mkdir(parents=True)
+            (work / shard / "result.json").write_text(shard)
+        MirroredShards(store, "key", work).save(lease)
+    store = nodes("two").store
+    base = store.local("work", "key")
+    names = [f"evaluation-whole-{part}-of-8" for part in range(8)]
+    parts = [MirroredShards(store, "key", base / name) for name in names]
+    for part in parts:
+        part.take("evaluation-whole")
+    for part in parts:
+        assert sorted(path.name for path in part.work.iterdir()) == shards
+    assert sorted(path.name for path in base.iterdir()) == names, "nothing else is left here"
 
 
 def test_an_evaluation_goes_on_behind_the_shards_of_another_node(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import subprocess
@@ -24,6 +25,7 @@ from ray.util import queue as ray_queue
 
 from orchestrator.execution import failures
 from orchestrator.execution import train as train_module
+from orchestrator.execution.checkpoint_list import keep_list
 from orchestrator.execution.failures import Cause, GaveUpError
 from orchestrator.execution.job_steps import Json, Settings, accumulation_factor
 from orchestrator.execution.local import LocalBackend
@@ -89,20 +91,68 @@ def test_a_worker_that_reached_no_file_leaves_its_tries_to_the_runner(
         train(settings, monkeypatch, in_worker(FileNotFoundError("weights")))
 
 
+LIST = "checkpoint_manager_snapshot.json"
+
+
 @pytest.mark.parametrize("content", [b"", b'{"checkpoint_res'])
 def test_a_list_of_checkpoints_that_was_cut_costs_the_training_and_not_the_point(
     content: bytes, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Ray Train's own reader refuses it, and with it the start of its controller."""
     store, key = settings.store, job_of(settings).key
-    name = f"train/{key}/checkpoint_manager_snapshot.json"
+    name = f"train/{key}/{LIST}"
     store.write(name, content)
+    store.write(f"train/{key}/checkpoint_2/model.pt", b"fills the disk")
     train(settings, monkeypatch)
-    assert not store.exists(name)
+    assert store.names(f"train/{key}") == []
     assert "the training begins anew" in (store.read(f"logs/{key}.log") or b"").decode()
     store.write(name, b"{}")
     train(settings, monkeypatch)
     assert store.exists(name)
+
+
+def test_a_cut_list_of_checkpoints_gives_way_to_the_one_before_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both written by Ray Train's own code, which then reads what is in its place."""
+    from ray.train import Checkpoint, CheckpointConfig
+    from ray.train.v2._internal.exceptions import CheckpointManagerInitializationError
+    from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
+    from ray.train.v2._internal.execution.storage import StorageContext
+    from ray.train.v2._internal.execution.training_report import _TrainingReport
+
+    store, key = settings.store, job_of(settings).key
+    context = StorageContext(f"{store.uri}/train", key)
+
+    def manager() -> CheckpointManager:
+        return CheckpointManager(CheckpointConfig(num_to_keep=1), context)
+
+    def report(to: CheckpointManager, name: str) -> None:
+        store.write(f"train/{key}/{name}/model.pt", name.encode())
+        checkpoint = Checkpoint(f"{store.uri}/train/{key}/{name}")
+        reported = _TrainingReport(checkpoint=checkpoint, metrics={}, validation=False)
+
+        async def register() -> None:  # it tells a task that waits, of which there is none
+            to.register_checkpoint(reported)
+
+        asyncio.run(register())
+
+    first = manager()
+    report(first, "checkpoint_1")
+    report(first, "checkpoint_2")
+    keep_list(store, key)
+    report(first, "checkpoint_3")  # whose list the full disk cuts, before it deletes the one before
+    store.write(f"train/{key}/checkpoint_2/model.pt", b"checkpoint_2")
+    whole = store.read(f"train/{key}/{LIST}") or b""
+    store.write(f"train/{key}/{LIST}", whole[:100])
+    with pytest.raises(CheckpointManagerInitializationError, match="Unterminated"):
+        manager()
+    train(settings, monkeypatch)
+    latest = manager().latest_checkpoint_result
+    assert latest is not None
+    assert latest.checkpoint.path.endswith("checkpoint_2")
+    assert not store.exists(f"train/{key}/checkpoint_3")
+    assert "checkpoint_2, is in its place" in (store.read(f"logs/{key}.log") or b"").decode()
 
 
 def test_workers_out_of_memory_are_tried_once_with_half_the_memory(

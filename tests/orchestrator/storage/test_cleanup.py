@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -35,6 +36,24 @@ def test_the_leases_of_complete_stages_go_and_others_stay(store: Store) -> None:
     assert not store.names("leases/evaluation-b")
     with hold(store, "job-a", wait=False):
         assert store.names("leases/job-a") == ["000001.json"]
+
+
+def test_a_lease_that_is_taken_while_it_is_cleaned_up_keeps_its_first_number(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hold(store, "job-a"):
+        pass
+    read_all = store.read_all
+    with contextlib.ExitStack() as taken:
+
+        def take_behind_the_look(names: Iterable[str]) -> list[bytes | None]:
+            states = list(read_all(names))
+            taken.enter_context(hold(store, "job-a"))
+            return states
+
+        monkeypatch.setattr(store, "read_all", take_behind_the_look)
+        remove_leases(store, ["a"])
+        assert store.names("leases/job-a") == ["000001.json", "000002.json"]
 
 
 def test_old_numbers_go_and_the_first_and_the_last_stay(

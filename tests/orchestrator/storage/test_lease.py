@@ -394,6 +394,18 @@ def test_a_waiter_that_slept_after_its_look_takes_no_number_that_was_given_befor
         assert store.names("leases/x") == ["000001.json", "000004.json", "000005.json"]
 
 
+def test_a_holder_whose_first_number_was_cleaned_up_puts_it_back(store: Store) -> None:
+    """Whoever tried number 1 next would hold the lease, too."""
+    with hold(store, "x", pace=FAST):
+        pass
+    with hold(store, "x", pace=FAST) as held:
+        store.remove(["leases/x/000001.json"])
+        wait_until(lambda: "000001.json" in store.names("leases/x"), 5)
+        with pytest.raises(LeaseHeldError), hold(store, "x", wait=False, pace=FAST):
+            pass
+        assert not held.is_lost
+
+
 def test_files_that_are_no_leases_are_skipped(store: Store) -> None:
     store.write("leases/x/.DS_Store", b"")
     store.write("leases/x/000001 (copy).json", b"")
@@ -520,7 +532,7 @@ def test_a_waiter_says_once_what_it_waits_for(
         assert said == []
     write_lease(store, 1, ELSEWHERE)
     with hold(store, "x", wait=False, pace=FAST, waits=said.append):
-        assert said == [f"looking whether {ELSEWHERE} still lives: 0.6 s at most"]
+        assert said == [f"looking whether {ELSEWHERE} still lives: 0.6 s at most", ""]
 
 
 def test_who_waits_for_a_living_holder_says_so_until_it_is_over(
@@ -541,7 +553,7 @@ def test_who_waits_for_a_living_holder_says_so_until_it_is_over(
         assert not entered.is_set()
     thread.join(10)
     assert entered.is_set()
-    assert said == [f"waiting for {Process.current()}, which works on it"]
+    assert said == [f"waiting for {Process.current()}, which works on it", ""]
 
 
 def test_of_several_leases_those_of_living_holders_are_left_out(store: Store) -> None:

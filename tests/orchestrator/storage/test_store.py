@@ -537,6 +537,59 @@ def test_a_node_s_work_on_a_job_that_went_on_elsewhere_is_swept_after_a_day(
     assert at_work.exists()
 
 
+def make_old(directory: Path) -> None:
+    """Let a directory, and all in it, look as if nothing had been written for two days."""
+    long_ago = time.time() - 2 * 24 * 3600
+    for path in (*directory.rglob("*"), directory):
+        os.utime(path, (long_ago, long_ago))
+
+
+def test_a_node_s_work_that_is_in_use_is_not_swept_however_old(tmp_path: Path) -> None:
+    """A process that loads its model for minutes writes nothing to what it found."""
+    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
+    store.commit(STAGE, make(store, "hello"), {})
+    for opened in (
+        lambda: store.work("key"),
+        lambda: store.evaluation_work("key", "evaluation"),
+        lambda: store.work_of(["key"]),
+    ):
+        shard = store.local("work", "key", "evaluation-x", "0")
+        shard.mkdir(parents=True)
+        with opened():
+            make_old(shard.parents[1])
+            store.fetch(STAGE)
+            store.remove_leftovers()
+            assert shard.exists()
+        store.remove_leftovers()
+        assert not shard.exists()
+
+
+def test_a_checkpoint_that_could_not_be_uploaded_outlives_a_weekend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)
+
+    def is_away(*_: object) -> None:
+        raise OSError("the storage is away")
+
+    with store.work("key") as (work, lease):
+        checkpoint = work / "checkpoint"
+        checkpoint.mkdir()
+        (checkpoint / "step.json").write_text("{}")
+        with monkeypatch.context() as outage:
+            outage.setattr(store, "upload", is_away)
+            with pytest.raises(OSError, match="away"):
+                store.save_work("key", checkpoint, "checkpoint", lease)
+    make_old(work)
+    store.remove_leftovers()
+    assert checkpoint.exists()
+    with store.work("key") as (work, lease):
+        store.save_work("key", checkpoint, "checkpoint", lease)
+    make_old(work)
+    store.remove_leftovers()
+    assert not work.exists()
+
+
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "a/../../escaped", "."])
 def test_names_in_a_storage_do_not_lead_out_of_the_cache(tmp_path: Path, name: str) -> None:
     store = Store(f"file://{tmp_path}/storage", cache=tmp_path / "cache", remote=True)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -271,6 +272,31 @@ def test_stages_whose_shards_are_all_there_are_committed(
     asked = in_process(monkeypatch)
     assert run(settings, *jobs) == {job.key: None for job in jobs}
     assert asked == []
+
+
+def test_a_stage_that_cannot_be_committed_costs_no_other_stage_of_its_pass(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("scenarios=[d1]", "codecs.0.lambdas=[0.02]", "resources.max_failures=1")
+    settings, features = sweep(models, tmp_path, *more)
+    for job in settings.jobs.values():
+        if job.kind == "codec":
+            run_job(settings, job.key, lambda: LocalBackend(settings), lambda metrics: None)
+    (latents,) = (job for job in settings.jobs.values() if job.kind == "latents")
+    asked, commit = in_process(monkeypatch), Store.commit_parts
+
+    def refuse_one(store: Store, stage: str, *arguments: Any) -> None:
+        if stage == features.stage.path:
+            raise PermissionError(errno.EACCES, "Permission denied", stage)
+        commit(store, stage, *arguments)
+
+    monkeypatch.setattr(Store, "commit_parts", refuse_one)
+    reasons = run(settings, features, latents)
+    assert reasons[latents.key] is None
+    assert settings.store.has(latents.stage.path)
+    assert "Permission denied" in (reasons[features.key] or "")
+    names = [(shard.key, shard.name) for shard in asked]
+    assert len(names) == len(set(names)), "no shard is computed twice"
 
 
 def image_sweep(

@@ -240,6 +240,24 @@ def test_a_view_that_breaks_in_another_thread_makes_no_job_done_and_failed(
     assert key not in sweep.schedule.failed
 
 
+def test_a_view_that_breaks_when_a_job_is_tried_again_starts_it_once(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = sweep.start("first")
+    started: list[str | None] = []
+
+    def start_and_break_down(event: JobEvent) -> None:
+        if event.kind == "retried":
+            started.append(sweep.runner.next_trial("second"))  # as Tune's thread may at this moment
+            raise RuntimeError("a bug of the view")
+
+    monkeypatch.setattr(sweep.runner, "_listener", start_and_break_down)
+    sweep.runner.trial_failed("first", OSError("away"))
+    sweep.runner.join()
+    started += [sweep.runner.next_trial(trial) for trial in ("third", "fourth")]
+    assert started.count(key) == 1
+
+
 def test_a_job_that_ends_while_the_storage_is_away_holds_up_no_other_and_is_tried_again(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
