@@ -256,6 +256,7 @@ def test_a_view_that_breaks_when_a_job_is_tried_again_starts_it_once(
     sweep.runner.join()
     started += [sweep.runner.next_trial(trial) for trial in ("third", "fourth")]
     assert started.count(key) == 1
+    assert key not in sweep.schedule.failed, "it is tried for the second time"
 
 
 def test_a_job_that_ends_while_the_storage_is_away_holds_up_no_other_and_is_tried_again(
