@@ -7,8 +7,10 @@ import sys
 import pytest
 
 PROGRAM = """
-import time
+import signal, time
 from orchestrator.stopping import stopped_by_signals
+if not {ignores_hangups}:  # as the tests do which somebody has started with nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 try:
     with stopped_by_signals("the command"):
         print("ready", flush=True)
@@ -28,7 +30,8 @@ except KeyboardInterrupt:
     ],
 )
 def test_a_signal_stops_a_sweep(before: tuple[str, ...], number: int, said: str) -> None:
-    command = [*before, sys.executable, "-c", PROGRAM]
+    program = PROGRAM.format(ignores_hangups=bool(before))
+    command = [*before, sys.executable, "-c", program]
     with subprocess.Popen(
         command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as sweep:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def head_lost(address: str) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
+def end(driver: subprocess.Popen[str]) -> None:
+    """End a driver, and print what it has said that no test has read: pytest shows it."""
+    driver.kill()
+    said, _ = driver.communicate()
+    print(said)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("changes", "code"), [(GIVE_UP_SOON, 1), (DO_NOT_HEAR, 130)])
 def test_a_driver_without_a_head_says_so_and_ends(
@@ -71,8 +79,7 @@ def test_a_driver_without_a_head_says_so_and_ends(
                     driver.send_signal(signal.SIGTERM)
                 said, _ = driver.communicate(timeout=300)
         finally:
-            driver.kill()
-            driver.wait()
+            end(driver)
     assert driver.returncode == code, said
     assert "orchestrator.sweep smoke" in said.splitlines()[-1], "the command that goes on"
     if changes is GIVE_UP_SOON:
@@ -97,8 +104,7 @@ def test_a_driver_whose_own_ray_dies_says_so_and_ends(
         process.kill()
         said, _ = driver.communicate(timeout=50)
     finally:
-        driver.kill()
-        driver.wait()
+        end(driver)
     assert driver.returncode == 1, said
     assert f"Ray's process {name} ({process.pid}) has died" in said
     assert "orchestrator.sweep smoke" in said.splitlines()[-1], "the command that goes on"
