@@ -33,6 +33,7 @@ FLOORS = {
         *(
             "execution",
             "execution/features",
+            "execution/backends",
             "execution/trials",
             "monitoring",
             "steering",

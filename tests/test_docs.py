@@ -55,7 +55,6 @@ def test_the_notebook_lines_train_a_codec(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_lines_about_figures_draw_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from analysis import EXAMPLE
 
     (block, *_) = re.findall(r"```python\n(.*?)```", PAGES["compare.md"], flags=re.DOTALL)
     shown = '"bridgesweep-results/demo"'

@@ -22,12 +22,12 @@ import psutil
 import ray
 import torch
 
+from orchestrator.execution.backends.local import LocalBackend
 from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features.run_pass import run_pass
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.room import Ask
 from orchestrator.storage.store import Store

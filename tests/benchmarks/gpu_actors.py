@@ -19,6 +19,7 @@ import pyarrow as pa
 import ray
 import torch
 
+from orchestrator.execution.backends.local import LocalBackend
 from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features import stream as stream_module
 from orchestrator.execution.features.run_pass import run_pass
@@ -26,7 +27,6 @@ from orchestrator.execution.features.steps import ComputeStep, ShardRow
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.room import Ask
 from orchestrator.storage.store import Store

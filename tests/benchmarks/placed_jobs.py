@@ -85,7 +85,7 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
     """Run the project's trial with workers that only record."""
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from orchestrator.execution import train
+    from orchestrator.execution.backends import train
 
     # Without a process group, which NCCL refuses to make on fake GPUs.
     train.TorchTrainer = DataParallelTrainer  # type: ignore[misc, assignment]

@@ -66,8 +66,8 @@ def test_a_trial_makes_the_stages_that_a_sweep_with_its_settings_would_make(lamb
 
 
 def test_a_trial_trains_in_the_workers_that_its_scenario_asks_for() -> None:
-    from orchestrator.execution.local import LocalBackend
-    from orchestrator.execution.train import TrainBackend
+    from orchestrator.execution.backends.local import LocalBackend
+    from orchestrator.execution.backends.train import TrainBackend
 
     for workers, kind in ((0, LocalBackend), (2, TrainBackend)):
         searched = space(f"resources.workers_per_point={workers}")

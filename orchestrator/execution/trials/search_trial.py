@@ -161,10 +161,10 @@ def _backend(settings: Settings, job: Job, trained: Trained) -> Backend:
     """The back end that the resources of the job's kind ask for."""
     # Both import torch.
     if resources_of(settings.space, job).workers_per_point:
-        from orchestrator.execution.train import TrainBackend
+        from orchestrator.execution.backends.train import TrainBackend
         from orchestrator.execution.trials.search_reports import SearchReports
 
         return TrainBackend(settings, partial(SearchReports, trained.row))
-    from orchestrator.execution.local import LocalBackend
+    from orchestrator.execution.backends.local import LocalBackend
 
     return LocalBackend(settings)

@@ -45,10 +45,10 @@ def backend_of(settings: Settings, job: Job) -> Backend:
     """The back end that the resources of the job's kind ask for."""
     # Both import torch, and the second one Ray Train: a trial that makes the world needs neither.
     if resources_of(settings.space, job).workers_per_point:
-        from orchestrator.execution.train import TrainBackend
+        from orchestrator.execution.backends.train import TrainBackend
 
         return TrainBackend(settings)
-    from orchestrator.execution.local import LocalBackend
+    from orchestrator.execution.backends.local import LocalBackend
 
     return LocalBackend(settings)
 

@@ -17,12 +17,12 @@ import ray
 from ray.exceptions import GetTimeoutError
 
 from orchestrator.execution import cluster, evaluators
-from orchestrator.execution import train as train_module
+from orchestrator.execution.backends import train as train_module
+from orchestrator.execution.backends.local import LocalBackend
+from orchestrator.execution.backends.train import TrainBackend, report_interval
 from orchestrator.execution.evaluators import DriverPool, Standing, follow, lent, pool_name
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings, pass_name
-from orchestrator.execution.local import LocalBackend
-from orchestrator.execution.train import TrainBackend, report_interval
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask
 from orchestrator.scheduling.schedule import Schedule

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.execution.backends.local import LocalBackend
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.local import LocalBackend
 from search_spaces import Stage
 from tests.orchestrator.models import settings_of
 

@@ -11,9 +11,9 @@ import fsspec
 import pytest
 
 import trainables.evaluation.evaluate
-from orchestrator.execution import local
+from orchestrator.execution.backends import local
+from orchestrator.execution.backends.local import LocalBackend
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.local import LocalBackend
 from orchestrator.execution.mirror import MirroredShards
 from orchestrator.execution.silence import evaluate_watched
 from orchestrator.plan.jobs import Job, Plan

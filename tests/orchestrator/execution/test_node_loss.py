@@ -11,9 +11,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from orchestrator.execution import cluster, node_check
+from orchestrator.execution.backends.train import TrainBackend
 from orchestrator.execution.evaluators import DriverPool, lent, pool_name
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.train import TrainBackend
 from orchestrator.storage.provenance import fingerprints
 from tests.orchestrator.execution.test_evaluators import points, settings_in, train
 from tests.orchestrator.waiting import wait_until

@@ -21,7 +21,8 @@ from search_spaces import load_space, operating_points
 START = """
 import ctypes, sys, time
 from pathlib import Path
-from orchestrator.execution import local, silence
+from orchestrator.execution import silence
+from orchestrator.execution.backends import local
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.silence import watch
 from tests.orchestrator.execution.test_silence import codec_job, settings_in

@@ -18,6 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from orchestrator.execution import cluster
+from orchestrator.execution.backends.local import LocalBackend
 from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features import run_pass as run_pass_module
 from orchestrator.execution.features import stream
@@ -27,7 +28,6 @@ from orchestrator.execution.features.steps import ComputeStep
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.room import Ask
 from tests.orchestrator.models import settings_of

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.execution.backends.local import LocalBackend
 from orchestrator.execution.environment import FULL_DISK
 from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features import run_pass as pass_module
@@ -29,7 +30,6 @@ from orchestrator.execution.features.steps import (
 from orchestrator.execution.features.stream import Room
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
-from orchestrator.execution.local import LocalBackend
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.room import Ask
 from orchestrator.storage.lease import Lease, LeaseLostError

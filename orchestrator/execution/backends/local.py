@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.execution.backends.drain import Reminder, node_notice
 from orchestrator.execution.devices import device_of, use_threads
-from orchestrator.execution.drain import Reminder, node_notice
 from orchestrator.execution.job_steps import (
     Progress,
     Settings,

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execution import drain, job_steps, local
-from orchestrator.execution.drain import Reminder
+from orchestrator.execution import job_steps
+from orchestrator.execution.backends import drain, local
+from orchestrator.execution.backends.drain import Reminder
+from orchestrator.execution.backends.local import LocalBackend, TrialContext
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import (
     ACCUMULATION_FACTOR,
@@ -17,7 +19,6 @@ from orchestrator.execution.job_steps import (
     accumulation_factor,
     slice_more,
 )
-from orchestrator.execution.local import LocalBackend, TrialContext
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.lease import Lease, LeaseLostError
 from orchestrator.storage.store import Store

@@ -24,12 +24,12 @@ from ray.train.v2._internal.exceptions import (
 from ray.util import queue as ray_queue
 
 from orchestrator.execution import failures
-from orchestrator.execution import train as train_module
-from orchestrator.execution.checkpoint_list import keep_list
+from orchestrator.execution.backends import train as train_module
+from orchestrator.execution.backends.checkpoint_list import keep_list
+from orchestrator.execution.backends.local import LocalBackend
+from orchestrator.execution.backends.train import WAITING, TrainBackend
 from orchestrator.execution.failures import Cause, GaveUpError
 from orchestrator.execution.job_steps import Json, Settings, accumulation_factor
-from orchestrator.execution.local import LocalBackend
-from orchestrator.execution.train import WAITING, TrainBackend
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
@@ -266,7 +266,7 @@ def test_a_trial_whose_lease_is_taken_ends_with_its_workers() -> None:
     script = """
 import time
 from types import SimpleNamespace
-from orchestrator.execution import train
+from orchestrator.execution.backends import train
 train.LOOK_S = 0.1
 with train.ended_with(SimpleNamespace(is_taken=True), SimpleNamespace(key="k", label="d1")):
     time.sleep(600)

@@ -17,8 +17,8 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.execution import cluster
-from orchestrator.execution.drain import node_notice
-from orchestrator.execution.train import TrainContext
+from orchestrator.execution.backends.drain import node_notice
+from orchestrator.execution.backends.train import TrainContext
 from tests.orchestrator.waiting import wait_until
 
 STEPS = 600

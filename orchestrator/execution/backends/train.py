@@ -27,10 +27,10 @@ from ray.train.torch import TorchTrainer, get_device, prepare_model
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
 
-from orchestrator.execution.checkpoint_list import keep_list, mend_list
+from orchestrator.execution.backends.checkpoint_list import keep_list, mend_list
+from orchestrator.execution.backends.drain import LOOK_S, Reminder
 from orchestrator.execution.cluster import can_grow, node_ids
 from orchestrator.execution.devices import use_threads
-from orchestrator.execution.drain import LOOK_S, Reminder
 from orchestrator.execution.evaluators import Standing, evaluate_in_pool
 from orchestrator.execution.failures import Cause, GaveUpError, Tries, original
 from orchestrator.execution.job_steps import (
