@@ -1,9 +1,10 @@
 """Write what README and the gallery say was measured: `python docs/measured.py`.
 
     docs/results/SPACE/   a sweep's points and samples (`python -m analysis.report.excerpt`)
-          |                                       analysis/example/
-          v                                             v
-    README.md, between BEGIN and END;  docs/demo.png    docs/gallery.md, likewise
+    analysis/example/     that of demo-competitors
+          |
+          v
+    README.md, docs/gallery.md, between BEGIN and END;  docs/demo.png, docs/gallery/*.png
 
 Every number of these texts comes from these sweeps. The paper's costs are those of its own paper.
 """
@@ -11,28 +12,46 @@ Every number of these texts comes from these sweeps. The paper's costs are those
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 from PIL import Image
 
-from analysis import EXAMPLE, Assembled, assemble, compare, gains, read_sweep, significance
+from analysis import (
+    EXAMPLE,
+    Assembled,
+    assemble,
+    choose,
+    compare,
+    gains,
+    read_sweep,
+    significance,
+)
 from analysis.curves.curve import MEAN, Curve
+from analysis.figures.ablation import draw_ablation
 from analysis.figures.rate_accuracy import draw_curves
+from analysis.figures.render import Plot
+from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import find_costs
 from analysis.io.frames import rows_of
+from analysis.report.summary import summary_sentence
 from analysis.sampling.bootstrap import SEEDS
 from analysis.stats.as_text import bd_rate_over, with_interval
+from analysis.stats.surrogate import surrogate, surrogate_sentence
 from analysis.stats.trainings import falling_losses, trainings
+from analysis.stats.variants import ablation
 
 DOCS: Final = Path(__file__).parent
 RESULTS: Final = DOCS / "results"
 README: Final = DOCS.parent / "README.md"
-GALLERY: Final = DOCS / "gallery.md"
-GALLERY_ANCHORS: Final = ("reconstruction", "codec_tuned", "adapted_encoder")
+PAGE: Final = DOCS / "gallery.md"
+PICTURES: Final = DOCS / "gallery"
 BEGIN: Final = "<!-- measured: python docs/measured.py -->"
 END: Final = "<!-- end of measured -->"
 COMPARED: Final = ("d1", "d2", "d3", "post_processing", "codec_tuned")
@@ -42,16 +61,20 @@ COUNTS: Final = {1: "one training", 2: "two trainings", 3: "three trainings"}
 
 
 def main() -> None:
-    """Write README's text and the picture above it."""
+    """Write README's and the gallery's text, and their pictures."""
     short, long = (assemble(read_sweep(str(RESULTS / n))) for n in ("demo", "demo-converged"))
     before = README.read_text(encoding="utf-8")
     README.write_text(with_measured(before, measured(short, long)), encoding="utf-8")
-    before = GALLERY.read_text(encoding="utf-8")
-    after = with_measured(before, compared(assemble(read_sweep(EXAMPLE))))
-    GALLERY.write_text(after, encoding="utf-8")
-    figure = next(plot for plot in draw_curves(short) if plot.name == "mean")
-    with Image.open(io.BytesIO(figure.png)) as picture:
-        picture.convert("RGB").quantize(256).save(DOCS / "demo.png", optimize=True)
+    _save(next(plot for plot in draw_curves(short) if plot.name == "mean"), DOCS / "demo.png")
+    before = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_measured(before, gallery()), encoding="utf-8")
+    for shown in GALLERY:
+        _save(shown.picture(), PICTURES / f"{shown.name}.png")
+
+
+def _save(plot: Plot, file: Path) -> None:
+    with Image.open(io.BytesIO(plot.png)) as picture:
+        picture.convert("RGB").quantize(256).save(file, optimize=True)
 
 
 def with_measured(text: str, block: str) -> str:
@@ -101,9 +124,148 @@ def measured(short: Assembled, long: Assembled) -> str:
     return "\n\n".join([_paragraph(first), "\n".join(table), _paragraph(second)])
 
 
-def compared(example: Assembled) -> str:
-    """The example's curves against several of them, in Markdown: BD-rates of the mean accuracy."""
-    frames = {a: compare(example.sweep, a, assembled=example) for a in GALLERY_ANCHORS}
+@dataclass(frozen=True)
+class Shown:
+    """A part of the gallery: what a sweep, or some curves of it, show.
+
+    Attributes:
+        name: of the picture.
+        title: of the part.
+        space: the sweep's.
+        asks: what the sweep is for, and what to know before reading its numbers.
+        draw: a figure of the assembled sweep.
+        filters: which of its curves (`choose`); empty: all.
+        anchors: scenarios that a table compares the curves with; none: no table of curves.
+    """
+
+    name: str
+    title: str
+    space: str
+    asks: str
+    draw: Callable[[Assembled, pd.DataFrame], Sequence[Plot]]
+    filters: tuple[str, ...] = ()
+    anchors: tuple[str, ...] = ()
+
+    def assembled(self) -> Assembled:
+        """The sweep, or what is chosen of it."""
+        is_example = self.space == "demo-competitors"
+        sweep = read_sweep(EXAMPLE if is_example else str(RESULTS / self.space))
+        return assemble(choose(sweep, self.filters) if self.filters else sweep)
+
+    def text(self) -> str:
+        """The part in Markdown."""
+        assembled = self.assembled()
+        sweep, comparison = assembled.sweep, compare(assembled.sweep, assembled=assembled)
+        command = f"`python -m orchestrator.sweep {self.space}`"
+        about = f"{command}: {sweep.manifest['space']['description']}. {self.asks}"
+        parts = [
+            f"## {self.title}",
+            f"![{self.title}](gallery/{self.name}.png)",
+            _paragraph(about),
+        ]
+        if self.draw is draw_ablation:
+            parts += [_variants(ablation(assembled, comparison))]
+        if self.anchors:
+            parts += [_compared(assembled, self.anchors)]
+        if self.draw is _surrogate:
+            parts += [_paragraph(surrogate_sentence(surrogate(assembled)))]
+        else:
+            parts += [_paragraph(summary_sentence(sweep, comparison, assembled.missing))]
+        return "\n\n".join(parts)
+
+    def picture(self) -> Plot:
+        """The part's figure."""
+        assembled = self.assembled()
+        return self.draw(assembled, compare(assembled.sweep, assembled=assembled))[0]
+
+
+def _mean(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
+    return [plot for plot in draw_curves(assembled) if plot.name == "mean"]
+
+
+def _surrogate(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
+    return draw_surrogate(assembled)
+
+
+EARLIER: Final = """
+    Of an earlier version, whose base codecs were far from their plateau: the hyperprior had 64
+    steps at its lambda, `vbr`, the variable-rate codec, 8 times as many. d1 saw 3,200 images, the
+    U-Nets 480. The same command trains on other codecs today, with equal numbers of images; it was
+    not run again yet.
+"""
+"""What `analysis/example` is of."""
+GALLERY: Final = (
+    Shown(
+        *("ablation-depth", "Depth of the entry", "demo-ablation-depth"),
+        "The same one-layer neck, from random weights, feeds the encoder at block k.",
+        draw_ablation,
+    ),
+    Shown(
+        *("ablation-loss", "Surrogate loss", "demo-ablation-loss"),
+        "The weights with the lowest validation distillation are measured, which favours variants "
+        "that train on it; those of `-last` are measured after the last step.",
+        draw_ablation,
+    ),
+    Shown(
+        *("ablation-tradeoff", "Image against MLLM", "demo-ablation-tradeoff"),
+        "gamma : delta is that of pixels in [0, 1] and of patch tokens.",
+        draw_ablation,
+    ),
+    Shown(
+        *("controls", "Controls", "demo-competitors"),
+        f"{EARLIER} Controls that any saving has to pass, on the hyperprior. `codec_tuned` is the "
+        "codec trained on with its own loss alone for as long as d3: what d2 and d3 are worth "
+        "stands in the column against it. `adapted_encoder` is the encoder's last blocks before k "
+        "and its patch embedding, tuned on decoded images: for more computation at the receiver. "
+        "The oracle is d1's neck trained on through the MLLM itself.",
+        _mean,
+        filters=("codec=hyperprior",),
+        anchors=("reconstruction", "codec_tuned", "adapted_encoder"),
+    ),
+    Shown(
+        *("competitors", "Competitors", "demo-competitors"),
+        f"{EARLIER} A variable-rate codec, standards, and coded features. The sender of "
+        "`feature_coding` runs the encoder's first blocks, and no person can look at the image.",
+        _mean,
+        filters=("codec=None,vbr,tokens,jpeg,jpeg2000,webp,avif",),
+        anchors=("reconstruction", "codec_tuned", "adapted_encoder"),
+    ),
+    Shown(
+        *("surrogate", "Does the surrogate predict the tasks?", "demo-competitors"),
+        f"{EARLIER} Every point has the surrogate's distances on the test images.",
+        _surrogate,
+    ),
+)
+
+
+def gallery() -> str:
+    """The parts of the gallery in Markdown."""
+    return "\n\n".join(shown.text() for shown in GALLERY)
+
+
+def _variants(frame: pd.DataFrame) -> str:
+    """What variants change, in Markdown: a row per scenario and variant."""
+    several = frame["scenario"].nunique() > 1
+    head = ["curve", "mean accuracy", f"gain at {frame['matched_bpp'].max():.3g} bpp", "BD-rate"]
+    lines = [f"| {' | '.join([*head, 'PSNR'])} |", "|---" * (len(head) + 1) + "|"]
+    for row in rows_of(frame):
+        name = f"`{row.scenario}`" if several or not row.variant else ""
+        cells = [
+            f"{name} {row.variant}".strip(),
+            with_interval(row.accuracy, row.accuracy_low, row.accuracy_high, digits=2, unit=""),
+            with_interval(
+                row.gained, row.gained_low, row.gained_high, sign=True, digits=2, unit=""
+            ),
+            with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
+            "" if math.isnan(row.psnr) else f"{row.psnr:.1f} dB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _compared(assembled: Assembled, anchors: Sequence[str]) -> str:
+    """Curves against several of them, in Markdown: BD-rates of the mean accuracy."""
+    frames = {a: compare(assembled.sweep, a, assembled=assembled) for a in anchors}
     of_curve: dict[tuple[str, str], dict[str, str]] = {}
     for anchor, frame in frames.items():
         for row in rows_of(frame[frame["task"] == MEAN]):
