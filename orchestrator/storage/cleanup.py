@@ -56,6 +56,8 @@ def remove_leases(store: Store, keys: Iterable[str]) -> None:
         else:
             before = [file for file in files if lease_number(file) > 1 and file != latest[name]]
             gone += [file for file in before if _is_old(files[file])]
+    if not gone:
+        return
     # Who took a lease meanwhile has the next number, and needs number 1 to keep others out.
     now = _latest(_by_name(store))
     store.remove(file for file in gone if now.get(name := _name_of(file)) == latest[name])
