@@ -32,6 +32,7 @@ def sweep_of(**infos: dict[str, Any]) -> Sweep:
             "scenario": list(infos),
             "task": "vqa",
             "dataset": "scenes",
+            "split": "test",
         }
     )
     described = {name: {"info": info} for name, info in infos.items()}
