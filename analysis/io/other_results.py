@@ -16,10 +16,9 @@ import pandas as pd
 
 from analysis.io.directions import Directions
 from analysis.io.scenarios import Scenarios
-from analysis.io.schema import COLUMNS, OPTIONAL, AnalysisError, check_points
+from analysis.io.schema import COLUMNS, OPTIONAL, UNKNOWN, AnalysisError, check_points
 from analysis.io.sweep import Sweep
 
-UNKNOWN: Final = "unknown"
 IMAGES: Final = "image_quality"
 """The task of rate-distortion results: quality of the decoded image."""
 NO_MLLM: Final = "none"

@@ -88,6 +88,8 @@ KEY: Final = ("point_key", "mllm", "task", "dataset", "split", "metric")
 """Columns that identify a rate-accuracy point of a sweep."""
 KIND: Final = ("mllm", "task", "dataset", "metric")
 """Columns that identify what an operating point is measured on, and with whom."""
+UNKNOWN: Final = "unknown"
+"""In place of what other people's tables do not say."""
 MEASURE: Final = ["mllm", "task", "metric"]
 """The same of a sweep that was read, of which each task has one data set: curves of one figure."""
 

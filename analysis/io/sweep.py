@@ -18,6 +18,7 @@ from analysis.io.scenarios import Scenarios, read_looks
 from analysis.io.schema import (
     FRACTION,
     FRACTIONS,
+    UNKNOWN,
     VARIANT,
     AnalysisError,
     check_version,
@@ -113,7 +114,7 @@ class Sweep:
     def _check_splits(self) -> None:
         """Samples do not say their split, and a mean over splits is no mean over trainings."""
         for (task, dataset), rows in self.points.groupby(["task", "dataset"], sort=False):
-            splits = sorted(rows["split"].dropna().astype("str").unique())
+            splits = sorted({*rows["split"].dropna().astype("str")} - {UNKNOWN})
             if len(splits) > 1:
                 raise AnalysisError(
                     f"{task} is measured on several splits of {dataset} ({', '.join(splits)}), "

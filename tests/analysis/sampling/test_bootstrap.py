@@ -58,7 +58,7 @@ def test_with_constant_samples_seeds_alone_give_students_interval() -> None:
             for i in range(8)
         ]
     ).assign(**kind)
-    points = points.assign(**kind, dataset="d", scenario="d1", variant="", sweep="s")
+    points = points.assign(**kind, dataset="d", split="t", scenario="d1", variant="", sweep="s")
     resampled = Resampled(dataclasses.replace(sweep, points=points, samples=samples), 200_000)
     means = resampled.mean([("m", "t", "score", keys)])
     assert means is not None
