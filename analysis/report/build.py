@@ -136,6 +136,23 @@ def _check(options: argparse.Namespace) -> None:
         raise AnalysisError("--apart: needs several sources; one was given")
 
 
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose curves, and what they are compared with."""
+    parser.add_argument(
+        "--curves",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        default=[],
+        help="show some curves alone, as scenario=d1,d3 codec=elic; fields are "
+        f"{', '.join(FIELDS)}; the anchor stays",
+    )
+    parser.add_argument(
+        "--anchor",
+        metavar="SCENARIO",
+        help="compare curves with this scenario; default: the decoded image (reconstruction)",
+    )
+
+
 def _add_directions(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which direction of a metric is better."""
     for direction in ("higher", "lower"):
@@ -199,19 +216,7 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         f"{MLFLOW_UI}",
     )
     _add_directions(parser)
-    parser.add_argument(
-        "--curves",
-        metavar="FIELD=VALUE",
-        nargs="+",
-        default=[],
-        help="show some curves alone, as scenario=d1,d3 codec=elic; fields are "
-        f"{', '.join(FIELDS)}; the anchor stays",
-    )
-    parser.add_argument(
-        "--anchor",
-        metavar="SCENARIO",
-        help="compare curves with this scenario; default: the decoded image (reconstruction)",
-    )
+    _add_choices(parser)
     parser.add_argument(
         "--above-chance",
         metavar="TASK=CHANCE",
