@@ -15,7 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -191,6 +191,8 @@ def _refusal(link: Path) -> StoreError:
 def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
     """Hold a lock file; the kernel releases it when the holder dies, however it dies.
 
+    Who leaves last deletes the file, so one that waited for a deleted file opens it anew.
+
     Args:
         mode: as of `fcntl.flock`: `LOCK_SH` for holders that do not exclude each other; with
             `LOCK_NB` nothing is waited for.
@@ -199,6 +201,25 @@ def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
         BlockingIOError: with `LOCK_NB`, another one holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, mode)
-        yield
+    while True:
+        with path.open("a") as file:
+            fcntl.flock(file, mode)
+            if not _is_file_at(path, file):
+                continue
+            try:
+                yield
+            finally:
+                with contextlib.suppress(BlockingIOError):  # another one holds it, too
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Between its two locks another one may have held and deleted it.
+                    if _is_file_at(path, file):
+                        path.unlink()
+            return
+
+
+def _is_file_at(path: Path, file: IO[str]) -> bool:
+    """Whether an open file is the one that has this path now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestrator.storage.cleanup import remove_work_of
+from orchestrator.storage.disk import locked
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import hold
 from orchestrator.storage.references import read_references, sweep_names
@@ -160,3 +164,37 @@ def test_the_file_system_of_a_storage_reaches_other_processes(store: Store) -> N
     assert fs.cat_file(store.path("logs/file")) == b"x"
     with pytest.raises(StoreError):
         fs.cat_file(store.path("logs/link"))
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from orchestrator.storage.disk import locked
+lock, count = map(Path, sys.argv[1:])
+for _ in range(300):
+    with locked(lock):
+        number = int(count.read_text())
+        count.write_text(str(number + 1))
+"""
+"""Counts in a way that loses counts as soon as two processes hold the lock."""
+
+
+def test_who_leaves_last_deletes_the_lock_file_and_never_lets_two_in(tmp_path: Path) -> None:
+    lock, count = tmp_path / "locks" / "lock", tmp_path / "count"
+    count.write_text("0")
+    words = [sys.executable, "-c", COUNT, str(lock), str(count)]
+    children = [subprocess.Popen(words) for _ in range(3)]
+    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    assert count.read_text() == "900"
+    assert list(lock.parent.iterdir()) == []
+
+
+def test_a_lock_that_is_shared_stays_until_its_last_holder_leaves(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with locked(lock, fcntl.LOCK_SH):
+        with locked(lock, fcntl.LOCK_SH):
+            pass
+        with pytest.raises(BlockingIOError), locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            pass
+        assert lock.exists()
+    assert not lock.exists()
