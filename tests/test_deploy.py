@@ -17,31 +17,43 @@ import pytest
 import yaml
 
 from orchestrator.storage.provenance import COMMIT
-from orchestrator.sweep import parser
-from search_spaces import named_spaces
+from orchestrator.sweep import main, parser
 from tests.orchestrator.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 
 
-def check_command(command: str) -> None:
-    """A sweep command is one of this program: its options, a named space, a remote storage."""
+def job_command() -> str:
+    """The command of the Kubernetes job."""
+    entrypoint: str = yaml.safe_load((DEPLOY / "ray-job.yaml").read_text())["spec"]["entrypoint"]
+    return entrypoint
+
+
+def launcher_command() -> str:
+    """The command in the comment of the launcher's file."""
+    head = (DEPLOY / "ray-cluster.yaml").read_text().partition("\ncluster_name")[0]
+    block = head[head.index("python -m") :]
+    lines = re.match(r"(?:.*\\\n)*.*", block)
+    assert lines is not None
+    return re.sub(r"\\\n# *", "", lines[0])
+
+
+@pytest.mark.parametrize("command", [job_command(), launcher_command()])
+def test_the_command_of_a_file_plans_a_sweep_that_needs_the_image_alone(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "orchestrator.sweep"]
-    arguments = parser().parse_args(words[3:])
-    assert arguments.space in named_spaces()
-    assert arguments.storage.startswith("s3://")
-
-
-def test_the_job_s_command_is_valid() -> None:
-    check_command(yaml.safe_load((DEPLOY / "ray-job.yaml").read_text())["spec"]["entrypoint"])
-
-
-def test_the_command_in_the_cluster_s_comment_is_valid() -> None:
-    head = (DEPLOY / "ray-cluster.yaml").read_text().partition("\ncluster_name")[0]
-    text = re.sub(r"\\?\n#", " ", head)
-    check_command(text[text.index("python -m") :])
+    storage = parser().parse_args(words[3:]).storage
+    assert storage.startswith("s3://")
+    monkeypatch.chdir(tmp_path)
+    here = [str(tmp_path / "storage") if word == storage else word for word in words[3:]]
+    assert main([*here, "--plan"]) == 0
+    assert "1 CPU and 1 GPU in the trial's process" in capsys.readouterr().out
 
 
 def test_the_cluster_is_valid_for_rays_launcher() -> None:
@@ -91,6 +103,29 @@ def test_the_image_copies_what_is_there_and_installs_what_the_readme_says() -> N
     install = '-c constraints.txt ".[cluster]"'
     assert install in text
     assert install in (ROOT / "docs" / "cluster.md").read_text()
+
+
+def test_programs_start_where_no_sources_stand() -> None:
+    """`python -m` runs what stands there; the commit is known of the installed package alone."""
+    places: list[str] = []
+    filled = set()
+    for line in (DEPLOY / "Dockerfile").read_text().splitlines():
+        if line.startswith("WORKDIR "):
+            places.append(line.split()[1])
+        elif line.startswith("COPY "):
+            filled.add(places[-1])
+    assert places[-1] not in filled
+
+
+def test_the_image_has_what_rays_launcher_needs_on_the_head() -> None:
+    cluster = yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text())
+    assert cluster["provider"]["type"] == "aws"
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    (system,) = re.findall(r"apt-get install (.+?) &&", text)
+    assert {"openssh-client", "rsync"} <= set(system.split())
+    (packages,) = re.findall(r"pip install (.+?) &&", text)
+    assert "boto3" in packages.split()
+    assert re.search(r"^boto3==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
 
 def stand_ins(directory: Path, **bodies: str) -> Path:
