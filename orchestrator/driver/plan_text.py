@@ -70,7 +70,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         "",
         *_necks(space),
         *_asks(space, whole.jobs.values()),
-        f"what fails is tried {space.resources.max_failures + 1} times at the most",
+        *_tries(space.resources.max_failures),
         *_estimate(space, plan, name, sweeps, history),
         *(_precision(space, name, store, sweeps) if plan.jobs else []),
     ]
@@ -85,6 +85,15 @@ def _asks(space: Space, jobs: Iterable[Job]) -> list[str]:
         process = f" in {workers} workers each" if workers else " in the trial's process"
         lines.append(f"{', '.join(names)}: {ask_of(resources)}{process}")
     return lines
+
+
+def _tries(max_failures: int) -> list[str]:
+    """How often what fails is tried again; `Tries` in execution/failures.py counts it."""
+    times = f"{max_failures} time{'' if max_failures == 1 else 's'} at the most"
+    return [
+        f"tried again after a failure: {times}, each job, evaluation pass and shard for itself",
+        "  (a lost machine costs no try; out of memory: once more; error of code or data: never)",
+    ]
 
 
 def _counted(activities: Iterable[Activity]) -> str:

@@ -72,9 +72,10 @@ class Resources(WorkerResources):
     checkpoint_blocks: bool = False
     """Run each encoder block again in the backward pass: less memory, the same gradients."""
     max_failures: Annotated[int, Field(ge=0)] = 1
-    """Times that an operating point is tried again after its process died or a file, the storage or
-    the network failed. A lost machine costs no try; an error of its code or data is not tried
-    again."""
+    """Times that a job, a pass of an evaluation or a shard of data is tried again, each for itself,
+    after its process died or made no progress, or its GPU, a file, the storage or the network
+    failed. A lost machine costs no try, up to 100; what runs out of memory is tried once more, also
+    at 0; an error of code or data is not tried again."""
     silence_s: Annotated[float, Field(gt=0)] = 1800
     """Seconds after which work that makes no progress is ended and tried again like a process that
     died; more than the slowest step, validation or shard takes."""

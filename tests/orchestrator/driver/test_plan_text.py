@@ -36,6 +36,8 @@ def test_the_plan_names_waves_points_resources_and_storage(
         "train    hyperprior d1 lambda=0.02 seed=0",
         "train    hyperprior d2 lambda=0.02 seed=0",
         "d1, d2: 1 CPU in the trial's process\n",
+        "failure: 1 time at the most, each job, evaluation pass and shard for itself\n",
+        "(a lost machine costs no try; out of memory: once more; error of code or data: never)\n",
         "entering block 2 of 24; hub/mllm if they share its encoder (not all is at hand)",
         "(assuming that hub/teacher is a CLIP ViT-L/14)",
     ):
