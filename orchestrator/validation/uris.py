@@ -16,6 +16,8 @@ from search_spaces.settings.secrets import NO_SECRET, has_secret, without_secret
 
 _JOB_DIRECTORY = "runtime_resources/working_dir_files"
 LONGEST_RUN_NAME = 250
+STORAGES = "a directory, s3:// (AWS, recent MinIO), gs:// or abfs://"
+"""Those that create a file in one step, only if it does not exist."""
 TRACKING = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -42,11 +44,7 @@ def open_storage(uri: str, touch: bool) -> Store:
     if scheme in known and "://" not in uri and uri[len(scheme) :].startswith(":/"):
         raise InputError(f"--storage {shown}: a URI begins with {scheme}://")
     if "://" in uri and scheme not in known:
-        some = [x for x in ("file", "s3", "gs", "abfs", "hdfs", "sftp") if x in known]
-        raise InputError(
-            f"--storage {shown}: unknown scheme {scheme!r}; a directory, or an fsspec URI "
-            f"such as {', '.join(f'{x}://' for x in some)}"
-        )
+        raise InputError(f"--storage {shown}: unknown scheme {scheme!r}; valid: {STORAGES}")
     if "://" not in uri and not Path(uri).is_absolute() and _JOB_DIRECTORY in str(Path.cwd()):
         raise InputError(
             f"--storage {uri}: a job's working directory is deleted with the job; give an absolute "
@@ -99,8 +97,7 @@ def _try_to_write(store: Store, shown: str) -> None:
     if not is_safe:
         raise InputError(
             f"--storage {shown}: it cannot create a file only if that does not exist, so two "
-            "sweeps could destroy each other's work; use a disk, or S3 with conditional writes "
-            "(If-None-Match: AWS, recent MinIO)"
+            f"sweeps could destroy each other's work; valid: {STORAGES}"
         )
 
 

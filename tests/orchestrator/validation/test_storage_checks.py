@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import fsspec
@@ -10,7 +11,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
-from orchestrator.validation.uris import InputError, open_storage
+from orchestrator.validation.uris import STORAGES, InputError, open_storage
 
 
 class LooksThenWrites(MemoryFileSystem):
@@ -52,6 +53,7 @@ def test_a_file_system_that_overwrites_is_refused(
     with pytest.raises(InputError, match="only if that does not exist") as error:
         open_storage(uri, touch=True)
     assert len(str(error.value).splitlines()) == 1
+    assert STORAGES in str(error.value)
     assert not [file for file in kind.store if "probe-" in file], "the probe is removed"
 
 
@@ -82,3 +84,10 @@ def test_a_storage_that_is_mistyped_makes_no_directory(
     with pytest.raises(InputError, match=f"--storage '?{uri}"):
         open_storage(uri, touch=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_scheme_is_told_the_storages_that_pass() -> None:
+    with pytest.raises(InputError, match="unknown scheme 's4'") as error:
+        open_storage("s4://bucket/x", touch=False)
+    assert STORAGES in str(error.value)
+    assert set(re.findall(r"(\w+)://", STORAGES)) == {"s3", "gs", "abfs"}
