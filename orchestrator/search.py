@@ -19,12 +19,15 @@ from dataclasses import asdict
 from operator import attrgetter
 from typing import Final
 
+from orchestrator.driver.jobs_on_ray import check_cluster
 from orchestrator.driver.request import Request, SearchResult
 from orchestrator.execution import cluster
+from orchestrator.execution.looking import looking
 from orchestrator.execution.trials.search_trial import info_of, jobs_of, searched_points
 from orchestrator.monitoring.head import head_watched
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.jobs import Job
+from orchestrator.plan.resources import kinds_by_ask
 from orchestrator.storage import provenance
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import JsonObject, Store
@@ -44,6 +47,7 @@ def search(request: Request, monitor: Monitor) -> SearchResult:
         monitor: of the sweep, which holds its lease.
 
     Raises:
+        ClusterUnfitError: as of `run_on_ray`.
         OpenClusterError, TokenRefusedError: as of `cluster.running`.
     """
     space, store = request.space, request.store
@@ -64,7 +68,7 @@ def search(request: Request, monitor: Monitor) -> SearchResult:
     result: JsonObject = json.loads(store.read(path) or b"{}")
     is_kept = result.get("search") == digest
     if not is_kept:
-        trials = _run_trials(request, fingerprints, monitor)
+        trials = _run_trials(request, fingerprints, jobs, monitor)
         # Only now their processes have ended: checkpoints of stopped trials, and what they had
         # begun to write.
         for trial in trials:
@@ -108,19 +112,28 @@ def _by_point(store: Store, before: Sequence[Job], best: Sequence[Job]) -> list[
 
 
 def _run_trials(
-    request: Request, fingerprints: Mapping[str, str], monitor: Monitor
+    request: Request, fingerprints: Mapping[str, str], jobs: Sequence[Job], monitor: Monitor
 ) -> list[TrialRecord]:
     spec = request.space.search
     assert spec is not None
     with cluster.running(request.verbose, request.insecure, request.command) as head:
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.driver.search_tuner import tune_search
+        from orchestrator.execution.fit_nodes import forgotten_at_the_end
+        from orchestrator.execution.node_check import LOOK_S, NewNodes
 
-        if head is not None:
-            monitor.note(cluster.joined(head))
+        kinds = kinds_by_ask(request.space, jobs)
+        fit_nodes = check_cluster(request, kinds, fingerprints, monitor, head)
         monitor.note(f"search: {spec.trials} trials by {spec.algorithm}")
-        with head_watched(head, monitor.end_without_head):
-            return tune_search(request, fingerprints, monitor.note)
+        new_nodes = NewNodes(
+            lambda: (request.space, fingerprints), request.store, monitor.note, fit_nodes
+        )
+        with (
+            forgotten_at_the_end(),
+            looking(new_nodes.look, LOOK_S, "new nodes"),
+            head_watched(head, monitor.end_without_head),
+        ):
+            return tune_search(request, fingerprints, fit_nodes, monitor.note)
 
 
 def _best(trials: Sequence[TrialRecord]) -> JsonObject:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
@@ -27,6 +27,7 @@ from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import ANSWER_S, DRIVER_LOOK_S, Inbox
 from orchestrator.tracking.growing_points import GrowingPoints
 from search_spaces import OperatingPoint
+from search_spaces.specs.evaluation import WorkerResources
 
 if TYPE_CHECKING:  # both import Ray
     from orchestrator.execution.evaluators import DriverPool
@@ -35,7 +36,7 @@ if TYPE_CHECKING:  # both import Ray
 
 
 class ClusterUnfitError(RuntimeError):
-    """The cluster is too small for any point, or its nodes see other files; a line per mistake."""
+    """The cluster has no room for some kind of jobs, or its nodes see other files; a line each."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,31 @@ def run_on_ray(
         inbox: with requests to this driver.
 
     Raises:
-        ClusterUnfitError: no point can run on the cluster.
+        ClusterUnfitError: some kind of jobs has no room, or a node sees other files.
         LeaseLostError: another driver runs the sweep.
         OpenClusterError, TokenRefusedError: as of `cluster.running`.
     """
     space = plan.space
-    settings = Settings(space, request.store.uri, PickledJobs(plan.jobs), provenance.code())
     with cluster.running(request.verbose, request.insecure, request.command) as head:
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.execution.evaluators import DriverPool
+        from orchestrator.execution.fit_nodes import forgotten_at_the_end
         from orchestrator.execution.trials.added_jobs import removed_at_the_end
         from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
 
-        _check_cluster(request, plan, monitor, head)
+        kinds = kinds_by_ask(space, plan.jobs.values())
+        fit_nodes = check_cluster(request, kinds, plan.fingerprints, monitor, head)
+        settings = Settings(
+            space, request.store.uri, PickledJobs(plan.jobs), provenance.code(), fit_nodes
+        )
         schedule = Schedule(plan.jobs, partial(demand_of, space), cluster.nodes(), plan.done)
         lanes = schedule.free_lanes()
         monitor.plan(plan.jobs, lanes)
 
         listen = listener(plan, monitor, point_log, growing)
-        look = _cluster_look(request.store, plan, monitor)
+        look = _cluster_look(request.store, plan, monitor, fit_nodes)
         pool = DriverPool()
         pool.open(settings)
         runner = Runner(settings, schedule, listen, look, pool.keep, lease)
@@ -105,6 +110,7 @@ def run_on_ray(
             with (
                 orphans_freed(),
                 removed_at_the_end(),
+                forgotten_at_the_end(),
                 looking(steering.look, DRIVER_LOOK_S, "requests") as requests,
                 head_watched(head, monitor.end_without_head),
             ):
@@ -158,12 +164,12 @@ def _steering(
 
 
 def _cluster_look(
-    store: Store, plan: Plan, monitor: Monitor
+    store: Store, plan: Plan, monitor: Monitor, fit_nodes: frozenset[str]
 ) -> Callable[[Sequence[Group]], Cluster]:
     """Looks at the cluster while jobs run: asks an autoscaler, checks nodes, tells shortages."""
     from orchestrator.execution.node_check import NewNodes
 
-    new_nodes = NewNodes(plan, store, monitor.note)
+    new_nodes = NewNodes(lambda: (plan.space, plan.fingerprints), store, monitor.note, fit_nodes)
     jobs, asks = plan.jobs, kinds_by_ask(plan.space, plan.jobs.values())
 
     def look(that_could_run: Sequence[Group]) -> Cluster:
@@ -180,28 +186,41 @@ def _cluster_look(
     return look
 
 
-def _check_cluster(request: Request, plan: Plan, monitor: Monitor, head: str | None) -> None:
+def check_cluster(
+    request: Request,
+    kinds: Mapping[WorkerResources, Sequence[str]],
+    fingerprints: Mapping[str, str],
+    monitor: Monitor,
+    head: str | None,
+) -> frozenset[str]:
     """Make sure that the cluster has room for all jobs, and that its nodes see the same files.
 
     Args:
+        kinds: of `cluster.shortages`.
+        fingerprints: `provenance.fingerprints` of the space.
         head: address of the head of a cluster that was joined.
+
+    Returns:
+        The ids of its nodes.
 
     Raises:
         ClusterUnfitError: it has not, or they do not; a line per mistake.
     """
-    from orchestrator.execution.node_check import nodes_with_other_files
+    from orchestrator.execution.node_check import NODE_ANSWER_S, nodes_with_other_files
 
     if head is not None:
         monitor.note(cluster.joined(head))
-    problems = cluster.shortages(kinds_by_ask(plan.space, plan.jobs.values()))
-    if not problems and len(cluster.nodes().nodes) > 1:
+    nodes = cluster.node_ids()
+    problems = cluster.shortages(kinds)
+    if not problems and len(nodes) > 1:
         monitor.note(
-            "asking every node whether it sees the storage, the models and the data; what a shared "
-            "disk does not show is waited for, up to two minutes"
+            "asking every node whether it sees the storage, the models and the data; each has "
+            f"{NODE_ANSWER_S / 60:g} minutes to answer"
         )
-        problems = nodes_with_other_files(plan.space, request.store, plan.fingerprints)
+        problems = nodes_with_other_files(request.space, request.store, fingerprints)
     if problems:
         raise ClusterUnfitError("\n".join(problems))
+    return nodes
 
 
 def has_run(job: Job) -> bool:

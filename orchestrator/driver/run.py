@@ -65,7 +65,7 @@ def run(request: Request, search: Search | None = None) -> bool:
 
     Raises:
         SweepHeldError: another driver runs it.
-        ClusterUnfitError: no point can run on the cluster.
+        ClusterUnfitError: as of `run_on_ray`.
         OpenClusterError, TokenRefusedError: as of `cluster.running`.
     """
     compute_in_calling_thread()

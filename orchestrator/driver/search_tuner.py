@@ -43,17 +43,20 @@ ASHA_REDUCTION = 3
 """ASHA lets the best third of the trials go on from each rung."""
 
 
-def tune_search(request: Request, fingerprints: Mapping[str, str], note: Note) -> list[TrialRecord]:
+def tune_search(
+    request: Request, fingerprints: Mapping[str, str], fit_nodes: frozenset[str], note: Note
+) -> list[TrialRecord]:
     """Train the trials of the space's search; blocks until all are over.
 
     Args:
         fingerprints: `provenance.fingerprints` of the space.
+        fit_nodes: of `Settings`.
         note: called with a line about each trial that is over.
     """
     space, store = request.space, request.store
     spec = space.search
     assert spec is not None
-    settings = Settings(space, store.uri, {}, provenance.code())
+    settings = Settings(space, store.uri, {}, provenance.code(), fit_nodes)
     points = searched_points(request.points)
     labels = frozenset(point.label for point in points)
     (job, *_) = jobs_of(space, fingerprints, labels, {})

@@ -33,7 +33,9 @@ from orchestrator.execution.failures import (
     GaveUpError,
     JobFailure,
     Tries,
+    UnfitNodeError,
 )
+from orchestrator.execution.fit_nodes import wait_until_fit
 from orchestrator.execution.job_steps import Json, Settings, pass_name
 from orchestrator.execution.silence import BACKSTOP_S, evaluate_watched, failure_of
 from orchestrator.plan.jobs import EvaluationPass, PassPart
@@ -83,6 +85,7 @@ class Evaluator:
             part: as of `evaluate_job`.
         """
         self._standing = Standing(0.0)
+        wait_until_fit(settings)
         job = settings.jobs[key]
         evaluate_watched(settings, job, evaluation_pass, self._show, part)
 
@@ -194,7 +197,7 @@ class Pool:
             memory=resources.pop("memory", None),
             resources=resources,
             scheduling_strategy="SPREAD",
-            max_concurrency=2,  # `share` answers while `evaluate` runs
+            max_concurrency=2,  # `standing` answers while `evaluate` runs
         )
         actor = remote.remote(self._settings)
         return _Loan(actor, actor.__ray_ready__.remote(), job, answerer)  # type: ignore[union-attr]
@@ -283,7 +286,7 @@ def evaluate_in_pool(
                 )
                 follow(evaluator, result, report, limit_s)
             return
-        except (RayActorError, GetTimeoutError, OutOfMemoryError) as error:
+        except (RayActorError, GetTimeoutError, OutOfMemoryError, UnfitNodeError) as error:
             failure = failure_of(error, nodes_before, settings.store, job, loan)
             if not tries.again(failure.cause):
                 reason = f"its evaluator: {failure.reason}"

@@ -49,6 +49,7 @@ class Cause(StrEnum):
     """What made a job fail."""
 
     MACHINE_LOST = "its machine was lost"
+    UNFIT_NODE = "its node sees other files than the driver, or does not answer"
     PROCESS_DIED = "its process died (killed, or out of memory)"
     SILENT = "no progress"
     """Its process ended itself (silence.py)."""
@@ -94,11 +95,15 @@ class GaveUpError(RuntimeError):
         return self.failure.reason
 
 
+class UnfitNodeError(RuntimeError):
+    """A process does not work, as its node may see other files than the driver (fit_nodes.py)."""
+
+
 class Tries:
     """Counts the failures of one thing, and says whether it is tried again.
 
-    Lost machines cost no try, nor does waiting for room, which ends after `ROOM_S`; what ran out of
-    memory is tried once more; an error of the code or the data is never tried again.
+    Lost machines and unfit nodes cost no try, nor does waiting for room, which ends after `ROOM_S`;
+    what ran out of memory is tried once more; an error of code or data is never tried again.
 
     Args:
         max_failures: after which it is tried again.
@@ -121,7 +126,7 @@ class Tries:
         if cause is Cause.OUT_OF_MEMORY:
             is_first, self._has_run_out_of_memory = not self._has_run_out_of_memory, True
             return is_first
-        if cause is Cause.MACHINE_LOST:
+        if cause in (Cause.MACHINE_LOST, Cause.UNFIT_NODE):
             self._losses_left -= 1
             return self._losses_left >= 0
         self._left -= 1
@@ -179,6 +184,8 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
 
 def cause_of_type(error: BaseException) -> Cause:
     """Why a process failed that lives on and has caught an error."""
+    if isinstance(error, UnfitNodeError):
+        return Cause.UNFIT_NODE
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.execution.fit_nodes import wait_until_fit
 from orchestrator.execution.job_steps import (
     Json,
     Progress,
@@ -72,6 +73,7 @@ def run_job(
     """
     job, store = settings.jobs[key], settings.store
     try:
+        wait_until_fit(settings)
         write = {
             "scenes": partial(_write_scenes, settings.space, job),
             "samples": partial(_write_samples, settings.space, store, job),

@@ -64,12 +64,15 @@ class Settings:
         storage: URI of the storage.
         jobs: by key; those of a whole sweep are `PickledJobs`.
         code: `provenance.code()` of the driver: workers may have no git tree.
+        fit_nodes: ids of the nodes that the driver has found fit before the work (fit_nodes.py);
+            None: any may work.
     """
 
     space: Space
     storage: str
     jobs: Mapping[str, Job]
     code: Json
+    fit_nodes: frozenset[str] | None = None
 
     @property
     def store(self) -> Store:

@@ -1,14 +1,19 @@
-"""Does every node see what the driver sees: the storage, the models, the data and this program?"""
+"""Does every node see what the driver sees: the storage, the models, the data and this program?
+
+driver --before it starts--> all nodes: one that does not ends the sweep
+driver --while it runs--> nodes that have joined --if they do--> fit_nodes.py
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from orchestrator.execution.cluster import alive_nodes, node_ids
-from orchestrator.plan.jobs import Plan
+from orchestrator.execution.fit_nodes import UNFIT_WAIT_S, publish
 from orchestrator.storage import provenance
 from orchestrator.storage.outage import until_visible
 from orchestrator.storage.store import Store
@@ -16,21 +21,28 @@ from search_spaces import Space
 
 NODE_ANSWER_S: Final = 300.0
 """How long a node may take to start a process and to read models and data."""
+LOOK_S: Final = 10.0
+"""Seconds between two looks for nodes that have joined."""
+ASK_AGAIN_S: Final = 60.0
+"""Seconds after which a node that was not fit is asked again: somebody may have mended it."""
+Seen = Callable[[], tuple[Space, Mapping[str, str]]]
 CODE: Final = "this program"
 
 
-def nodes_with_other_files(
-    space: Space,
-    store: Store,
-    checksums: Mapping[str, str],
-    checked: Collection[str] = (),
-) -> list[str]:
-    """Problems of the nodes, a line each: no answer, no access to the storage, or other files.
+def nodes_with_other_files(space: Space, store: Store, checksums: Mapping[str, str]) -> list[str]:
+    """Problems of all nodes, a line each: no answer, no access to the storage, or other files.
 
     Args:
         checksums: `provenance.fingerprints` of the space, as this process sees it.
-        checked: ids of nodes that were asked before.
     """
+    found = problems_by_node(space, store, checksums, node_ids())
+    return [line for lines in found.values() for line in lines]
+
+
+def problems_by_node(
+    space: Space, store: Store, checksums: Mapping[str, str], nodes: Collection[str]
+) -> dict[str, list[str]]:
+    """Problems of some nodes, as of `nodes_with_other_files`, by the id of each that is alive."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -38,63 +50,88 @@ def nodes_with_other_files(
     name = f"tmp/token-{token}"
     look = ray.remote(num_cpus=0, max_retries=0)(_look_from_node)
     expected = {**checksums, CODE: provenance.source_checksum()}
-    answers = {}
+    addresses, answers = {}, {}
     try:
         store.write(name, token.encode())
         for node in alive_nodes():
-            if node["NodeID"] in checked:
+            node_id = node["NodeID"]
+            if node_id not in nodes:
                 continue
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            address = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            here = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            addresses[node_id] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             task = look.options(scheduling_strategy=here)
-            answers[address] = task.remote(space, store.uri, name, token, expected)
+            answers[node_id] = task.remote(space, store.uri, name, token, expected)
         ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_ANSWER_S)
     finally:
         store.remove([name])
-    problems = []
-    for address, answer in answers.items():
+    problems = {}
+    for node_id, answer in answers.items():
         try:
-            node_problems = ray.get(answer, timeout=0)
+            lines = ray.get(answer, timeout=0)
         except Exception as error:  # whatever keeps a node from looking
-            lines = str(error).strip().splitlines()
-            reason = lines[-1] if lines else ""
-            node_problems = [f"did not answer ({type(error).__name__}: {reason})"]
-        problems += [f"node {address} {line}" for line in node_problems]
+            reason = next(reversed(str(error).strip().splitlines()), "")
+            lines = [f"did not answer ({type(error).__name__}: {reason})"]
+        problems[node_id] = [f"node {addresses[node_id]} {line}" for line in lines]
     return problems
 
 
 class NewNodes:
-    """Checks the nodes that join while a sweep runs, beside its work.
+    """Checks the nodes that join while a sweep runs, beside its work, until they are fit.
 
     Args:
-        plan: whose space, and whose checksums of files, are those of the moment.
+        seen: returns the space of the moment, and `provenance.fingerprints` of it in this process.
         store: the storage.
         note: called with a line per problem.
+        fit: ids of the nodes that were found fit before the work.
     """
 
-    def __init__(self, plan: Plan, store: Store, note: Callable[[str], None]) -> None:
-        self._plan, self._store, self._note = plan, store, note
-        self._checked = node_ids()
+    def __init__(
+        self, seen: Seen, store: Store, note: Callable[[str], None], fit: Collection[str]
+    ) -> None:
+        self._seen, self._store, self._note = seen, store, note
+        self._fit = set(fit)
+        self._asked_at: dict[str, float] = {}
+        """Id of a node that is not fit -> when it was asked last, by `time.monotonic`."""
+        self._told: set[str] = set()
         self._thread: threading.Thread | None = None
 
     def look(self) -> None:
-        """Check the nodes that have joined since the last look; returns at once."""
-        new = node_ids() - self._checked
-        if new and (self._thread is None or not self._thread.is_alive()):
+        """Ask the nodes that are not known to be fit; returns at once."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        now = time.monotonic()
+        due = {
+            node
+            for node in node_ids() - self._fit
+            if now - self._asked_at.get(node, -ASK_AGAIN_S) >= ASK_AGAIN_S
+        }
+        if due:
+            self._asked_at |= dict.fromkeys(due, now)
             self._thread = threading.Thread(
-                target=self._check, args=(self._checked,), name="new nodes", daemon=True
+                target=self._check, args=(due,), name="new nodes", daemon=True
             )
-            self._checked |= new
             self._thread.start()
 
-    def _check(self, checked: frozenset[str]) -> None:
+    def _check(self, nodes: Collection[str]) -> None:
         try:
-            space, checksums = self._plan.space, self._plan.fingerprints
-            problems = nodes_with_other_files(space, self._store, checksums, checked)
+            space, checksums = self._seen()
+            found = problems_by_node(space, self._store, checksums, nodes)
+            fit = {node for node, problems in found.items() if not problems}
+            publish(fit)
         except Exception as error:  # the storage or Ray's head is away
-            problems = [f"new nodes could not be checked: {type(error).__name__}: {error}"]
-        for problem in problems:
-            self._note(f"{problem}; what runs there will fail")
+            self._tell(f"new nodes could not be checked: {type(error).__name__}: {error}")
+            return
+        self._fit |= fit
+        for problem in (line for problems in found.values() for line in problems):
+            self._tell(
+                f"{problem}; what Ray places there waits up to {UNFIT_WAIT_S / 60:g} minutes and "
+                "then goes elsewhere"
+            )
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._note(line)
 
 
 def _look_from_node(

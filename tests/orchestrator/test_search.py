@@ -14,6 +14,7 @@ from orchestrator import search as search_module
 from orchestrator.driver import search_tuner
 from orchestrator.driver.request import Request
 from orchestrator.driver.search_tuner import TrialListener, _algorithm, _domain
+from orchestrator.execution import fit_nodes
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials import search_trial
 from orchestrator.execution.trials.search_trial import (
@@ -173,7 +174,7 @@ def test_a_training_that_stood_still_before_its_last_step_counts_as_finished(
     assert (listener.records["one"].status, listener.records["one"].val_loss) == ("finished", 2.0)
 
 
-def test_a_search_watches_the_head_of_its_cluster(
+def test_a_search_checks_its_cluster_and_watches_its_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched: list[object] = []
@@ -188,13 +189,19 @@ def test_a_search_watches_the_head_of_its_cluster(
         yield
 
     monkeypatch.setattr(search_module.cluster, "running", running)
-    monkeypatch.setattr(search_module.cluster, "joined", lambda address: "")
+    monkeypatch.setattr(search_module, "check_cluster", lambda *arguments: frozenset({"node"}))
+    monkeypatch.setattr(search_module, "looking", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr(fit_nodes, "forgotten_at_the_end", contextlib.nullcontext)
     monkeypatch.setattr(search_module, "head_watched", head_watched)
-    monkeypatch.setattr(search_tuner, "tune_search", lambda *arguments: [])
+    tuned: list[frozenset[str]] = []
+    monkeypatch.setattr(
+        search_tuner, "tune_search", lambda request, prints, nodes, note: tuned.append(nodes) or []
+    )
     monitor: Any = SimpleNamespace(note=print, end_without_head="ends the process")
     store = Store(str(tmp_path))
     request = Request(space(), (), store, "mine", None, False, 0.0, "")
-    assert search_module._run_trials(request, {}, monitor) == []
+    assert search_module._run_trials(request, {}, [], monitor) == []
+    assert tuned == [{"node"}]
     assert watched == [("head:1", "ends the process")]
 
 

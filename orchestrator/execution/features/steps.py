@@ -25,6 +25,7 @@ from ray import cloudpickle
 from orchestrator.execution.devices import device_of, use_threads
 from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features.shards import INDEX, TEXT, FinishedShard, Shard
+from orchestrator.execution.fit_nodes import wait_until_fit
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
@@ -120,6 +121,7 @@ def _stepped(settings: Settings, row: ShardRow, step: Callable[[ShardRow], Shard
     job, began = settings.jobs[row.shard.key], time.monotonic()
     limit_s = settings.space.resources.silence_s
     try:
+        wait_until_fit(settings)
         with watch(settings.store, job, row.shard.name, limit_s):
             stepped = step(row)
         return replace(stepped, seconds=row.seconds + time.monotonic() - began)

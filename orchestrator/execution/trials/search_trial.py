@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from orchestrator.execution.fit_nodes import wait_until_fit
 from orchestrator.execution.job_run import Backend
 from orchestrator.execution.job_steps import Json, Settings
 from orchestrator.plan.jobs import Job, Plan
@@ -133,6 +134,7 @@ def train_trial(
         report: called at every validation in this process, and once more at the end, one step
             later, with the mean loss of the weights that were kept.
     """
+    wait_until_fit(settings)
     jobs = jobs_of(settings.space, fingerprints, labels, chosen)
     space = settings.space.changed(chosen)
     changed = replace(settings, space=space, jobs={job.key: job for job in jobs})

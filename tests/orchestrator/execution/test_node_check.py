@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.execution import node_check
-from orchestrator.plan.jobs import Plan
 from orchestrator.storage import outage
 from orchestrator.storage.provenance import fingerprint, fingerprints, source_checksum
 from orchestrator.storage.store import Store
-from search_spaces import Space, load_space, operating_points
-from tests.orchestrator.waiting import wait_until
+from search_spaces import Space, load_space
 
 
 @pytest.fixture
@@ -62,6 +59,7 @@ def test_a_check_that_raises_leaves_no_token(
     def fail() -> list[object]:
         raise RuntimeError("no answer")
 
+    monkeypatch.setattr(node_check, "node_ids", frozenset)
     monkeypatch.setattr(node_check, "alive_nodes", fail)
     store = Store(str(tmp_path / "storage"))
     with pytest.raises(RuntimeError, match="no answer"):
@@ -69,24 +67,84 @@ def test_a_check_that_raises_leaves_no_token(
     assert store.names("tmp") == []
 
 
-def test_a_node_that_joins_is_checked_once_and_its_problems_are_noted(
+class Joining:
+    """Nodes that join a sweep, and what they see."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, space: Space, directory: Path) -> None:
+        self.nodes = {"head"}
+        self.problems: dict[str, list[str]] = {}
+        self.asked: list[set[str]] = []
+        self.published: list[str] = []
+        self.notes: list[str] = []
+        self._clock = 0.0
+        monkeypatch.setattr(node_check, "node_ids", lambda: frozenset(self.nodes))
+        monkeypatch.setattr(node_check, "problems_by_node", self._find)
+        monkeypatch.setattr(node_check, "publish", self.published.extend)
+        monkeypatch.setattr(node_check.time, "monotonic", lambda: self._clock)
+        self._new = node_check.NewNodes(
+            lambda: (space, {}), Store(str(directory)), self.notes.append, frozenset({"head"})
+        )
+
+    def _find(
+        self, space: Space, store: Store, checksums: object, nodes: set[str]
+    ) -> dict[str, list[str]]:
+        self.asked.append(nodes)
+        found = {node: self.problems.get(node, []) for node in nodes}
+        if ["away"] in found.values():
+            raise OSError("the storage is away")
+        return found
+
+    def look(self, seconds: float = 0.0) -> None:
+        """Look, so many seconds after the last look."""
+        self._clock += seconds
+        self._new.look()
+        thread = self._new._thread
+        if thread is not None:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_node_that_joins_works_only_once_it_was_found_to_see_the_same(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nodes, asked, notes = {"head"}, list[frozenset[str]](), list[str]()
+    joining = Joining(monkeypatch, space, tmp_path)
+    joining.look()
+    assert joining.asked == []
+    joining.nodes |= {"a"}
+    joining.look()
+    joining.look(3600)
+    assert joining.asked == [{"a"}]
+    assert joining.published == ["a"]
+    assert joining.notes == []
 
-    def find(space: Space, store: Store, checksums: object, checked: frozenset[str]) -> list[str]:
-        asked.append(checked)
-        return ["node b has other files, or none, for data"] if "b" in nodes else []
 
-    monkeypatch.setattr(node_check, "node_ids", lambda: frozenset(nodes))
-    monkeypatch.setattr(node_check, "nodes_with_other_files", find)
-    plan = Plan(space, operating_points(space), {}, None)
-    watch = node_check.NewNodes(plan, Store(str(tmp_path)), notes.append)
-    for joined, checks in (("", 0), ("a", 1), ("b", 2), ("", 2)):
-        nodes |= {joined} - {""}
-        watch.look()
-        wait_until(lambda count=checks: len(asked) == count, 10)  # type: ignore[misc]
-        time.sleep(0.1)  # the thread ends
-    assert asked == [{"head"}, {"head", "a"}]
-    (note,) = notes
-    assert "node b has other files" in note
+def test_a_node_with_other_files_is_named_once_and_asked_until_they_are_the_same(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining = Joining(monkeypatch, space, tmp_path)
+    joining.nodes |= {"b"}
+    joining.problems["b"] = ["node b has other files, or none, for data"]
+    joining.look()
+    joining.look(1)
+    assert joining.asked == [{"b"}]
+    joining.look(node_check.ASK_AGAIN_S)
+    assert joining.asked == [{"b"}, {"b"}]
+    (note,) = joining.notes
+    assert note.startswith("node b has other files, or none, for data; what Ray places there waits")
+    assert joining.published == []
+    joining.problems.clear()
+    joining.look(node_check.ASK_AGAIN_S)
+    assert joining.published == ["b"]
+
+
+def test_a_check_that_could_not_be_made_is_made_again(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining = Joining(monkeypatch, space, tmp_path)
+    joining.nodes |= {"c"}
+    joining.problems["c"] = ["away"]
+    joining.look()
+    assert joining.notes == ["new nodes could not be checked: OSError: the storage is away"]
+    joining.problems.clear()
+    joining.look(node_check.ASK_AGAIN_S)
+    assert joining.published == ["c"]
