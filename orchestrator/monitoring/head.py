@@ -24,7 +24,9 @@ PROCESSES_LOOK_S = 1.0
 """Seconds between two looks at Ray's processes on this machine."""
 PROCESSES: Final = ("gcs_server", "raylet")
 SILENT_S = 120.0
-"""Seconds without an answer after which the head is lost: a network may be away for a minute."""
+"""Seconds without an answer after which the head is lost: a network may be away for a minute. It is
+seen when a question ends, of which each may take some 40 s: 216 s after the head was lost at most.
+"""
 
 
 @contextlib.contextmanager
@@ -36,8 +38,8 @@ def head_watched(
 
     Args:
         address: of the head, HOST:PORT; None where Ray was started with the driver.
-        lost: called in a thread with a line when the head has not answered for `SILENT_S` seconds,
-            or a process of a Ray that was started with the driver has died.
+        lost: called in a thread with a line when the head has not answered for over `SILENT_S`
+            seconds, or a process of a Ray that was started with the driver has died.
     """
     if address is None:
         with looking(_look_at_processes(lost), PROCESSES_LOOK_S, "Ray's processes"):
@@ -53,10 +55,11 @@ def head_watched(
             silent_since = None
         except NoClusterError:
             silent_since = silent_since or began
-            if time.monotonic() - silent_since > SILENT_S:
+            silent_s = time.monotonic() - silent_since
+            if silent_s > SILENT_S:
                 lost(
-                    f"the head of the Ray cluster at {address} has not answered for {SILENT_S:g} s:"
-                    " start a cluster again"
+                    f"the head of the Ray cluster at {address} has not answered for {silent_s:.0f} "
+                    "s: start a cluster again"
                 )
 
     with looking(look, LOOK_S, "head"):
