@@ -34,6 +34,7 @@ from orchestrator.execution.failures import (
     JobFailure,
     Tries,
     UnfitNodeError,
+    host_noted,
 )
 from orchestrator.execution.fit_nodes import wait_until_fit
 from orchestrator.execution.job_steps import Json, Settings, pass_name
@@ -85,9 +86,9 @@ class Evaluator:
             part: as of `evaluate_job`.
         """
         self._standing = Standing(0.0)
-        wait_until_fit(settings)
-        job = settings.jobs[key]
-        evaluate_watched(settings, job, evaluation_pass, self._show, part)
+        with host_noted():
+            wait_until_fit(settings)
+            evaluate_watched(settings, settings.jobs[key], evaluation_pass, self._show, part)
 
     @ray.method
     def standing(self) -> Standing:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from ray.exceptions import (
     ActorUnavailableError,
@@ -15,6 +18,7 @@ from ray.exceptions import (
     NodeDiedError,
     RayActorError,
     RayTaskError,
+    UnserializableException,
     WorkerCrashedError,
 )
 
@@ -41,6 +45,8 @@ NO_ANSWER = "WorkerHealthCheckTimeoutError"
 the driver does not import Ray Train."""
 NO_MOVEMENT = "ExecutionTimeoutError"
 """Ray Data's where nothing found room; slow steps end themselves before (silence.py)."""
+_HOST: Final = "bridgesweep_host"
+"""Attribute of an error: the name of the machine whose process has raised it."""
 _DEVICE = re.compile(r"\bCUDA error\b|\bNo CUDA GPUs\b|\bcuDNN error\b|\bNVML\b")
 _CONNECTION = re.compile(r"\bgloo\b|\bNCCL\b|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
@@ -68,16 +74,19 @@ class JobFailure:
     Attributes:
         reason: one line.
         environment: what failed around the job (environment.py); None if nothing did.
+        host: name of the machine where it failed; empty if that is not known.
     """
 
     cause: Cause
     reason: str
     environment: str | None = None
+    host: str = ""
 
     @classmethod
     def of_caught(cls, error: Exception) -> Self:
         """Why work failed in a process that lives on and has caught an error."""
-        return cls(cause_of_type(error), line_of(error), environment_in(error))
+        environment = environment_in(error)
+        return cls(cause_of_type(error), line_of(error), environment, socket.gethostname())
 
 
 class GaveUpError(RuntimeError):
@@ -93,6 +102,10 @@ class GaveUpError(RuntimeError):
 
     def __str__(self) -> str:
         return self.failure.reason
+
+
+class OutOfHostMemoryError(RayActorError):
+    """Ray has killed a trial's process, as the memory of its node is short."""
 
 
 class UnfitNodeError(RuntimeError):
@@ -150,6 +163,21 @@ def original(error: BaseException) -> BaseException:
     return error
 
 
+@contextlib.contextmanager
+def host_noted() -> Iterator[None]:
+    """Note in an error of the context on which machine it was raised; Ray hands the note on."""
+    try:
+        yield
+    except Exception as error:
+        setattr(error, _HOST, socket.gethostname())
+        raise
+
+
+def host_of(error: BaseException) -> str:
+    """Name of the machine whose process has raised an error; empty if none has noted it."""
+    return str(getattr(original(error), _HOST, ""))
+
+
 def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause:
     """Why a job failed.
 
@@ -165,6 +193,8 @@ def cause_of(error: BaseException | None, nodes_before: frozenset[str]) -> Cause
         return Cause.NO_ROOM
     if name == NO_ANSWER or isinstance(error, GetTimeoutError):
         return Cause.SILENT
+    if isinstance(error, OutOfHostMemoryError):
+        return Cause.OUT_OF_MEMORY
     if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
         return Cause.MACHINE_LOST
     is_broken = (
@@ -186,6 +216,8 @@ def cause_of_type(error: BaseException) -> Cause:
     """Why a process failed that lives on and has caught an error."""
     if isinstance(error, UnfitNodeError):
         return Cause.UNFIT_NODE
+    if isinstance(error, UnserializableException):  # of an extension, which Ray cannot hand on
+        return Cause.ERROR
     # By name, as the driver does not import torch: its own, Ray's and CUDA's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY

@@ -24,6 +24,7 @@ from orchestrator.execution.failures import (
     GaveUpError,
     JobFailure,
     cause_of,
+    host_of,
     original,
     reason_of,
 )
@@ -136,7 +137,8 @@ def failure_of(
     environment = None
     if first_error is not None and cause in (Cause.UNREACHABLE, Cause.ERROR):
         environment = environment_in(first_error)
-    return JobFailure(cause, environment or reason_of(error, cause), environment)
+    host = "" if error is None else host_of(error)
+    return JobFailure(cause, environment or reason_of(error, cause), environment, host)
 
 
 class _Watchdog:

@@ -172,11 +172,11 @@ class JobSets(SharedLanes):
                 dropped.append(job)
         return dropped
 
-    def withdraw(self, kind: str | None, reason: str) -> list[Job]:
+    def withdraw(self, meets: Callable[[Job], bool], reason: str) -> list[Job]:
         """Record that jobs which have not started would fail, too, for a reason that is known.
 
         Args:
-            kind: of the jobs; None for all.
+            meets: says which jobs.
 
         Returns:
             These jobs, and those that can now never run.
@@ -184,7 +184,7 @@ class JobSets(SharedLanes):
         with self._lock:
             withdrawn: list[Job] = []
             for job in self._graph.ordered:
-                is_meant = kind in (None, job.kind) or any(map(self._is_lost, job.needs))
+                is_meant = meets(job) or any(map(self._is_lost, job.needs))
                 if is_meant and self._is_open(job):
                     self._fail(job.key, reason)
                     withdrawn.append(job)

@@ -32,7 +32,7 @@ from orchestrator.execution.backends.drain import LOOK_S, Reminder
 from orchestrator.execution.cluster import can_grow, node_ids
 from orchestrator.execution.devices import use_threads
 from orchestrator.execution.evaluators import Standing, evaluate_in_pool
-from orchestrator.execution.failures import Cause, GaveUpError, Tries, original
+from orchestrator.execution.failures import Cause, GaveUpError, Tries, host_noted, original
 from orchestrator.execution.fit_nodes import wait_until_fit
 from orchestrator.execution.job_steps import (
     Json,
@@ -261,8 +261,13 @@ def train_in_worker(config: dict[str, object]) -> None:
     """
     settings = config["settings"]
     assert isinstance(settings, Settings)
+    with host_noted():
+        _train_in_worker(settings, str(config["key"]))
+
+
+def _train_in_worker(settings: Settings, key: str) -> None:
     wait_until_fit(settings)
-    job, store = settings.jobs[str(config["key"])], settings.store
+    job, store = settings.jobs[key], settings.store
     use_threads(resources_of(settings.space, job))
     limit_s = settings.space.resources.silence_s
     with (

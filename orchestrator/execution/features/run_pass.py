@@ -29,6 +29,7 @@ from orchestrator.execution.failures import (
     JobFailure,
     Tries,
     cause_of,
+    host_of,
     is_one_lost,
     reason_of,
 )
@@ -163,7 +164,8 @@ class _Pass:
                 raise  # no other round gets it back; another pass waits for its new holder
             except Exception as error:
                 cause = cause_of(error, nodes_before)
-                failure = JobFailure(cause, reason_of(error, cause), environment_in(error))
+                environment = environment_in(error)
+                failure = JobFailure(cause, reason_of(error, cause), environment, host_of(error))
                 for opened in self._open.values():
                     write_log(self._store, opened.job, traceback.format_exc())
             for opened in list(self._open.values()):

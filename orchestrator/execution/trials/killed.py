@@ -15,6 +15,8 @@ from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
+from orchestrator.execution.failures import OutOfHostMemoryError
+
 KNOWN: Final = (RayActorError, RayTaskError)
 
 
@@ -27,7 +29,7 @@ def errors_fail_trials() -> Iterator[None]:
         self: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception
     ) -> None:
         if isinstance(exception, OutOfMemoryError):
-            exception = RayActorError(error_msg=str(exception))
+            exception = OutOfHostMemoryError(error_msg=str(exception))
         elif isinstance(exception, RayError) and not isinstance(exception, KNOWN):
             exception = RayTaskError("trial", str(exception), exception)  # type: ignore[no-untyped-call]
         tell(self, tracked_actor_task, exception)

@@ -167,7 +167,6 @@ class Runner:
         if key is None:
             return
         self._frozen.heard(trial_id)
-        self._shared_causes.reported(key, str(metrics.get("hostname", "")))
         if "made" in metrics:
             self.schedule.stage_made(key)
         step, steps = metrics.get("step"), metrics.get("steps")
@@ -291,7 +290,8 @@ class Runner:
             self._end_cancelled(key)
             return
         reason = f"{failure.reason} (log: {self.settings.store.path('logs', key)}.log)"
-        is_hopeless = has_given_up or self._shared_causes.is_stopped(failure.environment)
+        job = self.settings.jobs[key]
+        is_hopeless = has_given_up or self._shared_causes.is_stopped(job, failure.environment)
         tries = self._tries.setdefault(key, Tries(self.settings.space.resources.max_failures))
         if not is_hopeless and tries.again(failure.cause):
             if failure.cause is Cause.OUT_OF_MEMORY:
@@ -337,5 +337,4 @@ class Runner:
         for failed in (key, *(job.key for job in lost)):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
         if failure.environment is not None:
-            job, nodes = self.settings.jobs[key], len(node_ids())
-            self._shared_causes.add(job, failure.environment, nodes)
+            self._shared_causes.add(self.settings.jobs[key], failure, len(node_ids()))

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from orchestrator.execution.environment import FULL_DISK
+from orchestrator.execution.failures import JobFailure
 from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.scheduling.schedule import Schedule
 
 
+@dataclass
+class _Failed:
+    """The jobs that failed for good of one cause.
+
+    Attributes:
+        hosts: where; empty names are those that nobody knows.
+        groups: which jobs would meet the cause, as far as is known.
+        stopped: of which groups none is started any more.
+    """
+
+    hosts: list[str] = field(default_factory=list)
+    groups: list[tuple[str, ...]] = field(default_factory=list)
+    stopped: set[tuple[str, ...]] = field(default_factory=set)
+
+
 class SharedCauses:
     """Lets the schedule start no job that would fail as two others did.
+
+    What two points of one scenario fail for, all points of that scenario would: a model that it
+    alone reads. What points of two scenarios fail for, every point would; a full disk, every job.
 
     Args:
         schedule: of the sweep.
@@ -18,35 +39,51 @@ class SharedCauses:
 
     def __init__(self, schedule: Schedule, listener: JobListener) -> None:
         self._schedule, self._listener = schedule, listener
-        self._hosts: dict[str, str] = {}
-        """Key of a job -> host name of its last trial that reported; Tune adds it."""
-        self._first_keys: dict[str, str] = {}
-        """Cause -> the first job that failed for good of it."""
-        self._stopped: set[str] = set()
+        self._failed: dict[str, _Failed] = {}
+        """By cause."""
 
-    def reported(self, key: str, host: str) -> None:
-        """Record where the trial of a job runs."""
-        self._hosts[key] = host
+    def is_stopped(self, job: Job, environment: str | None) -> bool:
+        """Whether a cause is known to meet a job again, so that no other try helps."""
+        failed = self._failed.get(environment or "")
+        return failed is not None and any(_is_in(job, group) for group in failed.stopped)
 
-    def is_stopped(self, environment: str | None) -> bool:
-        """Whether a cause is known to meet every job, so that no other try helps."""
-        return environment in self._stopped
-
-    def add(self, job: Job, environment: str, nodes: int) -> None:
+    def add(self, job: Job, failure: JobFailure, nodes: int) -> None:
         """Record a job that failed for good; after the second, start no job that would fail so.
 
         Args:
-            environment: what failed around the job.
+            failure: with what failed around the job.
             nodes: how many the cluster has.
         """
-        first_key = self._first_keys.setdefault(environment, job.key)
-        if first_key == job.key:
+        environment = failure.environment
+        assert environment is not None
+        failed = self._failed.setdefault(environment, _Failed())
+        failed.hosts.append(failure.host)
+        failed.groups.append(_group_of(job))
+        if len(failed.hosts) == 1:
             return
-        hosts = self._hosts.get(first_key), self._hosts.get(job.key)
-        if hosts[0] and hosts[0] == hosts[1] and nodes > 1:
+        if len(set(failed.hosts)) == 1 and failure.host and nodes > 1:
             return  # it may be the disk or the installation of this node alone
-        self._stopped.add(environment)
-        kind = None if environment == FULL_DISK else job.kind
-        keys = tuple(withdrawn.key for withdrawn in self._schedule.withdraw(kind, environment))
-        if keys:
+        group = () if environment == FULL_DISK else _common(failed.groups)
+        if group in failed.stopped:
+            return
+        failed.stopped.add(group)
+        withdrawn = self._schedule.withdraw(lambda other: _is_in(other, group), environment)
+        if withdrawn:
+            keys = tuple(other.key for other in withdrawn)
             self._listener(JobEvent("withdrawn", job.key, environment, others=keys))
+
+
+def _group_of(job: Job) -> tuple[str, ...]:
+    """A job's kind, and the scenario of a point."""
+    point = job.subject.point
+    return (job.kind,) if point is None else (job.kind, point.scenario)
+
+
+def _is_in(job: Job, group: tuple[str, ...]) -> bool:
+    return _group_of(job)[: len(group)] == group
+
+
+def _common(groups: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The smallest group with the last job and another one."""
+    *others, last = groups
+    return last if last in others else last[:1]

@@ -7,6 +7,7 @@ from typing import Final
 
 from orchestrator.execution.cluster import set_environment
 from orchestrator.execution.devices import use_threads
+from orchestrator.execution.failures import host_noted
 from orchestrator.execution.job_run import Backend, run_job
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.added_jobs import settings_of
@@ -36,9 +37,8 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
     key = config[JOB]
     settings = settings_of(settings, key)
     job = settings.jobs[key]
-    run_job(
-        settings, key, lambda: backend_of(settings, job), lambda metrics: tune.report(dict(metrics))
-    )
+    with host_noted():
+        run_job(settings, key, lambda: backend_of(settings, job), lambda m: tune.report(dict(m)))
 
 
 def backend_of(settings: Settings, job: Job) -> Backend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,25 @@ def test_a_cluster_without_a_node_for_workers_is_too_small_unless_it_grows(
     assert any("2 x (4 CPU) for each" in line for line in cluster.shortages(asks))
     monkeypatch.setattr(cluster, "can_grow", lambda: True)
     assert cluster.shortages(asks) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "grows"),
+    [
+        (None, False),
+        ("ray start --head  --block  --no-monitor  --num-cpus=2", True),
+        ("ray start --head  --block  --num-cpus=2", False),
+        ("ray start --address=head:6379  --block", True),
+    ],
+)
+def test_kuberay_grows_a_cluster_only_with_its_autoscaler(
+    start: str | None, grows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBERAY_GEN_RAY_START_CMD", raising=False)
+    if start is not None:
+        monkeypatch.setenv("KUBERAY_GEN_RAY_START_CMD", start)
+    assert cluster.can_grow() is grows
 
 
 def test_a_node_whose_raylet_is_gone_takes_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:

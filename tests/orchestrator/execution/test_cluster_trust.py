@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.execution import cluster
 from orchestrator.execution.cluster import (
     NoClusterError,
     OpenClusterError,
@@ -22,7 +23,7 @@ from orchestrator.execution.cluster import (
     demand_token,
     running,
 )
-from tests.orchestrator.heads import head
+from tests.orchestrator.heads import free_port, head
 
 CURRENT_CLUSTERS = [
     ("", "this user", True),
@@ -146,6 +147,7 @@ def test_an_open_cluster_is_sent_no_token(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_cluster_of_this_machine_is_joined_if_its_file_is_this_users(
     named: str, writes: str, joins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cluster, "_is_refused", lambda address: False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", named)
     (tmp_path / "ray").mkdir()
@@ -168,6 +170,70 @@ def test_a_cluster_of_this_machine_is_joined_if_its_file_is_this_users(
             cluster_to_join()
     else:
         assert cluster_to_join() is None
+
+
+def note_cluster(address: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the file of `ray start`; returns it."""
+    monkeypatch.setenv("RAY_TMPDIR", str(directory))
+    file = directory / "ray" / "ray_current_cluster"
+    file.parent.mkdir()
+    file.write_text(f"{address}\n")
+    return file
+
+
+def test_a_sweep_starts_ray_where_the_noted_cluster_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    file = note_cluster(address, tmp_path, monkeypatch)
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert cluster_to_join() is None
+    (line,) = caplog.messages
+    assert f"the Ray cluster at {address} has ended, which {file} still names" in line
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert cluster_to_join() == address, "it was asked for"
+
+
+@pytest.mark.parametrize(("named", "tells"), [("", True), ("auto", True), ("10.0.0.9:6379", False)])
+def test_an_address_that_ray_has_noted_is_said_to_be_its(
+    named: str, tells: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(address: str, **environment: str) -> bool:
+        raise NoClusterError(f"no Ray cluster answers at {address}")
+
+    note_cluster("10.0.0.9:6379", tmp_path, monkeypatch)
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    monkeypatch.setattr(cluster, "_is_refused", lambda address: False)
+    monkeypatch.setattr(cluster, "gives_its_identity", away)
+    with pytest.raises(NoClusterError) as error, running(verbose=False):
+        pass
+    assert ("`ray stop` here removes it, and RAY_ADDRESS=local" in str(error.value)) is tells
+
+
+OPEN_HERE = """
+from orchestrator.execution import cluster
+try:
+    with cluster.running(verbose=False):
+        pass
+except cluster.OpenClusterError as error:
+    print(error)
+"""
+
+
+def test_ray_that_is_started_here_without_a_token_is_refused_with_its_own_remedy(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_HERE],
+        env={**environment, "HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert "RAY_AUTH_MODE is disabled; unset it, or set it to token" in done.stdout, done.stderr
+    assert "~/.ray/auth_token" not in done.stdout
 
 
 PRIVACY = """

@@ -19,10 +19,10 @@ from orchestrator.execution.trials.killed import errors_fail_trials
         (
             OutOfMemoryError("22 GB of 23 GB are used"),
             "22 GB of 23 GB are used",
-            Cause.PROCESS_DIED,
+            Cause.OUT_OF_MEMORY,
         ),
         # An extension's exception whose class takes other arguments than it hands on.
-        (UnserializableException("Bad: a, b"), "Bad: a, b", Cause.UNREACHABLE),
+        (UnserializableException("Bad: a, b"), "Bad: a, b", Cause.ERROR),
     ],
 )
 def test_an_error_that_tune_does_not_know_fails_its_trial_and_does_not_end_the_sweep(

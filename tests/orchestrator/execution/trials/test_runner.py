@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray import cloudpickle
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError
 
 from orchestrator.execution import failures
 from orchestrator.execution.environment import FULL_DISK
+from orchestrator.execution.failures import Cause, JobFailure
 from orchestrator.execution.features import passes as passes_module
 from orchestrator.execution.job_steps import Settings, accumulation_factor, training_report
 from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
+from orchestrator.execution.trials.shared_causes import SharedCauses
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.room import Cluster
@@ -155,6 +158,38 @@ def test_one_cause_of_two_failures_stops_the_jobs_of_that_kind(codecs: Sweep) ->
     assert open_job is not None
     assert open_job.kind != "codec"
     assert not codecs.schedule.over
+
+
+def test_what_points_of_one_scenario_lack_stops_that_one_and_of_two_scenarios_all(
+    tmp_path: Path,
+) -> None:
+    sweep = Sweep(tmp_path, "codecs.0.lambdas=[0.001, 0.002, 0.003]", lanes=9)
+    schedule = sweep.schedule
+    causes = SharedCauses(schedule, sweep.events.append)
+    jobs = {job.label: job for job in sweep.settings.jobs.values()}
+    for job in jobs.values():
+        if job.subject.point is None:
+            schedule.finish(job.key)
+
+    def fail_of(label: str) -> set[str]:
+        """Labels of the jobs that are withdrawn after this one failed."""
+        job = jobs[f"hyperprior {label} seed=0"]
+        schedule.give_up(job.key, "no module lpips")
+        count = len(sweep.events)
+        causes.add(job, JobFailure(Cause.ERROR, "no module lpips", "no module lpips"), 2)
+        keys = {key for event in sweep.events[count:] for key in event.others}
+        return {job.label.removeprefix("hyperprior ") for job in jobs.values() if job.key in keys}
+
+    other = jobs["hyperprior reconstruction lambda=0.003 seed=0"]
+    assert fail_of("post_processing lambda=0.001") == set()
+    assert fail_of("post_processing lambda=0.002") == {"post_processing lambda=0.003 seed=0"}
+    assert not causes.is_stopped(other, "no module lpips")
+    left = fail_of("reconstruction lambda=0.001")
+    assert {label.split()[0] for label in left} == {
+        *("uncompressed", "reconstruction", "d1", "d2", "d3")
+    }
+    assert causes.is_stopped(other, "no module lpips")
+    assert not causes.is_stopped(other, "no module other")
 
 
 def test_a_full_disk_stops_jobs_of_every_kind(codecs: Sweep) -> None:
@@ -339,14 +374,15 @@ def test_jobs_that_need_what_the_surroundings_failed_have_the_same_reason(codecs
 def test_a_full_disk_of_one_node_of_several_does_not_stop_the_others(
     codecs: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = OSError(errno.ENOSPC, "No space left on device", "cache")
     monkeypatch.setattr(runner_module, "node_ids", lambda: frozenset({"one", "two"}))
 
     def fail_on(host: str, trial: str) -> None:
-        codecs.start(trial)
-        codecs.runner.trial_reported(trial, {"hostname": host})
-        codecs.runner.trial_failed(trial, full)
-        codecs.runner.join()
+        """A worker fails, wherever the process of its trial may be."""
+        monkeypatch.setattr(failures.socket, "gethostname", lambda: host)
+        with pytest.raises(OSError, match="No space") as raised, failures.host_noted():
+            raise OSError(errno.ENOSPC, "No space left on device", "cache")
+        monkeypatch.setattr(failures.socket, "gethostname", lambda: "trial")
+        fail(codecs, trial, cloudpickle.loads(cloudpickle.dumps(raised.value)))
 
     fail_on("one", "first")
     fail_on("one", "second")
