@@ -1,4 +1,4 @@
-"""Starting or joining Ray quietly; the size of its cluster, and what its nodes see."""
+"""Starting or joining Ray quietly; the size of its cluster, and which of its nodes are alive."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 MOST_BUNDLES = 1000
 """Processes that an autoscaler is asked for at most."""
 CONNECT_S = 5.0
+FOUND_HERE = ("", "auto")
+"""Values of RAY_ADDRESS that mean the cluster that `ray start` has noted on this machine."""
 _TOKEN_REFUSED = 3
 _ASK = f"""
 import os, sys
@@ -119,7 +121,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
 
     Raises:
         NoClusterError: Ray did not start in its time, or the cluster does not answer.
-        OpenClusterError: the cluster asks for no token.
+        OpenClusterError: the cluster, or the Ray that was started here, asks for no token.
         TokenRefusedError: it does not take the one of this process.
     """
     set_environment(verbose)
@@ -130,9 +132,10 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
     if address is None:
         private = _kept_private()
     else:
-        if not insecure:
-            demand_token(address)
-        _offer_token(address)
+        with _origin_told():
+            if not insecure:
+                demand_token(address)
+            _offer_token(address)
     if command:
         _show_as(command)
     try:
@@ -152,8 +155,8 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
         for name in ("ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        if address is None and not insecure:  # as where RAY_AUTH_MODE is `disabled`
-            demand_token(ray.get_runtime_context().gcs_address)
+        if address is None and not insecure:
+            _demand_token_here(ray.get_runtime_context().gcs_address)
         yield address
     finally:
         # Garbage with references into Ray that another thread collects while Ray ends would end
@@ -176,8 +179,28 @@ def joined(address: str) -> str:
     return f"{text}, which runs on this machine; RAY_ADDRESS=local starts Ray for a sweep alone"
 
 
+@contextlib.contextmanager
+def _origin_told() -> Iterator[None]:
+    """Say where an address comes from that the user may never have seen, if nobody answers there.
+
+    Raises:
+        NoClusterError: as the context does.
+    """
+    try:
+        yield
+    except NoClusterError as error:
+        if os.environ.get("RAY_ADDRESS", "") not in FOUND_HERE:
+            raise
+        raise NoClusterError(
+            f"{error}; `ray start` has noted this address on this machine: `ray stop` here removes "
+            "it, and RAY_ADDRESS=local starts Ray for a sweep alone"
+        ) from error
+
+
 def cluster_to_join() -> str | None:
     """The head, HOST:PORT, that RAY_ADDRESS names, or else `ray start` on this machine; or None.
+
+    Of a cluster that was killed, the file of `ray start` is still there: None, with a line.
 
     Raises:
         NoClusterError: RAY_ADDRESS is `auto`, and there is none.
@@ -185,7 +208,7 @@ def cluster_to_join() -> str | None:
     from ray._common.utils import get_ray_address_file
 
     named = os.environ.get("RAY_ADDRESS", "")
-    if named not in ("", "auto"):
+    if named not in FOUND_HERE:
         return None if named == "local" else named
     file = Path(get_ray_address_file(None))
     address = (trusted_bytes(file) or b"").decode(errors="replace").strip() or None
@@ -193,7 +216,26 @@ def cluster_to_join() -> str | None:
         raise NoClusterError(
             f"RAY_ADDRESS is auto, and {file} names no cluster that you or root have started here"
         )
+    if address is not None and not named and _is_refused(address):
+        log.warning(
+            "the Ray cluster at %s has ended, which %s still names (`ray stop` removes it): Ray "
+            "starts here, for this sweep alone",
+            *(address, file),
+        )
+        return None
     return address
+
+
+def _is_refused(address: str) -> bool:
+    """Whether nothing listens at an address, HOST:PORT, of a machine that answers."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):  # who asks for its token will say more
+        return False
 
 
 def trusted_bytes(file: Path) -> bytes | None:
@@ -328,6 +370,22 @@ def demand_token(address: str) -> None:
         )
 
 
+def _demand_token_here(address: str) -> None:
+    """Make sure that the Ray that was started here answers nobody without its token.
+
+    Raises:
+        NoClusterError: it could not be asked.
+        OpenClusterError: it does.
+    """
+    if gives_its_identity(address, RAY_AUTH_MODE="disabled"):
+        mode = os.environ.get("RAY_AUTH_MODE")
+        raise OpenClusterError(
+            "Ray would start here without a token, so whoever reaches this machine could run "
+            f"programs on it: RAY_AUTH_MODE is {mode or 'not set'}; unset it, or set it to token; "
+            "or use --insecure"
+        )
+
+
 def _offer_token(address: str) -> None:
     """Make sure that a cluster that demands a token takes the one of this process.
 
@@ -375,7 +433,7 @@ def nodes() -> Cluster:
 
 
 def shortages(asks: Mapping[WorkerResources, Sequence[str]]) -> list[str]:
-    """Why some jobs can never run on the cluster, a line per kind."""
+    """Why some jobs can never run on the cluster, a line for each different ask."""
     return [] if can_grow() else shortages_of(asks, nodes())
 
 
@@ -434,5 +492,9 @@ def alive_nodes() -> list[Node]:
 
 def can_grow() -> bool:
     """Whether an autoscaler may add nodes (Ray's cluster launcher, or KubeRay)."""
-    launched = Path("~/ray_bootstrap_config.yaml").expanduser().exists()
-    return launched or "KUBERAY_GEN_RAY_START_CMD" in os.environ
+    if Path("~/ray_bootstrap_config.yaml").expanduser().exists():
+        return True
+    # KubeRay stops a head's own monitor where its autoscaler stands in the monitor's place; of a
+    # worker, the command does not tell.
+    start = os.environ.get("KUBERAY_GEN_RAY_START_CMD")
+    return start is not None and ("--head" not in start or "--no-monitor" in start)
