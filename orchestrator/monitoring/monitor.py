@@ -49,6 +49,8 @@ from search_spaces.settings.secrets import without_secrets
 
 _INCOMPLETE: Final = 1
 """Exit code of a sweep that is not complete."""
+END_S: Final = 60.0
+"""How long the end of a driver without its head may take."""
 STARTING: Final = "starting Ray"
 """A note that is removed as soon as there is a plan."""
 TICK_S: Final = 1.0
@@ -167,6 +169,10 @@ class Monitor:
             reason: a line.
         """
         error = NoClusterError(f"{reason}; the same command goes on")
+        # The storage may hang as well, such as one of the machine that was lost.
+        limit = threading.Timer(END_S, os._exit, (_INCOMPLETE,))
+        limit.daemon = True
+        limit.start()
         self.note(f"{error}:\n  {self.command}")
         self.leave_ray()
         self.__exit__(type(error), error, None)

@@ -13,7 +13,7 @@ from orchestrator.steering.larger_space import (
     read_space,
     whole_plan,
 )
-from orchestrator.steering.words import in_turn
+from orchestrator.steering.words import in_turn, typed_anew
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Content
 from search_spaces import OperatingPoint, Space
@@ -45,7 +45,7 @@ def inherit(
 
     Raises:
         NotLargerError: neither space is a larger one of the other; a line per reason.
-        OSError, ValueError: a file that the added space names is missing.
+        OSError, ValueError: a file that the added space names is missing, or its command is none.
     """
     whole = whole_plan(space, store)
     added_whole = whole_plan(read_space(added["space"], space), store)
@@ -58,7 +58,7 @@ def inherit(
         added_points = [added_whole.wanted[key] for key in added_keys]
         check_larger(Plan(added_whole.space, added_points, added_whole.fingerprints, None), whole)
         larger = whole
-    keys, commands = plan.wanted.keys(), [str(added["command"]), command]
+    keys, commands = plan.wanted.keys(), [typed_anew(str(added["command"])), command]
     needed = commands[:1] if keys <= covered_keys else commands
     return Inheritance(
         larger.space,

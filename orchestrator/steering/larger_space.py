@@ -20,6 +20,8 @@ from search_spaces.settings.mistakes import explain
 _MOST_SETTINGS: Final = 8
 """Settings that are named of those that differ."""
 _LONGEST_VALUE: Final = 60
+_MOST_POINTS: Final = 100_000
+"""Operating points of a space that a storage may hold: a few bytes of it could make millions."""
 
 
 class NotLargerError(ValueError):
@@ -40,6 +42,7 @@ def read_space(data: object, known: Space) -> Space:
         _refuse("an extension", added_extensions(data, known))  # before it is imported
         space = Space.model_validate(data)
         _refuse("a file or model", added_places(space, known))
+        _refuse_many(space)
     except ValidationError as error:
         raise NotLargerError("\n".join(explain(error, Space))) from None
     except RecursionError:
@@ -53,6 +56,16 @@ def _refuse(kind: str, names: Sequence[str]) -> None:
             f"this space names {kind} that the sweep which runs does not: "
             f"{shortened(names, len(names))}; give it a --name of its own, or stop that sweep and "
             "start it again with this space"
+        )
+
+
+def _refuse_many(space: Space) -> None:
+    rates = sum(len(codec.lambdas) for codec in space.codecs)
+    scenarios = len(space.scenarios) + len(space.baselines)
+    most = rates * scenarios * len(space.seeds) * max(1, len(space.variants))
+    if most > _MOST_POINTS:
+        raise NotLargerError(
+            f"this space has up to {most:,} operating points; {_MOST_POINTS:,} can be added"
         )
 
 

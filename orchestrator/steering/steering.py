@@ -31,7 +31,7 @@ from orchestrator.steering.larger_space import (
     read_space,
     whole_plan,
 )
-from orchestrator.steering.words import AGAIN, in_turn, number_of
+from orchestrator.steering.words import AGAIN, in_turn, number_of, typed_anew
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.process import Process
 from orchestrator.storage.references import record_references, wait_for_deletion
@@ -123,7 +123,11 @@ class Steering:
             return Answer(False, (f"the driver could not do it: {line_of(error)}",))
 
     def _add(self, content: Content) -> list[str]:
-        sweep = self._sweep
+        sweep, theirs = self._sweep, without_secrets(str(content["command"]))
+        try:
+            theirs = typed_anew(theirs)
+        except ValueError as error:
+            raise NotLargerError(str(error)) from None
         for option, value in sweep.options.items():
             if content["options"].get(option) != value:
                 raise NotLargerError(f"{option}: the sweep that runs has {value or 'none'}")
@@ -140,7 +144,6 @@ class Steering:
         wait_for_deletion(sweep.store)
         larger = Plan(space, points, whole.fingerprints, sweep.store)
         # A selection may leave out points of the sweep; then its command does not continue all.
-        theirs = without_secrets(str(content["command"]))
         command = theirs if before <= chosen else in_turn([sweep.monitor.command, theirs])
         self._check_cluster(larger)
         jobs, reopened = self._grow(larger, chosen, command)

@@ -1,4 +1,4 @@
-"""Ray Train's list of a run's checkpoints, on a disk.
+"""Ray Train's list of a run's checkpoints.
 
     train/<key>/checkpoint_manager_snapshot.json         Train writes it in place
     train/<key>/checkpoint_manager_snapshot.json.whole   a copy of the latest that was whole
@@ -6,23 +6,36 @@
 
 A full disk, or the end of Train's process, can leave a part of the list, with which no later
 process would start. Train deletes the checkpoint before only behind it, so what the copy names is
-there. Object stores keep a file whole.
+there. Object stores keep a file whole. Train deletes what the list names, wherever it is, so a list
+that names anything but directories beside itself counts as damaged.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Final
 
+from pydantic import BaseModel, Field, ValidationError
 from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 
+from orchestrator.storage.disk import Disk
 from orchestrator.storage.store import Store
 
 _COPY: Final = f"{CHECKPOINT_MANAGER_SNAPSHOT_FILENAME}.whole"
-_NAME: Final = "checkpoint_dir_name"
+
+
+class _Result(BaseModel):
+    checkpoint_dir_name: Annotated[str, Field(pattern=r"^checkpoint_[\w.-]+$")]
+
+
+class _CheckpointList(BaseModel):
+    """What is read of Train's list; validations, which it could hold as well, are not asked for."""
+
+    checkpoint_results: list[_Result]
+    latest_checkpoint_result: _Result | None = None
+    pending_training_results: Annotated[list[_Result], Field(max_length=0)] = []
 
 
 def keep_list(store: Store, key: str) -> None:
@@ -37,43 +50,45 @@ def keep_list(store: Store, key: str) -> None:
 
 
 def mend_list(store: Store, key: str) -> str | None:
-    """Put the copy in the place of a list that was cut, or remove that.
+    """Put the copy in the place of a list that is damaged, or remove that.
 
-    Checkpoints that are in no list any more, which would fill the disk, are deleted.
+    Checkpoints that are in no list any more, which would fill the storage, are deleted.
 
     Returns:
         What was done, as a line; None where the list is whole, or there is none.
+
+    Raises:
+        StoreError: a link is among the files of the run.
     """
+    directory = store.local("train", key)
+    if isinstance(store.fs, Disk):
+        store.fs.refuse_links_in(directory)
     name = f"train/{key}/{CHECKPOINT_MANAGER_SNAPSHOT_FILENAME}"
     text = store.read(name)
-    if store.remote or text is None or _named(text) is not None:
+    if text is None or _named(text) is not None:
         return None
-    copy, directory = store.read(f"train/{key}/{_COPY}"), store.local("train", key)
+    copy = None if store.remote else store.read(f"train/{key}/{_COPY}")
     named = None if copy is None else _named(copy)
     if copy and named and all((directory / checkpoint).is_dir() for checkpoint in named):
         store.write(name, copy)
+        for checkpoint in _checkpoints(directory):
+            if checkpoint.name not in named:
+                shutil.rmtree(checkpoint, ignore_errors=True)
         done = f"the list before it, with {', '.join(sorted(named))}, is in its place"
     else:
-        named = set()
-        store.remove([name])
+        store.remove_tree(f"train/{key}")
         done = "it was removed: the training begins anew"
-    for checkpoint in _checkpoints(directory):
-        if checkpoint.name not in named:
-            shutil.rmtree(checkpoint, ignore_errors=True)
     return f"{store.path(name)} is damaged; {done}"
 
 
 def _named(text: bytes) -> set[str] | None:
-    """The directories of the checkpoints that a list names; None if it was cut."""
+    """The directories of the checkpoints that a list names; None if it is damaged."""
     try:
-        listed: Any = json.loads(text)
-    except ValueError:
+        found = _CheckpointList.model_validate_json(text)
+    except ValidationError:
         return None
-    names: set[str] = set()
-    if isinstance(listed, dict):
-        entries = [*listed.get("checkpoint_results", ()), listed.get("latest_checkpoint_result")]
-        names = {str(entry[_NAME]) for entry in entries if isinstance(entry, dict)}
-    return names
+    results = [*found.checkpoint_results, found.latest_checkpoint_result]
+    return {result.checkpoint_dir_name for result in results if result is not None}
 
 
 def _checkpoints(directory: Path) -> Iterator[Path]:

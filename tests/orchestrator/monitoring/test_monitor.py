@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -290,3 +292,26 @@ def test_the_file_is_json_of_a_few_kilobytes_for_thousands_of_failures(
     assert data is not None
     assert len(data) < 10_000
     assert json.loads(data)["failed"][0]["count"] == len(keys)
+
+
+LOST_HEAD = """
+import sys, threading
+from orchestrator.monitoring import monitor as module
+module.END_S = 1.0
+
+class Hung(module.Monitor):
+    def __init__(self):
+        self.command, self._view = "c", self
+        self.leave_ray = lambda: None
+        self.note = lambda text: None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=threading.Event().wait, daemon=True)
+        self._thread.start()
+
+threading.Thread(target=Hung().end_without_head, args=("the head is lost",)).start()
+"""
+
+
+def test_a_driver_without_its_head_ends_even_where_its_storage_hangs() -> None:
+    done = subprocess.run([sys.executable, "-c", LOST_HEAD], timeout=60, check=False)
+    assert done.returncode == 1

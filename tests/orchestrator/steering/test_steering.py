@@ -32,6 +32,7 @@ from orchestrator.storage.sweep_requests import Inbox
 from search_spaces import OperatingPoint, Space, load_space, operating_points, select
 from tests.orchestrator.plan.demands import alike, one_node
 
+THEIRS = "python -m orchestrator.sweep theirs"
 SMALL = ("codecs.0.lambdas=[0.02]", "scenarios=[d1, d2]", "baselines=[reconstruction]")
 LARGE = ("codecs.0.lambdas=[0.02, 0.002]", *SMALL[1:])
 D1, D2 = "hyperprior d1 lambda=0.02 seed=0", "hyperprior d2 lambda=0.02 seed=0"
@@ -106,7 +107,7 @@ class Driver:
         space = load_space("smoke", settings)
         points = [point.fields for point in select(operating_points(space), only)]
         dump = space.model_dump(mode="json")
-        content = {"space": dump, "points": points, "command": "theirs", "options": OPTIONS}
+        content = {"space": dump, "points": points, "command": THEIRS, "options": OPTIONS}
         return self.ask("add", content)
 
     def run_until(self, label: str) -> str:
@@ -172,14 +173,14 @@ def test_added_points_reach_plan_schedule_monitor_and_the_trials(
     state = driver.monitor.state()
     assert state["points"]["total"] == 6
     assert state["jobs"]["total"] == len(before | new)
-    assert state["command"] == "theirs"
+    assert state["command"] == THEIRS
     assert driver.growths == [6]
     written = read_state(driver.store, "smoke")
     assert written is not None
     assert written["points"]["total"] == 6, "whoever has the answer sees it in the status"
     kept = driver.inbox.read_added()
     assert kept is not None
-    assert (len(kept["points"]), kept["command"]) == (6, "theirs")
+    assert (len(kept["points"]), kept["command"]) == (6, THEIRS)
     assert {fields["lmbda"] for fields in kept["added"]} == {0.002}, "the rest is of its command"
     # A deletion of stages must see what the larger space refers to.
     stages = {stage.path for job in driver.plan.jobs.values() for stage in job.stages}
@@ -190,6 +191,15 @@ def test_a_job_that_is_no_point_is_named_as_such(driver: Driver) -> None:
     is_accepted, text = driver.ask("cancel", {"points": ["hyperprior codec lambda=0.02"]})
     assert not is_accepted
     assert "no operating point, but a job that some of them need" in text
+
+
+def test_a_command_that_is_none_of_this_program_is_refused(driver: Driver) -> None:
+    space = load_space("smoke", LARGE)
+    points = [point.fields for point in operating_points(space)]
+    content = {"space": space.model_dump(mode="json"), "points": points, "options": OPTIONS}
+    answer = driver.ask("add", {**content, "command": f"{THEIRS}; rm -r ."})
+    assert answer == (False, "its command is none of this program")
+    assert driver.monitor.state()["command"] == "mine"
 
 
 def test_the_same_command_again_adds_nothing(driver: Driver) -> None:
@@ -287,7 +297,7 @@ def test_points_of_a_selection_are_added_to_another_selection(store: Store, leas
     is_accepted, text = driver.add(*SMALL, only=("scenario=d1",))
     assert is_accepted, text
     assert {point.scenario for point in driver.plan.points} == {"reconstruction", "d1"}
-    assert driver.monitor.state()["command"] == "mine; theirs", "neither has all alone"
+    assert driver.monitor.state()["command"] == f"mine; {THEIRS}", "neither has all alone"
 
 
 def test_a_point_that_is_complete_already_is_told_and_not_run(driver: Driver) -> None:
@@ -333,7 +343,7 @@ def test_what_the_cluster_has_no_room_for_is_refused(
 
 def test_another_tracking_server_is_refused(driver: Driver) -> None:
     space = load_space("smoke", LARGE)
-    content = {"space": space.model_dump(mode="json"), "points": [], "command": "theirs"}
+    content = {"space": space.model_dump(mode="json"), "points": [], "command": THEIRS}
     options = {**OPTIONS, "--tracking-uri": "http://other:5000"}
     is_accepted, text = driver.ask("add", {**content, "options": options})
     assert not is_accepted
@@ -356,7 +366,7 @@ def test_a_space_with_a_file_that_the_sweep_does_not_name_is_refused_whether_it_
     dump = load_space("smoke", SMALL).model_dump(mode="json")
     dump["codecs"].append({**dump["codecs"][0], "name": "other", "weights": str(weights)})
     points = [point.fields for point in operating_points(Space.model_validate(dump))]
-    content = {"space": dump, "points": points, "command": "theirs", "options": OPTIONS}
+    content = {"space": dump, "points": points, "command": THEIRS, "options": OPTIONS}
     is_accepted, text = driver.ask("add", content)
     assert not is_accepted
     (line,) = text.splitlines()

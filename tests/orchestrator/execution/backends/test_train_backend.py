@@ -25,12 +25,13 @@ from ray.util import queue as ray_queue
 
 from orchestrator.execution import failures
 from orchestrator.execution.backends import train as train_module
-from orchestrator.execution.backends.checkpoint_list import keep_list
+from orchestrator.execution.backends.checkpoint_list import keep_list, mend_list
 from orchestrator.execution.backends.local import LocalBackend
 from orchestrator.execution.backends.train import WAITING, TrainBackend
 from orchestrator.execution.failures import Cause, GaveUpError
 from orchestrator.execution.job_steps import Json, Settings, accumulation_factor
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.waiting import wait_until
@@ -106,7 +107,7 @@ def test_a_list_of_checkpoints_that_was_cut_costs_the_training_and_not_the_point
     train(settings, monkeypatch)
     assert store.names(f"train/{key}") == []
     assert "the training begins anew" in (store.read(f"logs/{key}.log") or b"").decode()
-    store.write(name, b"{}")
+    store.write(name, b'{"checkpoint_results": []}')
     train(settings, monkeypatch)
     assert store.exists(name)
 
@@ -153,6 +154,35 @@ def test_a_cut_list_of_checkpoints_gives_way_to_the_one_before_it(
     assert latest.checkpoint.path.endswith("checkpoint_2")
     assert not store.exists(f"train/{key}/checkpoint_3")
     assert "checkpoint_2, is in its place" in (store.read(f"logs/{key}.log") or b"").decode()
+
+
+@pytest.mark.parametrize("place", ["/home/somebody/thesis", "../../../thesis", "checkpoint_1/.."])
+@pytest.mark.parametrize("at", ["disk", "memory"])
+def test_a_list_that_names_a_directory_elsewhere_is_removed_before_train_deletes_that(
+    place: str, at: str, tmp_path: Path
+) -> None:
+    store = Store(str(tmp_path) if at == "disk" else f"memory://{tmp_path.name}")
+    other = {"version": 0, "checkpoint_dir_name": place, "metrics": {}}
+    content = {"checkpoint_results": [other], "latest_checkpoint_result": other}
+    store.write(f"train/key/{LIST}", json.dumps(content).encode())
+    done = mend_list(store, "key")
+    assert done is not None
+    assert done.endswith("is damaged; it was removed: the training begins anew")
+    assert not store.exists(f"train/key/{LIST}")
+
+
+def test_a_link_among_the_files_of_a_run_is_not_followed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train would empty the file that its marker leads to."""
+    home = tmp_path / "bashrc"
+    home.write_text("mine")
+    directory = tmp_path / "train" / job_of(settings).key
+    directory.mkdir(parents=True)
+    (directory / ".validate_storage_marker").symlink_to(home)
+    with pytest.raises(StoreError, match="is a link"):
+        train(settings, monkeypatch)
+    assert home.read_text() == "mine"
 
 
 def test_workers_out_of_memory_are_tried_once_with_half_the_memory(
