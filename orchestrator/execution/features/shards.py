@@ -13,7 +13,9 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Self
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, Field
 
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.jobs import Job
@@ -26,6 +28,13 @@ TEXT: Final = "text"
 """Instead of a split: the text embeddings."""
 INDEX: Final = "index"
 """Directory of the list of a data set's images, in work/<key>/."""
+_AT: Final = (
+    r"^[0-9a-f]{32}/"
+    r"(((images_)?(train|val)|images_test)/part-([0-9]{5}|[1-9][0-9]{5,})\.parquet"
+    r"|text\.safetensors)$"
+)
+"""Where `Store.part` puts the file of a shard: the writer's directory, then `Shard.file_name`."""
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,26 @@ class Shard:
         return f"{_reports(self.key)}/{self.name}.json"
 
 
+class _Report(BaseModel, strict=True, extra="forbid"):
+    images: _Count
+    unreadable: list[tuple[str, str]]
+    treated: dict[str, _Count]
+
+
+class _File(BaseModel, strict=True, extra="forbid"):
+    bytes: _Count
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    at: Annotated[str, Field(pattern=_AT)]
+
+
+class _Finished(BaseModel, strict=True, extra="forbid"):
+    """What `FinishedShard.dump` writes to the storage, where others may write, too."""
+
+    report: _Report
+    file: _File
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 @dataclass(frozen=True)
 class FinishedShard:
     """What is recorded of a shard that is complete.
@@ -82,15 +111,14 @@ class FinishedShard:
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """From JSON."""
-        content = json.loads(text)
-        report = content["report"]
-        unreadable = [(image_id, reason) for image_id, reason in report["unreadable"]]
-        return cls(
-            ShardReport(report["images"], unreadable, report["treated"]),
-            content["file"],
-            content["seconds"],
-        )
+        """From JSON.
+
+        Raises:
+            ValueError: it is not what `dump` writes.
+        """
+        content = _Finished.model_validate_json(text)
+        report = ShardReport(**content.report.model_dump())
+        return cls(report, content.file.model_dump(), content.seconds)
 
     def write(self, store: Store, shard: Shard) -> None:
         """Write it to the storage: the shard is complete."""
@@ -104,7 +132,7 @@ def finished_shards(store: Store, key: str) -> dict[str, FinishedShard]:
     contents = store.read_all(f"{directory}/{file}" for file in files)
     finished = {}
     for file, text in zip(files, contents, strict=True):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError):
             finished[file.removesuffix(".json")] = FinishedShard.parse(text or b"")
     return finished
 
