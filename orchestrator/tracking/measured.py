@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,9 @@ LOSSES: Final = {
 }
 """List in an evaluation's `info.json` -> what identifies its entries, and what has become of so
 many."""
+_PAGE: Final = re.compile(r"[A-Za-z0-9._-]+\.png")
+_IMAGE: Final = re.compile(r"images/[0-9a-f]+\.png")
+"""Names of the files of examples, as `trainables.evaluation.examples` gives them."""
 SPLIT: Final = "test"
 """The split of the space's own data set that is evaluated."""
 
@@ -229,7 +233,8 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
     info: JsonObject = json.loads((directory / "info.json").read_text(encoding="utf-8"))
     for loss, (identity, _) in LOSSES.items():
         measured.lost[loss] |= {(labels["dataset"], entry[identity]) for entry in info[loss]}
-    for example, files in _examples(directory / "examples", pages):
+    stored = measured.manifests[-1]["files"]
+    for example, files in _examples(directory / "examples", pages, stored):
         _add_example(measured, {**names, **example}, files)
 
 
@@ -288,22 +293,37 @@ def _intervals(
     return intervals
 
 
-def _examples(directory: Path, pages: str) -> Iterator[tuple[JsonObject, dict[str, Path]]]:
+def _examples(
+    directory: Path, pages: str, stored: Collection[str]
+) -> Iterator[tuple[JsonObject, dict[str, Path]]]:
     """An evaluation's examples as in `sweep.json`, each with its files: path -> file.
 
     Args:
         directory: of the evaluation's examples.
         pages: prefix of the paths of drawn pages below the sweep's directory.
+        stored: the files of the evaluation, by their paths below it.
+
+    Raises:
+        ValueError: it names another file.
     """
+
+    def checked(shape: re.Pattern[str], name: str) -> str:
+        if not shape.fullmatch(name) or f"examples/{name}" not in stored:
+            raise ValueError(f"{name!r} is no file of the examples")
+        return name
+
     for example in json.loads((directory / "examples.json").read_text(encoding="utf-8")):
-        files = {pages + example["page"]: directory / example["page"]}
+        page = checked(_PAGE, example["page"])
+        files = {pages + page: directory / page}
         images = []
         for image in example["images"]:
             # Named by their content, so what several points share is one file of the sweep.
-            names = {kind: image[kind] for kind in ("input", "decoded") if image[kind]}
+            names = {
+                kind: checked(_IMAGE, image[kind]) for kind in ("input", "decoded") if image[kind]
+            }
             files |= {f"examples/{name}": directory / name for name in names.values()}
             images.append(image | {kind: f"examples/{name}" for kind, name in names.items()})
-        yield example | {"page": pages + example["page"], "images": images}, files
+        yield example | {"page": pages + page, "images": images}, files
 
 
 def _checksums(manifest: Mapping[str, JsonObject]) -> dict[str, str]:

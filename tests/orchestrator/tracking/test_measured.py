@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.qualitative.examples import example_of
 from orchestrator.tracking.measured import Measured, _add_example, _examples
@@ -29,12 +30,42 @@ def evaluated(directory: Path, answer: str, decoded: int) -> Path:
     return directory
 
 
+def stored(examples: Path) -> set[str]:
+    """The files of the evaluation, as its manifest names them."""
+    files = (path for path in examples.rglob("*") if path.is_file())
+    return {f"examples/{path.relative_to(examples).as_posix()}" for path in files}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("page", "/etc/hostname"),
+        ("page", "../../secret.png"),
+        ("page", "images"),
+        ("page", "gone.png"),
+        ("input", "../../../home/bashrc"),
+        ("input", "/etc/hostname"),
+        ("decoded", "a.png"),
+    ],
+)
+def test_an_evaluation_names_no_files_but_its_own(tmp_path: Path, key: str, name: str) -> None:
+    directory = evaluated(tmp_path / "stage" / "examples", "nowhere", 40)
+    (tmp_path / "secret.png").write_text("secret")
+    record = directory / "examples.json"
+    entry = json.loads(record.read_text())
+    (entry[0] if key == "page" else entry[0]["images"][0])[key] = name
+    record.write_text(json.dumps(entry))
+    names = stored(directory) | {"examples//etc/hostname", "examples/../../secret.png"}
+    with pytest.raises(ValueError, match="is no file of the examples"):
+        list(_examples(directory, "examples/key/", names))
+
+
 def test_pages_are_each_evaluation_s_own_and_equal_images_one_file(tmp_path: Path) -> None:
     first = evaluated(tmp_path / "first", "[0,0,0.5,0.5]", 40)
     second = evaluated(tmp_path / "second", "nowhere", 50)
     found = [
-        *_examples(first, "examples/key/0-"),
-        *_examples(second, "examples/key/1-"),
+        *_examples(first, "examples/key/0-", stored(first)),
+        *_examples(second, "examples/key/1-", stored(second)),
     ]
     assert [one["page"] for one, _ in found] == ["examples/key/0-a.png", "examples/key/1-a.png"]
     files: dict[str, Path] = {}
@@ -57,7 +88,7 @@ def test_where_nothing_is_decoded_there_is_no_file(tmp_path: Path) -> None:
     image = ShownImage("a", np.zeros((8, 8, 3), np.uint8), None, 24.0, None)
     question = AnsweredQuestion("a-0", "vqa", "<image> What?", '{"answer": "red"}', "red", True)
     write_examples(tmp_path, "t", "vqa", [ExamplePage("a/b c", [image], [question])])
-    ((one, files),) = _examples(tmp_path, "examples/key/")
+    ((one, files),) = _examples(tmp_path, "examples/key/", stored(tmp_path))
     assert one["images"][0]["decoded"] is None
     assert set(files) == {"examples/key/a_b_c.png", one["images"][0]["input"]}
     assert example_of({"dataset": "d", "mllm": "m", **one}).samples == ("a-0",)
