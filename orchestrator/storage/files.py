@@ -8,7 +8,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -28,6 +28,8 @@ _NO_LINKS: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, 
 """What file systems without hard links answer, such as exFAT, CIFS and some in user space."""
 _MOST_AT_ONCE: Final = 1000
 """Files that S3 deletes with one request."""
+_MAGIC: Final = frozenset("*?[")
+"""Characters that make a pattern of a name."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,20 @@ class Files:
         self._local = cache if self.remote else Path(self.root)
 
     def path(self, *names: str) -> str:
-        """A path below the storage, as the file system writes it."""
-        return "/".join([self.root, *names])
+        """A path below the storage, as the file system writes it.
+
+        Raises:
+            StoreError: it would lead out of the storage.
+        """
+        return "/".join([self.root, *_checked(names)])
 
     def local(self, *names: str) -> Path:
         """A path on this machine: in the storage where that is local, else in the cache.
 
         Raises:
-            StoreError: a link is on the way to it.
+            StoreError: a link is on the way to it, or it would lead out of the storage.
         """
-        path = self._local.joinpath(*names)
+        path = Path("/".join([str(self._local), *_checked(names)]))
         self.refuse_links(str(path.parent))
         return path
 
@@ -175,7 +181,7 @@ class Files:
         except FileNotFoundError:
             return []
         names = (PurePosixPath(file).name for file in files)
-        return sorted(name for name in names if not name.endswith(".tmp"))
+        return sorted(name for name in names if not name.endswith(".tmp") and name != "..")
 
     def directories(self) -> list[str]:
         """The sorted names of the directories at the top of the storage, and of links to others."""
@@ -183,12 +189,13 @@ class Files:
             entries = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
             return []
-        return sorted(
+        names = {
             PurePosixPath(entry["name"]).name
             for entry in entries
             if entry["type"] == "directory"
             or (entry.get("islink") and Path(entry["name"]).is_dir())
-        )
+        }
+        return sorted(names - {".."})
 
     def missing_bucket(self) -> str | None:
         """The name of the bucket of this storage if that does not exist, or may not be seen."""
@@ -241,8 +248,10 @@ class Files:
         return {
             path.removeprefix(f"{self.root}/"): FileInfo(int(entry["size"]), _modified(entry))
             for path, entry in sorted(files.items())
-            # On a disk, not links and pipes.
-            if path.startswith(f"{place}/") and entry["type"] == "file"
+            # On a disk, not links and pipes; an object's name may be anything.
+            if path.startswith(f"{place}/")
+            and entry["type"] == "file"
+            and ".." not in path.split("/")
         }
 
     def remove_tree(self, directory: str) -> None:
@@ -260,8 +269,12 @@ class Files:
         """
         paths = [self.path(name) for name in names]
         if not self._is_on_disk:
-            for start in range(0, len(paths), _MOST_AT_ONCE):
-                self._remove_together(paths[start : start + _MOST_AT_ONCE])
+            # To `rm` these are patterns of many names.
+            patterns = [path for path in paths if _MAGIC & set(path)]
+            plain = [path for path in paths if not _MAGIC & set(path)]
+            for start in range(0, len(plain), _MOST_AT_ONCE):
+                self._remove_together(plain[start : start + _MOST_AT_ONCE])
+            self._remove_each(patterns)
             return
         self._remove_each(paths)
         for directory in {parent for path in paths for parent in Path(path).parents}:
@@ -290,11 +303,8 @@ class Files:
         """
         names = list(names)
         paths = [self.path(name) for name in names]
-        # Without a start, S3 is asked for each size first.
-        contents = self.fs.cat(paths, on_error="return", start=0) if paths else {}
-        # A file system may give paths back in another form.
-        by_path = {self.fs._strip_protocol(path): value for path, value in contents.items()}
-        values = [by_path[self.fs._strip_protocol(path)] for path in paths]
+        # `cat` takes names for patterns; without a start, S3 is asked for each size first.
+        values = self.fs.cat_ranges(paths, 0, None, on_error="return")
         return [
             value if isinstance(value, bytes) else self._read_again(name, value)
             for name, value in zip(names, values, strict=True)
@@ -330,6 +340,18 @@ class Files:
             target = inside(directory, str(PurePosixPath(path).relative_to(source)))
             target.parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(path, str(target))
+
+
+def _checked(names: Sequence[str]) -> Sequence[str]:
+    """Names of a path below the storage.
+
+    Raises:
+        StoreError: they lead out of the storage, or through another directory of it.
+    """
+    for name in names:
+        if "\0" in name or ".." in name.split("/"):
+            raise StoreError(f"{name!r} leads out of the storage")
+    return names
 
 
 def inside(directory: Path, name: str) -> Path:

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -300,6 +301,7 @@ class Store(WorkFiles):
 
         Raises:
             PartsMissingError: parts are not where they were written.
+            StoreError: a link is in the working directory of the job.
         """
         manifest = self._manifest_of(stage, about)
         if self.remote:
@@ -325,20 +327,22 @@ class Store(WorkFiles):
         missing = [
             name
             for name, file in parts.items()
-            if sizes.get(PurePosixPath(str(file["at"])), {}).get("size") != file["bytes"]
+            if not _is_part(name, file)
+            or sizes.get(PurePosixPath(str(file["at"])), {}).get("size") != file["bytes"]
         ]
         if missing:
             raise PartsMissingError(missing)
 
     def _collect_parts(self, key: str, parts: Mapping[str, FileEntry]) -> Path:
         """Move the parts to the directory that becomes the stage; go on where one was killed."""
-        work = self.local("work", key)
+        work = self._work_directory(key)
         collected = work / "stage"
         sources = {name: work / PARTS / str(file["at"]) for name, file in parts.items()}
         missing = [
             name
             for name, file in parts.items()
-            if _size(sources[name]) != file["bytes"] != _size(collected / name)
+            if not _is_part(name, file)
+            or _size(sources[name]) != file["bytes"] != _size(collected / name)
         ]
         if missing:
             raise PartsMissingError(missing)
@@ -435,7 +439,16 @@ class Store(WorkFiles):
             target.parent.mkdir(parents=True, exist_ok=True)
             sources.append(self.path(str(inside(Path(stage), file["at"]))))
             targets.append(str(target))
-        self.fs.get(sources, targets)  # side by side, where the file system can
+        try:
+            self.fs.get(sources, targets)  # side by side, where the file system can
+        except FileNotFoundError:
+            shutil.rmtree(directory, ignore_errors=True)
+            present = self.infos(stage)
+            lost = [n for n, f in manifest["files"].items() if f"{stage}/{f['at']}" not in present]
+            # Another manifest is that of a stage that was made again meanwhile.
+            if lost and self.manifest(stage) == manifest:
+                raise self._damage(stage, lost[0]) from None
+            raise
 
 
 def parse_manifest(stage: str, text: bytes) -> Manifest:
@@ -448,6 +461,11 @@ def parse_manifest(stage: str, text: bytes) -> Manifest:
     if _ManifestShape.model_validate(manifest).stage != stage:
         raise ValueError("it is another stage's")
     return manifest
+
+
+def _is_part(name: str, file: FileEntry) -> bool:
+    """Whether an entry, which others may write, names a place that `Store.part` gives a file."""
+    return re.fullmatch(f"[0-9a-f]{{32}}/{re.escape(name)}", str(file["at"])) is not None
 
 
 def _size(file: Path) -> int | None:

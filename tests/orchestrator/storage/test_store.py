@@ -603,6 +603,107 @@ def test_names_in_a_storage_do_not_lead_out_of_the_cache(tmp_path: Path, name: s
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
 
 
+@pytest.mark.parametrize("name", ["../escaped", "a/../../../escaped", "x/../lease", "a\0b", ".."])
+def test_no_name_leads_out_of_the_storage(store: Store, tmp_path: Path, name: str) -> None:
+    store.write("lease", b"mine")
+    for act in (
+        lambda: store.write(name, b"other"),
+        lambda: store.create(name, b"other"),
+        lambda: store.put_file(Path(__file__), name),
+        lambda: store.read(name),
+        lambda: store.remove([name]),
+        lambda: store.remove_tree(name),
+        lambda: store.path("work", name),
+        lambda: store.local("work", name),
+    ):
+        with pytest.raises(StoreError, match="leads out of the storage"):
+            act()
+    assert not list(tmp_path.rglob("escaped"))
+    assert store.read("lease") == b"mine"
+
+
+def test_an_absolute_name_stays_in_the_storage(store: Store) -> None:
+    assert store.local("work", "/etc/x").as_posix().endswith("/work/etc/x")
+
+
+@pytest.mark.parametrize("open_store", ["memory", "s3"], indirect=True)
+def test_objects_whose_names_lead_out_of_the_storage_are_in_no_listing(store: Store) -> None:
+    store.write("leases/a", b"x")
+    store.fs.pipe_file(f"{store.root}/leases/../b", b"x")
+    store.fs.pipe_file(f"{store.root}/../c", b"x")
+    assert list(store.below("leases")) == ["leases/a"]
+    assert store.names("leases") == ["a"]
+    assert ".." not in store.directories()
+
+
+def test_a_name_is_never_a_pattern(store: Store) -> None:
+    names = ["d/a/x", "d/a/y", "d/a/z", "d/b/x"]
+    for name in names:
+        store.write(name, name.encode())
+    odd = ["d/a/*", "d/a/?", "d/a/[xy]"]
+    assert store.read_all([*odd, "d/a/x", "d/[ab]/x"]) == [None, None, None, b"d/a/x", None]
+    store.remove([*odd, "d/a/y", "d/*/x"])
+    assert list(store.below("d")) == ["d/a/x", "d/a/z", "d/b/x"]
+    for name in odd:
+        store.write(name, name.encode())
+    assert store.read_all(odd) == [name.encode() for name in odd]
+    store.remove(["d/a/*", "d/a/?"])
+    assert list(store.below("d")) == ["d/a/[xy]", "d/a/x", "d/a/z", "d/b/x"]
+
+
+@pytest.mark.parametrize("name", ["runs [2024]", "a*b", "what?"])
+@pytest.mark.parametrize("kind", ["disk", "remote", "memory", "s3"])
+def test_a_storage_may_have_any_name(
+    tmp_path: Path,
+    kind: str,
+    name: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = f"{tmp_path}/{name}" if kind in ("disk", "remote") else f"memory://bucket/{name}"
+    if kind == "s3":
+        uri = s3_storage(request.getfixturevalue("s3_endpoint"), name, monkeypatch)
+    store = Store(uri, cache=tmp_path / "cache", remote=True if kind == "remote" else None)
+    parts = {"part.txt": put_part(store, "part.txt", "hello")}
+    assert store.commit_parts(STAGE, "job", parts, store.new(STAGE), {})
+    assert (store.fetch(STAGE) / "part.txt").read_text() == "hello"
+    assert [manifest["stage"] for manifest in store.manifests([STAGE])] == [STAGE]
+    store.remove_stage(STAGE, store.below(STAGE))
+    assert not store.has(STAGE)
+
+
+@pytest.mark.parametrize("open_store", ["file-as-remote", "memory", "s3"], indirect=True)
+def test_a_lost_object_of_a_stage_is_a_damage_that_says_what_to_delete(store: Store) -> None:
+    store.commit(STAGE, make(store, "hello"), {})
+    store.remove([name for name in store.below(STAGE) if name.endswith("part.txt")])
+    with pytest.raises(StoreError, match=f"part.txt is missing or damaged; delete .*{STAGE} to"):
+        store.fetch(STAGE)
+
+
+@pytest.mark.parametrize("at", ["../../../../home/key", "/home/key", "0/part.txt", f"{'0' * 32}/x"])
+def test_a_part_is_taken_from_no_other_place(store: Store, tmp_path: Path, at: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "key").write_text("hello")
+    part = put_part(store, "part.txt", "hello")
+    store.write(f"work/job/parts/{at.strip('./')}", b"hello")
+    store.write(f"{STAGE}/{at.strip('./')}", b"hello")
+    entry = part | {"at": at.replace("/home", f"{tmp_path}/home") if at[0] == "/" else at}
+    with pytest.raises(PartsMissingError):
+        store.commit_parts(STAGE, "job", {"part.txt": entry}, store.new(STAGE), {})
+    assert (tmp_path / "home" / "key").read_text() == "hello"
+
+
+def test_parts_in_a_working_directory_with_a_link_are_not_moved(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "part.txt").write_text("mine")
+    part = put_part(store, "part.txt", "hello")
+    Path(store.path("work/job/stage")).symlink_to(tmp_path / "home")
+    with pytest.raises(StoreError, match="stage is a link"):
+        store.commit_parts(STAGE, "job", {"part.txt": part}, store.new(STAGE), {})
+    assert (tmp_path / "home" / "part.txt").read_text() == "mine"
+
+
 def test_stray_files_and_a_damaged_manifest_cost_nothing_else(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.new(STAGE)
