@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 from search_spaces.specs.data import DataSpec
 from trainables.datasets.images import tables
 from trainables.datasets.images.decode import Decode, UnreadableImageError, decode_png
-from trainables.datasets.images.files import open_root, replacing, write_json
+from trainables.datasets.images.files import replacing, write_json
 from trainables.datasets.images.image_store import ShardReport, class_names, image_files, read_rows
 from trainables.datasets.images.samples import ImageTask
 from trainables.datasets.images.schemas import IMAGES_SCHEMA, TASKS_SCHEMA
-from trainables.datasets.images.source import Source, class_of
+from trainables.datasets.images.source import Source, class_of, open_files
 
 PART_ROWS = 512
 """Images per part, before unreadable ones are left out."""
@@ -50,16 +50,14 @@ def write_index(source: Source, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for split, table in source.index.items():
         pq.write_table(table, directory / f"{split}.parquet", row_group_size=PART_ROWS)
-    about = {
-        "root": source.root,
-        "origins": dict(source.origins),
-        "classes": dict(source.classes),
-    }
+    about = {"origins": dict(source.origins), "classes": dict(source.classes)}
     (directory / "source.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 class ImageShards:
     """Makes parts of a world from a data set.
+
+    Only below the root that the settings name: others may write where the index lies.
 
     Args:
         data: the data set.
@@ -72,16 +70,20 @@ class ImageShards:
         about = json.loads((index / "source.json").read_text(encoding="utf-8"))
         self._origins: dict[str, str] = about["origins"]
         self._numbers = {key: number for number, key in enumerate(about["classes"])}
-        self._fs, self._root = open_root(about["root"])
+        self._fs, self._root = open_files(data)
 
     def __call__(self, split: str, rows: tuple[int, int]) -> pa.Table:
         """The part of the rows [start, stop) of a split's index, with its report.
 
         Raises:
             OSError: the data set's storage cannot be read.
+            ValueError: the index names a file that is not below the data set's root.
         """
         columns = ["image_id", "file", "chunk", "row"]
         index = read_rows(self._index / f"{split}.parquet", rows, columns).to_pylist()
+        for file in {row["file"] for row in index}:
+            if ".." in file.split("/"):
+                raise ValueError(f"{self._index}: {file!r} is not below {self._root}")
         kept: list[dict[str, Any]] = []
         unreadable: list[tuple[str, str]] = []
         treated: Counter[str] = Counter()
@@ -112,11 +114,9 @@ class ImageShards:
         for start in range(0, len(index), _READ_TOGETHER):
             rows = index[start : start + _READ_TOGETHER]
             paths = [f"{self._root}/{row['file']}" for row in rows]
-            contents = self._fs.cat(paths, on_error="return")
-            # A file system may give paths back in another form, but in the order of its own.
-            by_path = {self._fs._strip_protocol(path): value for path, value in contents.items()}
-            for row, path in zip(rows, paths, strict=True):
-                value = by_path[self._fs._strip_protocol(path)]
+            # By `cat`, a name with `[`, `*` or `?` would be a pattern.
+            contents = self._fs.cat_ranges(paths, None, None, on_error="return")
+            for row, value in zip(rows, contents, strict=True):
                 key = class_of(row["file"], origin)
                 if isinstance(value, PermissionError):
                     yield _Original(row["image_id"], None, "no permission to read it", key)

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,6 +102,17 @@ def read_source(data: DataSpec) -> Source:
     if data.kind == "folder":
         return _folder(data, root, files)
     return _tables(data, root, fs, path, files)
+
+
+def open_files(data: DataSpec) -> tuple[Any, str]:
+    """The file system of a data set, and the path in it that its index's files are below.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    assert data.uri is not None
+    fs, path = open_root(absolute(data.uri))
+    return fs, path.rpartition("/")[0] if fs.isfile(path) else path
 
 
 def class_of(path: str, origin: str) -> str | None:

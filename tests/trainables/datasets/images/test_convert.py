@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 from torchvision import transforms
 
@@ -234,3 +236,77 @@ def test_an_image_that_vanished_is_the_storages_fault(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         [convert_part(split, rows) for split, rows in read]
     read_source.cache_clear()
+
+
+@pytest.mark.parametrize("names", [["a [1].png", "b.png", "c.png"], ["what?.png", "*.png", "{1}"]])
+@pytest.mark.parametrize("place", ["disk", "memory", "zip", "filecache"])
+def test_no_name_of_a_file_is_a_pattern(place: str, names: list[str], tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set [x]", {"train": 3, "val": 3, "test": 3})
+    for split in ("train", "val", "test"):
+        for number, name in enumerate(names):
+            image = root / split / f"{number:03d}.JPEG"
+            image.rename(image.with_name(f"{name}.JPEG"))
+    uri, memory = str(root), fsspec.filesystem("memory")
+    if place == "zip":
+        uri = f"zip://::{shutil.make_archive(str(tmp_path / 'set'), 'zip', root)}"
+    elif place != "disk":
+        uri = "memory://bucket/set" if place == "memory" else "filecache::memory://bucket/set"
+        for file in root.rglob("*.JPEG"):  # names are patterns for `put`, too
+            memory.pipe_file(f"/bucket/set/{file.relative_to(root)}", file.read_bytes())
+    try:
+        convert(uri, tmp_path / "world", train=3, val=3, test=3)
+    finally:
+        memory.store.clear()
+    for split in ("train", "val", "test"):
+        assert {Path(name).name for name in rows_of(tmp_path / "world", split)} == {
+            f"{name}.JPEG" for name in names
+        }
+
+
+def test_an_image_without_permission_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, read = write_folder(tmp_path / "set", {"jay": 10}), LocalFileSystem.cat_file
+
+    def cat_file(disk: LocalFileSystem, path: str, *span: Any, **options: Any) -> Any:
+        if path.endswith("003.JPEG"):
+            raise PermissionError(path)
+        return read(disk, path, *span, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", cat_file)
+    reports = convert(str(root), tmp_path / "world", train=5, val=2, test=3)
+    unreadable = [entry for found in reports.values() for r in found for entry in r.unreadable]
+    assert unreadable == [("jay/003.JPEG", "no permission to read it")]
+
+
+def test_a_table_that_is_a_file_by_itself_becomes_a_world(tmp_path: Path) -> None:
+    files = sorted(write_folder(tmp_path / "set", {"jay": 10}).rglob("*.JPEG"))
+    images = pa.array([{"bytes": file.read_bytes(), "path": None} for file in files])
+    pq.write_table(pa.table({"image": images}), tmp_path / "all.parquet", row_group_size=1)
+    convert(str(tmp_path / "all.parquet"), tmp_path / "world", kind="parquet", label_column=None)
+    assert len(rows_of(tmp_path / "world", "train")) == 5
+
+
+def index_of(data: DataSpec, directory: Path) -> Path:
+    read_source.cache_clear()
+    write_index(read_source(data), directory)
+    return directory
+
+
+def test_only_what_is_below_the_root_of_the_settings_is_read(tmp_path: Path) -> None:
+    """Others may write to the directory of the index."""
+    counts = {"train": 3, "val": 1, "test": 1}
+    mine = write_folder(tmp_path / "mine", counts)
+    theirs = write_folder(tmp_path / "theirs", counts, side=100)
+    data, private = (DataSpec(kind="folder", uri=str(root), size=64) for root in (theirs, mine))
+    index = index_of(data, tmp_path / "index")
+    expected = ImageShards(data, index)("train", (0, 3)).column("png")
+    about = json.loads((index / "source.json").read_text())
+    (index / "source.json").write_text(json.dumps({**about, "root": str(mine)}))
+    assert ImageShards(data, index)("train", (0, 3)).column("png") == expected
+    assert ImageShards(private, index)("train", (0, 3)).column("png") != expected
+    names = pq.read_table(index / "train.parquet")
+    files = pa.array([f"../mine/{name}" for name in names.column("file").to_pylist()])
+    pq.write_table(names.set_column(1, "file", files), index / "train.parquet")
+    with pytest.raises(ValueError, match=r"'\.\./mine/train/00\d\.JPEG' is not below .*theirs"):
+        ImageShards(data, index)("train", (0, 3))
