@@ -30,6 +30,7 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import FEATURES
+from orchestrator.storage.disk import Disk
 from orchestrator.storage.store import Store
 from trainables.datasets.images.image_store import ShardReport
 from trainables.datasets.shards import read_shard, write_shard
@@ -283,12 +284,22 @@ def _input_store(storage: str) -> Store:
 
 @lru_cache(maxsize=4)
 def _index_directory(storage: str, key: str) -> Path:
-    """The list of a data set's images on this machine."""
+    """The list of a data set's images on this machine.
+
+    Raises:
+        FileNotFoundError: a remote storage does not have it, or not yet.
+        StoreError: a link is on the way to it, or in it.
+    """
     store = Store(storage)
-    index = Path(store.path("work", key)) / INDEX
-    if store.remote:
-        scratch = store.new(key)
-        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-        index = scratch / INDEX
-        store.load_work(key, INDEX, index)
+    if not store.remote:
+        index = store.local("work", key) / INDEX
+        if isinstance(store.fs, Disk):
+            store.fs.refuse_links_in(index)
+        return index
+    scratch = store.new(key)
+    index = scratch / INDEX
+    if not store.load_work(key, INDEX, index):
+        shutil.rmtree(scratch)
+        raise FileNotFoundError(f"{store.path('work', key, INDEX)} is not in the storage")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     return index
