@@ -42,7 +42,7 @@ def main(argv: Sequence[str], prog: str) -> int:
     if not arguments.older_than >= 0:
         return _error(f"--older-than {arguments.older_than:g}: hours, 0 or more", BAD_INPUT)
     try:
-        store = open_storage(arguments.storage, touch=False)
+        store = open_storage(arguments.storage, touch=False, writes=arguments.delete)
         with storage_answers(store.uri):
             references, entries = _find(store)
     except (InputError, StorageAwayError, StoreError) as error:

@@ -41,7 +41,7 @@ def main(words: Sequence[str], prog: str = PROGRAM) -> int:
     """
     arguments = parser(prog).parse_args(words)
     try:
-        store = open_storage(arguments.storage, touch=False)
+        store = open_storage(arguments.storage, touch=False, writes=False)
         with contextlib.suppress(KeyboardInterrupt):
             (_watch if arguments.watch else _show)(store, arguments.sweep)
     except (InputError, StoreError, StorageAwayError) as error:

@@ -42,7 +42,8 @@ def read_input(
     """Read the command line: the space, the wanted operating points and the storage.
 
     Args:
-        touch: try to write to the storage, and ask the hub for revisions.
+        touch: try to write to the storage, and ask the hub for revisions; False where the storage
+            is only read.
 
     Raises:
         InputError: with all mistakes.
@@ -72,7 +73,7 @@ def read_input(
         problems.append(problem)
     try:
         # Nothing is made on the disk for a command that has other mistakes.
-        store = open_storage(storage, touch and not problems)
+        store = open_storage(storage, touch and not problems, writes=touch)
     except InputError as error:
         problems.append(str(error))
     if space is not None and store is not None and not problems:

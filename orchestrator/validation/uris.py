@@ -25,12 +25,13 @@ class InputError(Exception):
     """Bad input; the message has a line per mistake."""
 
 
-def open_storage(uri: str, touch: bool) -> Store:
-    """The storage, which can be written.
+def open_storage(uri: str, touch: bool, writes: bool = True) -> Store:
+    """The storage, which can be written where that is needed.
 
     Args:
         uri: a directory or fsspec URI.
         touch: make the directory and write to it, to be sure.
+        writes: False for what only reads it.
 
     Raises:
         InputError: unknown scheme, missing package, no permission, or a file in the way.
@@ -59,7 +60,7 @@ def open_storage(uri: str, touch: bool) -> Store:
     try:
         store = Store(uri)
         if not store.remote:
-            _check_directory(Path(store.root))
+            _check_directory(Path(store.root), writes)
             kinds = [f"stages/{kind}" for kind in store.names("stages")]
             for directory in (*RESERVED, *kinds):  # not only when a job has computed for hours
                 store.refuse_links(store.path(directory))
@@ -101,14 +102,15 @@ def _try_to_write(store: Store, shown: str) -> None:
         )
 
 
-def _check_directory(path: Path) -> None:
+def _check_directory(path: Path, writes: bool) -> None:
     above = path
     while not above.exists():
         above = above.parent
     if not above.is_dir():
         raise InputError(f"--storage {path}: {above} is a file, not a directory")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"--storage {path}: no permission to write in {above}")
+    if not os.access(above, (os.W_OK if writes else os.R_OK) | os.X_OK):
+        verb = "write in" if writes else "read"
+        raise InputError(f"--storage {path}: no permission to {verb} {above}")
 
 
 def check_run_names(experiment: str, owner: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
+from orchestrator import gc
+from orchestrator.monitoring import status
+from orchestrator.steering import command
+from orchestrator.validation.inputs import read_input
 from orchestrator.validation.uris import STORAGES, InputError, open_storage
 
 
@@ -74,6 +79,39 @@ def test_a_storage_of_which_a_part_is_a_link_is_refused_in_one_line(
     assert len(str(error.value).splitlines()) == 1
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     assert open_storage(str(tmp_path / "link"), touch=True).root == str(tmp_path / "elsewhere")
+
+
+@pytest.fixture
+def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A storage whose files this user may read."""
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    (tmp_path / "storage" / "stages").mkdir(parents=True)
+    return str(tmp_path / "storage")
+
+
+def test_a_storage_that_can_only_be_read_is_shown_listed_and_planned(
+    read_only: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status.main(["nothing", "--storage", read_only])
+    assert "no permission" not in capsys.readouterr().err
+    assert gc.main(["--storage", read_only], "gc") == gc.OK
+    _, _, store = read_input(
+        "smoke", [], [], None, read_only, None, "bridgesweep", None, touch=False
+    )
+    assert store.root == read_only
+
+
+@pytest.mark.parametrize("below", ["", "not/yet/there"])
+def test_what_writes_is_told_that_a_storage_can_only_be_read(
+    below: str, read_only: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(Path(read_only, below))
+    assert gc.main(["--storage", place, "--delete"], "gc") == gc.BAD_INPUT
+    assert "no permission to write" in capsys.readouterr().err
+    assert command.main("cancel", ["sweep", "key", "--storage", place], "cancel") == 2
+    assert "no permission to write" in capsys.readouterr().err
+    with pytest.raises(InputError, match=f"no permission to write in {read_only}"):
+        read_input("smoke", [], [], None, place, None, "bridgesweep", None, touch=True)
 
 
 @pytest.mark.parametrize("uri", ["", "s3:/bucket/x", "file:/data"])
