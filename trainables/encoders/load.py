@@ -27,6 +27,7 @@ from trainables.encoders.pretrained import (
     load_preprocessing,
     load_weights,
     mllm_class,
+    named,
     resolve_pretrained,
 )
 from trainables.encoders.tower import Tower, usual_preprocessing
@@ -41,10 +42,15 @@ def load_tower(name: str) -> Tower:
             dropped.
 
     Raises:
-        OSError: it has no weights in safetensors.
+        OSError: there is no such model, or it has no weights in safetensors.
         ValueError: a model of another kind, weights are missing in its file, or its preprocessor
             does something else than resizing to the encoder's size and normalising.
     """
+    with named("teacher.model", name):
+        return _loaded(name)
+
+
+def _loaded(name: str) -> Tower:
     config = load_config(name)
     sizes = encoder_sizes(config.to_dict())
     family = find_family(config.model_type)

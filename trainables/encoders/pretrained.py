@@ -5,6 +5,8 @@ Shapes: `B` images, `S` side of the encoder's input in pixels.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +47,25 @@ def resolve_pretrained(name: str) -> str:
         choices = ", ".join(f"{_PREFIX}{s}" for s in shipped)
         raise ValueError(f"pretrained model {name!r} is not shipped; shipped are: {choices}")
     return str(SHIPPED / wanted)
+
+
+@contextlib.contextmanager
+def named(setting: str, name: str) -> Iterator[None]:
+    """Name the setting in the errors of a model's files, which often name the hub alone.
+
+    Args:
+        setting: that names the model.
+        name: as of `resolve_pretrained`.
+
+    Raises:
+        OSError: of the same kind as the one that it follows.
+    """
+    try:
+        yield
+    except OSError as error:
+        # The hub's own kinds want a response as well.
+        kind = type(error) if type(error).__module__ == "builtins" else OSError
+        raise kind(f"{setting}: {name} cannot be loaded: {error}") from error
 
 
 def load_pretrained(kind: Any, name: str, **options: Any) -> Any:

@@ -32,6 +32,7 @@ from trainables.encoders.pretrained import (
     load_tokenizer,
     load_weights,
     mllm_class,
+    named,
 )
 from trainables.mllms.division import device_map_of, free_memory
 from trainables.mllms.likelihoods import Likelihoods
@@ -95,22 +96,23 @@ class Mllm(Likelihoods):
 
         Raises:
             ImportError: it is divided, and accelerate is not installed.
-            OSError: it has no weights in safetensors.
+            OSError: there is no such model, or it has no weights in safetensors.
             UnknownMllmError: a model of another class.
             ValueError: it does not resize a square image to the encoder's size, or does not fit the
                 GPUs.
         """
-        config = load_config(name)
-        family = family_of(config.model_type)
-        options: dict[str, Any] = {"dtype": dtype}
-        if gpus > 1:
-            options["device_map"] = device_map_of(config, family, dtype, free_memory(gpus))
-        model = load_weights(mllm_class(family), name, **options)
-        size: Any = config.vision_config.image_size
-        side = int(size if isinstance(size, int) else size[0])
-        processor = load_processor(name)
-        tokenizer = processor.tokenizer if processor is not None else load_tokenizer(name)
-        return cls(model, tokenizer, load_preprocessing(name, side), processor, beams)
+        with named("mllms", name):
+            config = load_config(name)
+            family = family_of(config.model_type)
+            options: dict[str, Any] = {"dtype": dtype}
+            if gpus > 1:
+                options["device_map"] = device_map_of(config, family, dtype, free_memory(gpus))
+            model = load_weights(mllm_class(family), name, **options)
+            size: Any = config.vision_config.image_size
+            side = int(size if isinstance(size, int) else size[0])
+            processor = load_processor(name)
+            tokenizer = processor.tokenizer if processor is not None else load_tokenizer(name)
+            return cls(model, tokenizer, load_preprocessing(name, side), processor, beams)
 
     def to(self, device: torch.device) -> Mllm:
         """Move the model, which must not be divided."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from tests.hub_cache import add_snapshot, use_cache
 from trainables.encoders.load import load_tower
-from trainables.encoders.pretrained import SHIPPED, load_config, load_preprocessing, load_tokenizer
+from trainables.encoders.pretrained import (
+    SHIPPED,
+    load_config,
+    load_preprocessing,
+    load_tokenizer,
+    named,
+)
+from trainables.mllms.mllm import Mllm
 
 CLIP = SHIPPED / "clip-scenes"
 MAIN, OTHER = "a" * 40, "b" * 40
@@ -49,6 +57,23 @@ def test_all_files_are_those_of_the_stated_revision(
     torch.testing.assert_close(tower.model.visual_projection.weight, expected, rtol=0, atol=0)
     assert (load_preprocessing(name, tower.sizes.image_size).mean == (0.25,) * 3) == bool(added)
     assert load_tokenizer(name)("0").input_ids == load_tokenizer(str(CLIP))("0").input_ids
+
+
+@pytest.mark.parametrize(("load", "setting"), [(load_tower, "teacher.model"), (Mllm.load, "mllms")])
+def test_a_model_that_the_hub_does_not_have_is_named_with_its_setting(
+    load: Callable[[str], object], setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_cache(tmp_path, monkeypatch)
+    with pytest.raises(OSError, match=r"someorg/llava-7b cannot be loaded: \S") as error:
+        load("someorg/llava-7b")
+    assert str(error.value).startswith(f"{setting}: ")
+    assert isinstance(error.value.__cause__, OSError)
+
+
+def test_an_error_of_a_model_s_files_stays_of_its_kind() -> None:
+    text = "mllms: a/b cannot be loaded: gone"
+    with pytest.raises(FileNotFoundError, match=text), named("mllms", "a/b"):
+        raise FileNotFoundError("gone")
 
 
 class Exploit:
