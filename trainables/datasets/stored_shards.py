@@ -21,7 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainables.datasets.arrays import Pixels, read_tensor
-from trainables.datasets.images.image_store import ShardReport, image_files, read_rows
+from trainables.datasets.images.image_store import (
+    ShardReport,
+    image_files,
+    part_files,
+    read_rows,
+)
 
 SHARD_ROWS: Final = 512
 """Rows of the world that training reads at once. The order of training depends on it."""
@@ -44,7 +49,7 @@ class StoredPart:
 
     def __init__(self, directory: Path, columns: Sequence[str]) -> None:
         self.columns = columns
-        self._files = sorted(directory.glob("part-*.parquet"))
+        self._files = part_files(directory)
         footers = _footers(self._files)
         sizes = [ShardReport.of(footer.metadata).rows for footer in footers]
         self._starts = [0, *accumulate(sizes)]

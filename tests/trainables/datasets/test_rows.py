@@ -26,7 +26,7 @@ from tests.trainables.small import (
 from trainables.datasets.arrays import decode_image, read_tensor, tensor_column
 from trainables.datasets.batches import Batches, in_order
 from trainables.datasets.images.decode import UnreadableImageError
-from trainables.datasets.images.image_store import read_rows
+from trainables.datasets.images.image_store import count_images, image_column, read_rows
 from trainables.datasets.rows import Rows, part_file
 from trainables.training.precompute import TeacherFeatures
 
@@ -52,6 +52,24 @@ def test_read_rows_crosses_row_groups(tmp_path: Path) -> None:
     for start, stop in ((0, 17), (3, 5), (4, 8), (11, 17), (16, 20)):
         table = read_rows(tmp_path / "x.parquet", (start, stop), ["x"])
         assert table.column("x").to_pylist() == list(range(start, min(stop, 17)))
+
+
+def test_copies_beside_the_parts_of_a_split_are_not_read(
+    small_stages: Small, tmp_path: Path
+) -> None:
+    """As a file manager leaves them; a stage is looked at by what its manifest lists."""
+    world, features = tmp_path / "world", shutil.copytree(small_stages.features, tmp_path / "f")
+    (world / "images_train").mkdir(parents=True)
+    for number in (0, 99_999, 100_000):
+        part = pa.table({"image_id": [f"{number}"]})
+        pq.write_table(part, world / "images_train" / f"part-{number:05d}.parquet")
+    for directory in (world / "images_train", features / "train"):
+        for copy in ("part-00000 (copy)", "part-00000.1", "part-000000", "part-0", "copy"):
+            shutil.copy(directory / "part-00000.parquet", directory / f"{copy}.parquet")
+    assert count_images(world, "train") == 3
+    assert image_column(world, "train", "image_id").to_pylist() == ["0", "99999", "100000"]
+    rows = Rows("train", ("pooled",), small_stages.world, None, features, SHARD)
+    assert len(rows) == len(rows_of(small_stages, ("pooled",)))
 
 
 def test_rows_of_all_sources_belong_together(small_stages: Small) -> None:

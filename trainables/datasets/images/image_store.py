@@ -7,6 +7,7 @@ world/images_train/part-00000.parquet, ...     data sets
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _REPORT: Final = b"report"
+_PART: Final = re.compile(r"part-([0-9]{5}|[1-9][0-9]{5,})\.parquet")
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,16 @@ class ShardReport:
         return cls(content["images"], unreadable, content["treated"])
 
 
+def part_files(directory: Path) -> list[Path]:
+    """The Parquet files of a split in parts, in order; no copies of them beside."""
+    parts = (path for path in directory.glob("part-*.parquet") if _PART.fullmatch(path.name))
+    return sorted(parts, key=lambda path: (len(path.name), path.name))
+
+
 def image_files(world: Path, split: str) -> list[Path]:
     """The Parquet files of a split's images, in order."""
     single = world / f"images_{split}.parquet"
-    return [single] if single.exists() else sorted((world / f"images_{split}").glob("*.parquet"))
+    return [single] if single.exists() else part_files(world / f"images_{split}")
 
 
 def class_names(world: Path) -> list[str]:
