@@ -16,6 +16,8 @@ STOPPED: Final = 130
 """Exit code of a sweep that a signal has stopped."""
 STOP_AGAIN_S = 10.0
 SAME_SIGNAL_S = 1.0
+SHOWN_AFTER_S = 1.0
+"""Seconds after which somebody who waits for the end is told that it comes."""
 STOP_HARD_S = 45.0
 """Seconds that a sweep has to stop; Ray ends a process without a head after 60, with no line."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
@@ -38,10 +40,15 @@ def stopped_by_signals(command: str) -> Iterator[None]:
     def end_if_deaf() -> None:
         while (byte := heard.recv(1)) and byte[0] not in _STOP_SIGNALS:
             pass
+        if byte and not is_over.wait(SHOWN_AFTER_S):
+            say("\nstopping ...")
         if byte and not is_over.wait(STOP_HARD_S):
-            with contextlib.suppress(OSError):  # the terminal may be gone
-                print(stopped(command), file=sys.__stdout__, flush=True)
+            say(stopped(command))
             os._exit(STOPPED)
+
+    def say(text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            print(text, file=sys.__stdout__, flush=True)
 
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=end_if_deaf, name="signals", daemon=True).start()

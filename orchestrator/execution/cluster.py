@@ -138,8 +138,9 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
             _offer_token(address)
     if command:
         _show_as(command)
+    hear = _hear_nothing
     try:
-        with _signals_kept():
+        with _signals_kept(), _signals_held() as hear:
             ray.init(
                 address=address or "local",
                 include_dashboard=False,
@@ -148,6 +149,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
                 **private,
             )
     except Exception as error:  # Ray raises its plainest ones
+        hear()
         where = "on this machine" if address is None else f"at {address}"
         raise NoClusterError(f"Ray {where}: {line_of(error)}") from error
     _keep_secrets_out_of_logs()
@@ -155,6 +157,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
         for name in ("ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
     try:
+        hear()
         if address is None and not insecure:
             _demand_token_here(ray.get_runtime_context().gcs_address)
         yield address
@@ -301,6 +304,39 @@ def _signals_kept() -> Iterator[Callable[[], None]]:
         yield keep
     finally:
         keep()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[Callable[[], None]]:
+    """Keep the signals that stop a sweep until Ray has started.
+
+    An exception amid that could end the process in one of Ray's own threads, or be swallowed.
+
+    Yields:
+        A function that lets the first of them stop the sweep, behind the context.
+    """
+    heard: list[int] = []
+    handlers = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(handler := signal.getsignal(number))
+    }
+
+    def hear() -> None:
+        for number in heard[:1]:
+            handlers[signal.Signals(number)](number, None)
+
+    for number in handlers:
+        signal.signal(number, lambda number, frame: heard.append(number))
+    try:
+        yield hear
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _hear_nothing() -> None:
+    """Of a start that was not tried."""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.execution.cluster import alive_nodes, node_ids
 from orchestrator.execution.fit_nodes import UNFIT_WAIT_S, publish
@@ -58,7 +58,7 @@ def problems_by_node(
             if node_id not in nodes:
                 continue
             here = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            addresses[node_id] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            addresses[node_id] = _address(node)
             task = look.options(scheduling_strategy=here)
             answers[node_id] = task.remote(space, store.uri, name, token, expected)
         ray.wait(list(answers.values()), num_returns=len(answers), timeout=NODE_ANSWER_S)
@@ -93,16 +93,29 @@ class NewNodes:
         self._asked_at: dict[str, float] = {}
         """Id of a node that is not fit -> when it was asked last, by `time.monotonic`."""
         self._told: set[str] = set()
+        self._addresses = _addresses()
+        """By the ids of the nodes of the last look."""
         self._thread: threading.Thread | None = None
 
     def look(self) -> None:
-        """Ask the nodes that are not known to be fit; returns at once."""
+        """Tell which nodes come and go, and ask those that are not known to be fit.
+
+        It returns at once.
+        """
+        before, self._addresses = self._addresses, _addresses()
+        for verb, those, others in (
+            ("left", before, self._addresses),
+            ("joined", self._addresses, before),
+        ):
+            if names := sorted(those[node] for node in those.keys() - others.keys()):
+                count = len(self._addresses)
+                self._note(f"{', '.join(names)} {verb} the cluster: it has {count} now")
         if self._thread is not None and self._thread.is_alive():
             return
         now = time.monotonic()
         due = {
             node
-            for node in node_ids() - self._fit
+            for node in self._addresses.keys() - self._fit
             if now - self._asked_at.get(node, -ASK_AGAIN_S) >= ASK_AGAIN_S
         }
         if due:
@@ -132,6 +145,15 @@ class NewNodes:
         if line not in self._told:
             self._told.add(line)
             self._note(line)
+
+
+def _addresses() -> dict[str, str]:
+    """Names of the nodes that are alive, by their ids."""
+    return {node["NodeID"]: f"node {_address(node)}" for node in alive_nodes()}
+
+
+def _address(node: Mapping[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 def _look_from_node(

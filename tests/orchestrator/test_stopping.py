@@ -47,3 +47,27 @@ def test_a_signal_stops_a_sweep(before: tuple[str, ...], number: int, said: str)
                     sweep.wait(1)
         finally:
             sweep.kill()
+
+
+SLOW = """
+import time
+from orchestrator.stopping import stopped_by_signals
+try:
+    with stopped_by_signals("the command"):
+        try:
+            print("ready", flush=True)
+            time.sleep(20)
+        finally:
+            time.sleep(3)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_who_stops_a_sweep_is_told_at_once_that_it_will_end() -> None:
+    command = [sys.executable, "-c", SLOW]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as sweep:
+        assert sweep.stdout is not None
+        assert sweep.stdout.readline() == "ready\n"
+        sweep.send_signal(signal.SIGINT)
+        assert sweep.stdout.read() == "\nstopping ...\nstopped\n"

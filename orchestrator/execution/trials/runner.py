@@ -86,7 +86,7 @@ class Runner:
         self._frozen = FrozenTrials(settings.store, settings.space.resources.silence_s + BACKSTOP_S)
         self._tries: dict[str, Tries] = {}
         self._examined: list[threading.Thread] = []
-        self._shared_causes = SharedCauses(schedule, listener)
+        self._shared_causes = SharedCauses(schedule)
         self._evaluator = evaluation_ask(settings.space)
         self.keeps_warm = can_wait(settings)
         self._passes = Passes(
@@ -333,8 +333,11 @@ class Runner:
 
     def _fail(self, key: str, failure: JobFailure) -> None:
         """Record that a job failed for good, and with it the jobs that need it or would fail so."""
+        # First, as its end makes room in which another job would start at once.
+        withdrawn = self._shared_causes.add(self.settings.jobs[key], failure, len(node_ids()))
         lost = self.schedule.give_up(key, failure.reason, failure.environment)
         for failed in (key, *(job.key for job in lost)):
             self._listener(JobEvent("failed", failed, self.schedule.failed[failed]))
-        if failure.environment is not None:
-            self._shared_causes.add(self.settings.jobs[key], failure, len(node_ids()))
+        if withdrawn:
+            assert failure.environment is not None
+            self._listener(JobEvent("withdrawn", key, failure.environment, others=withdrawn))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from orchestrator.execution.environment import FULL_DISK
 from orchestrator.execution.failures import JobFailure
-from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job
 from orchestrator.scheduling.schedule import Schedule
 
@@ -34,11 +33,10 @@ class SharedCauses:
 
     Args:
         schedule: of the sweep.
-        listener: called with the jobs that are not started.
     """
 
-    def __init__(self, schedule: Schedule, listener: JobListener) -> None:
-        self._schedule, self._listener = schedule, listener
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
         self._failed: dict[str, _Failed] = {}
         """By cause."""
 
@@ -47,30 +45,32 @@ class SharedCauses:
         failed = self._failed.get(environment or "")
         return failed is not None and any(_is_in(job, group) for group in failed.stopped)
 
-    def add(self, job: Job, failure: JobFailure, nodes: int) -> None:
+    def add(self, job: Job, failure: JobFailure, nodes: int) -> tuple[str, ...]:
         """Record a job that failed for good; after the second, start no job that would fail so.
 
         Args:
             failure: with what failed around the job.
             nodes: how many the cluster has.
+
+        Returns:
+            Keys of the jobs that are not started.
         """
         environment = failure.environment
-        assert environment is not None
+        if environment is None:
+            return ()
         failed = self._failed.setdefault(environment, _Failed())
         failed.hosts.append(failure.host)
         failed.groups.append(_group_of(job))
         if len(failed.hosts) == 1:
-            return
+            return ()
         if len(set(failed.hosts)) == 1 and failure.host and nodes > 1:
-            return  # it may be the disk or the installation of this node alone
+            return ()  # it may be the disk or the installation of this node alone
         group = () if environment == FULL_DISK else _common(failed.groups)
         if group in failed.stopped:
-            return
+            return ()
         failed.stopped.add(group)
         withdrawn = self._schedule.withdraw(lambda other: _is_in(other, group), environment)
-        if withdrawn:
-            keys = tuple(other.key for other in withdrawn)
-            self._listener(JobEvent("withdrawn", job.key, environment, others=keys))
+        return tuple(other.key for other in withdrawn)
 
 
 def _group_of(job: Job) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 
@@ -73,3 +74,26 @@ def test_a_node_whose_raylet_is_gone_takes_no_connection(monkeypatch: pytest.Mon
         monkeypatch.setattr(cluster, "alive_nodes", lambda: nodes)
         assert cluster.is_one_unreachable({"lives", "gone"})
         assert not cluster.is_one_unreachable({"lives"})
+
+
+def test_a_signal_while_ray_starts_stops_the_sweep_once_ray_has_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An exception amid `ray.init` could end the process in one of Ray's own threads."""
+    came = []
+
+    def init(**settings: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        came.append("started")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: came.append("ended"))
+    monkeypatch.setattr(cluster, "_keep_secrets_out_of_logs", lambda: None)
+    handler = signal.getsignal(signal.SIGINT)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        cluster.running(verbose=True, insecure=True, command=""),
+    ):
+        came.append("ran")
+    assert came == ["started", "ended"]
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -77,7 +77,7 @@ class Joining:
         self.published: list[str] = []
         self.notes: list[str] = []
         self._clock = 0.0
-        monkeypatch.setattr(node_check, "node_ids", lambda: frozenset(self.nodes))
+        monkeypatch.setattr(node_check, "_addresses", lambda: {n: f"node {n}" for n in self.nodes})
         monkeypatch.setattr(node_check, "problems_by_node", self._find)
         monkeypatch.setattr(node_check, "publish", self.published.extend)
         monkeypatch.setattr(node_check.time, "monotonic", lambda: self._clock)
@@ -115,7 +115,12 @@ def test_a_node_that_joins_works_only_once_it_was_found_to_see_the_same(
     joining.look(3600)
     assert joining.asked == [{"a"}]
     assert joining.published == ["a"]
-    assert joining.notes == []
+    joining.nodes -= {"head"}
+    joining.look()
+    assert joining.notes == [
+        "node a joined the cluster: it has 2 now",
+        "node head left the cluster: it has 1 now",
+    ]
 
 
 def test_a_node_with_other_files_is_named_once_and_asked_until_they_are_the_same(
@@ -129,7 +134,7 @@ def test_a_node_with_other_files_is_named_once_and_asked_until_they_are_the_same
     assert joining.asked == [{"b"}]
     joining.look(node_check.ASK_AGAIN_S)
     assert joining.asked == [{"b"}, {"b"}]
-    (note,) = joining.notes
+    _, note = joining.notes
     assert note.startswith("node b has other files, or none, for data; what Ray places there waits")
     assert joining.published == []
     joining.problems.clear()
@@ -144,7 +149,7 @@ def test_a_check_that_could_not_be_made_is_made_again(
     joining.nodes |= {"c"}
     joining.problems["c"] = ["away"]
     joining.look()
-    assert joining.notes == ["new nodes could not be checked: OSError: the storage is away"]
+    assert joining.notes[1:] == ["new nodes could not be checked: OSError: the storage is away"]
     joining.problems.clear()
     joining.look(node_check.ASK_AGAIN_S)
     assert joining.published == ["c"]

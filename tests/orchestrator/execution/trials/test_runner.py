@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from orchestrator.execution.trials import runner as runner_module
 from orchestrator.execution.trials.runner import Runner
 from orchestrator.execution.trials.shared_causes import SharedCauses
 from orchestrator.plan.job_events import JobEvent
-from orchestrator.plan.jobs import Plan
+from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.room import Cluster
 from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage.lease import Lease, LeaseLostError, only_driver
@@ -165,7 +166,7 @@ def test_what_points_of_one_scenario_lack_stops_that_one_and_of_two_scenarios_al
 ) -> None:
     sweep = Sweep(tmp_path, "codecs.0.lambdas=[0.001, 0.002, 0.003]", lanes=9)
     schedule = sweep.schedule
-    causes = SharedCauses(schedule, sweep.events.append)
+    causes = SharedCauses(schedule)
     jobs = {job.label: job for job in sweep.settings.jobs.values()}
     for job in jobs.values():
         if job.subject.point is None:
@@ -175,9 +176,8 @@ def test_what_points_of_one_scenario_lack_stops_that_one_and_of_two_scenarios_al
         """Labels of the jobs that are withdrawn after this one failed."""
         job = jobs[f"hyperprior {label} seed=0"]
         schedule.give_up(job.key, "no module lpips")
-        count = len(sweep.events)
-        causes.add(job, JobFailure(Cause.ERROR, "no module lpips", "no module lpips"), 2)
-        keys = {key for event in sweep.events[count:] for key in event.others}
+        failure = JobFailure(Cause.ERROR, "no module lpips", "no module lpips")
+        keys = causes.add(job, failure, 2)
         return {job.label.removeprefix("hyperprior ") for job in jobs.values() if job.key in keys}
 
     other = jobs["hyperprior reconstruction lambda=0.003 seed=0"]
@@ -190,6 +190,29 @@ def test_what_points_of_one_scenario_lack_stops_that_one_and_of_two_scenarios_al
     }
     assert causes.is_stopped(other, "no module lpips")
     assert not causes.is_stopped(other, "no module other")
+
+
+def test_no_job_starts_in_the_room_of_the_second_one_that_a_cause_has_ended(
+    codecs: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune asks for the next job in another thread, as soon as there is room."""
+    started: list[Job | None] = []
+    give_up = codecs.schedule.give_up
+
+    def give_up_and_fill(*arguments: Any) -> list[Job]:
+        lost = give_up(*arguments)
+        started.append(codecs.schedule.peek())
+        return lost
+
+    monkeypatch.setattr(codecs.schedule, "give_up", give_up_and_fill)
+    lacking = FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/tic_1.pth.tar")
+    for trial in ("1", "2"):
+        fail(codecs, trial, lacking)
+    first, second = started
+    assert first is not None
+    assert first.kind == "codec"
+    assert second is not None
+    assert second.kind != "codec"
 
 
 def test_a_full_disk_stops_jobs_of_every_kind(codecs: Sweep) -> None:
