@@ -66,5 +66,5 @@ def hand_over(request: Request, held: SweepHeldError) -> bool:
         raise RefusedSpaceError(f"{held.about}\n{reasons}\nwait for it, or {ANOTHER_SWEEP}")
     status = ["status", request.name, "--storage", without_secrets(request.store.uri)]
     follow = shlex.join(["python", "-m", "orchestrator.sweep", *status])
-    print(f"{printable(' '.join(answer.lines))}; follow it by `{follow}`", flush=True)
+    print(f"{printable('; '.join(answer.lines))}; follow it by `{follow}`", flush=True)
     return True

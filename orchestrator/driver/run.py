@@ -196,7 +196,10 @@ def _with_added(request: Request, inbox: Inbox) -> tuple[Request, str]:
         points=inheritance.points,
         command=inheritance.command,
     )
-    line = f"{points} taken over that were added by `{command}`; cancel what is not wanted"
+    line = (
+        f"{points} taken over that were added to the driver before; cancel what is not wanted; "
+        f"the command that continues all: {larger.command}"
+    )
     return larger, line if inheritance.count else ""
 
 

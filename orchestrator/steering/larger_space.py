@@ -108,19 +108,26 @@ def check_larger(plan: Plan, whole: Plan) -> None:
     lines = settings[:_MOST_SETTINGS]
     if len(settings) > _MOST_SETTINGS:
         lines.append(f"and {len(settings) - _MOST_SETTINGS} other settings")
-    if lost:
-        text = f"this space lacks {number_of(len(lost))} of the sweep that runs"
-        lines.append(f"{text}: {shortened(lost, len(lost))}")
-    if measured_otherwise:
-        text = f"this space measures {number_of(len(measured_otherwise))} otherwise"
-        lines.append(f"{text}: {shortened(measured_otherwise, len(measured_otherwise))}")
-    if named_otherwise:
-        # Their rows would have two names of one codec, MLLM, data set or variant.
-        text = f"this space names {number_of(len(named_otherwise))} otherwise"
-        lines.append(f"{text}: {shortened(named_otherwise, len(named_otherwise))}")
+    # What follows from a setting that differs is not said a second time.
+    if all(line.startswith("resources.") for line in settings):
+        lines += _effects(lost, measured_otherwise, named_otherwise)
     if not settings and not named_otherwise:
         lines.append("its settings are the same, but not the files that it names")
     raise NotLargerError("\n".join(lines))
+
+
+def _effects(lost: Sequence[str], measured: Sequence[str], named: Sequence[str]) -> list[str]:
+    """Lines about operating points that are lost, measured otherwise and named otherwise."""
+    lines = []
+    if lost:
+        text = f"this space lacks {number_of(len(lost))} of the sweep that runs"
+        lines.append(f"{text}: {shortened(lost, len(lost))}")
+    # Rows of points named otherwise would have two names of one codec, MLLM, data set or variant.
+    for verb, labels in (("measures", measured), ("names", named)):
+        if labels:
+            text = f"this space {verb} {number_of(len(labels))} otherwise"
+            lines.append(f"{text}: {shortened(labels, len(labels))}")
+    return lines
 
 
 def _measured(plan: Plan, key: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from orchestrator.execution.environment import StorageAwayError
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import SweepHeldError
 from orchestrator.storage.store import Store
+from orchestrator.storage.sweep_requests import Answer
 from orchestrator.sweep import main
 from search_spaces import load_space, operating_points
 from tests.orchestrator.models import SMOKE
@@ -101,6 +102,19 @@ def test_points_that_are_handed_over_tell_whether_the_driver_was_asked(
     with pytest.raises(error, match=f"--storage {storage}: cannot be used") as raised:
         hand_over(request, HELD)
     assert "hunter2" not in str(raised.value)
+
+
+def test_the_lines_of_the_driver_are_told_apart(
+    storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = Answer(True, ("added 2 operating points", "cancelled before: a, b"))
+    monkeypatch.setattr(hand_over_module, "ask", lambda *arguments: answer)
+    space = load_space("smoke")
+    points = operating_points(space)
+    request = Request(space, points, Store(storage), "smoke", None, False, 0.0, "the command")
+    assert hand_over(request, HELD)
+    text = capsys.readouterr().out
+    assert text.startswith("added 2 operating points; cancelled before: a, b; follow it by `")
 
 
 @pytest.mark.parametrize(

@@ -297,17 +297,20 @@ def test_what_was_added_to_a_driver_that_died_is_taken_over(tmp_path: Path) -> N
     inbox = Inbox(store, "smoke", 2)
     assert _with_added(request, inbox) == (request, "")
     points = [point.fields for point in operating_points(large)]
-    content = {"space": large.model_dump(mode="json"), "command": "the larger"}
+    theirs = "python -m orchestrator.sweep smoke; python -m orchestrator.sweep larger.yaml"
+    content = {"space": large.model_dump(mode="json"), "command": theirs}
     inbox.keep_added({**content, "points": points, "added": points})
     larger, line = _with_added(request, inbox)
-    assert (larger.space, larger.command) == (large, "the larger")
+    assert (larger.space, larger.command) == (large, theirs)
     assert set(larger.points) == set(operating_points(large))
     assert f"{len(points) - 1} operating points taken over" in line
+    assert "added by" not in line, "the sweep's own command is one of them"
+    assert line.endswith(f"the command that continues all: {theirs}")
     other = replace(request, space=load_space("smoke", ["d1.steps=9"]))
     same, line = _with_added(replace(other, points=operating_points(other.space)), inbox)
     assert same.space == other.space
     assert "not taken over" in line
-    assert "the larger" in line
+    assert theirs in line
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")

@@ -30,6 +30,8 @@ THEIRS = "python -m orchestrator.sweep theirs"
 SMALL = ("codecs.0.lambdas=[0.02]", "scenarios=[d1]", "baselines=[reconstruction]")
 LARGE = ("codecs.0.lambdas=[0.02, 0.002]", "scenarios=[d1, d2]", "baselines=[reconstruction]")
 
+OTHER_ORDER = "tasks=[vqa, rec, captioning, fewshot]"
+
 
 def plan(*settings: str) -> Plan:
     space = load_space("smoke", settings)
@@ -58,13 +60,10 @@ def test_a_space_with_all_points_of_the_sweep_is_a_larger_one(larger: tuple[str,
         ((*LARGE, "d1.steps=16"), "d1.steps = 16, in the sweep that runs 8"),
         (("codecs.0.lambdas=[0.002]", *SMALL[1:]), "codecs.0.lambdas = [0.002]"),
         (("scenarios=[d2]", SMALL[0], SMALL[2]), 'scenarios = ["d2"]'),
-        ((*LARGE, "tasks=[vqa, rec]"), "measures 2 operating points otherwise"),
+        ((*LARGE, "tasks=[vqa, rec]"), 'tasks = ["vqa", "rec"], in the sweep'),
+        ((*LARGE, OTHER_ORDER), "measures 2 operating points otherwise"),
         ((*LARGE, "resources.max_failures=7"), "resources.max_failures = 7"),
-        ((*LARGE, "codecs.0.name=mine"), "names 2 operating points otherwise: mine reconstruction"),
-        (
-            (*LARGE, "codecs.0.name=mine"),
-            'codecs.0.name = "mine", in the sweep',
-        ),
+        ((*LARGE, "codecs.0.name=mine"), 'codecs.0.name = "mine", in the sweep'),
         ((*LARGE, "variants={a: {}, b: {d1.steps: 9}}"), "names 1 operating point otherwise"),
     ],
 )
@@ -72,6 +71,26 @@ def test_what_another_space_changes_is_named(other: tuple[str, ...], message: st
     with pytest.raises(NotLargerError) as error:
         check_larger(plan(*SMALL), plan(*other))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change", ["d1.steps=16", "codecs.0.name=mine", "tasks=[rec]", "seeds=[1]", "codecs.0.N=24"]
+)
+def test_what_follows_from_a_changed_setting_is_not_said_again(change: str) -> None:
+    with pytest.raises(NotLargerError) as error:
+        check_larger(plan(*SMALL), plan(*LARGE, change))
+    lines = str(error.value).splitlines()
+    assert lines
+    assert all(", in the sweep that runs " in line for line in lines), lines
+
+
+def test_other_resources_do_not_hide_that_points_are_measured_otherwise() -> None:
+    other = plan(*LARGE, OTHER_ORDER, "resources.max_failures=7")
+    with pytest.raises(NotLargerError) as error:
+        check_larger(plan(*SMALL), other)
+    first, second, _ = str(error.value).splitlines()
+    assert first.startswith("resources.max_failures = 7")
+    assert "measures 2 operating points otherwise" in second
 
 
 def test_changed_files_are_told_from_changed_settings() -> None:
