@@ -88,7 +88,7 @@ def test_other_resources_do_not_hide_that_points_are_measured_otherwise() -> Non
     other = plan(*LARGE, OTHER_ORDER, "resources.max_failures=7")
     with pytest.raises(NotLargerError) as error:
         check_larger(plan(*SMALL), other)
-    first, second, _ = str(error.value).splitlines()
+    first, second = str(error.value).splitlines()
     assert first.startswith("resources.max_failures = 7")
     assert "measures 2 operating points otherwise" in second
 
