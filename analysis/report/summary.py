@@ -61,6 +61,10 @@ NAMED_CURVES: Final = 6
 """Curves of a ranking that the summary sentence names, those that save most."""
 
 
+_BITS: Final = " A BD-rate averages over shared accuracies, `bits` is at their middle alone."
+"""Explains the heads of `summary_table`."""
+
+
 def summary_sentence(
     sweep: Sweep,
     comparison: pd.DataFrame,
@@ -73,12 +77,14 @@ def summary_sentence(
     claims = _rankings(heads, scenarios)
     known = tasks(sweep)
     reason = no_mean(known)
+    place = f"the report page, under 'Comparison with {anchor}',"
     first = (
         f"For equal {mean_label(known)}, against {anchor}: " + "; ".join(claims) + "."
         if claims
-        else f"There is no mean over tasks: {reason}; the notes compare task by task."
+        else f"There is no mean over tasks: {reason}; {place} compares task by task."
         if reason
-        else f"No curve compares with {anchor} on the mean over tasks; the notes say why."
+        else f"No curve has a BD-rate against {anchor} on the mean over tasks; {place} says why."
+        f"{_BITS if comparison['saved'].notna().any() else ''}"
     )
     if claims and (caveat := training_caveat(sweep)):
         first += f" {caveat}"
@@ -106,7 +112,7 @@ def lead_sentence(sweep: Sweep, comparison: pd.DataFrame) -> str:
     anchor = sweep.scenarios.title(sweep.anchor) or "the anchor"
     what = mean_label(known) if task == MEAN else task
     if rows.empty:
-        return f"No curve can be compared with {anchor} for equal {what}."
+        return f"No curve has a BD-rate against {anchor} for equal {what}."
     start = f"As trained in this sweep, for equal {what}"
     fewer, more = rows[rows["bd_rate_high"] < 0], rows[rows["bd_rate_low"] > 0]
     open_ = len(rows) - len(fewer) - len(more)

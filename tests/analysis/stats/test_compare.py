@@ -184,6 +184,26 @@ def test_under_a_quarter_of_the_accuracies_is_no_bd_rate() -> None:
     assert holds(got["note"], "no BD-rate", "0.75 to 0.85", "17%", "25%")
 
 
+def test_a_sentence_without_a_bd_rate_is_true_beside_the_bits_of_the_table() -> None:
+    sweep = drawn(reconstruction=(RATES, RISING), d2=(RATES, (0.75, 0.85, 0.95, 1.0)))
+    comparison = compare(sweep)
+    table = summary_table(sweep, comparison).set_index("curve")
+    assert not table.loc["d2", "BD-rate"].any()
+    assert table.loc["d2", "bits"].all()
+    sentence = summary_sentence(sweep, comparison)
+    assert holds(
+        sentence,
+        "No curve has a BD-rate against reconstruction on the mean over tasks",
+        "the report page, under 'Comparison with reconstruction', says why",
+        "`bits` is at their middle alone",
+    )
+
+
+def test_a_sentence_explains_no_bits_where_the_table_has_none() -> None:
+    sweep = drawn(reconstruction=(RATES, (0.1, 0.2, 0.3, 0.4)), d3=(RATES, (0.5, 0.6, 0.7, 0.8)))
+    assert "`bits`" not in summary_sentence(sweep, compare(sweep))
+
+
 def test_curves_are_ranked_over_the_accuracies_that_all_of_them_share() -> None:
     """d1 saves most where only it has points, d2 where both have."""
     d1 = (tuple(r / f for r, f in zip(RATES, (4.0, 4.0, 1.6, 1.6), strict=True)), RISING)
