@@ -80,9 +80,13 @@ class LeaseLapsedError(LeaseLostError):
 
 
 class Lease:
-    """A lease that this process holds; see `hold`."""
+    """A lease that this process holds; see `hold`.
 
-    def __init__(self, store: Files, name: str, number: int, pace: Pace) -> None:
+    Args:
+        asked: `time.monotonic` before its file was made.
+    """
+
+    def __init__(self, store: Files, name: str, number: int, pace: Pace, asked: float) -> None:
         self._store = store
         self._name = name
         self._number = number
@@ -90,7 +94,7 @@ class Lease:
         self._beat = 0
         self._process = Process.current()
         self._taken = threading.Event()
-        self._made = self._renewed = time.monotonic()
+        self._made = self._renewed = asked
         self._has_predecessors = number > 2
         self._over = threading.Event()
         self._is_given_back = threading.Event()
@@ -149,13 +153,15 @@ class Lease:
     def _renew(self) -> None:
         if self._taken.is_set():
             return
+        # Others may see the beat long before this process has the storage's answer.
+        began = time.monotonic()
         try:
             numbers = lease_numbers(self._store, self._name)
             if max(numbers, default=0) > self._number or not self._is_there(numbers):
                 self._taken.set()
                 return
             self._write()
-            self._renewed = time.monotonic()
+            self._renewed = began
             if self._number > 1 and 1 not in numbers:  # a clean-up has removed what nobody held
                 nobodys = LeaseState(self._process, 0, released=True)
                 self._store.create(lease_file(self._name, 1), nobodys.dump())
@@ -287,22 +293,22 @@ def _acquire(
     """
     store, name, pace = watch.store, watch.name, watch.pace
     content = LeaseState(Process.current(), 0, grant=uuid.uuid4().hex).dump()
+    began, said = time.monotonic(), ""
     with _not_left_behind(watch, 1, content):
         is_first = store.create(lease_file(name, 1), content)
     if is_first:
-        return Lease(store, name, 1, pace)
-    began, said = time.monotonic(), ""
+        return Lease(store, name, 1, pace, began)
     while True:
         standing = watch.look()
         if standing is Standing.FREE:
-            number = watch.number + 1
+            number, asked = watch.number + 1, time.monotonic()
             with _not_left_behind(watch, number, content):
                 is_made = store.create(lease_file(name, number), content)
                 is_mine = is_made and _is_next(watch, number)
             if is_mine:
                 if said:
                     waits("")
-                return Lease(store, name, number, pace)
+                return Lease(store, name, number, pace, asked)
             # Another one was first, though a listing may not show it yet.
         elif standing is Standing.ALIVE and not wait and watch.holder is not None:
             raise LeaseHeldError(name, watch.holder)

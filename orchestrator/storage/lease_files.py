@@ -16,7 +16,9 @@ from orchestrator.storage.files import Files, StoreError
 from orchestrator.storage.outage import VISIBLE_S
 from orchestrator.storage.process import Process
 
-_NUMBERED = re.compile(r"(\d{6,})\.json")
+_NUMBERED: Final = re.compile(r"([0-9]{6,12})\.json")
+_END: Final = 10**12 - 10**6
+"""Numbers from here on are no leases, so that each lease can be followed by many more."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def lease_numbers(store: Files, name: str) -> list[int]:
 def lease_number(file: str) -> int:
     """The number of a lease's file; 0 for a file of another name."""
     match = _NUMBERED.fullmatch(PurePosixPath(file).name)
-    return int(match[1]) if match else 0
+    number = int(match[1]) if match else 0
+    return number if number < _END else 0
 
 
 def read_lease(store: Files, name: str, number: int) -> LeaseState | None:

@@ -189,6 +189,51 @@ def test_an_outage_makes_it_doubtful_and_the_next_beat_mends_it(
         assert not held.is_lost
 
 
+@pytest.mark.parametrize("moment", ["before", "behind"])
+def test_a_beat_whose_answer_is_late_renews_from_its_begin(
+    store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A waiter counts from the beat that it saw."""
+    write, slow = store.write, threading.Event()
+    with hold(store, "x", pace=FAST) as held:
+
+        def write_slowly(name: str, data: bytes) -> str:
+            slow.set()
+            if moment == "before":
+                time.sleep(FAST.stale)
+            path = write(name, data)
+            if moment == "behind":
+                time.sleep(FAST.stale)
+            monkeypatch.setattr(store, "write", refuse)
+            return path
+
+        def refuse(name: str, data: bytes) -> str:
+            raise OSError("no answer")
+
+        monkeypatch.setattr(store, "write", write_slowly)
+        assert slow.wait(5)
+        wait_until(lambda: store.write is refuse, 5)
+        assert held.is_lost
+        monkeypatch.setattr(store, "write", write)
+
+
+def test_a_lease_whose_making_took_long_counts_from_its_begin(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = store.create
+
+    def create_slowly(name: str, data: bytes) -> bool:
+        is_made = create(name, data)
+        time.sleep(FAST.stale)
+        return is_made
+
+    with monkeypatch.context() as late:
+        late.setattr(store, "create", create_slowly)
+        late.setattr(lease.Lease, "_renew", lambda lease: None)
+        with hold(store, "x", pace=FAST) as held:
+            assert held.is_lost
+
+
 def test_a_second_driver_of_a_sweep_is_told_who_runs_it(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with only_driver(store, "demo"):
@@ -409,8 +454,13 @@ def test_a_holder_whose_first_number_was_cleaned_up_puts_it_back(store: Store) -
 def test_files_that_are_no_leases_are_skipped(store: Store) -> None:
     store.write("leases/x/.DS_Store", b"")
     store.write("leases/x/000001 (copy).json", b"")
+    store.write(f"leases/x/{'9' * 200}.json", b"{}")
+    store.write(f"leases/x/{'9' * 12}.json", b"{}")
+    store.write("leases/x/\u0661\u0661\u0661\u0661\u0661\u0661.json", b"{}")
     with hold(store, "x", wait=False, pace=FAST):
         assert "000001.json" in store.names("leases/x")
+    with hold(store, "x", wait=False, pace=FAST) as held:
+        assert held.number == 2
 
 
 def test_a_forked_child_releases_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
