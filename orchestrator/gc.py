@@ -50,7 +50,9 @@ def main(argv: Sequence[str], prog: str) -> int:
     for line in _listing(store, references, entries):
         print(line)
     for path in links_left_alone(store):
-        print(f"left alone: {path} is a link, and no storage follows those below its root")
+        print(
+            f"left alone: {printable(path)} is a link, and no storage follows those below its root"
+        )
     if not arguments.delete:
         if entries and not references.covers_everything:
             print("nothing was deleted; --delete deletes what is old enough")

@@ -27,6 +27,10 @@ _DIRECTORY: Final = (
 """How a directory is opened on the way to a file; Linux then asks no file server for it."""
 
 
+_MOST_BYTES: Final = 2**28
+"""Of a file that is read whole: a file of another writer may say that it has terabytes."""
+
+
 class StoreError(RuntimeError):
     """A stage is not in the storage, or its files are missing or damaged."""
 
@@ -103,9 +107,16 @@ class Disk(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **options: Any
     ) -> bytes:
-        """The content of a file from byte `start`, which is not negative, up to byte `end`."""
+        """The content of a file from byte `start`, which is not negative, up to byte `end`.
+
+        Raises:
+            StoreError: that is too much for the memory, or as of `open_regular`.
+        """
         first = start or 0
         with os.fdopen(self.open_regular(self._strip_protocol(path)), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if min(size, size if end is None else end) - first > _MOST_BYTES:
+                raise StoreError(f"{path} is larger than anything that is read whole; delete it")
             file.seek(first)
             return file.read(-1 if end is None else max(0, end - first))
 
@@ -188,33 +199,40 @@ def _refusal(link: Path) -> StoreError:
 
 
 @contextlib.contextmanager
-def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
+def locked(path: Path, mode: int = fcntl.LOCK_EX, temporary: bool = False) -> Iterator[None]:
     """Hold a lock file; the kernel releases it when the holder dies, however it dies.
-
-    Who leaves last deletes the file, so one that waited for a deleted file opens it anew.
 
     Args:
         mode: as of `fcntl.flock`: `LOCK_SH` for holders that do not exclude each other; with
             `LOCK_NB` nothing is waited for.
+        temporary: who leaves last deletes the file, and who waited for a deleted one opens it anew.
+            A shared disk may show a deleted file for a while and so let two in: only for what
+            something else protects, too.
 
     Raises:
         BlockingIOError: with `LOCK_NB`, another one holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with path.open("a") as file:
+        with path.open("a+") as file:  # NFS shares no lock on a file that cannot be read
             fcntl.flock(file, mode)
             if not _is_file_at(path, file):
                 continue
             try:
                 yield
             finally:
-                with contextlib.suppress(BlockingIOError):  # another one holds it, too
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # Between its two locks another one may have held and deleted it.
-                    if _is_file_at(path, file):
-                        path.unlink()
+                if temporary:
+                    _delete_lock(path, file)
             return
+
+
+def _delete_lock(path: Path, file: IO[str]) -> None:
+    """Delete a lock file, unless another one holds it, too."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between its two locks another one may have held and deleted it.
+        if _is_file_at(path, file):
+            path.unlink()
 
 
 def _is_file_at(path: Path, file: IO[str]) -> bool:

@@ -80,11 +80,12 @@ class WorkFiles(Files):
         """Keep this machine's working directories from being swept."""
         with contextlib.ExitStack() as stack:
             for key in keys if self.remote else ():
-                stack.enter_context(locked(self._lock_of(key), fcntl.LOCK_SH))
+                stack.enter_context(self._locked(key, fcntl.LOCK_SH))
             yield
 
-    def _lock_of(self, key: str) -> Path:
-        return self.local("locks", f"work-{key}")
+    def _locked(self, key: str, mode: int) -> contextlib.AbstractContextManager[None]:
+        """The lock of a job's working directory in a cache; its age protects it as well."""
+        return locked(self.local("locks", f"work-{key}"), mode, temporary=True)
 
     def _work_directory(self, key: str) -> Path:
         """The working directory of a job.
@@ -198,11 +199,10 @@ class WorkFiles(Files):
         job that went on elsewhere, and for a month what could not be uploaded.
         """
         for directory in self.local("work").glob("*") if self.remote else ():
-            lock = self._lock_of(directory.name)
             # A process works there, or another one sweeps.
             with (
                 contextlib.suppress(BlockingIOError, FileNotFoundError),
-                locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB),
+                self._locked(directory.name, fcntl.LOCK_EX | fcntl.LOCK_NB),
             ):
                 is_unsaved = any(directory.glob(f"{_UNSAVED}*"))
                 if self._is_old(directory, UNSAVED_S if is_unsaved else FOREIGN_LEFTOVER_S):

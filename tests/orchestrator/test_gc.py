@@ -81,8 +81,21 @@ def test_names_of_files_that_others_wrote_cannot_steer_the_terminal(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.write("stages/point/evil\x1b[2J\u202e/manifest.json", b"{}")
+    Path(store.path("stages/point/\x1b[2Jlink")).symlink_to("/etc")
     assert main(["gc", "--storage", store.uri]) == 0
-    assert r"  stages/point/evil\x1b[2J\u202e  " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert r"  stages/point/evil\x1b[2J\u202e  " in out
+    assert r"left alone: stages/point/\x1b[2Jlink is a link" in out
+    assert "\x1b" not in out
+
+
+def test_a_file_that_says_it_is_endless_is_no_crash(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.write("huge/stages.json", b"{}")
+    os.truncate(store.path("huge/stages.json"), 2**40)
+    assert main(["gc", "--storage", store.uri]) == 0
+    assert "sweep 'huge' has no stages.json that can be read" in capsys.readouterr().out
 
 
 def test_it_keeps_everything_and_names_the_sweep_without_a_record(

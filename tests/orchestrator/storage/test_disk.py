@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -16,6 +17,7 @@ from orchestrator.storage.cleanup import remove_work_of
 from orchestrator.storage.disk import locked
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import hold
+from orchestrator.storage.lease_files import Standing, Watch
 from orchestrator.storage.references import read_references, sweep_names
 from orchestrator.storage.store import Store
 
@@ -135,6 +137,21 @@ def test_a_pipe_keeps_no_reader(store: Store) -> None:
         list(store.manifests([STAGE]))
 
 
+def test_a_file_that_says_it_is_endless_is_not_read(store: Store) -> None:
+    for name in ("leases/x/000001.json", "sweep/stages.json", f"{STAGE}/manifest.json"):
+        store.write(name, b"{}")
+        os.truncate(store.path(name), 2**40)
+    with pytest.raises(StoreError, match="is larger than anything that is read"):
+        store.read("sweep/stages.json")
+    path = store.path("sweep/stages.json")
+    assert store.fs.cat_file(path, start=2**40 - 4, end=2**40) == bytes(4)
+    assert store.fs.cat_file(path, start=0, end=2) == b"{}"
+    assert read_references(store).unrecorded == ("sweep",)
+    assert Watch(store, "x", None).look() is Standing.UNKNOWN
+    with pytest.raises(StoreError, match="damaged"):
+        list(store.manifests([STAGE]))
+
+
 def test_a_stage_and_a_working_directory_with_links_are_not_used(
     store: Store, secret: Path
 ) -> None:
@@ -170,29 +187,48 @@ COUNT = """
 import sys
 from pathlib import Path
 from orchestrator.storage.disk import locked
-lock, count = map(Path, sys.argv[1:])
+lock, count = map(Path, sys.argv[1:3])
+temporary = sys.argv[3]
 for _ in range(300):
-    with locked(lock):
+    with locked(lock, temporary=temporary == "True"):
         number = int(count.read_text())
         count.write_text(str(number + 1))
 """
 """Counts in a way that loses counts as soon as two processes hold the lock."""
 
 
-def test_who_leaves_last_deletes_the_lock_file_and_never_lets_two_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("temporary", [True, False])
+def test_a_lock_never_lets_two_in_and_who_leaves_last_deletes_a_temporary_one(
+    tmp_path: Path, temporary: bool
+) -> None:
     lock, count = tmp_path / "locks" / "lock", tmp_path / "count"
     count.write_text("0")
-    words = [sys.executable, "-c", COUNT, str(lock), str(count)]
+    words = [sys.executable, "-c", COUNT, str(lock), str(count), str(temporary)]
     children = [subprocess.Popen(words) for _ in range(3)]
     assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
     assert count.read_text() == "900"
-    assert list(lock.parent.iterdir()) == []
+    assert lock.exists() is not temporary
 
 
-def test_a_lock_that_is_shared_stays_until_its_last_holder_leaves(tmp_path: Path) -> None:
+def test_a_shared_lock_is_of_a_file_that_can_be_read_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over NFS the lock of a file is one of its server, which refuses any other."""
+    flock, modes = fcntl.flock, list[int]()
+
+    def noted(file: IO[str], mode: int) -> None:
+        modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE)
+        flock(file, mode)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    with locked(tmp_path / "lock", fcntl.LOCK_SH):
+        assert modes == [os.O_RDWR]
+
+
+def test_a_temporary_lock_that_is_shared_stays_until_its_last_holder_leaves(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    with locked(lock, fcntl.LOCK_SH):
-        with locked(lock, fcntl.LOCK_SH):
+    with locked(lock, fcntl.LOCK_SH, temporary=True):
+        with locked(lock, fcntl.LOCK_SH, temporary=True):
             pass
         with pytest.raises(BlockingIOError), locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
             pass
