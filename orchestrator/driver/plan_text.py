@@ -25,6 +25,7 @@ from orchestrator.plan.jobs import WAVES, Job, Plan
 from orchestrator.plan.past_sweeps import PastSweeps
 from orchestrator.plan.reasons import Reasons
 from orchestrator.plan.resources import ask_of, kinds_by_ask
+from orchestrator.steering.words import number_of
 from orchestrator.storage.provenance import CHECKSUMS, benchmark_images, fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
@@ -51,7 +52,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
     activities = {key: activity(plan, job) for key, job in whole.jobs.items()}
     lines = [
         f"sweep {name} in {store.uri}",
-        f"{len(points)} operating points, {done} of them complete; "
+        f"{number_of(len(points))}, {done} of them complete; "
         f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run: {_counted(activities.values())}",
         *_variants(space, points),
     ]

@@ -28,12 +28,14 @@ _SIGNATURE: Final = r"(?<![\w.-])(?:x-amz-)?(?:signature|sig)"
 _IS: Final = r"(?:\\?['\"])?[ \t]*[:=][ \t]*"
 _SCHEME: Final = r"(?:basic|bearer|digest|token|negotiate|aws4-hmac-sha256)"
 _VALUE: Final = r"(?:(?P<quote>\\?['\"])(?:(?!(?P=quote)).)+|[^&\s'\"]+)"
+_PATH: Final = r"(?<![^\s(])(?:~|\.{1,2})?/[\w./-]*(?:passwd|token|secret):(?=\s)"
+"""A file such as /etc/passwd, before what is wrong with it; what follows may hold a secret."""
 _NAMED: Final = re.compile(
-    rf"(?P<before>(?<![\w.-])[\w.-]*?(?:(?:{_NAMES}){_IS}|{_SIGNATURE}{_IS}"
+    rf"(?P<path>{_PATH})|(?:(?P<before>(?<![\w.-])[\w.-]*?(?:(?:{_NAMES}){_IS}|{_SIGNATURE}{_IS}"
     rf"|{_TOKEN}{_IS}(?!{_COUNT})"
     rf")|(?<![\w.-])--[\w-]*?(?:{_NAMES}|token)[ \t]+"
     rf"|\bauthorization{_IS}(?:\\?['\"])?(?:{_SCHEME}[ \t]+)?|\bbearer[ \t]+(?!tokens?(?:\s|$)))"
-    rf"{_VALUE}",
+    rf"{_VALUE})",
     re.IGNORECASE,
 )
 _KNOWN: Final = re.compile(
@@ -91,7 +93,7 @@ def print_error(message: str) -> None:
 
 
 def _without_value(match: re.Match[str]) -> str:
-    return f"{match['before']}{match['quote'] or ''}***"
+    return match["path"] or f"{match['before']}{match['quote'] or ''}***"
 
 
 def _without_login(match: re.Match[str]) -> str:

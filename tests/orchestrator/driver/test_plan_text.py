@@ -22,7 +22,7 @@ def test_the_plan_names_waves_points_resources_and_storage(
     assert main([*command, "--only", "lambda=0.02"]) == 0
     said = capsys.readouterr().out
     assert (
-        "1 operating points, 0 of them complete; 9 of 9 jobs to run: 6 prepare, 3 train\n" in said
+        "\n1 operating point, 0 of them complete; 9 of 9 jobs to run: 6 prepare, 3 train\n" in said
     )
     # d2 needs d1, and d1 everything before it, but nothing of the other lambda.
     for line in (

@@ -50,6 +50,11 @@ from search_spaces.settings.secrets import has_secret, print_error, printable, w
         ("--set=a.password=x", "--set=a.password=***"),
         ("token=12345678", "token=***"),
         ("password: 576", "password: ***"),
+        ("/etc/passwd: --password x", "/etc/passwd: --password ***"),
+        ("/run/token: token: x", "/run/token: token: ***"),
+        ("/run/token=x", "/run/token=***"),
+        ("https://host/token: x", "https://host/token: ***"),
+        ("Bearer /run/token: x", "Bearer *** x"),
     ],
 )
 def test_logins_and_queries_are_replaced(text: str, shown: str) -> None:
@@ -71,6 +76,8 @@ def test_logins_and_queries_are_replaced(text: str, shown: str) -> None:
             "PWD=/work",
             "design: x",
         ),
+        "--storage /etc/passwd: /etc/passwd is a file, not a directory",
+        *("/run/my-token: no permission (~/secret: none)", "./secret: it is empty"),
         *("hf_checkpoint", "config.sig_figs=3", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     ],
 )
@@ -132,7 +139,10 @@ def test_keys_labels_and_numbers_stay(key: str, number: float, whole: int, scena
     assert without_secrets(text) == text
 
 
-@pytest.mark.parametrize("part", ["a", "a.", "token", "--", "token: ", "'", "bearer ", "password "])
+@pytest.mark.parametrize(
+    "part",
+    ["a", "a.", "token", "--", "token: ", "'", "bearer ", "password ", "/token", " /token:", "/a/"],
+)
 def test_a_long_text_takes_no_time(part: str) -> None:
     began = time.process_time()
     without_secrets(part * 50_000)
