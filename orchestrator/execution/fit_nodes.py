@@ -17,22 +17,27 @@ from typing import Final
 from orchestrator.execution.failures import UnfitNodeError
 from orchestrator.execution.job_steps import Settings
 
-UNFIT_WAIT_S: Final = 600.0
-"""Seconds that a process waits for its node to be found fit; then its work goes elsewhere. It holds
-its CPUs and GPUs meanwhile, so that the node does not draw one job after the other."""
+CHECK_WAIT_S: Final = 600.0
+"""Seconds that a process waits for its node to be checked; then its work goes elsewhere."""
+UNFIT_WAIT_S: Final = 60.0
+"""Seconds that it waits on a node that is not fit, which somebody may mend. It holds its CPUs and
+GPUs meanwhile, so that the node does not draw one job after the other."""
 LOOK_S: Final = 1.0
+_FIT: Final = b"1"
+_UNFIT: Final = b"0"
 
 
-def publish(nodes: Iterable[str]) -> None:
-    """Let processes work on nodes; called in the driver.
+def publish(nodes: Iterable[str], is_fit: bool) -> None:
+    """Let processes work on nodes, or not; called in the driver.
 
     Args:
-        nodes: ids of nodes that see what the driver sees.
+        nodes: ids of nodes.
+        is_fit: they see what the driver sees.
     """
     from ray.experimental.internal_kv import _internal_kv_put
 
     for node in nodes:
-        _internal_kv_put(_key(node), b"1")
+        _internal_kv_put(_key(node), _FIT if is_fit else _UNFIT)
 
 
 @contextlib.contextmanager
@@ -50,23 +55,26 @@ def wait_until_fit(settings: Settings) -> None:
     """Wait until the driver has found the node of this process fit.
 
     Raises:
-        UnfitNodeError: it has not for `UNFIT_WAIT_S`, or half of the limit of silence.
+        UnfitNodeError: it has found it unfit for `UNFIT_WAIT_S`, or nothing for `CHECK_WAIT_S` or
+            half of the limit of silence.
     """
     if settings.fit_nodes is None:
         return
     import ray
-    from ray.experimental.internal_kv import _internal_kv_exists
+    from ray.experimental.internal_kv import _internal_kv_get
 
     node = ray.get_runtime_context().get_node_id()
     if node in settings.fit_nodes:
         return
-    limit_s = min(UNFIT_WAIT_S, settings.space.resources.silence_s / 2)
-    end = time.monotonic() + limit_s
-    while not _internal_kv_exists(_key(node)):
-        if time.monotonic() >= end:
-            raise UnfitNodeError(
-                f"node {node[:8]} was not found to see the same files within {limit_s:.0f} s"
-            )
+    began = time.monotonic()
+    end = began + min(CHECK_WAIT_S, settings.space.resources.silence_s / 2)
+    while (found := _internal_kv_get(_key(node))) != _FIT:
+        now = time.monotonic()
+        if found == _UNFIT:
+            end = min(end, now + UNFIT_WAIT_S)
+        if now >= end:
+            reason = "sees other files" if found == _UNFIT else "was not checked"
+            raise UnfitNodeError(f"node {node[:8]} {reason}, for {now - began:.0f} s")
         time.sleep(LOOK_S)
 
 

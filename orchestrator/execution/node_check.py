@@ -130,15 +130,15 @@ class NewNodes:
             space, checksums = self._seen()
             found = problems_by_node(space, self._store, checksums, nodes)
             fit = {node for node, problems in found.items() if not problems}
-            publish(fit)
+            publish(fit, is_fit=True)
+            publish(found.keys() - fit, is_fit=False)
         except Exception as error:  # the storage or Ray's head is away
             self._tell(f"new nodes could not be checked: {type(error).__name__}: {error}")
             return
         self._fit |= fit
         for problem in (line for problems in found.values() for line in problems):
             self._tell(
-                f"{problem}; what Ray places there waits up to {UNFIT_WAIT_S / 60:g} minutes and "
-                "then goes elsewhere"
+                f"{problem}; what Ray places there waits {UNFIT_WAIT_S:g} s and then goes elsewhere"
             )
 
     def _tell(self, line: str) -> None:

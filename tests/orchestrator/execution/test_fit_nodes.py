@@ -36,10 +36,10 @@ def wait(settings: Settings) -> str:
 
 
 def test_work_waits_for_its_node_and_goes_elsewhere_without_costing_a_try(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = ray.remote(num_cpus=0, max_retries=0)(wait)
-    with pytest.raises(UnfitNodeError, match="within 1 s") as raised:
+    with pytest.raises(UnfitNodeError, match="was not checked, for 1 s") as raised:
         ray.get(waits.remote(settings))
     assert cause_of(raised.value, frozenset()) is Cause.UNFIT_NODE
     with pytest.raises(UnfitNodeError):
@@ -54,12 +54,16 @@ def test_work_waits_for_its_node_and_goes_elsewhere_without_costing_a_try(
     here = ray.get_runtime_context().get_node_id()
     assert ray.get(waits.remote(replace(settings, fit_nodes=frozenset({here})))) == here
     patient = replace(settings, space=load_space("smoke"))
+    monkeypatch.setattr(fit_nodes, "UNFIT_WAIT_S", 0.0)
     with fit_nodes.forgotten_at_the_end():
         waiting = waits.remote(patient)
         assert ray.wait([waiting], timeout=3)[1] == [waiting]
-        fit_nodes.publish(["another"])
+        fit_nodes.publish(["another"], is_fit=True)
         assert ray.wait([waiting], timeout=3)[1] == [waiting]
-        fit_nodes.publish([here])
+        fit_nodes.publish([here], is_fit=True)
         assert ray.get(waiting, timeout=60) == here
+        fit_nodes.publish([here], is_fit=False)
+        with pytest.raises(UnfitNodeError, match="sees other files, for 0 s"):
+            fit_nodes.wait_until_fit(patient)
     with pytest.raises(UnfitNodeError):
         ray.get(waits.remote(settings))

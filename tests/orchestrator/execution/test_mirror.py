@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.waiting import wait_until
 from trainables.training.context import Context
+from trainables.training.sealing import seal
 
 URI = "memory://bucket/storage"
 
@@ -51,14 +53,15 @@ def train_until(
 
     def train_job(settings: Settings, store: Store, job: Job, out: Path, context: Context) -> None:
         kept, curve = context.latest_checkpoint(), work / "curve.jsonl"
-        step = 0 if kept is None else int((kept / "state").read_text())
+        step = 0 if kept is None else int((kept / "checkpoint.pt").read_text())
         rows = curve.read_text().splitlines() if curve.exists() else []
         found.append((step, [json.loads(row)["step"] for row in rows]))
         while step < last:
             step += 10
             scratch = out.with_name("scratch")
             scratch.mkdir(exist_ok=True)
-            (scratch / "state").write_text(str(step))
+            (scratch / "checkpoint.pt").write_text(str(step))
+            seal(scratch, step)
             context.report({"step": step, "steps": 50}, scratch)
         if step < 50:
             raise KeyboardInterrupt
@@ -100,6 +103,64 @@ def test_what_could_not_be_uploaded_is_newer(
         outage.setattr(Store, "save_work", lambda *arguments: None)
         train_until(settings, job, monkeypatch, last=30)
     assert train_until(nodes("one"), job, monkeypatch, last=30) == (30, [10, 20, 30])
+
+
+@pytest.mark.parametrize("name", ["step.json", "checkpoint.pt", "curve.jsonl"])
+def test_a_damaged_checkpoint_in_the_storage_is_not_used(
+    name: str,
+    nodes: Callable[[str], Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = nodes("one")
+    job = next(job for job in settings.jobs.values() if job.kind == "codec")
+    train_until(settings, job, monkeypatch, last=20)
+    files = fsspec.filesystem("memory")
+    for file in files.find(f"/bucket/storage/work/{job.key}/checkpoint"):
+        if file.endswith(f"/{name}"):
+            size = files.size(file)
+            if name == "curve.jsonl":
+                files.rm_file(file)
+            else:
+                files.pipe_file(file, b"0" * size)
+        elif file.endswith(".whole.json") and name == "curve.jsonl":
+            listed = json.loads(files.cat_file(file))
+            del listed[name]
+            files.pipe_file(file, json.dumps(listed, sort_keys=True).encode())
+    assert train_until(nodes("two"), job, monkeypatch, last=30) == (0, [])
+    assert f"work/{job.key}/checkpoint is damaged" in caplog.text
+    # Its successor has replaced it.
+    assert train_until(nodes("three"), job, monkeypatch, last=50) == (30, [10, 20, 30])
+
+
+def test_a_damaged_checkpoint_of_this_node_gives_way_to_that_of_the_storage(
+    nodes: Callable[[str], Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = nodes("one")
+    job = next(job for job in settings.jobs.values() if job.kind == "codec")
+    train_until(settings, job, monkeypatch, last=20)
+    here = settings.store.local("work", job.key) / "checkpoint" / "step.json"
+    here.write_bytes(b"")
+    assert train_until(nodes("one"), job, monkeypatch, last=30) == (20, [10, 20])
+
+
+def test_what_is_no_directory_of_a_shard_is_not_taken(tmp_path: Path) -> None:
+    """Others may write to a storage on a disk; its links could lead to files of this user."""
+    store, shard = Store(str(tmp_path)), f"shard-{0:016x}"
+    other, work = (store.local("work", "key") / f"evaluation-x{part}" for part in ("-1-of-2", ""))
+    (other / shard).mkdir(parents=True)
+    work.mkdir()
+    (other / shard / "answered.json").write_text("{}")
+    (other / shard / "link").symlink_to(tmp_path)
+    os.mkfifo(other / shard / "pipe")
+    (other / f"shard-{1:016x}").write_text("x")
+    (other / f"shard-{2:016x}").symlink_to(other / shard)
+    (work / f"{shard}.part").write_text("x")
+    MirroredShards(store, "key", work).take_parts()
+    assert {path.relative_to(work).as_posix() for path in work.rglob("*")} == {
+        shard,
+        f"{shard}/answered.json",
+    }
 
 
 def test_what_a_point_is_measured_on_is_fetched_while_it_trains(

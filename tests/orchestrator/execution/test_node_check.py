@@ -79,11 +79,15 @@ class Joining:
         self._clock = 0.0
         monkeypatch.setattr(node_check, "_addresses", lambda: {n: f"node {n}" for n in self.nodes})
         monkeypatch.setattr(node_check, "problems_by_node", self._find)
-        monkeypatch.setattr(node_check, "publish", self.published.extend)
+        monkeypatch.setattr(node_check, "publish", self._publish)
         monkeypatch.setattr(node_check.time, "monotonic", lambda: self._clock)
         self._new = node_check.NewNodes(
             lambda: (space, {}), Store(str(directory)), self.notes.append, frozenset({"head"})
         )
+
+    def _publish(self, nodes: set[str], is_fit: bool) -> None:
+        if is_fit:
+            self.published += nodes
 
     def _find(
         self, space: Space, store: Store, checksums: object, nodes: set[str]
