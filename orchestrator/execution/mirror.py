@@ -7,18 +7,22 @@ On a local storage all nodes see the working directory itself.
 
 from __future__ import annotations
 
-import json
+import logging
 import shutil
+import stat
 from pathlib import Path
 from typing import Final
 
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
+from trainables.datasets.images.files import remove
+from trainables.training.sealing import sealed_step
 
 CHECKPOINT: Final = "checkpoint"
 CURVE: Final = "curve.jsonl"
 """The parts of a working directory that `LocalContext` keeps; the curve is a JSON object per
 reported step."""
+log = logging.getLogger(__name__)
 
 
 def save_checkpoint(store: Store, key: str, work: Path, lease: Lease) -> None:
@@ -39,7 +43,7 @@ def save_checkpoint(store: Store, key: str, work: Path, lease: Lease) -> None:
 def take_newest_checkpoint(store: Store, key: str, work: Path) -> None:
     """Take the checkpoint, and its curve, that another node left in the remote storage.
 
-    Unless this node has trained further, and could not upload that.
+    Unless this node has trained further, and could not upload that; or what was left is damaged.
 
     Args:
         key: of the job.
@@ -49,20 +53,19 @@ def take_newest_checkpoint(store: Store, key: str, work: Path) -> None:
     shutil.rmtree(elsewhere, ignore_errors=True)
     if not store.load_work(key, CHECKPOINT, elsewhere):
         return
-    if _step_of(elsewhere) <= _step_of(here):
+    stored, own = sealed_step(elsewhere), sealed_step(here)
+    if stored is None or not (elsewhere / CURVE).is_file():
+        log.warning(
+            "%s is damaged, or of a version without checksums, and is not used",
+            store.path("work", key, CHECKPOINT),
+        )
+        stored = None
+    if stored is None or (own is not None and stored <= own):
         shutil.rmtree(elsewhere)
         return
     shutil.rmtree(here, ignore_errors=True)
     shutil.copy(elsewhere / CURVE, work / CURVE)
     elsewhere.rename(here)
-
-
-def _step_of(checkpoint: Path) -> int:
-    """The step of a checkpoint that `LocalContext` kept; -1 if there is none."""
-    file = checkpoint / "step.json"
-    if not file.exists():
-        return -1
-    return int(json.loads(file.read_text(encoding="utf-8"))["step"])
 
 
 class MirroredShards:
@@ -115,8 +118,8 @@ class MirroredShards:
         for shard in _kept(self.work.with_name(name)):
             if not (self.work / shard.name).exists():
                 copy = self.work / f"{shard.name}.part"
-                shutil.rmtree(copy, ignore_errors=True)
-                shutil.copytree(shard, copy)
+                remove(copy)
+                shutil.copytree(shard, copy, ignore=_irregular)
                 copy.rename(self.work / shard.name)
         self._load(name)
 
@@ -138,6 +141,11 @@ class MirroredShards:
         if self._store.remote:
             for directory in self.work.parent.glob(f"{self.work.name}*"):
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def _irregular(directory: str, names: list[str]) -> list[str]:
+    """What in the directory of a shard is no file of it, as links and pipes."""
+    return [name for name in names if not stat.S_ISREG(Path(directory, name).lstat().st_mode)]
 
 
 def _kept(work: Path) -> list[Path]:

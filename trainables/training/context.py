@@ -7,15 +7,23 @@ train_point(..., context) --report(metrics, checkpoint)--+--> LocalContext: a pl
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
+from pydantic import FiniteFloat, TypeAdapter
 from torch import nn
+
+from trainables.datasets.images.files import remove, replacing
+from trainables.training.sealing import sealed_step
+
+_ROW: Final = TypeAdapter(dict[str, FiniteFloat])
+log = logging.getLogger(__name__)
 
 
 class Context(Protocol):
@@ -45,7 +53,8 @@ class Context(Protocol):
 
         Args:
             metrics: finite numbers, always with `step` (done so far) and `steps` (in all).
-            checkpoint: a complete directory, to be kept (moved or copied) in one atomic step.
+            checkpoint: a complete directory, to be kept (moved or copied) in one atomic step; it
+                is sealed (sealing.py).
         """
 
     def must_checkpoint(self, step: int) -> bool:
@@ -66,7 +75,8 @@ class LocalContext:
 
     Keeps `directory/checkpoint` and `directory/curve.jsonl` (a JSON object per report). Both
     survive a kill at any moment: the checkpoint is replaced by renames, and rows of the curve
-    beyond the checkpoint's step are dropped when training continues from it.
+    beyond the checkpoint's step are dropped when training continues from it. A checkpoint that is
+    not as it was sealed, and damaged rows, are deleted: training goes on from what is whole.
 
     Args:
         directory: made if it does not exist.
@@ -94,13 +104,9 @@ class LocalContext:
         self._next = directory / "checkpoint.next"
         self._curve = directory / "curve.jsonl"
         directory.mkdir(parents=True, exist_ok=True)
-        if not self._kept.exists() and self._previous.exists():
-            # Killed between the two renames of `_keep`.
-            self._previous.rename(self._kept)
-        for leftover in (self._previous, self._next):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        self._rewind_curve()
+        self._step = self._recover()
+        """Of the last row of the curve, or of the checkpoint."""
+        rewind_curve(self._curve, self._step)
 
     def prepare(self, module: nn.Module) -> nn.Module:
         """The module itself: there is one worker."""
@@ -109,13 +115,17 @@ class LocalContext:
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
         """Append a row to the curve, then keep the checkpoint."""
         assert all(math.isfinite(value) for value in metrics.values()), metrics
+        step = int(metrics["step"])
+        if step <= self._step:  # the training did not go on from the checkpoint, as it did not fit
+            rewind_curve(self._curve, step - 1)
+        self._step = step
         with self._curve.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(metrics), allow_nan=False) + "\n")
             if checkpoint is not None:
                 file.flush()
                 os.fsync(file.fileno())
         if checkpoint is not None:
-            self._keep(checkpoint, int(metrics["step"]))
+            self._keep(checkpoint)
         if self._on_report is not None:
             self._on_report(metrics)
 
@@ -127,9 +137,8 @@ class LocalContext:
         """`directory/checkpoint` where it exists."""
         return self._kept if self._kept.exists() else None
 
-    def _keep(self, checkpoint: Path, step: int) -> None:
+    def _keep(self, checkpoint: Path) -> None:
         shutil.copytree(checkpoint, self._next)
-        (self._next / "step.json").write_text(json.dumps({"step": step}), encoding="utf-8")
         for path in self._next.rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:
@@ -140,17 +149,58 @@ class LocalContext:
         if self._previous.exists():
             shutil.rmtree(self._previous)
 
-    def _rewind_curve(self) -> None:
-        if not self._curve.exists():
-            return
-        step = 0
-        if self._kept.exists():
-            step = json.loads((self._kept / "step.json").read_text(encoding="utf-8"))["step"]
-        text = self._curve.read_text(encoding="utf-8")
-        # A kill can leave half a row at the end, without its newline.
-        rows = [row for row in text.splitlines(keepends=True) if row.endswith("\n")]
-        kept = "".join(row for row in rows if json.loads(row)["step"] <= step)
-        if kept != text:
-            temporary = self._curve.with_suffix(".tmp")
-            temporary.write_text(kept, encoding="utf-8")
-            temporary.replace(self._curve)
+    def _recover(self) -> int:
+        """Leave the newest checkpoint that is whole, in its place, and no other.
+
+        Returns:
+            Its step; 0 where there is none.
+        """
+        step = sealed_step(self._kept)
+        # A kill between the two renames of `_keep` leaves the one before only.
+        before = sealed_step(self._previous) if step is None else None
+        if step is None and os.path.lexists(self._kept):
+            log.warning(
+                "%s is damaged, or of a version without checksums, and is deleted: training %s",
+                self._kept,
+                "begins anew" if before is None else f"goes on from step {before}",
+            )
+            remove(self._kept)
+        if before is not None:
+            self._previous.rename(self._kept)
+        for leftover in (self._previous, self._next):
+            remove(leftover)
+        return step or before or 0
+
+
+def rewind_curve(curve: Path, step: int) -> None:
+    """Drop the rows of a training curve that are beyond a step, and what is no row.
+
+    Args:
+        curve: file with a JSON object per line; it may be missing.
+    """
+    if not os.path.lexists(curve):
+        return
+    if not curve.is_file():
+        log.warning("%s is no file and is deleted", curve)
+        remove(curve)
+        return
+    content = curve.read_bytes()
+    # A kill can leave half a row at the end, without its newline.
+    rows = [row for row in content.splitlines(keepends=True) if row.endswith(b"\n")]
+    steps = [_step_of(row) for row in rows]
+    if damaged := steps.count(None):
+        log.warning("%s: %d damaged rows are dropped", curve, damaged)
+    kept = b"".join(
+        row for row, at in zip(rows, steps, strict=True) if at is not None and at <= step
+    )
+    if kept != content:
+        with replacing(curve) as temporary:
+            temporary.write_bytes(kept)
+
+
+def _step_of(row: bytes) -> float | None:
+    """The step of a row of a training curve; None if it is damaged."""
+    try:
+        return _ROW.validate_json(row).get("step")
+    except ValueError:
+        return None

@@ -31,7 +31,7 @@ from trainables.datasets.images.files import write_json
 from trainables.datasets.read_ahead import read_ahead
 from trainables.datasets.rows import Rows
 from trainables.points.learning import Group, Learner
-from trainables.training.checkpoint import TrainingState, read_checkpoint, write_checkpoint
+from trainables.training.checkpoint import TrainingState, resume, write_checkpoint
 from trainables.training.context import Context
 from trainables.training.gradients import (
     accumulate_gradients,
@@ -83,9 +83,7 @@ def fit(
     model = context.prepare(learner.to(context.device).train())
     groups = learner.groups()
     optimiser = torch.optim.Adam([{"params": g.parameters, "lr": g.lr} for g in groups], fused=True)
-    state = TrainingState()
-    if (checkpoint := context.latest_checkpoint()) is not None:
-        state = read_checkpoint(checkpoint, learner, optimiser)
+    state = resume(context, learner, optimiser)
     reporter = _Reporter(context, spec, state)
     steps = range(state.step, state.step if state.stands_still else spec.steps)
     staged = (batches.read(step).staged(context.device) for step in steps)

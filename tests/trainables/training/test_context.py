@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from trainables.training.context import LocalContext
+from trainables.training.sealing import seal
 
 
 def make_checkpoint(directory: Path, value: int) -> Path:
     directory.mkdir(parents=True)
-    for name in ("a", "b"):
+    for name in ("a", "b", "checkpoint.pt"):
         (directory / name).write_text(str(value))
+    seal(directory, value)
     return directory
 
 
@@ -84,10 +87,91 @@ def test_recovers_from_every_half_made_replacement(
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+@pytest.mark.parametrize(("before", "step"), [(None, 0), (10, 10)])
+@pytest.mark.parametrize("name", ["step.json", "checkpoint.pt"])
+def test_a_damaged_checkpoint_is_deleted_and_what_is_whole_remains(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    before: int | None,
+    step: int,
+) -> None:
+    context = LocalContext(tmp_path)
+    context.report({"step": 10, "steps": 30})
+    context.report({"step": 20, "steps": 30}, make_checkpoint(tmp_path / "made", 20))
+    shutil.rmtree(tmp_path / "made")
+    if before is not None:
+        make_checkpoint(tmp_path / "checkpoint.previous", before)
+    (tmp_path / "checkpoint" / name).write_bytes(b"")
+    context = LocalContext(tmp_path)
+    if before is None:
+        assert context.latest_checkpoint() is None
+        assert "begins anew" in caplog.text
+    else:
+        assert kept(context) == step
+        assert "goes on from step 10" in caplog.text
+    assert str(tmp_path / "checkpoint") in caplog.text
+    assert curve(tmp_path) == [10][: step // 10]
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint.previous", "checkpoint.next"])
+def test_a_file_in_the_place_of_a_checkpoint_is_deleted(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    context = LocalContext(tmp_path)
+    assert context.latest_checkpoint() is None
+    context.report({"step": 1, "steps": 3}, make_checkpoint(tmp_path / "made", 1))
+    assert kept(LocalContext(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\0" * 50,
+        b"\xff",
+        b"[" * 200_000,
+        b"{}",
+        b"null",
+        b'{"step": "x"}',
+        b'{"step": 12, "loss": null}',
+        b'{"step": 12, "loss": NaN}',
+    ],
+    ids=["zeros", "not UTF-8", "nested", "no step", "null", "text", "no number", "not finite"],
+)
+def test_damaged_rows_of_the_curve_are_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    context = LocalContext(tmp_path)
+    context.report({"step": 10, "steps": 30})
+    with (tmp_path / "curve.jsonl").open("ab") as file:
+        file.write(damage + b"\n")
+    context.report({"step": 20, "steps": 30}, make_checkpoint(tmp_path / "made", 20))
+    assert kept(LocalContext(tmp_path)) == 20
+    assert curve(tmp_path) == [10, 20]
+    assert "curve.jsonl: 1 damaged rows are dropped" in caplog.text
+
+
+def test_a_directory_in_the_place_of_the_curve_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "curve.jsonl" / "x").mkdir(parents=True)
+    LocalContext(tmp_path).report({"step": 10, "steps": 30})
+    assert curve(tmp_path) == [10]
+
+
+def test_a_training_that_does_not_go_on_from_its_checkpoint_has_one_curve(tmp_path: Path) -> None:
+    context = LocalContext(tmp_path)
+    for step in (10, 20, 30):
+        context.report({"step": step, "steps": 40})
+    context.report({"step": 40, "steps": 40}, make_checkpoint(tmp_path / "made", 40))
+    context = LocalContext(tmp_path)
+    for step in (10, 20):
+        context.report({"step": step, "steps": 40})
+    assert curve(tmp_path) == [10, 20]
+
+
 def test_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
     child = (
         "import sys; from pathlib import Path\n"
         "from trainables.training.context import LocalContext\n"
+        "from trainables.training.sealing import seal\n"
         "run, made = Path(sys.argv[1]) / 'run', Path(sys.argv[1]) / 'made'\n"
         "made.mkdir(exist_ok=True); context = LocalContext(run); step = 0\n"
         "last = context.latest_checkpoint()\n"
@@ -95,7 +179,8 @@ def test_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
         "print('ready', flush=True)\n"
         "while True:\n"
         "    step += 1\n"
-        "    for name in 'ab': (made / name).write_text(str(step))\n"
+        "    for name in ('a', 'b', 'checkpoint.pt'): (made / name).write_text(str(step))\n"
+        "    seal(made, step)\n"
         "    context.report({'step': step, 'steps': 10**9}, made)\n"
     )
     step = 0

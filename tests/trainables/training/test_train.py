@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from trainables.points.inputs import Inputs
 from trainables.training.context import LocalContext
 from trainables.training.loop import Diverged, learning_rate_factor
 from trainables.training.precompute import CodecLatents, TeacherFeatures
+from trainables.training.sealing import seal
 from trainables.training.train import train_codec, train_point
 
 SCENARIOS = ("codec", "d1", "d2", "d3", "post_processing")
@@ -107,6 +109,33 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     for info in infos:
         assert info.pop("seconds") > 0
     assert infos[0] == infos[1]
+
+
+def sealed_otherwise(checkpoint: Path) -> None:
+    """As if it was another training's."""
+    torch.save({"trained": {}, "optimiser": {}}, checkpoint / "checkpoint.pt")
+    seal(checkpoint, 3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda checkpoint: os.truncate(checkpoint / "checkpoint.pt", 1000),
+        lambda checkpoint: (checkpoint / "step.json").write_text('{"step": 3}'),
+        sealed_otherwise,
+    ],
+)
+def test_a_training_whose_checkpoint_is_damaged_equals_one_from_the_start(
+    small_stages: Small, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    straight = train(small_stages, "d2", tmp_path / "straight")
+    run = tmp_path / "run"
+    with pytest.raises(InterruptedHere):
+        train(small_stages, "d2", tmp_path / "never", Interrupting(run, 3))
+    damage(run / "checkpoint")
+    anew = train(small_stages, "d2", tmp_path / "anew", LocalContext(run))
+    assert_equal(straight, anew)
+    assert curve(tmp_path / "straight-run") == curve(run)
 
 
 def test_a_checkpoint_on_notice_is_reported_and_changes_nothing_else(
