@@ -7,15 +7,15 @@ measured, answers that are kept already are not given again.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from trainables.datasets.images.files import write_json
+from pydantic import BaseModel
+
+from trainables.datasets.images.files import parse_json, remove, write_json
 from trainables.evaluation.image_pass import Rate
 from trainables.evaluation.test_set import Sample
 
@@ -35,18 +35,22 @@ def shard_directory(work: Path, samples: Sequence[Sample]) -> Path:
 
 def kept_shards(work: Path) -> list[Path]:
     """The directories of all shards that are kept."""
+    return [path for path in _named(work) if path.is_dir() and not path.is_symlink()]
+
+
+def _named(work: Path) -> list[Path]:
     return sorted(path for path in work.glob("shard-*") if not path.suffix)
 
 
 def read_kept(work: Path) -> list[ShardResult]:
     """The results of all shards that are kept; what cannot be read is deleted, to be made again."""
     results = []
-    for directory in kept_shards(work):
+    for directory in _named(work):
         try:
             results.append(ShardResult.read(directory))
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("%s is damaged and is made again: %s", directory, error)
-            shutil.rmtree(directory)
+        except ValueError:
+            log.warning("%s is damaged and is made again", directory)
+            remove(directory)
     return results
 
 
@@ -122,9 +126,12 @@ class ShardResult:
         ]
 
     def write(self, directory: Path) -> None:
-        """Write the result to a new directory, which appears as a whole or not at all."""
+        """Write the result to a directory, which appears as a whole or not at all.
+
+        What has its place lacks answers: it was another's, or was damaged.
+        """
         scratch = directory.with_name(f"{directory.name}.part")
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove(scratch)
         scratch.mkdir(parents=True)
         write_json(
             scratch / _FILE,
@@ -142,11 +149,30 @@ class ShardResult:
         )
         with (scratch / _FILE).open("rb") as file:  # a loss of power leaves it whole, or not there
             os.fsync(file.fileno())
-        scratch.replace(directory)
+        remove(directory)
+        scratch.rename(directory)
 
     @classmethod
     def read(cls, directory: Path) -> ShardResult:
-        """Read a result that `write` has written."""
-        content = json.loads((directory / _FILE).read_text(encoding="utf-8"))
-        rates = {rate["image_id"]: Rate(**rate) for rate in content.pop("rates")}
-        return cls(rates=rates, **content)
+        """Read a result that `write` has written.
+
+        Raises:
+            ValueError: it is not there, or it is damaged.
+        """
+        if not (directory / _FILE).is_file():
+            raise ValueError(f"it has no file {_FILE}")
+        stored = _Stored.model_validate(parse_json((directory / _FILE).read_bytes()))
+        return cls(**{**dict(stored), "rates": {rate.image_id: rate for rate in stored.rates}})
+
+
+class _Stored(BaseModel, extra="forbid", allow_inf_nan=False):
+    """What a file of a shard's result holds; it may lie where others write."""
+
+    answers: dict[str, str]
+    rates: list[Rate]
+    unreadable: dict[str, str]
+    undecodable: dict[str, str]
+    failed: dict[str, str]
+    seconds: float
+    step_seconds: dict[str, float]
+    coded: int
