@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from orchestrator.monitoring.job_states import JobStates, clock_text, withdrawal
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.job_events import JobEvent
-from orchestrator.plan.jobs import Job
+from orchestrator.plan.jobs import DATA, Job
 from search_spaces.settings.secrets import printable
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,9 @@ class LineView:
 
     def plan(self, jobs: Mapping[str, Job], lanes: int) -> None:
         """Print how many jobs there are, and how many run at once."""
-        self.note(f"{len(jobs)} jobs to do, {lanes} at a time")
+        beside = any(job.kind in DATA for job in jobs.values())
+        text = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'} to do, {lanes} at a time"
+        self.note(text + "; passes over data run beside them" * beside)
 
     def note(self, text: str) -> None:
         """Print a line; one that a full disk or a closed terminal does not take is left out.

@@ -11,6 +11,8 @@ from search_spaces.settings.secrets import printable
 
 MOST_LABELS = 8
 """Jobs or points that are named of a list."""
+_PHASES = ("starting Ray", "writing the report")
+"""Notes about what a driver does just now."""
 _HEAD = ("host", "job", "phase", "step", "loss", "for", "left")
 
 
@@ -64,8 +66,8 @@ def status_text(state: SweepState, driver: Driver) -> str:
     if state["cancelled"]:
         labels = shortened(state["cancelled"], points["cancelled"])
         lines += ["", "cancelled (the same command does them again):", printable(f"  {labels}")]
-    if state["notes"]:
-        lines += ["", "notes:", *(f"  {printable(note)}" for note in state["notes"])]
+    if notes := [note for note in state["notes"] if not (state["end"] and note in _PHASES)]:
+        lines += ["", "notes:", *(f"  {printable(note)}" for note in notes)]
     return "\n".join(lines)
 
 

@@ -121,7 +121,9 @@ def test_the_status_and_the_notification_wait_for_the_end_of_the_search(
     end = "complete" if has_best else "incomplete"
     assert told.read_text().split() == [end]
     assert main(["smoke", "--storage", store.uri]) == 0
-    assert capsys.readouterr().out.splitlines()[1].partition(":")[0] == end
+    status_after = capsys.readouterr().out
+    assert status_after.splitlines()[1].partition(":")[0] == end
+    assert "writing the report" not in status_after
 
 
 def test_a_space_that_takes_the_place_of_another_one_says_so(

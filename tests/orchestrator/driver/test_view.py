@@ -90,7 +90,7 @@ def test_lines_tell_each_event_once_and_progress_once_a_minute(
     sweep.happen(JobEvent("failed", second, "it broke again"))
     sweep.happen(JobEvent("failed", third, "because the second failed"))
     lines, total = printed(capsys), len(plan)
-    assert lines[0] == f"{total} jobs to do, 2 at a time"
+    assert lines[0] == f"{total} jobs to do, 2 at a time; passes over data run beside them"
     assert lines[1] == f"0/{total} start test images"
     # After 60 s at a step per second: 180 steps are left.
     assert lines[2] == f"0/{total} running: test images train 60/240, loss 1.4, 3:00 left"
@@ -100,6 +100,14 @@ def test_lines_tell_each_event_once_and_progress_once_a_minute(
     assert lines[-2].endswith("it broke again")
     assert lines[-1].startswith(f"3/{total} FAIL ")
     assert len(lines) == 10
+
+
+def test_no_pass_over_data_is_announced_where_there_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key, job = next((key, job) for key, job in jobs().items() if job.kind == "codec")
+    Sweep(False, {key: job})
+    assert printed(capsys) == ["1 job to do, 2 at a time"]
 
 
 def test_a_line_about_many_running_jobs_names_some(capsys: pytest.CaptureFixture[str]) -> None:

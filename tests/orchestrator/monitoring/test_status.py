@@ -128,6 +128,16 @@ def test_a_complete_sweep_with_cancelled_points_says_how_to_do_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("end", ["complete", "incomplete", "stopped"])
+def test_a_sweep_that_ended_notes_no_phase_as_if_it_went_on(end: str) -> None:
+    phases = ["starting Ray", "writing the report"]
+    running = status_text(state_of(notes=[*phases, "MLflow is away"]), Driver.ALIVE)
+    assert all(f"\n  {phase}" in running for phase in phases)
+    ended = status_text(state_of(end=end, notes=[*phases, "MLflow is away"]), Driver.ENDED)
+    assert ended.endswith("\nnotes:\n  MLflow is away")
+    assert "notes:" not in status_text(state_of(end=end, notes=phases), Driver.ENDED)
+
+
 KILLED = """
 import os, signal, sys
 from orchestrator.storage.lease import only_driver
