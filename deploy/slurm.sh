@@ -26,9 +26,13 @@ shift 2
 
 # A token of this job alone, in a file that only its owner can read, on a disk that all nodes see.
 export RAY_AUTH_MODE=token
-export RAY_AUTH_TOKEN_PATH="${SLURM_SUBMIT_DIR:?}/.ray-token-${SLURM_JOB_ID:?}"
-(umask 077 && python -c "import secrets; print(secrets.token_hex(32))" > "$RAY_AUTH_TOKEN_PATH")
+token="${SLURM_SUBMIT_DIR:?}/.ray-token-${SLURM_JOB_ID:?}"
+rm -f "$token".* # of a run of this job that was killed
+# A new file: one that somebody else made beforehand would be theirs to read.
+RAY_AUTH_TOKEN_PATH=$(mktemp "$token.XXXXXXXXXX")
+export RAY_AUTH_TOKEN_PATH
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
+python -c "import secrets; print(secrets.token_hex(32))" > "$RAY_AUTH_TOKEN_PATH"
 
 # `head -n 1` would end before scontrol has written all, and so end this script.
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)

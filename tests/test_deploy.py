@@ -191,6 +191,25 @@ def slurm_script(directory: Path) -> subprocess.Popen[str]:
     )
 
 
+def test_the_token_of_a_slurm_job_is_written_into_a_file_of_its_owner_alone(
+    tmp_path: Path,
+) -> None:
+    known = tmp_path / "known"
+    known.write_text("")
+    known.chmod(0o666)
+    (tmp_path / ".ray-token-7").symlink_to(known)  # made beforehand by who guessed the name
+    (tmp_path / ".ray-token-7.left").write_text("of a run that was killed")
+    look = 'stat -c %a "$RAY_AUTH_TOKEN_PATH"; cat "$RAY_AUTH_TOKEN_PATH"'
+    program = f'case "$1" in -c) echo secret ;; *) {{ {look}; }} > {tmp_path}/seen ;; esac'
+    stand_ins(tmp_path, scontrol="echo node1", srun="", ray="", python=program, sleep="")
+    script = slurm_script(tmp_path)
+    _, error = script.communicate(timeout=60)
+    assert script.returncode == 0, error
+    assert (tmp_path / "seen").read_text().split() == ["600", "secret"]
+    assert known.read_text() == ""
+    assert not list(tmp_path.glob(".ray-token-7.*"))
+
+
 @pytest.mark.parametrize(
     ("ray", "sweep", "code", "said"),
     [("", "exit 7", 7, ""), ("exit 1", "", 1, "Ray did not start on node1 within two minutes")],
