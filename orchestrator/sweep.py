@@ -257,7 +257,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE[,VALUE]",
         help="run only these operating points, for example --only scenario=d1,d2; fields: codec, "
-        "lmbda, scenario, seed, variant; may be repeated",
+        "lambda (also lmbda), scenario, seed, variant; may be repeated",
     )
 
 

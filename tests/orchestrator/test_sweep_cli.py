@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.sweep import main
+from orchestrator.sweep import main, parser
 from tests.blocked_imports import run_blocked
 from tests.orchestrator.models import SMOKE
 from tests.orchestrator.waiting import wait_until
@@ -221,3 +221,8 @@ def test_an_error_that_no_check_foresaw_is_one_line(
             assert "KeyError" in line
             with pytest.raises(KeyError):
                 main([*command, "-v"])
+
+
+def test_the_help_names_the_filter_as_labels_do() -> None:
+    text = " ".join(parser().format_help().split())
+    assert "fields: codec, lambda (also lmbda), scenario, seed, variant;" in text

@@ -234,6 +234,7 @@ def test_a_person_names_points_by_key_label_and_filter() -> None:
     (key,) = (key for key, point in sweep.wanted.items() if point.label == d1)
     assert chosen_keys(sweep, [key]) == chosen_keys(sweep, [d1]) == {key}
     d2 = chosen_keys(sweep, ["scenario=d2", "lambda=0.02", key])
+    assert d2 == chosen_keys(sweep, ["scenario=d2", "lmbda=0.02", key])
     assert labels(sweep, d2) == {d1, "hyperprior d2 lambda=0.02 seed=0"}
 
 
@@ -252,7 +253,7 @@ def test_a_mistyped_label_is_told_with_the_closest_ones_and_is_no_filter() -> No
     label, field = str(error.value).splitlines()
     assert "the closest labels are hyperprior d1 lambda=0.02 seed=0" in label
     assert field.startswith("'quality=3': no operating point of this sweep has this key or label; ")
-    assert field.endswith("with a field of codec, lmbda, scenario, seed, variant")
+    assert field.endswith("with a field of codec, lambda, scenario, seed, variant")
 
 
 def jobs_by_label(plan: Plan) -> dict[str, str]:
