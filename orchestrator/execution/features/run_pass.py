@@ -289,9 +289,12 @@ class _Pass:
 def _write_index(settings: Settings, work: Path, key: str, lease: Lease) -> None:
     """Write the list of the data set's images for the tasks that read them."""
     from trainables.datasets.images.convert import write_index
+    from trainables.datasets.images.files import remove
     from trainables.datasets.images.source import read_source
 
-    write_index(read_source(settings.space.data), work / INDEX)
+    source = read_source(settings.space.data)
+    remove(work / INDEX)  # whatever others have put in the place of its files
+    write_index(source, work / INDEX)
     if settings.store.remote:
         settings.store.save_work(key, work / INDEX, INDEX, lease)
 

@@ -356,6 +356,19 @@ def test_a_folder_of_images_is_made_a_world_by_shards(
     assert samples == [[i] for i in image_column(stage, "test", "image_id").to_pylist()]
 
 
+@pytest.mark.parametrize("place", ["index/train.parquet/x", "index"])
+def test_what_is_in_the_place_of_the_list_of_images_is_no_obstacle(
+    place: str, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "set", {"jay": 10, "fox": 10})
+    settings, job = image_sweep(models, Store(str(tmp_path / "storage")), folder)
+    planted = tmp_path / "storage" / "work" / job.key / place
+    planted.parent.mkdir(parents=True)
+    planted.write_text("x")
+    in_process(monkeypatch)
+    assert run(settings, job) == {job.key: None}
+
+
 def test_a_split_of_which_nothing_is_left_is_fatal(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
