@@ -83,7 +83,8 @@ class MirroredShards:
 
     def __init__(self, store: Store, key: str, work: Path) -> None:
         self._store, self._key, self.work = store, key, work
-        self._saved: set[str] = set()
+        self._saved: dict[str, int] = {}
+        """Name of a shard that the storage has -> when it was made, in ns: it may be made again."""
 
     def load(self) -> None:
         """Take the shards of other nodes that this node lacks."""
@@ -101,7 +102,7 @@ class MirroredShards:
             if not shard.is_dir() and self._store.load_work(
                 self._key, f"{directory}/{name}", shard
             ):
-                self._saved.add(name)
+                self._saved[name] = shard.stat().st_mtime_ns
 
     def take_parts(self) -> None:
         """Take the shards that other processes have answered as parts of this evaluation."""
@@ -132,9 +133,10 @@ class MirroredShards:
         if not self._store.remote:
             return
         for shard in _kept(self.work):
-            if shard.name not in self._saved:
+            made = shard.stat().st_mtime_ns
+            if self._saved.get(shard.name) != made:
                 self._store.save_work(self._key, shard, f"{self.work.name}/{shard.name}", lease)
-                self._saved.add(shard.name)
+                self._saved[shard.name] = made
 
     def leave(self) -> None:
         """Delete what lies on this node, which the job may not end on: all is in the storage."""

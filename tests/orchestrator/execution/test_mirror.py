@@ -21,6 +21,7 @@ from orchestrator.plan.jobs import Job, Plan
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.waiting import wait_until
+from trainables.evaluation.shard_results import ShardResult, read_kept
 from trainables.training.context import Context
 from trainables.training.sealing import seal
 
@@ -205,6 +206,23 @@ def test_parts_of_an_evaluation_on_one_node_take_the_same_shards_each_for_itself
     for part in parts:
         assert sorted(path.name for path in part.work.iterdir()) == shards
     assert sorted(path.name for path in base.iterdir()) == names, "nothing else is left here"
+
+
+def test_a_shard_that_is_damaged_in_the_storage_is_replaced_there(
+    nodes: Callable[[str], Settings],
+) -> None:
+    result, shard, files = ShardResult({"a": "x"}), f"shard-{0:016x}", fsspec.filesystem("memory")
+    for name in ("one", "two", "three"):
+        store = nodes(name).store
+        with store.evaluation_work("key", "whole") as (work, lease):
+            mirrored = MirroredShards(store, "key", work)
+            mirrored.load()
+            assert read_kept(work) == ([result] if name == "three" else [])
+            result.write(work / shard)
+            mirrored.save(lease)
+        if name == "one":
+            (file,) = (f for f in files.find("/bucket") if f.endswith("/answered.json"))
+            files.pipe_file(file, b"0" * files.size(file))
 
 
 def test_an_evaluation_goes_on_behind_the_shards_of_another_node(
