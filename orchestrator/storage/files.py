@@ -102,6 +102,15 @@ class Files:
         if isinstance(self.fs, Disk):
             self.fs.refuse_links(path)
 
+    def refuse_links_in(self, *names: str) -> None:
+        """Make sure that no link is on the way to a directory of a storage on a disk, or in it.
+
+        Raises:
+            StoreError: one is.
+        """
+        if isinstance(self.fs, Disk):
+            self.fs.refuse_links_in(Path(self.path(*names)))
+
     def write(self, name: str, data: bytes) -> str:
         """Write a file whole; returns its path."""
         path = self.path(name)

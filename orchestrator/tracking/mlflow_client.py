@@ -34,6 +34,7 @@ _NO_PLACE: Final = {
 log = logging.getLogger(__name__)
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
+CheckPlace = Callable[[str], None]
 
 
 class AwayError(RuntimeError):
@@ -95,6 +96,11 @@ def _first_line(error: Exception) -> str:
 class Client:
     """MLflow's client of a tracking URI.
 
+    Args:
+        uri: tracking URI.
+        check_place: called before an upload with the place of the run's artifacts, which others
+            can change where the database is a file; raises `RefusedError`.
+
     Attributes:
         mlflow: the client itself, for `call`.
         calls: name of a method -> how often it was called; of artifacts, a call per file.
@@ -103,7 +109,7 @@ class Client:
         AwayError: the server does not answer.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, check_place: CheckPlace | None = None) -> None:
         # At the defaults, each call to a server that is away would last minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -115,7 +121,7 @@ class Client:
 
         for noisy in ("alembic", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        self._uri = uri
+        self._uri, self._check_place = uri, check_place
         self.calls: Counter[str] = Counter()
         with answering(uri):
             self.mlflow = MlflowClient(uri)
@@ -144,8 +150,11 @@ class Client:
 
         Raises:
             AwayError: the server, or the store of artifacts, does not answer.
-            RefusedError: it refuses a file.
+            RefusedError: it refuses a file, or the run's artifacts have no place here.
         """
+        if self._check_place is not None:
+            with answering(self._uri):
+                self._check_place(str(self.mlflow.get_run(run_id).info.artifact_uri))
         if path.is_file():
             self.call(self.mlflow.log_artifact, run_id, str(path), to)
             return

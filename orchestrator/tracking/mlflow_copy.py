@@ -17,13 +17,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from orchestrator.storage.files import inside
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_client import DATABASE
 
 SAVE_EVERY_S: Final = 60.0
-_BESIDE_DATABASE: Final = ("-journal", "-wal", "-shm")
+BESIDE_DATABASE: Final = ("-journal", "-wal", "-shm")
 _ARTIFACT_COLUMNS: Final = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
 """Of the database: where artifacts are."""
 _Version = tuple[int, int]
@@ -68,7 +69,7 @@ class MlflowCopy:
             elif written is not None and target.stat().st_mtime <= written:
                 self._saved[name] = _version(target)
         self._fetch_files(missing)
-        self._relocate()
+        relocate(self.directory / DATABASE, self.artifacts)
 
     def _fetch_files(self, targets: Mapping[str, Path]) -> None:
         """Copy files, by path below the storage, side by side where the file system can."""
@@ -82,28 +83,10 @@ class MlflowCopy:
         )
         for path, target in targets.items():
             if target.name == DATABASE:
-                for suffix in _BESIDE_DATABASE:  # of a killed driver, about the database before
+                for suffix in BESIDE_DATABASE:  # of a killed driver, about the database before
                     target.with_name(f"{DATABASE}{suffix}").unlink(missing_ok=True)
             temporaries[path].replace(target)
             self._saved[path.removeprefix(f"{self._prefix}/")] = _version(target)
-
-    def _relocate(self) -> None:
-        """Let the runs find their artifacts here, wherever the cache of their driver was."""
-        database = self.directory / DATABASE
-        if not database.exists():
-            return
-        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-            # Of all experiments that sweeps made here; that of MLflow itself lies elsewhere.
-            select = "SELECT DISTINCT artifact_location FROM experiments WHERE experiment_id != 0"
-            for (place,) in connection.execute(select).fetchall():
-                if place == self.artifacts:
-                    continue
-                for table, column in _ARTIFACT_COLUMNS:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                        f"WHERE substr({column}, 1, ?) = ?",
-                        (self.artifacts, len(place) + 1, len(place), place),
-                    )
 
     def save_if_due(self) -> None:
         """Save once in `SAVE_EVERY_S`, unless the storage is away."""
@@ -141,6 +124,34 @@ class MlflowCopy:
         if self._saved.get(name) != version:
             self._store.put_file(file, f"{self._prefix}/{name}")
             self._saved[name] = version
+
+
+def relocate(database: Path, artifacts: str) -> None:
+    """Let the runs find their artifacts here, wherever the storage, or a driver's cache, was.
+
+    Args:
+        database: SQLite's file, if there is one.
+        artifacts: URI of their directory.
+    """
+    if not database.exists():
+        return
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        # Of all experiments that sweeps made here; that of MLflow itself lies elsewhere.
+        select = "SELECT DISTINCT artifact_location FROM experiments WHERE experiment_id != 0"
+        for (place,) in connection.execute(select).fetchall():
+            if place == artifacts or not is_local(str(place)):
+                continue
+            for table, column in _ARTIFACT_COLUMNS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (artifacts, len(place) + 1, len(place), place),
+                )
+
+
+def is_local(place: str) -> bool:
+    """Whether artifacts are on this machine's disks."""
+    return urlsplit(place).scheme in ("", "file")
 
 
 def _version(file: Path) -> _Version:

@@ -37,7 +37,7 @@ from orchestrator.tracking.child_runs import (
 )
 from orchestrator.tracking.curves import CurveRow
 from orchestrator.tracking.measured import Measured
-from orchestrator.tracking.mlflow_client import Client, storage_answering
+from orchestrator.tracking.mlflow_client import CheckPlace, Client, storage_answering
 from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.parent_run import ParentRun
 from orchestrator.tracking.run_content import (
@@ -95,16 +95,22 @@ class Tracker:
         artifacts: where a new experiment's artifacts go; None lets the server decide.
         sweep: whose runs are written.
         copy: of the database and the artifacts, where a remote storage holds them.
+        check_place: as of `Client`.
 
     Attributes:
         sweep_run: the parent run.
     """
 
     def __init__(
-        self, uri: str, artifacts: str | None, sweep: SweepIdentity, copy: MlflowCopy | None = None
+        self,
+        uri: str,
+        artifacts: str | None,
+        sweep: SweepIdentity,
+        copy: MlflowCopy | None = None,
+        check_place: CheckPlace | None = None,
     ) -> None:
         self._sweep, self.copy = sweep, copy
-        self._client = Client(uri)
+        self._client = Client(uri, check_place)
         self._experiment = self._client.experiment_id(sweep.experiment, artifacts)
         runs = self._client.call(
             self._client.mlflow.search_runs,
