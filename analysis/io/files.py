@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import uuid
+from pathlib import Path
 
 import fsspec
 
@@ -47,7 +48,7 @@ def write_bytes(path: str, data: bytes) -> None:
     temporary = f"{inner}.{uuid.uuid4().hex}.tmp"
     try:
         fs.pipe_file(temporary, data)
-        fs.mv(temporary, inner)
+        Path(temporary).replace(inner)  # also a link, which `mv` would follow to a directory
     finally:  # a full disk must not be filled with parts of files
         if fs.exists(temporary):
             fs.rm_file(temporary)

@@ -84,7 +84,7 @@ def report_sweep(
         _timing(request, seconds, results),
         left_out,
     )
-    report, failure = _write_report(directory) if complete else (None, None)
+    report, failure = _write_report(store, name, directory) if complete else (None, None)
     error = point_log.error or failure
     # Once more: the time of the report counts too.
     timing = _timing(request, seconds, results)
@@ -110,11 +110,19 @@ def _note_damaged(point_log: PointLog, monitor: Monitor) -> Mapping[str, Missing
     return damaged
 
 
-def _write_report(directory: str) -> tuple[ReportPaths | None, Exception | None]:
-    """The report, or the error that is to be raised when all else is done and said."""
+def _write_report(
+    store: Store, name: str, directory: str
+) -> tuple[ReportPaths | None, Exception | None]:
+    """The report, or the error that is to be raised when all else is done and said.
+
+    Args:
+        name: the sweep's.
+        directory: the sweep's, or its URI.
+    """
     from analysis.report.build import write_report  # Matplotlib takes seconds
 
     try:
+        store.refuse_links_in(name)  # the report knows nothing of storages
         return write_report(directory), None
     except Exception as failure:
         log.exception("the report is not written")

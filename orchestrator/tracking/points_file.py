@@ -222,11 +222,15 @@ def write_table(store: Store, name: str, rows: Sequence[JsonObject]) -> None:
     Args:
         name: the sweep's.
         rows: as of `point_rows`, at least one.
+
+    Raises:
+        StoreError: the sweep's directory is a link.
     """
     import pandas as pd
 
     from analysis.io.read import write_points
 
+    store.refuse_links(store.path(name))
     write_points(pd.DataFrame(rows), f"{store.uri}/{name}")
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from analysis.io.files import write_bytes
 from analysis.io.names import metric_from_mlflow, metric_to_mlflow
@@ -191,7 +190,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(LocalFileSystem, "mv", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match="No space"):
         write_bytes(str(tmp_path / "points.csv"), b"sweep")
     assert not list(tmp_path.iterdir())

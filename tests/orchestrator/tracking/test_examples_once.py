@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import Store, StoreError
 from orchestrator.tracking.points_file import _write_tables
 from tests.orchestrator.tracking.test_mlflow_runs import PAGE, point
 
@@ -33,3 +33,13 @@ def test_examples_that_are_there_are_not_written_again(
     _write_tables(store, "smoke", {"k1": replace(measured, **new)}, {})
     assert written == [page, page, "smoke/examples/k2/y.png"]
     assert store.read(page) == PAGE.read_bytes()
+
+
+def test_no_table_is_written_behind_a_link(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    (tmp_path / "home").mkdir()
+    Path(store.path()).mkdir()
+    Path(store.path("smoke")).symlink_to(tmp_path / "home")
+    with pytest.raises(StoreError, match="smoke is a link"):
+        _write_tables(store, "smoke", {"k1": point()}, {})
+    assert not list((tmp_path / "home").iterdir())
