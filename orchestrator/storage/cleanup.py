@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
@@ -49,18 +48,19 @@ def remove_leases(store: Store, keys: Iterable[str]) -> None:
     finished = [name for name in by_name if name in complete]
     states = store.read_all(latest[name] for name in finished)
     free = {name for name, state in zip(finished, states, strict=True) if _is_released(state)}
+    now = store.now() if by_name else None
     gone: list[str] = []
     for name, files in by_name.items():
-        if name in free or (name in complete and _is_old(files[latest[name]])):
+        if name in free or (name in complete and _is_old(files[latest[name]], now)):
             gone += files
         else:
             before = [file for file in files if lease_number(file) > 1 and file != latest[name]]
-            gone += [file for file in before if _is_old(files[file])]
+            gone += [file for file in before if _is_old(files[file], now)]
     if not gone:
         return
     # Who took a lease meanwhile has the next number, and needs number 1 to keep others out.
-    now = _latest(_by_name(store))
-    store.remove(file for file in gone if now.get(name := _name_of(file)) == latest[name])
+    current = _latest(_by_name(store))
+    store.remove(file for file in gone if current.get(name := _name_of(file)) == latest[name])
 
 
 def _by_name(store: Store) -> dict[str, dict[str, float | None]]:
@@ -104,8 +104,10 @@ def _lost_files(
     store: Store, stage: str, files: Mapping[str, float | None], in_progress: Collection[str]
 ) -> list[str]:
     if f"{stage}/{MANIFEST}" not in files:
-        is_lost = PurePosixPath(stage).name not in in_progress and all(map(_is_old, files.values()))
-        return list(files) if is_lost else []
+        if PurePosixPath(stage).name in in_progress:
+            return []
+        now = store.now()
+        return list(files) if all(_is_old(written, now) for written in files.values()) else []
     uploads = {PurePosixPath(file).parts[3] for file in files} - {MANIFEST}
     if len(uploads) <= 1:
         return []
@@ -116,6 +118,10 @@ def _lost_files(
     return [file for file in files if PurePosixPath(file).parts[3] in lost]
 
 
-def _is_old(written: float | None) -> bool:
-    """Whether a file is old; False if its file system does not tell when it was written."""
-    return written is not None and time.time() - written > OLD_S
+def _is_old(written: float | None, now: float | None) -> bool:
+    """Whether a file is old; False if its file system does not tell when it was written.
+
+    Args:
+        now: `Files.now`.
+    """
+    return written is not None and now is not None and now - written > OLD_S

@@ -263,6 +263,17 @@ class Files:
             and ".." not in path.split("/")
         }
 
+    def now(self) -> float | None:
+        """Seconds since 1970 by the clock of the file system; None if it does not tell.
+
+        Ages of files are to be compared with it: this machine's clock may be wrong.
+        """
+        path = self.write(f"tmp/{uuid.uuid4().hex}.now", b"now")
+        try:
+            return _modified(self.fs.info(path))
+        finally:
+            self._remove_each([path])
+
     def remove_tree(self, directory: str) -> None:
         """Delete a directory, if it is there."""
         if isinstance(self.fs, Disk):

@@ -9,6 +9,7 @@ a limit, nor anything at all while a sweep has no record of its stages.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +31,9 @@ _MOST_LEASES: Final = 20
 """Jobs whose leases are held at a time; each lease has a thread that renews it."""
 _DEPTHS: Final = {"stages": 3, "work": 2, "train": 2}
 """Directory -> length of the paths below it that belong together."""
+
+_KEY: Final = re.compile(r"[0-9a-f]{1,64}")
+"""Of a stage, and of a job."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Deletion:
 def find_unreferenced(store: Store, references: References) -> list[Unreferenced]:
     """What no sweep refers to, in the order of its paths; one listing per directory.
 
+    What has another name than a key was not made by a sweep, and stays.
+
     Args:
         references: of the storage's sweeps.
 
@@ -87,7 +93,7 @@ def find_unreferenced(store: Store, references: References) -> list[Unreferenced
         for file, info in store.infos(directory).items():
             groups["/".join(PurePosixPath(file).parts[:depth])][file] = info
         entries = (_entry(path, files) for path, files in groups.items())
-        found += [entry for entry in entries if entry.key not in keys]
+        found += [e for e in entries if e.key not in keys and _KEY.fullmatch(e.key)]
     return found
 
 

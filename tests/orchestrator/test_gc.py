@@ -80,11 +80,11 @@ def test_it_deletes_when_told_to_and_counts_bytes(
 def test_names_of_files_that_others_wrote_cannot_steer_the_terminal(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.write("stages/point/evil\x1b[2J\u202e/manifest.json", b"{}")
+    store.write("stages/evil\x1b[2J\u202e/dead/manifest.json", b"{}")
     Path(store.path("stages/point/\x1b[2Jlink")).symlink_to("/etc")
     assert main(["gc", "--storage", store.uri]) == 0
     out = capsys.readouterr().out
-    assert r"  stages/point/evil\x1b[2J\u202e  " in out
+    assert r"  stages/evil\x1b[2J\u202e/dead  " in out
     assert r"left alone: stages/point/\x1b[2Jlink is a link" in out
     assert "\x1b" not in out
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import time
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,32 @@ from tests.orchestrator.storage.conftest import OpenStore
 from tests.orchestrator.waiting import wait_until
 
 REMOTE = pytest.mark.parametrize("open_store", ["memory", "s3"], indirect=True)
+
+
+def test_a_wrong_clock_of_this_machine_removes_nothing_young(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = LeaseState(Process("node7", "0" * 12, 1, 1), 3)
+    for number in (1, 2, 3):
+        store.write(lease_file("job-a", number), dead.dump())
+    upload = f"stages/point/incomplete/{'0' * 32}/x"
+    store.write(upload, b"1")
+    # Only its own clock: moto's would follow.
+    ahead = time.time() + 25 * 3600
+    monkeypatch.setattr(cleanup, "time", types.SimpleNamespace(time=lambda: ahead), raising=False)
+    remove_leases(store, ["a"])
+    remove_lost_uploads(store, ["point"])
+    assert len(store.names("leases/job-a")) == 3
+    assert store.exists(upload)
+
+
+@pytest.mark.parametrize("open_store", ["local", "memory", "s3"], indirect=True)
+def test_a_storage_tells_the_time_and_keeps_nothing_of_it(store: Store) -> None:
+    before = time.time()
+    now = store.now()
+    assert now is not None
+    assert abs(now - before) < 5
+    assert store.below("tmp") == {}
 
 
 def test_the_leases_of_complete_stages_go_and_others_stay(store: Store) -> None:
@@ -64,8 +91,8 @@ def test_old_numbers_go_and_the_first_and_the_last_stay(
             pass
     remove_leases(store, [])
     assert len(store.names("leases/sweep-demo")) == 4, "they are not old"
-    later = time.time() + 2 * cleanup.OLD_S
-    monkeypatch.setattr("time.time", lambda: later)
+    later = (store.now() or 0.0) + 2 * cleanup.OLD_S
+    monkeypatch.setattr(store, "now", lambda: later)
     remove_leases(store, [])
     assert store.names("leases/sweep-demo") == ["000001.json", "000004.json"]
 
@@ -112,8 +139,8 @@ def test_the_lease_of_a_holder_that_died_elsewhere_goes_when_it_is_old(
     store.write(lease_file("job-a", 1), dead.dump())
     remove_leases(store, ["a"])
     assert store.names("leases/job-a") == ["000001.json"], "its holder may be alive"
-    later = time.time() + 2 * cleanup.OLD_S
-    monkeypatch.setattr("time.time", lambda: later)
+    later = (store.now() or 0.0) + 2 * cleanup.OLD_S
+    monkeypatch.setattr(store, "now", lambda: later)
     remove_leases(store, ["a"])
     assert not store.names("leases/job-a")
 
@@ -132,8 +159,8 @@ def test_uploads_that_no_manifest_names_go(store: Store, monkeypatch: pytest.Mon
     assert (store.fetch("stages/point/complete") / "info.json").read_text() == "{}"
     assert not store.exists(f"stages/point/complete/{lost}/x")
     assert store.exists(f"stages/point/incomplete/{lost}/x"), "it may be growing"
-    later = time.time() + 2 * cleanup.OLD_S
-    monkeypatch.setattr("time.time", lambda: later)
+    later = (store.now() or 0.0) + 2 * cleanup.OLD_S
+    monkeypatch.setattr(store, "now", lambda: later)
     remove_lost_uploads(store, ["point"])
     assert not store.exists(f"stages/point/incomplete/{lost}/x")
     assert store.exists(f"stages/point/in-progress/{lost}/x"), "a pass goes on from it"

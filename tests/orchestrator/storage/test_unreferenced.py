@@ -30,7 +30,8 @@ from tests.orchestrator.waiting import wait_until
 
 SEEN_S = 0.4
 """After which a disk of these tests hides nothing any more."""
-KEPT, LOST = "stages/point/kept", "stages/point/lost"
+KEPT, LOST = "stages/point/beef", "stages/point/dead"
+"""Keys are hex digits."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +52,13 @@ def paths(store: Store) -> list[str]:
 
 def test_only_what_no_sweep_refers_to_is_listed_and_deleted(open_store: OpenStore) -> None:
     store = open_store("node1")
-    for stage in (KEPT, LOST, "stages/codec/other"):
+    for stage in (KEPT, LOST, "stages/codec/c0dec"):
         make(store, stage)
-    for path in ("work/kept/step.json", "work/lost/step.json", "train/lost/state.json"):
+    for path in ("work/beef/step.json", "work/dead/step.json", "train/dead/state.json"):
         store.write(path, b"{}")
     record_references(store, "a", [KEPT], searches=False)
-    record_references(store, "b", ["stages/codec/other"], searches=False)
-    lost = [LOST, "work/lost", "train/lost"]
+    record_references(store, "b", ["stages/codec/c0dec"], searches=False)
+    lost = [LOST, "work/dead", "train/dead"]
     entries = find_unreferenced(store, read_references(store))
     assert [entry.path for entry in entries] == lost
     assert entries[1].size == 2
@@ -67,10 +68,23 @@ def test_only_what_no_sweep_refers_to_is_listed_and_deleted(open_store: OpenStor
     assert deletion.held == ()
     for path in lost:
         assert not store.below(path)
-    for stage in (KEPT, "stages/codec/other"):
+    for stage in (KEPT, "stages/codec/c0dec"):
         assert (store.fetch(stage) / "info.json").read_text() == "1234"
-    assert store.read("work/kept/step.json") == b"{}"
-    assert not [name for name in store.names("leases") if "lost" in name]
+    assert store.read("work/beef/step.json") == b"{}"
+    assert not [name for name in store.names("leases") if "dead" in name]
+
+
+def test_what_has_another_name_than_a_key_was_made_by_no_sweep_and_stays(store: Store) -> None:
+    """On object stores a name may be anything, such as the pattern of all others."""
+    make(store, KEPT)
+    record_references(store, "a", [KEPT], searches=False)
+    names = ["stages/point/*/x", f"work/{'a' * 200}/x", "work/?eef/x", "train/[a-f]eef/x"]
+    for name in names:
+        store.write(name, b"{}")
+    assert paths(store) == []
+    assert delete_unreferenced(store, 0).deleted == ()
+    assert store.has(KEPT)
+    assert all(store.exists(name) for name in names)
 
 
 def test_a_sweep_whose_directory_is_deleted_is_dropped(store: Store) -> None:
@@ -178,16 +192,16 @@ def test_young_stages_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [entry.path for entry in delete_unreferenced(store, 3600).deleted] == [LOST]
 
 
-@pytest.mark.parametrize("lease", ["job-lost", "evaluation-lost"])
+@pytest.mark.parametrize("lease", ["job-dead", "evaluation-dead"])
 def test_what_a_living_process_holds_stays(open_store: OpenStore, lease: str) -> None:
     store, other = open_store("node1"), open_store("node2")
     make(store, LOST)
-    make(store, "stages/point/also-lost")
+    make(store, "stages/point/a150dead")
     record_references(store, "a", [], searches=False)
     with hold(other, lease):
         deletion = delete_unreferenced(store, 0)
     assert [entry.path for entry in deletion.held] == [LOST]
-    assert [entry.path for entry in deletion.deleted] == ["stages/point/also-lost"]
+    assert [entry.path for entry in deletion.deleted] == ["stages/point/a150dead"]
     assert (store.fetch(LOST) / "info.json").read_text() == "1234"
 
 
