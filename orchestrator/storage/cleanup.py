@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Final
@@ -91,23 +92,26 @@ def remove_lost_uploads(store: Store, kinds: Iterable[str]) -> None:
     Of a complete stage: the uploads that its manifest does not name. Of a stage without a manifest:
     all files, if they are a day old and the stage is not being made.
     """
-    in_progress = store.names("work")
+    in_progress, now = store.names("work"), cache(store.now)
     for kind in sorted(set(kinds)):
         by_stage: dict[str, dict[str, float | None]] = defaultdict(dict)
         for file, written in store.below(f"stages/{kind}").items():
             by_stage["/".join(PurePosixPath(file).parts[:3])][file] = written
         for stage, files in by_stage.items():
-            store.remove(_lost_files(store, stage, files, in_progress))
+            store.remove(_lost_files(store, stage, files, in_progress, now))
 
 
 def _lost_files(
-    store: Store, stage: str, files: Mapping[str, float | None], in_progress: Collection[str]
+    store: Store,
+    stage: str,
+    files: Mapping[str, float | None],
+    in_progress: Collection[str],
+    now: Callable[[], float | None],
 ) -> list[str]:
     if f"{stage}/{MANIFEST}" not in files:
         if PurePosixPath(stage).name in in_progress:
             return []
-        now = store.now()
-        return list(files) if all(_is_old(written, now) for written in files.values()) else []
+        return list(files) if all(_is_old(written, now()) for written in files.values()) else []
     uploads = {PurePosixPath(file).parts[3] for file in files} - {MANIFEST}
     if len(uploads) <= 1:
         return []
