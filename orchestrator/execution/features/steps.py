@@ -282,7 +282,6 @@ def _input_store(storage: str) -> Store:
     return Store(storage)
 
 
-@lru_cache(maxsize=4)
 def _index_directory(storage: str, key: str) -> Path:
     """The list of a data set's images on this machine.
 
@@ -290,12 +289,18 @@ def _index_directory(storage: str, key: str) -> Path:
         FileNotFoundError: a remote storage does not have it, or not yet.
         StoreError: a link is on the way to it, or in it.
     """
-    store = Store(storage)
-    if not store.remote:
-        index = store.local("work", key) / INDEX
-        if isinstance(store.fs, Disk):
-            store.fs.refuse_links_in(index)
-        return index
+    store = _input_store(storage)
+    if store.remote:
+        return _loaded_index(storage, key)
+    index = store.local("work", key) / INDEX
+    if isinstance(store.fs, Disk):
+        store.fs.refuse_links_in(index)
+    return index
+
+
+@lru_cache(maxsize=4)
+def _loaded_index(storage: str, key: str) -> Path:
+    store = _input_store(storage)
     scratch = store.new(key)
     index = scratch / INDEX
     if not store.load_work(key, INDEX, index):

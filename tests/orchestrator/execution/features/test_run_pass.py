@@ -94,7 +94,7 @@ def in_process(
         settings: Settings, missing: Sequence[Shard], room: Room
     ) -> Iterator[tuple[Shard, Outcome]]:
         steps._input_directory.cache_clear()
-        steps._index_directory.cache_clear()
+        steps._loaded_index.cache_clear()
         actor = ComputeStep(settings)
         for shard in missing:
             computed.append(shard)

@@ -47,8 +47,8 @@ def test_a_list_of_images_that_is_not_there_yet_is_asked_for_again(
 ) -> None:
     fsspec.filesystem("memory").store.clear()
     store = Store("memory://bucket/storage", cache=tmp_path)
-    monkeypatch.setattr(steps, "Store", lambda storage: store)
-    steps._index_directory.cache_clear()
+    monkeypatch.setattr(steps, "_input_store", lambda storage: store)
+    steps._loaded_index.cache_clear()
     with pytest.raises(FileNotFoundError, match="work/key/index is not in the storage"):
         steps._index_directory(store.uri, "key")
     assert not list(tmp_path.glob("tmp/*")), "nothing is left of the first try"
@@ -57,7 +57,7 @@ def test_a_list_of_images_that_is_not_there_yet_is_asked_for_again(
         (work / INDEX / "train.parquet").write_bytes(b"rows")
         store.save_work("key", work / INDEX, INDEX, lease)
     assert (steps._index_directory(store.uri, "key") / "train.parquet").read_bytes() == b"rows"
-    steps._index_directory.cache_clear()
+    steps._loaded_index.cache_clear()
 
 
 @pytest.mark.parametrize("place", [INDEX, f"{INDEX}/train.parquet"])
@@ -66,7 +66,7 @@ def test_no_link_to_a_list_of_images_is_followed(place: str, tmp_path: Path) -> 
     (tmp_path / "private").mkdir()
     link = tmp_path / "storage" / "work" / "key" / place
     link.parent.mkdir(parents=True)
+    steps._index_directory(str(tmp_path / "storage"), "key")
     link.symlink_to(tmp_path / "private")
-    steps._index_directory.cache_clear()
     with pytest.raises(StoreError, match=f"{place} is a link"):
         steps._index_directory(str(tmp_path / "storage"), "key")
