@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from orchestrator.storage.lease import hold_available
-from orchestrator.storage.lease_files import lease_number, parse_lease
+from orchestrator.storage.lease_files import lease_number, parse_lease, put_back_first
 from orchestrator.storage.store import MANIFEST, Store
 from orchestrator.storage.work import lease_of_job
 
@@ -61,7 +61,12 @@ def remove_leases(store: Store, keys: Iterable[str]) -> None:
         return
     # Who took a lease meanwhile has the next number, and needs number 1 to keep others out.
     current = _latest(_by_name(store))
-    store.remove(file for file in gone if current.get(name := _name_of(file)) == latest[name])
+    gone = [file for file in gone if current.get(name := _name_of(file)) == latest[name]]
+    store.remove(gone)
+    # Or took it between that look and the removal, and would notice with its next beat.
+    taken = _by_name(store)
+    for name in {_name_of(file) for file in gone if lease_number(file) == 1} & taken.keys():
+        put_back_first(store, name)
 
 
 def _by_name(store: Store) -> dict[str, dict[str, float | None]]:

@@ -33,6 +33,7 @@ from orchestrator.storage.lease_files import (
     Watch,
     lease_file,
     lease_numbers,
+    put_back_first,
 )
 from orchestrator.storage.outage import OUTAGE_S, VISIBLE_S
 from orchestrator.storage.process import Process
@@ -163,8 +164,7 @@ class Lease:
             self._write()
             self._renewed = began
             if self._number > 1 and 1 not in numbers:  # a clean-up has removed what nobody held
-                nobodys = LeaseState(self._process, 0, released=True)
-                self._store.create(lease_file(self._name, 1), nobodys.dump())
+                put_back_first(self._store, self._name)
             if self._has_predecessors and self._renewed - self._made > SETTLED_S:
                 before = [lease_file(self._name, number) for number in numbers[:-1] if number > 1]
                 self._store.remove(before)

@@ -14,13 +14,15 @@ import pytest
 
 from orchestrator.storage import cleanup
 from orchestrator.storage.cleanup import remove_leases, remove_lost_uploads, remove_work_of
-from orchestrator.storage.lease import hold
-from orchestrator.storage.lease_files import LeaseState, lease_file
+from orchestrator.storage.lease import LeaseHeldError, hold
+from orchestrator.storage.lease_files import LeaseState, Pace, lease_file
 from orchestrator.storage.process import Process
 from orchestrator.storage.store import MANIFEST, Store
 from tests.orchestrator.storage.conftest import OpenStore
 from tests.orchestrator.waiting import wait_until
 
+SLOW = Pace(beat=60.0, stale=600.0, look=0.02)
+"""No beat mends anything during a test."""
 REMOTE = pytest.mark.parametrize("open_store", ["memory", "s3"], indirect=True)
 
 
@@ -81,6 +83,26 @@ def test_a_lease_that_is_taken_while_it_is_cleaned_up_keeps_its_first_number(
         monkeypatch.setattr(store, "read_all", take_behind_the_look)
         remove_leases(store, ["a"])
         assert store.names("leases/job-a") == ["000001.json", "000002.json"]
+
+
+def test_a_lease_that_is_taken_during_its_removal_gets_its_first_number_back_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hold(store, "job-a", pace=SLOW):
+        pass
+    remove = store.remove
+    with contextlib.ExitStack() as taken:
+
+        def take_before(names: Iterable[str]) -> None:
+            files = list(names)
+            taken.enter_context(hold(store, "job-a", pace=SLOW))
+            remove(files)
+
+        with monkeypatch.context() as racing:
+            racing.setattr(store, "remove", take_before)
+            remove_leases(store, ["a"])
+        with pytest.raises(LeaseHeldError), hold(store, "job-a", wait=False, pace=SLOW):
+            pass
 
 
 def test_old_numbers_go_and_the_first_and_the_last_stay(
