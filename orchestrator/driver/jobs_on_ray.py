@@ -181,7 +181,7 @@ def _cluster_look(
         shortages = cluster.shortages(asks)
         if shortages:
             monitor.need_person("cluster_too_small", "\n".join(shortages))
-        return cluster.nodes()
+        return cluster.nodes(without=new_nodes.unfit)
 
     return look
 

@@ -12,7 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -463,9 +463,13 @@ def gives_its_identity(address: str, **environment: str) -> bool:
     return done.returncode == 0
 
 
-def nodes() -> Cluster:
-    """The nodes that are alive."""
-    return Cluster.of(node["Resources"] for node in alive_nodes())
+def nodes(without: Collection[str] = ()) -> Cluster:
+    """The nodes that are alive.
+
+    Args:
+        without: ids of nodes that are left out.
+    """
+    return Cluster.of(n["Resources"] for n in alive_nodes() if n["NodeID"] not in without)
 
 
 def shortages(asks: Mapping[WorkerResources, Sequence[str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
     driver --nodes it has checked before--> Settings --> a process there works
     driver --publish: nodes that have joined since--> the head's key-value store --> it works, too
+    driver --hold: placement groups on a node that is not fit--> Ray places nothing more there
 
 On any other node a process would compute from other models, data or code, and keep the result under
 the key of the driver's.
@@ -11,17 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.execution.failures import UnfitNodeError
 from orchestrator.execution.job_steps import Settings
 
+if TYPE_CHECKING:  # it imports Ray
+    from ray.util.placement_group import PlacementGroup
+
 CHECK_WAIT_S: Final = 600.0
 """Seconds that a process waits for its node to be checked; then its work goes elsewhere."""
 UNFIT_WAIT_S: Final = 60.0
-"""Seconds that it waits on a node that is not fit, which somebody may mend. It holds its CPUs and
-GPUs meanwhile, so that the node does not draw one job after the other."""
+"""Seconds that it waits on a node that is not fit, which somebody may mend."""
 LOOK_S: Final = 1.0
 _FIT: Final = b"1"
 _UNFIT: Final = b"0"
@@ -38,6 +41,33 @@ def publish(nodes: Iterable[str], is_fit: bool) -> None:
 
     for node in nodes:
         _internal_kv_put(_key(node), _FIT if is_fit else _UNFIT)
+
+
+def hold(node: Mapping[str, Any]) -> list[PlacementGroup]:
+    """Reserve a node's CPUs and GPUs as they become free, so that Ray places no work there.
+
+    A node without work would else draw each job that is ready. The groups end with the driver.
+
+    Args:
+        node: as Ray lists it.
+    """
+    from ray.util.placement_group import placement_group
+
+    resources = node["Resources"]
+    (place,) = (n for n in resources if n.startswith("node:") and n != "node:__internal_head__")
+    return [
+        placement_group([{kind: 1.0, place: 0.001}])
+        for kind in ("CPU", "GPU")
+        for _ in range(int(resources.get(kind, 0)))
+    ]
+
+
+def free(groups: Iterable[PlacementGroup]) -> None:
+    """Give back what `hold` has reserved."""
+    from ray.util.placement_group import remove_placement_group
+
+    for group in groups:
+        remove_placement_group(group)
 
 
 @contextlib.contextmanager

@@ -9,15 +9,18 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping, Set
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.execution.cluster import alive_nodes, node_ids
-from orchestrator.execution.fit_nodes import UNFIT_WAIT_S, publish
+from orchestrator.execution.fit_nodes import UNFIT_WAIT_S, free, hold, publish
 from orchestrator.storage import provenance
 from orchestrator.storage.outage import until_visible
 from orchestrator.storage.store import Store
 from search_spaces import Space
+
+if TYPE_CHECKING:  # it imports Ray
+    from ray.util.placement_group import PlacementGroup
 
 NODE_ANSWER_S: Final = 300.0
 """How long a node may take to start a process and to read models and data."""
@@ -93,9 +96,16 @@ class NewNodes:
         self._asked_at: dict[str, float] = {}
         """Id of a node that is not fit -> when it was asked last, by `time.monotonic`."""
         self._told: set[str] = set()
+        self._held: dict[str, list[PlacementGroup]] = {}
+        """By the ids of the nodes that were found not to be fit."""
         self._addresses = _addresses()
         """By the ids of the nodes of the last look."""
         self._thread: threading.Thread | None = None
+
+    @property
+    def unfit(self) -> frozenset[str]:
+        """The ids of nodes that see other files, or do not answer."""
+        return frozenset(self._held)
 
     def look(self) -> None:
         """Tell which nodes come and go, and ask those that are not known to be fit.
@@ -112,6 +122,8 @@ class NewNodes:
                 self._note(f"{', '.join(names)} {verb} the cluster: it has {count} now")
         if self._thread is not None and self._thread.is_alive():
             return
+        for gone in self._held.keys() - self._addresses.keys():
+            free(self._held.pop(gone))  # Ray would try for ever to place them elsewhere
         now = time.monotonic()
         due = {
             node
@@ -131,15 +143,24 @@ class NewNodes:
             found = problems_by_node(space, self._store, checksums, nodes)
             fit = {node for node, problems in found.items() if not problems}
             publish(fit, is_fit=True)
+            self._fit |= fit
             publish(found.keys() - fit, is_fit=False)
+            self._hold(found.keys() - fit)
         except Exception as error:  # the storage or Ray's head is away
             self._tell(f"new nodes could not be checked: {type(error).__name__}: {error}")
             return
-        self._fit |= fit
         for problem in (line for problems in found.values() for line in problems):
             self._tell(
                 f"{problem}; what Ray places there waits {UNFIT_WAIT_S:g} s and then goes elsewhere"
             )
+
+    def _hold(self, nodes: Set[str]) -> None:
+        """Keep nodes free of work, and give back those that are fit by now."""
+        alive = {node["NodeID"]: node for node in alive_nodes()}
+        for node in nodes & alive.keys() - self._held.keys():
+            self._held[node] = hold(alive[node])
+        for node in self._held.keys() & self._fit:
+            free(self._held.pop(node))
 
     def _tell(self, line: str) -> None:
         if line not in self._told:

@@ -67,3 +67,13 @@ def test_work_waits_for_its_node_and_goes_elsewhere_without_costing_a_try(
             fit_nodes.wait_until_fit(patient)
     with pytest.raises(UnfitNodeError):
         ray.get(waits.remote(settings))
+
+
+def test_ray_places_nothing_on_a_node_that_is_held(settings: Settings) -> None:
+    (node,) = ray.nodes()  # type: ignore[no-untyped-call]
+    groups = fit_nodes.hold(node)
+    assert ray.get([group.ready() for group in groups], timeout=60)
+    works = ray.remote(num_cpus=0.5)(wait).remote(replace(settings, fit_nodes=None))
+    assert ray.wait([works], timeout=5)[1] == [works]
+    fit_nodes.free(groups)
+    assert ray.get(works, timeout=60)

@@ -75,11 +75,15 @@ class Joining:
         self.problems: dict[str, list[str]] = {}
         self.asked: list[set[str]] = []
         self.published: list[str] = []
+        self.freed: list[str] = []
         self.notes: list[str] = []
         self._clock = 0.0
         monkeypatch.setattr(node_check, "_addresses", lambda: {n: f"node {n}" for n in self.nodes})
         monkeypatch.setattr(node_check, "problems_by_node", self._find)
         monkeypatch.setattr(node_check, "publish", self._publish)
+        monkeypatch.setattr(node_check, "alive_nodes", lambda: [{"NodeID": n} for n in self.nodes])
+        monkeypatch.setattr(node_check, "hold", lambda node: [f"of {node['NodeID']}"])
+        monkeypatch.setattr(node_check, "free", lambda groups: self.freed.extend(groups))
         monkeypatch.setattr(node_check.time, "monotonic", lambda: self._clock)
         self._new = node_check.NewNodes(
             lambda: (space, {}), Store(str(directory)), self.notes.append, frozenset({"head"})
@@ -97,6 +101,10 @@ class Joining:
         if ["away"] in found.values():
             raise OSError("the storage is away")
         return found
+
+    @property
+    def unfit(self) -> frozenset[str]:
+        return self._new.unfit
 
     def look(self, seconds: float = 0.0) -> None:
         """Look, so many seconds after the last look."""
@@ -141,9 +149,26 @@ def test_a_node_with_other_files_is_named_once_and_asked_until_they_are_the_same
     _, note = joining.notes
     assert note.startswith("node b has other files, or none, for data; what Ray places there waits")
     assert joining.published == []
+    assert joining.unfit == {"b"}
     joining.problems.clear()
     joining.look(node_check.ASK_AGAIN_S)
     assert joining.published == ["b"]
+    assert joining.freed == ["of b"]
+    assert joining.unfit == frozenset()
+
+
+def test_what_is_held_of_a_node_is_given_back_when_the_node_has_left(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining = Joining(monkeypatch, space, tmp_path)
+    joining.nodes |= {"b"}
+    joining.problems["b"] = ["node b did not answer"]
+    joining.look()
+    assert joining.unfit == {"b"}
+    joining.nodes -= {"b"}
+    joining.look()
+    assert joining.freed == ["of b"]
+    assert joining.unfit == frozenset()
 
 
 def test_a_check_that_could_not_be_made_is_made_again(
