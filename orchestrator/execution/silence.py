@@ -108,7 +108,7 @@ def take_silence(store: Store, key: str, stage: str) -> str | None:
     if text is None:
         return None
     _remove(store, _note(key, stage))
-    return text.decode()
+    return text.decode(errors="replace")
 
 
 def failure_of(

@@ -56,7 +56,8 @@ from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import Store
 from search_spaces.scenarios import scenario_of
 from search_spaces.specs.evaluation import EVALUATION
-from trainables.training.context import LocalContext
+from trainables.training.context import LocalContext, rewind_curve
+from trainables.training.sealing import sealed_step
 
 WAITING: Json = {"phase": "waiting for workers", "step": 0, "steps": 0}
 REPORT_EVERY_S = 1.0
@@ -310,8 +311,10 @@ class TrainContext:
         self._latest: Path | None = None
         if (checkpoint := train.get_checkpoint()) is not None:
             self._latest = Path(checkpoint.to_directory(str(scratch / "checkpoint")))
-            if (self._latest / CURVE).exists():
+            if (self._latest / CURVE).is_file():
                 self.curve.write_bytes((self._latest / CURVE).read_bytes())
+                # With a checkpoint that is damaged, the training begins anew, and so its curve.
+                rewind_curve(self.curve, sealed_step(self._latest) or 0)
 
     def prepare(self, module: nn.Module) -> nn.Module:
         """Wrap in DistributedDataParallel where there are several workers."""

@@ -35,6 +35,7 @@ from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 from tests.orchestrator.waiting import wait_until
+from trainables.training.sealing import seal
 
 
 def in_worker(error: Exception) -> Exception:
@@ -305,3 +306,25 @@ with train.ended_with(SimpleNamespace(is_taken=True), SimpleNamespace(key="k", l
     child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert child.returncode == 1, child.stderr
     assert "another process trains d1" in child.stdout
+
+
+@pytest.mark.parametrize(("is_whole", "steps"), [(True, [1, 2]), (False, [])])
+def test_the_curve_goes_on_behind_a_checkpoint_that_is_whole_and_else_begins_anew(
+    is_whole: bool, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, scratch = tmp_path / "kept", tmp_path / "scratch"
+    kept.mkdir()
+    scratch.mkdir()
+    (kept / "checkpoint.pt").write_bytes(b"weights")
+    seal(kept, 2)
+    (kept / "curve.jsonl").write_text("".join(f'{{"step": {n}, "loss": 0.5}}\n' for n in (1, 2, 3)))
+    if not is_whole:
+        (kept / "checkpoint.pt").write_bytes(b"waights")
+    ray_context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(train_module.train, "get_context", lambda: ray_context)
+    monkeypatch.setattr(train_module, "get_device", lambda: torch.device("cpu"))
+    checkpoint = SimpleNamespace(to_directory=lambda path: str(kept))
+    monkeypatch.setattr(train_module.train, "get_checkpoint", lambda: checkpoint)
+    context = train_module.TrainContext(1, scratch, lambda metrics: None, 1)
+    rows = context.curve.read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == steps
