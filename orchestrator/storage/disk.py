@@ -158,6 +158,23 @@ class Disk(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
                 raise StoreError(f"{path} is no regular file; delete it")
 
 
+def read_regular(path: Path) -> bytes:
+    """The content of a file of a stage that was fetched before, when it may have been another.
+
+    Raises:
+        StoreError: it is no regular file.
+    """
+    directory = os.open(path.parent, _DIRECTORY)
+    try:
+        file = _opened(path, _FILE, directory)
+    finally:
+        os.close(directory)
+    with os.fdopen(file, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise StoreError(f"{path} is no regular file; delete it")
+        return stream.read()
+
+
 def links(directory: Path) -> Iterator[Path]:
     """The links at any depth below a directory, or the directory itself if it is one."""
     if directory.is_symlink():

@@ -20,7 +20,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 from pydantic import ValidationError
 
-from orchestrator.storage.disk import Disk
+from orchestrator.storage.disk import Disk, read_regular
 from orchestrator.storage.disk import StoreError as StoreError
 from search_spaces.settings.secrets import printable
 
@@ -337,8 +337,13 @@ class Files:
         return None if isinstance(error, FileNotFoundError) else self.read(name)
 
     def put_file(self, source: Path, name: str) -> None:
-        """Copy a local file to the storage."""
-        self.write(name, source.read_bytes())
+        """Copy a local file to the storage.
+
+        Raises:
+            StoreError: it is in this storage, and a link is on the way to it.
+        """
+        self.refuse_links(str(source.parent))
+        self.write(name, read_regular(source))
 
     @property
     def _is_on_disk(self) -> bool:

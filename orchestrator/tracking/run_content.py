@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow.parquet as pq
 
+from orchestrator.storage.disk import read_regular
 from orchestrator.storage.store import Manifest
 from orchestrator.tracking.curves import CurveRow
 from orchestrator.tracking.measured import SAMPLES, Measured, point_spec
@@ -222,7 +222,11 @@ def _colour(point: OperatingPoint, spec: Mapping[str, object]) -> str:
 
 
 def write_artifacts(measured: Measured, directory: Path) -> None:
-    """Write the artifacts of a point's run: spec, provenance, samples, examples."""
+    """Write the artifacts of a point's run: spec, provenance, samples, examples.
+
+    Raises:
+        StoreError: a file of an example is a link by now.
+    """
     (directory / "spec.json").write_text(json.dumps(measured.spec, indent=1), encoding="utf-8")
     provenance = json.dumps(measured.provenance, indent=1)
     (directory / "provenance.json").write_text(provenance, encoding="utf-8")
@@ -230,4 +234,4 @@ def write_artifacts(measured: Measured, directory: Path) -> None:
     for page in (example["page"] for example in measured.examples):
         target = directory / page
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(measured.files[page], target)
+        target.write_bytes(read_regular(measured.files[page]))
