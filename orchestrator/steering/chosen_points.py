@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Final
 
 from orchestrator.plan.jobs import Plan
 from search_spaces import select
 from search_spaces.specs.points import FILTER_FIELDS
-
-_FIELDS: Final = tuple("lambda" if field == "lmbda" else field for field in FILTER_FIELDS)
-"""What stands before the `=` of a filter, as labels have it; `lmbda` may, too."""
 
 
 def chosen_keys(plan: Plan, words: Iterable[str]) -> frozenset[str]:
@@ -51,7 +47,7 @@ def chosen_keys(plan: Plan, words: Iterable[str]) -> frozenset[str]:
 
 def _is_filter(word: str) -> bool:
     field, equals, _ = word.partition("=")
-    return bool(equals) and field.strip() in (*_FIELDS, *FILTER_FIELDS)
+    return bool(equals) and field.strip() in (*FILTER_FIELDS, "lmbda")
 
 
 def _mistake(word: str, labels: Iterable[str], is_job: bool) -> str:
@@ -69,5 +65,5 @@ def _mistake(word: str, labels: Iterable[str], is_job: bool) -> str:
     return (
         f"{word!r}: no operating point of this sweep has this key or label"
         f"{closest and f'; the closest labels are {closest}'}; a filter is field=value[,value...] "
-        f"with a field of {', '.join(_FIELDS)}"
+        f"with a field of {', '.join(FILTER_FIELDS)}"
     )

@@ -70,7 +70,8 @@ class OperatingPoint:
         return fields | ({"quality": self.quality} if self.quality is not None else {})
 
 
-FILTER_FIELDS = ("codec", "lmbda", "scenario", "seed", "variant")
+FILTER_FIELDS = ("codec", "lambda", "scenario", "seed", "variant")
+"""What stands before the `=` of a filter; `lmbda`, as columns have it, may stand for `lambda`."""
 
 
 def select(points: Iterable[OperatingPoint], filters: Iterable[str]) -> tuple[OperatingPoint, ...]:
@@ -87,7 +88,7 @@ def select(points: Iterable[OperatingPoint], filters: Iterable[str]) -> tuple[Op
     problems: list[str] = []
     for text in filters:
         field, _, wanted = text.partition("=")
-        field = {"lambda": "lmbda"}.get(field.strip(), field.strip())
+        field = {"lmbda": "lambda"}.get(field.strip(), field.strip())
         if field not in FILTER_FIELDS or not wanted:
             problems.append(
                 f"--only {text!r}: write field=value[,value...] with a field of "
@@ -114,7 +115,7 @@ def _values(point: OperatingPoint, field: str) -> set[str]:
     """The values that a filter may give for a point; of variants, each that it belongs to."""
     if field == "variant":
         return set(filter(None, point.variant.split(JOINED)))
-    return {_text(point.fields[field])}
+    return {_text(point.fields["lmbda" if field == "lambda" else field])}
 
 
 def _text(value: str | float | int | None) -> str:
@@ -123,7 +124,7 @@ def _text(value: str | float | int | None) -> str:
 
 def _normal(field: str, value: str) -> str:
     value = value.strip()
-    if field == "lmbda":
+    if field == "lambda":
         try:
             return _text(float(value))
         except ValueError:

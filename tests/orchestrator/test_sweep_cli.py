@@ -62,7 +62,7 @@ def test_all_mistakes_are_said_at_once_with_setting_value_and_choices(
         ([*SMOKE, "--storage", "{tmp}", "--tracking-uri", "sqlite://x.db"], "sqlite:///PATH"),
         ([*SMOKE, "--storage", "{tmp}", "--experiment", "a#b"], "--experiment 'a#b': 1 to 250"),
         ([*SMOKE, "--storage", "{tmp}", "--owner", " ada"], "--owner ' ada': 1 to 250"),
-        ([*SMOKE, "--storage", "{tmp}", "--only", "colour=red"], "codec, lmbda, scenario, seed"),
+        ([*SMOKE, "--storage", "{tmp}", "--only", "colour=red"], "codec, lambda, scenario, seed"),
     ],
 )
 def test_bad_input_exits_2_before_any_work(

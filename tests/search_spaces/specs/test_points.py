@@ -23,7 +23,7 @@ def test_filters_combine() -> None:
     ("filters", "message"),
     [
         (["scenario=d7"], "scenario d7.* d1, d2, d3"),
-        (["colour=red"], "codec, lmbda, scenario, seed, variant"),
+        (["colour=red"], "codec, lambda, scenario, seed, variant"),
         (["scenario"], "field=value"),
         (["variant=k0"], "variant k0"),
         (
