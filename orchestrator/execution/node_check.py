@@ -98,8 +98,8 @@ class NewNodes:
         self._told: set[str] = set()
         self._held: dict[str, list[PlacementGroup]] = {}
         """By the ids of the nodes that were found not to be fit."""
-        self._addresses = _addresses()
-        """By the ids of the nodes of the last look."""
+        self._addresses: dict[str, str] | None = None
+        """By the ids of the nodes of the last look; None before the first one."""
         self._thread: threading.Thread | None = None
 
     @property
@@ -112,22 +112,19 @@ class NewNodes:
 
         It returns at once.
         """
-        before, self._addresses = self._addresses, _addresses()
-        for verb, those, others in (
-            ("left", before, self._addresses),
-            ("joined", self._addresses, before),
-        ):
+        alive = _addresses()
+        before, self._addresses = self._addresses or alive, alive
+        for verb, those, others in (("left", before, alive), ("joined", alive, before)):
             if names := sorted(those[node] for node in those.keys() - others.keys()):
-                count = len(self._addresses)
-                self._note(f"{', '.join(names)} {verb} the cluster: it has {count} now")
+                self._note(f"{', '.join(names)} {verb} the cluster: it has {len(alive)} now")
         if self._thread is not None and self._thread.is_alive():
             return
-        for gone in self._held.keys() - self._addresses.keys():
+        for gone in self._held.keys() - alive.keys():
             free(self._held.pop(gone))  # Ray would try for ever to place them elsewhere
         now = time.monotonic()
         due = {
             node
-            for node in self._addresses.keys() - self._fit
+            for node in alive.keys() - self._fit
             if now - self._asked_at.get(node, -ASK_AGAIN_S) >= ASK_AGAIN_S
         }
         if due:

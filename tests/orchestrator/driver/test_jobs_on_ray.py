@@ -64,7 +64,7 @@ def test_a_sweep_says_which_cluster_it_has_joined(
 
     monkeypatch.setenv("RAY_ADDRESS", named)
     monkeypatch.setattr(cluster, "running", join)
-    monkeypatch.setattr(cluster, "alive_nodes", lambda: [{}, {}, {}])
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: [{"NodeID": n} for n in "abc"])
     monkeypatch.setattr(cluster, "shortages", lambda asks: ["it ends here"])
     space, store, notes = load_space("smoke"), Store(str(tmp_path)), list[str]()
     plan = Plan(space, operating_points(space), {}, store)

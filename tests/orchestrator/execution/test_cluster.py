@@ -89,11 +89,15 @@ def test_a_signal_while_ray_starts_stops_the_sweep_once_ray_has_started(
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("ray.shutdown", lambda: came.append("ended"))
     monkeypatch.setattr(cluster, "_keep_secrets_out_of_logs", lambda: None)
-    handler = signal.getsignal(signal.SIGINT)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        cluster.running(verbose=True, insecure=True, command=""),
-    ):
-        came.append("ran")
+    # Who starts the tests in the background of a shell has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            cluster.running(verbose=True, insecure=True, command=""),
+        ):
+            came.append("ran")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert came == ["started", "ended"]
-    assert signal.getsignal(signal.SIGINT) is handler

@@ -88,6 +88,7 @@ class Joining:
         self._new = node_check.NewNodes(
             lambda: (space, {}), Store(str(directory)), self.notes.append, frozenset({"head"})
         )
+        self.look()
 
     def _publish(self, nodes: set[str], is_fit: bool) -> None:
         if is_fit:

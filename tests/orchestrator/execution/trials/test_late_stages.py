@@ -19,7 +19,7 @@ from tests.orchestrator.plan.demands import alike, one_node
 from tests.orchestrator.storage.late import History, LateStore
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LateSettings(Settings):
     """Settings whose storage is seen as the driver sees a shared disk."""
 
@@ -40,7 +40,7 @@ def test_a_stage_that_a_shared_disk_shows_late_costs_no_try(
     driver, worker = (LateStore(tmp_path, history, name) for name in ("driver", "worker"))
     space = load_space("smoke")
     jobs = Plan(space, operating_points(space), {}, driver).jobs
-    settings = LateSettings(space, str(tmp_path), jobs, {}, driver)
+    settings = LateSettings(space, str(tmp_path), jobs, {}, opened=driver)
     schedule, events = Schedule(jobs, alike(), one_node(1)), list[JobEvent]()
     monkeypatch.setattr("orchestrator.execution.trials.runner.node_ids", frozenset)
     runner = Runner(
