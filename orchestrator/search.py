@@ -119,7 +119,8 @@ def _run_trials(
     with cluster.running(request.verbose, request.insecure, request.command) as head:
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
         from orchestrator.driver.search_tuner import tune_search
-        from orchestrator.execution.fit_nodes import forgotten_at_the_end
+        from orchestrator.execution.driver_keys import removed_at_the_end
+        from orchestrator.execution.fit_nodes import CHECKED
         from orchestrator.execution.node_check import LOOK_S, NewNodes
 
         kinds = kinds_by_ask(request.space, jobs)
@@ -129,7 +130,7 @@ def _run_trials(
             lambda: (request.space, fingerprints), request.store, monitor.note, fit_nodes
         )
         with (
-            forgotten_at_the_end(),
+            removed_at_the_end(CHECKED),
             looking(new_nodes.look, LOOK_S, "new nodes"),
             head_watched(head, monitor.end_without_head),
         ):

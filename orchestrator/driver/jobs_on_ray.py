@@ -80,9 +80,10 @@ def run_on_ray(
     space = plan.space
     with cluster.running(request.verbose, request.insecure, request.command) as head:
         # Only now: importing Ray takes seconds, and Ray then reads the environment.
+        from orchestrator.execution.driver_keys import removed_at_the_end
         from orchestrator.execution.evaluators import DriverPool
-        from orchestrator.execution.fit_nodes import forgotten_at_the_end
-        from orchestrator.execution.trials.added_jobs import removed_at_the_end
+        from orchestrator.execution.fit_nodes import CHECKED
+        from orchestrator.execution.trials.added_jobs import ADDED
         from orchestrator.execution.trials.placement_groups import orphans_freed
         from orchestrator.execution.trials.runner import Runner
         from orchestrator.execution.trials.tune import tune_jobs
@@ -109,8 +110,7 @@ def run_on_ray(
         try:
             with (
                 orphans_freed(),
-                removed_at_the_end(),
-                forgotten_at_the_end(),
+                removed_at_the_end(ADDED, CHECKED),
                 looking(steering.look, DRIVER_LOOK_S, "requests") as requests,
                 head_watched(head, monitor.end_without_head),
             ):

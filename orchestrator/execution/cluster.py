@@ -28,6 +28,7 @@ MOST_BUNDLES = 1000
 CONNECT_S = 5.0
 FOUND_HERE = ("", "auto")
 """Values of RAY_ADDRESS that mean the cluster that `ray start` has noted on this machine."""
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TOKEN_REFUSED = 3
 _ASK = f"""
 import os, sys
@@ -138,20 +139,7 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
             _offer_token(address)
     if command:
         _show_as(command)
-    hear = _hear_nothing
-    try:
-        with _signals_kept(), _signals_held() as hear:
-            ray.init(
-                address=address or "local",
-                include_dashboard=False,
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                **private,
-            )
-    except Exception as error:  # Ray raises its plainest ones
-        hear()
-        where = "on this machine" if address is None else f"at {address}"
-        raise NoClusterError(f"Ray {where}: {line_of(error)}") from error
+    hear = _start(address, verbose, private)
     _keep_secrets_out_of_logs()
     if not verbose:
         for name in ("ray.tune", "ray.data", "ray.train"):
@@ -167,6 +155,33 @@ def running(verbose: bool, insecure: bool = False, command: str = "") -> Iterato
         gc.collect()
         with _signals_kept() as keep, _called_before_processes_end(keep):
             ray.shutdown()
+
+
+def _start(address: str | None, verbose: bool, private: Mapping[str, Any]) -> Callable[[], None]:
+    """Start Ray, or join a cluster.
+
+    Returns:
+        As `_signals_held` yields.
+
+    Raises:
+        NoClusterError: as of `running`.
+    """
+    import ray
+
+    with _signals_held() as hear:
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                **private,
+            )
+        except Exception as error:  # Ray raises its plainest ones
+            hear()
+            where = "on this machine" if address is None else f"at {address}"
+            raise NoClusterError(f"Ray {where}: {line_of(error)}") from error
+    return hear
 
 
 def joined(address: str) -> str:
@@ -294,7 +309,7 @@ def _signals_kept() -> Iterator[Callable[[], None]]:
     Yields:
         A function that gives them back before the context ends.
     """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
 
     def keep() -> None:
         for number, handler in handlers.items():
@@ -313,30 +328,23 @@ def _signals_held() -> Iterator[Callable[[], None]]:
     An exception amid that could end the process in one of Ray's own threads, or be swallowed.
 
     Yields:
-        A function that lets the first of them stop the sweep, behind the context.
+        A function that lets the first of them stop the sweep.
     """
     heard: list[int] = []
     handlers = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        int(number): handler
+        for number in _STOP_SIGNALS
         if callable(handler := signal.getsignal(number))
     }
 
     def hear() -> None:
         for number in heard[:1]:
-            handlers[signal.Signals(number)](number, None)
+            handlers[number](number, None)
 
-    for number in handlers:
-        signal.signal(number, lambda number, frame: heard.append(number))
-    try:
+    with _signals_kept():
+        for number in handlers:
+            signal.signal(number, lambda number, frame: heard.append(number))
         yield hear
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _hear_nothing() -> None:
-    """Of a start that was not tried."""
 
 
 @contextlib.contextmanager

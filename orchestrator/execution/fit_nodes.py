@@ -10,22 +10,25 @@ the key of the driver's.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
+import ray
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from orchestrator.execution.driver_keys import driver_key
 from orchestrator.execution.failures import UnfitNodeError
 from orchestrator.execution.job_steps import Settings
-
-if TYPE_CHECKING:  # it imports Ray
-    from ray.util.placement_group import PlacementGroup
 
 CHECK_WAIT_S: Final = 600.0
 """Seconds that a process waits for its node to be checked; then its work goes elsewhere."""
 UNFIT_WAIT_S: Final = 60.0
 """Seconds that it waits on a node that is not fit, which somebody may mend."""
 LOOK_S: Final = 1.0
+CHECKED: Final = "node"
+"""Kind of the keys."""
 _FIT: Final = b"1"
 _UNFIT: Final = b"0"
 
@@ -37,10 +40,8 @@ def publish(nodes: Iterable[str], is_fit: bool) -> None:
         nodes: ids of nodes.
         is_fit: they see what the driver sees.
     """
-    from ray.experimental.internal_kv import _internal_kv_put
-
     for node in nodes:
-        _internal_kv_put(_key(node), _FIT if is_fit else _UNFIT)
+        _internal_kv_put(driver_key(CHECKED, node), _FIT if is_fit else _UNFIT)
 
 
 def hold(node: Mapping[str, Any]) -> list[PlacementGroup]:
@@ -51,8 +52,6 @@ def hold(node: Mapping[str, Any]) -> list[PlacementGroup]:
     Args:
         node: as Ray lists it.
     """
-    from ray.util.placement_group import placement_group
-
     resources = node["Resources"]
     (place,) = (n for n in resources if n.startswith("node:") and n != "node:__internal_head__")
     return [
@@ -64,21 +63,8 @@ def hold(node: Mapping[str, Any]) -> list[PlacementGroup]:
 
 def free(groups: Iterable[PlacementGroup]) -> None:
     """Give back what `hold` has reserved."""
-    from ray.util.placement_group import remove_placement_group
-
     for group in groups:
         remove_placement_group(group)
-
-
-@contextlib.contextmanager
-def forgotten_at_the_end() -> Iterator[None]:
-    """Remove at the end what this driver publishes meanwhile: the head may live on."""
-    from ray.experimental.internal_kv import _internal_kv_del
-
-    try:
-        yield
-    finally:
-        _internal_kv_del(_key(""), del_by_prefix=True)
 
 
 def wait_until_fit(settings: Settings) -> None:
@@ -90,15 +76,12 @@ def wait_until_fit(settings: Settings) -> None:
     """
     if settings.fit_nodes is None:
         return
-    import ray
-    from ray.experimental.internal_kv import _internal_kv_get
-
     node = ray.get_runtime_context().get_node_id()
     if node in settings.fit_nodes:
         return
     began = time.monotonic()
     end = began + min(CHECK_WAIT_S, settings.space.resources.silence_s / 2)
-    while (found := _internal_kv_get(_key(node))) != _FIT:
+    while (found := _internal_kv_get(driver_key(CHECKED, node))) != _FIT:
         now = time.monotonic()
         if found == _UNFIT:
             end = min(end, now + UNFIT_WAIT_S)
@@ -106,10 +89,3 @@ def wait_until_fit(settings: Settings) -> None:
             reason = "sees other files" if found == _UNFIT else "was not checked"
             raise UnfitNodeError(f"node {node[:8]} {reason}, for {now - began:.0f} s")
         time.sleep(LOOK_S)
-
-
-def _key(node: str) -> str:
-    """The driver's job in Ray is that of all its processes; another driver has another one."""
-    import ray
-
-    return f"bridgesweep-node-{ray.get_runtime_context().get_job_id()}-{node}"

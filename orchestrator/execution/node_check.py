@@ -74,7 +74,7 @@ def problems_by_node(
         except Exception as error:  # whatever keeps a node from looking
             reason = next(reversed(str(error).strip().splitlines()), "")
             lines = [f"did not answer ({type(error).__name__}: {reason})"]
-        problems[node_id] = [f"node {addresses[node_id]} {line}" for line in lines]
+        problems[node_id] = [f"{addresses[node_id]} {line}" for line in lines]
     return problems
 
 
@@ -167,11 +167,11 @@ class NewNodes:
 
 def _addresses() -> dict[str, str]:
     """Names of the nodes that are alive, by their ids."""
-    return {node["NodeID"]: f"node {_address(node)}" for node in alive_nodes()}
+    return {node["NodeID"]: _address(node) for node in alive_nodes()}
 
 
 def _address(node: Mapping[str, Any]) -> str:
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+    return f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 def _look_from_node(

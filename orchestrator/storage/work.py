@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from orchestrator.storage.disk import Disk, locked
+from orchestrator.storage.disk import locked
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease, Waits, hold, hold_all
 from orchestrator.storage.process import Process
@@ -93,10 +93,8 @@ class WorkFiles(Files):
         Raises:
             StoreError: a link is on the way to it, or in it.
         """
-        directory = self.local("work", key)
-        if isinstance(self.fs, Disk):
-            self.fs.refuse_links_in(directory)
-        return directory
+        self.refuse_links_in("work", key)
+        return self.local("work", key)
 
     @contextlib.contextmanager
     def work_of(

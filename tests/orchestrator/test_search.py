@@ -14,7 +14,7 @@ from orchestrator import search as search_module
 from orchestrator.driver import search_tuner
 from orchestrator.driver.request import Request
 from orchestrator.driver.search_tuner import TrialListener, _algorithm, _domain
-from orchestrator.execution import fit_nodes
+from orchestrator.execution import driver_keys
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials import search_trial
 from orchestrator.execution.trials.search_trial import (
@@ -191,7 +191,7 @@ def test_a_search_checks_its_cluster_and_watches_its_head(
     monkeypatch.setattr(search_module.cluster, "running", running)
     monkeypatch.setattr(search_module, "check_cluster", lambda *arguments: frozenset({"node"}))
     monkeypatch.setattr(search_module, "looking", lambda *arguments: contextlib.nullcontext())
-    monkeypatch.setattr(fit_nodes, "forgotten_at_the_end", contextlib.nullcontext)
+    monkeypatch.setattr(driver_keys, "removed_at_the_end", contextlib.nullcontext)
     monkeypatch.setattr(search_module, "head_watched", head_watched)
     tuned: list[frozenset[str]] = []
     monkeypatch.setattr(

@@ -20,7 +20,6 @@ from typing import Annotated, Final
 from pydantic import BaseModel, Field, ValidationError
 from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 
-from orchestrator.storage.disk import Disk
 from orchestrator.storage.store import Store
 
 _COPY: Final = f"{CHECKPOINT_MANAGER_SNAPSHOT_FILENAME}.whole"
@@ -60,9 +59,8 @@ def mend_list(store: Store, key: str) -> str | None:
     Raises:
         StoreError: a link is among the files of the run.
     """
+    store.refuse_links_in("train", key)
     directory = store.local("train", key)
-    if isinstance(store.fs, Disk):
-        store.fs.refuse_links_in(directory)
     name = f"train/{key}/{CHECKPOINT_MANAGER_SNAPSHOT_FILENAME}"
     text = store.read(name)
     if text is None or _named(text) is not None:

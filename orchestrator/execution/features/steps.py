@@ -30,7 +30,6 @@ from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.silence import watch
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import FEATURES
-from orchestrator.storage.disk import Disk
 from orchestrator.storage.store import Store
 from trainables.datasets.images.image_store import ShardReport
 from trainables.datasets.shards import read_shard, write_shard
@@ -292,10 +291,8 @@ def _index_directory(storage: str, key: str) -> Path:
     store = _input_store(storage)
     if store.remote:
         return _loaded_index(storage, key)
-    index = store.local("work", key) / INDEX
-    if isinstance(store.fs, Disk):
-        store.fs.refuse_links_in(index)
-    return index
+    store.refuse_links_in("work", key, INDEX)
+    return store.local("work", key) / INDEX
 
 
 @lru_cache(maxsize=4)

@@ -7,14 +7,17 @@ Tune gives each trial the settings with which the driver started; a trial asks f
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import Final
 
-import ray
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
+from orchestrator.execution.driver_keys import driver_key
 from orchestrator.execution.job_steps import Settings
+
+ADDED: Final = "job"
+"""Kind of the keys."""
 
 
 def publish(settings: Settings, keys: Iterable[str]) -> None:
@@ -26,7 +29,7 @@ def publish(settings: Settings, keys: Iterable[str]) -> None:
     """
     for key in keys:
         content = pickle.dumps(settings.only(settings.jobs[key]))
-        _internal_kv_put(f"{_prefix()}{key}", content)
+        _internal_kv_put(driver_key(ADDED, key), content)
 
 
 def settings_of(settings: Settings, key: str) -> Settings:
@@ -36,21 +39,7 @@ def settings_of(settings: Settings, key: str) -> Settings:
         settings: with which the driver started.
         key: of the job.
     """
-    content = _internal_kv_get(f"{_prefix()}{key}")
+    content = _internal_kv_get(driver_key(ADDED, key))
     # The bytes come from the driver of this sweep, like all that Ray passes on.
     added: Settings | None = pickle.loads(content) if content else None
     return settings if added is None else added
-
-
-@contextlib.contextmanager
-def removed_at_the_end() -> Iterator[None]:
-    """Remove at the end what this driver publishes meanwhile: the head may live on."""
-    try:
-        yield
-    finally:
-        _internal_kv_del(_prefix(), del_by_prefix=True)
-
-
-def _prefix() -> str:
-    """The driver's job in Ray is the trial's, too; another driver has another one."""
-    return f"bridgesweep-job-{ray.get_runtime_context().get_job_id()}-"

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import ray
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_exists, _internal_kv_put
 
+from orchestrator.execution.driver_keys import driver_key
 from orchestrator.execution.job_steps import Settings
 from orchestrator.plan.jobs import DATA
 from orchestrator.plan.resources import resources_of, trial_resources
@@ -36,8 +36,7 @@ def wait_for_end(trial_id: str) -> None:
 
 
 def _key(trial_id: str) -> str:
-    """The driver's job in Ray is the trial's, too; another driver has another one."""
-    return f"bridgesweep-waiting-{ray.get_runtime_context().get_job_id()}-{trial_id}"
+    return driver_key("waiting", trial_id)
 
 
 def can_wait(settings: Settings) -> bool:

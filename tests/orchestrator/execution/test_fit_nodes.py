@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from orchestrator.execution import cluster, fit_nodes
+from orchestrator.execution.driver_keys import removed_at_the_end
 from orchestrator.execution.failures import Cause, UnfitNodeError, cause_of
 from orchestrator.execution.job_run import run_job
 from orchestrator.execution.job_steps import Settings
@@ -55,7 +56,7 @@ def test_work_waits_for_its_node_and_goes_elsewhere_without_costing_a_try(
     assert ray.get(waits.remote(replace(settings, fit_nodes=frozenset({here})))) == here
     patient = replace(settings, space=load_space("smoke"))
     monkeypatch.setattr(fit_nodes, "UNFIT_WAIT_S", 0.0)
-    with fit_nodes.forgotten_at_the_end():
+    with removed_at_the_end(fit_nodes.CHECKED):
         waiting = waits.remote(patient)
         assert ray.wait([waiting], timeout=3)[1] == [waiting]
         fit_nodes.publish(["another"], is_fit=True)

@@ -103,6 +103,12 @@ class Joining:
             raise OSError("the storage is away")
         return found
 
+    def join(self, node: str, *problems: str) -> None:
+        """Let a node join, and look."""
+        self.nodes |= {node}
+        self.problems[node] = [*problems]
+        self.look()
+
     @property
     def unfit(self) -> frozenset[str]:
         return self._new.unfit
@@ -123,8 +129,7 @@ def test_a_node_that_joins_works_only_once_it_was_found_to_see_the_same(
     joining = Joining(monkeypatch, space, tmp_path)
     joining.look()
     assert joining.asked == []
-    joining.nodes |= {"a"}
-    joining.look()
+    joining.join("a")
     joining.look(3600)
     assert joining.asked == [{"a"}]
     assert joining.published == ["a"]
@@ -140,9 +145,7 @@ def test_a_node_with_other_files_is_named_once_and_asked_until_they_are_the_same
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joining = Joining(monkeypatch, space, tmp_path)
-    joining.nodes |= {"b"}
-    joining.problems["b"] = ["node b has other files, or none, for data"]
-    joining.look()
+    joining.join("b", "node b has other files, or none, for data")
     joining.look(1)
     assert joining.asked == [{"b"}]
     joining.look(node_check.ASK_AGAIN_S)
@@ -162,9 +165,7 @@ def test_what_is_held_of_a_node_is_given_back_when_the_node_has_left(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joining = Joining(monkeypatch, space, tmp_path)
-    joining.nodes |= {"b"}
-    joining.problems["b"] = ["node b did not answer"]
-    joining.look()
+    joining.join("b", "node b did not answer")
     assert joining.unfit == {"b"}
     joining.nodes -= {"b"}
     joining.look()
@@ -176,9 +177,7 @@ def test_a_check_that_could_not_be_made_is_made_again(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joining = Joining(monkeypatch, space, tmp_path)
-    joining.nodes |= {"c"}
-    joining.problems["c"] = ["away"]
-    joining.look()
+    joining.join("c", "away")
     assert joining.notes[1:] == ["new nodes could not be checked: OSError: the storage is away"]
     joining.problems.clear()
     joining.look(node_check.ASK_AGAIN_S)
