@@ -152,10 +152,9 @@ def _to_first_order(log_rate: Floats, accuracy: Floats, batch: bd.Batch, x: Floa
 def _turned_fronts(batch: bd.Batch, x: Floats) -> Floats:
     """Accuracies (R, N) of the resamples' own fronts at log rates x (N,)."""
     curve = batch.rates
-    shares = np.linspace(0, 1, FRONTS_TURNED)[:, None]
-    grid = np.clip(curve.low + shares * (curve.high - curve.low), curve.low, curve.high)
-    rates = np.stack([curve(accuracies) for accuracies in grid])
-    return np.stack([np.interp(x, rates[:, r], grid[:, r]) for r in range(len(curve.low))])
+    low, high = curve.low[:, None], curve.high[:, None]
+    grid = np.clip(low + np.linspace(0, 1, FRONTS_TURNED) * (high - low), low, high)
+    return np.stack([np.interp(x, *row) for row in zip(curve(grid), grid, strict=True)])
 
 
 def _meeting(base: _Gridded, test: _Gridded, shift: int, accuracy: float) -> float | None:

@@ -35,24 +35,43 @@ class Pchip:
             self._slope[rows, :size] = slopes(self._x[rows, :size], self._y[rows, :size])
 
     def __call__(self, positions: Floats) -> Floats:
-        """Values (R,) at positions (R,) or (1,); nan outside a row's range."""
-        positions = np.broadcast_to(positions, self.low.shape)
-        # All there is of a single knot.
-        out = np.where(positions == self.low, self._y[:, 0], np.nan)
-        for i in range(self._x.shape[1] - 1):
-            a, b = self._x[:, i], self._x[:, i + 1]
-            rows = (self.size > i + 1) & (positions >= a) & (positions <= b)
-            if rows.any():
-                h = (b - a)[rows]
-                t = (positions - a)[rows] / h
-                u = 1 - t
-                out[rows] = (
-                    self._y[rows, i] * (1 + 2 * t) * u * u
-                    + self._y[rows, i + 1] * t * t * (3 - 2 * t)
-                    + self._slope[rows, i] * h * t * u * u
-                    - self._slope[rows, i + 1] * h * t * t * u
-                )
-        return out
+        """Values at positions (R,), (1,) or (R, M); nan outside a row's range."""
+        if positions.ndim == 1:
+            rows = np.broadcast_to(positions, self.low.shape)
+            return self._values(rows[:, None])[:, 0]
+        return self._values(positions)
+
+    def _values(self, positions: Floats) -> Floats:
+        """Values (R, M) at positions (R, M)."""
+        low, high = self.low[:, None], self.high[:, None]
+        inside = (positions >= low) & (positions <= high)
+        last = self._x.shape[1] - 1
+        if last == 0:
+            return np.where(inside, self._y, np.nan)
+        knots = np.where(np.arange(last + 1) < self.size[:, None], self._x, np.inf)
+        reached = (positions[:, :, None] >= knots[:, None, :]).sum(axis=-1)
+        # A single knot is the left end of a piece that leads nowhere.
+        left = np.clip(reached - 1, 0, np.clip(self.size[:, None] - 2, 0, last - 1))
+        a, y0, d0 = (
+            np.take_along_axis(of_knots, left, axis=-1)
+            for of_knots in (self._x, self._y, self._slope)
+        )
+        b, y1, d1 = (
+            np.take_along_axis(of_knots, left + 1, axis=-1)
+            for of_knots in (self._x, self._y, self._slope)
+        )
+        h = b - a
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = (positions - a) / h
+            u = 1 - t
+            values = (
+                y0 * (1 + 2 * t) * u * u
+                + y1 * t * t * (3 - 2 * t)
+                + d0 * h * t * u * u
+                - d1 * h * t * t * u
+            )
+        values = np.where(self.size[:, None] > 1, values, y0)
+        return np.where(inside, values, np.nan)
 
     def integral(self, low: Floats, high: Floats) -> Floats:
         """Integrals (R,) from low (R,) to high (R,), both within the rows' ranges."""

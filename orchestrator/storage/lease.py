@@ -7,7 +7,8 @@ The file with the highest number is the lease. A number is made by a conditional
 several writers wins it. Only its holder rewrites it, with a `beat` that rises. A waiter considers
 the holder dead when the beat has not risen for a minute of the waiter's own clock, on a shared
 disk for 95 s: clocks of two machines are never compared. A holder that was a process of this
-machine is dead as soon as that process has ended.
+machine is dead as soon as that process has ended, and counts as dead when the system has stopped it
+for half an hour.
 
 Number 1 stays, so that it can be tried first, without a look. The numbers between it and a lease
 are removed once that is `SETTLED_S` old: nobody then acts on a look from before it any more.
@@ -316,6 +317,11 @@ def _acquire(
             line = f"looking whether {watch.holder} still lives: {pace.stale:g} s at most"
             if standing is Standing.ALIVE:
                 line = f"waiting for {watch.holder}, which works on it"
+                if watch.still_s > pace.stale:
+                    line = (
+                        f"waiting for {watch.holder}, which works on it but has not said so for "
+                        f"{pace.stale:g} s: {pace.stopped:g} s at most"
+                    )
             if line != said:
                 said = line
                 waits(line)

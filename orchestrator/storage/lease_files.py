@@ -30,11 +30,14 @@ class Pace:
         stale: without a visible beat, after which the holder is dead; longer than the storage may
             hide a beat.
         look: between two looks of a waiter.
+        stopped: without a beat of a process that runs on this machine, after which the system must
+            have stopped it; longer than an outage of the storage that is waited for.
     """
 
     beat: float = 10.0
     stale: float = 60.0
     look: float = 1.0
+    stopped: float = 1800.0
 
 
 REMOTE = Pace()
@@ -115,7 +118,8 @@ class Watch:
         if self.number == 0 or (state is not None and state.released):
             return Standing.FREE
         if self.holder is not None and self.holder.is_here:
-            return Standing.FREE if self.holder.is_gone else Standing.ALIVE
+            is_over = self.holder.is_gone or self.still_s > self.pace.stopped
+            return Standing.FREE if is_over else Standing.ALIVE
         if self.still_s > self.pace.stale:
             return Standing.FREE
         return Standing.ALIVE if self._has_beaten else Standing.UNKNOWN

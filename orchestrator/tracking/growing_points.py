@@ -40,7 +40,8 @@ class GrowingPoints:
         name: the sweep's.
         complete: points that the storage holds already; nothing is written before all are read.
         measured: called in the thread; reads what was measured of a complete point.
-        lease: of the sweep; whoever lost it writes nothing.
+        lease: of the sweep; whoever lost it writes nothing, and nothing while that is in doubt: this
+            process may have been stopped.
         every_s: seconds between two writes, at least.
     """
 
@@ -95,13 +96,15 @@ class GrowingPoints:
             log.warning("a point is left out of the growing points file: %s", error)
 
     def _write(self) -> None:
+        if self._lease.is_lost:
+            self._has_new_rows = not self._lease.is_taken
+            return
         began = time.monotonic()
         order = {key: number for number, key in enumerate(self._plan.wanted)}
         keys = sorted(self._rows, key=lambda key: order.get(key, len(order)))
         try:
-            if not self._lease.is_taken:
-                rows = [row for key in keys for row in self._rows[key]]
-                write_table(self._store, self._name, rows)
+            rows = [row for key in keys for row in self._rows[key]]
+            write_table(self._store, self._name, rows)
             self._has_new_rows = False
         except Exception as error:  # each storage has its own; it is tried again
             log.warning("the growing points file was not written: %s", error)

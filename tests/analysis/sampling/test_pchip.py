@@ -31,6 +31,21 @@ def test_values_and_integrals_are_scipys_row_by_row(rising: bool) -> None:
         np.testing.assert_allclose(areas[i], one.integrate(many.low[i], positions[i]), atol=1e-10)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_many_positions_of_each_row_give_scipys_values_also_at_the_knots(size: int) -> None:
+    rng = np.random.default_rng(size)
+    x = np.sort(rng.uniform(0, 1, (50, size)), axis=1)
+    y = np.cumsum(rng.uniform(size=x.shape), axis=1)
+    many = Pchip(x, y, np.ones_like(x, dtype=bool))
+    between = many.low[:, None] + np.linspace(0, 1, 9) * (many.high - many.low)[:, None]
+    positions = np.concatenate([x, np.minimum(between, many.high[:, None]), x[:, :1] - 0.1], axis=1)
+    values = many(positions)
+    assert np.isnan(values[:, -1]).all()
+    for i in range(len(x)):
+        one = PchipInterpolator(x[i], y[i]) if size > 1 else lambda at, i=i: np.full(len(at), y[i])
+        np.testing.assert_allclose(values[i, :-1], one(positions[i, :-1]), atol=1e-10)
+
+
 def test_outside_its_range_there_is_no_value_and_a_single_knot_is_a_point() -> None:
     x, y = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[5.0, 6.0], [7.0, 8.0]])
     two = Pchip(x, y, np.array([[True, True], [False, True]]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -154,6 +155,44 @@ with hold(Store({str(tmp_path)!r}), "x"):
     start = time.monotonic()
     with hold(store, "x"):
         assert time.monotonic() - start < Pace().stale / 2
+
+
+def test_a_process_that_the_system_has_stopped_holds_for_a_time_and_learns_of_its_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"""
+import time
+from orchestrator.storage.lease import LeaseLostError, hold
+from orchestrator.storage.lease_files import Pace
+from orchestrator.storage.store import Store
+with hold(Store({str(tmp_path)!r}), "x", pace=Pace(beat=0.05, stale=0.6)) as lease:
+    print("held", flush=True)
+    try:
+        while True:
+            lease.check()
+            time.sleep(0.01)
+    except LeaseLostError as error:
+        print(error, flush=True)
+"""
+    command = [sys.executable, "-c", code]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(lease, "WAIT_IS_SAID_S", 0.1)
+    said: list[str] = []
+    began = time.monotonic()
+    try:
+        pace = replace(FAST, stopped=2.0)
+        with hold(Store(str(tmp_path)), "x", pace=pace, waits=said.append):
+            assert time.monotonic() - began > 2.0
+            holder.send_signal(signal.SIGCONT)
+            assert "lost" in holder.communicate(timeout=20)[0]
+    finally:
+        holder.kill()
+        holder.wait()
+    name = f"waiting for process {holder.pid} on {Process.current().host}, which works on it"
+    assert said == [name, f"{name} but has not said so for 0.6 s: 2 s at most", ""]
 
 
 def test_a_holder_learns_that_another_one_has_taken_it(store: Store) -> None:

@@ -106,16 +106,17 @@ def test_a_finished_points_file_is_never_replaced_by_a_growing_one(
 
 
 class Lease:
-    """A lease that is asked whether another driver has taken it."""
+    """A lease of which a test says whether another driver has taken it, or may have."""
 
-    def __init__(self, is_taken: bool) -> None:
-        self._is_taken = is_taken
+    def __init__(self, is_taken: bool, is_lost: bool | None = None) -> None:
+        self.is_taken = is_taken
+        self.doubt = is_taken if is_lost is None else is_lost
         self.was_asked = False
 
     @property
-    def is_taken(self) -> bool:
+    def is_lost(self) -> bool:
         self.was_asked = True
-        return self._is_taken
+        return self.doubt
 
 
 @pytest.mark.parametrize("is_taken", [False, True])
@@ -129,6 +130,20 @@ def test_only_the_driver_that_has_the_sweep_writes(
     wait_until(lambda: lease.was_asked, 60)
     growing.close()
     assert (store.read("smoke/points.csv") is None) == is_taken
+
+
+def test_a_driver_that_was_stopped_writes_only_when_it_knows_that_it_has_the_sweep(
+    tmp_path: Path, plan: Plan
+) -> None:
+    store, lease = Store(str(tmp_path)), Lease(False, is_lost=True)
+    growing = GrowingPoints(
+        plan, store, "smoke", plan.points, lambda p: measured(plan, p), cast("Any", lease)
+    )
+    wait_until(lambda: lease.was_asked, 60)
+    assert store.read("smoke/points.csv") is None
+    lease.doubt = False
+    wait_until(lambda: len(keys_in(store)) == len(plan.points), 60)
+    growing.close()
 
 
 def test_a_point_that_cannot_be_read_and_a_storage_that_is_away_cost_no_other_row(
