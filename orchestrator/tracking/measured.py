@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.plan.jobs import Plan
 from orchestrator.storage.files import StoreError
+from orchestrator.storage.provenance import ACCUMULATION_FACTOR
 from orchestrator.storage.store import MANIFEST, JsonObject, Manifest, Store
 from search_spaces import Measurement, OperatingPoint, Space, point_stage
 from search_spaces.scenarios import scenario_of
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 _SPEC: Final = {"data", "benchmarks", "mllms", "tasks", "evaluation", "teacher"}
 CURVE_FILE: Final = "curve.jsonl"
 """Of a trained stage: a JSON object per row."""
+_KEPT: Final = ("stage", "created", "inputs", "seconds", ACCUMULATION_FACTOR)
+"""Entries of manifests, beside `files`, `code` and `hardware`."""
+_EQUAL: Final[dict[str, JsonObject]] = {}
+"""Objects of JSON data by their text: points have the same packages and machines."""
 _SHAPES: Final = (
     *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
     pa.ArrowException,
@@ -69,7 +74,8 @@ class Measured:
         files: these files: path below the sweep's directory -> path on this machine.
         curve: reads the rows of the training curve.
         info: `info.json` of the training.
-        manifests: of the point's stage and its evaluations; the source of `provenance`.
+        manifests: of the point's stage and its evaluations, without what nobody asks for behind
+            the reading; the source of `provenance`.
         lost: what its evaluations left out: `unreadable` and `undecodable` images and `failed`
             samples, by data set and id.
     """
@@ -148,7 +154,27 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
             # Named by its stage, an evaluation's page never changes.
             pages = f"examples/{evaluation.key}/"
             _read_evaluation(evaluation_dir, labels[number], pages, measured)
+    with _reading(store, stage.path):
+        measured.manifests[:] = map(_lean, measured.manifests)
     return measured
+
+
+def _lean(manifest: Manifest) -> Manifest:
+    """What is kept of a manifest: of thousands of points, what is equal only once."""
+    files = {name: file for name, file in manifest["files"].items() if not _is_example(name)}
+    kept = {name: manifest[name] for name in _KEPT if name in manifest}
+    shared = {name: _one_of_equal(manifest[name]) for name in ("code", "hardware")}
+    return {**kept, **shared, "files": files}
+
+
+def _one_of_equal(value: JsonObject) -> JsonObject:
+    """The same object for all equal ones."""
+    return _EQUAL.setdefault(json.dumps(value, sort_keys=True), value)
+
+
+def _is_example(name: str) -> bool:
+    """Whether a file of an evaluation is a picture, from which nothing is made."""
+    return name.startswith("examples/")
 
 
 @contextlib.contextmanager
@@ -327,6 +353,5 @@ def _examples(
 
 
 def _checksums(manifest: Mapping[str, JsonObject]) -> dict[str, str]:
-    """Checksums of a stage's files, except of pictures, from which nothing is made."""
-    files = manifest["files"].items()
-    return {name: file["sha256"] for name, file in files if not name.startswith("examples/")}
+    """Checksums of a stage's files, except of pictures."""
+    return {name: file["sha256"] for name, file in manifest["files"].items()}

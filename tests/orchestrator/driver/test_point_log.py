@@ -268,3 +268,26 @@ def test_a_measured_point_is_small_and_read_without_its_weights(
     assert measured.rows[0]["value"] == 0.5
     assert list((tmp_path / "cache").rglob("samples.parquet"))
     assert not list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+def test_thousands_of_points_keep_what_is_equal_once_and_no_lists_of_pictures(
+    store: Store, plan: Plan
+) -> None:
+    points = [p for p in plan.points if p.scenario == "d1"]
+    for point in points:
+        commit_point(store, plan, point)
+    one, other = (read_measured(plan, store, point) for point in points)
+    everything = [*one.manifests, *other.manifests]
+    for name in ("code", "hardware"):
+        assert len({id(kept[name]) for kept in everything}) == 1
+    stages = one.provenance["stages"]
+    assert len(stages) == len(one.manifests) == 1 + len(plan.evaluations(points[0]))
+    for stage, files in stages.items():
+        stored = store.manifest(stage)
+        assert any(name.startswith("examples/") for name in stored["files"]) or "point" in stage
+        assert files == {
+            name: about["sha256"]
+            for name, about in stored["files"].items()
+            if not name.startswith("examples/")
+        }
+    assert not any("examples" in name for kept in everything for name in kept["files"])
