@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from tests.orchestrator.waiting import wait_until
 
 RAY = Path(sys.executable).with_name("ray")
@@ -48,6 +50,21 @@ def head(**environment: str) -> Iterator[str]:
         wait_until(lambda: is_listening(port), 60, lambda: process.poll() is None)
         yield f"127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        end(process)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def end(head_process: subprocess.Popen[bytes]) -> None:
+    """End a head and what it has started; on a busy machine Ray takes its time for that."""
+    if head_process.poll() is not None:
+        return
+    started = psutil.Process(head_process.pid).children(recursive=True)
+    head_process.send_signal(signal.SIGTERM)
+    try:
+        head_process.wait(30)
+    except subprocess.TimeoutExpired:
+        head_process.kill()
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        head_process.wait()
