@@ -52,13 +52,9 @@ class Pchip:
         reached = (positions[:, :, None] >= knots[:, None, :]).sum(axis=-1)
         # A single knot is the left end of a piece that leads nowhere.
         left = np.clip(reached - 1, 0, np.clip(self.size[:, None] - 2, 0, last - 1))
-        a, y0, d0 = (
-            np.take_along_axis(of_knots, left, axis=-1)
-            for of_knots in (self._x, self._y, self._slope)
-        )
-        b, y1, d1 = (
-            np.take_along_axis(of_knots, left + 1, axis=-1)
-            for of_knots in (self._x, self._y, self._slope)
+        (a, y0, d0), (b, y1, d1) = (
+            [np.take_along_axis(of, end, axis=-1) for of in (self._x, self._y, self._slope)]
+            for end in (left, left + 1)
         )
         h = b - a
         with np.errstate(divide="ignore", invalid="ignore"):

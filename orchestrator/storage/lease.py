@@ -314,20 +314,24 @@ def _acquire(
         elif standing is Standing.ALIVE and not wait and watch.holder is not None:
             raise LeaseHeldError(name, watch.holder)
         elif watch.holder and time.monotonic() - began > WAIT_IS_SAID_S:
-            line = f"looking whether {watch.holder} still lives: {pace.stale:g} s at most"
-            if standing is Standing.ALIVE:
-                line = f"waiting for {watch.holder}, which works on it"
-                if watch.still_s > pace.stale:
-                    line = (
-                        f"waiting for {watch.holder}, which works on it but has not said so for "
-                        f"{pace.stale:g} s: {pace.stopped:g} s at most"
-                    )
+            line = _waited_for(watch, standing)
             if line != said:
                 said = line
                 waits(line)
         for other in others:
             other.look()
         time.sleep(pace.look)
+
+
+def _waited_for(watch: Watch, standing: Standing) -> str:
+    """What a waiter is told of the holder, which may be dead or stopped."""
+    pace = watch.pace
+    if standing is not Standing.ALIVE:
+        return f"looking whether {watch.holder} still lives: {pace.stale:g} s at most"
+    line = f"waiting for {watch.holder}, which works on it"
+    if watch.still_s <= pace.stale:
+        return line
+    return f"{line} but has not said so for {pace.stale:g} s: {pace.stopped:g} s at most"
 
 
 @contextlib.contextmanager

@@ -122,7 +122,6 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         StoreError: a stage of it is damaged; the line says what to delete to make it again.
     """
     stage, key = point_stage(plan.stages, point), plan.key(point)
-    trained = store.manifest(stage.path)
     evaluations = plan.evaluations(point)
     labels = [
         {"point_key": key, **point.fields, **_labels(plan.space, measurement)}
@@ -135,6 +134,7 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
         return pa.concat_tables(tables, promote_options="permissive")
 
     with _reading(store, stage.path):
+        trained = _lean(store.manifest(stage.path))
         measured = Measured(
             key=key,
             point=point,
@@ -150,12 +150,11 @@ def read_measured(plan: Plan, store: Store, point: OperatingPoint) -> Measured:
     for number, (_, evaluation) in enumerate(evaluations):
         evaluation_dir = store.fetch(evaluation.path)
         with _reading(store, evaluation.path):
-            measured.manifests.append(_manifest_in(evaluation_dir))
+            manifest = _manifest_in(evaluation_dir)
+            measured.manifests.append(_lean(manifest))
             # Named by its stage, an evaluation's page never changes.
             pages = f"examples/{evaluation.key}/"
-            _read_evaluation(evaluation_dir, labels[number], pages, measured)
-    with _reading(store, stage.path):
-        measured.manifests[:] = map(_lean, measured.manifests)
+            _read_evaluation(evaluation_dir, labels[number], pages, manifest["files"], measured)
     return measured
 
 
@@ -227,12 +226,15 @@ def _labels(space: Space, measurement: Measurement) -> dict[str, str]:
     }
 
 
-def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: Measured) -> None:
+def _read_evaluation(
+    directory: Path, labels: JsonObject, pages: str, stored: Collection[str], measured: Measured
+) -> None:
     """Add the rows, losses, examples and files of a task's evaluation.
 
     Args:
         labels: columns that identify it, `mllm` and `dataset` among them.
         pages: prefix of the paths of drawn pages below the sweep's directory.
+        stored: the files of the evaluation, by their paths below it.
         measured: the point, to which they are added.
     """
     # Thousands of small files: pandas would take five times as long.
@@ -259,7 +261,6 @@ def _read_evaluation(directory: Path, labels: JsonObject, pages: str, measured: 
     info: JsonObject = json.loads((directory / "info.json").read_text(encoding="utf-8"))
     for loss, (identity, _) in LOSSES.items():
         measured.lost[loss] |= {(labels["dataset"], entry[identity]) for entry in info[loss]}
-    stored = measured.manifests[-1]["files"]
     for example, files in _examples(directory / "examples", pages, stored):
         _add_example(measured, {**names, **example}, files)
 

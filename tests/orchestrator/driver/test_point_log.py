@@ -17,6 +17,7 @@ from orchestrator.driver.point_log import PointLog
 from orchestrator.driver.request import Request
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.storage.files import StoreError
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.tracking import log_queue
@@ -291,3 +292,17 @@ def test_thousands_of_points_keep_what_is_equal_once_and_no_lists_of_pictures(
             if not name.startswith("examples/")
         }
     assert not any("examples" in name for kept in everything for name in kept["files"])
+
+
+def test_an_evaluation_without_its_code_is_the_stage_to_be_made_again(
+    store: Store, plan: Plan
+) -> None:
+    point = next(p for p in plan.points if p.scenario == "d1")
+    commit_point(store, plan, point)
+    (_, evaluation), *_ = plan.evaluations(point)
+    file = Path(store.path(evaluation.path)) / "manifest.json"
+    content = json.loads(file.read_text())
+    del content["code"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=rf"{evaluation.path} cannot be read \(KeyError\)"):
+        read_measured(plan, store, point)

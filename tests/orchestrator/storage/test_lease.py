@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -134,38 +136,15 @@ def test_a_dead_process_of_this_machine_holds_nothing(
         assert time.monotonic() - start < Pace().stale / 2
 
 
-def test_a_killed_holder_is_followed_at_once(tmp_path: Path) -> None:
-    code = f"""
-import time
-from orchestrator.storage.lease import hold
-from orchestrator.storage.store import Store
-with hold(Store({str(tmp_path)!r}), "x"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-    command = [sys.executable, "-c", code]
-    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    store = Store(str(tmp_path))
-    with pytest.raises(LeaseHeldError, match=f"process {holder.pid}"), hold(store, "x", wait=False):
-        pass
-    holder.kill()
-    holder.communicate()
-    start = time.monotonic()
-    with hold(store, "x"):
-        assert time.monotonic() - start < Pace().stale / 2
-
-
-def test_a_process_that_the_system_has_stopped_holds_for_a_time_and_learns_of_its_loss(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.contextmanager
+def holder(directory: Path, pace: Pace) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lease of x, and prints why it lost it."""
     code = f"""
 import time
 from orchestrator.storage.lease import LeaseLostError, hold
 from orchestrator.storage.lease_files import Pace
 from orchestrator.storage.store import Store
-with hold(Store({str(tmp_path)!r}), "x", pace=Pace(beat=0.05, stale=0.6)) as lease:
+with hold(Store({str(directory)!r}), "x", pace={pace}) as lease:
     print("held", flush=True)
     try:
         while True:
@@ -175,23 +154,39 @@ with hold(Store({str(tmp_path)!r}), "x", pace=Pace(beat=0.05, stale=0.6)) as lea
         print(error, flush=True)
 """
     command = [sys.executable, "-c", code]
-    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    holder.send_signal(signal.SIGSTOP)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_killed_holder_is_followed_at_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with holder(tmp_path, SHARED_DISK) as process:
+        named = pytest.raises(LeaseHeldError, match=f"process {process.pid}")
+        with named, hold(store, "x", wait=False):
+            pass
+    start = time.monotonic()
+    with hold(store, "x"):
+        assert time.monotonic() - start < Pace().stale / 2
+
+
+def test_a_process_that_the_system_has_stopped_holds_for_a_time_and_learns_of_its_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "WAIT_IS_SAID_S", 0.1)
     said: list[str] = []
-    began = time.monotonic()
-    try:
-        pace = replace(FAST, stopped=2.0)
-        with hold(Store(str(tmp_path)), "x", pace=pace, waits=said.append):
+    with holder(tmp_path, FAST) as process:
+        process.send_signal(signal.SIGSTOP)
+        began, patient = time.monotonic(), replace(FAST, stopped=2.0)
+        with hold(Store(str(tmp_path)), "x", pace=patient, waits=said.append):
             assert time.monotonic() - began > 2.0
-            holder.send_signal(signal.SIGCONT)
-            assert "lost" in holder.communicate(timeout=20)[0]
-    finally:
-        holder.kill()
-        holder.wait()
-    name = f"waiting for process {holder.pid} on {Process.current().host}, which works on it"
+            process.send_signal(signal.SIGCONT)
+            assert "lost" in process.communicate(timeout=20)[0]
+    name = f"waiting for process {process.pid} on {Process.current().host}, which works on it"
     assert said == [name, f"{name} but has not said so for 0.6 s: 2 s at most", ""]
 
 
