@@ -20,7 +20,6 @@ from operator import attrgetter
 from typing import Final
 
 from orchestrator.driver.jobs_on_ray import check_cluster
-from orchestrator.driver.request import Request, SearchResult
 from orchestrator.execution import cluster
 from orchestrator.execution.looking import looking
 from orchestrator.execution.trials.search_trial import info_of, jobs_of, searched_points
@@ -28,6 +27,7 @@ from orchestrator.monitoring.head import head_watched
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import kinds_by_ask
+from orchestrator.recording.request import Request, SearchResult
 from orchestrator.storage import provenance
 from orchestrator.storage.outage import patiently
 from orchestrator.storage.store import JsonObject, Store

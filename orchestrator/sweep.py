@@ -28,7 +28,7 @@ from search_spaces.settings.commands import run_command
 from search_spaces.settings.secrets import print_error, printable_lines
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from orchestrator.driver.request import Request
+    from orchestrator.recording.request import Request
     from orchestrator.storage.sweep_requests import Kind
 
 OK, MISSING, BAD_INPUT = 0, 1, 2
@@ -118,12 +118,12 @@ def _sweep(
     # MLflow and what a run needs: seconds, which --list, --plan and mistakes must not take.
     from orchestrator.driver.hand_over import RefusedSpaceError, UnansweredError
     from orchestrator.driver.jobs_on_ray import ClusterUnfitError
-    from orchestrator.driver.request import Request
     from orchestrator.execution.cluster import (
         NoClusterError,
         OpenClusterError,
         TokenRefusedError,
     )
+    from orchestrator.recording.request import Request
     from orchestrator.storage.lease import SweepHeldError
     from orchestrator.tracking.mlflow_client import take_login
     from orchestrator.tracking.sweep_identity import login_name

@@ -37,6 +37,7 @@ FLOORS = {
             "execution/trials",
             "monitoring",
             "steering",
+            "recording",
             "driver",
             "",
         ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 
-from orchestrator.driver.request import Request
 from orchestrator.execution.environment import StorageAwayError, storage_answers
+from orchestrator.recording.request import Request
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.lease import ANOTHER_SWEEP, SweepHeldError
 from orchestrator.storage.sweep_requests import ask

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.looking import looking
@@ -20,12 +17,14 @@ from orchestrator.plan.job_events import JobEvent, JobListener
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.resources import demand_of, kinds_by_ask
 from orchestrator.plan.room import Cluster, Group
+from orchestrator.recording.growing_points import GrowingPoints
+from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.request import JobResults, Request
 from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import ANSWER_S, DRIVER_LOOK_S, Inbox
-from orchestrator.tracking.growing_points import GrowingPoints
 from search_spaces import OperatingPoint
 from search_spaces.specs.evaluation import WorkerResources
 
@@ -37,23 +36,6 @@ if TYPE_CHECKING:  # both import Ray
 
 class ClusterUnfitError(RuntimeError):
     """The cluster has no room for some kind of jobs, or its nodes see other files; a line each."""
-
-
-@dataclass(frozen=True)
-class JobResults:
-    """What came of a plan's jobs.
-
-    Attributes:
-        done: keys of the jobs that were run.
-        failed: key -> reason.
-        cancelled: keys of the jobs that a person has cancelled.
-        lanes: how many jobs ran at a time at most.
-    """
-
-    done: frozenset[str] = frozenset()
-    failed: dict[str, str] = field(default_factory=dict)
-    cancelled: frozenset[str] = frozenset()
-    lanes: int = 0
 
 
 def run_on_ray(

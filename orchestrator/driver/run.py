@@ -13,11 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from orchestrator.driver.jobs_on_ray import JobResults, run_on_ray
+from orchestrator.driver.jobs_on_ray import run_on_ray
 from orchestrator.driver.plan_text import metrics_lacking
-from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.report import report_sweep
-from orchestrator.driver.request import Outcome, Request, SearchResult
 from orchestrator.driver.summary import print_summary
 from orchestrator.driver.view import libraries_to, open_view
 from orchestrator.execution.environment import FULL_DISK, is_disk_full, line_of
@@ -29,6 +26,10 @@ from orchestrator.plan.forecast import seconds_of_jobs
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.past_sweeps import json_object
+from orchestrator.recording.growing_points import GrowingPoints
+from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.report import report_sweep
+from orchestrator.recording.request import JobResults, Outcome, Request, SearchResult
 from orchestrator.steering.inherited import inherit
 from orchestrator.steering.words import number_of
 from orchestrator.storage import provenance
@@ -38,7 +39,6 @@ from orchestrator.storage.provenance import CHECKSUMS
 from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Inbox
-from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import operating_points

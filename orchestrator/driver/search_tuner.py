@@ -16,7 +16,6 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, SearchAlgorithm, Searcher
 from ray.tune.search.sample import Domain
 
-from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.execution.job_steps import Settings
 from orchestrator.execution.trials.killed import errors_fail_trials
@@ -32,6 +31,7 @@ from orchestrator.execution.trials.search_trial import (
 from orchestrator.execution.trials.tune import Unpickled, error_of, tune_directory
 from orchestrator.plan.jobs import Job
 from orchestrator.plan.resources import resources_of, training_group, trial_resources
+from orchestrator.recording.request import Request
 from orchestrator.storage import provenance
 from orchestrator.tracking.mlflow_runs import TrialRecord
 from search_spaces import Space

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.driver.request import Outcome, Request, Timing
 from orchestrator.monitoring.status_text import shortened
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording.report import left_out_lines
+from orchestrator.recording.request import Outcome, Request, Timing
 from orchestrator.steering.words import AGAIN
 from orchestrator.tracking.mlflow_client import open_command, page_address
 from orchestrator.tracking.points_file import MissingPoint
@@ -19,7 +20,6 @@ if TYPE_CHECKING:  # Matplotlib takes seconds
     from analysis.report.build import ReportPaths
 
 
-_MOST_LINES = 5
 _LOG = re.compile(r" \(log: .*\)$")
 
 
@@ -55,17 +55,6 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
         for line in _causes(outcome.missing.values()):
             print(printable(line), file=sys.stderr)
         print(f"the same command tries them again:\n  {request.command}", file=sys.stderr)
-
-
-def left_out_lines(lines: Sequence[str]) -> Iterator[str]:
-    """Lines for a person about what was left out, and how many lines more there are.
-
-    Args:
-        lines: of `points_file.skipped`.
-    """
-    yield from (f"left out: {line}" for line in lines[:_MOST_LINES])
-    if more := len(lines[_MOST_LINES:]):
-        yield f"left out: {more} lines more, in `skipped` of sweep.json"
 
 
 def _causes(missing: Iterable[MissingPoint]) -> Iterator[str]:

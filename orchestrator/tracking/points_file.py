@@ -73,7 +73,7 @@ def write_sweep(
         tracker: knows the runs in MLflow; None while that is away.
         experiment: name of MLflow's experiment.
         owner: name of the user that made this run of the sweep.
-        timing: `driver.request.Timing`.
+        timing: `recording.request.Timing`.
         left_out: lines of `skipped`.
 
     Returns:

@@ -22,9 +22,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.driver.jobs_on_ray import JobResults, listener
-from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Request
+from orchestrator.driver.jobs_on_ray import listener
 from orchestrator.execution import job_run
 from orchestrator.execution.failures import JobFailure
 from orchestrator.execution.features import passes
@@ -34,11 +32,13 @@ from orchestrator.execution.trials import trial
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, EvaluationPass, Job, Plan
+from orchestrator.recording.growing_points import GrowingPoints
+from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.request import JobResults, Request
 from orchestrator.storage import provenance
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.sweep_requests import Inbox
-from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.measured import LOSSES
 from search_spaces import Measurement, Space
 

@@ -74,9 +74,10 @@ def sweep(
     from mlflow import MlflowClient
 
     from orchestrator import sweep as command
-    from orchestrator.driver import report, run
-    from orchestrator.driver.point_log import PointLog
+    from orchestrator.driver import run
     from orchestrator.execution.trials import tune
+    from orchestrator.recording import report
+    from orchestrator.recording.point_log import PointLog
     from tests.benchmarks import instant_jobs
 
     meter, mlflow_calls = Meter(), Counter[str]()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver.request import Request
 from orchestrator.driver.run import _record_references
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording.request import Request
 from orchestrator.storage import outage
 from orchestrator.storage.lease import hold
 from orchestrator.storage.references import DELETION, read_references, record_references

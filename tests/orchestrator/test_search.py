@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 
 from orchestrator import search as search_module
 from orchestrator.driver import search_tuner
-from orchestrator.driver.request import Request
 from orchestrator.driver.search_tuner import TrialListener, _algorithm, _domain
 from orchestrator.execution import driver_keys
 from orchestrator.execution.job_steps import Settings
@@ -25,6 +24,7 @@ from orchestrator.execution.trials.search_trial import (
     trial_key,
 )
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording.request import Request
 from orchestrator.search import _best
 from orchestrator.storage.store import Store
 from orchestrator.tracking.mlflow_runs import TrialRecord

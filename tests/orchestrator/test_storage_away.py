@@ -11,8 +11,8 @@ from botocore.exceptions import EndpointConnectionError
 
 from orchestrator.driver import hand_over as hand_over_module
 from orchestrator.driver.hand_over import RefusedSpaceError, UnansweredError, hand_over
-from orchestrator.driver.request import Request
 from orchestrator.execution.environment import StorageAwayError
+from orchestrator.recording.request import Request
 from orchestrator.storage.files import Files
 from orchestrator.storage.lease import SweepHeldError
 from orchestrator.storage.store import Store

@@ -9,10 +9,10 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from orchestrator.driver.jobs_on_ray import ClusterUnfitError, listener, run_on_ray
-from orchestrator.driver.request import Request
 from orchestrator.execution import cluster
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording.request import Request
 from orchestrator.storage.store import Store
 from search_spaces import load_space, operating_points
 

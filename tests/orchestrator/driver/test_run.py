@@ -13,11 +13,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.driver import report as report_module
 from orchestrator.driver import run as run_module
 from orchestrator.driver.line_view import LineView
-from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Request, SearchResult
 from orchestrator.driver.run import _run, _with_added, run
 from orchestrator.driver.view import libraries_to
 from orchestrator.monitoring.job_states import JobStates
@@ -25,6 +22,9 @@ from orchestrator.monitoring.monitor import Monitor
 from orchestrator.monitoring.status import main
 from orchestrator.monitoring.time_left import TimeLeft
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording import report as report_module
+from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.request import Request, SearchResult
 from orchestrator.storage import outage
 from orchestrator.storage.lease import Lease, LeaseLapsedError, LeaseLostError, only_driver
 from orchestrator.storage.provenance import fingerprints
@@ -35,7 +35,7 @@ from orchestrator.tracking.mlflow_copy import MlflowCopy
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.parent_run import ParentRun
 from search_spaces import OperatingPoint, load_space, operating_points, point_stage
-from tests.orchestrator.driver.test_point_log import commit, commit_point
+from tests.orchestrator.recording.test_point_log import commit, commit_point
 from trainables.evaluation.finished_points import finished
 
 
@@ -424,9 +424,9 @@ def test_a_report_that_fails_costs_neither_the_summary_nor_the_end_in_mlflow(
     monkeypatch.setattr(Plan, "complete_points", complete_points)
     monkeypatch.setattr(PointLog, "add", lambda log, point: None)
     monkeypatch.setattr(PointLog, "measured", lambda log, point: None)
-    monkeypatch.setattr("orchestrator.driver.report.write_sweep", write)
-    monkeypatch.setattr("orchestrator.driver.report._sliced", lambda *arguments: ())
-    monkeypatch.setattr("orchestrator.driver.report.skipped", lambda *arguments: [])
+    monkeypatch.setattr("orchestrator.recording.report.write_sweep", write)
+    monkeypatch.setattr("orchestrator.recording.report._sliced", lambda *arguments: ())
+    monkeypatch.setattr("orchestrator.recording.report.skipped", lambda *arguments: [])
     monkeypatch.setattr("analysis.report.build.write_report", fail)
     request = Request(space, (), store, "smoke", None, False, 0.0, "the command")
     with pytest.raises(RuntimeError, match="no glyph"):

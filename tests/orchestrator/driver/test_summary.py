@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver.request import Outcome, Request
 from orchestrator.driver.summary import print_summary
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording.request import Outcome, Request
 from orchestrator.storage.store import Store
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import load_space, operating_points

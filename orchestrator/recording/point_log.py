@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Self
 
-from orchestrator.driver.request import Request
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.recording.live_figures import LiveFigures
+from orchestrator.recording.request import Request
 from orchestrator.storage.files import StoreError
 from orchestrator.tracking.curves import CurveRow, LiveCurves
-from orchestrator.tracking.live_figures import LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured, point_spec, read_curve, read_measured
 from orchestrator.tracking.mlflow_client import AwayError, storage_answering

@@ -15,8 +15,8 @@ from PIL import Image
 from analysis.figures.render import Plot
 from analysis.io.scenarios import Scenarios
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording.live_figures import EVERY_S, SHARE, LiveFigures
 from orchestrator.storage.provenance import fingerprints
-from orchestrator.tracking.live_figures import EVERY_S, SHARE, LiveFigures
 from orchestrator.tracking.log_queue import LogQueue
 from orchestrator.tracking.measured import Measured, point_spec
 from orchestrator.tracking.mlflow_client import AwayError

@@ -13,10 +13,10 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.driver.jobs_on_ray import listener
-from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Request
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
+from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.request import Request
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store

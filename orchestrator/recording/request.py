@@ -67,6 +67,23 @@ class SearchResult:
     text: str
 
 
+@dataclass(frozen=True)
+class JobResults:
+    """What came of a plan's jobs.
+
+    Attributes:
+        done: keys of the jobs that were run.
+        failed: key -> reason.
+        cancelled: keys of the jobs that a person has cancelled.
+        lanes: how many jobs ran at a time at most.
+    """
+
+    done: frozenset[str] = frozenset()
+    failed: dict[str, str] = field(default_factory=dict)
+    cancelled: frozenset[str] = frozenset()
+    lanes: int = 0
+
+
 class Timing(TypedDict, total=False):
     """How long a sweep took; empty if nothing was ever run.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.driver.report import _write_report
+from orchestrator.recording.report import _write_report
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
 from tests.orchestrator.tracking.test_mlflow_runs import PAGE

@@ -6,17 +6,15 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from orchestrator.driver.jobs_on_ray import JobResults
-from orchestrator.driver.point_log import PointLog
-from orchestrator.driver.request import Outcome, Request, Timing
-from orchestrator.driver.summary import left_out_lines
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.past_sweeps import json_object
+from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.request import JobResults, Outcome, Request, Timing
 from orchestrator.storage import provenance
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.outage import patiently
@@ -37,6 +35,8 @@ from search_spaces import Stage
 if TYPE_CHECKING:
     from analysis.report.build import ReportPaths
 
+_MOST_LINES: Final = 5
+"""Of what was left out, that are shown."""
 log = logging.getLogger(__name__)
 
 
@@ -108,6 +108,17 @@ def _note_damaged(point_log: PointLog, monitor: Monitor) -> Mapping[str, Missing
     for absent in damaged.values():
         monitor.note(f"{absent.point.label}: {absent.reason}")
     return damaged
+
+
+def left_out_lines(lines: Sequence[str]) -> Iterator[str]:
+    """Lines for a person about what was left out, and how many lines more there are.
+
+    Args:
+        lines: of `points_file.skipped`.
+    """
+    yield from (f"left out: {line}" for line in lines[:_MOST_LINES])
+    if more := len(lines[_MOST_LINES:]):
+        yield f"left out: {more} lines more, in `skipped` of sweep.json"
 
 
 def _write_report(

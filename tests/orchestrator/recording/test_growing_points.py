@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording import growing_points
+from orchestrator.recording.growing_points import GrowingPoints
 from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
-from orchestrator.tracking import growing_points
-from orchestrator.tracking.growing_points import GrowingPoints
 from orchestrator.tracking.points_file import write_sweep
 from search_spaces import OperatingPoint, load_space, operating_points
+from tests.orchestrator.recording.test_live_figures import measured
 from tests.orchestrator.storage.conftest import s3_endpoint, s3_storage
-from tests.orchestrator.tracking.test_live_figures import measured
 from tests.orchestrator.waiting import wait_until
 
 __all__ = ["s3_endpoint"]

@@ -1,0 +1,1 @@
+from tests.orchestrator.tracking.conftest import database as database
