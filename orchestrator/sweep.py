@@ -123,6 +123,7 @@ def _sweep(
         OpenClusterError,
         TokenRefusedError,
     )
+    from orchestrator.recording.recorder_process import RecorderLostError
     from orchestrator.recording.request import Request
     from orchestrator.storage.lease import SweepHeldError
     from orchestrator.tracking.mlflow_client import take_login
@@ -147,7 +148,7 @@ def _sweep(
         *(TokenRefusedError, StorageAwayError),  # nothing was begun
     ) as error:
         return _bad(str(error))
-    except (NoClusterError, UnansweredError, StoreError) as error:
+    except (NoClusterError, RecorderLostError, UnansweredError, StoreError) as error:
         print_error(str(error))
         print(f"the same command tries again:\n  {command}", file=sys.stderr)
         return MISSING

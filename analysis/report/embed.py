@@ -76,7 +76,7 @@ def data_uri(image: Image.Image) -> str:
     data = _encoded(image, "PNG", optimize=True)
     kind = "png"
     if len(data) > SMALL_PNG:
-        kind, data = "webp", _encoded(image, "WEBP", quality=QUALITY, method=6)
+        kind, data = "webp", _encoded(image, "WEBP", quality=QUALITY, method=4)
     return f"data:image/{kind};base64," + base64.b64encode(data).decode()
 
 

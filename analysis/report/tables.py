@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -15,6 +15,9 @@ from analysis.io.read import Sweep
 from analysis.io.scenarios import Scenarios
 from analysis.stats.as_text import rounded, with_interval
 from analysis.stats.trainings import is_unfinished, trainings
+
+_TEXT: Final = json.JSONEncoder(ensure_ascii=False, default=str)
+"""Of a value; made once, as a page of a thousand points has a hundred thousand of them."""
 
 
 def headline(assembled: Assembled, comparison: pd.DataFrame) -> dict[str, Any]:
@@ -164,7 +167,7 @@ def settings(record: dict[str, Any]) -> dict[str, str]:
     """Settings and provenance of a point: dotted path -> value as JSON."""
     parts = [("", record.get("spec") or {}), ("provenance", record.get("provenance") or {})]
     return {
-        path: json.dumps(value, ensure_ascii=False, default=str)
+        path: _TEXT.encode(value)
         for prefix, part in parts
         for path, value in leaves(part, prefix, lists=False)
         if path and path != prefix

@@ -14,18 +14,16 @@ from orchestrator.execution.trials.pickled_jobs import PickledJobs
 from orchestrator.monitoring.head import head_watched
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent, JobListener
-from orchestrator.plan.jobs import Job, Plan
+from orchestrator.plan.jobs import Plan
 from orchestrator.plan.resources import demand_of, kinds_by_ask
 from orchestrator.plan.room import Cluster, Group
-from orchestrator.recording.growing_points import GrowingPoints
-from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.recorder import Records
 from orchestrator.recording.request import JobResults, Request
 from orchestrator.scheduling.schedule import Schedule
 from orchestrator.storage import provenance
 from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import ANSWER_S, DRIVER_LOOK_S, Inbox
-from search_spaces import OperatingPoint
 from search_spaces.specs.evaluation import WorkerResources
 
 if TYPE_CHECKING:  # both import Ray
@@ -42,15 +40,14 @@ def run_on_ray(
     request: Request,
     plan: Plan,
     monitor: Monitor,
-    point_log: PointLog,
-    growing: GrowingPoints,
+    recorder: Records,
     lease: Lease,
     inbox: Inbox,
 ) -> JobResults:
     """Run a plan's jobs to their end.
 
     Args:
-        growing: gets every point of which a job has finished.
+        recorder: gets the events of jobs.
         lease: of the sweep.
         inbox: with requests to this driver.
 
@@ -79,14 +76,12 @@ def run_on_ray(
         lanes = schedule.free_lanes()
         monitor.plan(plan.jobs, lanes)
 
-        listen = listener(plan, monitor, point_log, growing)
+        listen = listener(plan, monitor, recorder)
         look = _cluster_look(request.store, plan, monitor, fit_nodes)
         pool = DriverPool()
         pool.open(settings)
         runner = Runner(settings, schedule, listen, look, pool.keep, lease)
-        steering = _steering(
-            request, plan, runner, pool, point_log, growing, inbox, listen, monitor
-        )
+        steering = _steering(request, plan, runner, pool, recorder, inbox, listen, monitor)
         cluster.ask_autoscaler(schedule.processes_that_could_run())
         monitor.use_ray(schedule.gpus_in_use)
         try:
@@ -117,18 +112,13 @@ def _steering(
     plan: Plan,
     runner: Runner,
     pool: DriverPool,
-    point_log: PointLog,
-    growing: GrowingPoints,
+    recorder: Records,
     inbox: Inbox,
     listen: JobListener,
     monitor: Monitor,
 ) -> Steering:
     """What carries out the requests to this driver."""
     from orchestrator.steering.steering import SteeredSweep, Steering
-
-    def show_complete(point: OperatingPoint) -> None:
-        growing.add(point)
-        point_log.add(point)
 
     steered = SteeredSweep(
         name=request.name,
@@ -139,8 +129,8 @@ def _steering(
         monitor=monitor,
         options=request.options,
         listener=listen,
-        on_complete=show_complete,
-        on_growth=point_log.show_total,
+        on_complete=recorder.add_complete,
+        on_growth=recorder.grow,
     )
     return Steering(inbox, steered)
 
@@ -205,39 +195,14 @@ def check_cluster(
     return nodes
 
 
-def has_run(job: Job) -> bool:
-    """Whether a job has a run in MLflow: that of an operating point or of a base codec."""
-    return job.subject.point is not None or job.kind == "codec"
-
-
-def listener(
-    plan: Plan, monitor: Monitor, point_log: PointLog, growing: GrowingPoints
-) -> JobListener:
-    """Shows the events of jobs, and logs trainings: live, complete or failed."""
+def listener(plan: Plan, monitor: Monitor, recorder: Records) -> JobListener:
+    """Shows and records the events of jobs."""
 
     def listen(event: JobEvent) -> None:
         monitor.job_event(event)
         if event.kind == "finished":
             # The runner has seen its stages, so nobody asks the storage for them again.
             plan.done.update({stage.key: stage for stage in plan.jobs[event.key].stages})
-        failed = (event.key,) if event.kind == "failed" else event.others
-        for key in failed:
-            if has_run(plan.jobs[key]):
-                point_log.add_failed(plan.jobs[key], event.reason)
-        job = plan.jobs[event.key]
-        if not has_run(job):
-            return
-        if event.kind == "cancelled":
-            point_log.add_cancelled(job)
-        if event.kind == "progressed" and event.metrics:
-            point_log.add_step(job, int(event.step), int(event.steps), event.metrics)
-        elif event.kind == "finished":
-            point = job.subject.point
-            if point is not None:
-                growing.add(point)
-            if point is not None and plan.is_complete(point):
-                point_log.add(point)
-            else:
-                point_log.add_trained(job.stage)
+        recorder.listen(event)
 
     return listen

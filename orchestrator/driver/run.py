@@ -1,7 +1,7 @@
 """A sweep from its plan to its report.
 
-plan --run_on_ray--> stages in the storage --PointLog--> MLflow, while it runs
-all complete points --> points file, sweep.json --> report --> the parent run in MLflow
+plan --run_on_ray--> stages in the storage --events--> recorder: MLflow, growing points file
+results --> recorder: points file, sweep.json, report, the parent run in MLflow
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from orchestrator.plan.forecast import seconds_of_jobs
 from orchestrator.plan.history import History
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.plan.past_sweeps import json_object
-from orchestrator.recording.growing_points import GrowingPoints
-from orchestrator.recording.point_log import PointLog
-from orchestrator.recording.report import report_sweep
+from orchestrator.recording.recorder import Recorder
+from orchestrator.recording.recorder_process import RecorderProcess
 from orchestrator.recording.request import JobResults, Outcome, Request, SearchResult
 from orchestrator.steering.inherited import inherit
 from orchestrator.steering.words import number_of
@@ -39,7 +38,6 @@ from orchestrator.storage.provenance import CHECKSUMS
 from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import DRIVER_LOOK_S, Inbox
-from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint
 from search_spaces import operating_points
 from search_spaces.settings.secrets import print_error, printable, without_secrets
@@ -68,7 +66,6 @@ def run(request: Request, search: Search | None = None) -> bool:
         ClusterUnfitError: as of `run_on_ray`.
         OpenClusterError, TokenRefusedError: as of `cluster.running`.
     """
-    compute_in_calling_thread()
     try:
         return _run_alone(request, search)
     except LeaseLapsedError as error:
@@ -85,19 +82,6 @@ def run(request: Request, search: Search | None = None) -> bool:
         print_error(f"{FULL_DISK}: {line_of(error)}")
         print(f"make room; the same command continues:\n  {request.command}", file=sys.stderr)
         return False
-
-
-def compute_in_calling_thread() -> None:
-    """Let NumPy compute in the thread that calls it, with no threads of its own.
-
-    OpenBLAS ends its threads when the process forks, as Ray does to start a cluster. A product of
-    matrices that another thread computes in that moment would wait for them for ever, and with it
-    the sweep. The driver's arrays are small: one thread is also the faster way.
-    """
-    import numpy  # noqa: F401  only a library that is loaded can be limited
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1, user_api="blas")
 
 
 def _run_alone(request: Request, search: Search | None) -> bool:
@@ -225,49 +209,19 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
 
 
 def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease, inbox: Inbox) -> Outcome:
-    with PointLog(request, plan, monitor.note) as point_log:
-        return _run_logged(request, plan, monitor, lease, inbox, point_log)
-
-
-def _run_logged(
-    request: Request,
-    plan: Plan,
-    monitor: Monitor,
-    lease: Lease,
-    inbox: Inbox,
-    point_log: PointLog,
-) -> Outcome:
-    complete = plan.complete_points()
-    point_log.add_stored(complete)
-    results = JobResults()
-    if plan.jobs:
-        for line in metrics_lacking(request.space):
-            monitor.note(line)
-        monitor.note(STARTING)
-        growing = GrowingPoints(
-            plan,
-            request.store,
-            request.name,
-            complete,
-            point_log.measured,
-            lease,
-        )
-        try:
-            results = run_on_ray(request, plan, monitor, point_log, growing, lease, inbox)
-        finally:
-            growing.close()
-    missing = _missing_points(request.store, plan, results)
-    monitor.note("writing the report")
-    lease.check()
-    try:
-        return report_sweep(request, plan, monitor, point_log, results, missing)
-    except Exception as error:
-        if not missing or not is_disk_full(error):
-            raise
-        # The missing points are listed all the same, and why they are missing.
-        monitor.note(f"there is no report: {line_of(error)}")
-        tracking_uri = request.tracking_uri or default_uri(request.store, request.name)
-        return Outcome(None, missing, tracking_uri, {})
+    # Without a job, nothing runs that recording could disturb.
+    open_recorder = RecorderProcess if plan.jobs else Recorder
+    with open_recorder(request, plan, monitor.note, lease) as recorder:
+        results = JobResults()
+        if plan.jobs:
+            for line in metrics_lacking(request.space):
+                monitor.note(line)
+            monitor.note(STARTING)
+            results = run_on_ray(request, plan, monitor, recorder, lease, inbox)
+        missing = _missing_points(request.store, plan, results)
+        monitor.note("writing the report")
+        lease.check()
+        return recorder.report(results, missing)
 
 
 def _missing_points(store: Store, plan: Plan, results: JobResults) -> dict[str, MissingPoint]:

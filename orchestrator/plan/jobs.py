@@ -154,6 +154,10 @@ class Plan:
                 stage = self._stages(point)[0]
                 self._point(self.key(point), stage, point, self.evaluations(point))
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled: other threads may learn of stages meanwhile."""
+        return {**self.__dict__, "_row_stages": {**self._row_stages}}
+
     def jobs_added_by(self, larger: Plan) -> dict[str, Job]:
         """The jobs of a larger space that this plan lacks, or that measure what it only trains."""
         return {

@@ -30,6 +30,10 @@ class StoredStages:
         self._store = store
         self._absent: frozenset[str] = frozenset()
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled: other threads may learn of stages meanwhile."""
+        return {**self.__dict__, "by_key": {**self.by_key}}
+
     @contextlib.contextmanager
     def listed(self, rows: Iterable[Iterable[Stage]]) -> Iterator[None]:
         """List the kinds of which many stages will be asked for, instead of asking for each.

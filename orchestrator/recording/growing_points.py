@@ -14,10 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Final, Protocol
 
 from orchestrator.plan.jobs import Plan
-from orchestrator.storage.lease import Lease
 from orchestrator.storage.store import JsonObject, Store
 from orchestrator.tracking.measured import Measured
 from orchestrator.tracking.points_file import point_rows, write_table
@@ -29,6 +28,18 @@ SHARE: Final = 0.02
 """Of the time that writing may take."""
 LOOK_S: Final = 0.5
 log = logging.getLogger(__name__)
+
+
+class SweepLease(Protocol):
+    """What a recorder looks at of a sweep's `Lease`."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process holds it by now, or may do so soon."""
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether another process holds it."""
 
 
 class GrowingPoints:
@@ -52,7 +63,7 @@ class GrowingPoints:
         name: str,
         complete: Iterable[OperatingPoint],
         measured: Callable[[OperatingPoint], Measured],
-        lease: Lease,
+        lease: SweepLease,
         every_s: float = EVERY_S,
     ) -> None:
         self._plan, self._store, self._name = plan, store, name

@@ -40,9 +40,16 @@ class PointLog:
         request: of the sweep.
         plan: of the sweep.
         note: called with a line for a person when the server is away or refuses something.
+        may_log: as of `LogQueue`.
     """
 
-    def __init__(self, request: Request, plan: Plan, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        plan: Plan,
+        note: Callable[[str], None],
+        may_log: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._plan, self._store = plan, request.store
         self._measured: dict[str, Measured] = {}
         self._damaged: dict[str, MissingPoint] = {}
@@ -61,6 +68,7 @@ class PointLog:
             ),
             note,
             self._while_idle,
+            may_log,
         )
 
     def __enter__(self) -> Self:

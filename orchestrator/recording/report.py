@@ -6,11 +6,10 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, cast
 
-from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.past_sweeps import json_object
 from orchestrator.recording.point_log import PointLog
@@ -43,7 +42,7 @@ log = logging.getLogger(__name__)
 def report_sweep(
     request: Request,
     plan: Plan,
-    monitor: Monitor,
+    note: Callable[[str], None],
     point_log: PointLog,
     results: JobResults,
     missing: dict[str, MissingPoint],
@@ -51,13 +50,14 @@ def report_sweep(
     """Write the points file and the report, and add them to the parent run in MLflow.
 
     Args:
+        note: called with a line for a person.
         missing: wanted points that are not complete, by key; those of which a stage is damaged are
             added.
     """
     store, name = request.store, request.name
     stored = {plan.key(point): point for point in plan.complete_points()}
     tracker = point_log.close({**missing, **point_log.damaged(stored.values())})
-    damaged = _note_damaged(point_log, monitor)
+    damaged = _note_damaged(point_log, note)
     missing |= {key: absent for key, absent in damaged.items() if key in plan.wanted}
     tracking_uri = request.tracking_uri or default_uri(store, name)
     complete = {
@@ -70,7 +70,7 @@ def report_sweep(
     seconds = _seconds_by_kind(store, plan, results)
     left_out = skipped(plan, store, complete)
     for line in left_out_lines(left_out):
-        monitor.note(line)
+        note(line)
     directory = write_sweep(
         plan,
         store,
@@ -91,7 +91,7 @@ def report_sweep(
     _replace_timing(store, name, timing)
     if tracker is not None:
         sentence = report.sentence if report is not None else "No point is complete yet."
-        _log_report(tracker, request, plan, monitor, not missing, sentence)
+        _log_report(tracker, request, plan, note, not missing, sentence)
     sliced = _sliced(store, plan, complete, results)
     page = tracker.page if tracker is not None else ""
     labels = tuple(sorted(gone.point.label for gone in cancelled.values()))
@@ -102,11 +102,11 @@ def report_sweep(
     )
 
 
-def _note_damaged(point_log: PointLog, monitor: Monitor) -> Mapping[str, MissingPoint]:
+def _note_damaged(point_log: PointLog, note: Callable[[str], None]) -> Mapping[str, MissingPoint]:
     """The points with a damaged stage, by key: all that has been logged was read for that."""
     damaged = point_log.damaged(())
     for absent in damaged.values():
-        monitor.note(f"{absent.point.label}: {absent.reason}")
+        note(f"{absent.point.label}: {absent.reason}")
     return damaged
 
 
@@ -203,17 +203,17 @@ def _log_report(
     tracker: Tracker,
     request: Request,
     plan: Plan,
-    monitor: Monitor,
+    note: Callable[[str], None],
     complete: bool,
     sentence: str,
 ) -> None:
     try:
         _finish_parent_run(tracker, request, plan, complete, sentence)
     except (AwayError, RefusedError) as refusal:
-        monitor.note(f"MLflow: {refusal}; the same command logs the report again")
-    _save_copy(tracker, monitor)
+        note(f"MLflow: {refusal}; the same command logs the report again")
+    _save_copy(tracker, note)
     if request.verbose:
-        monitor.note(calls_text(tracker, len(plan.points)))
+        note(calls_text(tracker, len(plan.points)))
 
 
 def _finish_parent_run(
@@ -241,7 +241,7 @@ def _finish_parent_run(
         tracker.sweep_run.finish(Path(scratch), plan.space.name, complete, sentence)
 
 
-def _save_copy(tracker: Tracker, monitor: Monitor) -> None:
+def _save_copy(tracker: Tracker, note: Callable[[str], None]) -> None:
     """Copy MLflow's database to a remote storage, which is waited for."""
     if tracker.copy is None:
         return
@@ -249,7 +249,7 @@ def _save_copy(tracker: Tracker, monitor: Monitor) -> None:
         with storage_answering():
             patiently(tracker.copy.save)
     except AwayError as error:
-        monitor.note(f"MLflow: {error}; the same command copies its database again")
+        note(f"MLflow: {error}; the same command copies its database again")
 
 
 def calls_text(tracker: Tracker, points: int) -> str:

@@ -37,7 +37,6 @@ from orchestrator.storage.process import Process
 from orchestrator.storage.references import record_references, wait_for_deletion
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Answer, Content, Inbox, SweepRequest
-from search_spaces import OperatingPoint
 from search_spaces.settings.secrets import without_secrets
 
 log = logging.getLogger(__name__)
@@ -52,8 +51,8 @@ class SteeredSweep:
         open_pool: called with the settings of the larger sweep, before jobs are added.
         options: of its command that a command which adds points must share, by name.
         listener: is told of jobs that are cancelled, or can never run.
-        on_complete: called with each added point that the storage holds already.
-        on_growth: called after points were added.
+        on_growth: called when the plan has grown, before a job that was added starts.
+        on_complete: called with the key of each added point that the storage holds already.
     """
 
     name: str
@@ -64,8 +63,8 @@ class SteeredSweep:
     monitor: Monitor
     options: Mapping[str, str]
     listener: JobListener
-    on_complete: Callable[[OperatingPoint], None]
     on_growth: Callable[[], None]
+    on_complete: Callable[[str], None]
 
 
 class Steering:
@@ -136,7 +135,7 @@ class Steering:
         check_larger(self._plan, whole)
         before, chosen = self._plan.wanted.keys(), keys_of(whole, content["points"])
         points = [whole.wanted[key] for key in whole.wanted if key in before | chosen]
-        added = [whole.wanted[key] for key in chosen - before]
+        added = chosen - before
         if not added and not chosen & self._schedule.cancelled:
             return [f"all operating points of this space are in {self._place}", *self._over(chosen)]
         stages = [stage.path for job in whole.jobs.values() for stage in job.stages]
@@ -150,10 +149,9 @@ class Steering:
         self._added |= chosen - self._of_command
         fields = [point.fields for point in points]
         not_kept = self._keep({**content, "points": fields, "command": command})
-        for point in added:
-            if self._plan.is_complete(point):
-                sweep.on_complete(point)
-        sweep.on_growth()
+        for key in added:
+            if self._plan.is_complete(self._plan.wanted[key]):
+                sweep.on_complete(key)
         lines = []
         if added:
             lines.append(f"added {number_of(len(added))} to {self._place}")
@@ -238,6 +236,7 @@ class Steering:
         with schedule.open_for_changes():
             self._refuse_running(jobs)
             plan.grow(larger, jobs)
+            self._sweep.on_growth()
             runner.grow(settings)
             again = {key: plan.jobs[key] for key in chosen & schedule.cancelled}
             came_of = schedule.add({**again, **jobs})

@@ -102,14 +102,18 @@ class VerifiedFiles:
         Args:
             files: path of each on this machine -> bytes and SHA-256 in the manifest.
         """
-        identities = {}
-        for path, (size, digest) in files.items():
-            identity = _identity(path, size, digest)
-            if identity is None:
+        statuses = {path: _status(path) for path in files}
+        for path, (size, _) in files.items():
+            status = statuses[path]
+            if status is None or status.st_size != size:
                 return path
-            identities[path] = identity
         if sum(size for size, _ in files.values()) <= SMALL:
             return next((path for path in files if checksum(path) != files[path][1]), None)
+        identities = {
+            path: _identity(path, status, files[path][1])
+            for path, status in statuses.items()
+            if status is not None
+        }
         if not self._unread(stage, identities):
             return None
         with contextlib.ExitStack() as stack:
@@ -151,16 +155,19 @@ class VerifiedFiles:
                 file.write(f"{identity}\n")
 
 
-def _identity(path: Path, size: int, digest: str) -> str | None:
-    """What changes when a file does, or what it should contain; None if it is none of that size."""
+def _status(path: Path) -> os.stat_result | None:
+    """What the system says of a file; None if it is none."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _identity(path: Path, status: os.stat_result, digest: str) -> str:
+    """What changes when a file does, or what it should contain."""
     # Who sets the time of a file back cannot set that of this change back.
-    changes = (size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    changes = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     return hashlib.sha256(json.dumps([str(path), *changes, digest]).encode()).hexdigest()
 
 

@@ -180,7 +180,7 @@ class Files:
         """Whether a file is there that is not empty; one request, as it asks for no directory."""
         try:
             return bool(self.fs.cat_file(self.path(name), start=0, end=1))
-        except (FileNotFoundError, StoreError):
+        except (FileNotFoundError, NotADirectoryError, StoreError):
             return False
 
     def names(self, directory: str) -> list[str]:
@@ -385,10 +385,10 @@ def inside(directory: Path, name: str) -> Path:
     Raises:
         StoreError: the name leads out of the directory.
     """
-    path = Path(os.path.normpath(directory / name))
-    if not path.is_relative_to(directory) or path == directory or "\0" in name:
+    path = os.path.normpath(directory / name)
+    if not path.startswith(f"{str(directory).rstrip('/')}/") or "\0" in name:
         raise StoreError(f"{name!r} in the storage leads out of {directory}")
-    return path
+    return Path(path)
 
 
 def _user_cache(is_needed: bool) -> Path:

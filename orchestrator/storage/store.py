@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import time
 import uuid
@@ -100,9 +101,14 @@ class Store(WorkFiles):
 
     def __init__(self, uri: str, cache: Path | None = None, remote: bool | None = None) -> None:
         super().__init__(uri, cache, remote)
+        self._arguments = uri, cache, remote
         self._cache = StageCache(self._local, self._caches)
         self._verified = VerifiedFiles(self._cache_directory)
         weakref.finalize(self, self._cache.release)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str, Path | None, bool | None]]:
+        """Where it is unpickled, the storage is opened anew."""
+        return type(self), self._arguments
 
     def has(self, stage: str) -> bool:
         """Whether a stage (`stages/<kind>/<key>`) is complete."""
@@ -110,11 +116,21 @@ class Store(WorkFiles):
 
     def complete_stages(self, kind: str) -> frozenset[str]:
         """The complete stages of a kind, found by one listing: `stages/<kind>/<key>` each."""
+        if not self.remote:
+            return frozenset(self._complete_on_disk(f"stages/{kind}"))
         files = self.below(f"stages/{kind}")
         paths = (PurePosixPath(file) for file in files)
         return frozenset(
             str(path.parent) for path in paths if path.name == MANIFEST and len(path.parts) == 4
         )
+
+    def _complete_on_disk(self, directory: str) -> Iterator[str]:
+        """On a disk, what stages consist of would be as many listings more."""
+        self.refuse_links(self.path(directory))
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.path(directory)) as stages:
+            for stage in stages:
+                if stage.is_dir(follow_symlinks=False) and _is_written(Path(stage.path, MANIFEST)):
+                    yield f"{directory}/{stage.name}"
 
     def manifest(self, stage: str) -> Manifest:
         """The manifest of a complete stage, which a shared disk may show late.
@@ -488,6 +504,15 @@ def _checksums(directory: Path) -> dict[str, FileEntry]:
 
 def _checksums_of(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     return {name: _entry(directory / name) for name in sorted(names)}
+
+
+def _is_written(file: Path) -> bool:
+    """Whether a path is a file that is not empty, and no link."""
+    try:
+        status = file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _entry(file: Path) -> FileEntry:

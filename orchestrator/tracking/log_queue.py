@@ -37,6 +37,7 @@ class LogQueue:
         note: called with a line for a person when the server is away or refuses something.
         idle: called in the thread before every action, and every `IDLE_S` seconds while nothing
             waits.
+        may_log: called in the thread before every action; while it says no, all of them wait.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class LogQueue:
         open_tracker: Callable[[], Tracker],
         note: Callable[[str], None],
         idle: Action | None = None,
+        may_log: Callable[[], bool] = lambda: True,
     ) -> None:
         self._open = open_tracker
         self._note = note
-        self._idle = idle
+        self._idle, self._may_log = idle, may_log
         self._queue: SimpleQueue[Action | None] = SimpleQueue()
         # The tracker is opened though nothing may be logged.
         self._waiting: deque[Action] = deque([_open_only])
@@ -122,7 +124,7 @@ class LogQueue:
             self._done += 1
 
     def _is_due(self) -> bool:
-        return time.monotonic() >= self._retry_at
+        return time.monotonic() >= self._retry_at and self._may_log()
 
     def _call_idle(self) -> bool:
         """Call `idle`, unless the server is away; False if it is."""

@@ -32,8 +32,7 @@ from orchestrator.execution.trials import trial
 from orchestrator.monitoring.monitor import Monitor
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import DATA, EvaluationPass, Job, Plan
-from orchestrator.recording.growing_points import GrowingPoints
-from orchestrator.recording.point_log import PointLog
+from orchestrator.recording.recorder import Records
 from orchestrator.recording.request import JobResults, Request
 from orchestrator.storage import provenance
 from orchestrator.storage.files import Files
@@ -44,6 +43,8 @@ from search_spaces import Measurement, Space
 
 DIRECTORY: Final = "BRIDGESWEEP_BENCHMARK_DIRECTORY"
 SLEEP: Final = "BRIDGESWEEP_BENCHMARK_SLEEP_S"
+RECORDER: Final = "recorder.json"
+"""What the recorder's process cost, in `DIRECTORY`."""
 STEPS: Final = 10
 SAMPLES: Final = 8
 LOOK_S: Final = 0.1
@@ -137,14 +138,13 @@ def run_here(
     request: Request,
     plan: Plan,
     monitor: Monitor,
-    point_log: PointLog,
-    growing: GrowingPoints,
+    recorder: Records,
     lease: Lease,
     inbox: Inbox,
 ) -> JobResults:
     """Make all stages in this process, without Ray, in place of `run_on_ray`."""
     settings = Settings(plan.space, request.store.uri, plan.jobs, provenance.code())
-    backend, listen = InstantBackend(settings), listener(plan, monitor, point_log, growing)
+    backend, listen = InstantBackend(settings), listener(plan, monitor, recorder)
     monitor.plan(plan.jobs, 1)
     for job in sorted(plan.jobs.values(), key=lambda job: job.wave):
         if job.kind in DATA or job.kind == "scenes":

@@ -4,13 +4,14 @@
                                                [--stop-after JOBS | --rerun-only] [--server]
 
 Sweeps the smoke space with 10 lambdas and many seeds on a Ray of fake CPUs, with the real plan,
-schedule, Tune, storage, MLflow (SQLite) and view; then runs the same command again. Per number of
-points it prints CPU seconds of the driver's process, by thread, from the first job to the last
-(`ms/job`: per finished job), its memory, what a worker unpickles, calls per point of the storage
-(driver and workers) and of MLflow's client, the time by the clock over the ideal of so many sleeps
-in so many lanes, and the rerun. `--server` gives MLflow a tracking server, in a process apart.
-`--rerun-only` makes the stages in the driver's process, without Ray, and measures the rerun alone.
-CPU seconds depend little on what else the machine does.
+schedule, Tune, storage, recorder, MLflow (SQLite) and view; then runs the same command again. Per
+number of points it prints CPU seconds of the driver's process, by thread, from the first job to the
+last (`ms/job`: per finished job), those of the recorder's process, the memory of both, what a
+worker unpickles, calls per point of the storage (driver, recorder and workers) and of MLflow's
+client, the time by the clock over the ideal of so many sleeps in so many lanes, and the rerun.
+`--server` gives MLflow a tracking server, in a process apart. `--rerun-only` makes the stages in
+the driver's process, without Ray, and measures the rerun alone. CPU seconds depend little on what
+else the machine does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ LAMBDAS: Final = 10
 POINTS_PER_SEED: Final = 4 * LAMBDAS
 """d1, d2, d3 and post_processing at each lambda; the baselines have one seed."""
 REPLIES: Final = "replies.json"
+NO_RECORDER: Final[dict[str, Any]] = {
+    **{"memory": [], "marks": {}, "storage_calls": {}, "mlflow_calls": {}}
+}
+"""Of a sweep without a job, which its driver records."""
 
 
 def unpickled_bytes(settings: Any) -> int:
@@ -76,7 +81,7 @@ def sweep(
     from orchestrator import sweep as command
     from orchestrator.driver import run
     from orchestrator.execution.trials import tune
-    from orchestrator.recording import report
+    from orchestrator.recording import recorder_process, report
     from orchestrator.recording.point_log import PointLog
     from tests.benchmarks import instant_jobs
 
@@ -84,6 +89,7 @@ def sweep(
     count_calls(MlflowClient, mlflow_calls)
     instant_jobs.count_storage_calls()
     instant_jobs.install(directory)
+    recorder_process.MODULE = "tests.benchmarks.counting_recorder"
     result: dict[str, Any] = {"bytes": 0, "jobs": 0}
     tune_jobs = tune.tune_jobs
 
@@ -147,6 +153,8 @@ def arguments_of(points: int, storage: Path) -> list[str]:
 
 def run_child(points: int, storage: Path, lanes: int, options: list[str]) -> dict[str, Any]:
     """Run the sweep in a process with a Ray of fake CPUs; returns what was measured."""
+    from tests.benchmarks import instant_jobs
+
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "tests.benchmarks.thousand_points", "--child", scratch]
         command += ["--points", str(points), "--storage", str(storage), "--lanes", str(lanes)]
@@ -158,6 +166,10 @@ def run_child(points: int, storage: Path, lanes: int, options: list[str]) -> dic
         directory = Path(scratch)
         result: dict[str, Any] = json.loads((directory / REPLIES).read_text(encoding="utf-8"))
         calls: Counter[str] = Counter()
+        recorder = directory / instant_jobs.RECORDER
+        result["recorder"] = (
+            json.loads(recorder.read_text(encoding="utf-8")) if recorder.exists() else NO_RECORDER
+        )
         for file in directory.glob("calls-*.json"):
             calls.update(json.loads(file.read_text(encoding="utf-8")))
         result["worker_calls"] = calls
@@ -195,31 +207,47 @@ def cpu(result: dict[str, Any], begin: str, end: str) -> float:
 
 def print_run(points: int, first: dict[str, Any], ideal_s: float) -> None:
     """Print what was measured of a sweep while its jobs ran."""
-    jobs, marks = first["jobs"], first["marks"]
+    jobs, marks, recorder = first["jobs"], first["marks"], first["recorder"]
     threads = {n: round(1000 * s / jobs, 1) for n, s in first["threads"].items() if s > 0.01}
     began, ended = marks["jobs+"][0], marks["jobs-"][0]
-    memory = [mib for when, mib in first["memory"] if began <= when <= ended]
     ratio = f", {(ended - began) / ideal_s:.2f}" if ideal_s else ""
     # Of a sweep that was stopped, the points so far.
     finished = min(points, jobs)
-    driver, worker = (sum(first[name].values()) for name in ("storage_calls", "worker_calls"))
+    calls = {
+        "driver": first["storage_calls"],
+        "recorder": recorder["storage_calls"],
+        "workers": first["worker_calls"],
+    }
+    per_point = {who: round(sum(made.values()) / finished, 1) for who, made in calls.items()}
     lines = {
         "jobs, failed, exit code": f"{jobs}, {first['failed']}, {first['code']}",
         "driver CPU while jobs run": f"{1000 * cpu(first, 'jobs+', 'jobs-') / jobs:.1f} ms/job",
         "  by thread, ms/job": threads,
         "driver CPU from start to the last job": f"{cpu(first, 'all+', 'ray-'):.1f} s",
-        "driver memory, MiB": [round(memory[int(q * (len(memory) - 1))]) for q in (0, 0.5, 1)],
+        "driver memory, MiB": memory_of(first, began, ended),
+        "recorder memory, MiB": memory_of(recorder, began, ended),
         "bytes that a process unpickles": first["bytes"],
-        "storage calls per point": f"driver {driver / finished:.1f}, "
-        f"workers {worker / finished:.1f}",
+        "storage calls per point": per_point,
         "  of the driver": dict(Counter(first["storage_calls"]).most_common(6)),
-        "MLflow calls per point": round(sum(first["mlflow_calls"].values()) / finished, 1),
+        "  of the recorder": dict(Counter(recorder["storage_calls"]).most_common(6)),
+        "MLflow calls per point": round(sum(recorder["mlflow_calls"].values()) / finished, 1),
         "clock, s, over ideal": f"{ended - began:.0f}{ratio}",
     }
-    if "close-" in marks:
-        lines["CPU behind it: log what waits"] = f"{cpu(first, 'ray-', 'close-'):.1f} s"
-        lines["CPU behind it: files, report, clean-up"] = f"{cpu(first, 'close-', 'all-'):.1f} s"
+    if "report-" in recorder["marks"]:
+        while_jobs = 1000 * cpu(recorder, "begin", "report+") / jobs
+        lines |= {
+            "recorder CPU while jobs run": f"{while_jobs:.1f} ms/job",
+            "recorder CPU: log what waits": f"{cpu(recorder, 'report+', 'close-'):.1f} s",
+            "recorder CPU: files, report": f"{cpu(recorder, 'close-', 'report-'):.1f} s",
+            "driver, behind the jobs, s": f"{marks['all-'][0] - marks['ray-'][0]:.1f}",
+        }
     show(lines)
+
+
+def memory_of(process: dict[str, Any], began: float, ended: float) -> list[int]:
+    """MiB of a process at the first job, in the middle, at the last one."""
+    memory = [mib for when, mib in process["memory"] if began <= when <= ended] or [0.0]
+    return [round(memory[int(q * (len(memory) - 1))]) for q in (0, 0.5, 1)]
 
 
 def print_rerun(again: dict[str, Any]) -> None:

@@ -23,10 +23,9 @@ def test_nobody_asks_the_storage_again_for_the_stages_of_a_finished_job(
     """The runner has seen them; on S3, each question costs a request."""
     space = load_space("smoke")
     plan = Plan(space, operating_points(space), {}, Store(str(tmp_path)))
-    logged: list[object] = []
-    monitor = SimpleNamespace(job_event=lambda event: None)
-    log, growing = SimpleNamespace(add=logged.append), SimpleNamespace(add=lambda point: None)
-    listen = listener(plan, monitor, log, growing)  # type: ignore[arg-type]
+    told: list[JobEvent] = []
+    monitor, recorder = SimpleNamespace(job_event=told.append), SimpleNamespace(listen=told.append)
+    listen = listener(plan, monitor, recorder)  # type: ignore[arg-type]
 
     def refuse(store: Store, stage: str) -> NoReturn:
         raise AssertionError(f"asks for {stage}")
@@ -36,7 +35,7 @@ def test_nobody_asks_the_storage_again_for_the_stages_of_a_finished_job(
     job = plan.jobs[plan.key(point)]
     assert job.evaluations
     listen(JobEvent("finished", job.key))
-    assert logged == [point]
+    assert [event.key for event in told] == [job.key, job.key]
     assert plan.is_complete(point)
     with pytest.raises(AssertionError, match="asks for"):
         plan.is_complete(plan.points[1])
@@ -71,5 +70,5 @@ def test_a_sweep_says_which_cluster_it_has_joined(
     request = Request(space, plan.points, store, "smoke", None, False, 0.0, "the command")
     monitor, unused = SimpleNamespace(note=notes.append), cast("Any", None)
     with pytest.raises(ClusterUnfitError, match="it ends here"):
-        run_on_ray(request, plan, cast("Any", monitor), unused, unused, unused, unused)
+        run_on_ray(request, plan, cast("Any", monitor), unused, unused, unused)
     assert notes == [line]

@@ -2,42 +2,34 @@
 
 from typing import Any, cast
 
-import pytest
-
 from orchestrator.driver.jobs_on_ray import listener
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
-from search_spaces import OperatingPoint, Stage, load_space, operating_points
+from search_spaces import load_space, operating_points
 
 
-class Recorder:
-    """Stands for the monitor, the log and the growing file, and keeps what they get."""
+class Kept:
+    """Stands for the monitor and the recorder, and keeps what they get."""
 
     def __init__(self) -> None:
         self.events: list[JobEvent] = []
-        self.points: list[OperatingPoint] = []
 
     def job_event(self, event: JobEvent) -> None:
         self.events.append(event)
 
-    def add(self, point: OperatingPoint) -> None:
-        self.points.append(point)
-
-    def add_trained(self, stage: Stage) -> None:
-        """Of a job that has no complete point."""
+    def listen(self, event: JobEvent) -> None:
+        self.events.append(event)
 
 
-def test_each_finished_point_goes_to_the_growing_points_file(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_event_is_shown_and_recorded_and_finished_stages_are_known() -> None:
     space = load_space("smoke")
     plan = Plan(space, operating_points(space), {}, None)
-    monkeypatch.setattr(Plan, "is_complete", lambda plan, point: False)
-    monitor, log, growing = Recorder(), Recorder(), Recorder()
-    listen = listener(plan, cast("Any", monitor), cast("Any", log), cast("Any", growing))
-    for key in plan.jobs:
+    monitor, recorder = Kept(), Kept()
+    listen = listener(plan, cast("Any", monitor), cast("Any", recorder))
+    for key, job in plan.jobs.items():
         listen(JobEvent("started", key))
+        assert job.stage.key not in plan.done
         listen(JobEvent("finished", key))
-    assert set(growing.points) == set(plan.points)
-    assert len(growing.points) == len(plan.points)
-    assert len(monitor.events) == 2 * len(plan.jobs)
+        assert {stage.key for stage in job.stages} <= plan.done.keys()
+    assert len(monitor.events) == len(recorder.events) == 2 * len(plan.jobs)
+    assert all(map(plan.is_complete, plan.points))

@@ -5,15 +5,12 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.driver.jobs_on_ray import listener
-from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.recording.point_log import PointLog
 from orchestrator.recording.request import Request
@@ -111,75 +108,6 @@ def runs(tmp_path: Path) -> dict[str, Any]:
     tags = [run.data.tags for run in found]
     names = (t.get("bridgesweep.point_key", t.get("bridgesweep.codec_key", "sweep")) for t in tags)
     return dict(zip(names, found, strict=True))
-
-
-def test_what_trains_is_shown_live_and_is_complete_at_the_end(
-    tmp_path: Path, store: Store, plan: Plan, point_log: PointLog
-) -> None:
-    d1, codec = job_of(plan, is_d1), job_of(plan, lambda job: job.kind == "codec")
-    unseen = SimpleNamespace(job_event=lambda event: None, add=lambda point: None)
-    listen = listener(plan, unseen, point_log, unseen)  # type: ignore[arg-type]
-    for job in (d1, codec):
-        listen(JobEvent("started", job.key))
-        listen(JobEvent("progressed", job.key, "", "train", 1, 8, metrics=METRICS))
-
-    def shown() -> bool:
-        """Whether both runs have what is logged behind their creation."""
-        found = runs(tmp_path)
-        return all(k in found and found[k].data.metrics for k in (d1.key, codec.key))
-
-    wait_until(shown, 60)
-    live = runs(tmp_path)
-    for job in (d1, codec):
-        run = live[job.key]
-        assert run.info.status == "RUNNING"
-        assert run.data.metrics == {f"train/{name}": value for name, value in METRICS.items()}
-        assert run.data.tags["mlflow.parentRunId"] == live["sweep"].info.run_id
-        assert run.data.tags["mlflow.user"] == "ada"
-        assert run.data.params["codec"] == "hyperprior"
-    assert live[codec.key].data.tags["mlflow.runName"] == codec.label
-    assert live[d1.key].data.tags["mlflow.runName"] == d1.label
-    assert live[d1.key].data.params["lmbda"] == str(d1.subject.point.lmbda)  # type: ignore[union-attr]
-
-    commit(store, codec.stage.path, {"info.json": "{}", "curve.jsonl": curve(8)})
-    assert d1.subject.point is not None
-    commit_point(store, plan, d1.subject.point)
-    for job in (codec, d1):
-        listen(JobEvent("finished", job.key))
-    assert point_log.close({}) is not None
-    assert point_log.error is None
-    client = MlflowClient(uri(tmp_path))
-    for job in (codec, d1):
-        run = runs(tmp_path)[job.key]
-        assert run.info.run_id == live[job.key].info.run_id
-        assert (run.info.status, run.data.tags["bridgesweep.status"]) == ("FINISHED", "complete")
-        rows = client.get_metric_history(run.info.run_id, "train/val_loss")
-        # The history is by time, and this training took no time.
-        assert sorted(row.step for row in rows) == list(range(1, 9))
-    assert runs(tmp_path)[d1.key].data.metrics["vqa/accuracy"] == 0.5
-    parent = runs(tmp_path)["sweep"].data.metrics
-    assert parent == {"points_complete": 1.0, "points_total": float(len(plan.points))}
-
-
-def test_jobs_that_fail_or_are_withdrawn_end_their_runs(
-    tmp_path: Path, plan: Plan, point_log: PointLog
-) -> None:
-    unseen = SimpleNamespace(job_event=lambda event: None, add=lambda point: None)
-    listen = listener(plan, unseen, point_log, unseen)  # type: ignore[arg-type]
-    codec, d1 = job_of(plan, lambda job: job.kind == "codec"), job_of(plan, is_d1)
-    features = job_of(plan, lambda job: job.kind == "features")
-    listen(JobEvent("progressed", codec.key, "", "train", 1, 8, metrics=METRICS))
-    listen(JobEvent("failed", codec.key, "out of memory"))
-    listen(JobEvent("failed", features.key, "no file"))
-    listen(JobEvent("withdrawn", codec.key, "the disk is full", others=(d1.key,)))
-    assert point_log.close({}) is not None
-    reasons = {
-        key: (run.info.status, run.data.tags.get("bridgesweep.reason"))
-        for key, run in runs(tmp_path).items()
-    }
-    assert reasons[codec.key] == ("FAILED", "out of memory")
-    assert reasons[d1.key] == ("FAILED", "the disk is full")
-    assert features.key not in reasons
 
 
 def test_a_cancelled_variant_ends_its_run_and_no_other(tmp_path: Path, store: Store) -> None:

@@ -29,7 +29,7 @@ from orchestrator.storage.provenance import CHECKSUMS, fingerprints
 from orchestrator.storage.references import read_references
 from orchestrator.storage.store import Store
 from orchestrator.storage.sweep_requests import Inbox
-from search_spaces import OperatingPoint, Space, load_space, operating_points, select
+from search_spaces import Space, load_space, operating_points, select
 from tests.orchestrator.plan.demands import alike, one_node
 
 THEIRS = "python -m orchestrator.sweep theirs"
@@ -72,7 +72,7 @@ class Driver:
         settings = Settings(space, store.uri, self.plan.jobs, {})
         look, keep = lambda groups: self.schedule.cluster, lambda limit, running: None
         self.runner = Runner(settings, self.schedule, self.monitor.job_event, look, keep, lease)
-        self.complete: list[OperatingPoint] = []
+        self.complete: list[str] = []
         self.growths: list[int] = []
         sweep = SteeredSweep(
             "smoke",
@@ -83,8 +83,8 @@ class Driver:
             self.monitor,
             OPTIONS,
             self.monitor.job_event,
-            self.complete.append,
             lambda: self.growths.append(len(self.plan.wanted)),
+            self.complete.append,
         )
         self.inbox = Inbox(store, "smoke", lease.number)
         self.steering = Steering(self.inbox, sweep)
@@ -311,7 +311,7 @@ def test_a_point_that_is_complete_already_is_told_and_not_run(driver: Driver) ->
         (out / "data").write_bytes(b"1")
         driver.store.commit(stage.path, out, {})
     assert driver.add(*LARGE)[0]
-    assert [point.label for point in driver.complete] == [label]
+    assert driver.complete == [job.key]
     assert job.key not in driver.schedule.jobs
 
 
@@ -409,8 +409,8 @@ def test_more_of_a_point_that_is_added_at_its_end_does_not_count_as_done(
     store: Store, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = Driver(store, lease, "scenario=d2")
-    log = SimpleNamespace(add=lambda point: None, add_trained=lambda stage: None)
-    listen = listener(driver.plan, driver.monitor, cast("Any", log), cast("Any", log))
+    recorder = SimpleNamespace(listen=lambda event: None)
+    listen = listener(driver.plan, driver.monitor, cast("Any", recorder))
 
     def add_and_listen(event: JobEvent) -> None:
         driver.add(*SMALL)  # as the thread of requests may do at this moment

@@ -46,6 +46,30 @@ def test_a_committed_stage_is_read_back_and_an_uncommitted_one_is_not_there(stor
     assert (entry["bytes"], entry["sha256"]) == (5, HELLO)
 
 
+def test_a_listing_finds_the_stages_that_are_there_and_no_others(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "storage"))
+    assert store.complete_stages("codec") == frozenset()
+    for name in ("complete", "begun", "empty", "linked manifest"):
+        out = store.new(f"stages/codec/{name}")
+        (out / "weights").write_bytes(b"1")
+        store.commit(f"stages/codec/{name}", out, {})
+    kind = tmp_path / "storage" / "stages" / "codec"
+    (kind / "begun" / "manifest.json").unlink()
+    (kind / "empty" / "manifest.json").write_bytes(b"")
+    (kind / "linked manifest" / "manifest.json").rename(tmp_path / "manifest.json")
+    (kind / "linked manifest" / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    (kind / "linked stage").symlink_to(kind / "complete")
+    (kind / "a file").write_bytes(b"1")
+    assert store.complete_stages("codec") == {"stages/codec/complete"}
+    assert [name for name in kind.iterdir() if store.has(f"stages/codec/{name.name}")] == [
+        kind / "complete"
+    ]
+    kind.rename(tmp_path / "elsewhere")
+    kind.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="stages/codec is a link"):
+        store.complete_stages("codec")
+
+
 def test_the_first_of_two_writers_wins_and_the_second_leaves_nothing(store: Store) -> None:
     first, second = make(store, "first"), make(store, "second!")
     assert store.commit(STAGE, first, {})

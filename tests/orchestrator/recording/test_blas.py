@@ -1,4 +1,4 @@
-"""The driver computes while Ray forks: a thread that multiplies matrices must not wait for ever."""
+"""A thread that multiplies matrices while the process forks must not wait for ever."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import os, subprocess, sys, threading, time
 
-from orchestrator.driver.run import compute_in_calling_thread
+from orchestrator.recording.recorder import compute_in_calling_thread
 
 if sys.argv[1] == "limited":
     compute_in_calling_thread()

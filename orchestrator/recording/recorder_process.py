@@ -1,0 +1,196 @@
+"""The recorder of a sweep in a process of its own, so that the driver does nothing but drive.
+
+    driver: RecorderProcess --messages--> child: recorder_child --> Recorder
+                 ^--lines for a person, questions about the lease, the outcome--'
+
+MLflow's database, tables and figures would take several times the time that Ray needs for a job,
+and what was measured of thousands of points stays in the memory of whoever reads it. The two
+processes share a socket; a child whose driver is gone ends at once. A child that ends itself, as
+by the system for its memory, is replaced by one that reads anew what the storage holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final, Self
+
+from orchestrator.plan.job_events import JobEvent
+from orchestrator.plan.jobs import Plan
+from orchestrator.recording.growing_points import SweepLease
+from orchestrator.recording.recorder import is_recorded
+from orchestrator.recording.request import JobResults, Outcome, Request
+from orchestrator.tracking.log_queue import ABANDON_S
+from orchestrator.tracking.points_file import MissingPoint
+
+MOST_STARTS: Final = 3
+"""Of children: one that the same sweep ends again and again is no help."""
+END_S: Final = ABANDON_S + 5.0
+"""Seconds that a child has to end; then it is killed."""
+MODULE: Final = "orchestrator.recording.recorder_child"
+log = logging.getLogger(__name__)
+
+
+class RecorderLostError(RuntimeError):
+    """The processes that record a sweep ended, one after the other; the storage has all else."""
+
+
+class RecorderProcess:
+    """Records a sweep in a child process; has the methods of `Recorder`.
+
+    Args:
+        request, plan, note, lease: as of `Recorder`.
+    """
+
+    def __init__(
+        self, request: Request, plan: Plan, note: Callable[[str], None], lease: SweepLease
+    ) -> None:
+        self._request, self._plan, self._note, self._lease = request, plan, note, lease
+        self._lock = threading.Lock()
+        self._starts = 0
+        self._child = self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._child.end()
+
+    def _start(self) -> _Child:
+        self._starts += 1
+        child = _Child(self._note, self._lease)
+        child.send("record", self._request, self._plan)
+        return child
+
+    def _living(self) -> _Child | None:
+        """The child, or a new one in place of one that has ended; None after `MOST_STARTS`."""
+        with self._lock:
+            if self._child.how_it_ended is None:
+                return self._child
+            if self._starts == MOST_STARTS:
+                return None
+            how = self._child.how_it_ended
+            self._note(f"the process that records this sweep ended ({how}); another one goes on")
+            self._child = self._start()
+            return self._child
+
+    def _send(self, name: str, *content: object) -> None:
+        child = self._living()
+        if child is not None:
+            child.send(name, *content)
+
+    def listen(self, event: JobEvent) -> None:
+        """Record what happened to a job; called from several threads."""
+        if is_recorded(event):
+            self._send("listen", event)
+
+    def grow(self) -> None:
+        """Take over what the plan has become: points were added."""
+        self._send("grow", self._plan)
+
+    def add_complete(self, key: str) -> None:
+        """Record an added point, by its key, that the storage holds already."""
+        self._send("add_complete", key)
+
+    def report(self, results: JobResults, missing: Mapping[str, MissingPoint]) -> Outcome:
+        """Record how the sweep ended; waits for it.
+
+        Raises:
+            RecorderLostError: several children ended before they had.
+        """
+        while (child := self._living()) is not None:
+            child.send("report", results, dict(missing))
+            outcome = child.answer()
+            if isinstance(outcome, Exception):
+                raise outcome
+            if outcome is not None:
+                return outcome
+        raise RecorderLostError(
+            f"the process that records this sweep ended {MOST_STARTS} times, the last time by "
+            f"{self._child.how_it_ended}; what is finished is in the storage"
+        )
+
+
+class _Child:
+    """A child process, and the two threads that speak with it.
+
+    Nobody waits for it but who asks for its answer: it may be stopped, or busy.
+
+    Args:
+        note, lease: as of `Recorder`.
+    """
+
+    def __init__(self, note: Callable[[str], None], lease: SweepLease) -> None:
+        self._note, self._lease = note, lease
+        self.how_it_ended: str | None = None
+        """The signal or exit code; None while it runs."""
+        self._is_asked_to_end = False
+        self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._answers: SimpleQueue[Outcome | Exception | None] = SimpleQueue()
+        mine, theirs = socket.socketpair()
+        # What the driver imports, the child finds, too.
+        path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", MODULE, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        self._connection = Connection(mine.detach())
+        for run, name in ((self._write, "to the recorder"), (self._read, "from the recorder")):
+            threading.Thread(target=run, name=name, daemon=True).start()
+
+    def send(self, name: str, *content: object) -> None:
+        """Send a message; its content is that of now."""
+        self._outbox.put(pickle.dumps((name, content)))
+
+    def answer(self) -> Outcome | Exception | None:
+        """Wait for the answer to the last `report`; None if the child ended before."""
+        return self._answers.get()
+
+    def end(self) -> None:
+        """Let it end behind what it does just now."""
+        self._is_asked_to_end = True
+        self.send("end")
+        self._outbox.put(None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        self._process.kill()
+        self._process.wait()
+
+    def _write(self) -> None:
+        while (message := self._outbox.get()) is not None:
+            try:
+                self._connection.send_bytes(message)
+            except OSError:  # it has ended, which the other thread sees
+                return
+
+    def _read(self) -> None:
+        with self._connection, contextlib.suppress(EOFError, OSError):
+            while True:
+                self._take(*self._connection.recv())
+        code = self._process.wait()
+        self.how_it_ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if not self._is_asked_to_end:
+            log.warning("the recorder ended: %s", self.how_it_ended)
+        self._answers.put(None)
+
+    def _take(self, name: str, content: Any) -> None:
+        if name == "note":
+            self._note(content)
+        elif name == "lease?":
+            self.send("lease", self._lease.is_lost, self._lease.is_taken)
+        else:
+            self._answers.put(content)
