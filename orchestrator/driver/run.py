@@ -209,6 +209,7 @@ def _clean(store: Store, plan: Plan, is_complete: bool) -> None:
 
 
 def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease, inbox: Inbox) -> Outcome:
+    plan.complete_points()  # from now on, the plan knows them
     # Without a job, nothing runs that recording could disturb.
     open_recorder = RecorderProcess if plan.jobs else Recorder
     with open_recorder(request, plan, monitor.note, lease) as recorder:

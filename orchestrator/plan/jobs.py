@@ -215,6 +215,14 @@ class Plan:
         with self._stored.listed(map(self._stages, points)):
             return tuple(point for point in points if self.is_complete(point))
 
+    def known_points(self) -> tuple[OperatingPoint, ...]:
+        """Those of the whole space that are known to be complete; the storage is not asked."""
+        return tuple(
+            point
+            for point in operating_points(self.space)
+            if all(stage.key in self.done for stage in self._stages(point))
+        )
+
     def _stages(self, point: OperatingPoint) -> tuple[Stage, ...]:
         """The stages that a point's row needs: that of its training, and one per measurement."""
         if point not in self._row_stages:

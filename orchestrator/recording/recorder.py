@@ -55,7 +55,7 @@ class Recorder:
 
     Args:
         request: of the sweep.
-        plan: of the sweep.
+        plan: of the sweep; points that it knows to be complete are recorded at once.
         note: called with a line for a person.
         lease: of the sweep; whoever lost it writes no points.
         may_log: whether MLflow may be written to just now.
@@ -71,7 +71,7 @@ class Recorder:
     ) -> None:
         compute_in_calling_thread()
         self._request, self._plan, self._note = request, plan, note
-        complete = plan.complete_points()
+        complete = plan.known_points()
         self._point_log = PointLog(request, plan, note, may_log)
         self._point_log.add_stored(complete)
         self._growing: GrowingPoints | None = None

@@ -110,8 +110,7 @@ class RecorderProcess:
             RecorderLostError: several children ended before they had.
         """
         while (child := self._living()) is not None:
-            child.send("report", results, dict(missing))
-            outcome = child.answer()
+            outcome = child.ask("report", results, dict(missing))
             if isinstance(outcome, Exception):
                 raise outcome
             if outcome is not None:
@@ -156,9 +155,14 @@ class _Child:
         """Send a message; its content is that of now."""
         self._outbox.put(pickle.dumps((name, content)))
 
-    def answer(self) -> Outcome | Exception | None:
-        """Wait for the answer to the last `report`; None if the child ended before."""
-        return self._answers.get()
+    def ask(self, name: str, *content: object) -> Outcome | Exception | None:
+        """Send a message and wait for the answer; None if the child ends before."""
+        self.send(name, *content)
+        try:
+            return self._answers.get()
+        except BaseException:  # a signal stops the sweep, which then waits for nothing
+            self._process.kill()
+            raise
 
     def end(self) -> None:
         """Let it end behind what it does just now."""
@@ -178,14 +182,16 @@ class _Child:
                 return
 
     def _read(self) -> None:
-        with self._connection, contextlib.suppress(EOFError, OSError):
-            while True:
-                self._take(*self._connection.recv())
-        code = self._process.wait()
-        self.how_it_ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        if not self._is_asked_to_end:
-            log.warning("the recorder ended: %s", self.how_it_ended)
-        self._answers.put(None)
+        try:
+            with self._connection, contextlib.suppress(EOFError, OSError):
+                while True:
+                    self._take(*self._connection.recv())
+        finally:
+            code = self._process.wait()
+            self.how_it_ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            if not self._is_asked_to_end:
+                log.warning("the recorder ended: %s", self.how_it_ended)
+            self._answers.put(None)
 
     def _take(self, name: str, content: Any) -> None:
         if name == "note":

@@ -1,7 +1,6 @@
 """Trainings and points on their way to a real MLflow on SQLite; no Ray."""
 
 import json
-import shutil
 import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,18 +24,6 @@ from tests.orchestrator.waiting import wait_until
 
 ABOUT = {name: manifest("")[name] for name in ("seconds", "inputs", "code", "hardware")}
 METRICS = {"loss": 2.0, "val_loss": 1.5, "images_per_s": 40.0, "lr": 1e-4}
-
-
-@pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Store:
-    shutil.copy(empty_database, tmp_path)
-    return Store(str(tmp_path))
-
-
-@pytest.fixture
-def plan(store: Store) -> Plan:
-    space = load_space("smoke")
-    return Plan(space, operating_points(space), fingerprints(space), store)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What the events of jobs lead to, in one process."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +13,8 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.recording.growing_points import GrowingPoints
 from orchestrator.recording.recorder import Recorder, is_recorded
 from orchestrator.recording.request import Request
-from orchestrator.storage.provenance import fingerprints
 from orchestrator.storage.store import Store
-from search_spaces import OperatingPoint, load_space, operating_points
+from search_spaces import OperatingPoint
 from tests.orchestrator.recording.test_point_log import (
     METRICS,
     commit,
@@ -30,18 +28,6 @@ from tests.orchestrator.tracking.trackers import uri
 from tests.orchestrator.waiting import wait_until
 
 HELD = SimpleNamespace(is_lost=False, is_taken=False)
-
-
-@pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Store:
-    shutil.copy(empty_database, tmp_path)
-    return Store(str(tmp_path))
-
-
-@pytest.fixture
-def plan(store: Store) -> Plan:
-    space = load_space("smoke")
-    return Plan(space, operating_points(space), fingerprints(space), store)
 
 
 @pytest.fixture

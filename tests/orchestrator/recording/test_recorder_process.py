@@ -2,7 +2,6 @@
 
 import errno
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -39,12 +38,6 @@ from tests.orchestrator.waiting import wait_until
 
 soon = partial(wait_until, timeout=60.0)
 SETTINGS = ["tasks=[vqa]", "scenarios=[]"]
-
-
-@pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Store:
-    shutil.copy(empty_database, tmp_path)
-    return Store(str(tmp_path))
 
 
 @pytest.fixture
@@ -186,6 +179,28 @@ def test_a_recorder_that_is_killed_while_it_reports_reports_again(
         outcome = recorder.report(JobResults(), {})
     assert outcome.report is not None
     assert any("another one goes on" in note for note in notes)
+
+
+def interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_who_is_stopped_while_it_reports_does_not_wait(
+    store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_process, "END_S", 600.0)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with recorded(plan, store) as (recorder, _):
+            stuck = child()
+            stuck.suspend()
+            signal.alarm(2)
+            with pytest.raises(KeyboardInterrupt):
+                recorder.report(JobResults(), {})
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert is_over(stuck)
 
 
 def test_recorders_that_end_again_and_again_end_the_sweep_with_a_line(
