@@ -201,8 +201,7 @@ def listener(plan: Plan, monitor: Monitor, recorder: Records) -> JobListener:
     def listen(event: JobEvent) -> None:
         monitor.job_event(event)
         if event.kind == "finished":
-            # The runner has seen its stages, so nobody asks the storage for them again.
-            plan.done.update({stage.key: stage for stage in plan.jobs[event.key].stages})
+            plan.job_done(event.key)
         recorder.listen(event)
 
     return listen

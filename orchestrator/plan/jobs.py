@@ -186,6 +186,10 @@ class Plan:
         """Stages by key that are known to be complete; more may be added."""
         return self._stored.by_key
 
+    def job_done(self, key: str) -> None:
+        """Know the stages of a job that the runner has seen: nobody asks the storage for them."""
+        self.done.update({stage.key: stage for stage in self.jobs[key].stages})
+
     def key(self, point: OperatingPoint) -> str:
         """The `point_key` of an operating point: the key of the stage of its training.
 

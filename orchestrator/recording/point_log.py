@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, Self
+from typing import Final
 
 from orchestrator.plan.jobs import Job, Plan
 from orchestrator.recording.live_figures import LiveFigures
@@ -33,8 +33,7 @@ COUNT_EVERY_S: Final = 10.0
 class PointLog:
     """Logs trainings live, and each operating point and base codec as soon as it is complete.
 
-    Nothing waits for the server. What is not logged at the end of its context, as the sweep ends
-    with an error, is left to the next run.
+    Nothing waits for the server.
 
     Args:
         request: of the sweep.
@@ -71,10 +70,8 @@ class PointLog:
             may_log,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def abandon(self) -> None:
+        """Log no more; the next run logs the rest."""
         self._figures.stop()
         self._queue.abandon()
 

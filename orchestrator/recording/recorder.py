@@ -85,7 +85,7 @@ class Recorder:
 
     def __exit__(self, *error: object) -> None:
         self._stop_growing()
-        self._point_log.__exit__(*error)
+        self._point_log.abandon()
 
     def _stop_growing(self) -> None:
         if self._growing is not None:
@@ -95,8 +95,7 @@ class Recorder:
         """Log a training live, complete or failed, and add what is finished to the points file."""
         plan, point_log = self._plan, self._point_log
         if event.kind == "finished":
-            # The runner has seen its stages, so nobody asks the storage for them again.
-            plan.done.update({stage.key: stage for stage in plan.jobs[event.key].stages})
+            plan.job_done(event.key)
         failed = (event.key,) if event.kind == "failed" else event.others
         for key in failed:
             if has_run(plan.jobs[key]):

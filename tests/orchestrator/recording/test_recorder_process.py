@@ -77,7 +77,7 @@ def finish(plan: Plan, store: Store, recorder: RecorderProcess, point: Operating
     """Let a point's job finish, as the driver does."""
     commit_point(store, plan, point)
     job = job_of(plan, point)
-    plan.done.update({stage.key: stage for stage in job.stages})
+    plan.job_done(job.key)
     recorder.listen(JobEvent("finished", job.key))
 
 
