@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
-
-import pandas as pd
 
 from analysis.curves.assemble import assemble
 from analysis.curves.chosen import FIELDS, choose
@@ -29,31 +26,13 @@ from analysis.io.complexity import COMPLEXITY, find_costs
 from analysis.io.files import join, make_directory, write_bytes
 from analysis.io.read import AnalysisError, Sweep, read_sweep
 from analysis.report.page import MLFLOW_UI, page
+from analysis.report.paths import PLOTS, REPORT, ReportPaths
 from analysis.report.summary import lead_sentence, summary_sentence, summary_table
 from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
 from search_spaces.settings.secrets import print_error, printable_lines
 
 PROGRAM: Final = "python -m analysis.report"
-REPORT: Final = "report.html"
-PLOTS: Final = "plots"
-
-
-@dataclass(frozen=True)
-class ReportPaths:
-    """The files of a report, and its summary.
-
-    Attributes:
-        html: path or URI of the page.
-        plots: paths or URIs of the PNG and SVG files.
-        summary: the terminal's table, as `summary_table` gives it.
-        sentence: the result in a sentence or two.
-    """
-
-    html: str
-    plots: tuple[str, ...]
-    summary: pd.DataFrame
-    sentence: str
 
 
 def write_report(

@@ -17,7 +17,7 @@ from orchestrator.tracking.points_file import MissingPoint
 from search_spaces.settings.secrets import printable, printable_lines, without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
-    from analysis.report.build import ReportPaths
+    from analysis.report.paths import ReportPaths
 
 
 _LOG = re.compile(r" \(log: .*\)$")

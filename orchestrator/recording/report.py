@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from orchestrator.plan.jobs import Plan
 from orchestrator.plan.past_sweeps import json_object
+from orchestrator.recording import kept_report
 from orchestrator.recording.point_log import PointLog
 from orchestrator.recording.request import JobResults, Outcome, Request, Timing
 from orchestrator.storage import provenance
@@ -32,7 +33,7 @@ from orchestrator.tracking.sweep_identity import ID_FILE
 from search_spaces import Stage
 
 if TYPE_CHECKING:
-    from analysis.report.build import ReportPaths
+    from analysis.report.paths import ReportPaths
 
 _MOST_LINES: Final = 5
 """Of what was left out, that are shown."""
@@ -124,17 +125,24 @@ def left_out_lines(lines: Sequence[str]) -> Iterator[str]:
 def _write_report(
     store: Store, name: str, directory: str
 ) -> tuple[ReportPaths | None, Exception | None]:
-    """The report, or the error that is to be raised when all else is done and said.
+    """The report, written or kept, or the error to be raised when all else is done and said.
 
     Args:
         name: the sweep's.
         directory: the sweep's, or its URI.
     """
-    from analysis.report.build import write_report  # Matplotlib takes seconds
-
     try:
         store.refuse_links_in(name)  # the report knows nothing of storages
-        return write_report(directory), None
+        report = kept_report.kept(store, name)
+        if report is None:
+            from analysis.report.build import write_report  # Matplotlib takes seconds
+
+            report = write_report(directory)
+            try:
+                kept_report.keep(store, name, report)
+            except Exception:  # whatever a storage raises; then the next run writes it again
+                log.warning("it is not noted what the report shows", exc_info=True)
+        return report, None
     except Exception as failure:
         log.exception("the report is not written")
         return None, failure

@@ -12,7 +12,7 @@ from search_spaces import OperatingPoint, Space
 from search_spaces.settings.secrets import without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
-    from analysis.report.build import ReportPaths
+    from analysis.report.paths import ReportPaths
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def _write_samples(store: Store, name: str, complete: Mapping[str, Measured]) ->
     ]
     content = hashlib.sha256(json.dumps([_SAMPLES_FORMAT, stages]).encode()).hexdigest().encode()
     path = f"{name}/{SAMPLES}"
-    if _samples_content(store, path) == content:
+    if samples_content(store, path) == content:
         return
     tables = [measured.samples() for measured in complete.values()]
     table = pa.concat_tables(tables, promote_options="permissive")
@@ -149,7 +149,7 @@ def _write_samples(store: Store, name: str, complete: Mapping[str, Measured]) ->
     store.write(path, buffer.getvalue())
 
 
-def _samples_content(store: Store, path: str) -> bytes | None:
+def samples_content(store: Store, path: str) -> bytes | None:
     """What a file of samples says that it has; None if there is none, or it says nothing.
 
     Its end is read before it is parsed, so that no error of Arrow is one of the storage.
