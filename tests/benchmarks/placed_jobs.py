@@ -21,7 +21,6 @@ from typing import Any, Final
 import ray
 import torch
 from ray import train as ray_train
-from ray.actor import ActorProxy
 
 from orchestrator.execution import evaluators
 from orchestrator.execution.evaluators import Evaluator, Pool
@@ -118,20 +117,24 @@ class PlacedEvaluator(Evaluator):
 
     @ray.method
     def evaluate(
-        self, key: str, evaluation_pass: EvaluationPass, part: PassPart | None = None
+        self,
+        settings: Settings,
+        key: str,
+        evaluation_pass: EvaluationPass,
+        part: PassPart | None = None,
     ) -> None:
-        job = self._settings.jobs[key]
+        job = settings.jobs[key]
         with recorded("evaluator", "evaluation", job):
             time.sleep(float(os.environ[SLEEP]))
-            InstantBackend(self._settings).evaluate(job, [evaluation_pass], lambda metrics: None)
+            InstantBackend(settings).evaluate(job, [evaluation_pass], lambda metrics: None)
 
 
 class PlacedPool(Pool):
     """Lends evaluators that record themselves."""
 
-    def _start(self) -> ActorProxy[Evaluator]:
+    def _start(self, job: str, answerer: str) -> evaluators._Loan:
         evaluators.Evaluator = PlacedEvaluator  # type: ignore[misc]
-        return super()._start()
+        return super()._start(job, answerer)
 
 
 class _Zeros(ShardModel):
