@@ -51,17 +51,18 @@ class _Record(BaseModel, strict=True):
     rows: list[list[str]]
 
 
-def keep(store: Store, name: str, report: ReportPaths) -> None:
+def keep(store: Store, name: str, content: str, report: ReportPaths) -> None:
     """Note what a report shows that was just written.
 
     Args:
         name: the sweep's.
+        content: `content_of` the sweep.
     """
     directory = f"{store.uri}/{name}/"
     sizes = {path: info.size for path, info in store.infos(name).items()}
     names = [path.removeprefix(directory) for path in (report.html, *report.plots)]
     record = _Record(
-        content=_content(store, name),
+        content=content,
         files={each: sizes[f"{name}/{each}"] for each in names},
         sentence=report.sentence,
         columns=[*report.summary.columns],
@@ -70,18 +71,19 @@ def keep(store: Store, name: str, report: ReportPaths) -> None:
     store.write(f"{name}/{RECORD}", record.model_dump_json(indent=1).encode())
 
 
-def kept(store: Store, name: str) -> ReportPaths | None:
+def kept(store: Store, name: str, content: str) -> ReportPaths | None:
     """The report of a sweep, if it is there and would be written in the same way again.
 
     Args:
         name: the sweep's.
+        content: `content_of` the sweep.
     """
     try:
         text = store.read(f"{name}/{RECORD}")
         record = None if text is None else _Record.model_validate_json(text)
     except (StoreError, ValidationError):  # another one wrote it
         return None
-    if record is None or record.content != _content(store, name):
+    if record is None or record.content != content:
         return None
     sizes = {path: info.size for path, info in store.infos(name).items()}
     if any(sizes.get(f"{name}/{file}") != size for file, size in record.files.items()):
@@ -95,7 +97,7 @@ def kept(store: Store, name: str) -> ReportPaths | None:
     return ReportPaths(html, tuple(plots), summary, record.sentence)
 
 
-def _content(store: Store, name: str) -> str:
+def content_of(store: Store, name: str) -> str:
     """Digest of all that a report shows, and of the program that draws it."""
     sweep = json_object(store.read(f"{name}/sweep.json"))
     files = [hashlib.sha256(store.read(f"{name}/{file}") or b"").hexdigest() for file in _READ]

@@ -7,7 +7,6 @@ results -------> report
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol, Self
 
@@ -20,8 +19,6 @@ from orchestrator.recording.report import report_sweep
 from orchestrator.recording.request import JobResults, Outcome, Request
 from orchestrator.tracking.open_tracker import default_uri
 from orchestrator.tracking.points_file import MissingPoint
-
-log = logging.getLogger(__name__)
 
 
 class Records(Protocol):

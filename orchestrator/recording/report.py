@@ -133,13 +133,14 @@ def _write_report(
     """
     try:
         store.refuse_links_in(name)  # the report knows nothing of storages
-        report = kept_report.kept(store, name)
+        content = kept_report.content_of(store, name)
+        report = kept_report.kept(store, name, content)
         if report is None:
             from analysis.report.build import write_report  # Matplotlib takes seconds
 
             report = write_report(directory)
             try:
-                kept_report.keep(store, name, report)
+                kept_report.keep(store, name, content, report)
             except Exception:  # whatever a storage raises; then the next run writes it again
                 log.warning("it is not noted what the report shows", exc_info=True)
         return report, None

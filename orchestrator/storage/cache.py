@@ -24,7 +24,6 @@ import json
 import logging
 import os
 import shutil
-import stat
 import threading
 import time
 import uuid
@@ -36,7 +35,7 @@ from typing import Final
 
 from rich.filesize import decimal
 
-from orchestrator.storage.disk import locked
+from orchestrator.storage.disk import locked, regular_status
 from orchestrator.storage.process import Process
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class VerifiedFiles:
         Args:
             files: path of each on this machine -> bytes and SHA-256 in the manifest.
         """
-        statuses = {path: _status(path) for path in files}
+        statuses = {path: regular_status(path) for path in files}
         for path, (size, _) in files.items():
             status = statuses[path]
             if status is None or status.st_size != size:
@@ -153,15 +152,6 @@ class VerifiedFiles:
             record.parent.mkdir(parents=True, exist_ok=True)
             with record.open("a", encoding="ascii") as file:
                 file.write(f"{identity}\n")
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """What the system says of a file; None if it is none."""
-    try:
-        status = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _identity(path: Path, status: os.stat_result, digest: str) -> str:

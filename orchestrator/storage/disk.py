@@ -157,6 +157,15 @@ class Disk(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
                 raise StoreError(f"{path} is no regular file; delete it")
 
 
+def regular_status(path: Path) -> os.stat_result | None:
+    """What the system says of a file; None if it is none, or a link."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
 def read_regular(path: Path) -> bytes:
     """The content of a file of a stage that was fetched before, when it may have been another.
 

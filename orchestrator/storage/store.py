@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import socket
-import stat
 import tempfile
 import time
 import uuid
@@ -34,7 +33,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import from_json
 
 from orchestrator.storage.cache import StageCache, VerifiedFiles, checksum
-from orchestrator.storage.disk import locked
+from orchestrator.storage.disk import locked, regular_status
 from orchestrator.storage.files import StoreError, inside, line_of_shape, write_synced
 from orchestrator.storage.outage import until_visible
 from orchestrator.storage.work import WorkFiles
@@ -129,8 +128,10 @@ class Store(WorkFiles):
         self.refuse_links(self.path(directory))
         with contextlib.suppress(FileNotFoundError), os.scandir(self.path(directory)) as stages:
             for stage in stages:
-                if stage.is_dir(follow_symlinks=False) and _is_written(Path(stage.path, MANIFEST)):
-                    yield f"{directory}/{stage.name}"
+                if stage.is_dir(follow_symlinks=False):
+                    manifest = regular_status(Path(stage.path, MANIFEST))
+                    if manifest is not None and manifest.st_size:
+                        yield f"{directory}/{stage.name}"
 
     def manifest(self, stage: str) -> Manifest:
         """The manifest of a complete stage, which a shared disk may show late.
@@ -504,15 +505,6 @@ def _checksums(directory: Path) -> dict[str, FileEntry]:
 
 def _checksums_of(directory: Path, names: Iterable[str]) -> dict[str, FileEntry]:
     return {name: _entry(directory / name) for name in sorted(names)}
-
-
-def _is_written(file: Path) -> bool:
-    """Whether a path is a file that is not empty, and no link."""
-    try:
-        status = file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def _entry(file: Path) -> FileEntry:
