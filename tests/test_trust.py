@@ -12,11 +12,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "orchestrator", "analysis", "bridgesweep")
 # Tune writes the error of a trial on the driver's own disk; it is read there if this user wrote it.
 # Handles of this sweep's actors come through Ray, which pickles whatever its processes exchange.
+# A recorder and its driver have a socket that no other process can open.
 PICKLES = {
-    "added_jobs.py": "pickle.loads",
-    "tune.py": "cloudpickle.loads",
-    "stream.py": "cloudpickle.loads",
-    "pickled_jobs.py": "pickle.loads",
+    "added_jobs.py": ("pickle.loads",),
+    "tune.py": ("cloudpickle.loads",),
+    "stream.py": ("cloudpickle.loads",),
+    "pickled_jobs.py": ("pickle.loads",),
+    "recorder_child.py": ("pickle.loads", "connection.recv"),
+    "recorder_process.py": ("self._connection.recv",),
 }
 LOADERS = ("torch.load", "load_state_dict_from_url")
 
@@ -29,7 +32,10 @@ def unsafe_calls(source: str, file: str) -> Iterator[str]:
         name = ast.unparse(node.func)
         options = {option.arg: ast.unparse(option.value) for option in node.keywords}
         is_pickle = name.rpartition(".")[0] in ("pickle", "cloudpickle", "joblib", "dill")
-        if is_pickle and ".load" in name and PICKLES.get(file) != name:
+        # Of `multiprocessing`; a socket's takes the number of bytes.
+        is_object_of_a_connection = name.endswith(".recv") and not node.args
+        is_read_as_pickle = (is_pickle and ".load" in name) or is_object_of_a_connection
+        if is_read_as_pickle and name not in PICKLES.get(file, ()):
             yield name
         if name in LOADERS and options.get("weights_only") != "True":
             yield f"{name} without weights_only=True"
@@ -56,6 +62,7 @@ def test_nothing_that_is_read_is_run(package: str) -> None:
     [
         *("torch.load(f)", "torch.load(f, weights_only=False)", "pickle.load(f)", "eval(x)"),
         *("cloudpickle.loads(x)", "np.load(f, allow_pickle=True)", "yaml.load(f, Loader=L)"),
+        "connection.recv()",
         *("AutoModel.from_pretrained(x)", "load_state_dict_from_url(u, weights_only=False)"),
     ],
 )
