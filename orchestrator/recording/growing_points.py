@@ -52,7 +52,7 @@ class GrowingPoints:
         complete: points that the storage holds already; nothing is written before all are read.
         measured: called in the thread; reads what was measured of a complete point.
         lease: of the sweep; whoever lost it writes nothing, and nothing while that is in doubt, as
-            this process may have been stopped.
+            the driver may have been stopped.
         every_s: seconds between two writes, at least.
     """
 

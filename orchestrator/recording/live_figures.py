@@ -2,7 +2,7 @@
 
     points logged so far --analysis, nothing resampled--> plots/*.png, points.csv --> parent run
 
-The thread of the log queue refreshes them when it has nothing to log: at most every `EVERY_S`
+The thread of the log queue refreshes them between two things to log: at most every `EVERY_S`
 seconds, and for at most `SHARE` of the time. The files have the names of the finished sweep's,
 which replace them. An operating point that is still to come leaves a gap in its curve, and each
 figure counts such points. A point that has failed is named, with the reason, under the figures of

@@ -103,14 +103,18 @@ class PointLog:
                 self._measured[key] = read_measured(self._plan, self._store, point)
             return self._measured[key]
 
-    def damaged(self, points: Iterable[OperatingPoint]) -> dict[str, MissingPoint]:
-        """Those of some complete points of which a stage is damaged, by key; reads all of them."""
+    @property
+    def damaged(self) -> dict[str, MissingPoint]:
+        """The points, by key, of which a stage was found to be damaged."""
+        return dict(self._damaged)
+
+    def read_all(self, points: Iterable[OperatingPoint]) -> None:
+        """Read what was measured of complete points, to find the `damaged` ones."""
         for point in points:
             try:
                 self.measured(point)
             except StoreError as error:
                 self._note_damage(point, error)
-        return dict(self._damaged)
 
     def _note_damage(self, point: OperatingPoint, error: StoreError) -> None:
         self._damaged[self._plan.key(point)] = MissingPoint(point, f"damaged: {error}", "")

@@ -7,8 +7,8 @@ results -------> report
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, Self, assert_never
 
 from orchestrator.execution.environment import is_disk_full, line_of
 from orchestrator.plan.job_events import JobEvent
@@ -41,10 +41,17 @@ class Records(Protocol):
         """
 
 
-def is_recorded(event: JobEvent) -> bool:
-    """Whether an event leads to a record; of others, only the driver keeps account."""
-    is_step = event.kind == "progressed" and bool(event.metrics)
-    return is_step or event.kind in ("finished", "failed", "cancelled") or bool(event.others)
+def concerns_recorder(event: JobEvent) -> bool:
+    """Whether a recorder does something about an event: it records, or learns of a stage."""
+    match event.kind:
+        case "progressed":
+            return bool(event.metrics)
+        case "finished" | "failed" | "cancelled" | "withdrawn":
+            return True
+        case "started" | "retried":
+            return False
+        case _:
+            assert_never(event.kind)
 
 
 class Recorder:
@@ -66,7 +73,9 @@ class Recorder:
         lease: SweepLease,
         may_log: Callable[[], bool] = lambda: True,
     ) -> None:
-        compute_in_calling_thread()
+        # Before there are threads: two that begin to import it at a time wait for each other.
+        import analysis.report.build  # noqa: F401  Matplotlib takes seconds
+
         self._request, self._plan, self._note = request, plan, note
         complete = plan.known_points()
         self._point_log = PointLog(request, plan, note, may_log)
@@ -90,22 +99,32 @@ class Recorder:
 
     def listen(self, event: JobEvent) -> None:
         """Log a training live, complete or failed, and add what is finished to the points file."""
-        plan, point_log = self._plan, self._point_log
-        if event.kind == "finished":
-            plan.job_done(event.key)
-        failed = (event.key,) if event.kind == "failed" else event.others
-        for key in failed:
-            if has_run(plan.jobs[key]):
-                point_log.add_failed(plan.jobs[key], event.reason)
-        job = plan.jobs[event.key]
-        if not has_run(job):
-            return
-        if event.kind == "cancelled":
-            point_log.add_cancelled(job)
-        if event.kind == "progressed" and event.metrics:
-            point_log.add_step(job, int(event.step), int(event.steps), event.metrics)
-        elif event.kind == "finished":
-            self._finished(job)
+        job = self._plan.jobs[event.key]
+        match event.kind:
+            case "progressed":
+                if event.metrics and _has_mlflow_run(job):
+                    step, steps = int(event.step), int(event.steps)
+                    self._point_log.add_step(job, step, steps, event.metrics)
+            case "finished":
+                self._plan.job_done(event.key)
+                if _has_mlflow_run(job):
+                    self._finished(job)
+            case "failed":
+                self._failed((event.key,), event.reason)
+            case "withdrawn":
+                self._failed(event.others, event.reason)
+            case "cancelled":
+                if _has_mlflow_run(job):
+                    self._point_log.add_cancelled(job)
+            case "started" | "retried":
+                pass
+            case _:
+                assert_never(event.kind)
+
+    def _failed(self, keys: Iterable[str], reason: str) -> None:
+        for key in keys:
+            if _has_mlflow_run(self._plan.jobs[key]):
+                self._point_log.add_failed(self._plan.jobs[key], reason)
 
     def _finished(self, job: Job) -> None:
         point = job.subject.point
@@ -128,10 +147,16 @@ class Recorder:
         self._point_log.add(point)
 
     def report(self, results: JobResults, missing: Mapping[str, MissingPoint]) -> Outcome:
-        """Write the files of the finished sweep; a full disk costs only these.
+        """Write the files of the finished sweep.
+
+        The lease is to be held before; whoever loses it meanwhile writes to the end.
 
         Args:
             missing: wanted points that are not complete, by key.
+
+        Raises:
+            Exception: whatever ends the report. Where points are missing, a full disk does not:
+                the outcome has no report then, and lists them.
         """
         self._stop_growing()
         request, gone = self._request, dict(missing)
@@ -146,19 +171,6 @@ class Recorder:
             return Outcome(None, gone, tracking_uri, {})
 
 
-def has_run(job: Job) -> bool:
+def _has_mlflow_run(job: Job) -> bool:
     """Whether a job has a run in MLflow: that of an operating point or of a base codec."""
     return job.subject.point is not None or job.kind == "codec"
-
-
-def compute_in_calling_thread() -> None:
-    """Let NumPy compute in the thread that calls it, with no threads of its own.
-
-    The other cores are the jobs'. And OpenBLAS ends its threads when the process forks, as Ray does
-    to start a cluster: a product of matrices that another thread computes in that moment would wait
-    for them for ever. The arrays are small: one thread is also the faster way.
-    """
-    import numpy  # noqa: F401  only a library that is loaded can be limited
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1, user_api="blas")

@@ -3,8 +3,8 @@
     main thread: messages of the driver --> a queue, answers about the lease
     a thread:    the queue --> Recorder
 
-Its standard output and error are the driver's log. Signals are the driver's business: its end is
-that of the socket.
+Its standard output and error are the driver's: its log, or the terminal with `--verbose`. It
+ignores signals, and ends when the driver's end of the socket closes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from orchestrator.execution.environment import is_disk_full, line_of
 from orchestrator.plan.jobs import Plan
 from orchestrator.recording.recorder import Recorder
 from orchestrator.recording.request import Outcome
+from search_spaces.settings.secrets import without_secrets
 
 ANSWER_S: Final = 10.0
 """So long an answer of the driver may take: then it is stopped, or hangs."""
@@ -94,9 +95,11 @@ def main(descriptor: int) -> None:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)
+    _log_without_secrets()
+    _compute_in_calling_thread()
     connection = Connection(descriptor)
     link, messages = DriverLink(connection), SimpleQueue[tuple[str, Any]]()
-    threading.Thread(target=_work, args=(link, messages), name="recorder", daemon=True).start()
+    threading.Thread(target=_carry_out, args=(link, messages), name="recorder", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
             name, content = connection.recv()
@@ -108,13 +111,35 @@ def main(descriptor: int) -> None:
     os._exit(1)
 
 
-def _work(link: DriverLink, messages: SimpleQueue[tuple[str, Any]]) -> None:
+class _WithoutSecrets(logging.Formatter):
+    """Lines and tracebacks in which no password or token stands."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+def _log_without_secrets() -> None:
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _compute_in_calling_thread() -> None:
+    """Let NumPy compute in the thread that calls it: the other cores are the jobs'."""
+    import numpy  # noqa: F401  only a library that is loaded can be limited
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1, user_api="blas")
+
+
+def _carry_out(link: DriverLink, messages: SimpleQueue[tuple[str, Any]]) -> None:
     """Carry out the messages, in their order."""
     try:
         _, (request, plan) = messages.get()  # the first one says what is to be recorded
         with Recorder(request, plan, link.note, link, link.may_log) as recorder:
             _record(link, messages, recorder, plan)
-    except Exception:
+    except BaseException:  # whatever ends this thread ends the process: the driver waits for it
         log.exception("the recorder")
         os._exit(1)
     os._exit(0)
@@ -129,17 +154,20 @@ def _record(
         if name == "end":
             return
         try:
-            if name == "report":
-                outcome = recorder.report(*content)
-                link.send("outcome", _as_sent(outcome, outcome.error or first_error))
-            elif name == "grow":
-                (larger,) = content
-                plan.grow(larger, larger.jobs)
-                recorder.grow()
-            elif name == "listen":
-                recorder.listen(*content)
-            else:
-                recorder.add_complete(*content)
+            match name:
+                case "listen":
+                    recorder.listen(*content)
+                case "grow":
+                    (larger,) = content
+                    plan.grow(larger, larger.jobs)
+                    recorder.grow()
+                case "add_complete":
+                    recorder.add_complete(*content)
+                case "report":
+                    outcome = recorder.report(*content)
+                    link.send("outcome", _as_sent(outcome, outcome.error or first_error))
+                case _:
+                    raise ValueError(f"a message {name!r}")
         except Exception as error:
             log.exception("the recorder: %s", name)
             first_error = first_error or error

@@ -6,7 +6,8 @@
 MLflow's database, tables and figures would take several times the time that Ray needs for a job,
 and what was measured of thousands of points stays in the memory of whoever reads it. The two
 processes share a socket; a child whose driver is gone ends at once. A child that ends itself, as
-by the system for its memory, is replaced by one that reads anew what the storage holds.
+by the system for its memory, is replaced by one that reads anew what the storage holds, and hears
+again what has failed or was cancelled.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any, Final, Self
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
 from orchestrator.recording.growing_points import SweepLease
-from orchestrator.recording.recorder import is_recorded
+from orchestrator.recording.recorder import concerns_recorder
 from orchestrator.recording.request import JobResults, Outcome, Request
 from orchestrator.tracking.log_queue import ABANDON_S
 from orchestrator.tracking.points_file import MissingPoint
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class RecorderLostError(RuntimeError):
-    """The processes that record a sweep ended, one after the other; the storage has all else."""
+    """The processes that record a sweep ended, one after the other."""
 
 
 class RecorderProcess:
@@ -59,6 +60,8 @@ class RecorderProcess:
         self._request, self._plan, self._note, self._lease = request, plan, note, lease
         self._lock = threading.Lock()
         self._starts = 0
+        self._unstored: dict[str, JobEvent] = {}
+        """How jobs ended of which the storage has no stage, by key."""
         self._child = self._start()
 
     def __enter__(self) -> Self:
@@ -71,6 +74,8 @@ class RecorderProcess:
         self._starts += 1
         child = _Child(self._note, self._lease)
         child.send("record", self._request, self._plan)
+        for event in list(self._unstored.values()):
+            child.send("listen", event)
         return child
 
     def _living(self) -> _Child | None:
@@ -78,9 +83,16 @@ class RecorderProcess:
         with self._lock:
             if self._child.how_it_ended is None:
                 return self._child
-            if self._starts == MOST_STARTS:
-                return None
             how = self._child.how_it_ended
+            if self._starts >= MOST_STARTS:
+                if self._starts == MOST_STARTS:
+                    self._starts += 1
+                    self._note(
+                        f"the process that records this sweep ended {MOST_STARTS} times, the last "
+                        f"time with {how}: the sweep goes on, but MLflow and the points file wait "
+                        "for the next run of the same command"
+                    )
+                return None
             self._note(f"the process that records this sweep ended ({how}); another one goes on")
             self._child = self._start()
             return self._child
@@ -92,8 +104,21 @@ class RecorderProcess:
 
     def listen(self, event: JobEvent) -> None:
         """Record what happened to a job; called from several threads."""
-        if is_recorded(event):
-            self._send("listen", event)
+        if not concerns_recorder(event):
+            return
+        # Before it is sent: a child that starts meanwhile hears it twice, but it hears it.
+        self._remember(event)
+        self._send("listen", event)
+
+    def _remember(self, event: JobEvent) -> None:
+        match event.kind:
+            case "failed" | "cancelled":
+                self._unstored[event.key] = event
+            case "withdrawn":
+                for key in event.others:
+                    self._unstored[key] = JobEvent("failed", key, event.reason)
+            case "finished":
+                self._unstored.pop(event.key, None)
 
     def grow(self) -> None:
         """Take over what the plan has become: points were added."""
@@ -108,6 +133,7 @@ class RecorderProcess:
 
         Raises:
             RecorderLostError: several children ended before they had.
+            Exception: as of `Recorder.report`.
         """
         while (child := self._living()) is not None:
             outcome = child.ask("report", results, dict(missing))
@@ -116,8 +142,9 @@ class RecorderProcess:
             if outcome is not None:
                 return outcome
         raise RecorderLostError(
-            f"the process that records this sweep ended {MOST_STARTS} times, the last time by "
-            f"{self._child.how_it_ended}; what is finished is in the storage"
+            f"the process that records this sweep ended {MOST_STARTS} times, the last time "
+            f"with {self._child.how_it_ended} (the driver's log has more); what is finished is in "
+            "the storage, and the same command reports it"
         )
 
 
@@ -178,25 +205,50 @@ class _Child:
         while (message := self._outbox.get()) is not None:
             try:
                 self._connection.send_bytes(message)
-            except OSError:  # it has ended, which the other thread sees
+            except (OSError, TypeError):  # it has ended, and the other thread may have closed it
                 return
 
     def _read(self) -> None:
         try:
-            with self._connection, contextlib.suppress(EOFError, OSError):
-                while True:
-                    self._take(*self._connection.recv())
+            with self._connection:
+                while (message := self._receive()) is not None:
+                    self._take(*message)
         finally:
-            code = self._process.wait()
-            self.how_it_ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            self.how_it_ended = _in_words(self._process.wait())
             if not self._is_asked_to_end:
                 log.warning("the recorder ended: %s", self.how_it_ended)
             self._answers.put(None)
 
+    def _receive(self) -> tuple[str, Any] | None:
+        """The next message; None from a child that has ended."""
+        try:
+            message: tuple[str, Any] = self._connection.recv()
+            return message
+        except (EOFError, OSError):
+            return None
+
     def _take(self, name: str, content: Any) -> None:
-        if name == "note":
-            self._note(content)
-        elif name == "lease?":
-            self.send("lease", self._lease.is_lost, self._lease.is_taken)
-        else:
-            self._answers.put(content)
+        match name:
+            case "note":
+                with contextlib.suppress(BrokenPipeError):  # the terminal is gone
+                    self._note(content)
+            case "lease?":
+                self.send("lease", self._lease.is_lost, self._lease.is_taken)
+            case "outcome":
+                self._answers.put(content)
+            case _:
+                raise ValueError(f"a message {name!r}")
+
+
+def _in_words(code: int) -> str:
+    """How a process ended.
+
+    Args:
+        code: its exit code; below 0 the number of a signal.
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {-code}"

@@ -57,7 +57,8 @@ def report_sweep(
     """
     store, name = request.store, request.name
     stored = {plan.key(point): point for point in plan.complete_points()}
-    tracker = point_log.close({**missing, **point_log.damaged(stored.values())})
+    point_log.read_all(stored.values())
+    tracker = point_log.close({**missing, **point_log.damaged})
     damaged = _note_damaged(point_log, note)
     missing |= {key: absent for key, absent in damaged.items() if key in plan.wanted}
     tracking_uri = request.tracking_uri or default_uri(store, name)
@@ -105,7 +106,7 @@ def report_sweep(
 
 def _note_damaged(point_log: PointLog, note: Callable[[str], None]) -> Mapping[str, MissingPoint]:
     """The points with a damaged stage, by key: all that has been logged was read for that."""
-    damaged = point_log.damaged(())
+    damaged = point_log.damaged
     for absent in damaged.values():
         note(f"{absent.point.label}: {absent.reason}")
     return damaged
@@ -236,8 +237,8 @@ def _finish_parent_run(
         path
         for path in stored
         if not path.name.startswith(".")
-        and path.name != ID_FILE
-        and path.suffix != ".tmp"  # of a killed driver
+        and path.name not in (ID_FILE, kept_report.RECORD)
+        and path.suffix != ".tmp"  # of a process that was killed
         # Not the examples, which are with the points.
         and path.parent in (PurePosixPath(name), PurePosixPath(name, "plots"))
     ]

@@ -109,6 +109,8 @@ class LogQueue:
                 break
             self._waiting.append(action)
             self._catch_up()
+        while not self._may_log() and not self._is_abandoned.wait(IDLE_S):
+            pass
         self._retry_at, self._is_last = 0.0, True  # once more
         self._catch_up()
 

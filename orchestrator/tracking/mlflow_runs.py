@@ -2,9 +2,9 @@
 
     parent run (kind `sweep`) --mlflow.parentRunId--> child runs (kinds `point`, `codec`, `trial`)
 
-Only the driver writes. Runs are found again by the tag `bridgesweep.sweep_id`, whatever names other
-sweeps have, and what a run has is not written again. While the server is away nothing is lost: the
-next sweep logs it.
+Only a sweep's driver and its recorder write, never both at a time. Runs are found again by the tag
+`bridgesweep.sweep_id`, whatever names other sweeps have, and what a run has is not written again.
+While the server is away nothing is lost: the next sweep logs it.
 
 Calls of the client: two to open a sweep; of a point or a codec at most about 15 from its first row
 to its end (the run, seven for 500 rows of 12 metrics with its parameters and values, its artifacts,

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from orchestrator.plan.job_events import JobEvent
 from orchestrator.plan.jobs import Plan
 from orchestrator.recording.growing_points import GrowingPoints
-from orchestrator.recording.recorder import Recorder, is_recorded
+from orchestrator.recording.recorder import Recorder, concerns_recorder
 from orchestrator.recording.request import Request
 from orchestrator.storage.store import Store
 from search_spaces import OperatingPoint
@@ -146,4 +146,4 @@ def test_the_storage_is_not_asked_for_the_stages_of_a_finished_job(
     ],
 )
 def test_a_recorder_is_told_what_changes_a_record(event: JobEvent, is_told: bool) -> None:
-    assert is_recorded(event) is is_told
+    assert concerns_recorder(event) is is_told
