@@ -1,13 +1,17 @@
 """A finished sweep that is run again keeps its report while that would look the same."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+import analysis.report
 from orchestrator.driver.run import run
 from orchestrator.plan.jobs import Plan
+from orchestrator.recording.kept_report import _templates, content_of
 from orchestrator.recording.request import Request
 from orchestrator.storage import provenance
 from orchestrator.storage.store import Store
@@ -104,6 +108,35 @@ def test_another_program_writes_it_again(
     page, _ = report(plan, store)
     monkeypatch.setattr(provenance, name, lambda: {"matplotlib": "other"})
     assert report(plan, store)[0] > page
+
+
+def test_its_digest_is_that_of_what_is_shown(plan: Plan, store: Store) -> None:
+    """Not of when the run was, and how long it took."""
+    report(plan, store)
+    file = Path(store.root, "smoke", "sweep.json")
+    before, sweep = content_of(store, "smoke"), json.loads(file.read_text())
+    file.write_text(json.dumps({**sweep, "created": "2000-01-01", "timing": {"wall_s": 7.0}}))
+    assert content_of(store, "smoke") == before
+    file.write_text(json.dumps({**sweep, "space": {**sweep["space"], "name": "other"}}))
+    assert content_of(store, "smoke") != before
+    file.write_text(json.dumps(sweep))
+    assert content_of(store, "smoke") == before
+    samples = Path(store.root, "smoke", "samples.parquet")
+    table = pq.read_table(samples)  # which says of itself of what evaluations it is
+    pq.write_table(table.replace_schema_metadata({}), samples)
+    assert content_of(store, "smoke") != before
+
+
+def test_another_style_of_the_page_is_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, copied = _templates(), tmp_path / "report"
+    shutil.copytree(analysis.report.__path__[0], copied)
+    monkeypatch.setattr(analysis.report, "__path__", [str(copied)])
+    assert _templates() == before
+    style = next(copied.glob("*.css"))
+    style.write_text(style.read_text() + "a { color: red }")
+    assert _templates() != before
 
 
 def test_a_report_that_is_not_noted_is_a_report(
