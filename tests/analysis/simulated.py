@@ -86,9 +86,9 @@ class Population:
                         low, high = np.nan, np.nan
                         if i == 1:  # of one point; the others' take time and tell no more
                             low, high = bootstrap_mean(
-                                table["value"],
+                                table["value"].to_numpy(),
                                 n_resamples=1000,
-                                images=table["image_id"],
+                                images=list(table["image_id"]),
                                 is_fraction=True,
                             )
                         rows.append(

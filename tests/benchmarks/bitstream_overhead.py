@@ -84,7 +84,8 @@ def images(folder: Path | None, n: int, crop: int | None) -> Iterator[Tensor]:
         return
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".png", ".jpg", ".jpeg"))
     for file in files[:n]:
-        with Image.open(file) as image:
+        with Image.open(file) as opened:
+            image: Image.Image = opened
             if crop is not None:
                 left, top = (image.width - crop) // 2, (image.height - crop) // 2
                 image = image.crop((left, top, left + crop, top + crop))

@@ -23,6 +23,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, SiglipVisionConfig, SiglipVisionModel
 
 from search_spaces import CodecSpec, load_space
+from search_spaces.scenarios.d1 import NeckTraining
 from tests.trainables import small
 from tests.trainables.codecs import test_codecs, test_released
 from trainables.codecs import build_codec, load_weights
@@ -96,7 +97,9 @@ def entering(full: bool) -> None:
 def surrogate() -> None:
     """Largest relative difference of the loss of the paper's space."""
     space, rng = load_space("paper"), np.random.default_rng(0)
-    steps = space.settings_of("d1").steps
+    training = space.settings_of("d1")
+    assert isinstance(training, NeckTraining)
+    steps = training.steps
     student, teacher = (rng.normal(size=(32, 768)).astype("f4") for _ in range(2))
     text = rng.normal(size=(768, 1000)).astype("f4")
     text /= np.linalg.norm(text, axis=0)

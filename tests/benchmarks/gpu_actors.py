@@ -69,14 +69,14 @@ def measure(root: Path, gpus: int, seconds: float, shards: int) -> None:
     run_job(settings, world.key, lambda: LocalBackend(settings), lambda metrics: None)
 
     ray.init(num_cpus=4, num_gpus=gpus, include_dashboard=False, log_to_driver=False)
-    stream_module.ComputeStep = simulated(seconds)  # type: ignore[misc]
+    stream_module.ComputeStep = simulated(seconds)  # type: ignore[attr-defined]
     received, row_of = [0], ShardRow.of
 
     def counted(block: pa.Table) -> ShardRow:
         received[0] += block.nbytes
         return row_of(block)
 
-    ShardRow.of = counted  # type: ignore[method-assign, assignment]
+    ShardRow.of = counted  # type: ignore[method-assign]
     done: list[float] = []
     failed: list[JobFailure | None] = []
     room = Room(4, gpus, Ask(1, 0.05))

@@ -30,7 +30,10 @@ from trainables.datasets.scenes.write import write_world
 from trainables.datasets.shards import write_shard
 from trainables.tasks import scene_tasks
 
-SHAPES = {"latents": {"y_hat": (320, 16, 16)}, "features": {"pooled": (768,)}}
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
+    "latents": {"y_hat": (320, 16, 16)},
+    "features": {"pooled": (768,)},
+}
 TOKENS = (257, 1024)
 
 
@@ -49,7 +52,9 @@ def write(root: Path, images: int, shard_size: int, tokens: bool) -> None:
     ids = image_column(root / "world", "train", "image_id")
     generator = np.random.default_rng(0)
     for kind, shapes in SHAPES.items():
-        wanted = {**shapes, **({"tokens": TOKENS} if tokens and kind == "features" else {})}
+        wanted = dict(shapes)
+        if tokens and kind == "features":
+            wanted["tokens"] = TOKENS
         for shard, start in enumerate(range(0, images, shard_size)):
             shard_ids = ids.slice(start, shard_size)
             made = [

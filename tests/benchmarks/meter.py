@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +46,7 @@ class Meter:
             self._threads[listed.id] = (name, listed.user_time + listed.system_time)
 
     def by_thread(self) -> dict[str, float]:
-        seconds: Counter[str] = Counter()
+        seconds: defaultdict[str, float] = defaultdict(float)
         for name, used in list(self._threads.values()):
             seconds[_group(name)] += used
         return dict(seconds)

@@ -29,6 +29,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,15 +82,18 @@ class Reference(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a step."""
         x = batch.image
+        assert x is not None
         with torch.no_grad():
             embedded = self.clip.vision_model.embeddings(self.preprocess(x))
             target = self._encode(self.clip.vision_model.pre_layrnorm(embedded), 0)
         out = self.net(x)
         pooled = self._encode(self.neck(self.y_hat), self.block)
         distill = F.mse_loss(pooled, target)
-        if self.scenario == "d1":
+        if isinstance(self.spec, NeckTraining):
+            assert batch.classes is not None
             return F.cross_entropy(pooled @ self.text, batch.classes) + 100 * distill
         bits = sum(-likelihoods.float().log2().sum() for likelihoods in out["likelihoods"].values())
+        assert isinstance(self.spec, JointTraining)
         distortion = self.spec.delta * distill
         if self.scenario == "d2":
             distortion = distortion + self.spec.gamma * F.mse_loss(out["x_hat"], x)
@@ -202,6 +206,11 @@ def copy_of(tower: Tower) -> Tower:
     return Tower(copy.deepcopy(tower.model))
 
 
+def first_step(step: Step, losses: list[float]) -> None:
+    """Take a step's first one, and keep its loss."""
+    losses.append(step(0))
+
+
 def timed(step: Step, number: int, device: torch.device) -> float:
     """Seconds of a step; on a CPU those that it worked, whatever else the machine does."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -237,9 +246,7 @@ def main() -> None:
             losses: list[float] = []
             # Counting warms up, too; what is compiled cannot be looked into, but does the same.
             counted = (reference, reference) if options.compile else (here, reference)
-            work = [
-                macs(lambda step=step, losses=losses: losses.append(step(0))) for step in counted
-            ]
+            work = [macs(partial(first_step, step, losses)) for step in counted]
             times: list[tuple[float, float]] = []
             for number in range(options.rounds):
                 order = (here, reference) if number % 2 else (reference, here)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from compressai.entropy_models import EntropyBottleneck
@@ -50,7 +52,13 @@ class Alive(TorchDispatchMode):
         self.now = self.peak = 0
         self._seen: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):

@@ -66,7 +66,7 @@ def recorded(process: str, kind: str, job: Job) -> Iterator[None]:
 
 def node_name(node_id: str) -> str:
     """The name of a node of the benchmark: its resource `name:NAME`."""
-    (node,) = (node for node in ray.nodes() if node["NodeID"] == node_id)  # type: ignore[no-untyped-call]
+    (node,) = (node for node in ray.nodes() if node["NodeID"] == node_id)
     (name,) = (name for name in node["Resources"] if name.startswith("name:"))
     return str(name.removeprefix("name:"))
 
@@ -75,9 +75,9 @@ def install() -> None:
     """Let the driver in this process run jobs that record where they are."""
     from orchestrator.execution.trials import tune
 
-    tune.run_trial = run_trial
+    tune.run_trial = run_trial  # type: ignore[attr-defined]
     evaluators.Pool = PlacedPool  # type: ignore[misc]
-    stream.ComputeStep = PlacedStep  # type: ignore[misc]
+    stream.ComputeStep = PlacedStep  # type: ignore[attr-defined]
 
 
 def run_trial(config: Mapping[str, str], settings: Settings) -> None:
@@ -87,7 +87,7 @@ def run_trial(config: Mapping[str, str], settings: Settings) -> None:
     from orchestrator.execution.backends import train
 
     # Without a process group, which NCCL refuses to make on fake GPUs.
-    train.TorchTrainer = DataParallelTrainer  # type: ignore[misc, assignment]
+    train.TorchTrainer = DataParallelTrainer  # type: ignore[attr-defined, assignment]
     train.train_in_worker = train_in_worker
     if config[trial.JOB] == trial.WAIT:
         project_trial(config, settings)
@@ -149,7 +149,7 @@ class PlacedStep(ComputeStep):
     """Records itself at each shard; text embeddings are computed, on the CPU."""
 
     def _compute(self, row: ShardRow) -> ShardRow:
-        steps.device_of = lambda resources: "cpu"  # type: ignore[assignment]
+        steps.device_of = lambda resources: "cpu"  # type: ignore[attr-defined]
         with recorded("pass actor", "features", self._settings.jobs[row.shard.key]):
             return super()._compute(row)
 

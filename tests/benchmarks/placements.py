@@ -111,7 +111,7 @@ def deviations(rows: Sequence[dict[str, Any]], resources: Resources) -> Iterator
 
 def most_taken(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], float]:
     """The largest sum of shares of each GPU (node, number) at a time."""
-    events = defaultdict(list)
+    events: defaultdict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         for gpu in row["gpus"]:
             share = min(1.0, row["share"])

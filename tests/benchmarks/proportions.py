@@ -86,7 +86,8 @@ def measured(space: Space, model: BridgedPoint, base: Codec, images: torch.Tenso
     streams = model.codec.encode(images)
     y_hat = model.codec.decode(streams)
     decoder = model.codec if model.has_image else base
-    x_hat = decoder.synthesis(y_hat, images.shape[-2:])
+    height, width = images.shape[-2:]
+    x_hat = decoder.synthesis(y_hat, (height, width))
     teacher = complete_encoder(space, load_tower(space.teacher.model))
     target = teacher(images, pooled=True, tokens=False)
     student = model.encoder(model.neck(y_hat), pooled=True, tokens=False)
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         space = space_of(options.steps, options.lmbda)
         inputs = prepare(space, options.lmbda, root)
         assert inputs.codec is not None
+        assert inputs.world is not None
         base = load_codec(space.codecs[0], inputs.codec)
         rows = Rows("test", ("image",), inputs.world, None, None)
         images = rows.batch([(0, row) for row in range(TESTED)]).to(torch.device("cpu")).image

@@ -57,7 +57,7 @@ def train(world: Path, steps: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory)
         sources = [rows_of(world, "train")], [rows_of(world, "val")]
-        fit(learner, spec, *sources, out, LocalContext(out / "run"), seed=0)
+        fit(learner, spec, *sources, out, LocalContext(out / "run"), seed=0, about={})
 
 
 def wait(

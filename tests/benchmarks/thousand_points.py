@@ -89,7 +89,7 @@ def sweep(
     count_calls(MlflowClient, mlflow_calls)
     instant_jobs.count_storage_calls()
     instant_jobs.install(directory)
-    recorder_process.MODULE = "tests.benchmarks.counting_recorder"
+    recorder_process.MODULE = "tests.benchmarks.counting_recorder"  # type: ignore[misc]
     result: dict[str, Any] = {"bytes": 0, "jobs": 0}
     tune_jobs = tune.tune_jobs
 
@@ -106,7 +106,7 @@ def sweep(
 
     tune.tune_jobs = tune_and_measure
     if without_ray:
-        run.run_on_ray = instant_jobs.run_here
+        run.run_on_ray = instant_jobs.run_here  # type: ignore[attr-defined]
     marked(meter, tune, "tune_jobs", "jobs")
     marked(meter, run, "run_on_ray", "ray")
     marked(meter, run, "_missing_points", "missing")
