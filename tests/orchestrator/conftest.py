@@ -1,7 +1,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,14 @@ def command(models: tuple[Path, Path]) -> Callable[[Path], list[str]]:
         return [*base, *given, *more]
 
     return build
+
+
+@pytest.fixture(autouse=True)
+def no_token_is_left() -> Iterator[None]:
+    """Ray would give a test's token to the clusters of later tests, and send them another one."""
+    before = os.environ.get("RAY_AUTH_TOKEN")
+    yield
+    assert os.environ.get("RAY_AUTH_TOKEN") == before
 
 
 @pytest.fixture(scope="session")

@@ -86,8 +86,7 @@ def test_a_signal_while_ray_starts_stops_the_sweep_once_ray_has_started(
         signal.raise_signal(signal.SIGINT)
         came.append("started")
 
-    # Else the sweep would make one, and this process would send it to the clusters of later tests.
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)  # else the sweep makes one
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("ray.shutdown", lambda: came.append("ended"))
     monkeypatch.setattr(cluster, "_keep_secrets_out_of_logs", lambda: None)
