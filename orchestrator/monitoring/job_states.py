@@ -163,13 +163,11 @@ class JobStates:
             self.running.pop(event.key, None)
             if event.kind == "finished":
                 self._finish(event.key, job, now)
-            elif event.kind == "failed":
-                self.failed[event.key] = event.reason
             elif event.kind == "cancelled":
                 self.cancelled.add(event.key)
             elif event.kind == "retried":
                 self.retried.setdefault(event.key, []).append(event.reason)
-            self.failed.update(dict.fromkeys(event.others, event.reason))
+            self.failed.update(dict.fromkeys(event.failed, event.reason))
 
     def _finish(self, key: str, job: RunningJob | None, now: float) -> None:
         began = now if job is None else job.began

@@ -37,6 +37,11 @@ class JobEvent:
     metrics: Mapping[str, float] = field(default_factory=dict)
     host: str = ""
 
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Keys of the jobs that have failed with it for good."""
+        return (self.key,) if self.kind == "failed" else self.others
+
 
 JobListener = Callable[[JobEvent], None]
 """Called from several threads."""

@@ -7,7 +7,7 @@ results -------> report
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, Self, assert_never
 
 from orchestrator.execution.environment import is_disk_full, line_of
@@ -109,10 +109,10 @@ class Recorder:
                 self._plan.job_done(event.key)
                 if _has_mlflow_run(job):
                     self._finished(job)
-            case "failed":
-                self._failed((event.key,), event.reason)
-            case "withdrawn":
-                self._failed(event.others, event.reason)
+            case "failed" | "withdrawn":
+                for failed in map(self._plan.jobs.__getitem__, event.failed):
+                    if _has_mlflow_run(failed):
+                        self._point_log.add_failed(failed, event.reason)
             case "cancelled":
                 if _has_mlflow_run(job):
                     self._point_log.add_cancelled(job)
@@ -120,11 +120,6 @@ class Recorder:
                 pass
             case _:
                 assert_never(event.kind)
-
-    def _failed(self, keys: Iterable[str], reason: str) -> None:
-        for key in keys:
-            if _has_mlflow_run(self._plan.jobs[key]):
-                self._point_log.add_failed(self._plan.jobs[key], reason)
 
     def _finished(self, job: Job) -> None:
         point = job.subject.point

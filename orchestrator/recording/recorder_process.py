@@ -60,6 +60,7 @@ class RecorderProcess:
         self._request, self._plan, self._note, self._lease = request, plan, note, lease
         self._lock = threading.Lock()
         self._starts = 0
+        self._is_given_up = False
         self._unstored: dict[str, JobEvent] = {}
         """How jobs ended of which the storage has no stage, by key."""
         self._child = self._start()
@@ -84,9 +85,9 @@ class RecorderProcess:
             if self._child.how_it_ended is None:
                 return self._child
             how = self._child.how_it_ended
-            if self._starts >= MOST_STARTS:
-                if self._starts == MOST_STARTS:
-                    self._starts += 1
+            if self._starts == MOST_STARTS:
+                if not self._is_given_up:
+                    self._is_given_up = True
                     self._note(
                         f"the process that records this sweep ended {MOST_STARTS} times, the last "
                         f"time with {how}: the sweep goes on, but MLflow and the points file wait "
@@ -112,12 +113,12 @@ class RecorderProcess:
 
     def _remember(self, event: JobEvent) -> None:
         match event.kind:
-            case "failed" | "cancelled":
-                self._unstored[event.key] = event
-            case "withdrawn":
-                for key in event.others:
+            case "failed" | "withdrawn":
+                for key in event.failed:
                     self._unstored[key] = JobEvent("failed", key, event.reason)
-            case "finished":
+            case "cancelled":
+                self._unstored[event.key] = event
+            case "finished" | "progressed":  # a person may let what was cancelled run again
                 self._unstored.pop(event.key, None)
 
     def grow(self) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, cast
 
@@ -65,10 +65,7 @@ def report_sweep(
     complete = {
         key: point_log.measured(point) for key, point in stored.items() if key not in damaged
     }
-    cancelled = {
-        key: MissingPoint(plan.wanted[key], "cancelled", "")
-        for key in results.cancelled & plan.wanted.keys() - stored.keys()
-    }
+    cancelled = _cancelled(plan, results.cancelled - stored.keys())
     seconds = _seconds_by_kind(store, plan, results)
     left_out = skipped(plan, store, complete)
     for line in left_out_lines(left_out):
@@ -102,6 +99,13 @@ def report_sweep(
         left_out=tuple(left_out),
         cancelled=labels,
     )
+
+
+def _cancelled(plan: Plan, keys: Collection[str]) -> dict[str, MissingPoint]:
+    """The wanted points among cancelled jobs, by key."""
+    return {
+        key: MissingPoint(plan.wanted[key], "cancelled", "") for key in plan.wanted.keys() & keys
+    }
 
 
 def _note_damaged(point_log: PointLog, note: Callable[[str], None]) -> Mapping[str, MissingPoint]:

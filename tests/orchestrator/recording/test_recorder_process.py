@@ -191,10 +191,13 @@ def test_a_recorder_that_is_killed_while_it_reports_reports_again(
 def test_another_recorder_hears_of_jobs_of_which_the_storage_has_nothing(
     tmp_path: Path, store: Store, plan: Plan
 ) -> None:
-    first, second, third, *_ = plan.points
+    first, second, third, fourth, *_ = plan.points
     with recorded(plan, store) as (recorder, _):
         killed = child()
         killed.suspend()  # it has heard of nothing
+        again = job_of(plan, fourth).key
+        recorder.listen(JobEvent("cancelled", again))
+        recorder.listen(JobEvent("progressed", again, step=1, steps=8, metrics=METRICS))
         recorder.listen(JobEvent("failed", job_of(plan, first).key, "it diverged"))
         recorder.listen(JobEvent("cancelled", job_of(plan, second).key))
         recorder.listen(JobEvent("failed", job_of(plan, third).key, "was lent to others"))
@@ -208,6 +211,7 @@ def test_another_recorder_hears_of_jobs_of_which_the_storage_has_nothing(
     assert statuses(tmp_path)[plan.key(first)] == "failed"
     assert statuses(tmp_path)[plan.key(second)] == "cancelled"
     assert statuses(tmp_path)[plan.key(third)] == "complete"
+    assert statuses(tmp_path).get(plan.key(fourth)) != "cancelled"
 
 
 def test_an_error_of_a_message_is_told_with_the_outcome(store: Store, plan: Plan) -> None:
