@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import uuid
 from pathlib import Path
@@ -68,3 +69,10 @@ def make_directory(path: str) -> None:
     """
     fs, inner = fsspec.core.url_to_fs(path)
     fs.makedirs(inner, exist_ok=True)
+
+
+def remove_file(path: str) -> None:
+    """Delete a local file or that of an fsspec URI, if it is there."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(inner)

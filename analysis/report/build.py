@@ -26,7 +26,7 @@ from analysis.io.complexity import COMPLEXITY, find_costs
 from analysis.io.files import join, make_directory, write_bytes
 from analysis.io.read import AnalysisError, Sweep, read_sweep
 from analysis.report.page import MLFLOW_UI, page
-from analysis.report.paths import PLOTS, REPORT, ReportPaths
+from analysis.report.paths import PLOTS, REPORT, ReportPaths, remove_old_figures
 from analysis.report.summary import lead_sentence, summary_sentence, summary_table
 from analysis.stats.compare import compare
 from analysis.stats.surrogate import surrogate
@@ -89,6 +89,7 @@ def write_report(
         for plot in group
         for path in plot.save(join(out, PLOTS), endings)
     ]
+    remove_old_figures(out, written)
     sentence = summary_sentence(sweep, comparison, assembled.missing)
     sentences = (lead_sentence(sweep, comparison), sentence)
     html = join(out, REPORT)

@@ -214,7 +214,9 @@ def _run(request: Request, plan: Plan, monitor: Monitor, lease: Lease, inbox: In
     open_recorder = RecorderProcess if plan.jobs else Recorder
     with open_recorder(request, plan, monitor.note, lease) as recorder:
         results = JobResults()
-        if plan.jobs:
+        if not plan.jobs:
+            monitor.note(f"nothing has to be made: {number_of(len(plan.points))} stored")
+        else:
             for line in metrics_lacking(request.space):
                 monitor.note(line)
             monitor.note(STARTING)

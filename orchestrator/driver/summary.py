@@ -11,9 +11,10 @@ from orchestrator.monitoring.status_text import shortened
 from orchestrator.plan.jobs import Plan
 from orchestrator.recording.report import left_out_lines
 from orchestrator.recording.request import Outcome, Request, Timing
-from orchestrator.steering.words import AGAIN
+from orchestrator.steering.words import AGAIN, number_of
 from orchestrator.tracking.mlflow_client import open_command, page_address
 from orchestrator.tracking.points_file import MissingPoint
+from search_spaces import operating_points
 from search_spaces.settings.secrets import printable, printable_lines, without_secrets
 
 if TYPE_CHECKING:  # Matplotlib takes seconds
@@ -35,7 +36,9 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
                 print(f"plot    {plot}")
     tracking_uri = without_secrets(outcome.tracking_uri)
     print(f"MLflow  {open_command(tracking_uri)}", flush=True)
-    if outcome.page:
+    if not outcome.page:
+        print("MLflow lacks what it could not take until the end; the same command logs the rest")
+    else:
         print(f"runs    {printable(page_address(tracking_uri, outcome.page))}", flush=True)
     if request.verbose:
         print(_efficiency(outcome.timing))
@@ -46,6 +49,8 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
         )
     for line in left_out_lines(outcome.left_out):
         print(printable(line))
+    if others := _others_shown(request, plan):
+        print(f"also shown, as stored before: {number_of(others)} that --only leaves out")
     if outcome.cancelled:
         labels = shortened(outcome.cancelled, len(outcome.cancelled))
         print(f"cancelled: {printable(labels)}; {AGAIN}", flush=True)
@@ -55,6 +60,13 @@ def print_summary(request: Request, plan: Plan, outcome: Outcome) -> None:
         for line in _causes(outcome.missing.values()):
             print(printable(line), file=sys.stderr)
         print(f"the same command tries them again:\n  {request.command}", file=sys.stderr)
+
+
+def _others_shown(request: Request, plan: Plan) -> int:
+    """How many complete points of the space were not wanted by this command."""
+    if len(request.points) == len(operating_points(request.space)):
+        return 0
+    return len({plan.key(point) for point in plan.complete_points()} - plan.wanted.keys())
 
 
 def _causes(missing: Iterable[MissingPoint]) -> Iterator[str]:

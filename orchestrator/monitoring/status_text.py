@@ -42,7 +42,7 @@ class Driver(Enum):
 def status_text(state: SweepState, driver: Driver) -> str:
     """The status of a sweep, in lines."""
     points, jobs = state["points"], state["jobs"]
-    left = state["seconds_left"]
+    left = None if driver is Driver.DIED else state["seconds_left"]
     counts = [
         f"points {points['done']}/{points['total']}",
         *([f"{points['cancelled']} points cancelled"] if points["cancelled"] else []),

@@ -90,8 +90,8 @@ class RecorderProcess:
                     self._is_given_up = True
                     self._note(
                         f"the process that records this sweep ended {MOST_STARTS} times, the last "
-                        f"time with {how}: the sweep goes on, but MLflow and the points file wait "
-                        "for the next run of the same command"
+                        f"time with {how}: the sweep goes on, but MLflow, the points file and the "
+                        "report wait for the next run of the same command"
                     )
                 return None
             self._note(f"the process that records this sweep ended ({how}); another one goes on")
@@ -144,8 +144,9 @@ class RecorderProcess:
                 return outcome
         raise RecorderLostError(
             f"the process that records this sweep ended {MOST_STARTS} times, the last time "
-            f"with {self._child.how_it_ended} (the driver's log has more); what is finished is in "
-            "the storage, and the same command reports it"
+            f"with {self._child.how_it_ended} (more in "
+            f"{self._request.store.local('logs', f'{self._request.name}-driver.log')}); what is "
+            "finished is in the storage, and the same command reports it"
         )
 
 

@@ -285,7 +285,7 @@ class Steering:
         keys = chosen_keys(self._plan, content["points"])
         waiting = keys & self._schedule.prioritise(keys)
         if not waiting:
-            raise ValueError(f"started or over already: {self._labels(keys)}")
+            raise ValueError(f"started, over or cancelled already: {self._labels(keys)}")
         text = f"prioritised {number_of(len(waiting))} of {self._place}: {self._labels(waiting)}"
         self._sweep.monitor.note(text)
         return [text]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from orchestrator.storage.files import StoreError
 from orchestrator.storage.store import Store
-from orchestrator.tracking.mlflow_client import DATABASE, RefusedError, storage_answering
+from orchestrator.tracking.mlflow_client import (
+    DATABASE,
+    AwayError,
+    RefusedError,
+    storage_answering,
+)
 from orchestrator.tracking.mlflow_copy import BESIDE_DATABASE, MlflowCopy, is_local, relocate
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.sweep_identity import SweepIdentity, sweep_id
@@ -48,11 +54,32 @@ def open_tracker(store: Store, uri: str | None, name: str, experiment: str, owne
     if uri is None or uri == default_uri(store, name):
         uri, database = default_uri(store, name), Path(store.root) / DATABASE
         _refuse_links(store, database)
-        with storage_answering():
-            relocate(database, artifacts)
+        _relocate(database, artifacts)
     return Tracker(
         uri, artifacts, identity, check_place=partial(_check_place, store, artifacts, database)
     )
+
+
+def _relocate(database: Path, artifacts: str) -> None:
+    """Let the runs of a database that is there find their artifacts.
+
+    Raises:
+        AwayError: it cannot be written to.
+        RefusedError: the file is no database.
+    """
+    try:
+        with storage_answering():
+            relocate(database, artifacts)
+    except AwayError as error:
+        cause = error.__cause__
+        if isinstance(cause, sqlite3.OperationalError):
+            raise AwayError(f"{database}: {cause}") from error
+        if isinstance(cause, sqlite3.DatabaseError):
+            raise RefusedError(
+                f"{database}: {cause}; move it away, and the next run of each sweep logs all of it "
+                "again"
+            ) from error
+        raise
 
 
 def _refuse_links(store: Store, database: Path) -> None:

@@ -179,7 +179,7 @@ class CodecSpec(Spec):
         problems = []
         rates = len(self.lambdas)
         if len(set(self.lambdas)) != rates or not self.lambdas:
-            problems.append("lambdas must be one or more different values")
+            problems.append(f"lambdas {[*self.lambdas]}: one or more different values are needed")
         if isinstance(self.weights, tuple):
             if len(self.weights) != rates:
                 problems.append(f"weights names {len(self.weights)} files for {rates} rates")

@@ -61,6 +61,25 @@ def holey_page(holey_dir: Path) -> str:
     return Path(write_report(str(holey_dir)).html).read_text(encoding="utf-8")
 
 
+def test_figures_that_a_report_has_no_more_are_deleted_and_nothing_else(
+    sweep_dir: Path, tmp_path: Path
+) -> None:
+    whole = read_sweep(str(sweep_dir))
+    write_report(whole, str(tmp_path), pdf=True)
+    mine = tmp_path / "plots" / "mine.png"
+    mine.write_bytes(b"of a user")
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"of another")
+    noted = tmp_path / ".figures.json"
+    noted.write_text(json.dumps([*json.loads(noted.read_text()), "../outside.png", 1]))
+    one_task = dataclasses.replace(whole, points=whole.points[whole.points["task"] == "vqa"])
+    paths = write_report(one_task, str(tmp_path))
+    found = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert found == {Path(path).name for path in paths.plots} | {"mine.png"}
+    assert "captioning.png" not in found
+    assert outside.exists()
+
+
 def test_files_are_where_they_are_said_to_be(sweep_dir: Path, page: str) -> None:
     names = [
         "captioning",

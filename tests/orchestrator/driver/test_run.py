@@ -70,7 +70,9 @@ def test_a_server_that_goes_away_at_the_end_is_only_noted(
         monitor.finish(0)
     content = json.loads(store.read("smoke/sweep.json") or b"")
     assert {name: content[name] for name in names} == names
-    assert "gone" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "gone" in said
+    assert "nothing has to be made: 0 operating points stored" in said
 
 
 def test_a_storage_that_fails_while_mlflow_gets_the_report_is_only_noted(

@@ -9,7 +9,7 @@ from orchestrator.plan.jobs import Plan
 from orchestrator.recording.request import Outcome, Request
 from orchestrator.storage.store import Store
 from orchestrator.tracking.points_file import MissingPoint
-from search_spaces import load_space, operating_points
+from search_spaces import load_space, operating_points, select
 
 
 def planned(storage: Path) -> tuple[Request, Plan]:
@@ -82,3 +82,31 @@ def test_reasons_and_lines_of_others_cannot_steer_the_terminal(
     printed = "".join(capsys.readouterr())
     assert not set(printed) & {"\x1b", "\r", "\u202e"}
     assert printed.count("evil") == 6
+
+
+def test_what_mlflow_did_not_take_is_said_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request, plan = planned(tmp_path)
+    for page, is_said in (("", True), ("#/experiments/1", False)):
+        print_summary(request, plan, Outcome(None, {}, "http://127.0.0.1:5999", {}, page=page))
+        said = capsys.readouterr().out
+        assert ("MLflow lacks what it could not take" in said) is is_said
+        assert ("runs    http" in said) is not is_said
+
+
+def test_points_that_are_shown_although_this_command_leaves_them_out_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, store = load_space("smoke"), Store(str(tmp_path))
+    whole = operating_points(space)
+    some = select(whole, ["scenario=d1"])
+    plan = Plan(space, some, {}, store)
+    assert 0 < len(some) < len(whole)
+    request = Request(space, some, store, "smoke", None, False, 0.0, "the command")
+    print_summary(request, plan, Outcome(None, {}, "sqlite:///x.db", {}))
+    assert "also shown" not in capsys.readouterr().out
+    others = [point for point in whole if point not in some][:3]
+    plan.complete_points = lambda: [*some, *others]  # type: ignore[method-assign]
+    print_summary(request, plan, Outcome(None, {}, "sqlite:///x.db", {}))
+    assert "also shown, as stored before: 3 operating points that --only" in capsys.readouterr().out

@@ -161,6 +161,7 @@ def test_a_driver_that_was_killed_here_is_dead_at_once(
     assert "its driver died (process" in output
     assert "--name night" in output
     assert "node-7" not in output, "what runs no more"
+    assert " left" not in output, "nobody works on it"
 
 
 @pytest.fixture

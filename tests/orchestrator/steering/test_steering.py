@@ -481,7 +481,7 @@ def test_a_point_is_prioritised_unless_it_has_started(driver: Driver) -> None:
     driver.run_until(D1)
     is_accepted, text = driver.ask("prioritise", {"points": ["scenario=d1"]})
     assert not is_accepted
-    assert text == f"started or over already: {D1}"
+    assert text == f"started, over or cancelled already: {D1}"
 
 
 def test_an_answer_that_could_not_be_written_is_written_later_and_nothing_done_twice(

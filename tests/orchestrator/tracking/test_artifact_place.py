@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow.tracking._tracking_service import utils
 
 from orchestrator.storage.store import Store
-from orchestrator.tracking.mlflow_client import RefusedError
+from orchestrator.tracking import mlflow_copy
+from orchestrator.tracking.mlflow_client import AwayError, RefusedError
 from orchestrator.tracking.mlflow_runs import Tracker
 from orchestrator.tracking.open_tracker import open_tracker
 from tests.orchestrator.tracking.test_mlflow_runs import point, subject
@@ -108,3 +111,24 @@ def test_no_link_is_opened_as_the_database_or_beside_it(root: Path, home: Path, 
     with pytest.raises(RefusedError, match=f"{name} is a link"):
         opened(root)
     assert (home / "spec.json").read_text() == "mine"
+
+
+def test_a_database_that_is_none_is_named_with_what_to_do(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"garbage " * 200)
+    with pytest.raises(RefusedError, match=f"{re.escape(str(database))}: file is not.*move it"):
+        opened(tmp_path)
+
+
+def test_a_database_that_cannot_be_written_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(root).log_point(point())
+
+    def connect(path: Path) -> sqlite3.Connection:
+        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+
+    moved = root.rename(root.with_name("moved"))  # what is to be written: where artifacts are now
+    monkeypatch.setattr(mlflow_copy, "sqlite3", SimpleNamespace(connect=connect))
+    with pytest.raises(AwayError, match=f"{re.escape(str(moved / 'mlflow.db'))}: .*readonly"):
+        opened(moved)

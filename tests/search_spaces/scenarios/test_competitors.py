@@ -129,7 +129,7 @@ def test_d2_still_starts_from_its_own_d1() -> None:
         ),
         (
             {"baselines": ["feature_coding"], "feature_coding": {"lambdas": [1, 1]}},
-            "feature_coding.lambdas must be one or more different values",
+            "feature_coding.lambdas [1.0, 1.0]: one or more different values",
         ),
         ({"baselines": ["end_to_end_oracle"], "tasks": ["fewshot"]}, "tasks has none of these"),
         (
