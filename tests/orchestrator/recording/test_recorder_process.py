@@ -403,6 +403,8 @@ def test_while_its_driver_is_stopped_a_recorder_writes_nothing(
         (tmp_path / "go").touch()
         soon((tmp_path / "sent").exists)
         driver.send_signal(signal.SIGSTOP)
+        # On a busy machine it runs on for a while.
+        soon(lambda: psutil.Process(driver.pid).status() == psutil.STATUS_STOPPED)
         recorder.resume()
         end = time.monotonic() + 15.0
         while time.monotonic() < end:
