@@ -26,10 +26,10 @@ def listing() -> str:
         _section(title, _described(registry, describe))
         for title, registry, describe in (
             ("scenarios", SCENARIOS, lambda name: scenario_of(name).look.sentence),
-            ("codecs", CODECS, lambda name: _first_line(CODECS.get(name))),
-            ("tasks", TASKS, lambda name: _first_line(type(TASKS.get(name)))),
+            ("codecs", CODECS, lambda name: _first_paragraph(CODECS.get(name))),
+            ("tasks", TASKS, lambda name: _first_paragraph(type(TASKS.get(name)))),
             ("MLLM families", FAMILIES, lambda name: FAMILIES.get(name).title),
-            ("benchmark formats", FORMATS, lambda name: _first_line(FORMATS.get(name))),
+            ("benchmark formats", FORMATS, lambda name: _first_paragraph(FORMATS.get(name))),
         )
     ]
     return "\n\n".join(sections)
@@ -54,5 +54,6 @@ def _section(title: str, rows: Any) -> str:
     return "\n".join([title, *(f"  {name:<{width}}  {about}".rstrip() for name, about in rows)])
 
 
-def _first_line(kind: type) -> str:
-    return (inspect.getdoc(kind) or "").partition("\n")[0]
+def _first_paragraph(kind: type) -> str:
+    """The first paragraph of a class's docstring, in one line."""
+    return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
