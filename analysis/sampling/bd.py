@@ -74,6 +74,16 @@ def pooled(rate: Floats, accuracy: Floats) -> tuple[Floats, Floats]:
     return 10**logs, accuracies
 
 
+def snapped(accuracy: Floats, known: Floats) -> Floats:
+    """Accuracies (P,), those within `TIE` of a known one (Q,) replaced by the nearest of these.
+
+    The mean of three equal accuracies may differ from them in the last digit, by which two curves
+    that meet would share no accuracy.
+    """
+    nearest = known[np.abs(accuracy[:, None] - known).argmin(axis=1)]
+    return np.where(np.abs(nearest - accuracy) <= TIE, nearest, accuracy)
+
+
 def distinct(rate: Floats) -> Bools:
     """Which points (..., P), by rising rate and falling accuracy, are the first of their rate."""
     first = np.ones_like(rate[..., :1], dtype=bool)

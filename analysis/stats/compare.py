@@ -231,7 +231,7 @@ def _missing_note(curve: Curve, scenarios: Scenarios) -> str:
 
 def _saturated(curve: Curve, low: float, value: float) -> str:
     bar = value if np.isnan(low) else low
-    n = int((curve.frame["value"] >= bar).sum())
+    n = int((curve.frame["value"] >= bar - bd.TIE).sum())
     if n < 2 or 2 * n < len(curve.frame):
         return ""
     return f"saturated: {n} of {len(curve.frame)} points within the bound's interval"

@@ -83,17 +83,21 @@ class Pair:
         self.why = _unusable(anchor) or _unusable(test)
         if self.why:
             return
-        self._points = arrays(anchor), arrays(test)
-        self.fronts = front_of(anchor), front_of(test)
-        """Rates and accuracies of the anchor's front and the test's."""
+        base, (rate, accuracy) = arrays(anchor), arrays(test)
+        self._points = base, (rate, bd.snapped(accuracy, base[1]))
+        self.fronts = front_of(self._points[0]), front_of(self._points[1])
+        """Rates and accuracies of the anchor's front and the test's; accuracies that differ by
+        rounding alone are the same number."""
         self.accuracies = bd.overlap(self.fronts[0][1], self.fronts[1][1])
         self.rates = bd.overlap(self._points[0][0], self._points[1][0])
 
     @property
     def identical(self) -> bool:
-        """Whether both curves have the very same points."""
+        """Whether both curves have the same points, but for rounding."""
         (rate, value), (other_rate, other_value) = self._points
-        return np.array_equal(rate, other_rate) and np.array_equal(value, other_value)
+        return np.array_equal(value, other_value) and np.allclose(
+            rate, other_rate, rtol=bd.TIE, atol=0
+        )
 
     def against(self, other: Curve) -> Pair:
         """The same test curve against another one."""
@@ -151,7 +155,11 @@ class Pair:
 
     def saved(self, accuracy: float) -> Estimate:
         """Percent of the anchor's bits that the test saves at an accuracy; negative: needs more."""
-        if why := self.why or self._guessing or self._beyond(accuracy):
+        if why := self.why or self._guessing:
+            return Estimate(why=why)
+        measured = np.concatenate([value for _, value in self.fronts])
+        accuracy = float(bd.snapped(np.array([accuracy]), measured)[0])
+        if why := self._beyond(accuracy):
             return Estimate(why=why)
         number = float(self.saved_at(np.array([accuracy]))[0])
         if isinstance(self._inversion, str):
@@ -327,9 +335,9 @@ def arrays(curve: Curve) -> Arrays:
     return rate[order][first], accuracy[order][first]
 
 
-def front_of(curve: Curve) -> Arrays:
-    """The points of a curve that no cheaper one matches or beats."""
-    rate, accuracy = arrays(curve)
+def front_of(points: Arrays) -> Arrays:
+    """The points, by rising rate, that no cheaper one matches or beats."""
+    rate, accuracy = points
     on = bd.front(rate, accuracy)
     return rate[on], accuracy[on]
 

@@ -16,6 +16,7 @@ from analysis.io.read import AnalysisError, Sweep, read_sweep
 from analysis.report.summary import summary_sentence, summary_table
 from analysis.sampling.bd import bd_rate
 from analysis.stats.compare import compare
+from analysis.stats.savings import savings
 from analysis.stats.trainings import UNKNOWN
 from tests.analysis.messages import holds, naming
 from tests.analysis.sweeps import GAIN, MLLM, make_sweep
@@ -78,6 +79,25 @@ def test_identical_curves_are_zero_and_said_to_be() -> None:
     got = row(drawn(reconstruction=(RATES, RISING), d1=(RATES, RISING)), "d1")
     assert got["bd_rate"] == pytest.approx(0, abs=1e-12)
     assert "identical to reconstruction" in got["note"]
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_identical_trainings_are_identical_however_many_are_averaged(flat: bool) -> None:
+    """The mean of three times 5/27 is another float than 5/27."""
+    values = (5 / 27,) * 4 if flat else (5 / 27, 0.4, 0.7, 0.85)
+    assert np.mean([5 / 27] * 3) != 5 / 27
+    sweep = drawn(reconstruction=(RATES, values), post_processing=(RATES, values))
+    again = sweep.points[sweep.points["scenario"] == "post_processing"]
+    more = [again.assign(seed=s, point_key=again["point_key"] + f"-{s}") for s in (1, 2)]
+    sweep = dataclasses.replace(sweep, points=pd.concat([sweep.points, *more], ignore_index=True))
+    got = row(sweep, "post_processing")
+    assert got["n_seeds"] == 3
+    assert got["saved"] == pytest.approx(0, abs=1e-6)
+    assert np.isnan(got["bd_rate"]) if flat else got["bd_rate"] == pytest.approx(0, abs=1e-6)
+    assert "identical to reconstruction" in got["note"]
+    assert "no overlap" not in got["note"]
+    table = savings(assemble(sweep), targets=[5 / 27])
+    assert table["saved"].tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
 def test_a_dip_is_left_out_and_said_and_the_other_points_decide() -> None:
