@@ -164,9 +164,9 @@ def _set_interval(
     frame: pd.DataFrame, index: int, resampled: Resampled, parts: Iterable[Any]
 ) -> None:
     """Set a row's `low` and `high` to the interval of the mean of points, where that is known."""
-    means = resampled.mean([(p.mllm, p.task, p.metric, p.point_keys) for p in parts])
-    if means is not None:
-        frame.loc[index, ["low", "high"]] = resampled.interval(means[1])
+    ends = resampled.interval([(p.mllm, p.task, p.metric, p.point_keys) for p in parts])
+    if ends is not None:
+        frame.loc[index, ["low", "high"]] = ends
 
 
 def missing_points(sweep: Sweep, single: Iterable[Curve] | None = None) -> list[Missing]:
@@ -218,11 +218,10 @@ def assemble(sweep: Sweep, n_resamples: int = RESAMPLES) -> Assembled:
 def _with_intervals(curve: Curve, resampled: Resampled) -> Curve:
     """The curve with its means' intervals over images and seeds, where its samples are known."""
     kind = (curve.mllm, curve.task, curve.metric)
-    means = [resampled.mean([(*kind, keys)]) for keys in curve.frame["point_keys"]]
     stored = zip(curve.frame["low"], curve.frame["high"], strict=True)
     ends = [
-        own if of_point is None else resampled.interval(of_point[1])
-        for own, of_point in zip(stored, means, strict=True)
+        resampled.interval([(*kind, keys)]) or own
+        for own, keys in zip(stored, curve.frame["point_keys"], strict=True)
     ]
     low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
     return replace(curve, frame=curve.frame.assign(low=low, high=high))
@@ -311,12 +310,9 @@ def _mean_frame(group: Iterable[Curve], n_tasks: int, resampled: Resampled | Non
     for keys, same in rows.groupby("point_keys", sort=False):
         if len(same) < n_tasks:
             continue
-        low = high = float("nan")
-        if resampled is not None:
-            parts = [(group[0].mllm, r.task, r.metric, r.point_keys) for r in rows_of(same)]
-            means = resampled.mean(parts)
-            if means is not None:
-                low, high = resampled.interval(means[1])
+        parts = [(group[0].mllm, r.task, r.metric, r.point_keys) for r in rows_of(same)]
+        ends = None if resampled is None else resampled.interval(parts)
+        low, high = ends or (np.nan, np.nan)
         out.append(
             {
                 "lmbda": same["lmbda"].iloc[0],

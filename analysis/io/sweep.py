@@ -170,10 +170,23 @@ class Sweep:
 
     def range_of_fraction(self, task: str, metric: str) -> tuple[float, float] | None:
         """The lowest and highest value that a fraction can have; None of other metrics."""
-        described = self.manifest.get("tasks", {}).get(task, {}).get("metrics", {}).get(metric, {})
+        described = self._described(task, metric)
         if str(described.get("unit", FRACTION if metric in FRACTIONS else "")) != FRACTION:
             return None
         return float(described.get("low", 0.0)), float(described.get("high", 1.0))
+
+    def range_of(self, task: str, metric: str) -> tuple[float, float]:
+        """The lowest and highest value that a metric can have; infinite where it does not say."""
+        if fraction := self.range_of_fraction(task, metric):
+            return fraction
+        ends = map(self._described(task, metric).get, ("low", "high"))
+        low, high = (np.nan if end is None else float(end) for end in ends)
+        return (-np.inf if np.isnan(low) else low), (np.inf if np.isnan(high) else high)
+
+    def _described(self, task: str, metric: str) -> dict[str, Any]:
+        """What the manifest says of a metric."""
+        metrics = self.manifest.get("tasks", {}).get(task, {}).get("metrics", {})
+        return dict(metrics.get(metric, {}))
 
     @property
     def variants(self) -> dict[str, dict[str, Any]]:

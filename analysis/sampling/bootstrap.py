@@ -51,7 +51,7 @@ class Resampled:
         self._means: dict[tuple[str, str, str, str], tuple[Floats, Floats]] = {}
         self._whole: dict[tuple[str, str, str, str], tuple[float, float, int]] = {}
         """(bpp, value, seed) of the points as they are."""
-        self._n, self._seed = n_resamples, seed
+        self._n, self._seed, self._range_of = n_resamples, seed, sweep.range_of
         self._of_seeds: dict[tuple[int, ...], Floats] = {}
         self.disagree: set[Kind] = set()
         """(mllm, task, metric) whose samples do not average to their points: not resampled."""
@@ -118,10 +118,26 @@ class Resampled:
             self._of_seeds[seeds] = student * normal / np.sqrt(s * (s - 1))
         return self._of_seeds[seeds]
 
-    @staticmethod
-    def interval(estimates: Floats) -> tuple[float, float]:
-        """95 % percentile interval of resampled estimates."""
-        return percentile_interval(estimates)
+    def interval(self, keys: Iterable[Key]) -> tuple[float, float] | None:
+        """95 % percentile interval of the mean value over tasks and seeds.
+
+        Normal seed effects reach beyond the values that a metric can have. The interval is cut at
+        the metric's range, of several at the mean of their ranges: the true mean lies in the range,
+        so the cut interval holds it just when the whole one does, and keeps its coverage.
+
+        Args:
+            keys: as of `mean`.
+
+        Returns:
+            (low, high) in the metric's unit; None where `mean` is.
+        """
+        keys = list(keys)
+        means = self.mean(keys)
+        if means is None:
+            return None
+        ends = np.mean([self._range_of(task, metric) for _, task, metric, _ in keys], axis=0)
+        low, high = np.clip(percentile_interval(means[1]), *ends)
+        return float(low), float(high)
 
 
 def _pools(samples: pd.DataFrame) -> dict[Kind, Names]:

@@ -132,8 +132,7 @@ def _interval(assembled: Assembled, curve: Curve, frame: pd.DataFrame) -> tuple[
         for keys in frame["point_keys"]
         for task in assembled.tasks.values()
     ]
-    means = assembled.resampled.mean(parts)
-    return (NAN, NAN) if means is None else assembled.resampled.interval(means[1])
+    return assembled.resampled.interval(parts) or (NAN, NAN)
 
 
 def _psnr(assembled: Assembled, frame: pd.DataFrame) -> float:

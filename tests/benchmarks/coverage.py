@@ -99,9 +99,9 @@ def simulate(
     point = known["d1"].frame.iloc[1]
     mean = point["low"], point["high"]
     if population.seeds > 1:
-        means = resampled.mean([("m", "vqa", "accuracy", point["point_keys"])])
-        assert means is not None
-        mean = resampled.interval(means[1])
+        of_seeds = resampled.interval([("m", "vqa", "accuracy", point["point_keys"])])
+        assert of_seeds is not None
+        mean = of_seeds
     intervals = {
         "BD-rate": pair.bd_rate(),
         "saving": pair.saved(target),

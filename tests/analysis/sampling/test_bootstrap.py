@@ -44,27 +44,67 @@ def test_an_undefined_resample_may_stand_for_any_number() -> None:
     assert np.isnan(interval_of(some)[:2]).all()
 
 
+def constant(values: dict[str, tuple[float, ...]], high: float) -> Sweep:
+    """A sweep of scores in [0, `high`] with 8 samples that all say the same.
+
+    Args:
+        values: scenario -> a value per seed, at 0.5 bpp.
+    """
+    kind = {"mllm": "m", "task": "t", "metric": "score"}
+    about = {"dataset": "d", "split": "t", "variant": "", "sweep": "s", "codec": "c", "lmbda": 0.1}
+    points = pd.DataFrame(
+        [
+            {"point_key": f"{scenario}{seed}", "scenario": scenario, "seed": seed, "value": value}
+            for scenario, of_seeds in values.items()
+            for seed, value in enumerate(of_seeds)
+        ]
+    ).assign(**kind, **about, bpp=0.5, value_low=np.nan, value_high=np.nan)
+    samples = points.merge(pd.DataFrame({"sample_id": range(8)}), how="cross")
+    described = {"metrics": {"score": {"unit": "points", "low": 0.0, "high": high}}}
+    return Sweep(points, samples, {"tasks": {"t": {"primary": "score", **described}}})
+
+
 def test_with_constant_samples_seeds_alone_give_students_interval() -> None:
     """Samples that all say the same leave nothing but the seeds' spread."""
-    values = np.array([0.60, 0.66, 0.63, 0.71])
-    keys = tuple(f"k{i}" for i in range(4))
-    kind = {"mllm": "m", "task": "t", "metric": "score"}
-    points = pd.DataFrame({"point_key": keys, "value": values, "bpp": 0.5, "seed": range(4)})
-    sweep = Population().draw(np.random.default_rng(0), 8)
-    samples = pd.DataFrame(
-        [
-            {"point_key": k, "sample_id": i, "value": v, "bpp": 0.5}
-            for k, v in zip(keys, values, strict=True)
-            for i in range(8)
-        ]
-    ).assign(**kind)
-    points = points.assign(**kind, dataset="d", split="t", scenario="d1", variant="", sweep="s")
-    resampled = Resampled(dataclasses.replace(sweep, points=points, samples=samples), 200_000)
-    means = resampled.mean([("m", "t", "score", keys)])
+    values = (0.60, 0.66, 0.63, 0.71)
+    resampled = Resampled(constant({"d1": values}, 1.0), 200_000)
+    means = resampled.mean([("m", "t", "score", ("d10", "d11", "d12", "d13"))])
     assert means is not None
-    expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     np.testing.assert_allclose(percentile_interval(means[1]), expected, atol=0.002)
     np.testing.assert_allclose(means[0], 0.5)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_an_interval_ends_where_the_metric_does_and_that_of_a_difference_does_not(
+    mirrored: bool,
+) -> None:
+    """Student's interval of four seeds, cut at the metric's range of 0 to 10."""
+    low, test = (0.0,) * 4, (0.1, 2.0, 0.4, 1.0)
+    if mirrored:
+        low, test = (tuple(10 - value for value in values) for values in (low, test))
+    sweep = constant({"reconstruction": low, "d1": test}, 10.0)
+    ends = stats.t.interval(0.95, 3, np.mean(test), stats.sem(test))
+    assert (ends[1] > 10.1) if mirrored else (ends[0] < -0.1)
+    assembled = assemble(sweep, 100_000)
+    curve = {c.scenario: c for c in assembled.curves}
+    for of_test in (curve["d1"], next(c for c in assembled.means if c.scenario == "d1")):
+        got = of_test.frame.loc[0, ["low", "high"]].to_numpy(dtype=np.float64)
+        np.testing.assert_allclose(got, np.clip(ends, 0, 10), atol=0.02)
+        assert got.min() >= 0
+        assert got.max() <= 10
+    gained = Pair(curve["reconstruction"], curve["d1"], assembled.resampled).gained(0.5)
+    expected = np.subtract(ends, 10 if mirrored else 0)
+    np.testing.assert_allclose((gained.low, gained.high), expected, atol=0.02)
+
+
+def test_intervals_of_accuracies_near_nothing_stay_in_the_range() -> None:
+    few = Population(accuracy=(0.02, 0.05, 0.1, 0.97), seeds=3, seed_noise=0.15, tasks=2)
+    assembled = assemble(few.draw(np.random.default_rng(3), 30), 500)
+    for curve in (*assembled.curves, *assembled.means):
+        assert (curve.frame["low"] >= 0).all()
+        assert (curve.frame["high"] <= 1).all()
+        assert (curve.frame["low"] <= curve.frame["value"]).all()
 
 
 def interval(
