@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from analysis.curves.curve import MEAN
@@ -27,6 +28,7 @@ class Task:
         units: of its metrics.
         lower_is_better: metrics for which lower values are better. Their curves are drawn; their
             comparisons have no number, and a note gives that reason.
+        lows: the lowest value of each metric; -inf where that is unknown.
     """
 
     name: str
@@ -34,6 +36,20 @@ class Task:
     chance: float | None
     units: dict[str, str]
     lower_is_better: frozenset[str] = frozenset()
+    lows: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The accuracy of a model that can do nothing of a task.
+
+    Attributes:
+        value: in the metric's unit.
+        words: the same in a note.
+    """
+
+    value: float
+    words: str
 
 
 def tasks(sweep: Sweep) -> dict[str, Task]:
@@ -56,7 +72,8 @@ def tasks(sweep: Sweep) -> dict[str, Task]:
         metric_specs = {m: spec.get("metrics", {}).get(m, {}) for m in metrics}
         units = {m: str(metric_specs[m].get("unit", _unit(m))) for m in metrics}
         lower = frozenset(m for m in metrics if metric_specs[m].get("higher_is_better") is False)
-        out[str(name)] = Task(str(name), str(primary), spec.get("chance"), units, lower)
+        lows = {m: sweep.range_of(str(name), m)[0] for m in metrics}
+        out[str(name)] = Task(str(name), str(primary), spec.get("chance"), units, lower, lows)
     return out
 
 
@@ -71,6 +88,21 @@ def chance_of(known: Mapping[str, Task], task: str, metric: str) -> float | None
         chances = [t.chance for t in known.values() if t.chance is not None]
         return sum(chances) / len(chances) if len(chances) == len(known) else None
     return known[task].chance if metric == known[task].primary else None
+
+
+def floor_of(known: Mapping[str, Task], task: str, metric: str) -> Floor | None:
+    """What guessing gives, where that is known, else the lowest value that the metric can have.
+
+    Of the mean over tasks it is the mean of these values: that of the chances where all are known,
+    else that of the lowest values. None where neither is known.
+    """
+    chance = chance_of(known, task, metric)
+    if chance is not None:
+        return Floor(chance, f"chance ({chance:.3g})")
+    parts = [(t, t.primary) for t in known.values()] if task == MEAN else [(known[task], metric)]
+    lowest = [part.lows.get(name, -np.inf) for part, name in parts]
+    low = float(np.mean(lowest))
+    return Floor(low, f"{low:.3g}") if np.isfinite(low) else None
 
 
 def mean_label(known: Mapping[str, Task]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve, of_variant
-from analysis.curves.tasks import chance_of, less_is_better
+from analysis.curves.tasks import floor_of, less_is_better
 from analysis.io.schema import AnalysisError
 from analysis.stats.pairs import Pair
 from search_spaces.specs.points import JOINED
@@ -71,8 +71,8 @@ def against_anchors(
             yield AnchorComparison(curve, parts, None, f"no {title} of {whose} to compare with")
         else:
             note = "" if same_codec else f"against {title} of {base.codec}"
-            chance = chance_of(known, curve.task, curve.metric)
-            pair = Pair(base, curve, assembled.resampled, parts, chance)
+            floor = floor_of(known, curve.task, curve.metric)
+            pair = Pair(base, curve, assembled.resampled, parts, floor)
             yield AnchorComparison(curve, parts, pair, note)
 
 

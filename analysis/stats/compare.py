@@ -20,8 +20,9 @@ from analysis.sampling import bd
 from analysis.sampling.intervals import RESAMPLES
 from analysis.stats.anchor import against_anchors
 from analysis.stats.as_text import with_interval
-from analysis.stats.pairs import NAN, Estimate, Pair, about_seeds, arrays
+from analysis.stats.pairs import NAN, Estimate, Pair, arrays
 from analysis.stats.ranking import ranked
+from analysis.stats.seeds import about_seeds
 
 PARTIAL: Final = 0.75
 """Overlap below which a note warns (the `bjontegaard` package warns at the same value)."""
@@ -267,7 +268,7 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     row.bd_rate_pooled = pair.bd_rate_pooled()
     points = [len(values) for values, _ in pair.fronts]
     if shared.low > shared.high or (shared.low == shared.high and min(points) > 1):
-        reason = rate.why if min(points) > 1 else _beside(pair)
+        reason = rate.why if pair.at_floor or min(points) > 1 else _beside(pair)
         lacking = "number" if np.isnan(gain.value) else "BD-rate, no saving"
         return [*notes, f"no {lacking}: {reason}"]
     row.target = (shared.low + shared.high) / 2

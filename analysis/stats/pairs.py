@@ -12,24 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.curves.curve import Curve
-from analysis.io.frames import rows_of
+from analysis.curves.tasks import Floor
 from analysis.sampling import bd
-from analysis.sampling.bootstrap import SEEDS, Key, Resampled
+from analysis.sampling.bootstrap import Key, Resampled
 from analysis.sampling.intervals import Floats, interval_of
 from analysis.sampling.inversion import Arrays, Inversion
 
 NAN: Final = float("nan")
 LEAST: Final = 0.25
 """Share of the accuracies of two curves below which their overlap makes no BD-rate."""
-ONE_TRAINING: Final = (
-    "one training: differences of the method and of the training cannot be told apart"
-)
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,9 @@ class Pair:
         anchor, test: curves of one MLLM, task and metric; the numbers say what the test gains.
         resampled: their samples; None for no intervals.
         parts: the (task, metric) pairs that the curves are the mean of; by default their own.
-        chance: value that guessing gives, where that is known: curves that never leave it have an
-            accuracy that says nothing about bits, and so neither BD-rate nor savings.
+        floor: value that guessing gives, or the metric's lowest, where that is known: curves that
+            never leave it have an accuracy that says nothing about bits, and so neither BD-rate nor
+            savings.
 
     Attributes:
         accuracies: range of accuracies that both fronts have.
@@ -74,10 +72,10 @@ class Pair:
         test: Curve,
         resampled: Resampled | None = None,
         parts: Sequence[tuple[str, str]] | None = None,
-        chance: float | None = None,
+        floor: Floor | None = None,
     ) -> None:
         self.anchor, self.test = anchor, test
-        self._chance = chance
+        self._floor = floor
         self._resampled = resampled
         self._parts = [(test.task, test.metric)] if parts is None else list(parts)
         self.why = _unusable(anchor) or _unusable(test)
@@ -101,7 +99,7 @@ class Pair:
 
     def against(self, other: Curve) -> Pair:
         """The same test curve against another one."""
-        return Pair(other, self.test, self._resampled, self._parts, self._chance)
+        return Pair(other, self.test, self._resampled, self._parts, self._floor)
 
     def bd_rate(self, over: tuple[float, float] = bd.EVERYWHERE) -> Estimate:
         """BD-rate in percent; negative where bits are saved.
@@ -110,7 +108,7 @@ class Pair:
             over: accuracies that count, of those that both curves have; where that is everything,
                 there is no number for curves that share less than `LEAST` of theirs.
         """
-        if why := self.why or self._guessing or self._single(self.fronts, "usable point"):
+        if why := self.why or self.at_floor or self._single(self.fronts, "usable point"):
             return Estimate(why=why)
         if why := self._apart():
             return Estimate(why=why)
@@ -136,11 +134,11 @@ class Pair:
         return bd.bd_rate(anchor_rate, anchor_value, rate, value)
 
     @property
-    def _guessing(self) -> str:
-        """Which of the curves never leaves the level of chance; empty where none is known to."""
+    def at_floor(self) -> str:
+        """Which of the curves never leaves the floor; empty where none is known not to."""
         for curve in (self.anchor, self.test):
-            if self._chance is not None and is_at_chance(curve, self._chance):
-                return f"{curve.display_name} never leaves chance ({self._chance:.3g})"
+            if self._floor is not None and is_at(curve, self._floor.value):
+                return f"{curve.display_name} never leaves {self._floor.words}"
         return ""
 
     def bd_accuracy(self) -> Estimate:
@@ -155,7 +153,7 @@ class Pair:
 
     def saved(self, accuracy: float) -> Estimate:
         """Percent of the anchor's bits that the test saves at an accuracy; negative: needs more."""
-        if why := self.why or self._guessing:
+        if why := self.why or self.at_floor:
             return Estimate(why=why)
         measured = np.concatenate([value for _, value in self.fronts])
         accuracy = float(bd.snapped(np.array([accuracy]), measured)[0])
@@ -210,10 +208,11 @@ class Pair:
 
         Returns:
             Columns `accuracy, change` (percent, negative where bits are saved), `low, high`
-            (pointwise 95 %), `measured` (`anchor`, `test`, `both` or empty); without overlap empty.
+            (pointwise 95 %), `measured` (`anchor`, `test`, `both` or empty); empty without overlap,
+            and where a curve never leaves the floor.
         """
         columns = ["accuracy", "change", "low", "high", "measured"]
-        if self.why or self.accuracies.high < self.accuracies.low:
+        if self.why or self.at_floor or self.accuracies.high < self.accuracies.low:
             return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns[:-1]}).assign(
                 measured=pd.Series(dtype="str")
             )
@@ -342,40 +341,14 @@ def front_of(points: Arrays) -> Arrays:
     return rate[on], accuracy[on]
 
 
-def is_at_chance(curve: Curve, chance: float) -> bool:
-    """Whether guessing is within the interval of, or above, every point of a curve."""
-    low = curve.frame["low"].fillna(curve.frame["value"])
-    return bool((low <= chance).all())
+def is_at(curve: Curve, floor: float) -> bool:
+    """Whether a floor is within the interval of, or above, every point of a curve.
 
-
-def about_seeds(*curves: Curve) -> str:
-    """The caveat about curves with fewer trainings than their variation needs; empty otherwise."""
-    for curve in curves:
-        n, least = len(curve.seeds), min(map(len, curve.frame["seeds"]), default=0)
-        if 1 < n < SEEDS:
-            return f"{n} seeds: intervals are over test samples only"
-        if 1 < least < SEEDS:
-            return (
-                f"{curve.display_name} has only {least} of {n} trainings at some rates: there "
-                "intervals are over test samples only"
-            )
-    said = (one_training(curve, list(rows_of(curve.frame))) for curve in curves)
-    return next(filter(None, said), "")
-
-
-def one_training(curve: Curve, rows: Sequence[Any]) -> str:
-    """What some of a curve's points cannot show, of which one was trained once; else empty.
-
-    Args:
-        rows: of the curve's frame.
+    A point at the floor itself is at it where its interval begins above: that of no right answer
+    (`intervals.fraction_prior`) leaves out 0.
     """
-    once = [row for row in rows if len(row.seeds) == 1]
-    if not once or not curve.look.depends_on_seed:
-        return ""
-    if len(curve.seeds) == 1:
-        return ONE_TRAINING
-    rates = ", ".join(f"{row.bpp:.3g}" for row in once)
-    return f"{curve.display_name} at {rates} bpp: {ONE_TRAINING}"
+    low = curve.frame[["low", "value"]].min(axis=1)
+    return bool((low <= floor + bd.TIE).all())
 
 
 def _point_at(curve: Curve, rate: float) -> int | None:

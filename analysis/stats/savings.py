@@ -12,7 +12,8 @@ from analysis.curves.assemble import Assembled
 from analysis.io.frames import rows_of
 from analysis.io.schema import AnalysisError
 from analysis.stats.anchor import AnchorComparison, against_anchors
-from analysis.stats.pairs import Estimate, about_seeds
+from analysis.stats.pairs import Estimate
+from analysis.stats.seeds import about_seeds
 
 CURVE: Final = ["mllm", "codec", "variant", "scenario", "task", "metric"]
 """Columns that say which curve a row is of."""

@@ -36,8 +36,9 @@ from analysis.sampling.bd import TIE, Batch, accuracy_at
 from analysis.sampling.intervals import Floats
 from analysis.sampling.tables import Kind, Names, SampleTable, sample_table
 from analysis.stats.anchor import against_anchors
-from analysis.stats.pairs import arrays, one_training
+from analysis.stats.pairs import arrays
 from analysis.stats.savings import CURVE
+from analysis.stats.seeds import one_training
 
 MCNEMAR, PAIRED_T, SIGN = "McNemar exact", "paired t", "sign"
 RANDOM_SEEDS: Final = "paired, random seeds"

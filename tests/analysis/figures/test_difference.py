@@ -10,6 +10,7 @@ import pytest
 
 from analysis.curves.assemble import Assembled, assemble
 from analysis.curves.curve import MEAN
+from analysis.curves.tasks import Floor
 from analysis.figures.difference import differences, draw_difference
 from analysis.io.read import read_sweep
 from analysis.stats.compare import compare
@@ -65,6 +66,8 @@ def test_no_difference_from_a_hole_or_a_point_or_apart(rich: Assembled) -> None:
     apart = dataclasses.replace(d2, frame=d2.frame.assign(value=d2.frame["value"] + 2))
     for wrong in (holed, apart):
         assert Pair(anchor, wrong).relative_difference().empty
+    floor = Floor(2.0, "2")
+    assert Pair(anchor, d2, floor=floor).relative_difference().empty
 
 
 def test_without_samples_there_is_no_interval_and_without_an_anchor_no_figure(

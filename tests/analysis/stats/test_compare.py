@@ -445,6 +445,44 @@ def test_a_curve_that_never_leaves_chance_saves_nothing() -> None:
     assert np.isfinite(left["saved"])
 
 
+@pytest.mark.parametrize("which", ["both", "anchor", "test"])
+def test_a_curve_that_gets_nothing_right_saves_nothing(which: str) -> None:
+    """Bits at accuracy 0 equalise nothing, in a metric that nobody can guess."""
+    nothing = (0.0,) * 4
+    some = (0.0, 0.2, 0.4, 0.6)
+    base, test = (some if which == end else nothing for end in ("test", "anchor"))
+    rates = tuple(0.9 * rate for rate in RATES)
+    got = row(drawn(reconstruction=(RATES, base), d1=(rates, test)), "d1")
+    assert np.isnan(got[["bd_rate", "saved", "saved_max"]].astype(float)).all()
+    assert got["saved_at_anchor"] == []
+    name = "d1" if which == "test" else "reconstruction"
+    assert f"no BD-rate, no saving: {name} never leaves 0" in got["note"]
+    assert np.isfinite(got["bd_accuracy"])
+    left = row(drawn(reconstruction=(RATES, some), d1=(rates, some)), "d1")
+    assert left["bd_rate"] == pytest.approx(-10)
+
+
+def test_an_interval_that_reaches_the_lower_end_is_no_accuracy_and_one_right_answer_is() -> None:
+    """Jeffreys' interval of no right answer begins above 0; the accuracy does not."""
+    sweep = drawn(reconstruction=(RATES, RISING), d1=(RATES, RISING))
+    is_d1 = sweep.points["scenario"] == "d1"
+    for value, low, shown in ((0.0, 1e-5, False), (0.1, 0.0, False), (0.1, 1e-3, True)):
+        ends = {"value": value, "value_low": low, "value_high": 0.3}
+        changed = {name: sweep.points[name].mask(is_d1, end) for name, end in ends.items()}
+        of_both = sweep.points.assign(**changed)
+        anchor = of_both["scenario"] == "reconstruction"
+        of_both["value"] = of_both["value"].mask(anchor, np.resize((0.05, 0.1, 0.2, 0.3), 8))
+        got = row(dataclasses.replace(sweep, points=of_both), "d1")
+        assert np.isfinite(got["saved"]) == shown
+        assert ("d1 never leaves 0" in got["note"]) != shown
+
+
+def test_below_chance_is_said_before_that_no_accuracy_is_shared() -> None:
+    got = row(guessing((0.01, 0.01, 0.01, 0.01), 0.9), "d1")
+    assert holds(got["note"], "d1 never leaves chance (0.125)")
+    assert "no overlap" not in got["note"]
+
+
 def test_a_bound_at_chance_is_warned_of() -> None:
     sweep = guessing((0.1, 0.2, 0.45, 0.6), 0.12)
     for scenario in ("d1", "uncompressed"):
