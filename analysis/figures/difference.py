@@ -6,7 +6,7 @@ the figure shows where the savings come from and where they end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,7 @@ from analysis.figures.style import GRID, INK, MUTED, STYLE
 from analysis.figures.text_size import broken, text_width
 from analysis.io.frames import rows_of
 from analysis.stats.anchor import against_anchors
-from analysis.stats.as_text import span, with_interval
+from analysis.stats.as_text import rounded, span, with_interval
 
 STEPS: Final = 25
 """Accuracies at which a difference is computed."""
@@ -86,7 +86,7 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
                     *(curve.owner, looks.curve(curve), frame["accuracy"], frame["change"]),
                     *(frame["low"], frame["high"]),
                     joined=True,
-                    dense=True,
+                    dense=len(frame) > 1,  # a single shared accuracy is a marker
                     hover="%{y:.0f} % bits at accuracy %{x:.3f}",
                 )
                 for curve, frame in shown
@@ -97,14 +97,17 @@ def draw_difference(assembled: Assembled, task: str = MEAN) -> list[Plot]:
             limits=(-100, 200),  # an interval may run off; a saving may not
         )
         descriptions = [
-            f"{looks.curve(curve).label} {round(frame['change'].iloc[0]):+d} % at "
-            f"{frame['accuracy'].iloc[0]:.2f} to {round(frame['change'].iloc[-1]):+d} % at "
-            f"{frame['accuracy'].iloc[-1]:.2f}"
-            for curve, frame in shown
+            f"{looks.curve(curve).label} {' to '.join(_ends(frame))}" for curve, frame in shown
         ]
         alt = f"{with_subtitle(f'{title} over {label}', subtitle)}: {'; '.join(descriptions)}."
         out.append(draw(Drawing(file_name(name), title, subtitle, alt, [[panel]])))
     return out
+
+
+def _ends(frame: pd.DataFrame) -> Iterator[str]:
+    """The bits at the lowest and at the highest shared accuracy, once where these are one."""
+    for row in rows_of(frame.iloc[list(dict.fromkeys((0, len(frame) - 1)))]):
+        yield f"{rounded(row.change)} % at {row.accuracy:.2f}"
 
 
 def draw_forest(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:

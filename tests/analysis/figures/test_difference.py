@@ -13,9 +13,11 @@ from analysis.curves.curve import MEAN
 from analysis.curves.tasks import Floor
 from analysis.figures.difference import differences, draw_difference
 from analysis.io.read import read_sweep
+from analysis.report.interactive import interactive
 from analysis.stats.compare import compare
 from analysis.stats.pairs import Pair
 from tests.analysis.rich import DERIVED
+from tests.analysis.stats.test_compare import RATES, drawn
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,22 @@ def test_no_difference_from_a_hole_or_a_point_or_apart(rich: Assembled) -> None:
         assert Pair(anchor, wrong).relative_difference().empty
     floor = Floor(2.0, "2")
     assert Pair(anchor, d2, floor=floor).relative_difference().empty
+
+
+def test_a_single_shared_accuracy_is_a_marker_in_all_figures_of_it() -> None:
+    """Half the bits at the one accuracy that both have: a line through it would have no length."""
+    flat = (0.6,) * 4
+    sweep = drawn(reconstruction=(RATES, flat), d1=(tuple(rate / 2 for rate in RATES), flat))
+    (plot,) = draw_difference(assemble(sweep))
+    (line,) = (line for line in plot.figure.axes[0].lines if np.size(line.get_xdata()) == 1)
+    np.testing.assert_allclose(line.get_xydata(), [(0.6, -50.0)])
+    assert line.get_marker() not in ("", "None", None)
+    assert line.get_markevery() is None, "all of its points have a marker"
+    assert plot.drawing is not None
+    live = interactive(plot.drawing, {})["data"]
+    (trace,) = (trace for trace in live if len(trace["x"]) == 1)
+    assert "markers" in trace["mode"]
+    assert plot.alt.count("-50 %") == 1
 
 
 def test_without_samples_there_is_no_interval_and_without_an_anchor_no_figure(
