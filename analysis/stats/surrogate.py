@@ -25,6 +25,9 @@ TERMS: Final = {"distill_pooled": "pooled feature", "distill_tokens": "patch tok
 """Columns of the points file and what they compare with the teacher's."""
 FEWEST: Final = 5
 """Points under which no correlation is stated."""
+STRONG: Final = 0.8
+"""Size of Spearman's coefficient from which on a term predicts, and below which in part. Ours."""
+PREDICTS: Final = "predicts"
 ROUNDING: Final = 1e-12
 _Z: Final = 1.959964
 """The 97.5 % point of the normal distribution."""
@@ -83,23 +86,29 @@ def surrogate_sentence(frame: pd.DataFrame) -> str:
     """
     if frame.empty:
         return ""
-    known = frame[frame["spearman"].notna()]
-    if known.empty:
+    judged = frame[frame["n_points"] >= FEWEST]
+    if judged.empty:
         return f"Too few points (under {FEWEST}) to say whether the surrogate predicts the tasks."
     sentences = []
-    for term, rows in known.groupby("term", sort=False):
-        text = [
-            f"{row.task} {coefficient(row.spearman, row.spearman_low, row.spearman_high)}"
-            for row in rows_of(rows)
+    for term, rows in judged.groupby("term", sort=False):
+        several = " (times MLLMs)" if rows["mllm"].nunique() > 1 else ""
+        by_verdict: dict[str, list[str]] = {PREDICTS: []}
+        for row in rows_of(rows):
+            number = coefficient(row.spearman, row.spearman_low, row.spearman_high)
+            verdict = row.words.partition(":")[0]
+            by_verdict.setdefault(verdict, []).append(f"{row.task} {number}".strip())
+        counts = {verdict: str(len(tasks)) for verdict, tasks in by_verdict.items()}
+        counts[PREDICTS] += f" of {len(rows)} tasks{several}"
+        claims = [
+            f"{verdict} in {counts[verdict]}" + (f" ({', '.join(tasks)})" if tasks else "")
+            for verdict, tasks in by_verdict.items()
         ]
-        good = int(rows["words"].str.startswith("predicts:").sum())
-        several = rows["mllm"].nunique() > 1
-        share = f"{good} of {len(rows)} tasks" + (" (times MLLMs)" if several else "")
-        sentences.append(
-            f"The error of the {TERMS[str(term)]} orders the points as the task does in {share} "
-            f"(Spearman: {', '.join(text)})."
-        )
-    return " ".join(sentences)
+        sentences.append(f"Error of the {TERMS[str(term)]}: {'; '.join(claims)}.")
+    return (
+        f"{' '.join(sentences)} The numbers are Spearman's correlations; predicts means {STRONG} or "
+        f"more in size, with an order at equal rate too, and predicts in part the same under "
+        f"{STRONG}."
+    )
 
 
 def spearman(x: Floats, y: Floats) -> float:
@@ -168,7 +177,8 @@ def _judged(row: Row, better: bool) -> str:
     wanted = -row.spearman if better else row.spearman
     low, high = sorted(-end if better else end for end in (row.spearman_low, row.spearman_high))
     if np.isnan(low):
-        return "predicts: the same order at every point" if wanted > 0 else "the reverse order"
+        same = f"{PREDICTS}: the same order at every point"
+        return same if wanted > 0 else "misleads: the reverse order at every point"
     if high < 0:
         return "misleads: a smaller error goes with a worse metric"
     if low <= 0:
@@ -176,9 +186,12 @@ def _judged(row: Row, better: bool) -> str:
     at_equal_rate = interval(row.at_equal_rate, row.n_points - 1, "spearman")
     if at_equal_rate[0] <= 0 <= at_equal_rate[1]:
         return "through the rate: more bits go with both; at equal rate no order is shown"
-    if wanted >= 0.8:
-        return "predicts: a smaller error goes with a better metric"
-    return "predicts in part: a smaller error tends to go with a better metric"
+    if wanted >= STRONG:
+        return f"{PREDICTS}: a smaller error goes with a better metric ({STRONG} or more in size)"
+    return (
+        f"{PREDICTS} in part: a smaller error tends to go with a better metric (under {STRONG} in "
+        "size)"
+    )
 
 
 def _partial(x: Floats, y: Floats, z: Floats) -> float:

@@ -14,6 +14,7 @@ from analysis.curves.assemble import assemble
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.read import Sweep, read_sweep
 from analysis.stats.surrogate import interval, kendall, spearman, surrogate, surrogate_sentence
+from tests.analysis.messages import holds
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,35 @@ def test_the_words_say_what_the_numbers_do(rich: Sweep) -> None:
     other = dataclasses.replace(rich, points=points, manifest={**rich.manifest, "tasks": described})
     lower = surrogate(assemble(other, 50)).set_index(["task", "term"])
     assert lower.loc[("vqa", "distill_tokens"), "words"].startswith("predicts")
+
+
+def test_the_sentence_judges_as_the_table_does_and_both_state_the_threshold(rich: Sweep) -> None:
+    """A correlation of 0.5 to 0.7 that holds at equal rate is no 0.8, but it is something."""
+    rng = np.random.default_rng(5)
+    parts = [rows.assign(error=-rows["value"].rank()) for _, rows in rich.points.groupby("task")]
+    ranked = pd.concat(parts).sort_index()
+    ranked["error"] += rng.normal(0, 19, len(ranked))
+    flat = ranked["value"].mask(ranked["task"] == "captioning", 0.5)
+    points = ranked.assign(distill_pooled=ranked["error"], distill_tokens=np.nan, value=flat)
+    frame = surrogate(assemble(dataclasses.replace(rich, points=points, samples=None), 50))
+    frame = frame.set_index("task")
+    part = frame.index[frame["spearman"].between(-0.8, -0.3)]
+    assert len(part) >= 2
+    assert frame.loc[part, "words"].str.startswith("predicts in part").all()
+    assert frame.loc[part, "words"].str.contains("0.8", regex=False).all()
+    sentence = surrogate_sentence(frame.reset_index())
+    assert holds(sentence, "predicts in 0 of 4 tasks", f"predicts in part in {len(part)} (", "0.8")
+    assert holds(sentence, "no order in 1 (captioning)")
+    listed = sentence.partition("predicts in part in ")[2].partition(")")[0]
+    assert all(task in listed for task in part)
+
+
+def test_terms_that_never_vary_are_not_called_too_few(rich: Sweep) -> None:
+    points = rich.points.assign(distill_pooled=0.5, distill_tokens=np.nan)
+    frame = surrogate(assemble(dataclasses.replace(rich, points=points), 50))
+    sentence = surrogate_sentence(frame)
+    assert "Too few" not in sentence
+    assert holds(sentence, "predicts in 0 of 4 tasks", "no order in 4")
 
 
 def test_few_points_and_none(rich: Sweep) -> None:
