@@ -26,6 +26,7 @@ from analysis.figures.render import Plot, draw, file_name
 from analysis.figures.style import MUTED
 from analysis.io.frames import rows_of
 from analysis.io.schema import MEASURE
+from analysis.stats.seeds import unequal_seeds
 
 RATE: Final = "bits per pixel (real bytes written)"
 
@@ -282,7 +283,8 @@ def _draw(
                 f"the same points: {', '.join(looks.curve(c).label for c in group)}"
                 for group in same_points(every)
                 if len(group) > 1
-            ],
+            ]
+            + [note for note in map(unequal_seeds, every) if note],
         )
     )
 

@@ -22,7 +22,7 @@ from analysis.stats.anchor import against_anchors
 from analysis.stats.as_text import with_interval
 from analysis.stats.pairs import NAN, Estimate, Pair, arrays
 from analysis.stats.ranking import ranked
-from analysis.stats.seeds import about_seeds
+from analysis.stats.seeds import about_seeds, fewest_seeds, other_numbers
 
 PARTIAL: Final = 0.75
 """Overlap below which a note warns (the `bjontegaard` package warns at the same value)."""
@@ -50,6 +50,8 @@ class Row:
     n_points: int = 0
     n_missing: int = 0
     n_seeds: int = 0
+    n_seeds_least: int = 0
+    """Seeds of the curve, and the fewest at one of its rates."""
     bpp_low: float = NAN
     bpp_high: float = NAN
     value_low: float = NAN
@@ -138,7 +140,8 @@ def compare(
     bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
     rows: list[Row] = []
     heads: dict[tuple[str, ...], dict[Pair, Row]] = {}
-    for compared in against_anchors(assembled, anchor, codec):
+    comparisons = list(against_anchors(assembled, anchor, codec))
+    for compared in comparisons:
         curve, row = compared.curve, _describe(compared.curve)
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
@@ -149,6 +152,7 @@ def compare(
             notes += _fill_in(row, compared.pair)
             if curve.task == MEAN or not assembled.means:  # once a curve
                 notes.append(about_seeds(curve, compared.pair.anchor))
+                notes.append(other_numbers(curve, (each.curve for each in comparisons)))
                 if np.isfinite(row.bd_rate):
                     owner = (curve.mllm, curve.task, *compared.pair.anchor.owner)
                     heads.setdefault(owner, {})[compared.pair] = row
@@ -212,7 +216,7 @@ def _at_chance(sweep: Sweep, bound: Any, chance: float | None) -> str:
 def _describe(curve: Curve) -> Row:
     row = Row(curve.mllm, curve.codec, curve.variant, curve.scenario, curve.task, curve.metric)
     row.n_points, row.n_missing = len(curve.frame), len(curve.missing)
-    row.n_seeds = len(curve.seeds)
+    row.n_seeds, row.n_seeds_least = len(curve.seeds), fewest_seeds(curve)
     if row.n_points:
         row.bpp_low, row.bpp_high = _ends(curve.frame["bpp"])
         row.value_low, row.value_high = _ends(curve.frame["value"])

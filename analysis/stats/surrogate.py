@@ -105,9 +105,9 @@ def surrogate_sentence(frame: pd.DataFrame) -> str:
         ]
         sentences.append(f"Error of the {TERMS[str(term)]}: {'; '.join(claims)}.")
     return (
-        f"{' '.join(sentences)} The numbers are Spearman's correlations; predicts means {STRONG} or "
-        f"more in size, with an order at equal rate too, and predicts in part the same under "
-        f"{STRONG}."
+        f"{' '.join(sentences)} The numbers are Spearman's correlations; predicts means "
+        f"{STRONG} or more in size, with an order at equal rate too, and predicts in part the same "
+        f"under {STRONG}."
     )
 
 
