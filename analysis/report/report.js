@@ -116,7 +116,7 @@
     plotly = plotly || (await unpack());
     const place = document.createElement("div");
     place.className = "live";
-    figure.append(place);
+    figure.querySelector(".still").after(place);
     figure.classList.add("lit");
     const said = data.figures[figure.dataset.live];
     const alt = figure.querySelector(".still").getAttribute("aria-label");

@@ -61,7 +61,9 @@ NAMED_CURVES: Final = 6
 """Curves of a ranking that the summary sentence names, those that save most."""
 
 
-_BITS: Final = " A BD-rate averages over shared accuracies, `bits` is at their middle alone."
+_BITS: Final = (
+    " A BD-rate averages over shared accuracies; the column bits is at their middle alone."
+)
 """Explains the heads of `summary_table`."""
 
 

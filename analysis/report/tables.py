@@ -89,8 +89,13 @@ def training_rows(sweep: Sweep) -> list[dict[str, Any]]:
     return rows
 
 
-def more_of(row: Any, anchor: str) -> str:
-    """Further numbers of a comparison and its note, as sentences."""
+def more_of(row: Any, anchor: str, name: str) -> str:
+    """Further numbers of a comparison and its note, as sentences.
+
+    Args:
+        row: of `compare`'s frame.
+        anchor, name: of both curves; they are written as they are, at a sentence's start too.
+    """
     sentences = []
     if row.saved_at_anchor:
         pairs = row.saved_at_anchor
@@ -101,7 +106,8 @@ def more_of(row: Any, anchor: str) -> str:
         mean = with_interval(row.bd_rate_of_tasks, sign=True)
         sentences.append(f"The mean of the tasks' BD-rates is {mean}.")
     if row.note:
-        sentences.append(f"{row.note[0].upper()}{row.note[1:]}.")
+        is_name = row.note.startswith((f"{name} ", f"{anchor} "))
+        sentences.append(f"{row.note if is_name else row.note[0].upper() + row.note[1:]}.")
     return " ".join(sentences)
 
 

@@ -8,12 +8,11 @@ import numpy as np
 
 
 def span(low: float, high: float, digits: int) -> str:
-    """`0.12 to 0.50` as short text; empty where unknown."""
+    """`0.12–0.50` as short text, one number where both round to it; empty where unknown."""
     if np.isnan(low):
         return ""
-    if np.isclose(low, high):
-        return f"{low:.{digits}f}"
-    return f"{low:.{digits}f}–{high:.{digits}f}"
+    ends = dict.fromkeys(f"{end:.{digits}f}" for end in (low, high))
+    return "–".join(ends)
 
 
 def with_interval(

@@ -136,16 +136,15 @@ def compare(
         AnalysisError: the sweep has no curve of that anchor, or none of that codec.
     """
     assembled = assembled or assemble(sweep, n_resamples)
-    known = assembled.tasks
     bound = {(b.mllm, b.task, b.metric): b for b in rows_of(assembled.bounds)}
     rows: list[Row] = []
-    heads: dict[tuple[str, ...], dict[Pair, Row]] = {}
+    heads: dict[Pair, Row] = {}
     comparisons = list(against_anchors(assembled, anchor, codec))
     for compared in comparisons:
         curve, row = compared.curve, _describe(compared.curve)
         rows.append(row)
         limit = bound.get((curve.mllm, curve.task, curve.metric))
-        upward = not less_is_better(known, curve.task, curve.metric)
+        upward = not less_is_better(assembled.tasks, curve.task, curve.metric)
         notes = [compared.note, _missing_note(curve, sweep.scenarios)]
         notes += _limits(assembled, curve, limit) if upward else []
         if compared.pair is not None and not curve.frame.empty:
@@ -154,13 +153,12 @@ def compare(
                 notes.append(about_seeds(curve, compared.pair.anchor))
                 notes.append(other_numbers(curve, (each.curve for each in comparisons)))
                 if np.isfinite(row.bd_rate):
-                    owner = (curve.mllm, curve.task, *compared.pair.anchor.owner)
-                    heads.setdefault(owner, {})[compared.pair] = row
+                    heads[compared.pair] = row
         elif compared.is_anchor and upward:
             notes.append(_front_note(curve))
         row.note = "; ".join(note for note in notes if note)
-    _rank(heads.values())
-    _mean_of_bd_rates(rows, len(known))
+    _rank(heads)
+    _mean_of_bd_rates(rows, len(assembled.tasks))
     return _ordered(rows, assembled)
 
 
@@ -304,10 +302,13 @@ def _fill_in(row: Row, pair: Pair) -> list[str]:
     return [*notes, _interval_note(rate, saved, gain)]
 
 
-def _rank(groups: Iterable[dict[Pair, Row]]) -> None:
-    """Fill in the rankings, each of an anchor's curves."""
-    rows = {pair: row for group in groups for pair, row in group.items()}
-    for place in (place for group in groups for place in ranked(group)):
+def _rank(rows: dict[Pair, Row]) -> None:
+    """Fill in the rankings, each of an anchor's curves, of which these have a BD-rate."""
+    groups: dict[tuple[str, ...], list[Pair]] = {}
+    for pair in rows:
+        owner = (pair.test.mllm, pair.test.task, *pair.anchor.owner)
+        groups.setdefault(owner, []).append(pair)
+    for place in (place for group in groups.values() for place in ranked(group)):
         row, rate, to_next = rows[place.pair], place.bd_rate, place.against_next
         row.ranked_low, row.ranked_high = place.low, place.high
         row.ranked_bd_rate = rate.value

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from analysis.stats.as_text import rounded, with_interval
+from analysis.stats.as_text import rounded, span, with_interval
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,14 @@ from analysis.stats.as_text import rounded, with_interval
 )
 def test_what_rounds_to_nothing_has_no_sign(value: float, digits: int, text: str) -> None:
     assert rounded(value, digits=digits) == text
+
+
+def test_a_range_whose_ends_round_to_one_number_is_that_number() -> None:
+    assert span(0.1201, 0.1199, 2) == "0.12"
+    assert span(0.0932, 0.0899, 2) == "0.09"
+    assert span(0.0899, 0.0932, 3) == "0.090–0.093"
+    assert span(0.4, 0.854, 2) == "0.40–0.85"
+    assert span(math.nan, math.nan, 2) == ""
 
 
 def test_an_interval_has_no_sign_at_nothing_and_keeps_what_has_no_end() -> None:

@@ -211,17 +211,18 @@ def test_a_sentence_without_a_bd_rate_is_true_beside_the_bits_of_the_table() -> 
     assert not table.loc["d2", "BD-rate"].any()
     assert table.loc["d2", "bits"].all()
     sentence = summary_sentence(sweep, comparison)
+    assert "`" not in sentence, "the page shows it as it is"
     assert holds(
         sentence,
         "No curve has a BD-rate against reconstruction on the mean over tasks",
         "the report page, under 'Comparison with reconstruction', says why",
-        "`bits` is at their middle alone",
+        "the column bits is at their middle alone",
     )
 
 
 def test_a_sentence_explains_no_bits_where_the_table_has_none() -> None:
     sweep = drawn(reconstruction=(RATES, (0.1, 0.2, 0.3, 0.4)), d3=(RATES, (0.5, 0.6, 0.7, 0.8)))
-    assert "`bits`" not in summary_sentence(sweep, compare(sweep))
+    assert "column bits" not in summary_sentence(sweep, compare(sweep))
 
 
 def test_curves_are_ranked_over_the_accuracies_that_all_of_them_share() -> None:
