@@ -137,6 +137,17 @@ class Drawing:
     width: float = 0.0
 
 
+def only_value(panels: Sequence[Panel]) -> float | None:
+    """The value that all points of a row of panels have; None where there is more to show.
+
+    An axis around it would have ticks at values that nothing has, and that may not exist.
+    """
+    series = [series for panel in panels for series in panel.series]
+    values = {float(y) for one in series for y in np.ravel(one.y)}
+    is_alone = not any(panel.levels for panel in panels) and all(one.low is None for one in series)
+    return values.pop() if is_alone and len(values) == 1 else None
+
+
 def log_range(values: Sequence[float]) -> tuple[float, float] | None:
     """Ends of a logarithmic axis; None where the values span less than a factor of 4."""
     if not len(values) or min(values) <= 0 or max(values) / min(values) < 4:

@@ -23,6 +23,7 @@ from analysis.figures.drawing import (
     Series,
     log_range,
     log_ticks,
+    only_value,
     with_subtitle,
 )
 from analysis.figures.layout import LEFT, NOTE_SIZE, RIGHT, WIDTH, entries_of, name_axis, stack
@@ -42,6 +43,8 @@ OTHER_CURVES_LABEL: Final = "the other curves"
 ABSENT: Final = "no number"
 STEPS: Final = (1, 2, 2.5, 5, 10)
 """Between ticks, times powers of ten."""
+LOOSE: Final = 0.1
+"""Margin of a panel of loose points, as a share: markers do not touch the frame."""
 MANY_POINTS: Final = 300
 """Points of a panel above which they are drawn as pixels."""
 
@@ -138,6 +141,8 @@ def draw(drawing: Drawing) -> Plot:
                 first.set_ylabel(panels[0].label)
                 limits = zip(first.get_ylim(), panels[0].limits, (max, min), strict=True)
                 first.set_ylim(*(inner(end, limit) for end, limit, inner in limits))
+                if (value := only_value(panels)) is not None:
+                    first.set_yticks([value])
         if any(len(panel.groups) > 1 for panels in drawing.rows for panel in panels):
             entries[-1][OTHER_CURVES_LABEL] = Line2D([], [], color=PALE, lw=0.8)
         entries[-1] |= shared
@@ -165,6 +170,8 @@ def _draw_panel(axes: Axes, panel: Panel, group: Group, names: Sequence[str]) ->
             _draw_series(axes, series, rasterized=many and not series.joined)
         elif series.joined:
             axes.plot(series.x, series.y, color=PALE, lw=0.8, zorder=1.2)
+    if panel.series and not any(series.joined for series in panel.series):
+        axes.margins(LOOSE)
     lines = {}
     for level in panel.levels:
         how: dict[str, Any] = {"color": level.colour, "ls": level.line, "lw": 1.0}

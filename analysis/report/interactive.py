@@ -23,6 +23,7 @@ from analysis.figures.drawing import (
     Series,
     log_range,
     log_ticks,
+    only_value,
 )
 from analysis.figures.looks import Look
 from analysis.figures.render import ABSENT
@@ -89,6 +90,7 @@ def interactive(drawing: Drawing, numbers: Mapping[str, int]) -> dict[str, Any]:
         x_axis |= {} if last else {"title": {"text": ""}}
         layout[f"xaxis{axis}"] = x_axis
         layout[f"yaxis{axis}"] = axis_of("" if j else panel.label) | {
+            **({} if (value := only_value(drawing.rows[i])) is None else {"tickvals": [value]}),
             "anchor": f"x{axis}",
             "domain": [max(0.0, top - height / whole), top],
         }

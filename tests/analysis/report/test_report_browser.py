@@ -110,6 +110,32 @@ def test_a_point_says_how_it_was_made_and_leads_to_its_run(browser: Browser, pag
     assert run in browser.run("return document.querySelector('details.long[open]').innerHTML")
 
 
+def test_the_comparison_fits_a_window_of_a_laptop(browser: Browser, page: Path) -> None:
+    browser.show(page, 1280, 900)
+    browser.run("document.querySelectorAll('details.part').forEach((one) => one.open = true)")
+    wide = browser.run(
+        "const one = document.querySelector('#comparison .scroll');"
+        "return [one.scrollWidth, one.clientWidth]"
+    )
+    assert wide[0] <= wide[1]
+    over = browser.run(
+        "const right = document.querySelector('#comparison .scroll').getBoundingClientRect().right;"
+        "return [...document.querySelectorAll('#comparison .more td')]"
+        ".filter((one) => one.getBoundingClientRect().right > right + 1).length"
+    )
+    assert over == 0
+
+
+def test_the_notes_of_a_figure_stay_below_its_interactive_one(browser: Browser, page: Path) -> None:
+    browser.show(page, 1200, 900)
+    light_all(browser)
+    texts = browser.run(
+        "return [...document.querySelectorAll('figure.lit .below')]"
+        ".filter((one) => one.offsetHeight > 0).map((one) => one.textContent)"
+    )
+    assert any(text.startswith("the same points: ") for text in texts)
+
+
 def test_printed_it_shows_the_drawn_figures(browser: Browser, page: Path) -> None:
     browser.show(page, 1200, 900)
     light_all(browser)

@@ -13,6 +13,7 @@ from scipy import stats
 from analysis.curves.assemble import assemble
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.read import Sweep, read_sweep
+from analysis.report.interactive import interactive
 from analysis.stats.surrogate import interval, kendall, spearman, surrogate, surrogate_sentence
 from tests.analysis.messages import holds
 
@@ -145,6 +146,31 @@ def test_terms_that_never_vary_are_not_called_too_few(rich: Sweep) -> None:
     sentence = surrogate_sentence(frame)
     assert "Too few" not in sentence
     assert holds(sentence, "predicts in 0 of 4 tasks", "no order in 4")
+
+
+def test_an_axis_shows_no_values_that_nothing_has_and_markers_stand_off_the_frame(
+    rich: Sweep,
+) -> None:
+    """A metric that is 0 everywhere has one tick, not some below 0."""
+    points = rich.points.assign(value=rich.points["value"].where(rich.points["task"] != "vqa", 0.0))
+    (plot,) = draw_surrogate(assemble(dataclasses.replace(rich, points=points, samples=None), 50))
+    plot.figure.canvas.draw()
+    by_label = {axes.get_ylabel(): axes for axes in plot.figure.axes}
+    assert list(by_label["vqa: accuracy"].get_yticks()) == [0.0]
+    axes = by_label["rec: accuracy@0.5"]
+    assert len(axes.get_yticks()) > 2
+    radius = max(line.get_markersize() for line in axes.lines) / 72 * plot.figure.dpi / 2
+    frame = axes.get_window_extent()
+    for line in axes.lines:
+        x, y = axes.transData.transform(line.get_xydata()).T
+        assert (y <= frame.y1 - radius).all()
+        assert (y >= frame.y0 + radius).all()
+        assert (x >= frame.x0 + radius).all()
+        assert (x <= frame.x1 - radius).all()
+    assert plot.drawing is not None
+    layout = interactive(plot.drawing, {})["layout"]
+    ticks = {name: axis.get("tickvals") for name, axis in layout.items() if "yaxis" in name}
+    assert [name for name, values in ticks.items() if values == [0.0]] == ["yaxis3", "yaxis4"]
 
 
 def test_few_points_and_none(rich: Sweep) -> None:
