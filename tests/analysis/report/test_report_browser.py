@@ -20,6 +20,7 @@ from tests.analysis.browser import MISSING, Browser
 from tests.analysis.figures.test_figures import write_costs
 from tests.analysis.pictures import scene
 from tests.analysis.rich import WANTED
+from tests.analysis.stats.test_compare import RATES, RISING, drawn
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
@@ -126,14 +127,17 @@ def test_the_comparison_fits_a_window_of_a_laptop(browser: Browser, page: Path) 
     assert over == 0
 
 
-def test_the_notes_of_a_figure_stay_below_its_interactive_one(browser: Browser, page: Path) -> None:
-    browser.show(page, 1200, 900)
+def test_the_notes_of_a_figure_stay_below_its_interactive_one(
+    browser: Browser, tmp_path: Path
+) -> None:
+    sweep = drawn(reconstruction=(RATES, RISING), d1=(RATES, RISING))
+    browser.show(Path(write_report(sweep, str(tmp_path)).html), 1200, 900)
     light_all(browser)
     texts = browser.run(
         "return [...document.querySelectorAll('figure.lit .below')]"
         ".filter((one) => one.offsetHeight > 0).map((one) => one.textContent)"
     )
-    assert any(text.startswith("the same points: ") for text in texts)
+    assert set(texts) == {"the same points: reconstruction, d1"}
 
 
 def test_printed_it_shows_the_drawn_figures(browser: Browser, page: Path) -> None:
