@@ -322,7 +322,7 @@ def test_recorders_that_end_again_and_again_end_the_sweep_with_a_line(
         recorder.listen(JobEvent("finished", next(iter(plan.jobs))))  # nobody is there
     *replaced, lost = notes
     assert len(replaced) == MOST_STARTS - 1
-    assert "MLflow and the points file wait for the next run of the same command" in lost
+    assert "MLflow, the points file and the report wait for the next run of the same" in lost
 
 
 def test_whoever_lost_the_lease_writes_no_points(tmp_path: Path, store: Store, plan: Plan) -> None:
