@@ -9,7 +9,7 @@ of them, one of all.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from analysis.curves.assemble import assemble
@@ -20,7 +20,7 @@ from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference, draw_forest
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr, draw_tasks
-from analysis.figures.render import file_name
+from analysis.figures.render import Plot, file_name
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, find_costs
 from analysis.io.files import join, make_directory, write_bytes
@@ -82,20 +82,21 @@ def write_report(
         "surrogate": draw_surrogate(assembled, correlations),
         "panels": draw_panels(assembled),
     }
-    endings = ("png", "svg", "pdf") if pdf else ("png", "svg")
-    written = [
-        path
-        for group in plots.values()
-        for plot in group
-        for path in plot.save(join(out, PLOTS), endings)
-    ]
-    remove_old_figures(out, written)
+    written = _save(out, [plot for group in plots.values() for plot in group], pdf)
     sentence = summary_sentence(sweep, comparison, assembled.missing)
     sentences = (lead_sentence(sweep, comparison), sentence)
     html = join(out, REPORT)
     text = page(assembled, comparison, correlations, plots, sentences, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
+
+
+def _save(out: str, plots: Iterable[Plot], pdf: bool) -> list[str]:
+    """Write the figures in place of those of the report before; returns their paths."""
+    endings = ("png", "svg", "pdf") if pdf else ("png", "svg")
+    written = [path for plot in plots for path in plot.save(join(out, PLOTS), endings)]
+    remove_old_figures(out, written)
+    return written
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -101,7 +101,7 @@ def _run_alone(request: Request, search: Search | None) -> bool:
         view = open_view(request.name, request.verbose, states, left)
         stack.callback(view.close)
         if not request.verbose:
-            stack.enter_context(libraries_to(store.local("logs", f"{request.name}-driver.log")))
+            stack.enter_context(libraries_to(request.driver_log))
         monitor = stack.enter_context(
             Monitor(
                 plan,

@@ -144,8 +144,7 @@ class RecorderProcess:
                 return outcome
         raise RecorderLostError(
             f"the process that records this sweep ended {MOST_STARTS} times, the last time "
-            f"with {self._child.how_it_ended} (more in "
-            f"{self._request.store.local('logs', f'{self._request.name}-driver.log')}); what is "
+            f"with {self._child.how_it_ended} (more in {self._request.driver_log}); what is "
             "finished is in the storage, and the same command reports it"
         )
 

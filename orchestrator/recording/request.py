@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from orchestrator.storage.store import Store
@@ -44,6 +45,11 @@ class Request:
     experiment: str = EXPERIMENT
     owner: str = field(default_factory=login_name)
     notify: str | None = None
+
+    @property
+    def driver_log(self) -> Path:
+        """What the driver of the sweep logs; of a remote storage in this machine's cache."""
+        return self.store.local("logs", f"{self.name}-driver.log")
 
     @property
     def options(self) -> dict[str, str]:

@@ -75,6 +75,8 @@ def storage_answering() -> Iterator[None]:
     """Raise `AwayError` where the storage fails, which MLflow repeats."""
     try:
         yield
+    except (AwayError, RefusedError):
+        raise
     except Exception as error:  # each storage has its own
         log.warning("the storage fails while MLflow is written", exc_info=True)
         raise AwayError(f"the storage: {_first_line(error)}") from error

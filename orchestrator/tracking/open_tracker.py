@@ -67,19 +67,16 @@ def _relocate(database: Path, artifacts: str) -> None:
         AwayError: it cannot be written to.
         RefusedError: the file is no database.
     """
-    try:
-        with storage_answering():
+    with storage_answering():
+        try:
             relocate(database, artifacts)
-    except AwayError as error:
-        cause = error.__cause__
-        if isinstance(cause, sqlite3.OperationalError):
-            raise AwayError(f"{database}: {cause}") from error
-        if isinstance(cause, sqlite3.DatabaseError):
+        except sqlite3.OperationalError as error:
+            raise AwayError(f"{database}: {error}") from error
+        except sqlite3.DatabaseError as error:
             raise RefusedError(
-                f"{database}: {cause}; move it away, and the next run of each sweep logs all of it "
+                f"{database}: {error}; move it away, and the next run of each sweep logs all of it "
                 "again"
             ) from error
-        raise
 
 
 def _refuse_links(store: Store, database: Path) -> None:

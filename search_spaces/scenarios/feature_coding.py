@@ -65,7 +65,7 @@ class FeatureCoding(Scenario):
         """Reports lambdas that are missing or given twice."""
         lambdas = settings_as(space, self.key, FeatureCodingTraining).lambdas
         if len(set(lambdas)) != len(lambdas) or not lambdas:
-            yield (f"feature_coding.lambdas {[*lambdas]}: one or more different values are needed")
+            yield f"feature_coding.lambdas {[*lambdas]}: one or more different values are needed"
 
     def applies_to(self, space: Space, codec: CodecSpec) -> bool:
         """No image codec is used."""
