@@ -24,7 +24,8 @@ FLOORS = {
     "search_spaces": ("plugins", "settings", "facts", "specs", "codecs", "scenarios", ""),
     "trainables": (
         *("arithmetic", "codecs/entropy", "codecs", "standards", "encoders"),
-        *("datasets/images", "datasets/scenes", "datasets/benchmarks", "datasets"),
+        *("datasets/images", "datasets/worlds/scenes", "datasets/worlds"),
+        *("datasets/benchmarks", "datasets"),
         *("networks", "mllms", "tasks/common", "tasks", "points", "scenarios"),
         *("training", "evaluation", "commands", "recipes", ""),
     ),

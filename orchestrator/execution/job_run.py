@@ -35,7 +35,7 @@ from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
 from search_spaces import Space
-from trainables.datasets.scenes.scene import Split
+from trainables.datasets.worlds.scenes.scene import Split
 
 REPORT_EVERY_S = 1.0
 
@@ -126,7 +126,7 @@ def _make(
 
 
 def _write_scenes(space: Space, job: Job, out: Path) -> None:
-    from trainables.datasets.scenes.write import write_world  # imports torch
+    from trainables.datasets.worlds.write import write_world  # imports torch
     from trainables.tasks import scene_tasks
 
     counts = {**image_counts(space.data), "episodes": space.data.episodes}
@@ -137,7 +137,7 @@ def _write_scenes(space: Space, job: Job, out: Path) -> None:
 
 def _write_samples(space: Space, store: Store, job: Job, out: Path) -> None:
     from trainables.datasets.images.convert import write_samples_of_stored
-    from trainables.datasets.scenes.write import write_scene_samples
+    from trainables.datasets.worlds.write import write_scene_samples
     from trainables.tasks import TASKS
 
     tasks = {name: TASKS.get(name) for name in sorted(job.subject.tasks)}

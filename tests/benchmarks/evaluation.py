@@ -39,8 +39,8 @@ from torch import Tensor
 
 from search_spaces import OperatingPoint, Space, load_space
 from trainables.codecs import Codec, build_codec, load_codec, save_codec, start_codec
-from trainables.datasets.scenes.write import write_world
 from trainables.datasets.tensors import to_tensor
+from trainables.datasets.worlds.write import write_world
 from trainables.encoders.pretrained import resolve_pretrained
 from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.evaluation.loaded_models import load_known_teacher

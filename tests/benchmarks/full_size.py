@@ -16,7 +16,7 @@ from search_spaces.facts.encoders import released_config
 from tests.trainables.shards import write_shards
 from trainables.codecs import build_codec, save_codec
 from trainables.commands.complexity import PAPER
-from trainables.datasets.scenes.write import write_world
+from trainables.datasets.worlds.write import write_world
 from trainables.tasks import scene_tasks
 from trainables.training.precompute import CodecLatents, TeacherFeatures
 

@@ -26,8 +26,8 @@ from trainables.datasets.arrays import tensor_column
 from trainables.datasets.batches import Batches
 from trainables.datasets.images.image_store import ShardReport, image_column
 from trainables.datasets.rows import Rows, part_file
-from trainables.datasets.scenes.write import write_world
 from trainables.datasets.shards import write_shard
+from trainables.datasets.worlds.write import write_world
 from trainables.tasks import scene_tasks
 
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {

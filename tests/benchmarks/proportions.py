@@ -25,8 +25,8 @@ from search_spaces.scenarios.d2 import IMAGE_WEIGHT
 from tests.trainables.shards import write_shards
 from trainables.codecs import Codec, load_codec
 from trainables.datasets.rows import Rows
-from trainables.datasets.scenes.write import write_world
 from trainables.datasets.tensors import psnr_of
+from trainables.datasets.worlds.write import write_world
 from trainables.encoders.load import load_tower
 from trainables.networks.surrogate_loss import distillation
 from trainables.points.building import complete_encoder

@@ -28,7 +28,7 @@ from trainables.codecs import build_codec
 from trainables.datasets.batches import Batches
 from trainables.datasets.read_ahead import read_ahead
 from trainables.datasets.rows import Batch, Rows
-from trainables.datasets.scenes.write import write_world
+from trainables.datasets.worlds.write import write_world
 from trainables.scenarios.base_codec import CodecLearner
 from trainables.tasks import scene_tasks
 from trainables.training.context import LocalContext

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.datasets.scenes.captions import TEMPLATES, caption
-from trainables.datasets.scenes.drawing import render
-from trainables.datasets.scenes.sampling import sample_scene
-from trainables.datasets.scenes.scene import class_names, scene_rng
-from trainables.datasets.scenes.write import write_world
+from trainables.datasets.worlds.scenes.captions import TEMPLATES, caption
+from trainables.datasets.worlds.scenes.drawing import render
+from trainables.datasets.worlds.scenes.sampling import sample_scene
+from trainables.datasets.worlds.scenes.scene import class_names, scene_rng
+from trainables.datasets.worlds.write import write_world
 from trainables.encoders.bridge import Entry
 from trainables.encoders.load import load_tower
 from trainables.encoders.pretrained import SHIPPED, load_tokenizer, resolve_pretrained

@@ -37,10 +37,10 @@ from trainables.codecs import (
 from trainables.codecs.eight_bits import to_eight_bits
 from trainables.datasets.images.files import write_json
 from trainables.datasets.rows import Batch
-from trainables.datasets.scenes.drawing import render
-from trainables.datasets.scenes.sampling import sample_scene
-from trainables.datasets.scenes.scene import Split, scene_rng
 from trainables.datasets.tensors import psnr_of
+from trainables.datasets.worlds.scenes.drawing import render
+from trainables.datasets.worlds.scenes.sampling import sample_scene
+from trainables.datasets.worlds.scenes.scene import Split, scene_rng
 from trainables.recipes.common import begin, recipe_parser
 from trainables.recipes.steps import Schedule, StepLoss, run_steps
 from trainables.scenarios.base_codec import CodecLearner

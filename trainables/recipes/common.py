@@ -20,7 +20,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from trainables.codecs import RECORD_FILE
 from trainables.datasets.images.files import replacing, write_json
-from trainables.datasets.scenes.captions import vocabulary
+from trainables.datasets.worlds.scenes.captions import vocabulary
 from trainables.encoders.pretrained import Preprocessing
 
 PREPROCESSING = Preprocessing(112, tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD))

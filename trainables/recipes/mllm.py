@@ -34,9 +34,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from trainables.datasets.scenes.sampling import sample_scene
-from trainables.datasets.scenes.scene import DIGITS, class_names, scene_rng
-from trainables.datasets.scenes.write import write_world
+from trainables.datasets.worlds.scenes.sampling import sample_scene
+from trainables.datasets.worlds.scenes.scene import DIGITS, class_names, scene_rng
+from trainables.datasets.worlds.write import write_world
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
 from trainables.recipes.accuracy import uncompressed_accuracy

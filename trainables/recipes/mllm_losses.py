@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS
 from trainables.recipes.common import IMAGE_ID
 from trainables.recipes.mllm_batches import IGNORE, PackedBatch
 

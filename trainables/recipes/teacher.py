@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from trainables.datasets.scenes.drawing import render_with_ink
-from trainables.datasets.scenes.sampling import sample_scene
-from trainables.datasets.scenes.scene import SceneSpec, scene_rng
+from trainables.datasets.worlds.scenes.drawing import render_with_ink
+from trainables.datasets.worlds.scenes.sampling import sample_scene
+from trainables.datasets.worlds.scenes.scene import SceneSpec, scene_rng
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedTokenizerFast
 
-from trainables.datasets.scenes.captions import TEMPLATES, caption
-from trainables.datasets.scenes.drawing import render
-from trainables.datasets.scenes.sampling import sample_scene
-from trainables.datasets.scenes.scene import (
+from trainables.datasets.worlds.scenes.captions import TEMPLATES, caption
+from trainables.datasets.worlds.scenes.drawing import render
+from trainables.datasets.worlds.scenes.sampling import sample_scene
+from trainables.datasets.worlds.scenes.scene import (
     COLOURS,
     DIGITS,
     SceneSpec,

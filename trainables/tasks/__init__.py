@@ -26,8 +26,8 @@ from typing import Final
 
 from search_spaces.plugins.registry import Registry
 from trainables.datasets.images.samples import ImageSample
-from trainables.datasets.scenes.samples import EpisodeTask, SceneSample, SceneTasks
-from trainables.datasets.scenes.scene import DrawnScene
+from trainables.datasets.worlds.samples import EpisodeTask, SceneSample, SceneTasks
+from trainables.datasets.worlds.scenes.scene import DrawnScene
 from trainables.tasks.common.task import Metric, Scores, Task, fraction, of_references, words
 
 TASKS: Final = Registry(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainables.datasets.scenes.captions import caption
-from trainables.datasets.scenes.samples import SceneSample
-from trainables.datasets.scenes.scene import DrawnScene
+from trainables.datasets.worlds.samples import SceneSample
+from trainables.datasets.worlds.scenes.captions import caption
+from trainables.datasets.worlds.scenes.scene import DrawnScene
 from trainables.tasks.common.caption_metrics import CIDER, cider
 from trainables.tasks.common.task import Scores, Task, fraction, of_references, words
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainables.datasets.scenes.captions import LOCATION_BINS, location
-from trainables.datasets.scenes.samples import SceneSample
-from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS, DrawnScene
+from trainables.datasets.worlds.samples import SceneSample
+from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, location
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, DrawnScene
 from trainables.tasks.grounding import Grounding
 
 

@@ -6,8 +6,14 @@ from collections import Counter
 
 import numpy as np
 
-from trainables.datasets.scenes.samples import SceneSample
-from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS, POSITIONS, DrawnScene, SceneSpec
+from trainables.datasets.worlds.samples import SceneSample
+from trainables.datasets.worlds.scenes.scene import (
+    COLOUR_NAMES,
+    DIGITS,
+    POSITIONS,
+    DrawnScene,
+    SceneSpec,
+)
 from trainables.tasks.common.one_name import OneName
 
 _COUNTS = ("zero", "one", "two", "three")

@@ -1,6 +1,6 @@
 """counting: how many digits are in the scene?"""
 
-from trainables.datasets.scenes.samples import SceneSample
+from trainables.datasets.worlds.samples import SceneSample
 from trainables.tasks.common.one_name import OneName
 
 

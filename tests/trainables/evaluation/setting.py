@@ -20,7 +20,7 @@ from search_spaces import OperatingPoint, Space
 from tests.trainables.small import make_clip, make_space, save_teacher
 from trainables.codecs import Codec, build_codec, load_codec, save_codec
 from trainables.datasets.arrays import decode_image
-from trainables.datasets.scenes.write import write_world
+from trainables.datasets.worlds.write import write_world
 from trainables.encoders.tower import Tower
 from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
 from trainables.points.building import build_neck

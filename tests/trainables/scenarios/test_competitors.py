@@ -24,7 +24,7 @@ from trainables.codecs import bits_estimated
 from trainables.codecs.entropy.bitstream import unpack
 from trainables.datasets.batches import Batches, InTurn
 from trainables.datasets.rows import Batch, Rows
-from trainables.datasets.scenes.write import write_world
+from trainables.datasets.worlds.write import write_world
 from trainables.encoders.bridge import entered
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm

@@ -14,8 +14,8 @@ from search_spaces import Space, Stage, Stages, evaluation_stage, operating_poin
 from tests.trainables.distributions import installed
 from trainables.datasets.images.convert import write_classes, write_samples_of_stored
 from trainables.datasets.images.schemas import IMAGES_SCHEMA
-from trainables.datasets.scenes.scene import Split
-from trainables.datasets.scenes.write import write_scene_samples, write_world
+from trainables.datasets.worlds.scenes.scene import Split
+from trainables.datasets.worlds.write import write_scene_samples, write_world
 from trainables.tasks import TASKS, scene_tasks
 
 PLUGIN = '''

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.datasets.scenes.captions import LOCATION_BINS, caption
-from trainables.datasets.scenes.drawing import render, render_with_ink
-from trainables.datasets.scenes.sampling import sample_scene
-from trainables.datasets.scenes.scene import (
+from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, caption
+from trainables.datasets.worlds.scenes.drawing import render, render_with_ink
+from trainables.datasets.worlds.scenes.sampling import sample_scene
+from trainables.datasets.worlds.scenes.scene import (
     COLOUR_NAMES,
     COLOURS,
     DIGITS,
@@ -25,7 +25,7 @@ from trainables.datasets.scenes.scene import (
     class_names,
     scene_rng,
 )
-from trainables.datasets.scenes.write import write_world
+from trainables.datasets.worlds.write import write_world
 from trainables.recipes.common import UNK_ID, build_tokenizer
 from trainables.tasks import captioning, rec, scene_tasks, vqa
 

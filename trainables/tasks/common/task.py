@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from search_spaces.facts.tasks import TaskFacts
 from trainables.datasets.images.samples import ImageSample
-from trainables.datasets.scenes.samples import SceneSample
-from trainables.datasets.scenes.scene import DrawnScene
+from trainables.datasets.worlds.samples import SceneSample
+from trainables.datasets.worlds.scenes.scene import DrawnScene
 
 Values = npt.NDArray[np.float64]
 Scores = dict[str, Values]

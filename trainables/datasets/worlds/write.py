@@ -20,11 +20,11 @@ from torch import Tensor
 from trainables.datasets.images import schemas
 from trainables.datasets.images.decode import png_of
 from trainables.datasets.images.files import write_json
-from trainables.datasets.scenes.captions import LABELS, TEMPLATES, caption
-from trainables.datasets.scenes.drawing import render
-from trainables.datasets.scenes.samples import SceneSample, SceneTask, SceneTasks
-from trainables.datasets.scenes.sampling import sample_scene
-from trainables.datasets.scenes.scene import (
+from trainables.datasets.worlds.samples import SceneSample, SceneTask, SceneTasks
+from trainables.datasets.worlds.scenes.captions import LABELS, TEMPLATES, caption
+from trainables.datasets.worlds.scenes.drawing import render
+from trainables.datasets.worlds.scenes.sampling import sample_scene
+from trainables.datasets.worlds.scenes.scene import (
     COLOUR_NAMES,
     DIGITS,
     POSITIONS,

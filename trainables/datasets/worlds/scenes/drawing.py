@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.datasets.scenes.sampling import photographs
-from trainables.datasets.scenes.scene import COLOUR_NAMES, COLOURS, ObjectSpec, SceneSpec
+from trainables.datasets.worlds.scenes.sampling import photographs
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, COLOURS, ObjectSpec, SceneSpec
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.datasets.scenes.scene import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
 
 TEMPLATES: tuple[str, ...] = ("{}", "a photo of {}", "a scene with {}", "there is {}")
 LABELS: tuple[str, ...] = ("A", "B", "C", "D", "E")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits, load_sample_images
 
-from trainables.datasets.scenes.scene import (
+from trainables.datasets.worlds.scenes.scene import (
     COLOUR_NAMES,
     DIGITS,
     ObjectSpec,

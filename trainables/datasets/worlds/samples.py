@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from trainables.datasets.scenes.scene import DrawnScene
+from trainables.datasets.worlds.scenes.scene import DrawnScene
 
 
 @dataclass(frozen=True)

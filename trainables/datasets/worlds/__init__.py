@@ -1,0 +1,1 @@
+"""Worlds: images that the project makes itself, with captions, questions and answers."""
