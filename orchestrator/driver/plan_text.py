@@ -117,7 +117,7 @@ def _variants(space: Space, points: Sequence[OperatingPoint]) -> list[str]:
 
 def _data_set(space: Space) -> list[str]:
     """The images of a data set that are used; no line where scenes are made."""
-    if space.data.kind == "scenes":
+    if space.data.is_made:
         return []
     from trainables.datasets.images.source import read_source
 

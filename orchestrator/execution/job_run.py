@@ -35,7 +35,7 @@ from orchestrator.storage.outage import patiently
 from orchestrator.storage.provenance import image_counts
 from orchestrator.storage.store import Store
 from search_spaces import Space
-from trainables.datasets.worlds.scenes.scene import Split
+from trainables.datasets.worlds.world import Split
 
 REPORT_EVERY_S = 1.0
 
@@ -132,23 +132,26 @@ def _write_scenes(space: Space, job: Job, out: Path) -> None:
     counts = {**image_counts(space.data), "episodes": space.data.episodes}
     made = {"train_images": ("train", "val"), "test_images": ("test",)}
     sizes = {f"n_{name}": counts[name] for name in made.get(job.stage.kind, ("episodes",))}
-    write_world(out, scene_tasks(), size=space.data.size, seed=space.data.seed, **sizes)
+    data = space.data
+    write_world(out, scene_tasks(data.kind), size=data.size, seed=data.seed, **sizes)
 
 
 def _write_samples(space: Space, store: Store, job: Job, out: Path) -> None:
     from trainables.datasets.images.convert import write_samples_of_stored
+    from trainables.datasets.made import WORLDS
     from trainables.datasets.worlds.write import write_scene_samples
     from trainables.tasks import TASKS
 
     tasks = {name: TASKS.get(name) for name in sorted(job.subject.tasks)}
     read = job.inputs["images"]
     images = store.fetch(read.path)
-    if space.data.kind != "scenes":
+    if not space.data.is_made:
         write_samples_of_stored(images, out, tasks)
         return
+    world = WORLDS[space.data.kind]
     splits: tuple[Split, ...] = ("test",) if read.kind == "test_images" else ("train", "val")
     for split in splits:
-        write_scene_samples(images, out, split, tasks, space.data.seed)
+        write_scene_samples(world, images, out, split, tasks, space.data.seed)
 
 
 def _write_benchmark(space: Space, job: Job, out: Path) -> None:

@@ -42,7 +42,7 @@ def describe(
         case "train_images" | "test_images":
             splits = ("train", "val") if stage.kind == "train_images" else ("test",)
             images, name = sum(image_counts[s] for s in splits), _LABELS[stage.kind]
-            if data.kind == "scenes":
+            if data.is_made:
                 return "scenes", name, _SCENE_COST * images
             return "images", f"{name} of {data.label}", _IMAGE_COST * images
         case "episodes":

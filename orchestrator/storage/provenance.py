@@ -246,7 +246,7 @@ def benchmark_images(benchmark: BenchmarkSpec) -> int:
 
 def image_counts(data: DataSpec) -> dict[str, int]:
     """Images of train, val and test, before any is found to be unreadable."""
-    if data.kind == "scenes":
+    if data.is_made:
         counts = {"train": data.train, "val": data.val, "test": data.test}
         return {split: count for split, count in counts.items() if count is not None}
     from trainables.datasets.images.source import read_source

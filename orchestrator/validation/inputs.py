@@ -151,7 +151,7 @@ def _shipped() -> str:
 
 def check_data(space: Space) -> list[str]:
     """Mistakes in the settings of a data set, a line each; none where scenes are made."""
-    if space.data.kind == "scenes":
+    if space.data.is_made:
         return []
     # A relative path is of no file beside the space that names it: then it would be absolute.
     lost = [

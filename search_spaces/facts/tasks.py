@@ -16,8 +16,8 @@ class TaskFacts:
     """What planning a sweep needs of a task; the base of `trainables.tasks.Task`."""
 
     data_kinds: tuple[str, ...] = ()
-    """The kinds of `data` (`scenes`, `folder`, `parquet`, `datasets`) with samples of the task;
-    empty for a task of benchmarks alone."""
+    """The kinds of `data` (`scenes`, `tabletop`, `folder`, `parquet`, `datasets`) with samples of
+    the task; empty for a task of benchmarks alone."""
     by_encoder: bool = False
     """Whether the visual encoder answers alone, without an MLLM."""
     several_images: bool = False

@@ -65,8 +65,8 @@ class EndToEndOracle(Scenario):
     def problems(self, space: Space) -> Iterator[str]:
         """Reports missing answers for training images, and a missing MLLM."""
         needs = "baselines: end_to_end_oracle learns from the answers for the training images"
-        if space.data.kind != "scenes":
-            yield f"{needs}, which data of kind {space.data.kind!r} has not; scenes have"
+        if not space.data.is_made:
+            yield f"{needs}, which data of kind {space.data.kind!r} has not; made ones have"
         elif not space.mllms:
             yield f"{needs} through the first of mllms, which is empty"
         elif not space.answered:

@@ -10,6 +10,8 @@ from search_spaces.settings.paths import LocationOrName
 from search_spaces.settings.secrets import NO_SECRET, has_secret
 from search_spaces.specs.base import Fraction, Positive, Spec
 
+MADE_KINDS: Final = ("scenes", "tabletop")
+"""The kinds of data that the project makes itself."""
 SceneCount = Literal["train", "val", "test", "episodes"]
 """The settings that say how many scenes there are."""
 _COLUMNS: Final = {"image_column", "label_column"}
@@ -26,18 +28,20 @@ class SplitNames(Spec):
 class DataSpec(Spec):
     """The images and the tasks over them.
 
-    `scenes` are made; of the other kinds, which are data sets, `uri` says where they are. Their
-    images are resized to `size` on the shorter side (bicubic, as Pillow and torchvision do) and
-    cropped in the centre, once, and kept without loss.
+    `scenes` and `tabletop` are made; of the other kinds, which are data sets, `uri` says where they
+    are. Their images are resized to `size` on the shorter side (bicubic, as Pillow and torchvision
+    do) and cropped in the centre, once, and kept without loss.
     """
 
-    kind: Literal["scenes", "folder", "parquet", "datasets"] = "scenes"
-    """`scenes`: digits on photographs, made from bundled data. `folder`: image files, a folder per
-    class, with or without a folder per split above them. `parquet`: Parquet files with a column of
-    images. `datasets`: a directory of Hugging Face datasets, as `save_to_disk` writes it (Arrow)
-    or as it stands on the hub (Parquet)."""
+    kind: Literal["scenes", "tabletop", "folder", "parquet", "datasets"] = "scenes"
+    """`scenes`: digits on photographs, made from bundled data. `tabletop`: textured things that
+    hide each other and a card to read, in four levels, made from nothing. `folder`: image files, a
+    folder per class, with or without a folder per split above them. `parquet`: Parquet files with a
+    column of images. `datasets`: a directory of Hugging Face datasets, as `save_to_disk` writes it
+    (Arrow) or as it stands on the hub (Parquet)."""
     name: str = ""
-    """How the data set is called in points; empty for the last part of `uri`, or for `scenes`."""
+    """How the data set is called in points; empty for the last part of `uri`, or for
+    the kind where it is made."""
     uri: LocationOrName | None = None
     """A data set's directory (or a Parquet file): a path, or a URI that fsspec knows."""
     splits: SplitNames | None = None
@@ -76,6 +80,11 @@ class DataSpec(Spec):
     together, and of test images; in an evaluation also of images whose stream does not decode."""
 
     @property
+    def is_made(self) -> bool:
+        """Whether the project makes the images itself, with samples of tasks."""
+        return self.kind in MADE_KINDS
+
+    @property
     def label(self) -> str:
         """The name in points and plots."""
         if self.name or self.uri is None:
@@ -105,21 +114,21 @@ class DataSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _scenes(cls, values: object) -> object:
-        if isinstance(values, dict) and values.get("kind", "scenes") == "scenes":
+        if isinstance(values, dict) and values.get("kind", "scenes") in MADE_KINDS:
             return {"train": 4096, "val": 128, "test": 256, **values}
         return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = []
-        settings = {"scenes": {"episodes"}, "folder": set(), "parquet": _COLUMNS}
+        settings: dict[str, set[str]] = {"scenes": {"episodes"}, "tabletop": set(), "folder": set()}
         valid = settings.get(self.kind, _COLUMNS)
-        if self.kind != "scenes":
+        if not self.is_made:
             valid = valid | {"name", "uri", "splits", "names"}
             if not self.uri:
                 problems.append(f"uri must be given where kind is {self.kind!r}")
         elif None in (self.train, self.val, self.test):
-            problems.append("train, val and test must be numbers where kind is 'scenes'")
+            problems.append(f"train, val and test must be numbers where kind is {self.kind!r}")
         for setting in sorted({"episodes", "uri", "splits", "names", *_COLUMNS} - valid):
             if getattr(self, setting) != type(self).model_fields[setting].default:
                 problems.append(f"{setting} is no setting of kind {self.kind!r}")

@@ -96,7 +96,7 @@ class Stages:
             counts: settings that say of how many scenes it consists.
         """
         data = self.space.data
-        if data.kind == "scenes":
+        if data.is_made:
             spec = data.scenes(*counts)
         else:
             listed = self._fingerprints.get(f"{part} images", data.selection)

@@ -35,7 +35,7 @@ from trainables.codecs import Codec, build_codec, load_codec
 from trainables.codecs.entropy.bitstream import overhead_bytes
 from trainables.datasets.worlds.scenes.drawing import render
 from trainables.datasets.worlds.scenes.sampling import sample_scene
-from trainables.datasets.worlds.scenes.scene import scene_rng
+from trainables.datasets.worlds.world import scene_rng
 
 SPECS = [
     {"arch": "bmshj2018-factorized", "N": 32, "M": 64},

@@ -26,12 +26,16 @@ def settings_of(storage: Path, models: tuple[Path, Path], *overrides: str) -> Se
 def write_models(directory: Path) -> tuple[Path, Path]:
     import torch
 
+    from trainables.datasets.worlds.scenes.captions import vocabulary
     from trainables.recipes.common import build_tokenizer, image_processor
     from trainables.recipes.mllm import build_mllm
     from trainables.recipes.teacher import build_teacher
 
     torch.manual_seed(0)
-    clip_tokenizer, llava_tokenizer = build_tokenizer(end=True), build_tokenizer(end=False)
+    clip_tokenizer, llava_tokenizer = (
+        build_tokenizer(vocabulary(), end=True),
+        build_tokenizer(vocabulary(), end=False),
+    )
     clip = build_teacher(len(clip_tokenizer))
     llava = build_mllm(clip, len(llava_tokenizer))
     for name, model, tokenizer in (

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from trainables.datasets.worlds.scenes.captions import TEMPLATES, caption
 from trainables.datasets.worlds.scenes.drawing import render
 from trainables.datasets.worlds.scenes.sampling import sample_scene
-from trainables.datasets.worlds.scenes.scene import class_names, scene_rng
+from trainables.datasets.worlds.scenes.scene import class_names
+from trainables.datasets.worlds.world import scene_rng
 from trainables.datasets.worlds.write import write_world
 from trainables.encoders.bridge import Entry
 from trainables.encoders.load import load_tower

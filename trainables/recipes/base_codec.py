@@ -40,7 +40,7 @@ from trainables.datasets.rows import Batch
 from trainables.datasets.tensors import psnr_of
 from trainables.datasets.worlds.scenes.drawing import render
 from trainables.datasets.worlds.scenes.sampling import sample_scene
-from trainables.datasets.worlds.scenes.scene import Split, scene_rng
+from trainables.datasets.worlds.world import Split, scene_rng
 from trainables.recipes.common import begin, recipe_parser
 from trainables.recipes.steps import Schedule, StepLoss, run_steps
 from trainables.scenarios.base_codec import CodecLearner

@@ -20,7 +20,6 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from trainables.codecs import RECORD_FILE
 from trainables.datasets.images.files import replacing, write_json
-from trainables.datasets.worlds.scenes.captions import vocabulary
 from trainables.encoders.pretrained import Preprocessing
 
 PREPROCESSING = Preprocessing(112, tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD))
@@ -48,14 +47,15 @@ def begin(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     return options
 
 
-def build_tokenizer(*, end: bool) -> PreTrainedTokenizerFast:
-    """The word-level tokenizer of the demo's world.
+def build_tokenizer(vocabulary: Sequence[str], *, end: bool) -> PreTrainedTokenizerFast:
+    """The word-level tokenizer of a made world.
 
     Args:
+        vocabulary: the world's words.
         end: <bos> TEXT <eos>, padded on the right, as CLIP has it; else <bos> TEXT, padded on the
             left, for text that goes on.
     """
-    words = {word: i for i, word in enumerate((*SPECIAL_TOKENS, *vocabulary()))}
+    words = {word: i for i, word in enumerate((*SPECIAL_TOKENS, *vocabulary))}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = SplitPattern(" ", behavior="removed")
     tokenizer.post_processor = TemplateProcessing(

@@ -34,8 +34,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from trainables.datasets.worlds.scenes.captions import vocabulary
 from trainables.datasets.worlds.scenes.sampling import sample_scene
-from trainables.datasets.worlds.scenes.scene import DIGITS, class_names, scene_rng
+from trainables.datasets.worlds.scenes.scene import DIGITS, class_names
+from trainables.datasets.worlds.world import scene_rng
 from trainables.datasets.worlds.write import write_world
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
@@ -184,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     seed: int = options.seed
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(end=False)
+    tokenizer = build_tokenizer(vocabulary(), end=False)
     teacher: CLIPModel = load_tower(options.teacher).model
     model, heads = build_mllm(teacher, len(tokenizer)), Heads()
     pools = make_pools(teacher, options)

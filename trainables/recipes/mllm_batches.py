@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import CLIPModel, PreTrainedTokenizerFast
 
-from trainables.datasets.worlds.samples import SceneSample
-from trainables.datasets.worlds.scenes.captions import LABELS
+from trainables.datasets.worlds.samples import LABELS, SceneSample
 from trainables.datasets.worlds.scenes.drawing import render
-from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, DrawnScene, SceneSpec
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, SceneSpec
+from trainables.datasets.worlds.world import DrawnScene
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,

@@ -26,9 +26,11 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
+from trainables.datasets.worlds.scenes.captions import TEMPLATES, caption, vocabulary
 from trainables.datasets.worlds.scenes.drawing import render_with_ink
 from trainables.datasets.worlds.scenes.sampling import sample_scene
-from trainables.datasets.worlds.scenes.scene import SceneSpec, scene_rng
+from trainables.datasets.worlds.scenes.scene import SceneSpec, class_names
+from trainables.datasets.worlds.world import scene_rng
 from trainables.recipes.common import (
     BOS_ID,
     EOS_ID,
@@ -39,17 +41,17 @@ from trainables.recipes.common import (
     recipe_parser,
     save_half,
 )
+from trainables.recipes.contrast import Texts, language_loss
 from trainables.recipes.steps import Schedule, StepLoss, muon_of, run_steps
 from trainables.recipes.teacher_losses import (
     GRID,
     LAYERS,
     WIDTH,
     Heads,
-    Texts,
+    classes_of,
     dense_loss,
     evaluate,
     ink_loss,
-    language_loss,
     targets,
 )
 
@@ -141,7 +143,14 @@ def step_loss(
     # Every second step: the text tower costs as much as a layer or two of the vision tower.
     if step % 2 == 0:
         projected = model.visual_projection(vision.pooler_output)
-        loss = loss + 0.5 * language_loss(model, projected, scenes, texts, step)
+        loss = loss + 0.5 * language_loss(
+            model,
+            projected,
+            [caption(scene) for scene in scenes],
+            [classes_of(scene) for scene in scenes],
+            texts,
+            step,
+        )
     return loss, {"dense": supervised.item(), "ink": drawn.item(), "total": loss.item()}
 
 
@@ -165,8 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     options = _options(arguments)
     torch.manual_seed(options.seed)
-    tokenizer = build_tokenizer(end=True)
-    texts = Texts(tokenizer)
+    tokenizer = build_tokenizer(vocabulary(), end=True)
+    texts = Texts(tokenizer, class_names(), TEMPLATES)
     model, heads = build_teacher(len(tokenizer)), Heads()
     parameters = [*model.parameters(), *heads.parameters()]
 

@@ -10,20 +10,15 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPModel, PreTrainedTokenizerFast
+from transformers import CLIPModel
 
-from trainables.datasets.worlds.scenes.captions import TEMPLATES, caption
+from trainables.datasets.worlds.scenes.captions import caption
 from trainables.datasets.worlds.scenes.drawing import render
 from trainables.datasets.worlds.scenes.sampling import sample_scene
-from trainables.datasets.worlds.scenes.scene import (
-    COLOURS,
-    DIGITS,
-    SceneSpec,
-    Split,
-    class_names,
-    scene_rng,
-)
+from trainables.datasets.worlds.scenes.scene import COLOURS, DIGITS, SceneSpec
+from trainables.datasets.worlds.world import Split, scene_rng
 from trainables.recipes.common import PREPROCESSING
+from trainables.recipes.contrast import Texts, text_accuracy
 
 WIDTH, LAYERS, GRID = 128, 6, 8
 DENSE_LAYERS = (3, 5)  # indices into hidden_states; 5 is the layer that the MLLM reads
@@ -107,48 +102,9 @@ def ink_loss(heads: Heads, hidden_states: Sequence[Tensor], ink: Tensor) -> Tens
     return F.binary_cross_entropy_with_logits(heads.ink(hidden_states[INK_LAYER][:, 1:]), truth)
 
 
-class Texts:
-    """Tokenised class names in every template."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.tokenizer = tokenizer
-        self.names = [self.encode([t.format(n) for n in class_names()]) for t in TEMPLATES]
-
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask, (B, T) each, padded on the right, <eos> at the end."""
-        batch = self.tokenizer(list(texts), padding=True, return_tensors="pt")
-        return batch["input_ids"], batch["attention_mask"]
-
-
-def text_embeddings(model: CLIPModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """(B, T) -> (B, width), normalised."""
-    pooled = model.text_model(input_ids=ids, attention_mask=mask).pooler_output
-    return F.normalize(model.text_projection(pooled), dim=-1)
-
-
-def language_loss(
-    model: CLIPModel, images: Tensor, scenes: Sequence[SceneSpec], texts: Texts, step: int
-) -> Tensor:
-    """Contrast with captions (equal captions are all positives) + cross-entropy over class names.
-
-    Args:
-        images: (B, width) projected class embeddings, not normalised.
-    """
-    captions = [caption(s) for s in scenes]
-    images = F.normalize(images, dim=-1)
-    scale = model.logit_scale.exp().clamp(max=100.0)
-    logits = scale * images @ text_embeddings(model, *texts.encode(captions)).T
-    ids = {c: i for i, c in enumerate(dict.fromkeys(captions))}
-    label = torch.tensor([ids[c] for c in captions])
-    same = (label[:, None] == label[None]).float()
-    same = same / same.sum(1, keepdim=True)
-    contrast = 0.5 * (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same))
-    names = text_embeddings(model, *texts.names[(step // 2) % len(texts.names)])
-    present = torch.zeros(len(scenes), len(names))
-    for row, scene in zip(present, scenes, strict=True):
-        for o in scene.objects:
-            row[o.class_index] = 1.0 / len(scene.objects)
-    return contrast + F.cross_entropy(scale * images @ names.T, present)
+def classes_of(scene: SceneSpec) -> list[int]:
+    """The classes of a scene's digits."""
+    return [o.class_index for o in scene.objects]
 
 
 @torch.no_grad()
@@ -177,16 +133,8 @@ def evaluate(
         result[f"{name}/colour"] = (colours.argmax(-1) == colour)[here].float().mean().item()
         result[f"{name}/empty"] = (digits.argmax(-1) == digit)[~here].float().mean().item()
         result[f"{name}/box_error_px"] = 128 * (guess - box).abs().mean(-1)[here].mean().item()
-    embedded = F.normalize(model.visual_projection(pooled), dim=-1)
-    captions = list(dict.fromkeys(caption(s) for s in scenes))
-    best = (embedded @ text_embeddings(model, *texts.encode(captions)).T).argmax(1).tolist()
-    result["caption_retrieval"] = (
-        sum(captions[b] == caption(s) for b, s in zip(best, scenes, strict=True)) / n_scenes
-    )
-    names = sum(text_embeddings(model, *t) for t in texts.names)
-    assert isinstance(names, Tensor)
-    best = (embedded @ F.normalize(names, dim=-1).T).argmax(1).tolist()
-    hits = [b in [o.class_index for o in s.objects] for b, s in zip(best, scenes, strict=True)]
-    result["class_top1"] = sum(hits) / n_scenes
+    embedded = model.visual_projection(pooled)
+    captions = [caption(scene) for scene in scenes]
+    result |= text_accuracy(model, embedded, captions, list(map(classes_of, scenes)), texts)
     model.train()
     return result

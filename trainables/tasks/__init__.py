@@ -5,6 +5,11 @@
 | captioning        | a sentence of the demo's grammar    | scenes                           |
 | vqa, fewshot      | one word                            | scenes                           |
 | rec               | a box, in the demo's words          | scenes                           |
+| attributes        | a colour, a pattern or a shape      | tabletop                         |
+| counts            | a number                            | tabletop                         |
+| relations         | yes or no                           | tabletop                         |
+| reading           | the characters on a card            | tabletop                         |
+| locating          | a box, in the demo's words          | tabletop                         |
 | classification    | the encoder's best classes          | images with classes              |
 | captions          | a sentence                          | COCO and others, Karpathy splits |
 | choice            | a letter                            | SEED-Bench                       |
@@ -26,8 +31,9 @@ from typing import Final
 
 from search_spaces.plugins.registry import Registry
 from trainables.datasets.images.samples import ImageSample
+from trainables.datasets.made import WORLDS
 from trainables.datasets.worlds.samples import EpisodeTask, SceneSample, SceneTasks
-from trainables.datasets.worlds.scenes.scene import DrawnScene
+from trainables.datasets.worlds.world import DrawnScene
 from trainables.tasks.common.task import Metric, Scores, Task, fraction, of_references, words
 
 TASKS: Final = Registry(
@@ -36,8 +42,13 @@ TASKS: Final = Registry(
     "TASK",
     Task,  # type: ignore[type-abstract]
 )
-_SCENE_TASKS: Final = ("captioning", "vqa", "rec")
-"""The project's tasks on single scenes; they draw from one generator in this order."""
+_IN_TURN: Final = {
+    "scenes": ("captioning", "vqa", "rec"),
+    "tabletop": ("attributes", "counts", "relations", "reading", "locating"),
+}
+"""The project's tasks on single scenes of each made world; they draw from one generator in this
+order."""
+_EPISODES: Final = {"scenes": ("fewshot",)}
 
 __all__ = [
     "TASKS",
@@ -60,11 +71,16 @@ def image_tasks() -> dict[str, Task]:
     return {"classification": TASKS.get("classification")}
 
 
-def scene_tasks() -> SceneTasks:
-    """The project's tasks on scenes."""
-    fewshot = TASKS.get("fewshot")
-    assert isinstance(fewshot, EpisodeTask)
-    return SceneTasks(
-        in_turn={name: TASKS.get(name) for name in _SCENE_TASKS},
-        episodes={"fewshot": fewshot},
-    )
+def scene_tasks(kind: str = "scenes") -> SceneTasks:
+    """The project's tasks on a made world.
+
+    Args:
+        kind: of the space's data.
+    """
+    episodes: dict[str, EpisodeTask] = {}
+    for name in _EPISODES.get(kind, ()):
+        task = TASKS.get(name)
+        assert isinstance(task, EpisodeTask)
+        episodes[name] = task
+    in_turn = {name: TASKS.get(name) for name in _IN_TURN[kind]}
+    return SceneTasks(WORLDS[kind], in_turn, episodes)

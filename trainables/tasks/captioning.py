@@ -8,7 +8,8 @@ import numpy as np
 
 from trainables.datasets.worlds.samples import SceneSample
 from trainables.datasets.worlds.scenes.captions import caption
-from trainables.datasets.worlds.scenes.scene import DrawnScene
+from trainables.datasets.worlds.scenes.scene import SceneSpec
+from trainables.datasets.worlds.world import DrawnScene
 from trainables.tasks.common.caption_metrics import CIDER, cider
 from trainables.tasks.common.task import Scores, Task, fraction, of_references, words
 
@@ -33,7 +34,9 @@ class Captioning(Task):
             "exact_match": np.array(right, np.float64),
         }
 
-    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+    def scene_samples(
+        self, scene: DrawnScene[SceneSpec], rng: np.random.Generator
+    ) -> list[SceneSample]:
         """One caption; nothing is random."""
         text = caption(scene.spec)
         return [SceneSample("<image> describe the scene :", text, {"caption": text})]

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainables.datasets.worlds.samples import EpisodeSample
-from trainables.datasets.worlds.scenes.captions import LABELS
+from trainables.datasets.worlds.samples import LABELS, EpisodeSample
 from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS
 from trainables.tasks.common.one_name import OneName
 

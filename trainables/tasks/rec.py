@@ -6,7 +6,8 @@ import numpy as np
 
 from trainables.datasets.worlds.samples import SceneSample
 from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, location
-from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, DrawnScene
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, SceneSpec
+from trainables.datasets.worlds.world import DrawnScene
 from trainables.tasks.grounding import Grounding
 
 
@@ -17,7 +18,9 @@ class SceneGrounding(Grounding):
     has_training_answers = True
     max_new_tokens = 6
 
-    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+    def scene_samples(
+        self, scene: DrawnScene[SceneSpec], rng: np.random.Generator
+    ) -> list[SceneSample]:
         """The place of one object, drawn at random."""
         index = int(rng.integers(len(scene.spec.objects)))
         target = scene.spec.objects[index]

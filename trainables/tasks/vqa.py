@@ -7,13 +7,8 @@ from collections import Counter
 import numpy as np
 
 from trainables.datasets.worlds.samples import SceneSample
-from trainables.datasets.worlds.scenes.scene import (
-    COLOUR_NAMES,
-    DIGITS,
-    POSITIONS,
-    DrawnScene,
-    SceneSpec,
-)
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
+from trainables.datasets.worlds.world import DrawnScene
 from trainables.tasks.common.one_name import OneName
 
 _COUNTS = ("zero", "one", "two", "three")
@@ -25,7 +20,9 @@ class SceneVqa(OneName):
     data_kinds = ("scenes",)
     has_training_answers = True
 
-    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+    def scene_samples(
+        self, scene: DrawnScene[SceneSpec], rng: np.random.Generator
+    ) -> list[SceneSample]:
         """Two questions, or one where both draws ask the same."""
         first, second = question(scene.spec, rng), question(scene.spec, rng)
         return [first] if second.prompt == first.prompt else [first, second]

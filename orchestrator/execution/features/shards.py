@@ -160,7 +160,7 @@ def shards(settings: Settings, job: Job) -> list[Shard]:
 def _rows(settings: Settings, job: Job) -> Mapping[str, int]:
     """Rows of each split that a stage is made from."""
     splits = ("test",) if job.stage.kind == "test_images" else SPLITS
-    if job.kind == "images" or settings.space.data.kind == "scenes":
+    if job.kind == "images" or settings.space.data.is_made:
         counts = image_counts(settings.space.data)
     else:
         # Unreadable images have no rows in the world.

@@ -20,6 +20,7 @@ from search_spaces import OperatingPoint, Space
 from tests.trainables.small import make_clip, make_space, save_teacher
 from trainables.codecs import Codec, build_codec, load_codec, save_codec
 from trainables.datasets.arrays import decode_image
+from trainables.datasets.worlds.scenes.captions import vocabulary
 from trainables.datasets.worlds.write import write_world
 from trainables.encoders.tower import Tower
 from trainables.evaluation.evaluate import PointFiles, TaskEvaluation, evaluate_point
@@ -150,7 +151,7 @@ def joined(tasks: list[Path], out: Path) -> dict[str, Any]:
 
 
 def save_llava(directory: Path) -> None:
-    tokenizer = build_tokenizer(end=False)
+    tokenizer = build_tokenizer(vocabulary(), end=False)
     clip = make_clip()
     vision = clip.config.vision_config.to_dict()
     torch.manual_seed(0)

@@ -14,7 +14,8 @@ from search_spaces import Space, Stage, Stages, evaluation_stage, operating_poin
 from tests.trainables.distributions import installed
 from trainables.datasets.images.convert import write_classes, write_samples_of_stored
 from trainables.datasets.images.schemas import IMAGES_SCHEMA
-from trainables.datasets.worlds.scenes.scene import Split
+from trainables.datasets.worlds.scenes.world import WORLD as SCENES
+from trainables.datasets.worlds.world import Split
 from trainables.datasets.worlds.write import write_scene_samples, write_world
 from trainables.tasks import TASKS, scene_tasks
 
@@ -123,7 +124,7 @@ def test_a_plugin_task_adds_samples_and_changes_no_others(plugin: None, tmp_path
     splits: tuple[tuple[Split, int], ...] = (("train", 3), ("test", 4))
     for split, count in splits:
         tasks = {"counting": TASKS.get("counting")}
-        write_scene_samples(tmp_path / "world", tmp_path, split, tasks, seed=1)
+        write_scene_samples(SCENES, tmp_path / "world", tmp_path, split, tasks, seed=1)
         added = pq.read_table(tmp_path / f"tasks_{split}.parquet").to_pylist()
         assert {row["task"] for row in added} == {"counting"}
         ids = [f"{split}-{i:06d}" for i in range(count)]

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, caption
+from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, caption, vocabulary
 from trainables.datasets.worlds.scenes.drawing import render, render_with_ink
 from trainables.datasets.worlds.scenes.sampling import sample_scene
 from trainables.datasets.worlds.scenes.scene import (
@@ -20,11 +20,9 @@ from trainables.datasets.worlds.scenes.scene import (
     COLOURS,
     DIGITS,
     POSITIONS,
-    SPLITS,
-    DrawnScene,
     class_names,
-    scene_rng,
 )
+from trainables.datasets.worlds.world import SPLITS, DrawnScene, scene_rng
 from trainables.datasets.worlds.write import write_world
 from trainables.recipes.common import UNK_ID, build_tokenizer
 from trainables.tasks import captioning, rec, scene_tasks, vqa
@@ -237,7 +235,7 @@ def test_fewshot_shows_five_classes_and_asks_for_one_of_them_in_another_image(wo
 
 
 def test_the_tokenizer_knows_every_word() -> None:
-    tokenizer = build_tokenizer(end=False)
+    tokenizer = build_tokenizer(vocabulary(), end=False)
     for i in range(200):
         scene = sample_scene(scene_rng(0, "train", i), "train")
         _, boxes = render([scene])

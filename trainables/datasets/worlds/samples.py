@@ -1,14 +1,17 @@
-"""What a task says about scenes: the samples it asks, and the contract of tasks that do."""
+"""What a task asks of a made world: its samples, and the contract of tasks that do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
-from trainables.datasets.worlds.scenes.scene import DrawnScene
+from trainables.datasets.worlds.world import DrawnScene, World
+
+LABELS: Final[tuple[str, ...]] = ("A", "B", "C", "D", "E")
+"""Of the classes of a few-shot episode."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class SceneSample:
         prompt: with one `<image>`.
         answer: the words that answer it perfectly.
         reference: JSON data that `Task.score` compares answers with.
-        position: index into POSITIONS of the object that is asked about; None where the whole scene
-            is.
+        position: where the object is that is asked about, as the world numbers places; None where
+            the whole scene is asked about.
     """
 
     prompt: str
@@ -47,7 +50,7 @@ class EpisodeSample:
 class SceneTask(Protocol):
     """A task with samples of single scenes."""
 
-    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+    def scene_samples(self, scene: DrawnScene[Any], rng: np.random.Generator) -> list[SceneSample]:
         """The samples of one scene; `rng` is the source of all randomness."""
 
 
@@ -68,12 +71,14 @@ class EpisodeTask(Protocol):
 
 @dataclass(frozen=True)
 class SceneTasks:
-    """The tasks that a world of scenes gets samples of, by name.
+    """The tasks that a made world gets samples of, by name.
 
     Attributes:
+        world: of the scenes.
         in_turn: draw from one generator per scene, in this order.
         episodes: show several scenes.
     """
 
+    world: World[Any]
     in_turn: Mapping[str, SceneTask]
     episodes: Mapping[str, EpisodeTask] = field(default_factory=dict)

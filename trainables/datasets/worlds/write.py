@@ -1,4 +1,4 @@
-"""Writing the demo's world to Parquet: images, tasks, class names.
+"""Writing a made world to Parquet: images, tasks, class names.
 
 A split may be written alone: no scene, sample or episode depends on others.
 """
@@ -20,20 +20,8 @@ from torch import Tensor
 from trainables.datasets.images import schemas
 from trainables.datasets.images.decode import png_of
 from trainables.datasets.images.files import write_json
-from trainables.datasets.worlds.samples import SceneSample, SceneTask, SceneTasks
-from trainables.datasets.worlds.scenes.captions import LABELS, TEMPLATES, caption
-from trainables.datasets.worlds.scenes.drawing import render
-from trainables.datasets.worlds.scenes.sampling import sample_scene
-from trainables.datasets.worlds.scenes.scene import (
-    COLOUR_NAMES,
-    DIGITS,
-    POSITIONS,
-    DrawnScene,
-    SceneSpec,
-    Split,
-    class_names,
-    scene_rng,
-)
+from trainables.datasets.worlds.samples import LABELS, SceneSample, SceneTask, SceneTasks
+from trainables.datasets.worlds.world import DrawnScene, SingleWorld, Split, World, scene_rng
 
 ROW_GROUP = 256
 SHOTS_PER_CLASS = 3  # single-digit images per class, shared by all few-shot episodes
@@ -62,14 +50,14 @@ def write_world(
     """Write scenes and tasks; the same arguments give the same files. Empty splits have none.
 
     `images_{train,val,test}.parquet`: image_id, png (lossless), width, height, classes (indices
-    into `classes.json`), caption, objects (JSON list of {digit, colour, position, box in pixels}).
+    into `classes.json`), caption, objects (JSON list, each with its box in pixels).
     `tasks_{train,val,test}.parquet`: sample_id, task, image_ids, prompt (one `<image>` per image),
-    reference (JSON), answer (the words that are right). The episodes share a pool of single-digit
-    images, which follow the scenes in the same images file.
+    reference (JSON), answer (the words that are right). The episodes share a pool of images of one
+    object, which follow the scenes in the same images file.
 
     Args:
         directory: where to write; made if absent.
-        tasks: whose samples are written (`trainables.tasks.scene_tasks`).
+        tasks: whose samples are written, with their world (`trainables.tasks.scene_tasks`).
         size: side of the images in pixels, even, at least 64.
         seed: of everything random.
         n_train, n_val, n_test: scenes per split, at least 0.
@@ -104,40 +92,48 @@ def _write(
     counts: dict[Split, int],
     episodes: dict[Split, int],
 ) -> None:
-    write_json(directory / "classes.json", {"names": class_names(), "templates": TEMPLATES})
+    world = tasks.world
+    classes = {"names": world.class_names(), "templates": world.templates()}
+    write_json(directory / "classes.json", classes)
     for split, count in counts.items():
         if not count and not episodes[split]:
             continue
-        scenes = [_scene(seed, split, i) for i in range(count)]
+        scenes = [_scene(world, seed, split, i) for i in range(count)]
         ids = [f"{split}-{i:06d}" for i in range(count)]
-        singles, single_ids = _single_scenes(seed, split, episodes[split])
+        singles, single_ids = _single_scenes(world, seed, split, episodes[split])
         samples: list[dict[str, Any]] = []
         with pq.ParquetWriter(directory / f"images_{split}.parquet", IMAGES_SCHEMA) as writer:
             for start, batch_ids, batch in _batches([*ids, *single_ids], [*scenes, *singles]):
-                images, boxes = render(batch, size)
+                images, boxes = world.render(batch, size)
+                drawn = [DrawnScene(*pair, size) for pair in zip(batch, boxes, strict=True)]
                 rows = [
-                    _image_row(*row) for row in zip(batch_ids, batch, images, boxes, strict=True)
+                    _image_row(world, *row) for row in zip(batch_ids, drawn, images, strict=True)
                 ]
                 writer.write_table(pa.Table.from_pylist(rows, IMAGES_SCHEMA))
                 for i in range(start, min(start + len(batch), count)):
-                    scene = DrawnScene(scenes[i], boxes[i - start], size)
-                    samples += _scene_samples(tasks, scene, (seed, split, i), ids[i])
+                    samples += _scene_samples(tasks, drawn[i - start], (seed, split, i), ids[i])
         images_of_class: dict[int, list[str]] = {}
         for single, image_id in zip(singles, single_ids, strict=True):
-            images_of_class.setdefault(single.objects[0].class_index, []).append(image_id)
+            images_of_class.setdefault(world.classes(single)[0], []).append(image_id)
         samples += _episodes(tasks, images_of_class, seed, split, episodes[split])
         table = pa.Table.from_pylist(samples, TASKS_SCHEMA)
         pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
 
 
 def write_scene_samples(
-    images: Path, directory: Path, split: Split, tasks: Mapping[str, SceneTask], seed: int
+    world: World[Any],
+    images: Path,
+    directory: Path,
+    split: Split,
+    tasks: Mapping[str, SceneTask],
+    seed: int,
 ) -> None:
     """Write further tasks' samples of scenes that are written already.
 
     Each task has a generator per scene, so that none changes another's samples.
 
     Args:
+        world: whose scenes they are.
         images: directory of the scenes.
         directory: for `tasks_{split}.parquet`.
         tasks: by name.
@@ -148,7 +144,7 @@ def write_scene_samples(
     samples: list[dict[str, Any]] = []
     for i, row in enumerate(rows):
         boxes = [drawn["box"] for drawn in json.loads(row["objects"])]
-        scene = DrawnScene(_scene(seed, split, i), boxes, row["width"])
+        scene = DrawnScene(_scene(world, seed, split, i), boxes, row["width"])
         for name, task in tasks.items():
             asked = task.scene_samples(scene, scene_rng(seed, split, i, _stream(name)))
             samples += _scene_rows([(name, sample) for sample in asked], row["image_id"])
@@ -156,44 +152,32 @@ def write_scene_samples(
     pq.write_table(table, directory / f"tasks_{split}.parquet", row_group_size=ROW_GROUP)
 
 
-def _scene(seed: int, split: Split, index: int) -> SceneSpec:
-    rng = scene_rng(seed, split, index, _SCENES)
-    return sample_scene(rng, split, augment=split == "train")
+def _scene(world: World[Any], seed: int, split: Split, index: int) -> Any:
+    return world.sample(scene_rng(seed, split, index, _SCENES), split)
 
 
-def _batches(
-    ids: Sequence[str], scenes: Sequence[SceneSpec]
-) -> Iterator[tuple[int, Sequence[str], Sequence[SceneSpec]]]:
+def _batches(ids: Sequence[str], scenes: Sequence[Any]) -> Iterator[tuple[int, Any, Any]]:
     for start in range(0, len(ids), ROW_GROUP):
         yield start, ids[start : start + ROW_GROUP], scenes[start : start + ROW_GROUP]
 
 
 def _image_row(
-    image_id: str, scene: SceneSpec, image: Tensor, boxes: Sequence[Sequence[int]]
+    world: World[Any], image_id: str, drawn: DrawnScene[Any], image: Tensor
 ) -> dict[str, Any]:
     pixels = (image * 255.0).round().byte().permute(1, 2, 0).numpy()
-    objects = [
-        {
-            "digit": DIGITS[o.digit],
-            "colour": COLOUR_NAMES[o.colour],
-            "position": POSITIONS[o.position],
-            "box": list(box),
-        }
-        for o, box in zip(scene.objects, boxes, strict=True)
-    ]
     return {
         "image_id": image_id,
         "png": png_of(Image.fromarray(pixels)),
         "width": pixels.shape[1],
         "height": pixels.shape[0],
-        "classes": [o.class_index for o in scene.objects],
-        "caption": caption(scene),
-        "objects": json.dumps(objects),
+        "classes": world.classes(drawn.spec),
+        "caption": world.caption(drawn.spec),
+        "objects": json.dumps(world.objects(drawn)),
     }
 
 
 def _scene_samples(
-    tasks: SceneTasks, scene: DrawnScene, place: tuple[int, Split, int], image_id: str
+    tasks: SceneTasks, scene: DrawnScene[Any], place: tuple[int, Split, int], image_id: str
 ) -> list[dict[str, Any]]:
     """The rows of a scene's samples.
 
@@ -233,16 +217,21 @@ def _row(
     return dict(zip(TASKS_SCHEMA.names, row, strict=True))
 
 
-def _single_scenes(seed: int, split: Split, n_episodes: int) -> tuple[list[SceneSpec], list[str]]:
-    """The pool of single-digit scenes: SHOTS_PER_CLASS for each of the classes in use."""
+def _single_scenes(
+    world: World[Any], seed: int, split: Split, n_episodes: int
+) -> tuple[list[Any], list[str]]:
+    """The pool of scenes of one object: SHOTS_PER_CLASS for each of the classes in use."""
     if n_episodes == 0:
         return [], []
-    rng = scene_rng(seed, split, 0, _SINGLES)
-    n_classes = min(len(class_names()), max(len(LABELS), n_episodes))
-    scenes = []
-    for c in rng.permutation(len(class_names()))[:n_classes]:
-        pair = (int(c) // len(DIGITS), int(c) % len(DIGITS))
-        scenes += [sample_scene(rng, split, objects=[pair]) for _ in range(SHOTS_PER_CLASS)]
+    if not isinstance(world, SingleWorld):
+        raise ValueError(f"{type(world).__name__} has no scenes of one object for episodes")
+    rng, n_names = scene_rng(seed, split, 0, _SINGLES), len(world.class_names())
+    n_classes = min(n_names, max(len(LABELS), n_episodes))
+    scenes = [
+        world.single(rng, split, int(c))
+        for c in rng.permutation(n_names)[:n_classes]
+        for _ in range(SHOTS_PER_CLASS)
+    ]
     return scenes, [f"{split}-single-{i:04d}" for i in range(len(scenes))]
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from search_spaces.facts.tasks import TaskFacts
 from trainables.datasets.images.samples import ImageSample
 from trainables.datasets.worlds.samples import SceneSample
-from trainables.datasets.worlds.scenes.scene import DrawnScene
+from trainables.datasets.worlds.world import DrawnScene
 
 Values = npt.NDArray[np.float64]
 Scores = dict[str, Values]
@@ -90,7 +90,7 @@ class Task(TaskFacts, ABC):
         """
         return {}
 
-    def scene_samples(self, scene: DrawnScene, rng: np.random.Generator) -> list[SceneSample]:
+    def scene_samples(self, scene: DrawnScene[Any], rng: np.random.Generator) -> list[SceneSample]:
         """The samples of one scene, of a task whose `data_kinds` has `scenes`.
 
         Args:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from trainables.datasets.worlds.samples import LABELS
 from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
 
 TEMPLATES: tuple[str, ...] = ("{}", "a photo of {}", "a scene with {}", "there is {}")
-LABELS: tuple[str, ...] = ("A", "B", "C", "D", "E")
 LOCATION_BINS = 32
 """Boxes are written in location bins, as in Pix2Seq: coordinate / size * LOCATION_BINS, rounded."""
 

@@ -15,13 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits, load_sample_images
 
-from trainables.datasets.worlds.scenes.scene import (
-    COLOUR_NAMES,
-    DIGITS,
-    ObjectSpec,
-    SceneSpec,
-    Split,
-)
+from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, ObjectSpec, SceneSpec
+from trainables.datasets.worlds.world import Split
 
 _DIGIT_ROWS: dict[Split, tuple[int, int]] = {
     "train": (0, 1200),

@@ -1,17 +1,11 @@
 """What is in a scene of handwritten digits on a photograph; imports no torch.
 
-(seed, split, index) --scene_rng--> generator --sampling.py--> SceneSpec --drawing.py--> pixels
+generator --sampling.py--> SceneSpec --drawing.py--> pixels
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-
-Split = Literal["train", "val", "test"]
 
 DIGITS: tuple[str, ...] = ("zero", "one", "two", "three", "four", "five", "six", "seven")
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -24,8 +18,6 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
 POSITIONS: tuple[str, ...] = ("top left", "top right", "bottom left", "bottom right")
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -61,27 +53,6 @@ class SceneSpec:
     flip: bool
 
 
-@dataclass(frozen=True)
-class DrawnScene:
-    """A scene with what drawing it adds.
-
-    Attributes:
-        spec: what is in it.
-        boxes: the objects' tight boxes [x0, y0, x1, y1] in pixels, x1 and y1 exclusive.
-        size: side of the image in pixels.
-    """
-
-    spec: SceneSpec
-    boxes: Sequence[Sequence[int]]
-    size: int
-
-
 def class_names() -> list[str]:
     """Names of the (colour, digit) classes, colour-major: "a red zero", "a red one", ..."""
     return [f"a {colour} {digit}" for colour in COLOUR_NAMES for digit in DIGITS]
-
-
-def scene_rng(seed: int, split: Split, index: int, stream: int = 0) -> np.random.Generator:
-    """The generator of everything random about one scene; `stream` separates unrelated uses of the
-    same index."""
-    return np.random.default_rng(np.random.SeedSequence((seed, SPLITS.index(split), stream, index)))

@@ -1,0 +1,12 @@
+"""The made worlds, by the kind of `data` that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from trainables.datasets.worlds.scenes.world import WORLD as SCENES
+from trainables.datasets.worlds.tabletop.world import WORLD as TABLETOP
+from trainables.datasets.worlds.world import World
+
+WORLDS: Final[Mapping[str, World[Any]]] = {"scenes": SCENES, "tabletop": TABLETOP}

@@ -1,0 +1,1 @@
+"""The second made world: textured things on a table, with a card to read, in four levels."""

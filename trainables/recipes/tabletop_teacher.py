@@ -1,0 +1,129 @@
+"""Train the teacher of the world of tables, a small CLIP, on scenes made on the fly.
+
+    scene --render, resize 112--> vision tower --CLS, projection--> <-- contrast --> text tower
+                                       |                              with captions and class names
+                                       +-- tokens of some layers --> dense heads: what does my patch
+                                           show, where, and which characters?
+
+The architecture and the loop are those of `trainables.recipes.teacher`; the heads are dropped when
+the model is saved. Training begins with the easy levels: `--easy` is the share of the steps after
+which all levels are drawn alike.
+
+Run `python -m trainables.recipes.tabletop_teacher --work DIR`; it continues from
+DIR/tabletop-teacher.pt when that exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import CLIPModel
+
+from trainables.datasets.worlds.tabletop.drawing import render_with_map
+from trainables.datasets.worlds.tabletop.language import TEMPLATES, caption, vocabulary
+from trainables.datasets.worlds.tabletop.sampling import sample_table
+from trainables.datasets.worlds.tabletop.scene import LEVELS, TableSpec, class_names
+from trainables.datasets.worlds.world import scene_rng
+from trainables.recipes.common import (
+    PREPROCESSING,
+    begin,
+    build_tokenizer,
+    recipe_parser,
+    save_half,
+)
+from trainables.recipes.contrast import Texts, language_loss
+from trainables.recipes.steps import Schedule, StepLoss, run_steps
+from trainables.recipes.tabletop_losses import (
+    Heads,
+    dense_loss,
+    evaluate,
+    mask_loss,
+    targets,
+    text_loss,
+)
+from trainables.recipes.teacher import build_teacher, optimisers_of
+
+log = logging.getLogger("tabletop-teacher")
+
+
+def batch_scenes(seed: int, step: int, batch: int, progress: float) -> list[TableSpec]:
+    """The scenes of one training step.
+
+    Args:
+        progress: below 1, the levels up to this share of all are drawn.
+    """
+    scenes = []
+    levels = min(len(LEVELS), 1 + int(progress * len(LEVELS)))
+    for i in range(batch):
+        rng = scene_rng(seed, "train", step * batch + i, stream=1)
+        scenes.append(sample_table(rng, int(rng.integers(levels))))
+    return scenes
+
+
+def step_loss(
+    model: CLIPModel, heads: Heads, texts: Texts, step: int, options: argparse.Namespace
+) -> StepLoss:
+    """The loss of one step on scenes that are drawn for it."""
+    progress = step / max(1, options.easy * options.steps)
+    scenes = batch_scenes(options.seed, step, options.batch, progress)
+    images, boxes, seen = render_with_map(scenes)
+    vision = model.vision_model(pixel_values=PREPROCESSING(images), output_hidden_states=True)
+    hidden, truth = vision.hidden_states, targets(scenes, boxes, seen)
+    dense, mask = dense_loss(heads, hidden, truth), mask_loss(heads, hidden, truth)
+    text = text_loss(heads, hidden, truth)
+    loss = dense + 2.0 * mask + text
+    # Every second step: the text tower costs as much as a layer or two of the vision tower.
+    if step % 2 == 0:
+        projected = model.visual_projection(vision.pooler_output)
+        captions = [caption(scene) for scene in scenes]
+        classes = [[thing.class_index for thing in scene.things] for scene in scenes]
+        loss = loss + 0.5 * language_loss(model, projected, captions, classes, texts, step)
+    parts = {"dense": dense, "mask": mask, "text": text, "total": loss}
+    return loss, {name: value.item() for name, value in parts.items()}
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = recipe_parser(__doc__)
+    parser.add_argument("--out", type=Path, help="where it goes (default: WORK/clip-tabletop)")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--easy", type=float, default=0.3)
+    return begin(parser, arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    options = _options(arguments)
+    torch.manual_seed(options.seed)
+    tokenizer = build_tokenizer(vocabulary(), end=True)
+    texts = Texts(tokenizer, class_names(), TEMPLATES)
+    model, heads = build_teacher(len(tokenizer)), Heads()
+    parameters = [*model.parameters(), *heads.parameters()]
+
+    def validate(_: int) -> None:
+        accuracy = evaluate(model, heads, texts, "val", 256)
+        log.info("val %s", {name: round(value, 3) for name, value in accuracy.items()})
+
+    model.train()
+    run_steps(
+        {"model": model, "heads": heads},
+        parameters,
+        optimisers_of(model, parameters, options.lr, muon=True),
+        Schedule(options.steps, options.lr, warmup=200, save_every=200),
+        options.work / "tabletop-teacher.pt",
+        lambda step: step_loss(model, heads, texts, step, options),
+        validate,
+    )
+    accuracy = {"test_scenes": 800.0, **evaluate(model, heads, texts, "test", 800)}
+    log.info("test %s", accuracy)
+    save_half(model, tokenizer, options.out or options.work / "clip-tabletop", accuracy)
+
+
+if __name__ == "__main__":
+    main()
