@@ -91,64 +91,107 @@ class PackedBatch:
     digits: Tensor
 
 
-def scene_batch(
-    pool: Pool, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, size: int
-) -> PackedBatch:
-    """One caption, four questions and two referring expressions for each of `size` scenes."""
-    rows = rng.integers(len(pool.scenes), size=size)
-    sequences = []
-    patch = torch.arange(PATCHES)
-    quadrant_of = patch // 8 // 4 * 2 + patch % 8 // 4
-    for row in rows:
-        scene = DrawnScene(pool.scenes[row], pool.boxes[row], 128)
-        turns = captioning.TASK.scene_samples(scene, rng)
-        turns += [vqa.question(scene.spec, rng) for _ in range(4)]
-        turns += [turn for _ in range(2) for turn in rec.TASK.scene_samples(scene, rng)]
-        sequences.append(
-            [
-                (
-                    _ids(tokenizer, turn.prompt.removeprefix("<image> ")),
-                    [*_ids(tokenizer, turn.answer), EOS_ID],
-                    IGNORE if turn.position is None else turn.position,
-                    *_mentioned(turn),
-                )
-                for turn in turns
-            ]
-        )
-    prefix = 1 + PATCHES
-    length = prefix + max(sum(len(q) + len(a) for q, a, *_ in parts) for parts in sequences)
+@dataclass(frozen=True)
+class PackedTurns:
+    """An image and its turns per sequence. Shapes: B sequences, L positions.
+
+    Attributes:
+        ids, images, positions, mask, labels: as of `PackedBatch`.
+        asked: for each sequence and turn the positions that predict the answer's words.
+    """
+
+    ids: Tensor
+    images: Tensor
+    positions: Tensor
+    mask: Tensor
+    labels: Tensor
+    asked: list[list[slice]]
+
+
+def pack_turns(
+    tokens: Tensor, turns: Sequence[Sequence[SceneSample]], tokenizer: PreTrainedTokenizerFast
+) -> PackedTurns:
+    """Pack the turns of each image behind it; none of them sees another one.
+
+    Args:
+        tokens: (B, PATCHES, tower width) of the images.
+        turns: of each image.
+    """
+    size, prefix = len(turns), 1 + PATCHES
+    parts = [
+        [
+            (
+                word_ids(tokenizer, turn.prompt.removeprefix("<image> ")),
+                [*word_ids(tokenizer, turn.answer), EOS_ID],
+            )
+            for turn in of_image
+        ]
+        for of_image in turns
+    ]
+    length = prefix + max(sum(len(q) + len(a) for q, a in of_image) for of_image in parts)
     ids = torch.full((size, length), PAD_ID)
     labels = torch.full((size, length), IGNORE)
     positions = torch.zeros(size, length, dtype=torch.long)
     group = torch.full((size, length), -1)
-    quadrants, colours, digits = (torch.full((size, length), IGNORE) for _ in range(3))
     ids[:, 0], ids[:, 1:prefix] = BOS_ID, IMAGE_ID
     positions[:, :prefix] = torch.arange(prefix)
     group[:, :prefix] = 0
-    for b, parts in enumerate(sequences):
-        for o in pool.scenes[rows[b]].objects:
-            here = 1 + patch[quadrant_of == o.position]
-            colours[b, here], digits[b, here] = o.colour, o.digit
+    asked: list[list[slice]] = []
+    for b, of_image in enumerate(parts):
+        asked.append([])
         start = prefix
-        for number, (question, answer, quadrant, colour, digit) in enumerate(parts, 1):
+        for number, (question, answer) in enumerate(of_image, 1):
             n = len(question) + len(answer)
             ids[b, start : start + n] = torch.tensor(question + answer)
             labels[b, start + len(question) - 1 : start + n - 1] = torch.tensor(answer)
-            asked = slice(start + len(question) - 1, start + n - 2)
-            quadrants[b, asked], colours[b, asked], digits[b, asked] = quadrant, colour, digit
+            asked[b].append(slice(start + len(question) - 1, start + n - 2))
             positions[b, start : start + n] = torch.arange(prefix, prefix + n)
             group[b, start : start + n] = number
             start += n
     same = group[:, :, None] == group[:, None, :]
     mask = (same | (group[:, None, :] == 0)).tril()
-    images = pool.tokens[torch.from_numpy(rows)].flatten(0, 1).float()
-    nothing = torch.full_like(labels, IGNORE)
+    return PackedTurns(ids, tokens.flatten(0, 1).float(), positions, mask[:, None], labels, asked)
+
+
+def scene_batch(
+    pool: Pool, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, size: int
+) -> PackedBatch:
+    """One caption, four questions and two referring expressions for each of `size` scenes."""
+    rows = rng.integers(len(pool.scenes), size=size)
+    patch = torch.arange(PATCHES)
+    quadrant_of = patch // 8 // 4 * 2 + patch % 8 // 4
+    turns = []
+    for row in rows:
+        scene = DrawnScene(pool.scenes[row], pool.boxes[row], 128)
+        of_scene = captioning.TASK.scene_samples(scene, rng)
+        of_scene += [vqa.question(scene.spec, rng) for _ in range(4)]
+        of_scene += [turn for _ in range(2) for turn in rec.TASK.scene_samples(scene, rng)]
+        turns.append(of_scene)
+    packed = pack_turns(pool.tokens[torch.from_numpy(rows)], turns, tokenizer)
+    quadrants, colours, digits = (torch.full_like(packed.labels, IGNORE) for _ in range(3))
+    for b, of_scene in enumerate(turns):
+        for o in pool.scenes[rows[b]].objects:
+            here = 1 + patch[quadrant_of == o.position]
+            colours[b, here], digits[b, here] = o.colour, o.digit
+        for turn, asked in zip(of_scene, packed.asked[b], strict=True):
+            quadrants[b, asked] = IGNORE if turn.position is None else turn.position
+            colours[b, asked], digits[b, asked] = _mentioned(turn)
+    nothing = torch.full_like(packed.labels, IGNORE)
     return PackedBatch(
-        ids, images, positions, mask[:, None], labels, nothing, quadrants, colours, digits
+        packed.ids,
+        packed.images,
+        packed.positions,
+        packed.mask,
+        packed.labels,
+        nothing,
+        quadrants,
+        colours,
+        digits,
     )
 
 
-def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+def word_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """The numbers of a text's words."""
     # A dictionary is much faster than the tokenizer's call, and as good where words are tokens.
     ids = tokenizer.convert_tokens_to_ids(text.split())
     assert isinstance(ids, list)
@@ -178,8 +221,8 @@ def fewshot_batch(
         kept: image tokens per image, 2 to 64. Fewer keep some of the digit's quadrant, and some
             others, at their usual positions: the same lesson, with room for more queries.
     """
-    (cue,) = _ids(tokenizer, "class")
-    letters = [_ids(tokenizer, letter)[0] for letter in LABELS]
+    (cue,) = word_ids(tokenizer, "class")
+    letters = [word_ids(tokenizer, letter)[0] for letter in LABELS]
     n_images = 8 if kept == PATCHES else 20
     stride, block = PATCHES + 2, kept + 2
     length = 1 + n_images * block

@@ -16,7 +16,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS
 from trainables.recipes.common import IMAGE_ID
-from trainables.recipes.mllm_batches import IGNORE, PackedBatch
+from trainables.recipes.mllm_batches import IGNORE, PackedBatch, PackedTurns
 
 WIDTH = 128
 # Few-shot needs three things in turn: see what the image shows, carry that to the label behind it,
@@ -52,7 +52,9 @@ class Heads(nn.Module):
         return total
 
 
-def look_loss(language: Any, hidden: Tensor, batch: PackedBatch, head: int, hit: Tensor) -> Tensor:
+def look_loss(
+    language: Any, hidden: Tensor, batch: PackedBatch | PackedTurns, head: int, hit: Tensor
+) -> Tensor:
     """How little an attention head behind COPY_AT looks where it should: the mean of
     -log(share of its attention) over the rows that have somewhere to look.
 
@@ -92,15 +94,15 @@ def same_quadrant(batch: PackedBatch) -> Tensor:
     return batch.quadrants[:, :, None] == quadrant[:, None, :]
 
 
-def batch_loss(
-    model: LlavaForConditionalGeneration, heads: Heads, batch: PackedBatch
-) -> tuple[Tensor, Tensor, float]:
-    """Answer loss (mean over answer tokens), auxiliary loss, share of answer tokens right."""
+def run_packed(
+    model: LlavaForConditionalGeneration, batch: PackedBatch | PackedTurns
+) -> tuple[Any, Tensor, float]:
+    """The text model's output for packed sequences, with all hidden states; the mean loss over the
+    tokens of answers; and the share of these that are right."""
     inner: Any = model.model
     embedded = inner.get_input_embeddings()(batch.ids)
     projected = inner.multi_modal_projector(batch.images)
     embedded = embedded.masked_scatter((batch.ids == IMAGE_ID).unsqueeze(-1), projected)
-    few = bool((batch.classes != IGNORE).any())
     output = inner.language_model(
         inputs_embeds=embedded,
         attention_mask=batch.mask,
@@ -112,10 +114,19 @@ def batch_loss(
     logits = model.lm_head(output.last_hidden_state[asked])
     truth = batch.labels[asked]
     right = (logits.argmax(-1) == truth).float().mean().item()
+    return output, F.cross_entropy(logits, truth), right
+
+
+def batch_loss(
+    model: LlavaForConditionalGeneration, heads: Heads, batch: PackedBatch
+) -> tuple[Tensor, Tensor, float]:
+    """Answer loss (mean over answer tokens), auxiliary loss, share of answer tokens right."""
+    language: Any = model.model.language_model
+    output, loss, right = run_packed(model, batch)
     copied = output.hidden_states[COPY_AT]
-    if few:
-        auxiliary = look_loss(inner.language_model, copied, batch, 0, same_class(batch))
+    if bool((batch.classes != IGNORE).any()):
+        auxiliary = look_loss(language, copied, batch, 0, same_class(batch))
     else:
-        auxiliary = look_loss(inner.language_model, copied, batch, 1, same_quadrant(batch))
+        auxiliary = look_loss(language, copied, batch, 1, same_quadrant(batch))
     auxiliary = auxiliary + heads.loss(output.hidden_states, batch)
-    return F.cross_entropy(logits, truth), auxiliary, right
+    return loss, auxiliary, right

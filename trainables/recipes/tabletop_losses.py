@@ -45,7 +45,7 @@ class Heads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outputs = (*_KINDS, 4)
+        self.outputs = [*_KINDS, 4]
         self.dense = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, sum(self.outputs)))
             for _ in DENSE_LAYERS

@@ -62,10 +62,10 @@ class World(Protocol[Scene]):
 
 
 @runtime_checkable
-class SingleWorld(Protocol[Scene]):
+class SingleWorld(Protocol):
     """A world that can show one class alone, as few-shot episodes need it."""
 
-    def single(self, rng: np.random.Generator, split: Split, number: int) -> Scene:
+    def single(self, rng: np.random.Generator, split: Split, number: int) -> Any:
         """A scene with one object of a class, by the class's index."""
 
 

@@ -143,9 +143,8 @@ def _draw_things(images: Tensor, seen: Tensor, scenes: Sequence[TableSpec], size
     colours = torch.tensor([thing.colour for thing in things])
     own = palette[colours][:, :, None, None]
     is_white = (colours == COLOUR_NAMES.index("white"))[:, None, None, None]
-    other = torch.where(
-        is_white, *(torch.tensor(c)[:, None, None] for c in (_DARK_MARK, _LIGHT_MARK))
-    )
+    dark, light_mark = (torch.tensor(c)[:, None, None] for c in (_DARK_MARK, _LIGHT_MARK))
+    other = torch.where(is_white, dark, light_mark)
     colour = own.lerp(other.expand_as(own), second) * shading(shapes, x, y, light)[:, None]
     shadow_x, shadow_y = x + 0.25 * light[:, 0, None, None], y - 0.72
     shadow = 0.5 * torch.exp(-(shadow_x.square() / 0.8 + shadow_y.square() / 0.14))
@@ -175,8 +174,8 @@ def _draw_card(image: Tensor, ids: Tensor, card: Card, number: int, size: int) -
     paper = Image.new("L", (width, height), 0)
     draw, font = ImageDraw.Draw(paper), _font(round(1.32 * scale * card.height))
     step = width / (len(card.text) + 0.5)
-    for place, character in enumerate(card.text):
-        draw.text((step * (place + 0.75), height / 2), character, 255, font, anchor="mm")
+    for position, character in enumerate(card.text):
+        draw.text((step * (position + 0.75), height / 2), character, 255, font, anchor="mm")
     side = 2 * math.ceil(math.hypot(width, height) / _ZOOM / 2 + 1)
     centre = size / SIDE * card.x, size / SIDE * card.y
     corner = [math.floor(value) - side // 2 for value in centre]
