@@ -25,6 +25,9 @@ class TaskFacts:
     by_likelihood: bool = False
     """Whether an answer is no text that is generated, but the log-likelihood of each of the
     reference's `choices` (letter -> text) after the prompt, in their order, as a JSON list."""
+    compares_with_original: bool = False
+    """Whether each sample is answered about the original image, too, and that answer is the
+    `original` of its reference."""
     in_episodes: bool = False
     """Whether its samples show several of the scenes with one digit, which are made for them."""
     has_training_answers: bool = False

@@ -15,11 +15,12 @@ Output of each task: the files of `result_files.py`, the pictures of `examples.p
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -43,6 +44,7 @@ from trainables.evaluation.teacher_features import shared_layer
 from trainables.evaluation.test_set import Sample, TestImages, read_samples, shards
 from trainables.points.contract import load_point
 from trainables.points.models import PointModel
+from trainables.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _score(
     Args:
         result: of all shards.
     """
-    answered = [sample for sample in samples if sample.sample_id in result.answers]
+    answered, result = compared(samples, result)
     tasks = [evaluation.measurement.task for evaluation in evaluations]
     scores = {task: score_task(task, answered, result) for task in tasks}
     primary = {i: value for task in scores.values() for i, value in task.primary.items()}
@@ -195,6 +197,19 @@ def _score(
         image_ids = sorted(used, key=images.place)
         write_results(out, answerer, scores[task], result.rates, image_ids)
         write_examples(out / "examples", title, task, pages[task])
+
+
+def compared(samples: Sequence[Sample], result: ShardResult) -> tuple[list[Sample], ShardResult]:
+    """The answered samples and their answers; what is compared with the answer about the original
+    has that in its reference."""
+    answered = [sample for sample in samples if sample.sample_id in result.answers]
+    answers = dict(result.answers)
+    for number, sample in enumerate(answered):
+        if TASKS.get(sample.task).compares_with_original:
+            answers[sample.sample_id], original = json.loads(answers[sample.sample_id])
+            reference = {**json.loads(sample.reference), "original": original}
+            answered[number] = replace(sample, reference=json.dumps(reference))
+    return answered, replace(result, answers=answers)
 
 
 def _samples_of(evaluations: Sequence[TaskEvaluation]) -> list[Sample]:

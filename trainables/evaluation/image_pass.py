@@ -216,6 +216,20 @@ class ImagePass:
         return coded
 
     @torch.no_grad()
+    def originals(self, batch: Sequence[tuple[str, Pixels]]) -> dict[str, Tensor]:
+        """The answerer's features of original images of one size, by image id."""
+        features: dict[str, Tensor] = {}
+        height, width = batch[0][1].shape[:2]
+        at_once = max(1, BATCH // len(self._answerer.views(batch[0][1])))
+        for start in range(0, len(batch), at_once):
+            part = batch[start : start + at_once]
+            views = [view for _, pixels in part for view in self._answerer.views(pixels)]
+            entry = Entry(to_tensor(views).to(self._device), None)
+            looked = self._clock.time("look", self._answerer.look, entry, (height, width))
+            features |= {i: found for (i, _), found in zip(part, looked, strict=True)}
+        return features
+
+    @torch.no_grad()
     def decoded(self, pixels: Pixels) -> Pixels | None:
         """The decoded image, or its first view, (H, W, 3); None where no image is decoded.
 

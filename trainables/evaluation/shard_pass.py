@@ -46,6 +46,7 @@ class ShardPass:
         self._images, self._image_pass, self._answerer = images, image_pass, answerer
         self._batch_size, self._clock = batch_size, clock
         self._features: dict[str, Tensor] = {}
+        self._originals: dict[str, Tensor] = {}
 
     def run(self, samples: Sequence[Sample], progress: Callable[[float], None]) -> ShardResult:
         """Code the images of a shard that have no features yet, and answer its samples.
@@ -64,6 +65,7 @@ class ShardPass:
                 self._features[image.rate.image_id] = image.features
                 result.rates[image.rate.image_id] = image.rate
             progress(_IMAGES_SHARE * len(result.rates) / max(1, len(uncoded)))
+        self._look_at_originals(samples)
         tasks = dict.fromkeys(sample.task for sample in samples)
         for number, name in enumerate(tasks):
             answerable = [
@@ -80,6 +82,19 @@ class ShardPass:
         """Drop the features of images that no later shard needs."""
         for image_id in image_ids:
             self._features.pop(image_id, None)
+            self._originals.pop(image_id, None)
+
+    def _look_at_originals(self, samples: Sequence[Sample]) -> None:
+        """Compute the features of the originals that answers are compared with."""
+        compared = {
+            image_id
+            for sample in samples
+            if TASKS.get(sample.task).compares_with_original
+            for image_id in sample.image_ids
+        }
+        lacking = (compared & self._features.keys()) - self._originals.keys()
+        for batch in batches(self._images.readable(lacking).items()):
+            self._originals |= self._image_pass.originals(batch)
 
     def _readable(self, image_ids: set[str], result: ShardResult) -> Iterator[tuple[str, Pixels]]:
         """The images that can be read; why the rest cannot goes into `result`."""
@@ -147,7 +162,11 @@ class ShardPass:
         return answers
 
     def _ask(self, task: Task, samples: Sequence[Sample], batch_size: int) -> dict[str, str]:
-        """The answers by sample id; of a task by likelihood, JSON lists of log-likelihoods."""
+        """The answers by sample id.
+
+        Of a task by likelihood they are JSON lists of log-likelihoods; of one that compares,
+        JSON lists of the answer and that about the original.
+        """
         prompts = [sample.prompt for sample in samples]
         features = [[self._features[i] for i in sample.image_ids] for sample in samples]
         if task.by_likelihood:
@@ -157,4 +176,8 @@ class ShardPass:
             answers = [json.dumps(values) for values in likelihoods]
         else:
             answers = self._answerer.answer(prompts, features, task.max_new_tokens, batch_size)
+        if task.compares_with_original:
+            features = [[self._originals[i] for i in sample.image_ids] for sample in samples]
+            originals = self._answerer.answer(prompts, features, task.max_new_tokens, batch_size)
+            answers = [json.dumps(pair) for pair in zip(answers, originals, strict=True)]
         return {sample.sample_id: answer for sample, answer in zip(samples, answers, strict=True)}

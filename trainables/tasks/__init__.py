@@ -19,6 +19,7 @@
 | open_vqa          | a few words                         | VQAv2                            |
 | grounding         | a box, as the MLLM writes it        | RefCOCO, RefCOCO+, RefCOCOg      |
 | fewshot_names     | the name of a class                 | mini-ImageNet                    |
+| agreement         | as the MLLM's about the original    | images of one's own              |
 | text_reading      | the text in the image               | images with text                 |
 
 Each is a file NAME.py with an object `TASK`, or an entry point of another distribution in the group
@@ -31,7 +32,6 @@ from typing import Final
 
 from search_spaces.plugins.registry import Registry
 from trainables.datasets.images.samples import ImageSample
-from trainables.datasets.made import WORLDS
 from trainables.datasets.worlds.samples import EpisodeTask, SceneSample, SceneTasks
 from trainables.datasets.worlds.world import DrawnScene
 from trainables.tasks.common.task import Metric, Scores, Task, fraction, of_references, words
@@ -77,6 +77,8 @@ def scene_tasks(kind: str = "scenes") -> SceneTasks:
     Args:
         kind: of the space's data.
     """
+    from trainables.datasets.made import WORLDS  # scikit-learn takes a second
+
     episodes: dict[str, EpisodeTask] = {}
     for name in _EPISODES.get(kind, ()):
         task = TASKS.get(name)
