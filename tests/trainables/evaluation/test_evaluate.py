@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from search_spaces.specs.benchmark import benchmark_spec
 from tests.trainables.arithmetic.test_precision import EXACT, Switches, switches
-from tests.trainables.benchmark_files import write_pope
+from tests.trainables.benchmark_files import write_images, write_pope
 from tests.trainables.evaluation.setting import Setting
 from tests.trainables.small import make_clip
 from trainables.codecs import bits_estimated
@@ -519,6 +519,36 @@ def test_choices_by_likelihood_are_asked_so(
         setting.measurements = whole
         TASKS.forget()
     assert all(len(json.loads(row["answer"])) == 2 for row in result["samples"])
+
+
+def test_answers_are_compared_with_those_about_the_original(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """What the reference has is what the MLLM answers where nothing is compressed."""
+    images = write_images(tmp_path / "own", ["a.png", "b/c.png", "b/d.jpg"])
+    asked = ("which digit is red ?", "how many digits ?")
+    settings = {"format": "own_images", "images": images, "questions": asked}
+    spec = benchmark_spec({**settings, "prompt": "<image> question : {question} answer :"})
+    write_benchmark(spec, 64, 0.0, tmp_path / "written")
+    space = setting.space.model_copy(update={"benchmarks": (spec,)})
+    (measurement,) = (m for m in space.measurements if m.task == "agreement")
+    whole, setting.measurements = setting.measurements, (measurement,)
+    try:
+        given, sent = (
+            setting.run(scenario, tmp_path / scenario, tmp_path / "written")
+            for scenario in ("uncompressed", "reconstruction")
+        )
+    finally:
+        setting.measurements = whole
+    assert given["summary"]["agreement"]["metrics"] == {"agreement": 1.0, "word_f1": 1.0}
+    said = {row["sample_id"]: row["answer"] for row in given["samples"]}
+    assert set(said) == {f"{name}-{n}" for name in ("a.png", "b/c.png", "b/d.jpg") for n in (0, 1)}
+    for row in sent["samples"]:
+        assert json.loads(row["reference"]) == {"original": said[row["sample_id"]]}
+        if row["metric"] == "agreement":
+            is_same = row["answer"].split() == said[row["sample_id"]].split()
+            assert row["value"] == float(is_same)
+    assert {row["value"] for row in sent["samples"]} > {1.0}
 
 
 def test_samples_of_an_unreadable_image_are_left_out_and_named(
