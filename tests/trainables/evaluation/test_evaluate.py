@@ -548,7 +548,7 @@ def test_answers_are_compared_with_those_about_the_original(
         if row["metric"] == "agreement":
             is_same = row["answer"].split() == said[row["sample_id"]].split()
             assert row["value"] == float(is_same)
-    assert {row["value"] for row in sent["samples"]} > {1.0}
+    assert {row["value"] for row in sent["samples"]} != {1.0}
 
 
 def test_samples_of_an_unreadable_image_are_left_out_and_named(
