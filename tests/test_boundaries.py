@@ -24,7 +24,12 @@ FLOORS = {
     "search_spaces": ("plugins", "settings", "facts", "specs", "codecs", "scenarios", ""),
     "trainables": (
         *("arithmetic", "codecs/entropy", "codecs", "standards", "encoders"),
-        *("datasets/images", "datasets/worlds/scenes", "datasets/worlds"),
+        *(
+            "datasets/images",
+            "datasets/worlds",
+            "datasets/worlds/scenes",
+            "datasets/worlds/tabletop",
+        ),
         *("datasets/benchmarks", "datasets"),
         *("networks", "mllms", "tasks/common", "tasks", "points", "scenarios"),
         *("training", "evaluation", "commands", "recipes", ""),
