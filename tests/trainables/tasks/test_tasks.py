@@ -27,6 +27,12 @@ def test_the_tasks_and_their_metrics() -> None:
         "fewshot_names": ["accuracy"],
         "open_vqa": ["accuracy"],
         "text_reading": ["exact_match", "edit_similarity"],
+        "agreement": ["agreement", "word_f1"],
+        "attributes": ["accuracy"],
+        "counts": ["accuracy"],
+        "locating": ["accuracy@0.5"],
+        "reading": ["exact_match", "edit_similarity"],
+        "relations": ["accuracy"],
     }
     for task in TASKS.working().values():
         primary = next(m for m in task.metrics if m.name == task.primary)
