@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces import SpaceError, load_space, named_spaces
+from search_spaces.specs.data import DataSpec
 
 
 def test_every_named_space_loads_and_says_what_it_is() -> None:
@@ -131,6 +132,15 @@ def test_mappings_may_be_merged_and_changed(tmp_path: Path) -> None:
     file.write_text("extends: smoke\n" + shared)
     space = load_space(str(file))
     assert (space.d1.steps, space.d2.steps, space.d2.lr) == (4, 5, 0.01)
+
+
+def test_data_of_another_kind_take_the_place_of_those_extended(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: demo\ndata: {kind: tabletop, test: 8}\ntasks: [reading]\n")
+    assert load_space(str(file)).data == DataSpec(kind="tabletop", test=8)
+    file.write_text("extends: demo\ndata: {kind: scenes, test: 8}\n")
+    demo = load_space("demo").data
+    assert load_space(str(file)).data == demo.model_copy(update={"test": 8})
 
 
 def _aliases(first: str, each: str) -> str:
