@@ -36,10 +36,9 @@ from trainables.codecs import (
 )
 from trainables.codecs.eight_bits import to_eight_bits
 from trainables.datasets.images.files import write_json
+from trainables.datasets.made import WORLDS
 from trainables.datasets.rows import Batch
 from trainables.datasets.tensors import psnr_of
-from trainables.datasets.worlds.scenes.drawing import render
-from trainables.datasets.worlds.scenes.sampling import sample_scene
 from trainables.datasets.worlds.world import Split, scene_rng
 from trainables.recipes.common import begin, recipe_parser
 from trainables.recipes.steps import Schedule, StepLoss, run_steps
@@ -91,19 +90,17 @@ RECIPES = {
 }
 
 
-def scenes(split: Split, start: int, n: int) -> Tensor:
-    """Scenes number start .. start + n - 1 of a split, (n, 3, SIZE, SIZE) in [0, 1]."""
-    drawn = [
-        sample_scene(scene_rng(0, split, i), split, augment=split == "train")
-        for i in range(start, start + n)
-    ]
-    return render(drawn, SIZE)[0]
+def draw(world: str, split: Split, start: int, n: int) -> Tensor:
+    """Scenes number start .. start + n - 1 of a world's split, (n, 3, SIZE, SIZE) in [0, 1]."""
+    made = WORLDS[world]
+    scenes = [made.sample(scene_rng(0, split, i), split) for i in range(start, start + n)]
+    return made.render(scenes, SIZE)[0]
 
 
 @torch.no_grad()
-def measure(codec: Codec, lmbda: float) -> dict[str, float]:
+def measure(codec: Codec, lmbda: float, world: str) -> dict[str, float]:
     """On validation scenes: `bpp` of written streams, `bpp_estimated`, `psnr` in dB, `loss`."""
-    images = scenes("val", 0, VALIDATION_SCENES)
+    images = draw(world, "val", 0, VALIDATION_SCENES)
     real = estimated = psnr = mse = 0.0
     for batch in torch.split(images, 16):
         streams, bits = codec.encode_and_estimate(batch)
@@ -134,7 +131,7 @@ def train(recipe: Recipe, checkpoint: Path, seed: int = 0) -> Codec:
 
     def step_loss(step: int) -> StepLoss:
         torch.manual_seed(seed * 1_000_003 + step)
-        images = scenes("train", step * recipe.batch, recipe.batch)
+        images = draw("scenes", "train", step * recipe.batch, recipe.batch)
         terms = learner(Batch((), image=images), step)
         return terms["loss"] + terms["aux"], {name: term.item() for name, term in terms.items()}
 
@@ -164,17 +161,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "until": "steps",
         "fall_of_last_quarter": None,
     }
-    finish(codec, recipe.lambdas, [training], options.work / options.name)
+    finish(codec, recipe.lambdas, [training], "scenes", options.work / options.name)
 
 
 def finish(
-    codec: Codec, lambdas: Sequence[float], trainings: Sequence[Mapping[str, Any]], out: Path
+    codec: Codec,
+    lambdas: Sequence[float],
+    trainings: Sequence[Mapping[str, Any]],
+    world: str,
+    out: Path,
 ) -> None:
     """Write a codec as it ships: weights in 8 bits, what they are and what they reach.
 
     Args:
         lambdas: of each of its rates.
         trainings: how it was trained, the earliest first; entries as in a stage's info.json.
+        world: the made world that it was trained on.
         out: a directory of the codec's name.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -184,7 +186,7 @@ def finish(
     codec, measured = load_codec(codec.spec, out), []
     for rate, lmbda in enumerate(lambdas):
         codec.rate = rate
-        reached = measure(codec, lmbda)
+        reached = measure(codec, lmbda, world)
         rounded = {name: round(value, 4) for name, value in reached.items()}
         measured.append({"lmbda": lmbda} | rounded)
     report = {"arch": codec.spec.arch, "validation": measured, "trainings": list(trainings)}

@@ -1,18 +1,21 @@
-"""Pack the base codecs that the sweep `demo-base-codecs` trained, as the package ships them.
+"""Pack the base codecs of a made world that a sweep trained, as the package ships them.
 
     shipped:mbt2018-mean-scenes --sweep, until its loss stands still--> a codec per lambda --> here
 
-Run `python -m orchestrator.sweep demo-base-codecs --storage STORAGE`, hours on two cores, then
-`python -m trainables.recipes.converged_codec STORAGE --work DIR`. It writes DIR/NAME for each codec
-that has ended: its weights in 8 bits, how it was trained and what it reaches in `accuracy.json`.
+Run `python -m orchestrator.sweep demo-base-codecs --storage STORAGE` (of the world `tabletop`:
+`tabletop-base-codecs`), hours on two cores, then
+`python -m trainables.recipes.converged_codec WORLD STORAGE --work DIR`. It writes DIR/NAME for each
+codec that has ended: its weights in 8 bits, how it was trained and what it reaches in
+`accuracy.json`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainables.codecs import load_codec
 from trainables.recipes.base_codec import RECIPES, finish
@@ -21,37 +24,61 @@ from trainables.training.history import trainings_before
 
 log = logging.getLogger("converged_codec")
 START = "mbt2018-mean-scenes"
-CONVERGED = {
-    f"{START}-7e-6": 0.000007,
-    f"{START}-2e-5": 0.00002,
-    f"{START}-6e-5": 0.00006,
-    f"{START}-1.8e-4": 0.00018,
+CONVERGED: Mapping[str, Mapping[str, float]] = {
+    "scenes": {
+        "mbt2018-mean-scenes-7e-6": 0.000007,
+        "mbt2018-mean-scenes-2e-5": 0.00002,
+        "mbt2018-mean-scenes-6e-5": 0.00006,
+        "mbt2018-mean-scenes-1.8e-4": 0.00018,
+    },
+    "tabletop": {
+        "mbt2018-mean-tabletop-5e-4": 0.0005,
+        "mbt2018-mean-tabletop-2e-3": 0.002,
+        "mbt2018-mean-tabletop-8e-3": 0.008,
+        "mbt2018-mean-tabletop-3.2e-2": 0.032,
+    },
 }
-"""Name of a shipped codec -> its lambda in `demo-base-codecs`."""
+"""World -> name of a shipped codec -> the lambda that it was trained at."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Pack the codecs of a storage; see the module."""
     parser = recipe_parser(__doc__)
+    parser.add_argument("world", choices=sorted(CONVERGED))
     parser.add_argument("storage", type=Path, help="directory that the sweep wrote to")
     options = begin(parser, arguments)
-    stages = stages_by_lambda(options.storage)
-    for name, lmbda in CONVERGED.items():
+    stages = stages_by_lambda(options.storage, options.world)
+    for name, lmbda in CONVERGED[options.world].items():
         if lmbda not in stages:
             log.warning("%s: no base codec of lambda %g in %s", name, lmbda, options.storage)
             continue
-        codec = load_codec(RECIPES[START].spec, stages[lmbda])
-        finish(codec, (lmbda,), trainings_before(stages[lmbda]), options.work / name)
+        stage, out = stages[lmbda], options.work / name
+        codec = load_codec(RECIPES[START].spec, stage)
+        finish(codec, (lmbda,), trainings_before(stage), options.world, out)
 
 
-def stages_by_lambda(storage: Path) -> dict[float, Path]:
-    """Directories of the base codecs that a sweep trained until their loss stood still."""
+def stages_by_lambda(storage: Path, world: str) -> dict[float, Path]:
+    """Directories of the base codecs that a sweep trained on a world until their loss stood
+    still."""
+    images = {
+        path.parent.name
+        for path in storage.glob("stages/train_images/*/manifest.json")
+        if _manifest(path)["spec"]["kind"] == world
+    }
     stages = {}
-    for manifest in sorted(storage.glob("stages/codec/*/manifest.json")):
-        spec = json.loads(manifest.read_text(encoding="utf-8"))["spec"]
-        if spec["arch"] == RECIPES[START].spec.arch and spec["train"].get("until") == "plateau":
-            stages[float(spec["lmbda"])] = manifest.parent
+    for path in sorted(storage.glob("stages/codec/*/manifest.json")):
+        manifest = _manifest(path)
+        spec = manifest["spec"]
+        if spec["arch"] != RECIPES[START].spec.arch or spec["train"].get("until") != "plateau":
+            continue
+        if images.intersection(manifest["inputs"]):
+            stages[float(spec["lmbda"])] = path.parent
     return stages
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
 
 
 if __name__ == "__main__":
