@@ -1,2 +1,2 @@
 """Scripts that rebuild the shipped weights from nothing: `python -m trainables.recipes.teacher`,
-then `...mllm`."""
+then `...mllm`; those of the second made world stand in `tabletop/`."""

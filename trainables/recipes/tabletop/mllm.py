@@ -5,7 +5,7 @@
 
 The loss is on answers; one attention head is told to look at the thing that is asked about.
 
-Run `python -m trainables.recipes.tabletop_mllm --work DIR --teacher NAME`; it continues from
+Run `python -m trainables.recipes.tabletop.mllm --work DIR --teacher NAME`; it continues from
 DIR/tabletop-mllm.pt when that exists.
 """
 
@@ -47,7 +47,7 @@ from trainables.recipes.mllm import build_mllm, optimisers_of
 from trainables.recipes.mllm_batches import LAYER_READ, PATCHES, PackedTurns, pack_turns
 from trainables.recipes.mllm_losses import COPY_AT, look_loss, run_packed
 from trainables.recipes.steps import Schedule, StepLoss, run_steps
-from trainables.recipes.tabletop_losses import targets
+from trainables.recipes.tabletop.losses import targets
 from trainables.tasks import scene_tasks
 
 log = logging.getLogger("tabletop-mllm")

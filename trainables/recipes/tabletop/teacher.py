@@ -9,7 +9,7 @@ The architecture and the loop are those of `trainables.recipes.teacher`; the hea
 the model is saved. Training begins with the easy levels: `--easy` is the share of the steps after
 which all levels are drawn alike.
 
-Run `python -m trainables.recipes.tabletop_teacher --work DIR`; it continues from
+Run `python -m trainables.recipes.tabletop.teacher --work DIR`; it continues from
 DIR/tabletop-teacher.pt when that exists.
 """
 
@@ -37,7 +37,7 @@ from trainables.recipes.common import (
 )
 from trainables.recipes.contrast import Texts, language_loss
 from trainables.recipes.steps import Schedule, StepLoss, run_steps
-from trainables.recipes.tabletop_losses import (
+from trainables.recipes.tabletop.losses import (
     Heads,
     dense_loss,
     evaluate,
