@@ -21,86 +21,30 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from transformers import (
-    CLIPModel,
-    GenerationConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
+from transformers import CLIPModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from trainables.datasets.worlds.scenes.captions import vocabulary
 from trainables.datasets.worlds.scenes.sampling import sample_scene
 from trainables.datasets.worlds.scenes.scene import DIGITS, class_names
 from trainables.datasets.worlds.world import scene_rng
-from trainables.datasets.worlds.write import write_world
 from trainables.encoders.load import load_tower
-from trainables.mllms import Mllm
-from trainables.recipes.accuracy import uncompressed_accuracy
-from trainables.recipes.common import (
-    BOS_ID,
-    EOS_ID,
-    IMAGE_ID,
-    PAD_ID,
-    PREPROCESSING,
-    begin,
-    build_tokenizer,
-    recipe_parser,
-    save_half,
-)
+from trainables.recipes.common import begin, build_tokenizer, recipe_parser
 from trainables.recipes.mllm_batches import (
-    LAYER_READ,
     PATCHES,
     Pool,
     fewshot_batch,
     make_pool,
     scene_batch,
 )
-from trainables.recipes.mllm_losses import WIDTH, Heads, batch_loss
-from trainables.recipes.steps import Schedule, StepLoss, muon_of, run_steps
+from trainables.recipes.mllm_losses import Heads, batch_loss
+from trainables.recipes.mllm_training import Examination, build_mllm, train_mllm
+from trainables.recipes.steps import StepLoss
 from trainables.tasks import scene_tasks
 
 log = logging.getLogger("mllm")
-LAYERS = 5
-
-
-def build_mllm(teacher: CLIPModel, vocab_size: int) -> LlavaForConditionalGeneration:
-    """A fresh LLaVA on the teacher's vision tower; the tower is frozen."""
-    config = LlavaConfig(
-        vision_config=teacher.config.vision_config,
-        text_config={
-            "model_type": "llama",
-            "vocab_size": vocab_size,
-            "hidden_size": WIDTH,
-            "intermediate_size": 2 * WIDTH,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 2048,
-            "bos_token_id": BOS_ID,
-            "eos_token_id": EOS_ID,
-            "pad_token_id": PAD_ID,
-        },
-        image_token_index=IMAGE_ID,
-        image_seq_length=PATCHES,
-        vision_feature_layer=LAYER_READ,
-        vision_feature_select_strategy="default",
-    )
-    model = LlavaForConditionalGeneration(config)
-    tower: Any = model.model.vision_tower
-    weights = teacher.vision_model.state_dict()
-    inner = tower.vision_model if hasattr(tower, "vision_model") else tower
-    inner.load_state_dict(weights)
-    tower.requires_grad_(False)
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        bos_token_id=BOS_ID, eos_token_id=EOS_ID, pad_token_id=PAD_ID, do_sample=False
-    )
-    return model
 
 
 def make_pools(teacher: CLIPModel, options: argparse.Namespace) -> tuple[Pool, Pool]:
@@ -119,22 +63,9 @@ def make_pools(teacher: CLIPModel, options: argparse.Namespace) -> tuple[Pool, P
         )
         for i in range(options.singles * n_classes)
     ]
-    pool = make_pool(teacher, scenes, options.work / "scenes.pt")
-    return pool, make_pool(teacher, singles, options.work / "singles.pt")
-
-
-def optimisers_of(
-    model: LlavaForConditionalGeneration, trained: Sequence[nn.Parameter], lr: float
-) -> list[torch.optim.Optimizer]:
-    """Muon for the text model's matrices, AdamW for all other parameters."""
-    language: Any = model.model.language_model
-    hidden = [p for p in language.layers.parameters() if p.ndim == 2]
-    known = {id(p) for p in hidden}
-    rest = [p for p in trained if id(p) not in known]
-    return [
-        muon_of(hidden, lr, weight_decay=0.02),
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    made_of = {"teacher": options.teacher, "seed": seed}
+    pool = make_pool(teacher, scenes, options.work / "scenes.pt", made_of)
+    return pool, make_pool(teacher, singles, options.work / "singles.pt", made_of)
 
 
 def step_loss(
@@ -191,39 +122,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, heads = build_mllm(teacher, len(tokenizer)), Heads()
     pools = make_pools(teacher, options)
     log.info("%d scenes and %d single digits", *(len(pool.scenes) for pool in pools))
-    world = options.work / "world"
-    if not (world / "tasks_test.parquet").exists():
-        sizes = {"n_train": 0, "n_val": 64, "n_test": 300, "n_episodes": 300}
-        write_world(world, scene_tasks(), seed=seed, **sizes, n_val_episodes=300)
-    trained = [p for p in model.parameters() if p.requires_grad] + list(heads.parameters())
-
-    def validate(step: int) -> None:
-        if step % 500:
-            return
-        frozen = Mllm(model, tokenizer, PREPROCESSING)
-        log.info("val %s", uncompressed_accuracy(frozen, world, "val"))
-        model.train()
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-    model.train()
-    run_steps(
-        {"model": model, "heads": heads},
-        trained,
-        optimisers_of(model, trained, options.lr),
-        Schedule(options.steps, options.lr, warmup=100, save_every=100),
-        options.work / "mllm.pt",
+    train_mllm(
+        model,
+        {"heads": heads},
+        tokenizer,
         lambda step: step_loss(model, heads, tokenizer, pools, step, options),
-        validate,
+        Examination(
+            options.work / "world",
+            scene_tasks(),
+            seed,
+            test={"n_test": 300, "n_episodes": 300},
+            val={"n_val": 64, "n_val_episodes": 300},
+        ),
+        options.steps,
+        options.lr,
+        options.work / "mllm.pt",
+        options.out or options.work / "llava-scenes",
     )
-    out = options.out or options.work / "llava-scenes"
-    save_half(model, tokenizer, out, {})
-    accuracy: dict[str, Any] = {
-        "world": {"seed": seed, "size": 128, "n_test": 300, "n_episodes": 300},
-        "test": uncompressed_accuracy(Mllm.load(str(out)), world, "test"),
-    }
-    log.info("test %s", accuracy["test"])
-    save_half(model, tokenizer, out, accuracy)
 
 
 if __name__ == "__main__":

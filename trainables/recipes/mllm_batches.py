@@ -5,9 +5,10 @@ Shapes: `B` sequences, `L` positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +49,15 @@ class Pool:
 
 
 @torch.no_grad()
-def make_pool(teacher: CLIPModel, scenes: list[SceneSpec], cache: Path) -> Pool:
-    """Render scenes and run the teacher on them, or read what an earlier run left in `cache`."""
-    if (state := load_checkpoint(cache)) is not None and len(state["boxes"]) == len(scenes):
+def make_pool(
+    teacher: CLIPModel, scenes: list[SceneSpec], cache: Path, made_of: Mapping[str, object]
+) -> Pool:
+    """Render scenes and run the teacher on them, or read what an earlier run left in `cache`.
+
+    Args:
+        made_of: what decides the scenes and tokens, besides the number of scenes.
+    """
+    if (state := stored_pool(cache, len(scenes), made_of)) is not None:
         return Pool(scenes, state["boxes"], state["tokens"])
     tokens, boxes = [], []
     for start in range(0, len(scenes), 64):
@@ -60,8 +67,16 @@ def make_pool(teacher: CLIPModel, scenes: list[SceneSpec], cache: Path) -> Pool:
         tokens.append(hidden[LAYER_READ][:, 1:].half())
         boxes += corners
     pool = Pool(scenes, boxes, torch.cat(tokens))
-    save_checkpoint(cache, {"boxes": pool.boxes, "tokens": pool.tokens})
+    save_checkpoint(cache, {"boxes": boxes, "tokens": pool.tokens, "made_of": dict(made_of)})
     return pool
+
+
+def stored_pool(cache: Path, count: int, made_of: Mapping[str, object]) -> dict[str, Any] | None:
+    """What an earlier run left of `count` scenes, if it was made of the same."""
+    state = load_checkpoint(cache)
+    if state is None or len(state["boxes"]) != count or state.get("made_of") != dict(made_of):
+        return None
+    return state
 
 
 @dataclass

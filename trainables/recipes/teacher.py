@@ -114,7 +114,7 @@ def batch_scenes(seed: int, step: int, batch: int, full: bool) -> list[SceneSpec
     ]
 
 
-def optimisers_of(
+def teacher_optimisers(
     model: CLIPModel, parameters: Sequence[nn.Parameter], lr: float, muon: bool
 ) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters; with `muon` Muon for the vision tower's matrices."""
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run_steps(
         {"model": model, "heads": heads},
         parameters,
-        optimisers_of(model, parameters, options.lr, bool(options.muon)),
+        teacher_optimisers(model, parameters, options.lr, bool(options.muon)),
         Schedule(options.steps, options.lr, warmup=200, save_every=200),
         options.work / "teacher.pt",
         lambda step: step_loss(model, heads, texts, step, options),

@@ -12,8 +12,7 @@ DIR/tabletop-mllm.pt when that exists.
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,28 +28,28 @@ from trainables.datasets.worlds.tabletop.language import vocabulary
 from trainables.datasets.worlds.tabletop.sampling import sample_table
 from trainables.datasets.worlds.tabletop.scene import TableSpec
 from trainables.datasets.worlds.world import Boxes, DrawnScene, scene_rng
-from trainables.datasets.worlds.write import write_world
 from trainables.encoders.load import load_tower
-from trainables.mllms import Mllm
-from trainables.recipes.accuracy import uncompressed_accuracy
 from trainables.recipes.common import (
     IMAGE_ID,
     PREPROCESSING,
     begin,
     build_tokenizer,
-    load_checkpoint,
     recipe_parser,
     save_checkpoint,
-    save_half,
 )
-from trainables.recipes.mllm import build_mllm, optimisers_of
-from trainables.recipes.mllm_batches import LAYER_READ, PATCHES, PackedTurns, pack_turns
+from trainables.recipes.mllm_batches import (
+    LAYER_READ,
+    PATCHES,
+    PackedTurns,
+    pack_turns,
+    stored_pool,
+)
 from trainables.recipes.mllm_losses import COPY_AT, look_loss, run_packed
-from trainables.recipes.steps import Schedule, StepLoss, run_steps
+from trainables.recipes.mllm_training import Examination, build_mllm, train_mllm
+from trainables.recipes.steps import StepLoss
 from trainables.recipes.tabletop.losses import targets
 from trainables.tasks import scene_tasks
 
-log = logging.getLogger("tabletop-mllm")
 _ASKED = {"attributes": 2, "counts": 2, "relations": 2, "reading": 1, "locating": 2}
 """How often each task draws its samples of a scene in a step."""
 _NOWHERE = -1
@@ -72,9 +71,15 @@ class Pool:
 
 
 @torch.no_grad()
-def make_pool(teacher: CLIPModel, scenes: list[TableSpec], cache: Path) -> Pool:
-    """Draw scenes and run the teacher on them, or read what an earlier run left in `cache`."""
-    if (state := load_checkpoint(cache)) is not None and len(state["boxes"]) == len(scenes):
+def make_pool(
+    teacher: CLIPModel, scenes: list[TableSpec], cache: Path, made_of: Mapping[str, object]
+) -> Pool:
+    """Draw scenes and run the teacher on them, or read what an earlier run left in `cache`.
+
+    Args:
+        made_of: what decides the scenes and tokens, besides the number of scenes.
+    """
+    if (state := stored_pool(cache, len(scenes), made_of)) is not None:
         return Pool(scenes, state["boxes"], state["tokens"], state["shown"])
     tokens, shown = [], []
     boxes: Boxes = []
@@ -88,7 +93,7 @@ def make_pool(teacher: CLIPModel, scenes: list[TableSpec], cache: Path) -> Pool:
         shown.append(torch.where(truth.is_shown, truth.shown, _NOWHERE))
         boxes += corners
     state = {"boxes": boxes, "tokens": torch.cat(tokens), "shown": torch.cat(shown)}
-    save_checkpoint(cache, state)
+    save_checkpoint(cache, {**state, "made_of": dict(made_of)})
     return Pool(scenes, boxes, state["tokens"], state["shown"])
 
 
@@ -157,40 +162,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     teacher: CLIPModel = load_tower(options.teacher).model
     model = build_mllm(teacher, len(tokenizer))
     scenes = [sample_table(scene_rng(seed, "train", i, stream=7)) for i in range(options.pool)]
-    pool = make_pool(teacher, scenes, options.work / "tables.pt")
-    world = options.work / "world"
-    sizes = {"n_val": 100, "n_test": 400}
-    if not (world / "tasks_test.parquet").exists():
-        write_world(world, scene_tasks("tabletop"), seed=seed, **sizes)
-    trained = [p for p in model.parameters() if p.requires_grad]
-
-    def validate(step: int) -> None:
-        if step % 500:
-            return
-        frozen = Mllm(model, tokenizer, PREPROCESSING)
-        log.info("val %s", uncompressed_accuracy(frozen, world, "val"))
-        model.train()
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-    model.train()
-    run_steps(
-        {"model": model},
-        trained,
-        optimisers_of(model, trained, options.lr),
-        Schedule(options.steps, options.lr, warmup=100, save_every=100),
-        options.work / "tabletop-mllm.pt",
+    made_of = {"teacher": options.teacher, "seed": seed}
+    pool = make_pool(teacher, scenes, options.work / "tables.pt", made_of)
+    train_mllm(
+        model,
+        {},
+        tokenizer,
         lambda step: step_loss(model, tokenizer, pool, step, options),
-        validate,
+        Examination(
+            options.work / "tabletop-world",
+            scene_tasks("tabletop"),
+            seed,
+            test={"n_test": 400},
+            val={"n_val": 100},
+        ),
+        options.steps,
+        options.lr,
+        options.work / "tabletop-mllm.pt",
+        options.out or options.work / "llava-tabletop",
     )
-    out = options.out or options.work / "llava-tabletop"
-    save_half(model, tokenizer, out, {})
-    accuracy: dict[str, Any] = {
-        "world": {"seed": seed, "size": 128, "n_test": sizes["n_test"]},
-        "test": uncompressed_accuracy(Mllm.load(str(out)), world, "test"),
-    }
-    log.info("test %s", accuracy["test"])
-    save_half(model, tokenizer, out, accuracy)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from trainables.recipes.tabletop.losses import (
     targets,
     text_loss,
 )
-from trainables.recipes.teacher import build_teacher, optimisers_of
+from trainables.recipes.teacher import build_teacher, teacher_optimisers
 
 log = logging.getLogger("tabletop-teacher")
 
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run_steps(
         {"model": model, "heads": heads},
         parameters,
-        optimisers_of(model, parameters, options.lr, muon=True),
+        teacher_optimisers(model, parameters, options.lr, muon=True),
         Schedule(options.steps, options.lr, warmup=200, save_every=200),
         options.work / "tabletop-teacher.pt",
         lambda step: step_loss(model, heads, texts, step, options),
