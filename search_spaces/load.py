@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from search_spaces.settings.mistakes import explain
 from search_spaces.settings.overrides import PathError, merge, put
 from search_spaces.settings.paths import is_regular, located_texts
+from search_spaces.specs.data import DataSpec
 from search_spaces.specs.space import Space
 
 # What a file may hold; the project's spaces have less than a hundredth of it.
@@ -21,6 +22,8 @@ MOST_LETTERS: Final = 1_000_000
 MOST_VALUES: Final = 20_000
 MOST_LEVELS: Final = 40
 MOST_DIGITS: Final = 40
+_KIND: Final = DataSpec.model_fields["kind"].default
+"""Of data that name none."""
 
 
 class SpaceError(ValueError):
@@ -204,11 +207,17 @@ def _extended(
     base = _read(base_name, beside, chain)
     for name in ("name", "description"):
         base.pop(name, None)
+    if _kind_of(data.get("data"), None) not in (None, _kind_of(base.get("data"), _KIND)):
+        base.pop("data", None)
     try:
         merge(base, data)
     except PathError as error:
         raise SpaceError(f"space {space!r}: {error}") from None
     return base
+
+
+def _kind_of(data: object, default: str | None) -> object:
+    return data.get("kind", default) if isinstance(data, dict) else default
 
 
 def _override(data: dict[str, Any], text: str) -> str | None:

@@ -126,6 +126,7 @@ def _make(
 
 
 def _write_scenes(space: Space, job: Job, out: Path) -> None:
+    from trainables.datasets.made import world_of
     from trainables.datasets.worlds.write import write_world  # imports torch
     from trainables.tasks import scene_tasks
 
@@ -133,12 +134,13 @@ def _write_scenes(space: Space, job: Job, out: Path) -> None:
     made = {"train_images": ("train", "val"), "test_images": ("test",)}
     sizes = {f"n_{name}": counts[name] for name in made.get(job.stage.kind, ("episodes",))}
     data = space.data
-    write_world(out, scene_tasks(data.kind), size=data.size, seed=data.seed, **sizes)
+    tasks = scene_tasks(data.kind, world_of(data))
+    write_world(out, tasks, size=data.size, seed=data.seed, **sizes)
 
 
 def _write_samples(space: Space, store: Store, job: Job, out: Path) -> None:
     from trainables.datasets.images.convert import write_samples_of_stored
-    from trainables.datasets.made import WORLDS
+    from trainables.datasets.made import world_of
     from trainables.datasets.worlds.write import write_scene_samples
     from trainables.tasks import TASKS
 
@@ -148,7 +150,7 @@ def _write_samples(space: Space, store: Store, job: Job, out: Path) -> None:
     if not space.data.is_made:
         write_samples_of_stored(images, out, tasks)
         return
-    world = WORLDS[space.data.kind]
+    world = world_of(space.data)
     splits: tuple[Split, ...] = ("test",) if read.kind == "test_images" else ("train", "val")
     for split in splits:
         write_scene_samples(world, images, out, split, tasks, space.data.seed)

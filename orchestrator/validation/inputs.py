@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator.storage.provenance import local_path, model_names, shipped_names, text_files
 from orchestrator.storage.references import RESERVED
@@ -22,6 +22,7 @@ from search_spaces.facts.compressai_zoo import ZOO
 from search_spaces.facts.texts import class_lists, read_class_names, read_templates
 from search_spaces.scenarios import environments_of
 from search_spaces.settings.paths import is_regular, is_there
+from search_spaces.specs.data import MADE_KINDS
 from search_spaces.specs.evaluation import EVALUATION
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -107,10 +108,21 @@ def check_models(space: Space) -> list[str]:
     """Mistakes in the models' names, a line each."""
     problems = []
     for setting, name in model_names(space):
-        mistake = _weights_mistake(name) if "codecs." in setting else _model_mistake(name)
+        is_codec = "codecs." in setting
+        mistake = _weights_mistake(name) if is_codec else _model_mistake(name)
+        mistake = mistake or (None if is_codec else _world_mistake(name, space.data.kind))
         if mistake:
             problems.append(f"{setting} = {name!r}: {mistake}")
     return problems
+
+
+def _world_mistake(name: str, kind: str) -> str | None:
+    """What is wrong with a shipped model that knows another made world than the data's."""
+    part, _, world = name.removeprefix("shipped:").partition("-")
+    is_other = kind in MADE_KINDS and world in MADE_KINDS and world != kind
+    if not name.startswith("shipped:") or not is_other:
+        return None
+    return f"it knows the world {world!r}, and data.kind is {kind!r}; give shipped:{part}-{kind}"
 
 
 def _weights_mistake(name: str) -> str | None:
@@ -204,7 +216,22 @@ def check_benchmarks(space: Space) -> list[str]:
             read_benchmark(benchmark)
         except SourceError as error:
             problems += [f"benchmarks.{number}.{line}" for line in str(error).splitlines()]
+        if benchmark.asks_all and _overlap(benchmark.image_directory, space.data.uri):
+            problems.append(
+                f"benchmarks.{number}.images = {benchmark.image_directory!r}: holds images of "
+                f"data.uri, {space.data.uri!r}, which are trained on; give a directory of others"
+            )
     return problems
+
+
+def _overlap(one: str | None, other: str | None) -> bool:
+    """Whether one of two directories is the other one, or within it."""
+    if one is None or other is None:
+        return False
+    first, second = (
+        PurePosixPath(uri if "://" in uri else os.path.realpath(uri)) for uri in (one, other)
+    )
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 def check_texts(space: Space) -> list[str]:

@@ -26,8 +26,7 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
 
 
 def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Set several values in place; a mapping changes what it names and leaves the rest, unless it
-    names another `kind`: then it takes the other's place.
+    """Set several values in place; a mapping changes what it names and leaves the rest.
 
     Args:
         data: as in `put`.
@@ -39,14 +38,10 @@ def merge(data: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for path, value in changes.items():
         holder, key = _place(data, str(path))
         present = holder.get(key) if isinstance(holder, dict) else holder[key]
-        if isinstance(value, Mapping) and isinstance(present, dict) and _same_kind(present, value):
+        if isinstance(value, Mapping) and isinstance(present, dict):
             merge(present, value)
         else:
             holder[key] = value
-
-
-def _same_kind(present: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
-    return "kind" not in present or change.get("kind", present["kind"]) == present["kind"]
 
 
 def _place(data: dict[str, Any], path: str) -> tuple[Any, Any]:

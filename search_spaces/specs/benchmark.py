@@ -40,6 +40,8 @@ class BenchmarkSpec(Spec):
     """What `fit: null` means."""
     remark: ClassVar[str] = ""
     """What a reader of its numbers has to know, for the plan; empty for nothing."""
+    asks_all: ClassVar[bool] = False
+    """Whether it asks about all images of its directory, which then must not be trained on."""
     limits_itself: ClassVar[bool] = False
     """Whether the format's reader draws as many samples as `limit` says."""
 

@@ -12,6 +12,8 @@ from search_spaces.specs.base import Fraction, Positive, Spec
 
 MADE_KINDS: Final = ("scenes", "tabletop")
 """The kinds of data that the project makes itself."""
+_OF_MADE: Final = {"scenes": {"episodes"}, "tabletop": {"levels"}}
+"""The settings that one of them has alone."""
 SceneCount = Literal["train", "val", "test", "episodes"]
 """The settings that say how many scenes there are."""
 _COLUMNS: Final = {"image_column", "label_column"}
@@ -34,8 +36,8 @@ class DataSpec(Spec):
     """
 
     kind: Literal["scenes", "tabletop", "folder", "parquet", "datasets"] = "scenes"
-    """`scenes`: digits on photographs, made from bundled data. `tabletop`: textured things that
-    hide each other and a card to read, in four levels, made from nothing. `folder`: image files, a
+    """`scenes`: digits on photographs, made from bundled data. `tabletop`: textured things, of
+    which some are partly hidden, and a card to read, made from nothing. `folder`: image files, a
     folder per class, with or without a folder per split above them. `parquet`: Parquet files with a
     column of images. `datasets`: a directory of Hugging Face datasets, as `save_to_disk` writes it
     (Arrow) or as it stands on the hub (Parquet)."""
@@ -72,6 +74,11 @@ class DataSpec(Spec):
     set as for `val`."""
     episodes: Positive = 256
     """Test episodes of few-shot classification on scenes."""
+    levels: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)] = (
+        *(0, 1, 2, 3),
+    )
+    """How difficult tables are, each scene of one that is drawn: from 0, two or three large things
+    and large text, to 3, five or six things that may hide each other, small text and noise."""
     shard_size: Positive = 512
     """Images per file of pre-computed features and latents that are made now. Those that are
     stored in files of another size serve as well; training reads them in the same order."""
@@ -83,6 +90,11 @@ class DataSpec(Spec):
     def is_made(self) -> bool:
         """Whether the project makes the images itself, with samples of tasks."""
         return self.kind in MADE_KINDS
+
+    @property
+    def has_episodes(self) -> bool:
+        """Whether few-shot episodes are made of it."""
+        return "episodes" in _OF_MADE.get(self.kind, ())
 
     @property
     def label(self) -> str:
@@ -97,7 +109,8 @@ class DataSpec(Spec):
         Args:
             counts: settings that say how many.
         """
-        return self.model_dump(mode="json", include={"kind", "seed", "size", *counts})
+        used = {"kind", "seed", "size", *counts}
+        return self.model_dump(mode="json", include=used | (_OF_MADE[self.kind] - {"episodes"}))
 
     @property
     def form(self) -> dict[str, Any]:
@@ -121,15 +134,16 @@ class DataSpec(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = []
-        settings: dict[str, set[str]] = {"scenes": {"episodes"}, "tabletop": set(), "folder": set()}
-        valid = settings.get(self.kind, _COLUMNS)
+        valid = {**_OF_MADE, "folder": set[str]()}.get(self.kind, _COLUMNS)
         if not self.is_made:
             valid = valid | {"name", "uri", "splits", "names"}
             if not self.uri:
                 problems.append(f"uri must be given where kind is {self.kind!r}")
         elif None in (self.train, self.val, self.test):
             problems.append(f"train, val and test must be numbers where kind is {self.kind!r}")
-        for setting in sorted({"episodes", "uri", "splits", "names", *_COLUMNS} - valid):
+        if len(set(self.levels)) < len(self.levels):
+            problems.append(f"levels {[*self.levels]}: each may stand once")
+        for setting in sorted({"episodes", "levels", "uri", "splits", "names", *_COLUMNS} - valid):
             if getattr(self, setting) != type(self).model_fields[setting].default:
                 problems.append(f"{setting} is no setting of kind {self.kind!r}")
         for uri in (self.uri, self.names):

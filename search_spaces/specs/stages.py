@@ -272,7 +272,7 @@ class Stages:
         """
         if measurement.benchmark is not None:
             dataset = [self.benchmark(measurement.benchmark)]
-        elif self.space.data.kind == "scenes":
+        elif self.space.data.has_episodes:
             dataset = [self.test_images(), self.episodes()]
         else:
             dataset = [self.test_images()]

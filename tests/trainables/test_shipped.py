@@ -36,7 +36,7 @@ REQUIRED = {
         "counts/accuracy": 0.80,
         "relations/accuracy": 0.95,
         "locating/accuracy@0.5": 0.80,
-        "reading/edit_similarity": 0.70,
+        "reading/exact_match": 0.50,
     },
 }
 
@@ -165,7 +165,7 @@ def _recorded_scenes(kind: str, count: int) -> list[Any]:
         return [sample_scene(scene_rng(0, "test", i, stream=2), "test") for i in range(count)]
     per_level = range(count // len(LEVELS))
     return [
-        sample_table(scene_rng(0, "test", i, stream=2), level)
+        sample_table(scene_rng(0, "test", i, stream=2), [level])
         for level in range(len(LEVELS))
         for i in per_level
     ]

@@ -102,12 +102,16 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
         self._device = device
+        self._nested = 0.0
+        """Seconds of the steps within the one that is going on."""
 
     def time(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call it, and count."""
-        started = self._now()
+        """Call it, and count; a step within another one counts for itself alone."""
+        started, before, self._nested = self._now(), self._nested, 0.0
         result = function(*arguments)
-        self.seconds[step] = self.seconds.get(step, 0.0) + self._now() - started
+        spent = self._now() - started
+        self.seconds[step] = self.seconds.get(step, 0.0) + spent - self._nested
+        self._nested = before + spent
         return result
 
     def move(self, seconds: float, step: str, to: str) -> None:
@@ -225,7 +229,7 @@ class ImagePass:
             part = batch[start : start + at_once]
             views = [view for _, pixels in part for view in self._answerer.views(pixels)]
             entry = Entry(to_tensor(views).to(self._device), None)
-            looked = self._clock.time("look", self._answerer.look, entry, (height, width))
+            looked = self._clock.time("originals", self._answerer.look, entry, (height, width))
             features |= {i: found for (i, _), found in zip(part, looked, strict=True)}
         return features
 

@@ -178,6 +178,9 @@ class ShardPass:
             answers = self._answerer.answer(prompts, features, task.max_new_tokens, batch_size)
         if task.compares_with_original:
             features = [[self._originals[i] for i in sample.image_ids] for sample in samples]
-            originals = self._answerer.answer(prompts, features, task.max_new_tokens, batch_size)
+            originals = self._clock.time(
+                *("originals", self._answerer.answer, prompts, features),
+                *(task.max_new_tokens, batch_size),
+            )
             answers = [json.dumps(pair) for pair in zip(answers, originals, strict=True)]
         return {sample.sample_id: answer for sample, answer in zip(samples, answers, strict=True)}

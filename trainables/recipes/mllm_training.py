@@ -1,6 +1,6 @@
 """What the MLLM's recipes of both made worlds share: the model, its optimisers and the training.
 
-    teacher's tower (frozen) --projector--> small Llama --answers--> loss; accuracy on a world
+teacher's tower (frozen) --projector--> small Llama --answers--> loss; accuracy on a world
 """
 
 from __future__ import annotations

@@ -28,12 +28,12 @@ Each is a file NAME.py with an object `TASK`, or an entry point of another distr
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from search_spaces.plugins.registry import Registry
 from trainables.datasets.images.samples import ImageSample
 from trainables.datasets.worlds.samples import EpisodeTask, SceneSample, SceneTasks
-from trainables.datasets.worlds.world import DrawnScene
+from trainables.datasets.worlds.world import DrawnScene, World
 from trainables.tasks.common.task import Metric, Scores, Task, fraction, of_references, words
 
 TASKS: Final = Registry(
@@ -71,11 +71,12 @@ def image_tasks() -> dict[str, Task]:
     return {"classification": TASKS.get("classification")}
 
 
-def scene_tasks(kind: str = "scenes") -> SceneTasks:
+def scene_tasks(kind: str = "scenes", world: World[Any] | None = None) -> SceneTasks:
     """The project's tasks on a made world.
 
     Args:
         kind: of the space's data.
+        world: with settings of its own; None for the one of that kind.
     """
     from trainables.datasets.made import WORLDS  # scikit-learn takes a second
 
@@ -85,4 +86,4 @@ def scene_tasks(kind: str = "scenes") -> SceneTasks:
         assert isinstance(task, EpisodeTask)
         episodes[name] = task
     in_turn = {name: TASKS.get(name) for name in _IN_TURN[kind]}
-    return SceneTasks(WORLDS[kind], in_turn, episodes)
+    return SceneTasks(world or WORLDS[kind], in_turn, episodes)

@@ -39,7 +39,7 @@ def questions(scene: TableSpec) -> list[SceneSample]:
                     SceneSample(
                         f"<image> question : what {wanted} has the {noun} ? answer :",
                         attribute(thing),
-                        {"answer": attribute(thing), "level": scene.level},
+                        {"answer": attribute(thing)},
                         number,
                     )
                 )

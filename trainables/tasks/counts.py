@@ -25,7 +25,7 @@ class Counts(OneName):
         self, scene: DrawnScene[TableSpec], rng: np.random.Generator
     ) -> list[SceneSample]:
         """A question about all things, and one about those with an attribute."""
-        things, level = scene.spec.things, scene.spec.level
+        things = scene.spec.things
         attribute = tuple(ATTRIBUTES)[int(rng.integers(3))]
         of = ATTRIBUTES[attribute]
         values = _VALUES[attribute]
@@ -38,7 +38,7 @@ class Counts(OneName):
             SceneSample(
                 f"<image> question : how many {name} are there ? answer :",
                 COUNTS[count],
-                {"answer": COUNTS[count], "level": level},
+                {"answer": COUNTS[count]},
             )
             for name, count in counted.items()
         ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainables.datasets.worlds.locations import box_words
 from trainables.datasets.worlds.samples import SceneSample
-from trainables.datasets.worlds.tabletop.language import LOCATION_BINS, location, short_names
+from trainables.datasets.worlds.tabletop.language import short_names
 from trainables.datasets.worlds.tabletop.scene import TableSpec
 from trainables.datasets.worlds.world import DrawnScene
 from trainables.tasks.grounding import Grounding
@@ -30,8 +31,8 @@ class Locating(Grounding):
             return []
         index, name = named[int(rng.integers(len(named)))]
         box = [int(v) for v in scene.boxes[index]]
-        answer = " ".join(location(round(v / scene.size * LOCATION_BINS)) for v in box)
-        reference = {"box": box, "size": scene.size, "level": spec.level}
+        answer = box_words(box, scene.size)
+        reference = {"box": box, "size": scene.size}
         return [SceneSample(f"<image> where is the {name} ?", answer, reference, index)]
 
 

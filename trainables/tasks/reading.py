@@ -30,7 +30,7 @@ class CardReading(TextReading):
     ) -> list[SceneSample]:
         """The text of the card; nothing is random."""
         text, number = scene.spec.card.text, len(scene.spec.things)
-        reference = {"texts": [text], "level": scene.spec.level}
+        reference = {"texts": [text]}
         prompt = "<image> question : what is written on the card ? answer :"
         return [SceneSample(prompt, spelled(text), reference, number)]
 

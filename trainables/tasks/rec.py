@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainables.datasets.worlds.locations import box_words
 from trainables.datasets.worlds.samples import SceneSample
-from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, location
 from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, SceneSpec
 from trainables.datasets.worlds.world import DrawnScene
 from trainables.tasks.grounding import Grounding
@@ -25,7 +25,7 @@ class SceneGrounding(Grounding):
         index = int(rng.integers(len(scene.spec.objects)))
         target = scene.spec.objects[index]
         box = [int(v) for v in scene.boxes[index]]
-        answer = " ".join(location(round(v / scene.size * LOCATION_BINS)) for v in box)
+        answer = box_words(box, scene.size)
         prompt = f"<image> where is the {COLOUR_NAMES[target.colour]} {DIGITS[target.digit]} ?"
         reference = {"box": box, "size": scene.size}
         return [SceneSample(prompt, answer, reference, target.position)]

@@ -43,7 +43,7 @@ class Relations(OneName):
                 SceneSample(
                     f"<image> question : is the {one} {word} the {two} ? answer :",
                     answer,
-                    {"answer": answer, "level": scene.spec.level},
+                    {"answer": answer},
                     number,
                 )
             )

@@ -11,7 +11,7 @@ from orchestrator.sweep import main
 from orchestrator.validation.inputs import check_benchmarks
 from search_spaces import load_space
 from tests.orchestrator.models import SMOKE
-from tests.trainables.benchmark_files import WRITERS, write_pope
+from tests.trainables.benchmark_files import WRITERS, write_images, write_pope
 from trainables.datasets.images.files import list_files
 
 SETTINGS = ("annotations", "questions", "instances", "names")
@@ -321,3 +321,33 @@ def test_a_pickle_is_refused_with_what_to_do(ending: str, tmp_path: Path) -> Non
     (problem,) = problems_of(settings)
     assert problem.startswith(f"benchmarks.0.annotations = {str(refs)!r}: a pickle")
     assert "JSON" in problem
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained_on", "is_refused"),
+    [
+        ("own", "own", True),
+        ("own/sub", "own", True),
+        ("own", "own/sub", True),
+        ("link", "own", True),
+        ("own", "other", False),
+        ("own", "ow", False),
+    ],
+)
+def test_images_that_are_trained_on_are_not_all_asked_about(
+    asked: str, trained_on: str, is_refused: bool, tmp_path: Path
+) -> None:
+    for name in ("own/sub", "other", "ow"):
+        write_images(tmp_path / name, ["a.png"])
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    images = str(tmp_path / asked)
+    settings = {"format": "own_images", "images": images}
+    data = {"kind": "folder", "uri": str(tmp_path / trained_on)}
+    space = load_space(
+        "smoke",
+        [f"benchmarks=[{json.dumps(settings)}]", f"data={json.dumps(data)}", "tasks=[]"],
+    )
+    problems = check_benchmarks(space)
+    assert bool(problems) is is_refused, problems
+    for problem in problems:
+        assert problem.startswith(f"benchmarks.0.images = {images!r}: holds images of data.uri")

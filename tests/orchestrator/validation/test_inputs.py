@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from orchestrator.storage.references import RESERVED
-from orchestrator.validation.inputs import check_name
+from orchestrator.validation.inputs import check_models, check_name
 from orchestrator.validation.uris import InputError, open_storage
 from search_spaces import load_space
 
@@ -57,3 +57,13 @@ def test_a_storage_without_conditional_writes_is_refused() -> None:
 
 def test_a_directory_is_no_secret(tmp_path: Path) -> None:
     assert not open_storage(str(tmp_path), touch=False).remote
+
+
+def test_a_shipped_model_of_another_made_world_is_refused() -> None:
+    space = load_space("demo", ["data={kind: tabletop}", "tasks=[reading, counts]"])
+    assert check_models(space) == [
+        f"{setting} = 'shipped:{part}-scenes': it knows the world 'scenes', and data.kind is "
+        f"'tabletop'; give shipped:{part}-tabletop"
+        for setting, part in (("teacher.model", "clip"), ("mllms.0", "llava"))
+    ]
+    assert check_models(load_space("demo")) == []

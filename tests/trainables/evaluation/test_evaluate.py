@@ -720,6 +720,14 @@ def test_a_clock_waits_for_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     clock.time("enter", launch, 5.0)
     assert clock.seconds == {"decode": 3.0, "enter": 5.0}
 
+    def answer() -> None:
+        launch(1.0)
+        clock.time("originals", launch, 4.0)
+        launch(0.5)
+
+    clock.time("answer", answer)
+    assert clock.seconds == {"decode": 3.0, "enter": 5.0, "originals": 4.0, "answer": 1.5}
+
 
 def test_bits_are_divided_among_the_original_s_pixels(
     setting: Setting, results: dict[str, dict[str, Any]], tmp_path: Path

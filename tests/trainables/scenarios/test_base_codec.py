@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from search_spaces import load_space
 from search_spaces.codecs.hyperprior import HyperpriorCodec
 from trainables.codecs import build_codec, load_codec, save_codec
 from trainables.datasets.images.files import write_json
@@ -52,6 +53,19 @@ def test_what_is_shipped_of_a_world_takes_12_mb_at_the_most(world: str) -> None:
     files = list(SHIPPED.glob(f"*-{world}*/*.safetensors"))
     assert len(files) >= 2 + len(CONVERGED[world])
     assert sum(file.stat().st_size for file in files) <= 12e6
+
+
+@pytest.mark.parametrize("world", CONVERGED)
+def test_the_spaces_name_the_codecs_that_are_packed(world: str) -> None:
+    swept, trained = (
+        load_space(name).codecs[0]
+        for name in {
+            "scenes": ("demo", "demo-base-codecs"),
+            "tabletop": ("tabletop", "tabletop-base-codecs"),
+        }[world]
+    )
+    assert swept.lambdas == trained.lambdas == tuple(CONVERGED[world].values())
+    assert swept.weights == tuple(f"shipped:{name}" for name in CONVERGED[world])
 
 
 def test_all_that_is_shipped_is_of_a_world() -> None:

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, caption, vocabulary
+from trainables.datasets.worlds.locations import LOCATION_BINS
+from trainables.datasets.worlds.scenes.captions import caption, vocabulary
 from trainables.datasets.worlds.scenes.drawing import render, render_with_ink
 from trainables.datasets.worlds.scenes.sampling import sample_scene
 from trainables.datasets.worlds.scenes.scene import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
-from trainables.datasets.worlds.scenes.captions import LOCATION_BINS, location
+from trainables.datasets.worlds.locations import LOCATION_BINS, location
 from trainables.tasks import TASKS
 from trainables.tasks.common.box_formats import parse_box
 

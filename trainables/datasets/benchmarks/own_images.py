@@ -23,7 +23,11 @@ class OwnImagesSpec(PublishedBenchmark, ImageDirectorySpec):
     prompt_fields = ("question",)
     file_settings = ()
     default_seed = 0
-    remark = "it says how far answers change, not whether they are right"
+    remark = (
+        "it says how far answers change, not whether they are right: an MLLM that says the same of "
+        "every image scores 1"
+    )
+    asks_all = True
 
     format: Literal["own_images"]
     annotations: Literal[""] = ""

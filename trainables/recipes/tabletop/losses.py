@@ -174,7 +174,8 @@ def evaluate(
     pooled, all_scenes = [], []
     for level in range(len(LEVELS)):
         scenes = [
-            sample_table(scene_rng(0, split, i, stream=2), level) for i in range(n_scenes // 4)
+            sample_table(scene_rng(0, split, i, stream=2), [level])
+            for i in range(n_scenes // len(LEVELS))
         ]
         images, boxes, seen = render_with_map(scenes)
         truth = targets(scenes, boxes, seen)

@@ -60,7 +60,7 @@ def batch_scenes(seed: int, step: int, batch: int, progress: float) -> list[Tabl
     levels = min(len(LEVELS), 1 + int(progress * len(LEVELS)))
     for i in range(batch):
         rng = scene_rng(seed, "train", step * batch + i, stream=1)
-        scenes.append(sample_table(rng, int(rng.integers(levels))))
+        scenes.append(sample_table(rng, [int(rng.integers(levels))]))
     return scenes
 
 

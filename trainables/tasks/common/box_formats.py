@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 from trainables.datasets.images.placement import Box, area
-from trainables.datasets.worlds.scenes.captions import LOCATION_BINS
+from trainables.datasets.worlds.locations import LOCATION_BINS
 
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _FOUR = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")

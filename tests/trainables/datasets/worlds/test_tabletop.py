@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pydantic import ValidationError
 
 from search_spaces import load_space
 from search_spaces.facts.tasks import tasks_of_data
+from search_spaces.specs.data import MADE_KINDS, DataSpec
 from trainables.datasets.arrays import decode_image
+from trainables.datasets.made import WORLDS, world_of
 from trainables.datasets.worlds.tabletop.drawing import NOTHING, render, render_with_map
 from trainables.datasets.worlds.tabletop.language import caption, name_of, vocabulary
 from trainables.datasets.worlds.tabletop.sampling import card_size, sample_table
@@ -172,7 +175,7 @@ def test_the_same_seed_gives_the_same_scenes_and_another_one_others() -> None:
 @pytest.mark.parametrize("level", range(len(LEVELS)))
 def test_each_level_has_its_things_and_nothing_covers_the_card(level: int) -> None:
     kind = LEVELS[level]
-    scenes = [sample_table(scene_rng(0, "train", i), level) for i in range(150)]
+    scenes = [sample_table(scene_rng(0, "train", i), [level]) for i in range(150)]
     counts = Counter(len(scene.things) for scene in scenes)
     assert set(counts) == set(range(kind.things[0], kind.things[1] + 1))
     nearest = []
@@ -199,8 +202,27 @@ def test_levels_are_drawn_alike_and_recorded(world: Path) -> None:
     levels = Counter(sample_table(scene_rng(0, "train", i)).level for i in range(2000))
     assert set(levels) == set(range(len(LEVELS)))
     assert all(abs(count - 500) < 5 * math.sqrt(2000 * 0.25 * 0.75) for count in levels.values())
-    for row in rows_of(world, "tasks_test.parquet"):
-        assert json.loads(row["reference"])["level"] in range(len(LEVELS))
+    for row in rows_of(world, "images_test.parquet"):
+        *things, card = json.loads(row["objects"])
+        (level,) = {thing["level"] for thing in (*things, card)}
+        least, most = LEVELS[level].things
+        assert least <= len(things) <= most
+
+
+def test_a_space_may_take_some_levels_alone() -> None:
+    space = load_space("smoke", ["data={kind: tabletop, levels: [1, 3]}", "tasks=[counts]"])
+    scenes = [world_of(space.data).sample(scene_rng(0, "test", i), "test") for i in range(60)]
+    assert {scene.level for scene in scenes} == {1, 3}
+    assert DataSpec(kind="tabletop", levels=(1, 3)).scenes() != DataSpec(kind="tabletop").scenes()
+    assert "levels" not in DataSpec().scenes()
+    assert DataSpec.model_fields["levels"].default == tuple(range(len(LEVELS)))
+    for data, message in (
+        ({"kind": "tabletop", "levels": [1, 1]}, r"levels \[1, 1\]: each may stand once"),
+        ({"kind": "tabletop", "levels": [4]}, "less than or equal to 3"),
+        ({"kind": "scenes", "levels": [1]}, "levels is no setting of kind 'scenes'"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            DataSpec.model_validate(data)
 
 
 def test_a_world_is_written_with_its_images_classes_and_captions(world: Path) -> None:
@@ -211,9 +233,9 @@ def test_a_world_is_written_with_its_images_classes_and_captions(world: Path) ->
     for row in rows_of(world, "images_test.parquet"):
         *things, card = json.loads(row["objects"])
         assert [names[number] for number in row["classes"]] == [f"a {t['name']}" for t in things]
-        by_name = sorted(row["caption"].removesuffix(" ").split(" and "))
-        said = [f"a {t['name']}" for t in things]
-        assert by_name == sorted([*said, f"a card with {' '.join(card['text'])}"])
+        *said, on_card = row["caption"].split(" and ")
+        assert on_card == f"a card with {' '.join(card['text'])}"
+        assert sorted(said) == sorted(f"a {t['name']}" for t in things)
         assert decode_image(row["png"]).shape[:2] == (128, 128)
 
 
@@ -250,7 +272,7 @@ def test_counts_are_those_of_the_things(world: Path) -> None:
 def test_relations_are_those_of_the_things_where_nothing_is_hidden() -> None:
     """The centres of what is seen say the same."""
     task, rng, answers = TASKS.get("relations"), np.random.default_rng(0), Counter[str]()
-    scenes = [sample_table(scene_rng(2, "val", i), 0) for i in range(200)]
+    scenes = [sample_table(scene_rng(2, "val", i), [0]) for i in range(200)]
     _, boxes = render(scenes)
     drawn = scene_tasks("tabletop").world
     for scene, found in zip(scenes, boxes, strict=True):
@@ -296,7 +318,7 @@ def test_the_card_is_read_letter_by_letter(world: Path) -> None:
 
 
 def test_another_text_is_another_picture_and_nothing_else() -> None:
-    scene = sample_table(scene_rng(0, "test", 0), 3)
+    scene = sample_table(scene_rng(0, "test", 0), [3])
     other = replace(scene, card=replace(scene.card, text="7H2"[: len(scene.card.text)]))
     assert scene.card.text != other.card.text
     images, boxes = render([scene, other])
@@ -312,7 +334,7 @@ def test_boxes_are_answered_in_words_that_the_metric_reads(world: Path) -> None:
     samples = samples_of(world, "locating")
     answers, references = ([row[name] for row, _ in samples] for name in ("answer", "reference"))
     # A box of few pixels loses more to the rounding of its corners.
-    assert np.mean(task.score(answers, references)["accuracy@0.5"]) > 0.97
+    assert np.mean(task.score(answers, references)["accuracy@0.5"]) == 1.0
     for row, (*things, _) in samples:
         name = row["prompt"].removeprefix("<image> where is the ").removesuffix(" ?")
         (found,) = (t for t in things if _fits(t, name))
@@ -354,6 +376,13 @@ def test_the_teacher_s_targets_are_what_its_patches_show() -> None:
     assert (16 * columns).min() >= 64
 
 
+def test_the_made_worlds_are_those_of_the_settings_and_their_tasks_those_of_the_data() -> None:
+    assert tuple(WORLDS) == MADE_KINDS
+    for kind in MADE_KINDS:
+        tasks = scene_tasks(kind)
+        assert sorted([*tasks.in_turn, *tasks.episodes]) == sorted(tasks_of_data(kind))
+
+
 def test_a_space_may_name_it_and_its_tasks() -> None:
     assert sorted(tasks_of_data("tabletop")) == sorted(TASK_NAMES)
     space = load_space("smoke", ["data={kind: tabletop}", f"tasks=[{', '.join(TASK_NAMES)}]"])
@@ -361,6 +390,9 @@ def test_a_space_may_name_it_and_its_tasks() -> None:
     assert space.data.label == "tabletop"
 
 
-def test_every_caption_is_of_its_own_scene() -> None:
-    captions = [caption(sample_table(scene_rng(0, "train", i))) for i in range(300)]
-    assert len(set(captions)) == 300
+def test_captions_name_things_from_left_to_right() -> None:
+    for i in range(100):
+        scene = sample_table(scene_rng(0, "train", i))
+        *said, _ = caption(scene).split(" and ")
+        places = {f"a {name_of(thing)}": thing.x for thing in scene.things}
+        assert [places[name] for name in said] == sorted(places.values())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from trainables.datasets.worlds.locations import LOCATION_BINS, location
 from trainables.datasets.worlds.samples import LABELS
 from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS, POSITIONS, SceneSpec
 
 TEMPLATES: tuple[str, ...] = ("{}", "a photo of {}", "a scene with {}", "there is {}")
-LOCATION_BINS = 32
-"""Boxes are written in location bins, as in Pix2Seq: coordinate / size * LOCATION_BINS, rounded."""
 
 _GRAMMAR = (
     "a an at the and is there photo of scene with where which what digit colour how many digits one"
@@ -21,11 +20,6 @@ def caption(scene: SceneSpec) -> str:
         f"a {COLOUR_NAMES[o.colour]} {DIGITS[o.digit]} at the {POSITIONS[o.position]}"
         for o in scene.objects
     )
-
-
-def location(bin_index: int) -> str:
-    """The location-bin word of a coordinate in 0 .. LOCATION_BINS."""
-    return f"loc{bin_index}"
 
 
 def vocabulary() -> list[str]:

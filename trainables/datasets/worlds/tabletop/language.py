@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from trainables.datasets.worlds.locations import LOCATION_BINS, location
 from trainables.datasets.worlds.tabletop.scene import (
     CHARACTERS,
     COLOUR_NAMES,
@@ -14,8 +15,6 @@ from trainables.datasets.worlds.tabletop.scene import (
 )
 
 TEMPLATES: tuple[str, ...] = ("{}", "a photo of {}", "a table with {}", "there is {}")
-LOCATION_BINS = 32
-"""Boxes are written in location bins: coordinate / size * LOCATION_BINS, rounded."""
 PLURALS: tuple[str, ...] = ("balls", "boxes", "cones", "cans", "rings", "stars")
 """Of SHAPES."""
 ATTRIBUTES: dict[str, Callable[[Thing], str]] = {
@@ -23,7 +22,7 @@ ATTRIBUTES: dict[str, Callable[[Thing], str]] = {
     "colour": lambda thing: COLOUR_NAMES[thing.colour],
     "shape": lambda thing: SHAPES[thing.shape],
 }
-"""Name of an attribute -> the word for a thing's; in the order in which they name it."""
+"""Attribute -> its word for a thing; a name has these words in this order."""
 COUNTS: tuple[str, ...] = ("zero", "one", "two", "three", "four", "five", "six")
 _WORDS = (
     "a and is are has there photo of table with the where what how many thing things colour "
@@ -46,11 +45,6 @@ def caption(scene: TableSpec) -> str:
 def spelled(text: str) -> str:
     """The characters of a card, each a word."""
     return " ".join(text)
-
-
-def location(bin_index: int) -> str:
-    """The location-bin word of a coordinate in 0 .. LOCATION_BINS."""
-    return f"loc{bin_index}"
 
 
 def short_names(scene: TableSpec, thing: Thing) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Drawing at random what a scene on a table is made of.
 
-Splits differ in their generators alone: no two scenes share a texture, a thing or a text but by
-chance.
+Splits differ in their generators alone. Textures do not recur; looks of things, and the texts of
+cards, which are few, do.
 """
 
 from __future__ import annotations
@@ -39,14 +39,16 @@ CARD_ROOM: Final = 0.55
 """Edge of the card around its text, over the height of the text."""
 
 
-def sample_table(rng: np.random.Generator, level: int | None = None) -> TableSpec:
+def sample_table(
+    rng: np.random.Generator, levels: Sequence[int] = tuple(range(len(LEVELS)))
+) -> TableSpec:
     """Draw a scene.
 
     Args:
         rng: source of all randomness.
-        level: index into LEVELS; None draws one.
+        levels: indices into LEVELS, of which one is drawn.
     """
-    number = int(rng.integers(len(LEVELS))) if level is None else level
+    number = levels[int(rng.integers(len(levels)))] if len(levels) > 1 else levels[0]
     kind = LEVELS[number]
     card, places = _places(rng, kind)
     looks = _looks(rng, len(places))

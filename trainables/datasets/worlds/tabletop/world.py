@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainables.datasets.worlds.tabletop.language import TEMPLATES, caption, name_of
 from trainables.datasets.worlds.tabletop.sampling import sample_table
-from trainables.datasets.worlds.tabletop.scene import TableSpec, class_names
+from trainables.datasets.worlds.tabletop.scene import LEVELS, TableSpec, class_names
 from trainables.datasets.worlds.world import Boxes, DrawnScene, Split
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True)
 class Tabletop:
-    """Textured things of several sizes that hide each other, and a card to read."""
+    """Textured things of several sizes, some partly hidden, and a card to read.
+
+    Attributes:
+        levels: how difficult scenes are, indices into LEVELS.
+    """
+
+    levels: Sequence[int] = tuple(range(len(LEVELS)))
 
     def class_names(self) -> Sequence[str]:
         """The (pattern, colour, shape) classes."""
@@ -28,8 +36,8 @@ class Tabletop:
         return TEMPLATES
 
     def sample(self, rng: np.random.Generator, split: Split) -> TableSpec:
-        """A scene of a level that is drawn, too."""
-        return sample_table(rng)
+        """A scene of one of the levels."""
+        return sample_table(rng, self.levels)
 
     def render(self, scenes: Sequence[TableSpec], size: int) -> tuple[Tensor, Boxes]:
         """Images, and boxes of the things and, last, of the card."""
