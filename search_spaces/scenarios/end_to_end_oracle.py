@@ -33,7 +33,7 @@ class OracleTraining(Optimiser):
     """end_to_end_oracle: d1's neck, trained on through the first MLLM towards the right answers.
 
     Its gain over d1 estimates what the surrogate loss costs. Only where the data has answers for
-    its training images: the bundled scenes. Ours.
+    its training images: the made worlds. Ours.
     """
 
     steps: Positive = 20_000

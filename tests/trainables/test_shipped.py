@@ -21,7 +21,7 @@ from trainables.encoders.load import load_tower
 from trainables.encoders.pretrained import SHIPPED, load_tokenizer, resolve_pretrained
 from trainables.mllms import Mllm
 from trainables.recipes.accuracy import uncompressed_accuracy
-from trainables.tasks import scene_tasks
+from trainables.tasks import TASKS, scene_tasks
 
 TEACHER, MLLM = "shipped:clip-scenes", "shipped:llava-scenes"
 REQUIRED = {
@@ -213,6 +213,17 @@ def test_recorded_accuracy_meets_what_is_required(world: str) -> None:
     assert recorded["world"]["n_test"] >= 200
     for metric, least in REQUIRED[world].items():
         assert recorded["test"][metric] >= least
+
+
+def test_the_page_on_worlds_has_the_recorded_accuracy_of_each_level() -> None:
+    recorded = json.loads((SHIPPED / "llava-tabletop" / "accuracy.json").read_text())
+    page = (Path(__file__).parents[2] / "docs" / "images-codecs.md").read_text(encoding="utf-8")
+    for name in scene_tasks("tabletop").in_turn:
+        metric = f"{name}/{TASKS.get(name).primary}"
+        by_level = [recorded["levels"][str(level)][metric] for level in range(len(LEVELS))]
+        assert f"| `{name}` | {' | '.join(f'{value:.2f}' for value in by_level)} |" in page
+        # 100 scenes of each level, and 400 of a level that is drawn.
+        assert sum(by_level) / len(LEVELS) == pytest.approx(recorded["test"][metric], abs=0.06)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from search_spaces.specs.base import Positive
 from search_spaces.specs.benchmark import ImageDirectorySpec
 from trainables.datasets.benchmarks.items import Item, Items, PublishedBenchmark, is_text
 from trainables.datasets.images.files import IMAGE_SUFFIXES, SourceError, absolute, list_files
@@ -31,13 +32,20 @@ class OwnImagesSpec(PublishedBenchmark, ImageDirectorySpec):
 
     format: Literal["own_images"]
     annotations: Literal[""] = ""
-    """There are none."""
+    """Empty: there are none."""
+    images: str
+    """The directory of the images, or its URI; all images below it are asked about, and none of
+    them may be trained on."""
+    limit: Positive | None = None
+    """How many images are asked about; null for all."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Draws the images that `limit` leaves; null is 0."""
     questions: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "What is the main thing in the image?",
         "What is its colour?",
         "Where was the image taken?",
     )
-    """What is asked about each image. `limit` counts images."""
+    """What is asked about each image."""
 
     def items(self) -> Items:
         """Each question about each image below the directory; the reference is empty."""

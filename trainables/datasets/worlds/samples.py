@@ -22,8 +22,8 @@ class SceneSample:
         prompt: with one `<image>`.
         answer: the words that answer it perfectly.
         reference: JSON data that `Task.score` compares answers with.
-        position: where the object is that is asked about, as the world numbers places; None where
-            the whole scene is asked about.
+        position: which object is asked about, or where it is, as the world numbers objects or
+            places; None where the whole scene is asked about.
     """
 
     prompt: str

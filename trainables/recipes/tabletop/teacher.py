@@ -6,11 +6,12 @@
                                            show, where, and which characters?
 
 The architecture and the loop are those of `trainables.recipes.teacher`; the heads are dropped when
-the model is saved. Training begins with the easy levels: `--easy` is the share of the steps after
-which all levels are drawn alike.
+the model is saved. Training begins with the easiest level; of the first `--easy` of the steps, each
+further quarter adds one.
 
 Run `python -m trainables.recipes.tabletop.teacher --work DIR`; it continues from
-DIR/tabletop-teacher.pt when that exists.
+DIR/tabletop-teacher.pt when that exists. The shipped teacher is what this gave from nothing: 5,000
+steps, 70 minutes on one busy core.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def batch_scenes(seed: int, step: int, batch: int, progress: float) -> list[Tabl
     """The scenes of one training step.
 
     Args:
-        progress: below 1, the levels up to this share of all are drawn.
+        progress: share of the easy steps that are over; the levels up to this share are drawn,
+            and from 1 on all of them.
     """
     scenes = []
     levels = min(len(LEVELS), 1 + int(progress * len(LEVELS)))
@@ -93,7 +95,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--easy", type=float, default=0.3)
+    parser.add_argument("--easy", type=float, default=0.3, help="share of the steps")
     return begin(parser, arguments)
 
 

@@ -44,7 +44,7 @@ class Task(TaskFacts, ABC):
     """One task: its metrics and how answers are scored; on scenes also what is asked.
 
     A subclass sets `metrics`, `primary` and `max_new_tokens` and defines `score`. To be asked on
-    the embedded scenes it sets `data_kinds = ("scenes",)` and defines `scene_samples`; on labelled
+    a made world it has its kind in `data_kinds` and defines `scene_samples`; on labelled
     images, `data_kinds = ("folder", "parquet", "datasets")` and `image_sample`.
     """
 
@@ -91,7 +91,7 @@ class Task(TaskFacts, ABC):
         return {}
 
     def scene_samples(self, scene: DrawnScene[Any], rng: np.random.Generator) -> list[SceneSample]:
-        """The samples of one scene, of a task whose `data_kinds` has `scenes`.
+        """The samples of one scene, of a task whose `data_kinds` has its world.
 
         Args:
             scene: its objects, their boxes and the image's size.

@@ -64,7 +64,7 @@ class Thing:
     Attributes:
         x, y: its centre in pixels of a scene of `SIDE`.
         radius: half its side in the same pixels.
-        rotation: radians.
+        rotation: radians, clockwise.
         phase: of its pattern, two numbers in [0, 1).
     """
 
@@ -85,7 +85,8 @@ class Thing:
 
 @dataclass(frozen=True)
 class Card:
-    """A card with a text of characters; x, y, height in pixels, rotation in radians."""
+    """A card with a text of characters; x, y, height in pixels, rotation in radians,
+    anticlockwise."""
 
     text: str
     x: float
@@ -101,10 +102,10 @@ class TableSpec:
     Attributes:
         level: index into LEVELS.
         things: from the back to the front.
-        card: in front of none of them, and behind none.
+        card: it overlaps no thing.
         surface: index into SURFACES.
         tint: the table's mean colour, of 1.
-        light: radians, where the light comes from.
+        light: where the light comes from, in radians clockwise from the right.
         grain: seed of the table's texture and of the noise.
     """
 
