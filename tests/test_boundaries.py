@@ -32,7 +32,7 @@ FLOORS = {
         ),
         *("datasets/benchmarks", "datasets"),
         *("networks", "mllms", "tasks/common", "tasks", "points", "scenarios"),
-        *("training", "evaluation", "commands", "recipes", ""),
+        *("training", "evaluation", "commands", "recipes", "recipes/tabletop", ""),
     ),
     "orchestrator": (
         *("storage", "plan", "scheduling", "validation", "tracking"),

@@ -59,6 +59,13 @@ BASES: dict[str, list[str]] = {
         "scenarios=[]",
         "baselines=[uncompressed, reconstruction]",
     ],
+    "tabletop": [
+        "data={kind: tabletop, train: 5, val: 2, test: 3}",
+        "tasks=[counts]",
+        f"codecs=[{MEAN}]",
+        "scenarios=[]",
+        "baselines=[uncompressed, reconstruction]",
+    ],
     "table": [
         "data={kind: parquet, uri: TABLE, size: 64, train: 5, val: 2, test: 3}",
         "tasks=[classification]",

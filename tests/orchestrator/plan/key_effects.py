@@ -172,6 +172,11 @@ _TABLE: list[tuple[set[str], str, list[str]]] = [
     (_OF_TRAIN_IMAGES, "scenes", ["data.train=48", "data.val=8"]),
     ({"test_images", *_SCENE_TASKS}, "scenes", ["data.test=48"]),
     ({"episodes", "evaluation of fewshot"}, "scenes", ["data.episodes=8"]),
+    (
+        {"train_images", "codec", "reconstruction", "test_images", "evaluation of counts"},
+        "tabletop",
+        ["data.levels=[1, 2]"],
+    ),
     ({"test_images", "text", *_ZERO_SHOT}, "folder", ["data.test=4"]),
     ({"train_images", "codec", "reconstruction"}, "folder", ["data.train=6", "data.val=3"]),
     (
