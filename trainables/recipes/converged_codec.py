@@ -2,8 +2,7 @@
 
     shipped:mbt2018-mean-scenes --sweep, until its loss stands still--> a codec per lambda --> here
 
-Run `python -m orchestrator.sweep demo-base-codecs --storage STORAGE` (of the world `tabletop`:
-`tabletop-base-codecs`), hours on two cores, then
+Run `python -m orchestrator.sweep demo-base-codecs --storage STORAGE`, hours on two cores, then
 `python -m trainables.recipes.converged_codec WORLD STORAGE --work DIR`. It writes DIR/NAME for each
 codec that has ended: its weights in 8 bits, how it was trained and what it reaches in
 `accuracy.json`.
@@ -30,12 +29,6 @@ CONVERGED: Mapping[str, Mapping[str, float]] = {
         "mbt2018-mean-scenes-2e-5": 0.00002,
         "mbt2018-mean-scenes-6e-5": 0.00006,
         "mbt2018-mean-scenes-1.8e-4": 0.00018,
-    },
-    "tabletop": {
-        "mbt2018-mean-tabletop-5e-4": 0.0005,
-        "mbt2018-mean-tabletop-2e-3": 0.002,
-        "mbt2018-mean-tabletop-8e-3": 0.008,
-        "mbt2018-mean-tabletop-3.2e-2": 0.032,
     },
 }
 """World -> name of a shipped codec -> the lambda that it was trained at."""
