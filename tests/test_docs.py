@@ -102,6 +102,13 @@ def test_the_reference_is_that_of_the_code() -> None:
     assert PAGES.get("reference.md") == made, "run `python docs/reference.py`"
 
 
+def test_a_table_ends_with_an_empty_line() -> None:
+    """What follows without one is drawn as a row."""
+    for page in PAGES.values():
+        for table in re.findall(r"(?:^ *\|.*\n)+(.*)", page, flags=re.MULTILINE):
+            assert not table.strip()
+
+
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
