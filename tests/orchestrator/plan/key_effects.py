@@ -325,7 +325,7 @@ FORMATS_FILES = {
     *("benchmarks.mini_imagenet.names",),
     *(
         f"benchmarks.{name}.images"
-        for name in ("coco_karpathy", "imagenet", "mini_imagenet", "ocr", "own_images", "pope")
+        for name in ("coco_karpathy", "imagenet", "mini_imagenet", "ocr", "pope", "unlabelled")
     ),
     *(f"benchmarks.{name}.images" for name in ("refcoco", "seed_bench", "vqav2")),
 }
@@ -337,7 +337,7 @@ FORMATS_SETTINGS = {
     "benchmarks.mini_imagenet.shots": ("mini_imagenet", 2),
     "benchmarks.mmbench.split": ("mmbench", "dev"),
     "benchmarks.mmbench.scoring": ("mmbench", "likelihood"),
-    "benchmarks.own_images.questions": ("own_images", ("How many are there?",)),
+    "benchmarks.unlabelled.questions": ("unlabelled", ("How many are there?",)),
     "benchmarks.refcoco.split": ("refcoco", "testA"),
     "benchmarks.refcoco.box_format": ("refcoco", "loc"),
     "benchmarks.refcoco.boxes": ("refcoco", "xyxy"),

@@ -341,7 +341,7 @@ def test_images_that_are_trained_on_are_not_all_asked_about(
         write_images(tmp_path / name, ["a.png"])
     (tmp_path / "link").symlink_to(tmp_path / "own")
     images = str(tmp_path / asked)
-    settings = {"format": "own_images", "images": images}
+    settings = {"format": "unlabelled", "images": images}
     data = {"kind": "folder", "uri": str(tmp_path / trained_on)}
     space = load_space(
         "smoke",

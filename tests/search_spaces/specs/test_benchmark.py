@@ -15,7 +15,7 @@ OWN = {
     "mini_imagenet": {"images", "names", "ways", "shots"},
     "mmbench": {"split", "scoring"},
     "ocr": {"images"},
-    "own_images": {"images", "questions"},
+    "unlabelled": {"images", "questions"},
     "pope": {"images"},
     "refcoco": {"images", "split", "instances", "box_format", "boxes"},
     "seed_bench": {"images", "split", "scoring"},

@@ -527,7 +527,7 @@ def test_answers_are_compared_with_those_about_the_original(
     """What the reference has is what the MLLM answers where nothing is compressed."""
     images = write_images(tmp_path / "own", ["a.png", "b/c.png", "b/d.jpg"])
     asked = ("which digit is red ?", "how many digits ?")
-    settings = {"format": "own_images", "images": images, "questions": asked}
+    settings = {"format": "unlabelled", "images": images, "questions": asked}
     spec = benchmark_spec({**settings, "prompt": "<image> question : {question} answer :"})
     write_benchmark(spec, 64, 0.0, tmp_path / "written")
     space = setting.space.model_copy(update={"benchmarks": (spec,)})

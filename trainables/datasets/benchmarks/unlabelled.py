@@ -16,8 +16,8 @@ from trainables.datasets.benchmarks.items import Item, Items, PublishedBenchmark
 from trainables.datasets.images.files import IMAGE_SUFFIXES, SourceError, absolute, list_files
 
 
-class OwnImagesSpec(PublishedBenchmark, ImageDirectorySpec):
-    """Settings of format `own_images`."""
+class UnlabelledSpec(PublishedBenchmark, ImageDirectorySpec):
+    """Settings of format `unlabelled`."""
 
     default_task = "agreement"
     default_prompt = "<image>\n{question}\nAnswer with one word or a short phrase."
@@ -30,7 +30,7 @@ class OwnImagesSpec(PublishedBenchmark, ImageDirectorySpec):
     )
     asks_all = True
 
-    format: Literal["own_images"]
+    format: Literal["unlabelled"]
     annotations: Literal[""] = ""
     """Empty: there are none."""
     images: str
@@ -71,4 +71,4 @@ class OwnImagesSpec(PublishedBenchmark, ImageDirectorySpec):
         )
 
 
-FORMAT = OwnImagesSpec
+FORMAT = UnlabelledSpec
