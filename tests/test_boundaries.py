@@ -32,7 +32,15 @@ FLOORS = {
         ),
         *("datasets/benchmarks", "datasets"),
         *("networks", "mllms", "tasks/common", "tasks", "points", "scenarios"),
-        *("training", "evaluation", "commands", "recipes", "recipes/tabletop", ""),
+        *(
+            "training",
+            "evaluation",
+            "commands",
+            "recipes",
+            "recipes/scenes",
+            "recipes/tabletop",
+            "",
+        ),
     ),
     "orchestrator": (
         *("storage", "plan", "scheduling", "validation", "tracking"),

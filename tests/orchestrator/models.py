@@ -28,8 +28,8 @@ def write_models(directory: Path) -> tuple[Path, Path]:
 
     from trainables.datasets.worlds.scenes.captions import vocabulary
     from trainables.recipes.common import build_tokenizer, image_processor
-    from trainables.recipes.mllm import build_mllm
-    from trainables.recipes.teacher import build_teacher
+    from trainables.recipes.mllm_training import build_mllm
+    from trainables.recipes.teacher_training import build_teacher
 
     torch.manual_seed(0)
     clip_tokenizer, llava_tokenizer = (

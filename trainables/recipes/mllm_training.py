@@ -33,8 +33,8 @@ from trainables.recipes.common import (
     PREPROCESSING,
     save_half,
 )
-from trainables.recipes.mllm_batches import LAYER_READ, PATCHES
-from trainables.recipes.mllm_losses import WIDTH
+from trainables.recipes.packed_losses import WIDTH
+from trainables.recipes.packing import LAYER_READ, PATCHES
 from trainables.recipes.steps import Schedule, StepLoss, muon_of, run_steps
 
 LAYERS = 5

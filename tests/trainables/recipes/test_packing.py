@@ -15,10 +15,10 @@ from trainables.datasets.worlds.tabletop.sampling import sample_table
 from trainables.datasets.worlds.world import scene_rng
 from trainables.encoders.load import load_tower
 from trainables.mllms import Mllm
-from trainables.recipes import mllm_batches
 from trainables.recipes.common import IMAGE_ID, PREPROCESSING
-from trainables.recipes.mllm_batches import IGNORE, PATCHES
-from trainables.recipes.mllm_losses import run_packed
+from trainables.recipes.packed_losses import run_packed
+from trainables.recipes.packing import IGNORE, PATCHES
+from trainables.recipes.scenes import batches
 from trainables.recipes.tabletop import mllm as tabletop_mllm
 
 COUNT = 6
@@ -98,12 +98,10 @@ def test_a_fewshot_label_is_asked_where_an_earlier_image_of_the_class_has_it(kep
         sample_scene(scene_rng(0, "train", i, stream=8), "train", objects=[divmod(i, len(DIGITS))])
         for i in range(len(names))
     ]
-    drawn = mllm_batches.Pool(scenes, [[]] * len(names), torch.randn(len(names), PATCHES, 4))
+    drawn = batches.Pool(scenes, [[]] * len(names), torch.randn(len(names), PATCHES, 4))
     tokenizer = Mllm.load("shipped:llava-scenes").tokenizer
     rng = np.random.default_rng(1)
-    batch = mllm_batches.fewshot_batch(
-        drawn, [[i] for i in range(len(names))], tokenizer, rng, 8, kept
-    )
+    batch = batches.fewshot_batch(drawn, [[i] for i in range(len(names))], tokenizer, rng, 8, kept)
     letters = {tokenizer.convert_tokens_to_ids(letter) for letter in LABELS}
     asked = 0
     for ids, labels, classes in zip(batch.ids, batch.labels, batch.classes, strict=True):

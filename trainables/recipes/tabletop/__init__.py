@@ -1,1 +1,1 @@
-"""How the teacher and the MLLM of the second made world were trained."""
+"""How the teacher and the MLLM of the world of tables were trained."""

@@ -1,7 +1,7 @@
 """Train the MLLM of the world of tables: a small Llama that reads the frozen teacher.
 
     scene --teacher, once--> tokens of the layer before the last --projector--> image positions
-    [<bos> image][turn][turn] ...   one image, many turns, as in `trainables.recipes.mllm`
+    [<bos> image][turn][turn] ...   one image, many turns, as in `trainables.recipes.scenes.mllm`
 
 The loss is on answers; one attention head is told to look at the thing that is asked about.
 
@@ -39,23 +39,22 @@ from trainables.mllms import Mllm
 from trainables.recipes.accuracy import uncompressed_accuracy
 from trainables.recipes.common import (
     IMAGE_ID,
-    PREPROCESSING,
     begin,
     build_tokenizer,
     recipe_parser,
     save_checkpoint,
 )
-from trainables.recipes.mllm_batches import (
-    LAYER_READ,
+from trainables.recipes.mllm_training import Examination, build_mllm, train_mllm
+from trainables.recipes.packed_losses import COPY_AT, look_loss, run_packed
+from trainables.recipes.packing import (
     PATCHES,
     PackedTurns,
+    image_tokens,
     pack_turns,
     stored_pool,
 )
-from trainables.recipes.mllm_losses import COPY_AT, look_loss, run_packed
-from trainables.recipes.mllm_training import Examination, build_mllm, train_mllm
 from trainables.recipes.steps import StepLoss
-from trainables.recipes.tabletop.losses import targets
+from trainables.recipes.tabletop.teacher_losses import targets
 from trainables.tasks import scene_tasks
 
 _ASKED = {"attributes": 2, "counts": 2, "relations": 2, "reading": 1, "locating": 2}
@@ -95,9 +94,7 @@ def make_pool(
     for start in range(0, len(scenes), 64):
         batch = scenes[start : start + 64]
         images, corners, seen = render_with_map(batch)
-        pixels = PREPROCESSING(images)
-        hidden = teacher.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
-        tokens.append(hidden[LAYER_READ][:, 1:].half())
+        tokens.append(image_tokens(teacher, images))
         truth = targets(batch, corners, seen)
         shown.append(torch.where(truth.is_shown, truth.shown, _NOWHERE))
         boxes += corners

@@ -5,9 +5,9 @@
                                        +-- tokens of some layers --> dense heads: what does my patch
                                            show, where, and which characters?
 
-The architecture and the loop are those of `trainables.recipes.teacher`; the heads are dropped when
-the model is saved. Training begins with the easiest level; of the first `--easy` of the steps, each
-further quarter adds one.
+The architecture and the loop are those of the world of scenes; the heads are dropped when the model
+is saved. Training begins with the easiest level; of the first `--easy` of the steps, each further
+quarter adds one.
 
 Run `python -m trainables.recipes.tabletop.teacher --work DIR`; it continues from
 DIR/tabletop-teacher.pt when that exists. The shipped teacher is what this gave from nothing: 5,000
@@ -17,7 +17,6 @@ steps, 70 minutes on one busy core.
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,16 +28,10 @@ from trainables.datasets.worlds.tabletop.language import TEMPLATES, caption, voc
 from trainables.datasets.worlds.tabletop.sampling import sample_table
 from trainables.datasets.worlds.tabletop.scene import LEVELS, TableSpec, class_names
 from trainables.datasets.worlds.world import scene_rng
-from trainables.recipes.common import (
-    PREPROCESSING,
-    begin,
-    build_tokenizer,
-    recipe_parser,
-    save_half,
-)
+from trainables.recipes.common import PREPROCESSING, begin, build_tokenizer, recipe_parser
 from trainables.recipes.contrast import Texts, language_loss
-from trainables.recipes.steps import Schedule, StepLoss, run_steps
-from trainables.recipes.tabletop.losses import (
+from trainables.recipes.steps import StepLoss
+from trainables.recipes.tabletop.teacher_losses import (
     Heads,
     dense_loss,
     evaluate,
@@ -46,9 +39,7 @@ from trainables.recipes.tabletop.losses import (
     targets,
     text_loss,
 )
-from trainables.recipes.teacher import build_teacher, teacher_optimisers
-
-log = logging.getLogger("tabletop-teacher")
+from trainables.recipes.teacher_training import build_teacher, train_teacher
 
 
 def batch_scenes(seed: int, step: int, batch: int, progress: float) -> list[TableSpec]:
@@ -106,25 +97,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokenizer = build_tokenizer(vocabulary(), end=True)
     texts = Texts(tokenizer, class_names(), TEMPLATES)
     model, heads = build_teacher(len(tokenizer)), Heads()
-    parameters = [*model.parameters(), *heads.parameters()]
-
-    def validate(_: int) -> None:
-        accuracy = evaluate(model, heads, texts, "val", 256)
-        log.info("val %s", {name: round(value, 3) for name, value in accuracy.items()})
-
-    model.train()
-    run_steps(
-        {"model": model, "heads": heads},
-        parameters,
-        teacher_optimisers(model, parameters, options.lr, muon=True),
-        Schedule(options.steps, options.lr, warmup=200, save_every=200),
-        options.work / "tabletop-teacher.pt",
+    train_teacher(
+        model,
+        heads,
+        tokenizer,
         lambda step: step_loss(model, heads, texts, step, options),
-        validate,
+        lambda split, count: evaluate(model, heads, texts, split, count),
+        {"val": 256, "test": 800},
+        options.steps,
+        options.lr,
+        options.work / "tabletop-teacher.pt",
+        options.out or options.work / "clip-tabletop",
     )
-    accuracy = {"test_scenes": 800.0, **evaluate(model, heads, texts, "test", 800)}
-    log.info("test %s", accuracy)
-    save_half(model, tokenizer, options.out or options.work / "clip-tabletop", accuracy)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from trainables.datasets.worlds.tabletop.shapes import marks, outlines
 from trainables.datasets.worlds.world import DrawnScene, scene_rng
 from trainables.datasets.worlds.write import write_world
 from trainables.recipes.common import UNK_ID, build_tokenizer
-from trainables.recipes.tabletop.losses import targets
+from trainables.recipes.tabletop.teacher_losses import targets
 from trainables.tasks import TASKS, scene_tasks
 
 SIZES: dict[str, Any] = {"size": 128, "seed": 5, "n_train": 40, "n_val": 8, "n_test": 60}

@@ -19,8 +19,8 @@ from trainables.datasets.worlds.scenes.scene import COLOURS, DIGITS, SceneSpec
 from trainables.datasets.worlds.world import Split, scene_rng
 from trainables.recipes.common import PREPROCESSING
 from trainables.recipes.contrast import Texts, text_accuracy
+from trainables.recipes.teacher_training import GRID, LAYERS, WIDTH
 
-WIDTH, LAYERS, GRID = 128, 6, 8
 DENSE_LAYERS = (3, 5)  # indices into hidden_states; 5 is the layer that the MLLM reads
 # Where a head draws its patch's ink, INK x INK, so that shapes come before digits.
 INK_LAYER, INK = 2, 7

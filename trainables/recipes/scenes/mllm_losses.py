@@ -6,22 +6,23 @@ Shapes: `B` sequences, `L` positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from trainables.datasets.worlds.scenes.scene import COLOUR_NAMES, DIGITS
 from trainables.recipes.common import IMAGE_ID
-from trainables.recipes.mllm_batches import IGNORE, PackedBatch, PackedTurns
+from trainables.recipes.packed_losses import COPY_AT, WIDTH, look_loss, run_packed
+from trainables.recipes.packing import IGNORE
+from trainables.recipes.scenes.batches import PackedBatch
 
-WIDTH = 128
 # Few-shot needs three things in turn: see what the image shows, carry that to the label behind it,
-# find the label that carries the same. These text layers are trained to do which.
-READ_AT, COPY_AT = 2, 3
+# find the label that carries the same. Trained to do which: this text layer, and that at
+# COPY_AT.
+READ_AT: Final = 2
 
 
 class Heads(nn.Module):
@@ -52,32 +53,6 @@ class Heads(nn.Module):
         return total
 
 
-def look_loss(
-    language: Any, hidden: Tensor, batch: PackedBatch | PackedTurns, head: int, hit: Tensor
-) -> Tensor:
-    """How little an attention head behind COPY_AT looks where it should: the mean of
-    -log(share of its attention) over the rows that have somewhere to look.
-
-    Args:
-        language: the Llama model.
-        hidden: (B, L, WIDTH), the hidden state after layer COPY_AT.
-        head: index of the attention head.
-        hit: (B, L, L), True where the row should look at the column.
-    """
-    layer = language.layers[COPY_AT]
-    size: int = layer.self_attn.head_dim
-    part = slice(head * size, (head + 1) * size)
-    x = layer.input_layernorm(hidden)
-    q, k = (f(x)[..., part].unsqueeze(1) for f in (layer.self_attn.q_proj, layer.self_attn.k_proj))
-    q, k = apply_rotary_pos_emb(q, k, *language.rotary_emb(x, position_ids=batch.positions))
-    scores = (q @ k.transpose(2, 3))[:, 0] * size**-0.5
-    mask = batch.mask[:, 0]
-    rows = (hit & mask).any(-1)
-    attention = scores[rows].masked_fill(~mask[rows], -torch.inf).log_softmax(-1)
-    share: Tensor = attention.masked_fill(~hit[rows], -torch.inf).logsumexp(-1)
-    return -share.mean()
-
-
 def same_class(batch: PackedBatch) -> Tensor:
     """Few-shot: from where a label is asked to the labels of the same class, (B, L, L)."""
     # A label follows its cue and speaks of the same class.
@@ -92,29 +67,6 @@ def same_quadrant(batch: PackedBatch) -> Tensor:
     patch = (batch.ids == IMAGE_ID).cumsum(1) - 1
     quadrant = torch.where(batch.ids == IMAGE_ID, patch // 8 // 4 * 2 + patch % 8 // 4, -1)
     return batch.quadrants[:, :, None] == quadrant[:, None, :]
-
-
-def run_packed(
-    model: LlavaForConditionalGeneration, batch: PackedBatch | PackedTurns
-) -> tuple[Any, Tensor, float]:
-    """The text model's output for packed sequences, with all hidden states; the mean loss over the
-    tokens of answers; and the share of these that are right."""
-    inner: Any = model.model
-    embedded = inner.get_input_embeddings()(batch.ids)
-    projected = inner.multi_modal_projector(batch.images)
-    embedded = embedded.masked_scatter((batch.ids == IMAGE_ID).unsqueeze(-1), projected)
-    output = inner.language_model(
-        inputs_embeds=embedded,
-        attention_mask=batch.mask,
-        position_ids=batch.positions,
-        use_cache=False,
-        output_hidden_states=True,
-    )
-    asked = batch.labels != IGNORE
-    logits = model.lm_head(output.last_hidden_state[asked])
-    truth = batch.labels[asked]
-    right = (logits.argmax(-1) == truth).float().mean().item()
-    return output, F.cross_entropy(logits, truth), right
 
 
 def batch_loss(

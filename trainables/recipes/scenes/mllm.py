@@ -8,11 +8,11 @@ A turn sees the image and itself, never another turn, and its positions start be
 is the separate prompt it will be at test time, without paying for the image each time. The loss is
 on answers only; in few-shot sequences on every label that an earlier image gives away.
 
-Run `python -m trainables.recipes.mllm --work DIR --teacher NAME`; it continues from DIR/mllm.pt
-when that exists. The shipped MLLM is what this gave from nothing, with Muon in single precision:
-1,600 steps, 40 minutes on one busy core. Being told where to look, and one reading of colour and
-digit for image, question and label, are what few-shot answers needed: in an earlier run each took
-effect within 200 steps.
+Run `python -m trainables.recipes.scenes.mllm --work DIR --teacher NAME`; it continues from
+DIR/mllm.pt when that exists. The shipped MLLM is what this gave from nothing, with Muon in single
+precision: 1,600 steps, 40 minutes on one busy core. Being told where to look, and one reading of
+colour and digit for image, question and label, are what few-shot answers needed: in an earlier run
+each took effect within 200 steps.
 """
 
 from __future__ import annotations
@@ -32,15 +32,10 @@ from trainables.datasets.worlds.scenes.scene import DIGITS, class_names
 from trainables.datasets.worlds.world import scene_rng
 from trainables.encoders.load import load_tower
 from trainables.recipes.common import begin, build_tokenizer, recipe_parser
-from trainables.recipes.mllm_batches import (
-    PATCHES,
-    Pool,
-    fewshot_batch,
-    make_pool,
-    scene_batch,
-)
-from trainables.recipes.mllm_losses import Heads, batch_loss
 from trainables.recipes.mllm_training import Examination, build_mllm, train_mllm
+from trainables.recipes.packing import PATCHES
+from trainables.recipes.scenes.batches import Pool, fewshot_batch, make_pool, scene_batch
+from trainables.recipes.scenes.mllm_losses import Heads, batch_loss
 from trainables.recipes.steps import StepLoss
 from trainables.tasks import scene_tasks
 

@@ -27,7 +27,7 @@ from trainables.datasets.worlds.tabletop.scene import (
 from trainables.datasets.worlds.world import Boxes, Split, scene_rng
 from trainables.recipes.common import PREPROCESSING
 from trainables.recipes.contrast import Texts, text_accuracy
-from trainables.recipes.teacher_losses import GRID, WIDTH
+from trainables.recipes.teacher_training import GRID, WIDTH
 
 DENSE_LAYERS = (3, 5)  # indices into hidden_states; 5 is the layer that the MLLM reads
 MASK_LAYER, MASK = 2, 7

@@ -1,0 +1,1 @@
+"""How the teacher and the MLLM of the world of scenes were trained."""
