@@ -9,6 +9,7 @@
         -> stats.compare.compare        BD-rate, BD-accuracy, bits saved, intervals: a row per curve
            stats.savings.savings        bits saved at given accuracies
            stats.savings.gains          accuracy gained at given rates
+           stats.gaps.gaps              accuracy lost at each rate, and what receivers get back
            stats.significance           paired tests per rate, corrected for their number
            stats.pairs.Pair             any two curves, and their relative difference
         -> figures, report              PNG, SVG, one HTML page
@@ -26,6 +27,7 @@ from analysis.io.read import AnalysisError, Sweep, read_sweep, write_points
 from analysis.io.sweep import EXAMPLE
 from analysis.sampling.intervals import bootstrap_mean
 from analysis.stats.compare import compare
+from analysis.stats.gaps import gaps
 from analysis.stats.pairs import Estimate, Pair
 from analysis.stats.savings import gains, savings
 from analysis.stats.significance import significance
@@ -46,6 +48,7 @@ __all__ = [
     "compare",
     "curves",
     "gains",
+    "gaps",
     "mean_curves",
     "pareto",
     "read_sweep",

@@ -30,11 +30,13 @@ from analysis import (
     choose,
     compare,
     gains,
+    gaps,
     read_sweep,
     significance,
 )
 from analysis.curves.curve import MEAN, Curve
 from analysis.figures.ablation import draw_ablation
+from analysis.figures.gaps import draw_gaps, main_gaps
 from analysis.figures.rate_accuracy import draw_curves
 from analysis.figures.render import Plot
 from analysis.figures.surrogate import draw_surrogate
@@ -167,7 +169,9 @@ class Shown:
             parts += [_variants(ablation(assembled, comparison))]
         if self.anchors:
             parts += [_compared(assembled, self.anchors)]
-        if self.draw is _surrogate:
+        if self.draw is _gaps:
+            parts += [_lost(gaps(assembled))]
+        elif self.draw is _surrogate:
             parts += [_paragraph(surrogate_sentence(surrogate(assembled)))]
         else:
             parts += [_paragraph(summary_sentence(sweep, comparison, assembled.missing))]
@@ -187,6 +191,10 @@ def _surrogate(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
     return draw_surrogate(assembled)
 
 
+def _gaps(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
+    return draw_gaps(assembled, gaps(assembled))
+
+
 EARLIER: Final = """
     Of an earlier version, whose base codecs were far from their plateau: the hyperprior had 64
     steps at its lambda, `vbr`, the variable-rate codec, 8 times as many. d1 saw 3,200 images, the
@@ -195,6 +203,13 @@ EARLIER: Final = """
 """
 """What `analysis/example` is of."""
 GALLERY: Final = (
+    Shown(
+        *("gaps", "Where accuracy is lost", "demo-converged"),
+        "What compression costs an MLLM that sees decoded images, and how much of it receivers of "
+        "the same streams get back. What none of them gets back may lie in the bits; another "
+        "receiver may still find it.",
+        _gaps,
+    ),
     Shown(
         *("ablation-depth", "Depth of the entry", "demo-ablation-depth"),
         "The same one-layer neck, from random weights, feeds the encoder at block k.",
@@ -278,6 +293,24 @@ def _compared(assembled: Assembled, anchors: Sequence[str]) -> str:
     for (codec, curve), texts in of_curve.items():
         if any(texts.values()):
             lines.append(f"| {codec} | {curve} | {' | '.join(texts.values())} |")
+    return "\n".join(lines)
+
+
+def _lost(found: pd.DataFrame) -> str:
+    """What is lost at each rate, and what each receiver recovers of it, in Markdown."""
+    lines = ["| receiver | bpp | lost | recovered | left |", "|---" * 5 + "|"]
+    for row in rows_of(main_gaps(found)):
+        cells = [
+            with_interval(row.lost, row.lost_low, row.lost_high, digits=2, unit=""),
+            with_interval(
+                *(row.recovered, row.recovered_low, row.recovered_high),
+                sign=True,
+                digits=2,
+                unit="",
+            ),
+            with_interval(row.left, row.left_low, row.left_high, digits=2, unit=""),
+        ]
+        lines.append(f"| `{row.scenario}` | {row.rate:.3f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

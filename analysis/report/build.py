@@ -18,6 +18,7 @@ from analysis.curves.tasks import above_chance
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference, draw_forest
+from analysis.figures.gaps import draw_gaps
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr, draw_tasks
 from analysis.figures.render import Plot, file_name
@@ -29,6 +30,7 @@ from analysis.report.page import MLFLOW_UI, page
 from analysis.report.paths import PLOTS, REPORT, ReportPaths, remove_old_figures
 from analysis.report.summary import lead_sentence, summary_sentence, summary_table
 from analysis.stats.compare import compare
+from analysis.stats.gaps import gaps
 from analysis.stats.surrogate import surrogate
 from search_spaces.settings.secrets import print_error, printable_lines
 
@@ -70,7 +72,7 @@ def write_report(
     costs = find_costs(sweep.directory, complexity)
     assembled = assemble(sweep)
     comparison = compare(sweep, assembled=assembled)
-    correlations = surrogate(assembled)
+    correlations, found_gaps = surrogate(assembled), gaps(assembled)
     plots = {
         "variants": draw_ablation(assembled, comparison),
         "curves": draw_curves(assembled),
@@ -79,6 +81,7 @@ def write_report(
         "quality": draw_psnr(assembled),
         "difference": draw_difference(assembled),
         "complexity": [] if costs is None else draw_costs(assembled, comparison, costs),
+        "gaps": draw_gaps(assembled, found_gaps),
         "surrogate": draw_surrogate(assembled, correlations),
         "panels": draw_panels(assembled),
     }
@@ -86,7 +89,7 @@ def write_report(
     sentence = summary_sentence(sweep, comparison, assembled.missing)
     sentences = (lead_sentence(sweep, comparison), sentence)
     html = join(out, REPORT)
-    text = page(assembled, comparison, correlations, plots, sentences, mlflow_ui)
+    text = page(assembled, comparison, correlations, found_gaps, plots, sentences, mlflow_ui)
     write_bytes(html, text.encode())
     return ReportPaths(html, tuple(written), summary_table(sweep, comparison), sentence)
 

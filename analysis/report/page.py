@@ -13,6 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.curves.assemble import Assembled
+from analysis.figures.gaps import main_gaps
 from analysis.figures.looks import Looks
 from analysis.figures.render import Plot
 from analysis.io.frames import rows_of
@@ -58,6 +59,7 @@ def page(
     assembled: Assembled,
     comparison: pd.DataFrame,
     correlations: pd.DataFrame,
+    found_gaps: pd.DataFrame,
     plots: Mapping[str, Sequence[Plot]],
     sentences: tuple[str, str],
     mlflow_ui: str | None = None,
@@ -71,6 +73,7 @@ def page(
         assembled: the sweep assembled.
         comparison: what `compare` gave.
         correlations: what `surrogate` gave.
+        found_gaps: what `gaps` gave.
         plots: the drawn figures by their part of the page.
         sentences: the result in one sentence, and all of it.
         mlflow_ui: address that links to MLflow runs lead to; by default the sweep's server.
@@ -104,6 +107,7 @@ def page(
         shared=shared,
         numbers=numbers,
         gallery=gallery(assembled),
+        gaps=list(rows_of(main_gaps(found_gaps))),
         tracking_uri=tracking,
         mlflow=data["mlflow"],
         needs_ui=not (mlflow_ui or server) and any(row["run_id"] for row in points),

@@ -15,6 +15,7 @@ from analysis.curves.tasks import main_rows
 from analysis.figures.ablation import draw_ablation
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference, draw_forest
+from analysis.figures.gaps import draw_gaps
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr, draw_tasks
 from analysis.figures.render import Plot, styled
@@ -24,6 +25,7 @@ from analysis.io.complexity import find_costs
 from analysis.io.read import read_sweep
 from analysis.report.summary import lead_sentence
 from analysis.stats.compare import compare
+from analysis.stats.gaps import gaps
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,7 @@ def kinds(assembled: Assembled, comparison: pd.DataFrame) -> list[Plot]:
         *(*draw_forest(assembled, comparison), *draw_difference(assembled)),
         *(*draw_costs(assembled, comparison, costs), *draw_surrogate(assembled)),
         *(*draw_ablation(assembled, comparison), *draw_panels(assembled)),
+        *draw_gaps(assembled, gaps(assembled)),
     ]
 
 

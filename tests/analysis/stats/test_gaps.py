@@ -1,0 +1,136 @@
+"""What compression costs, and what receivers of the same streams get back: closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.curves.assemble import assemble
+from analysis.curves.curve import MEAN
+from analysis.figures.gaps import draw_gaps
+from analysis.io.read import AnalysisError
+from analysis.io.sweep import Sweep
+from analysis.stats.gaps import GAPS, gaps
+from tests.analysis.messages import holds
+from tests.analysis.simulated import hits
+from tests.analysis.stats.test_compare import RATES, RISING, drawn, half
+
+BETTER = (0.5, 0.6, 0.72, 0.84)
+BOUND = {"uncompressed": ((24.0,), (0.9,))}
+P = {"uncompressed": 0.95, "reconstruction": 0.5, "d1": 0.7}
+"""How probable a right answer is; each scenario has one rate."""
+
+
+def only(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the only task."""
+    return found[found["task"] == "vqa"].reset_index(drop=True)
+
+
+def answered(rng: np.random.Generator, n: int, tasks: tuple[str, ...] = ("vqa",)) -> Sweep:
+    """A sweep of one rate in which n images are answered right with the probabilities `P`."""
+    rows, samples = [], []
+    for task in tasks:
+        difficulty = rng.uniform(size=n)
+        for scenario, p in P.items():
+            luck = np.where(rng.uniform(size=n) < 0.6, difficulty, rng.uniform(size=n))
+            right = (luck < p).astype(np.float64)
+            about = {"point_key": scenario, "mllm": "m", "task": task, "metric": "accuracy"}
+            bpp = 24.0 if scenario == "uncompressed" else 0.1
+            ids = [f"i{number}" for number in range(n)]
+            table = pd.DataFrame({"sample_id": ids, "image_id": ids, "value": right, "bpp": bpp})
+            samples.append(table.assign(**about))
+            rows.append(
+                {
+                    **about,
+                    **{"sweep": "s", "codec": "c", "lmbda": 0.001, "scenario": scenario},
+                    **{"seed": 0, "dataset": "d", "split": "test", "value": right.mean()},
+                    **{"value_low": np.nan, "value_high": np.nan, "n_samples": n, "bpp": bpp},
+                    **{"bpp_estimated": np.nan, "psnr": np.nan, "run_id": None},
+                }
+            )
+    return Sweep(pd.DataFrame(rows), pd.concat(samples, ignore_index=True))
+
+
+def test_lost_is_what_is_recovered_and_what_is_left() -> None:
+    sweep = drawn(**BOUND, reconstruction=(RATES, RISING), d1=(RATES, BETTER))
+    found = only(gaps(assemble(sweep, 10)))
+    assert found["scenario"].tolist() == ["d1"] * 4
+    np.testing.assert_allclose(found["rate"], RATES)
+    np.testing.assert_allclose(found["lost"], 0.9 - np.array(RISING))
+    np.testing.assert_allclose(found["recovered"], np.array(BETTER) - RISING)
+    np.testing.assert_allclose(found["left"], 0.9 - np.array(BETTER))
+    assert found["recovered_low"].isna().all()
+    assert all(holds(note, "no interval", "per-sample") for note in found["note"])
+
+
+def test_a_curve_of_other_streams_has_no_number_and_is_named() -> None:
+    sweep = drawn(**BOUND, reconstruction=(RATES, RISING), d2=(half(RATES), RISING))
+    # Three of its rates are rates of the anchor, but those of another lambda.
+    found = only(gaps(assemble(sweep, 10)))
+    (row,) = found.itertuples()
+    assert np.isnan(row.lost)
+    assert holds(row.note, "streams", "reconstruction")
+
+
+def test_without_a_bound_what_is_recovered_is_known_all_the_same() -> None:
+    sweep = drawn(reconstruction=(RATES, RISING), d1=(RATES, BETTER))
+    assembled = assemble(sweep, 10)
+    found = gaps(assembled)
+    assert found[["lost", "left"]].isna().all(axis=None)
+    np.testing.assert_allclose(only(found)["recovered"], np.array(BETTER) - RISING)
+    assert found["note"].str.contains("no bound").all()
+    assert draw_gaps(assembled, found) == []
+
+
+def test_intervals_are_those_of_paired_differences() -> None:
+    sweep = answered(np.random.default_rng(3), 400)
+    assert sweep.samples is not None
+    table = sweep.samples.pivot(index="sample_id", columns="point_key", values="value")
+    (row,) = only(gaps(assemble(sweep))).to_dict("records")
+    pairs = {
+        "lost": ("uncompressed", "reconstruction"),
+        "recovered": ("d1", "reconstruction"),
+        "left": ("uncompressed", "d1"),
+    }
+    assert set(pairs) == set(GAPS)
+    for name, (more, less) in pairs.items():
+        difference = (table[more] - table[less]).to_numpy()
+        assert row[name] == pytest.approx(difference.mean())
+        low, high = stats.norm.interval(0.95, difference.mean(), stats.sem(difference))
+        assert row[f"{name}_low"] == pytest.approx(low, abs=0.012)
+        assert row[f"{name}_high"] == pytest.approx(high, abs=0.012)
+
+
+def test_intervals_hold_the_truth_of_a_mean_over_tasks() -> None:
+    rng, held = np.random.default_rng(7), []
+    for _ in range(200):
+        found = gaps(assemble(answered(rng, 80, ("vqa", "rec")), 300))
+        (row,) = found[found["task"] == MEAN].to_dict("records")
+        truths = (
+            ("lost", P["uncompressed"] - P["reconstruction"]),
+            ("recovered", P["d1"] - P["reconstruction"]),
+            ("left", P["uncompressed"] - P["d1"]),
+        )
+        held.append([hits(row[f"{n}_low"], truth, row[f"{n}_high"]) for n, truth in truths])
+    # 95 % of 200, give or take three standard errors.
+    assert (np.abs(np.mean(held, axis=0) - 0.95) < 0.047).all()
+
+
+def test_an_anchor_that_is_not_there_is_refused() -> None:
+    with pytest.raises(AnalysisError, match="reconstruction"):
+        gaps(assemble(drawn(reconstruction=(RATES, RISING)), 10), anchor="d9")
+
+
+def test_the_figure_has_what_is_lost_and_what_each_receiver_leaves() -> None:
+    sweep = drawn(**BOUND, reconstruction=(RATES, RISING), d1=(RATES, BETTER))
+    assembled = assemble(sweep, 10)
+    (plot,) = draw_gaps(assembled, gaps(assembled))
+    assert plot.drawing is not None
+    ((panel,),) = plot.drawing.rows
+    lost, left = panel.series
+    assert [one.owner[1] for one in panel.series] == ["reconstruction", "d1"]
+    np.testing.assert_allclose(np.asarray(lost.y), 0.9 - np.array(RISING))
+    np.testing.assert_allclose(np.asarray(left.y), 0.9 - np.array(BETTER))
+    assert "0.50 at 0.1 bpp" in plot.alt
