@@ -66,7 +66,7 @@ def from_compressai(data: bytes, source: str, directions: Directions) -> Sweep:
     _check_metrics(metrics, list(lists), source)
     wide = pd.DataFrame({"bpp": lists["bpp"], **metrics})
     about: dict[str, Any] = {
-        "codec": str(content.get("codec") or content.get("name") or _stem(source)),
+        "codec": str(content.get("codec") or content.get("name") or stem(source)),
         "scenario": str(content.get("scenario") or Scenarios().anchor()),
         "task": IMAGES,
         "mllm": NO_MLLM,
@@ -121,7 +121,7 @@ def from_pairs(frame: pd.DataFrame, source: str, directions: Directions) -> Swee
     if dividing:
         names = frame[dividing].fillna("").astype("str").agg(" ".join, axis=1).str.strip()
         about["variant" if "scenario" in about else "scenario"] = names
-    defaults = {"scenario": _stem(source), "task": UNKNOWN, "mllm": UNKNOWN}
+    defaults = {"scenario": stem(source), "task": UNKNOWN, "mllm": UNKNOWN}
     sweep = _sweep(frame[["bpp", *metrics]], metrics, {**defaults, **about}, source, directions)
     unused = [name for name in texts if name not in dividing]
     if not unused:
@@ -138,22 +138,8 @@ def _sweep(
     directions: Directions,
 ) -> Sweep:
     """The long form: a row per rate and metric; unknown fields are empty or `unknown`."""
-    name = _stem(source)
-    empty: dict[str, Any] = {
-        "sweep": name,
-        "codec": None,
-        "lmbda": np.nan,
-        "seed": 0,
-        "dataset": UNKNOWN,
-        "split": UNKNOWN,
-        "value_low": np.nan,
-        "value_high": np.nan,
-        "n_samples": 0,
-        "bpp_estimated": np.nan,
-        "psnr": np.nan,
-        "run_id": None,
-    }
-    base = wide[["bpp"]].assign(**{**empty, **about})
+    name = stem(source)
+    base = wide[["bpp"]].assign(**{**unsaid(name), **about})
     base["point_key"] = [f"{name}:{number}" for number in _point_numbers(base)]
     rows = [
         base.assign(metric=about.get("metric", metric), value=wide[metric]) for metric in metrics
@@ -175,6 +161,28 @@ def _sweep(
     return Sweep(points, None, {"sweep": name, "tasks": tasks})
 
 
+def unsaid(name: str) -> dict[str, Any]:
+    """Columns of the points file for what others' results do not say: empty or `unknown`.
+
+    Args:
+        name: of the sweep.
+    """
+    return {
+        "sweep": name,
+        "codec": None,
+        "lmbda": np.nan,
+        "seed": 0,
+        "dataset": UNKNOWN,
+        "split": UNKNOWN,
+        "value_low": np.nan,
+        "value_high": np.nan,
+        "n_samples": 0,
+        "bpp_estimated": np.nan,
+        "psnr": np.nan,
+        "run_id": None,
+    }
+
+
 def _point_numbers(rows: pd.DataFrame) -> list[int]:
     """A number per row: that of its operating point, so that a mean over tasks can be taken.
 
@@ -191,5 +199,6 @@ def _point_numbers(rows: pd.DataFrame) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _stem(source: str) -> str:
+def stem(source: str) -> str:
+    """The name of a file without directories and ending."""
     return posixpath.splitext(posixpath.basename(source))[0]

@@ -3,6 +3,7 @@
     a sweep's directory, its points file        -> schema.py
     MLflow, by database or server               -> mlflow_source.py
     CompressAI's results, a CSV of (bpp, metric) -> other_results.py
+    a CSV of rates and benchmarks' results      -> rates_table.py
     several of these at once                    -> merge.py
 
 The result is a `Sweep`: plain pandas frames and the manifest.
@@ -24,6 +25,7 @@ from analysis.io.files import exists, join, read_bytes, write_bytes
 from analysis.io.merge import merge
 from analysis.io.names import metric_to_mlflow
 from analysis.io.other_results import from_compressai, from_pairs, is_pairs
+from analysis.io.rates_table import from_rates_table, is_rates_table
 from analysis.io.schema import (
     AnalysisError,
     check_points,
@@ -72,8 +74,9 @@ def read_sweep(
     Args:
         paths_or_uris: each one of: a sweep's directory; a storage directory that holds exactly one
             sweep; a `points.parquet` or `.csv`; a results `.json` in CompressAI's form; a `.csv`
-            of `bpp` and metrics (see `other_results`; all of these also as fsspec URIs); or MLflow
-            as `mlflow:<tracking-uri>#<experiment>[/<sweep>]` or just a tracking URI
+            of `bpp` and metrics (see `other_results`), or of `bpp` and `results` of VLMEvalKit or
+            lmms-eval (see `rates_table`; all of these also as fsspec URIs); or MLflow as
+            `mlflow:<tracking-uri>#<experiment>[/<sweep>]` or just a tracking URI
             (`sqlite:///...`, `http(s)://...`; experiment `bridgesweep`).
         apart: with several, keep what they have in common apart, under the sweeps' names as
             variants. Otherwise it must be equal (see `merge.merge`).
@@ -143,6 +146,8 @@ def _read_file(path: str, directions: Directions) -> Sweep:
     if not path.endswith(".csv"):
         return _of_points(from_parquet(data, path), directions, directory)
     frame = read_csv(data, path)
+    if is_rates_table(frame):
+        return from_rates_table(frame, path, directions)
     if is_pairs(frame):
         return from_pairs(frame, path, directions)
     return _of_points(check_points(frame, path), directions, directory)

@@ -90,6 +90,8 @@ KIND: Final = ("mllm", "task", "dataset", "metric")
 """Columns that identify what an operating point is measured on, and with whom."""
 UNKNOWN: Final = "unknown"
 """In place of what other people's tables do not say."""
+RESULTS: Final = "results"
+"""Column of a table of rates (see `rates_table`), which no points file has."""
 MEASURE: Final = ["mllm", "task", "metric"]
 """The same of a sweep that was read, of which each task has one data set: curves of one figure."""
 
@@ -223,7 +225,8 @@ def read_csv(data: bytes, source: str) -> pd.DataFrame:
         AnalysisError: not a CSV, or a newer schema.
     """
     fields = (*COLUMNS, *OPTIONAL.values())
-    strings: dict[str, Any] = {f.name: "str" for f in fields if f.type == pa.string()}
+    names = [RESULTS, *(f.name for f in fields if f.type == pa.string())]
+    strings: dict[str, Any] = dict.fromkeys(names, "str")
     try:
         frame = pd.read_csv(io.BytesIO(data), dtype=strings, float_precision="round_trip")
     except (ValueError, pd.errors.ParserError) as error:
