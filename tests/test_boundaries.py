@@ -56,7 +56,17 @@ FLOORS = {
             "",
         ),
     ),
-    "analysis": ("io", "sampling", "curves", "stats", "qualitative", "figures", "report", ""),
+    "analysis": (
+        "io/benchmarks",
+        "io",
+        "sampling",
+        "curves",
+        "stats",
+        "qualitative",
+        "figures",
+        "report",
+        "",
+    ),
     "bridgesweep": ("",),
 }
 """Folders of each package, lowest first; a folder imports only those before it."""

@@ -172,15 +172,15 @@ def _read_rows(
     for number, (row, results, task) in enumerate(rows, 1):
         place = f"{source}, row {number}"
         path = results if "://" in results else posixpath.join(posixpath.dirname(source), results)
-        mllm = row.get("mllm")
-        mllm = mllm if isinstance(mllm, str) else ""
+        about = {str(name): value for name, value in row.items()}
+        mllm = about["mllm"] if isinstance(about.get("mllm"), str) else ""
         try:
             if (path, mllm) not in known:
                 known[path, mllm] = read_results(path, mllm)
         except ResultsError as error:
             raise AnalysisError(f"{place}: {error}") from None
         of_row = [
-            _Scored({**row, "mllm": mllm or result.model or UNKNOWN}, place, score)
+            _Scored(about | {"mllm": mllm or result.model or UNKNOWN}, place, score)
             for result in known[path, mllm].values()
             for score in result.scores
             if task in ("", score.task, score.benchmark)

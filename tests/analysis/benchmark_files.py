@@ -47,7 +47,7 @@ def lmms_content(
         "results": entries,
         "group_subtasks": {task: [] for task in tasks},
         "configs": {t: {"task": t, "dataset_path": f"lab/{t}", "test_split": "val"} for t in tasks},
-        "versions": {task: "Yaml" for task in tasks},
+        "versions": dict.fromkeys(tasks, "Yaml"),
         "n-shot": dict.fromkeys(tasks, 0),
         "higher_is_better": {task: dict(names) for task, names in better.items()},
         "n-samples": {task: {"original": 5000, "effective": 4} for task in tasks},

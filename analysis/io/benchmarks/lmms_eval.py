@@ -129,10 +129,10 @@ def _score(
 ) -> Score:
     better = _part(content, "higher_is_better", task).get(metric)
     config = _part(content, "configs", task)
-    split = next((config[s] for s in ("test_split", "validation_split") if config.get(s)), "")
+    splits = [config.get(name) for name in ("test_split", "validation_split")]
     count = _part(content, "n-samples", task).get("effective")
     scale: Scale = "share" if _SHARES.fullmatch(metric.lower()) else "own"
-    samples = _values(task, metric, lines, str(config.get("score_key") or "score"))
+    samples = _values(task, metric, lines, config.get("score_key"))
     factor = None if samples is None else _factor(samples, value)
     if samples is None or factor is None:
         samples = None
@@ -146,7 +146,7 @@ def _score(
         value=value,
         scale=scale,
         benchmark=task,
-        split=str(split),
+        split=next((split for split in splits if isinstance(split, str)), ""),
         n_samples=count if isinstance(count, int) and 0 <= count < 10**9 else 0,
         higher_is_better=better if isinstance(better, bool) else None,
         samples=samples,
@@ -154,10 +154,11 @@ def _score(
 
 
 def _values(
-    task: str, metric: str, lines: list[dict[str, Any]], score_key: str
+    task: str, metric: str, lines: list[dict[str, Any]], score_key: Any
 ) -> pd.DataFrame | None:
     """The samples of a metric, columns `SAMPLE`; None where one has no number, or there is none."""
     rows: list[tuple[str, str, float]] = []
+    score_key = score_key if isinstance(score_key, str) else "score"
     for line in lines:
         entry = line.get(metric)
         image = entry.get("image_id") if isinstance(entry, dict) else None

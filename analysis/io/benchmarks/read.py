@@ -39,28 +39,31 @@ def read_results(path: str, mllm: str = "") -> dict[str, Results]:
         if not fs.exists(inner):
             raise ResultsError(f"{path}: no such file or directory")
         directory, names = _files(fs, inner, path)
-        results, unknown = {}, []
+        results, unknown = {}, {}
         for name in names:
             try:
                 results[name] = _read(fs, directory, name, mllm)
             except UnknownFormError as error:
-                unknown.append(f"{name}: {error}")
+                unknown[name] = str(error)
             except ResultsError as error:
-                raise ResultsError(f"{posixpath.join(path, name)}: {error}") from None
+                raise ResultsError(f"{_place(path, name)}: {error}") from None
     except (ValueError, ImportError, OSError) as error:  # no such protocol, no access
         raise ResultsError(f"{path}: {error}") from None
     if not results:
-        raise ResultsError(f"{path}: {unknown[0]}")
+        name, reason = next(iter(unknown.items()))
+        raise ResultsError(f"{_place(path, name)}: {reason}")
     _check_tasks(results, path)
     first = next(iter(results))
-    results[first] = replace(results[first], left_out=(*results[first].left_out, *unknown))
+    lines = [f"{name}: {reason}" for name, reason in unknown.items()]
+    results[first] = replace(results[first], left_out=(*results[first].left_out, *lines))
     return results
 
 
 def _files(fs: Any, inner: str, path: str) -> tuple[str, list[str]]:
     """The directory of the results, and their names."""
     if not fs.isdir(inner):
-        return posixpath.split(inner)
+        directory, name = posixpath.split(inner)
+        return directory, [name]
     if names := _names(fs, inner):
         return inner, names
     inside = sorted(str(p) for p in fs.ls(inner, detail=False) if fs.isdir(p))
@@ -107,6 +110,11 @@ def _read(fs: Any, directory: str, name: str, mllm: str) -> Results:
     return vlmevalkit.read_vlmevalkit(data, name, [mllm, *above])
 
 
+def _place(path: str, name: str) -> str:
+    """A file's name below the path, for messages; the path where it is the file's own."""
+    return path if posixpath.basename(path) == name else posixpath.join(path, name)
+
+
 def _check_tasks(results: dict[str, Results], path: str) -> None:
     """Refuse a task that two files have, and names that no file can hold."""
     file_of: dict[str, str] = {}
@@ -116,11 +124,9 @@ def _check_tasks(results: dict[str, Results], path: str) -> None:
             try:
                 "".join(names).encode()
             except UnicodeEncodeError:
-                raise ResultsError(
-                    f"{posixpath.join(path, name)}: a name that is no text"
-                ) from None
+                raise ResultsError(f"{_place(path, name)}: a name that is no text") from None
             if not score.task.strip() or not score.metric.strip():
-                raise ResultsError(f"{posixpath.join(path, name)}: a task or metric without name")
+                raise ResultsError(f"{_place(path, name)}: a task or metric without name")
             if file_of.setdefault(score.task, name) != name:
                 raise ResultsError(
                     f"{path}: {score.task} is in several files, {file_of[score.task]} and {name}; "

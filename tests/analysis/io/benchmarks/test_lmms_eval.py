@@ -94,9 +94,7 @@ def test_a_percentage_has_samples_of_its_unit() -> None:
 
 
 def test_filters_are_told_apart_and_their_samples_are_not() -> None:
-    content = lmms_content(
-        {"qa": {"acc,strict": 0.5, "acc,flexible": 0.75}}, {"qa": {"acc": True}}
-    )
+    content = lmms_content({"qa": {"acc,strict": 0.5, "acc,flexible": 0.75}}, {"qa": {"acc": True}})
     lines = lmms_samples({"acc": 1.0}, {"acc": 0.0})
     results = read(content, {"qa": lines + lines}.get)
     assert {m: s.value for m, s in by_metric(results).items()} == {
