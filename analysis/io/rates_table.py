@@ -10,7 +10,8 @@ benchmark is a task. A row with `task`, the name of a benchmark, is for that ben
 that differ between benchmarks need a row each, which are one point where `lmbda` or `quality`, of
 one codec, scenario, variant and seed, agree.
 
-Without `scenario`, the table's first codec is the anchor, with which the others are compared.
+Without `scenario`, each codec is one, and the table's first is the anchor, with which the others
+are compared.
 
 Percentages become fractions, so that a mean over tasks has one unit: 58.2 is 0.582. What may be
 either is a percentage when one of the metric's values in the table is above 1. Scores that are no
@@ -31,7 +32,6 @@ from analysis.io.benchmarks.read import read_results
 from analysis.io.benchmarks.scores import Results, ResultsError, Score
 from analysis.io.directions import Directions
 from analysis.io.other_results import stem, unsaid
-from analysis.io.scenarios import Scenarios
 from analysis.io.schema import (
     COLUMNS,
     FRACTION,
@@ -42,6 +42,7 @@ from analysis.io.schema import (
     check_points,
 )
 from analysis.io.sweep import CATEGORIES, Sweep
+from search_spaces.specs.scenario_look import ScenarioLook
 
 _NEEDED: Final = (RESULTS, "codec", "bpp")
 _OF_RESULTS: Final = (
@@ -109,7 +110,7 @@ def from_rates_table(frame: pd.DataFrame, source: str, directions: Directions) -
     manifest = {
         "sweep": stem(source),
         "tasks": _tasks(scored, shares, directions),
-        "scenarios": {} if "scenario" in frame else _looks(table),
+        "scenarios": {} if "scenario" in frame else _looks(table["codec"]),
         "skipped": [f"{posixpath.basename(source)}: {line}" for line in dict.fromkeys(left_out)],
     }
     return Sweep(
@@ -132,8 +133,7 @@ def _with_points(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     settable = [name for name in (*COLUMNS.names, *OPTIONAL) if name not in _OF_RESULTS]
     table = frame[[name for name in settable if name in frame and name != "task"]].copy()
     if "scenario" not in frame:
-        codec = frame["codec"].fillna("")
-        table["scenario"] = codec.where(codec != codec.iloc[0], Scenarios().anchor())
+        table["scenario"] = frame["codec"]
     table["bpp"] = pd.to_numeric(frame["bpp"], errors="coerce")
     needed = zip(table["bpp"], frame["bpp"], frame[RESULTS], table["scenario"], strict=True)
     for number, (bits, text, results, scenario) in enumerate(needed, 1):
@@ -259,10 +259,18 @@ def _tasks(
     return tasks
 
 
-def _looks(table: pd.DataFrame) -> dict[str, Any]:
-    """Looks of the scenarios that are codecs: curves that have the codec's name."""
-    codecs = table.loc[table["scenario"] == table["codec"], "codec"].unique()
-    return {str(c): {"title": str(c), "codec": "standard", "image": "own"} for c in codecs}
+def _looks(codecs: pd.Series[str]) -> dict[str, Any]:
+    """Looks of scenarios that are codecs: curves of the codecs' names, the first one the anchor."""
+    return {
+        str(codec): {
+            "title": str(codec),
+            "order": ScenarioLook.model_fields["order"].default + number,
+            "role": "curve" if number else "anchor",
+            "codec": "standard",
+            "image": "own",
+        }
+        for number, codec in enumerate(codecs.unique())
+    }
 
 
 def _as_categories(samples: list[pd.DataFrame]) -> pd.DataFrame | None:

@@ -18,6 +18,7 @@ from PIL import Image
 from analysis.io.read import write_points
 from analysis.io.schema import AnalysisError
 from analysis.report.build import main
+from tests.analysis.benchmark_files import RUN, lmms_content
 from tests.analysis.messages import holds
 
 pytestmark = pytest.mark.timeout(180)  # a server that is away must not be waited for
@@ -244,6 +245,113 @@ def test_databases_that_are_none(
         assert words in line
         assert file.name in line
         assert (file.read_bytes() if file.exists() else None) == before
+
+
+def _rates(**columns: Any) -> Callable[[Path], object]:
+    """A table of one row about the directory `run`, with other columns; None leaves one out."""
+    row = {"results": "run", "codec": "vtm", "bpp": "0.1", **columns}
+    frame = pd.DataFrame({name: [value] for name, value in row.items() if value is not None})
+    return lambda f: frame.to_csv(f / "rates.csv", index=False)
+
+
+def _results(text: str | bytes, name: str = "run/m_X_acc.json") -> Callable[[Path], object]:
+    """Results of these bytes, and a table about them."""
+
+    def make(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        _rates(mllm="m")(folder)
+
+    return make
+
+
+def _lmms(**parts: Any) -> str:
+    """Results of lmms-eval with other parts."""
+    content = lmms_content({"qa": {"acc,none": 0.5}}, {"qa": {"acc": True}})
+    return json.dumps({**content, **parts})
+
+
+LMMS = f"run/{RUN}_results.json"
+RATES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "no bpp": (_rates(bpp=None), ["rates.csv", "without bpp", "codec"]),
+    "no codec": (_rates(codec=None), ["rates.csv", "without codec"]),
+    "a bpp of 0": (_rates(bpp=0), ["row 1", "bpp 0", "above 0"]),
+    "a bpp that is none": (_rates(bpp="few"), ["row 1", "bpp few", "above 0"]),
+    "no bits": (_rates(bpp=float("nan")), ["row 1", "bpp", "above 0"]),
+    "infinite bits": (_rates(bpp="inf"), ["row 1", "bpp inf", "above 0"]),
+    "no results": (_rates(results=""), ["row 1", "results is empty"]),
+    "codec empty": (_rates(codec=""), ["row 1", "codec is empty"]),
+    "nowhere": (_rates(results="there"), ["row 1", "/there", "no such file"]),
+    "no such protocol": (_rates(results="nosuch://x"), ["row 1", "nosuch"]),
+    "an empty directory": (
+        lambda f: [(f / "run").mkdir(), _rates()(f)],
+        ["row 1", "/run", "no results", "_acc", "*_results.json"],
+    ),
+    "several directories": (
+        lambda f: (
+            [_results("1", "a_m_X_acc.csv")(f)]
+            + [_results("1", f"{name}/m_X_acc.csv")(f) for name in "ab"]
+            + [(f / "a_m_X_acc.csv").unlink(), _rates(results=".")(f)]
+        ),
+        ["row 1", "several directories", "a, b"],
+    ),
+    "another form": (_results("<html>", "run/m_X.txt"), ["row 1", "/run", "no results"]),
+    "an empty file": (_results(" "), ["m_X_acc.json", "empty"]),
+    "damaged JSON": (_results('{"Overall": '), ["m_X_acc.json", "not JSON"]),
+    "nested": (_results("[" * 10**6), ["m_X_acc.json", "not JSON"]),
+    "nested, just read": (_results('{"Overall": ' + "[" * 900 + "]" * 900 + "}"), ["m_X_acc"]),
+    "no text": (_results(b"\xff\xfe\x00", "run/m_X_acc.csv"), ["m_X_acc.csv", "not a CSV"]),
+    "a quote": (_results('"Overall"\n"0.5', "run/m_X_acc.csv"), ["m_X_acc.csv", "not a CSV"]),
+    "NaN": (_results('{"Overall": NaN}'), ["m_X_acc.json", "Overall", "nan"]),
+    "no number": (_results('{"Overall": {}}'), ["m_X_acc.json", "Overall", "dict"]),
+    "no overall": (_results('{"a": 1}'), ["m_X_acc.json", "it holds a", "Overall"]),
+    "beyond": (_results('{"Overall": 101}'), ["row 1", "X accuracy 101", "percentage"]),
+    "below": (_results('{"Overall": -0.1}'), ["row 1", "X accuracy -0.1", "fraction"]),
+    "whose model": (
+        lambda f: [_results('{"Overall": 1}')(f), _rates()(f)],
+        ["m_X_acc.json", "'m_X'", "'run'", "mllm"],
+    ),
+    "another benchmark": (
+        lambda f: [_results('{"Overall": 1}')(f), _rates(mllm="m", task="Y")(f)],
+        ["row 1", "task 'Y'", " X"],
+    ),
+    "lmms of lists": (_results(_lmms(results=[]), LMMS), [LMMS, "results"]),
+    "lmms of numbers": (_results(_lmms(results={"qa": 1}), LMMS), [LMMS, "results.qa"]),
+    "lmms without scores": (_results(_lmms(results={}), LMMS), [LMMS, "no score"]),
+    "lmms NaN": (_results(_lmms(results={"q": {"a,b": float("nan")}}), LMMS), [LMMS, "q.a,b"]),
+    "lmms elsewhere": (_results(_lmms(results={"../x": {"acc,none": 1}}), LMMS), [LMMS, "../x"]),
+    "lmms no text": (_results(_lmms(results={"\ud800": {"acc,none": 1}}), LMMS), [LMMS, "text"]),
+    "lmms no name": (_results(_lmms(results={" ": {"acc,none": 1}}), LMMS), [LMMS, "name"]),
+    "unknown direction": (
+        _results(_lmms(higher_is_better={}, results={"q": {"zeal,none": 1}}), LMMS),
+        ["row 1", "q", "zeal", "--higher-is-better"],
+    ),
+    "damaged samples": (
+        lambda f: [_results(_lmms(), LMMS)(f), (f / f"run/{RUN}_samples_qa.jsonl").write_text("{")],
+        [LMMS, "samples of qa, line 1", "JSON"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(RATES))
+def test_tables_of_rates(name: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    make, words = RATES[name]
+    make(tmp_path)
+    assert holds(refused(tmp_path / "rates.csv"), tmp_path / "rates.csv", *words)
+
+
+def test_a_point_twice(tmp_path: Path, refused: Callable[..., str]) -> None:
+    _results('{"Overall": 1}')(tmp_path)
+    row = (tmp_path / "rates.csv").read_text().splitlines()
+    (tmp_path / "rates.csv").write_text("\n".join([*row, row[1]]))
+    assert holds(refused(tmp_path / "rates.csv"), "row 2", "row 1", "X of m", "lmbda")
+
+
+def test_a_task_in_two_files(tmp_path: Path, refused: Callable[..., str]) -> None:
+    for name in ("m_X_acc.json", "m_X_score.json"):
+        _results('{"Overall": 1}', f"run/{name}")(tmp_path)
+    line = refused(tmp_path / "rates.csv")
+    assert holds(line, "/run", "X", "m_X_acc.json", "m_X_score.json")
 
 
 class Broken(http.server.BaseHTTPRequestHandler):
