@@ -172,8 +172,9 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         "sources",
         metavar="PATH_OR_URI",
         nargs="+",
-        help="a sweep's directory, points.parquet or .csv, a tracking URI (sqlite:///..., "
-        "http(s)://...), or mlflow:TRACKING_URI#EXPERIMENT[/SWEEP]; several are read as one sweep",
+        help="a sweep's directory, points.parquet or .csv, a table of rates and of benchmarks' "
+        "results, a tracking URI (sqlite:///..., http(s)://...), or "
+        "mlflow:TRACKING_URI#EXPERIMENT[/SWEEP]; several are read as one sweep",
     )
     parser.add_argument(
         "--out",

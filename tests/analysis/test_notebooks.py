@@ -113,7 +113,7 @@ def test_own_results_are_compared_with_what_was_put_in(
     *_, answer_cell, _ = executed(NOTEBOOKS[3]).cells
     answer = said(answer_cell)
     rows = [line.split()[-2:] for line in answer.splitlines() if " from " in line]
-    assert [float(put_in) for put_in, _ in rows] == [-10, -20]
+    assert [float(put_in) for put_in, _ in rows] == [-10, -20, -30]
     for put_in, measured in rows:
         assert float(measured) == pytest.approx(float(put_in), abs=0.1)
 
